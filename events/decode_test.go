@@ -1,0 +1,399 @@
+package events
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"pgregory.net/rapid"
+)
+
+var received = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// binaryEvent is a CloudEvent in binary mode with all that one needs.
+func binaryEvent(more map[string]string) nats.Header {
+	h := nats.Header{}
+	for k, v := range map[string]string{"ce-specversion": "1.0", "ce-id": "42", "ce-source": "/billing", "ce-type": TypeFailed} {
+		h[k] = []string{v}
+	}
+	for k, v := range more {
+		h[k] = []string{v}
+	}
+	return h
+}
+
+func submission(subject string, h nats.Header, data string) Submission {
+	return Submission{Subject: subject, Header: h, Data: []byte(data), Name: "s-7", Received: received}
+}
+
+func TestDecodeReadsEveryAttributeOfABinaryEvent(t *testing.T) {
+	op, err := Decode(Subjects{}, submission("retry.submit.billing.charge", binaryEvent(map[string]string{
+		"ce-service": "billing", "ce-operation": "charge", "ce-target": "billing.charge.v2", "ce-priority": "high",
+		"ce-attempt": "3", "ce-accountid": "acc", "ce-campaignid": "camp", "ce-errorcode": "503", "ce-errormessage": "busy%20now",
+		"ce-retryafter": "30", "ce-deadline": "2026-03-01T13:00:00Z", "ce-firstfailure": "2026-03-01T11:59:00Z",
+		"ce-delivery": "request", "ce-maxattempts": "7", "ce-basedelay": "250", "ce-subject": "order/1",
+		"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+	}), "payload"))
+	if err != nil {
+		t.Fatalf("a valid event was rejected: %v", err)
+	}
+	want := Operation{
+		ID: OperationID("/billing", "42", "billing", "charge"), EventID: "42", Source: "/billing", Type: TypeFailed, Subject: "order/1",
+		Service: "billing", Operation: "charge", Account: "acc", Campaign: "camp",
+		TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+		Target:      "billing.charge.v2", Delivery: Request, Priority: High, PriorityGiven: true,
+		Overrides: map[string]string{"maxattempts": "7", "basedelay": "250"}, Attempt: 3,
+		RetryAfter: received.Add(30 * time.Second), Deadline: received.Add(time.Hour),
+		FirstFailure: received.Add(-time.Minute), Submitted: received,
+		History: []Attempt{{Number: 3, At: received.Add(-time.Minute), Code: "503", Error: "busy now"}},
+	}
+	got, _ := json.Marshal(op)
+	expected, _ := json.Marshal(want)
+	if string(got) != string(expected) {
+		t.Errorf("decoded operation\n got %s\nwant %s", got, expected)
+	}
+}
+
+func TestDecodeTakesABareMessageWithTheNamesOfItsSubject(t *testing.T) {
+	op, err := Decode(Subjects{}, submission("retry.submit.billing.charge", nil, `{"id":1}`))
+	if err != nil {
+		t.Fatalf("a bare message was rejected: %v", err)
+	}
+	if op.Service != "billing" || op.Operation != "charge" || op.EventID != "s-7" || op.Source != "/retry/submit/billing/charge" || op.Attempt != 1 {
+		t.Errorf("bare message became %+v", op)
+	}
+}
+
+func TestDecodeTakesAttributesOfABareMessageFromHeaders(t *testing.T) {
+	h := nats.Header{"Ce-ErrorCode": {"429"}, "CE-PRIORITY": {"low"}}
+	op, err := Decode(Subjects{Prefix: "again"}, submission("again.submit.a.b", h, ""))
+	if err != nil {
+		t.Fatalf("a bare message with headers was rejected: %v", err)
+	}
+	if last, _ := op.Last(); last.Code != "429" || op.Priority != Low {
+		t.Errorf("got code %q and priority %s, want 429 and low", last.Code, op.Priority)
+	}
+}
+
+func TestDecodeReadsAStructuredEvent(t *testing.T) {
+	h := nats.Header{"Content-Type": {"application/cloudevents+json; charset=utf-8"}}
+	op, err := Decode(Subjects{}, submission("retry.submit.billing.charge", h,
+		`{"specversion":"1.0","id":"1","source":"/s","type":"rebound.operation.failed.v1","attempt":2,"errorcode":"UNAVAILABLE","data":{"amount":3}}`))
+	if err != nil {
+		t.Fatalf("a structured event was rejected: %v", err)
+	}
+	if last, _ := op.Last(); op.EventID != "1" || op.Attempt != 2 || last.Code != "UNAVAILABLE" {
+		t.Errorf("structured event became %+v", op)
+	}
+}
+
+func TestDecodeRejects(t *testing.T) {
+	structured := nats.Header{"content-type": {"application/cloudevents+json"}}
+	long := strings.Repeat("x", 10_000)
+	with := func(k, v string) nats.Header { return binaryEvent(map[string]string{k: v}) }
+	for _, c := range []struct {
+		name    string
+		subject string
+		header  nats.Header
+		data    string
+		want    string
+	}{
+		{"a subject with one token", "retry.submit.billing", nil, "", "it needs two"},
+		{"a subject with three tokens", "retry.submit.a.b.c", nil, "", "it needs two"},
+		{"a service that starts with a dash", "retry.submit.-a.b", nil, "", "starts with a dash"},
+		{"an operation type that is too long", "retry.submit.a." + strings.Repeat("o", 65), nil, "", "more than the 64 allowed"},
+		{"a service attribute with dots", "", with("ce-service", "bill.ing"), "", `has the character '.'`},
+		{"a service attribute with a space", "", with("ce-service", "bill%20ing"), "", `has the character ' '`},
+		{"an operation attribute with a wildcard", "", with("ce-operation", "*"), "", `has the character '*'`},
+		{"an operation attribute with a control character", "", with("ce-operation", "a%00"), "", `has the character '\x00'`},
+		{"a service attribute that differs from the subject", "", with("ce-service", "other"), "", `differs from "billing" in the subject`},
+		{"an event without an id", "", with("ce-id", ""), "", "id is required to be a non-empty string"},
+		{"an event with no id header", "", nats.Header{"ce-specversion": {"1.0"}, "ce-source": {"/s"}, "ce-type": {TypeFailed}}, "", "id: MUST be a non-empty string"},
+		{"an event of an unknown version", "", with("ce-specversion", "7.0"), "", `specversion "7.0" is not known`},
+		{"an event of another of our types", "", with("ce-type", "rebound.retrySuccess.v1"), "", "not for submissions"},
+		{"an id of 10,000 characters", "", with("ce-id", long), "", "attribute id has 10000 bytes, more than the 1024 allowed"},
+		{"an error message of 10,000 characters", "", with("ce-errormessage", long), "", "attribute errormessage has 10000 bytes"},
+		{"an account with a control character", "", with("ce-accountid", "a%07"), "", "control character U+0007"},
+		{"an attempt of zero", "", with("ce-attempt", "0"), "", `attempt "0" is no whole number of at least 1`},
+		{"a negative attempt", "", with("ce-attempt", "-4"), "", `attempt "-4" is no whole number`},
+		{"an attempt that is no number", "", with("ce-attempt", "two"), "", `attempt "two"`},
+		{"an unknown priority", "", with("ce-priority", "urgent"), "", "none of critical, high, normal, low"},
+		{"a deadline that is no time", "", with("ce-deadline", "tomorrow"), "", "no RFC 3339 time"},
+		{"a retry-after that is neither", "", with("ce-retryafter", "soon"), "", "neither seconds nor a date"},
+		{"a retry-after of minus one", "", with("ce-retryafter", "-1"), "", "between 0 seconds and a year"},
+		{"a retry-after that is not a number", "", with("ce-retryafter", "NaN"), "", "between 0 seconds and a year"},
+		{"a delivery that is not offered", "", with("ce-delivery", "carrier-pigeon"), "", "not supported"},
+		{"a target of the system account", "", with("ce-target", "$SYS.REQ.SERVER.PING"), "", "belongs to the server"},
+		{"a target with a trailing wildcard", "", with("ce-target", "$SYS.>"), "", "has a wildcard"},
+		{"a target of the JetStream API", "", with("ce-target", "$JS.API.STREAM.DELETE.X"), "", "belongs to the server"},
+		{"a target that is an inbox", "", with("ce-target", "_INBOX.x"), "", "is an inbox"},
+		{"a target on our own submit subject", "", with("ce-target", "retry.submit.x.y"), "", "belongs to Rebound itself"},
+		{"a target on an endpoint of ours", "", with("ce-target", "rebound.dead.discard"), "", "belongs to Rebound itself"},
+		{"a target that is a wildcard", "", with("ce-target", "*"), "", "has a wildcard"},
+		{"a target with an empty token", "", with("ce-target", "a..b"), "", "has an empty token"},
+		{"a target with a space", "", with("ce-target", "a%20b"), "", "has a space or a control character"},
+		{"invalid JSON in structured mode", "", structured, `{"specversion":`, "not valid JSON"},
+		{"an empty structured message", "", structured, ``, "not valid JSON"},
+		{"a structured message that is no object", "", structured, `[1,2]`, "reading the CloudEvent in structured mode"},
+		{"data_base64 that is a number", "", structured, `{"specversion":"1.0","id":"1","source":"/s","type":"t","data_base64":1}`, "structured mode"},
+		{"a batch", "", nats.Header{"content-type": {"application/cloudevents-batch+json"}}, `[]`, "batch"},
+		{"headers of more than 16 KiB", "", nats.Header{"x": {strings.Repeat("y", MaxHeaders)}}, "", "headers have"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			subject := c.subject
+			if subject == "" {
+				subject = "retry.submit.billing.charge"
+			}
+			op, err := Decode(Subjects{}, submission(subject, c.header, c.data))
+			var rejected *RejectedError
+			if !errors.As(err, &rejected) {
+				t.Fatalf("got operation %+v and error %v, want a rejection", op, err)
+			}
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %q, want it to say %q", err, c.want)
+			}
+			if strings.Contains(err.Error(), long) {
+				t.Errorf("the error repeats the whole attribute")
+			}
+		})
+	}
+}
+
+func TestDecodeReportsAllFaultsAtOnce(t *testing.T) {
+	_, err := Decode(Subjects{}, submission("retry.submit.a.b", binaryEvent(map[string]string{"ce-attempt": "x", "ce-priority": "y", "ce-target": ">"}), ""))
+	for _, want := range []string{"attempt", "priority", "target"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want it to tell of the %s", err, want)
+		}
+	}
+}
+
+func TestDecodeNeverRepeatsThePayloadInAnError(t *testing.T) {
+	h := nats.Header{"content-type": {"application/cloudevents+json"}}
+	for _, data := range []string{
+		`{"specversion":"1.0","id":"1","source":"/s","type":"t","data":"s3cret"`,
+		`{"specversion":"1.0","id":7,"source":"/s","type":"t","password":"s3cret"}`,
+		`{"specversion":"1.0","id":"1","source":"/s","type":"t","time":"s3cret","data":"s3cret"}`,
+	} {
+		if _, err := Decode(Subjects{}, submission("retry.submit.a.b", h, data)); err != nil && strings.Contains(err.Error(), "s3cret\",\"data") {
+			t.Errorf("the error shows the payload: %v", err)
+		}
+	}
+}
+
+func TestOperationIDDependsOnEachPart(t *testing.T) {
+	seen := map[string][4]string{}
+	for _, parts := range [][4]string{{"a", "b", "c", "d"}, {"ab", "", "c", "d"}, {"a", "bc", "", "d"}, {"", "ab", "c", "d"}, {"a", "b", "cd", ""}} {
+		id := OperationID(parts[0], parts[1], parts[2], parts[3])
+		if other, ok := seen[id]; ok || len(id) != 32 {
+			t.Errorf("%q and %q share the id %s", parts, other, id)
+		}
+		seen[id] = parts
+	}
+}
+
+func TestHistoryIsBoundedAndKeepsBothEnds(t *testing.T) {
+	op := &Operation{}
+	for n := 1; n <= 100; n++ {
+		op.Record(Attempt{Number: n, Error: strings.Repeat("e", 1000)})
+	}
+	first, last := op.History[0].Number, op.History[len(op.History)-1].Number
+	if len(op.History) != MaxHistory || op.Omitted != 100-MaxHistory || first != 1 || last != 100 {
+		t.Errorf("after 100 attempts: %d kept, %d omitted, first %d, last %d", len(op.History), op.Omitted, first, last)
+	}
+}
+
+func TestTheLargestStateFitsIntoItsRoom(t *testing.T) {
+	full := strings.Repeat(`"`, MaxAttribute)
+	op := &Operation{
+		ID: strings.Repeat("f", 32), EventID: full, Source: full, Type: full, Subject: full, Target: strings.Repeat("t", 255),
+		Service: strings.Repeat("s", MaxName), Operation: strings.Repeat("o", MaxName), Account: full, Campaign: full, Attempt: 1 << 30,
+	}
+	for n := range 50 {
+		op.Record(Attempt{Number: n, At: received, Error: strings.Repeat(`"`, 1000), Code: strings.Repeat(`"`, 1000), Rule: strings.Repeat("r", 64), Class: "not_retryable", Strategy: "adaptive_exponential", DelayMs: 1e9 / 3})
+	}
+	h := nats.Header{}
+	if err := op.Put(h); err != nil {
+		t.Fatal(err)
+	}
+	if size := headerSize(h); size > 47<<10 {
+		t.Errorf("the largest state takes %d bytes, more than 47 KiB", size)
+	}
+}
+
+func TestStateSurvivesTheHeader(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		op := &Operation{
+			ID: "0123456789abcdef0123456789abcdef", EventID: rapid.String().Draw(t, "id"), Source: rapid.String().Draw(t, "source"),
+			Service: "a", Operation: "b", Attempt: rapid.IntRange(1, 1<<31-1).Draw(t, "attempt"),
+			Due: received, Priority: rapid.SampledFrom(Priorities[:]).Draw(t, "priority"),
+		}
+		op.Record(Attempt{Number: 1, Error: rapid.String().Draw(t, "error")})
+		h := nats.Header{}
+		if err := op.Put(h); err != nil {
+			t.Fatal(err)
+		}
+		if strings.ContainsAny(h.Get(HeaderState), "\r\n") {
+			t.Fatalf("the header %q has a line break", h.Get(HeaderState))
+		}
+		back, err := FromHeader(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := nats.Header{}
+		if err := back.Put(again); err != nil {
+			t.Fatal(err)
+		}
+		if h.Get(HeaderState) != again.Get(HeaderState) {
+			t.Fatalf("got %s, want %s", again.Get(HeaderState), h.Get(HeaderState))
+		}
+	})
+}
+
+func TestTargetHeaderCarriesTheSubmissionAndHidesTheState(t *testing.T) {
+	op, err := Decode(Subjects{}, submission("retry.submit.billing.charge", nats.Header{"X-Tenant": {"7"}, "Nats-Msg-Id": {"m"}}, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	op.Deadline = received
+	h := op.TargetHeader(nats.Header{"X-Tenant": {"7"}, HeaderState: {"{}"}, "Nats-Msg-Id": {"m"}}, 2, true)
+	for k, want := range map[string]string{
+		"X-Tenant": "7", HeaderID: op.ID, HeaderAttempt: "2", HeaderRepeated: "true", HeaderDeadline: "2026-03-01T12:00:00Z",
+		"ce-id": "s-7", "ce-specversion": "1.0", "ce-service": "billing", HeaderState: "", "Nats-Msg-Id": "",
+	} {
+		if got := h.Get(k); got != want {
+			t.Errorf("header %s is %q, want %q", k, got, want)
+		}
+	}
+}
+
+func TestEncodeAndDecodeAgreeOnPercentEncoding(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.String().Draw(t, "s")
+		if got := percentDecode(percentEncode(s)); got != s {
+			t.Fatalf("got %q back, want %q", got, s)
+		}
+	})
+}
+
+func TestDeadLetterSurvivesItsMessage(t *testing.T) {
+	op, err := Decode(Subjects{}, submission("retry.submit.billing.charge", nats.Header{"X-Tenant": {"7"}}, "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := DeadLetter{
+		ID: op.ID, Service: op.Service, Operation: op.Operation, Reason: ReasonExhausted, Detail: "all 3\nattempts", DiedAt: received,
+		SubmittedTo: "retry.submit.billing.charge", State: op, Header: nats.Header{"X-Tenant": {"7"}}, Data: []byte("data"),
+	}
+	m, err := d.Message(Subjects{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := ReadDeadLetter(m.Subject, 9, m.Header, m.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Detail, d.Sequence = "all 3 attempts", 9
+	got, _ := json.Marshal(back)
+	want, _ := json.Marshal(d)
+	if string(got) != string(want) {
+		t.Errorf("dead letter\n got %s\nwant %s", got, want)
+	}
+}
+
+// seeds are submissions of every kind for the fuzz targets.
+func seeds(f *testing.F) {
+	f.Add("retry.submit.a.b", "", "", "", "", []byte(`{"id":1}`))
+	f.Add("retry.submit.a.b", "application/cloudevents+json", "", "", "", []byte(`{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{}}`))
+	f.Add("retry.submit.a.b", "application/cloudevents+json", "", "", "", []byte(`{"specversion":"1.0","id":"1","source":"/s","type":"t","data_base64":1}`))
+	f.Add("retry.submit.a.b", "application/cloudevents-batch+json", "", "", "", []byte(`[]`))
+	f.Add("retry.submit.a.b", "text/plain", "1.0", "ce-attempt", "-9", []byte("x"))
+	f.Add("retry.submit.*.>", "", "0.3", "ce-target", "$SYS.>", []byte(nil))
+	f.Add("retry.submit", "", "", "ce-deadline", "%00", []byte{0xff})
+}
+
+func FuzzDecode(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, subject, contentType, version, name, value string, data []byte) {
+		h := nats.Header{"content-type": {contentType}, "ce-id": {"1"}, "ce-source": {"/s"}, "ce-type": {TypeFailed}, name: {value}}
+		if version != "" {
+			h["ce-specversion"] = []string{version}
+		}
+		op, err := Decode(Subjects{}, Submission{Subject: subject, Header: h, Data: data, Name: "n", Received: received})
+		if err != nil {
+			if !errors.As(err, new(*RejectedError)) {
+				t.Fatalf("error %v is no rejection", err)
+			}
+			return
+		}
+		if CheckName(op.Service) != nil || CheckName(op.Operation) != nil || op.Attempt < 1 || op.EventID == "" {
+			t.Fatalf("accepted %+v", op)
+		}
+		if op.Target != "" && (Subjects{}).CheckTarget(op.Target) != nil {
+			t.Fatalf("accepted the target %q", op.Target)
+		}
+		state := nats.Header{}
+		if err := op.Put(state); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := FromHeader(state); err != nil {
+			t.Fatalf("the state cannot be read back: %v", err)
+		}
+	})
+}
+
+func FuzzFromHeader(f *testing.F) {
+	f.Add(`{"id":"a","attempt":1,"service":"s","operation":"o"}`)
+	f.Add(`{"id":"a","attempt":-1,"priority":"x"}`)
+	f.Add(`null`)
+	f.Fuzz(func(t *testing.T, state string) {
+		op, err := FromHeader(nats.Header{HeaderState: {state}})
+		if err == nil && (op.ID == "" || CheckName(op.Service) != nil) {
+			t.Fatalf("accepted %+v", op)
+		}
+	})
+}
+
+func FuzzReadDeadLetter(f *testing.F) {
+	f.Add("retry.dead.a.b.c", "exhausted", "1", `{"id":"a","attempt":1,"service":"s","operation":"o"}`)
+	f.Add("x", "", "many", "{")
+	f.Fuzz(func(t *testing.T, subject, reason, truncated, state string) {
+		h := nats.Header{HeaderReason: {reason}, HeaderTruncated: {truncated}, HeaderState: {state}}
+		if d, err := ReadDeadLetter(subject, 1, h, nil); err == nil && d.State == nil {
+			t.Fatalf("a dead letter with a state lost it: %+v", d)
+		}
+	})
+}
+
+func FuzzParseRetryAfter(f *testing.F) {
+	for _, s := range []string{"30", "1e9", "Wed, 21 Oct 2026 07:28:00 GMT", "2026-03-01T12:00:30Z", "-0", "NaN", "Inf"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		at, err := ParseRetryAfter(s, received)
+		if err == nil && at.After(received.Add(367*24*time.Hour)) {
+			t.Fatalf("%q became %s", s, at)
+		}
+	})
+}
+
+func BenchmarkDecodeBinary(b *testing.B) {
+	s := submission("retry.submit.billing.charge", binaryEvent(map[string]string{"ce-errorcode": "503", "ce-priority": "high"}), "payload")
+	for b.Loop() {
+		if _, err := Decode(Subjects{}, s); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkEncodeOutcome(b *testing.B) {
+	op := &Operation{ID: "0123456789abcdef0123456789abcdef", EventID: "e", Source: "/s", Service: "a", Operation: "b", Attempt: 2, FirstFailure: received}
+	for b.Loop() {
+		if _, err := Encode("retry.outcome.retrySuccess.a.b", RetrySuccess, op.OutcomeID(), op.About(), received, op.Ended(RetrySuccess, received)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,261 @@
+package events
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Delivery says how an operation reaches its target.
+type Delivery string
+
+// Request is a NATS request whose reply is the outcome of the attempt.
+const Request Delivery = "request"
+
+// Operation is one unit of work that failed at its service and may be tried
+// again. It holds the CloudEvents attributes and the state of the retrying; the
+// payload and the headers of the submission stay beside it, unread.
+//
+// An Operation is a plain value with no lock. Its JSON form travels in
+// [HeaderState].
+type Operation struct {
+	// ID stands for source, event id, service and operation type in subjects
+	// and message ids: 32 hexadecimal digits, see [OperationID].
+	ID string `json:"id"`
+
+	EventID     string `json:"eventId"`
+	Source      string `json:"source"`
+	Type        string `json:"type,omitempty"`
+	Subject     string `json:"subject,omitempty"`
+	Service     string `json:"service"`
+	Operation   string `json:"operation"`
+	Account     string `json:"accountId,omitempty"`
+	Campaign    string `json:"campaignId,omitempty"`
+	TraceParent string `json:"traceparent,omitempty"`
+
+	// Target is the subject that the submission asks for, empty for the
+	// policy's.
+	Target   string   `json:"target,omitempty"`
+	Delivery Delivery `json:"delivery,omitempty"`
+	Priority Priority `json:"priority"`
+	// PriorityGiven is whether the submission named its priority itself.
+	PriorityGiven bool `json:"priorityGiven,omitempty"`
+	// Overrides are the policy overrides of the submission, as given.
+	Overrides map[string]string `json:"overrides,omitempty"`
+
+	// Attempt counts the attempts made so far, the one that failed before
+	// Rebound heard of the operation included. It is at least 1, but 0 on a
+	// replay until its first attempt.
+	Attempt int `json:"attempt"`
+	// RetryAfter is when the target itself said to come back at the earliest.
+	RetryAfter time.Time `json:"retryAfter,omitzero"`
+	// Deadline is when the operation is of no more use; zero means never.
+	Deadline     time.Time `json:"deadline,omitzero"`
+	FirstFailure time.Time `json:"firstFailure"`
+	Submitted    time.Time `json:"submitted"`
+	// Due is when the next attempt is to be made.
+	Due time.Time `json:"due,omitzero"`
+	// Replay is how often the operation came back from the dead letters.
+	Replay int `json:"replay,omitempty"`
+
+	// RuleUses counts how often each limited classification rule decided for
+	// this run, by the rule's name.
+	RuleUses map[string]int `json:"ruleUses,omitempty"`
+
+	// History tells the attempts, oldest first. Omitted counts those left out
+	// of its middle to keep it within [MaxHistory].
+	History []Attempt `json:"history,omitempty"`
+	Omitted int       `json:"omitted,omitempty"`
+}
+
+// Attempt tells one attempt that failed and what was decided upon it.
+type Attempt struct {
+	// Number counts from 1.
+	Number int       `json:"attempt"`
+	At     time.Time `json:"at"`
+	// DurationMs is how long the attempt took, in milliseconds.
+	DurationMs float64 `json:"durationMs"`
+	// Code and Error say how it failed; Error is at most [MaxError] bytes.
+	Code  string `json:"code,omitempty"`
+	Error string `json:"error,omitempty"`
+	// Class and Rule say how the failure was classified and by which rule.
+	Class string `json:"class,omitempty"`
+	Rule  string `json:"rule,omitempty"`
+	// DelayMs and Strategy say how long the operation then waited, in
+	// milliseconds, and why. Both are empty after the last attempt.
+	DelayMs  float64 `json:"delayMs,omitempty"`
+	Strategy string  `json:"strategy,omitempty"`
+	// Repeated is whether the attempt may have been made twice, because the
+	// instance that made it died before it stored the conclusion.
+	Repeated bool `json:"repeated,omitempty"`
+	// Replay says to which run of the operation the attempt belongs.
+	Replay int `json:"replay,omitempty"`
+}
+
+// Bounds of what an operation carries with it, so that its state always fits
+// into the headers of a message (64 KiB).
+const (
+	MaxHistory = 32
+	MaxError   = 256
+	MaxCode    = 128
+	// keptFirst is how many of the earliest attempts a full history keeps.
+	keptFirst = 4
+)
+
+// OperationID returns the id of an operation: the first 128 bits of the
+// SHA-256 over its source, event id, service and operation type, in
+// hexadecimal. An operation is its source and event id together, within its
+// key; the four are length-prefixed, so no two operations share an id by
+// concatenation.
+func OperationID(source, eventID, service, operation string) string {
+	h := sha256.New()
+	for _, part := range []string{source, eventID, service, operation} {
+		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// Key returns service:operation, what a breaker, a budget, a lane and
+// statistics belong to.
+func (o *Operation) Key() string { return o.Service + ":" + o.Operation }
+
+// Run identifies one run of the operation, from submission or replay to its
+// outcome.
+func (o *Operation) Run() string { return o.ID + "." + strconv.Itoa(o.Replay) }
+
+// MessageID returns the deterministic message id of something that is
+// published about the operation, so that a repeat is recognised by JetStream.
+func (o *Operation) MessageID(what string) string {
+	return o.Run() + "." + strconv.Itoa(o.Attempt) + "." + what
+}
+
+// OutcomeID returns the message id of the outcome of this run. It does not
+// depend on the attempt, because a run has one outcome.
+func (o *Operation) OutcomeID() string { return o.Run() + ".outcome" }
+
+// PreviousDelay returns the delay before the latest attempt of this run, zero
+// if there was none.
+func (o *Operation) PreviousDelay() time.Duration {
+	for i := len(o.History) - 1; i >= 0; i-- {
+		if a := o.History[i]; a.Replay == o.Replay && a.DelayMs > 0 {
+			return Milliseconds(a.DelayMs)
+		}
+	}
+	return 0
+}
+
+// Record appends an attempt to the history, clipped to the bounds.
+func (o *Operation) Record(a Attempt) {
+	a.Replay = o.Replay
+	a.Error = clip(a.Error, MaxError)
+	a.Code = clip(a.Code, MaxCode)
+	if len(o.History) >= MaxHistory {
+		o.History = slices.Delete(o.History, keptFirst, keptFirst+1)
+		o.Omitted++
+	}
+	o.History = append(o.History, a)
+}
+
+// Continue takes over the history of an earlier submission of the same
+// operation, which o replaces.
+func (o *Operation) Continue(earlier *Operation) {
+	own := o.History
+	o.History, o.Omitted = slices.Clone(earlier.History), earlier.Omitted
+	for _, a := range own {
+		o.Record(a)
+	}
+	o.RuleUses = earlier.RuleUses
+	o.Submitted = earlier.Submitted
+	if earlier.FirstFailure.Before(o.FirstFailure) {
+		o.FirstFailure = earlier.FirstFailure
+	}
+}
+
+// Restart makes a dead letter's operation a fresh one at that time: its attempts
+// count anew and the bounds that it outlived are gone. The history stays.
+func (o *Operation) Restart(at time.Time) {
+	o.Replay++
+	o.Attempt = 0
+	o.RuleUses = nil
+	o.Deadline, o.RetryAfter = time.Time{}, time.Time{}
+	o.FirstFailure, o.Submitted, o.Due = at.UTC(), at.UTC(), at.UTC()
+}
+
+// Last returns the latest attempt of the history; ok is false when there is
+// none.
+func (o *Operation) Last() (a Attempt, ok bool) {
+	if len(o.History) == 0 {
+		return Attempt{}, false
+	}
+	return o.History[len(o.History)-1], true
+}
+
+// Put writes the operation's state into a header.
+func (o *Operation) Put(h nats.Header) error {
+	var state strings.Builder
+	enc := json.NewEncoder(&state)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(o); err != nil {
+		return fmt.Errorf("encoding the state of operation %s: %w", o.ID, err)
+	}
+	h[HeaderState] = []string{strings.TrimSuffix(state.String(), "\n")}
+	return nil
+}
+
+// FromHeader reads the state that [Operation.Put] wrote.
+func FromHeader(h nats.Header) (*Operation, error) {
+	state := h[HeaderState]
+	if len(state) == 0 {
+		return nil, fmt.Errorf("message has no %s header", HeaderState)
+	}
+	o := new(Operation)
+	if err := json.Unmarshal([]byte(state[0]), o); err != nil {
+		return nil, fmt.Errorf("decoding the %s header: %w", HeaderState, err)
+	}
+	switch {
+	case o.ID == "" || o.Attempt < 0 || o.Attempt == 0 && o.Replay == 0:
+		return nil, fmt.Errorf("%s header is incomplete: it has id %q and attempt %d", HeaderState, clip(o.ID, 80), o.Attempt)
+	case CheckName(o.Service) != nil || CheckName(o.Operation) != nil:
+		return nil, fmt.Errorf("%s header names no valid service and operation type", HeaderState)
+	}
+	return o, nil
+}
+
+// TargetHeader returns the headers that a target receives with an attempt:
+// those of the submission, its CloudEvents attributes, and the Retry- headers
+// that tell about the retrying.
+func (o *Operation) TargetHeader(submission nats.Header, attempt int, repeated bool) nats.Header {
+	h := CarriedHeader(submission)
+	o.Attributes(h)
+	h.Set(HeaderID, o.ID)
+	h.Set(HeaderAttempt, strconv.Itoa(attempt))
+	h.Set(HeaderFirstFailure, o.FirstFailure.UTC().Format(time.RFC3339Nano))
+	if !o.Deadline.IsZero() {
+		h.Set(HeaderDeadline, o.Deadline.UTC().Format(time.RFC3339Nano))
+	}
+	if o.Replay > 0 {
+		h.Set(HeaderReplay, strconv.Itoa(o.Replay))
+	}
+	if repeated {
+		h.Set(HeaderRepeated, "true")
+	}
+	return h
+}
+
+// Milliseconds converts a figure of an event to a duration.
+func Milliseconds(ms float64) time.Duration {
+	return time.Duration(ms * float64(time.Millisecond))
+}
+
+// InMilliseconds converts a duration to a figure of an event, with a
+// microsecond's precision.
+func InMilliseconds(d time.Duration) float64 {
+	return float64(d.Microseconds()) / 1000
+}

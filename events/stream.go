@@ -1,0 +1,90 @@
+package events
+
+import (
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Streams names the streams under one prefix. The zero value uses
+// [DefaultPrefix].
+type Streams struct {
+	// Prefix is the subjects' prefix; the streams bear it in upper case.
+	Prefix string
+}
+
+func (s Streams) name(suffix string) string {
+	return strings.ToUpper(Subjects(s).prefix()) + suffix
+}
+
+// Intake holds what services say: submissions and reports.
+func (s Streams) Intake() string { return s.name("_INTAKE") }
+
+// Waiting holds what waits for its time and what is due.
+func (s Streams) Waiting() string { return s.name("") }
+
+// Held holds the lanes: what waits for its gate.
+func (s Streams) Held() string { return s.name("_HELD") }
+
+// Outcomes holds what happened.
+func (s Streams) Outcomes() string { return s.name("_OUTCOMES") }
+
+// Dead holds the dead letters.
+func (s Streams) Dead() string { return s.name("_DEAD") }
+
+// DedupWindow is how long a stream remembers a message id.
+const DedupWindow = 2 * time.Minute
+
+// StreamLimits are the limits that an operator may set. Zero means none.
+type StreamLimits struct {
+	// Replicas is how many servers of a cluster store each stream; 0 means 1.
+	Replicas int
+	// OutcomesMaxAge and OutcomesMaxBytes bound what happened.
+	OutcomesMaxAge   time.Duration
+	OutcomesMaxBytes int64
+	// DeadMaxAge bounds how long a dead letter is kept.
+	DeadMaxAge time.Duration
+}
+
+// Configs returns the configuration of every stream, in the order in which
+// they are made.
+//
+// The stream of what waits cannot discard new messages: the server refuses
+// that together with message schedules. It has no limit of its own instead, so
+// that nothing in it is ever discarded; a full account refuses the publish.
+func (s Streams) Configs(limits StreamLimits) []jetstream.StreamConfig {
+	p := Subjects(s).prefix()
+	replicas := max(limits.Replicas, 1)
+	queue := func(name, description string, subjects ...string) jetstream.StreamConfig {
+		return jetstream.StreamConfig{
+			Name: name, Description: description, Subjects: subjects,
+			Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
+			Storage: jetstream.FileStorage, Replicas: replicas,
+			Duplicates: DedupWindow, AllowDirect: true,
+		}
+	}
+	kept := func(name, description string, subjects ...string) jetstream.StreamConfig {
+		c := queue(name, description, subjects...)
+		c.Retention, c.Discard = jetstream.LimitsPolicy, jetstream.DiscardOld
+		return c
+	}
+
+	intake := queue(s.Intake(), "Rebound: what services say", p+".submit.>", p+".report.>")
+
+	waiting := queue(s.Waiting(), "Rebound: operations that wait for their time", p+".parked.>", p+".due.>")
+	waiting.Discard = jetstream.DiscardOld
+	waiting.AllowMsgSchedules, waiting.AllowMsgTTL, waiting.AllowRollup = true, true, true
+
+	held := queue(s.Held(), "Rebound: operations that wait for their gate", p+".held.>")
+
+	outcomes := kept(s.Outcomes(), "Rebound: what happened to operations", p+".outcome.>", p+".event.>")
+	outcomes.MaxAge = limits.OutcomesMaxAge
+	outcomes.MaxBytes = limits.OutcomesMaxBytes
+
+	dead := kept(s.Dead(), "Rebound: dead letters", p+".dead.>")
+	dead.MaxMsgsPerSubject = 1
+	dead.MaxAge = limits.DeadMaxAge
+
+	return []jetstream.StreamConfig{intake, waiting, held, outcomes, dead}
+}

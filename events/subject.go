@@ -1,0 +1,171 @@
+package events
+
+import (
+	"fmt"
+	"strings"
+)
+
+// DefaultPrefix is the first token of every subject of ours.
+const DefaultPrefix = "retry"
+
+// The names of the outcomes and of the other events, as they stand in
+// subjects and in event types.
+const (
+	RetrySuccess   = "retrySuccess"
+	RetryFailed    = "retryFailed"
+	RetryScheduled = "retryScheduled"
+	BreakerChanged = "breakerChanged"
+)
+
+// Subjects names every subject under one prefix. The zero value uses
+// [DefaultPrefix]. It is a value and safe for concurrent use.
+type Subjects struct {
+	// Prefix is one subject token, "retry" when empty.
+	Prefix string
+}
+
+func (s Subjects) prefix() string {
+	if s.Prefix == "" {
+		return DefaultPrefix
+	}
+	return s.Prefix
+}
+
+// Submit is where a service publishes an operation that failed.
+func (s Subjects) Submit(service, operation string) string {
+	return s.prefix() + ".submit." + service + "." + operation
+}
+
+// Submissions matches every [Subjects.Submit].
+func (s Subjects) Submissions() string { return s.prefix() + ".submit.>" }
+
+// Reports matches the subjects on which workers report.
+func (s Subjects) Reports() string { return s.prefix() + ".report.>" }
+
+// Parked is where the operation with this id waits until it is due.
+func (s Subjects) Parked(p Priority, service, operation, id string) string {
+	return s.prefix() + ".parked." + p.String() + "." + service + "." + operation + "." + id
+}
+
+// Due is where the same operation arrives when its delay is over.
+func (s Subjects) Due(p Priority, service, operation, id string) string {
+	return s.prefix() + ".due." + p.String() + "." + service + "." + operation + "." + id
+}
+
+// DueOf matches every due operation of one priority.
+func (s Subjects) DueOf(p Priority) string { return s.prefix() + ".due." + p.String() + ".>" }
+
+// IsDue reports whether subject is one of [Subjects.Due].
+func (s Subjects) IsDue(subject string) bool {
+	return strings.HasPrefix(subject, s.prefix()+".due.")
+}
+
+// Slot matches the subjects on which one operation can stand in the stream
+// that holds what waits and what is due. Its last sequence is the operation's
+// version: whoever publishes a next state expects it unchanged.
+func (s Subjects) Slot(service, operation, id string) string {
+	return s.prefix() + ".*.*." + service + "." + operation + "." + id
+}
+
+// Outcome is where the outcome [RetrySuccess] or [RetryFailed] of an
+// operation is published.
+func (s Subjects) Outcome(name, service, operation string) string {
+	return s.prefix() + ".outcome." + name + "." + service + "." + operation
+}
+
+// Outcomes matches outcomes; an empty name, service or operation matches any.
+func (s Subjects) Outcomes(name, service, operation string) string {
+	return s.Outcome(orAny(name), orAny(service), orAny(operation))
+}
+
+// Event is where an event that is no outcome, such as [RetryScheduled], is
+// published.
+func (s Subjects) Event(name, service, operation string) string {
+	return s.prefix() + ".event." + name + "." + service + "." + operation
+}
+
+// Events matches events that are no outcomes; an empty name, service or
+// operation matches any.
+func (s Subjects) Events(name, service, operation string) string {
+	return s.Event(orAny(name), orAny(service), orAny(operation))
+}
+
+// Dead is where the dead letter of an operation is kept.
+func (s Subjects) Dead(service, operation, id string) string {
+	return s.prefix() + ".dead." + service + "." + operation + "." + id
+}
+
+// DeadLetters matches dead letters; an empty service, operation or id matches
+// any.
+func (s Subjects) DeadLetters(service, operation, id string) string {
+	return s.Dead(orAny(service), orAny(operation), orAny(id))
+}
+
+// Work is the subject where a worker finds the operations of a key. It is the
+// one place under the prefix that may be a target.
+func (s Subjects) Work(service, operation string) string {
+	return s.prefix() + ".work." + service + "." + operation
+}
+
+// SplitSubmit reads service and operation type out of a [Subjects.Submit]
+// subject. The error says what is wrong with the subject.
+func (s Subjects) SplitSubmit(subject string) (service, operation string, err error) {
+	rest, ok := strings.CutPrefix(subject, s.prefix()+".submit.")
+	if !ok {
+		return "", "", fmt.Errorf("subject %q is not under %s.submit", clip(subject, 200), s.prefix())
+	}
+	tokens := strings.Split(rest, ".")
+	if len(tokens) != 2 {
+		return "", "", fmt.Errorf("subject %q has %d tokens after %s.submit; it needs two, the service and the operation type",
+			clip(subject, 200), len(tokens), s.prefix())
+	}
+	for i, what := range []string{"service", "operation type"} {
+		if err := CheckName(tokens[i]); err != nil {
+			return "", "", fmt.Errorf("%s in subject %w", what, err)
+		}
+	}
+	return tokens[0], tokens[1], nil
+}
+
+// CheckTarget reports whether subject may be a target at all: a literal
+// subject of at most 255 bytes that belongs neither to the server, nor to an
+// inbox, nor to Rebound itself. The allow-list of a policy comes on top.
+func (s Subjects) CheckTarget(subject string) error {
+	shown := clip(subject, 80)
+	switch {
+	case subject == "":
+		return fmt.Errorf("target is empty")
+	case len(subject) > 255:
+		return fmt.Errorf("target has %d bytes, more than the 255 allowed", len(subject))
+	}
+	for _, r := range subject {
+		if r <= ' ' || r == 0x7f {
+			return fmt.Errorf("target %q has a space or a control character", shown)
+		}
+	}
+	tokens := strings.Split(subject, ".")
+	for _, token := range tokens {
+		switch token {
+		case "":
+			return fmt.Errorf("target %q has an empty token", shown)
+		case "*", ">":
+			return fmt.Errorf("target %q has a wildcard", shown)
+		}
+	}
+	switch first := tokens[0]; {
+	case first[0] == '$':
+		return fmt.Errorf("target %q belongs to the server; subjects that start with $ are never targets", shown)
+	case first == "_INBOX" || strings.HasPrefix(first, "_INBOX_"):
+		return fmt.Errorf("target %q is an inbox; inboxes are never targets", shown)
+	case first == "rebound", first == s.prefix() && (len(tokens) < 2 || tokens[1] != "work"):
+		return fmt.Errorf("target %q belongs to Rebound itself", shown)
+	}
+	return nil
+}
+
+func orAny(token string) string {
+	if token == "" {
+		return "*"
+	}
+	return token
+}
