@@ -1,0 +1,79 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"syscall"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+)
+
+// serverLog hands the server's messages to slog. The server's notices (its
+// banner, each recovered stream) are of interest only to those who look for a
+// fault, so they are debug messages here.
+type serverLog struct {
+	logger *slog.Logger
+
+	mu  sync.Mutex // guards err
+	err error
+}
+
+var _ natsd.Logger = (*serverLog)(nil)
+
+func newServerLog(logger *slog.Logger) *serverLog {
+	return &serverLog{logger: logger.With("from", "nats-server")}
+}
+
+// levelServerDebug is the level of the server's own debug messages, which are
+// many.
+const levelServerDebug = slog.LevelDebug - 4
+
+// fatal returns the message with which the server gave up, or nil.
+func (l *serverLog) fatal() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+func (l *serverLog) log(level slog.Level, format string, args []any) {
+	ctx := context.Background()
+	if !l.logger.Enabled(ctx, level) {
+		return
+	}
+	l.logger.Log(ctx, level, strings.TrimSpace(fmt.Sprintf(format, args...)))
+}
+
+func (l *serverLog) Noticef(format string, v ...any) { l.log(slog.LevelDebug, format, v) }
+func (l *serverLog) Errorf(format string, v ...any)  { l.log(slog.LevelError, format, v) }
+func (l *serverLog) Debugf(format string, v ...any)  { l.log(levelServerDebug, format, v) }
+func (l *serverLog) Tracef(format string, v ...any)  { l.log(levelServerDebug, format, v) }
+
+// Warnf demotes the one warning that is about how the password is written in
+// nats-server's own configuration file, which there is none of here.
+func (l *serverLog) Warnf(format string, v ...any) {
+	level := slog.LevelWarn
+	if strings.HasPrefix(format, "Plaintext passwords detected") {
+		level = slog.LevelDebug
+	}
+	l.log(level, format, v)
+}
+
+// Fatalf keeps the first fatal message for [Start]; it does not end the
+// process.
+func (l *serverLog) Fatalf(format string, v ...any) {
+	err := fmt.Errorf("%s", fmt.Sprintf(format, v...))
+	if strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) {
+		err = errors.Join(err, syscall.EADDRINUSE)
+	}
+	l.mu.Lock()
+	first := l.err == nil
+	if first {
+		l.err = err
+	}
+	l.mu.Unlock()
+	l.log(slog.LevelDebug, format, v)
+}

@@ -1,0 +1,253 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// RandomPort lets the operating system choose the port.
+const RandomPort = natsd.RANDOM_PORT
+
+// Options describe an embedded server. StoreDir is required.
+type Options struct {
+	// StoreDir is the directory that holds the streams. It is created, with
+	// mode 0700, when it is missing.
+	StoreDir string
+	// Host is the address to listen on. Empty means 127.0.0.1.
+	Host string
+	// Port is the port to listen on: 0 means 4222, [RandomPort] a free one.
+	Port int
+	// Name is the server's name in its own messages. Empty means "rebound".
+	Name string
+	// SyncInterval is how often written data is forced to the disk. 0 means
+	// the server's default of two minutes.
+	SyncInterval time.Duration
+	// SyncAlways forces every write to the disk before it is acknowledged.
+	SyncAlways bool
+	// MaxStore bounds the bytes that the streams may take on disk. 0 means the
+	// server's default: three quarters of what is free.
+	MaxStore int64
+	// MaxPayload bounds the bytes of one message. 0 means the server's default
+	// of 1 MiB.
+	MaxPayload int32
+	// User and Password, or Token, are what clients must present. All empty
+	// means that everybody who reaches the port is let in.
+	User, Password, Token string
+	// Logger receives the server's messages. Nil discards them.
+	Logger *slog.Logger
+}
+
+// Server is a running embedded server. Its methods are safe for concurrent use.
+type Server struct {
+	server *natsd.Server
+	lock   *dirLock
+	port   int
+	host   string
+	logger *slog.Logger
+	done   chan struct{}
+	stop   sync.Once
+}
+
+// Start runs a server and returns when it is ready: what it stored before is
+// recovered and its port accepts connections. It gives up when ctx ends, and
+// then waits for the server to be down.
+//
+// The error is a [*PortError] when the address cannot be listened on, a
+// [*StoreError] when the directory cannot be used, and a [*LockError] when
+// another process is using it.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	o = o.withDefaults()
+	lock, err := prepareStore(o)
+	if err != nil {
+		return nil, err
+	}
+	s, err := startLocked(ctx, o)
+	if err != nil {
+		lock.release()
+		return nil, err
+	}
+	s.lock = lock
+	s.announce(o)
+	return s, nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.Host == "" {
+		o.Host = "127.0.0.1"
+	}
+	if o.Port == 0 {
+		o.Port = natsd.DEFAULT_PORT
+	}
+	if o.Name == "" {
+		o.Name = "rebound"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// prepareStore makes the store directory, proves that it can be written and
+// takes its lock.
+func prepareStore(o Options) (*dirLock, error) {
+	if o.StoreDir == "" {
+		return nil, &StoreError{Err: errors.New("no directory is given")}
+	}
+	if err := os.MkdirAll(o.StoreDir, 0o700); err != nil {
+		return nil, &StoreError{Dir: o.StoreDir, Err: err}
+	}
+	probe, err := os.CreateTemp(o.StoreDir, ".writable-*")
+	if err != nil {
+		return nil, &StoreError{Dir: o.StoreDir, Err: err}
+	}
+	err = errors.Join(probe.Close(), os.Remove(probe.Name()))
+	if err != nil {
+		return nil, &StoreError{Dir: o.StoreDir, Err: err}
+	}
+	return lockDir(o.StoreDir)
+}
+
+func startLocked(ctx context.Context, o Options) (*Server, error) {
+	if err := probePort(ctx, o.Host, o.Port); err != nil {
+		return nil, err
+	}
+	server, err := natsd.NewServer(&natsd.Options{
+		ServerName:             o.Name,
+		Host:                   o.Host,
+		Port:                   o.Port,
+		Username:               o.User,
+		Password:               o.Password,
+		Authorization:          o.Token,
+		MaxPayload:             o.MaxPayload,
+		JetStream:              true,
+		JetStreamMaxStore:      o.MaxStore,
+		StoreDir:               o.StoreDir,
+		SyncInterval:           o.SyncInterval,
+		SyncAlways:             o.SyncAlways,
+		DisableJetStreamBanner: true,
+		NoSigs:                 true,
+		NoLog:                  true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("embedded NATS server: %w", err)
+	}
+	log := newServerLog(o.Logger)
+	server.SetLoggerV2(log, o.Logger.Enabled(ctx, levelServerDebug), false, false)
+
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		server.Start()
+	}()
+	select {
+	case <-started:
+		err = log.fatal()
+	case <-ctx.Done():
+		// Recovery cannot be interrupted; it is short against the harm of two
+		// servers on the same files.
+		<-started
+		err = fmt.Errorf("embedded NATS server: start was cancelled: %w", context.Cause(ctx))
+	}
+	addr, listening := server.Addr().(*net.TCPAddr)
+	if err == nil && (!listening || !server.JetStreamEnabled()) {
+		err = errors.New("it did not become ready")
+	}
+	if err != nil {
+		server.Shutdown()
+		server.WaitForShutdown()
+		return nil, startError(o, err)
+	}
+	s := &Server{server: server, host: o.Host, port: addr.Port, logger: o.Logger, done: make(chan struct{})}
+	go func() {
+		server.WaitForShutdown()
+		close(s.done)
+	}()
+	return s, nil
+}
+
+// probePort says why an address cannot be listened on before the server
+// recovers its streams, which may take a while.
+func probePort(ctx context.Context, host string, port int) error {
+	if port == RandomPort {
+		port = 0
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return &PortError{Host: host, Port: port, Err: err}
+	}
+	return l.Close()
+}
+
+func startError(o Options, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return &PortError{Host: o.Host, Port: o.Port, Err: err}
+	}
+	return fmt.Errorf("embedded NATS server: %w", err)
+}
+
+func (s *Server) announce(o Options) {
+	sync := "every 2m0s"
+	switch {
+	case o.SyncAlways:
+		sync = "always"
+	case o.SyncInterval > 0:
+		sync = "every " + o.SyncInterval.String()
+	}
+	s.logger.Info("the embedded NATS server is ready",
+		"url", s.ClientURL(), "store", o.StoreDir, "sync", sync, "version", natsd.VERSION)
+	open := o.User == "" && o.Token == ""
+	if ip := net.ParseIP(o.Host); open && o.Host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		s.logger.Warn("the embedded NATS server asks for no credentials and listens on more than this machine",
+			"address", s.Addr())
+	}
+}
+
+// InProcess returns a connection option that reaches the server without a
+// network. Credentials are still asked for when the server has any.
+func (s *Server) InProcess() nats.Option { return nats.InProcessServer(s.server) }
+
+// ClientURL returns a URL at which a client on this machine reaches the server.
+// It never holds credentials.
+func (s *Server) ClientURL() string {
+	host := s.host
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "nats://" + net.JoinHostPort(host, strconv.Itoa(s.port))
+}
+
+// Addr returns the address that the server listens on, as host:port.
+func (s *Server) Addr() string { return net.JoinHostPort(s.host, strconv.Itoa(s.port)) }
+
+// Port returns the port that the server listens on.
+func (s *Server) Port() int { return s.port }
+
+// StoreDir returns the directory in which JetStream keeps its files.
+func (s *Server) StoreDir() string { return filepath.Dir(s.server.StoreDir()) }
+
+// Done returns a channel that is closed when the server is down, for whatever
+// reason.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Shutdown stops the server, waits until its files are closed and frees the
+// store directory. Further calls wait for the first one.
+func (s *Server) Shutdown() {
+	s.stop.Do(func() {
+		s.server.Shutdown()
+		<-s.done
+		s.lock.release()
+	})
+}

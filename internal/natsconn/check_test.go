@@ -1,0 +1,163 @@
+package natsconn_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+func TestCheckServerAcceptsOurs(t *testing.T) {
+	usable(t, connect(t, load(t, "--nats="+testkit.Server(t).ClientURL())))
+}
+
+func TestCheckServerRefusesAnOldVersion(t *testing.T) {
+	for version, tooOld := range map[string]bool{
+		"2.11.9": true, "1.4.1": true, "2.9.0-beta.1": true,
+		"2.12.0": false, "2.12.0-preview.1": false, "3.0.0": false, "dev": false,
+	} {
+		url := versionProxy(t, testkit.Server(t).Addr(), version)
+		err := natsconn.CheckServer(t.Context(), jetStream(t, connect(t, load(t, "--nats="+url))))
+		var old *natsconn.VersionError
+		if errors.As(err, &old) != tooOld {
+			t.Fatalf("%s: error is %v", version, err)
+		}
+		want := "the NATS server at " + url + " is version " + version + "; Rebound needs 2.12 or newer, which has scheduled messages"
+		if tooOld && err.Error() != want {
+			t.Errorf("message is %q, want %q", err, want)
+		}
+	}
+}
+
+func TestCheckServerRefusesAServerWithoutJetStream(t *testing.T) {
+	with := natsd.NewAccount("WITHOUT")
+	for name, c := range map[string]struct {
+		options *natsd.Options
+		want    string
+	}{
+		"not on the server": {&natsd.Options{}, "JetStream is not enabled; start it with `nats-server --jetstream`"},
+		"not for the account": {
+			&natsd.Options{
+				JetStream: true, StoreDir: t.TempDir(), Accounts: []*natsd.Account{with},
+				Users: []*natsd.User{{Username: "ann", Password: "s3cret", Account: with}},
+			},
+			"JetStream is not enabled",
+		},
+		"not for the user": {
+			&natsd.Options{
+				JetStream: true, StoreDir: t.TempDir(),
+				Users: []*natsd.User{{Username: "ann", Password: "s3cret", Permissions: &natsd.Permissions{
+					Publish: &natsd.SubjectPermission{Deny: []string{"$JS.>"}},
+				}}},
+			},
+			"may this user publish to $JS.API.>",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			flags := []string{"--nats=" + runServer(t, c.options)}
+			if len(c.options.Users) > 0 {
+				flags = append(flags, "--user=ann", "--password=s3cret")
+			}
+			err := natsconn.CheckServer(t.Context(), jetStream(t, connect(t, load(t, flags...))))
+			var js *natsconn.JetStreamError
+			if !errors.As(err, &js) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error is %v, want %q", err, c.want)
+			}
+			t.Log(err)
+		})
+	}
+}
+
+func TestClockSkew(t *testing.T) {
+	c := testkit.Cluster(t, 3)
+	js := jetStream(t, connect(t, load(t, "--nats="+c.URL())))
+	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "CLOCK", Subjects: []string{"clock"}, Replicas: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := natsconn.ClockSkew(t.Context(), js.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	leader, err := natsconn.LeaderClockSkew(t.Context(), js, "CLOCK")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, skew := range map[string]natsconn.Skew{"the server's": server, "the leader's": leader} {
+		// It is one machine with one clock.
+		if off := skew.Offset.Abs(); off > skew.Uncertainty+time.Millisecond || skew.Uncertainty <= 0 || skew.Uncertainty > time.Second {
+			t.Errorf("%s clock is %v ± %v away", name, skew.Offset, skew.Uncertainty)
+		}
+	}
+	if _, err := natsconn.LeaderClockSkew(t.Context(), js, "NONE"); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.Errorf("for a stream that does not exist: %v", err)
+	}
+}
+
+// versionProxy passes connections on to a server and makes it say that it is
+// another version, as an older server would.
+func versionProxy(t *testing.T, addr, version string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { relay(client, addr, version) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		wg.Wait()
+	})
+	return "nats://" + l.Addr().String()
+}
+
+func relay(client net.Conn, addr, version string) {
+	defer client.Close()
+	server, err := net.Dial("tcp", addr)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.Copy(server, client)
+		server.Close()
+	}()
+	relayAs(client, server, version)
+	client.Close()
+	<-done
+}
+
+// relayAs passes on what a server says, line by line, with another version.
+func relayAs(client io.Writer, server io.Reader, version string) {
+	said := `"version":"` + natsd.VERSION + `"`
+	lines := bufio.NewReader(server)
+	for {
+		line, err := lines.ReadString('\n')
+		if strings.HasPrefix(line, "INFO ") {
+			line = strings.Replace(line, said, `"version":"`+version+`"`, 1)
+		}
+		if _, werr := io.WriteString(client, line); werr != nil || err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,195 @@
+package testkit
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+)
+
+// Nodes is a running NATS cluster with JetStream.
+type Nodes struct {
+	t       testing.TB
+	options []*natsd.Options
+	// servers are the running servers; one that was stopped stays here until
+	// it is started again.
+	servers []*natsd.Server
+}
+
+// Cluster starts a cluster of n servers with JetStream on files, waits until it
+// has a leader and every server is current, and stops it when the test ends.
+func Cluster(t testing.TB, n int) *Nodes {
+	t.Helper()
+	if n < 2 {
+		t.Fatalf("testkit: a cluster has at least 2 servers, not %d", n)
+	}
+	// A route needs a port that is known before its server listens. It is free
+	// when it is chosen, and another process may take it before it is used.
+	var err error
+	for range 5 {
+		c := &Nodes{t: t}
+		if err = c.start(n); err == nil {
+			t.Cleanup(c.stopAll)
+			return c
+		}
+		c.stopAll()
+	}
+	t.Fatalf("testkit: starting a cluster of %d: %v", n, err)
+	return nil
+}
+
+func (c *Nodes) start(n int) error {
+	ports, err := freePorts(n)
+	if err != nil {
+		return err
+	}
+	routes := make([]*url.URL, n)
+	for i, p := range ports {
+		routes[i] = &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", p)}
+	}
+	for i, p := range ports {
+		c.options = append(c.options, &natsd.Options{
+			ServerName:             fmt.Sprintf("node-%d", i+1),
+			Host:                   "127.0.0.1",
+			Port:                   natsd.RANDOM_PORT,
+			JetStream:              true,
+			StoreDir:               c.t.TempDir(),
+			Routes:                 routes,
+			Cluster:                natsd.ClusterOpts{Name: "testkit", Host: "127.0.0.1", Port: p},
+			DisableJetStreamBanner: true,
+			NoSigs:                 true,
+			NoLog:                  true,
+		})
+	}
+	c.servers = make([]*natsd.Server, n)
+	for i := range c.options {
+		if err := c.run(i); err != nil {
+			return err
+		}
+	}
+	return c.awaitReady()
+}
+
+func (c *Nodes) run(i int) error {
+	o := *c.options[i]
+	s, err := natsd.NewServer(&o)
+	if err != nil {
+		return err
+	}
+	c.servers[i] = s
+	go s.Start()
+	if !s.ReadyForConnections(startTimeout) {
+		return fmt.Errorf("%s accepts no connections", o.ServerName)
+	}
+	// A server that comes back listens where its clients knew it.
+	c.options[i].Port = s.Addr().(*net.TCPAddr).Port
+	return nil
+}
+
+// awaitReady waits until one server leads and all running ones follow it.
+func (c *Nodes) awaitReady() error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.Now().Add(startTimeout)
+	for range tick.C {
+		if c.ready() {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("no JetStream leader, or a server that does not follow it, after %v", startTimeout)
+		}
+	}
+	return nil
+}
+
+func (c *Nodes) ready() bool {
+	leaders := 0
+	for _, s := range c.servers {
+		if s == nil {
+			continue
+		}
+		if !s.JetStreamIsCurrent() {
+			return false
+		}
+		if s.JetStreamIsLeader() {
+			leaders++
+			if len(s.JetStreamClusterPeers()) < len(c.servers) {
+				return false
+			}
+		}
+	}
+	return leaders == 1
+}
+
+// URL returns the addresses of all servers, separated by commas, as
+// [nats.Connect] takes them.
+func (c *Nodes) URL() string { return strings.Join(c.URLs(), ",") }
+
+// URLs returns the address of each server.
+func (c *Nodes) URLs() []string {
+	urls := make([]string, len(c.options))
+	for i, o := range c.options {
+		urls[i] = fmt.Sprintf("nats://127.0.0.1:%d", o.Port)
+	}
+	return urls
+}
+
+// Leader returns the index of the server that leads JetStream's meta group, or
+// -1 while there is none.
+func (c *Nodes) Leader() int {
+	for i, s := range c.servers {
+		if s != nil && s.JetStreamIsLeader() {
+			return i
+		}
+	}
+	return -1
+}
+
+// Stop stops the server with this index and waits until it is down.
+func (c *Nodes) Stop(i int) {
+	if s := c.servers[i]; s != nil {
+		s.Shutdown()
+		s.WaitForShutdown()
+		c.servers[i] = nil
+	}
+}
+
+// Restart starts a stopped server again, on its files and its port, and waits
+// until the cluster is whole.
+func (c *Nodes) Restart(i int) {
+	c.t.Helper()
+	if c.servers[i] != nil {
+		c.t.Fatalf("testkit: server %d is running", i)
+	}
+	if err := c.run(i); err != nil {
+		c.t.Fatalf("testkit: restarting server %d: %v", i, err)
+	}
+	if err := c.awaitReady(); err != nil {
+		c.t.Fatalf("testkit: restarting server %d: %v", i, err)
+	}
+}
+
+func (c *Nodes) stopAll() {
+	for i := range c.servers {
+		c.Stop(i)
+	}
+}
+
+// freePorts returns n different ports that were free a moment ago.
+func freePorts(n int) ([]int, error) {
+	ports := make([]int, n)
+	for i := range ports {
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+	}
+	return ports, nil
+}

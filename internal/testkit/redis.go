@@ -1,0 +1,180 @@
+//go:build unix
+
+package testkit
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// RedisServer is a redis-server process of one test.
+type RedisServer struct {
+	t    testing.TB
+	path string
+	dir  string
+	port int
+
+	cmd    *exec.Cmd
+	exited chan struct{}
+	output *lockedBuffer
+}
+
+// Redis starts a redis-server, found on PATH, on a free port and without
+// persistence, and stops it when the test ends. The test fails, and is never
+// skipped, when there is none.
+func Redis(t testing.TB) *RedisServer {
+	t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatalf("testkit: redis-server is not on PATH (%v); install it, on Debian with: apt-get install redis-server", err)
+	}
+	r := &RedisServer{t: t, path: path, dir: t.TempDir()}
+	t.Cleanup(r.Stop)
+	for range 5 {
+		var ports []int
+		if ports, err = freePorts(1); err != nil {
+			break
+		}
+		r.port = ports[0]
+		if err = r.run(); err == nil {
+			return r
+		}
+		r.Stop()
+	}
+	t.Fatalf("testkit: starting redis-server: %v", err)
+	return nil
+}
+
+// Addr returns the server's address as host:port.
+func (r *RedisServer) Addr() string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port))
+}
+
+// URL returns the server's address as redis://host:port.
+func (r *RedisServer) URL() string { return "redis://" + r.Addr() }
+
+// Stop ends the process and waits for it. What it held is gone.
+func (r *RedisServer) Stop() {
+	if r.cmd == nil {
+		return
+	}
+	_ = r.cmd.Process.Signal(syscall.SIGCONT) // a paused process cannot end
+	_ = r.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-r.exited:
+	case <-time.After(10 * time.Second):
+		_ = r.cmd.Process.Kill()
+		<-r.exited
+	}
+	r.cmd = nil
+}
+
+// Restart starts the process again, empty and on the same port, and waits until
+// it answers. It stops the running one first.
+func (r *RedisServer) Restart() {
+	r.t.Helper()
+	r.Stop()
+	if err := r.run(); err != nil {
+		r.t.Fatalf("testkit: restarting redis-server: %v", err)
+	}
+}
+
+// Pause halts the process: connections stay open and nothing answers.
+func (r *RedisServer) Pause() { r.signal(syscall.SIGSTOP) }
+
+// Resume lets a halted process go on.
+func (r *RedisServer) Resume() { r.signal(syscall.SIGCONT) }
+
+func (r *RedisServer) signal(s syscall.Signal) {
+	r.t.Helper()
+	if r.cmd == nil {
+		r.t.Fatalf("testkit: redis-server is not running")
+	}
+	if err := r.cmd.Process.Signal(s); err != nil {
+		r.t.Fatalf("testkit: redis-server: %v", err)
+	}
+}
+
+func (r *RedisServer) run() error {
+	r.output = &lockedBuffer{}
+	cmd := exec.Command(r.path, //nolint:gosec,noctx // found on PATH; Stop ends it
+		"--bind", "127.0.0.1", "--port", strconv.Itoa(r.port),
+		"--save", "", "--appendonly", "no", "--dir", r.dir, "--daemonize", "no")
+	cmd.Stdout, cmd.Stderr = r.output, r.output
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	r.cmd, r.exited = cmd, make(chan struct{})
+	go func(exited chan<- struct{}) {
+		_ = cmd.Wait()
+		close(exited)
+	}(r.exited)
+	return r.awaitReady()
+}
+
+func (r *RedisServer) awaitReady() error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(startTimeout)
+	for {
+		select {
+		case <-r.exited:
+			return fmt.Errorf("it ended at once: %s", r.output.lastLine())
+		case <-deadline:
+			return errors.New("it does not answer")
+		case <-tick.C:
+			if ping(r.Addr()) {
+				return nil
+			}
+		}
+	}
+}
+
+func ping(addr string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return false
+	}
+	if _, err := io.WriteString(c, "PING\r\n"); err != nil {
+		return false
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	return err == nil && strings.HasPrefix(line, "+PONG")
+}
+
+// lockedBuffer keeps what a process prints.
+type lockedBuffer struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) lastLine() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	lines := strings.Split(strings.TrimSpace(b.buf.String()), "\n")
+	return lines[len(lines)-1]
+}

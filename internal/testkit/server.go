@@ -1,0 +1,66 @@
+package testkit
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/embedded"
+)
+
+// startTimeout bounds the start of one server or process on a busy machine.
+const startTimeout = 60 * time.Second
+
+// Server starts a NATS server with JetStream on files in t.TempDir(), on a
+// random port, and stops it when the test ends. A change may alter the options,
+// for example the store directory to start a server on the files of an earlier
+// one.
+func Server(t testing.TB, change ...func(*embedded.Options)) *embedded.Server {
+	t.Helper()
+	o := embedded.Options{Port: embedded.RandomPort, Logger: Logger(t)}
+	for _, f := range change {
+		f(&o)
+	}
+	if o.StoreDir == "" {
+		o.StoreDir = t.TempDir()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	s, err := embedded.Start(ctx, o)
+	if err != nil {
+		t.Fatalf("testkit: starting a NATS server: %v", err)
+	}
+	t.Cleanup(s.Shutdown)
+	return s
+}
+
+// Connect connects to the server at url and closes the connection when the test
+// ends. The connection reconnects for ever, every 50 ms.
+func Connect(t testing.TB, url string, options ...nats.Option) *nats.Conn {
+	t.Helper()
+	options = append([]nats.Option{
+		nats.Name(t.Name()),
+		nats.Timeout(10 * time.Second),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(50 * time.Millisecond),
+	}, options...)
+	nc, err := nats.Connect(url, options...)
+	if err != nil {
+		t.Fatalf("testkit: connecting to %s: %v", url, err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// JetStream returns the JetStream interface of a connection.
+func JetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatalf("testkit: JetStream: %v", err)
+	}
+	return js
+}
