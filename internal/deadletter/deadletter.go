@@ -1,0 +1,210 @@
+package deadletter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/streams"
+)
+
+// ErrNotFound says that there is no such dead letter, or that it is gone.
+var ErrNotFound = errors.New("no such dead letter")
+
+// Filter selects dead letters. The zero value selects all of them.
+type Filter struct {
+	// IDs selects by operation id; empty selects any. With IDs, Service and
+	// Operation still apply.
+	IDs       []string      `json:"ids,omitempty"`
+	Service   string        `json:"service,omitempty"`
+	Operation string        `json:"operation,omitempty"`
+	Reason    events.Reason `json:"reason,omitempty"`
+	// ErrorCode selects by the code of the last failure.
+	ErrorCode string `json:"errorCode,omitempty"`
+	// Since and Until bound when the operation died: from Since on, and before
+	// Until. Zero does not bound.
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
+	// After leaves out dead letters up to this sequence, to continue a list.
+	After uint64 `json:"after,omitempty"`
+	// Limit is the most dead letters that are selected, 0 for no limit.
+	Limit int `json:"limit,omitempty"`
+}
+
+// Everything reports whether f narrows nothing down.
+func (f Filter) Everything() bool {
+	return len(f.IDs) == 0 && f.Service == "" && f.Operation == "" && f.Reason == "" && f.ErrorCode == "" &&
+		f.Since.IsZero() && f.Until.IsZero()
+}
+
+// Check reports every fault of a filter.
+func (f Filter) Check() error {
+	var faults []error
+	for what, name := range map[string]string{"service": f.Service, "operation": f.Operation} {
+		if name != "" && name != events.Invalid {
+			if err := events.CheckName(name); err != nil {
+				faults = append(faults, fmt.Errorf("%s %w", what, err))
+			}
+		}
+	}
+	for _, id := range f.IDs {
+		if !isID(id) {
+			faults = append(faults, fmt.Errorf("id %q is not an operation id of 32 hexadecimal digits", id))
+		}
+	}
+	known := f.Reason == ""
+	for _, r := range events.Reasons {
+		known = known || r == f.Reason
+	}
+	if !known {
+		faults = append(faults, fmt.Errorf("reason %q is none of %v", f.Reason, events.Reasons))
+	}
+	if f.Limit < 0 {
+		faults = append(faults, fmt.Errorf("limit %d is negative", f.Limit))
+	}
+	if !f.Since.IsZero() && !f.Until.IsZero() && !f.Since.Before(f.Until) {
+		faults = append(faults, fmt.Errorf("since %s is not before until %s", f.Since.Format(time.RFC3339), f.Until.Format(time.RFC3339)))
+	}
+	return errors.Join(faults...)
+}
+
+func isID(s string) bool {
+	return len(s) == 32 && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// matches applies what the subject does not already select by.
+func (f Filter) matches(d *events.DeadLetter) bool {
+	return (f.Reason == "" || d.Reason == f.Reason) &&
+		(f.ErrorCode == "" || d.ErrorCode() == f.ErrorCode) &&
+		(f.Since.IsZero() || !d.DiedAt.Before(f.Since)) &&
+		(f.Until.IsZero() || d.DiedAt.Before(f.Until))
+}
+
+// Letters gives access to the dead letters of one prefix. It is safe for
+// concurrent use.
+type Letters struct {
+	js       jetstream.JetStream
+	subjects events.Subjects
+	streams  events.Streams
+}
+
+// New returns the access to the dead letters under a subject prefix, empty for
+// [events.DefaultPrefix].
+func New(js jetstream.JetStream, prefix string) *Letters {
+	return &Letters{js: js, subjects: events.Subjects{Prefix: prefix}, streams: events.Streams{Prefix: prefix}}
+}
+
+// List iterates over the dead letters that f selects, oldest first. It reads
+// them page by page; what is added meanwhile is included, what is removed is
+// not. An error ends the iteration.
+func (l *Letters) List(ctx context.Context, f Filter) iter.Seq2[*events.DeadLetter, error] {
+	return func(yield func(*events.DeadLetter, error) bool) {
+		if err := f.Check(); err != nil {
+			yield(nil, err)
+			return
+		}
+		ids := f.IDs
+		if len(ids) == 0 {
+			ids = []string{""}
+		}
+		left := f.Limit
+		for _, id := range ids {
+			subject := l.subjects.DeadLetters(f.Service, f.Operation, id)
+			for d, err := range l.scan(ctx, subject, f.After) {
+				if err != nil {
+					yield(nil, err)
+					return
+				}
+				if !f.matches(d) {
+					continue
+				}
+				if !yield(d, nil) {
+					return
+				}
+				if left--; left == 0 {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (l *Letters) scan(ctx context.Context, subject string, after uint64) iter.Seq2[*events.DeadLetter, error] {
+	return func(yield func(*events.DeadLetter, error) bool) {
+		for m, err := range streams.Scan(ctx, l.js, l.streams.Dead(), subject, jetstreamext.GetBatchSeq(after+1)) {
+			if err != nil {
+				yield(nil, fmt.Errorf("reading the dead letters: %w", err))
+				return
+			}
+			d, err := events.ReadDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
+			if !yield(d, err) {
+				return
+			}
+		}
+	}
+}
+
+// Get returns one dead letter by operation id. It returns [ErrNotFound] when
+// there is none.
+func (l *Letters) Get(ctx context.Context, id string) (*events.DeadLetter, error) {
+	for d, err := range l.List(ctx, Filter{IDs: []string{id}, Limit: 1}) {
+		return d, err
+	}
+	return nil, fmt.Errorf("dead letter %s: %w", id, ErrNotFound)
+}
+
+// At returns the dead letter at a sequence of the stream, or [ErrNotFound].
+func (l *Letters) At(ctx context.Context, sequence uint64) (*events.DeadLetter, error) {
+	m, err := streams.LeaderGet(ctx, l.js, l.streams.Dead(), streams.AtSequence(sequence))
+	if streams.IsGone(err) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading dead letter %d: %w", sequence, err)
+	}
+	return events.ReadDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
+}
+
+// ReplayMessage returns the message that asks for a dead letter to be replayed.
+// It names the dead letter and carries none of it, so nobody can replay what is
+// not there. Its message id makes JetStream drop a second one.
+func (l *Letters) ReplayMessage(d *events.DeadLetter) *nats.Msg {
+	m := nats.NewMsg(l.subjects.Submit(d.Service, d.Operation))
+	m.Header[events.HeaderDeadSequence] = []string{strconv.FormatUint(d.Sequence, 10)}
+	m.Header[jetstream.MsgIDHeader] = []string{d.ID + "." + strconv.FormatUint(d.Sequence, 10) + ".replay"}
+	return m
+}
+
+// Replay asks for one dead letter to be replayed and returns when the request
+// is stored. Asking twice for the same dead letter replays it once.
+func (l *Letters) Replay(ctx context.Context, d *events.DeadLetter) error {
+	if _, err := l.js.PublishMsg(ctx, l.ReplayMessage(d)); err != nil {
+		return fmt.Errorf("replaying dead letter %s: %w", d.ID, err)
+	}
+	return nil
+}
+
+// Discard removes a dead letter for good. It returns [ErrNotFound] when it is
+// gone already.
+func (l *Letters) Discard(ctx context.Context, d *events.DeadLetter) error {
+	stream, err := l.js.Stream(ctx, l.streams.Dead())
+	if err == nil {
+		err = stream.DeleteMsg(ctx, d.Sequence)
+	}
+	if streams.IsGone(err) {
+		return fmt.Errorf("discarding dead letter %s: %w", d.ID, ErrNotFound)
+	}
+	if err != nil {
+		return fmt.Errorf("discarding dead letter %s: %w", d.ID, err)
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+package streams
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+)
+
+// page is how many messages are read with one request.
+const page = 256
+
+// Scan iterates over the messages of a stream that match subject, from a start
+// that is a sequence or a time, to the end of the stream.
+func Scan(ctx context.Context, js jetstream.JetStream, stream, subject string, start jetstreamext.GetBatchOpt) iter.Seq2[*jetstream.RawStreamMsg, error] {
+	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
+		for {
+			batch, err := jetstreamext.GetBatch(ctx, js, stream, page, start, jetstreamext.GetBatchSubject(subject))
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			n, last := 0, uint64(0)
+			for m, err := range batch {
+				switch {
+				case errors.Is(err, jetstreamext.ErrNoMessages):
+					return
+				case err != nil:
+					yield(nil, err)
+					return
+				}
+				n, last = n+1, m.Sequence
+				if !yield(m, nil) {
+					return
+				}
+			}
+			if n == 0 {
+				return
+			}
+			start = jetstreamext.GetBatchSeq(last + 1)
+		}
+	}
+}
+
+// Selection says which message [LeaderGet] reads.
+type Selection struct {
+	Sequence uint64 `json:"seq,omitempty"`
+	Subject  string `json:"last_by_subj,omitempty"`
+}
+
+// AtSequence selects the message with that sequence.
+func AtSequence(sequence uint64) Selection { return Selection{Sequence: sequence} }
+
+// LastBySubject selects the last message on a subject, which may hold wildcards.
+func LastBySubject(subject string) Selection { return Selection{Subject: subject} }
+
+// LeaderGet reads one message from the leader of a stream. Unlike a direct get,
+// which any replica answers, it sees everything that was acknowledged before.
+// [IsGone] tells whether the error means that there is no such message.
+func LeaderGet(ctx context.Context, js jetstream.JetStream, stream string, selection Selection) (*jetstream.RawStreamMsg, error) {
+	request, err := json.Marshal(selection)
+	if err != nil {
+		return nil, err
+	}
+	prefix := js.Options().APIPrefix
+	if prefix == "" {
+		prefix = jetstream.DefaultAPIPrefix
+	}
+	answer, err := js.Conn().RequestWithContext(ctx, strings.TrimSuffix(prefix, ".")+".STREAM.MSG.GET."+stream, request)
+	if err != nil {
+		return nil, err
+	}
+	var reply struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *struct {
+			Subject  string    `json:"subject"`
+			Sequence uint64    `json:"seq"`
+			Header   []byte    `json:"hdrs"`
+			Data     []byte    `json:"data"`
+			Time     time.Time `json:"time"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(answer.Data, &reply); err != nil {
+		return nil, fmt.Errorf("decoding the answer of stream %s: %w", stream, err)
+	}
+	switch {
+	case reply.Error != nil:
+		return nil, reply.Error
+	case reply.Message == nil:
+		return nil, fmt.Errorf("the answer of stream %s holds no message", stream)
+	}
+	m := &jetstream.RawStreamMsg{
+		Subject: reply.Message.Subject, Sequence: reply.Message.Sequence, Data: reply.Message.Data, Time: reply.Message.Time,
+	}
+	if len(reply.Message.Header) > 0 {
+		if m.Header, err = nats.DecodeHeadersMsg(reply.Message.Header); err != nil {
+			return nil, fmt.Errorf("decoding the headers of message %d of stream %s: %w", m.Sequence, stream, err)
+		}
+	}
+	return m, nil
+}
+
+// IsGone reports whether err says that a message is not in its stream.
+func IsGone(err error) bool {
+	var api *jetstream.APIError
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return true
+	case errors.As(err, &api):
+		return api.ErrorCode == jetstream.JSErrCodeMessageNotFound || api.Code == 404 ||
+			strings.Contains(api.Description, "no message found") || strings.Contains(api.Description, "not found")
+	}
+	return false
+}
