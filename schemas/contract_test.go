@@ -1,0 +1,380 @@
+package schemas_test
+
+import (
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"pgregory.net/rapid"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/schemas"
+)
+
+// fields returns the JSON properties of a struct, sorted, and those of them that
+// are always there.
+func fields(t reflect.Type) (all, always []string) {
+	for _, f := range reflect.VisibleFields(t) {
+		tag := f.Tag.Get("json")
+		name, options, _ := strings.Cut(tag, ",")
+		if f.Anonymous && tag == "" || !f.IsExported() || tag == "-" {
+			continue
+		}
+		if name == "" {
+			name = f.Name
+		}
+		all = append(all, name)
+		if !strings.Contains(options, "omit") {
+			always = append(always, name)
+		}
+	}
+	slices.Sort(all)
+	slices.Sort(always)
+	return all, always
+}
+
+// at returns a part of a schema by its JSON pointer.
+func at(t *testing.T, name, path string) map[string]any {
+	t.Helper()
+	node := schema(t, name)
+	for _, token := range strings.Split(path, "/")[1:] {
+		node = asObject(node[token])
+	}
+	if node == nil {
+		t.Fatalf("schema %s has no %s", name, path)
+	}
+	return node
+}
+
+func without(all []string, names ...string) []string {
+	return slices.DeleteFunc(slices.Clone(all), func(s string) bool { return slices.Contains(names, s) })
+}
+
+func TestSchemasAndTypesHaveTheSameProperties(t *testing.T) {
+	failedOnly := []string{"reason", "detail", "error", "class", "rule", "deadLetter"}
+	for _, c := range []struct {
+		schema, path string
+		of           reflect.Type
+		more, fewer  []string // properties that the schema has more or fewer
+		required     []string // and requires beyond those that are always there
+	}{
+		{schema: "rebound.retryFailed.v1", of: reflect.TypeFor[events.Outcome](), required: []string{"reason"}},
+		{schema: "rebound.retrySuccess.v1", of: reflect.TypeFor[events.Outcome](), fewer: failedOnly},
+		{schema: "rebound.retryFailed.v1", path: "/properties/error", of: reflect.TypeFor[events.Failure]()},
+		{schema: "rebound.retryScheduled.v1", of: reflect.TypeFor[events.Scheduled]()},
+		{schema: "rebound.retryScheduled.v1", path: "/properties/error", of: reflect.TypeFor[events.Failure]()},
+		{schema: "deadLetter", of: reflect.TypeFor[events.DeadLetter]()},
+		{schema: "deadLetter", path: "/$defs/operation", of: reflect.TypeFor[events.Operation]()},
+		{schema: "deadLetter", path: "/$defs/attempt", of: reflect.TypeFor[events.Attempt]()},
+		{schema: "deadList.request", of: reflect.TypeFor[deadletter.Filter]()},
+		{schema: "deadAct.request", of: reflect.TypeFor[deadletter.Filter](), more: []string{"all", "dryRun"}},
+	} {
+		t.Run(c.schema+c.path, func(t *testing.T) {
+			node := at(t, c.schema, c.path)
+			all, always := fields(c.of)
+			want := slices.Sorted(slices.Values(append(without(all, c.fewer...), c.more...)))
+			if got := slices.Sorted(maps.Keys(asObject(node["properties"]))); !slices.Equal(got, want) {
+				t.Errorf("the schema knows %v\n%s has %v", got, c.of, want)
+			}
+			want = slices.Sorted(slices.Values(append(always, c.required...)))
+			var got []string
+			required, _ := node["required"].([]any)
+			for _, name := range required {
+				got = append(got, name.(string))
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
+				t.Errorf("the schema requires %v\n%s always has %v", got, c.of, want)
+			}
+		})
+	}
+}
+
+func TestPropertiesOfTheSameNameAreDescribedAlike(t *testing.T) {
+	about, _ := fields(reflect.TypeFor[events.About]())
+	want := asObject(at(t, "rebound.retryScheduled.v1", "")["properties"])
+	for _, name := range []string{"rebound.retrySuccess.v1", "rebound.retryFailed.v1", "deadLetter"} {
+		path := ""
+		if name == "deadLetter" {
+			path = "/$defs/operation"
+		}
+		got := asObject(at(t, name, path)["properties"])
+		for _, property := range about {
+			if name == "rebound.retryFailed.v1" && (property == "service" || property == "operation") {
+				continue // They may be -invalid- there.
+			}
+			if !reflect.DeepEqual(got[property], want[property]) {
+				t.Errorf("%s of %s differs from that of retryScheduled", property, name)
+			}
+		}
+	}
+}
+
+func TestListsOfWordsAreThoseOfTheTypes(t *testing.T) {
+	reasons := make([]any, len(events.Reasons))
+	for i, r := range events.Reasons {
+		reasons[i] = string(r)
+	}
+	priorities := make([]any, len(events.Priorities))
+	for i, p := range events.Priorities {
+		priorities[i] = p.String()
+	}
+	for _, name := range schemas.Names() {
+		eachNode(schema(t, name), "", func(path string, node map[string]any) {
+			for property, want := range map[string][]any{"reason": reasons, "priority": priorities} {
+				child := asObject(asObject(node["properties"])[property])
+				got, _ := child["enum"].([]any)
+				if name == "rebound.operation.failed.v1" {
+					got = slices.DeleteFunc(got, func(v any) bool { return v == "" })
+				}
+				if child != nil && !slices.Equal(got, want) {
+					t.Errorf("%s%s/%s lists %v, want %v", name, path, property, got, want)
+				}
+			}
+		})
+	}
+}
+
+var (
+	now   = time.Date(2026, 3, 1, 12, 0, 0, 123_456_789, time.UTC)
+	about = events.About{
+		ID: events.OperationID("/s", "1", "billing", "charge"), EventID: "1", Source: "/s",
+		Service: "billing", Operation: "charge", Priority: "normal",
+	}
+)
+
+// wantValid insists that the data of an event of ours conforms to its schema.
+func wantValid(t rapid.TB, subject, name string, about events.About, data any) *nats.Msg {
+	t.Helper()
+	msg, err := events.Encode(subject, name, "an-id", about, now, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := schemas.Validate(events.EventType(name), msg.Data); err != nil {
+		t.Errorf("%v\n%s", err, msg.Data)
+	}
+	return msg
+}
+
+func TestOutcomesOfEveryReasonConform(t *testing.T) {
+	op := &events.Operation{ID: about.ID, EventID: "1", Source: "/s", Service: "billing", Operation: "charge", Attempt: 1, FirstFailure: now}
+	success := op.Ended(events.RetrySuccess, now.Add(time.Second))
+	wantValid(t, "retry.outcome.retrySuccess.billing.charge", events.RetrySuccess, success.About, success)
+	for _, reason := range events.Reasons {
+		failed := op.Ended(events.RetryFailed, now.Add(time.Second))
+		failed.Reason, failed.Detail = reason, "in a sentence"
+		failed.DeadLetter = events.Subjects{}.Dead("billing", "charge", op.ID)
+		if reason != events.ReasonRejected {
+			failed.Error = &events.Failure{Code: "503", Message: "away"}
+			failed.Class, failed.Rule = "retryable", "503"
+		}
+		wantValid(t, "retry.outcome.retryFailed.billing.charge", events.RetryFailed, failed.About, failed)
+	}
+}
+
+func TestAnOutcomeOfWhatCouldNotBeReadConforms(t *testing.T) {
+	op := &events.Operation{
+		ID: events.OperationID("rejected", "RETRY_INTAKE-1", events.Invalid, events.Invalid), EventID: "RETRY_INTAKE-1", Source: "/rejected",
+		Service: events.Invalid, Operation: events.Invalid, FirstFailure: now, Submitted: now,
+	}
+	failed := op.Ended(events.RetryFailed, now)
+	failed.Reason, failed.Detail = events.ReasonRejected, "it needs two tokens"
+	wantValid(t, "retry.outcome.retryFailed.-invalid-.-invalid-", events.RetryFailed, failed.About, failed)
+}
+
+func TestAnOutcomeConformsToTheSchemaOfItsNameOnly(t *testing.T) {
+	op := &events.Operation{ID: about.ID, EventID: "1", Source: "/s", Service: "billing", Operation: "charge", Attempt: 1, FirstFailure: now}
+	success := op.Ended(events.RetrySuccess, now)
+	failed := op.Ended(events.RetryFailed, now)
+	failed.Reason = events.ReasonExhausted
+	for name, data := range map[string]any{"rebound.retryFailed.v1": success, "rebound.retrySuccess.v1": failed} {
+		doc, _ := json.Marshal(data)
+		if err := schemas.Validate(name, doc); err == nil {
+			t.Errorf("the other outcome conforms to %s: %s", name, doc)
+		}
+	}
+}
+
+func TestScheduledWithEveryFactorConforms(t *testing.T) {
+	event := events.Scheduled{
+		About: about, Attempt: 2, Error: events.Failure{Code: "503", Message: "away"}, DurationMs: 12.5, Class: "retryable", Rule: "503",
+		DelayMs: 1500, Due: now, Strategy: "adaptive_exponential", Confidence: 0.85,
+		Factors: map[string]float64{
+			"health": 1.4, "successRate": 1.15, "responseTime": 1, "cpu": 1, "memory": 1, "pool": 1, "queue": 1, "load": 1, "priority": 0.8,
+		},
+	}
+	wantValid(t, "retry.event.retryScheduled.billing.charge", events.RetryScheduled, about, event)
+	wantValid(t, "retry.event.retryScheduled.billing.charge", events.RetryScheduled, about, events.Scheduled{
+		About: about, Attempt: 1, Class: "retryable", Due: now, Strategy: "fixed",
+	})
+}
+
+func TestAnErrorThatIsCutOffConformsAndNoLongerOne(t *testing.T) {
+	o := &events.Operation{ID: about.ID, EventID: "1", Source: "/s", Service: "billing", Operation: "charge", Attempt: 1, FirstFailure: now, Submitted: now}
+	o.Record(events.Attempt{Number: 1, At: now, Code: strings.Repeat("c", 1000), Error: strings.Repeat("e", 1000)})
+	d := events.DeadLetter{ID: o.ID, Service: "billing", Operation: "charge", Reason: events.ReasonExhausted, DiedAt: now, Sequence: 1, State: o}
+	doc, _ := json.Marshal(d)
+	if err := schemas.Validate("deadLetter", doc); err != nil {
+		t.Error(err)
+	}
+	o.History[0].Code += "x"
+	o.History[0].Error += "x"
+	doc, _ = json.Marshal(d)
+	wantFault(t, "deadLetter", doc, "/state/history/0/code", "has 130 characters, more than 129")
+	wantFault(t, "deadLetter", doc, "/state/history/0/error", "has 258 characters, more than 257")
+}
+
+// What follows draws valid values.
+
+func text(limit int) *rapid.Generator[string] { return rapid.StringN(1, -1, limit) }
+
+func optional(limit int) *rapid.Generator[string] { return rapid.StringN(0, -1, limit) }
+
+func moment() *rapid.Generator[time.Time] {
+	return rapid.Custom(func(t *rapid.T) time.Time {
+		return time.Unix(rapid.Int64Range(0, 16_000_000_000).Draw(t, "seconds"), rapid.Int64Range(0, 999_999_999).Draw(t, "nanoseconds")).UTC()
+	})
+}
+
+func milliseconds() *rapid.Generator[float64] {
+	return rapid.Custom(func(t *rapid.T) float64 {
+		return events.InMilliseconds(time.Duration(rapid.Int64Range(0, int64(1000*time.Hour)).Draw(t, "duration")))
+	})
+}
+
+func class() *rapid.Generator[string] {
+	return rapid.SampledFrom([]string{"retryable", "not_retryable"})
+}
+
+const namePattern = `[A-Za-z0-9_][A-Za-z0-9_-]{0,63}`
+
+// operation draws an operation as decoding, attempts and replays leave it.
+func operation() *rapid.Generator[*events.Operation] {
+	return rapid.Custom(func(t *rapid.T) *events.Operation {
+		o := &events.Operation{
+			EventID: text(events.MaxAttribute).Draw(t, "event id"), Source: text(events.MaxAttribute).Draw(t, "source"),
+			Type: optional(events.MaxAttribute).Draw(t, "type"), Subject: optional(events.MaxAttribute).Draw(t, "subject"),
+			Service: rapid.StringMatching(namePattern).Draw(t, "service"), Operation: rapid.StringMatching(namePattern).Draw(t, "operation"),
+			Account: optional(events.MaxAttribute).Draw(t, "account"), Campaign: optional(events.MaxAttribute).Draw(t, "campaign"),
+			TraceParent: optional(64).Draw(t, "traceparent"), Target: optional(255).Draw(t, "target"),
+			Delivery: events.Request, Priority: rapid.SampledFrom(events.Priorities[:]).Draw(t, "priority"),
+			PriorityGiven: rapid.Bool().Draw(t, "priority given"),
+			Overrides:     rapid.MapOfN(rapid.SampledFrom([]string{"maxattempts", "basedelay"}), optional(64), 0, 2).Draw(t, "overrides"),
+			Attempt:       rapid.IntRange(1, 1<<31-1).Draw(t, "attempt"), Replay: rapid.IntRange(0, 3).Draw(t, "replay"),
+			FirstFailure: moment().Draw(t, "first failure"), Submitted: moment().Draw(t, "submitted"),
+			RuleUses: rapid.MapOfN(text(20), rapid.IntRange(1, 5), 0, 2).Draw(t, "rule uses"),
+		}
+		for _, at := range []*time.Time{&o.RetryAfter, &o.Deadline, &o.Due} {
+			if rapid.Bool().Draw(t, "has a time") {
+				*at = moment().Draw(t, "time")
+			}
+		}
+		o.ID = events.OperationID(o.Source, o.EventID, o.Service, o.Operation)
+		for i := range rapid.IntRange(0, events.MaxHistory+4).Draw(t, "history") {
+			o.Record(events.Attempt{
+				Number: i + 1, At: moment().Draw(t, "at"), DurationMs: milliseconds().Draw(t, "duration"),
+				Code: optional(200).Draw(t, "code"), Error: optional(400).Draw(t, "error"),
+				Class: rapid.SampledFrom([]string{"", "retryable", "not_retryable"}).Draw(t, "class"), Rule: optional(20).Draw(t, "rule"),
+				DelayMs: milliseconds().Draw(t, "delay"), Strategy: rapid.SampledFrom([]string{"", "fixed", "adaptive_linear"}).Draw(t, "strategy"),
+				Repeated: rapid.Bool().Draw(t, "repeated"),
+			})
+		}
+		return o
+	})
+}
+
+func TestAnyOutcomeConforms(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		o := operation().Draw(t, "operation")
+		ended := moment().Draw(t, "ended")
+		name := rapid.SampledFrom([]string{events.RetrySuccess, events.RetryFailed}).Draw(t, "name")
+		out := o.Ended(name, ended)
+		out.Target, out.DurationMs = optional(255).Draw(t, "target"), milliseconds().Draw(t, "duration")
+		if name == events.RetryFailed {
+			out.Reason, out.Detail = rapid.SampledFrom(events.Reasons[:]).Draw(t, "reason"), optional(1000).Draw(t, "detail")
+			if rapid.Bool().Draw(t, "has an error") {
+				out.Error = &events.Failure{Code: optional(500).Draw(t, "code"), Message: optional(9000).Draw(t, "message")}
+				out.Class, out.Rule = class().Draw(t, "class"), optional(20).Draw(t, "rule")
+			}
+			out.DeadLetter = events.Subjects{}.Dead(o.Service, o.Operation, o.ID)
+		}
+		wantValid(t, "s", name, out.About, out)
+	})
+}
+
+func TestAnyDecisionConforms(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		o := operation().Draw(t, "operation")
+		wantValid(t, "s", events.RetryScheduled, o.About(), events.Scheduled{
+			About: o.About(), Attempt: o.Attempt,
+			Error:      events.Failure{Code: optional(500).Draw(t, "code"), Message: optional(9000).Draw(t, "message")},
+			DurationMs: milliseconds().Draw(t, "duration"), Class: class().Draw(t, "class"), Rule: optional(20).Draw(t, "rule"),
+			DelayMs: milliseconds().Draw(t, "delay"), Due: moment().Draw(t, "due"),
+			Strategy: text(30).Draw(t, "strategy"), Confidence: rapid.Float64Range(0, 1).Draw(t, "confidence"),
+			Factors: rapid.MapOfN(text(20), rapid.Float64Range(0, 1e6), 0, 9).Draw(t, "factors"),
+		})
+	})
+}
+
+func TestAnyDeadLetterConformsOnceItWasStoredAndRead(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		o := operation().Draw(t, "operation")
+		d := events.DeadLetter{
+			ID: o.ID, Service: o.Service, Operation: o.Operation,
+			Reason: rapid.SampledFrom(events.Reasons[:]).Draw(t, "reason"), Detail: optional(2000).Draw(t, "detail"),
+			DiedAt: moment().Draw(t, "died at"), SubmittedTo: events.Subjects{}.Submit(o.Service, o.Operation),
+			Truncated: rapid.IntRange(0, 9).Draw(t, "truncated"),
+			Header:    rapid.MapOfN(rapid.StringMatching(`[A-Za-z-]{1,20}`), rapid.SliceOfN(optional(50), 1, 3), 0, 4).Draw(t, "header"),
+			Data:      rapid.SliceOf(rapid.Byte()).Draw(t, "data"),
+		}
+		if rapid.Bool().Draw(t, "has a state") {
+			d.State = o
+		} else if rapid.Bool().Draw(t, "could not be read") {
+			d.Service, d.Operation = events.Invalid, events.Invalid
+		}
+		m, err := d.Message(events.Subjects{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored, err := events.ReadDeadLetter(m.Subject, rapid.Uint64Min(1).Draw(t, "sequence"), m.Header, m.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, err := json.Marshal(stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schemas.Validate("deadLetter", doc); err != nil {
+			t.Errorf("%v\n%s", err, doc)
+		}
+	})
+}
+
+func TestAnyFilterThatIsAcceptedConforms(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		word := rapid.OneOf(rapid.Just(""), rapid.StringMatching(namePattern), rapid.Just(events.Invalid), rapid.String())
+		f := deadletter.Filter{
+			IDs:       rapid.SliceOfN(rapid.OneOf(rapid.StringMatching(`[0-9a-f]{32}`), rapid.StringN(0, 33, -1)), 0, 3).Draw(t, "ids"),
+			Service:   word.Draw(t, "service"),
+			Operation: word.Draw(t, "operation"),
+			Reason:    events.Reason(rapid.SampledFrom([]string{"", "exhausted", "rejected", "tired"}).Draw(t, "reason")),
+			ErrorCode: optional(20).Draw(t, "error code"),
+			After:     rapid.Uint64().Draw(t, "after"),
+			Limit:     rapid.IntRange(-1, 1000).Draw(t, "limit"),
+		}
+		doc, err := json.Marshal(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		accepted, conforms := f.Check(), schemas.Validate("deadList.request", doc)
+		if (accepted == nil) != (conforms == nil) {
+			t.Errorf("the filter's own check says %v, the schema says %v\n%s", accepted, conforms, doc)
+		}
+	})
+}

@@ -1,0 +1,149 @@
+package schemas
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// UnknownError says that there is no schema of a name.
+type UnknownError struct {
+	// Name is what was asked for.
+	Name string
+	// Known are the names that [Get] takes.
+	Known []string
+	// Nearest is the known name that was probably meant, empty when none is near.
+	Nearest string
+}
+
+// Error implements error.
+func (e *UnknownError) Error() string {
+	hint := ""
+	if e.Nearest != "" {
+		hint = fmt.Sprintf("; did you mean %s?", e.Nearest)
+	}
+	return fmt.Sprintf("no schema is named %q%s; there are %s", clip(e.Name, maxShown), hint, strings.Join(e.Known, ", "))
+}
+
+// InvalidError says why a document does not conform to a schema.
+type InvalidError struct {
+	// Schema is the name of the schema.
+	Schema string
+	// Faults has at least one element.
+	Faults []Fault
+}
+
+// Fault is one thing that is wrong with a document.
+type Fault struct {
+	// Path is the JSON pointer of the value at fault, empty for the document
+	// itself. For a property that is missing it says where it should be.
+	Path string
+	// Problem says what is wrong with the value, to be read after the path.
+	Problem string
+}
+
+// String returns path and problem on one line.
+func (f Fault) String() string {
+	if f.Path == "" {
+		return "the document " + f.Problem
+	}
+	return f.Path + " " + f.Problem
+}
+
+// Bounds of what an error shows.
+const (
+	maxShown  = 80
+	maxFaults = 8
+)
+
+// Error implements error. It is one line that names the first faults.
+func (e *InvalidError) Error() string {
+	var b strings.Builder
+	b.WriteString("not a valid " + e.Schema + ": ")
+	for i, f := range e.Faults {
+		if i == maxFaults {
+			fmt.Fprintf(&b, "; and %d more", len(e.Faults)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(f.String())
+	}
+	return b.String()
+}
+
+// unknown returns the error of a name that is not known.
+func unknown(name string) *UnknownError {
+	all := append(Names(), asyncAPI)
+	return &UnknownError{Name: name, Known: all, Nearest: nearest(name, all)}
+}
+
+// nearest returns the name that was probably meant: the shortest that contains
+// what was asked for, else the one with the fewest edits if they are few.
+func nearest(asked string, all []string) string {
+	asked = strings.ToLower(strings.TrimSuffix(asked, suffix))
+	if asked == "" || len(asked) > maxShown {
+		return ""
+	}
+	found, best := "", 0
+	for _, name := range all {
+		if strings.Contains(strings.ToLower(name), asked) && (found == "" || len(name) < best) {
+			found, best = name, len(name)
+		}
+	}
+	if found != "" {
+		return found
+	}
+	best = max(len(asked)/2, 1) + 1
+	for _, name := range all {
+		if d := edits(asked, simple(name)); d < best {
+			found, best = name, d
+		}
+		if d := edits(asked, strings.ToLower(name)); d < best {
+			found, best = name, d
+		}
+	}
+	return found
+}
+
+// simple returns the part of a name that tells it from the others, in lower
+// case: retrysuccess for rebound.retrySuccess.v1.
+func simple(name string) string {
+	return strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(name, "rebound."), ".v1"))
+}
+
+// edits returns the Levenshtein distance of two short strings.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			substitution := diagonal
+			if a[i] != b[j] {
+				substitution++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(substitution, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// clip makes s fit to be shown within a line: short, and without characters that
+// do not print.
+func clip(s string, limit int) string {
+	if len(s) > limit {
+		s = s[:limit] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}
