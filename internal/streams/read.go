@@ -114,8 +114,14 @@ func IsGone(err error) bool {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return true
 	case errors.As(err, &api):
-		return api.ErrorCode == jetstream.JSErrCodeMessageNotFound || api.Code == 404 ||
-			strings.Contains(api.Description, "no message found") || strings.Contains(api.Description, "not found")
+		return api.ErrorCode == jetstream.JSErrCodeMessageNotFound || saysGone(api.Description)
+	case errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful):
+		// The client keeps only the text of the server's answer.
+		return saysGone(err.Error())
 	}
 	return false
+}
+
+func saysGone(text string) bool {
+	return strings.Contains(text, "no message found") || strings.Contains(text, "sequence") && strings.Contains(text, "not found")
 }
