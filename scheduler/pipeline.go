@@ -1,0 +1,394 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+// Because the NATS server fires schedules on a grain of 250 ms, an operation is
+// parked for a little less than its delay and held in memory for the rest, and
+// a short delay is not parked at all.
+const (
+	// ShortDelay is the shortest delay that is worth parking.
+	ShortDelay = 500 * time.Millisecond
+	// EarlyArming is how long before its time a parked operation is fired.
+	EarlyArming = 400 * time.Millisecond
+	// maxUnstored bounds how long attempts may go on in memory before the state
+	// is stored again.
+	maxUnstored = 5 * time.Second
+)
+
+// ErrMoved says that another holder stored a later state of the operation, so
+// that the caller's is of no more use.
+var ErrMoved = errors.New("the operation has moved on")
+
+// Message is an operation's submission as it came. The pipeline carries it
+// along and reads nothing of it.
+type Message struct {
+	// Subject is where it was submitted, empty once the operation waits.
+	Subject string
+	Header  map[string][]string
+	Data    []byte
+	// Version is the operation's version in the store from which this holder
+	// got it, 0 when it is not in the store yet.
+	Version uint64
+	// Doubtful reports whether the holder may have lost the operation to
+	// another meanwhile; nil means never.
+	Doubtful func() bool
+}
+
+// Waiting is what the store knows of an operation that waits or is due.
+type Waiting struct {
+	Version uint64
+	// InFlight is whether it is due, so that an instance has or will have it in
+	// hand.
+	InFlight bool
+	// Op is the stored state.
+	Op *events.Operation
+}
+
+// Store is where operations wait and end. Every method returns only when what
+// it stored is acknowledged, retries what passes by itself for as long as ctx
+// lives, and is idempotent.
+type Store interface {
+	// Place stores op as waiting until op.Due in the place of version
+	// m.Version, 0 being nothing. It returns [ErrMoved] when another version is
+	// there.
+	Place(ctx context.Context, op *events.Operation, m Message) error
+	// Find returns the operation as it waits; ok is false when it does not.
+	Find(ctx context.Context, op *events.Operation) (w Waiting, ok bool, err error)
+	// Remove takes away the waiting version, or returns [ErrMoved].
+	Remove(ctx context.Context, op *events.Operation, version uint64) error
+	// Bury keeps the operation as a dead letter.
+	Bury(ctx context.Context, op *events.Operation, m Message, reason events.Reason, detail string) error
+	// Ended publishes the outcome of an operation.
+	Ended(ctx context.Context, op *events.Operation, outcome events.Outcome) error
+	// Scheduled publishes a decision.
+	Scheduled(ctx context.Context, op *events.Operation, event events.Scheduled) error
+}
+
+// Reply is how a target answered an attempt.
+type Reply struct {
+	// Failed is whether the attempt failed; Failure says how.
+	Failed  bool
+	Failure Failure
+	// Duration is how long the attempt took.
+	Duration time.Duration
+}
+
+// Target is what attempts are made at.
+type Target interface {
+	// Deliver makes one attempt. The error means that it is not known how the
+	// attempt went, for a reason that is not the target's.
+	Deliver(ctx context.Context, op *events.Operation, m Message, subject string, attempt int, repeated bool, timeout time.Duration) (Reply, error)
+}
+
+// Pipeline takes an operation from one state to the next: it asks the policy,
+// makes the attempt, and stores what follows before the caller may
+// acknowledge what came before. It keeps no state of its own and is safe for
+// concurrent use.
+type Pipeline struct {
+	// Policies returns the policies in force.
+	Policies func() *Set
+	Store    Store
+	Target   Target
+	// CheckTarget says whether a subject may be a target at all.
+	CheckTarget func(subject string) error
+	// Now is the clock and Random the source of jitter.
+	Now    func() time.Time
+	Random func() float64
+	// Draining is closed when the instance is about to stop.
+	Draining <-chan struct{}
+}
+
+// policy resolves the policy of an operation and settles its priority.
+func (p *Pipeline) policy(op *events.Operation) (*Policy, error) {
+	q := Query{Service: op.Service, Operation: op.Operation, Account: op.Account, Campaign: op.Campaign, Priority: op.Priority}
+	policy := p.Policies().Resolve(q)
+	if len(op.Overrides) > 0 {
+		overrides, err := ParseOverrides(op.Overrides)
+		if err != nil {
+			return nil, err
+		}
+		policy = policy.Override(overrides)
+	}
+	if !op.PriorityGiven {
+		op.Priority = policy.Priority
+	}
+	return policy, nil
+}
+
+// Check reports, as an [*events.RejectedError], why an operation would be
+// rejected, without taking it in.
+func (p *Pipeline) Check(op *events.Operation) error {
+	_, err := p.admit(op)
+	return err
+}
+
+// admit returns the policy of an operation that may be taken in.
+func (p *Pipeline) admit(op *events.Operation) (*Policy, error) {
+	policy, err := p.policy(op)
+	if err == nil {
+		err = p.checkTarget(policy, policy.TargetOf(op.Target, op.Service, op.Operation))
+	}
+	if err != nil {
+		return nil, &events.RejectedError{Service: op.Service, Operation: op.Operation, Problem: err}
+	}
+	return policy, nil
+}
+
+// Accept takes in a submitted operation: it decides upon the failure that was
+// submitted and stores the operation as waiting, or ends it. An operation that
+// is here already takes the submission in: the higher attempt wins. When Accept
+// returns nil the submission may be acknowledged; an [*events.RejectedError]
+// asks for [Pipeline.Reject].
+func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) error {
+	policy, err := p.admit(op)
+	if err != nil {
+		return err
+	}
+	last, _ := op.Last()
+	now := p.Now()
+	failure := Failure{Code: last.Code, Message: last.Error}
+	if op.RetryAfter.After(now) {
+		failure.RetryAfter = op.RetryAfter.Sub(now)
+	}
+	d := p.decide(policy, op, failure, 0, now)
+
+	moved := ErrMoved
+	if d.Retry {
+		// Hardly any submission finds its operation here already, so it is looked
+		// for only when it is in the way.
+		moved = p.Store.Place(ctx, op, m)
+	}
+	for errors.Is(moved, ErrMoved) {
+		w, found, err := p.Store.Find(ctx, op)
+		switch {
+		case err != nil:
+			return err
+		case found && (w.InFlight || w.Op.Attempt >= op.Attempt):
+			return nil
+		case found:
+			op.Continue(w.Op)
+		}
+		m.Version = w.Version
+		switch {
+		case d.Retry:
+			moved = p.Store.Place(ctx, op, m)
+		case found:
+			moved = p.Store.Remove(ctx, op, m.Version)
+		default:
+			moved = nil
+		}
+	}
+	if moved != nil {
+		return moved
+	}
+	if !d.Retry {
+		return p.fail(ctx, policy, op, m, d, failure)
+	}
+	return p.Store.Scheduled(ctx, op, scheduled(op, d, failure))
+}
+
+// Replay stores the operation of a dead letter as due at once. One that is here
+// already stays as it is.
+func (p *Pipeline) Replay(ctx context.Context, op *events.Operation, m Message) error {
+	if _, err := p.admit(op); err != nil {
+		return err
+	}
+	return moved(p.Store.Place(ctx, op, m))
+}
+
+// Reject ends an operation that cannot be accepted.
+func (p *Pipeline) Reject(ctx context.Context, op *events.Operation, m Message, problem error) error {
+	detail := problem.Error()
+	if err := p.Store.Bury(ctx, op, m, events.ReasonRejected, detail); err != nil {
+		return err
+	}
+	outcome := op.Ended(events.RetryFailed, p.Now())
+	outcome.Reason, outcome.Detail = events.ReasonRejected, detail
+	return p.Store.Ended(ctx, op, outcome)
+}
+
+// Attempt brings a due operation to its target, again and again while the
+// delays are short, until it is stored in its next state. repeated tells that
+// the first of these attempts may have been made before. When Attempt returns
+// nil the due message may be acknowledged.
+func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message, repeated bool) error {
+	unstored := p.Now().Add(maxUnstored)
+	for {
+		policy, err := p.policy(op)
+		if err != nil {
+			return p.Reject(ctx, op, m, err)
+		}
+		now := p.Now()
+		if !op.Deadline.IsZero() && !now.Before(op.Deadline) {
+			last, _ := op.Last()
+			return p.fail(ctx, policy, op, m, Decision{Reason: events.ReasonDeadline}, Failure{Code: last.Code, Message: last.Error})
+		}
+		subject := policy.TargetOf(op.Target, op.Service, op.Operation)
+		if err := p.checkTarget(policy, subject); err != nil {
+			return p.Reject(ctx, op, m, err)
+		}
+		timeout := policy.AttemptTimeout
+		if !op.Deadline.IsZero() {
+			timeout = min(timeout, op.Deadline.Sub(now))
+		}
+
+		reply, err := p.Target.Deliver(ctx, op, m, subject, op.Attempt+1, repeated, timeout)
+		if err != nil {
+			return fmt.Errorf("attempt %d of operation %s: %w", op.Attempt+1, op.ID, err)
+		}
+		if lost, err := p.lost(ctx, op, m); err != nil || lost {
+			return err
+		}
+		op.Attempt++
+		if !reply.Failed {
+			outcome := op.Ended(events.RetrySuccess, p.Now())
+			outcome.Target, outcome.DurationMs = subject, events.InMilliseconds(reply.Duration)
+			return p.Store.Ended(ctx, op, outcome)
+		}
+		op.Record(events.Attempt{
+			Number: op.Attempt, At: now.UTC(), DurationMs: events.InMilliseconds(reply.Duration),
+			Code: reply.Failure.Code, Error: reply.Failure.Message, Repeated: repeated,
+		})
+		repeated = false
+
+		now = p.Now()
+		d := p.decide(policy, op, reply.Failure, op.PreviousDelay(), now)
+		if !d.Retry {
+			return p.fail(ctx, policy, op, m, d, reply.Failure)
+		}
+		event := scheduled(op, d, reply.Failure)
+		if d.Delay >= ShortDelay || d.Due.After(unstored) {
+			if err := p.Store.Place(ctx, op, m); err != nil {
+				return moved(err)
+			}
+			return p.Store.Scheduled(ctx, op, event)
+		}
+		if err := p.Store.Scheduled(ctx, op, event); err != nil {
+			return err
+		}
+		if !p.wait(ctx, d.Delay) {
+			return moved(p.Store.Place(ctx, op, m))
+		}
+	}
+}
+
+// lost reports whether another holder has the operation, so that what this one
+// found out must not be told. The store's own check covers all but the success
+// of an attempt, and the check costs nothing while there is no doubt.
+func (p *Pipeline) lost(ctx context.Context, op *events.Operation, m Message) (bool, error) {
+	if m.Doubtful == nil || !m.Doubtful() {
+		return false, nil
+	}
+	w, found, err := p.Store.Find(ctx, op)
+	return err == nil && (!found || w.Version != m.Version), err
+}
+
+// wait reports whether the delay ran its course. It ends early when the
+// instance is about to stop.
+func (p *Pipeline) wait(ctx context.Context, delay time.Duration) bool {
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-p.Draining:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// decide asks the policy and writes the decision into the operation.
+func (p *Pipeline) decide(policy *Policy, op *events.Operation, failure Failure, previous time.Duration, now time.Time) Decision {
+	d := policy.Decide(Input{
+		Attempt: op.Attempt, Previous: previous, Now: now, FirstFailure: op.FirstFailure, Deadline: op.Deadline,
+		Failure: failure, Priority: op.Priority, Service: op.Service, Seen: op.RuleUses,
+	}, p.Random)
+	if d.Limited {
+		uses := make(map[string]int, len(op.RuleUses)+1)
+		for rule, n := range op.RuleUses {
+			uses[rule] = n
+		}
+		uses[d.Rule]++
+		op.RuleUses = uses
+	}
+	op.Due = d.Due
+	if n := len(op.History); n > 0 {
+		last := &op.History[n-1]
+		last.Class, last.Rule = d.Class.String(), d.Rule
+		if d.Retry {
+			last.DelayMs, last.Strategy = events.InMilliseconds(d.Delay), d.Strategy
+		}
+	}
+	return d
+}
+
+// fail ends an operation in retryFailed. The dead letter is stored first, so
+// that nothing is told of that is not kept.
+func (p *Pipeline) fail(ctx context.Context, policy *Policy, op *events.Operation, m Message, d Decision, failure Failure) error {
+	detail := explain(policy, op, d)
+	if err := p.Store.Bury(ctx, op, m, d.Reason, detail); err != nil {
+		return err
+	}
+	outcome := op.Ended(events.RetryFailed, p.Now())
+	outcome.Reason, outcome.Detail = d.Reason, detail
+	outcome.Error = &events.Failure{Code: failure.Code, Message: failure.Message}
+	outcome.Class, outcome.Rule = d.Class.String(), d.Rule
+	outcome.Target = policy.TargetOf(op.Target, op.Service, op.Operation)
+	if last, ok := op.Last(); ok {
+		outcome.DurationMs = last.DurationMs
+	}
+	return p.Store.Ended(ctx, op, outcome)
+}
+
+// explain says in a sentence why an operation ended.
+func explain(policy *Policy, op *events.Operation, d Decision) string {
+	switch d.Reason {
+	case events.ReasonExhausted:
+		return fmt.Sprintf("all %d attempts that the policy allows were made", policy.MaxAttempts)
+	case events.ReasonNotRetryable:
+		return fmt.Sprintf("the failure is not retryable by rule %s", d.Rule)
+	case events.ReasonDeadline:
+		return fmt.Sprintf("no further attempt can finish before the deadline %s", op.Deadline.Format(time.RFC3339))
+	case events.ReasonMaxElapsed:
+		return fmt.Sprintf("the next attempt would be later than %s after the first failure", policy.MaxElapsedTime)
+	}
+	return string(d.Reason)
+}
+
+// checkTarget applies the bounds that hold for everybody and the policy's.
+func (p *Pipeline) checkTarget(policy *Policy, subject string) error {
+	if err := p.CheckTarget(subject); err != nil {
+		return err
+	}
+	if !policy.Allows(subject) {
+		return fmt.Errorf("target %q is not among the targets that the policy allows", subject)
+	}
+	return nil
+}
+
+// scheduled returns the event that tells of a decision.
+func scheduled(op *events.Operation, d Decision, failure Failure) events.Scheduled {
+	last, _ := op.Last()
+	return events.Scheduled{
+		About: op.About(), Attempt: op.Attempt,
+		Error:      events.Failure{Code: failure.Code, Message: failure.Message},
+		DurationMs: last.DurationMs, Class: d.Class.String(), Rule: d.Rule,
+		DelayMs: events.InMilliseconds(d.Delay), Due: d.Due.UTC(),
+		Strategy: d.Strategy, Confidence: d.Confidence, Factors: d.Factors.Map(),
+	}
+}
+
+// moved takes [ErrMoved] for what it is to a holder of an old version: done.
+func moved(err error) error {
+	if errors.Is(err, ErrMoved) {
+		return nil
+	}
+	return err
+}
