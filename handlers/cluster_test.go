@@ -1,0 +1,55 @@
+package handlers_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+func TestAClusterThatLosesItsLeaderLosesNoOperation(t *testing.T) {
+	cluster := testkit.Cluster(t, 3)
+	r := connect(t, cluster.URL())
+	config := handlers.Config{Limits: events.StreamLimits{Replicas: 3}, Lease: 2 * time.Second, Policies: policies(t, `
+default: {maxAttempts: 100, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: exponential, jitterType: full, attemptTimeout: 1s}
+`)}
+	r.start(config)
+	r.start(config)
+	r.target("billing.charge", func(_ int, req micro.Request) (string, string, micro.Headers) {
+		if req.Headers().Get(events.HeaderAttempt) == "2" {
+			return "503", "busy", nil
+		}
+		return "", "", nil
+	})
+	const n = 300
+	for i := range n {
+		if i == n/3 {
+			cluster.Stop(cluster.Leader())
+		}
+		testkit.Eventually(t, 30*time.Second, fmt.Sprintf("submission %d being stored", i), func() bool {
+			return r.trySubmit("retry.submit.billing.charge", fmt.Sprintf("event-%d", i))
+		})
+	}
+	testkit.Eventually(t, 60*time.Second, fmt.Sprintf("%d outcomes", n), func() bool { return r.count("RETRY_OUTCOMES", "retry.outcome.>") >= n })
+	ids := map[string]int{}
+	for _, o := range r.outcomes() {
+		ids[o.EventID]++
+		if o.Outcome != events.RetrySuccess {
+			t.Errorf("operation %s ended as %s, want retrySuccess", o.EventID, o.Outcome)
+		}
+	}
+	for id, count := range ids {
+		if count != 1 || !strings.HasPrefix(id, "event-") {
+			t.Errorf("operation %s has %d outcomes, want 1", id, count)
+		}
+	}
+	if len(ids) != n {
+		t.Errorf("%d operations have an outcome, want %d", len(ids), n)
+	}
+}

@@ -1,0 +1,85 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// due brings due operations to their targets.
+type due struct {
+	pipeline *scheduler.Pipeline
+	recovery *recovery
+	store    *store
+	draining <-chan struct{}
+}
+
+// handle keeps one due operation in hand for the rest of its delay and then
+// hands it to the pipeline.
+func (d *due) handle(ctx context.Context, t *taken) error {
+	op, err := events.FromHeader(t.Headers())
+	if err != nil {
+		return d.bury(ctx, t, err)
+	}
+	repeated := t.meta.NumDelivered > 1
+	if repeated {
+		if done, err := d.settled(ctx, op, t); err != nil || done {
+			return err
+		}
+	}
+	if !d.wait(ctx, time.Until(op.Due)) {
+		return errRelease
+	}
+	m := scheduler.Message{Header: t.Headers(), Data: t.Data(), Version: t.meta.Sequence.Stream, Doubtful: t.doubtful}
+	err = d.pipeline.Attempt(ctx, op, m, repeated)
+	if errors.Is(err, errInterrupted) || errors.Is(err, context.Canceled) {
+		return errRelease
+	}
+	return err
+}
+
+// settled reports whether the conclusion of this delivery's attempt is stored
+// already, so that the message is a left-over.
+func (d *due) settled(ctx context.Context, op *events.Operation, t *taken) (bool, error) {
+	w, found, err := d.store.Find(ctx, op)
+	if err != nil {
+		return false, err
+	}
+	if !found || w.Version != t.meta.Sequence.Stream {
+		return true, nil
+	}
+	return d.recovery.concluded(ctx, op, t.meta.Timestamp)
+}
+
+// wait reports whether the time is over; false means that the instance stops.
+func (d *due) wait(ctx context.Context, rest time.Duration) bool {
+	if rest <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(rest)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-d.draining:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// bury ends a due message that is none of ours: somebody else published on our
+// subject.
+func (d *due) bury(ctx context.Context, t *taken, problem error) error {
+	name := fmt.Sprintf("%s-%d", d.store.streams.Waiting(), t.meta.Sequence.Stream)
+	op := &events.Operation{
+		ID:      events.OperationID("rejected", name, events.Invalid, events.Invalid),
+		EventID: name, Source: "/rejected", Service: events.Invalid, Operation: events.Invalid,
+		FirstFailure: t.meta.Timestamp.UTC(), Submitted: t.meta.Timestamp.UTC(),
+	}
+	m := scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()}
+	return d.pipeline.Reject(ctx, op, m, problem)
+}

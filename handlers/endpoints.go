@@ -1,0 +1,293 @@
+package handlers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nuid"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/schemas"
+)
+
+// ServiceName is the service's name in the NATS micro framework and the first
+// token of its endpoints.
+const ServiceName = "rebound"
+
+// requestTimeout bounds how long a request may be worked on.
+const requestTimeout = 30 * time.Second
+
+// The error codes that a request may be answered with, like those of HTTP.
+const (
+	codeBadRequest = "400"
+	codeNotFound   = "404"
+	codeInternal   = "500"
+)
+
+// endpoint is one request that the service answers.
+type endpoint struct {
+	name, subject string
+	// request and response name the schemas, empty for none.
+	request, response string
+	handle            func(ctx context.Context, r micro.Request) (any, error)
+}
+
+// badRequestError marks an error that the requester can mend.
+type badRequestError struct{ error }
+
+func (b badRequestError) Unwrap() error { return b.error }
+
+// serve registers the service with its endpoints.
+func (s *Service) serve(ctx context.Context) error {
+	service, err := micro.AddService(s.nc, micro.Config{
+		Name: ServiceName, Version: s.config.Version,
+		Description: "Retries failed operations: holds them, brings them back, keeps what finally failed.",
+		Metadata:    map[string]string{"prefix": s.config.Prefix},
+	})
+	if err != nil {
+		return fmt.Errorf("registering the service: %w", err)
+	}
+	s.micro = service
+	group := service.AddGroup(ServiceName)
+	for _, e := range []endpoint{
+		{"submit", "submit.*.*", "rebound.operation.failed.v1", "submitted", s.submit},
+		{"status", "status", "", "status.response", s.status},
+		{"dead-list", "dead.list", "deadList.request", "deadList.response", s.deadList},
+		{"dead-show", "dead.show", "deadShow.request", "deadLetter", s.deadShow},
+		{"dead-replay", "dead.replay", "deadAct.request", "deadAct.response", s.deadReplay},
+		{"dead-discard", "dead.discard", "deadAct.request", "deadAct.response", s.deadDiscard},
+	} {
+		metadata := map[string]string{"schema.response": schemas.Compact(e.response)}
+		if e.request != "" {
+			metadata["schema.request"] = schemas.Compact(e.request)
+		}
+		err := group.AddEndpoint(e.name, s.answer(ctx, e), micro.WithEndpointSubject(e.subject), micro.WithEndpointMetadata(metadata))
+		if err != nil {
+			_ = service.Stop()
+			return fmt.Errorf("registering endpoint %s: %w", e.name, err)
+		}
+	}
+	return nil
+}
+
+// answer wraps an endpoint: it bounds the time, answers in JSON, and turns
+// errors into NATS micro errors.
+func (s *Service) answer(ctx context.Context, e endpoint) micro.HandlerFunc {
+	return func(r micro.Request) {
+		s.begin(func() {
+			ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+			defer cancel()
+			response, err := e.handle(ctx, r)
+			if err == nil {
+				err = r.RespondJSON(response)
+			} else {
+				code := codeInternal
+				switch {
+				case errors.As(err, new(badRequestError)), errors.As(err, new(*events.RejectedError)):
+					code = codeBadRequest
+				case errors.Is(err, deadletter.ErrNotFound):
+					code = codeNotFound
+				default:
+					s.log.Error("a request failed", "endpoint", e.name, "error", err)
+				}
+				body, _ := json.Marshal(map[string]string{"code": code, "error": err.Error()})
+				err = r.Error(code, strings.Join(strings.Fields(err.Error()), " "), body)
+			}
+			if err != nil {
+				s.log.Debug("a request could not be answered", "endpoint", e.name, "error", err)
+			}
+		})
+	}
+}
+
+// read decodes a request; an empty one is the zero value.
+func read(r micro.Request, into any) error {
+	if len(r.Data()) == 0 {
+		return nil
+	}
+	dec := json.NewDecoder(strings.NewReader(string(r.Data())))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return badRequestError{fmt.Errorf("reading the request: %w", err)}
+	}
+	return nil
+}
+
+// submit stores a submission after checking it, and answers with its id. A
+// message published on the submit subject itself is answered by JetStream,
+// which knows where it is stored but not what it is.
+func (s *Service) submit(ctx context.Context, r micro.Request) (any, error) {
+	subject := s.config.Prefix + ".submit." + strings.TrimPrefix(r.Subject(), ServiceName+".submit.")
+	h := nats.Header(r.Headers())
+	now := time.Now()
+	submission := events.Submission{Subject: subject, Header: h, Data: r.Data(), Name: nuid.Next(), Received: now}
+	op, err := events.Decode(s.subjects, submission)
+	if err == nil {
+		err = s.intake.fits(op, h, r.Data())
+	}
+	if err == nil {
+		err = s.intake.pipeline.Check(op)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := &nats.Msg{Subject: subject, Header: events.CarriedHeader(h), Data: r.Data()}
+	op.Attributes(m.Header)
+	ack, err := s.js.PublishMsg(ctx, m, jetstream.WithMsgID(op.MessageID("submit")))
+	if err != nil {
+		return nil, fmt.Errorf("storing the submission: %w", err)
+	}
+	return Submitted{ID: op.ID, EventID: op.EventID, Source: op.Source, Stream: ack.Stream, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+}
+
+// status counts what waits where. The counts are taken one after the other, so
+// that under load they need not add up.
+func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
+	status := Status{
+		Instance: s.id, Version: s.config.Version, Started: s.started.UTC(), Server: s.nc.ConnectedServerVersion(),
+	}
+	messages := func(stream string) (uint64, error) {
+		st, err := s.js.Stream(ctx, stream)
+		if err != nil {
+			return 0, fmt.Errorf("reading stream %s: %w", stream, err)
+		}
+		return st.CachedInfo().State.Msgs, nil
+	}
+	for _, q := range s.queues {
+		c, err := s.js.Consumer(ctx, q.stream, q.config.Durable)
+		if err != nil {
+			return nil, fmt.Errorf("reading consumer %s: %w", q.config.Durable, err)
+		}
+		info := c.CachedInfo()
+		if q.stream == s.streams.Intake() {
+			status.Submitted = info.NumPending + uint64(info.NumAckPending)
+			continue
+		}
+		status.Due += info.NumPending
+		status.InFlight += uint64(info.NumAckPending)
+	}
+	waiting, err := messages(s.streams.Waiting())
+	if err != nil {
+		return nil, err
+	}
+	if active := status.Due + status.InFlight; waiting > active {
+		status.Parked = waiting - active
+	}
+	if status.Held, err = messages(s.streams.Held()); err != nil {
+		return nil, err
+	}
+	if status.Dead, err = messages(s.streams.Dead()); err != nil {
+		return nil, err
+	}
+	if status.Outcomes, err = messages(s.streams.Outcomes()); err != nil {
+		return nil, err
+	}
+	return status, nil
+}
+
+func (s *Service) deadList(ctx context.Context, r micro.Request) (any, error) {
+	var f deadletter.Filter
+	if err := read(r, &f); err != nil {
+		return nil, err
+	}
+	if err := bound(&f, defaultListLimit, maxListLimit); err != nil {
+		return nil, err
+	}
+	list := DeadList{DeadLetters: []DeadSummary{}}
+	for d, err := range s.letters.List(ctx, f) {
+		if err != nil {
+			return nil, err
+		}
+		list.DeadLetters = append(list.DeadLetters, Summarise(d))
+		if len(list.DeadLetters) == f.Limit {
+			list.Next = d.Sequence
+		}
+	}
+	return list, nil
+}
+
+// Summarise leaves the payload of a dead letter out.
+func Summarise(d *events.DeadLetter) DeadSummary {
+	out := DeadSummary{
+		ID: d.ID, Service: d.Service, Operation: d.Operation, Reason: d.Reason, Detail: d.Detail,
+		ErrorCode: d.ErrorCode(), DiedAt: d.DiedAt, Bytes: len(d.Data), Sequence: d.Sequence,
+	}
+	if d.State != nil {
+		out.Attempts, out.Replay = d.State.Attempt, d.State.Replay
+	}
+	return out
+}
+
+func (s *Service) deadShow(ctx context.Context, r micro.Request) (any, error) {
+	var request DeadShow
+	if err := read(r, &request); err != nil {
+		return nil, err
+	}
+	if err := (deadletter.Filter{IDs: []string{request.ID}}).Check(); err != nil {
+		return nil, badRequestError{err}
+	}
+	return s.letters.Get(ctx, request.ID)
+}
+
+func (s *Service) deadReplay(ctx context.Context, r micro.Request) (any, error) {
+	return s.act(ctx, r, s.letters.Replay)
+}
+
+func (s *Service) deadDiscard(ctx context.Context, r micro.Request) (any, error) {
+	return s.act(ctx, r, s.letters.Discard)
+}
+
+// act does one thing to every dead letter that a request selects.
+func (s *Service) act(ctx context.Context, r micro.Request, do func(context.Context, *events.DeadLetter) error) (any, error) {
+	var request DeadAct
+	if err := read(r, &request); err != nil {
+		return nil, err
+	}
+	if request.Everything() && !request.All {
+		return nil, badRequestError{errors.New("the filter selects every dead letter; set all to true if that is meant")}
+	}
+	if err := bound(&request.Filter, maxActLimit, maxActLimit); err != nil {
+		return nil, err
+	}
+	var acted DeadActed
+	for d, err := range s.letters.List(ctx, request.Filter) {
+		if err != nil {
+			return nil, err
+		}
+		acted.Matched++
+		if !request.DryRun {
+			switch err := do(ctx, d); {
+			case err == nil:
+				acted.Done++
+			case !errors.Is(err, deadletter.ErrNotFound):
+				return nil, fmt.Errorf("after %d of them: %w", acted.Done, err)
+			}
+		}
+		if acted.Matched == request.Limit {
+			acted.Next = d.Sequence
+		}
+	}
+	return acted, nil
+}
+
+// bound checks a filter and gives it a limit.
+func bound(f *deadletter.Filter, otherwise, most int) error {
+	if err := f.Check(); err != nil {
+		return badRequestError{err}
+	}
+	if f.Limit == 0 {
+		f.Limit = otherwise
+	}
+	if f.Limit > most {
+		return badRequestError{fmt.Errorf("limit %d is more than the %d allowed", f.Limit, most)}
+	}
+	return nil
+}

@@ -1,0 +1,183 @@
+package handlers_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/handlers"
+)
+
+// request asks an endpoint and decodes the answer into out; it returns the
+// error code and description of the answer.
+func (r *rig) request(subject string, h nats.Header, body any, out any) (code, description string) {
+	r.t.Helper()
+	data, ok := body.([]byte)
+	if !ok && body != nil {
+		var err error
+		if data, err = json.Marshal(body); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	m, err := r.nc.RequestMsg(&nats.Msg{Subject: subject, Header: h, Data: data}, 10*time.Second)
+	if err != nil {
+		r.t.Fatalf("asking %s: %v", subject, err)
+	}
+	if code = m.Header.Get(micro.ErrorCodeHeader); code == "" && out != nil {
+		if err := json.Unmarshal(m.Data, out); err != nil {
+			r.t.Fatalf("the answer of %s is no JSON: %v: %s", subject, err, m.Data)
+		}
+	}
+	return code, m.Header.Get(micro.ErrorHeader)
+}
+
+func TestASubmissionByRequestIsAnsweredWithItsIDOrTheError(t *testing.T) {
+	r := newRig(t, handlers.Config{})
+	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
+	var got handlers.Submitted
+	if code, text := r.request("rebound.submit.billing.charge", nil, []byte("x"), &got); code != "" {
+		t.Fatalf("a valid submission was answered with %s %s", code, text)
+	}
+	outcome := r.awaitOutcomes(1, 10*time.Second)[0]
+	if got.ID != outcome.ID || got.EventID != outcome.EventID || got.Stream != "RETRY_INTAKE" || got.Sequence == 0 {
+		t.Errorf("the answer is %+v, the outcome %+v", got, outcome)
+	}
+
+	for _, c := range []struct {
+		name, subject string
+		header        nats.Header
+		want          string
+	}{
+		{"a forbidden target", "rebound.submit.billing.charge", nats.Header{"ce-target": {"$JS.API.INFO"}}, "belongs to the server"},
+		{"a wrong attempt", "rebound.submit.billing.charge", nats.Header{"ce-attempt": {"0"}}, "no whole number"},
+		{"a wrong override", "rebound.submit.billing.charge", nats.Header{"ce-maxattempts": {"many"}}, "maxattempts"},
+		{"a service name that starts with a dash", "rebound.submit.-x.charge", nil, "starts with a dash"},
+	} {
+		code, text := r.request(c.subject, c.header, []byte("x"), nil)
+		if code != "400" || !strings.Contains(text, c.want) {
+			t.Errorf("%s was answered with %s %q, want 400 saying %q", c.name, code, text, c.want)
+		}
+	}
+	if n := r.count("RETRY_INTAKE", ">"); n != 0 {
+		t.Errorf("%d refused submissions were stored", n)
+	}
+}
+
+func TestTheSameSubmissionByRequestTwiceIsOne(t *testing.T) {
+	r := newRig(t, handlers.Config{})
+	calls := r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
+	h := nats.Header{"ce-specversion": {"1.0"}, "ce-id": {"1"}, "ce-source": {"/s"}, "ce-type": {events.TypeFailed}}
+	var first, second handlers.Submitted
+	r.request("rebound.submit.billing.charge", h, []byte("x"), &first)
+	r.request("rebound.submit.billing.charge", h, []byte("x"), &second)
+	if first.ID != second.ID || first.Duplicate || !second.Duplicate {
+		t.Errorf("answers are %+v and %+v, want the second to be a duplicate", first, second)
+	}
+	r.awaitOutcomes(1, 10*time.Second)
+	r.awaitEmpty()
+	if calls.Load() != 1 {
+		t.Errorf("the target was called %d times, want once", calls.Load())
+	}
+}
+
+func TestDeadLettersAreListedShownReplayedAndDiscardedByRequest(t *testing.T) {
+	r := newRig(t, handlers.Config{})
+	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "404", "no such order", nil })
+	r.target("billing.refund", func(int, micro.Request) (string, string, micro.Headers) { return "422", "bad amount", nil })
+	for range 3 {
+		r.submit("retry.submit.billing.charge", nil, "x")
+	}
+	r.submit("retry.submit.billing.refund", nil, "y")
+	r.awaitOutcomes(4, 10*time.Second)
+
+	var list handlers.DeadList
+	r.request("rebound.dead.list", nil, map[string]any{"operation": "charge", "limit": 2}, &list)
+	if len(list.DeadLetters) != 2 || list.Next == 0 || list.DeadLetters[0].ErrorCode != "404" {
+		t.Errorf("the first page is %+v, want 2 dead letters and a next", list)
+	}
+	var rest handlers.DeadList
+	r.request("rebound.dead.list", nil, map[string]any{"operation": "charge", "after": list.Next}, &rest)
+	if len(rest.DeadLetters) != 1 || rest.Next != 0 {
+		t.Errorf("the second page is %+v, want 1 dead letter and no next", rest)
+	}
+	var byCode handlers.DeadList
+	r.request("rebound.dead.list", nil, map[string]any{"errorCode": "422"}, &byCode)
+	if len(byCode.DeadLetters) != 1 || byCode.DeadLetters[0].Operation != "refund" {
+		t.Errorf("by error code 422 there is %+v, want the refund", byCode)
+	}
+	var shown events.DeadLetter
+	r.request("rebound.dead.show", nil, handlers.DeadShow{ID: byCode.DeadLetters[0].ID}, &shown)
+	if string(shown.Data) != "y" || shown.State == nil {
+		t.Errorf("shown is %+v, want the payload y and the state", shown)
+	}
+	if code, _ := r.request("rebound.dead.show", nil, handlers.DeadShow{ID: strings.Repeat("0", 32)}, nil); code != "404" {
+		t.Errorf("showing what is not there is answered with %q, want 404", code)
+	}
+
+	for what, body := range map[string]any{
+		"no filter": map[string]any{}, "an unknown key": map[string]any{"servise": "billing"},
+		"an unknown reason": map[string]any{"reason": "bored"}, "no JSON": []byte("{"),
+	} {
+		if code, text := r.request("rebound.dead.discard", nil, body, nil); code != "400" {
+			t.Errorf("discarding with %s is answered with %q %q, want 400", what, code, text)
+		}
+	}
+	var acted handlers.DeadActed
+	r.request("rebound.dead.discard", nil, map[string]any{"operation": "charge", "dryRun": true}, &acted)
+	if acted != (handlers.DeadActed{Matched: 3}) || len(r.deadLetters()) != 4 {
+		t.Errorf("a dry run acted: %+v, %d left", acted, len(r.deadLetters()))
+	}
+	r.request("rebound.dead.discard", nil, map[string]any{"operation": "charge", "limit": 2}, &acted)
+	if acted.Done != 2 || acted.Next == 0 || len(r.deadLetters()) != 2 {
+		t.Errorf("discarding two acted %+v, %d left", acted, len(r.deadLetters()))
+	}
+	var replayed handlers.DeadActed
+	r.request("rebound.dead.replay", nil, map[string]any{"all": true}, &replayed)
+	if replayed.Done != 2 {
+		t.Errorf("replaying all acted %+v, want 2 done", replayed)
+	}
+	r.awaitOutcomes(6, 10*time.Second)
+	r.awaitEmpty()
+}
+
+func TestStatusCountsWhatWaitsWhere(t *testing.T) {
+	r := newRig(t, handlers.Config{Policies: policies(t, `
+default: {maxAttempts: 2, baseDelay: 1h, maxDelay: 2h, jitterType: none}
+`), Version: "1.2.3"})
+	for range 3 {
+		r.submit("retry.submit.billing.charge", nil, "x")
+	}
+	r.submit("retry.submit.billing.charge", map[string]string{"ce-attempt": "0"}, "x")
+	r.awaitOutcomes(1, 10*time.Second)
+	var got handlers.Status
+	deadline := time.Now().Add(5 * time.Second)
+	for got.Parked != 3 && time.Now().Before(deadline) {
+		r.request("rebound.status", nil, nil, &got)
+	}
+	if got.Parked != 3 || got.Dead != 1 || got.Due != 0 || got.InFlight != 0 || got.Version != "1.2.3" || got.Server == "" {
+		t.Errorf("status is %+v, want 3 parked, 1 dead", got)
+	}
+}
+
+func TestTheMicroFrameworkShowsTheEndpointsWithTheirSchemas(t *testing.T) {
+	r := newRig(t, handlers.Config{Version: "1.2.3"})
+	var info micro.Info
+	r.request("$SRV.INFO.rebound", nil, nil, &info)
+	names := map[string]bool{}
+	for _, e := range info.Endpoints {
+		names[e.Subject] = true
+		if !json.Valid([]byte(e.Metadata["schema.response"])) {
+			t.Errorf("endpoint %s shows the response schema %q, which is no JSON", e.Name, e.Metadata["schema.response"])
+		}
+	}
+	for _, want := range []string{"rebound.submit.*.*", "rebound.status", "rebound.dead.list", "rebound.dead.show", "rebound.dead.replay", "rebound.dead.discard"} {
+		if !names[want] {
+			t.Errorf("endpoint %s is not shown; there are %v", want, names)
+		}
+	}
+}

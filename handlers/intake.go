@@ -1,0 +1,166 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// stateRoom is what an operation's state and the headers of JetStream may take
+// of a message, on top of the submission.
+const stateRoom = 48 << 10
+
+// intake takes submissions in.
+type intake struct {
+	subjects events.Subjects
+	pipeline *scheduler.Pipeline
+	recovery *recovery
+	letters  *deadletter.Letters
+	// name identifies the intake stream for ever; see submissionName.
+	name       string
+	maxPayload int64
+}
+
+// handle takes in one message of the intake stream.
+func (in *intake) handle(ctx context.Context, t *taken) error {
+	take := in.submit
+	if t.Headers().Get(events.HeaderDeadSequence) != "" {
+		take = in.replay
+	}
+	err := take(ctx, t)
+	var rejected *events.RejectedError
+	if errors.As(err, &rejected) {
+		return in.reject(ctx, t, rejected)
+	}
+	return err
+}
+
+func (in *intake) submit(ctx context.Context, t *taken) error {
+	op, err := in.decode(t.Subject(), t.Headers(), t.Data(), in.submissionName(t.meta.Sequence.Stream), t)
+	if err != nil {
+		return err
+	}
+	if done, err := in.repeated(ctx, op, t); err != nil || done {
+		return err
+	}
+	return in.pipeline.Accept(ctx, op, scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()})
+}
+
+func (in *intake) decode(subject string, h nats.Header, data []byte, name string, t *taken) (*events.Operation, error) {
+	op, err := events.Decode(in.subjects, events.Submission{Subject: subject, Header: h, Data: data, Name: name, Received: t.meta.Timestamp})
+	if err != nil {
+		return nil, err
+	}
+	return op, in.fits(op, h, data)
+}
+
+// fits rejects a submission that leaves no room for the operation's state.
+func (in *intake) fits(op *events.Operation, h nats.Header, data []byte) error {
+	size, limit := int64(len(data))+headerRoom(h), in.maxPayload-stateRoom
+	if size <= limit {
+		return nil
+	}
+	return &events.RejectedError{
+		Service: op.Service, Operation: op.Operation,
+		Problem: fmt.Errorf("the submission has %d bytes, more than the %d allowed: the server's maximum less %d for the operation's state",
+			size, limit, stateRoom),
+	}
+}
+
+// repeated reports whether a message that came before led to an operation that
+// has ended by now.
+func (in *intake) repeated(ctx context.Context, op *events.Operation, t *taken) (bool, error) {
+	if t.meta.NumDelivered <= 1 {
+		return false, nil
+	}
+	return in.recovery.concluded(ctx, op, t.meta.Timestamp)
+}
+
+// reject buries what cannot be accepted. Its id comes from the message's place
+// in the stream, because its own cannot be trusted.
+func (in *intake) reject(ctx context.Context, t *taken, rejected *events.RejectedError) error {
+	name := in.submissionName(t.meta.Sequence.Stream)
+	op := &events.Operation{
+		ID:      events.OperationID("rejected", name, rejected.Service, rejected.Operation),
+		EventID: name, Source: "/rejected", Service: rejected.Service, Operation: rejected.Operation,
+		FirstFailure: t.meta.Timestamp.UTC(), Submitted: t.meta.Timestamp.UTC(),
+	}
+	m := scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()}
+	return in.pipeline.Reject(ctx, op, m, rejected.Problem)
+}
+
+// replay brings a dead letter back as a fresh operation with its history.
+//
+// The dead letter is removed after the operation is stored and before the
+// request is acknowledged, so a crash in between leads to a repeat that finds
+// the operation waiting, or concluded, or the dead letter gone.
+func (in *intake) replay(ctx context.Context, t *taken) error {
+	sequence, err := strconv.ParseUint(t.Headers().Get(events.HeaderDeadSequence), 10, 64)
+	if err != nil {
+		return in.refused(t, "header %s is not a sequence", events.HeaderDeadSequence)
+	}
+	d, err := in.letters.At(ctx, sequence)
+	if errors.Is(err, deadletter.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	service, operation, err := in.subjects.SplitSubmit(t.Subject())
+	if err != nil || service != d.Service || operation != d.Operation {
+		return in.refused(t, "dead letter %d does not belong to the subject of the request", sequence)
+	}
+	if d.Truncated > 0 {
+		return in.refused(t, "dead letter %d has only a part of its payload of %d bytes", sequence, d.Truncated)
+	}
+
+	op := d.State
+	if op == nil {
+		name := "replay-of-" + d.ID
+		op, err = in.decode(d.SubmittedTo, d.Header, d.Data, name, t)
+		var rejected *events.RejectedError
+		if errors.As(err, &rejected) {
+			// It stays the dead letter that it is.
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	op.Restart(t.meta.Timestamp)
+	if done, err := in.repeated(ctx, op, t); err != nil {
+		return err
+	} else if !done {
+		m := scheduler.Message{Subject: d.SubmittedTo, Header: d.Header, Data: d.Data}
+		if err := in.pipeline.Replay(ctx, op, m); err != nil {
+			return err
+		}
+	}
+	if err := in.letters.Discard(ctx, d); err != nil && !errors.Is(err, deadletter.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// refused says that a request for a replay cannot be met.
+func (in *intake) refused(t *taken, layout string, args ...any) error {
+	rejected := &events.RejectedError{Service: events.Invalid, Operation: events.Invalid, Problem: fmt.Errorf(layout, args...)}
+	if service, operation, err := in.subjects.SplitSubmit(t.Subject()); err == nil {
+		rejected.Service, rejected.Operation = service, operation
+	}
+	return rejected
+}
+
+// submissionName names a message of the intake stream for ever. It becomes the
+// event id of a bare submission, so a repeat after a crash is the same
+// operation.
+func (in *intake) submissionName(sequence uint64) string {
+	return in.name + "-" + strconv.FormatUint(sequence, 10)
+}

@@ -1,0 +1,269 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	// fetchBatch is the most messages that one pull asks for.
+	fetchBatch = 256
+	// fetchWait is how long a pull waits for messages.
+	fetchWait = 5 * time.Second
+)
+
+// errRelease asks the queue to give the message back at once, for any instance
+// to take.
+var errRelease = errors.New("the message is given back")
+
+// taken is a message that this instance has in hand, un-acknowledged.
+type taken struct {
+	jetstream.Msg
+	meta  *jetstream.MsgMetadata
+	since time.Time
+	// beat is when the server last heard that the message is being worked on;
+	// guarded by queue.mu.
+	beat       time.Time
+	reconnects uint64
+	q          *queue
+}
+
+// doubtful reports whether the server may have given the message to another
+// instance, because it was out of reach for a while.
+func (t *taken) doubtful() bool {
+	return t.q.nc.Stats().Reconnects != t.reconnects || t.q.nc.Status() != nats.CONNECTED
+}
+
+// queue pulls the messages of one consumer, hands each to handle in a goroutine
+// of its own, and acknowledges those that were handled. It pulls no more than
+// it may have in hand, so no message grows old in a buffer.
+type queue struct {
+	nc       *nats.Conn
+	stream   string
+	config   jetstream.ConsumerConfig
+	js       jetstream.JetStream
+	inFlight *semaphore.Weighted // counts messages
+	bytes    *semaphore.Weighted // counts their bytes
+	maxBytes int64
+	log      *slog.Logger
+	// handle works on a message until its next state is stored. With a nil
+	// error the message is acknowledged, with errRelease it is given back at
+	// once, with any other it is given back after a while.
+	handle func(ctx context.Context, t *taken) error
+
+	// handled counts the messages that were worked on.
+	handled atomic.Uint64
+
+	mu   sync.Mutex
+	held map[*taken]struct{}
+	wg   sync.WaitGroup
+	// draining is closed when the queue is to end, pulled when it pulls no more.
+	draining <-chan struct{}
+	pulled   chan struct{}
+}
+
+// run pulls until draining is closed and returns when every message in hand is
+// handled. ctx bounds the handling.
+func (q *queue) run(ctx context.Context, draining <-chan struct{}) {
+	q.held = make(map[*taken]struct{})
+	q.draining, q.pulled = draining, make(chan struct{})
+	pullCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	var owned sync.WaitGroup
+	owned.Go(func() {
+		select {
+		case <-draining:
+			stop()
+		case <-pullCtx.Done():
+		}
+	})
+	beatCtx, stopBeat := context.WithCancel(ctx)
+	owned.Go(func() { q.heartbeat(beatCtx) })
+
+	q.pull(pullCtx, ctx)
+	close(q.pulled)
+	q.wg.Wait()
+	stop()
+	stopBeat()
+	owned.Wait()
+}
+
+// pull fetches batch after batch.
+func (q *queue) pull(ctx, handleCtx context.Context) {
+	var consumer jetstream.Consumer
+	backoff := shortestBackoff
+	for ctx.Err() == nil {
+		err := func() (err error) {
+			if consumer == nil {
+				if consumer, err = q.js.CreateOrUpdateConsumer(ctx, q.stream, q.config); err != nil {
+					return err
+				}
+			}
+			return q.fetch(ctx, handleCtx, consumer)
+		}()
+		if err == nil {
+			backoff = shortestBackoff
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		consumer = nil
+		q.log.Warn("pulling messages failed", "consumer", q.config.Durable, "error", err)
+		select {
+		case <-time.After(backoff):
+			backoff = min(2*backoff, longestBackoff)
+		case <-ctx.Done():
+		}
+	}
+}
+
+// fetch pulls one batch, no larger than there is room for.
+func (q *queue) fetch(ctx, handleCtx context.Context, consumer jetstream.Consumer) error {
+	if err := q.inFlight.Acquire(ctx, 1); err != nil {
+		return nil
+	}
+	room := 1
+	for room < fetchBatch && q.inFlight.TryAcquire(1) {
+		room++
+	}
+	defer func() { q.inFlight.Release(int64(room)) }()
+
+	start := time.Now()
+	fetchCtx, cancel := context.WithTimeout(ctx, fetchWait)
+	defer cancel()
+	batch, err := consumer.Fetch(room, jetstream.FetchContext(fetchCtx))
+	if err != nil {
+		return err
+	}
+	var late []jetstream.Msg
+	for msg := range batch.Messages() {
+		meta, err := msg.Metadata()
+		if err != nil {
+			q.log.Error("a message has no metadata", "consumer", q.config.Durable, "error", err)
+			continue
+		}
+		size := min(int64(len(msg.Data()))+1024, q.maxBytes)
+		// A message that waited here for long may be somebody else's by now.
+		if q.bytes.Acquire(ctx, size) != nil {
+			late = append(late, msg)
+			continue
+		}
+		if ctx.Err() != nil || time.Since(start) > q.config.AckWait/2 {
+			q.bytes.Release(size)
+			late = append(late, msg)
+			continue
+		}
+		room--
+		now := time.Now()
+		t := &taken{Msg: msg, meta: meta, since: now, beat: now, reconnects: q.nc.Stats().Reconnects, q: q}
+		q.mu.Lock()
+		q.held[t] = struct{}{}
+		q.mu.Unlock()
+		q.wg.Go(func() {
+			defer q.inFlight.Release(1)
+			defer q.bytes.Release(size)
+			q.work(handleCtx, t)
+		})
+	}
+	for _, msg := range late {
+		q.giveBack(msg, 0)
+	}
+	if err := batch.Error(); err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout) && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// work handles one message and settles it with the server.
+func (q *queue) work(ctx context.Context, t *taken) {
+	err := q.handle(ctx, t)
+	q.handled.Add(1)
+	q.mu.Lock()
+	delete(q.held, t)
+	q.mu.Unlock()
+	switch {
+	case err == nil:
+		q.ack(ctx, t)
+	case errors.Is(err, errRelease), ctx.Err() != nil:
+		q.awaitPulled()
+		q.giveBack(t.Msg, 0)
+	default:
+		q.log.Warn("a message could not be handled and comes again", "subject", t.Subject(), "deliveries", t.meta.NumDelivered, "error", err)
+		q.giveBack(t.Msg, min(time.Duration(t.meta.NumDelivered)*100*time.Millisecond, 5*time.Second))
+	}
+}
+
+// awaitPulled waits, while the queue drains, until it pulls no more: a message
+// given back before that might be delivered to the pull that is about to end.
+func (q *queue) awaitPulled() {
+	select {
+	case <-q.draining:
+		<-q.pulled
+	default:
+	}
+}
+
+// ack acknowledges a message and waits for the server's word. An
+// acknowledgement that gets lost makes the message come again, which is
+// recognised then.
+func (q *queue) ack(ctx context.Context, t *taken) {
+	for range 3 {
+		ackCtx, cancel := context.WithTimeout(ctx, publishTimeout)
+		err := t.DoubleAck(ackCtx)
+		cancel()
+		if err == nil || errors.Is(err, jetstream.ErrMsgAlreadyAckd) || ctx.Err() != nil {
+			return
+		}
+		q.log.Warn("an acknowledgement was not confirmed", "subject", t.Subject(), "error", err)
+	}
+}
+
+// giveBack hands a message back to the server. When that fails, the server
+// takes it back by itself when the lease is over.
+func (q *queue) giveBack(msg jetstream.Msg, after time.Duration) {
+	nak := msg.Nak
+	if after > 0 {
+		nak = func() error { return msg.NakWithDelay(after) }
+	}
+	if err := nak(); err != nil {
+		q.log.Debug("a message could not be given back", "subject", msg.Subject(), "error", err)
+	}
+}
+
+// heartbeat tells the server, well before the lease is over, that the messages
+// in hand are being worked on.
+func (q *queue) heartbeat(ctx context.Context) {
+	every := q.config.AckWait / 6
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			q.mu.Lock()
+			var stale []*taken
+			for t := range q.held {
+				if now.Sub(t.beat) > 2*every {
+					t.beat = now
+					stale = append(stale, t)
+				}
+			}
+			q.mu.Unlock()
+			for _, t := range stale {
+				if err := t.InProgress(); err != nil {
+					q.log.Debug("a heartbeat could not be sent", "subject", t.Subject(), "error", err)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package handlers
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/streams"
+)
+
+// clockSlack covers the difference between the clocks of two servers of a
+// cluster when messages of two streams are compared by their time.
+const clockSlack = 2 * time.Second
+
+// recovery finds out, when a message comes again, whether its conclusion is
+// stored already. That happens only after a crash, so it reads the streams then
+// instead of keeping books all the time.
+type recovery struct {
+	store   *store
+	letters *deadletter.Letters
+
+	mu   sync.Mutex
+	keys map[string]*concluded // by service:operation
+}
+
+// concluded knows the runs of one key whose outcome is stored.
+type concluded struct {
+	mu   sync.Mutex
+	from time.Time
+	next uint64
+	runs map[string]struct{}
+	used time.Time
+}
+
+func newRecovery(s *store, letters *deadletter.Letters) *recovery {
+	return &recovery{store: s, letters: letters, keys: make(map[string]*concluded)}
+}
+
+// concluded reports whether the run of op that a message of that time belongs
+// to has ended. An operation that was buried, but of which that was not told
+// yet, is told of now.
+func (r *recovery) concluded(ctx context.Context, op *events.Operation, since time.Time) (bool, error) {
+	told, err := r.told(ctx, op, since)
+	if err != nil || told {
+		return told, err
+	}
+	d, err := r.buried(ctx, op, since)
+	if err != nil || d == nil {
+		return false, err
+	}
+	outcome := d.State.Ended(events.RetryFailed, d.DiedAt)
+	outcome.Reason, outcome.Detail = d.Reason, d.Detail
+	if last, ok := d.State.Last(); ok {
+		outcome.Error = &events.Failure{Code: last.Code, Message: last.Error}
+		outcome.Class, outcome.Rule, outcome.DurationMs = last.Class, last.Rule, last.DurationMs
+	}
+	return true, r.store.Ended(ctx, d.State, outcome)
+}
+
+// buried returns the dead letter of the run, nil when there is none.
+func (r *recovery) buried(ctx context.Context, op *events.Operation, since time.Time) (found *events.DeadLetter, err error) {
+	err = r.store.persist(ctx, "looking for the dead letter of operation "+op.ID, func(ctx context.Context) error {
+		found = nil
+		for d, err := range r.letters.List(ctx, deadletter.Filter{IDs: []string{op.ID}, Service: op.Service, Operation: op.Operation}) {
+			if err != nil {
+				return err
+			}
+			if d.State != nil && d.State.Replay == op.Replay && d.DiedAt.After(since.Add(-clockSlack)) && d.State.Attempt >= op.Attempt {
+				found = d
+			}
+		}
+		return nil
+	})
+	return found, err
+}
+
+// told reports whether the outcome of the run is stored.
+func (r *recovery) told(ctx context.Context, op *events.Operation, since time.Time) (bool, error) {
+	since = since.Add(-clockSlack)
+	r.mu.Lock()
+	c := r.keys[op.Key()]
+	if c == nil {
+		c = &concluded{}
+		r.keys[op.Key()] = c
+	}
+	r.mu.Unlock()
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used = time.Now()
+	if c.runs == nil || since.Before(c.from) {
+		c.from, c.next, c.runs = since, 0, make(map[string]struct{})
+	}
+	err := r.store.persist(ctx, "reading the outcomes of "+op.Key(), func(ctx context.Context) error {
+		start := jetstreamext.GetBatchStartTime(c.from)
+		if c.next > 0 {
+			start = jetstreamext.GetBatchSeq(c.next)
+		}
+		subject := r.store.subjects.Outcomes("", op.Service, op.Operation)
+		for m, err := range streams.Scan(ctx, r.store.js, r.store.streams.Outcomes(), subject, start) {
+			if err != nil {
+				return err
+			}
+			run := strings.TrimSuffix(m.Header.Get(jetstream.MsgIDHeader), ".outcome")
+			c.runs[run] = struct{}{}
+			c.next = m.Sequence + 1
+		}
+		return nil
+	})
+	_, told := c.runs[op.Run()]
+	return told, err
+}
+
+// forget drops what has not been asked for in a while.
+func (r *recovery) forget(olderThan time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, c := range r.keys {
+		if c.mu.TryLock() {
+			if time.Since(c.used) > olderThan {
+				delete(r.keys, key)
+			}
+			c.mu.Unlock()
+		}
+	}
+}

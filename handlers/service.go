@@ -1,0 +1,315 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nuid"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// Defaults of [Config].
+const (
+	DefaultMaxInFlight      = 8192
+	DefaultMaxInFlightBytes = 256 << 20
+
+	// intakeInFlight is how many submissions are taken in at once.
+	intakeInFlight = 512
+	// maxAckPending is how many messages of one consumer all instances together
+	// may have in hand.
+	maxAckPending = 1 << 16
+	// forgetAfter is how long what was read to recover from a crash is kept.
+	forgetAfter    = time.Minute
+	housekeepEvery = 10 * time.Second
+)
+
+// Config configures a [Service]. The zero value of each field is sensible.
+type Config struct {
+	// Prefix is the first token of every subject, [events.DefaultPrefix] when
+	// empty.
+	Prefix string
+	// Policies are the policies in force, the built-in ones when nil.
+	Policies *scheduler.Set
+	// Limits are those of the streams.
+	Limits events.StreamLimits
+	// Lease is how long an operation that an instance had in hand when it died
+	// waits before another takes it; 30 s when zero, at least 2 s.
+	Lease time.Duration
+	// MaxInFlight and MaxInFlightBytes bound the due operations that this
+	// instance has in hand.
+	MaxInFlight      int
+	MaxInFlightBytes int64
+	// JetStream is the access to JetStream on the same connection, for a domain
+	// or an API prefix of its own; the connection's default when nil.
+	JetStream jetstream.JetStream
+	// Version is the program's.
+	Version string
+	// Logger is where the service logs, [slog.Default] when nil.
+	Logger *slog.Logger
+}
+
+// check fills in defaults and reports every fault.
+func (c *Config) check() error {
+	var faults []error
+	if c.Prefix == "" {
+		c.Prefix = events.DefaultPrefix
+	}
+	if err := events.CheckName(c.Prefix); err != nil {
+		faults = append(faults, fmt.Errorf("prefix %w", err))
+	}
+	if c.Policies == nil {
+		c.Policies = scheduler.Builtin()
+	}
+	if c.Lease == 0 {
+		c.Lease = streams.Lease
+	}
+	if c.Lease < 2*time.Second {
+		faults = append(faults, fmt.Errorf("lease %s is shorter than 2s", c.Lease))
+	}
+	if c.MaxInFlight == 0 {
+		c.MaxInFlight = DefaultMaxInFlight
+	}
+	if c.MaxInFlightBytes == 0 {
+		c.MaxInFlightBytes = DefaultMaxInFlightBytes
+	}
+	if c.MaxInFlight < 0 || c.MaxInFlightBytes < 0 {
+		faults = append(faults, errors.New("the bounds of what is in hand must be positive"))
+	}
+	if c.Version == "" {
+		c.Version = "0.0.0"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return errors.Join(faults...)
+}
+
+// Service is one instance of Rebound on a NATS connection. It is safe for
+// concurrent use.
+type Service struct {
+	config   Config
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	subjects events.Subjects
+	streams  events.Streams
+	letters  *deadletter.Letters
+	id       string
+	started  time.Time
+	log      *slog.Logger
+
+	policies atomic.Pointer[scheduler.Set]
+	recovery *recovery
+	intake   *intake
+	queues   []*queue
+	micro    micro.Service
+
+	draining chan struct{}
+	drain    sync.Once
+	cancel   context.CancelFunc
+	// pulling is done when every queue has drained, rest when everything else
+	// has ended too.
+	pulling sync.WaitGroup
+	rest    sync.WaitGroup
+	mu      sync.Mutex
+	stopped bool // guarded by mu; no request is begun once it is true
+}
+
+// Start makes or verifies the streams, and starts taking in submissions,
+// redelivering due operations and answering requests. The connection stays the
+// caller's and must outlive the service; [Service.Stop] ends it.
+//
+// The error is an [*streams.IncompatibleError] when a stream of ours exists and
+// cannot serve.
+func Start(ctx context.Context, nc *nats.Conn, config Config) (*Service, error) {
+	if err := config.check(); err != nil {
+		return nil, fmt.Errorf("configuring the service: %w", err)
+	}
+	js := config.JetStream
+	if js == nil {
+		var err error
+		if js, err = jetstream.New(nc); err != nil {
+			return nil, fmt.Errorf("opening JetStream: %w", err)
+		}
+	}
+	id := nuid.Next()
+	s := &Service{
+		config: config, nc: nc, js: js, id: id, started: time.Now(),
+		subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
+		letters: deadletter.New(js, config.Prefix), log: config.Logger.With("instance", id),
+		draining: make(chan struct{}),
+	}
+	s.policies.Store(config.Policies)
+	if err := streams.Ensure(ctx, js, s.streams.Configs(config.Limits)); err != nil {
+		return nil, err
+	}
+	if err := s.wire(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.ensureConsumers(ctx); err != nil {
+		return nil, err
+	}
+	runCtx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	if err := s.serve(runCtx); err != nil {
+		cancel()
+		return nil, err
+	}
+	for _, q := range s.queues {
+		s.pulling.Go(func() { q.run(runCtx, s.draining) })
+	}
+	s.rest.Go(func() { s.housekeep(runCtx) })
+	s.log.Info("rebound is serving", "prefix", config.Prefix, "server", nc.ConnectedServerVersion())
+	return s, nil
+}
+
+// wire builds the parts and joins them.
+func (s *Service) wire(ctx context.Context) error {
+	stream, err := s.js.Stream(ctx, s.streams.Intake())
+	if err != nil {
+		return fmt.Errorf("reading stream %s: %w", s.streams.Intake(), err)
+	}
+	created := strconv.FormatInt(stream.CachedInfo().Created.UnixNano(), 36)
+
+	st := &store{js: s.js, subjects: s.subjects, streams: s.streams, log: s.log, maxPayload: s.nc.MaxPayload()}
+	s.recovery = newRecovery(st, s.letters)
+	pipeline := &scheduler.Pipeline{
+		Policies: s.policies.Load, Store: st, Target: &requester{nc: s.nc}, CheckTarget: s.subjects.CheckTarget,
+		Now: time.Now, Random: rand.Float64, Draining: s.draining,
+	}
+	s.intake = &intake{
+		subjects: s.subjects, pipeline: pipeline, recovery: s.recovery, letters: s.letters,
+		name: created, maxPayload: st.maxPayload,
+	}
+	redeliver := &due{pipeline: pipeline, recovery: s.recovery, store: st, draining: s.draining}
+
+	add := func(stream, name, filter string, inFlight, bytes *semaphore.Weighted, handle func(context.Context, *taken) error) {
+		s.queues = append(s.queues, &queue{
+			nc: s.nc, js: s.js, stream: stream, config: streams.Consumer(name, filter, s.config.Lease, maxAckPending),
+			inFlight: inFlight, bytes: bytes, maxBytes: s.config.MaxInFlightBytes, log: s.log, handle: handle,
+		})
+	}
+	add(s.streams.Intake(), "rebound-intake", s.subjects.Submissions(),
+		semaphore.NewWeighted(intakeInFlight), semaphore.NewWeighted(s.config.MaxInFlightBytes), s.intake.handle)
+	inFlight, bytes := semaphore.NewWeighted(int64(s.config.MaxInFlight)), semaphore.NewWeighted(s.config.MaxInFlightBytes)
+	for _, p := range events.Priorities {
+		add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), inFlight, bytes, redeliver.handle)
+	}
+	return nil
+}
+
+// ensureConsumers makes the consumers before anything is pulled, so that a
+// missing permission is an error at start.
+func (s *Service) ensureConsumers(ctx context.Context) error {
+	for _, q := range s.queues {
+		if _, err := s.js.CreateOrUpdateConsumer(ctx, q.stream, q.config); err != nil {
+			return fmt.Errorf("making consumer %s of stream %s: %w", q.config.Durable, q.stream, err)
+		}
+	}
+	return nil
+}
+
+// housekeep drops what is no longer needed. After a burst of work it hands the
+// memory back to the system, which the runtime would do only in part.
+func (s *Service) housekeep(ctx context.Context) {
+	ticker := time.NewTicker(housekeepEvery)
+	defer ticker.Stop()
+	var before, released uint64
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		s.recovery.forget(forgetAfter)
+		var handled uint64
+		for _, q := range s.queues {
+			handled += q.handled.Load()
+		}
+		if handled == before && handled != released {
+			debug.FreeOSMemory()
+			released = handled
+		}
+		before = handled
+	}
+}
+
+// begin runs do in a goroutine that Stop waits for, unless the service has
+// stopped.
+func (s *Service) begin(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopped {
+		s.rest.Go(do)
+	}
+}
+
+// ID returns the instance's id.
+func (s *Service) ID() string { return s.id }
+
+// SetPolicies puts other policies in force. Operations that wait keep their
+// delay; the next decisions use the new ones.
+func (s *Service) SetPolicies(set *scheduler.Set) { s.policies.Store(set) }
+
+// Ready reports whether the instance can work: it is connected and not
+// stopping.
+func (s *Service) Ready() error {
+	select {
+	case <-s.draining:
+		return errors.New("the instance is stopping")
+	default:
+	}
+	if !s.nc.IsConnected() {
+		return errors.New("the instance is not connected to NATS")
+	}
+	return nil
+}
+
+// Stop drains the service: nothing more is pulled, attempts in flight are waited
+// for and their conclusions stored, and what is in hand but not begun is given
+// back to the server for another instance. When ctx ends first, the rest is cut
+// off, which loses nothing: it comes again when the lease is over.
+func (s *Service) Stop(ctx context.Context) error {
+	s.drain.Do(func() { close(s.draining) })
+	err := s.micro.Stop()
+	done := make(chan struct{})
+	go func() {
+		s.waitQueues()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = errors.Join(err, fmt.Errorf("draining was cut off: %w", ctx.Err()))
+		s.cancel()
+		<-done
+	}
+	s.log.Info("rebound has stopped")
+	return err
+}
+
+// waitQueues waits for the queues, which end by themselves once draining, and
+// then ends the rest.
+func (s *Service) waitQueues() {
+	s.pulling.Wait()
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	s.cancel()
+	s.rest.Wait()
+}

@@ -1,0 +1,209 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+const (
+	headerSchedule       = "Nats-Schedule"
+	headerScheduleTarget = "Nats-Schedule-Target"
+
+	// What the server says of a message that it will never take.
+	codeMessageTooLarge = jetstream.ErrorCode(10054)
+	codeHeaderTooLarge  = jetstream.ErrorCode(10097)
+
+	publishTimeout  = 5 * time.Second
+	shortestBackoff = 50 * time.Millisecond
+	longestBackoff  = 2 * time.Second
+)
+
+// store keeps operations in JetStream. Its methods go on until what they store
+// is acknowledged or ctx ends.
+type store struct {
+	js       jetstream.JetStream
+	subjects events.Subjects
+	streams  events.Streams
+	log      *slog.Logger
+	// maxPayload is the most bytes, headers included, that the server takes.
+	maxPayload int64
+}
+
+var _ scheduler.Store = (*store)(nil)
+
+// Place implements [scheduler.Store]. The operation's slot, the subjects on
+// which it can stand, is a register that changes only by compare-and-set:
+// the publish names the last sequence that it expects there.
+func (s *store) Place(ctx context.Context, op *events.Operation, m scheduler.Message) error {
+	msg := &nats.Msg{Data: m.Data, Header: events.CarriedHeader(m.Header)}
+	if err := op.Put(msg.Header); err != nil {
+		return err
+	}
+	due := s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID)
+	if time.Until(op.Due) < scheduler.ShortDelay {
+		msg.Subject = due
+	} else {
+		msg.Subject = s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID)
+		msg.Header[headerSchedule] = []string{"@at " + op.Due.Add(-scheduler.EarlyArming).UTC().Format(time.RFC3339Nano)}
+		msg.Header[headerScheduleTarget] = []string{due}
+	}
+	msg.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{strconv.FormatUint(m.Version, 10)}
+	msg.Header[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{s.subjects.Slot(op.Service, op.Operation, op.ID)}
+	return s.publish(ctx, "parking operation "+op.ID, msg)
+}
+
+// Find implements [scheduler.Store]. It asks the stream's leader, because
+// another replica might not know yet of what was just stored.
+func (s *store) Find(ctx context.Context, op *events.Operation) (w scheduler.Waiting, ok bool, err error) {
+	slot := s.subjects.Slot(op.Service, op.Operation, op.ID)
+	err = s.persist(ctx, "looking for operation "+op.ID, func(ctx context.Context) error {
+		w, ok = scheduler.Waiting{}, false
+		m, err := streams.LeaderGet(ctx, s.js, s.streams.Waiting(), streams.LastBySubject(slot))
+		if streams.IsGone(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		state, err := events.FromHeader(m.Header)
+		if err != nil {
+			return permanentError{err}
+		}
+		w = scheduler.Waiting{Version: m.Sequence, Op: state, InFlight: s.subjects.IsDue(m.Subject)}
+		ok = true
+		return nil
+	})
+	return w, ok, err
+}
+
+// Remove implements [scheduler.Store].
+func (s *store) Remove(ctx context.Context, op *events.Operation, version uint64) error {
+	return s.persist(ctx, "removing operation "+op.ID, func(ctx context.Context) error {
+		stream, err := s.js.Stream(ctx, s.streams.Waiting())
+		if err != nil {
+			return err
+		}
+		err = stream.DeleteMsg(ctx, version)
+		if streams.IsGone(err) {
+			return scheduler.ErrMoved
+		}
+		return err
+	})
+}
+
+// Bury implements [scheduler.Store].
+func (s *store) Bury(ctx context.Context, op *events.Operation, m scheduler.Message, reason events.Reason, detail string) error {
+	d := events.DeadLetter{
+		ID: op.ID, Service: op.Service, Operation: op.Operation, Reason: reason, Detail: detail,
+		DiedAt: time.Now(), SubmittedTo: m.Subject, Header: m.Header, Data: m.Data,
+	}
+	if op.Attempt > 0 {
+		d.State = op
+	}
+	msg, err := d.Message(s.subjects)
+	if err != nil {
+		return err
+	}
+	if room := s.maxPayload - headerRoom(msg.Header); int64(len(msg.Data)) > room {
+		d.Truncated = len(msg.Data)
+		d.Data = msg.Data[:max(room-64, 0)]
+		if msg, err = d.Message(s.subjects); err != nil {
+			return err
+		}
+	}
+	return s.publish(ctx, "burying operation "+op.ID, msg)
+}
+
+// Ended implements [scheduler.Store].
+func (s *store) Ended(ctx context.Context, op *events.Operation, outcome events.Outcome) error {
+	if outcome.Outcome == events.RetryFailed {
+		outcome.DeadLetter = s.subjects.Dead(op.Service, op.Operation, op.ID)
+	}
+	subject := s.subjects.Outcome(outcome.Outcome, op.Service, op.Operation)
+	msg, err := events.Encode(subject, outcome.Outcome, op.OutcomeID(), outcome.About, outcome.EndedAt, outcome)
+	if err != nil {
+		return err
+	}
+	return s.publish(ctx, "publishing the outcome of operation "+op.ID, msg)
+}
+
+// Scheduled implements [scheduler.Store].
+func (s *store) Scheduled(ctx context.Context, op *events.Operation, event events.Scheduled) error {
+	subject := s.subjects.Event(events.RetryScheduled, op.Service, op.Operation)
+	msg, err := events.Encode(subject, events.RetryScheduled, op.MessageID(events.RetryScheduled), event.About, time.Now(), event)
+	if err != nil {
+		return err
+	}
+	return s.publish(ctx, "publishing the decision on operation "+op.ID, msg)
+}
+
+// publish stores a message and waits until it is acknowledged.
+func (s *store) publish(ctx context.Context, doing string, msg *nats.Msg) error {
+	return s.persist(ctx, doing, func(ctx context.Context) error {
+		_, err := s.js.PublishMsg(ctx, msg)
+		return err
+	})
+}
+
+// permanentError marks an error that no repetition mends.
+type permanentError struct{ error }
+
+func (p permanentError) Unwrap() error { return p.error }
+
+// persist calls do until it succeeds, fails for good, or ctx ends. What passes
+// by itself, such as a server that is away or has no leader, is waited out.
+func (s *store) persist(ctx context.Context, doing string, do func(context.Context) error) error {
+	backoff := shortestBackoff
+	for try := 1; ; try++ {
+		callCtx, cancel := context.WithTimeout(ctx, publishTimeout)
+		err := do(callCtx)
+		cancel()
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, scheduler.ErrMoved), hasCode(err, jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant):
+			return scheduler.ErrMoved
+		case errors.As(err, new(permanentError)), hasCode(err, codeMessageTooLarge, codeHeaderTooLarge),
+			errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrConnectionClosed), ctx.Err() != nil:
+			return fmt.Errorf("%s: %w", doing, err)
+		}
+		if try == 1 || try%10 == 0 {
+			s.log.Warn("storing is delayed", "doing", doing, "try", try, "error", err)
+		}
+		select {
+		case <-time.After(backoff):
+			backoff = min(2*backoff, longestBackoff)
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", doing, err)
+		}
+	}
+}
+
+// headerRoom is how many bytes a header takes of a message.
+func headerRoom(h nats.Header) int64 {
+	n := int64(len("NATS/1.0\r\n\r\n"))
+	for k, values := range h {
+		for _, v := range values {
+			n += int64(len(k) + len(v) + len(": \r\n"))
+		}
+	}
+	return n
+}
+
+// hasCode reports whether err is an API error with one of the codes.
+func hasCode(err error, codes ...jetstream.ErrorCode) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && slices.Contains(codes, api.ErrorCode)
+}
