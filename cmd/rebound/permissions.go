@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/handlers"
+)
+
+// permissionTimeout bounds the question for the user's permissions.
+const permissionTimeout = 5 * time.Second
+
+// need is a subject that the service uses, and what for.
+type need struct{ subject, purpose string }
+
+// permissions checks what the server lets this user publish and subscribe to,
+// as far as the server tells.
+func (d *diagnosis) permissions(ctx context.Context, s *session, made bool) {
+	const check = "permissions"
+	ctx, cancel := context.WithTimeout(ctx, permissionTimeout)
+	defer cancel()
+	answer, err := s.nc.RequestWithContext(ctx, "$SYS.REQ.USER.INFO", nil)
+	var info struct {
+		Data *natsd.UserInfo `json:"data"`
+	}
+	if err == nil {
+		err = json.Unmarshal(answer.Data, &info)
+	}
+	if err != nil || info.Data == nil {
+		d.add(checkWarn, check, "the server does not tell this user's permissions", "allow the user to publish to $SYS.REQ.USER.INFO, or compare them with the documentation by hand")
+		return
+	}
+	var missing []string
+	if p := info.Data.Permissions; p != nil {
+		needs := s.publishes(made)
+		if p.Response == nil {
+			needs = append(needs, need{s.inboxes(), "answering requests"})
+		}
+		missing = append(missing, refused("publish to", p.Publish, needs)...)
+		missing = append(missing, refused("subscribe to", p.Subscribe, s.subscribes())...)
+	}
+	if len(missing) > 0 {
+		d.add(checkFail, check, "the user may not "+strings.Join(missing, ", nor "), "grant that to the service's user")
+		return
+	}
+	d.add(checkOK, check, fmt.Sprintf("user %s may publish and subscribe to what the service needs", orNone(info.Data.UserID, info.Data.UserID, "without a name")), "")
+}
+
+// publishes lists what the service publishes to. The streams are made only when
+// they are not there.
+func (s *session) publishes(made bool) []need {
+	api := s.apiPrefix()
+	prefix := strings.TrimSuffix(s.subjects.Submissions(), "submit.>")
+	needs := []need{
+		{prefix + ">", "operations, outcomes and dead letters"},
+		{api + "INFO", "the JetStream account"},
+		{"$JS.ACK.>", "acknowledgements"},
+	}
+	for _, stream := range []string{s.streams.Intake(), s.streams.Waiting(), s.streams.Held(), s.streams.Outcomes(), s.streams.Dead()} {
+		needs = append(needs, need{api + "STREAM.INFO." + stream, "reading streams"})
+		if !made {
+			needs = append(needs, need{api + "STREAM.CREATE." + stream, "making streams"})
+		}
+	}
+	for _, stream := range []string{s.streams.Intake(), s.streams.Waiting()} {
+		needs = append(needs,
+			need{api + "CONSUMER.INFO." + stream + ".*", "counting"},
+			need{api + "CONSUMER.CREATE." + stream + ".>", "making consumers"},
+			need{api + "CONSUMER.MSG.NEXT." + stream + ".*", "taking operations"})
+	}
+	return append(needs,
+		need{api + "STREAM.MSG.GET." + s.streams.Waiting(), "finding operations"},
+		need{api + "STREAM.MSG.DELETE." + s.streams.Waiting(), "removing operations"},
+		need{api + "STREAM.MSG.GET." + s.streams.Dead(), "reading dead letters"},
+		need{api + "STREAM.MSG.DELETE." + s.streams.Dead(), "removing dead letters"},
+		need{api + "DIRECT.GET." + s.streams.Dead(), "listing dead letters"},
+		need{api + "DIRECT.GET." + s.streams.Outcomes(), "reading outcomes"})
+}
+
+// apiPrefix returns what the subjects of JetStream's API begin with.
+func (s *session) apiPrefix() string {
+	switch o := s.js.Options(); {
+	case o.APIPrefix != "":
+		return strings.TrimSuffix(o.APIPrefix, ".") + "."
+	case o.Domain != "":
+		return "$JS." + o.Domain + ".API."
+	}
+	return jetstream.DefaultAPIPrefix
+}
+
+// subscribes lists what the service subscribes to.
+func (s *session) subscribes() []need {
+	return []need{
+		{s.inboxes(), "answers"},
+		{handlers.ServiceName + ".>", "requests"},
+		{"$SRV.>", "discovery"},
+	}
+}
+
+// inboxes matches the subjects on which answers come.
+func (s *session) inboxes() string {
+	inbox := s.nc.NewInbox()
+	return inbox[:strings.LastIndex(inbox, ".")] + ".>"
+}
+
+// refused lists what a permission does not cover.
+func refused(verb string, p *natsd.SubjectPermission, needs []need) []string {
+	if p == nil {
+		return nil
+	}
+	var out []string
+	for _, n := range needs {
+		if !permits(p, n.subject) {
+			out = append(out, fmt.Sprintf("%s %s (%s)", verb, n.subject, n.purpose))
+		}
+	}
+	return out
+}
+
+// permits reports whether all that subject matches is allowed and nothing of it
+// denied.
+func permits(p *natsd.SubjectPermission, subject string) bool {
+	allowed := len(p.Allow) == 0
+	for _, pattern := range p.Allow {
+		allowed = allowed || natsd.SubjectMatchesFilter(subject, plainSubject(pattern))
+	}
+	for _, pattern := range p.Deny {
+		if natsd.SubjectsCollide(subject, plainSubject(pattern)) {
+			return false
+		}
+	}
+	return allowed
+}
+
+// plainSubject drops the queue name of a permission.
+func plainSubject(pattern string) string {
+	subject, _, _ := strings.Cut(pattern, " ")
+	return subject
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+
+	"github.com/rebound-mq/rebound/handlers"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show how many operations wait where",
+		Args:  noArgs,
+	}
+	output := outputVar(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.connected(cmd, func(s *session) error {
+			var status handlers.Status
+			err := s.ask(cmd.Context(), handlers.ServiceName+".status", &status)
+			if errors.Is(err, nats.ErrNoResponders) {
+				return fmt.Errorf("no service answers at %s; `rebound serve` starts one", s.url())
+			}
+			if err != nil {
+				return err
+			}
+			if output.value == asJSON {
+				return writeJSON(a.stdout, status)
+			}
+			t := newTable(a.stdout)
+			t.row("instance", status.Instance)
+			t.row("version", status.Version)
+			t.row("running since", status.Started)
+			t.row("NATS server", status.Server)
+			t.row("submitted", status.Submitted)
+			t.row("parked", status.Parked)
+			t.row("due", status.Due)
+			t.row("in flight", status.InFlight)
+			t.row("held", status.Held)
+			t.row("dead letters", status.Dead)
+			t.row("events kept", status.Outcomes)
+			return t.flush()
+		})
+	}
+	return cmd
+}

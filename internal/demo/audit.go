@@ -1,0 +1,180 @@
+package demo
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/streams"
+)
+
+// evidence is what there is of one operation once everything has come to rest.
+type evidence struct {
+	// Submitted is whether the demo submitted it, with Payload.
+	Submitted bool
+	Payload   hash
+	// Outcomes are the outcome events of the operation, by name.
+	Outcomes []string
+	// Dead holds the payload of each of its dead letters, Accepted that of each
+	// delivery which the target accepted.
+	Dead, Accepted []hash
+	// Waiting is whether the operation is still stored as waiting.
+	Waiting bool
+}
+
+// Kind says what is wrong with an operation.
+type Kind string
+
+// The kinds of faults.
+const (
+	// Lost: the operation has no outcome and does not wait any more.
+	Lost Kind = "lost"
+	// Doubled: the operation has more than one outcome or dead letter, or a dead
+	// letter although it succeeded.
+	Doubled Kind = "doubled"
+	// Undelivered: the operation succeeded, but its target never accepted it.
+	Undelivered Kind = "undelivered"
+	// Mismatched: the target or the dead letter has other bytes than were
+	// submitted.
+	Mismatched Kind = "mismatched"
+	// Unburied: the operation failed, but there is no dead letter.
+	Unburied Kind = "unburied"
+	// Foreign: there is an outcome or a dead letter of an operation that nobody
+	// submitted.
+	Foreign Kind = "foreign"
+)
+
+// Fault is an operation that did not end as it must.
+type Fault struct {
+	ID     string `json:"id"`
+	Kind   Kind   `json:"kind"`
+	Detail string `json:"detail"`
+}
+
+// judge returns what is wrong with the operations, by id, and how many have no
+// outcome because they still wait.
+func judge(all map[string]*evidence) (found []Fault, unfinished int) {
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		e := all[id]
+		for _, f := range e.faults() {
+			f.ID = id
+			found = append(found, f)
+		}
+		if e.unfinished() {
+			unfinished++
+		}
+	}
+	return found, unfinished
+}
+
+func (e *evidence) unfinished() bool { return e.Submitted && e.Waiting && len(e.Outcomes) == 0 }
+
+// faults returns what is wrong with one operation.
+func (e *evidence) faults() (out []Fault) {
+	add := func(kind Kind, layout string, args ...any) {
+		out = append(out, Fault{Kind: kind, Detail: fmt.Sprintf(layout, args...)})
+	}
+	if !e.Submitted {
+		add(Foreign, "nobody submitted it, but it has %d outcomes and %d dead letters", len(e.Outcomes), len(e.Dead))
+		return out
+	}
+	for _, p := range slices.Concat(e.Accepted, e.Dead) {
+		if p != e.Payload {
+			add(Mismatched, "submitted was a payload with SHA-256 %x, but it came back with %x", e.Payload[:6], p[:6])
+		}
+	}
+	switch {
+	case e.unfinished():
+		return out
+	case len(e.Outcomes) == 0:
+		add(Lost, "it has no outcome and waits nowhere")
+		return out
+	case len(e.Outcomes) > 1:
+		add(Doubled, "it has %d outcomes: %s", len(e.Outcomes), strings.Join(e.Outcomes, ", "))
+	case e.Outcomes[0] == events.RetrySuccess && len(e.Accepted) == 0:
+		add(Undelivered, "its outcome is %s, but the target never accepted it", events.RetrySuccess)
+	case e.Outcomes[0] == events.RetryFailed && len(e.Dead) == 0:
+		add(Unburied, "its outcome is %s, but it has no dead letter", events.RetryFailed)
+	}
+	switch {
+	case len(e.Dead) > 1:
+		add(Doubled, "it has %d dead letters", len(e.Dead))
+	case len(e.Dead) == 1 && !slices.Contains(e.Outcomes, events.RetryFailed):
+		add(Doubled, "it has a dead letter, but no outcome %s", events.RetryFailed)
+	}
+	return out
+}
+
+// FaultsError says that operations did not end as they must.
+type FaultsError struct{ Faults []Fault }
+
+// Error implements error.
+func (e *FaultsError) Error() string {
+	n := make(map[Kind]int)
+	for _, f := range e.Faults {
+		n[f.Kind]++
+	}
+	kinds := slices.SortedFunc(maps.Keys(n), func(a, b Kind) int { return cmp.Or(n[b]-n[a], cmp.Compare(a, b)) })
+	words := make([]string, len(kinds))
+	for i, k := range kinds {
+		words[i] = fmt.Sprintf("%d %s", n[k], k)
+	}
+	return "not every operation ended as it must: " + strings.Join(words, ", ")
+}
+
+// gather adds to the evidence what the streams hold, and returns how many dead
+// letters there are.
+func gather(ctx context.Context, js jetstream.JetStream, all map[string]*evidence) (dead int, err error) {
+	of := func(id string) *evidence {
+		if all[id] == nil {
+			all[id] = &evidence{}
+		}
+		return all[id]
+	}
+	subjects, names := events.Subjects{}, events.Streams{}
+	from := jetstreamext.GetBatchSeq(1)
+
+	for m, err := range streams.Scan(ctx, js, names.Outcomes(), subjects.Outcomes("", "", ""), from) {
+		if err != nil {
+			return 0, fmt.Errorf("reading the outcomes: %w", err)
+		}
+		var outcome events.Outcome
+		if err := json.Unmarshal(m.Data, &outcome); err != nil {
+			return 0, fmt.Errorf("reading the outcome at %s: %w", m.Subject, err)
+		}
+		e := of(outcome.ID)
+		e.Outcomes = append(e.Outcomes, outcome.Outcome)
+	}
+	for d, err := range deadletter.New(js, "").List(ctx, deadletter.Filter{}) {
+		if err != nil {
+			return 0, err
+		}
+		e := of(d.ID)
+		e.Dead = append(e.Dead, sha256.Sum256(d.Data))
+		dead++
+	}
+	for m, err := range streams.Scan(ctx, js, names.Waiting(), ">", from) {
+		if err != nil {
+			return 0, fmt.Errorf("reading what waits: %w", err)
+		}
+		tokens := strings.Split(m.Subject, ".")
+		of(tokens[len(tokens)-1]).Waiting = true
+	}
+	for m, err := range streams.Scan(ctx, js, names.Intake(), subjects.Submissions(), from) {
+		if err != nil {
+			return 0, fmt.Errorf("reading what is submitted: %w", err)
+		}
+		of(operationID(m.Header.Get(headerDelivery), m.Header.Get(headerEvent))).Waiting = true
+	}
+	return dead, nil
+}

@@ -1,0 +1,242 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// A script and policies that end soon.
+var shortScript = script{
+	{healthy, 400 * time.Millisecond},
+	{down, 400 * time.Millisecond},
+	{unavailable, 500 * time.Millisecond},
+	{rateLimited, 800 * time.Millisecond},
+	{slow, 500 * time.Millisecond},
+	{recovered, time.Second},
+}
+
+const shortPolicies = `
+default:
+  maxAttempts: 10
+  baseDelay: 40ms
+  maxDelay: 600ms
+  multiplier: 2
+  backoffStrategy: exponential
+  jitterType: equal
+  attemptTimeout: 1s
+  target: "{service}.{operation}"
+`
+
+// short returns options of a run that ends soon, on payloads of its own.
+func short(t *testing.T, operations int) (Options, *buffer) {
+	t.Helper()
+	t.Setenv("TMPDIR", t.TempDir())
+	payloads := make(map[string]string)
+	for i := range 7 {
+		payloads[fmt.Sprintf("push.%d.json", i)] = fmt.Sprintf(`{"ref": "refs/heads/%d", "text": "ü <&> \u00fc"}`, i)
+		payloads[fmt.Sprintf("star/%d.json", i)] = fmt.Sprintf(`[%d]`, i)
+	}
+	out := new(buffer)
+	return Options{
+		Operations: operations, Timeout: time.Minute, Seed: 1, Payloads: files(t, payloads), Out: out,
+		script: shortScript, policies: shortPolicies,
+	}, out
+}
+
+// buffer is a [bytes.Buffer] that may be read while it is written.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func stores(t *testing.T) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(os.TempDir(), "rebound-demo-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestEveryOperationOfADemoEndsAsItMust(t *testing.T) {
+	o, out := short(t, 60)
+	s, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatalf("the run failed: %v\n%s", err, out)
+	}
+	if s.Submitted != 60 || s.RetrySuccess+s.RetryFailed != 60 || s.DeadLetters != s.RetryFailed || len(s.Faults) > 0 || s.Unfinished > 0 {
+		t.Errorf("the summary is %+v", s)
+	}
+	if s.Early != 0 || s.Redeliveries < 60 || s.Attempts.Max < 3 || s.RepeatedAttempts != 0 || s.Kept != "" {
+		t.Errorf("the summary is %+v", s)
+	}
+	for _, want := range []string{
+		"60 operations from", "the target is healthy", "the target is down", "the target is unavailable", "the target is rate limited",
+		"(no_responders)", "(503)", "(429)", "submitted 60/60  waiting 0",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the output does not say %q:\n%s", want, out)
+		}
+	}
+	if left := stores(t); len(left) > 0 {
+		t.Errorf("%q is left behind", left)
+	}
+}
+
+// tamper connects to the server of a run that is under way.
+func tamper(t *testing.T, out *buffer) jetstream.JetStream {
+	t.Helper()
+	url := regexp.MustCompile(`nats://\S+`)
+	testkit.Eventually(t, 20*time.Second, "the URL of the server", func() bool { return url.MatchString(out.String()) })
+	return testkit.JetStream(t, testkit.Connect(t, url.FindString(out.String())))
+}
+
+// first waits for a message of a stream and returns it.
+func first(t *testing.T, js jetstream.JetStream, stream, subject string) (s jetstream.Stream, m *jetstream.RawStreamMsg) {
+	t.Helper()
+	testkit.Eventually(t, 30*time.Second, "a message on "+subject, func() bool {
+		var err error
+		if s, err = js.Stream(t.Context(), stream); err != nil {
+			return false
+		}
+		m, err = s.GetMsg(t.Context(), 0, jetstream.WithGetMsgSubject(subject))
+		return err == nil
+	})
+	return s, m
+}
+
+func TestALossMakesTheDemoFail(t *testing.T) {
+	o, out := short(t, 100)
+	o.Timeout = 12 * time.Second
+	type result struct {
+		summary Summary
+		err     error
+	}
+	ended := make(chan result, 1)
+	go func() {
+		s, err := Run(context.Background(), o)
+		ended <- result{s, err}
+	}()
+	js := tamper(t, out)
+	names, subjects := events.Streams{}, events.Subjects{}
+
+	// One that waits is taken away.
+	var lost string
+	testkit.Eventually(t, 30*time.Second, "an operation that can be taken away", func() bool {
+		s, m := first(t, js, names.Waiting(), "retry.parked.>")
+		lost = m.Subject[strings.LastIndex(m.Subject, ".")+1:]
+		return s.DeleteMsg(t.Context(), m.Sequence) == nil
+	})
+	// One that succeeded is said to have succeeded again.
+	_, m := first(t, js, names.Outcomes(), subjects.Outcomes(events.RetrySuccess, "", ""))
+	doubled := m.Header.Get(events.HeaderID)
+	again := &nats.Msg{Subject: m.Subject, Header: nats.Header{}, Data: m.Data}
+	if _, err := js.PublishMsg(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	// A dead letter is discarded.
+	first(t, js, names.Dead(), ">")
+	var unburied string
+	letters := deadletter.New(js, "")
+	for d, err := range letters.List(t.Context(), deadletter.Filter{Limit: 1}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		unburied = d.ID
+		if err := letters.Discard(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	r := <-ended
+	var faults *FaultsError
+	if !errors.As(r.err, &faults) {
+		t.Fatalf("the run ends with the error %v\n%s", r.err, out)
+	}
+	for id, kind := range map[string]Kind{lost: Lost, doubled: Doubled, unburied: Unburied} {
+		if !slices.ContainsFunc(faults.Faults, func(f Fault) bool { return f.ID == id && f.Kind == kind }) {
+			t.Errorf("operation %s is not found to be %s: %v", id, kind, faults.Faults)
+		}
+	}
+	if kept := stores(t); len(kept) != 1 || kept[0] != r.summary.Kept {
+		t.Errorf("the store is kept in %q, the summary says %q", kept, r.summary.Kept)
+	}
+	var printed strings.Builder
+	if err := r.summary.Print(&printed); err != nil || !strings.Contains(printed.String(), lost+"  lost") {
+		t.Errorf("the summary does not name %s as lost: %s", lost, &printed)
+	}
+}
+
+func TestAnEndlessDemoEndsWellWhenItIsInterrupted(t *testing.T) {
+	o, out := short(t, 0)
+	o.Keep = true
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan error, 1)
+	var s Summary
+	go func() {
+		var err error
+		s, err = Run(ctx, o)
+		ended <- err
+	}()
+	testkit.Eventually(t, 30*time.Second, "the target being down", func() bool { return strings.Contains(out.String(), "(no_responders)") })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatalf("the run failed: %v\n%s", err, out)
+	}
+	if s.Unfinished == 0 || s.Submitted != s.RetrySuccess+s.RetryFailed+s.Unfinished || s.Stopped == "" {
+		t.Errorf("the summary is %+v", s)
+	}
+	for _, file := range []string{"jetstream", logName} {
+		if _, err := os.Stat(filepath.Join(s.Kept, file)); err != nil {
+			t.Errorf("%s was not kept: %v", file, err)
+		}
+	}
+}
+
+func TestADemoThatHasNoTimeFails(t *testing.T) {
+	o, out := short(t, 500)
+	o.Timeout = 700 * time.Millisecond
+	s, err := Run(context.Background(), o)
+	if !errors.Is(err, ErrUnfinished) || len(s.Faults) > 0 {
+		t.Errorf("the run ends with the error %v and the faults %v\n%s", err, s.Faults, out)
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	_, err := Run(context.Background(), Options{Operations: -1, Timeout: -1})
+	if err == nil || !strings.Contains(err.Error(), "-1 operations") || !strings.Contains(err.Error(), "timeout -1ns") {
+		t.Errorf("the error is %v", err)
+	}
+}

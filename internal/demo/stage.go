@@ -1,0 +1,115 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/embedded"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// logName is the file, beside the store, in which the server and the service
+// log.
+const logName = "demo.log"
+
+// stage is what a demo is played on: a NATS server and the service, with a
+// store of their own.
+type stage struct {
+	dir     string
+	log     *os.File
+	server  *embedded.Server
+	service *handlers.Service
+	// Each part has its own connection, as it would in other processes.
+	serviceConn, targetConn, ownConn *nats.Conn
+	js                               jetstream.JetStream
+	// outcomes is the stream of what happened.
+	outcomes string
+}
+
+// openStage starts the server and the service.
+func openStage(ctx context.Context, o Options) (*stage, error) {
+	set, err := scheduler.Parse("demo.yaml", []byte(o.policies))
+	if err != nil {
+		return nil, fmt.Errorf("reading the policies of the demo: %w", err)
+	}
+	dir, err := os.MkdirTemp("", "rebound-demo-*")
+	if err != nil {
+		return nil, fmt.Errorf("making a store: %w", err)
+	}
+	s := &stage{dir: dir, outcomes: events.Streams{}.Outcomes()}
+	if err := s.open(ctx, set, o.Version); err != nil {
+		_, err = s.close(false, err)
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *stage) open(ctx context.Context, set *scheduler.Set, version string) (err error) {
+	if s.log, err = os.Create(filepath.Join(s.dir, logName)); err != nil {
+		return fmt.Errorf("making the log: %w", err)
+	}
+	log := slog.New(slog.NewTextHandler(s.log, nil))
+	s.server, err = embedded.Start(ctx, embedded.Options{StoreDir: s.dir, Port: embedded.RandomPort, Name: "rebound-demo", Logger: log})
+	if err != nil {
+		return err
+	}
+	for name, conn := range map[string]**nats.Conn{"rebound": &s.serviceConn, "demo target": &s.targetConn, "demo": &s.ownConn} {
+		complain := func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("an error on a connection", "connection", name, "error", err) }
+		if *conn, err = nats.Connect(s.server.ClientURL(), nats.Name(name), nats.MaxReconnects(-1), nats.ErrorHandler(complain)); err != nil {
+			return fmt.Errorf("connecting to the server of the demo: %w", err)
+		}
+	}
+	if s.js, err = jetstream.New(s.ownConn); err != nil {
+		return fmt.Errorf("opening JetStream: %w", err)
+	}
+	s.service, err = handlers.Start(ctx, s.serviceConn, handlers.Config{Policies: set, Version: version, Logger: log})
+	return err
+}
+
+// drain ends the service and what it has in hand.
+func (s *stage) drain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	if err := s.service.Stop(ctx); err != nil {
+		return fmt.Errorf("stopping the service: %w", err)
+	}
+	s.service = nil
+	return nil
+}
+
+// close ends everything and removes the store unless it is to be kept; kept
+// says where it is then. The error takes in the earlier one.
+func (s *stage) close(keep bool, earlier error) (kept string, err error) {
+	faults := []error{earlier}
+	if s.service != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		faults = append(faults, s.service.Stop(ctx))
+	}
+	for _, nc := range []*nats.Conn{s.serviceConn, s.targetConn, s.ownConn} {
+		if nc != nil {
+			nc.Close()
+		}
+	}
+	if s.server != nil {
+		s.server.Shutdown()
+	}
+	if s.log != nil {
+		faults = append(faults, s.log.Close())
+	}
+	if keep {
+		return s.dir, errors.Join(faults...)
+	}
+	faults = append(faults, os.RemoveAll(s.dir))
+	return "", errors.Join(faults...)
+}

@@ -1,0 +1,268 @@
+package demo
+
+import (
+	"crypto/sha256"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+// hash identifies the bytes of a payload.
+type hash = [sha256.Size]byte
+
+// tally follows operations from the delivery that failed to their end. It is
+// safe for concurrent use.
+type tally struct {
+	// goal is how many operations are to end, 0 for no bound.
+	goal int
+
+	mu         sync.Mutex // guards what follows
+	operations map[string]*operation
+	waiting    map[string]*operation // those without an outcome
+	counts     counts
+	attempts   []int           // of each operation that ended
+	successes  []time.Duration // from the first failure
+	lateness   []time.Duration // of each redelivery that reached the target
+	done       chan struct{}   // closed when goal is reached
+}
+
+// operation is what is known of one webhook at the target and, once its first
+// delivery has failed, of the operation.
+type operation struct {
+	event     string
+	submitted bool
+	payload   hash
+	// attempt is the last that is known to have failed, due when the next one
+	// is to be made.
+	attempt int
+	due     time.Time
+	// reached is when the target saw each attempt, planned when it was due, as
+	// far as the other of the two is not known yet.
+	reached, planned map[int]time.Time
+	// seen has a bit for each attempt that reached the target.
+	seen     uint64
+	accepted []hash
+	// inTime counts how often the target accepted it and said so in time.
+	inTime   int
+	outcomes int
+}
+
+// counts are figures of all operations.
+type counts struct {
+	// First is how many webhooks were taken at their first delivery.
+	First int
+	// Submitted, Success and Failed count operations.
+	Submitted, Success, Failed int
+	// Redeliveries counts attempts after the first.
+	Redeliveries int
+	// Reasons counts the failed ones by reason.
+	Reasons map[events.Reason]int
+	// Repeated counts attempts that reached the target more than once.
+	Repeated int
+	// Waiting and InFlight are the operations without an outcome whose next
+	// attempt is ahead and under way.
+	Waiting, InFlight int
+}
+
+func newTally(goal int) *tally {
+	return &tally{
+		goal: goal, operations: make(map[string]*operation), waiting: make(map[string]*operation),
+		counts: counts{Reasons: make(map[events.Reason]int)}, done: make(chan struct{}),
+	}
+}
+
+// of returns what is known of an operation; mu must be held.
+func (t *tally) of(id string) *operation {
+	o := t.operations[id]
+	if o == nil {
+		o = &operation{}
+		t.operations[id] = o
+	}
+	return o
+}
+
+// arrived notes that an attempt reached the target.
+func (t *tally) arrived(id string, attempt int, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := t.of(id)
+	bit := uint64(1) << (attempt & 63)
+	if o.seen&bit != 0 {
+		t.counts.Repeated++
+		return
+	}
+	o.seen |= bit
+	if attempt > 1 {
+		set(&o.reached, attempt, at)
+		t.pair(o, attempt)
+	}
+}
+
+// accepted notes that the target took a webhook with this payload, and whether
+// it answers in time.
+func (t *tally) accepted(id string, payload hash, inTime bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := t.of(id)
+	o.accepted = append(o.accepted, payload)
+	if inTime {
+		o.inTime++
+	}
+}
+
+// taken notes that a webhook's first delivery succeeded, so that it never
+// becomes an operation.
+func (t *tally) taken(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.counts.First++
+	delete(t.operations, id)
+}
+
+// submit notes that an operation is about to be submitted.
+func (t *tally) submit(id, event string, payload hash) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := t.of(id)
+	o.event, o.submitted, o.payload, o.attempt = event, true, payload, 1
+	t.waiting[id] = o
+	t.counts.Submitted++
+}
+
+// scheduled notes a decision.
+func (t *tally) scheduled(e events.Scheduled) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := t.of(e.ID)
+	t.progress(o, e.Attempt)
+	o.due = e.Due
+	set(&o.planned, e.Attempt+1, e.Due)
+	t.pair(o, e.Attempt+1)
+}
+
+// ended notes an outcome.
+func (t *tally) ended(e events.Outcome) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := t.of(e.ID)
+	if o.outcomes++; o.outcomes > 1 {
+		return
+	}
+	t.progress(o, e.Attempts)
+	t.attempts = append(t.attempts, e.Attempts)
+	if e.Outcome == events.RetrySuccess {
+		t.counts.Success++
+		t.successes = append(t.successes, events.Milliseconds(e.ElapsedMs))
+	} else {
+		t.counts.Failed++
+		t.counts.Reasons[e.Reason]++
+	}
+	delete(t.waiting, e.ID)
+	o.reached, o.planned = nil, nil
+	if len(t.attempts) == t.goal {
+		close(t.done)
+	}
+}
+
+// progress counts the redeliveries up to an attempt.
+func (t *tally) progress(o *operation, attempt int) {
+	if o.attempt == 0 {
+		o.attempt = 1
+	}
+	if attempt > o.attempt {
+		t.counts.Redeliveries += attempt - o.attempt
+		o.attempt = attempt
+	}
+}
+
+// pair takes the lateness of an attempt once it is known both when it was due
+// and when the target saw it.
+func (t *tally) pair(o *operation, attempt int) {
+	due, planned := o.planned[attempt]
+	at, reached := o.reached[attempt]
+	if planned && reached {
+		t.lateness = append(t.lateness, at.Sub(due))
+		delete(o.planned, attempt)
+		delete(o.reached, attempt)
+	}
+}
+
+// snapshot returns the counts at a time.
+func (t *tally) snapshot(now time.Time) counts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.counts
+	c.Reasons = maps.Clone(c.Reasons)
+	for _, o := range t.waiting {
+		if !o.due.IsZero() && now.After(o.due) {
+			c.InFlight++
+		} else {
+			c.Waiting++
+		}
+	}
+	return c
+}
+
+// evidence returns what speaks for and against each submitted operation, as far
+// as the tally knows it.
+func (t *tally) evidence() map[string]*evidence {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make(map[string]*evidence, len(t.operations))
+	for id, o := range t.operations {
+		if o.submitted {
+			out[id] = &evidence{Submitted: true, Payload: o.payload, Accepted: slices.Clone(o.accepted)}
+		}
+	}
+	return out
+}
+
+// summarise writes the statistics into s.
+func (t *tally) summarise(s *Summary) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.counts
+	s.FirstTry, s.Submitted, s.RetrySuccess, s.RetryFailed = c.First, c.Submitted, c.Success, c.Failed
+	s.Redeliveries, s.RepeatedAttempts = c.Redeliveries, c.Repeated
+	s.RetryFailedBy = maps.Clone(c.Reasons)
+	if len(t.attempts) > 0 {
+		slices.Sort(t.attempts)
+		s.Attempts = Range{t.attempts[0], t.attempts[len(t.attempts)/2], t.attempts[len(t.attempts)-1]}
+	}
+	s.TimeToSuccess = distribution(t.successes)
+	s.Lateness = distribution(t.lateness)
+	for _, d := range t.lateness {
+		if d < 0 {
+			s.Early++
+		}
+	}
+	for _, o := range t.operations {
+		if o.submitted && len(o.accepted) > 1 {
+			s.Duplicates++
+		}
+		if o.submitted && o.inTime > 1 {
+			s.NeedlessDuplicates++
+		}
+	}
+}
+
+// distribution returns percentiles by the nearest rank. It sorts what it is
+// given.
+func distribution(of []time.Duration) Distribution {
+	if len(of) == 0 {
+		return Distribution{}
+	}
+	slices.Sort(of)
+	rank := func(percent int) float64 { return events.InMilliseconds(of[(len(of)*percent+99)/100-1]) }
+	return Distribution{P50: rank(50), P99: rank(99), Max: rank(100)}
+}
+
+func set(m *map[int]time.Time, k int, v time.Time) {
+	if *m == nil {
+		*m = make(map[int]time.Time)
+	}
+	(*m)[k] = v
+}

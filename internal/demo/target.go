@@ -1,0 +1,171 @@
+package demo
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"golang.org/x/time/rate"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+const (
+	// serviceName is the target's, and the service of every operation.
+	serviceName = "webhooks"
+	// source is the CloudEvents source of every operation.
+	source = "/github"
+
+	// The headers that GitHub gives a webhook.
+	headerEvent    = "X-GitHub-Event"
+	headerDelivery = "X-GitHub-Delivery"
+)
+
+// operationID returns the id that the operation of a webhook has or would have.
+func operationID(delivery, event string) string {
+	return events.OperationID(source, delivery, serviceName, event)
+}
+
+// target is a NATS micro service that receives webhooks, one endpoint for each
+// event, and follows a script of moods.
+type target struct {
+	nc        *nats.Conn
+	events    []string
+	script    script
+	behaviour behaviour
+	// perSecond is how much the target takes while it limits the rate.
+	perSecond float64
+	// again tells whether the script is to begin anew when it is over.
+	again func() bool
+	tally *tally
+
+	ctx   context.Context // ends when the target does; late answers heed it
+	late  sync.WaitGroup
+	mu    sync.Mutex // guards what follows
+	mood  mood
+	until time.Time // zero when the mood stays
+	spare *rate.Limiter
+}
+
+// run plays the script until ctx ends.
+func (t *target) run(ctx context.Context) error {
+	t.ctx = ctx
+	defer t.late.Wait()
+	var service micro.Service
+	defer func() {
+		if service != nil {
+			_ = service.Stop()
+		}
+	}()
+	for i := 0; ; i = (i + 1) % len(t.script) {
+		p := t.script[i]
+		switch {
+		case p.mood == down && service != nil:
+			if err := service.Stop(); err != nil {
+				return fmt.Errorf("stopping the target: %w", err)
+			}
+			service = nil
+		case p.mood != down && service == nil:
+			var err error
+			if service, err = t.serve(); err != nil {
+				return fmt.Errorf("starting the target: %w", err)
+			}
+		}
+		t.enter(p.mood, time.Now().Add(p.time))
+		if !pause(ctx, p.time) {
+			return nil
+		}
+		if i == len(t.script)-1 && !t.again() {
+			t.enter(p.mood, time.Time{})
+			<-ctx.Done()
+			return nil
+		}
+	}
+}
+
+// pause reports whether the time ran its course.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// serve registers the micro service.
+func (t *target) serve() (micro.Service, error) {
+	service, err := micro.AddService(t.nc, micro.Config{
+		Name: serviceName, Version: "1.0.0", Description: "Receives the webhooks of the demo, and falls ill",
+	})
+	if err != nil {
+		return nil, err
+	}
+	group := service.AddGroup(serviceName)
+	for _, event := range t.events {
+		if err := group.AddEndpoint(event, micro.HandlerFunc(t.handle)); err != nil {
+			_ = service.Stop()
+			return nil, err
+		}
+	}
+	// The subscriptions are known to the server before anything is sent.
+	return service, t.nc.Flush()
+}
+
+func (t *target) enter(m mood, until time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mood, t.until = m, until
+	t.spare = rate.NewLimiter(rate.Limit(t.perSecond), 1+int(t.perSecond/4))
+}
+
+// state returns the mood and when it ends, zero for not foreseen.
+func (t *target) state() (mood, time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mood, t.until
+}
+
+// handle receives one delivery.
+func (t *target) handle(req micro.Request) {
+	now := time.Now()
+	h := req.Headers()
+	delivery := h.Get(headerDelivery)
+	id := operationID(delivery, h.Get(headerEvent))
+	attempt, err := strconv.Atoi(h.Get(events.HeaderAttempt))
+	if err != nil {
+		attempt = 1
+	}
+	t.mu.Lock()
+	m, spare := t.mood, t.mood != rateLimited || t.spare.Allow()
+	t.mu.Unlock()
+
+	a := t.behaviour.answer(m, delivery, attempt, spare)
+	t.tally.arrived(id, attempt, now)
+	if a.accepts() {
+		t.tally.accepted(id, sha256.Sum256(req.Data()), a.after < t.behaviour.timeout)
+	}
+	switch {
+	case a.silent:
+	case a.code != "":
+		header := micro.Headers{}
+		if a.retryAfter > 0 {
+			header["Retry-After"] = []string{strconv.Itoa(int(a.retryAfter / time.Second))}
+		}
+		_ = req.Error(a.code, a.text, nil, micro.WithHeaders(header))
+	default:
+		t.late.Go(func() {
+			if pause(t.ctx, a.after) {
+				_ = t.nc.Publish(req.Reply(), []byte(http.StatusText(http.StatusOK)))
+			}
+		})
+	}
+}

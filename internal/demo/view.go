@@ -1,0 +1,320 @@
+package demo
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+// view shows a run while it goes on. It is safe for concurrent use.
+type view interface {
+	// show brings the view up to date.
+	show(frame)
+	// tell tells what happened to an operation.
+	tell(happening)
+	// close shows the last state and leaves the terminal as it was.
+	close(frame)
+}
+
+// refresh is how often a view is brought up to date.
+const refresh = 100 * time.Millisecond
+
+// title is what does not change during a run.
+type title struct {
+	source, url string
+	seed        uint64
+	goal        int
+	script      script
+}
+
+// String returns the title in one line.
+func (t title) String() string {
+	operations := "operations until interrupted"
+	if t.goal > 0 {
+		operations = fmt.Sprintf("%d operations", t.goal)
+	}
+	return fmt.Sprintf("Rebound demo: %s from %s, seed %d, %s", operations, t.source, t.seed, t.url)
+}
+
+// frame is the state of a run.
+type frame struct {
+	at     time.Duration
+	counts counts
+	mood   mood
+	// left is how long the mood lasts, negative when that is not foreseen.
+	left time.Duration
+}
+
+// submitted says how many operations are submitted, of how many.
+func (f frame) submitted(goal int) string {
+	if goal == 0 {
+		return fmt.Sprint(f.counts.Submitted)
+	}
+	return fmt.Sprintf("%d/%d", f.counts.Submitted, goal)
+}
+
+// happening is something that happened to an operation.
+type happening struct {
+	at time.Duration
+	// name is the event's, such as retryScheduled.
+	name string
+	// event is the webhook's, text what happened in words.
+	event, text string
+	// sort groups happenings that are alike.
+	sort string
+}
+
+// scheduledHappening tells a decision.
+func scheduledHappening(at time.Duration, e events.Scheduled) happening {
+	return happening{
+		at: at, name: events.RetryScheduled, event: e.Operation, sort: e.Error.Code,
+		text: fmt.Sprintf("attempt %d failed (%s); again in %s, %s", e.Attempt, e.Error.Code, milliseconds(e.DelayMs), e.Strategy),
+	}
+}
+
+// endedHappening tells an outcome.
+func endedHappening(at time.Duration, e events.Outcome) happening {
+	h := happening{at: at, name: e.Outcome, event: e.Operation}
+	if e.Outcome == events.RetrySuccess {
+		h.sort = fmt.Sprint(e.Attempts)
+		h.text = fmt.Sprintf("succeeded at attempt %d, %s after its first failure", e.Attempts, milliseconds(e.ElapsedMs))
+		return h
+	}
+	var f events.Failure
+	if e.Error != nil {
+		f = *e.Error
+	}
+	h.sort = string(e.Reason) + " " + f.Code
+	h.text = fmt.Sprintf("dead letter after %d attempts, %s (%s)", e.Attempts, e.Reason, strings.TrimSpace(f.Code+" "+f.Message))
+	if e.Attempts == 1 {
+		h.text = strings.Replace(h.text, "1 attempts", "1 attempt", 1)
+	}
+	return h
+}
+
+// lines shows a run as plain lines: the counts once a second, each change of
+// the target, and the first happening of each sort.
+type lines struct {
+	w     io.Writer
+	title title
+
+	mu    sync.Mutex // guards what follows and keeps lines whole
+	mood  mood
+	next  time.Duration   // when the counts are shown again
+	shown map[string]bool // the sorts of which a happening was told
+}
+
+func newLines(w io.Writer, t title) *lines {
+	fmt.Fprintln(w, t)
+	return &lines{w: w, title: t, shown: make(map[string]bool)}
+}
+
+func (l *lines) show(f frame) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f.mood != l.mood {
+		l.mood = f.mood
+		fmt.Fprintf(l.w, "%7s  the target is %s\n", clock(f.at), f.mood)
+	}
+	if f.at >= l.next {
+		l.next = f.at.Truncate(time.Second) + time.Second
+		l.count(f)
+	}
+}
+
+func (l *lines) count(f frame) {
+	c := f.counts
+	fmt.Fprintf(l.w, "%7s  submitted %s  waiting %d  in flight %d  succeeded %d  failed %d  redeliveries %d\n",
+		clock(f.at), f.submitted(l.title.goal), c.Waiting, c.InFlight, c.Success, c.Failed, c.Redeliveries)
+}
+
+func (l *lines) tell(h happening) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if sort := h.name + " " + h.sort; !l.shown[sort] {
+		l.shown[sort] = true
+		fmt.Fprintf(l.w, "%7s    %s: %s\n", clock(h.at), h.event, h.text)
+	}
+}
+
+func (l *lines) close(f frame) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count(f)
+	fmt.Fprintln(l.w)
+}
+
+func clock(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
+
+// screen shows a run on a terminal, redrawn in place.
+type screen struct {
+	w     io.Writer
+	title title
+	// size returns the width and the height of the terminal.
+	size  func() (width, height int)
+	color bool
+
+	mu    sync.Mutex  // guards what follows
+	last  []happening // the most recent, newest last
+	drawn int         // lines of the last drawing
+}
+
+// keptHappenings is how many happenings a screen shows at most.
+const keptHappenings = 10
+
+func newScreen(w io.Writer, t title, size func() (int, int), color bool) *screen {
+	fmt.Fprint(w, hideCursor)
+	return &screen{w: w, title: t, size: size, color: color}
+}
+
+func (s *screen) tell(h happening) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = append(s.last, h)
+	if len(s.last) > keptHappenings {
+		s.last = s.last[1:]
+	}
+}
+
+func (s *screen) show(f frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	width, height := s.size()
+	rows := s.rows(f, width)
+	rows = rows[:min(len(rows), max(height-1, 1))]
+	var b strings.Builder
+	if s.drawn > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", s.drawn)
+	}
+	b.WriteString("\r")
+	for _, r := range rows {
+		b.WriteString(r.render(width-1, s.color))
+		b.WriteString(clearLine + "\n")
+	}
+	b.WriteString(clearBelow)
+	s.drawn = len(rows)
+	_, _ = io.WriteString(s.w, b.String())
+}
+
+func (s *screen) close(f frame) {
+	s.show(f)
+	fmt.Fprint(s.w, showCursor, "\n")
+}
+
+// rows draws a frame.
+func (s *screen) rows(f frame, width int) []row {
+	c := f.counts
+	out := []row{{{bold, s.title.String()}}, {}, s.moods(f), {}}
+	out = append(out,
+		row{{plain, fmt.Sprintf("submitted %s   waiting %d   in flight %d   redeliveries %d   at the first try %d   %s",
+			f.submitted(s.title.goal), c.Waiting, c.InFlight, c.Redeliveries, c.First, clock(f.at))}},
+		row{},
+		bar("succeeded", green, c.Success, c.Submitted, width),
+		bar("failed", red, c.Failed, c.Submitted, width),
+		bar("in flight", cyan, c.InFlight, c.Submitted, width),
+		bar("waiting", yellow, c.Waiting, c.Submitted, width),
+		row{})
+	for _, h := range s.last {
+		out = append(out, row{
+			{dim, fmt.Sprintf("%7s  ", clock(h.at))}, {plain, fmt.Sprintf("%-28s  ", h.event)}, {styles[h.name], h.text},
+		})
+	}
+	return out
+}
+
+var styles = map[string]style{events.RetrySuccess: green, events.RetryFailed: red, events.RetryScheduled: yellow}
+
+// moods draws what the target goes through and where it is.
+func (s *screen) moods(f frame) row {
+	out := row{{plain, "target: "}}
+	for i, p := range s.title.script {
+		if i > 0 {
+			out = append(out, segment{dim, " > "})
+		}
+		switch {
+		case p.mood != f.mood:
+			out = append(out, segment{dim, string(p.mood)})
+		case f.left < 0:
+			out = append(out, segment{bold, "[" + string(p.mood) + "]"})
+		default:
+			out = append(out, segment{bold, fmt.Sprintf("[%s %s]", p.mood, clock(f.left))})
+		}
+	}
+	return out
+}
+
+// bar draws a share of a whole.
+func bar(name string, st style, n, of, width int) row {
+	room := max(min(width-30, 60), 10)
+	filled := 0
+	if n > 0 {
+		filled = max(room*n/max(of, 1), 1)
+	}
+	return row{
+		{plain, fmt.Sprintf("%-10s ", name)},
+		{st, strings.Repeat("█", min(filled, room))},
+		{dim, strings.Repeat("░", room-min(filled, room))},
+		{plain, fmt.Sprintf(" %d  %d%%", n, 100*n/max(of, 1))},
+	}
+}
+
+// What a terminal is told, in the codes of ECMA-48.
+const (
+	hideCursor = "\x1b[?25l"
+	showCursor = "\x1b[?25h"
+	clearLine  = "\x1b[K"
+	clearBelow = "\x1b[J"
+)
+
+// style is how text looks, as the parameter of a code.
+type style string
+
+const (
+	plain  style = ""
+	bold   style = "1"
+	dim    style = "2"
+	red    style = "31"
+	green  style = "32"
+	yellow style = "33"
+	cyan   style = "36"
+)
+
+// segment is text of one style.
+type segment struct {
+	style style
+	text  string
+}
+
+// row is one line of a screen.
+type row []segment
+
+// render returns the row, cut to the width.
+func (r row) render(width int, color bool) string {
+	var b strings.Builder
+	for _, s := range r {
+		text := []rune(printable(s.text))
+		text = text[:min(len(text), max(width, 0))]
+		width -= len(text)
+		if !color || s.style == plain || len(text) == 0 {
+			b.WriteString(string(text))
+			continue
+		}
+		fmt.Fprintf(&b, "\x1b[%sm%s\x1b[0m", s.style, string(text))
+	}
+	return b.String()
+}
+
+// printable keeps what others wrote from commanding the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == utf8.RuneError {
+			return ' '
+		}
+		return r
+	}, s)
+}
