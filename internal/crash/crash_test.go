@@ -1,0 +1,370 @@
+package crash
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+const (
+	kills      = 20
+	operations = 3000
+	// settle bounds how long everything may take to end after the last kill.
+	settle = 90 * time.Second
+)
+
+// policy never gives up on what a crash makes fail: while a server is away the
+// target does not respond.
+const policy = `
+default:
+  maxAttempts: 1000
+  baseDelay: 20ms
+  maxDelay: 1500ms
+  backoffStrategy: exponential
+  jitterType: full
+  attemptTimeout: 1s
+`
+
+// program is a running rebound process.
+type program struct {
+	cmd *exec.Cmd
+	log *os.File
+}
+
+func TestNothingIsLostWhenTheProgramIsKilled(t *testing.T) {
+	binary := build(t)
+	policies := filepath.Join(t.TempDir(), "policies.yaml")
+	if err := os.WriteFile(policies, []byte(policy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	common := []string{"serve", "--http", "off", "--lease", "2s", "--policies", policies, "--log-level", "warn"}
+
+	t.Run("together with its embedded server", func(t *testing.T) {
+		port := freePort(t)
+		args := append(slices.Clone(common), "--store-dir", filepath.Join(t.TempDir(), "store"), "--listen", "127.0.0.1:"+strconv.Itoa(port))
+		url := "nats://127.0.0.1:" + strconv.Itoa(port)
+		p := start(t, binary, args)
+		await(t, url)
+		torment(t, url, func() {
+			p.kill(t)
+			p = start(t, binary, args)
+		})
+		p.kill(t)
+	})
+
+	t.Run("as one of two instances on an outside server", func(t *testing.T) {
+		url := testkit.Server(t).ClientURL()
+		args := append(slices.Clone(common), "--nats", url)
+		running := []*program{start(t, binary, args), start(t, binary, args)}
+		await(t, url)
+		n := 0
+		torment(t, url, func() {
+			running[n%2].kill(t)
+			running[n%2] = start(t, binary, args)
+			n++
+		})
+		for _, p := range running {
+			p.kill(t)
+		}
+	})
+}
+
+// torment submits operations while it kills, and checks how each ended.
+func torment(t *testing.T, url string, kill func()) {
+	nc := testkit.Connect(t, url, nats.ReconnectWait(20*time.Millisecond), nats.ReconnectBufSize(-1))
+	js := testkit.JetStream(t, nc)
+	target := newTarget(t, nc)
+
+	var submitting sync.WaitGroup
+	var submitted atomic.Int64
+	for worker := range 4 {
+		submitting.Go(func() {
+			for i := worker; i < operations; i += 4 {
+				submit(t, js, i)
+				submitted.Add(1)
+			}
+		})
+	}
+	for n := range kills {
+		// Spread the kills over the submissions, each at a random moment.
+		testkit.Eventually(t, time.Minute, "submissions going on", func() bool {
+			return int(submitted.Load()) >= operations*n/kills
+		})
+		<-time.After(time.Duration(rand.IntN(300)) * time.Millisecond)
+		kill()
+	}
+	submitting.Wait()
+	if t.Failed() {
+		return
+	}
+
+	outcomes := make(map[string][]events.Outcome, operations)
+	testkit.Eventually(t, settle, fmt.Sprintf("an outcome of all %d operations (%d have one)", operations, len(outcomes)), func() bool {
+		got, err := read(js)
+		if err == nil {
+			outcomes = got
+		}
+		return len(outcomes) >= operations && waiting(js) == 0
+	})
+	if got, err := read(js); err != nil {
+		t.Fatalf("reading the outcomes: %v", err)
+	} else {
+		outcomes = got
+	}
+
+	letters := deadletter.New(js, "")
+	doubled, wrong := 0, 0
+	for i := range operations {
+		id := strconv.Itoa(i)
+		got := outcomes[id]
+		if len(got) != 1 {
+			if doubled++; doubled <= 5 {
+				t.Errorf("operation %s has %d outcomes, want 1: %+v", id, len(got), got)
+			}
+			continue
+		}
+		want := events.RetrySuccess
+		if hopeless(id) {
+			want = events.RetryFailed
+			if _, err := letters.Get(context.Background(), got[0].ID); err != nil {
+				t.Errorf("operation %s failed and has no dead letter: %v", id, err)
+			}
+		}
+		if got[0].Outcome != want {
+			if wrong++; wrong <= 5 {
+				t.Errorf("operation %s ended as %s, want %s: %+v", id, got[0].Outcome, want, got[0])
+			}
+		}
+		if want == events.RetrySuccess && !target.succeeded(id) {
+			t.Errorf("operation %s is told to have succeeded but never did at the target", id)
+		}
+	}
+	t.Logf("%d kills, %d operations, %d attempts at the target, of them %d repeats", kills, operations, target.attempts.Load(), target.repeats.Load())
+}
+
+// hopeless operations fail for good at the target.
+func hopeless(id string) bool { return hash(id)%5 == 0 }
+
+func hash(s string) uint32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(s))
+	return h.Sum32()
+}
+
+// target fails the first redelivery of half the operations, and some for good.
+type target struct {
+	attempts, repeats atomic.Int64
+
+	mu   sync.Mutex
+	done map[string]bool // guarded by mu
+}
+
+func newTarget(t *testing.T, nc *nats.Conn) *target {
+	t.Helper()
+	tg := &target{done: make(map[string]bool)}
+	service, err := micro.AddService(nc, micro.Config{Name: "load", Version: "1.0.0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = service.Stop() })
+	err = service.AddEndpoint("op", micro.HandlerFunc(func(r micro.Request) {
+		id := r.Headers().Get("ce-id")
+		tg.attempts.Add(1)
+		if r.Headers().Get(events.HeaderRepeated) != "" {
+			tg.repeats.Add(1)
+		}
+		switch {
+		case hopeless(id):
+			_ = r.Error("404", "no such thing", nil)
+		case hash(id)%2 == 0 && r.Headers().Get(events.HeaderAttempt) == "2":
+			_ = r.Error("503", "busy", nil)
+		default:
+			tg.mu.Lock()
+			tg.done[id] = true
+			tg.mu.Unlock()
+			_ = r.Respond(nil)
+		}
+	}), micro.WithEndpointSubject("load.op"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tg
+}
+
+func (tg *target) succeeded(id string) bool {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	return tg.done[id]
+}
+
+// submit publishes until it is acknowledged, as a careful service does.
+func submit(t *testing.T, js jetstream.JetStream, i int) {
+	m := nats.NewMsg("retry.submit.load.op")
+	m.Data = []byte("payload " + strconv.Itoa(i))
+	for k, v := range map[string]string{"ce-specversion": "1.0", "ce-id": strconv.Itoa(i), "ce-source": "/crash", "ce-type": events.TypeFailed} {
+		m.Header[k] = []string{v}
+	}
+	deadline := time.Now().Add(time.Minute)
+	for time.Now().Before(deadline) {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		_, err := js.PublishMsg(ctx, m, jetstream.WithMsgID("crash-"+strconv.Itoa(i)))
+		cancel()
+		if err == nil {
+			return
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	t.Errorf("operation %d could not be submitted within a minute", i)
+}
+
+// read returns the outcomes by event id.
+func read(js jetstream.JetStream) (map[string][]events.Outcome, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	s, err := js.Stream(ctx, "RETRY_OUTCOMES")
+	if err != nil {
+		return nil, err
+	}
+	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{FilterSubjects: []string{"retry.outcome.>"}})
+	if err != nil {
+		return nil, err
+	}
+	info, err := consumer.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string][]events.Outcome)
+	for left := int(info.NumPending); left > 0; {
+		batch, err := consumer.FetchNoWait(min(left, 1000))
+		if err != nil {
+			return nil, err
+		}
+		n := 0
+		for m := range batch.Messages() {
+			var o events.Outcome
+			if err := json.Unmarshal(m.Data(), &o); err != nil {
+				return nil, err
+			}
+			out[o.EventID] = append(out[o.EventID], o)
+			n++
+		}
+		if n == 0 {
+			return nil, fmt.Errorf("%d outcomes did not come: %w", left, batch.Error())
+		}
+		left -= n
+	}
+	return out, nil
+}
+
+// waiting counts what is not settled yet.
+func waiting(js jetstream.JetStream) uint64 {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	var n uint64
+	for _, name := range []string{"RETRY_INTAKE", "RETRY"} {
+		s, err := js.Stream(ctx, name)
+		if err != nil {
+			return 1
+		}
+		n += s.CachedInfo().State.Msgs
+	}
+	return n
+}
+
+// build compiles the program.
+func build(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "rebound")
+	cmd := exec.Command("go", "build", "-o", binary, "github.com/rebound-mq/rebound/cmd/rebound")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building the program: %v\n%s", err, out)
+	}
+	return binary
+}
+
+func start(t *testing.T, binary string, args []string) *program {
+	t.Helper()
+	log, err := os.CreateTemp(t.TempDir(), "rebound-*.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("starting the program: %v", err)
+	}
+	p := &program{cmd: cmd, log: log}
+	t.Cleanup(func() {
+		p.end()
+		if t.Failed() {
+			if out, err := os.ReadFile(log.Name()); err == nil && len(out) > 0 {
+				t.Logf("process %d wrote:\n%.4000s", cmd.Process.Pid, out)
+			}
+		}
+	})
+	return p
+}
+
+// kill ends the process as kill -9 does and waits until it is gone.
+func (p *program) kill(t *testing.T) {
+	t.Helper()
+	if p.cmd.ProcessState != nil {
+		t.Fatalf("process %d had ended by itself: %s", p.cmd.Process.Pid, p.cmd.ProcessState)
+	}
+	p.end()
+}
+
+func (p *program) end() {
+	if p.cmd.ProcessState != nil {
+		return
+	}
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+	_ = p.log.Close()
+}
+
+// await waits until a service answers.
+func await(t *testing.T, url string) {
+	t.Helper()
+	testkit.Eventually(t, 30*time.Second, "the service being ready", func() bool {
+		nc, err := nats.Connect(url, nats.Timeout(time.Second))
+		if err != nil {
+			return false
+		}
+		defer nc.Close()
+		_, err = nc.Request("rebound.status", nil, time.Second)
+		return err == nil
+	})
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port
+}
