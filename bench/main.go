@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+)
+
+// measurement is one thing that bench can measure.
+type measurement struct {
+	name, about string
+	run         func(ctx context.Context, r *rig) error
+}
+
+func measurements(operations int) []measurement {
+	return []measurement{
+		{"lateness", "how late 10,000 operations with delays from 10 ms to 5 s come back", func(ctx context.Context, r *rig) error { return lateness(ctx, r, 10_000) }},
+		{"throughput", "how many operations a second go through the whole path", func(ctx context.Context, r *rig) error { return throughput(ctx, r, 100_000) }},
+		{"replay", "how many dead letters a second are replayed", func(ctx context.Context, r *rig) error { return replay(ctx, r, 100_000) }},
+		{"memory", "the service's resident memory with and without parked operations", func(ctx context.Context, r *rig) error { return memory(ctx, r, operations) }},
+	}
+}
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == serverCommand {
+		if err := serveNATS(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	binary := flag.String("rebound", "../bin/rebound", "the program to measure")
+	operations := flag.Int("parked", 1_000_000, "how many operations the memory measurement parks")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "bench [flags] [measurement ...]")
+		flag.PrintDefaults()
+		for _, m := range measurements(0) {
+			fmt.Fprintf(flag.CommandLine.Output(), "  %-10s %s\n", m.name, m.about)
+		}
+	}
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	for _, m := range measurements(*operations) {
+		if flag.NArg() > 0 && !strings.Contains(" "+strings.Join(flag.Args(), " ")+" ", " "+m.name+" ") {
+			continue
+		}
+		fmt.Printf("%s: %s\n", m.name, m.about)
+		if err := measure(ctx, *binary, m); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", m.name, err)
+			os.Exit(1)
+		}
+	}
+}
+
+// measure runs one measurement on fresh processes.
+func measure(ctx context.Context, binary string, m measurement) error {
+	r, err := newRig(ctx, binary)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	return m.run(ctx, r)
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// serverCommand makes this program a NATS server, for a process of its own.
+const serverCommand = "serve-nats"
+
+// serveNATS runs a server on a free port, prints its URL, and ends on SIGTERM.
+func serveNATS(args []string) error {
+	if len(args) != 1 {
+		return errors.New("serve-nats takes the store directory")
+	}
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: args[0], NoSigs: true, NoLog: true})
+	if err != nil {
+		return err
+	}
+	s.Start()
+	if !s.ReadyForConnections(30 * time.Second) {
+		return errors.New("the NATS server did not start")
+	}
+	fmt.Println(s.ClientURL())
+	done := make(chan os.Signal, 1)
+	signal.Notify(done, syscall.SIGTERM, os.Interrupt)
+	<-done
+	s.Shutdown()
+	s.WaitForShutdown()
+	return nil
+}
+
+// rig is a NATS server and, once started, the service, each in a process.
+type rig struct {
+	binary, dir, url string
+	server, service  *exec.Cmd
+	nc               *nats.Conn
+	js               jetstream.JetStream
+}
+
+func newRig(ctx context.Context, binary string) (*rig, error) {
+	if _, err := os.Stat(binary); err != nil {
+		return nil, fmt.Errorf("the program is not built: %w; run make build", err)
+	}
+	dir, err := os.MkdirTemp("", "rebound-bench-")
+	if err != nil {
+		return nil, err
+	}
+	r := &rig{binary: binary, dir: dir}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	r.server = exec.CommandContext(ctx, self, serverCommand, filepath.Join(dir, "nats"))
+	r.server.Stderr = os.Stderr
+	out, err := r.server.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := r.server.Start(); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		r.close()
+		return nil, fmt.Errorf("starting the NATS server: %w", err)
+	}
+	r.url = strings.TrimSpace(line)
+	if r.nc, err = nats.Connect(r.url); err != nil {
+		r.close()
+		return nil, err
+	}
+	if r.js, err = jetstream.New(r.nc, jetstream.WithPublishAsyncMaxPending(4096)); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// start runs the service with a policy file and waits until it answers.
+func (r *rig) start(ctx context.Context, policies string) error {
+	path := filepath.Join(r.dir, "policies.yaml")
+	if err := os.WriteFile(path, []byte(policies), 0o600); err != nil {
+		return err
+	}
+	r.service = exec.CommandContext(ctx, r.binary, "serve", "--nats", r.url, "--http", "off", "--log-level", "warn", "--policies", path)
+	r.service.Stdout, r.service.Stderr = os.Stderr, os.Stderr
+	if err := r.service.Start(); err != nil {
+		return err
+	}
+	return await(ctx, 30*time.Second, func() bool {
+		m, err := r.nc.Request("rebound.status", nil, time.Second)
+		return err == nil && m.Header.Get("Nats-Service-Error-Code") == ""
+	})
+}
+
+// stop ends the service and waits for it.
+func (r *rig) stop() error {
+	if r.service == nil {
+		return nil
+	}
+	cmd := r.service
+	r.service = nil
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return cmd.Wait()
+}
+
+func (r *rig) close() {
+	if r.nc != nil {
+		r.nc.Close()
+	}
+	for _, cmd := range []*exec.Cmd{r.service, r.server} {
+		if cmd != nil && cmd.Process != nil {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	}
+	_ = os.RemoveAll(r.dir)
+}
+
+// resident returns the service's resident memory in bytes.
+func (r *rig) resident() (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.service.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, errors.New("/proc tells no VmRSS")
+}
+
+// messages counts what a stream holds.
+func (r *rig) messages(ctx context.Context, stream string) uint64 {
+	s, err := r.js.Stream(ctx, stream)
+	if err != nil {
+		return 0
+	}
+	return s.CachedInfo().State.Msgs
+}
+
+// await polls until cond holds.
+func await(ctx context.Context, within time.Duration, cond func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for !cond() {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("not within %s: %w", within, ctx.Err())
+		}
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rebound-mq/rebound/internal/deadletter"
+)
+
+// throughput submits operations as fast as the server takes them, with a target
+// that succeeds at once, and waits for every outcome.
+func throughput(ctx context.Context, r *rig, n int) error {
+	if err := r.start(ctx, immediate); err != nil {
+		return err
+	}
+	ended, err := r.countOutcomes("retrySuccess")
+	if err != nil {
+		return err
+	}
+	if _, err := r.nc.QueueSubscribe("bench.op", "bench", func(m *nats.Msg) { _ = m.Respond(nil) }); err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := r.submit(ctx, n); err != nil {
+		return err
+	}
+	submitted := time.Since(start)
+	if err := await(ctx, 5*time.Minute, func() bool { return ended.Load() >= int64(n) }); err != nil {
+		return fmt.Errorf("%d of %d ended: %w", ended.Load(), n, err)
+	}
+	all := time.Since(start)
+	fmt.Printf("  %d operations of 512 bytes: submitted at %.0f/s, ended at %.0f/s\n", n, float64(n)/submitted.Seconds(), float64(n)/all.Seconds())
+	return nil
+}
+
+// replay lets operations die and replays all of them.
+func replay(ctx context.Context, r *rig, n int) error {
+	if err := r.start(ctx, immediate); err != nil {
+		return err
+	}
+	var healthy atomic.Bool
+	if _, err := r.nc.QueueSubscribe("bench.op", "bench", func(m *nats.Msg) {
+		answer := nats.NewMsg(m.Reply)
+		if !healthy.Load() {
+			answer.Header.Set("Nats-Service-Error-Code", "404")
+			answer.Header.Set("Nats-Service-Error", "gone")
+		}
+		_ = m.RespondMsg(answer)
+	}); err != nil {
+		return err
+	}
+	failed, err := r.countOutcomes("retryFailed")
+	if err != nil {
+		return err
+	}
+	succeeded, err := r.countOutcomes("retrySuccess")
+	if err != nil {
+		return err
+	}
+	if err := r.submit(ctx, n); err != nil {
+		return err
+	}
+	if err := await(ctx, 5*time.Minute, func() bool { return failed.Load() >= int64(n) }); err != nil {
+		return err
+	}
+	healthy.Store(true)
+
+	start := time.Now()
+	letters := deadletter.New(r.js, "")
+	for d, err := range letters.List(ctx, deadletter.Filter{}) {
+		if err != nil {
+			return err
+		}
+		if _, err := r.js.PublishMsgAsync(letters.ReplayMessage(d)); err != nil {
+			return err
+		}
+	}
+	<-r.js.PublishAsyncComplete()
+	asked := time.Since(start)
+	if err := await(ctx, 5*time.Minute, func() bool { return succeeded.Load() >= int64(n) }); err != nil {
+		return fmt.Errorf("%d of %d ended: %w", succeeded.Load(), n, err)
+	}
+	all := time.Since(start)
+	fmt.Printf("  %d dead letters: asked for at %.0f/s, ended in retrySuccess at %.0f/s, %d left\n",
+		n, float64(n)/asked.Seconds(), float64(n)/all.Seconds(), r.messages(ctx, "RETRY_DEAD"))
+	return nil
+}
+
+// submit publishes n operations and waits for their acknowledgements.
+func (r *rig) submit(ctx context.Context, n int) error {
+	data := make([]byte, 512)
+	for range n {
+		if _, err := r.js.PublishMsgAsync(&nats.Msg{Subject: "retry.submit.bench.op", Data: data}); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	select {
+	case <-r.js.PublishAsyncComplete():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// countOutcomes counts the outcomes of one name as they are published.
+func (r *rig) countOutcomes(name string) (*atomic.Int64, error) {
+	var n atomic.Int64
+	_, err := r.nc.Subscribe("retry.outcome."+name+".>", func(m *nats.Msg) {
+		if json.Valid(m.Data) {
+			n.Add(1)
+		}
+	})
+	return &n, err
+}

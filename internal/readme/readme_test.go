@@ -1,0 +1,232 @@
+package readme
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+const (
+	root = "../.."
+	// natsCLI is the plain nats command line, built for the test.
+	natsCLI = "github.com/nats-io/natscli/nats@v0.5.1"
+)
+
+// block is a fenced block of the README.
+type block struct{ language, text string }
+
+func blocks(t *testing.T) []block {
+	t.Helper()
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []block
+	for _, m := range regexp.MustCompile("(?s)```(\\w+)\n(.*?)```").FindAllSubmatch(readme, -1) {
+		out = append(out, block{string(m[1]), string(m[2])})
+	}
+	if len(out) < 5 {
+		t.Fatalf("README.md has %d fenced blocks; the test no longer finds them", len(out))
+	}
+	return out
+}
+
+// commands returns the commands of the shell blocks that start with name.
+func commands(t *testing.T, name string) []string {
+	t.Helper()
+	var out []string
+	for _, b := range blocks(t) {
+		if b.language != "sh" {
+			continue
+		}
+		for line := range strings.Lines(b.text) {
+			line, _, _ = strings.Cut(line, "   #")
+			if line = strings.TrimSpace(line); strings.HasPrefix(line, name+" ") {
+				out = append(out, line)
+			}
+		}
+	}
+	return out
+}
+
+// inline returns the commands of rebound that stand in the text.
+func inline(t *testing.T) []string {
+	t.Helper()
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, m := range regexp.MustCompile("`(rebound [^`]+)`").FindAllSubmatch(readme, -1) {
+		out = append(out, strings.ReplaceAll(string(m[1]), "\n", " "))
+	}
+	return out
+}
+
+func TestTheMakeTargetsExist(t *testing.T) {
+	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range commands(t, "make") {
+		target := strings.Fields(c)[1]
+		if !bytes.Contains(makefile, []byte("\n"+target+":")) {
+			t.Errorf("the README says %q and the Makefile has no target %s", c, target)
+		}
+	}
+}
+
+func TestTheGoCodeCompiles(t *testing.T) {
+	var code strings.Builder
+	code.WriteString(`package main
+
+import (
+	"context"
+	"encoding/json"
+	"log"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+var (
+	ctx     context.Context
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	payload []byte
+	charge  func([]byte) error
+)
+
+var _, _, _, _ = micro.AddService, json.Unmarshal, log.Printf, events.Outcome{}
+
+func main() {}
+`)
+	n := 0
+	for _, b := range blocks(t) {
+		if b.language == "go" {
+			n++
+			fmt.Fprintf(&code, "\nfunc block%d() error {\n%s\nreturn err\n}\n", n, b.text)
+		}
+	}
+	if n == 0 {
+		t.Fatal("the README has no Go code")
+	}
+	file := filepath.Join(t.TempDir(), "main.go")
+	if err := os.WriteFile(file, []byte(code.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "vet", file)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("the README's Go code does not compile: %v\n%s", err, out)
+	}
+}
+
+func TestTheCommandsRun(t *testing.T) {
+	bin := t.TempDir()
+	install(t, bin, natsCLI)
+	run(t, nil, 5*time.Minute, "go", "build", "-o", bin, "github.com/rebound-mq/rebound/cmd/rebound")
+	url := "nats://127.0.0.1:" + freePort(t)
+	home := t.TempDir()
+	env := append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "NATS_URL="+url, "HOME="+home,
+		"XDG_CONFIG_HOME="+home, "XDG_STATE_HOME="+home, "XDG_CACHE_HOME="+home)
+
+	background(t, env, bin+"/rebound", "serve", "--listen", strings.TrimPrefix(url, "nats://"), "--http", "off")
+	testkit.Eventually(t, 30*time.Second, "the service being ready", func() bool {
+		nc, err := nats.Connect(url)
+		if err != nil {
+			return false
+		}
+		defer nc.Close()
+		_, err = nc.Request("rebound.status", nil, time.Second)
+		return err == nil
+	})
+	waits := regexp.MustCompile(`^(nats (sub|reply|stream view)|rebound outcomes|rebound serve) `)
+	all := append(commands(t, "nats"), inline(t)...)
+	all = append(all, commands(t, "rebound")...)
+	if len(all) < 12 {
+		t.Fatalf("found only %d commands: %q", len(all), all)
+	}
+	for _, c := range all {
+		switch {
+		case strings.HasPrefix(c, "rebound serve"), c == "rebound doctor":
+			run(t, env, time.Minute, "sh", "-c", strings.Split(c, " --")[0]+" --help")
+		case waits.MatchString(c):
+			// These go on until they are interrupted: ended by the time limit is fine.
+			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+			cmd := exec.CommandContext(ctx, "sh", "-c", "exec "+c)
+			cmd.Env = env
+			cmd.WaitDelay = time.Second
+			out, err := cmd.CombinedOutput()
+			if ctx.Err() == nil && err != nil {
+				t.Errorf("%q ended with %v:\n%s", c, err, out)
+			}
+			cancel()
+		default:
+			run(t, env, time.Minute, "sh", "-c", c)
+		}
+	}
+}
+
+func run(t *testing.T, env []string, within time.Duration, name string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s %q ended with %v:\n%s", name, args, err, out)
+	}
+}
+
+// background starts a command and ends it with the test.
+func background(t *testing.T, env []string, name string, args ...string) {
+	t.Helper()
+	var out bytes.Buffer
+	cmd := exec.Command(name, args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = env, &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s wrote:\n%s", name, out.String())
+		}
+	})
+}
+
+func install(t *testing.T, bin, pkg string) {
+	t.Helper()
+	run(t, append(os.Environ(), "GOBIN="+bin), 8*time.Minute, "go", "install", pkg)
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
