@@ -7,7 +7,7 @@ import (
 
 // PolicyFault is one fault of a policy file or of an operation's overrides. Faults
 // come joined; [Faults] takes them apart.
-type PolicyFault struct {
+type PolicyFault struct { //nolint:errname // it is one fault of several, not the error
 	// File is the name that the file was parsed under, empty for overrides.
 	File string
 	// Line and Column are where the fault is, from 1; 0 is unknown.
@@ -44,7 +44,7 @@ func (f *PolicyFault) Error() string {
 // Faults returns the faults that err, from [Parse], [LoadFile] or
 // [ParseOverrides], is joined from, in the order of the file.
 func Faults(err error) []*PolicyFault {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // it unwraps by itself
 	case *PolicyFault:
 		return []*PolicyFault{e}
 	case interface{ Unwrap() []error }:

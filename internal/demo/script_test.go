@@ -26,7 +26,8 @@ func TestTheSameSeedGivesTheSameBehaviour(t *testing.T) {
 	if !differ {
 		t.Error("another seed makes no difference")
 	}
-	if fmt.Sprint(theScript.seeded(1)) != fmt.Sprint(theScript.seeded(1)) || fmt.Sprint(theScript.seeded(1)) == fmt.Sprint(theScript.seeded(2)) {
+	once, again, another := fmt.Sprint(theScript.seeded(1)), fmt.Sprint(theScript.seeded(1)), fmt.Sprint(theScript.seeded(2))
+	if once != again || once == another {
 		t.Error("the script does not go by the seed")
 	}
 }

@@ -64,7 +64,9 @@ func (s *stage) open(ctx context.Context, set *scheduler.Set, version string) (e
 		return err
 	}
 	for name, conn := range map[string]**nats.Conn{"rebound": &s.serviceConn, "demo target": &s.targetConn, "demo": &s.ownConn} {
-		complain := func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("an error on a connection", "connection", name, "error", err) }
+		complain := func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			log.Warn("an error on a connection", "connection", name, "error", err)
+		}
 		if *conn, err = nats.Connect(s.server.ClientURL(), nats.Name(name), nats.MaxReconnects(-1), nats.ErrorHandler(complain)); err != nil {
 			return fmt.Errorf("connecting to the server of the demo: %w", err)
 		}

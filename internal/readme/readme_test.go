@@ -120,7 +120,7 @@ func main() {}
 	for _, b := range blocks(t) {
 		if b.language == "go" {
 			n++
-			fmt.Fprintf(&code, "\nfunc block%d() error {\n%s\nreturn err\n}\n", n, b.text)
+			fmt.Fprintf(&code, "\nfunc block%d() error {\n%s\nreturn nil\n}\n", n, b.text)
 		}
 	}
 	if n == 0 {
