@@ -27,8 +27,7 @@ var errRelease = errors.New("the message is given back")
 // taken is a message that this instance has in hand, un-acknowledged.
 type taken struct {
 	jetstream.Msg
-	meta  *jetstream.MsgMetadata
-	since time.Time
+	meta *jetstream.MsgMetadata
 	// beat is when the server last heard that the message is being worked on;
 	// guarded by queue.mu.
 	beat       time.Time
@@ -43,8 +42,10 @@ func (t *taken) doubtful() bool {
 }
 
 // queue pulls the messages of one consumer, hands each to handle in a goroutine
-// of its own, and acknowledges those that were handled. It pulls no more than
-// it may have in hand, so no message grows old in a buffer.
+// of its own, and acknowledges those that were handled. It pulls no more
+// messages than it may have in hand, so none grows old in a buffer. Their bytes
+// are known only once they are here: those for which there is no room wait in
+// hand, their lease renewed, and nothing more is pulled until they have it.
 type queue struct {
 	nc       *nats.Conn
 	stream   string
@@ -137,45 +138,30 @@ func (q *queue) fetch(ctx, handleCtx context.Context, consumer jetstream.Consume
 	}
 	defer func() { q.inFlight.Release(int64(room)) }()
 
-	start := time.Now()
 	fetchCtx, cancel := context.WithTimeout(ctx, fetchWait)
 	defer cancel()
 	batch, err := consumer.Fetch(room, jetstream.FetchContext(fetchCtx))
 	if err != nil {
 		return err
 	}
-	var late []jetstream.Msg
 	for msg := range batch.Messages() {
 		meta, err := msg.Metadata()
 		if err != nil {
 			q.log.Error("a message has no metadata", "consumer", q.config.Durable, "error", err)
 			continue
 		}
-		size := min(int64(len(msg.Data()))+1024, q.maxBytes)
-		// A message that waited here for long may be somebody else's by now.
-		if q.bytes.Acquire(ctx, size) != nil {
-			late = append(late, msg)
-			continue
-		}
-		if ctx.Err() != nil || time.Since(start) > q.config.AckWait/2 {
-			q.bytes.Release(size)
-			late = append(late, msg)
-			continue
-		}
 		room--
-		now := time.Now()
-		t := &taken{Msg: msg, meta: meta, since: now, beat: now, reconnects: q.nc.Stats().Reconnects, q: q}
+		t := &taken{Msg: msg, meta: meta, beat: time.Now(), reconnects: q.nc.Stats().Reconnects, q: q}
 		q.mu.Lock()
 		q.held[t] = struct{}{}
 		q.mu.Unlock()
 		q.wg.Go(func() {
 			defer q.inFlight.Release(1)
-			defer q.bytes.Release(size)
-			q.work(handleCtx, t)
+			q.work(ctx, handleCtx, t)
 		})
 	}
-	for _, msg := range late {
-		q.giveBack(msg, 0)
+	if q.bytes.Acquire(ctx, 1) == nil {
+		q.bytes.Release(1)
 	}
 	if err := batch.Error(); err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout) && ctx.Err() == nil {
 		return err
@@ -183,10 +169,16 @@ func (q *queue) fetch(ctx, handleCtx context.Context, consumer jetstream.Consume
 	return nil
 }
 
-// work handles one message and settles it with the server.
-func (q *queue) work(ctx context.Context, t *taken) {
-	err := q.handle(ctx, t)
-	q.handled.Add(1)
+// work handles one message, once there is room for it, and settles it with the
+// server. Room is waited for until pullCtx ends.
+func (q *queue) work(pullCtx, ctx context.Context, t *taken) {
+	size := min(int64(len(t.Data()))+1024, q.maxBytes)
+	err := errRelease
+	if q.bytes.Acquire(pullCtx, size) == nil {
+		err = q.handle(ctx, t)
+		q.bytes.Release(size)
+		q.handled.Add(1)
+	}
 	q.mu.Lock()
 	delete(q.held, t)
 	q.mu.Unlock()

@@ -35,6 +35,8 @@ type concluded struct {
 	from time.Time
 	next uint64
 	runs map[string]struct{}
+	// read is when the last complete reading began.
+	read time.Time
 	used time.Time
 }
 
@@ -80,8 +82,11 @@ func (r *recovery) buried(ctx context.Context, op *events.Operation, since time.
 	return found, err
 }
 
-// told reports whether the outcome of the run is stored.
+// told reports whether the outcome of the run is stored. After a crash many
+// messages come again at once: those that ask while a reading goes on wait for
+// the next one and share it.
 func (r *recovery) told(ctx context.Context, op *events.Operation, since time.Time) (bool, error) {
+	asked := time.Now()
 	since = since.Add(-clockSlack)
 	r.mu.Lock()
 	c := r.keys[op.Key()]
@@ -95,8 +100,13 @@ func (r *recovery) told(ctx context.Context, op *events.Operation, since time.Ti
 	defer c.mu.Unlock()
 	c.used = time.Now()
 	if c.runs == nil || since.Before(c.from) {
-		c.from, c.next, c.runs = since, 0, make(map[string]struct{})
+		c.from, c.next, c.runs, c.read = since, 0, make(map[string]struct{}), time.Time{}
 	}
+	if c.read.After(asked) {
+		_, told := c.runs[op.Run()]
+		return told, nil
+	}
+	began := time.Now()
 	err := r.store.persist(ctx, "reading the outcomes of "+op.Key(), func(ctx context.Context) error {
 		start := jetstreamext.GetBatchStartTime(c.from)
 		if c.next > 0 {
@@ -113,8 +123,12 @@ func (r *recovery) told(ctx context.Context, op *events.Operation, since time.Ti
 		}
 		return nil
 	})
+	if err != nil {
+		return false, err
+	}
+	c.read = began
 	_, told := c.runs[op.Run()]
-	return told, err
+	return told, nil
 }
 
 // forget drops what has not been asked for in a while.
