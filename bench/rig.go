@@ -121,6 +121,24 @@ func (r *rig) stop() error {
 	return cmd.Wait()
 }
 
+// kill ends the service as kill -9 does.
+func (r *rig) kill() error {
+	cmd := r.service
+	r.service = nil
+	if err := cmd.Process.Kill(); err != nil {
+		return err
+	}
+	_ = cmd.Wait() // it was killed
+	return nil
+}
+
+// command starts another command of the program on the same server.
+func (r *rig) command(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	cmd := exec.CommandContext(ctx, r.binary, append(args, "--nats", r.url)...)
+	cmd.Stderr = os.Stderr
+	return cmd, cmd.Start()
+}
+
 func (r *rig) close() {
 	if r.nc != nil {
 		r.nc.Close()

@@ -4,12 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
-
-	"github.com/rebound-mq/rebound/internal/deadletter"
 )
 
 // throughput submits operations as fast as the server takes them, with a target
@@ -38,7 +37,7 @@ func throughput(ctx context.Context, r *rig, n int) error {
 	return nil
 }
 
-// replay lets operations die and replays all of them.
+// replay lets operations die and replays all of them, through an interruption.
 func replay(ctx context.Context, r *rig, n int) error {
 	if err := r.start(ctx, immediate); err != nil {
 		return err
@@ -70,24 +69,47 @@ func replay(ctx context.Context, r *rig, n int) error {
 	}
 	healthy.Store(true)
 
+	// Half way both the command and the service are cut off: the command is
+	// interrupted, the service killed.
 	start := time.Now()
-	letters := deadletter.New(r.js, "")
-	for d, err := range letters.List(ctx, deadletter.Filter{}) {
-		if err != nil {
-			return err
-		}
-		if _, err := r.js.PublishMsgAsync(letters.ReplayMessage(d)); err != nil {
-			return err
-		}
+	first, err := r.command(ctx, "dead", "replay", "--service", "bench")
+	if err != nil {
+		return err
 	}
-	<-r.js.PublishAsyncComplete()
+	if err := await(ctx, 5*time.Minute, func() bool { return succeeded.Load() >= int64(n/10) }); err != nil {
+		return err
+	}
+	if err := r.kill(); err != nil {
+		return err
+	}
+	if err := first.Process.Signal(os.Interrupt); err != nil {
+		return err
+	}
+	interrupted := first.Wait()
+	fmt.Printf("  after %d of %d: service killed, command interrupted (%v)\n", succeeded.Load(), n, interrupted)
+	if err := r.start(ctx, immediate); err != nil {
+		return err
+	}
+	second, err := r.command(ctx, "dead", "replay", "--service", "bench")
+	if err != nil {
+		return err
+	}
+	if err := second.Wait(); err != nil {
+		return fmt.Errorf("resuming the replay: %w", err)
+	}
 	asked := time.Since(start)
-	if err := await(ctx, 5*time.Minute, func() bool { return succeeded.Load() >= int64(n) }); err != nil {
+	settled := func() bool {
+		return r.messages(ctx, "RETRY_DEAD") == 0 && r.messages(ctx, "RETRY_INTAKE") == 0 && r.messages(ctx, "RETRY") == 0
+	}
+	if err := await(ctx, 5*time.Minute, settled); err != nil {
 		return fmt.Errorf("%d of %d ended: %w", succeeded.Load(), n, err)
 	}
 	all := time.Since(start)
-	fmt.Printf("  %d dead letters: asked for at %.0f/s, ended in retrySuccess at %.0f/s, %d left\n",
-		n, float64(n)/asked.Seconds(), float64(n)/all.Seconds(), r.messages(ctx, "RETRY_DEAD"))
+	fmt.Printf("  %d dead letters: asked for within %s, ended within %s (%.0f/s), %d outcomes, %d left\n",
+		n, asked.Round(time.Second), all.Round(time.Second), float64(n)/all.Seconds(), succeeded.Load(), r.messages(ctx, "RETRY_DEAD"))
+	if got := succeeded.Load(); got != int64(n) {
+		return fmt.Errorf("%d replayed operations have %d outcomes", n, got)
+	}
 	return nil
 }
 
