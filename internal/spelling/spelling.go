@@ -1,0 +1,56 @@
+// Package spelling finds what a misspelt name probably means: [Nearest].
+package spelling
+
+import "strings"
+
+// maxName is the longest name that is looked at, in bytes. It bounds the time
+// that a hostile name takes.
+const maxName = 64
+
+// Nearest returns the name of names that given is probably a misspelling of, or
+// "" when none is like it. Letter case, dashes, underscores and dots do not
+// count; more than two slips, or more than one in three letters, make another
+// word.
+func Nearest(given string, names []string) string {
+	if len(given) > maxName {
+		return ""
+	}
+	given = plain(given)
+	best, least := "", min(3, len(given)/3+1)
+	for _, name := range names {
+		if d := distance(given, plain(name)); d < least {
+			best, least = name, d
+		}
+	}
+	return best
+}
+
+// plain returns the name without what people spell differently.
+func plain(name string) string {
+	return strings.ToLower(strings.NewReplacer("-", "", "_", "", ".", "").Replace(name))
+}
+
+// distance returns how many bytes must be inserted, removed, changed or swapped
+// with their neighbour to make b of a: the optimal string alignment distance.
+func distance(a, b string) int {
+	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row := make([]int, len(b)+1)
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			change := last[j-1]
+			if a[i-1] != b[j-1] {
+				change++
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, change)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last = last, row
+	}
+	return last[len(b)]
+}
