@@ -119,7 +119,7 @@ func healthFactor(score float64, known bool) float64 {
 // rises in a straight line to 1 + adaptation for a success rate of 0. weight, 0
 // to 1, scales what it adds.
 func successFactor(rate, threshold, adaptation, weight float64) float64 {
-	return 1 + max(adaptation, 0)*weight*share(threshold-rate, threshold)
+	return 1 + maxAdaptation*share(adaptation, maxAdaptation)*weight*share(threshold-rate, threshold)
 }
 
 // responseFactor is 1 while response times are steady or fall, and rises in a

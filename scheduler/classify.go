@@ -1,14 +1,13 @@
 package scheduler
 
 import (
-	"slices"
-	"strconv"
+	"fmt"
 	"strings"
 )
 
 // Class tells whether a failure may be worth another attempt. Context-dependent
 // failures are classified by the policy's rules, which resolve to one of the
-// two. Its words are retryable and not_retryable.
+// two. Its words in policy files and events are retryable and not_retryable.
 type Class uint8
 
 const (
@@ -18,126 +17,241 @@ const (
 	NotRetryable
 )
 
-// String returns the word that stands for c in events.
-func (c Class) String() string {
-	if c == NotRetryable {
-		return "not_retryable"
-	}
-	return "retryable"
-}
-
-// The names of the built-in rules.
+// The names of the built-in rules, as decisions and events bear them. A rule
+// that decided by the message bears the same name after "message:".
 const (
-	ruleCode    = "built-in code"
-	ruleHTTP    = "built-in HTTP status"
-	ruleUnknown = "built-in unknown"
+	RuleTimeout        = "timeout"        // retryable, unhealthy
+	RuleNoResponders   = "no_responders"  // retryable, unhealthy
+	RuleConnection     = "connection"     // retryable, unhealthy
+	RuleUnavailable    = "unavailable"    // retryable, unhealthy
+	RuleServerError    = "server_error"   // retryable, unhealthy
+	RuleExhausted      = "exhausted"      // retryable, unhealthy: pools, queues, memory
+	RuleRateLimited    = "rate_limited"   // retryable
+	RuleConflict       = "conflict"       // retryable
+	RuleTooEarly       = "too_early"      // retryable
+	RuleAuthentication = "authentication" // not retryable
+	RuleForbidden      = "forbidden"      // not retryable
+	RuleNotFound       = "not_found"      // not retryable
+	RuleInvalid        = "invalid"        // not retryable
+	RuleCancelled      = "cancelled"      // not retryable
+	RuleUnknown        = "unknown"        // retryable, unhealthy
 )
 
-// builtinCodes classifies the codes that are words: gRPC names, NATS failures
-// and the original design's error types, normalised.
-var builtinCodes = map[string]Class{
-	"timeout": Retryable, "noresponders": Retryable, "slowreply": Retryable, "connection": Retryable,
-	"unavailable": Retryable, "deadlineexceeded": Retryable, "resourceexhausted": Retryable, "aborted": Retryable,
-	"ratelimitexceeded": Retryable, "serviceunavailable": Retryable, "connectiontimeout": Retryable, "networkerror": Retryable,
-
-	"invalidargument": NotRetryable, "notfound": NotRetryable, "alreadyexists": NotRetryable, "permissiondenied": NotRetryable,
-	"unauthenticated": NotRetryable, "failedprecondition": NotRetryable, "outofrange": NotRetryable, "unimplemented": NotRetryable,
-	"authenticationfailed": NotRetryable, "forbidden": NotRetryable, "validationerror": NotRetryable, "resourcenotfound": NotRetryable,
-}
-
-// verdict is what a failure was taken for.
-type verdict struct {
-	class   Class
-	rule    string
-	limited bool
-}
-
 // Classify tells whether the failure f of a service's operation may be worth
-// another attempt, and which rule decided. seen tells how often each rule with a
-// limit decided for the operation before; it may be nil.
+// another attempt, and which rule decided. The policy's own rules come first, in
+// their order. Next is the built-in table of codes: HTTP numbers, gRPC names,
+// NATS errors, system errors and the original design's error types, whose letter
+// case, underscores, hyphens and spaces do not count. A failure without a code
+// is classified by words in its message.
+//
+// What none of these knows is retryable, by rule "unknown": a wrong attempt
+// costs one request and is bounded by the policy, a wrong refusal loses the
+// operation to the dead letters.
+//
+// seen tells how often each rule with a limit decided for the operation before;
+// it is only read, and may be nil. A rule whose limit is reached decides
+// [NotRetryable].
 func (p *Policy) Classify(service string, f Failure, seen map[string]int) (Class, string) {
 	v := p.judge(service, f, seen)
 	return v.class, v.rule
 }
 
-// judge asks the policy's rules first and the built-in tables then. A code that
-// neither knows is retryable: giving up on what might pass loses work, and the
-// attempts are bounded all the same.
+// Unhealthy tells whether the failure speaks of the target's health, so that it
+// counts for breakers and health scores: timeouts, no responders, refused
+// connections, server errors and what the built-in table does not know do. A
+// rate limit does not, since a target that answers with one is alive and rations
+// its caller; nor do failures that are the request's own fault. The policy's
+// rules have no say in it.
+func (f Failure) Unhealthy() bool {
+	var buf [maxCode]byte
+	return builtinKind(f, appendCode(buf[:0], f.Code)).unhealthy
+}
+
+// verdict is what a failure was taken for.
+type verdict struct {
+	class     Class
+	rule      string
+	limited   bool
+	unhealthy bool
+}
+
+// judge classifies by the policy's rules first and the built-in table second.
 func (p *Policy) judge(service string, f Failure, seen map[string]int) verdict {
-	code := normalised(f.Code)
+	var buf [maxCode]byte
+	code := appendCode(buf[:0], f.Code)
+	k := builtinKind(f, code)
 	for i := range p.Rules {
 		r := &p.Rules[i]
-		if !r.matches(service, code, f.Message) {
+		switch {
+		case !r.matches(service, code, f.Message):
 			continue
+		case r.Limit == 0 || r.Class == NotRetryable:
+			return verdict{r.Class, r.Name, false, k.unhealthy}
+		case seen[r.Name] >= r.Limit:
+			return verdict{NotRetryable, r.Name, false, k.unhealthy}
 		}
-		if r.Limit > 0 && r.Class == Retryable {
-			if seen[r.Name] >= r.Limit {
-				return verdict{NotRetryable, r.Name, false}
-			}
-			return verdict{Retryable, r.Name, true}
-		}
-		return verdict{r.Class, r.Name, false}
+		return verdict{Retryable, r.Name, true, k.unhealthy}
 	}
-	if status, err := strconv.Atoi(code); err == nil {
-		if status >= 400 && status < 500 && status != 408 && status != 425 && status != 429 {
-			return verdict{NotRetryable, ruleHTTP, false}
-		}
-		return verdict{Retryable, ruleHTTP, false}
-	}
-	if class, ok := builtinCodes[code]; ok {
-		return verdict{class, ruleCode, false}
-	}
-	return verdict{Retryable, ruleUnknown, false}
+	return verdict{k.class, k.rule, false, k.unhealthy}
 }
 
-// matches reports whether every condition of the rule holds.
-func (r *Rule) matches(service, code, message string) bool {
-	if r.Service != "" && r.Service != service {
-		return false
-	}
-	if len(r.codes) > 0 && !slices.Contains(r.codes, code) {
-		return false
-	}
-	text := strings.ToLower(message[:min(len(message), 1024)])
-	for _, piece := range r.message {
-		i := strings.Index(text, piece)
-		if i < 0 {
-			return false
-		}
-		text = text[i+len(piece):]
-	}
-	return len(r.codes) > 0 || len(r.message) > 0
-}
-
-// prepare computes what matching needs.
-func (r *Rule) prepare() {
+// NewRule returns r ready for use in a [Policy] that is built by hand; policy
+// files go through it by themselves. A rule without it matches nothing.
+func NewRule(r Rule) Rule {
 	r.codes, r.message = nil, nil
 	for _, c := range r.Codes {
-		r.codes = append(r.codes, normalised(c))
+		r.codes = append(r.codes, normalCode(c))
 	}
-	for piece := range strings.SplitSeq(strings.ToLower(r.Message), "*") {
+	for piece := range strings.SplitSeq(lowerASCII(r.Message), "*") {
 		if piece != "" {
 			r.message = append(r.message, piece)
 		}
 	}
+	return r
 }
 
-// normalised leaves out what does not count in a code: case, underscores,
-// hyphens and spaces.
-func normalised(code string) string {
-	plain := true
-	for i := 0; i < len(code) && plain; i++ {
-		c := code[i]
-		plain = c >= '0' && c <= '9' || c >= 'a' && c <= 'z'
+// matches tells whether every condition that the rule states holds. code is
+// normal.
+func (r *Rule) matches(service string, code []byte, message string) bool {
+	switch {
+	case r.Service != "" && r.Service != service:
+		return false
+	case len(r.codes) == 0 && len(r.message) == 0:
+		return false
+	case len(r.codes) > 0 && !r.hasCode(code):
+		return false
 	}
-	if plain {
-		return code
-	}
-	return strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(code))
+	return len(r.message) == 0 || containsInOrder(message, r.message)
 }
 
-// Unhealthy tells whether the failure speaks of the target's health. One that is
-// not retryable by the built-in tables, such as a validation error, does not.
-func (f Failure) Unhealthy() bool {
-	return (&Policy{}).judge("", f, nil).class == Retryable
+func (r *Rule) hasCode(code []byte) bool {
+	for _, c := range r.codes {
+		if string(code) == c {
+			return true
+		}
+	}
+	return false
+}
+
+// containsInOrder tells whether the beginning of s holds all pieces, one after
+// the other, letter case aside. pieces are lower case.
+func containsInOrder(s string, pieces []string) bool {
+	s = s[:min(len(s), maxMessage)]
+	for _, piece := range pieces {
+		i := indexFold(s, piece)
+		if i < 0 {
+			return false
+		}
+		s = s[i+len(piece):]
+	}
+	return true
+}
+
+// indexFold returns where lower, which is in lower case, first stands in s,
+// letter case aside, or -1. Only ASCII letters have a case here.
+func indexFold(s, lower string) int {
+	for i := 0; i+len(lower) <= len(s); i++ {
+		if hasPrefixFold(s[i:], lower) {
+			return i
+		}
+	}
+	return -1
+}
+
+func hasPrefixFold(s, lower string) bool {
+	if len(s) < len(lower) {
+		return false
+	}
+	for i := range len(lower) {
+		if toLower(s[i]) != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func toLower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
+}
+
+// lowerASCII returns s with its ASCII letters in lower case.
+func lowerASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		b[i] = toLower(c)
+	}
+	return string(b)
+}
+
+// maxMessage is how much of a message is looked at, in bytes, which bounds the
+// time that classification takes.
+const maxMessage = 1024
+
+// maxCode is the longest code that is told from others, in bytes.
+const maxCode = 64
+
+// appendCode appends code to b without what does not count in a code: letter
+// case, underscores, hyphens and spaces. A code that is too long for any table
+// comes out empty.
+func appendCode(b []byte, code string) []byte {
+	if len(code) > maxCode {
+		return b
+	}
+	for i := range len(code) {
+		switch c := code[i]; c {
+		case '_', '-', ' ':
+		default:
+			b = append(b, toLower(c))
+		}
+	}
+	return b
+}
+
+func normalCode(code string) string { return string(appendCode(nil, code)) }
+
+var classWords = [...]string{Retryable: "retryable", NotRetryable: "not_retryable"}
+
+// String returns the word that stands for c in policy files and events.
+func (c Class) String() string { return word(classWords[:], int(c)) }
+
+// ParseClass reads one of retryable, not_retryable. Anything else is an error
+// that names these.
+func ParseClass(s string) (Class, error) {
+	i, err := parseWord(classWords[:], s, "retryable or not_retryable")
+	return Class(i), err
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (c Class) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler] with the words of
+// [ParseClass].
+func (c *Class) UnmarshalText(b []byte) (err error) {
+	*c, err = ParseClass(string(b))
+	return err
+}
+
+// String returns the rule in a line, as policy show prints it.
+func (r Rule) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s", r.Name, r.Class)
+	switch {
+	case r.Limit == 1:
+		b.WriteString(" once")
+	case r.Limit > 1:
+		fmt.Fprintf(&b, " %d times", r.Limit)
+	}
+	if r.Service != "" {
+		fmt.Fprintf(&b, " for %s", r.Service)
+	}
+	if len(r.Codes) > 0 {
+		fmt.Fprintf(&b, " on %s", strings.Join(r.Codes, ", "))
+	}
+	if r.Message != "" {
+		fmt.Fprintf(&b, " with message %q", r.Message)
+	}
+	return b.String()
 }

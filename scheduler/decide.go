@@ -105,7 +105,7 @@ const MinAttempt = 10 * time.Millisecond
 func (p *Policy) Decide(in Input, random func() float64) Decision {
 	verdict := p.judge(in.Service, in.Failure, in.Seen)
 	d := Decision{
-		Class: verdict.class, Rule: verdict.rule, Limited: verdict.limited, Unhealthy: in.Failure.Unhealthy(),
+		Class: verdict.class, Rule: verdict.rule, Limited: verdict.limited, Unhealthy: verdict.unhealthy,
 		Confidence: 1, Factors: noFactors,
 	}
 	attempt := max(in.Attempt, 1)

@@ -1,7 +1,10 @@
 package scheduler
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -59,37 +62,37 @@ func Faults(err error) []*PolicyFault {
 	return nil
 }
 
-// nearest returns the candidate that given is probably a misspelling of, or "".
-func nearest(given string, candidates []string) string {
-	if len(given) > 64 {
-		return ""
-	}
-	best, least := "", len(given)/3+1
-	for _, c := range candidates {
-		if d := distance(strings.ToLower(given), strings.ToLower(c)); d < least {
-			best, least = c, d
-		}
-	}
-	return best
+// faultList gathers the faults of one file.
+type faultList struct {
+	file   string
+	faults []*PolicyFault // at most maxFaults
+	count  int
 }
 
-// distance returns the Levenshtein distance of a and b, in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+// maxFaults is how many faults of a file are told one by one. The rest is
+// counted.
+const maxFaults = 100
+
+func (l *faultList) full() bool { return len(l.faults) >= maxFaults }
+
+func (l *faultList) at(line, column int, key, problem, meant string) {
+	l.count++
+	if !l.full() {
+		l.faults = append(l.faults, &PolicyFault{File: l.file, Line: line, Column: column, Key: key, Problem: problem, Meant: meant})
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
+}
+
+// err returns the faults in the order of the file.
+func (l *faultList) err() error {
+	slices.SortStableFunc(l.faults, func(a, b *PolicyFault) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	errs := make([]error, 0, len(l.faults)+1)
+	for _, f := range l.faults {
+		errs = append(errs, f)
 	}
-	return row[len(b)]
+	if more := l.count - len(l.faults); more > 0 {
+		errs = append(errs, &PolicyFault{File: l.file, Problem: fmt.Sprintf("has %d faults more", more)})
+	}
+	return errors.Join(errs...)
 }

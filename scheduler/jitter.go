@@ -9,15 +9,17 @@ import "time"
 //	none          d to d
 //	full          0 to d
 //	equal         d/2 to d
-//	decorrelated  base × product to previous × 3 × product
+//	decorrelated  b to 3 × the previous delay, with b = base × product
 //
-// A decorrelated draw is brought into [base, cap] afterwards, by draw; with no
-// previous delay it starts from base.
+// The previous delay counts as b at least, and bears the factors of its own
+// decision already: were it multiplied again, a product of 3 would make of a
+// growth by 3 one by 9, and one of ½ would end all growth. A decorrelated draw is
+// brought into [base, cap] afterwards, by draw.
 func (p *Policy) spread(attempt int, previous time.Duration, product float64) (low, high float64) {
 	limit := nanoseconds(p.MaxDelay)
 	if p.JitterType == DecorrelatedJitter {
-		base := min(nanoseconds(p.BaseDelay), limit)
-		return base * product, max(base, min(nanoseconds(previous), limit), 0) * 3 * product
+		b := min(nanoseconds(p.BaseDelay), limit) * product
+		return b, 3 * max(b, min(nanoseconds(previous), limit))
 	}
 	d := min(p.backoff(attempt)*product, limit)
 	switch p.JitterType {

@@ -2,73 +2,59 @@ package scheduler
 
 import (
 	"errors"
+	"maps"
 	"slices"
+	"strings"
 )
 
-// overridable are the keys of a policy that an operation may override, by the
-// names of their attributes.
-var overridable = map[string]string{
-	"maxattempts": "maxAttempts", "basedelay": "baseDelay", "maxdelay": "maxDelay", "multiplier": "multiplier",
-	"backoffstrategy": "backoffStrategy", "jittertype": "jitterType", "attempttimeout": "attemptTimeout", "maxelapsedtime": "maxElapsedTime",
-}
-
-// Overrides are an operation's own wishes.
-type Overrides struct {
-	wished map[string]bool
-	policy Policy
-}
-
-// ParseOverrides reads the overrides among attributes and reports every fault.
-func ParseOverrides(attributes map[string]string) (Overrides, error) {
-	o := Overrides{wished: make(map[string]bool, len(attributes)), policy: fallback()}
-	names := make([]string, 0, len(attributes))
-	for name := range attributes {
-		names = append(names, name)
+// overridable are the keys that an operation may override, by the names of
+// their attributes.
+var overridable = func() map[string]int {
+	names := make(map[string]int)
+	for _, name := range []string{
+		"maxAttempts", "baseDelay", "maxDelay", "multiplier", "backoffStrategy", "jitterType", "attemptTimeout", "maxElapsedTime",
+	} {
+		names[strings.ToLower(name)] = keyIndex[name]
 	}
-	slices.Sort(names)
+	return names
+}()
+
+// Overrides are an operation's own wishes. The zero value has none.
+type Overrides struct {
+	wished keySet
+	policy Policy // only the fields of wished mean something
+}
+
+// ParseOverrides reads the overrides among an operation's attributes; others it
+// leaves alone. Every fault is reported, each as a [*PolicyFault].
+func ParseOverrides(attributes map[string]string) (Overrides, error) {
+	var o Overrides
 	var faults []error
-	for _, name := range names {
-		key, ok := overridable[name]
+	for _, name := range slices.Sorted(maps.Keys(attributes)) {
+		i, ok := overridable[name]
 		if !ok {
 			continue
 		}
-		if err := keys[key](&o.policy, attributes[name]); err != nil {
-			faults = append(faults, &PolicyFault{Key: name, Problem: err.Error()})
+		if f := keys[i].read(&o.policy, attributes[name]); f != nil {
+			faults = append(faults, &PolicyFault{Key: name, Problem: f.problem, Meant: f.meant})
 			continue
 		}
-		o.wished[name] = true
+		o.wished.add(i)
 	}
 	return o, errors.Join(faults...)
 }
 
 // Override returns p with the overrides o, each bounded by p: an operation may
-// ask for fewer attempts, a shorter time and a delay within the policy's cap.
+// ask for fewer attempts, for a shorter time, and for delays within p's cap.
 func (p *Policy) Override(o Overrides) *Policy {
 	next := *p
-	if o.wished["maxattempts"] {
-		next.MaxAttempts = min(o.policy.MaxAttempts, p.MaxAttempts)
-	}
-	if o.wished["maxdelay"] {
-		next.MaxDelay = min(o.policy.MaxDelay, p.MaxDelay)
-	}
-	if o.wished["basedelay"] {
-		next.BaseDelay = o.policy.BaseDelay
-	}
+	o.wished.apply(&next, &o.policy)
+	next.MaxAttempts = min(next.MaxAttempts, p.MaxAttempts)
+	next.MaxDelay = min(next.MaxDelay, p.MaxDelay)
 	next.BaseDelay = min(next.BaseDelay, next.MaxDelay)
-	if o.wished["multiplier"] {
-		next.Multiplier = o.policy.Multiplier
-	}
-	if o.wished["backoffstrategy"] {
-		next.BackoffStrategy = o.policy.BackoffStrategy
-	}
-	if o.wished["jittertype"] {
-		next.JitterType = o.policy.JitterType
-	}
-	if o.wished["attempttimeout"] {
-		next.AttemptTimeout = min(o.policy.AttemptTimeout, p.AttemptTimeout)
-	}
-	if o.wished["maxelapsedtime"] && (p.MaxElapsedTime == 0 || o.policy.MaxElapsedTime < p.MaxElapsedTime) {
-		next.MaxElapsedTime = o.policy.MaxElapsedTime
+	next.AttemptTimeout = min(next.AttemptTimeout, p.AttemptTimeout)
+	if p.MaxElapsedTime > 0 && (next.MaxElapsedTime == 0 || next.MaxElapsedTime > p.MaxElapsedTime) {
+		next.MaxElapsedTime = p.MaxElapsedTime
 	}
 	return &next
 }

@@ -3,333 +3,355 @@ package scheduler
 import (
 	"errors"
 	"fmt"
-	"math"
+	"io"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/spelling"
 )
 
-// maxDuration bounds every duration of a policy.
-const maxDuration = 365 * 24 * time.Hour
-
-// keys reads the text of each key of a policy file into a policy.
-var keys = map[string]func(p *Policy, text string) error{
-	"maxAttempts":                func(p *Policy, s string) error { return whole(&p.MaxAttempts, s, 1) },
-	"baseDelay":                  func(p *Policy, s string) error { return span(&p.BaseDelay, s) },
-	"maxDelay":                   func(p *Policy, s string) error { return span(&p.MaxDelay, s) },
-	"multiplier":                 func(p *Policy, s string) error { return number(&p.Multiplier, s, 1, 100) },
-	"backoffStrategy":            func(p *Policy, s string) error { return p.BackoffStrategy.UnmarshalText([]byte(s)) },
-	"jitterType":                 func(p *Policy, s string) error { return p.JitterType.UnmarshalText([]byte(s)) },
-	"attemptTimeout":             func(p *Policy, s string) error { return positive(&p.AttemptTimeout, s) },
-	"maxElapsedTime":             func(p *Policy, s string) error { return span(&p.MaxElapsedTime, s) },
-	"enableAdaptiveBackoff":      func(p *Policy, s string) error { return truth(&p.EnableAdaptiveBackoff, s) },
-	"successRateThreshold":       func(p *Policy, s string) error { return number(&p.SuccessRateThreshold, s, 0, 1) },
-	"adaptationFactor":           func(p *Policy, s string) error { return number(&p.AdaptationFactor, s, 0, 10) },
-	"learningWindow":             func(p *Policy, s string) error { return whole(&p.LearningWindow, s, 1) },
-	"enableCircuitBreaker":       func(p *Policy, s string) error { return truth(&p.EnableCircuitBreaker, s) },
-	"circuitBreakerThreshold":    func(p *Policy, s string) error { return whole(&p.CircuitBreakerThreshold, s, 1) },
-	"circuitBreakerTimeout":      func(p *Policy, s string) error { return positive(&p.CircuitBreakerTimeout, s) },
-	"circuitBreakerFailureRate":  func(p *Policy, s string) error { return number(&p.CircuitBreakerFailureRate, s, 0, 1) },
-	"circuitBreakerWindow":       func(p *Policy, s string) error { return positive(&p.CircuitBreakerWindow, s) },
-	"circuitBreakerMinimumCalls": func(p *Policy, s string) error { return whole(&p.CircuitBreakerMinimumCalls, s, 1) },
-	"halfOpenMaxRequests":        func(p *Policy, s string) error { return whole(&p.HalfOpenMaxRequests, s, 1) },
-	"halfOpenSuccesses":          func(p *Policy, s string) error { return whole(&p.HalfOpenSuccesses, s, 1) },
-	"enableResourceAwareRetry":   func(p *Policy, s string) error { return truth(&p.EnableResourceAwareRetry, s) },
-	"maxConcurrentRetries":       func(p *Policy, s string) error { return whole(&p.MaxConcurrentRetries, s, 0) },
-	"retryBudgetPerMinute":       func(p *Policy, s string) error { return whole(&p.RetryBudgetPerMinute, s, 0) },
-	"retryBudgetPerHour":         func(p *Policy, s string) error { return whole(&p.RetryBudgetPerHour, s, 0) },
-	"respectGlobalBackpressure":  func(p *Policy, s string) error { return truth(&p.RespectGlobalBackpressure, s) },
-	"priority": func(p *Policy, s string) (err error) {
-		p.Priority, err = events.ParsePriority(s)
-		return err
-	},
-	"target": func(p *Policy, s string) error {
-		p.Target = s
-		return events.Subjects{}.CheckTarget(p.TargetOf("", "service", "operation"))
-	},
-}
-
-// Parse reads a policy file on top of the built-in policies. At its top level
-// stand the names of services and default; a service may hold operations, a
-// mapping of operation types to keys. Every fault is reported, each a
-// [*PolicyFault]; [Faults] takes them apart.
+// Parse reads a policy file and lays it over the built-in policies. name is
+// what faults and origins call the file.
+//
+// A policy file is YAML, or JSON. At its top level stand "default", which lies
+// under every service, and the names of services. Each holds keys of a policy,
+// see [Keys], and may hold "accounts" and "campaigns", which map the ids of
+// accounts and campaigns to keys of their own; an account may hold campaigns in
+// turn. A service may also hold "operations", which maps operation types to the
+// same. [Set] says which layer covers which.
+//
+//	default:
+//	  maxAttempts: 5
+//	  campaigns:
+//	    launch: {priority: high}
+//	billing:
+//	  maxDelay: 2m
+//	  operations:
+//	    charge:
+//	      baseDelay: 500
+//	      accounts:
+//	        premium_1: {maxAttempts: 10}
+//
+// A mapping at the top level that holds operationType, accountId or campaignId
+// is one of the original design's configurations: its serviceType,
+// operationType, accountId and campaignId say what it applies to, and its name
+// is a mere label.
+//
+// src is at most [MaxSource] bytes. Every fault is reported, up to a hundred,
+// each as a [*PolicyFault]; [Faults] takes them apart.
 func Parse(name string, src []byte) (*Set, error) { return parse(Builtin(), name, src) }
+
+// MaxSource is the most bytes that a policy file may have. It fits into a NATS
+// message.
+const MaxSource = 1 << 20
 
 // LoadFile reads the policy file at path; see [Parse].
 func LoadFile(path string) (*Set, error) {
-	src, err := os.ReadFile(path)
+	src, err := readFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the policy file: %w", err)
 	}
 	return Parse(path, src)
 }
 
-// parser gathers the faults of one file.
+// readFile reads no more of the file than tells that it is too large.
+func readFile(path string) (src []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return io.ReadAll(io.LimitReader(f, MaxSource+1))
+}
+
+// parser gathers the layers and the faults of one file.
 type parser struct {
 	file   string
-	faults []error
+	layers map[scope]*layer
+	faultList
 }
 
-// layer is a mapping of keys that was checked for its form.
-type layer struct {
-	node *yaml.Node
-	path string
-}
-
-// parse lays a file over below, which it does not change.
+// parse lays a file over below, which may be nil and is not changed.
 func parse(below *Set, name string, src []byte) (*Set, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(src, &doc); err != nil {
-		return nil, &PolicyFault{File: name, Problem: "is not valid YAML: " + strings.Join(strings.Fields(err.Error()), " ")}
+	p := &parser{file: name, layers: make(map[scope]*layer), faultList: faultList{file: name}}
+	if root := p.document(src); root != nil {
+		p.root(root)
 	}
-	if len(doc.Content) == 0 {
-		return below, nil
+	if p.count > 0 {
+		return nil, p.err()
 	}
-	p := &parser{file: name}
-	layers := p.mapping(doc.Content[0], "")
-	set := newSet()
-	set.fallback = below.fallback
-	if l, ok := layers["default"]; ok {
-		p.fill(&set.fallback, layer{l, "default"}, nil)
-		// A service that the file names gets the file's default under it; one that
-		// only the built-in policies name keeps what these say.
-	}
-	for service, policies := range below.services {
-		set.services[service] = policies
-	}
-	for service, node := range layers {
-		if service == "default" {
-			continue
-		}
-		if err := events.CheckName(service); err != nil {
-			p.fault(node, service, "the service "+err.Error(), "")
-			continue
-		}
-		built := &servicePolicies{service: set.fallback, operations: make(map[string]*Policy)}
-		if known, ok := below.services[service]; ok {
-			built.service = known.service
-		}
-		var operations *yaml.Node
-		p.fill(&built.service, layer{node, service}, func(key string, value *yaml.Node) bool {
-			switch key {
-			case "operations":
-				operations = value
-			case "serviceType":
-				if value.Value != service {
-					p.fault(value, service+".serviceType", fmt.Sprintf("%q differs from the name it stands under", value.Value), "")
-				}
-			default:
-				return false
+	if below != nil {
+		for sc, l := range below.layers {
+			if above := p.layers[sc]; above != nil {
+				l = above.merge(l)
 			}
-			return true
-		})
-		if operations != nil {
-			for operation, node := range p.mapping(operations, service+".operations") {
-				if err := events.CheckName(operation); err != nil {
-					p.fault(node, service+".operations", "the operation type "+err.Error(), "")
-					continue
-				}
-				policy := built.service
-				p.fill(&policy, layer{node, service + ".operations." + operation}, nil)
-				built.operations[operation] = &policy
-			}
+			p.layers[sc] = l
 		}
-		set.services[service] = built
 	}
-	if len(p.faults) > 0 {
-		slices.SortStableFunc(p.faults, func(a, b error) int { return Faults(a)[0].Line - Faults(b)[0].Line })
-		return nil, errors.Join(p.faults...)
+	set := newSet(name, slices.Clone(src), p.layers)
+	p.check(set)
+	if p.count > 0 {
+		return nil, p.err()
 	}
 	return set, nil
 }
 
-// mapping returns the values of a mapping by their keys.
-func (p *parser) mapping(node *yaml.Node, path string) map[string]*yaml.Node {
-	if node.Kind != yaml.MappingNode {
-		p.fault(node, path, "is not a mapping of keys to values", "")
-		return nil
-	}
-	out := make(map[string]*yaml.Node, len(node.Content)/2)
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		key := node.Content[i].Value
-		if _, ok := out[key]; ok {
-			p.fault(node.Content[i], join(path, key), "stands there twice", "")
-			continue
+// Words of policy files that are no keys of a policy.
+const (
+	wordOperations = "operations"
+	wordAccounts   = "accounts"
+	wordCampaigns  = "campaigns"
+
+	wordService   = "serviceType"
+	wordOperation = "operationType"
+	wordAccount   = "accountId"
+	wordCampaign  = "campaignId"
+)
+
+// root reads the top level of a file.
+func (p *parser) root(node *yaml.Node) {
+	for _, e := range p.entries(node, "") {
+		path := e.path("")
+		switch known := keyIndex[e.name]; {
+		case e.name == defaultLayer:
+			p.layer(e.value, scope{}, path)
+		case e.value.Kind != yaml.MappingNode && keys[known].Name == e.name:
+			p.fault(e.key, path, "is a key of a policy and stands at the top level", "indent it under default or a service")
+		case p.labelled(e.value):
+			p.original(e, path)
+		default:
+			if err := events.CheckName(e.name); err != nil {
+				p.fault(e.key, path, "the service "+err.Error(), "")
+				continue
+			}
+			p.layer(e.value, scope{service: e.name}, path)
 		}
-		out[key] = node.Content[i+1]
 	}
-	return out
 }
 
-// fill reads the keys of a layer into a policy. other takes keys that are none
-// of a policy's own.
-func (p *parser) fill(policy *Policy, l layer, other func(key string, value *yaml.Node) bool) {
-	for key, value := range p.mapping(l.node, l.path) {
-		path := join(l.path, key)
-		set, ok := keys[key]
+// labelled tells whether a mapping is one of the original design's
+// configurations for an operation type, an account or a campaign.
+func (p *parser) labelled(node *yaml.Node) bool {
+	return find(node, wordOperation) != nil || find(node, wordAccount) != nil || find(node, wordCampaign) != nil
+}
+
+// original reads one of the original design's configurations.
+func (p *parser) original(e entry, path string) {
+	before := p.count
+	name := func(word string, check func(string) error) string {
+		node := find(e.value, word)
+		if node == nil {
+			return ""
+		}
+		if node.Kind != yaml.ScalarNode {
+			p.fault(node, path+"."+word, "is not a single value", "")
+		} else if err := check(node.Value); err != nil {
+			p.fault(node, path+"."+word, err.Error(), "")
+		}
+		return node.Value
+	}
+	sc := scope{
+		service: name(wordService, events.CheckName), operation: name(wordOperation, events.CheckName),
+		account: name(wordAccount, checkID), campaign: name(wordCampaign, checkID),
+	}
+	if find(e.value, wordService) == nil {
+		p.fault(e.key, path, "has no serviceType", "what bears operationType, accountId or campaignId at the top level needs it")
+	}
+	if p.count == before {
+		p.layer(e.value, sc, path)
+	}
+}
+
+// checkID returns what is wrong with the id of an account or a campaign.
+func checkID(id string) error {
+	switch {
+	case id == "":
+		return errors.New("is empty")
+	case len(id) > events.MaxAttribute:
+		return fmt.Errorf("has %d bytes, more than the %d allowed", len(id), events.MaxAttribute)
+	}
+	return nil
+}
+
+// layer reads a mapping of keys that applies to sc.
+func (p *parser) layer(node *yaml.Node, sc scope, path string) {
+	l := p.layers[sc]
+	if l == nil {
+		l = newLayer(sc)
+		p.layers[sc] = l
+	}
+	for _, e := range p.entries(node, path) {
+		at := e.path(path)
+		if i, ok := keyIndex[e.name]; ok {
+			p.key(l, i, e, at, path)
+			continue
+		}
 		switch {
-		case ok && value.Kind == yaml.ScalarNode:
-			if err := set(policy, value.Value); err != nil {
-				p.fault(value, path, err.Error(), "")
-			}
-		case ok:
-			p.fault(value, path, "is not a single value", "")
-		case key == "targets":
-			policy.Targets = p.list(value, path)
-		case key == "dependsOn":
-			policy.DependsOn = p.list(value, path)
-		case key == "rules":
-			policy.Rules = p.rules(value, path)
-		case other != nil && other(key, value):
+		case e.name == wordOperations && sc.service != "" && sc.operation == "" && !sc.matches():
+			p.nested(e, at, "the operation type", events.CheckName, func(name string) scope { s := sc; s.operation = name; return s })
+		case e.name == wordAccounts && !sc.matches():
+			p.nested(e, at, "the account", checkID, func(name string) scope { s := sc; s.account = name; return s })
+		case e.name == wordCampaigns && sc.campaign == "":
+			p.nested(e, at, "the campaign", checkID, func(name string) scope { s := sc; s.campaign = name; return s })
+		case e.name == wordService:
+			p.same(e, at, sc.service)
+		case e.name == wordOperation:
+			p.same(e, at, sc.operation)
+		case e.name == wordAccount:
+			p.same(e, at, sc.account)
+		case e.name == wordCampaign:
+			p.same(e, at, sc.campaign)
 		default:
-			names := []string{"targets", "dependsOn", "rules", "operations"}
-			for name := range keys {
-				names = append(names, name)
-			}
-			slices.Sort(names)
-			meant := ""
-			if n := nearest(key, names); n != "" {
-				meant = "did you mean " + n + "?"
-			}
-			p.fault(value, path, "no such key", meant)
+			p.unknown(e, at, sc)
 		}
 	}
-	if policy.BaseDelay > policy.MaxDelay {
-		p.fault(l.node, l.path, fmt.Sprintf("baseDelay %s is longer than maxDelay %s", policy.BaseDelay, policy.MaxDelay), "")
+}
+
+// nested reads a mapping of names to layers.
+func (p *parser) nested(e entry, path, what string, check func(string) error, under func(name string) scope) {
+	for _, inner := range p.entries(e.value, path) {
+		at := inner.path(path)
+		if err := check(inner.name); err != nil {
+			p.fault(inner.key, at, what+" "+err.Error(), "")
+			continue
+		}
+		p.layer(inner.value, under(inner.name), at)
+	}
+}
+
+// same checks that what a layer says of itself agrees with where it stands.
+func (p *parser) same(e entry, path, want string) {
+	switch {
+	case e.value.Kind != yaml.ScalarNode:
+		p.fault(e.value, path, "is not a single value", "")
+	case want == "":
+		p.fault(e.key, path, "has no meaning here", "")
+	case e.value.Value != want:
+		p.fault(e.value, path, fmt.Sprintf("%q differs from %s, under which it stands", short(e.value.Value), short(want)), "")
+	}
+}
+
+// key reads one key of a policy into l.
+func (p *parser) key(l *layer, i int, e entry, at, path string) {
+	if l.keys.has(i) {
+		before := l.origins[i]
+		p.fault(e.key, at, fmt.Sprintf("is set for the same operations on line %d already", before.Line), "")
+		return
+	}
+	origin := Origin{Layer: path, File: p.file, Line: e.key.Line, Column: e.key.Column}
+	if p.file == BuiltinFile {
+		origin.Line, origin.Column = 0, 0
+	}
+	ok := false
+	switch e.name {
+	case keyTargets:
+		l.values.Targets, ok = p.list(e.value, at, checkPattern)
+	case keyDependsOn:
+		l.values.DependsOn, ok = p.list(e.value, at, checkDependency)
+	case keyRules:
+		l.values.Rules, ok = p.rules(e.value, at, origin)
+	default:
+		if ok = p.scalar(e.value, at); ok {
+			if f := keys[i].read(&l.values, e.value.Value); f != nil {
+				p.fault(e.value, at, f.problem, f.meant)
+				ok = false
+			}
+		}
+	}
+	if ok {
+		l.keys.add(i)
+		l.origins[i] = origin
 	}
 }
 
 // list reads a sequence of texts.
-func (p *parser) list(node *yaml.Node, path string) []string {
-	var out []string
-	if err := node.Decode(&out); err != nil {
-		p.fault(node, path, "is not a list of texts", "")
+func (p *parser) list(node *yaml.Node, path string, check func(string) *flaw) ([]string, bool) {
+	switch node.Kind {
+	case yaml.SequenceNode:
+	case yaml.AliasNode:
+		return nil, false // reported by plainNodes
+	case yaml.ScalarNode:
+		p.fault(node, path, "is not a list", "write ["+short(node.Value)+"]")
+		return nil, false
+	default:
+		p.fault(node, path, "is not a list", "")
+		return nil, false
 	}
-	return out
-}
-
-// rules reads classification rules.
-func (p *parser) rules(node *yaml.Node, path string) []Rule {
-	if node.Kind != yaml.SequenceNode {
-		p.fault(node, path, "is not a list of rules", "")
-		return nil
-	}
-	rules := make([]Rule, 0, len(node.Content))
+	before := p.count
+	list := make([]string, 0, len(node.Content))
 	for i, item := range node.Content {
 		at := fmt.Sprintf("%s[%d]", path, i)
-		r := Rule{Name: fmt.Sprintf("rule %d", i+1)}
-		for key, value := range p.mapping(item, at) {
-			switch key {
-			case "name":
-				r.Name = value.Value
-			case "service":
-				r.Service = value.Value
-			case "codes":
-				r.Codes = p.list(value, at+".codes")
-			case "message":
-				r.Message = value.Value
-			case "class":
-				switch value.Value {
-				case "retryable":
-				case "not_retryable":
-					r.Class = NotRetryable
-				default:
-					p.fault(value, at+".class", fmt.Sprintf("%q is not retryable or not_retryable", value.Value), "")
-				}
-			case "limit":
-				if err := whole(&r.Limit, value.Value, 0); err != nil {
-					p.fault(value, at+".limit", err.Error(), "")
-				}
-			default:
-				p.fault(value, at+"."+key, "no such key", "a rule has name, service, codes, message, class and limit")
-			}
+		if !p.scalar(item, at) {
+			continue
 		}
-		if len(r.Codes) == 0 && r.Message == "" {
-			p.fault(item, at, "states neither codes nor message", "")
+		if f := check(item.Value); f != nil {
+			p.fault(item, at, f.problem, f.meant)
 		}
-		r.prepare()
-		rules = append(rules, r)
+		list = append(list, item.Value)
 	}
-	return rules
+	return list, p.count == before
 }
 
-func (p *parser) fault(node *yaml.Node, key, problem, meant string) {
-	p.faults = append(p.faults, &PolicyFault{File: p.file, Line: node.Line, Column: node.Column, Key: key, Problem: problem, Meant: meant})
-}
-
-func join(path, key string) string {
-	if path == "" {
-		return key
-	}
-	return path + "." + key
-}
-
-func whole(to *int, s string, least int) error {
-	n, err := strconv.Atoi(s)
-	if err != nil || n < least || n > math.MaxInt32 {
-		return fmt.Errorf("%q is no whole number of at least %d", short(s), least)
-	}
-	*to = n
-	return nil
-}
-
-func number(to *float64, s string, least, most float64) error {
-	n, err := strconv.ParseFloat(s, 64)
-	if err != nil || !(n >= least && n <= most) {
-		return fmt.Errorf("%q is no number from %v to %v", short(s), least, most)
-	}
-	*to = n
-	return nil
-}
-
-func truth(to *bool, s string) error {
-	switch s {
-	case "true":
-		*to = true
-	case "false":
-		*to = false
+// scalar tells whether node is a single value, and reports where it is not.
+func (p *parser) scalar(node *yaml.Node, path string) bool {
+	switch {
+	case node.Kind == yaml.AliasNode: // reported by plainNodes
+	case node.Kind != yaml.ScalarNode:
+		p.fault(node, path, "is not a single value", "")
+	case node.ShortTag() == "!!null" || node.Value == "":
+		p.fault(node, path, "has no value", "")
 	default:
-		return fmt.Errorf("%q is neither true nor false", short(s))
+		return true
 	}
-	return nil
+	return false
 }
 
-// span reads a Go duration, or a plain number of milliseconds as the original
-// design writes it.
-func span(to *time.Duration, s string) error {
-	d, err := time.ParseDuration(s)
-	if ms, numeric := strconv.ParseFloat(s, 64); numeric == nil && ms <= float64(maxDuration/time.Millisecond) {
-		d, err = time.Duration(ms*float64(time.Millisecond)), nil
+// unknown reports a name that stands for nothing where it stands.
+func (p *parser) unknown(e entry, path string, sc scope) {
+	if e.key.ShortTag() == "!!merge" {
+		return // reported by plainNodes
 	}
-	if err != nil || d < 0 || d > maxDuration {
-		return fmt.Errorf("%q is no duration from 0 to a year, such as 1500, 1.5s or 2m", short(s))
+	switch e.name {
+	case wordOperations:
+		meant := "operations stand under a service"
+		if sc.operation != "" || sc.matches() {
+			meant = "operations stand under a service itself"
+		}
+		p.fault(e.key, path, "cannot stand here", meant)
+		return
+	case wordAccounts, wordCampaigns:
+		p.fault(e.key, path, "cannot stand here", "campaigns may stand under an account, and nothing else within another")
+		return
 	}
-	*to = d
-	return nil
+	p.fault(e.key, path, "no such key", p.hint(e.name, sc))
 }
 
-func positive(to *time.Duration, s string) error {
-	var d time.Duration
-	if err := span(&d, s); err != nil {
-		return err
+// hint returns what an unknown key probably means.
+func (p *parser) hint(name string, sc scope) string {
+	if p.full() {
+		return ""
 	}
-	if d == 0 {
-		return errors.New("must be longer than 0")
+	if meant, ok := otherNames[name]; ok {
+		return didYouMean(meant)
 	}
-	*to = d
-	return nil
+	if sc.service == wordAccounts || sc.service == wordCampaigns {
+		return sc.service + " of all services stand under default"
+	}
+	names := []string{wordOperations, wordAccounts, wordCampaigns, wordService}
+	for i := range keys {
+		names = append(names, keys[i].Name)
+	}
+	return didYouMean(spelling.Nearest(name, names))
 }
 
-// short clips a value for an error.
-func short(s string) string {
-	if len(s) > 40 {
-		return s[:40] + "…"
-	}
-	return s
+// otherNames are what other retry policies call things.
+var otherNames = map[string]string{
+	"maxRetries": "maxAttempts, which counts the first attempt as well", "retries": "maxAttempts, which counts the first attempt as well",
+	"initialDelay": "baseDelay", "initialInterval": "baseDelay", "delay": "baseDelay", "interval": "baseDelay", "minDelay": "baseDelay",
+	"maxInterval": "maxDelay", "cap": "maxDelay", "factor": "multiplier", "backoffCoefficient": "multiplier",
+	"strategy": "backoffStrategy", "backoff": "backoffStrategy", "jitter": "jitterType", "timeout": "attemptTimeout",
+	"maxConcurrency": "maxConcurrentRetries", "subject": "target", "dependencies": "dependsOn", "classification": "rules",
 }

@@ -107,14 +107,15 @@ type Pipeline struct {
 
 // policy resolves the policy of an operation and settles its priority.
 func (p *Pipeline) policy(op *events.Operation) (*Policy, error) {
-	q := Query{Service: op.Service, Operation: op.Operation, Account: op.Account, Campaign: op.Campaign, Priority: op.Priority}
-	policy := p.Policies().Resolve(q)
+	q := Query{Service: op.Service, Operation: op.Operation, Account: op.Account, Campaign: op.Campaign}
+	resolved := p.Policies().Resolve(q)
+	policy := &resolved
 	if len(op.Overrides) > 0 {
 		overrides, err := ParseOverrides(op.Overrides)
 		if err != nil {
 			return nil, err
 		}
-		policy = policy.Override(overrides)
+		policy = resolved.Override(overrides)
 	}
 	if !op.PriorityGiven {
 		op.Priority = policy.Priority

@@ -122,6 +122,7 @@ type Rule struct {
 	// that it decides [NotRetryable]. 0 is without limit.
 	Limit int
 
+	origin  Origin
 	codes   []string // Codes, normalised
 	message []string // the pieces of Message between its stars, lower case
 }
