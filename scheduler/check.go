@@ -11,7 +11,7 @@ import (
 
 // clash is a fault of a policy's values together. keys are those that take part.
 type clash struct {
-	keys           []string
+	keys           []int
 	problem, meant string
 }
 
@@ -19,16 +19,17 @@ type clash struct {
 func (p *parser) check(set *Set) {
 	told := make(map[string]bool)
 	tell := func(t trace, c clash) {
-		origin, name, ok := p.blame(t, c.keys)
+		blamed, ok := p.blame(t, c.keys)
 		if !ok {
 			return
 		}
-		for _, other := range c.keys {
-			if from := t.origins[keyIndex[other]]; from.Layer != origin.Layer {
-				c.problem += fmt.Sprintf(" (%s is from %s)", other, from)
+		origin := t.origins[blamed]
+		for _, i := range c.keys {
+			if from := t.origins[i]; from.Layer != origin.Layer {
+				c.problem += fmt.Sprintf(" (%s is from %s)", keys[i].Name, from)
 			}
 		}
-		f := PolicyFault{Line: origin.Line, Column: origin.Column, Key: origin.Layer + "." + name, Problem: c.problem, Meant: c.meant}
+		f := PolicyFault{Line: origin.Line, Column: origin.Column, Key: origin.Layer + "." + keys[blamed].Name, Problem: c.problem, Meant: c.meant}
 		if text := f.Error(); !told[text] {
 			told[text] = true
 			p.at(f.Line, f.Column, f.Key, f.Problem, f.Meant)
@@ -50,30 +51,26 @@ func (p *parser) check(set *Set) {
 	for _, circle := range set.circles() {
 		for _, sc := range set.neededBy(circle[:len(circle)-1]) {
 			t := traced(set.applying(Query{Service: sc.service, Operation: sc.operation}))
-			if _, _, ok := p.blame(t, []string{keyDependsOn}); ok {
-				tell(t, clash{[]string{keyDependsOn}, "goes in a circle: " + strings.Join(circle, " needs "), ""})
+			if _, ok := p.blame(t, []int{keyDependsOn}); ok {
+				tell(t, clash{[]int{keyDependsOn}, "goes in a circle: " + strings.Join(circle, " needs "), ""})
 				break
 			}
 		}
 	}
 }
 
-// blame returns which of keys a fault is reported at: of those that the
-// parser's file set, the one in the uppermost layer, the last in the file. ok
-// is false when the file set none of them.
-func (p *parser) blame(t trace, names []string) (origin Origin, name string, ok bool) {
-	rank := -1
-	for _, n := range names {
-		i := keyIndex[n]
-		from := t.origins[i]
-		if from.File != p.file || from.Line == 0 && p.file != BuiltinFile {
-			continue
-		}
-		if t.ranks[i] > rank || t.ranks[i] == rank && from.Line > origin.Line {
-			origin, name, rank, ok = from, n, t.ranks[i], true
+// blame returns at which of some keys a fault is reported: of those that the
+// parser's file set, the one in the uppermost layer, the last in the file. ok is
+// false when the file set none of them.
+func (p *parser) blame(t trace, candidates []int) (blamed int, ok bool) {
+	for _, i := range candidates {
+		switch {
+		case t.origins[i].File != p.file || t.origins[i].Line == 0:
+		case !ok, t.ranks[i] > t.ranks[blamed], t.ranks[i] == t.ranks[blamed] && t.origins[i].Line > t.origins[blamed].Line:
+			blamed, ok = i, true
 		}
 	}
-	return origin, name, ok
+	return blamed, ok
 }
 
 // clashes returns what in a policy for the operations of sc cannot be meant.
@@ -81,26 +78,26 @@ func clashes(p *Policy, sc scope) []clash {
 	var found []clash
 	if p.BaseDelay > p.MaxDelay {
 		found = append(found, clash{
-			[]string{"baseDelay", "maxDelay"},
+			[]int{keyBaseDelay, keyMaxDelay},
 			fmt.Sprintf("baseDelay %s is longer than maxDelay %s", spanText(p.BaseDelay), spanText(p.MaxDelay)), "",
 		})
 	}
 	if least := p.Delays(1, events.Normal, Signals{}).Min; p.MaxElapsedTime > 0 && p.MaxAttempts > 1 && least > p.MaxElapsedTime && p.BaseDelay <= p.MaxDelay {
 		found = append(found, clash{
-			[]string{"maxElapsedTime", "baseDelay", "jitterType"},
+			[]int{keyMaxElapsedTime, keyBaseDelay, keyJitterType},
 			fmt.Sprintf("maxElapsedTime %s is over before the first delay of at least %s", spanText(p.MaxElapsedTime), spanText(least)),
 			"no operation would be tried again; write maxAttempts: 1 if that is meant",
 		})
 	}
 	if p.RetryBudgetPerHour > 0 && p.RetryBudgetPerMinute > p.RetryBudgetPerHour {
 		found = append(found, clash{
-			[]string{"retryBudgetPerMinute", "retryBudgetPerHour"},
+			[]int{keyRetryBudgetPerMinute, keyRetryBudgetPerHour},
 			fmt.Sprintf("retryBudgetPerMinute %d is more than retryBudgetPerHour %d", p.RetryBudgetPerMinute, p.RetryBudgetPerHour), "",
 		})
 	}
 	if target, known := p.knownTarget(sc); known && p.Target != usualTarget && !p.Allows(target) {
 		found = append(found, clash{
-			[]string{"target", keyTargets},
+			[]int{keyTarget, keyTargets},
 			fmt.Sprintf("target %s is not among targets", short(target)), "",
 		})
 	}
@@ -118,13 +115,13 @@ func (p *Policy) knownTarget(sc scope) (target string, known bool) {
 // would wait for themselves.
 func selfDependence(p *Policy, sc scope) []clash {
 	if len(p.DependsOn) > 0 && sc.service == "" {
-		return []clash{{[]string{keyDependsOn}, "cannot stand under default", "what every service needs would need itself"}}
+		return []clash{{[]int{keyDependsOn}, "cannot stand under default", "what every service needs would need itself"}}
 	}
 	var found []clash
 	for _, needed := range p.DependsOn {
 		service, operation, _ := strings.Cut(needed, ":")
 		if service == sc.service && (operation == "" || sc.operation == "" || operation == sc.operation) {
-			found = append(found, clash{[]string{keyDependsOn}, fmt.Sprintf("%s would need itself by %s", placeName(sc), needed), ""})
+			found = append(found, clash{[]int{keyDependsOn}, fmt.Sprintf("%s would need itself by %s", placeName(sc), needed), ""})
 		}
 	}
 	return found
@@ -139,9 +136,9 @@ func sharedClashes(l *layer, base *Policy) []clash {
 		if !l.keys.has(i) || !k.Shared {
 			continue
 		}
-		if k.Name == keyRules || k.text(&l.values) != k.text(base) {
+		if i == keyRules || k.text(&l.values) != k.text(base) {
 			found = append(found, clash{
-				[]string{k.Name}, k.Name + " belongs to all operations of a service and operation type together and cannot differ by account or campaign",
+				[]int{i}, "belongs to all operations of a service and operation type together and cannot differ by account or campaign",
 				"set it for " + placeName(l.scope),
 			})
 		}
@@ -226,10 +223,8 @@ func (s *Set) needs(name string) []string {
 	switch {
 	case known == nil:
 		return nil
-	case keyed && known.operations[operation] != nil:
-		return known.operations[operation].policy.DependsOn
 	case keyed:
-		return known.policy.DependsOn
+		return s.at(service, operation).policy.DependsOn
 	}
 	all := slices.Clone(known.policy.DependsOn)
 	for _, o := range known.operations {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
@@ -118,7 +119,7 @@ func (p *parser) plainNodes(node *yaml.Node, path string) {
 	case node.Anchor != "":
 		p.fault(node, path, "has an anchor; policy files have none", layers)
 	case node.Style&yaml.TaggedStyle != 0:
-		p.fault(node, path, "has the tag "+short(node.Tag)+"; policy files have none", "")
+		p.fault(node, path, "has the tag "+oneLine(node.Tag)+"; policy files have none", "")
 	}
 	for i, child := range node.Content {
 		switch {
@@ -145,7 +146,7 @@ type entry struct {
 // right places.
 func (e entry) path(of string) string {
 	name := e.name
-	if strings.IndexFunc(name, func(r rune) bool { return r <= ' ' || r == '.' || r == '"' || r == 0x7f }) >= 0 || len(name) > 80 {
+	if name == "" || len(name) > 80 || strings.ContainsFunc(name, notPlain) {
 		name = fmt.Sprintf("%q", short(name))
 	}
 	if of == "" {
@@ -153,6 +154,8 @@ func (e entry) path(of string) string {
 	}
 	return of + "." + name
 }
+
+func notPlain(r rune) bool { return r == ' ' || r == '.' || r == '"' || !unicode.IsPrint(r) }
 
 // entries returns the entries of a mapping in their order, and reports what is
 // none, and names that stand there twice.

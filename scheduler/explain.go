@@ -51,7 +51,7 @@ func (s *Set) Explain(q Query, o Overrides) Explanation {
 	t := traced(s.applying(q))
 	for i := range keys {
 		k := &keys[i]
-		if k.Name == keyRules {
+		if i == keyRules {
 			for j, r := range e.Policy.Rules {
 				e.Values = append(e.Values, Value{Key: fmt.Sprintf("rules[%d]", j), Text: r.String(), Origin: r.origin})
 			}

@@ -92,7 +92,7 @@ func (l *faultList) err() error {
 		errs = append(errs, f)
 	}
 	if more := l.count - len(l.faults); more > 0 {
-		errs = append(errs, &PolicyFault{File: l.file, Problem: fmt.Sprintf("has %d faults more", more)})
+		errs = append(errs, &PolicyFault{File: l.file, Problem: fmt.Sprintf("faults left out here: %d", more)})
 	}
 	return errors.Join(errs...)
 }

@@ -42,7 +42,6 @@ type key struct {
 	Key
 	// read reads a scalar; it is nil for the keys that are lists.
 	read func(p *Policy, text string) *flaw
-	copy func(to, from *Policy)
 	// text returns the value as policy files write it.
 	text func(p *Policy) string
 }
@@ -50,12 +49,38 @@ type key struct {
 // flaw is what is wrong with a value, and what is meant there instead.
 type flaw struct{ problem, meant string }
 
-// The keys that are read or written apart from the others.
+// The places of the keys in keys.
 const (
-	keyTarget    = "target"
-	keyTargets   = "targets"
-	keyDependsOn = "dependsOn"
-	keyRules     = "rules"
+	keyMaxAttempts = iota
+	keyBaseDelay
+	keyMaxDelay
+	keyMultiplier
+	keyBackoffStrategy
+	keyJitterType
+	keyAttemptTimeout
+	keyMaxElapsedTime
+	keyEnableAdaptiveBackoff
+	keySuccessRateThreshold
+	keyAdaptationFactor
+	keyLearningWindow
+	keyEnableCircuitBreaker
+	keyCircuitBreakerThreshold
+	keyCircuitBreakerTimeout
+	keyCircuitBreakerFailureRate
+	keyCircuitBreakerWindow
+	keyCircuitBreakerMinimumCalls
+	keyHalfOpenMaxRequests
+	keyHalfOpenSuccesses
+	keyEnableResourceAwareRetry
+	keyMaxConcurrentRetries
+	keyRetryBudgetPerMinute
+	keyRetryBudgetPerHour
+	keyRespectGlobalBackpressure
+	keyPriority
+	keyTarget
+	keyTargets
+	keyDependsOn
+	keyRules
 )
 
 // Bounds of what a policy may say.
@@ -69,56 +94,52 @@ const (
 	maxCount  = math.MaxInt32
 )
 
-var keys = []key{
-	whole("maxAttempts", 1, maxCount, "how often an operation is tried at most, the attempt that failed before its submission included", func(p *Policy) *int { return &p.MaxAttempts }),
-	span("baseDelay", 0, "the delay after attempt 1, before factors and jitter", func(p *Policy) *time.Duration { return &p.BaseDelay }),
-	span("maxDelay", 0, "the longest delay, save a Retry-After that the target named", func(p *Policy) *time.Duration { return &p.MaxDelay }),
-	number("multiplier", 1, maxMultiplier, "by how much the exponential delay grows with each attempt", func(p *Policy) *float64 { return &p.Multiplier }),
-	choice("backoffStrategy", strategyWords[:], "how the delay grows with the attempts", func(p *Policy) wording { return &p.BackoffStrategy }, func(to, from *Policy) { to.BackoffStrategy = from.BackoffStrategy }),
-	choice("jitterType", jitterWords[:], "how the delay is spread at random", func(p *Policy) wording { return &p.JitterType }, func(to, from *Policy) { to.JitterType = from.JitterType }),
-	span("attemptTimeout", 1, "how long one attempt may take", func(p *Policy) *time.Duration { return &p.AttemptTimeout }),
-	span("maxElapsedTime", 0, "how long after its first failure an operation may still be tried; 0 is without limit", func(p *Policy) *time.Duration { return &p.MaxElapsedTime }),
+var keys = [...]key{
+	keyMaxAttempts:     whole("maxAttempts", 1, maxCount, "how often an operation is tried at most, the attempt that failed before its submission included", func(p *Policy) *int { return &p.MaxAttempts }),
+	keyBaseDelay:       span("baseDelay", 0, "the delay after attempt 1, before factors and jitter", func(p *Policy) *time.Duration { return &p.BaseDelay }),
+	keyMaxDelay:        span("maxDelay", 0, "the longest delay, save a Retry-After that the target named", func(p *Policy) *time.Duration { return &p.MaxDelay }),
+	keyMultiplier:      number("multiplier", 1, maxMultiplier, "by how much the exponential delay grows with each attempt", func(p *Policy) *float64 { return &p.Multiplier }),
+	keyBackoffStrategy: choice("backoffStrategy", strategyWords[:], "how the delay grows with the attempts", func(p *Policy) wording { return &p.BackoffStrategy }),
+	keyJitterType:      choice("jitterType", jitterWords[:], "how the delay is spread at random", func(p *Policy) wording { return &p.JitterType }),
+	keyAttemptTimeout:  span("attemptTimeout", 1, "how long one attempt may take", func(p *Policy) *time.Duration { return &p.AttemptTimeout }),
+	keyMaxElapsedTime:  span("maxElapsedTime", 0, "how long after its first failure an operation may still be tried; 0 is without limit", func(p *Policy) *time.Duration { return &p.MaxElapsedTime }),
 
-	truth("enableAdaptiveBackoff", "whether the adaptive factors apply to a strategy other than adaptive too", func(p *Policy) *bool { return &p.EnableAdaptiveBackoff }),
-	number("successRateThreshold", 0, 1, "the success rate below which delays grow", func(p *Policy) *float64 { return &p.SuccessRateThreshold }),
-	number("adaptationFactor", 0, maxAdaptation, "by what share a success rate of 0 lengthens a delay", func(p *Policy) *float64 { return &p.AdaptationFactor }),
-	whole("learningWindow", 1, maxWindow, "over how many of the last operations the success rate is taken", func(p *Policy) *int { return &p.LearningWindow }),
+	keyEnableAdaptiveBackoff: truth("enableAdaptiveBackoff", "whether the adaptive factors apply to a strategy other than adaptive too", func(p *Policy) *bool { return &p.EnableAdaptiveBackoff }),
+	keySuccessRateThreshold:  number("successRateThreshold", 0, 1, "the success rate below which delays grow", func(p *Policy) *float64 { return &p.SuccessRateThreshold }),
+	keyAdaptationFactor:      number("adaptationFactor", 0, maxAdaptation, "by what share a success rate of 0 lengthens a delay", func(p *Policy) *float64 { return &p.AdaptationFactor }),
+	keyLearningWindow:        whole("learningWindow", 1, maxWindow, "over how many of the last operations the success rate is taken", func(p *Policy) *int { return &p.LearningWindow }),
 
-	shared(truth("enableCircuitBreaker", "whether the key has a circuit breaker", func(p *Policy) *bool { return &p.EnableCircuitBreaker })),
-	shared(whole("circuitBreakerThreshold", 1, maxCount, "how many failures in a row open the breaker", func(p *Policy) *int { return &p.CircuitBreakerThreshold })),
-	shared(span("circuitBreakerTimeout", 1, "how long the breaker stays open before it lets probes through", func(p *Policy) *time.Duration { return &p.CircuitBreakerTimeout })),
-	shared(number("circuitBreakerFailureRate", 0, 1, "the share of failures in the window that opens the breaker; 0 leaves it out of account", func(p *Policy) *float64 { return &p.CircuitBreakerFailureRate })),
-	shared(span("circuitBreakerWindow", 1, "over what time the failure rate is taken", func(p *Policy) *time.Duration { return &p.CircuitBreakerWindow })),
-	shared(whole("circuitBreakerMinimumCalls", 1, maxCount, "how many calls the window needs before its failure rate counts", func(p *Policy) *int { return &p.CircuitBreakerMinimumCalls })),
-	shared(whole("halfOpenMaxRequests", 1, maxCount, "how many probes of a half-open breaker may be in flight at once, over all instances", func(p *Policy) *int { return &p.HalfOpenMaxRequests })),
-	shared(whole("halfOpenSuccesses", 1, maxCount, "how many successes in a row close the breaker", func(p *Policy) *int { return &p.HalfOpenSuccesses })),
+	keyEnableCircuitBreaker:       shared(truth("enableCircuitBreaker", "whether the key has a circuit breaker", func(p *Policy) *bool { return &p.EnableCircuitBreaker })),
+	keyCircuitBreakerThreshold:    shared(whole("circuitBreakerThreshold", 1, maxCount, "how many failures in a row open the breaker", func(p *Policy) *int { return &p.CircuitBreakerThreshold })),
+	keyCircuitBreakerTimeout:      shared(span("circuitBreakerTimeout", 1, "how long the breaker stays open before it lets probes through", func(p *Policy) *time.Duration { return &p.CircuitBreakerTimeout })),
+	keyCircuitBreakerFailureRate:  shared(number("circuitBreakerFailureRate", 0, 1, "the share of failures in the window that opens the breaker; 0 leaves it out of account", func(p *Policy) *float64 { return &p.CircuitBreakerFailureRate })),
+	keyCircuitBreakerWindow:       shared(span("circuitBreakerWindow", 1, "over what time the failure rate is taken", func(p *Policy) *time.Duration { return &p.CircuitBreakerWindow })),
+	keyCircuitBreakerMinimumCalls: shared(whole("circuitBreakerMinimumCalls", 1, maxCount, "how many calls the window needs before its failure rate counts", func(p *Policy) *int { return &p.CircuitBreakerMinimumCalls })),
+	keyHalfOpenMaxRequests:        shared(whole("halfOpenMaxRequests", 1, maxCount, "how many probes of a half-open breaker may be in flight at once, over all instances", func(p *Policy) *int { return &p.HalfOpenMaxRequests })),
+	keyHalfOpenSuccesses:          shared(whole("halfOpenSuccesses", 1, maxCount, "how many successes in a row close the breaker", func(p *Policy) *int { return &p.HalfOpenSuccesses })),
 
-	truth("enableResourceAwareRetry", "whether CPU, memory, pool use and queue length lengthen adaptive delays", func(p *Policy) *bool { return &p.EnableResourceAwareRetry }),
-	shared(whole("maxConcurrentRetries", 0, maxCount, "how many operations of the key may be in flight at once, over all instances; 0 is without limit", func(p *Policy) *int { return &p.MaxConcurrentRetries })),
-	shared(whole("retryBudgetPerMinute", 0, maxCount, "how many redeliveries of the key are made in a minute at most; 0 is without limit", func(p *Policy) *int { return &p.RetryBudgetPerMinute })),
-	shared(whole("retryBudgetPerHour", 0, maxCount, "how many redeliveries of the key are made in an hour at most; 0 is without limit", func(p *Policy) *int { return &p.RetryBudgetPerHour })),
-	truth("respectGlobalBackpressure", "whether operations are held while backpressure is on", func(p *Policy) *bool { return &p.RespectGlobalBackpressure }),
+	keyEnableResourceAwareRetry:  truth("enableResourceAwareRetry", "whether CPU, memory, pool use and queue length lengthen adaptive delays", func(p *Policy) *bool { return &p.EnableResourceAwareRetry }),
+	keyMaxConcurrentRetries:      shared(whole("maxConcurrentRetries", 0, maxCount, "how many operations of the key may be in flight at once, over all instances; 0 is without limit", func(p *Policy) *int { return &p.MaxConcurrentRetries })),
+	keyRetryBudgetPerMinute:      shared(whole("retryBudgetPerMinute", 0, maxCount, "how many redeliveries of the key are made in a minute at most; 0 is without limit", func(p *Policy) *int { return &p.RetryBudgetPerMinute })),
+	keyRetryBudgetPerHour:        shared(whole("retryBudgetPerHour", 0, maxCount, "how many redeliveries of the key are made in an hour at most; 0 is without limit", func(p *Policy) *int { return &p.RetryBudgetPerHour })),
+	keyRespectGlobalBackpressure: truth("respectGlobalBackpressure", "whether operations are held while backpressure is on", func(p *Policy) *bool { return &p.RespectGlobalBackpressure }),
 
-	choice("priority", priorityWords(), "the priority of operations that name none", func(p *Policy) wording { return &p.Priority }, func(to, from *Policy) { to.Priority = from.Priority }),
-	{
-		Key:  Key{Name: keyTarget, Values: "a subject, with {service} and {operation} filled in", Meaning: "where operations go that name no target"},
+	keyPriority: choice("priority", priorityWords(), "the priority of operations that name none", func(p *Policy) wording { return &p.Priority }),
+	keyTarget: {
+		Key:  Key{Name: "target", Values: "a subject, with {service} and {operation} filled in", Meaning: "where operations go that name no target"},
 		read: readTarget,
-		copy: func(to, from *Policy) { to.Target = from.Target },
 		text: func(p *Policy) string { return p.Target },
 	},
-	{
-		Key:  Key{Name: keyTargets, Values: "a list of subject patterns", Meaning: "of which a target must match one; empty allows every subject that is not forbidden to all"},
-		copy: func(to, from *Policy) { to.Targets = from.Targets },
+	keyTargets: {
+		Key:  Key{Name: "targets", Values: "a list of subject patterns", Meaning: "of which a target must match one; empty allows every subject that is not forbidden to all"},
 		text: func(p *Policy) string { return flow(p.Targets) },
 	},
-	{
-		Key:  Key{Name: keyDependsOn, Values: "a list of services, or of service:operation", Meaning: "what the operations cannot do without", Shared: true},
-		copy: func(to, from *Policy) { to.DependsOn = from.DependsOn },
+	keyDependsOn: {
+		Key:  Key{Name: "dependsOn", Values: "a list of services, or of service:operation", Meaning: "what the operations cannot do without", Shared: true},
 		text: func(p *Policy) string { return flow(p.DependsOn) },
 	},
-	{
-		Key:  Key{Name: keyRules, Values: "a list of rules with name, service, codes, message, class and limit", Meaning: "how failures are classified before the built-in table is asked; the first rule that matches decides", Shared: true},
-		copy: func(to, from *Policy) { to.Rules = from.Rules },
+	keyRules: {
+		Key:  Key{Name: "rules", Values: "a list of rules with name, service, codes, message, class and limit", Meaning: "how failures are classified before the built-in table is asked; the first rule that matches decides", Shared: true},
 		text: func(p *Policy) string { return fmt.Sprintf("%d rules", len(p.Rules)) },
 	},
 }
@@ -138,10 +159,72 @@ type keySet uint64
 func (s keySet) has(i int) bool { return s&(1<<i) != 0 }
 func (s *keySet) add(i int)     { *s |= 1 << i }
 
-// apply copies the fields of the keys in s.
+// apply copies the fields of the keys in s. It is spelt out because calls
+// through the table would move every resolved policy to the heap.
 func (s keySet) apply(to, from *Policy) {
 	for rest := uint64(s); rest != 0; rest &= rest - 1 {
-		keys[bits.TrailingZeros64(rest)].copy(to, from)
+		switch bits.TrailingZeros64(rest) {
+		case keyMaxAttempts:
+			to.MaxAttempts = from.MaxAttempts
+		case keyBaseDelay:
+			to.BaseDelay = from.BaseDelay
+		case keyMaxDelay:
+			to.MaxDelay = from.MaxDelay
+		case keyMultiplier:
+			to.Multiplier = from.Multiplier
+		case keyBackoffStrategy:
+			to.BackoffStrategy = from.BackoffStrategy
+		case keyJitterType:
+			to.JitterType = from.JitterType
+		case keyAttemptTimeout:
+			to.AttemptTimeout = from.AttemptTimeout
+		case keyMaxElapsedTime:
+			to.MaxElapsedTime = from.MaxElapsedTime
+		case keyEnableAdaptiveBackoff:
+			to.EnableAdaptiveBackoff = from.EnableAdaptiveBackoff
+		case keySuccessRateThreshold:
+			to.SuccessRateThreshold = from.SuccessRateThreshold
+		case keyAdaptationFactor:
+			to.AdaptationFactor = from.AdaptationFactor
+		case keyLearningWindow:
+			to.LearningWindow = from.LearningWindow
+		case keyEnableCircuitBreaker:
+			to.EnableCircuitBreaker = from.EnableCircuitBreaker
+		case keyCircuitBreakerThreshold:
+			to.CircuitBreakerThreshold = from.CircuitBreakerThreshold
+		case keyCircuitBreakerTimeout:
+			to.CircuitBreakerTimeout = from.CircuitBreakerTimeout
+		case keyCircuitBreakerFailureRate:
+			to.CircuitBreakerFailureRate = from.CircuitBreakerFailureRate
+		case keyCircuitBreakerWindow:
+			to.CircuitBreakerWindow = from.CircuitBreakerWindow
+		case keyCircuitBreakerMinimumCalls:
+			to.CircuitBreakerMinimumCalls = from.CircuitBreakerMinimumCalls
+		case keyHalfOpenMaxRequests:
+			to.HalfOpenMaxRequests = from.HalfOpenMaxRequests
+		case keyHalfOpenSuccesses:
+			to.HalfOpenSuccesses = from.HalfOpenSuccesses
+		case keyEnableResourceAwareRetry:
+			to.EnableResourceAwareRetry = from.EnableResourceAwareRetry
+		case keyMaxConcurrentRetries:
+			to.MaxConcurrentRetries = from.MaxConcurrentRetries
+		case keyRetryBudgetPerMinute:
+			to.RetryBudgetPerMinute = from.RetryBudgetPerMinute
+		case keyRetryBudgetPerHour:
+			to.RetryBudgetPerHour = from.RetryBudgetPerHour
+		case keyRespectGlobalBackpressure:
+			to.RespectGlobalBackpressure = from.RespectGlobalBackpressure
+		case keyPriority:
+			to.Priority = from.Priority
+		case keyTarget:
+			to.Target = from.Target
+		case keyTargets:
+			to.Targets = from.Targets
+		case keyDependsOn:
+			to.DependsOn = from.DependsOn
+		case keyRules:
+			to.Rules = from.Rules
+		}
 	}
 }
 
@@ -164,7 +247,6 @@ func whole(name string, least, most int, meaning string, field func(*Policy) *in
 			}
 			return f
 		},
-		copy: func(to, from *Policy) { *field(to) = *field(from) },
 		text: func(p *Policy) string { return strconv.Itoa(*field(p)) },
 	}
 }
@@ -179,7 +261,6 @@ func number(name string, least, most float64, meaning string, field func(*Policy
 			}
 			return f
 		},
-		copy: func(to, from *Policy) { *field(to) = *field(from) },
 		text: func(p *Policy) string { return strconv.FormatFloat(*field(p), 'g', -1, 64) },
 	}
 }
@@ -194,7 +275,6 @@ func truth(name, meaning string, field func(*Policy) *bool) key {
 			}
 			return f
 		},
-		copy: func(to, from *Policy) { *field(to) = *field(from) },
 		text: func(p *Policy) string { return strconv.FormatBool(*field(p)) },
 	}
 }
@@ -213,7 +293,6 @@ func span(name string, least time.Duration, meaning string, field func(*Policy) 
 			}
 			return f
 		},
-		copy: func(to, from *Policy) { *field(to) = *field(from) },
 		text: func(p *Policy) string { return spanText(*field(p)) },
 	}
 }
@@ -224,7 +303,7 @@ type wording interface {
 	encoding.TextMarshaler
 }
 
-func choice(name string, words []string, meaning string, field func(*Policy) wording, copying func(to, from *Policy)) key {
+func choice(name string, words []string, meaning string, field func(*Policy) wording) key {
 	return key{
 		Key: Key{Name: name, Values: oneOf(words), Meaning: meaning},
 		read: func(p *Policy, s string) *flaw {
@@ -234,7 +313,6 @@ func choice(name string, words []string, meaning string, field func(*Policy) wor
 			}
 			return nil
 		},
-		copy: copying,
 		text: func(p *Policy) string {
 			b, err := field(p).MarshalText()
 			if err != nil {

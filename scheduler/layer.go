@@ -97,8 +97,15 @@ func (o Origin) position() string {
 func (l *layer) over(p *Policy) {
 	below := p.Rules
 	l.keys.apply(p, &l.values)
-	if l.keys.has(keyIndex[keyRules]) {
+	if l.keys.has(keyRules) {
 		p.Rules = inherit(l.values.Rules, below)
+	}
+}
+
+// applyTo lays a match over p. It may be nil. A match has no rules.
+func (l *layer) applyTo(p *Policy) {
+	if l != nil {
+		l.keys.apply(p, &l.values)
 	}
 }
 
@@ -113,8 +120,7 @@ func inherit(own, below []Rule) []Rule {
 	return rules
 }
 
-// merge lays l over below, which is of the same scope and may be nil, and
-// returns both as one layer.
+// merge lays l over below, which may be nil, and returns both as one layer.
 func (l *layer) merge(below *layer) *layer {
 	merged := newLayer(l.scope)
 	for _, from := range []*layer{below, l} {

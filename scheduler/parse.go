@@ -115,10 +115,11 @@ const (
 func (p *parser) root(node *yaml.Node) {
 	for _, e := range p.entries(node, "") {
 		path := e.path("")
-		switch known := keyIndex[e.name]; {
+		_, isKey := keyIndex[e.name]
+		switch {
 		case e.name == defaultLayer:
 			p.layer(e.value, scope{}, path)
-		case e.value.Kind != yaml.MappingNode && keys[known].Name == e.name:
+		case isKey && e.value.Kind != yaml.MappingNode:
 			p.fault(e.key, path, "is a key of a policy and stands at the top level", "indent it under default or a service")
 		case p.labelled(e.value):
 			p.original(e, path)
@@ -246,7 +247,7 @@ func (p *parser) key(l *layer, i int, e entry, at, path string) {
 		origin.Line, origin.Column = 0, 0
 	}
 	ok := false
-	switch e.name {
+	switch i {
 	case keyTargets:
 		l.values.Targets, ok = p.list(e.value, at, checkPattern)
 	case keyDependsOn:
@@ -274,7 +275,7 @@ func (p *parser) list(node *yaml.Node, path string, check func(string) *flaw) ([
 	case yaml.AliasNode:
 		return nil, false // reported by plainNodes
 	case yaml.ScalarNode:
-		p.fault(node, path, "is not a list", "write ["+short(node.Value)+"]")
+		p.fault(node, path, "is not a list", "write ["+oneLine(node.Value)+"]")
 		return nil, false
 	default:
 		p.fault(node, path, "is not a list", "")

@@ -32,32 +32,42 @@ type Set struct {
 
 	// What follows is computed from layers.
 
-	fallback            Policy
-	services            map[string]*servicePolicies
+	root                *place
+	services            map[string]*servicePlace
 	accounts, campaigns map[string]uint32 // numbers from 1 for the names that matches use
 	matches             map[match]*layer
-	places              uint32 // how many there are, but for the default
+	places              uint32 // how many there are
 }
 
-// servicePolicies are the policies of a service, resolved as far as they do not
-// depend upon account and campaign.
-type servicePolicies struct {
-	placed
-	operations map[string]*placed
-}
-
-// placed is a policy of a place in the tree of services and operation types.
-// Places are numbered from 1; 0 is the default.
-type placed struct {
-	place  uint32
+// place is the default, a service or an operation type of a service, with its
+// policy as far as that does not depend upon account and campaign.
+type place struct {
+	number uint32
+	within *place // nil for the default
+	kinds  matchKind
 	policy Policy
 }
 
-// match is the scope of a layer that names an account or a campaign, by number.
+// servicePlace is a service with its operation types.
+type servicePlace struct {
+	place
+	operations map[string]*place
+}
+
+// match is what a layer of an account or a campaign applies to, by number; 0 is
+// any. What Set keeps under it has what wider places say of the same account and
+// campaign merged in, so that at most one layer of a kind applies.
 type match struct{ place, account, campaign uint32 }
 
-// maxMatches is how many matches can apply to one operation.
-const maxMatches = 9
+// matchKind is a set of what the matches of a place name, so that most
+// operations are spared from looking for any.
+type matchKind uint8
+
+const (
+	ofAccount matchKind = 1 << iota
+	ofCampaign
+	ofBoth
+)
 
 // Query names the operation that a policy is wanted for.
 type Query struct {
@@ -79,123 +89,129 @@ type Query struct {
 // Where a match of an account and one of a campaign do not go together, so that
 // baseDelay would be longer than maxDelay, baseDelay is cut to maxDelay.
 func (s *Set) Resolve(q Query) Policy {
-	base, places, n := s.base(q)
-	p := *base
-	var found [maxMatches]*layer
-	if matching := s.matching(found[:0], q, places[:n]); len(matching) > 0 {
-		for _, l := range matching {
-			l.keys.apply(&p, &l.values)
-		}
-		p.BaseDelay = min(p.BaseDelay, p.MaxDelay)
+	at := s.at(q.Service, q.Operation)
+	p := at.policy
+	if len(s.matches) == 0 {
+		return p
 	}
+	account, campaign := s.accounts[q.Account], s.campaigns[q.Campaign]
+	if account == 0 && campaign == 0 {
+		return p
+	}
+	if account != 0 {
+		s.match(at, ofAccount, account, 0).applyTo(&p)
+	}
+	if campaign != 0 {
+		s.match(at, ofCampaign, 0, campaign).applyTo(&p)
+	}
+	if account != 0 && campaign != 0 {
+		s.match(at, ofBoth, account, campaign).applyTo(&p)
+	}
+	p.BaseDelay = min(p.BaseDelay, p.MaxDelay)
 	return p
 }
 
-// base returns q's policy apart from its account and campaign, and the n places
-// that apply to q, the widest first.
-func (s *Set) base(q Query) (p *Policy, places [3]uint32, n int) {
-	service, ok := s.services[q.Service]
+// at returns the narrowest place that a policy file names for a key.
+func (s *Set) at(service, operation string) *place {
+	known, ok := s.services[service]
 	if !ok {
-		return &s.fallback, places, 1
+		return s.root
 	}
-	places[1] = service.place
-	operation, ok := service.operations[q.Operation]
-	if !ok {
-		return &service.policy, places, 2
+	if narrower, ok := known.operations[operation]; ok {
+		return narrower
 	}
-	places[2] = operation.place
-	return &operation.policy, places, 3
+	return &known.place
 }
 
-// matching appends to found the matches that apply to q, the lowest first.
-func (s *Set) matching(found []*layer, q Query, places []uint32) []*layer {
-	if len(s.matches) == 0 {
-		return found
-	}
-	account, campaign := s.accounts[q.Account], s.campaigns[q.Campaign]
-	if account != 0 {
-		found = s.matchingAt(found, places, account, 0)
-	}
-	if campaign != 0 {
-		found = s.matchingAt(found, places, 0, campaign)
-	}
-	if account != 0 && campaign != 0 {
-		found = s.matchingAt(found, places, account, campaign)
-	}
-	return found
-}
-
-func (s *Set) matchingAt(found []*layer, places []uint32, account, campaign uint32) []*layer {
-	for _, place := range places {
-		if l := s.matches[match{place, account, campaign}]; l != nil {
-			found = append(found, l)
+// match returns the layer of a kind that applies at a place, nil when none does.
+func (s *Set) match(at *place, kind matchKind, account, campaign uint32) *layer {
+	for ; at != nil; at = at.within {
+		if at.kinds&kind == 0 {
+			continue
+		}
+		if l := s.matches[match{at.number, account, campaign}]; l != nil {
+			return l
 		}
 	}
-	return found
+	return nil
 }
 
 // applying returns all layers that apply to q, the lowest first.
 func (s *Set) applying(q Query) []*layer {
 	var layers []*layer
-	for _, sc := range []scope{{}, {service: q.Service}, {service: q.Service, operation: q.Operation}} {
-		if l := s.layers[sc]; l != nil && !slices.Contains(layers, l) {
-			layers = append(layers, l)
+	for _, of := range []scope{{}, {account: q.Account}, {campaign: q.Campaign}, {account: q.Account, campaign: q.Campaign}} {
+		for _, sc := range []scope{
+			of,
+			{q.Service, "", of.account, of.campaign},
+			{q.Service, q.Operation, of.account, of.campaign},
+		} {
+			if l := s.layers[sc]; l != nil && !slices.Contains(layers, l) {
+				layers = append(layers, l)
+			}
 		}
 	}
-	_, places, n := s.base(q)
-	return s.matching(layers, q, places[:n])
+	return layers
 }
 
 // newSet computes a set from its layers.
 func newSet(name string, source []byte, layers map[scope]*layer) *Set {
 	s := &Set{
 		name: name, source: source, layers: layers,
-		services: make(map[string]*servicePolicies),
+		root: new(place), services: make(map[string]*servicePlace),
 		accounts: make(map[string]uint32), campaigns: make(map[string]uint32), matches: make(map[match]*layer),
 	}
 	if l := layers[scope{}]; l != nil {
-		l.over(&s.fallback)
+		l.over(&s.root.policy)
 	}
-	for _, sc := range s.scopes() {
-		place := s.settle(sc.place())
+	for _, sc := range s.scopes() { // wider places come first
+		at := s.settle(sc.place())
 		if !sc.matches() {
 			continue
 		}
-		s.matches[match{place, numbered(s.accounts, sc.account), numbered(s.campaigns, sc.campaign)}] = layers[sc]
+		kind := ofBoth
+		if sc.campaign == "" {
+			kind = ofAccount
+		} else if sc.account == "" {
+			kind = ofCampaign
+		}
+		account, campaign := numbered(s.accounts, sc.account), numbered(s.campaigns, sc.campaign)
+		merged := layers[sc].merge(s.match(at, kind, account, campaign))
+		s.matches[match{at.number, account, campaign}] = merged
+		at.kinds |= kind
 	}
 	return s
 }
 
-// settle computes the policy of a place and returns the place's number.
-func (s *Set) settle(sc scope) uint32 {
+// settle returns a place, whose policy it computes when the place is new.
+func (s *Set) settle(sc scope) *place {
 	if sc.service == "" {
-		return 0
+		return s.root
 	}
 	service := s.services[sc.service]
 	if service == nil {
-		service = &servicePolicies{placed: placed{s.next(), s.fallback}, operations: make(map[string]*placed)}
-		if l := s.layers[scope{service: sc.service}]; l != nil {
-			l.over(&service.policy)
-		}
+		service = &servicePlace{s.within(s.root, scope{service: sc.service}), make(map[string]*place)}
 		s.services[sc.service] = service
 	}
 	if sc.operation == "" {
-		return service.place
+		return &service.place
 	}
 	operation := service.operations[sc.operation]
 	if operation == nil {
-		operation = &placed{s.next(), service.policy}
-		if l := s.layers[sc]; l != nil {
-			l.over(&operation.policy)
-		}
+		narrower := s.within(&service.place, sc)
+		operation = &narrower
 		service.operations[sc.operation] = operation
 	}
-	return operation.place
+	return operation
 }
 
-func (s *Set) next() uint32 {
+// within returns a new place within another.
+func (s *Set) within(wider *place, sc scope) place {
 	s.places++
-	return s.places
+	p := place{number: s.places, within: wider, policy: wider.policy}
+	if l := s.layers[sc]; l != nil {
+		l.over(&p.policy)
+	}
+	return p
 }
 
 // numbered returns the number of a name, which it gets when it has none; the

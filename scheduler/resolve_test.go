@@ -175,6 +175,10 @@ func TestResolveAgreesWithTheLayers(t *testing.T) {
 				if rapid.Bool().Draw(t, word) {
 					fmt.Fprintf(&src, "%s%s:\n%s  %s:\n", indent, word, indent, names.Draw(t, "id"))
 					layer(indent + "    ")
+					if word == wordAccounts && rapid.Bool().Draw(t, "both") {
+						fmt.Fprintf(&src, "%s    campaigns:\n%s      %s:\n", indent, indent, names.Draw(t, "id"))
+						layer(indent + "        ")
+					}
 				}
 			}
 		}
@@ -211,6 +215,29 @@ func TestKeysDescribesEveryField(t *testing.T) {
 		field, ok := reflect.TypeFor[Policy]().FieldByNameFunc(func(n string) bool { return strings.EqualFold(n, k.Name) })
 		if !ok || field.Name[1:] != k.Name[1:] || k.Values == "" || k.Meaning == "" {
 			t.Errorf("key %+v has no field of its name, no values or no meaning", k)
+		}
+	}
+}
+
+func TestApplyCopiesTheFieldOfEachKeyAndNoOther(t *testing.T) {
+	full := Policy{Targets: []string{"x"}, DependsOn: []string{"x"}, Rules: []Rule{{Name: "x"}}, Target: "x"}
+	for i := range keys {
+		if keys[i].read == nil || i == keyTarget {
+			continue
+		}
+		for _, text := range []string{"9", "true", "linear", "equal", "high", "1"} {
+			if keys[i].read(&full, text) == nil {
+				break
+			}
+		}
+	}
+	for i := range keys {
+		var got, want Policy
+		keySet(1<<i).apply(&got, &full)
+		field := strings.ToUpper(keys[i].Name[:1]) + keys[i].Name[1:]
+		reflect.ValueOf(&want).Elem().FieldByName(field).Set(reflect.ValueOf(full).FieldByName(field))
+		if !reflect.DeepEqual(got, want) || reflect.ValueOf(full).FieldByName(field).IsZero() {
+			t.Errorf("applying %s gives %+v, want only %s of %+v", keys[i].Name, got, field, full)
 		}
 	}
 }

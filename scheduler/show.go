@@ -78,7 +78,8 @@ func fill(node *yaml.Node, l *layer) {
 			continue
 		}
 		origin := l.origins[i].position()
-		switch name := keys[i].Name; name {
+		name := keys[i].Name
+		switch i {
 		case keyTargets:
 			put(node, name, listNode(l.values.Targets), origin)
 		case keyDependsOn:
@@ -122,7 +123,7 @@ func mapping() *yaml.Node { return &yaml.Node{Kind: yaml.MappingNode} }
 // put appends an entry to a mapping.
 func put(node *yaml.Node, name string, value *yaml.Node, comment string) {
 	if comment != "" {
-		value.LineComment = "# " + comment
+		value.LineComment = "# " + oneLine(comment)
 	}
 	node.Content = append(node.Content, textNode(name), value)
 }

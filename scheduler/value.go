@@ -16,7 +16,7 @@ func readWhole(s string, least, most int) (int, *flaw) {
 	f := &flaw{problem: fmt.Sprintf("%q is no whole number of at least %d", short(s), least)}
 	if most < maxCount {
 		f.problem = fmt.Sprintf("%q is no whole number from %d to %d", short(s), least, most)
-	} else if err == nil && n > most {
+	} else if err == nil && n > most || err != nil && digits(s) {
 		f.problem = fmt.Sprintf("%q is more than %d", short(s), most)
 	}
 	if err != nil {
@@ -68,6 +68,9 @@ func readSpan(s string, least time.Duration) (time.Duration, *flaw) {
 	d, err := time.ParseDuration(s)
 	if digits(s) {
 		d, err = milliseconds(s), nil
+	}
+	if digits(strings.TrimPrefix(s, "-")) && s[0] == '-' {
+		d, err = -1, nil
 	}
 	switch {
 	case err != nil:
