@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // throughput submits operations as fast as the server takes them, with a target
@@ -117,7 +118,7 @@ func replay(ctx context.Context, r *rig, n int) error {
 func (r *rig) submit(ctx context.Context, n int) error {
 	data := make([]byte, 512)
 	for range n {
-		if _, err := r.js.PublishMsgAsync(&nats.Msg{Subject: "retry.submit.bench.op", Data: data}); err != nil {
+		if _, err := r.js.PublishMsgAsync(&nats.Msg{Subject: "retry.submit.bench.op", Data: data}, jetstream.WithStallWait(time.Minute)); err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
