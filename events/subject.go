@@ -101,6 +101,27 @@ func (s Subjects) DeadLetters(service, operation, id string) string {
 	return s.Dead(orAny(service), orAny(operation), orAny(id))
 }
 
+// Health is where a service reports its own health. No stream stores it: what is
+// late is of no use.
+func (s Subjects) Health(service string) string { return s.prefix() + ".health." + service }
+
+// HealthReports matches every [Subjects.Health], and what is published there by
+// mistake.
+func (s Subjects) HealthReports() string { return s.prefix() + ".health.>" }
+
+// SplitHealth reads the service out of a [Subjects.Health] subject. The error says
+// what is wrong with the subject.
+func (s Subjects) SplitHealth(subject string) (service string, err error) {
+	service, ok := strings.CutPrefix(subject, s.prefix()+".health.")
+	if !ok {
+		return "", fmt.Errorf("subject %q is not under %s.health", clip(subject, 200), s.prefix())
+	}
+	if err := CheckName(service); err != nil {
+		return "", fmt.Errorf("service in subject %w", err)
+	}
+	return service, nil
+}
+
 // Work is the subject where a worker finds the operations of a key. It is the
 // one place under the prefix that may be a target.
 func (s Subjects) Work(service, operation string) string {
