@@ -1,0 +1,61 @@
+package health_test
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/health"
+)
+
+// Half of the attempts at a service fail, and it reports a busy CPU.
+func ExampleRegistry() {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	r := health.NewRegistry()
+	for _, result := range []health.Result{health.Succeeded, health.Failed, health.Succeeded, health.Failed} {
+		r.Begin("connection_pool")
+		r.End("connection_pool", result, 40*time.Millisecond, now)
+	}
+	cpu := 85.0
+	if err := r.Report("connection_pool", events.HealthReport{CPUUtilization: &cpu}, now); err != nil {
+		fmt.Println(err)
+	}
+
+	f := r.Figures("connection_pool", 10, now)
+	fmt.Printf("score %.0f, success rate %.2f of %d, CPU %.0f %%\n", f.Score, f.SuccessRate, f.Window, f.CPU)
+
+	f = r.Figures("connection_pool", 10, now.Add(2*time.Minute))
+	fmt.Printf("score %.0f, success rate %.2f of %d, CPU %.1f %%\n", f.Score, f.SuccessRate, f.Window, f.CPU)
+	// Output:
+	// score 57, success rate 0.50 of 4, CPU 85 %
+	// score 75, success rate 0.50 of 4, CPU 42.5 %
+}
+
+// One failure in eight attempts, response times half as long again, and a queue.
+func ExampleCondition_Score() {
+	c := health.Condition{Samples: 8, Failures: 1, Trend: 0.5, Queue: 100}
+	fmt.Printf("%.1f\n", c.Score())
+	// Output: 65.0
+}
+
+func ExampleReportWeight() {
+	for _, age := range []time.Duration{30 * time.Second, 2 * time.Minute, 3 * time.Minute, 10 * time.Minute} {
+		fmt.Println(age, health.ReportWeight(age))
+	}
+	// Output:
+	// 30s 1
+	// 2m0s 0.5
+	// 3m0s 0.25
+	// 10m0s 0
+}
+
+func ExampleMerge() {
+	third, half := 0.3, 0.5
+	for _, m := range health.Merge(
+		[]health.Metrics{{ServiceType: "billing", HealthScore: 40, SuccessRate: &third, Samples: 10}},
+		[]health.Metrics{{ServiceType: "billing", HealthScore: 55, SuccessRate: &half, Samples: 10}},
+	) {
+		fmt.Printf("%s: score %.0f, success rate %.2f of %d\n", m.ServiceType, m.HealthScore, *m.SuccessRate, m.Samples)
+	}
+	// Output: billing: score 40, success rate 0.40 of 20
+}

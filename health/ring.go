@@ -1,0 +1,121 @@
+package health
+
+import (
+	"math"
+	"math/bits"
+	"slices"
+	"time"
+)
+
+const (
+	// Samples is how many attempts of a service are remembered at most.
+	Samples = 100
+	// MaxAge is how long an attempt is remembered at most.
+	MaxAge = time.Hour
+	// recent is how many of the latest response times the trend compares with
+	// those before them.
+	recent = 10
+)
+
+// ring holds the latest samples of a service, at most [Samples] of them, with
+// figures that are computed once per sample so that reading them costs nothing.
+type ring struct {
+	at      [Samples]int64   // when it was taken, in Unix nanoseconds
+	seconds [Samples]float64 // response times, negative where there is none
+	next    int              // where the next sample goes
+	count   int
+	// failed has a bit for each sample, 1 for a failure, the latest in the lowest
+	// bit of lo.
+	hi, lo uint64
+
+	mean      float64 // of the response times in seconds, 0 for none
+	variation float64 // squared coefficient of variation
+	trend     float64
+}
+
+// add takes a sample. A response time below 0 is none.
+func (r *ring) add(failed bool, response time.Duration, now int64) {
+	for r.count > 0 && now-r.at[r.index(r.count-1)] > int64(MaxAge) {
+		r.count--
+	}
+	r.at[r.next] = now
+	r.seconds[r.next] = -1
+	if response >= 0 {
+		r.seconds[r.next] = max(response, time.Nanosecond).Seconds()
+	}
+	r.next = (r.next + 1) % Samples
+	r.count = min(r.count+1, Samples)
+	r.hi, r.lo = r.hi<<1|r.lo>>63, r.lo<<1
+	if failed {
+		r.lo |= 1
+	}
+	r.compute()
+}
+
+// index returns where the sample of an age is, the latest having age 0.
+func (r *ring) index(age int) int { return (r.next - 1 - age + 2*Samples) % Samples }
+
+// size returns how many samples count at now and the age of the latest. It is
+// none once the latest is forgotten.
+func (r *ring) size(now int64) (n int, age time.Duration) {
+	if r.count == 0 {
+		return 0, 0
+	}
+	if age = time.Duration(max(now-r.at[r.index(0)], 0)); age > MaxAge {
+		return 0, 0
+	}
+	return r.count, age
+}
+
+// failures counts the failures among the last n samples, for n up to count.
+func (r *ring) failures(n int) int {
+	if n > 64 {
+		return bits.OnesCount64(r.lo) + bits.OnesCount64(r.hi&(1<<(n-64)-1))
+	}
+	return bits.OnesCount64(r.lo & (1<<n - 1))
+}
+
+// compute takes the figures of the response times.
+func (r *ring) compute() {
+	var sum, squares, late float64
+	n := 0
+	for age := range r.count {
+		s := r.seconds[r.index(age)]
+		if s < 0 {
+			continue
+		}
+		if n < recent {
+			late += s
+		}
+		sum, squares = sum+s, squares+s*s
+		n++
+	}
+	r.mean, r.variation, r.trend = 0, 0, 0
+	if n == 0 {
+		return
+	}
+	count := float64(n)
+	r.mean = sum / count
+	r.variation = max(squares/count/(r.mean*r.mean)-1, 0)
+	if n >= 2*recent {
+		before := (sum - late) / (count - recent)
+		r.trend = late/recent/before - 1
+	}
+}
+
+// percentile returns the p-th percentile of the response times in seconds, by
+// nearest rank; ok is false when there is none.
+func (r *ring) percentile(p float64) (seconds float64, ok bool) {
+	var sorted []float64
+	for age := range r.count {
+		if s := r.seconds[r.index(age)]; s >= 0 {
+			sorted = append(sorted, s)
+		}
+	}
+	if len(sorted) == 0 {
+		return 0, false
+	}
+	slices.Sort(sorted)
+	rank := int(math.Ceil(p / 100 * float64(len(sorted))))
+	return sorted[min(max(rank, 1), len(sorted))-1], true
+}

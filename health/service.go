@@ -1,0 +1,156 @@
+package health
+
+import (
+	"sync"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+// service is what is known of one service.
+type service struct {
+	mu       sync.Mutex // guards all below; held for a few dozen nanoseconds
+	ring     ring
+	reported reported
+	active   int // attempts in flight
+}
+
+// reported holds the figures that a service reports of itself. Each keeps its
+// own time, because different parts of a service may report different figures.
+type reported struct {
+	errorRate, responseMs, cpu, memory, pool, load, queue, connections figure
+	last                                                               int64 // when the latest report came
+}
+
+// figure is a reported value and when it came, in Unix nanoseconds; 0 is never.
+type figure struct {
+	value float64
+	at    int64
+}
+
+// take replaces the figure by what is reported, within 0 and most.
+func (f *figure) take(value *float64, most float64, now int64) {
+	if value == nil || *value != *value {
+		return
+	}
+	*f = figure{min(max(*value, 0), most), now}
+}
+
+// age returns how old the figure is, [ReportMaxAge] when it never came.
+func (f *figure) age(now int64) time.Duration {
+	if f.at == 0 {
+		return ReportMaxAge
+	}
+	return time.Duration(max(now-f.at, 0))
+}
+
+// shown returns the value as it was reported, nil once it is forgotten.
+func (f *figure) shown(now int64) *float64 {
+	if f.age(now) >= ReportMaxAge {
+		return nil
+	}
+	value := f.value
+	return &value
+}
+
+// fading tells what figures count for at a time. Most come in one report, so the
+// weight of that is computed once.
+type fading struct {
+	now, last int64
+	weight    float64 // of what came at last
+}
+
+func (r *reported) fading(now int64) fading {
+	f := figure{at: r.last}
+	return fading{now, r.last, ReportWeight(f.age(now))}
+}
+
+func (f *fading) of(x *figure) float64 {
+	switch {
+	case x.value == 0:
+		return 0
+	case x.at == f.last:
+		return x.value * f.weight
+	}
+	return x.value * ReportWeight(x.age(f.now))
+}
+
+// take takes a report over. A success rate and an error rate that contradict
+// each other count as the worse of both.
+func (r *reported) take(report *events.HealthReport, now int64) {
+	errorRate := report.ErrorRate
+	if report.SuccessRate != nil {
+		failed := 1 - *report.SuccessRate
+		if errorRate == nil || failed > *errorRate {
+			errorRate = &failed
+		}
+	}
+	r.errorRate.take(errorRate, 1, now)
+	r.responseMs.take(report.AverageResponseTime, events.MaxHealthFigure, now)
+	r.cpu.take(report.CPUUtilization, 100, now)
+	r.memory.take(report.MemoryUtilization, 100, now)
+	r.pool.take(report.PoolUtilization, 100, now)
+	r.load.take(report.SystemLoad, events.MaxHealthFigure, now)
+	r.queue.take(whole(report.QueueLength), events.MaxHealthFigure, now)
+	r.connections.take(whole(report.ActiveConnections), events.MaxHealthFigure, now)
+	r.last = now
+}
+
+func whole(n *int) *float64 {
+	if n == nil {
+		return nil
+	}
+	f := float64(*n)
+	return &f
+}
+
+// known reports whether anything that is reported still counts.
+func (r *reported) known(now int64) bool {
+	latest := figure{at: r.last}
+	return latest.age(now) < ReportMaxAge
+}
+
+// condition returns what the score is made from.
+func (s *service) condition(now int64) Condition {
+	var c Condition
+	if c.Samples, c.Age = s.ring.size(now); c.Samples > 0 {
+		c.Failures, c.Trend = s.ring.failures(c.Samples), s.ring.trend
+	}
+	if r := &s.reported; r.known(now) {
+		f := r.fading(now)
+		c.ErrorRate, c.CPU, c.Memory = f.of(&r.errorRate), f.of(&r.cpu), f.of(&r.memory)
+		c.Pool, c.Queue, c.Load = f.of(&r.pool), f.of(&r.queue), f.of(&r.load)
+	}
+	return c
+}
+
+// figures returns what a decision goes by.
+func (s *service) figures(window int, now int64) Figures {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.condition(now)
+	f := Figures{
+		Score: c.Score(), Known: c.Samples > 0 || s.reported.known(now), SuccessRate: 1, Age: c.Age, Trend: c.Trend,
+		CPU: c.CPU, Memory: c.Memory, Pool: c.Pool, Queue: c.Queue, Load: c.Load,
+	}
+	window = min(max(window, 1), Samples)
+	if f.Window = min(c.Samples, window); f.Window > 0 {
+		f.Variation = s.ring.variation
+		f.SuccessRate = 1 - float64(s.ring.failures(f.Window))/float64(f.Window)
+	}
+	// The service sees all its requests and Rebound only the redeliveries; the
+	// worse of both is believed.
+	reported := &s.reported.errorRate
+	if rate := 1 - c.ErrorRate; rate < f.SuccessRate || f.Window == 0 && reported.age(now) < ReportMaxAge {
+		f.SuccessRate, f.Window, f.Age = rate, window, reported.age(now)
+	}
+	return f
+}
+
+// idle reports whether nothing is known of the service any more.
+func (s *service) idle(now int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	samples, _ := s.ring.size(now)
+	return s.active == 0 && samples == 0 && !s.reported.known(now)
+}
