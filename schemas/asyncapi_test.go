@@ -187,19 +187,21 @@ func TestAddressesAreTheSubjectsOfTheContract(t *testing.T) {
 	subjects := events.Subjects{}
 	const s, o = "{service}", "{operation}"
 	want := map[string]string{
-		"submissions":    subjects.Submit(s, o),
-		"retrySuccess":   subjects.Outcome(events.RetrySuccess, s, o),
-		"retryFailed":    subjects.Outcome(events.RetryFailed, s, o),
-		"retryScheduled": subjects.Event(events.RetryScheduled, s, o),
-		"breakerChanged": subjects.Event(events.BreakerChanged, s, o),
-		"deadLetters":    subjects.Dead(s, o, "{id}"),
-		"targets":        "{target}",
-		"submit":         "rebound.submit." + s + "." + o,
-		"status":         "rebound.status",
-		"deadList":       "rebound.dead.list",
-		"deadShow":       "rebound.dead.show",
-		"deadReplay":     "rebound.dead.replay",
-		"deadDiscard":    "rebound.dead.discard",
+		"submissions":      subjects.Submit(s, o),
+		"health":           subjects.Health(s),
+		"retrySuccess":     subjects.Outcome(events.RetrySuccess, s, o),
+		"retryFailed":      subjects.Outcome(events.RetryFailed, s, o),
+		"retryScheduled":   subjects.Event(events.RetryScheduled, s, o),
+		"breakerChanged":   subjects.Event(events.BreakerChanged, s, o),
+		"deadLetters":      subjects.Dead(s, o, "{id}"),
+		"targets":          "{target}",
+		"submit":           "rebound.submit." + s + "." + o,
+		"status":           "rebound.status",
+		"healthOfServices": "rebound.health",
+		"deadList":         "rebound.dead.list",
+		"deadShow":         "rebound.dead.show",
+		"deadReplay":       "rebound.dead.replay",
+		"deadDiscard":      "rebound.dead.discard",
 	}
 	doc := asyncAPI(t)
 	for name, c := range asObject(doc["channels"]) {
@@ -227,7 +229,7 @@ func TestAddressesAreTheSubjectsOfTheContract(t *testing.T) {
 
 func TestEventsBearTheNamesOfTheirTypes(t *testing.T) {
 	doc := asyncAPI(t)
-	for _, name := range []string{events.RetrySuccess, events.RetryFailed, events.RetryScheduled, events.BreakerChanged} {
+	for _, name := range []string{events.RetrySuccess, events.RetryFailed, events.RetryScheduled, events.BreakerChanged, "health"} {
 		message := asObject(resolve(t, doc, "#/components/messages/"+name))
 		if message["name"] != events.EventType(name) {
 			t.Errorf("message %s has the name %v", name, message["name"])
@@ -298,6 +300,14 @@ func TestHeadersAreThoseOfTheContract(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantHeaders(t, "deadLetterHeaders", msg.Header)
+	})
+	t.Run("of a health report", func(t *testing.T) {
+		queue := 3
+		msg, err := events.HealthReport{QueueLength: &queue}.Message(events.Subjects{}, "pool", "/pool", "1", now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantHeaders(t, "healthHeaders", msg.Header)
 	})
 	t.Run("of a submission", func(t *testing.T) {
 		known := asObject(asObject(resolve(t, asyncAPI(t), "#/components/schemas/submissionHeaders"))["properties"])

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/schemas"
 )
@@ -69,6 +70,9 @@ func TestSchemasAndTypesHaveTheSameProperties(t *testing.T) {
 		{schema: "rebound.retryFailed.v1", path: "/properties/error", of: reflect.TypeFor[events.Failure]()},
 		{schema: "rebound.retryScheduled.v1", of: reflect.TypeFor[events.Scheduled]()},
 		{schema: "rebound.retryScheduled.v1", path: "/properties/error", of: reflect.TypeFor[events.Failure]()},
+		{schema: "rebound.health.v1", of: reflect.TypeFor[events.HealthReport]()},
+		{schema: "health.response", path: "/$defs/service", of: reflect.TypeFor[health.Metrics]()},
+		{schema: "health.response", path: "/properties/host", of: reflect.TypeFor[health.Host]()},
 		{schema: "deadLetter", of: reflect.TypeFor[events.DeadLetter]()},
 		{schema: "deadLetter", path: "/$defs/operation", of: reflect.TypeFor[events.Operation]()},
 		{schema: "deadLetter", path: "/$defs/attempt", of: reflect.TypeFor[events.Attempt]()},
@@ -375,6 +379,29 @@ func TestAnyFilterThatIsAcceptedConforms(t *testing.T) {
 		accepted, conforms := f.Check(), schemas.Validate("deadList.request", doc)
 		if (accepted == nil) != (conforms == nil) {
 			t.Errorf("the filter's own check says %v, the schema says %v\n%s", accepted, conforms, doc)
+		}
+	})
+}
+
+func TestAHealthReportIsAcceptedIfAndOnlyIfItConforms(t *testing.T) {
+	names := slices.Collect(maps.Keys(asObject(at(t, "rebound.health.v1", "")["properties"])))
+	slices.Sort(names)
+	rapid.Check(t, func(t *rapid.T) {
+		value := rapid.OneOf(
+			rapid.Custom(func(t *rapid.T) any { return rapid.Float64Range(-1, 120).Draw(t, "value") }),
+			rapid.Custom(func(t *rapid.T) any { return rapid.IntRange(-1, 120).Draw(t, "count") }),
+			rapid.Custom(func(t *rapid.T) any { return rapid.Float64().Draw(t, "any value") }),
+			rapid.SampledFrom([]any{0, 1, 0.5, 100, 1e9, 1e9 + 1, nil, "1", true, []int{1}, map[string]int{}}),
+		)
+		name := rapid.OneOf(rapid.SampledFrom(names), rapid.SampledFrom(names), rapid.StringN(0, 5, -1))
+		doc, err := json.Marshal(rapid.MapOfN(name, value, 0, 4).Draw(t, "report"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, accepted := events.DecodeHealth(events.Subjects{}, &nats.Msg{Subject: "retry.health.pool", Data: doc})
+		conforms := schemas.Validate("rebound.health.v1", doc)
+		if (accepted == nil) != (conforms == nil) {
+			t.Errorf("decoding says %v, the schema says %v\n%s", accepted, conforms, doc)
 		}
 	})
 }

@@ -227,7 +227,7 @@ func wantFault(t *testing.T, name string, doc []byte, path, problem string) {
 func TestNamesAreWhatTheServiceAsksFor(t *testing.T) {
 	want := []string{
 		"deadAct.request", "deadAct.response", "deadLetter", "deadList.request", "deadList.response", "deadShow.request",
-		"error.response", "rebound.breakerChanged.v1", "rebound.operation.failed.v1", "rebound.retryFailed.v1",
+		"error.response", "health.request", "health.response", "rebound.breakerChanged.v1", "rebound.health.v1", "rebound.operation.failed.v1", "rebound.retryFailed.v1",
 		"rebound.retryScheduled.v1", "rebound.retrySuccess.v1", "status.response", "submitted",
 	}
 	if got := schemas.Names(); !slices.Equal(got, want) {
