@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/health"
 )
 
 // Because the NATS server fires schedules on a grain of 250 ms, an operation is
@@ -96,6 +97,9 @@ type Pipeline struct {
 	Policies func() *Set
 	Store    Store
 	Target   Target
+	// Health is told of every attempt and asked before every decision. Nil leaves
+	// health out of account.
+	Health *health.Registry
 	// CheckTarget says whether a subject may be a target at all.
 	CheckTarget func(subject string) error
 	// Now is the clock and Random the source of jitter.
@@ -240,7 +244,7 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message,
 			timeout = min(timeout, op.Deadline.Sub(now))
 		}
 
-		reply, err := p.Target.Deliver(ctx, op, m, subject, op.Attempt+1, repeated, timeout)
+		reply, err := p.deliver(ctx, policy, op, m, subject, repeated, timeout)
 		if err != nil {
 			return fmt.Errorf("attempt %d of operation %s: %w", op.Attempt+1, op.ID, err)
 		}
@@ -310,6 +314,7 @@ func (p *Pipeline) decide(policy *Policy, op *events.Operation, failure Failure,
 	d := policy.Decide(Input{
 		Attempt: op.Attempt, Previous: previous, Now: now, FirstFailure: op.FirstFailure, Deadline: op.Deadline,
 		Failure: failure, Priority: op.Priority, Service: op.Service, Seen: op.RuleUses,
+		Signals: p.signals(policy, op.Service, now),
 	}, p.Random)
 	if d.Limited {
 		uses := make(map[string]int, len(op.RuleUses)+1)

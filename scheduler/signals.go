@@ -1,0 +1,63 @@
+package scheduler
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/health"
+)
+
+// signals returns what p's factors read of a service. A policy without factors
+// needs none.
+func (p *Pipeline) signals(policy *Policy, service string, now time.Time) Signals {
+	if p.Health == nil || !policy.adapts() {
+		return Signals{}
+	}
+	return SignalsOf(p.Health.Figures(service, policy.LearningWindow, now))
+}
+
+// SignalsOf returns what is known of a service's health as a decision takes it.
+// CPU, memory, pool and queue are what the service reports itself; the load is
+// the larger of its own and of the host on which Rebound runs, for waiting eases
+// either.
+func SignalsOf(f health.Figures) Signals {
+	return Signals{
+		HealthScore: f.Score, HealthKnown: f.Known,
+		SuccessRate: f.SuccessRate, Samples: f.Window, Age: f.Age, Variance: f.Variation, ResponseTrend: f.Trend,
+		CPU: f.CPU, Memory: f.Memory, Pool: f.Pool, Queue: int(math.Ceil(f.Queue)), Load: f.Load,
+	}
+}
+
+// deliver makes one attempt and has it measured. Submissions are not measured:
+// nobody hears of the operations that succeeded meanwhile.
+func (p *Pipeline) deliver(ctx context.Context, policy *Policy, op *events.Operation, m Message, subject string, repeated bool, timeout time.Duration) (Reply, error) {
+	if p.Health == nil {
+		return p.Target.Deliver(ctx, op, m, subject, op.Attempt+1, repeated, timeout)
+	}
+	p.Health.Begin(op.Service)
+	result, response := health.Unknown, health.NoResponse
+	defer func() { p.Health.End(op.Service, result, response, p.Now()) }()
+	reply, err := p.Target.Deliver(ctx, op, m, subject, op.Attempt+1, repeated, timeout)
+	if err == nil {
+		result, response = healthOf(reply, policy.AttemptTimeout)
+	}
+	return reply, err
+}
+
+// healthOf returns what an attempt says of its target's health. A failure has a
+// response time only when the attempt ran into the policy's whole timeout, for
+// the response would have taken that long at least; a target that refuses is
+// quick, and not because it is well.
+func healthOf(reply Reply, timeout time.Duration) (health.Result, time.Duration) {
+	switch {
+	case !reply.Failed:
+		return health.Succeeded, reply.Duration
+	case !reply.Failure.Unhealthy():
+		return health.Unknown, health.NoResponse
+	case reply.Duration >= timeout:
+		return health.Failed, reply.Duration
+	}
+	return health.Failed, health.NoResponse
+}

@@ -1,0 +1,89 @@
+package scheduler
+
+import (
+	"testing"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/health"
+)
+
+func TestWhatAnAttemptSaysOfHealth(t *testing.T) {
+	const timeout = time.Second
+	for name, c := range map[string]struct {
+		reply    Reply
+		result   health.Result
+		response time.Duration
+	}{
+		"a success has its response time":              {Reply{Duration: 20 * time.Millisecond}, health.Succeeded, 20 * time.Millisecond},
+		"a refusal has none":                           {Reply{Failed: true, Failure: Failure{Code: "503"}, Duration: time.Millisecond}, health.Failed, health.NoResponse},
+		"silence took the whole timeout at least":      {Reply{Failed: true, Failure: Failure{Code: "timeout"}, Duration: 1001 * time.Millisecond}, health.Failed, 1001 * time.Millisecond},
+		"a timeout cut short by a deadline is no time": {Reply{Failed: true, Failure: Failure{Code: "timeout"}, Duration: 100 * time.Millisecond}, health.Failed, health.NoResponse},
+		"a validation error says nothing":              {Reply{Failed: true, Failure: Failure{Code: "422"}, Duration: time.Millisecond}, health.Unknown, health.NoResponse},
+	} {
+		if result, response := healthOf(c.reply, timeout); result != c.result || response != c.response {
+			t.Errorf("%s: got result %d and response time %v, want %d and %v", name, result, response, c.result, c.response)
+		}
+	}
+}
+
+func TestAReportLengthensDelaysUntilItHasFaded(t *testing.T) {
+	p := Pipeline{Health: health.NewRegistry()}
+	policy := Builtin().Resolve(Query{Service: "connection_pool"})
+	cpu, queue, errorRate := 96.0, 100, 0.9
+	if err := p.Health.Report("connection_pool", events.HealthReport{CPUUtilization: &cpu, QueueLength: &queue, ErrorRate: &errorRate}, now); err != nil {
+		t.Fatal(err)
+	}
+	decide := func(age time.Duration) Decision {
+		at := now.Add(age)
+		return policy.Decide(Input{Attempt: 1, Now: at, Failure: Failure{Code: "503"}, Signals: p.signals(&policy, "connection_pool", at)}, func() float64 { return 0.5 })
+	}
+	fresh, fading, gone := decide(0), decide(75*time.Second), decide(health.ReportMaxAge)
+	for name, factor := range map[string]func(Decision) float64{
+		"cpu":         func(d Decision) float64 { return d.Factors.CPU },
+		"queue":       func(d Decision) float64 { return d.Factors.Queue },
+		"successRate": func(d Decision) float64 { return d.Factors.SuccessRate },
+		"health":      func(d Decision) float64 { return d.Factors.Health },
+	} {
+		if a, b, c := factor(fresh), factor(fading), factor(gone); !(a > b && b > 1 && c == 1) {
+			t.Errorf("factor %s is %v, after 75 s %v, after 10 min %v; want it to fall to 1", name, a, b, c)
+		}
+	}
+	if !(fresh.Confidence > fading.Confidence && fading.Confidence > 0 && gone.Confidence == 0) {
+		t.Errorf("confidence is %v, after 75 s %v, after 10 min %v; want it to fall to 0", fresh.Confidence, fading.Confidence, gone.Confidence)
+	}
+}
+
+func TestAPolicyWithoutFactorsAsksForNoHealth(t *testing.T) {
+	p := Pipeline{Health: health.NewRegistry()}
+	p.Health.End("s", health.Failed, time.Millisecond, now)
+	fixed := Policy{BackoffStrategy: Fixed}
+	if got := p.signals(&fixed, "s", now); got != (Signals{}) {
+		t.Errorf("the signals of a policy without factors are %+v", got)
+	}
+	adaptive := Policy{BackoffStrategy: Adaptive, LearningWindow: 10}
+	if got := p.signals(&adaptive, "s", now); got.Samples != 1 || !got.HealthKnown {
+		t.Errorf("the signals of an adaptive policy are %+v", got)
+	}
+	if got := (&Pipeline{}).signals(&adaptive, "s", now); got != (Signals{}) {
+		t.Errorf("without health the signals are %+v", got)
+	}
+}
+
+// BenchmarkDecideByHealth reads the health and decides, as the pipeline does.
+func BenchmarkDecideByHealth(b *testing.B) {
+	p := Pipeline{Health: health.NewRegistry()}
+	policy := Builtin().Resolve(Query{Service: "connection_pool"})
+	cpu := 96.0
+	if err := p.Health.Report("connection_pool", events.HealthReport{CPUUtilization: &cpu}, now); err != nil {
+		b.Fatal(err)
+	}
+	for range health.Samples {
+		p.Health.End("connection_pool", health.Failed, 10*time.Millisecond, now)
+	}
+	random := func() float64 { return 0.5 }
+	b.ReportAllocs()
+	for b.Loop() {
+		policy.Decide(Input{Attempt: 3, Now: now, Failure: Failure{Code: "503"}, Signals: p.signals(&policy, "connection_pool", now)}, random)
+	}
+}
