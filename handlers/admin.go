@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 )
 
@@ -92,4 +93,22 @@ type Status struct {
 	Dead      uint64 `json:"dead"`
 	// Outcomes counts the events that are kept.
 	Outcomes uint64 `json:"outcomes"`
+}
+
+// HealthRequest is the request of rebound.health.
+type HealthRequest struct {
+	// Service is the one to tell about, all when empty.
+	Service string `json:"service,omitempty"`
+}
+
+// Health is the answer to rebound.health, which every instance gives with what
+// it sees itself; [health.Merge] puts the services of several together.
+type Health struct {
+	Instance string `json:"instance"`
+	// Host is how busy the instance's host is, nil until it was measured.
+	Host *health.Host `json:"host,omitempty"`
+	// RefusedReports counts the health reports that could not be taken.
+	RefusedReports uint64 `json:"refusedReports"`
+	// Services tells of all of which something is known, by name.
+	Services []health.Metrics `json:"services"`
 }

@@ -27,6 +27,7 @@ default: {maxAttempts: 3, baseDelay: 10ms, maxDelay: 50ms, backoffStrategy: adap
 	})
 	r.target("bad.op", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
 	r.target("gone.op", func(int, micro.Request) (string, string, micro.Headers) { return "404", "gone", nil })
+	r.report("retry.health.ok", `{"cpuUtilization":1,"memoryUtilization":2,"poolUtilization":3,"systemLoad":0.5,"activeConnections":4,"queueLength":5,"errorRate":0.1,"averageResponseTime":7}`)
 	whole := map[string]string{
 		"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": events.TypeFailed, "ce-priority": "critical", "ce-accountid": "a",
 		"ce-campaignid": "c", "ce-errorcode": "timeout", "ce-errormessage": "no answer", "ce-subject": "order/1",
@@ -62,7 +63,7 @@ default: {maxAttempts: 3, baseDelay: 10ms, maxDelay: 50ms, backoffStrategy: adap
 			t.Errorf("dead letter %s breaks its schema: %v\n%s", d.ID, err, doc)
 		}
 	}
-	for subject, schema := range map[string]string{"rebound.status": "status.response", "rebound.dead.list": "deadList.response"} {
+	for subject, schema := range map[string]string{"rebound.status": "status.response", "rebound.health": "health.response", "rebound.dead.list": "deadList.response"} {
 		var answer json.RawMessage
 		r.request(subject, nil, nil, &answer)
 		if err := schemas.Validate(schema, answer); err != nil {

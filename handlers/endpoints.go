@@ -37,7 +37,9 @@ type endpoint struct {
 	name, subject string
 	// request and response name the schemas, empty for none.
 	request, response string
-	handle            func(ctx context.Context, r micro.Request) (any, error)
+	// everywhere makes every instance answer, rather than one of them.
+	everywhere bool
+	handle     func(ctx context.Context, r micro.Request) (any, error)
 }
 
 // badRequestError marks an error that the requester can mend.
@@ -58,18 +60,23 @@ func (s *Service) serve(ctx context.Context) error {
 	s.micro = service
 	group := service.AddGroup(ServiceName)
 	for _, e := range []endpoint{
-		{"submit", "submit.*.*", "rebound.operation.failed.v1", "submitted", s.submit},
-		{"status", "status", "", "status.response", s.status},
-		{"dead-list", "dead.list", "deadList.request", "deadList.response", s.deadList},
-		{"dead-show", "dead.show", "deadShow.request", "deadLetter", s.deadShow},
-		{"dead-replay", "dead.replay", "deadAct.request", "deadAct.response", s.deadReplay},
-		{"dead-discard", "dead.discard", "deadAct.request", "deadAct.response", s.deadDiscard},
+		{"submit", "submit.*.*", "rebound.operation.failed.v1", "submitted", false, s.submit},
+		{"status", "status", "", "status.response", false, s.status},
+		{"health", "health", "health.request", "health.response", true, s.health},
+		{"dead-list", "dead.list", "deadList.request", "deadList.response", false, s.deadList},
+		{"dead-show", "dead.show", "deadShow.request", "deadLetter", false, s.deadShow},
+		{"dead-replay", "dead.replay", "deadAct.request", "deadAct.response", false, s.deadReplay},
+		{"dead-discard", "dead.discard", "deadAct.request", "deadAct.response", false, s.deadDiscard},
 	} {
 		metadata := map[string]string{"schema.response": schemas.Compact(e.response)}
 		if e.request != "" {
 			metadata["schema.request"] = schemas.Compact(e.request)
 		}
-		err := group.AddEndpoint(e.name, s.answer(ctx, e), micro.WithEndpointSubject(e.subject), micro.WithEndpointMetadata(metadata))
+		options := []micro.EndpointOpt{micro.WithEndpointSubject(e.subject), micro.WithEndpointMetadata(metadata)}
+		if e.everywhere {
+			options = append(options, micro.WithEndpointQueueGroupDisabled())
+		}
+		err := group.AddEndpoint(e.name, s.answer(ctx, e), options...)
 		if err != nil {
 			_ = service.Stop()
 			return fmt.Errorf("registering endpoint %s: %w", e.name, err)

@@ -175,7 +175,7 @@ func TestTheMicroFrameworkShowsTheEndpointsWithTheirSchemas(t *testing.T) {
 			t.Errorf("endpoint %s shows the response schema %q, which is no JSON", e.Name, e.Metadata["schema.response"])
 		}
 	}
-	for _, want := range []string{"rebound.submit.*.*", "rebound.status", "rebound.dead.list", "rebound.dead.show", "rebound.dead.replay", "rebound.dead.discard"} {
+	for _, want := range []string{"rebound.submit.*.*", "rebound.status", "rebound.health", "rebound.dead.list", "rebound.dead.show", "rebound.dead.replay", "rebound.dead.discard"} {
 		if !names[want] {
 			t.Errorf("endpoint %s is not shown; there are %v", want, names)
 		}

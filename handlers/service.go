@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
@@ -114,6 +115,8 @@ type Service struct {
 	log      *slog.Logger
 
 	policies atomic.Pointer[scheduler.Set]
+	registry *health.Registry
+	reports  *reports
 	recovery *recovery
 	intake   *intake
 	queues   []*queue
@@ -152,7 +155,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (*Service, error) 
 		config: config, nc: nc, js: js, id: id, started: time.Now(),
 		subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
 		letters: deadletter.New(js, config.Prefix), log: config.Logger.With("instance", id),
-		draining: make(chan struct{}),
+		registry: health.NewRegistry(), draining: make(chan struct{}),
 	}
 	s.policies.Store(config.Policies)
 	if err := streams.Ensure(ctx, js, s.streams.Configs(config.Limits)); err != nil {
@@ -164,16 +167,22 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (*Service, error) 
 	if err := s.ensureConsumers(ctx); err != nil {
 		return nil, err
 	}
+	var err error
+	if s.reports, err = hear(nc, s.subjects, s.registry, s.log); err != nil {
+		return nil, err
+	}
 	runCtx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	if err := s.serve(runCtx); err != nil {
 		cancel()
-		return nil, err
+		return nil, errors.Join(err, s.reports.sub.Unsubscribe())
 	}
 	for _, q := range s.queues {
 		s.pulling.Go(func() { q.run(runCtx, s.draining) })
 	}
 	s.rest.Go(func() { s.housekeep(runCtx) })
+	s.rest.Go(func() { s.reports.run(runCtx) })
+	s.rest.Go(func() { s.sampler().Run(runCtx) })
 	s.log.Info("rebound is serving", "prefix", config.Prefix, "server", nc.ConnectedServerVersion())
 	return s, nil
 }
@@ -190,7 +199,7 @@ func (s *Service) wire(ctx context.Context) error {
 	s.recovery = newRecovery(st, s.letters)
 	pipeline := &scheduler.Pipeline{
 		Policies: s.policies.Load, Store: st, Target: &requester{nc: s.nc}, CheckTarget: s.subjects.CheckTarget,
-		Now: time.Now, Random: rand.Float64, Draining: s.draining,
+		Health: s.registry, Now: time.Now, Random: rand.Float64, Draining: s.draining,
 	}
 	s.intake = &intake{
 		subjects: s.subjects, pipeline: pipeline, recovery: s.recovery, letters: s.letters,
@@ -211,6 +220,13 @@ func (s *Service) wire(ctx context.Context) error {
 		add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), inFlight, bytes, redeliver.handle)
 	}
 	return nil
+}
+
+// sampler measures the host that the instance runs on.
+func (s *Service) sampler() *health.Sampler {
+	return &health.Sampler{Measured: s.registry.SetHost, Failed: func(err error) {
+		s.log.Warn("the host is measured in part only; what is missing counts as idle", "error", err)
+	}}
 }
 
 // ensureConsumers makes the consumers before anything is pulled, so that a
@@ -237,6 +253,7 @@ func (s *Service) housekeep(ctx context.Context) {
 		case <-ticker.C:
 		}
 		s.recovery.forget(forgetAfter)
+		s.registry.Forget(time.Now())
 		var handled uint64
 		for _, q := range s.queues {
 			handled += q.handled.Load()
@@ -261,6 +278,9 @@ func (s *Service) begin(do func()) {
 
 // ID returns the instance's id.
 func (s *Service) ID() string { return s.id }
+
+// Health returns what the instance knows of the services' health.
+func (s *Service) Health() *health.Registry { return s.registry }
 
 // SetPolicies puts other policies in force. Operations that wait keep their
 // delay; the next decisions use the new ones.
