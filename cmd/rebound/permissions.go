@@ -99,6 +99,7 @@ func (s *session) subscribes() []need {
 	return []need{
 		{s.inboxes(), "answers"},
 		{handlers.ServiceName + ".>", "requests"},
+		{s.subjects.HealthReports(), "the health that services report"},
 		{"$SRV.>", "discovery"},
 	}
 }

@@ -13,8 +13,13 @@ import (
 func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show how many operations wait where",
-		Args:  noArgs,
+		Short: "Show how many operations wait where, and how the services are",
+		Long: `Shows how many operations wait where, and a table of the health of the services that
+attempts were made at or that report their own. Every instance measures its own
+attempts; the table puts all instances together: attempts are added up, and of
+scores, percentiles and trends the worst is shown. As JSON, each instance's view
+stands by itself.`,
+		Args: noArgs,
 	}
 	output := outputVar(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -27,8 +32,12 @@ func (a *app) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			instances, err := s.health(cmd.Context())
+			if err != nil {
+				return err
+			}
 			if output.value == asJSON {
-				return writeJSON(a.stdout, status)
+				return writeJSON(a.stdout, statusWithHealth{status, instances})
 			}
 			t := newTable(a.stdout)
 			t.row("instance", status.Instance)
@@ -42,8 +51,18 @@ func (a *app) statusCommand() *cobra.Command {
 			t.row("held", status.Held)
 			t.row("dead letters", status.Dead)
 			t.row("events kept", status.Outcomes)
-			return t.flush()
+			if err := t.flush(); err != nil {
+				return err
+			}
+			return writeHealth(a.stdout, instances)
 		})
 	}
 	return cmd
+}
+
+// statusWithHealth is the status as JSON.
+type statusWithHealth struct {
+	handlers.Status
+	// Health is what each instance sees.
+	Health []handlers.Health `json:"health"`
 }
