@@ -176,6 +176,19 @@ func (r *rig) messages(ctx context.Context, stream string) uint64 {
 	return s.CachedInfo().State.Msgs
 }
 
+// stored counts the messages of a stream on one subject.
+func (r *rig) stored(ctx context.Context, stream, subject string) (uint64, error) {
+	s, err := r.js.Stream(ctx, stream)
+	if err != nil {
+		return 0, err
+	}
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(subject))
+	if err != nil {
+		return 0, err
+	}
+	return info.State.Subjects[subject], nil
+}
+
 // await polls until cond holds.
 func await(ctx context.Context, within time.Duration, cond func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
