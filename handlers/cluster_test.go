@@ -16,7 +16,7 @@ import (
 func TestAClusterThatLosesItsLeaderLosesNoOperation(t *testing.T) {
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
-	config := handlers.Config{Limits: events.StreamLimits{Replicas: 3}, Lease: 2 * time.Second, Policies: policies(t, `
+	config := handlers.Config{Limits: events.StreamLimits{Replicas: 3}, Lease: 2 * time.Second, Policies: policySet(t, `
 default: {maxAttempts: 100, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: exponential, jitterType: full, attemptTimeout: 1s}
 `)}
 	r.start(config)

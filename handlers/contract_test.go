@@ -16,7 +16,7 @@ import (
 // TestEverythingThatIsPublishedFollowsItsSchema runs operations to every kind
 // of end and validates all events, dead letters and answers.
 func TestEverythingThatIsPublishedFollowsItsSchema(t *testing.T) {
-	r := newRig(t, handlers.Config{Policies: policies(t, `
+	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 3, baseDelay: 10ms, maxDelay: 50ms, backoffStrategy: adaptive, jitterType: full, attemptTimeout: 1s}
 `)})
 	r.target("ok.op", func(call int, _ micro.Request) (string, string, micro.Headers) {

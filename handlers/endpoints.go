@@ -63,6 +63,12 @@ func (s *Service) serve(ctx context.Context) error {
 		{"submit", "submit.*.*", "rebound.operation.failed.v1", "submitted", false, s.submit},
 		{"status", "status", "", "status.response", false, s.status},
 		{"health", "health", "health.request", "health.response", true, s.health},
+		{"policy-show", "policy.show", "", "policyShow.response", true, s.policyShow},
+		{"policy-check", "policy.check", "policySource.request", "policyCheck.response", false, s.policyCheck},
+		{"policy-explain", "policy.explain", "policyExplain.request", "policyExplain.response", false, s.policyExplain},
+		{"policy-apply", "policy.apply", "policySource.request", "policyApplied.response", false, s.policyApply},
+		{"policy-history", "policy.history", "", "policyHistory.response", false, s.policyHistory},
+		{"policy-rollback", "policy.rollback", "policyRollback.request", "policyApplied.response", false, s.policyRollback},
 		{"dead-list", "dead.list", "deadList.request", "deadList.response", false, s.deadList},
 		{"dead-show", "dead.show", "deadShow.request", "deadLetter", false, s.deadShow},
 		{"dead-replay", "dead.replay", "deadAct.request", "deadAct.response", false, s.deadReplay},
@@ -100,7 +106,7 @@ func (s *Service) answer(ctx context.Context, e endpoint) micro.HandlerFunc {
 				switch {
 				case errors.As(err, new(badRequestError)), errors.As(err, new(*events.RejectedError)):
 					code = codeBadRequest
-				case errors.Is(err, deadletter.ErrNotFound):
+				case errors.Is(err, deadletter.ErrNotFound), errors.As(err, new(notFoundError)):
 					code = codeNotFound
 				default:
 					s.log.Error("a request failed", "endpoint", e.name, "error", err)
@@ -161,6 +167,7 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 	status := Status{
 		Instance: s.id, Version: s.config.Version, Started: s.started.UTC(), Server: s.nc.ConnectedServerVersion(),
 	}
+	status.Policies, _ = s.follower.inForce()
 	messages := func(stream string) (uint64, error) {
 		st, err := s.js.Stream(ctx, stream)
 		if err != nil {

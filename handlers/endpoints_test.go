@@ -146,7 +146,7 @@ func TestDeadLettersAreListedShownReplayedAndDiscardedByRequest(t *testing.T) {
 }
 
 func TestStatusCountsWhatWaitsWhere(t *testing.T) {
-	r := newRig(t, handlers.Config{Policies: policies(t, `
+	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 2, baseDelay: 1h, maxDelay: 2h, jitterType: none}
 `), Version: "1.2.3"})
 	for range 3 {

@@ -21,8 +21,6 @@ const (
 	// a newer report follows.
 	maxWaitingReports     = 4096
 	maxWaitingReportBytes = 8 << 20
-	// warnEvery is how often refused reports are told of at most.
-	warnEvery = time.Minute
 )
 
 // reports feeds the registry with what services report of themselves. Every

@@ -61,7 +61,7 @@ default: {maxAttempts: 4, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: adapti
 `
 
 func TestAServiceWhoseRedeliveriesFailWaitsLonger(t *testing.T) {
-	r := newRig(t, handlers.Config{Policies: policies(t, resourceAware)})
+	r := newRig(t, handlers.Config{Policies: policySet(t, resourceAware)})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
 	r.submit("retry.submit.billing.charge", map[string]string{"ce-errorcode": "503"}, "x")
 	r.awaitOutcomes(1, 10*time.Second)

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
@@ -38,6 +39,8 @@ const (
 	// forgetAfter is how long what was read to recover from a crash is kept.
 	forgetAfter    = time.Minute
 	housekeepEvery = 10 * time.Second
+	// warnEvery is how often the log tells of what may happen very often.
+	warnEvery = time.Minute
 )
 
 // Config configures a [Service]. The zero value of each field is sensible.
@@ -45,7 +48,8 @@ type Config struct {
 	// Prefix is the first token of every subject, [events.DefaultPrefix] when
 	// empty.
 	Prefix string
-	// Policies are the policies in force, the built-in ones when nil.
+	// Policies are in force while none were applied to all instances; the
+	// built-in ones when nil.
 	Policies *scheduler.Set
 	// Limits are those of the streams.
 	Limits events.StreamLimits
@@ -115,6 +119,7 @@ type Service struct {
 	log      *slog.Logger
 
 	policies atomic.Pointer[scheduler.Set]
+	follower *policyFollower
 	registry *health.Registry
 	reports  *reports
 	recovery *recovery
@@ -157,8 +162,11 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (*Service, error) 
 		letters: deadletter.New(js, config.Prefix), log: config.Logger.With("instance", id),
 		registry: health.NewRegistry(), draining: make(chan struct{}),
 	}
-	s.policies.Store(config.Policies)
 	if err := streams.Ensure(ctx, js, s.streams.Configs(config.Limits)); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.follower, err = follow(ctx, js, config, s.policies.Store, s.log); err != nil {
 		return nil, err
 	}
 	if err := s.wire(ctx); err != nil {
@@ -167,7 +175,6 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (*Service, error) 
 	if err := s.ensureConsumers(ctx); err != nil {
 		return nil, err
 	}
-	var err error
 	if s.reports, err = hear(nc, s.subjects, s.registry, s.log); err != nil {
 		return nil, err
 	}
@@ -181,6 +188,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (*Service, error) 
 		s.pulling.Go(func() { q.run(runCtx, s.draining) })
 	}
 	s.rest.Go(func() { s.housekeep(runCtx) })
+	s.rest.Go(func() { s.follower.run(runCtx) })
 	s.rest.Go(func() { s.reports.run(runCtx) })
 	s.rest.Go(func() { s.sampler().Run(runCtx) })
 	s.log.Info("rebound is serving", "prefix", config.Prefix, "server", nc.ConnectedServerVersion())
@@ -195,7 +203,8 @@ func (s *Service) wire(ctx context.Context) error {
 	}
 	created := strconv.FormatInt(stream.CachedInfo().Created.UnixNano(), 36)
 
-	st := &store{js: s.js, subjects: s.subjects, streams: s.streams, log: s.log, maxPayload: s.nc.MaxPayload()}
+	st := &store{js: s.js, subjects: s.subjects, streams: s.streams, log: s.log, maxPayload: s.nc.MaxPayload(),
+		warn: rate.Sometimes{First: 1, Interval: warnEvery}}
 	s.recovery = newRecovery(st, s.letters)
 	pipeline := &scheduler.Pipeline{
 		Policies: s.policies.Load, Store: st, Target: &requester{nc: s.nc}, CheckTarget: s.subjects.CheckTarget,
@@ -281,10 +290,6 @@ func (s *Service) ID() string { return s.id }
 
 // Health returns what the instance knows of the services' health.
 func (s *Service) Health() *health.Registry { return s.registry }
-
-// SetPolicies puts other policies in force. Operations that wait keep their
-// delay; the next decisions use the new ones.
-func (s *Service) SetPolicies(set *scheduler.Set) { s.policies.Store(set) }
 
 // Ready reports whether the instance can work: it is connected and not
 // stopping.

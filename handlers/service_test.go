@@ -68,7 +68,7 @@ func connect(t *testing.T, url string) *rig {
 func (r *rig) start(c handlers.Config) *handlers.Service {
 	r.t.Helper()
 	if c.Policies == nil {
-		c.Policies = policies(r.t, quick)
+		c.Policies = policySet(r.t, quick)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -90,7 +90,7 @@ func (r *rig) start(c handlers.Config) *handlers.Service {
 	return s
 }
 
-func policies(t testing.TB, yaml string) *scheduler.Set {
+func policySet(t testing.TB, yaml string) *scheduler.Set {
 	t.Helper()
 	set, err := scheduler.Parse("test.yaml", []byte(yaml))
 	if err != nil {
@@ -297,7 +297,7 @@ func TestAnOperationThatIsExhaustedBecomesADeadLetterWithItsHistory(t *testing.T
 }
 
 func TestHowATargetFailsDecidesWhatHappens(t *testing.T) {
-	r := newRig(t, handlers.Config{Policies: policies(t, `
+	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 2, baseDelay: 10ms, jitterType: none, attemptTimeout: 300ms}
 `)})
 	silent := func(micro.Request) {}
@@ -360,7 +360,7 @@ func TestAnOperationPastItsDeadlineIsNotAttempted(t *testing.T) {
 }
 
 func TestParkedOperationsComeBackInTime(t *testing.T) {
-	r := newRig(t, handlers.Config{Policies: policies(t, `
+	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 2, baseDelay: 1500ms, maxDelay: 2s, jitterType: none}
 `)})
 	var late atomic.Int64
@@ -435,7 +435,7 @@ func TestAnEmptyPayloadIsAnOperationLikeAnyOther(t *testing.T) {
 }
 
 func TestASecondSubmissionMergesAndTheHigherAttemptWins(t *testing.T) {
-	r := newRig(t, handlers.Config{Policies: policies(t, `
+	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 9, baseDelay: 2s, maxDelay: 3s, jitterType: none}
 `)})
 	var attempt atomic.Value
@@ -652,7 +652,7 @@ func TestAConclusionThatIsStoredIsNotMadeAgain(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t)
 			calls := r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
-			first := r.start(handlers.Config{Lease: lease, Policies: policies(t, `
+			first := r.start(handlers.Config{Lease: lease, Policies: policySet(t, `
 default: {maxAttempts: 2, baseDelay: 1s, jitterType: none}
 `)})
 			r.submit("retry.submit.billing.charge", event, "x")
@@ -691,7 +691,7 @@ default: {maxAttempts: 2, baseDelay: 1s, jitterType: none}
 func TestAnAttemptCutShortByACrashIsRepeatedAndMarked(t *testing.T) {
 	const lease = 2 * time.Second
 	r := newRig(t)
-	first := r.start(handlers.Config{Lease: lease, Policies: policies(t, `
+	first := r.start(handlers.Config{Lease: lease, Policies: policySet(t, `
 default: {maxAttempts: 2, baseDelay: 1s, jitterType: none}
 `)})
 	r.submit("retry.submit.billing.charge", nil, "x")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/streams"
@@ -37,6 +38,8 @@ type store struct {
 	subjects events.Subjects
 	streams  events.Streams
 	log      *slog.Logger
+	// warn bounds how often the log tells of delays.
+	warn rate.Sometimes
 	// maxPayload is the most bytes, headers included, that the server takes.
 	maxPayload int64
 }
@@ -179,9 +182,8 @@ func (s *store) persist(ctx context.Context, doing string, do func(context.Conte
 			errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrConnectionClosed), ctx.Err() != nil:
 			return fmt.Errorf("%s: %w", doing, err)
 		}
-		if try == 1 || try%10 == 0 {
-			s.log.Warn("storing is delayed", "doing", doing, "try", try, "error", err)
-		}
+		// A server that is away delays thousands at once.
+		s.warn.Do(func() { s.log.Warn("storing is delayed", "doing", doing, "try", try, "error", err) })
 		select {
 		case <-time.After(backoff):
 			backoff = min(2*backoff, longestBackoff)

@@ -15,6 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
@@ -73,6 +74,10 @@ func TestSchemasAndTypesHaveTheSameProperties(t *testing.T) {
 		{schema: "rebound.health.v1", of: reflect.TypeFor[events.HealthReport]()},
 		{schema: "health.response", path: "/$defs/service", of: reflect.TypeFor[health.Metrics]()},
 		{schema: "health.response", path: "/properties/host", of: reflect.TypeFor[health.Host]()},
+		{schema: "policyExplain.response", of: reflect.TypeFor[scheduler.Explanation]()},
+		{schema: "policyExplain.response", path: "/properties/query", of: reflect.TypeFor[scheduler.Query]()},
+		{schema: "policyExplain.response", path: "/properties/values/items", of: reflect.TypeFor[scheduler.Value]()},
+		{schema: "policyExplain.response", path: "/properties/values/items/properties/origin", of: reflect.TypeFor[scheduler.Origin]()},
 		{schema: "deadLetter", of: reflect.TypeFor[events.DeadLetter]()},
 		{schema: "deadLetter", path: "/$defs/operation", of: reflect.TypeFor[events.Operation]()},
 		{schema: "deadLetter", path: "/$defs/attempt", of: reflect.TypeFor[events.Attempt]()},

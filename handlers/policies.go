@@ -1,0 +1,213 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/policies"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// policyFollower keeps the policies of the bucket in force. Those that the
+// instance was started with are in force while the bucket has none.
+type policyFollower struct {
+	bucket *policies.Bucket
+	start  *scheduler.Set
+	use    func(*scheduler.Set)
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	state   PolicyState    // guarded by mu
+	current *scheduler.Set // guarded by mu
+	seen    uint64         // the latest revision that came; guarded by mu
+}
+
+// follow opens the bucket and puts its latest policies in force.
+func follow(ctx context.Context, js jetstream.JetStream, config Config, use func(*scheduler.Set), log *slog.Logger) (*policyFollower, error) {
+	bucket, err := policies.Ensure(ctx, js, config.Prefix, config.Limits.Replicas)
+	if err != nil {
+		return nil, err
+	}
+	f := &policyFollower{bucket: bucket, start: config.Policies, use: use, log: log}
+	f.put(config.Policies, policies.Revision{})
+	latest, err := bucket.Current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f.take(latest)
+	return f, nil
+}
+
+// run follows the bucket until ctx ends. When the watching breaks off it is
+// begun anew.
+func (f *policyFollower) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := f.bucket.Watch(ctx, f.take)
+		if err == nil {
+			return
+		}
+		f.log.Warn("the policies are not followed; it is tried again", "error", err)
+		select {
+		case <-time.After(longestBackoff):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// take puts a revision in force. One that is not valid, which somebody must have
+// put past [policies.Bucket.Apply], is refused, and the one before stays.
+func (f *policyFollower) take(r policies.Revision) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.Number <= f.seen {
+		return
+	}
+	f.seen = r.Number
+	set := f.start
+	if !r.Removed() {
+		var err error
+		if set, err = r.Parse(); err != nil {
+			f.state.Refused = &RefusedPolicies{Revision: r.Number, Problem: err.Error()}
+			f.log.Error("policies were refused; those before stay in force", "revision", r.Number, "in force", f.state.Name, "error", err)
+			return
+		}
+	}
+	f.put(set, r)
+	f.log.Info("policies are in force", "policies", f.state.Name, "revision", r.Number)
+}
+
+// put must be called with mu held, or before others know f.
+func (f *policyFollower) put(set *scheduler.Set, r policies.Revision) {
+	f.current = set
+	f.state = PolicyState{Revision: r.Number, Name: set.Name()}
+	if !r.At.IsZero() {
+		f.state.AppliedAt = r.At.UTC()
+	}
+	f.use(set)
+}
+
+// inForce returns what is in force.
+func (f *policyFollower) inForce() (PolicyState, *scheduler.Set) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state, f.current
+}
+
+func (s *Service) policyShow(context.Context, micro.Request) (any, error) {
+	state, set := s.follower.inForce()
+	return PolicyShow{Instance: s.id, PolicyState: state, Source: string(set.Source())}, nil
+}
+
+func (s *Service) policyCheck(_ context.Context, r micro.Request) (any, error) {
+	var request PolicySource
+	if err := read(r, &request); err != nil {
+		return nil, err
+	}
+	_, err := scheduler.Parse(request.name(), []byte(request.Source))
+	check := PolicyCheck{Valid: err == nil, Faults: []PolicyFault{}}
+	for _, f := range scheduler.Faults(err) {
+		check.Faults = append(check.Faults, PolicyFault{File: f.File, Line: f.Line, Column: f.Column, Key: f.Key, Problem: f.Problem, Meant: f.Meant})
+	}
+	return check, nil
+}
+
+func (s *Service) policyApply(ctx context.Context, r micro.Request) (any, error) {
+	var request PolicySource
+	if err := read(r, &request); err != nil {
+		return nil, err
+	}
+	current, err := s.follower.bucket.Current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	applied, err := s.follower.bucket.Apply(ctx, request.name(), []byte(request.Source), current.Number)
+	return s.applied(applied, err)
+}
+
+func (s *Service) policyRollback(ctx context.Context, r micro.Request) (any, error) {
+	var request PolicyRollback
+	if err := read(r, &request); err != nil {
+		return nil, err
+	}
+	applied, err := s.follower.bucket.Rollback(ctx, request.Revision)
+	return s.applied(applied, err)
+}
+
+func (s *Service) applied(r policies.Revision, err error) (any, error) {
+	switch {
+	case errors.Is(err, policies.ErrNoRevision):
+		return nil, notFoundError{err}
+	case len(scheduler.Faults(err)) > 0, errors.Is(err, policies.ErrChanged):
+		return nil, badRequestError{err}
+	case err != nil:
+		return nil, err
+	}
+	return PolicyApplied{Revision: r.Number}, nil
+}
+
+func (s *Service) policyHistory(ctx context.Context, _ micro.Request) (any, error) {
+	history, err := s.follower.bucket.History(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := PolicyHistory{Revisions: []PolicyRevision{}}
+	for _, r := range history {
+		list.Revisions = append(list.Revisions, SummariseRevision(r))
+	}
+	return list, nil
+}
+
+// SummariseRevision leaves the policy file out.
+func SummariseRevision(r policies.Revision) PolicyRevision {
+	return PolicyRevision{Revision: r.Number, AppliedAt: r.At.UTC(), Bytes: len(r.Source), Comment: r.Comment(), Removed: r.Removed()}
+}
+
+func (s *Service) policyExplain(_ context.Context, r micro.Request) (any, error) {
+	var request PolicyQuery
+	if err := read(r, &request); err != nil {
+		return nil, err
+	}
+	_, set := s.follower.inForce()
+	e, err := request.Explain(set)
+	if err != nil {
+		return nil, badRequestError{err}
+	}
+	return e, nil
+}
+
+// Explain answers the query from a set of policies. The error says what is wrong
+// with the query.
+func (q PolicyQuery) Explain(set *scheduler.Set) (scheduler.Explanation, error) {
+	var faults []error
+	for what, name := range map[string]string{"service": q.Service, "operation type": q.Operation} {
+		if err := events.CheckName(name); err != nil {
+			faults = append(faults, fmt.Errorf("%s %w", what, err))
+		}
+	}
+	query := scheduler.Query{Service: q.Service, Operation: q.Operation, Account: q.Account, Campaign: q.Campaign}
+	if q.Priority != "" {
+		var err error
+		if query.Priority, err = events.ParsePriority(q.Priority); err != nil {
+			faults = append(faults, err)
+		}
+		query.PriorityGiven = true
+	}
+	overrides, err := scheduler.ParseOverrides(q.Overrides)
+	if err := errors.Join(append(faults, err)...); err != nil {
+		return scheduler.Explanation{}, err
+	}
+	return set.Explain(query, overrides), nil
+}
+
+// notFoundError marks an error that tells of something that is not there.
+type notFoundError struct{ error }
+
+func (n notFoundError) Unwrap() error { return n.error }

@@ -1,0 +1,218 @@
+package policies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// key is the only key of the bucket.
+const key = "current"
+
+// MaxHistory is how many revisions are kept.
+const MaxHistory = jetstream.KeyValueMaxHistory
+
+var (
+	// ErrNoBucket says that nothing was ever applied and no service has run.
+	ErrNoBucket = errors.New("there is no bucket of policies")
+	// ErrNoRevision says that there is no such revision, or that it is no longer
+	// kept.
+	ErrNoRevision = errors.New("there is no such revision of the policies")
+	// ErrChanged says that somebody else applied policies meanwhile.
+	ErrChanged = errors.New("other policies were applied meanwhile")
+)
+
+// Revision is one policy file that was applied.
+type Revision struct {
+	// Number counts up from 1. 0 stands for nothing applied.
+	Number uint64
+	// At is when it was applied.
+	At time.Time
+	// Source is the file, byte for byte. It is nil for a revision that took the
+	// policies away, so that each instance uses those that it was started with.
+	Source []byte
+}
+
+// Name is what the policies of a revision are called, as the file in the faults
+// and origins of a [scheduler.Set].
+func (r Revision) Name() string { return fmt.Sprintf("revision %d", r.Number) }
+
+// Removed reports whether the revision took the policies away.
+func (r Revision) Removed() bool { return r.Number > 0 && r.Source == nil }
+
+// Parse reads the policies of the revision; see [scheduler.Parse].
+func (r Revision) Parse() (*scheduler.Set, error) { return scheduler.Parse(r.Name(), r.Source) }
+
+// Bucket gives access to the policies of one prefix. It is safe for concurrent
+// use.
+type Bucket struct{ kv jetstream.KeyValue }
+
+// BucketName returns the name of the bucket under a subject prefix, empty for
+// [events.DefaultPrefix]. The bucket's stream is named KV_ and this.
+func BucketName(prefix string) string {
+	return events.Streams{Prefix: prefix}.Waiting() + "_POLICIES"
+}
+
+// Ensure opens the bucket, which it makes when there is none.
+func Ensure(ctx context.Context, js jetstream.JetStream, prefix string, replicas int) (*Bucket, error) {
+	b, err := Open(ctx, js, prefix)
+	if !errors.Is(err, ErrNoBucket) {
+		return b, err
+	}
+	name := BucketName(prefix)
+	kv, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: name, Description: "Rebound: the policies in force", History: MaxHistory,
+		MaxValueSize: scheduler.MaxSource, Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
+	})
+	if errors.Is(err, jetstream.ErrBucketExists) {
+		// Another instance made it between the two calls.
+		return Open(ctx, js, prefix)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("making bucket %s: %w", name, err)
+	}
+	return &Bucket{kv}, nil
+}
+
+// Open opens the bucket. It returns [ErrNoBucket] when there is none.
+func Open(ctx context.Context, js jetstream.JetStream, prefix string) (*Bucket, error) {
+	name := BucketName(prefix)
+	kv, err := js.KeyValue(ctx, name)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		return nil, fmt.Errorf("bucket %s: %w", name, ErrNoBucket)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening bucket %s: %w", name, err)
+	}
+	return &Bucket{kv}, nil
+}
+
+// Current returns the latest revision. Its number is 0 when nothing was applied.
+func (b *Bucket) Current(ctx context.Context) (Revision, error) {
+	history, err := b.History(ctx)
+	if err != nil || len(history) == 0 {
+		return Revision{}, err
+	}
+	return history[0], nil
+}
+
+// History returns the revisions that are kept, at most [MaxHistory], the latest
+// first.
+func (b *Bucket) History(ctx context.Context) ([]Revision, error) {
+	entries, err := b.kv.History(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the history of the policies: %w", err)
+	}
+	revisions := make([]Revision, len(entries))
+	for i, e := range entries {
+		revisions[i] = revision(e)
+	}
+	slices.Reverse(revisions)
+	return revisions, nil
+}
+
+// At returns one revision, or [ErrNoRevision].
+func (b *Bucket) At(ctx context.Context, number uint64) (Revision, error) {
+	e, err := b.kv.GetRevision(ctx, key, number)
+	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrKeyDeleted) {
+		return Revision{}, fmt.Errorf("revision %d: %w", number, ErrNoRevision)
+	}
+	if err != nil {
+		return Revision{}, fmt.Errorf("reading revision %d of the policies: %w", number, err)
+	}
+	return revision(e), nil
+}
+
+// Apply puts a policy file in force for all instances. What [scheduler.Parse]
+// refuses is refused here, and what was in force stays. It returns [ErrChanged]
+// when the latest revision is not over any more.
+func (b *Bucket) Apply(ctx context.Context, name string, source []byte, over uint64) (Revision, error) {
+	if _, err := scheduler.Parse(name, source); err != nil {
+		return Revision{}, err
+	}
+	number, err := b.kv.Update(ctx, key, source, over)
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		return Revision{}, fmt.Errorf("applying policies over revision %d: %w", over, ErrChanged)
+	}
+	if err != nil {
+		return Revision{}, fmt.Errorf("applying policies: %w", err)
+	}
+	return Revision{Number: number, At: time.Now(), Source: source}, nil
+}
+
+// Rollback applies an earlier revision again, as a new one. It returns
+// [ErrNoRevision] or [ErrChanged] like [Bucket.At] and [Bucket.Apply].
+func (b *Bucket) Rollback(ctx context.Context, number uint64) (Revision, error) {
+	current, err := b.Current(ctx)
+	if err != nil {
+		return Revision{}, err
+	}
+	earlier, err := b.At(ctx, number)
+	if err != nil {
+		return Revision{}, err
+	}
+	return b.Apply(ctx, earlier.Name(), earlier.Source, current.Number)
+}
+
+// Watch calls changed for the latest revision, if there is one, and then for
+// every new one, one call after the other. It returns nil when ctx ends, and
+// otherwise why the watching ended.
+func (b *Bucket) Watch(ctx context.Context, changed func(Revision)) error {
+	w, err := b.kv.Watch(ctx, key)
+	if err != nil {
+		return watchError(ctx, err)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return watchError(ctx, w.Stop())
+		case e, ok := <-w.Updates():
+			switch {
+			case !ok:
+				return watchError(ctx, errors.New("the watcher has stopped"))
+			case e != nil: // nil says that the latest revision has come
+				changed(revision(e))
+			}
+		}
+	}
+}
+
+func watchError(ctx context.Context, err error) error {
+	if ctx.Err() != nil || err == nil {
+		return nil
+	}
+	return fmt.Errorf("watching the policies: %w", err)
+}
+
+func revision(e jetstream.KeyValueEntry) Revision {
+	r := Revision{Number: e.Revision(), At: e.Created()}
+	if e.Operation() == jetstream.KeyValuePut {
+		r.Source = e.Value()
+		if r.Source == nil {
+			r.Source = []byte{}
+		}
+	}
+	return r
+}
+
+// Comment returns the first line of a policy file when it is a comment, without
+// its #: what whoever applied it wanted to say.
+func (r Revision) Comment() string {
+	first, _, _ := strings.Cut(string(r.Source), "\n")
+	comment, ok := strings.CutPrefix(strings.TrimSpace(first), "#")
+	if !ok {
+		return ""
+	}
+	return strings.TrimSpace(comment)
+}
