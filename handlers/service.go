@@ -203,8 +203,10 @@ func (s *Service) wire(ctx context.Context) error {
 	}
 	created := strconv.FormatInt(stream.CachedInfo().Created.UnixNano(), 36)
 
-	st := &store{js: s.js, subjects: s.subjects, streams: s.streams, log: s.log, maxPayload: s.nc.MaxPayload(),
-		warn: rate.Sometimes{First: 1, Interval: warnEvery}}
+	st := &store{
+		js: s.js, subjects: s.subjects, streams: s.streams, log: s.log, maxPayload: s.nc.MaxPayload(),
+		warn: rate.Sometimes{First: 1, Interval: warnEvery},
+	}
 	s.recovery = newRecovery(st, s.letters)
 	pipeline := &scheduler.Pipeline{
 		Policies: s.policies.Load, Store: st, Target: &requester{nc: s.nc}, CheckTarget: s.subjects.CheckTarget,

@@ -2,49 +2,17 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
-	"github.com/synadia-io/orbit.go/natsext"
 
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/health"
 )
 
-// stall is how long after an answer another instance's is waited for.
-const stall = 250 * time.Millisecond
-
-// health asks every instance for the health of the services, as it sees it. An
-// instance of a version that cannot tell is left out.
+// health asks every instance for the health of the services, as it sees it.
 func (s *session) health(ctx context.Context) ([]handlers.Health, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	replies, err := natsext.RequestMany(ctx, s.nc.Conn, handlers.ServiceName+".health", nil, natsext.RequestManyStall(stall))
-	if err != nil {
-		return nil, fmt.Errorf("asking for the health of the services: %w", err)
-	}
-	all := []handlers.Health{}
-	for m, err := range replies {
-		switch {
-		case errors.Is(err, nats.ErrNoResponders):
-			return all, nil
-		case err != nil:
-			return nil, fmt.Errorf("asking for the health of the services: %w", err)
-		case m.Header.Get(micro.ErrorCodeHeader) != "":
-			return nil, &answerError{code: m.Header.Get(micro.ErrorCodeHeader), text: m.Header.Get(micro.ErrorHeader)}
-		}
-		var h handlers.Health
-		if err := json.Unmarshal(m.Data, &h); err != nil {
-			return nil, fmt.Errorf("decoding the health of the services: %w", err)
-		}
-		all = append(all, h)
-	}
-	return all, nil
+	return askAll[handlers.Health](ctx, s, "health", "the health of the services")
 }
 
 // writeHealth writes a table of the services' health, put together from what the

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/policies"
 )
 
 // permissionTimeout bounds the question for the user's permissions.
@@ -73,6 +74,16 @@ func (s *session) publishes(made bool) []need {
 			need{api + "CONSUMER.INFO." + stream + ".*", "counting"},
 			need{api + "CONSUMER.CREATE." + stream + ".>", "making consumers"},
 			need{api + "CONSUMER.MSG.NEXT." + stream + ".*", "taking operations"})
+	}
+	bucket := policies.BucketName(s.config.Prefix)
+	needs = append(needs,
+		need{"$KV." + bucket + ".>", "applying policies"},
+		need{api + "STREAM.INFO.KV_" + bucket, "reading policies"},
+		need{api + "DIRECT.GET.KV_" + bucket + ".>", "reading policies"},
+		need{api + "CONSUMER.CREATE.KV_" + bucket + ".>", "following policies"},
+		need{api + "CONSUMER.DELETE.KV_" + bucket + ".*", "following policies"})
+	if !made {
+		needs = append(needs, need{api + "STREAM.CREATE.KV_" + bucket, "making streams"})
 	}
 	return append(needs,
 		need{api + "STREAM.MSG.GET." + s.streams.Waiting(), "finding operations"},
