@@ -3,6 +3,8 @@ package scheduler
 import (
 	"fmt"
 	"strings"
+
+	"github.com/rebound-mq/rebound/events"
 )
 
 // Class tells whether a failure may be worth another attempt. Context-dependent
@@ -147,11 +149,11 @@ func containsInOrder(s string, pieces []string) bool {
 	return true
 }
 
-// indexFold returns where lower, which is in lower case, first stands in s,
-// letter case aside, or -1. Only ASCII letters have a case here.
+// indexFold returns where lower, which is in lower case and not empty, first
+// stands in s, letter case aside, or -1. Only ASCII letters have a case here.
 func indexFold(s, lower string) int {
 	for i := 0; i+len(lower) <= len(s); i++ {
-		if hasPrefixFold(s[i:], lower) {
+		if toLower(s[i]) == lower[0] && hasPrefixFold(s[i:], lower) {
 			return i
 		}
 	}
@@ -186,9 +188,10 @@ func lowerASCII(s string) string {
 	return string(b)
 }
 
-// maxMessage is how much of a message is looked at, in bytes, which bounds the
-// time that classification takes.
-const maxMessage = 1024
+// maxMessage is how much of a message is looked at, in bytes: as much as events
+// tell of it, so that what decided can be seen there. It bounds the time that
+// classification takes.
+const maxMessage = events.MaxError
 
 // maxCode is the longest code that is told from others, in bytes.
 const maxCode = 64

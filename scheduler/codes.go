@@ -5,29 +5,24 @@ type kind struct {
 	rule      string
 	class     Class
 	unhealthy bool
-	byMessage string // rule, as it is named when the message decided
-}
-
-func newKind(rule string, class Class, unhealthy bool) *kind {
-	return &kind{rule, class, unhealthy, "message:" + rule}
 }
 
 var (
-	kindTimeout        = newKind(RuleTimeout, Retryable, true)
-	kindNoResponders   = newKind(RuleNoResponders, Retryable, true)
-	kindConnection     = newKind(RuleConnection, Retryable, true)
-	kindUnavailable    = newKind(RuleUnavailable, Retryable, true)
-	kindServerError    = newKind(RuleServerError, Retryable, true)
-	kindExhausted      = newKind(RuleExhausted, Retryable, true)
-	kindRateLimited    = newKind(RuleRateLimited, Retryable, false)
-	kindConflict       = newKind(RuleConflict, Retryable, false)
-	kindTooEarly       = newKind(RuleTooEarly, Retryable, false)
-	kindAuthentication = newKind(RuleAuthentication, NotRetryable, false)
-	kindForbidden      = newKind(RuleForbidden, NotRetryable, false)
-	kindNotFound       = newKind(RuleNotFound, NotRetryable, false)
-	kindInvalid        = newKind(RuleInvalid, NotRetryable, false)
-	kindCancelled      = newKind(RuleCancelled, NotRetryable, false)
-	kindUnknown        = newKind(RuleUnknown, Retryable, true)
+	kindTimeout        = &kind{RuleTimeout, Retryable, true}
+	kindNoResponders   = &kind{RuleNoResponders, Retryable, true}
+	kindConnection     = &kind{RuleConnection, Retryable, true}
+	kindUnavailable    = &kind{RuleUnavailable, Retryable, true}
+	kindServerError    = &kind{RuleServerError, Retryable, true}
+	kindExhausted      = &kind{RuleExhausted, Retryable, true}
+	kindRateLimited    = &kind{RuleRateLimited, Retryable, false}
+	kindConflict       = &kind{RuleConflict, Retryable, false}
+	kindTooEarly       = &kind{RuleTooEarly, Retryable, false}
+	kindAuthentication = &kind{RuleAuthentication, NotRetryable, false}
+	kindForbidden      = &kind{RuleForbidden, NotRetryable, false}
+	kindNotFound       = &kind{RuleNotFound, NotRetryable, false}
+	kindInvalid        = &kind{RuleInvalid, NotRetryable, false}
+	kindCancelled      = &kind{RuleCancelled, NotRetryable, false}
+	kindUnknown        = &kind{RuleUnknown, Retryable, true}
 )
 
 // codes says what each known code is. gRPC's RESOURCE_EXHAUSTED counts as a rate
@@ -165,7 +160,9 @@ var phrases = phrasesOf([]phrase{
 
 func phrasesOf(list []phrase) (table [256][]phrase) {
 	for _, ph := range list {
-		table[ph.text[0]] = append(table[ph.text[0]], ph)
+		byMessage := *ph.kind
+		byMessage.rule = "message:" + ph.kind.rule
+		table[ph.text[0]] = append(table[ph.text[0]], phrase{ph.text, &byMessage})
 	}
 	return table
 }
@@ -175,36 +172,33 @@ func phrasesOf(list []phrase) (table [256][]phrase) {
 func kindOfMessage(message string) *kind {
 	message = message[:min(len(message), maxMessage)]
 	var found *kind
-	between := true
+	within := false
 	for i := range len(message) {
-		c := toLower(message[i])
-		first := between
-		between = !('a' <= c && c <= 'z' || isDigit(c))
-		if !first {
+		before := within
+		if within = wordBytes[message[i]]; before || !within {
 			continue
 		}
-		for _, ph := range phrases[c] {
-			if !hasPrefixFold(message[i:], ph.text) {
+		for _, ph := range phrases[toLower(message[i])] {
+			// The second byte rules most phrases out without a call.
+			if i+1 >= len(message) || toLower(message[i+1]) != ph.text[1] || !hasPrefixFold(message[i:], ph.text) {
 				continue
 			}
 			if ph.kind.class == Retryable {
-				return byMessage[ph.kind]
+				return ph.kind
 			}
 			if found == nil {
-				found = byMessage[ph.kind]
+				found = ph.kind
 			}
 		}
 	}
 	return found
 }
 
-// byMessage gives each kind the name that it bears when the message decided.
-var byMessage = func() map[*kind]*kind {
-	m := make(map[*kind]*kind)
-	for _, list := range phrases {
-		for _, ph := range list {
-			m[ph.kind] = &kind{rule: ph.kind.byMessage, class: ph.kind.class, unhealthy: ph.kind.unhealthy}
-		}
+// wordBytes are the bytes of which words consist.
+var wordBytes = func() (table [256]bool) {
+	for c := range table {
+		lower := toLower(byte(c))
+		table[c] = 'a' <= lower && lower <= 'z' || isDigit(lower)
 	}
-	return m
+	return table
 }()

@@ -31,14 +31,17 @@ func (p *Policy) spread(attempt int, previous time.Duration, product float64) (l
 	return d, d
 }
 
-// draw returns a delay between low and high within p's bounds.
+// draw returns a delay between low and high within p's bounds. Both ends are
+// weighted, rather than a share of their distance added to one, so that rounding
+// never makes a delay shorter when an end grows.
 func (p *Policy) draw(low, high float64, random func() float64) time.Duration {
 	if high > low {
 		r := random()
 		if !(r >= 0) {
 			r = 0
 		}
-		low += (high - low) * min(r, 1)
+		r = min(r, 1)
+		low = min(max(low*(1-r)+high*r, low), high)
 	}
 	d := duration(low, p.MaxDelay)
 	if p.JitterType == DecorrelatedJitter {

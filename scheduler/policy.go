@@ -113,8 +113,8 @@ type Rule struct {
 	// Empty is any.
 	Codes []string
 	// Message is a text that the failure's message must contain, letter case
-	// aside; a * stands for any text. Empty is any. Only the first 1,024 bytes
-	// of a message are looked at.
+	// aside; a * stands for any text. Empty is any. Only the first
+	// [events.MaxError] bytes of a message are looked at.
 	Message string
 	// Class is what the rule decides.
 	Class Class
