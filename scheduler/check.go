@@ -52,7 +52,7 @@ func (p *parser) check(set *Set) {
 		for _, sc := range set.neededBy(circle[:len(circle)-1]) {
 			t := traced(set.applying(Query{Service: sc.service, Operation: sc.operation}))
 			if _, ok := p.blame(t, []int{keyDependsOn}); ok {
-				tell(t, clash{[]int{keyDependsOn}, "goes in a circle: " + strings.Join(circle, " needs "), ""})
+				tell(t, clash{[]int{keyDependsOn}, "goes in a circle: " + circleText(circle), ""})
 				break
 			}
 		}
@@ -82,7 +82,7 @@ func clashes(p *Policy, sc scope) []clash {
 			fmt.Sprintf("baseDelay %s is longer than maxDelay %s", spanText(p.BaseDelay), spanText(p.MaxDelay)), "",
 		})
 	}
-	if least := p.Delays(1, events.Normal, Signals{}).Min; p.MaxElapsedTime > 0 && p.MaxAttempts > 1 && least > p.MaxElapsedTime && p.BaseDelay <= p.MaxDelay {
+	if least := p.Delays(1, events.Critical, Signals{}).Min; p.MaxElapsedTime > 0 && p.MaxAttempts > 1 && least > p.MaxElapsedTime && p.BaseDelay <= p.MaxDelay {
 		found = append(found, clash{
 			[]int{keyMaxElapsedTime, keyBaseDelay, keyJitterType},
 			fmt.Sprintf("maxElapsedTime %s is over before the first delay of at least %s", spanText(p.MaxElapsedTime), spanText(least)),
@@ -138,7 +138,8 @@ func sharedClashes(l *layer, base *Policy) []clash {
 		}
 		if i == keyRules || k.text(&l.values) != k.text(base) {
 			found = append(found, clash{
-				[]int{i}, "belongs to all operations of a service and operation type together and cannot differ by account or campaign",
+				[]int{i},
+				"belongs to all operations of a service and operation type together and cannot differ by account or campaign",
 				"set it for " + placeName(l.scope),
 			})
 		}
@@ -170,10 +171,20 @@ func checkDependency(s string) *flaw {
 	return nil
 }
 
+// circleText tells a circle in a line of bounded length.
+func circleText(circle []string) string {
+	const most = 10
+	if last := len(circle) - 1; last > most {
+		circle = append(slices.Clone(circle[:most]), fmt.Sprintf("(%d more)", last-most), circle[last])
+	}
+	return strings.Join(circle, " needs ")
+}
+
 // circles returns circles of services and keys, in each of which each needs the
-// next, the last being the first again. What needs itself is none.
+// next, the last being the first again. What needs itself is none. There are at
+// most maxFaults: when all need all, their number grows with its cube.
 func (s *Set) circles() (found [][]string) {
-	const onPath, done = 1, 2
+	const onPath, done = 1, 2 // 0 is not visited
 	state := make(map[string]int)
 	var path []string
 	var visit func(name string)
@@ -183,9 +194,9 @@ func (s *Set) circles() (found [][]string) {
 		for _, needed := range s.needs(name) {
 			switch {
 			case needed == name:
-			case state[needed] == onPath:
+			case state[needed] == onPath && len(found) < maxFaults:
 				found = append(found, append(slices.Clone(path[slices.Index(path, needed):]), needed))
-			case state[needed] != done:
+			case state[needed] == 0:
 				visit(needed)
 			}
 		}
@@ -193,7 +204,7 @@ func (s *Set) circles() (found [][]string) {
 		state[name] = done
 	}
 	for _, sc := range s.scopes() {
-		if name := placeName(sc); sc.service != "" && !sc.matches() && state[name] != done {
+		if name := placeName(sc); sc.service != "" && !sc.matches() && state[name] == 0 {
 			visit(name)
 		}
 	}

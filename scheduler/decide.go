@@ -60,7 +60,9 @@ type Decision struct {
 	// or one of these after "adaptive_". It is empty without Retry.
 	Strategy string
 	// Confidence is how much evidence stands behind the adaptive factors, 0 to
-	// 1. It is 1 for strategies that go by no evidence.
+	// 1: n/(n+2) × 2^(−a / 5 min) × 1/(1+v) for n samples, the last of them of age
+	// a, whose response times have the squared coefficient of variation v. It is 1
+	// for strategies that go by no evidence.
 	Confidence float64
 	// Factors are what the adaptive delay was multiplied by, all 1 otherwise.
 	Factors Factors

@@ -148,8 +148,14 @@ func TestTheStrategysNameTellsWhetherItAdapts(t *testing.T) {
 		adaptive bool
 		want     string
 	}{
-		{Fixed, false, "fixed"}, {Linear, false, "linear"}, {Exponential, false, "exponential"}, {Adaptive, false, "adaptive_exponential"},
-		{Fixed, true, "adaptive_fixed"}, {Linear, true, "adaptive_linear"}, {Exponential, true, "adaptive_exponential"}, {Adaptive, true, "adaptive_exponential"},
+		{Fixed, false, "fixed"},
+		{Linear, false, "linear"},
+		{Exponential, false, "exponential"},
+		{Adaptive, false, "adaptive_exponential"},
+		{Fixed, true, "adaptive_fixed"},
+		{Linear, true, "adaptive_linear"},
+		{Exponential, true, "adaptive_exponential"},
+		{Adaptive, true, "adaptive_exponential"},
 	} {
 		p := usual()
 		p.BackoffStrategy, p.EnableAdaptiveBackoff = tc.strategy, tc.adaptive
@@ -161,7 +167,7 @@ func TestTheStrategysNameTellsWhetherItAdapts(t *testing.T) {
 
 // busy is an input in which every factor speaks.
 var busy = Input{
-	Attempt: 3, Now: now, FirstFailure: now.Add(-time.Minute), Deadline: now.Add(time.Hour), Service: "connection_pool", Priority: events.High,
+	Attempt: 2, Now: now, FirstFailure: now.Add(-time.Minute), Deadline: now.Add(time.Hour), Service: "connection_pool", Priority: events.High,
 	Failure: Failure{Code: "503", Message: "the pool is away"},
 	Signals: Signals{HealthKnown: true, HealthScore: 40, Samples: 9, SuccessRate: 0.4, Age: time.Minute, Variance: 0.3, ResponseTrend: 0.4, CPU: 90, Memory: 85, Pool: 95, Queue: 40, Load: 1.4},
 }

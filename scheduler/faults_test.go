@@ -118,6 +118,12 @@ func TestEveryFaultOfAPolicyFileIsTold(t *testing.T) {
 		{"an unknown version of YAML", "%YAML 9.9\n---\nbilling: {maxAttempts: 3}\n", `p.yaml:1:1: is not valid YAML: found incompatible YAML document`},
 		{"a default that reaches several services", "default: {baseDelay: 10m}\nbilling: {}\nshipping: {maxAttempts: 3}\n", `p.yaml:1:11: default.baseDelay: baseDelay 10m is longer than maxDelay 5m`},
 		{"a circle through three services", "a: {dependsOn: [b]}\nb: {operations: {x: {dependsOn: [\"c:y\"]}}}\nc: {dependsOn: [a]}\n", `p.yaml:1:5: a.dependsOn: goes in a circle: a needs b needs c:y needs a`},
+		{
+			"a circle of twelve services",
+			"s00: {dependsOn: [s01]}\ns01: {dependsOn: [s02]}\ns02: {dependsOn: [s03]}\ns03: {dependsOn: [s04]}\ns04: {dependsOn: [s05]}\ns05: {dependsOn: [s06]}\n" +
+				"s06: {dependsOn: [s07]}\ns07: {dependsOn: [s08]}\ns08: {dependsOn: [s09]}\ns09: {dependsOn: [s10]}\ns10: {dependsOn: [s11]}\ns11: {dependsOn: [s00]}\n",
+			`p.yaml:1:7: s00.dependsOn: goes in a circle: s00 needs s01 needs s02 needs s03 needs s04 needs s05 needs s06 needs s07 needs s08 needs s09 needs (2 more) needs s00`,
+		},
 		{"several faults at once", "billing:\n  maxAttempts: 0\n  operations:\n    charge: {jitter: full}\nship.ping: {}\nlast:\n  multiplier: x\n", "p.yaml:2:16: billing.maxAttempts: \"0\" is no whole number of at least 1\np.yaml:4:14: billing.operations.charge.jitter: no such key; did you mean jitterType?\np.yaml:5:1: \"ship.ping\": the service \"ship.ping\" has the character '.'; only letters, digits, dashes and underscores are allowed\np.yaml:7:15: last.multiplier: \"x\" is no number from 1 to 100"},
 		{"a file too deep", strings.Repeat("[", 100), `p.yaml:1:33: is not valid YAML: exceeded max depth of 32 while increasing flow level`},
 		{"a file that is too large", strings.Repeat("# some comment\n", 80000), `p.yaml: is larger than the 1048576 bytes allowed`},

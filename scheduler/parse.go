@@ -69,14 +69,13 @@ func readFile(path string) (src []byte, err error) {
 
 // parser gathers the layers and the faults of one file.
 type parser struct {
-	file   string
-	layers map[scope]*layer
 	faultList
+	layers map[scope]*layer
 }
 
 // parse lays a file over below, which may be nil and is not changed.
 func parse(below *Set, name string, src []byte) (*Set, error) {
-	p := &parser{file: name, layers: make(map[scope]*layer), faultList: faultList{file: name}}
+	p := &parser{faultList{file: name}, make(map[scope]*layer)}
 	if root := p.document(src); root != nil {
 		p.root(root)
 	}
@@ -246,7 +245,7 @@ func (p *parser) key(l *layer, i int, e entry, at, path string) {
 	if p.file == BuiltinFile {
 		origin.Line, origin.Column = 0, 0
 	}
-	ok := false
+	var ok bool
 	switch i {
 	case keyTargets:
 		l.values.Targets, ok = p.list(e.value, at, checkPattern)

@@ -27,8 +27,12 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(src))
 	}
 	queries := []Query{
-		{}, {Service: "a"}, {Service: "a", Operation: "b"}, {Service: "a", Operation: "b", Account: "c", Campaign: "d"},
-		{Service: "session_manager", Account: "c"}, {Service: "campaign_orchestrator", Campaign: "d"},
+		{},
+		{Service: "a"},
+		{Service: "a", Operation: "b"},
+		{Service: "a", Operation: "b", Account: "c", Campaign: "d"},
+		{Service: "session_manager", Account: "c"},
+		{Service: "campaign_orchestrator", Campaign: "d"},
 	}
 	f.Fuzz(func(t *testing.T, src []byte) {
 		set, err := Parse("p.yaml", src)

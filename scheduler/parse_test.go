@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -86,20 +87,34 @@ func TestLoadFile(t *testing.T) {
 // hostile are files of about n bytes that aim at work which grows faster than
 // they do.
 var hostile = map[string]func(n int) string{
-	"unknown keys":            func(n int) string { return "a:\n" + numbered20(n, "  maxAttempt%013d: 1\n") },
+	"unknown keys":            func(n int) string { return "a:\n" + numberedLines(n, "  maxAttempt%013d: 1\n") },
 	"repeated keys":           func(n int) string { return "a:\n" + strings.Repeat("  maxAttempts: 1\n", n/17) },
-	"services":                func(n int) string { return numbered20(n, "s%014d: {}\n") },
-	"accounts":                func(n int) string { return "a:\n  accounts:\n" + numbered20(n, "    u%06d: {}\n") },
+	"services":                func(n int) string { return numberedLines(n, "s%014d: {}\n") },
+	"accounts":                func(n int) string { return "a:\n  accounts:\n" + numberedLines(n, "    u%06d: {}\n") },
 	"dependencies in a chain": chain,
-	"dependencies of one":     func(n int) string { return "a:\n  dependsOn:\n" + numbered20(n, "  - b%010d\n") },
-	"aliases":                 func(n int) string { return "a: &a {}\nb: [" + strings.Repeat("*a, ", n/4) + "]\n" },
+	"dependencies of all on all": func(n int) string {
+		services := int(math.Sqrt(float64(n) / 6))
+		var all, b strings.Builder
+		for i := range services {
+			fmt.Fprintf(&all, "s%d, ", i)
+		}
+		for i := range services {
+			fmt.Fprintf(&b, "s%d: {dependsOn: [%s]}\n", i, all.String())
+		}
+		return b.String()
+	},
+	"a circle of all": func(n int) string {
+		return chain(n) + fmt.Sprintf("s%d: {dependsOn: [s0]}\n", strings.Count(chain(n), "\n"))
+	},
+	"dependencies of one": func(n int) string { return "a:\n  dependsOn:\n" + numberedLines(n, "  - b%010d\n") },
+	"aliases":             func(n int) string { return "a: &a {}\nb: [" + strings.Repeat("*a, ", n/4) + "]\n" },
 	"a deep name": func(n int) string {
 		return "a: {operations: {b: {accounts: {" + strings.Repeat("x", 1000) + ": {" + strings.Repeat("z: 1, ", n/6) + "}}}}}"
 	},
 	"escapes": func(n int) string { return "a: {target: \"" + strings.Repeat(`\n`, n/2) + "\"}" },
 }
 
-func numbered20(n int, line string) string {
+func numberedLines(n int, line string) string {
 	var b strings.Builder
 	for i := 0; b.Len() < n; i++ {
 		fmt.Fprintf(&b, line, i)
@@ -123,7 +138,7 @@ func TestParsingTimeGrowsWithTheFile(t *testing.T) {
 			src := []byte(file(n))
 			return testing.AllocsPerRun(1, func() { _, _ = Parse("p.yaml", src) })
 		}
-		small, large := cost(20_000), cost(160_000)
+		small, large := cost(8_000), cost(64_000)
 		if large > 16*small+10_000 {
 			t.Errorf("%s: eight times the file costs %.0f allocations in place of %.0f, want at most 16 times as many", name, large, small)
 		}

@@ -7,12 +7,11 @@ import (
 )
 
 // Policy says how operations of a key are retried (the original design's
-// ContextAwareRetryConfig). A [Set] resolves one for a [Query]; a resolved
-// policy is shared by everybody who asked for it and must not be changed. All
-// methods are pure and safe for concurrent use.
+// ContextAwareRetryConfig). A [Set] resolves one for a [Query]. All methods are
+// pure, change nothing, and are safe for concurrent use.
 //
 // The fields bear the names of the policy file's keys, whose first letter is
-// lower case there. [Keys] lists them with their meaning.
+// lower case there; [Keys] lists them, and the values that a file may give them.
 type Policy struct {
 	// MaxAttempts is how often an operation is tried at most, from 1. It counts
 	// attempt 1, the one that failed before Rebound heard of the operation.
