@@ -47,7 +47,8 @@ type badRequestError struct{ error }
 
 func (b badRequestError) Unwrap() error { return b.error }
 
-// serve registers the service with its endpoints.
+// serve registers the service with its endpoints. Requests and health reports
+// that are sent once it has returned are heard.
 func (s *Service) serve(ctx context.Context) error {
 	service, err := micro.AddService(s.nc, micro.Config{
 		Name: ServiceName, Version: s.config.Version,
@@ -87,6 +88,13 @@ func (s *Service) serve(ctx context.Context) error {
 			_ = service.Stop()
 			return fmt.Errorf("registering endpoint %s: %w", e.name, err)
 		}
+	}
+	// The server knows of all subscriptions when this is answered.
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if err := s.nc.FlushWithContext(ctx); err != nil {
+		_ = service.Stop()
+		return fmt.Errorf("registering the service: %w", err)
 	}
 	return nil
 }
