@@ -117,12 +117,15 @@ type Figures struct {
 	Score float64
 	Known bool
 	// SuccessRate is the share of successes, 0 to 1, among the last Window
-	// attempts. The service's own report takes its place where it is worse, or
-	// where nothing was measured; it counts as a full window then.
+	// attempts, and Age how long ago the last of these ended.
 	SuccessRate float64
 	Window      int
-	// Age is how long ago the last of these attempts was made, or the report.
-	Age time.Duration
+	Age         time.Duration
+	// ErrorRate is the one that the service reports, 0 to 1, and ErrorRateAge how
+	// long ago it did; both count only when Reported.
+	ErrorRate    float64
+	ErrorRateAge time.Duration
+	Reported     bool
 	// Trend is the relative change of the recent response time against the longer
 	// run: 0.5 is half as slow again, 0 the same, below 0 faster.
 	Trend float64

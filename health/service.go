@@ -131,18 +131,15 @@ func (s *service) figures(window int, now int64) Figures {
 	c := s.condition(now)
 	f := Figures{
 		Score: c.Score(), Known: c.Samples > 0 || s.reported.known(now), SuccessRate: 1, Age: c.Age, Trend: c.Trend,
-		CPU: c.CPU, Memory: c.Memory, Pool: c.Pool, Queue: c.Queue, Load: c.Load,
+		ErrorRate: c.ErrorRate, CPU: c.CPU, Memory: c.Memory, Pool: c.Pool, Queue: c.Queue, Load: c.Load,
 	}
 	window = min(max(window, 1), Samples)
 	if f.Window = min(c.Samples, window); f.Window > 0 {
 		f.Variation = s.ring.variation
 		f.SuccessRate = 1 - float64(s.ring.failures(f.Window))/float64(f.Window)
 	}
-	// The service sees all its requests and Rebound only the redeliveries; the
-	// worse of both is believed.
-	reported := &s.reported.errorRate
-	if rate := 1 - c.ErrorRate; rate < f.SuccessRate || f.Window == 0 && reported.age(now) < ReportMaxAge {
-		f.SuccessRate, f.Window, f.Age = rate, window, reported.age(now)
+	if age := s.reported.errorRate.age(now); age < ReportMaxAge {
+		f.Reported, f.ErrorRateAge = true, age
 	}
 	return f
 }

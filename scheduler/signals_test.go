@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 )
@@ -68,6 +70,63 @@ func TestAPolicyWithoutFactorsAsksForNoHealth(t *testing.T) {
 	if got := (&Pipeline{}).signals(&adaptive, "s", now); got != (Signals{}) {
 		t.Errorf("without health the signals are %+v", got)
 	}
+}
+
+func TestTheSuccessRateThatLengthensTheDelayMoreIsTaken(t *testing.T) {
+	policy := &Policy{BackoffStrategy: Adaptive, LearningWindow: 10, SuccessRateThreshold: 0.7, AdaptationFactor: 0.5}
+	for _, c := range []struct {
+		name    string
+		figures health.Figures
+		rate    float64
+		samples int
+	}{
+		{"nothing is known", health.Figures{SuccessRate: 1}, 1, 0},
+		{"a report of no errors is evidence as well", health.Figures{SuccessRate: 1, Reported: true}, 1, 10},
+		{"a bad report against one failed attempt", health.Figures{Window: 1, Reported: true, ErrorRate: 0.75}, 0.25, 10},
+		{"a good report against three failed attempts", health.Figures{Window: 3, Reported: true}, 0, 3},
+		{"a bad report against ten good attempts", health.Figures{Window: 10, SuccessRate: 1, Reported: true, ErrorRate: 0.5}, 0.5, 10},
+	} {
+		if got := policy.signals(c.figures); got.SuccessRate != c.rate || got.Samples != c.samples {
+			t.Errorf("%s: the success rate is %v of %d, want %v of %d", c.name, got.SuccessRate, got.Samples, c.rate, c.samples)
+		}
+	}
+}
+
+func TestWorseFiguresOfHealthNeverShortenADelay(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		policy := Builtin().Resolve(Query{Service: "connection_pool"})
+		p := Pipeline{Health: health.NewRegistry()}
+		at := now
+		rate := func(name string) *float64 {
+			v := rapid.Float64Range(0, 1).Draw(t, name)
+			return &v
+		}
+		for range rapid.IntRange(0, 40).Draw(t, "attempts") {
+			result := rapid.SampledFrom([]health.Result{health.Succeeded, health.Failed}).Draw(t, "result")
+			p.Health.End("s", result, time.Duration(rapid.Int64Range(0, int64(time.Second)).Draw(t, "response")), at)
+		}
+		if rapid.Bool().Draw(t, "reports") {
+			_ = p.Health.Report("s", events.HealthReport{ErrorRate: rate("error rate")}, at)
+		}
+		at = at.Add(time.Duration(rapid.Int64Range(0, int64(20*time.Minute)).Draw(t, "age")))
+		product := func() float64 {
+			s := p.signals(&policy, "s", at)
+			return policy.factors(&s, events.Normal).Product()
+		}
+		before := product()
+		switch rapid.IntRange(0, 2).Draw(t, "what gets worse") {
+		case 0:
+			p.Health.End("s", health.Failed, health.NoResponse, at)
+		case 1:
+			worse := 100.0
+			_ = p.Health.Report("s", events.HealthReport{CPUUtilization: &worse, SystemLoad: &worse}, at)
+		default:
+			p.Health.SetHost(health.Host{SystemLoad: 2})
+		}
+		if after := product(); after < before*(1-1e-12) {
+			t.Errorf("the delay is multiplied by %v, and by %v with worse health", before, after)
+		}
+	})
 }
 
 // BenchmarkDecideByHealth reads the health and decides, as the pipeline does.

@@ -14,13 +14,17 @@ import (
 	"github.com/rebound-mq/rebound/handlers"
 )
 
-// stall is how long after an answer another instance's is waited for.
-const stall = 250 * time.Millisecond
+const (
+	// stall is how long after an answer another instance's is waited for.
+	stall = 250 * time.Millisecond
+	// allTimeout bounds the wait for all of them.
+	allTimeout = 2 * time.Second
+)
 
 // askAll asks every instance for what it sees itself. The answer is empty when
 // no instance is running, or only those of a version that cannot tell.
 func askAll[T any](ctx context.Context, s *session, endpoint, what string) ([]T, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, allTimeout)
 	defer cancel()
 	replies, err := natsext.RequestMany(ctx, s.nc.Conn, handlers.ServiceName+"."+endpoint, nil, natsext.RequestManyStall(stall))
 	if err != nil {
