@@ -1,0 +1,87 @@
+package breaker
+
+import "time"
+
+// Event is what may change a circuit. Kind says which of the fields count.
+type Event struct {
+	Kind Kind
+	// By is the instance from which the event comes.
+	By string
+	// Generation is that of the permits to which a Report or a Return belongs.
+	Generation uint64
+	// Seen is the version of the circuit on which the event rests. A store that
+	// holds an older one has lost what it held and refuses the event; see
+	// [Reply].
+	Seen uint64
+
+	// Tally are the results of a Report or Rejoin.
+	Tally Tally
+	// Probe is the probe that an Acquire would have or that a Return gives back.
+	Probe string
+	// Result and Took say how a probe ended.
+	Result Result
+	Took   time.Duration
+	// For is how long a Trip keeps the breaker open, at most 30 days; 0 is the
+	// settings' Timeout.
+	For time.Duration
+	// Note is what an operator says about a Trip, Hold or Reset.
+	Note string
+	// Circuit is what a Rejoin brings, and Returned the probes of the store's that
+	// have come back meanwhile.
+	Circuit  *Circuit
+	Returned []string
+}
+
+// Kind is a kind of [Event].
+type Kind string
+
+// The kinds.
+const (
+	// Report tells results of attempts that were no probes.
+	Report Kind = "report"
+	// Acquire asks for one permit.
+	Acquire Kind = "acquire"
+	// Return tells how a probe ended.
+	Return Kind = "return"
+	// Trip opens the breaker for a while.
+	Trip Kind = "trip"
+	// Hold opens the breaker until a Reset.
+	Hold Kind = "hold"
+	// Reset closes the breaker.
+	Reset Kind = "reset"
+	// Rejoin merges the circuit of an instance that was alone; the worse state
+	// wins.
+	Rejoin Kind = "rejoin"
+)
+
+// Result is how an attempt ended, as far as the target's health goes.
+type Result uint8
+
+const (
+	// Success is a good answer.
+	Success Result = iota
+	// Failure is one that speaks of the target's health.
+	Failure
+	// Ignored is any other failure, such as a validation error. It counts as a
+	// request and decides nothing.
+	Ignored
+	// Unused is an attempt that was not made. It counts as nothing.
+	Unused
+)
+
+// Effect is what a [Step] did besides changing the circuit.
+type Effect struct {
+	// Granted says that an Acquire has its permit. Probe is its probe's id, empty
+	// in a closed circuit; the permit's generation is the circuit's.
+	Granted bool
+	Probe   string
+	// Next is when a refused Acquire may be tried again; zero is not before the
+	// circuit changes.
+	Next time.Time
+	// Written says that the circuit is another than before.
+	Written bool
+	// Changed says that the state changed, or that an operator or a merge began a
+	// new generation of the same state; From is the state before.
+	Changed bool
+	From    State
+}

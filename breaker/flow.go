@@ -1,0 +1,306 @@
+package breaker
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// outcome is what an event led to. shared says that the store applied it.
+type outcome struct {
+	Reply
+	shared bool
+}
+
+// do applies one event and waits for what comes of it: in the store when the
+// breaker is joined, else, or when the store fails, here. The error is ctx's.
+func (b *Breaker) do(ctx context.Context, e Event, now time.Time) (outcome, error) {
+	e.By = b.group.instance
+	b.mu.Lock()
+	if !b.joined {
+		o, n := b.doAlone(e, now)
+		b.mu.Unlock()
+		n.tell()
+		return o, nil
+	}
+	b.mu.Unlock()
+
+	select {
+	case b.flow <- struct{}{}:
+	case <-ctx.Done():
+		return outcome{}, ctx.Err()
+	}
+	o, notices, err := b.doJoined(ctx, e, now)
+	<-b.flow
+	tellAll(notices)
+	return o, err
+}
+
+// doAlone applies e to the circuit that the breaker has.
+func (b *Breaker) doAlone(e Event, now time.Time) (outcome, notice) {
+	b.fold()
+	effect := b.step(e, b.group.clock(now))
+	return outcome{Reply: Reply{Circuit: b.circuit.clone(), Effect: effect, Now: now}}, b.note(effect)
+}
+
+func (b *Breaker) doJoined(ctx context.Context, e Event, now time.Time) (outcome, []notice, error) {
+	if e.Kind == Acquire {
+		// Whoever had the flow before may have taken the last probe.
+		if err := b.refusal(now); err != nil {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return outcome{Reply: Reply{Circuit: b.circuit.clone()}, shared: true}, nil, nil
+		}
+	}
+	r, notices, err := b.apply(ctx, e, now)
+	switch {
+	case err == nil:
+		return outcome{Reply: r, shared: true}, notices, nil
+	case ctx.Err() != nil:
+		if e.Kind == Acquire {
+			// The store may have granted the probe. It is not used.
+			b.mu.Lock()
+			b.returns = append(b.returns, Event{Kind: Return, By: e.By, Probe: e.Probe, Result: Unused})
+			b.send(true)
+			b.mu.Unlock()
+		}
+		return outcome{}, notices, ctx.Err()
+	}
+	notices = append(notices, b.group.lose(err, now)...)
+	notices = append(notices, b.leave(now)...)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o, n := b.doAlone(e, now)
+	if e.Kind == Acquire && !o.Granted {
+		b.returned = append(b.returned, e.Probe)
+	}
+	return o, append(notices, n), nil
+}
+
+// errLost is the error of a store that says that it has lost what it was given
+// the moment before.
+var errLost = errors.New("breaker: the store has lost the circuit again")
+
+// apply sends one event to the store and takes over what became of the circuit.
+// The caller has the flow.
+func (b *Breaker) apply(ctx context.Context, e Event, now time.Time) (Reply, []notice, error) {
+	var notices []notice
+	for range 2 {
+		b.mu.Lock()
+		e.Seen = b.circuit.Version
+		b.mu.Unlock()
+		r, err := b.call(ctx, e, now)
+		if err != nil {
+			return Reply{}, notices, err
+		}
+		if !r.Lost {
+			return r, append(notices, b.adopt(r)), nil
+		}
+		ns, err := b.rejoin(ctx, nil, now)
+		notices = append(notices, ns...)
+		if err != nil {
+			return Reply{}, notices, err
+		}
+	}
+	return Reply{}, notices, errLost
+}
+
+// patience is how long a store may take to answer before the instance goes on
+// alone.
+const patience = 500 * time.Millisecond
+
+func (b *Breaker) call(ctx context.Context, e Event, now time.Time) (Reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return b.group.store.Apply(ctx, b.key, e, now, *b.settings.Load())
+}
+
+// adopt takes over the store's circuit, unless a later one has been seen, and
+// makes the notice of what this instance changed.
+func (b *Breaker) adopt(r Reply) notice {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.joined && r.Circuit.Version > b.circuit.Version {
+		b.become(r.Circuit.clone())
+	}
+	if !r.Changed && b.joined && b.circuit.Generation != b.told.generation {
+		return b.noteSeen()
+	}
+	return b.noteOwn(&r.Circuit, r.Effect)
+}
+
+// see takes over a circuit that the store tells of.
+func (b *Breaker) see(c Circuit) notice {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.joined || c.Version <= b.circuit.Version {
+		return notice{}
+	}
+	b.become(c)
+	if c.ChangedBy == b.group.instance && c.Generation != b.told.generation {
+		return notice{} // the reply to our own event tells of it
+	}
+	return b.noteSeen()
+}
+
+// flush sends what waits.
+func (b *Breaker) flush(ctx context.Context, now time.Time) {
+	b.flow <- struct{}{}
+	notices := b.flushFlow(ctx, now)
+	<-b.flow
+	tellAll(notices)
+}
+
+func (b *Breaker) flushFlow(ctx context.Context, now time.Time) []notice {
+	b.mu.Lock()
+	b.queued = idle
+	if !b.joined {
+		b.mu.Unlock() // what waited was taken in when the store was lost
+		return nil
+	}
+	t, events := b.tally, b.returns
+	b.tally, b.returns = Tally{}, nil
+	if !t.empty() {
+		report := Event{Kind: Report, By: b.group.instance, Generation: b.circuit.Generation, Tally: t}
+		events = append([]Event{report}, events...)
+	}
+	b.mu.Unlock()
+
+	var notices []notice
+	for i, e := range events {
+		_, ns, err := b.apply(ctx, e, now)
+		notices = append(notices, ns...)
+		if err == nil {
+			continue
+		}
+		notices = append(notices, b.group.lose(err, now)...)
+		notices = append(notices, b.leave(now)...)
+		b.mu.Lock()
+		for _, e := range events[i:] {
+			notices = append(notices, b.alone(e, b.group.clock(now)))
+		}
+		b.mu.Unlock()
+		break
+	}
+	return notices
+}
+
+// alone applies a Report or a Return while the breaker is not joined, and keeps
+// what the store must hear of it later.
+func (b *Breaker) alone(e Event, now time.Time) notice {
+	n := b.note(b.fold())
+	if b.group.store != nil {
+		t := e.Tally
+		if e.Kind == Return {
+			t.Add(e.Result, e.Took, true)
+			b.returned = append(b.returned, e.Probe)
+		}
+		b.owed.Merge(t.late())
+	}
+	m := b.note(b.step(e, now))
+	m.room = m.room || n.room
+	return m
+}
+
+// leave makes the breaker go on alone.
+func (b *Breaker) leave(now time.Time) []notice {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.joined {
+		return nil
+	}
+	b.joined, b.bucketEnd = false, 0
+	at := b.group.clock(now)
+	notices := []notice{b.note(b.foldAt(at))}
+	for _, e := range b.returns {
+		notices = append(notices, b.alone(e, at))
+	}
+	b.returns = nil
+	return notices
+}
+
+// rejoin brings the breaker and the store together again; stored is what the
+// store holds, nil when it holds nothing or an older circuit. The caller has the
+// flow.
+func (b *Breaker) rejoin(ctx context.Context, stored *Circuit, now time.Time) ([]notice, error) {
+	b.mu.Lock()
+	if !b.joined {
+		b.fold()
+	}
+	if b.inStep(stored) {
+		defer b.mu.Unlock()
+		return []notice{b.join(stored)}, nil
+	}
+	b.mu.Unlock()
+	var notices []notice
+	// What happens here while the event is on its way is sent in another.
+	for range 3 {
+		r, err := b.sendCircuit(ctx, now)
+		if err != nil {
+			return notices, err
+		}
+		b.mu.Lock()
+		again := b.diverged
+		if !again {
+			notices = append(notices, b.noteOwn(&r.Circuit, r.Effect), b.join(&r.Circuit))
+		}
+		b.mu.Unlock()
+		if !again {
+			return notices, nil
+		}
+	}
+	return notices, errBusy
+}
+
+// errBusy is the error of a breaker that changes faster than it can tell.
+var errBusy = errors.New("breaker: the circuit changes faster than the store answers")
+
+// inStep reports whether the breaker has nothing that the store lacks.
+func (b *Breaker) inStep(stored *Circuit) bool {
+	if b.diverged || !b.owed.empty() || len(b.returned) > 0 {
+		return false
+	}
+	if stored == nil {
+		return b.circuit.Version == 0
+	}
+	return stored.Version >= b.circuit.Version
+}
+
+// join makes c, which is the store's, the circuit; nil leaves it as it is.
+func (b *Breaker) join(c *Circuit) notice {
+	b.joined, b.diverged = true, false
+	if c == nil || c.Version <= b.circuit.Version && c.Generation == b.circuit.Generation && c.State == b.circuit.State {
+		if c != nil {
+			b.become(c.clone())
+		}
+		return notice{}
+	}
+	b.become(c.clone())
+	return b.noteSeen()
+}
+
+// sendCircuit sends a Rejoin with all that happened while the breaker was alone.
+func (b *Breaker) sendCircuit(ctx context.Context, now time.Time) (Reply, error) {
+	b.mu.Lock()
+	if !b.joined {
+		b.fold()
+	}
+	c := b.circuit.clone()
+	owed, returned := b.owed, b.returned
+	b.owed, b.returned, b.diverged = Tally{}, nil, false
+	b.mu.Unlock()
+	r, err := b.call(ctx, Event{Kind: Rejoin, By: b.group.instance, Tally: owed, Returned: returned, Circuit: &c}, now)
+	if err != nil {
+		b.mu.Lock()
+		b.owed.Merge(owed)
+		b.returned, b.diverged = append(returned, b.returned...), true
+		b.mu.Unlock()
+	}
+	return r, err
+}
+
+func tellAll(notices []notice) {
+	for _, n := range notices {
+		n.tell()
+	}
+}

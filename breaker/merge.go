@@ -1,0 +1,103 @@
+package breaker
+
+import (
+	"cmp"
+	"slices"
+)
+
+// rejoin merges the circuit of an instance that was alone into the store's. The
+// worse state wins: held, then open, half open, closed; of two open circuits the
+// one that waits longer, of two closed ones the longer run of failures. Probes in
+// flight add up. A circuit that the store does not hold, because it has lost it
+// or never had it, is taken whole.
+func (t *step) rejoin() {
+	mine := t.e.Circuit
+	if mine == nil {
+		return
+	}
+	t.effect.Written = true
+	if t.Version == 0 {
+		key, generation := t.ServiceKey, t.Generation
+		t.Circuit = mine.clone()
+		t.ServiceKey, t.Generation = key, max(generation, mine.Generation)
+		t.expire()
+		return
+	}
+	t.count(&t.e.Tally)
+	t.mergeProbes(mine.Probes)
+	t.Version = max(t.Version, mine.Version)
+	switch order := cmp.Compare(mine.badness(), t.badness()); {
+	case order > 0:
+		t.take(mine)
+	case order < 0:
+		if mine.Generation >= t.Generation {
+			// Permits that the instance gave out while it was alone are void.
+			t.Generation = mine.Generation + 1
+		}
+	default:
+		t.mergeEqual(mine)
+	}
+}
+
+// take lets the worse circuit of the instance win.
+func (t *step) take(mine *Circuit) {
+	generation := t.Generation
+	t.State, t.Held, t.NextAttemptTime = mine.State, mine.Held, mine.NextAttemptTime
+	t.FailureCount, t.HalfOpenAttempts, t.HalfOpenSuccesses = mine.FailureCount, mine.HalfOpenAttempts, mine.HalfOpenSuccesses
+	t.Generation = mine.Generation
+	if generation >= mine.Generation {
+		t.Generation = generation + 1
+	}
+	t.Cause, t.Note, t.ChangedAt, t.ChangedBy = CauseMerged, mine.Note, t.now, t.e.By
+	t.effect.Changed = true
+}
+
+func (t *step) mergeEqual(mine *Circuit) {
+	t.Generation = max(t.Generation, mine.Generation)
+	t.FailureCount = max(t.FailureCount, mine.FailureCount)
+	t.HalfOpenSuccesses = min(t.HalfOpenSuccesses, mine.HalfOpenSuccesses)
+	if mine.NextAttemptTime.After(t.NextAttemptTime) {
+		t.NextAttemptTime = mine.NextAttemptTime
+	}
+	t.mergeWindow(mine.Window)
+}
+
+func (t *step) mergeProbes(mine []Probe) {
+	returned := func(p Probe) bool { return slices.Contains(t.e.Returned, p.ID) }
+	t.Probes = slices.DeleteFunc(t.Probes, returned)
+	for _, p := range mine {
+		if !slices.ContainsFunc(t.Probes, func(q Probe) bool { return q.ID == p.ID }) && !returned(p) {
+			t.Probes = append(t.Probes, p)
+		}
+	}
+	t.expire()
+}
+
+// mergeWindow keeps, of two buckets that count the same while, the one with more
+// failures: both may hold what happened before the instances parted, so adding
+// them would count that twice.
+func (t *step) mergeWindow(mine []Bucket) {
+	if len(mine) == 0 {
+		return
+	}
+	all := append(slices.Clone(t.Window), mine...)
+	slices.SortStableFunc(all, func(a, b Bucket) int {
+		return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(b.Failures, a.Failures), cmp.Compare(b.Successes, a.Successes))
+	})
+	all = slices.CompactFunc(all, func(a, b Bucket) bool { return a.Start.Equal(b.Start) })
+	t.Window = all[max(0, len(all)-windowBuckets):]
+}
+
+// badness orders states from the best to the worst.
+func (c *Circuit) badness() int {
+	switch {
+	case c.Held:
+		return 3
+	case c.State == Open:
+		return 2
+	case c.State == HalfOpen:
+		return 1
+	default:
+		return 0
+	}
+}

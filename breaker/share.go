@@ -1,0 +1,353 @@
+package breaker
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// beatEvery is how often the store is asked whether it is there.
+	beatEvery = 250 * time.Millisecond
+	// batchDelay is how long a success may wait before it is sent.
+	batchDelay = 50 * time.Millisecond
+	// parallel is how many breakers talk to the store at once.
+	parallel = 16
+)
+
+// sharing is a group's part in its store.
+type sharing struct {
+	resync chan struct{} // full when changes may have been missed
+	kick   chan struct{} // full when urgent is not empty
+
+	joined atomic.Bool // status.Shared
+
+	mu           sync.Mutex // guards what follows
+	status       Status
+	epoch        string
+	urgent, lazy []*Breaker // what has something to send
+	rewatch      func()     // ends the watch under way
+
+	beating sync.Mutex // one beat at a time
+}
+
+// urgency is how soon a breaker must send what it has.
+type urgency uint8
+
+const (
+	idle urgency = iota
+	lazily
+	urgently
+)
+
+func (s *sharing) init() {
+	s.resync, s.kick = make(chan struct{}, 1), make(chan struct{}, 1)
+	s.status.Since = time.Now()
+}
+
+func (s *sharing) on() bool { return s.joined.Load() }
+
+func (s *sharing) get() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status
+}
+
+// set notes whether the store is there and reports whether that is news.
+func (s *sharing) set(shared bool, err error, now time.Time) (Status, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	news := shared != s.status.Shared || (err == nil) != (s.status.Err == nil)
+	if shared != s.status.Shared {
+		s.status.Since = now
+	}
+	s.status.Shared, s.status.Err = shared, err
+	s.joined.Store(shared)
+	return s.status, news
+}
+
+func (s *sharing) setRewatch(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rewatch = f
+}
+
+// watchAnew ends the watch under way, so that another begins. A store that was
+// out of reach may have ended it without saying so.
+func (s *sharing) watchAnew() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rewatch != nil {
+		s.rewatch()
+	}
+}
+
+// unwatched notes that the store cannot be watched, which the next rejoin mends.
+func (s *sharing) unwatched(err error) (Status, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.status.Err != nil {
+		return s.status, false
+	}
+	s.status.Err = err
+	return s.status, true
+}
+
+// send queues the breaker, whose lock the caller has.
+func (b *Breaker) send(urgent bool) {
+	u := lazily
+	if urgent {
+		u = urgently
+	}
+	if b.queued >= u {
+		return
+	}
+	b.queued = u
+	b.group.share.enqueue(b, u)
+}
+
+func (s *sharing) enqueue(b *Breaker, u urgency) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if u == lazily {
+		s.lazy = append(s.lazy, b)
+		return
+	}
+	s.urgent = append(s.urgent, b)
+	signal(s.kick)
+}
+
+// take empties the queue; without all, only of what is urgent.
+func (s *sharing) take(all bool) []*Breaker {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken := s.urgent
+	s.urgent = nil
+	if all {
+		taken = append(taken, s.lazy...)
+		s.lazy = nil
+	}
+	return taken
+}
+
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Join reads the store once, so that what is open is known before the first
+// attempt is made. After an error the group is alone, and [Group.Run] goes on
+// trying.
+func (g *Group) Join(ctx context.Context) error {
+	if g.store == nil {
+		return errNoStore
+	}
+	return g.beat(ctx)
+}
+
+// Run keeps the group and its store together until ctx ends: it sends results,
+// follows changes, notices when the store is lost and joins again when it is
+// back. Before it returns it sends what is left. Call it once.
+func (g *Group) Run(ctx context.Context) {
+	if g.store == nil {
+		<-ctx.Done()
+		return
+	}
+	var tasks sync.WaitGroup
+	tasks.Go(func() { g.watch(ctx) })
+	tasks.Go(func() { g.deliver(ctx) })
+	tasks.Go(func() { g.keep(ctx) })
+	tasks.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	g.flush(last, g.share.take(true))
+}
+
+// watch follows what other instances change.
+func (g *Group) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		watching, stop := context.WithCancel(ctx)
+		g.share.setRewatch(stop)
+		err := g.store.Watch(watching, func() { signal(g.share.resync) }, func(c Circuit) { g.breaker(c.ServiceKey).see(c).tell() })
+		stopped := watching.Err() != nil
+		stop()
+		if stopped {
+			continue
+		}
+		if status, news := g.share.unwatched(fmt.Errorf("breaker: watching the store: %w", err)); news {
+			g.statusChanged(status)
+		}
+		pause(ctx, beatEvery)
+	}
+}
+
+// deliver sends results: what is urgent at once, the rest in batches.
+func (g *Group) deliver(ctx context.Context) {
+	batch := time.NewTicker(batchDelay)
+	defer batch.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.share.kick:
+			g.flush(ctx, g.share.take(false))
+		case <-batch.C:
+			g.flush(ctx, g.share.take(true))
+		}
+	}
+}
+
+func (g *Group) flush(ctx context.Context, breakers []*Breaker) {
+	// A call under way is let finish when ctx ends, so that its results count
+	// once; it is bounded by its own patience.
+	ctx = context.WithoutCancel(ctx)
+	if len(breakers) == 1 {
+		breakers[0].flush(ctx, time.Now())
+		return
+	}
+	var calls errgroup.Group
+	calls.SetLimit(parallel)
+	for _, b := range breakers {
+		calls.Go(func() error {
+			b.flush(ctx, time.Now())
+			return nil
+		})
+	}
+	_ = calls.Wait() // none returns an error
+}
+
+// keep notices when the store goes and when it comes back.
+func (g *Group) keep(ctx context.Context) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	missed := false
+	for {
+		if err := g.beat(ctx); err == nil && missed {
+			missed = g.rejoin(ctx) != nil
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-g.share.resync:
+			missed = true
+		}
+	}
+}
+
+// beat asks whether the store is there, and joins it when it was not before or
+// was emptied.
+func (g *Group) beat(ctx context.Context) error {
+	g.share.beating.Lock()
+	defer g.share.beating.Unlock()
+	call, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	before := time.Now()
+	p, err := g.store.Ping(call)
+	if err != nil {
+		return g.lost(ctx, fmt.Errorf("breaker: reaching the store: %w", err))
+	}
+	g.setOffset(p, before, time.Now())
+	g.share.mu.Lock()
+	same := g.share.epoch == p.Epoch
+	g.share.epoch = p.Epoch
+	g.share.mu.Unlock()
+	if same && g.share.on() {
+		return nil
+	}
+	return g.rejoin(ctx)
+}
+
+// setOffset learns by how much the store's clock differs. An error of half the
+// round trip is in the measurement, so it is only replaced by one that is surely
+// better.
+func (g *Group) setOffset(p Pulse, before, after time.Time) {
+	if p.Now.IsZero() {
+		return
+	}
+	half := after.Sub(before) / 2
+	offset := p.Now.Sub(before.Add(half))
+	if d := offset - time.Duration(g.offset.Load()); d.Abs() > half+shortest {
+		g.offset.Store(int64(offset))
+	}
+}
+
+// rejoin brings all breakers and the store together.
+func (g *Group) rejoin(ctx context.Context) error {
+	call, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	circuits, err := g.store.Load(call)
+	if err != nil {
+		return g.lost(ctx, fmt.Errorf("breaker: reading the store: %w", err))
+	}
+	stored := make(map[string]*Circuit, len(circuits))
+	for i := range circuits {
+		stored[circuits[i].ServiceKey] = &circuits[i]
+		g.breaker(circuits[i].ServiceKey)
+	}
+	status, news := g.share.set(true, nil, time.Now())
+	calls, callCtx := errgroup.WithContext(ctx)
+	calls.SetLimit(parallel)
+	for _, b := range g.all() {
+		calls.Go(func() error {
+			b.flow <- struct{}{}
+			notices, err := b.rejoin(callCtx, stored[b.key], time.Now())
+			<-b.flow
+			tellAll(notices)
+			return err
+		})
+	}
+	if err := calls.Wait(); err != nil {
+		return g.lost(ctx, fmt.Errorf("breaker: joining the store: %w", err))
+	}
+	if news {
+		g.share.watchAnew()
+		g.statusChanged(status)
+	}
+	return nil
+}
+
+// lost goes on alone, unless it is ctx that ended, and returns the error.
+func (g *Group) lost(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	tellAll(g.lose(err, time.Now()))
+	return err
+}
+
+// lose lets every breaker go on alone. The caller tells the notices once it
+// holds no lock.
+func (g *Group) lose(err error, now time.Time) []notice {
+	status, news := g.share.set(false, err, now)
+	if !news {
+		return nil
+	}
+	var notices []notice
+	for _, b := range g.all() {
+		notices = append(notices, b.leave(now)...)
+	}
+	g.statusChanged(status)
+	return notices
+}
+
+func (g *Group) statusChanged(s Status) {
+	if g.config.StatusChanged != nil {
+		g.config.StatusChanged(s)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -1,0 +1,364 @@
+package breaker
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// settings of most tests: 3 failures in a row, 10 s open, 2 probes, 2 successes.
+func settings() Settings {
+	return Settings{Threshold: 3, Timeout: 10 * time.Second, HalfOpenMaxRequests: 2, HalfOpenSuccesses: 2, ProbeLease: 5 * time.Second}
+}
+
+// drive steps a circuit through events; it keeps the last effect.
+type drive struct {
+	t       *testing.T
+	s       Settings
+	c       Circuit
+	now     time.Time
+	effect  Effect
+	changes []string
+}
+
+func (d *drive) do(e Event) {
+	d.t.Helper()
+	if e.Kind != Report && e.Kind != Return {
+		e.Generation = d.c.Generation
+	}
+	d.c, d.effect = Step(d.c, e, d.now, d.s)
+	if d.effect.Changed {
+		d.changes = append(d.changes, fmt.Sprintf("%v>%v %s", d.effect.From, d.c.State, d.c.Cause))
+	}
+}
+
+func (d *drive) results(results ...Result) {
+	d.t.Helper()
+	var t Tally
+	for _, r := range results {
+		t.Add(r, time.Millisecond, false)
+	}
+	d.do(Event{Kind: Report, Generation: d.c.Generation, Tally: t})
+}
+
+func (d *drive) acquire(id string) { d.t.Helper(); d.do(Event{Kind: Acquire, Probe: id}) }
+
+func (d *drive) giveBack(id string, r Result) {
+	d.t.Helper()
+	d.do(Event{Kind: Return, Generation: d.c.Generation, Probe: id, Result: r})
+}
+
+func (d *drive) after(t time.Duration) { d.now = d.now.Add(t) }
+
+func (d *drive) fail(n int) { d.t.Helper(); d.results(slices.Repeat([]Result{Failure}, n)...) }
+
+// halfOpen brings a fresh circuit to half open, with probe "a" in flight.
+func (d *drive) halfOpen() {
+	d.t.Helper()
+	d.fail(3)
+	d.after(10 * time.Second)
+	d.acquire("a")
+	d.changes = nil
+}
+
+func TestStep(t *testing.T) {
+	tests := []struct {
+		name    string
+		do      func(d *drive)
+		state   State
+		changes []string
+		check   func(d *drive) string // what is wrong, or nothing
+	}{
+		{
+			name: "successes keep it closed", do: func(d *drive) { d.results(Success, Success, Success) }, state: Closed,
+			check: func(d *drive) string {
+				return want("total requests", d.c.TotalRequests, 3)
+			},
+		},
+		{
+			name: "one failure less than the threshold keeps it closed", do: func(d *drive) { d.fail(2) }, state: Closed,
+			check: func(d *drive) string { return want("failure count", d.c.FailureCount, 2) },
+		},
+		{
+			name: "as many failures in a row as the threshold open it", do: func(d *drive) { d.fail(1); d.fail(1); d.fail(1) },
+			state: Open, changes: []string{"CLOSED>OPEN failures"},
+			check: func(d *drive) string {
+				return want("next attempt", d.c.NextAttemptTime, start.Add(10*time.Second)) + want("last failure", d.c.LastFailureTime, start)
+			},
+		},
+		{
+			name: "a success between failures begins the count anew",
+			do:   func(d *drive) { d.fail(2); d.results(Success, Failure, Failure) }, state: Closed,
+			check: func(d *drive) string { return want("failure count", d.c.FailureCount, 2) },
+		},
+		{
+			name: "a run of failures in the middle of a tally opens it",
+			do:   func(d *drive) { d.results(Success, Failure, Failure, Failure, Success) }, state: Open, changes: []string{"CLOSED>OPEN failures"},
+		},
+		{
+			name: "ignored results count in the totals only",
+			do:   func(d *drive) { d.fail(2); d.results(Ignored, Ignored) }, state: Closed,
+			check: func(d *drive) string {
+				return want("failure count", d.c.FailureCount, 2) + want("requests", d.c.TotalRequests, 4) + want("failures", d.c.TotalFailures, 2)
+			},
+		},
+		{
+			name: "unused permits count in nothing", do: func(d *drive) { d.results(Unused, Unused) }, state: Closed,
+			check: func(d *drive) string { return want("written", d.effect.Written, false) },
+		},
+		{
+			name: "an open one refuses and says when to come again", do: func(d *drive) { d.fail(3); d.after(time.Second); d.acquire("a") },
+			state: Open, changes: []string{"CLOSED>OPEN failures"},
+			check: func(d *drive) string {
+				return want("granted", d.effect.Granted, false) + want("next", d.effect.Next, start.Add(10*time.Second))
+			},
+		},
+		{
+			name: "after the timeout the first probe makes it half open", do: func(d *drive) { d.fail(3); d.after(10 * time.Second); d.acquire("a") },
+			state: HalfOpen, changes: []string{"CLOSED>OPEN failures", "OPEN>HALF_OPEN timeout"},
+			check: func(d *drive) string {
+				return want("granted", d.effect.Granted, true) + want("probe", d.effect.Probe, "a") + want("attempts", d.c.HalfOpenAttempts, 1)
+			},
+		},
+		{
+			name: "half open lets as many probes through as may be in flight", do: func(d *drive) { d.halfOpen(); d.acquire("b"); d.acquire("c") },
+			state: HalfOpen,
+			check: func(d *drive) string {
+				return want("granted", d.effect.Granted, false) + want("next", d.effect.Next, start.Add(15*time.Second)) + want("probes", len(d.c.Probes), 2)
+			},
+		},
+		{
+			name: "a probe that came back makes room for another",
+			do:   func(d *drive) { d.halfOpen(); d.acquire("b"); d.giveBack("a", Success); d.acquire("c") }, state: HalfOpen,
+			check: func(d *drive) string { return want("granted", d.effect.Granted, true) },
+		},
+		{
+			name: "enough successes in a row close it",
+			do:   func(d *drive) { d.halfOpen(); d.acquire("b"); d.giveBack("a", Success); d.giveBack("b", Success) }, state: Closed,
+			changes: []string{"HALF_OPEN>CLOSED probes_succeeded"},
+			check: func(d *drive) string {
+				return want("failure count", d.c.FailureCount, 0) + want("next attempt", d.c.NextAttemptTime, time.Time{})
+			},
+		},
+		{
+			name: "one failed probe opens it again, whatever succeeded before",
+			do:   func(d *drive) { d.halfOpen(); d.acquire("b"); d.giveBack("a", Success); d.giveBack("b", Failure) }, state: Open,
+			changes: []string{"HALF_OPEN>OPEN probe_failed"},
+			check: func(d *drive) string {
+				return want("next attempt", d.c.NextAttemptTime, d.now.Add(10*time.Second)) + want("successes", d.c.HalfOpenSuccesses, 0)
+			},
+		},
+		{
+			name: "an ignored or unused probe is given back and decides nothing",
+			do:   func(d *drive) { d.halfOpen(); d.acquire("b"); d.giveBack("a", Ignored); d.giveBack("b", Unused) }, state: HalfOpen,
+			check: func(d *drive) string {
+				return want("probes", len(d.c.Probes), 0) + want("successes", d.c.HalfOpenSuccesses, 0) + want("requests", d.c.TotalRequests, 4)
+			},
+		},
+		{
+			name: "a probe that was given back twice counts once",
+			do:   func(d *drive) { d.halfOpen(); d.giveBack("a", Success); d.giveBack("a", Success) }, state: HalfOpen,
+			check: func(d *drive) string { return want("successes", d.c.HalfOpenSuccesses, 1) },
+		},
+		{
+			name: "a probe whose holder died is given back after its lease",
+			do: func(d *drive) {
+				d.halfOpen()
+				d.acquire("b")
+				d.after(5 * time.Second)
+				d.acquire("c")
+			}, state: HalfOpen,
+			check: func(d *drive) string {
+				return want("granted", d.effect.Granted, true) + want("probes", len(d.c.Probes), 1)
+			},
+		},
+		{
+			name: "a probe that comes back after its lease decides nothing",
+			do:   func(d *drive) { d.halfOpen(); d.after(5 * time.Second); d.giveBack("a", Failure) }, state: HalfOpen,
+			check: func(d *drive) string { return want("failures", d.c.TotalFailures, 4) },
+		},
+		{
+			name: "probes of an earlier half-open time still take up room",
+			do: func(d *drive) {
+				d.s.ProbeLease = time.Minute
+				d.halfOpen()
+				d.acquire("b")
+				d.giveBack("b", Failure)
+				d.after(10 * time.Second)
+				d.acquire("c")
+				d.acquire("d")
+			}, state: HalfOpen, changes: []string{"HALF_OPEN>OPEN probe_failed", "OPEN>HALF_OPEN timeout"},
+			check: func(d *drive) string {
+				return want("granted", d.effect.Granted, false) + want("probes", len(d.c.Probes), 2)
+			},
+		},
+		{
+			name: "with all room taken by earlier probes it stays open",
+			do: func(d *drive) {
+				d.s.ProbeLease = time.Minute
+				d.s.HalfOpenMaxRequests = 1
+				d.halfOpen()
+				d.do(Event{Kind: Trip})
+				d.after(10 * time.Second)
+				d.acquire("b")
+			}, state: Open, changes: []string{"HALF_OPEN>OPEN tripped"},
+			check: func(d *drive) string {
+				return want("granted", d.effect.Granted, false) + want("next", d.effect.Next, start.Add(70*time.Second))
+			},
+		},
+		{
+			name: "results of an earlier generation decide nothing",
+			do: func(d *drive) {
+				late := d.c.Generation
+				d.fail(3)
+				d.do(Event{Kind: Reset})
+				var t Tally
+				t.Add(Failure, 0, false)
+				t.Add(Failure, 0, false)
+				t.Add(Failure, 0, false)
+				d.do(Event{Kind: Report, Generation: late, Tally: t})
+			}, state: Closed, changes: []string{"CLOSED>OPEN failures", "OPEN>CLOSED reset"},
+			check: func(d *drive) string {
+				return want("failure count", d.c.FailureCount, 0) + want("failures", d.c.TotalFailures, 6)
+			},
+		},
+		{
+			name: "the result of a probe of an earlier generation decides nothing",
+			do: func(d *drive) {
+				d.s.ProbeLease = time.Minute
+				d.halfOpen()
+				late := d.c.Generation
+				d.do(Event{Kind: Trip})
+				d.after(10 * time.Second)
+				d.acquire("b")
+				d.do(Event{Kind: Return, Generation: late, Probe: "a", Result: Failure})
+			}, state: HalfOpen, changes: []string{"HALF_OPEN>OPEN tripped", "OPEN>HALF_OPEN timeout"},
+		},
+		{
+			name: "a trip opens it for as long as it says", do: func(d *drive) { d.do(Event{Kind: Trip, For: time.Hour, Note: "deploy"}) },
+			state: Open, changes: []string{"CLOSED>OPEN tripped"},
+			check: func(d *drive) string {
+				return want("next attempt", d.c.NextAttemptTime, start.Add(time.Hour)) + want("note", d.c.Note, "deploy")
+			},
+		},
+		{
+			name: "a trip without a duration lasts for the timeout", do: func(d *drive) { d.do(Event{Kind: Trip}) },
+			state: Open, changes: []string{"CLOSED>OPEN tripped"},
+			check: func(d *drive) string { return want("next attempt", d.c.NextAttemptTime, start.Add(10*time.Second)) },
+		},
+		{
+			name: "a held one stays open however long it is", do: func(d *drive) { d.do(Event{Kind: Hold}); d.after(1000 * time.Hour); d.acquire("a") },
+			state: Open, changes: []string{"CLOSED>OPEN held"},
+			check: func(d *drive) string {
+				return want("granted", d.effect.Granted, false) + want("next", d.effect.Next, time.Time{})
+			},
+		},
+		{
+			name: "a trip does not end a hold", do: func(d *drive) { d.do(Event{Kind: Hold}); d.do(Event{Kind: Trip}); d.after(time.Hour); d.acquire("a") },
+			state: Open, changes: []string{"CLOSED>OPEN held"},
+		},
+		{
+			name: "a reset closes a held one", do: func(d *drive) { d.do(Event{Kind: Hold}); d.do(Event{Kind: Reset}) },
+			state: Closed, changes: []string{"CLOSED>OPEN held", "OPEN>CLOSED reset"},
+			check: func(d *drive) string { return want("held", d.c.Held, false) },
+		},
+		{
+			name: "a reset closes a half-open one and leaves its probes in flight", do: func(d *drive) { d.halfOpen(); d.do(Event{Kind: Reset}) },
+			state: Closed, changes: []string{"HALF_OPEN>CLOSED reset"},
+			check: func(d *drive) string { return want("probes", len(d.c.Probes), 1) },
+		},
+		{
+			name: "a failure rate opens it once there were enough calls",
+			do: func(d *drive) {
+				d.s = Settings{Threshold: 100, FailureRate: 0.5, MinimumCalls: 10, Window: 10 * time.Second}
+				for range 5 {
+					d.results(Success, Failure)
+				}
+			}, state: Open, changes: []string{"CLOSED>OPEN failure_rate"},
+		},
+		{
+			name: "a failure rate waits for enough calls",
+			do: func(d *drive) {
+				d.s = Settings{Threshold: 100, FailureRate: 0.5, MinimumCalls: 11, Window: 10 * time.Second}
+				for range 5 {
+					d.results(Success, Failure)
+				}
+			}, state: Closed,
+		},
+		{
+			name: "what is older than the window does not count for the failure rate",
+			do: func(d *drive) {
+				d.s = Settings{Threshold: 100, FailureRate: 0.5, MinimumCalls: 10, Window: 10 * time.Second}
+				d.fail(9)
+				d.after(10 * time.Second)
+				d.fail(1)
+			}, state: Closed,
+			check: func(d *drive) string { return want("buckets", len(d.c.Window), 1) },
+		},
+		{
+			name: "a window has at most ten buckets",
+			do: func(d *drive) {
+				d.s = Settings{Threshold: 100, FailureRate: 1, MinimumCalls: 1000, Window: 10 * time.Second}
+				for range 30 {
+					d.results(Success)
+					d.after(time.Second)
+				}
+			}, state: Closed,
+			check: func(d *drive) string { return want("buckets", len(d.c.Window), 10) },
+		},
+		{
+			name: "a success does not open it, whatever the rate",
+			do: func(d *drive) {
+				d.s = Settings{Threshold: 100, FailureRate: 0.1, MinimumCalls: 6, Window: 10 * time.Second}
+				d.fail(5)
+				d.results(Success)
+			}, state: Closed,
+		},
+		{
+			name: "the average follows about the last hundred response times",
+			do: func(d *drive) {
+				for range 1000 {
+					var t Tally
+					t.Add(Success, time.Second, false)
+					d.do(Event{Kind: Report, Generation: 1, Tally: t})
+				}
+				for range 1000 {
+					d.results(Success)
+				}
+			}, state: Closed,
+			check: func(d *drive) string {
+				if d.c.AverageResponseTime < 1 || d.c.AverageResponseTime > 1.1 {
+					return fmt.Sprintf("average is %v ms, want about 1", d.c.AverageResponseTime)
+				}
+				return ""
+			},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			d := &drive{t: t, s: settings(), c: NewCircuit("billing:charge"), now: start}
+			test.do(d)
+			if d.c.State != test.state {
+				t.Errorf("state is %v, want %v", d.c.State, test.state)
+			}
+			if !slices.Equal(d.changes, test.changes) {
+				t.Errorf("changes are %q, want %q", d.changes, test.changes)
+			}
+			if test.check != nil {
+				if wrong := test.check(d); wrong != "" {
+					t.Error(wrong)
+				}
+			}
+		})
+	}
+}
+
+func want[T comparable](what string, got, expected T) string {
+	if got == expected {
+		return ""
+	}
+	return fmt.Sprintf("%s is %v, want %v; ", what, got, expected)
+}

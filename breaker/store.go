@@ -1,0 +1,69 @@
+package breaker
+
+import (
+	"context"
+	"time"
+)
+
+// Store holds the circuits that several instances share. [Memory], [Redis] and
+// [NATS] are stores. All methods are safe for concurrent use, return when ctx
+// ends, and return an error when the store cannot be reached; whether an event
+// was applied is unknown then.
+type Store interface {
+	// Apply lets [Step] run on the circuit of key, in one atomic step, and tells
+	// the watchers. now is the caller's clock; a store with a clock of its own
+	// uses that.
+	Apply(ctx context.Context, key string, e Event, now time.Time, s Settings) (Reply, error)
+	// Load returns every circuit.
+	Load(ctx context.Context) ([]Circuit, error)
+	// Watch calls changed with circuits that changed, until ctx ends or the
+	// connection is lost for good, which is an error. It calls ready whenever it
+	// has begun to see changes, at first and after each interruption: what was
+	// changed before must be loaded. A circuit of which only totals changed may be
+	// left out.
+	Watch(ctx context.Context, ready func(), changed func(Circuit)) error
+	// Ping reports whether the store is there, and what it is.
+	Ping(ctx context.Context) (Pulse, error)
+}
+
+// Reply is the answer to an [Event].
+type Reply struct {
+	// Circuit is what the circuit became.
+	Circuit Circuit
+	Effect
+	// Lost says that the store has lost what it held, because its circuit is
+	// older than the one the event rests on. The event was not applied: the
+	// instance must send what it knows as a [Rejoin] first.
+	Lost bool
+	// Now is the store's clock.
+	Now time.Time
+}
+
+// Pulse is the answer to a Ping.
+type Pulse struct {
+	// Epoch identifies what the store holds. It is another once the store was
+	// emptied.
+	Epoch string
+	// Now is the store's clock, zero when it goes by the clocks of the instances.
+	Now time.Time
+}
+
+// How long a store keeps a circuit that nobody touches. A circuit that is open
+// stays for as long in addition.
+const (
+	circuitTTL = 24 * time.Hour
+	holdTTL    = 30 * 24 * time.Hour
+)
+
+// apply is what a store does that runs [Step] itself: c is what it holds, a
+// [NewCircuit] when it holds nothing.
+func apply(c Circuit, e Event, now time.Time, s Settings) Reply {
+	if e.Seen > c.Version && e.Kind != Rejoin {
+		return Reply{Circuit: c, Lost: true, Now: now}
+	}
+	next, effect := Step(c, e, now, s)
+	if effect.Written {
+		next.Version++
+	}
+	return Reply{Circuit: next, Effect: effect, Now: now}
+}
