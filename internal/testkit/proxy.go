@@ -1,0 +1,56 @@
+package testkit
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+)
+
+// CutProxy is a TCP proxy in front of a server, whose wire can be cut.
+type CutProxy struct {
+	t     testing.TB
+	proxy *toxiproxy.Proxy
+}
+
+// Proxy starts a proxy to upstream, a host:port, on a free port, and stops it when
+// the test ends.
+func Proxy(t testing.TB, upstream string) *CutProxy {
+	t.Helper()
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	p := &CutProxy{t: t, proxy: toxiproxy.NewProxy(server, t.Name(), "127.0.0.1:0", upstream)}
+	if err := p.proxy.Start(); err != nil {
+		t.Fatalf("testkit: starting a proxy to %s: %v", upstream, err)
+	}
+	t.Cleanup(p.proxy.Stop)
+	return p
+}
+
+// Addr returns the proxy's address as host:port.
+func (p *CutProxy) Addr() string { return p.proxy.Listen }
+
+// Cut lets nothing through any more, in neither direction. Connections stay open,
+// as they do when a network fails.
+func (p *CutProxy) Cut() {
+	p.t.Helper()
+	for _, direction := range directions {
+		toxic := `{"name": "` + direction + `", "type": "timeout", "stream": "` + direction + `", "attributes": {"timeout": 0}}`
+		if _, err := p.proxy.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
+			p.t.Fatalf("testkit: cutting the proxy: %v", err)
+		}
+	}
+}
+
+// Mend lets everything through again. The connections of before are closed.
+func (p *CutProxy) Mend() {
+	p.t.Helper()
+	for _, direction := range directions {
+		if err := p.proxy.Toxics.RemoveToxic(context.Background(), direction); err != nil {
+			p.t.Fatalf("testkit: mending the proxy: %v", err)
+		}
+	}
+}
+
+var directions = [...]string{"upstream", "downstream"}
