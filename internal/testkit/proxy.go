@@ -7,6 +7,7 @@ import (
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
 )
 
 // CutProxy is a TCP proxy in front of a server, whose wire can be cut.
@@ -54,3 +55,12 @@ func (p *CutProxy) Mend() {
 }
 
 var directions = [...]string{"upstream", "downstream"}
+
+// ProxyLeaks are options for [Main] in packages that use [Proxy]: toxiproxy leaves
+// the goroutine of a closed connection behind when it has data that nobody takes.
+func ProxyLeaks() []goleak.Option {
+	return []goleak.Option{
+		goleak.IgnoreTopFunction("github.com/Shopify/toxiproxy/v2/toxics.(*NoopToxic).Pipe"),
+		goleak.IgnoreTopFunction("github.com/Shopify/toxiproxy/v2/toxics.(*TimeoutToxic).Pipe"),
+	}
+}

@@ -17,7 +17,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) { testkit.Main(m, testkit.ProxyLeaks()...) }
 
 func TestServerStoresOnFiles(t *testing.T) {
 	s := testkit.Server(t)
