@@ -143,6 +143,14 @@ func TestTheCommandsRun(t *testing.T) {
 	run(t, nil, 5*time.Minute, "go", "build", "-o", bin, "github.com/rebound-mq/rebound/cmd/rebound")
 	url := "nats://127.0.0.1:" + freePort(t)
 	home := t.TempDir()
+	for _, b := range blocks(t) {
+		if name, ok := strings.CutPrefix(strings.SplitN(b.text, "\n", 2)[0], "# "); ok && b.language == "yaml" {
+			if err := os.WriteFile(filepath.Join(home, name), []byte(b.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	at := "cd " + home + " && "
 	env := append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "NATS_URL="+url, "HOME="+home,
 		"XDG_CONFIG_HOME="+home, "XDG_STATE_HOME="+home, "XDG_CACHE_HOME="+home)
 
@@ -169,7 +177,7 @@ func TestTheCommandsRun(t *testing.T) {
 		case waits.MatchString(c):
 			// These go on until they are interrupted: ended by the time limit is fine.
 			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-			cmd := exec.CommandContext(ctx, "sh", "-c", "exec "+c)
+			cmd := exec.CommandContext(ctx, "sh", "-c", at+"exec "+c)
 			cmd.Env = env
 			cmd.WaitDelay = time.Second
 			out, err := cmd.CombinedOutput()
@@ -178,7 +186,7 @@ func TestTheCommandsRun(t *testing.T) {
 			}
 			cancel()
 		default:
-			run(t, env, time.Minute, "sh", "-c", c)
+			run(t, env, time.Minute, "sh", "-c", at+c)
 		}
 	}
 }
