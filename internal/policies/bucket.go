@@ -189,10 +189,10 @@ func (b *Bucket) Watch(ctx context.Context, changed func(Revision)) error {
 }
 
 func watchError(ctx context.Context, err error) error {
-	if ctx.Err() != nil || err == nil {
-		return nil
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("watching the policies: %w", err)
 	}
-	return fmt.Errorf("watching the policies: %w", err)
+	return nil
 }
 
 func revision(e jetstream.KeyValueEntry) Revision {
