@@ -74,14 +74,15 @@ func (f Factors) Map() map[string]float64 {
 // adapts tells whether p's delays are multiplied by the adaptive factors.
 func (p *Policy) adapts() bool { return p.EnableAdaptiveBackoff || p.BackoffStrategy == Adaptive }
 
-// factors returns what p's delay is multiplied by.
-func (p *Policy) factors(s *Signals, priority events.Priority) Factors {
+// factors returns what p's delay is multiplied by. fresh is the freshness of the
+// signals, which the confidence needs as well and which takes longest to compute.
+func (p *Policy) factors(s *Signals, fresh float64, priority events.Priority) Factors {
 	f := noFactors
 	f.Health = healthFactor(s.HealthScore, s.HealthKnown)
 	f.Load = loadFactor(s.Load)
 	f.Priority = priorityFactor(priority)
 	if s.Samples > 0 {
-		weight := evidenceWeight(s.Samples, p.LearningWindow, s.Age)
+		weight := evidenceWeight(s.Samples, p.LearningWindow, fresh)
 		f.SuccessRate = successFactor(s.SuccessRate, p.SuccessRateThreshold, p.AdaptationFactor, weight)
 		f.ResponseTime = responseFactor(s.ResponseTrend, weight)
 	}
@@ -157,9 +158,9 @@ func priorityFactor(p events.Priority) float64 {
 }
 
 // evidenceWeight is how much a success rate or a trend counts: the samples' share
-// of the learning window, at most 1, halved for every five minutes of age.
-func evidenceWeight(samples, window int, age time.Duration) float64 {
-	return share(float64(samples), float64(max(window, 1))) * freshness(age)
+// of the learning window, at most 1, times their freshness.
+func evidenceWeight(samples, window int, fresh float64) float64 {
+	return share(float64(samples), float64(max(window, 1))) * fresh
 }
 
 // freshness is 2^(−age / 5 min): 1 for evidence of now, ½ after five minutes.
@@ -175,12 +176,12 @@ func freshness(age time.Duration) float64 {
 //
 //	n/(n+2) × 2^(−a / 5 min) × 1/(1+v)
 //
-// The first term grows with evidence; the 2 stands for the two imaginary
-// observations of Laplace's rule of succession, so that ten samples are worth
-// 0.83. The second falls with the age of the evidence, the third with its
-// variance: response times whose standard deviation equals their mean count for
-// half.
-func confidence(s *Signals) float64 {
+// fresh is the second of these, the freshness of the samples. The first term
+// grows with evidence; the 2 stands for the two imaginary observations of
+// Laplace's rule of succession, so that ten samples are worth 0.83. The second
+// falls with the age of the evidence, the third with its variance: response
+// times whose standard deviation equals their mean count for half.
+func confidence(s *Signals, fresh float64) float64 {
 	if s.Samples <= 0 {
 		return 0
 	}
@@ -188,7 +189,7 @@ func confidence(s *Signals) float64 {
 	if !(v >= 0) {
 		v = 0
 	}
-	return n / (n + 2) * freshness(s.Age) / (1 + v)
+	return n / (n + 2) * fresh / (1 + v)
 }
 
 // share returns part/whole within 0 and 1, and 0 where that is no number.

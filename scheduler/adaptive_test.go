@@ -120,7 +120,7 @@ func TestConfidenceHasItsFormula(t *testing.T) {
 		{"an endless variance", Signals{Samples: 10, Variance: math.Inf(1)}, 0},
 		{"samples from the future", Signals{Samples: 10, Age: -time.Hour}, 10.0 / 12},
 	} {
-		if got := confidence(&tc.s); math.Abs(got-tc.want) > 1e-12 {
+		if got := confidenceOf(tc.s); math.Abs(got-tc.want) > 1e-12 {
 			t.Errorf("%s: the confidence is %v, want %v", tc.name, got, tc.want)
 		}
 	}
@@ -133,13 +133,13 @@ func TestConfidenceGrowsWithEvidenceAndFallsWithAgeAndVariance(t *testing.T) {
 			Age:      time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "age")),
 			Variance: rapid.Float64Range(0, 100).Draw(t, "variance"),
 		}
-		c := confidence(&s)
+		c := confidenceOf(s)
 		more, older, wider := s, s, s
 		more.Samples++
 		older.Age += time.Second
 		wider.Variance += 0.01
-		if !(c > 0 && c < 1) || !(confidence(&more) > c) || !(confidence(&older) < c) || !(confidence(&wider) < c) {
-			t.Fatalf("%+v has confidence %v; with one sample more %v, a second older %v, more variance %v", s, c, confidence(&more), confidence(&older), confidence(&wider))
+		if !(c > 0 && c < 1) || !(confidenceOf(more) > c) || !(confidenceOf(older) < c) || !(confidenceOf(wider) < c) {
+			t.Fatalf("%+v has confidence %v; with one sample more %v, a second older %v, more variance %v", s, c, confidenceOf(more), confidenceOf(older), confidenceOf(wider))
 		}
 	})
 }
@@ -186,6 +186,8 @@ func TestHigherPriorityNeverLengthensADelay(t *testing.T) {
 		}
 	})
 }
+
+func confidenceOf(s Signals) float64 { return confidence(&s, freshness(s.Age)) }
 
 // anySignals draws signals that may be anything, numbers that are none included.
 func anySignals(t *rapid.T) Signals {

@@ -121,8 +121,9 @@ func (p *Policy) Decide(in Input, random func() float64) Decision {
 	}
 
 	if p.adapts() {
-		d.Factors = p.factors(&in.Signals, in.Priority)
-		d.Confidence = confidence(&in.Signals)
+		fresh := freshness(in.Signals.Age)
+		d.Factors = p.factors(&in.Signals, fresh, in.Priority)
+		d.Confidence = confidence(&in.Signals, fresh)
 	}
 	low, high := p.spread(attempt, in.Previous, d.Factors.Product())
 	delay := max(p.draw(low, high, random), in.Failure.RetryAfter)

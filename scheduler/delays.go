@@ -57,7 +57,7 @@ func (p *Policy) Delays(attempt int, priority events.Priority, s Signals) Delays
 	attempt = max(attempt, 1)
 	product := 1.0
 	if p.adapts() {
-		product = p.factors(&s, priority).Product()
+		product = p.factors(&s, freshness(s.Age), priority).Product()
 	}
 	if p.JitterType == DecorrelatedJitter && attempt > 1 {
 		return p.simulate(attempt, product)

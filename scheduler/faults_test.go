@@ -166,3 +166,61 @@ func TestFaultsSayEverythingApart(t *testing.T) {
 		t.Errorf("the faults are %+v, want only %+v", faults, want)
 	}
 }
+
+func TestWhatAFileHoldsIsBounded(t *testing.T) {
+	rule := func(what string) string { return "billing: {rules: [{class: retryable, " + what + "}]}" }
+	for name, tc := range map[string]struct{ src, want string }{
+		"rules": {
+			"billing: {rules: [" + strings.Repeat("{codes: [E1], class: retryable}, ", 51) + "]}",
+			`p.yaml:1:18: billing.rules: has 51 rules, more than the 50 allowed`,
+		},
+		"codes of a rule": {
+			rule("codes: [" + strings.Repeat("E1, ", 51) + "]"),
+			`p.yaml:1:45: billing.rules[0].codes: has 51 codes, more than the 50 allowed`,
+		},
+		"the length of a code": {
+			rule("codes: [" + strings.Repeat("E", 65) + "]"),
+			`p.yaml:1:46: billing.rules[0].codes[0]: "EEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEE…" has 65 bytes, more than the 64 allowed`,
+		},
+		"the length of a message": {
+			rule("message: " + strings.Repeat("m", 257)),
+			`p.yaml:1:47: billing.rules[0].message: has 257 bytes, more than the 256 allowed`,
+		},
+		"the length of a rule's name": {
+			rule("codes: [E1], name: " + strings.Repeat("n", 129)),
+			`p.yaml:1:57: billing.rules[0].name: "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn…" is no line of at most 128 bytes`,
+		},
+		"a rule's name to one line": {
+			rule(`codes: [E1], name: "a\nb"`),
+			`p.yaml:1:57: billing.rules[0].name: "a\nb" is no line of at most 128 bytes`,
+		},
+		"a rule's service to names": {
+			rule(`codes: [E1], service: a.b`),
+			`p.yaml:1:60: billing.rules[0].service: the service "a.b" has the character '.'; only letters, digits, dashes and underscores are allowed`,
+		},
+		"the length of an account's id": {
+			"billing: {accounts: {? " + strings.Repeat("a", 1025) + " : {maxAttempts: 3}}}",
+			`p.yaml:1:24: billing.accounts."aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…": the account has 1025 bytes, more than the 1024 allowed`,
+		},
+		"a selector to a single value": {
+			"billing: {serviceType: [billing], accountId: {}}",
+			"p.yaml:1:24: billing.serviceType: is not a single value\np.yaml:1:46: billing.accountId: is not a single value",
+		},
+		"lists to no aliases": {
+			"billing: {targets: *a, rules: *a, dependsOn: [*a], maxAttempts: &a 3}",
+			`p.yaml:1:20: is not valid YAML: unknown anchor 'a' referenced`,
+		},
+		"lists to no aliases that are known": {
+			"billing: {maxAttempts: &a 3, targets: *a, rules: *a, dependsOn: [*a]}",
+			"p.yaml:1:24: billing.maxAttempts: has an anchor; policy files have none; what services share stands under default\n" +
+				"p.yaml:1:39: billing.targets: is an alias; policy files have none; what services share stands under default\n" +
+				"p.yaml:1:50: billing.rules: is an alias; policy files have none; what services share stands under default\n" +
+				"p.yaml:1:66: billing.dependsOn[0]: is an alias; policy files have none; what services share stands under default",
+		},
+	} {
+		_, err := Parse("p.yaml", []byte(tc.src))
+		if err == nil || err.Error() != tc.want {
+			t.Errorf("%s: got the fault\n%v\nwant\n%s", name, err, tc.want)
+		}
+	}
+}

@@ -49,7 +49,7 @@ func (p *Policy) signals(f health.Figures) Signals {
 // successSignal returns the factor that a success rate makes by the evidence
 // behind it.
 func (p *Policy) successSignal(rate float64, samples int, age time.Duration) float64 {
-	return successFactor(rate, p.SuccessRateThreshold, p.AdaptationFactor, evidenceWeight(samples, p.LearningWindow, age))
+	return successFactor(rate, p.SuccessRateThreshold, p.AdaptationFactor, evidenceWeight(samples, p.LearningWindow, freshness(age)))
 }
 
 // deliver makes one attempt and has it measured. Submissions are not measured:

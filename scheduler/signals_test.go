@@ -111,7 +111,7 @@ func TestWorseFiguresOfHealthNeverShortenADelay(t *testing.T) {
 		at = at.Add(time.Duration(rapid.Int64Range(0, int64(20*time.Minute)).Draw(t, "age")))
 		product := func() float64 {
 			s := p.signals(&policy, "s", at)
-			return policy.factors(&s, events.Normal).Product()
+			return policy.factors(&s, freshness(s.Age), events.Normal).Product()
 		}
 		before := product()
 		switch rapid.IntRange(0, 2).Draw(t, "what gets worse") {
