@@ -3,8 +3,6 @@ package scheduler
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 
 	"go.yaml.in/yaml/v4"
@@ -47,25 +45,6 @@ func Parse(name string, src []byte) (*Set, error) { return parse(Builtin(), name
 // MaxSource is the most bytes that a policy file may have. It fits into a NATS
 // message.
 const MaxSource = 1 << 20
-
-// LoadFile reads the policy file at path; see [Parse].
-func LoadFile(path string) (*Set, error) {
-	src, err := readFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the policy file: %w", err)
-	}
-	return Parse(path, src)
-}
-
-// readFile reads no more of the file than tells that it is too large.
-func readFile(path string) (src []byte, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	return io.ReadAll(io.LimitReader(f, MaxSource+1))
-}
 
 // parser gathers the layers and the faults of one file.
 type parser struct {
