@@ -69,6 +69,10 @@ func (a *app) outcomesCommand() *cobra.Command {
 			n := 0
 			for t, err := range s.follow(cmd.Context(), query, noFollow) {
 				if err != nil {
+					if cmd.Context().Err() != nil {
+						// It was told to stop while it was still beginning.
+						break
+					}
 					return err
 				}
 				if err := print(t); err != nil {
