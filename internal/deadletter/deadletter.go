@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -104,17 +105,25 @@ func New(js jetstream.JetStream, prefix string) *Letters {
 }
 
 // List iterates over the dead letters that f selects, oldest first. It reads
-// them page by page; what is added meanwhile is included, what is removed is
-// not. An error ends the iteration.
+// them page by page; what is added meanwhile is not included, or a replay would
+// never end whose operations die again, and what is removed is not either. An
+// error ends the iteration.
 func (l *Letters) List(ctx context.Context, f Filter) iter.Seq2[*events.DeadLetter, error] {
 	return func(yield func(*events.DeadLetter, error) bool) {
 		if err := f.Check(); err != nil {
 			yield(nil, err)
 			return
 		}
+		last := uint64(math.MaxUint64)
 		ids := f.IDs
 		if len(ids) == 0 {
 			ids = []string{""}
+			stream, err := l.js.Stream(ctx, l.streams.Dead())
+			if err != nil {
+				yield(nil, fmt.Errorf("reading the dead letters: %w", err))
+				return
+			}
+			last = stream.CachedInfo().State.LastSeq
 		}
 		left := f.Limit
 		for _, id := range ids {
@@ -123,6 +132,9 @@ func (l *Letters) List(ctx context.Context, f Filter) iter.Seq2[*events.DeadLett
 				if err != nil {
 					yield(nil, err)
 					return
+				}
+				if d.Sequence > last {
+					break
 				}
 				if !f.matches(d) {
 					continue

@@ -131,3 +131,28 @@ func TestGetDiscardAndReplayOfWhatIsGone(t *testing.T) {
 		t.Errorf("reading at its sequence gives %v, want ErrNotFound", err)
 	}
 }
+
+func TestAListLeavesOutWhatDiesMeanwhile(t *testing.T) {
+	l, js := bury(t, 3)
+	n := 0
+	for d, err := range l.List(context.Background(), deadletter.Filter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n++; n > 3 {
+			t.Fatalf("the list goes on with %s, which died while it was read", d.ID)
+		}
+		// It is replayed and dies again.
+		d.Header = nil
+		m, err := d.Message(events.Subjects{})
+		if err == nil {
+			_, err = js.PublishMsg(context.Background(), m)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n != 3 {
+		t.Errorf("the list has %d dead letters, want 3", n)
+	}
+}
