@@ -34,9 +34,10 @@ type Breaker struct {
 
 // parted is what an instance keeps for its return while it is without the store.
 type parted struct {
-	diverged bool     // the circuit is another than the store had
+	diverged bool     // the circuit decides otherwise than the store's did
 	owed     Tally    // totals that the store has not heard of
 	returned []string // the store's probes that came back
+	ahead    *Circuit // what the store told of meanwhile
 }
 
 // queue is what waits to be sent.
@@ -116,7 +117,7 @@ func (b *Breaker) ask(ctx context.Context, now time.Time) (Permit, error) {
 	case err != nil:
 		return Permit{}, err
 	case r.Granted:
-		return Permit{breaker: b, generation: r.Circuit.Generation, probe: r.Probe}, nil
+		return Permit{breaker: b, generation: r.Circuit.Generation, probe: r.Probe, asked: r.asked}, nil
 	case r.Circuit.State == HalfOpen:
 		return Permit{}, ErrProbing
 	default:
@@ -152,8 +153,8 @@ func (b *Breaker) become(c Circuit) {
 func (b *Breaker) step(e Event, now time.Time) Effect {
 	c, effect := Step(b.circuit, e, now, *b.settings.Load())
 	if effect.Written {
+		b.diverged = b.diverged || !c.decidesLike(&b.circuit)
 		b.become(c)
-		b.diverged = true
 	}
 	return effect
 }

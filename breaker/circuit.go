@@ -142,6 +142,13 @@ func (c *Circuit) Ready(now time.Time, s *Settings) (n int, next time.Time) {
 // Unlimited is how many attempts may go through a closed breaker.
 const Unlimited = int(^uint(0) >> 1)
 
+// decidesLike reports whether c and d do the same with the next attempt and with
+// its result, failure rates aside.
+func (c *Circuit) decidesLike(d *Circuit) bool {
+	return c.Generation == d.Generation && c.State == d.State && c.Held == d.Held && c.NextAttemptTime.Equal(d.NextAttemptTime) &&
+		c.FailureCount == d.FailureCount && c.HalfOpenSuccesses == d.HalfOpenSuccesses && len(c.Probes) == len(d.Probes)
+}
+
 func (c *Circuit) clone() Circuit {
 	d := *c
 	d.Probes = slices.Clone(c.Probes)

@@ -26,9 +26,11 @@ type Event struct {
 	For time.Duration
 	// Note is what an operator says about a Trip, Hold or Reset.
 	Note string
-	// Circuit is what a Rejoin brings, and Returned the probes of the store's that
-	// have come back meanwhile.
+	// Circuit is what a Rejoin brings. Without Diverged it is merely what the
+	// instance remembers of its version, which counts for nothing beside a later
+	// one. Returned are the probes of the store's that have come back meanwhile.
 	Circuit  *Circuit
+	Diverged bool
 	Returned []string
 }
 

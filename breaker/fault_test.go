@@ -19,7 +19,7 @@ const converge = time.Second
 func alone(t *testing.T, i *instance) {
 	t.Helper()
 	testkit.Eventually(t, 5*time.Second, "the instance says that it is alone", func() bool {
-		s := i.Group.Status()
+		s := i.Status()
 		return !s.Shared && s.Err != nil
 	})
 }
@@ -29,7 +29,7 @@ func agreed(t *testing.T, all []*instance, s State) {
 	t.Helper()
 	began := time.Now()
 	testkit.Eventually(t, converge, "all instances share the store and are "+s.String(), func() bool {
-		return !slices.ContainsFunc(all, func(i *instance) bool { return !i.Group.Status().Shared || i.State() != s })
+		return !slices.ContainsFunc(all, func(i *instance) bool { return !i.Status().Shared || i.State() != s })
 	})
 	t.Logf("agreed after %v", time.Since(began))
 }
@@ -124,7 +124,7 @@ func TestAllowEndsWithItsContext(t *testing.T) {
 	}
 	r.Resume()
 	testkit.Eventually(t, 10*time.Second, "the probe that nobody has is given back", func() bool {
-		return i.Group.Status().Shared && len(i.Circuit().Probes) == 0
+		return i.Status().Shared && len(i.Circuit().Probes) == 0
 	})
 }
 
@@ -205,6 +205,44 @@ func TestCutFromRedisAMemoryDoesNotWin(t *testing.T) {
 	agreed(t, all, Closed)
 }
 
+// Whatever was counted before, during and after the cut is in the totals, once.
+func TestCutFromRedisTotalsAreComplete(t *testing.T) {
+	p, all := cut(t)
+	i := all[0]
+	count := func(n int) { results(t, i.Breaker, time.Now(), slices.Repeat([]Result{Success, Failure}, n/2)...) }
+	count(100)
+	reader := all[1].Group
+	total := func() (requests, failures uint64) {
+		circuits, err := reader.Circuits(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range circuits {
+			if c.ServiceKey == key {
+				return c.TotalRequests, c.TotalFailures
+			}
+		}
+		return 0, 0
+	}
+	testkit.Eventually(t, 5*time.Second, "what came before the cut has arrived", func() bool { n, _ := total(); return n == 100 })
+	p.Cut()
+	alone(t, i)
+	count(100)
+	p.Mend()
+	counted := 200
+	for !i.Status().Shared {
+		count(100)
+		counted += 100
+		pause(t.Context(), time.Millisecond)
+	}
+	count(100)
+	i.stop()
+	requests, failures := total()
+	if requests != uint64(counted+100) || failures != uint64(counted+100)/2 {
+		t.Errorf("totals are %d/%d, want %d/%d", failures, requests, (counted+100)/2, counted+100)
+	}
+}
+
 func TestNATSRestarted(t *testing.T) {
 	dir, port := t.TempDir(), embedded.RandomPort
 	serve := func() *embedded.Server {
@@ -226,7 +264,7 @@ func TestNATSRestarted(t *testing.T) {
 	serve()
 	// The connections come back by themselves within their own time.
 	testkit.Eventually(t, 10*time.Second, "all instances share the store and are OPEN", func() bool {
-		return !slices.ContainsFunc(all, func(i *instance) bool { return !i.Group.Status().Shared || i.State() != Open })
+		return !slices.ContainsFunc(all, func(i *instance) bool { return !i.Status().Shared || i.State() != Open })
 	})
 	if _, err := all[1].Reset(t.Context(), key, ""); err != nil {
 		t.Fatal(err)

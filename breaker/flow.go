@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// outcome is what an event led to. shared says that the store applied it.
+// outcome is what an event led to.
 type outcome struct {
 	Reply
-	shared bool
+	asked  bool // the store was asked
+	shared bool // and it answered
 }
 
 // do applies one event and waits for what comes of it: in the store when the
@@ -49,14 +50,14 @@ func (b *Breaker) doJoined(ctx context.Context, e Event, now time.Time) (outcome
 		if err := b.refusal(now); err != nil {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			return outcome{Reply: Reply{Circuit: b.circuit.clone()}, shared: true}, nil, nil
+			return outcome{Reply: Reply{Circuit: b.circuit.clone()}, asked: true, shared: true}, nil, nil
 		}
 	}
 	r, notices, err := b.apply(ctx, e, now)
-	switch {
-	case err == nil:
-		return outcome{Reply: r, shared: true}, notices, nil
-	case ctx.Err() != nil:
+	if err == nil {
+		return outcome{Reply: r, asked: true, shared: true}, notices, nil
+	}
+	if ended := ended(ctx); ended != nil {
 		if e.Kind == Acquire {
 			// The store may have granted the probe. It is not used.
 			b.mu.Lock()
@@ -64,17 +65,30 @@ func (b *Breaker) doJoined(ctx context.Context, e Event, now time.Time) (outcome
 			b.send(true)
 			b.mu.Unlock()
 		}
-		return outcome{}, notices, ctx.Err()
+		return outcome{}, notices, ended
 	}
 	notices = append(notices, b.group.lose(err, now)...)
 	notices = append(notices, b.leave(now)...)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	o, n := b.doAlone(e, now)
+	o.asked = true
 	if e.Kind == Acquire && !o.Granted {
 		b.returned = append(b.returned, e.Probe)
 	}
 	return o, append(notices, n), nil
+}
+
+// ended returns the error of a ctx that has ended. A connection that has the
+// deadline of ctx may fail the moment before ctx itself does.
+func ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if d, ok := ctx.Deadline(); ok && time.Until(d) < time.Millisecond {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // errLost is the error of a store that says that it has lost what it was given
@@ -133,7 +147,11 @@ func (b *Breaker) adopt(r Reply) notice {
 func (b *Breaker) see(c Circuit) notice {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.joined || c.Version <= b.circuit.Version {
+	if !b.joined {
+		b.ahead = &c
+		return notice{}
+	}
+	if c.Version <= b.circuit.Version {
 		return notice{}
 	}
 	b.become(c)
@@ -177,7 +195,7 @@ func (b *Breaker) flushFlow(ctx context.Context, now time.Time) []notice {
 		notices = append(notices, b.leave(now)...)
 		b.mu.Lock()
 		for _, e := range events[i:] {
-			notices = append(notices, b.alone(e, b.group.clock(now)))
+			notices = append(notices, b.alone(e, true, b.group.clock(now)))
 		}
 		b.mu.Unlock()
 		break
@@ -186,14 +204,17 @@ func (b *Breaker) flushFlow(ctx context.Context, now time.Time) []notice {
 }
 
 // alone applies a Report or a Return while the breaker is not joined, and keeps
-// what the store must hear of it later.
-func (b *Breaker) alone(e Event, now time.Time) notice {
+// what the store must hear of it later. asked says that the store may know of the
+// probe that a Return is about.
+func (b *Breaker) alone(e Event, asked bool, now time.Time) notice {
 	n := b.note(b.fold())
 	if b.group.store != nil {
 		t := e.Tally
 		if e.Kind == Return {
 			t.Add(e.Result, e.Took, true)
-			b.returned = append(b.returned, e.Probe)
+			if asked {
+				b.returned = append(b.returned, e.Probe)
+			}
 		}
 		b.owed.Merge(t.late())
 	}
@@ -209,11 +230,11 @@ func (b *Breaker) leave(now time.Time) []notice {
 	if !b.joined {
 		return nil
 	}
-	b.joined, b.bucketEnd = false, 0
+	b.joined, b.bucketEnd, b.ahead = false, 0, nil
 	at := b.group.clock(now)
 	notices := []notice{b.note(b.foldAt(at))}
 	for _, e := range b.returns {
-		notices = append(notices, b.alone(e, at))
+		notices = append(notices, b.alone(e, true, at))
 	}
 	b.returns = nil
 	return notices
@@ -268,7 +289,11 @@ func (b *Breaker) inStep(stored *Circuit) bool {
 
 // join makes c, which is the store's, the circuit; nil leaves it as it is.
 func (b *Breaker) join(c *Circuit) notice {
-	b.joined, b.diverged = true, false
+	if a := b.ahead; a != nil && (c == nil || a.Version > c.Version) {
+		c = a
+	}
+	b.joined, b.diverged, b.ahead = true, false, nil
+	defer b.catchUp()
 	if c == nil || c.Version <= b.circuit.Version && c.Generation == b.circuit.Generation && c.State == b.circuit.State {
 		if c != nil {
 			b.become(c.clone())
@@ -279,6 +304,18 @@ func (b *Breaker) join(c *Circuit) notice {
 	return b.noteSeen()
 }
 
+// catchUp queues what happened while the store answered, like anything else.
+func (b *Breaker) catchUp() {
+	b.tally.Merge(b.owed)
+	for _, probe := range b.returned {
+		b.returns = append(b.returns, Event{Kind: Return, By: b.group.instance, Probe: probe, Result: Unused})
+	}
+	b.owed, b.returned = Tally{}, nil
+	if !b.tally.empty() || len(b.returns) > 0 {
+		b.send(len(b.returns) > 0)
+	}
+}
+
 // sendCircuit sends a Rejoin with all that happened while the breaker was alone.
 func (b *Breaker) sendCircuit(ctx context.Context, now time.Time) (Reply, error) {
 	b.mu.Lock()
@@ -286,14 +323,19 @@ func (b *Breaker) sendCircuit(ctx context.Context, now time.Time) (Reply, error)
 		b.fold()
 	}
 	c := b.circuit.clone()
-	owed, returned := b.owed, b.returned
+	before := b.parted
 	b.owed, b.returned, b.diverged = Tally{}, nil, false
 	b.mu.Unlock()
-	r, err := b.call(ctx, Event{Kind: Rejoin, By: b.group.instance, Tally: owed, Returned: returned, Circuit: &c}, now)
+	e := Event{
+		Kind: Rejoin, By: b.group.instance, Circuit: &c,
+		Tally: before.owed, Returned: before.returned, Diverged: before.diverged,
+	}
+	r, err := b.call(ctx, e, now)
 	if err != nil {
 		b.mu.Lock()
-		b.owed.Merge(owed)
-		b.returned, b.diverged = append(returned, b.returned...), true
+		b.owed.Merge(before.owed)
+		b.returned = append(before.returned, b.returned...)
+		b.diverged = b.diverged || before.diverged
 		b.mu.Unlock()
 	}
 	return r, err

@@ -24,6 +24,10 @@ func (t *step) rejoin() {
 		return
 	}
 	t.count(&t.e.Tally)
+	if !t.e.Diverged && mine.Version <= t.Version {
+		t.mergeProbes(nil)
+		return
+	}
 	t.mergeProbes(mine.Probes)
 	t.Version = max(t.Version, mine.Version)
 	switch order := cmp.Compare(mine.badness(), t.badness()); {

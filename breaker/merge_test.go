@@ -60,7 +60,7 @@ func TestRejoin(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			mine := test.mine
-			e := Event{Kind: Rejoin, By: "me", Circuit: &mine, Returned: test.returned, Tally: Tally{Requests: 7, AllFailures: 2}}
+			e := Event{Kind: Rejoin, By: "me", Circuit: &mine, Diverged: true, Returned: test.returned, Tally: Tally{Requests: 7, AllFailures: 2}}
 			c, effect := Step(test.stored, e, start, settings())
 			wrong := want("state", c.State, test.state) + want("generation", c.Generation, test.generation) +
 				want("changed", effect.Changed, test.changed)
@@ -73,7 +73,7 @@ func TestRejoin(t *testing.T) {
 			if wrong != "" {
 				t.Error(wrong)
 			}
-			again, effect := Step(c, Event{Kind: Rejoin, Circuit: &c}, start, settings())
+			again, effect := Step(c, Event{Kind: Rejoin, Circuit: &c, Diverged: true}, start, settings())
 			if again.State != c.State || again.Generation != c.Generation || effect.Changed {
 				t.Errorf("merging the result with itself gives %v of generation %d, want %v of %d", again.State, again.Generation, c.State, c.Generation)
 			}
@@ -87,9 +87,26 @@ func TestMergeWindowKeepsTheWorseOfEachBucket(t *testing.T) {
 	}
 	stored := Circuit{Generation: 1, Version: 1, Window: []Bucket{bucket(0, 5, 1), bucket(1, 9, 0), bucket(3, 1, 1)}}
 	mine := Circuit{Generation: 1, Version: 1, Window: []Bucket{bucket(0, 2, 3), bucket(1, 4, 0), bucket(2, 1, 0)}}
-	c, _ := Step(stored, Event{Kind: Rejoin, Circuit: &mine}, start, settings())
+	c, _ := Step(stored, Event{Kind: Rejoin, Circuit: &mine, Diverged: true}, start, settings())
 	expected := []Bucket{bucket(0, 2, 3), bucket(1, 9, 0), bucket(2, 1, 0), bucket(3, 1, 1)}
 	if !slices.Equal(c.Window, expected) {
 		t.Errorf("window is %v, want %v", c.Window, expected)
+	}
+}
+
+// An instance that only remembers, and saw nothing of its own, changes nothing.
+func TestRejoinOfAMemory(t *testing.T) {
+	stored := Circuit{ServiceKey: "k", State: Closed, Generation: 5, Version: 9, Probes: []Probe{{ID: "a", Expires: start.Add(time.Minute)}}}
+	mine := Circuit{ServiceKey: "k", State: Open, Held: true, Generation: 4, Version: 8}
+	e := Event{Kind: Rejoin, Circuit: &mine, Tally: Tally{Requests: 2}, Returned: []string{"a"}}
+	c, effect := Step(stored, e, start, settings())
+	wrong := want("state", c.State, Closed) + want("generation", c.Generation, 5) + want("changed", effect.Changed, false) +
+		want("requests", c.TotalRequests, 2) + want("probes", len(c.Probes), 0)
+	if wrong != "" {
+		t.Error(wrong)
+	}
+	mine.Version = 10 // the store has lost what came after version 9
+	if c, _ = Step(stored, e, start, settings()); !c.Held {
+		t.Error("what a store has lost is not taken from the instance that remembers it")
 	}
 }

@@ -7,6 +7,7 @@ type Permit struct {
 	breaker    *Breaker
 	generation uint64
 	probe      string
+	asked      bool // the store may know of the probe
 }
 
 // Probe reports whether the attempt is a probe of a half-open breaker.
@@ -67,7 +68,7 @@ func (b *Breaker) giveBack(p Permit, r Result, took time.Duration, now time.Time
 		b.mu.Unlock()
 		return
 	}
-	n := b.alone(e, b.group.clock(now))
+	n := b.alone(e, p.asked, b.group.clock(now))
 	b.mu.Unlock()
 	n.tell()
 }

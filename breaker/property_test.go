@@ -89,7 +89,7 @@ func draw(t *rapid.T, c *Circuit, history []Circuit, probes int, now time.Time, 
 		alone.Tally = tallyOf(drawResults(t), took)
 		mine, _ = Step(mine, alone, now, s)
 		e.Circuit, e.Tally = &mine, tallyOf(drawResults(t), took)
-		e.Returned = []string{probe()}
+		e.Returned, e.Diverged = []string{probe()}, rapid.Bool().Draw(t, "diverged")
 	case Hold, Reset:
 	}
 	return e

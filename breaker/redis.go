@@ -84,6 +84,7 @@ type redisEvent struct {
 	For        int64      `json:"for,omitempty"`
 	Note       string     `json:"note,omitempty"`
 	Circuit    *record    `json:"circuit,omitempty"`
+	Diverged   bool       `json:"diverged,omitempty"`
 	Returned   []string   `json:"returned,omitempty"`
 }
 
@@ -136,7 +137,7 @@ func redisArguments(key string, e Event, s Settings) (event, settings []byte, er
 	w := redisEvent{
 		Kind: e.Kind, Key: key, By: e.By, Generation: e.Generation, Seen: e.Seen,
 		Tally: redisTally{t, inMillis(t.ResponseTime)}, Probe: e.Probe,
-		For: min(e.For, holdTTL).Milliseconds(), Note: e.Note, Returned: e.Returned,
+		For: min(e.For, holdTTL).Milliseconds(), Note: e.Note, Diverged: e.Diverged, Returned: e.Returned,
 	}
 	if e.Kind == Return {
 		w.Result = [...]string{Success: "success", Failure: "failure", Ignored: "ignored", Unused: "unused"}[e.Result]

@@ -24,7 +24,7 @@ type sharing struct {
 	resync chan struct{} // full when changes may have been missed
 	kick   chan struct{} // full when urgent is not empty
 
-	joined atomic.Bool // status.Shared
+	joined atomic.Bool // new breakers are joined from the start
 
 	mu           sync.Mutex // guards what follows
 	status       Status
@@ -57,16 +57,15 @@ func (s *sharing) get() Status {
 	return s.status
 }
 
-// set notes whether the store is there and reports whether that is news.
-func (s *sharing) set(shared bool, err error, now time.Time) (Status, bool) {
+// gone notes that the store is out of reach and reports whether that is news.
+func (s *sharing) gone(err error, now time.Time) (status Status, news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	news := shared != s.status.Shared || (err == nil) != (s.status.Err == nil)
-	if shared != s.status.Shared {
+	news = s.joined.Swap(false) || s.status.Err == nil
+	if s.status.Shared {
 		s.status.Since = now
 	}
-	s.status.Shared, s.status.Err = shared, err
-	s.joined.Store(shared)
+	s.status.Shared, s.status.Err = false, err
 	return s.status, news
 }
 
@@ -84,6 +83,22 @@ func (s *sharing) watchAnew() {
 	if s.rewatch != nil {
 		s.rewatch()
 	}
+}
+
+// regained notes that all breakers are joined, unless the store was lost while they
+// were joining.
+func (s *sharing) regained(now time.Time) (status Status, news bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.joined.Load() {
+		return s.status, false, s.status.Err
+	}
+	news = !s.status.Shared || s.status.Err != nil
+	if !s.status.Shared {
+		s.status.Since = now
+	}
+	s.status.Shared, s.status.Err = true, nil
+	return s.status, news, nil
 }
 
 // unwatched notes that the store cannot be watched, which the next rejoin mends.
@@ -291,7 +306,7 @@ func (g *Group) rejoin(ctx context.Context) error {
 		stored[circuits[i].ServiceKey] = &circuits[i]
 		g.breaker(circuits[i].ServiceKey)
 	}
-	status, news := g.share.set(true, nil, time.Now())
+	g.share.joined.Store(true)
 	calls, callCtx := errgroup.WithContext(ctx)
 	calls.SetLimit(parallel)
 	for _, b := range g.all() {
@@ -306,6 +321,10 @@ func (g *Group) rejoin(ctx context.Context) error {
 	if err := calls.Wait(); err != nil {
 		return g.lost(ctx, fmt.Errorf("breaker: joining the store: %w", err))
 	}
+	status, news, err := g.share.regained(time.Now())
+	if err != nil {
+		return err
+	}
 	if news {
 		g.share.watchAnew()
 		g.statusChanged(status)
@@ -315,8 +334,8 @@ func (g *Group) rejoin(ctx context.Context) error {
 
 // lost goes on alone, unless it is ctx that ended, and returns the error.
 func (g *Group) lost(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
+	if ended := ended(ctx); ended != nil {
+		return ended
 	}
 	tellAll(g.lose(err, time.Now()))
 	return err
@@ -325,7 +344,7 @@ func (g *Group) lost(ctx context.Context, err error) error {
 // lose lets every breaker go on alone. The caller tells the notices once it
 // holds no lock.
 func (g *Group) lose(err error, now time.Time) []notice {
-	status, news := g.share.set(false, err, now)
+	status, news := g.share.gone(err, now)
 	if !news {
 		return nil
 	}

@@ -19,7 +19,7 @@ const key = "billing:charge"
 type instance struct {
 	*Group
 	*Breaker
-	stop func() // idempotent
+	stop func() // may be called again
 
 	mu      sync.Mutex // guards what follows
 	changes []Change

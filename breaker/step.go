@@ -17,7 +17,7 @@ import (
 //	   │ Reset (also from OPEN)           Acquire            ▼     │
 //	   └────────────────────────────────────────────── HALF_OPEN ──┘
 func Step(c Circuit, e Event, now time.Time, s Settings) (Circuit, Effect) {
-	t := step{Circuit: c, e: &e, now: now, s: s.OrDefaults()}
+	t := step{Circuit: c, e: e, now: now, s: s.OrDefaults()}
 	t.Probes = slices.Clone(c.Probes)
 	t.effect.From = c.State
 	switch e.Kind {
@@ -45,7 +45,7 @@ func Step(c Circuit, e Event, now time.Time, s Settings) (Circuit, Effect) {
 // step is one step under way.
 type step struct {
 	Circuit
-	e      *Event
+	e      Event
 	now    time.Time
 	s      Settings
 	effect Effect

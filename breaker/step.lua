@@ -227,6 +227,10 @@ function handlers.rejoin()
     return
   end
   count(e.tally)
+  if not e.diverged and n(mine.v) <= n(c.v) then
+    merge_probes({}, e.returned or {})
+    return
+  end
   merge_probes(mine.probes or {}, e.returned or {})
   c.v = math.max(n(c.v), n(mine.v))
   local a, b = badness(mine), badness(c)

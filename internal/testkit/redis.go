@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ type RedisServer struct {
 	path string
 	dir  string
 	port int
+	args []string
 
 	cmd    *exec.Cmd
 	exited chan struct{}
@@ -33,14 +35,15 @@ type RedisServer struct {
 
 // Redis starts a redis-server, found on PATH, on a free port and without
 // persistence, and stops it when the test ends. The test fails, and is never
-// skipped, when there is none.
-func Redis(t testing.TB) *RedisServer {
+// skipped, when there is none. The arguments are passed on to it, before all
+// others.
+func Redis(t testing.TB, args ...string) *RedisServer {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
 		t.Fatalf("testkit: redis-server is not on PATH (%v); install it, on Debian with: apt-get install redis-server", err)
 	}
-	r := &RedisServer{t: t, path: path, dir: t.TempDir()}
+	r := &RedisServer{t: t, path: path, dir: t.TempDir(), args: args}
 	t.Cleanup(r.Stop)
 	for range 5 {
 		var ports []int
@@ -109,9 +112,10 @@ func (r *RedisServer) signal(s syscall.Signal) {
 
 func (r *RedisServer) run() error {
 	r.output = &lockedBuffer{}
-	cmd := exec.Command(r.path, //nolint:gosec,noctx // found on PATH; Stop ends it
+	args := append(slices.Clone(r.args),
 		"--bind", "127.0.0.1", "--port", strconv.Itoa(r.port),
 		"--save", "", "--appendonly", "no", "--dir", r.dir, "--daemonize", "no")
+	cmd := exec.Command(r.path, args...) //nolint:gosec,noctx // found on PATH; Stop ends it
 	cmd.Stdout, cmd.Stderr = r.output, r.output
 	if err := cmd.Start(); err != nil {
 		return err
