@@ -179,9 +179,7 @@ func (g *Group) Run(ctx context.Context) {
 	tasks.Go(func() { g.deliver(ctx) })
 	tasks.Go(func() { g.keep(ctx) })
 	tasks.Wait()
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
-	g.flush(last, g.share.take(true))
+	g.flush(ctx, g.share.take(true))
 }
 
 // watch follows what other instances change.
@@ -219,8 +217,8 @@ func (g *Group) deliver(ctx context.Context) {
 }
 
 func (g *Group) flush(ctx context.Context, breakers []*Breaker) {
-	// A call under way is let finish when ctx ends, so that its results count
-	// once; it is bounded by its own patience.
+	// Calls are let finish when ctx ends, so that results count once and the last
+	// ones are sent; they are bounded by their own patience.
 	ctx = context.WithoutCancel(ctx)
 	if len(breakers) == 1 {
 		breakers[0].flush(ctx, time.Now())
