@@ -12,8 +12,8 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 )
 
-// The same for each breaker: five failures in a row open it, and a failure rate of
-// one half over a minute where the library can have both.
+// For each breaker five failures in a row open it; with a failure rate, one half
+// over a minute does.
 
 // allowAndRecord is one attempt: ask, then tell how it ended.
 type allowAndRecord func(fail bool)
@@ -33,7 +33,7 @@ var breakers = []struct {
 	{"rebound and time.Now", func(b *testing.B) allowAndRecord {
 		br := breaker.NewGroup(breaker.Config{}).Breaker("billing:charge", breaker.Settings{})
 		ctx := b.Context()
-		return func(fail bool) { attempt(b, ctx, br, time.Now(), fail) }
+		return func(fail bool) { attempt(ctx, b, br, time.Now(), fail) }
 	}},
 	{"gobreaker two-step", func(b *testing.B) allowAndRecord {
 		cb := gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= 5 }})
@@ -74,10 +74,10 @@ func failure(fail bool) error {
 func rebound(b *testing.B, s breaker.Settings) allowAndRecord {
 	br := breaker.NewGroup(breaker.Config{}).Breaker("billing:charge", s)
 	ctx, now := b.Context(), time.Now()
-	return func(fail bool) { attempt(b, ctx, br, now, fail) }
+	return func(fail bool) { attempt(ctx, b, br, now, fail) }
 }
 
-func attempt(b *testing.B, ctx context.Context, br *breaker.Breaker, now time.Time, fail bool) {
+func attempt(ctx context.Context, b *testing.B, br *breaker.Breaker, now time.Time, fail bool) {
 	p, err := br.Allow(ctx, now)
 	if err != nil {
 		b.Fatal(err)

@@ -117,7 +117,11 @@ func (b *Breaker) ask(ctx context.Context, now time.Time) (Permit, error) {
 	case err != nil:
 		return Permit{}, err
 	case r.Granted:
-		return Permit{breaker: b, generation: r.Circuit.Generation, probe: r.Probe, asked: r.asked}, nil
+		p := Permit{breaker: b, generation: r.Circuit.Generation}
+		if r.Probe != "" {
+			p.probe = &probe{id: r.Probe, asked: r.asked}
+		}
+		return p, nil
 	case r.Circuit.State == HalfOpen:
 		return Permit{}, ErrProbing
 	default:

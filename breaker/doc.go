@@ -8,6 +8,6 @@
 // never waits for its store: results are counted in the process and sent in
 // batches, a failure at once. Permits of a half-open breaker are given out by the
 // store, so that all instances together stay within the bound. While the store
-// is out of reach an instance goes on alone from what it last knew, and when the
-// store is back the worse state wins.
+// is out of reach an instance goes on alone from what it last knew, giving out
+// probes by itself, and when the store is back the worse state wins.
 package breaker

@@ -65,7 +65,8 @@ type Change struct {
 	NextAttempt time.Time
 	Held        bool
 	// Own says that this instance made the change. Of all instances just one has
-	// it so: the one that is to tell the world.
+	// it so: the one that is to tell the world. A change that an instance made
+	// while it was alone is told then, and again, as merged, if it wins.
 	Own bool
 }
 
@@ -90,7 +91,8 @@ func NewGroup(c Config) *Group {
 }
 
 // Breaker returns the breaker of key, always the same one, which has the
-// settings s from now on. Keep it rather than asking again for every attempt.
+// settings s from now on. Keep it rather than asking again for every attempt. A
+// group keeps the breaker of every key that it ever heard of.
 func (g *Group) Breaker(key string, s Settings) *Breaker {
 	b := g.breaker(key)
 	b.set(s)

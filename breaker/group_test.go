@@ -141,6 +141,13 @@ func TestOperators(t *testing.T) {
 
 func TestTheZeroPermitIsHarmless(*testing.T) { Permit{}.Done(Failure, 0, start) }
 
+func (p Permit) id() string {
+	if p.probe == nil {
+		return ""
+	}
+	return p.probe.id
+}
+
 // The breaker of one instance is linearizable as its callers see it, though it
 // counts successes outside the state machine.
 func TestBreakerIsLinearizable(t *testing.T) {
@@ -161,16 +168,16 @@ func TestBreakerIsLinearizable(t *testing.T) {
 			e := Event{Kind: Report, Generation: i.permit.generation, Tally: tallyOf([]Result{i.result}, 0)}
 			switch {
 			case i.allow:
-				e = Event{Kind: Acquire, Probe: o.permit.probe}
-			case i.permit.probe != "":
-				e = Event{Kind: Return, Generation: i.permit.generation, Probe: i.permit.probe, Result: i.result}
+				e = Event{Kind: Acquire, Probe: o.permit.id()}
+			case i.permit.Probe():
+				e = Event{Kind: Return, Generation: i.permit.generation, Probe: i.permit.id(), Result: i.result}
 			}
 			next, effect := Step(c, e, start, s)
 			if i.allow {
 				if effect.Granted != (o.err == nil) {
 					return false, state
 				}
-				if effect.Granted && (effect.Probe != o.permit.probe || next.Generation != o.permit.generation) {
+				if effect.Granted && (effect.Probe != o.permit.id() || next.Generation != o.permit.generation) {
 					return false, state
 				}
 			}

@@ -6,12 +6,16 @@ import "time"
 type Permit struct {
 	breaker    *Breaker
 	generation uint64
-	probe      string
-	asked      bool // the store may know of the probe
+	probe      *probe // nil for an attempt that is none
+}
+
+type probe struct {
+	id    string
+	asked bool // the store may know of it
 }
 
 // Probe reports whether the attempt is a probe of a half-open breaker.
-func (p Permit) Probe() bool { return p.probe != "" }
+func (p Permit) Probe() bool { return p.probe != nil }
 
 // Done tells how the attempt ended and how long it took. It must be called once
 // for every permit, with [Unused] when the attempt was not made, and never waits
@@ -21,7 +25,7 @@ func (p Permit) Done(r Result, took time.Duration, now time.Time) {
 	b := p.breaker
 	switch {
 	case b == nil:
-	case p.probe != "":
+	case p.probe != nil:
 		b.giveBack(p, r, took, now)
 	default:
 		b.record(p.generation, r, took, now)
@@ -60,7 +64,7 @@ func (b *Breaker) roll(now time.Time) {
 }
 
 func (b *Breaker) giveBack(p Permit, r Result, took time.Duration, now time.Time) {
-	e := Event{Kind: Return, By: b.group.instance, Generation: p.generation, Probe: p.probe, Result: r, Took: took}
+	e := Event{Kind: Return, By: b.group.instance, Generation: p.generation, Probe: p.probe.id, Result: r, Took: took}
 	b.mu.Lock()
 	if b.joined {
 		b.returns = append(b.returns, e)
@@ -68,7 +72,7 @@ func (b *Breaker) giveBack(p Permit, r Result, took time.Duration, now time.Time
 		b.mu.Unlock()
 		return
 	}
-	n := b.alone(e, p.asked, b.group.clock(now))
+	n := b.alone(e, p.probe.asked, b.group.clock(now))
 	b.mu.Unlock()
 	n.tell()
 }
