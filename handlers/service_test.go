@@ -299,6 +299,7 @@ func TestAnOperationThatIsExhaustedBecomesADeadLetterWithItsHistory(t *testing.T
 func TestHowATargetFailsDecidesWhatHappens(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 2, baseDelay: 10ms, jitterType: none, attemptTimeout: 300ms}
+t: {operations: {slow: {attemptTimeout: 4s}}}
 `)})
 	silent := func(micro.Request) {}
 	for subject, answer := range map[string]func(micro.Request){
@@ -306,7 +307,8 @@ default: {maxAttempts: 2, baseDelay: 10ms, jitterType: none, attemptTimeout: 300
 		"t.busy":     func(req micro.Request) { _ = req.Error("503", "busy", nil) },
 		"t.silent":   silent,
 		"t.slow": func(req micro.Request) {
-			time.AfterFunc(315*time.Millisecond, func() { _ = req.Respond(nil) })
+			// A reply is waited for a tenth longer than the timeout: 400 ms.
+			time.AfterFunc(4050*time.Millisecond, func() { _ = req.Respond(nil) })
 		},
 	} {
 		service, err := micro.AddService(r.nc, micro.Config{Name: strings.ReplaceAll(subject, ".", "_"), Version: "1.0.0"})
@@ -322,7 +324,7 @@ default: {maxAttempts: 2, baseDelay: 10ms, jitterType: none, attemptTimeout: 300
 	for operation := range want {
 		r.submit("retry.submit.t."+operation, nil, "x")
 	}
-	for _, got := range r.awaitOutcomes(len(want), 10*time.Second) {
+	for _, got := range r.awaitOutcomes(len(want), 20*time.Second) {
 		reason := events.ReasonExhausted
 		if got.Operation == "notfound" {
 			reason = events.ReasonNotRetryable
