@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -121,7 +119,7 @@ func checkFailure(t *testing.T, r result, code int, what string) {
 // running is a command under way.
 type running struct {
 	t              *testing.T
-	stdout, stderr *lockedBuffer
+	stdout, stderr *testkit.Buffer
 	interrupt      context.CancelFunc
 	code           chan int
 }
@@ -129,7 +127,7 @@ type running struct {
 func (c *cli) start(stdin io.Reader, args ...string) *running {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{t: c.t, stdout: new(lockedBuffer), stderr: new(lockedBuffer), interrupt: cancel, code: make(chan int, 1)}
+	r := &running{t: c.t, stdout: new(testkit.Buffer), stderr: new(testkit.Buffer), interrupt: cancel, code: make(chan int, 1)}
 	go func() { r.code <- run(ctx, newRoot(stdin, r.stdout, r.stderr, c.env), args) }()
 	c.t.Cleanup(cancel)
 	return r
@@ -145,24 +143,6 @@ func (r *running) wait() result {
 		r.t.Fatalf("the command does not end; it said %s", r.stderr)
 		return result{}
 	}
-}
-
-// lockedBuffer is a buffer that may be read while it is written.
-type lockedBuffer struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // messages returns how many messages a stream holds.

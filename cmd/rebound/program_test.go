@@ -18,7 +18,7 @@ import (
 )
 
 // program prepares a process of the program.
-func program(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *lockedBuffer) {
+func program(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *testkit.Buffer) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -28,7 +28,7 @@ func program(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *lockedBuffer)
 	t.Cleanup(cancel)
 	cmd = exec.CommandContext(ctx, self, args...)
 	cmd.Env = append(os.Environ(), asProgram+"=1", "HOME="+t.TempDir(), "XDG_CONFIG_HOME=", "XDG_STATE_HOME=")
-	stderr = new(lockedBuffer)
+	stderr = new(testkit.Buffer)
 	cmd.Stderr = stderr
 	return cmd, stderr
 }

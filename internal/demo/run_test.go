@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -47,7 +45,7 @@ default:
 `
 
 // short returns options of a run that ends soon, on payloads of its own.
-func short(t *testing.T, operations int) (Options, *buffer) {
+func short(t *testing.T, operations int) (Options, *testkit.Buffer) {
 	t.Helper()
 	t.Setenv("TMPDIR", t.TempDir())
 	payloads := make(map[string]string)
@@ -55,29 +53,11 @@ func short(t *testing.T, operations int) (Options, *buffer) {
 		payloads[fmt.Sprintf("push.%d.json", i)] = fmt.Sprintf(`{"ref": "refs/heads/%d", "text": "ü <&> \u00fc"}`, i)
 		payloads[fmt.Sprintf("star/%d.json", i)] = fmt.Sprintf(`[%d]`, i)
 	}
-	out := new(buffer)
+	out := new(testkit.Buffer)
 	return Options{
 		Operations: operations, Timeout: time.Minute, Seed: 1, Payloads: files(t, payloads), Out: out,
 		script: shortScript, policies: shortPolicies,
 	}, out
-}
-
-// buffer is a [bytes.Buffer] that may be read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func stores(t *testing.T) []string {
@@ -115,7 +95,7 @@ func TestEveryOperationOfADemoEndsAsItMust(t *testing.T) {
 }
 
 // tamper connects to the server of a run that is under way.
-func tamper(t *testing.T, out *buffer) jetstream.JetStream {
+func tamper(t *testing.T, out *testkit.Buffer) jetstream.JetStream {
 	t.Helper()
 	url := regexp.MustCompile(`nats://\S+`)
 	testkit.Eventually(t, 20*time.Second, "the URL of the server", func() bool { return url.MatchString(out.String()) })

@@ -4,7 +4,6 @@ package testkit
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,7 +28,7 @@ type RedisServer struct {
 
 	cmd    *exec.Cmd
 	exited chan struct{}
-	output *lockedBuffer
+	output *Buffer
 }
 
 // Redis starts a redis-server, found on PATH, on a free port and without
@@ -111,7 +109,7 @@ func (r *RedisServer) signal(s syscall.Signal) {
 }
 
 func (r *RedisServer) run() error {
-	r.output = &lockedBuffer{}
+	r.output = new(Buffer)
 	args := append(slices.Clone(r.args),
 		"--bind", "127.0.0.1", "--port", strconv.Itoa(r.port),
 		"--save", "", "--appendonly", "no", "--dir", r.dir, "--daemonize", "no")
@@ -135,7 +133,7 @@ func (r *RedisServer) awaitReady() error {
 	for {
 		select {
 		case <-r.exited:
-			return fmt.Errorf("it ended at once: %s", r.output.lastLine())
+			return fmt.Errorf("it ended at once: %s", lastLine(r.output.String()))
 		case <-deadline:
 			return errors.New("it does not answer")
 		case <-tick.C:
@@ -164,21 +162,8 @@ func ping(addr string) bool {
 	return err == nil && strings.HasPrefix(line, "+PONG")
 }
 
-// lockedBuffer keeps what a process prints.
-type lockedBuffer struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) lastLine() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	lines := strings.Split(strings.TrimSpace(b.buf.String()), "\n")
+// lastLine returns the last line of what a process printed.
+func lastLine(output string) string {
+	lines := strings.Split(strings.TrimSpace(output), "\n")
 	return lines[len(lines)-1]
 }
