@@ -75,9 +75,9 @@ func (d *diagnosis) configuration(c *config.Config) {
 		d.add(checkOK, "settings", orNone("read from "+c.File, c.File, "no configuration file"), "")
 	}
 	if _, err := loadPolicies(c); err != nil {
-		d.add(checkFail, "policies", oneSentence(err), "correct the policy file")
+		d.add(checkFail, "policy file", oneSentence(err), "correct the policy file")
 	} else {
-		d.add(checkOK, "policies", orNone(c.Policies, c.Policies, "the built-in ones"), "")
+		d.add(checkOK, "policy file", orNone(c.Policies, c.Policies, "none"), "")
 	}
 }
 
@@ -261,7 +261,18 @@ func (d *diagnosis) service(ctx context.Context, s *session) {
 		d.add(checkFail, "service", oneSentence(err), "look at the log of the service")
 	default:
 		d.add(checkOK, "service", fmt.Sprintf("instance %s, version %s, since %s", status.Instance, status.Version, moment(status.Started)), "")
+		d.policiesInForce(status.Policies)
 	}
+}
+
+func (d *diagnosis) policiesInForce(p handlers.PolicyState) {
+	const check = "policies in force"
+	if p.Refused != nil {
+		d.add(checkFail, check, fmt.Sprintf("%s; revision %d was refused: %s", p.Name, p.Refused.Revision, oneSentence(errors.New(p.Refused.Problem))),
+			"correct the file and apply it, or go back with `rebound policy rollback`")
+		return
+	}
+	d.add(checkOK, check, p.Name, "")
 }
 
 func orNone(text, given, none string) string {

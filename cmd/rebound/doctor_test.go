@@ -41,7 +41,7 @@ func TestDoctorOfAHealthyServer(t *testing.T) {
 	c := newCLI(t)
 	found := c.findings(exitOK)
 	c.expect(found, map[string]string{
-		"settings": checkOK, "policies": checkOK, "server": checkOK, "stream RETRY": checkOK, "permissions": checkOK,
+		"settings": checkOK, "policy file": checkOK, "server": checkOK, "stream RETRY": checkOK, "permissions": checkOK,
 		"clock": checkOK, "durability": checkWarn, "replicas": checkOK, "service": checkWarn,
 	})
 	c.service()

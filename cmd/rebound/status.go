@@ -44,6 +44,7 @@ stands by itself.`,
 			t.row("version", status.Version)
 			t.row("running since", status.Started)
 			t.row("NATS server", status.Server)
+			t.row("policies", status.Policies.Name)
 			t.row("submitted", status.Submitted)
 			t.row("parked", status.Parked)
 			t.row("due", status.Due)
