@@ -100,10 +100,12 @@ func (s *Service) serve(ctx context.Context) error {
 }
 
 // answer wraps an endpoint: it bounds the time, answers in JSON, and turns
-// errors into NATS micro errors.
+// errors into NATS micro errors. An endpoint answers one request after the
+// other: the framework takes the times and errors of its statistics from a
+// handler that has returned.
 func (s *Service) answer(ctx context.Context, e endpoint) micro.HandlerFunc {
 	return func(r micro.Request) {
-		s.begin(func() {
+		s.during(func() {
 			ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 			defer cancel()
 			response, err := e.handle(ctx, r)

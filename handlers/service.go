@@ -277,14 +277,17 @@ func (s *Service) housekeep(ctx context.Context) {
 	}
 }
 
-// begin runs do in a goroutine that Stop waits for, unless the service has
-// stopped.
-func (s *Service) begin(do func()) {
+// during runs do, which Stop waits for, unless the service has stopped.
+func (s *Service) during(do func()) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.stopped {
-		s.rest.Go(do)
+	if s.stopped {
+		s.mu.Unlock()
+		return
 	}
+	s.rest.Add(1)
+	s.mu.Unlock()
+	defer s.rest.Done()
+	do()
 }
 
 // ID returns the instance's id.
