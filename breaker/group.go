@@ -132,6 +132,16 @@ func (g *Group) all() []*Breaker {
 	return all
 }
 
+// Known returns the circuit of key as this instance knows it; ok is false when
+// it knows of none. Its times are of the store's clock.
+func (g *Group) Known(key string) (c Circuit, ok bool) {
+	b := g.lookup(key)
+	if b == nil {
+		return Circuit{}, false
+	}
+	return b.Circuit(), true
+}
+
 // Circuits returns every circuit in the order of the keys: the store's, or, when
 // the group is alone, those of this instance. With a store that fails it returns
 // the latter and the error.

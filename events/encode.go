@@ -26,7 +26,7 @@ func EventType(name string) string { return "rebound." + name + ".v1" }
 
 // Encode returns the message that publishes one of our events: a CloudEvent in
 // binary mode. The id is also the message id by which JetStream recognises a
-// repeat.
+// repeat. An event about a key and no operation has no id in about.
 func Encode(subject, name, id string, about About, at time.Time, data any) (*nats.Msg, error) {
 	body, err := json.Marshal(data)
 	if err != nil {
@@ -40,7 +40,9 @@ func Encode(subject, name, id string, about About, at time.Time, data any) (*nat
 	e.SetTime(at.UTC())
 	e.SetExtension("service", about.Service)
 	e.SetExtension("operation", about.Operation)
-	e.SetExtension("operationid", about.ID)
+	if about.ID != "" {
+		e.SetExtension("operationid", about.ID)
+	}
 	if err := e.SetData(event.ApplicationJSON, json.RawMessage(body)); err != nil {
 		return nil, fmt.Errorf("encoding event %s of operation %s: %w", name, about.ID, err)
 	}
@@ -48,7 +50,9 @@ func Encode(subject, name, id string, about About, at time.Time, data any) (*nat
 	if err != nil {
 		return nil, err
 	}
-	m.Header[HeaderID] = []string{about.ID}
+	if about.ID != "" {
+		m.Header[HeaderID] = []string{about.ID}
+	}
 	m.Header[jetstream.MsgIDHeader] = []string{id}
 	return m, nil
 }

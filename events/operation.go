@@ -64,6 +64,9 @@ type Operation struct {
 	Due time.Time `json:"due,omitzero"`
 	// Replay is how often the operation came back from the dead letters.
 	Replay int `json:"replay,omitempty"`
+	// Repeated is whether the next attempt may have been made before, by an
+	// instance that died.
+	Repeated bool `json:"repeated,omitempty"`
 
 	// RuleUses counts how often each limited classification rule decided for
 	// this run, by the rule's name.
@@ -124,7 +127,26 @@ func OperationID(source, eventID, service, operation string) string {
 
 // Key returns service:operation, what a breaker, a budget, a lane and
 // statistics belong to.
-func (o *Operation) Key() string { return o.Service + ":" + o.Operation }
+func (o *Operation) Key() string { return Key(o.Service, o.Operation) }
+
+// Key returns the key of a service and an operation type.
+func Key(service, operation string) string { return service + ":" + operation }
+
+// SplitKey returns the service and the operation type of a key. The error says
+// what is wrong with it.
+func SplitKey(key string) (service, operation string, err error) {
+	service, operation, ok := strings.Cut(key, ":")
+	if !ok {
+		return "", "", fmt.Errorf("key %q is not of the form service:operation", clip(key, 200))
+	}
+	if err := CheckName(service); err != nil {
+		return "", "", fmt.Errorf("service in key %w", err)
+	}
+	if err := CheckName(operation); err != nil {
+		return "", "", fmt.Errorf("operation type in key %w", err)
+	}
+	return service, operation, nil
+}
 
 // Run identifies one run of the operation, from submission or replay to its
 // outcome.
@@ -184,6 +206,7 @@ func (o *Operation) Restart(at time.Time) {
 	o.Replay++
 	o.Attempt = 0
 	o.RuleUses = nil
+	o.Repeated = false
 	o.Deadline, o.RetryAfter = time.Time{}, time.Time{}
 	o.FirstFailure, o.Submitted, o.Due = at.UTC(), at.UTC(), at.UTC()
 }

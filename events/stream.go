@@ -21,11 +21,16 @@ func (s Streams) name(suffix string) string {
 // Intake holds what services say: submissions and reports.
 func (s Streams) Intake() string { return s.name("_INTAKE") }
 
-// Waiting holds what waits for its time and what is due.
+// Waiting holds what waits for its time, what is due, and the lanes: what waits
+// for its gate.
 func (s Streams) Waiting() string { return s.name("") }
 
-// Held holds the lanes: what waits for its gate.
-func (s Streams) Held() string { return s.name("_HELD") }
+// LanesBucket is the key-value bucket that names the keys whose lanes may hold
+// operations.
+func (s Streams) LanesBucket() string { return s.name("_LANES") }
+
+// BreakersBucket is the key-value bucket of the circuit breakers.
+func (s Streams) BreakersBucket() string { return s.name("_BREAKERS") }
 
 // Outcomes holds what happened.
 func (s Streams) Outcomes() string { return s.name("_OUTCOMES") }
@@ -72,11 +77,9 @@ func (s Streams) Configs(limits StreamLimits) []jetstream.StreamConfig {
 
 	intake := queue(s.Intake(), "Rebound: what services say", p+".submit.>", p+".report.>")
 
-	waiting := queue(s.Waiting(), "Rebound: operations that wait for their time", p+".parked.>", p+".due.>")
+	waiting := queue(s.Waiting(), "Rebound: operations that wait for their time or their gate", p+".parked.>", p+".due.>", p+".held.>")
 	waiting.Discard = jetstream.DiscardOld
 	waiting.AllowMsgSchedules, waiting.AllowMsgTTL, waiting.AllowRollup = true, true, true
-
-	held := queue(s.Held(), "Rebound: operations that wait for their gate", p+".held.>")
 
 	outcomes := kept(s.Outcomes(), "Rebound: what happened to operations", p+".outcome.>", p+".event.>")
 	outcomes.MaxAge = limits.OutcomesMaxAge
@@ -86,5 +89,5 @@ func (s Streams) Configs(limits StreamLimits) []jetstream.StreamConfig {
 	dead.MaxMsgsPerSubject = 1
 	dead.MaxAge = limits.DeadMaxAge
 
-	return []jetstream.StreamConfig{intake, waiting, held, outcomes, dead}
+	return []jetstream.StreamConfig{intake, waiting, outcomes, dead}
 }

@@ -60,8 +60,38 @@ func (s Subjects) IsDue(subject string) bool {
 	return strings.HasPrefix(subject, s.prefix()+".due.")
 }
 
+// Held is where the same operation stands in its lane while the gate of its key
+// is shut.
+func (s Subjects) Held(p Priority, service, operation, id string) string {
+	return s.prefix() + ".held." + p.String() + "." + service + "." + operation + "." + id
+}
+
+// Lane matches the operations of one lane.
+func (s Subjects) Lane(p Priority, service, operation string) string {
+	return s.Held(p, service, operation, "*")
+}
+
+// Lanes matches the held operations of one key, or of all keys when service and
+// operation are empty.
+func (s Subjects) Lanes(service, operation string) string {
+	return s.prefix() + ".held.*." + orAny(service) + "." + orAny(operation) + ".*"
+}
+
+// Release returns where a held operation goes when it is let out, and its
+// [Subjects.Slot].
+func (s Subjects) Release(held string) (due, slot string) {
+	_, rest, _ := strings.Cut(strings.TrimPrefix(held, s.prefix()+"."), ".")
+	_, operation, _ := strings.Cut(rest, ".")
+	return s.prefix() + ".due." + rest, s.prefix() + ".*.*." + operation
+}
+
+// DueOfKey matches the due operations of one key.
+func (s Subjects) DueOfKey(service, operation string) string {
+	return s.prefix() + ".due.*." + service + "." + operation + ".*"
+}
+
 // Slot matches the subjects on which one operation can stand in the stream
-// that holds what waits and what is due. Its last sequence is the operation's
+// that holds what waits, what is due and what is held. Its last sequence is the operation's
 // version: whoever publishes a next state expects it unchanged.
 func (s Subjects) Slot(service, operation, id string) string {
 	return s.prefix() + ".*.*." + service + "." + operation + "." + id

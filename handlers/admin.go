@@ -3,6 +3,7 @@ package handlers
 import (
 	"time"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
@@ -95,6 +96,91 @@ type Status struct {
 	Outcomes uint64 `json:"outcomes"`
 	// Policies are those that the instance has in force.
 	Policies PolicyState `json:"policies"`
+	// Coordination says with whom the breakers are shared.
+	Coordination Coordination `json:"coordination"`
+	// Breakers are those that are not closed.
+	Breakers []Breaker `json:"breakers"`
+}
+
+// Coordination says whether an instance shares its breakers with the others.
+type Coordination struct {
+	// Store is where they are shared: redis or nats.
+	Store string `json:"store"`
+	// Shared is whether they are. When not, the store is out of reach and the
+	// instance goes on alone.
+	Shared bool `json:"shared"`
+	// Since is when Shared became what it is.
+	Since time.Time `json:"since"`
+	// Problem says what is wrong with the store, empty when nothing.
+	Problem string `json:"problem,omitempty"`
+}
+
+// Breaker is what is told of a circuit breaker; see [breaker.Circuit]. Its times
+// are of the clock of the store.
+type Breaker struct {
+	ServiceKey        string        `json:"serviceKey"`
+	State             breaker.State `json:"state"`
+	FailureCount      int           `json:"failureCount"`
+	LastFailureTime   time.Time     `json:"lastFailureTime,omitzero"`
+	NextAttemptTime   time.Time     `json:"nextAttemptTime,omitzero"`
+	HalfOpenAttempts  int           `json:"halfOpenAttempts"`
+	HalfOpenSuccesses int           `json:"halfOpenSuccesses"`
+	TotalRequests     uint64        `json:"totalRequests"`
+	TotalFailures     uint64        `json:"totalFailures"`
+	// AverageResponseTime is in milliseconds.
+	AverageResponseTime float64       `json:"averageResponseTime"`
+	Held                bool          `json:"held,omitempty"`
+	Cause               breaker.Cause `json:"cause,omitempty"`
+	Note                string        `json:"note,omitempty"`
+	ChangedAt           time.Time     `json:"changedAt,omitzero"`
+	ChangedBy           string        `json:"changedBy,omitempty"`
+}
+
+// BreakerQuery is the request of rebound.breaker.list.
+type BreakerQuery struct {
+	// Service is the one to tell about, all when empty.
+	Service string `json:"service,omitempty"`
+}
+
+// BreakerList is the answer to rebound.breaker.list.
+type BreakerList struct {
+	Coordination Coordination `json:"coordination"`
+	// Breakers are in the order of their keys.
+	Breakers []Breaker `json:"breakers"`
+}
+
+// BreakerShow is the request of rebound.breaker.show.
+type BreakerShow struct {
+	// Key is service:operation.
+	Key string `json:"key"`
+}
+
+// BreakerShown is the answer to rebound.breaker.show.
+type BreakerShown struct {
+	Breaker
+	// HeldOperations counts those in the lanes of the key.
+	HeldOperations uint64       `json:"heldOperations"`
+	Coordination   Coordination `json:"coordination"`
+}
+
+// BreakerAct is the request of rebound.breaker.trip, rebound.breaker.hold and
+// rebound.breaker.reset.
+type BreakerAct struct {
+	// Key is service:operation.
+	Key string `json:"key"`
+	// ForMs is how long a tripped breaker stays open, in milliseconds, at most 30
+	// days; 0 is as long as its policy says. The others pass it over.
+	ForMs float64 `json:"forMs,omitempty"`
+	// Note is shown to who looks, at most 500 bytes.
+	Note string `json:"note,omitempty"`
+}
+
+// BreakerActed is the answer to a [BreakerAct]: the breaker as it is now.
+type BreakerActed struct {
+	Breaker
+	// ThisInstanceOnly says that the store was out of reach, so that the other
+	// instances do not know.
+	ThisInstanceOnly bool `json:"thisInstanceOnly,omitempty"`
 }
 
 // HealthRequest is the request of rebound.health.

@@ -64,6 +64,11 @@ func (s *Service) serve(ctx context.Context) error {
 		{"submit", "submit.*.*", "rebound.operation.failed.v1", "submitted", false, s.submit},
 		{"status", "status", "", "status.response", false, s.status},
 		{"health", "health", "health.request", "health.response", true, s.health},
+		{"breaker-list", "breaker.list", "breakerList.request", "breakerList.response", false, s.breakerList},
+		{"breaker-show", "breaker.show", "breakerShow.request", "breakerShow.response", false, s.breakerShow},
+		{"breaker-trip", "breaker.trip", "breakerAct.request", "breakerAct.response", false, s.breakerTrip},
+		{"breaker-hold", "breaker.hold", "breakerAct.request", "breakerAct.response", false, s.breakerHold},
+		{"breaker-reset", "breaker.reset", "breakerAct.request", "breakerAct.response", false, s.breakerReset},
 		{"policy-show", "policy.show", "", "policyShow.response", true, s.policyShow},
 		{"policy-check", "policy.check", "policySource.request", "policyCheck.response", false, s.policyCheck},
 		{"policy-explain", "policy.explain", "policyExplain.request", "policyExplain.response", false, s.policyExplain},
@@ -202,11 +207,11 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if active := status.Due + status.InFlight; waiting > active {
-		status.Parked = waiting - active
-	}
-	if status.Held, err = messages(s.streams.Held()); err != nil {
+	if status.Held, err = s.lanes.count(ctx, s.subjects.Lanes("", "")); err != nil {
 		return nil, err
+	}
+	if active := status.Due + status.InFlight + status.Held; waiting > active {
+		status.Parked = waiting - active
 	}
 	if status.Dead, err = messages(s.streams.Dead()); err != nil {
 		return nil, err
@@ -214,6 +219,7 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 	if status.Outcomes, err = messages(s.streams.Outcomes()); err != nil {
 		return nil, err
 	}
+	status.Coordination, status.Breakers = s.breakers.coordination(), s.breakers.notClosed(ctx)
 	return status, nil
 }
 

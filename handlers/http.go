@@ -17,7 +17,8 @@ func (s *Service) HTTP() http.Handler {
 			s.writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": err.Error()})
 			return
 		}
-		s.writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+		// An instance that goes on alone is ready: its operations are safe with NATS.
+		s.writeJSON(w, http.StatusOK, map[string]any{"status": "ready", "coordination": s.breakers.coordination()})
 	})
 	return mux
 }

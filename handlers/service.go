@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
@@ -60,6 +61,9 @@ type Config struct {
 	// instance has in hand.
 	MaxInFlight      int
 	MaxInFlightBytes int64
+	// Breakers is where the instances share their circuit breakers; a bucket on
+	// NATS when nil.
+	Breakers breaker.Store
 	// JetStream is the access to JetStream on the same connection, for a domain
 	// or an API prefix of its own; the connection's default when nil.
 	JetStream jetstream.JetStream
@@ -123,6 +127,8 @@ type Service struct {
 	registry *health.Registry
 	reports  *reports
 	recovery *recovery
+	breakers *breakers
+	lanes    *lanes
 	intake   *intake
 	queues   []*queue
 	micro    micro.Service
@@ -187,6 +193,8 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (*Service, error) 
 	for _, q := range s.queues {
 		s.pulling.Go(func() { q.run(runCtx, s.draining) })
 	}
+	s.rest.Go(func() { s.breakers.run(runCtx) })
+	s.rest.Go(func() { s.lanes.run(runCtx) })
 	s.rest.Go(func() { s.housekeep(runCtx) })
 	s.rest.Go(func() { s.follower.run(runCtx) })
 	s.rest.Go(func() { s.reports.run(runCtx) })
@@ -208,9 +216,20 @@ func (s *Service) wire(ctx context.Context) error {
 		warn: rate.Sometimes{First: 1, Interval: warnEvery},
 	}
 	s.recovery = newRecovery(st, s.letters)
+	shared := s.config.Breakers
+	if shared == nil {
+		shared = breaker.NewNATS(s.js, s.streams.BreakersBucket(), s.config.Limits.Replicas)
+	}
+	s.breakers = newBreakers(s.id, shared, st, func(key string) { s.lanes.changed(key) })
+	gates := scheduler.NewGates(s.breakers.group)
+	if s.lanes, err = openLanes(ctx, st, s.config.Limits.Replicas, gates, s.policies.Load); err != nil {
+		return err
+	}
+	st.lanes = s.lanes
+	s.breakers.join(ctx)
 	pipeline := &scheduler.Pipeline{
 		Policies: s.policies.Load, Store: st, Target: &requester{nc: s.nc}, CheckTarget: s.subjects.CheckTarget,
-		Health: s.registry, Now: time.Now, Random: rand.Float64, Draining: s.draining,
+		Gates: gates, Health: s.registry, Now: time.Now, Random: rand.Float64, Draining: s.draining,
 	}
 	s.intake = &intake{
 		subjects: s.subjects, pipeline: pipeline, recovery: s.recovery, letters: s.letters,

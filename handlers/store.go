@@ -21,6 +21,11 @@ import (
 const (
 	headerSchedule       = "Nats-Schedule"
 	headerScheduleTarget = "Nats-Schedule-Target"
+	// These two end the schedule that stands on a subject in the same step that
+	// stores a message on another.
+	headerScheduler    = "Nats-Scheduler"
+	headerScheduleNext = "Nats-Schedule-Next"
+	schedulePurge      = "purge"
 
 	// What the server says of a message that it will never take.
 	codeMessageTooLarge = jetstream.ErrorCode(10054)
@@ -42,6 +47,8 @@ type store struct {
 	warn rate.Sometimes
 	// maxPayload is the most bytes, headers included, that the server takes.
 	maxPayload int64
+	// lanes are told of what is held.
+	lanes *lanes
 }
 
 var _ scheduler.Store = (*store)(nil)
@@ -59,12 +66,84 @@ func (s *store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 		msg.Subject = due
 	} else {
 		msg.Subject = s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID)
-		msg.Header[headerSchedule] = []string{"@at " + op.Due.Add(-scheduler.EarlyArming).UTC().Format(time.RFC3339Nano)}
-		msg.Header[headerScheduleTarget] = []string{due}
+		fireAt(msg, op.Due.Add(-scheduler.EarlyArming), due)
 	}
-	msg.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{strconv.FormatUint(m.Version, 10)}
-	msg.Header[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{s.subjects.Slot(op.Service, op.Operation, op.ID)}
+	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
+	if m.Place != "" && m.Place != msg.Subject && !s.subjects.IsDue(m.Place) {
+		endSchedule(msg, m.Place)
+	}
 	return s.publish(ctx, "parking operation "+op.ID, msg)
+}
+
+// maxHeld is after what time a held operation comes due by itself, whatever its
+// gate says: should all else fail, it is looked at again. One with an earlier
+// deadline comes due then, so that it ends in time.
+const maxHeld = 24 * time.Hour
+
+// Hold implements [scheduler.Store]. A held operation is a schedule like a parked
+// one, because a schedule can be ended in the step that lets the operation out.
+func (s *store) Hold(ctx context.Context, op *events.Operation, m scheduler.Message) error {
+	if err := s.lanes.mark(ctx, op.Service, op.Operation); err != nil {
+		return err
+	}
+	msg := &nats.Msg{
+		Subject: s.subjects.Held(op.Priority, op.Service, op.Operation, op.ID),
+		Data:    m.Data, Header: events.CarriedHeader(m.Header),
+	}
+	if err := op.Put(msg.Header); err != nil {
+		return err
+	}
+	at := time.Now().Add(maxHeld)
+	if !op.Deadline.IsZero() && op.Deadline.Before(at) {
+		at = op.Deadline
+	}
+	fireAt(msg, at, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
+	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
+	if err := s.publish(ctx, "holding operation "+op.ID, msg); err != nil {
+		return err
+	}
+	// The gate may have opened meanwhile.
+	s.lanes.check(op.Service, op.Operation)
+	return nil
+}
+
+// release lets a held operation out of its lane, in one step. It returns
+// [scheduler.ErrMoved] when it is not there any more.
+func (s *store) release(ctx context.Context, held *jetstream.RawStreamMsg) error {
+	due, slot := s.subjects.Release(held.Subject)
+	msg := &nats.Msg{Subject: due, Data: held.Data, Header: events.CarriedHeader(held.Header)}
+	if state, ok := held.Header[events.HeaderState]; ok {
+		msg.Header[events.HeaderState] = state
+	}
+	expect(msg, slot, held.Sequence)
+	_, ours := held.Header[headerSchedule]
+	if ours {
+		endSchedule(msg, held.Subject)
+	}
+	err := s.publish(ctx, "letting out what is held on "+held.Subject, msg)
+	if err != nil || ours {
+		return err
+	}
+	// Somebody else published it there. It is buried as soon as it is due.
+	return s.delete(ctx, "removing what stood on "+held.Subject, held.Sequence)
+}
+
+// fireAt makes msg a schedule.
+func fireAt(msg *nats.Msg, at time.Time, target string) {
+	msg.Header[headerSchedule] = []string{"@at " + at.UTC().Format(time.RFC3339Nano)}
+	msg.Header[headerScheduleTarget] = []string{target}
+}
+
+// endSchedule makes the publishing of msg end the schedule on a subject.
+func endSchedule(msg *nats.Msg, subject string) {
+	msg.Header[headerScheduler] = []string{subject}
+	msg.Header[headerScheduleNext] = []string{schedulePurge}
+}
+
+// expect makes the publishing of msg a compare-and-set.
+func expect(msg *nats.Msg, slot string, version uint64) {
+	msg.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{strconv.FormatUint(version, 10)}
+	msg.Header[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{slot}
 }
 
 // Find implements [scheduler.Store]. It asks the stream's leader, because
@@ -84,7 +163,7 @@ func (s *store) Find(ctx context.Context, op *events.Operation) (w scheduler.Wai
 		if err != nil {
 			return permanentError{err}
 		}
-		w = scheduler.Waiting{Version: m.Sequence, Op: state, InFlight: s.subjects.IsDue(m.Subject)}
+		w = scheduler.Waiting{Version: m.Sequence, Place: m.Subject, Op: state, InFlight: s.subjects.IsDue(m.Subject)}
 		ok = true
 		return nil
 	})
@@ -93,12 +172,18 @@ func (s *store) Find(ctx context.Context, op *events.Operation) (w scheduler.Wai
 
 // Remove implements [scheduler.Store].
 func (s *store) Remove(ctx context.Context, op *events.Operation, version uint64) error {
-	return s.persist(ctx, "removing operation "+op.ID, func(ctx context.Context) error {
+	return s.delete(ctx, "removing operation "+op.ID, version)
+}
+
+// delete removes a message of the stream of what waits, or returns
+// [scheduler.ErrMoved].
+func (s *store) delete(ctx context.Context, doing string, sequence uint64) error {
+	return s.persist(ctx, doing, func(ctx context.Context) error {
 		stream, err := s.js.Stream(ctx, s.streams.Waiting())
 		if err != nil {
 			return err
 		}
-		err = stream.DeleteMsg(ctx, version)
+		err = stream.DeleteMsg(ctx, sequence)
 		if streams.IsGone(err) {
 			return scheduler.ErrMoved
 		}

@@ -25,6 +25,9 @@ type Input struct {
 	Failure Failure
 	// Service is the operation's, for the rules that are restricted to one.
 	Service string
+	// Opens is when the gate of the key, which is shut, opens at the earliest.
+	// Zero is that it is open, or that nobody knows.
+	Opens time.Time
 	// Priority is the operation's own.
 	Priority events.Priority
 	// Signals are what is known of the target and of its host.
@@ -56,6 +59,8 @@ type Decision struct {
 	Delay time.Duration
 	// Due is when the wait is over; zero without Retry.
 	Due time.Time
+	// Gate is the part of Delay that only waits for the gate of the key to open.
+	Gate time.Duration
 	// Strategy names what the delay was computed by: fixed, linear, exponential,
 	// or one of these after "adaptive_". It is empty without Retry.
 	Strategy string
@@ -97,9 +102,11 @@ const MinAttempt = 10 * time.Millisecond
 // target needs it, and the service learns at once that it waits in vain.
 //
 // Otherwise the operation waits for the strategy's delay, times the adaptive
-// factors where they apply, capped by MaxDelay, spread by the jitter. A
-// Retry-After is a floor: the operation never waits for less, even where that is
-// longer than MaxDelay, because the target itself knows best.
+// factors where they apply, capped by MaxDelay, spread by the jitter. While the
+// gate of the key is shut, this delay counts from when it opens, so that few
+// operations come due in vain and what waits for one target does not come due all
+// at once. A Retry-After is a floor: the operation never waits for less, even
+// where that is longer than MaxDelay, because the target itself knows best.
 //
 // random yields numbers in [0, 1). It is drawn from at most once, and not at all
 // when nothing is left to chance. Decide allocates nothing and takes the same
@@ -126,11 +133,14 @@ func (p *Policy) Decide(in Input, random func() float64) Decision {
 		d.Confidence = confidence(&in.Signals, fresh)
 	}
 	low, high := p.spread(attempt, in.Previous, d.Factors.Product())
-	delay := max(p.draw(low, high, random), in.Failure.RetryAfter)
+	if !in.Opens.IsZero() {
+		d.Gate = max(in.Opens.Sub(in.Now), 0)
+	}
+	delay := max(d.Gate+p.draw(low, high, random), in.Failure.RetryAfter)
 	due := in.Now.Add(delay)
 
 	if !in.Deadline.IsZero() && due.Add(p.minAttempt()).After(in.Deadline) {
-		d.Reason = events.ReasonDeadline
+		d.Reason, d.Gate = events.ReasonDeadline, 0
 		return d
 	}
 	elapsed := delay
@@ -138,7 +148,7 @@ func (p *Policy) Decide(in Input, random func() float64) Decision {
 		elapsed = due.Sub(in.FirstFailure)
 	}
 	if p.MaxElapsedTime > 0 && elapsed > p.MaxElapsedTime {
-		d.Reason = events.ReasonMaxElapsed
+		d.Reason, d.Gate = events.ReasonMaxElapsed, 0
 		return d
 	}
 	d.Retry, d.Delay, d.Due, d.Strategy = true, delay, due, p.strategyName()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 )
@@ -37,14 +38,19 @@ type Message struct {
 	// Version is the operation's version in the store from which this holder
 	// got it, 0 when it is not in the store yet.
 	Version uint64
+	// Place is where in the store that version stands, for the store alone to
+	// read.
+	Place string
 	// Doubtful reports whether the holder may have lost the operation to
 	// another meanwhile; nil means never.
 	Doubtful func() bool
 }
 
-// Waiting is what the store knows of an operation that waits or is due.
+// Waiting is what the store knows of an operation that waits, is held or is due.
 type Waiting struct {
+	// Version and Place are those of a [Message].
 	Version uint64
+	Place   string
 	// InFlight is whether it is due, so that an instance has or will have it in
 	// hand.
 	InFlight bool
@@ -60,6 +66,10 @@ type Store interface {
 	// m.Version, 0 being nothing. It returns [ErrMoved] when another version is
 	// there.
 	Place(ctx context.Context, op *events.Operation, m Message) error
+	// Hold stores op in its lane in the place of version m.Version, until the
+	// gate of its key opens or its deadline is over. It returns [ErrMoved] when
+	// another version is there.
+	Hold(ctx context.Context, op *events.Operation, m Message) error
 	// Find returns the operation as it waits; ok is false when it does not.
 	Find(ctx context.Context, op *events.Operation) (w Waiting, ok bool, err error)
 	// Remove takes away the waiting version, or returns [ErrMoved].
@@ -100,6 +110,8 @@ type Pipeline struct {
 	// Health is told of every attempt and asked before every decision. Nil leaves
 	// health out of account.
 	Health *health.Registry
+	// Gates say whether a due operation may go now. Nil lets all go.
+	Gates *Gates
 	// CheckTarget says whether a subject may be a target at all.
 	CheckTarget func(subject string) error
 	// Now is the clock and Random the source of jitter.
@@ -180,7 +192,7 @@ func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) 
 		case found:
 			op.Continue(w.Op)
 		}
-		m.Version = w.Version
+		m.Version, m.Place = w.Version, w.Place
 		switch {
 		case d.Retry:
 			moved = p.Store.Place(ctx, op, m)
@@ -221,23 +233,36 @@ func (p *Pipeline) Reject(ctx context.Context, op *events.Operation, m Message, 
 
 // Attempt brings a due operation to its target, again and again while the
 // delays are short, until it is stored in its next state. repeated tells that
-// the first of these attempts may have been made before. When Attempt returns
-// nil the due message may be acknowledged.
+// the first of these attempts may have been made before. When the gate of its key
+// is shut the operation is held. When Attempt returns nil the due message may be
+// acknowledged.
 func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message, repeated bool) error {
 	unstored := p.Now().Add(maxUnstored)
+	repeated, op.Repeated = repeated || op.Repeated, false
 	for {
 		policy, err := p.policy(op)
 		if err != nil {
 			return p.Reject(ctx, op, m, err)
 		}
 		now := p.Now()
-		if !op.Deadline.IsZero() && !now.Before(op.Deadline) {
-			last, _ := op.Last()
-			return p.fail(ctx, policy, op, m, Decision{Reason: events.ReasonDeadline}, Failure{Code: last.Code, Message: last.Error})
+		if expired(op, now) {
+			return p.expire(ctx, policy, op, m)
 		}
 		subject := policy.TargetOf(op.Target, op.Service, op.Operation)
 		if err := p.checkTarget(policy, subject); err != nil {
 			return p.Reject(ctx, op, m, err)
+		}
+		pass, shut, err := p.Gates.Enter(ctx, policy, op, now)
+		switch {
+		case err != nil:
+			return fmt.Errorf("entering the gate of %s: %w", op.Key(), err)
+		case shut != nil:
+			op.Repeated = repeated
+			return moved(p.Store.Hold(ctx, op, m))
+		}
+		if now = p.Now(); expired(op, now) {
+			pass.Done(breaker.Unused, 0, now)
+			return p.expire(ctx, policy, op, m)
 		}
 		timeout := policy.AttemptTimeout
 		if !op.Deadline.IsZero() {
@@ -245,6 +270,7 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message,
 		}
 
 		reply, err := p.deliver(ctx, policy, op, m, subject, repeated, timeout)
+		pass.Done(resultOf(reply, err), reply.Duration, p.Now())
 		if err != nil {
 			return fmt.Errorf("attempt %d of operation %s: %w", op.Attempt+1, op.ID, err)
 		}
@@ -284,6 +310,17 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message,
 	}
 }
 
+// expired reports whether the operation's deadline is over.
+func expired(op *events.Operation, now time.Time) bool {
+	return !op.Deadline.IsZero() && !now.Before(op.Deadline)
+}
+
+// expire ends an operation whose deadline is over.
+func (p *Pipeline) expire(ctx context.Context, policy *Policy, op *events.Operation, m Message) error {
+	last, _ := op.Last()
+	return p.fail(ctx, policy, op, m, Decision{Reason: events.ReasonDeadline}, Failure{Code: last.Code, Message: last.Error})
+}
+
 // lost reports whether another holder has the operation, so that what this one
 // found out must not be told. The store's own check covers all but the success
 // of an attempt, and the check costs nothing while there is no doubt.
@@ -314,7 +351,7 @@ func (p *Pipeline) decide(policy *Policy, op *events.Operation, failure Failure,
 	d := policy.Decide(Input{
 		Attempt: op.Attempt, Previous: previous, Now: now, FirstFailure: op.FirstFailure, Deadline: op.Deadline,
 		Failure: failure, Priority: op.Priority, Service: op.Service, Seen: op.RuleUses,
-		Signals: p.signals(policy, op.Service, now),
+		Opens: p.Gates.Opens(policy, op.Service, op.Operation, now), Signals: p.signals(policy, op.Service, now),
 	}, p.Random)
 	if d.Limited {
 		uses := make(map[string]int, len(op.RuleUses)+1)
@@ -386,7 +423,7 @@ func scheduled(op *events.Operation, d Decision, failure Failure) events.Schedul
 		About: op.About(), Attempt: op.Attempt,
 		Error:      events.Failure{Code: failure.Code, Message: failure.Message},
 		DurationMs: last.DurationMs, Class: d.Class.String(), Rule: d.Rule,
-		DelayMs: events.InMilliseconds(d.Delay), Due: d.Due.UTC(),
+		DelayMs: events.InMilliseconds(d.Delay), Due: d.Due.UTC(), GateMs: events.InMilliseconds(d.Gate),
 		Strategy: d.Strategy, Confidence: d.Confidence, Factors: d.Factors.Map(),
 	}
 }

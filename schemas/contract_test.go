@@ -71,6 +71,7 @@ func TestSchemasAndTypesHaveTheSameProperties(t *testing.T) {
 		{schema: "rebound.retryFailed.v1", path: "/properties/error", of: reflect.TypeFor[events.Failure]()},
 		{schema: "rebound.retryScheduled.v1", of: reflect.TypeFor[events.Scheduled]()},
 		{schema: "rebound.retryScheduled.v1", path: "/properties/error", of: reflect.TypeFor[events.Failure]()},
+		{schema: "rebound.breakerChanged.v1", of: reflect.TypeFor[events.BreakerChange]()},
 		{schema: "rebound.health.v1", of: reflect.TypeFor[events.HealthReport]()},
 		{schema: "health.response", path: "/$defs/service", of: reflect.TypeFor[health.Metrics]()},
 		{schema: "health.response", path: "/properties/host", of: reflect.TypeFor[health.Host]()},

@@ -63,7 +63,7 @@ func (s *session) publishes(made bool) []need {
 		{api + "INFO", "the JetStream account"},
 		{"$JS.ACK.>", "acknowledgements"},
 	}
-	for _, stream := range []string{s.streams.Intake(), s.streams.Waiting(), s.streams.Held(), s.streams.Outcomes(), s.streams.Dead()} {
+	for _, stream := range []string{s.streams.Intake(), s.streams.Waiting(), s.streams.Outcomes(), s.streams.Dead()} {
 		needs = append(needs, need{api + "STREAM.INFO." + stream, "reading streams"})
 		if !made {
 			needs = append(needs, need{api + "STREAM.CREATE." + stream, "making streams"})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
 	"strings"
 	"time"
 
@@ -45,6 +46,43 @@ func Scan(ctx context.Context, js jetstream.JetStream, stream, subject string, s
 				return
 			}
 			start = jetstreamext.GetBatchSeq(last + 1)
+		}
+	}
+}
+
+// Count returns how many messages of a stream match subject. Any replica answers,
+// which may not know yet of what was just stored.
+func Count(ctx context.Context, js jetstream.JetStream, stream, subject string) (uint64, error) {
+	for m, err := range Page(ctx, js, stream, subject, 1) {
+		if err != nil {
+			return 0, fmt.Errorf("counting %s in stream %s: %w", subject, stream, err)
+		}
+		after, err := strconv.ParseUint(m.Header.Get(headerPending), 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("counting %s in stream %s: header %s: %w", subject, stream, headerPending, err)
+		}
+		return after + 1, nil
+	}
+	return 0, nil
+}
+
+// headerPending says how many messages follow the one that a batched get
+// returned.
+const headerPending = "Nats-Num-Pending"
+
+// Page iterates over the first messages of a stream that match subject, at most
+// n.
+func Page(ctx context.Context, js jetstream.JetStream, stream, subject string, n int) iter.Seq2[*jetstream.RawStreamMsg, error] {
+	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
+		batch, err := jetstreamext.GetBatch(ctx, js, stream, n, jetstreamext.GetBatchSubject(subject))
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for m, err := range batch {
+			if errors.Is(err, jetstreamext.ErrNoMessages) || !yield(m, err) || err != nil {
+				return
+			}
 		}
 	}
 }

@@ -103,7 +103,7 @@ func TestEnsureRefusesWhatCannotServe(t *testing.T) {
 		"a waiting stream that discards":            {jetstream.StreamConfig{Name: "RETRY", Subjects: []string{"retry.parked.>"}, Retention: jetstream.WorkQueuePolicy, MaxMsgs: 10}, "discards old messages"},
 		"a stream on other subjects":                {jetstream.StreamConfig{Name: "RETRY_INTAKE", Subjects: []string{"orders.>"}, Retention: jetstream.WorkQueuePolicy}, `it listens on "orders.>"`},
 		"a stream that does not acknowledge":        {jetstream.StreamConfig{Name: "RETRY_INTAKE", Subjects: []string{"retry.submit.>"}, Retention: jetstream.WorkQueuePolicy, NoAck: true}, "does not acknowledge"},
-		"a stream in memory":                        {jetstream.StreamConfig{Name: "RETRY_HELD", Subjects: []string{"retry.held.>"}, Retention: jetstream.WorkQueuePolicy, Storage: jetstream.MemoryStorage}, "its storage is"},
+		"a stream in memory":                        {jetstream.StreamConfig{Name: "RETRY_INTAKE", Subjects: []string{"retry.submit.>"}, Retention: jetstream.WorkQueuePolicy, Storage: jetstream.MemoryStorage}, "its storage is"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			js := jetStream(t)

@@ -1,0 +1,280 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/events"
+)
+
+// breakers are the circuit breakers of one instance and what is told of them.
+type breakers struct {
+	group *breaker.Group
+	// shared names where the instances share them.
+	shared string
+	store  *store
+	log    *slog.Logger
+
+	wake    chan struct{} // full when there is something to tell
+	mu      sync.Mutex
+	changes []breaker.Change // to be told, in order; guarded by mu
+}
+
+// newBreakers makes the breakers. room is called with a key whose breaker may let
+// more attempts through than before.
+func newBreakers(instance string, shared breaker.Store, st *store, room func(key string)) *breakers {
+	b := &breakers{shared: storeName(shared), store: st, log: st.log, wake: make(chan struct{}, 1)}
+	b.group = breaker.NewGroup(breaker.Config{
+		Instance: instance, Store: shared, Room: room, Changed: b.changed, StatusChanged: b.statusChanged,
+	})
+	return b
+}
+
+func storeName(s breaker.Store) string {
+	switch s.(type) {
+	case *breaker.Redis:
+		return "redis"
+	case *breaker.NATS:
+		return "nats"
+	}
+	return "other"
+}
+
+// join reads what is open before the first attempt is made. Without the store the
+// instance begins alone.
+func (b *breakers) join(ctx context.Context) {
+	if err := b.group.Join(ctx); err != nil {
+		b.log.Warn("the circuit breakers are this instance's own until their store is reached", "store", b.shared, "error", err)
+	}
+}
+
+func (b *breakers) changed(c breaker.Change) {
+	if !c.Own {
+		return
+	}
+	b.log.Info("a circuit breaker changed", "key", c.Key, "from", c.From, "to", c.To, "cause", c.Cause)
+	b.mu.Lock()
+	b.changes = append(b.changes, c)
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *breakers) statusChanged(s breaker.Status) {
+	switch {
+	case !s.Shared:
+		b.log.Warn("the circuit breakers are this instance's own: their store is out of reach", "store", b.shared, "error", s.Err)
+	case s.Err != nil:
+		b.log.Warn("the circuit breakers are shared, but changes by other instances are noticed late", "store", b.shared, "error", s.Err)
+	default:
+		b.log.Info("the circuit breakers are shared", "store", b.shared)
+	}
+}
+
+// run keeps the breakers shared and tells of their changes, until ctx ends.
+func (b *breakers) run(ctx context.Context) {
+	var tasks sync.WaitGroup
+	tasks.Go(func() { b.group.Run(ctx) })
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-b.wake:
+			b.tell(ctx)
+		}
+	}
+	tasks.Wait()
+	// The last results may have changed a breaker.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+	defer cancel()
+	b.tell(last)
+}
+
+// tell publishes the changes that were not told yet.
+func (b *breakers) tell(ctx context.Context) {
+	for {
+		b.mu.Lock()
+		if len(b.changes) == 0 {
+			b.mu.Unlock()
+			return
+		}
+		c := b.changes[0]
+		b.mu.Unlock()
+		if err := b.publish(ctx, c); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			b.log.Error("a change of a circuit breaker could not be told", "key", c.Key, "to", c.To, "error", err)
+		}
+		b.mu.Lock()
+		b.changes = b.changes[1:]
+		b.mu.Unlock()
+	}
+}
+
+func (b *breakers) publish(ctx context.Context, c breaker.Change) error {
+	service, operation, err := events.SplitKey(c.Key)
+	if err != nil {
+		return err
+	}
+	circuit, _ := b.group.Known(c.Key)
+	event := events.BreakerChange{
+		Key: c.Key, Service: service, Operation: operation, From: c.From.String(), To: c.To.String(),
+		Cause: string(c.Cause), Note: c.Note, At: c.At.UTC(), Held: c.Held,
+		FailureCount: circuit.FailureCount, LastFailureTime: circuit.LastFailureTime.UTC(), NextAttemptTime: c.NextAttempt.UTC(),
+		HalfOpenAttempts: circuit.HalfOpenAttempts, TotalRequests: circuit.TotalRequests, TotalFailures: circuit.TotalFailures,
+		AverageResponseTimeMs: circuit.AverageResponseTime,
+	}
+	// Instances that were parted may have made changes of the same generation.
+	id := c.Key + "." + strconv.FormatUint(c.Generation, 10) + "." + strconv.FormatInt(c.At.UnixMilli(), 36) + "." + events.BreakerChanged
+	msg, err := events.Encode(b.store.subjects.Event(events.BreakerChanged, service, operation), events.BreakerChanged, id,
+		events.About{Service: service, Operation: operation}, c.At, event)
+	if err != nil {
+		return err
+	}
+	return b.store.publish(ctx, "telling of the breaker of "+c.Key, msg)
+}
+
+// coordination says with whom the breakers are shared.
+func (b *breakers) coordination() Coordination {
+	s := b.group.Status()
+	c := Coordination{Store: b.shared, Shared: s.Shared, Since: s.Since.UTC()}
+	if s.Err != nil {
+		c.Problem = s.Err.Error()
+	}
+	return c
+}
+
+// circuits returns the breakers in the order of their keys. Without the store
+// they are this instance's own.
+func (b *breakers) circuits(ctx context.Context) []breaker.Circuit {
+	circuits, err := b.group.Circuits(ctx)
+	if err != nil {
+		b.log.Debug("the store of the circuit breakers could not be read", "error", err)
+	}
+	return circuits
+}
+
+// notClosed returns the breakers that are not closed.
+func (b *breakers) notClosed(ctx context.Context) []Breaker {
+	out := []Breaker{}
+	for _, c := range b.circuits(ctx) {
+		if c.State != breaker.Closed {
+			out = append(out, describe(&c))
+		}
+	}
+	return out
+}
+
+// describe returns what is told of a breaker.
+func describe(c *breaker.Circuit) Breaker {
+	return Breaker{
+		ServiceKey: c.ServiceKey, State: c.State, FailureCount: c.FailureCount,
+		LastFailureTime: c.LastFailureTime, NextAttemptTime: c.NextAttemptTime,
+		HalfOpenAttempts: c.HalfOpenAttempts, HalfOpenSuccesses: c.HalfOpenSuccesses,
+		TotalRequests: c.TotalRequests, TotalFailures: c.TotalFailures, AverageResponseTime: c.AverageResponseTime,
+		Held: c.Held, Cause: c.Cause, Note: c.Note, ChangedAt: c.ChangedAt, ChangedBy: c.ChangedBy,
+	}
+}
+
+func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error) {
+	var request BreakerQuery
+	if err := read(r, &request); err != nil {
+		return nil, err
+	}
+	if request.Service != "" {
+		if err := events.CheckName(request.Service); err != nil {
+			return nil, badRequestError{fmt.Errorf("service %w", err)}
+		}
+	}
+	list := BreakerList{Coordination: s.breakers.coordination(), Breakers: []Breaker{}}
+	for _, c := range s.breakers.circuits(ctx) {
+		service, _, err := events.SplitKey(c.ServiceKey)
+		if err == nil && (request.Service == "" || request.Service == service) {
+			list.Breakers = append(list.Breakers, describe(&c))
+		}
+	}
+	return list, nil
+}
+
+func (s *Service) breakerShow(ctx context.Context, r micro.Request) (any, error) {
+	var request BreakerShow
+	if err := read(r, &request); err != nil {
+		return nil, err
+	}
+	service, operation, err := events.SplitKey(request.Key)
+	if err != nil {
+		return nil, badRequestError{err}
+	}
+	for _, c := range s.breakers.circuits(ctx) {
+		if c.ServiceKey != request.Key {
+			continue
+		}
+		shown := BreakerShown{Breaker: describe(&c), Coordination: s.breakers.coordination()}
+		if shown.HeldOperations, err = s.lanes.count(ctx, s.subjects.Lanes(service, operation)); err != nil {
+			return nil, err
+		}
+		return shown, nil
+	}
+	return nil, notFoundError{fmt.Errorf("nothing is known of a breaker of %s", request.Key)}
+}
+
+func (s *Service) breakerTrip(ctx context.Context, r micro.Request) (any, error) {
+	return s.operate(r, func(a BreakerAct) (breaker.Circuit, error) {
+		return s.breakers.group.Trip(ctx, a.Key, events.Milliseconds(a.ForMs), a.Note)
+	})
+}
+
+func (s *Service) breakerHold(ctx context.Context, r micro.Request) (any, error) {
+	return s.operate(r, func(a BreakerAct) (breaker.Circuit, error) { return s.breakers.group.Hold(ctx, a.Key, a.Note) })
+}
+
+func (s *Service) breakerReset(ctx context.Context, r micro.Request) (any, error) {
+	return s.operate(r, func(a BreakerAct) (breaker.Circuit, error) { return s.breakers.group.Reset(ctx, a.Key, a.Note) })
+}
+
+// operate does what an operator asks for.
+func (s *Service) operate(r micro.Request, do func(BreakerAct) (breaker.Circuit, error)) (any, error) {
+	var request BreakerAct
+	if err := read(r, &request); err != nil {
+		return nil, err
+	}
+	if _, _, err := events.SplitKey(request.Key); err != nil {
+		return nil, badRequestError{err}
+	}
+	if err := request.check(); err != nil {
+		return nil, badRequestError{err}
+	}
+	c, err := do(request)
+	alone := errors.Is(err, breaker.ErrAlone)
+	if err != nil && !alone {
+		return nil, err
+	}
+	return BreakerActed{Breaker: describe(&c), ThisInstanceOnly: alone}, nil
+}
+
+// The bounds of what an operator may ask for.
+const (
+	maxTrip = 30 * 24 * time.Hour
+	maxNote = 500
+)
+
+// check reports what is wrong with a request.
+func (a BreakerAct) check() error {
+	switch {
+	case len(a.Note) > maxNote:
+		return fmt.Errorf("the note has %d bytes, more than the %d allowed", len(a.Note), maxNote)
+	case a.ForMs < 0 || a.ForMs > events.InMilliseconds(maxTrip):
+		return fmt.Errorf("forMs is %v; a breaker can be tripped for 0 to %v ms", a.ForMs, events.InMilliseconds(maxTrip))
+	}
+	return nil
+}

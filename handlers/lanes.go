@@ -1,0 +1,377 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+const (
+	// sweepEvery is how often an instance looks for held operations whose gate is
+	// open: those of an instance that died.
+	sweepEvery = 10 * time.Second
+	// firstWindow and lastWindow bound how many due operations of a key there may
+	// be while its lanes are let out. The window doubles whenever as many
+	// operations were let out as it holds.
+	firstWindow = 8
+	lastWindow  = 1024
+	// paceEvery is how often it is looked whether there is room in the window.
+	paceEvery = 20 * time.Millisecond
+	// releasers is how many operations are let out at once.
+	releasers = 64
+)
+
+// lanes lets held operations out once the gate of their key opens. While it is
+// shut nothing is done for them. All instances do so side by side: each operation
+// is let out by compare-and-set, so that it leaves its lane once.
+type lanes struct {
+	js       jetstream.JetStream
+	store    *store
+	gates    *scheduler.Gates
+	policies func() *scheduler.Set
+	bucket   jetstream.KeyValue
+	log      *slog.Logger
+	warn     rate.Sometimes
+
+	wake chan struct{} // full when there is something to look at
+	mu   sync.Mutex
+	keys map[string]*keyLanes // by key; guarded by mu
+}
+
+// keyLanes are the lanes of one key.
+type keyLanes struct {
+	service, operation string
+
+	marking sync.Mutex
+	marked  bool // the bucket names the key; guarded by marking
+
+	// What follows is guarded by lanes.mu.
+	look      bool      // there may be something to let out
+	next      time.Time // when the gate is worth asking again; zero is when told
+	releasing bool
+}
+
+// openLanes opens the bucket that names the keys with lanes, which is made when
+// it is missing.
+func openLanes(ctx context.Context, st *store, replicas int, gates *scheduler.Gates, policies func() *scheduler.Set) (*lanes, error) {
+	name := st.streams.LanesBucket()
+	bucket, err := st.js.KeyValue(ctx, name)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		bucket, err = st.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket: name, Description: "Rebound: the keys that have lanes", Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
+		})
+		if errors.Is(err, jetstream.ErrBucketExists) {
+			bucket, err = st.js.KeyValue(ctx, name) // another instance made it between the two calls
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening bucket %s: %w", name, err)
+	}
+	return &lanes{
+		js: st.js, store: st, gates: gates, policies: policies, bucket: bucket, log: st.log,
+		warn: rate.Sometimes{First: 1, Interval: warnEvery}, wake: make(chan struct{}, 1), keys: make(map[string]*keyLanes),
+	}, nil
+}
+
+// of returns the lanes of a key.
+func (l *lanes) of(service, operation string) *keyLanes {
+	key := events.Key(service, operation)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.keys[key]
+	if k == nil {
+		k = &keyLanes{service: service, operation: operation}
+		l.keys[key] = k
+	}
+	return k
+}
+
+// mark makes sure that every instance, now and later, knows that the key has
+// lanes. It comes before the first operation is held.
+func (l *lanes) mark(ctx context.Context, service, operation string) error {
+	k := l.of(service, operation)
+	k.marking.Lock()
+	defer k.marking.Unlock()
+	if k.marked {
+		return nil
+	}
+	err := l.store.persist(ctx, "naming the lanes of "+events.Key(service, operation), func(ctx context.Context) error {
+		_, err := l.bucket.Put(ctx, service+"."+operation, nil)
+		return err
+	})
+	k.marked = err == nil
+	return err
+}
+
+// check has the lanes of a key looked at soon.
+func (l *lanes) check(service, operation string) {
+	k := l.of(service, operation)
+	l.mu.Lock()
+	k.look = true
+	l.mu.Unlock()
+	l.signal()
+}
+
+// changed has the lanes of a key looked at if it is known to have some. It is
+// quick.
+func (l *lanes) changed(key string) {
+	l.mu.Lock()
+	k := l.keys[key]
+	if k != nil {
+		k.look = true
+	}
+	l.mu.Unlock()
+	if k != nil {
+		l.signal()
+	}
+}
+
+func (l *lanes) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run lets out what may go, until ctx ends.
+func (l *lanes) run(ctx context.Context) {
+	var releasing sync.WaitGroup
+	defer releasing.Wait()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	l.sweep(ctx)
+	for {
+		open, next := l.open(time.Now())
+		for _, k := range open {
+			releasing.Go(func() { l.letOut(ctx, k) })
+		}
+		timer.Reset(next)
+		select {
+		case <-ctx.Done():
+			return
+		case <-sweep.C:
+			l.sweep(ctx)
+		case <-timer.C:
+		case <-l.wake:
+		}
+	}
+}
+
+// sweep has all lanes of all instances looked at.
+func (l *lanes) sweep(ctx context.Context) {
+	keys, err := l.named(ctx)
+	if err != nil && ctx.Err() == nil {
+		l.warn.Do(func() { l.log.Warn("the keys that have lanes could not be read; it is tried again", "error", err) })
+	}
+	for _, key := range keys {
+		service, operation, ok := strings.Cut(key, ".")
+		if ok && events.CheckName(service) == nil && events.CheckName(operation) == nil {
+			l.of(service, operation)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range l.keys {
+		k.look = true
+	}
+}
+
+// named returns the keys that the bucket names, as service.operation.
+func (l *lanes) named(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	stream, err := l.js.Stream(ctx, "KV_"+l.bucket.Bucket())
+	if err != nil {
+		return nil, err
+	}
+	prefix := "$KV." + l.bucket.Bucket() + "."
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(prefix+">"))
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]string, 0, len(info.State.Subjects))
+	for subject := range info.State.Subjects {
+		keys = append(keys, strings.TrimPrefix(subject, prefix))
+	}
+	return keys, nil
+}
+
+// open returns the keys that are to be looked at and whose gate is open, and how
+// long to wait for the next that may open by itself.
+func (l *lanes) open(now time.Time) (open []*keyLanes, wait time.Duration) {
+	const shortest = 10 * time.Millisecond
+	wait = sweepEvery
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range l.keys {
+		timeIsUp := !k.next.IsZero() && !now.Before(k.next)
+		if !k.releasing && (k.look || timeIsUp) {
+			k.look, k.next = false, time.Time{}
+			if n, next := l.room(k, now); n > 0 {
+				k.releasing = true
+				open = append(open, k)
+			} else {
+				k.next = next
+			}
+		}
+		if !k.next.IsZero() {
+			wait = min(wait, max(k.next.Sub(now), shortest))
+		}
+	}
+	return open, wait
+}
+
+func (l *lanes) room(k *keyLanes, now time.Time) (n int, next time.Time) {
+	policy := l.policies().Resolve(scheduler.Query{Service: k.service, Operation: k.operation})
+	return l.gates.Room(&policy, k.service, k.operation, now)
+}
+
+// letOut lets the lanes of a key out for as long as its gate is open and they are
+// not empty.
+func (l *lanes) letOut(ctx context.Context, k *keyLanes) {
+	again := false
+	if err := l.drain(ctx, k); err != nil && ctx.Err() == nil {
+		l.warn.Do(func() {
+			l.log.Warn("held operations could not be let out; it is tried again", "key", events.Key(k.service, k.operation), "error", err)
+		})
+		pause(ctx, longestBackoff)
+		again = true
+	}
+	l.mu.Lock()
+	k.releasing = false
+	k.look = k.look || again
+	l.mu.Unlock()
+	l.signal()
+}
+
+// drain lets operations out by priority and age, never more than the gate has
+// room for and than fit into the window. The due operations of the key, in hand
+// or not, of all instances, fill the window, so that a target that is slow, or
+// that has just healed, sets the pace.
+func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
+	window, out := firstWindow, 0
+	for ctx.Err() == nil {
+		held, err := l.count(ctx, l.store.subjects.Lanes(k.service, k.operation))
+		if err != nil || held == 0 {
+			return err
+		}
+		n, next := l.room(k, time.Now())
+		if n == 0 {
+			l.mu.Lock()
+			k.next = next
+			l.mu.Unlock()
+			return nil
+		}
+		due, err := l.count(ctx, l.store.subjects.DueOfKey(k.service, k.operation))
+		if err != nil {
+			return err
+		}
+		n = min(n, window) - int(due)
+		if n <= 0 {
+			pause(ctx, paceEvery)
+			continue
+		}
+		moved, err := l.release(ctx, k, n)
+		if err != nil {
+			return err
+		}
+		if out += moved; out >= window {
+			window, out = min(2*window, lastWindow), 0
+		}
+	}
+	return nil
+}
+
+func (l *lanes) count(ctx context.Context, subject string) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	return streams.Count(ctx, l.js, l.store.streams.Waiting(), subject)
+}
+
+// release lets out at most n operations of a key: the most urgent, and of those
+// the ones that were held first. It returns how many left their lane.
+func (l *lanes) release(ctx context.Context, k *keyLanes, n int) (int, error) {
+	moved := 0
+	for _, p := range events.Priorities {
+		if moved == n {
+			break
+		}
+		page, err := l.page(ctx, l.store.subjects.Lane(p, k.service, k.operation), n-moved)
+		if err != nil {
+			return moved, err
+		}
+		if err := l.move(ctx, page); err != nil {
+			return moved, err
+		}
+		moved += len(page)
+	}
+	return moved, nil
+}
+
+// move lets held operations out. When none of them is there any more, either
+// another instance was faster or they are left-overs, which are removed: what
+// stands on a lane in an older version than its slot can only be in the way.
+func (l *lanes) move(ctx context.Context, page []*jetstream.RawStreamMsg) error {
+	var gone atomic.Int64
+	each := func(do func(*jetstream.RawStreamMsg) error) error {
+		var group errgroup.Group
+		group.SetLimit(releasers)
+		for _, m := range page {
+			group.Go(func() error {
+				err := do(m)
+				if errors.Is(err, scheduler.ErrMoved) {
+					gone.Add(1)
+					return nil
+				}
+				return err
+			})
+		}
+		return group.Wait()
+	}
+	err := each(func(m *jetstream.RawStreamMsg) error { return l.store.release(ctx, m) })
+	if err != nil || int(gone.Load()) < len(page) {
+		return err
+	}
+	return each(func(m *jetstream.RawStreamMsg) error {
+		return l.store.delete(ctx, "removing a left-over on "+m.Subject, m.Sequence)
+	})
+}
+
+// page reads the first n messages of a lane.
+func (l *lanes) page(ctx context.Context, lane string, n int) ([]*jetstream.RawStreamMsg, error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	var page []*jetstream.RawStreamMsg
+	for m, err := range streams.Page(ctx, l.js, l.store.streams.Waiting(), lane, n) {
+		if err != nil {
+			return nil, fmt.Errorf("reading lane %s: %w", lane, err)
+		}
+		page = append(page, m)
+	}
+	return page, nil
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

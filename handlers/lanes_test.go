@@ -1,0 +1,295 @@
+package handlers_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
+)
+
+// guarded is a policy with a breaker, whose operations come due at once.
+const guarded = `
+default:
+  maxAttempts: 50
+  baseDelay: 10ms
+  maxDelay: 20ms
+  backoffStrategy: fixed
+  jitterType: none
+  attemptTimeout: 2s
+  enableCircuitBreaker: true
+  circuitBreakerThreshold: 5
+  circuitBreakerTimeout: 1s
+`
+
+// switched is a target that fails while it is down.
+type switched struct {
+	down atomic.Bool
+	mu   sync.Mutex
+	ids  []string // of the attempts that succeeded, in order; guarded by mu
+}
+
+func (r *rig) switched(subject string) (*switched, *atomic.Int64) {
+	r.t.Helper()
+	s := &switched{}
+	calls := r.target(subject, func(_ int, req micro.Request) (string, string, micro.Headers) {
+		if s.down.Load() {
+			return "503", "down", nil
+		}
+		s.mu.Lock()
+		s.ids = append(s.ids, req.Headers().Get("ce-id"))
+		s.mu.Unlock()
+		return "", "", nil
+	})
+	return s, calls
+}
+
+func (s *switched) order() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.ids)
+}
+
+func event(id, priority string) map[string]string {
+	return map[string]string{"ce-specversion": "1.0", "ce-id": id, "ce-source": "/s", "ce-type": events.TypeFailed, "ce-priority": priority}
+}
+
+// lastSequence returns how many messages the stream of what waits was ever given.
+func (r *rig) lastSequence() uint64 {
+	r.t.Helper()
+	s, err := r.js.Stream(context.Background(), "RETRY")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s.CachedInfo().State.LastSeq
+}
+
+func (r *rig) breaker(key string) handlers.BreakerShown {
+	r.t.Helper()
+	var shown handlers.BreakerShown
+	if code, text := r.request("rebound.breaker.show", nil, handlers.BreakerShow{Key: key}, &shown); code != "" {
+		r.t.Fatalf("showing the breaker of %s: %s %s", key, code, text)
+	}
+	return shown
+}
+
+func (r *rig) act(what string, act handlers.BreakerAct) handlers.BreakerActed {
+	r.t.Helper()
+	var acted handlers.BreakerActed
+	if code, text := r.request("rebound.breaker."+what, nil, act, &acted); code != "" {
+		r.t.Fatalf("%s of breaker %s: %s %s", what, act.Key, code, text)
+	}
+	return acted
+}
+
+func TestABreakerOpensAfterItsFailuresAndTheRestIsHeldUntilTheTargetIsWell(t *testing.T) {
+	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
+	target, calls := r.switched("pay.charge")
+	target.down.Store(true)
+	for i := range 5 {
+		r.submit("retry.submit.pay.charge", event(strconv.Itoa(i), "normal"), "x")
+	}
+	testkit.Eventually(t, 10*time.Second, "the breaker to open", func() bool {
+		var status handlers.Status
+		r.request("rebound.status", nil, nil, &status)
+		return len(status.Breakers) == 1 && status.Breakers[0].ServiceKey == "pay:charge"
+	})
+	if n := calls.Load(); n < 5 || n > 10 {
+		t.Errorf("the target was called %d times before the breaker had opened, want about 5", n)
+	}
+	before := calls.Load()
+	r.submit("retry.submit.pay.charge", event("late", "normal"), "x")
+	target.down.Store(false)
+	r.awaitOutcomes(6, 20*time.Second)
+	r.awaitEmpty()
+	if n := calls.Load() - before; n < 6 || n > 12 {
+		t.Errorf("the target was called %d times for the last attempts of 6 operations", n)
+	}
+	var seen []string
+	for _, m := range r.messages("RETRY_OUTCOMES", "retry.event.breakerChanged.>") {
+		var c events.BreakerChange
+		if err := json.Unmarshal(m.Data, &c); err != nil {
+			t.Fatal(err)
+		}
+		if err := schemas.Validate(m.Header.Get("ce-type"), m.Data); err != nil {
+			t.Errorf("event %s breaks its schema: %v\n%s", m.Subject, err, m.Data)
+		}
+		seen = append(seen, c.From+" to "+c.To+" by "+c.Cause)
+	}
+	want := []string{"CLOSED to OPEN by failures", "OPEN to HALF_OPEN by timeout", "HALF_OPEN to CLOSED by probes_succeeded"}
+	if !slices.Equal(seen, want) {
+		t.Errorf("the changes told are %q, want %q", seen, want)
+	}
+}
+
+func TestHeldOperationsAreWrittenOnceAndLeaveByPriorityAndAge(t *testing.T) {
+	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
+	target, calls := r.switched("pay.charge")
+	r.act("hold", handlers.BreakerAct{Key: "pay:charge", Note: "being moved"})
+
+	// They are due at once: a submission takes three writes at most, one of them
+	// into its lane.
+	const each = 40
+	for i := range each {
+		for _, p := range []string{"low", "normal", "critical", "high"} {
+			r.submit("retry.submit.pay.charge", event(fmt.Sprintf("%s-%03d", p, i), p), "x")
+		}
+	}
+	testkit.Eventually(t, 20*time.Second, "all to be held", func() bool { return r.count("RETRY", "retry.held.>") == 4*each })
+	testkit.Eventually(t, 5*time.Second, "nothing to be due", func() bool { return r.count("RETRY", "retry.due.>") == 0 })
+	written := r.lastSequence()
+	if written != 8*each {
+		t.Errorf("%d messages were written for %d held operations, want 2 each: due and held", written, 4*each)
+	}
+	if n := r.breaker("pay:charge").HeldOperations; n != 4*each {
+		t.Errorf("the breaker is said to hold %d operations, want %d", n, 4*each)
+	}
+	var status handlers.Status
+	r.request("rebound.status", nil, nil, &status)
+	if status.Held != 4*each || status.Parked != 0 || len(status.Breakers) != 1 || !status.Breakers[0].Held || !status.Coordination.Shared {
+		t.Errorf("the status is %+v, want %d held and the breaker", status, 4*each)
+	}
+	<-time.After(time.Second)
+	if now := r.lastSequence(); now != written || calls.Load() != 0 {
+		t.Errorf("while the gate was shut %d more messages were written and %d attempts made, want none", now-written, calls.Load())
+	}
+
+	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	r.awaitOutcomes(4*each, 20*time.Second)
+	r.awaitEmpty()
+	if n := calls.Load(); n != 4*each {
+		t.Errorf("%d attempts were made for %d operations", n, 4*each)
+	}
+	// What is let out together arrives in any order, the first window being 8.
+	place := map[string]int{}
+	for i, id := range target.order() {
+		place[id] = i
+	}
+	for rank, p := range []string{"critical", "high", "normal", "low"} {
+		for i := range each {
+			got, want := place[fmt.Sprintf("%s-%03d", p, i)], rank*each+i
+			if off := got - want; off < -64 || off > 64 {
+				t.Errorf("operation %d of priority %s came as number %d, want about %d", i, p, got, want)
+			}
+		}
+	}
+}
+
+func TestASecondSubmissionOfAHeldOperationMerges(t *testing.T) {
+	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
+	target, calls := r.switched("pay.charge")
+	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	r.submit("retry.submit.pay.charge", event("1", "low"), "x")
+	testkit.Eventually(t, 10*time.Second, "the operation to be held", func() bool { return r.count("RETRY", "retry.held.low.>") == 1 })
+
+	// The same attempt again changes nothing; a higher one takes its place, under
+	// another priority.
+	r.submit("retry.submit.pay.charge", event("1", "low"), "x")
+	again := event("1", "critical")
+	again["ce-attempt"] = "3"
+	r.submit("retry.submit.pay.charge", again, "x")
+	testkit.Eventually(t, 10*time.Second, "the operation to be held as critical", func() bool {
+		return r.count("RETRY", "retry.held.critical.>") == 1 && r.count("RETRY_INTAKE", ">") == 0
+	})
+	if n := r.count("RETRY", ">"); n != 1 {
+		t.Errorf("%d messages stand for one operation, want 1", n)
+	}
+	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	o := r.awaitOutcomes(1, 10*time.Second)[0]
+	r.awaitEmpty()
+	if o.Outcome != events.RetrySuccess || o.Attempts != 4 || calls.Load() != 1 || len(target.order()) != 1 {
+		t.Errorf("it ended as %+v after %d calls, want one success at attempt 4", o, calls.Load())
+	}
+}
+
+func TestAHeldOperationEndsAtItsDeadline(t *testing.T) {
+	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
+	_, calls := r.switched("pay.charge")
+	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	deadline := time.Now().Add(1500 * time.Millisecond)
+	h := event("1", "normal")
+	h["ce-deadline"] = deadline.UTC().Format(time.RFC3339Nano)
+	r.submit("retry.submit.pay.charge", h, "x")
+	testkit.Eventually(t, 10*time.Second, "the operation to be held", func() bool { return r.count("RETRY", "retry.held.>") == 1 })
+	o := r.awaitOutcomes(1, 10*time.Second)[0]
+	r.awaitEmpty()
+	if o.Outcome != events.RetryFailed || o.Reason != events.ReasonDeadline || calls.Load() != 0 {
+		t.Errorf("it ended as %+v after %d calls, want retryFailed for its deadline and no call", o, calls.Load())
+	}
+	if late := o.EndedAt.Sub(deadline); late < 0 || late > time.Second {
+		t.Errorf("it ended %s after its deadline, want at once", late)
+	}
+}
+
+func TestDecisionsTakenWhileABreakerIsOpenDelayPastItsNextAttempt(t *testing.T) {
+	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
+	_, _ = r.switched("pay.charge")
+	acted := r.act("trip", handlers.BreakerAct{Key: "pay:charge", ForMs: 3_600_000, Note: "for an hour"})
+	if acted.ThisInstanceOnly || acted.State.String() != "OPEN" || acted.Note != "for an hour" {
+		t.Errorf("the tripped breaker is %+v", acted)
+	}
+	r.submit("retry.submit.pay.charge", nil, "x")
+	testkit.Eventually(t, 10*time.Second, "the operation to be parked", func() bool { return r.count("RETRY", "retry.parked.>") == 1 })
+	testkit.Eventually(t, 10*time.Second, "the decision to be told", func() bool { return r.count("RETRY_OUTCOMES", "retry.event.retryScheduled.>") == 1 })
+	var s events.Scheduled
+	m := r.messages("RETRY_OUTCOMES", "retry.event.retryScheduled.>")[0]
+	if err := json.Unmarshal(m.Data, &s); err != nil {
+		t.Fatal(err)
+	}
+	if past := s.Due.Sub(acted.NextAttemptTime); past < 0 || past > time.Second || s.GateMs < 3_590_000 {
+		t.Errorf("the operation is due %s after the breaker's next attempt, of which %v ms wait for the gate; want 10ms and about an hour", past, s.GateMs)
+	}
+	if err := schemas.Validate("rebound.retryScheduled.v1", m.Data); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnInstanceLetsOutWhatOneThatStoppedHasHeld(t *testing.T) {
+	r := newRig(t)
+	first := r.start(handlers.Config{Policies: policySet(t, guarded)})
+	_, _ = r.switched("pay.charge")
+	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	for i := range 10 {
+		r.submit("retry.submit.pay.charge", event(strconv.Itoa(i), "normal"), "x")
+	}
+	testkit.Eventually(t, 10*time.Second, "all to be held", func() bool { return r.count("RETRY", "retry.held.>") == 10 })
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := first.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	r.start(handlers.Config{Policies: policySet(t, guarded)})
+	if got := r.breaker("pay:charge"); !got.Held {
+		t.Errorf("after a restart the breaker is %+v, want it still held", got)
+	}
+	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	r.awaitOutcomes(10, 20*time.Second)
+	r.awaitEmpty()
+}
+
+func TestWhatSomebodyElsePutsIntoALaneIsBuried(t *testing.T) {
+	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
+	_, _ = r.switched("pay.charge")
+	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	r.submit("retry.submit.pay.charge", event("1", "normal"), "x")
+	r.submit("retry.held.normal.pay.charge."+strings.Repeat("0", 32), nil, "junk")
+	testkit.Eventually(t, 10*time.Second, "both to be held", func() bool { return r.count("RETRY", "retry.held.>") == 2 })
+	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	r.awaitOutcomes(2, 10*time.Second)
+	r.awaitEmpty()
+	if letters := r.deadLetters(); len(letters) != 1 || letters[0].Reason != events.ReasonRejected || string(letters[0].Data) != "junk" {
+		t.Errorf("the dead letters are %+v, want the one that was none of ours", letters)
+	}
+}
