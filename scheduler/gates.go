@@ -44,7 +44,7 @@ func (p Pass) Done(result breaker.Result, took time.Duration, now time.Time) {
 
 // probeSlack is what an attempt may take beyond its timeout: the wait for a late
 // reply and for the conclusion to be told.
-const probeSlack = 10 * time.Second
+const probeSlack = 2 * time.Second
 
 // breaker returns the breaker of a key, nil when the policy has none.
 func (g *Gates) breaker(policy *Policy, key string) *breaker.Breaker {

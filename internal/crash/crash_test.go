@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -47,6 +47,13 @@ default:
   attemptTimeout: 1s
 `
 
+// guarded is the same with a circuit breaker, so that operations are held.
+const guarded = policy + `
+  enableCircuitBreaker: true
+  circuitBreakerThreshold: 5
+  circuitBreakerTimeout: 400ms
+`
+
 // program is a running rebound process.
 type program struct {
 	cmd *exec.Cmd
@@ -55,32 +62,34 @@ type program struct {
 
 func TestNothingIsLostWhenTheProgramIsKilled(t *testing.T) {
 	binary := build(t)
-	policies := filepath.Join(t.TempDir(), "policies.yaml")
-	if err := os.WriteFile(policies, []byte(policy), 0o600); err != nil {
-		t.Fatal(err)
+	serve := func(policy string) []string {
+		policies := filepath.Join(t.TempDir(), "policies.yaml")
+		if err := os.WriteFile(policies, []byte(policy), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return []string{"serve", "--http", "off", "--lease", "2s", "--policies", policies, "--log-level", "warn"}
 	}
-	common := []string{"serve", "--http", "off", "--lease", "2s", "--policies", policies, "--log-level", "warn"}
 
 	t.Run("together with its embedded server", func(t *testing.T) {
 		port := freePort(t)
-		args := append(slices.Clone(common), "--store-dir", filepath.Join(t.TempDir(), "store"), "--listen", "127.0.0.1:"+strconv.Itoa(port))
+		args := append(serve(policy), "--store-dir", filepath.Join(t.TempDir(), "store"), "--listen", "127.0.0.1:"+strconv.Itoa(port))
 		url := "nats://127.0.0.1:" + strconv.Itoa(port)
 		p := start(t, binary, args)
 		await(t, url)
-		torment(t, url, func() {
+		torment(t, url, false, func() {
 			p.kill(t)
 			p = start(t, binary, args)
 		})
 		p.kill(t)
 	})
 
-	t.Run("as one of two instances on an outside server", func(t *testing.T) {
+	two := func(t *testing.T, policy string, outages bool) {
 		url := testkit.Server(t).ClientURL()
-		args := append(slices.Clone(common), "--nats", url)
+		args := append(serve(policy), "--nats", url)
 		running := []*program{start(t, binary, args), start(t, binary, args)}
 		await(t, url)
 		n := 0
-		torment(t, url, func() {
+		torment(t, url, outages, func() {
 			running[n%2].kill(t)
 			running[n%2] = start(t, binary, args)
 			n++
@@ -88,11 +97,14 @@ func TestNothingIsLostWhenTheProgramIsKilled(t *testing.T) {
 		for _, p := range running {
 			p.kill(t)
 		}
-	})
+	}
+	t.Run("as one of two instances on an outside server", func(t *testing.T) { two(t, policy, false) })
+	t.Run("as one of two instances while the target fails and heals and the lanes fill", func(t *testing.T) { two(t, guarded, true) })
 }
 
-// torment submits operations while it kills, and checks how each ended.
-func torment(t *testing.T, url string, kill func()) {
+// torment submits operations while it kills, and checks how each ended. With
+// outages the target is down half of the time until the last kill.
+func torment(t *testing.T, url string, outages bool, kill func()) {
 	nc := testkit.Connect(t, url, nats.ReconnectWait(20*time.Millisecond), nats.ReconnectBufSize(-1))
 	js := testkit.JetStream(t, nc)
 	target := newTarget(t, nc)
@@ -107,15 +119,26 @@ func torment(t *testing.T, url string, kill func()) {
 			}
 		})
 	}
+	mostHeld := uint64(0)
 	for n := range kills {
 		// Spread the kills over the submissions, each at a random moment.
 		testkit.Eventually(t, time.Minute, "submissions going on", func() bool {
 			return int(submitted.Load()) >= operations*n/kills
 		})
+		if outages {
+			target.down.Store(n%2 == 0)
+		}
 		<-time.After(time.Duration(rand.IntN(300)) * time.Millisecond)
 		kill()
+		if held, err := heldNow(js); err == nil {
+			mostHeld = max(mostHeld, held)
+		}
 	}
+	target.down.Store(false)
 	submitting.Wait()
+	if outages && mostHeld == 0 {
+		t.Error("no operation was ever held, so that this tests nothing")
+	}
 	if t.Failed() {
 		return
 	}
@@ -153,7 +176,8 @@ func torment(t *testing.T, url string, kill func()) {
 			t.Errorf("operation %s is told to have succeeded but never did at the target", id)
 		}
 	}
-	t.Logf("%d kills, %d operations, %d attempts at the target, of them %d repeats", kills, operations, target.attempts.Load(), target.repeats.Load())
+	t.Logf("%d kills, %d operations, %d attempts at the target, of them %d repeats, at most %d held",
+		kills, operations, target.attempts.Load(), target.repeats.Load(), mostHeld)
 }
 
 // hopeless operations fail for good at the target.
@@ -168,6 +192,8 @@ func hash(s string) uint32 {
 // target fails the first redelivery of half the operations, and some for good.
 type target struct {
 	attempts, repeats atomic.Int64
+	// down makes it fail whatever it is asked.
+	down atomic.Bool
 
 	mu   sync.Mutex
 	done map[string]bool // guarded by mu
@@ -188,6 +214,8 @@ func newTarget(t *testing.T, nc *nats.Conn) *target {
 			tg.repeats.Add(1)
 		}
 		switch {
+		case tg.down.Load():
+			_ = r.Error("503", "down", nil)
 		case hopeless(id):
 			_ = r.Error("404", "no such thing", nil)
 		case hash(id)%2 == 0 && r.Headers().Get(events.HeaderAttempt) == "2":
@@ -315,6 +343,13 @@ func progress(ctx context.Context, js jetstream.JetStream) (told, waiting uint64
 		told += n
 	}
 	return told, waiting, nil
+}
+
+// heldNow counts what is in lanes.
+func heldNow(js jetstream.JetStream) (uint64, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return streams.Count(ctx, js, "RETRY", "retry.held.>")
 }
 
 // build compiles the program.
