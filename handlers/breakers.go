@@ -251,7 +251,7 @@ func (s *Service) operate(r micro.Request, do func(BreakerAct) (breaker.Circuit,
 	if _, _, err := events.SplitKey(request.Key); err != nil {
 		return nil, badRequestError{err}
 	}
-	if err := request.check(); err != nil {
+	if err := request.Check(); err != nil {
 		return nil, badRequestError{err}
 	}
 	c, err := do(request)
@@ -268,8 +268,8 @@ const (
 	maxNote = 500
 )
 
-// check reports what is wrong with a request.
-func (a BreakerAct) check() error {
+// Check reports what is wrong with a request, its key apart.
+func (a BreakerAct) Check() error {
 	switch {
 	case len(a.Note) > maxNote:
 		return fmt.Errorf("the note has %d bytes, more than the %d allowed", len(a.Note), maxNote)

@@ -20,8 +20,8 @@ func NewGates(breakers *breaker.Group) *Gates { return &Gates{breakers: breakers
 // Cause is why a gate is shut.
 type Cause string
 
-// CauseBreaker: the breaker of the key is open, or half open with all its probes
-// in flight.
+// CauseBreaker is that the breaker of the key is open, or half open with all its
+// probes in flight.
 const CauseBreaker Cause = "breaker"
 
 // Shut says that a gate is shut.

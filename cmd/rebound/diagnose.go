@@ -33,6 +33,7 @@ func (a *app) diagnose(ctx context.Context, c *config.Config) *diagnosis {
 		d.Settings = append(d.Settings, diagnosisOption{v.Key, v.Value, v.Source})
 	}
 	d.configuration(c)
+	d.redis(ctx, c, a.logger(c))
 	s, err := connect(ctx, doctorConfig(c), "rebound doctor", a.logger(c))
 	if err != nil {
 		d.unreachable(ctx, c, err)

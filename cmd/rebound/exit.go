@@ -60,6 +60,13 @@ var (
 	noArgs  = exactArgs(0)
 )
 
+var atMostOneArg = wrongUsage(func(cmd *cobra.Command, args []string) error {
+	if len(args) <= 1 {
+		return nil
+	}
+	return fmt.Errorf("%s takes at most 1 argument, not %d", cmd.Name(), len(args))
+})
+
 func exactArgs(n int) cobra.PositionalArgs {
 	return wrongUsage(func(cmd *cobra.Command, args []string) error {
 		if len(args) == n {

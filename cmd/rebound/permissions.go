@@ -75,17 +75,21 @@ func (s *session) publishes(made bool) []need {
 			need{api + "CONSUMER.CREATE." + stream + ".>", "making consumers"},
 			need{api + "CONSUMER.MSG.NEXT." + stream + ".*", "taking operations"})
 	}
-	bucket := policies.BucketName(s.config.Prefix)
-	needs = append(needs,
-		need{"$KV." + bucket + ".>", "applying policies"},
-		need{api + "STREAM.INFO.KV_" + bucket, "reading policies"},
-		need{api + "DIRECT.GET.KV_" + bucket + ".>", "reading policies"},
-		need{api + "CONSUMER.CREATE.KV_" + bucket + ".>", "following policies"},
-		need{api + "CONSUMER.DELETE.KV_" + bucket + ".*", "following policies"})
-	if !made {
-		needs = append(needs, need{api + "STREAM.CREATE.KV_" + bucket, "making streams"})
+	for _, b := range []struct{ name, what string }{
+		{policies.BucketName(s.config.Prefix), "policies"}, {s.streams.LanesBucket(), "the keys that have lanes"}, {s.streams.BreakersBucket(), "circuit breakers"},
+	} {
+		needs = append(needs,
+			need{"$KV." + b.name + ".>", "storing " + b.what},
+			need{api + "STREAM.INFO.KV_" + b.name, "reading " + b.what},
+			need{api + "DIRECT.GET.KV_" + b.name + ".>", "reading " + b.what},
+			need{api + "CONSUMER.CREATE.KV_" + b.name + ".>", "following " + b.what},
+			need{api + "CONSUMER.DELETE.KV_" + b.name + ".*", "following " + b.what})
+		if !made {
+			needs = append(needs, need{api + "STREAM.CREATE.KV_" + b.name, "making streams"})
+		}
 	}
 	return append(needs,
+		need{api + "DIRECT.GET." + s.streams.Waiting(), "reading lanes"},
 		need{api + "STREAM.MSG.GET." + s.streams.Waiting(), "finding operations"},
 		need{api + "STREAM.MSG.DELETE." + s.streams.Waiting(), "removing operations"},
 		need{api + "STREAM.MSG.GET." + s.streams.Dead(), "reading dead letters"},

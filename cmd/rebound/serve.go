@@ -42,7 +42,7 @@ Settings come, by rising weight, from the configuration file, the environment
 and the flags; "rebound doctor" shows them.`,
 		Example: `  rebound serve
   rebound serve --nats nats://n1:4222,nats://n2:4222 --creds rebound.creds --replicas 3
-  rebound serve --context production --policies policies.yaml`,
+  rebound serve --context production --policies policies.yaml --redis redis://r1:6379`,
 		Args: noArgs,
 	}
 	config.AddServerFlags(cmd.Flags())
@@ -66,6 +66,11 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	shared, closeShared, err := sharedBreakers(c, log)
+	if err != nil {
+		return err
+	}
+	defer closeShared()
 	listener, err := listenHTTP(ctx, c.HTTP)
 	if err != nil {
 		return err
@@ -87,7 +92,7 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 	}
 	service, err := handlers.Start(ctx, s.nc.Conn, handlers.Config{
 		Prefix: c.Prefix, Policies: policies, Limits: limits(s), Version: semantic(version), Lease: c.Lease,
-		MaxInFlight: c.MaxInFlight, MaxInFlightBytes: c.MaxInFlightBytes, Logger: log,
+		MaxInFlight: c.MaxInFlight, MaxInFlightBytes: c.MaxInFlightBytes, Breakers: shared, Logger: log,
 	})
 	if err != nil {
 		return err

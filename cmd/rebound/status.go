@@ -14,8 +14,8 @@ func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show how many operations wait where, and how the services are",
-		Long: `Shows how many operations wait where, and a table of the health of the services that
-attempts were made at or that report their own. Every instance measures its own
+		Long: `Shows how many operations wait where, the circuit breakers that are not closed, and a
+table of the health of the services that attempts were made at or that report their own. Every instance measures its own
 attempts; the table puts all instances together: attempts are added up, and of
 scores, percentiles and trends the worst is shown. As JSON, each instance's view
 stands by itself.`,
@@ -52,7 +52,15 @@ stands by itself.`,
 			t.row("held", status.Held)
 			t.row("dead letters", status.Dead)
 			t.row("events kept", status.Outcomes)
+			t.row("breakers shared in", status.Coordination.Store)
 			if err := t.flush(); err != nil {
+				return err
+			}
+			a.tellCoordination(status.Coordination)
+			if len(status.Breakers) > 0 {
+				fmt.Fprintln(a.stdout)
+			}
+			if err := writeBreakers(a.stdout, status.Breakers); err != nil {
 				return err
 			}
 			return writeHealth(a.stdout, instances)

@@ -47,6 +47,10 @@ type Config struct {
 	// the server's default.
 	MaxStore int64
 
+	// Redis is where the instances share their circuit breakers; the zero URL
+	// means NATS.
+	Redis URL
+
 	// HTTP is the address of the HTTP server, as host:port. Empty means none.
 	HTTP string
 	// Replicas is how many servers store each stream. 0 means automatic: 1

@@ -75,7 +75,7 @@ func TestEverySettingWorksInEveryPlace(t *testing.T) {
 		"nats": "nats://a:1,nats://b:2", "context": "prod", "creds": "/c", "nkey": "/n", "user": "ann",
 		"password": "pw", "token": "tk", "tls-ca": "/ca", "tls-cert": "/cert", "tls-key": "/key",
 		"prefix": "again", "store-dir": "/store", "listen": "0.0.0.0:9", "http": "off", "replicas": "3",
-		"policies": "/p.yaml", "sync-interval": "always", "max-store": "10GiB", "outcomes-max-age": "2d",
+		"redis": "redis://r:1/2", "policies": "/p.yaml", "sync-interval": "always", "max-store": "10GiB", "outcomes-max-age": "2d",
 		"outcomes-max-bytes": "1MiB", "dead-max-age": "30d", "max-in-flight": "10", "lease": "5s",
 		"max-in-flight-bytes": "2MiB", "log-level": "debug", "log-format": "json",
 	}

@@ -93,6 +93,19 @@ func setURLs(to *[]URL, s string) error {
 	return nil
 }
 
+func setRedis(to *URL, s string) error {
+	if strings.TrimSpace(s) == "" {
+		*to = URL{}
+		return nil
+	}
+	u, err := ParseRedisURL(s)
+	if err != nil {
+		return err
+	}
+	*to = u
+	return nil
+}
+
 func setContext(to *string, s string) error {
 	if strings.ContainsAny(s, `/\`) || strings.Contains(s, "..") {
 		return fmt.Errorf("%q is not the name of a context; `nats context ls` shows them", s)

@@ -35,7 +35,7 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // LogValue implements [slog.LogValuer].
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// URL is the address of a NATS server. Printing, logging and encoding it hide
+// URL is the address of a NATS server or of Redis. Printing, logging and encoding it hide
 // the credentials that it may hold.
 type URL struct{ raw string }
 
@@ -64,6 +64,22 @@ func ParseURL(text string) (URL, error) {
 		}
 	}
 	return URL{raw: full}, nil
+}
+
+// ParseRedisURL reads a URL with the scheme redis or rediss.
+func ParseRedisURL(text string) (URL, error) {
+	text = strings.TrimSpace(text)
+	u, err := url.Parse(text)
+	if err != nil {
+		return URL{}, fmt.Errorf("%q is not the URL of a Redis, such as redis://host:6379/0", redactURL(text))
+	}
+	if u.Scheme != "redis" && u.Scheme != "rediss" {
+		return URL{}, fmt.Errorf("%q has the scheme %q; use redis, or rediss for TLS", redactURL(text), u.Scheme)
+	}
+	if u.Hostname() == "" {
+		return URL{}, fmt.Errorf("%q names no host", redactURL(text))
+	}
+	return URL{raw: text}, nil
 }
 
 func joinURLs(urls []URL) string {

@@ -96,6 +96,11 @@ var settings = []setting{
 		set:  func(c *Config, s string) error { return setPrefix(&c.Prefix, s) },
 	},
 	{
+		key: "redis", kind: "url",
+		help: "Redis in which instances share their circuit breakers, redis:// or rediss:// (TLS); with ?master_name=NAME Sentinel, with ?addr=HOST:PORT a Cluster; in NATS without",
+		set:  func(c *Config, s string) error { return setRedis(&c.Redis, s) },
+	},
+	{
 		key: "store-dir", kind: "directory", path: true,
 		help: "where the embedded server keeps its files (default $XDG_STATE_HOME/rebound or ~/.local/state/rebound)",
 		set:  func(c *Config, s string) error { return setPath(&c.StoreDir, s) },

@@ -40,6 +40,8 @@ func (s *setting) shown(text string) string {
 			return redacted
 		}
 		return joinURLs(urls)
+	case s.key == "redis":
+		return redactURL(text)
 	}
 	return text
 }

@@ -1,0 +1,197 @@
+package handlers_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/redisconn"
+	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
+)
+
+func TestAnswersAboutBreakersFollowTheirSchemas(t *testing.T) {
+	r := newRig(t, handlers.Config{})
+	act := handlers.BreakerAct{Key: "pay:charge", ForMs: 60_000, Note: "being moved"}
+	for _, c := range []struct {
+		endpoint, request, response string
+		body                        any
+	}{
+		{"breaker.trip", "breakerAct.request", "breakerAct.response", act},
+		{"breaker.list", "breakerList.request", "breakerList.response", handlers.BreakerQuery{Service: "pay"}},
+		{"breaker.show", "breakerShow.request", "breakerShow.response", handlers.BreakerShow{Key: "pay:charge"}},
+		{"breaker.hold", "breakerAct.request", "breakerAct.response", act},
+		{"status", "", "status.response", nil},
+		{"breaker.reset", "breakerAct.request", "breakerAct.response", act},
+	} {
+		if c.request != "" {
+			doc, err := json.Marshal(c.body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := schemas.Validate(c.request, doc); err != nil {
+				t.Errorf("the request of %s breaks its schema: %v\n%s", c.endpoint, err, doc)
+			}
+		}
+		var answer json.RawMessage
+		if code, text := r.request("rebound."+c.endpoint, nil, c.body, &answer); code != "" {
+			t.Errorf("%s: %s %s", c.endpoint, code, text)
+			continue
+		}
+		if err := schemas.Validate(c.response, answer); err != nil {
+			t.Errorf("the answer of %s breaks its schema: %v\n%s", c.endpoint, err, answer)
+		}
+	}
+	for _, c := range []struct{ endpoint, body, want string }{
+		{"breaker.trip", `{"key":"pay"}`, "not of the form service:operation"},
+		{"breaker.trip", `{"key":"pay:charge","forMs":-1}`, "forMs is -1"},
+		{"breaker.hold", `{"key":"pay:charge","note":"` + strings.Repeat("x", 501) + `"}`, "more than the 500 allowed"},
+		{"breaker.list", `{"service":"a b"}`, "service"},
+		{"breaker.reset", `{"kee":"pay:charge"}`, "unknown field"},
+	} {
+		if code, text := r.request("rebound."+c.endpoint, nil, []byte(c.body), nil); code != "400" || !strings.Contains(text, c.want) {
+			t.Errorf("%s with %.60s is answered with %s %q, want 400 saying %q", c.endpoint, c.body, code, text, c.want)
+		}
+	}
+}
+
+// TestInstancesShareBreakers trips a breaker at the attempts of two instances.
+func TestInstancesShareBreakers(t *testing.T) {
+	redis := testkit.Redis(t)
+	for name, store := range map[string]func() breaker.Store{
+		"in NATS": func() breaker.Store { return nil },
+		"in Redis": func() breaker.Store {
+			client, err := redisconn.Open(redis.URL())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = client.Close() })
+			return breaker.NewRedis(client, "")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			set := policySet(t, strings.Replace(guarded, "circuitBreakerTimeout: 1s", "circuitBreakerTimeout: 1h", 1))
+			for range 2 {
+				r.start(handlers.Config{Policies: set, Breakers: store()})
+			}
+			target, calls := r.switched("pay.charge")
+			target.down.Store(true)
+			for i := range 200 {
+				r.submit("retry.submit.pay.charge", event(strconv.Itoa(i), "normal"), "x")
+			}
+			testkit.Eventually(t, 20*time.Second, "all operations to wait", func() bool {
+				return r.count("RETRY", "retry.held.>")+r.count("RETRY", "retry.parked.>") == 200 && r.count("RETRY", "retry.due.>") == 0
+			})
+			// Attempts that are under way when the breaker opens are let finish.
+			if n := calls.Load(); n < 5 || n > 100 {
+				t.Errorf("the target that is down was called %d times, want hardly more than 5", n)
+			}
+			opened := r.count("RETRY_OUTCOMES", "retry.event.breakerChanged.pay.charge")
+			if opened != 1 {
+				t.Errorf("the opening was told %d times, want once", opened)
+			}
+			target.down.Store(false)
+			r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+			testkit.Eventually(t, 20*time.Second, "the held operations to end", func() bool { return r.count("RETRY", "retry.held.>") == 0 })
+		})
+	}
+}
+
+func TestProbesAreBoundedOverAllInstances(t *testing.T) {
+	r := newRig(t)
+	set := policySet(t, guarded)
+	for range 3 {
+		r.start(handlers.Config{Policies: set})
+	}
+	var mu sync.Mutex
+	now, most := 0, 0
+	release := make(chan struct{})
+	// The micro framework calls a target for one request at a time, so several of
+	// them answer.
+	for range 12 {
+		connect(t, r.url).target("pay.charge", func(int, micro.Request) (string, string, micro.Headers) {
+			mu.Lock()
+			now++
+			most = max(most, now)
+			mu.Unlock()
+			<-release
+			mu.Lock()
+			now--
+			mu.Unlock()
+			return "", "", nil
+		})
+	}
+	// All come due just after the breaker lets probes through.
+	r.act("trip", handlers.BreakerAct{Key: "pay:charge", ForMs: 2000})
+	for i := range 60 {
+		r.submit("retry.submit.pay.charge", event(strconv.Itoa(i), "normal"), "x")
+	}
+	testkit.Eventually(t, 20*time.Second, "all but the probes to be held", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return now > 0 && r.count("RETRY", "retry.held.>") >= 57
+	})
+	<-time.After(300 * time.Millisecond)
+	mu.Lock()
+	got := most
+	mu.Unlock()
+	close(release)
+	if got > 3 {
+		t.Errorf("%d probes were in flight over three instances, want at most 3", got)
+	}
+	for _, o := range r.awaitOutcomes(60, 30*time.Second) {
+		if o.Outcome != events.RetrySuccess {
+			t.Errorf("an operation ended as %+v", o)
+		}
+	}
+}
+
+func TestAnInstanceWithoutItsStoreIsReadyAndSaysSo(t *testing.T) {
+	redis := testkit.Redis(t)
+	client, err := redisconn.Open(redis.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	redis.Stop()
+	r := newRig(t)
+	s := r.start(handlers.Config{Policies: policySet(t, guarded), Breakers: breaker.NewRedis(client, "")})
+	ready := func() handlers.Coordination {
+		w := httptest.NewRecorder()
+		s.HTTP().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+		var body struct {
+			Status       string
+			Coordination handlers.Coordination
+		}
+		if err := errors.Join(json.NewDecoder(w.Body).Decode(&body), drained(w.Body)); err != nil || body.Status != "ready" {
+			t.Fatalf("/readyz says %+v, %v; want ready", body, err)
+		}
+		return body.Coordination
+	}
+	if c := ready(); c.Shared || c.Problem == "" || c.Store != "redis" {
+		t.Errorf("without Redis the readiness is %+v, want not shared and why", c)
+	}
+	r.target("pay.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
+	r.submit("retry.submit.pay.charge", nil, "x")
+	r.awaitOutcomes(1, 10*time.Second)
+	redis.Restart()
+	testkit.Eventually(t, 20*time.Second, "it joins again by itself", func() bool { return ready().Shared })
+}
+
+func drained(r io.Reader) error {
+	_, err := io.Copy(io.Discard, r)
+	return err
+}

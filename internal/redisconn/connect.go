@@ -1,0 +1,89 @@
+package redisconn
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/rebound-mq/rebound/breaker"
+)
+
+// Open returns a client for the Redis at a URL:
+//
+//	redis://[user:password@]host[:port][/database]   a single node
+//	…?master_name=NAME[&addr=host:port…]              Sentinel; the URL and addr name the sentinels
+//	…?addr=host:port[&addr=host:port…]                a Cluster; the URL and addr name some of its nodes
+//
+// The scheme rediss is the same with TLS. Further parameters are those of
+// [redis.ParseURL]. It connects only when it is first used, so a Redis that is out
+// of reach is no error. The error never shows the credentials. The caller closes
+// the client.
+func Open(text string) (redis.UniversalClient, error) {
+	o, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return redis.NewUniversalClient(breaker.RedisOptions(o)), nil
+}
+
+func parse(text string) (*redis.UniversalOptions, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		// The error would show the URL.
+		return nil, errors.New("the Redis URL is none: it needs the form redis://user:password@host:port/database, with what is special in the password percent-encoded")
+	}
+	query := u.Query()
+	addrs, master := query["addr"], query.Get("master_name")
+	query.Del("addr")
+	query.Del("master_name")
+	u.RawQuery = query.Encode()
+	single, err := redis.ParseURL(u.String())
+	if err != nil {
+		return nil, fmt.Errorf("the Redis URL of %s: %w", u.Host, err)
+	}
+	for _, a := range addrs {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			return nil, fmt.Errorf("the Redis URL of %s: addr %q is not of the form host:port", u.Host, a)
+		}
+	}
+	return &redis.UniversalOptions{
+		Addrs: append([]string{single.Addr}, addrs...), MasterName: master, DB: single.DB,
+		Username: single.Username, Password: single.Password, TLSConfig: single.TLSConfig,
+		ClientName: single.ClientName, Protocol: single.Protocol,
+		DialTimeout: single.DialTimeout, ReadTimeout: single.ReadTimeout, WriteTimeout: single.WriteTimeout,
+		PoolSize: single.PoolSize, MinIdleConns: single.MinIdleConns, MaxIdleConns: single.MaxIdleConns, MaxActiveConns: single.MaxActiveConns,
+		PoolTimeout: single.PoolTimeout, ConnMaxIdleTime: single.ConnMaxIdleTime, ConnMaxLifetime: single.ConnMaxLifetime,
+	}, nil
+}
+
+// Version asks the server for its version.
+func Version(ctx context.Context, client redis.UniversalClient) (string, error) {
+	info, err := client.Info(ctx, "server").Result()
+	if err != nil {
+		return "", fmt.Errorf("asking Redis for its version: %w", err)
+	}
+	for lines := bufio.NewScanner(strings.NewReader(info)); lines.Scan(); {
+		if version, ok := strings.CutPrefix(lines.Text(), "redis_version:"); ok {
+			return version, nil
+		}
+	}
+	return "", errors.New("asking Redis for its version: the answer names none")
+}
+
+// LogTo makes the client library, which has one logger for all clients, log to
+// log for who debugs; what matters is told by those who use the clients.
+func LogTo(log *slog.Logger) { redis.SetLogger(&logger{log}) }
+
+type logger struct{ log *slog.Logger }
+
+// Printf implements the library's interface.
+func (l *logger) Printf(ctx context.Context, format string, v ...any) {
+	l.log.DebugContext(ctx, fmt.Sprintf(format, v...), "from", "go-redis")
+}
