@@ -36,6 +36,7 @@ const (
 	RuleNotFound       = "not_found"      // not retryable
 	RuleInvalid        = "invalid"        // not retryable
 	RuleCancelled      = "cancelled"      // not retryable
+	RulePanic          = "panic"          // not retryable: a bug that every other attempt would meet
 	RuleUnknown        = "unknown"        // retryable, unhealthy
 )
 

@@ -27,6 +27,7 @@ func TestFailuresAreClassifiedByTheirCode(t *testing.T) {
 		kindNotFound:       {"404", "410", "NOT_FOUND", "RESOURCE_NOT_FOUND"},
 		kindInvalid:        {"400", "405", "413", "418", "422", "INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "ALREADY_EXISTS", "UNIMPLEMENTED", "DATA_LOSS", "VALIDATION_ERROR", nats.ErrMaxPayload.Error()},
 		kindCancelled:      {"499", "CANCELLED", "CANCELED"},
+		kindPanic:          {"panic"},
 		kindUnknown:        {"", "UNKNOWN", "whatever", "42", "4O4", "200", "9999999999999999999999", strings.Repeat("x", 1000), strings.Repeat("_", 1000), "\x00\xff"},
 	} {
 		p := usual()

@@ -22,6 +22,7 @@ var (
 	kindNotFound       = &kind{RuleNotFound, NotRetryable, false}
 	kindInvalid        = &kind{RuleInvalid, NotRetryable, false}
 	kindCancelled      = &kind{RuleCancelled, NotRetryable, false}
+	kindPanic          = &kind{RulePanic, NotRetryable, false}
 	kindUnknown        = &kind{RuleUnknown, Retryable, true}
 )
 
@@ -89,6 +90,7 @@ var codes = codesOf(map[*kind][]string{
 		"nats: maximum payload exceeded", "nats: invalid subject", "nats: invalid argument",
 	},
 	kindCancelled: {"499", "CANCELLED", "CANCELED"},
+	kindPanic:     {"PANIC"},
 })
 
 func codesOf(rows map[*kind][]string) map[string]*kind {
