@@ -1,0 +1,180 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// Config configures a [Client]. The zero value is a client without NATS.
+type Config struct {
+	// Conn is the connection to NATS. Without it [Execute] works in this process
+	// alone, and everything else returns [ErrNotConnected]. It stays the caller's
+	// to close, after [Client.Close].
+	Conn *nats.Conn
+	// JetStream is the access to JetStream on Conn, for a domain or an API prefix
+	// of its own; Conn's default when nil.
+	JetStream jetstream.JetStream
+	// Prefix is the first token of the service's subjects,
+	// [events.DefaultPrefix] when empty.
+	Prefix string
+	// Policies are in force while none were applied in the service; the built-in
+	// ones when nil.
+	Policies *scheduler.Set
+	// Breakers are the breakers of [Execute]; of this process alone when nil. With
+	// a group that has a store, which the caller runs, several processes and the
+	// service share them.
+	Breakers *breaker.Group
+	// Source is the CloudEvents source of what this client submits and of the
+	// operations that it executes; /rebound/client/ and the host's name when
+	// empty.
+	Source string
+	// Logger is where the client says what it can tell nobody else, such as events
+	// that could not be published; [slog.Default] when nil.
+	Logger *slog.Logger
+}
+
+// ackTimeout is how long the acknowledgement of what is sent asynchronously is
+// waited for.
+const ackTimeout = 10 * time.Second
+
+// Client gives a service access to Rebound. It is safe for concurrent use.
+type Client struct {
+	config   Config
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	subjects events.Subjects
+	streams  events.Streams
+	letters  *deadletter.Letters
+	source   string
+	log      *slog.Logger
+
+	policies atomic.Pointer[scheduler.Set]
+	breakers *breaker.Group
+	health   *health.Registry
+	pipeline *scheduler.Pipeline
+	keys     keys
+	start    time.Time // what clock counts from
+
+	publisher *publisher // nil without a connection
+	cancel    context.CancelFunc
+	running   sync.WaitGroup
+	closed    atomic.Bool
+}
+
+// New returns a client. With a connection it asks for the policies in force, for
+// as long as ctx lives, and follows them from then on; that it cannot read any is
+// logged and no error. The client must be closed. The error lists all that is
+// wrong with the configuration.
+func New(ctx context.Context, config Config) (*Client, error) {
+	c := &Client{config: config, nc: config.Conn, js: config.JetStream, start: time.Now()}
+	if err := c.configure(); err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	c.pipeline = &scheduler.Pipeline{
+		Policies: c.policies.Load, Health: c.health, Now: time.Now, Random: rand.Float64, CheckTarget: c.subjects.CheckTarget,
+	}
+	if c.nc == nil {
+		c.cancel = func() {}
+		return c, nil
+	}
+	c.letters = deadletter.New(c.js, config.Prefix)
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	c.cancel = cancel
+	c.publisher = newPublisher(c.js, c.log)
+	c.running.Go(func() { c.publisher.run(own) })
+	f := &follower{client: c}
+	f.first(ctx)
+	c.running.Go(func() { f.run(own) })
+	return c, nil
+}
+
+func (c *Client) configure() error {
+	var faults []error
+	config := &c.config
+	config.Prefix = cmp.Or(config.Prefix, events.DefaultPrefix)
+	if err := events.CheckName(config.Prefix); err != nil {
+		faults = append(faults, fmt.Errorf("prefix %w", err))
+	}
+	switch {
+	case c.nc != nil && c.js == nil:
+		js, err := jetstream.New(c.nc, jetstream.WithPublishAsyncTimeout(ackTimeout))
+		if err != nil {
+			faults = append(faults, fmt.Errorf("opening JetStream: %w", err))
+		}
+		c.js = js
+	case c.nc == nil && c.js != nil:
+		c.nc = c.js.Conn()
+	case c.nc != nil && c.js.Conn() != c.nc:
+		faults = append(faults, errors.New("the access to JetStream is on another connection"))
+	}
+	c.subjects, c.streams = events.Subjects{Prefix: config.Prefix}, events.Streams{Prefix: config.Prefix}
+	if config.Policies == nil {
+		config.Policies = scheduler.Builtin()
+	}
+	c.policies.Store(config.Policies)
+	if c.breakers = config.Breakers; c.breakers == nil {
+		c.breakers = breaker.NewGroup(breaker.Config{})
+	}
+	c.health = health.NewRegistry()
+	c.keys.keys, c.keys.meters = make(map[string]*key), make(map[string]*meter)
+	if c.source = config.Source; c.source == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "unknown"
+		}
+		c.source = "/rebound/client/" + host
+	}
+	if c.log = config.Logger; c.log == nil {
+		c.log = slog.Default()
+	}
+	return errors.Join(faults...)
+}
+
+// Close publishes the events that are waiting and ends what the client runs. It
+// is cut off when ctx ends, and then says how many events are lost. Calls of
+// [Execute] that are under way go on, their later events are dropped; workers and
+// iterators are to be ended before.
+func (c *Client) Close(ctx context.Context) error {
+	if c.closed.Swap(true) {
+		return nil
+	}
+	var err error
+	if c.publisher != nil {
+		err = c.publisher.close(ctx)
+	}
+	c.cancel()
+	c.running.Wait()
+	return err
+}
+
+// connected returns an error unless the client has a connection and is open.
+func (c *Client) connected() error {
+	switch {
+	case c.nc == nil:
+		return ErrNotConnected
+	case c.closed.Load():
+		return ErrClosed
+	}
+	return nil
+}
+
+// clock returns the time since the client was made. It is read without the wall
+// clock, which would cost as much again.
+func (c *Client) clock() time.Duration { return time.Since(c.start) }

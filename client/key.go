@@ -1,0 +1,74 @@
+package client
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// key is what all policies of one service:operation share in this process.
+type key struct {
+	name   string
+	meter  *meter
+	budget budget
+	slots  atomic.Pointer[slots] // nil is without limit
+}
+
+// slots bounds the retries in flight.
+type slots struct {
+	*semaphore.Weighted
+	limit int
+}
+
+// limit takes over the limits of a policy. Retries that are in flight keep the
+// slots that they have.
+func (k *key) limit(p *scheduler.Policy) {
+	k.budget.limit(p.RetryBudgetPerMinute, p.RetryBudgetPerHour)
+	switch s := k.slots.Load(); {
+	case p.MaxConcurrentRetries <= 0:
+		k.slots.Store(nil)
+	case s == nil || s.limit != p.MaxConcurrentRetries:
+		k.slots.Store(&slots{semaphore.NewWeighted(int64(p.MaxConcurrentRetries)), p.MaxConcurrentRetries})
+	}
+}
+
+// keys are the keys and services of a client. There are as many as a program
+// has names for.
+type keys struct {
+	mu     sync.Mutex // guards what follows
+	keys   map[string]*key
+	meters map[string]*meter
+}
+
+// key returns the state of a key, always the same one.
+func (c *Client) key(service, operation string) *key {
+	c.keys.mu.Lock()
+	defer c.keys.mu.Unlock()
+	name := service + ":" + operation
+	k := c.keys.keys[name]
+	if k != nil {
+		return k
+	}
+	m := c.keys.meters[service]
+	if m == nil {
+		m = &meter{service: service, client: c}
+		c.keys.meters[service] = m
+	}
+	k = &key{name: name, meter: m}
+	c.keys.keys[name] = k
+	return k
+}
+
+// meters returns all meters.
+func (c *Client) meters() []*meter {
+	c.keys.mu.Lock()
+	defer c.keys.mu.Unlock()
+	all := make([]*meter, 0, len(c.keys.meters))
+	for _, m := range c.keys.meters {
+		all = append(all, m)
+	}
+	return all
+}

@@ -1,0 +1,182 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/time/rate"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+const (
+	// maxEvents is how many events may wait to be published. More are dropped:
+	// the work that they tell of must not wait for them.
+	maxEvents = 4096
+	// publishBatch is how many events are on their way at once.
+	publishBatch = 256
+	// publishTimeout is how long the acknowledgement of an event is waited for.
+	publishTimeout = 5 * time.Second
+	// publishTries is how often an event is sent. Its message id makes it one.
+	publishTries = 3
+	// warnEvery is how often the log tells of what may happen very often.
+	warnEvery = time.Minute
+)
+
+// notice is an event that waits to be published.
+type notice struct {
+	subject, name, id string
+	about             events.About
+	at                time.Time
+	data              any
+}
+
+// publisher publishes events in the background. What tells of an operation is
+// less than the operation: an event that cannot be published is logged and
+// counted, and lost.
+type publisher struct {
+	js    jetstream.JetStream
+	log   *slog.Logger
+	warn  rate.Sometimes
+	queue chan notice
+	done  chan struct{} // closed when run has ended
+
+	mu     sync.RWMutex // guards closed, and publish against the closing of queue
+	closed bool
+	lost   struct {
+		sync.Mutex
+		n uint64
+	}
+}
+
+func newPublisher(js jetstream.JetStream, log *slog.Logger) *publisher {
+	return &publisher{
+		js: js, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
+		queue: make(chan notice, maxEvents), done: make(chan struct{}),
+	}
+}
+
+// publish takes an event to be published. It never waits.
+func (p *publisher) publish(e notice) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.closed {
+		p.lose(1, ErrClosed)
+		return
+	}
+	select {
+	case p.queue <- e:
+	default:
+		p.lose(1, fmt.Errorf("%d events are waiting already", maxEvents))
+	}
+}
+
+// run publishes until the queue is closed and empty, or ctx ends.
+func (p *publisher) run(ctx context.Context) {
+	defer close(p.done)
+	batch := make([]notice, 0, publishBatch)
+	for {
+		select {
+		case e, ok := <-p.queue:
+			if !ok {
+				return
+			}
+			batch = p.fill(append(batch[:0], e))
+			p.send(ctx, batch)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// fill adds what is waiting.
+func (p *publisher) fill(batch []notice) []notice {
+	for len(batch) < publishBatch {
+		select {
+		case e, ok := <-p.queue:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, e)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// send publishes a batch and waits for the acknowledgements.
+func (p *publisher) send(ctx context.Context, batch []notice) {
+	waiting := make([]*nats.Msg, 0, len(batch))
+	for _, e := range batch {
+		m, err := events.Encode(e.subject, e.name, e.id, e.about, e.at, e.data)
+		if err != nil {
+			p.lose(1, err)
+			continue
+		}
+		waiting = append(waiting, m)
+	}
+	var err error
+	for try := 0; try < publishTries && len(waiting) > 0 && ctx.Err() == nil; try++ {
+		waiting, err = p.try(ctx, waiting)
+	}
+	if len(waiting) > 0 {
+		p.lose(len(waiting), err)
+	}
+}
+
+// try sends messages and returns those that were not acknowledged.
+func (p *publisher) try(ctx context.Context, messages []*nats.Msg) (failed []*nats.Msg, err error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	futures := make([]jetstream.PubAckFuture, len(messages))
+	for i, m := range messages {
+		var e error
+		if futures[i], e = p.js.PublishMsgAsync(m); e != nil {
+			err = e
+		}
+	}
+	for i, f := range futures {
+		if f == nil {
+			failed = append(failed, messages[i])
+			continue
+		}
+		select {
+		case <-f.Ok():
+			continue
+		case err = <-f.Err():
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		failed = append(failed, messages[i])
+	}
+	return failed, err
+}
+
+// lose counts events that will not be published, and tells the log now and then.
+func (p *publisher) lose(n int, err error) {
+	p.lost.Lock()
+	p.lost.n += uint64(n)
+	lost := p.lost.n
+	p.lost.Unlock()
+	p.warn.Do(func() { p.log.Warn("events could not be published and are lost", "lost", lost, "error", err) })
+}
+
+// close publishes what waits, until ctx ends. The caller then ends run.
+func (p *publisher) close(ctx context.Context) error {
+	p.mu.Lock()
+	p.closed = true
+	close(p.queue)
+	p.mu.Unlock()
+	select {
+	case <-p.done:
+		return nil
+	case <-ctx.Done():
+	}
+	return fmt.Errorf("client: closing was cut off with %d events unpublished: %w", len(p.queue), ctx.Err())
+}

@@ -1,0 +1,320 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nuid"
+
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// run is one call of Execute once something went wrong, or when it has options.
+// It belongs to the goroutine of the call.
+type run struct {
+	bound *bound
+	ctx   context.Context
+
+	handOver *Submission // what is submitted when no attempt is left here
+	most     int         // how many attempts are made here, 0 for as many as the policy allows
+	id       string      // the event id, empty for a new one
+
+	op      *events.Operation // nil before the first failure
+	last    error
+	failure scheduler.Failure
+	slot    *slots // of the retry in flight
+}
+
+// failed takes in how an attempt failed. When it returns nil, the delay is over
+// and another attempt may be made; otherwise the error is that of Execute.
+func (r *run) failed(a *attempt, permit breaker.Permit, err error) error {
+	r.release()
+	now := time.Now()
+	took := r.bound.client.clock() - a.began
+	r.last, r.failure = err, failureOf(err)
+	r.failure.Duration = took
+	r.measure(permit, took, now)
+	r.record(a.number, took, now)
+	if r.ctx.Err() != nil {
+		return r.cancelled()
+	}
+
+	d := r.bound.client.decide(r.bound, r.op, r.failure, now)
+	switch {
+	case d.Reason == events.ReasonNotRetryable:
+		err := &NotRetryableError{Ended: r.ended(), Rule: d.Rule}
+		r.tellFailed(d, d.Detail(r.bound.policy, r.op))
+		return err
+	case !d.Retry:
+		return r.exhausted(d, d.Detail(r.bound.policy, r.op))
+	case r.most > 0 && a.number >= r.most:
+		d.Reason = events.ReasonExhausted
+		return r.exhausted(d, fmt.Sprintf("all %d attempts that are made here were made", r.most))
+	}
+	if err := r.inVain(d, now); err != nil {
+		return err
+	}
+	r.tellScheduled(d)
+	if !r.wait(d.Delay) {
+		return r.cancelled()
+	}
+	return r.admit()
+}
+
+// measure tells the breaker and the health of the service how an attempt failed.
+// One that was cut off by the caller says nothing of its target.
+func (r *run) measure(permit breaker.Permit, took time.Duration, now time.Time) {
+	switch {
+	case r.ctx.Err() != nil && isCancelled(r.last):
+		permit.Done(breaker.Unused, 0, now)
+		return
+	case r.failure.Unhealthy():
+		permit.Done(breaker.Failure, took, now)
+	default:
+		permit.Done(breaker.Ignored, took, now)
+	}
+	reply := scheduler.Reply{Failed: true, Failure: r.failure, Duration: took}
+	if result, response := reply.Health(r.bound.timeout); result != health.Unknown {
+		r.bound.key.meter.add(sample{at: r.bound.client.clock(), response: response, result: result})
+	}
+}
+
+// isCancelled reports whether err is that of a context that ended.
+func isCancelled(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// record brings the operation up to date.
+func (r *run) record(number int, took time.Duration, now time.Time) {
+	if r.op == nil {
+		r.op = r.operation(now)
+	}
+	r.op.Attempt = number
+	r.op.Record(events.Attempt{
+		Number: number, At: now.Add(-took).UTC(), DurationMs: events.InMilliseconds(took), Code: r.failure.Code, Error: r.failure.Message,
+	})
+}
+
+func (r *run) operation(now time.Time) *events.Operation {
+	b := r.bound
+	op := &events.Operation{
+		Service: b.source.Service, Operation: b.source.Operation, Account: b.source.Account, Campaign: b.source.Campaign,
+		Priority: b.priority, PriorityGiven: true, FirstFailure: now.UTC(), Submitted: now.UTC(),
+	}
+	if deadline, ok := r.ctx.Deadline(); ok {
+		op.Deadline = deadline
+	}
+	if b.client.publisher == nil {
+		return op // there is nobody to be told of an id
+	}
+	op.Source = b.client.source
+	if r.handOver != nil && r.handOver.Source != "" {
+		op.Source = r.handOver.Source
+	}
+	if op.EventID = r.id; op.EventID == "" {
+		op.EventID = nuid.Next()
+	}
+	op.ID = events.OperationID(op.Source, op.EventID, op.Service, op.Operation)
+	return op
+}
+
+// decide asks the policy, with all that was measured.
+func (c *Client) decide(b *bound, op *events.Operation, failure scheduler.Failure, now time.Time) scheduler.Decision {
+	b.key.meter.drain(now)
+	return c.pipeline.Decide(b.policy, op, failure, now)
+}
+
+// inVain ends a run whose next attempt will not be let through when it is due,
+// rather than have it wait in vain.
+func (r *run) inVain(d scheduler.Decision, now time.Time) error {
+	if b := r.bound.breaker; b != nil && b.State() == breaker.Open {
+		if n, next := b.Ready(now); n == 0 && (next.IsZero() || next.After(d.Due)) {
+			return r.refused(breaker.ErrOpen)
+		}
+	}
+	if limit, next := r.bound.key.budget.check(now); limit != "" && next.After(d.Due) {
+		return r.limited(limit, next)
+	}
+	return nil
+}
+
+// wait reports whether the delay ran its course.
+func (r *run) wait(delay time.Duration) bool {
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return r.ctx.Err() == nil
+	case <-r.ctx.Done():
+		return false
+	}
+}
+
+// admit takes what a retry needs of the key's limits.
+func (r *run) admit() error {
+	if s := r.bound.key.slots.Load(); s != nil {
+		ctx, cancel := context.WithTimeout(r.ctx, r.bound.policy.MaxDelay)
+		err := s.Acquire(ctx, 1)
+		cancel()
+		switch {
+		case r.ctx.Err() != nil && err != nil:
+			return r.cancelled()
+		case err != nil:
+			return r.limited("maxConcurrentRetries", time.Time{})
+		}
+		r.slot = s
+	}
+	if limit, next := r.bound.key.budget.take(time.Now()); limit != "" {
+		return r.limited(limit, next)
+	}
+	return nil
+}
+
+// release gives back what the retry in flight holds.
+func (r *run) release() {
+	if r != nil && r.slot != nil {
+		r.slot.Release(1)
+		r.slot = nil
+	}
+}
+
+// succeeded ends the run well.
+func (r *run) succeeded() {
+	r.release()
+	if r.op == nil || r.bound.client.publisher == nil {
+		return
+	}
+	r.op.Attempt++
+	r.tellOutcome(r.op.Ended(events.RetrySuccess, time.Now()))
+}
+
+func (r *run) ended() Ended {
+	e := Ended{Key: r.bound.key.name, Last: r.last}
+	if r.op != nil {
+		e.Attempts = r.op.Attempt
+	}
+	return e
+}
+
+// exhausted ends a run that has no attempt left here.
+func (r *run) exhausted(d scheduler.Decision, detail string) error {
+	err := &ExhaustedError{Ended: r.ended(), Reason: d.Reason, Detail: detail}
+	if d.Reason == events.ReasonMaxElapsed {
+		r.tellFailed(d, detail) // which it is for the service, too
+		return err
+	}
+	return r.orElsewhere(err, d, detail)
+}
+
+// refused ends a run whose breaker lets no attempt through.
+func (r *run) refused(refusal error) error {
+	r.release()
+	if isCancelled(refusal) {
+		return r.cancelled()
+	}
+	err := &UnavailableError{Ended: r.ended(), Breaker: refusal}
+	if n, next := r.bound.breaker.Ready(time.Now()); n == 0 && r.bound.breaker.State() == breaker.Open {
+		err.NextAttempt = next
+	}
+	return r.orElsewhere(err, r.undecided(events.ReasonExhausted), "the breaker of the key lets no attempt through")
+}
+
+// limited ends a run that a limit lets make no retry.
+func (r *run) limited(limit string, next time.Time) error {
+	r.release()
+	err := &RateLimitedError{Ended: r.ended(), Limit: limit, RetryAt: next}
+	return r.orElsewhere(err, r.undecided(events.ReasonExhausted), "the key's "+limit+" lets no retry through")
+}
+
+// cancelled ends a run whose context has ended.
+func (r *run) cancelled() error {
+	r.release()
+	err := &CancelledError{Ended: r.ended(), Cause: r.ctx.Err()}
+	if errors.Is(err.Cause, context.DeadlineExceeded) {
+		return r.orElsewhere(err, r.undecided(events.ReasonDeadline), "the deadline is over")
+	}
+	r.tellFailed(r.undecided(events.ReasonExhausted), "the caller cancelled the operation")
+	return err
+}
+
+// undecided is the decision upon an operation that ends for another reason than
+// its failure.
+func (r *run) undecided(reason events.Reason) scheduler.Decision {
+	d := scheduler.Decision{Reason: reason}
+	d.Class, d.Rule = r.bound.policy.Classify(r.bound.source.Service, r.failure, nil)
+	return d
+}
+
+// orElsewhere hands the operation over if it may go on in the service.
+func (r *run) orElsewhere(why error, d scheduler.Decision, detail string) error {
+	if r.handOver == nil {
+		r.tellFailed(d, detail)
+		return why
+	}
+	receipt, err := r.submit()
+	if err != nil {
+		r.tellFailed(d, detail)
+		return errors.Join(why, fmt.Errorf("handing the operation over: %w", err))
+	}
+	return &HandedOverError{Ended: r.ended(), Receipt: receipt, Why: why}
+}
+
+// handOverTimeout bounds a submission whose caller's own time may be over.
+const handOverTimeout = 5 * time.Second
+
+func (r *run) submit() (Receipt, error) {
+	s, b := *r.handOver, r.bound
+	s.Service, s.Operation, s.Account, s.Campaign = b.source.Service, b.source.Operation, b.source.Account, b.source.Campaign
+	s.Priority, s.Overrides, s.ID = b.source.Priority, b.source.Overrides, r.id
+	s.Attempt, s.Err = 1, r.last
+	if r.op != nil {
+		s.Attempt, s.FirstFailure, s.ID, s.Source = r.op.Attempt, r.op.FirstFailure, r.op.EventID, r.op.Source
+	}
+	if s.Err == nil { // the breaker let no attempt through
+		s.Err = &Error{Code: "CIRCUIT_BREAKER_OPEN", Message: "the breaker let no attempt through"}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), handOverTimeout)
+	defer cancel()
+	return b.client.Submit(ctx, s)
+}
+
+// tellScheduled publishes a decision to try again.
+func (r *run) tellScheduled(d scheduler.Decision) {
+	p := r.bound.client.publisher
+	if p == nil {
+		return
+	}
+	e := scheduler.Scheduled(r.op, d, r.failure)
+	p.publish(notice{
+		subject: r.bound.client.subjects.Event(events.RetryScheduled, r.op.Service, r.op.Operation), name: events.RetryScheduled,
+		id: r.op.MessageID(events.RetryScheduled), about: e.About, at: time.Now(), data: e,
+	})
+}
+
+// tellFailed publishes the bad end of an operation, if it ever began.
+func (r *run) tellFailed(d scheduler.Decision, detail string) {
+	if r.op == nil || r.bound.client.publisher == nil {
+		return
+	}
+	outcome := r.op.Ended(events.RetryFailed, time.Now())
+	outcome.Reason, outcome.Detail = d.Reason, detail
+	outcome.Error = &events.Failure{Code: r.failure.Code, Message: r.failure.Message}
+	outcome.Class, outcome.Rule = d.Class.String(), d.Rule
+	r.tellOutcome(outcome)
+}
+
+func (r *run) tellOutcome(outcome events.Outcome) {
+	if last, ok := r.op.Last(); ok && outcome.Outcome == events.RetryFailed {
+		outcome.DurationMs = last.DurationMs
+	}
+	c := r.bound.client
+	c.publisher.publish(notice{
+		subject: c.subjects.Outcome(outcome.Outcome, r.op.Service, r.op.Operation), name: outcome.Outcome,
+		id: r.op.OutcomeID(), about: outcome.About, at: outcome.EndedAt, data: outcome,
+	})
+}

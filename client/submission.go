@@ -1,0 +1,166 @@
+package client
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+// Submission is an operation that failed and is to be brought back to its
+// target. Service and Operation are required.
+type Submission struct {
+	// Service and Operation make the key, service:operation; see
+	// [events.CheckName] for what they may be.
+	Service, Operation string
+	// Data is the payload, which Rebound never reads. ContentType is its media
+	// type; by default it is guessed.
+	Data        []byte
+	ContentType string
+	// Header goes along with the payload. What begins with ce-, Nats- or Retry-
+	// is refused.
+	Header nats.Header
+
+	// ID is the CloudEvents id, a new one when empty. Source and ID identify the
+	// operation: a second submission of one that waits already merges with it.
+	ID string
+	// Source is the CloudEvents source, [Config.Source] when empty.
+	Source string
+	// Subject is the CloudEvents subject; it may be empty.
+	Subject string
+
+	// Target is the NATS subject that the operation is redelivered to, the
+	// policy's when empty.
+	Target string
+	// Account, Campaign, Priority and Overrides are as in [Policy].
+	Account, Campaign string
+	Priority          Priority
+	Overrides         map[string]string
+
+	// Attempt is how many attempts were made, 1 when 0.
+	Attempt int
+	// Err is why the last attempt failed; it says the code, the message and the
+	// Retry-After, as the errors of functions given to [Execute] do. It may be nil.
+	Err error
+	// FirstFailure is when the first attempt failed, now when zero.
+	FirstFailure time.Time
+	// Deadline is when the operation is of no more use; zero is never.
+	Deadline time.Time
+	// TraceParent is the W3C trace context; it may be empty.
+	TraceParent string
+}
+
+// Receipt says where a submission is stored. From then on it is not lost.
+type Receipt struct {
+	// ID is the operation's id, as in Retry-Id, in outcomes and in dead letters.
+	ID string
+	// EventID and Source are the CloudEvents attributes.
+	EventID, Source string
+	// Stream and Sequence say where it is stored.
+	Stream   string
+	Sequence uint64
+	// Duplicate is whether the same submission was stored before.
+	Duplicate bool
+}
+
+// message returns the message of a submission, with the id under which JetStream
+// recognises it, and its receipt as far as it is known before it is stored. What
+// the service would reject is an [*events.RejectedError].
+func (c *Client) message(s *Submission, now time.Time) (*nats.Msg, Receipt, string, error) {
+	m, err := c.encode(s, now)
+	if err != nil {
+		return nil, Receipt{}, "", &events.RejectedError{Service: s.Service, Operation: s.Operation, Problem: err}
+	}
+	op, err := events.Decode(c.subjects, events.Submission{Subject: m.Subject, Header: m.Header, Data: m.Data, Received: now})
+	if err != nil {
+		return nil, Receipt{}, "", err
+	}
+	return m, Receipt{ID: op.ID, EventID: op.EventID, Source: op.Source}, op.MessageID("submit"), nil
+}
+
+func (c *Client) encode(s *Submission, now time.Time) (*nats.Msg, error) {
+	e := event.New()
+	e.SetType(events.TypeFailed)
+	if e.SetSource(s.Source); s.Source == "" {
+		e.SetSource(c.source)
+	}
+	if e.SetID(s.ID); s.ID == "" {
+		e.SetID(nuid.Next())
+	}
+	if s.Subject != "" {
+		e.SetSubject(s.Subject)
+	}
+	first := s.FirstFailure
+	if first.IsZero() {
+		first = now
+	}
+	e.SetTime(first.UTC())
+	for name, value := range s.attributes(now) {
+		e.SetExtension(name, value)
+	}
+	if len(s.Data) > 0 {
+		if err := e.SetData(s.contentType(), s.Data); err != nil {
+			return nil, fmt.Errorf("the payload: %w", err)
+		}
+	}
+	m, err := events.EncodeEvent(c.subjects.Submit(s.Service, s.Operation), &e)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Header)) {
+		if lower := strings.ToLower(name); strings.HasPrefix(lower, "ce-") || lower == "content-type" || len(events.CarriedHeader(nats.Header{name: nil})) == 0 {
+			return nil, fmt.Errorf("header %q is not for submissions", oneLine(name))
+		}
+		m.Header[name] = s.Header[name]
+	}
+	if limit := c.nc.MaxPayload(); limit > 0 && int64(m.Size()-len(m.Subject)) > limit {
+		return nil, fmt.Errorf("the submission has %d bytes, more than the server's maximum of %d", m.Size()-len(m.Subject), limit)
+	}
+	return m, nil
+}
+
+// attributes are those that CloudEvents itself does not define.
+func (s *Submission) attributes(now time.Time) map[string]string {
+	all := map[string]string{"service": s.Service, "operation": s.Operation, "attempt": strconv.Itoa(max(s.Attempt, 1))}
+	set := func(name, value string) {
+		if value != "" {
+			all[name] = value
+		}
+	}
+	set("target", s.Target)
+	set("accountid", s.Account)
+	set("campaignid", s.Campaign)
+	set("priority", string(s.Priority))
+	set("traceparent", s.TraceParent)
+	if !s.Deadline.IsZero() {
+		set("deadline", s.Deadline.UTC().Format(time.RFC3339Nano))
+	}
+	for name, value := range overridden(s.Overrides) {
+		set(name, value)
+	}
+	if s.Err != nil {
+		f := failureOf(s.Err)
+		set("errorcode", f.Code[:min(len(f.Code), events.MaxCode)])
+		set("errormessage", f.Message)
+		if f.RetryAfter > 0 {
+			set("retryafter", now.Add(f.RetryAfter).UTC().Format(time.RFC3339Nano))
+		}
+	}
+	return all
+}
+
+func (s *Submission) contentType() string {
+	if s.ContentType != "" {
+		return s.ContentType
+	}
+	return http.DetectContentType(s.Data)
+}
