@@ -92,7 +92,7 @@ func TestExecuteEndsWithATypedError(t *testing.T) {
 		"not retryable when a rule's limit is reached":      {"session_manager", &client.Error{Code: "SESSION_EXPIRED"}, nil, ended{client.ErrNotRetryable, 2}, nil},
 		"unavailable when its failures open the breaker":    {"guarded", errBusy, nil, ended{client.ErrUnavailable, 2}, nil},
 		"not unavailable by failures that are the caller's": {"guarded", &client.Error{Code: "409"}, nil, ended{client.ErrExhausted, 4}, nil},
-		"exhausted by the last retry of its budget":            {"budgeted", errBusy, nil, ended{client.ErrExhausted, 4}, nil},
+		"exhausted by the last retry of its budget":         {"budgeted", errBusy, nil, ended{client.ErrExhausted, 4}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
 	"github.com/rebound-mq/rebound/events"
@@ -72,19 +74,32 @@ type Receipt struct {
 	Duplicate bool
 }
 
-// message returns the message of a submission, with the id under which JetStream
-// recognises it, and its receipt as far as it is known before it is stored. What
-// the service would reject is an [*events.RejectedError].
-func (c *Client) message(s *Submission, now time.Time) (*nats.Msg, Receipt, string, error) {
+// message returns the message of a submission. What the service would reject is
+// an [*events.RejectedError].
+func (c *Client) message(s *Submission, now time.Time) (*nats.Msg, Receipt, error) {
 	m, err := c.encode(s, now)
 	if err != nil {
-		return nil, Receipt{}, "", &events.RejectedError{Service: s.Service, Operation: s.Operation, Problem: err}
+		return nil, Receipt{}, &events.RejectedError{Service: s.Service, Operation: s.Operation, Problem: err}
 	}
+	receipt, err := c.stamp(m, now)
+	return m, receipt, err
+}
+
+// stamp checks a submission as the service does, gives it the message id under
+// which JetStream recognises it, and returns what is known of its receipt.
+func (c *Client) stamp(m *nats.Msg, now time.Time) (Receipt, error) {
 	op, err := events.Decode(c.subjects, events.Submission{Subject: m.Subject, Header: m.Header, Data: m.Data, Received: now})
 	if err != nil {
-		return nil, Receipt{}, "", err
+		return Receipt{}, err
 	}
-	return m, Receipt{ID: op.ID, EventID: op.EventID, Source: op.Source}, op.MessageID("submit"), nil
+	m.Header[jetstream.MsgIDHeader] = []string{op.MessageID("submit")}
+	if size, limit := int64(m.Size()-len(m.Subject)), c.nc.MaxPayload(); limit > 0 && size > limit {
+		return Receipt{}, &events.RejectedError{
+			Service: op.Service, Operation: op.Operation,
+			Problem: fmt.Errorf("the submission has %d bytes, more than the server's maximum of %d", size, limit),
+		}
+	}
+	return Receipt{ID: op.ID, EventID: op.EventID, Source: op.Source}, nil
 }
 
 func (c *Client) encode(s *Submission, now time.Time) (*nats.Msg, error) {
@@ -107,6 +122,9 @@ func (c *Client) encode(s *Submission, now time.Time) (*nats.Msg, error) {
 	for name, value := range s.attributes(now) {
 		e.SetExtension(name, value)
 	}
+	if strings.HasPrefix(strings.ToLower(s.ContentType), "application/cloudevents") {
+		return nil, errors.New("the payload cannot be a CloudEvent of its own, for it would be read as the operation's")
+	}
 	if len(s.Data) > 0 {
 		if err := e.SetData(s.contentType(), s.Data); err != nil {
 			return nil, fmt.Errorf("the payload: %w", err)
@@ -121,9 +139,6 @@ func (c *Client) encode(s *Submission, now time.Time) (*nats.Msg, error) {
 			return nil, fmt.Errorf("header %q is not for submissions", oneLine(name))
 		}
 		m.Header[name] = s.Header[name]
-	}
-	if limit := c.nc.MaxPayload(); limit > 0 && int64(m.Size()-len(m.Subject)) > limit {
-		return nil, fmt.Errorf("the submission has %d bytes, more than the server's maximum of %d", m.Size()-len(m.Subject), limit)
 	}
 	return m, nil
 }

@@ -21,11 +21,16 @@ func (c *Client) Submit(ctx context.Context, s Submission) (Receipt, error) {
 	if err := c.connected(); err != nil {
 		return Receipt{}, err
 	}
-	m, receipt, id, err := c.message(&s, time.Now())
+	m, receipt, err := c.message(&s, time.Now())
 	if err != nil {
 		return Receipt{}, err
 	}
-	ack, err := c.js.PublishMsg(ctx, m, jetstream.WithMsgID(id))
+	return c.store(ctx, m, receipt)
+}
+
+// store publishes a submission that is stamped.
+func (c *Client) store(ctx context.Context, m *nats.Msg, receipt Receipt) (Receipt, error) {
+	ack, err := c.js.PublishMsg(ctx, m)
 	if err != nil {
 		return Receipt{}, storing(receipt.ID, err)
 	}
@@ -39,10 +44,17 @@ func (r Receipt) stored(ack *jetstream.PubAck) Receipt {
 
 // storing says what went wrong with a submission.
 func storing(id string, err error) error {
-	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
-		err = errors.Join(ErrNoStream, err)
+	return fmt.Errorf("client: storing operation %s: %w", id, orNoStream(err))
+}
+
+// orNoStream adds [ErrNoStream] to an error that means it.
+func orNoStream(err error) error {
+	for _, e := range []error{jetstream.ErrNoStreamResponse, jetstream.ErrStreamNotFound, nats.ErrNoResponders} {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w: %w", ErrNoStream, err)
+		}
 	}
-	return fmt.Errorf("client: storing operation %s: %w", id, err)
+	return err
 }
 
 // Submitted is a submission that is on its way. It is safe for concurrent use.
@@ -63,12 +75,12 @@ func (c *Client) SubmitAsync(ctx context.Context, s Submission) (*Submitted, err
 	if err := c.connected(); err != nil {
 		return nil, err
 	}
-	m, receipt, id, err := c.message(&s, time.Now())
+	m, receipt, err := c.message(&s, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	for {
-		ack, err := c.js.PublishMsgAsync(m, jetstream.WithMsgID(id))
+		ack, err := c.js.PublishMsgAsync(m)
 		switch {
 		case err == nil:
 			return &Submitted{receipt: receipt, ack: ack, turn: make(chan struct{}, 1)}, nil

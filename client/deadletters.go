@@ -1,0 +1,178 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/deadletter"
+)
+
+// DeadLetters gives access to the operations that finally failed. It works on
+// their stream, whether or not a service is running. It is safe for concurrent
+// use.
+type DeadLetters struct{ client *Client }
+
+// DeadLetters returns the access to the dead letters.
+func (c *Client) DeadLetters() DeadLetters { return DeadLetters{c} }
+
+// DeadLetterFilter selects dead letters. The zero value selects all of them.
+type DeadLetterFilter struct {
+	// IDs selects by operation id; empty selects any. With IDs, Service and
+	// Operation still apply.
+	IDs       []string
+	Service   string
+	Operation string
+	Reason    events.Reason
+	// ErrorCode selects by the code of the last failure.
+	ErrorCode string
+	// Since and Until bound when the operation died: from Since on, and before
+	// Until. Zero does not bound.
+	Since, Until time.Time
+	// After leaves out dead letters up to this sequence, to continue a list.
+	After uint64
+	// Limit is the most dead letters that are selected, 0 for no limit.
+	Limit int
+}
+
+// ErrEverything says that a filter that selects every dead letter is refused for
+// what acts on them. Who means it iterates over [DeadLetters.List].
+var ErrEverything = errors.New("client: the filter selects every dead letter")
+
+// ErrTruncated says that a dead letter cannot be replayed because its payload was
+// too large to be kept whole.
+var ErrTruncated = errors.New("client: only a part of the payload was kept")
+
+// List iterates over the dead letters that f selects, oldest first, or in the
+// order of f.IDs. What is added meanwhile is included, what is removed is not. An
+// error ends the iteration; it is [ErrNoStream] when no service has ever run.
+func (d DeadLetters) List(ctx context.Context, f DeadLetterFilter) iter.Seq2[*events.DeadLetter, error] {
+	return func(yield func(*events.DeadLetter, error) bool) {
+		if err := d.client.connected(); err != nil {
+			yield(nil, err)
+			return
+		}
+		for letter, err := range d.client.letters.List(ctx, deadletter.Filter(f)) {
+			if err != nil {
+				yield(nil, fmt.Errorf("client: listing dead letters: %w", orNoStream(err)))
+				return
+			}
+			if !yield(letter, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Get returns the dead letter of an operation by its id, or [ErrNotFound].
+func (d DeadLetters) Get(ctx context.Context, id string) (*events.DeadLetter, error) {
+	for letter, err := range d.List(ctx, DeadLetterFilter{IDs: []string{id}, Limit: 1}) {
+		return letter, err
+	}
+	return nil, fmt.Errorf("client: dead letter %q: %w", oneLine(id), ErrNotFound)
+}
+
+// Replay asks for a dead letter to be submitted again as a fresh operation with
+// its history, and returns when the request is stored. The dead letter goes when a
+// service has taken the operation in. Asking twice for the same one replays it
+// once. The error is [ErrNotFound], [ErrTruncated], or that of NATS.
+func (d DeadLetters) Replay(ctx context.Context, id string) error {
+	letter, err := d.Get(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case letter.Truncated > 0:
+		return fmt.Errorf("client: replaying dead letter %s: %w", id, ErrTruncated)
+	}
+	if err := d.client.letters.Replay(ctx, letter); err != nil {
+		return fmt.Errorf("client: %w", orNoStream(err))
+	}
+	return nil
+}
+
+// Discard removes a dead letter for good. The error is [ErrNotFound] or that of
+// NATS.
+func (d DeadLetters) Discard(ctx context.Context, id string) error {
+	letter, err := d.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := d.client.letters.Discard(ctx, letter); err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	return nil
+}
+
+// atOnce bounds the replays that are not acknowledged yet.
+const atOnce = 256
+
+// ReplayAll replays the dead letters that f selects, see [DeadLetters.Replay],
+// and returns for how many that is stored. Those whose payload was truncated are
+// left alone. After an error the same call goes on with the rest. It returns
+// [ErrEverything] for a filter that narrows nothing down.
+func (d DeadLetters) ReplayAll(ctx context.Context, f DeadLetterFilter) (int, error) {
+	if deadletter.Filter(f).Everything() {
+		return 0, ErrEverything
+	}
+	done := 0
+	var sent []jetstream.PubAckFuture
+	settle := func() error {
+		for _, ack := range sent {
+			select {
+			case <-ack.Ok():
+				done++
+			case err := <-ack.Err():
+				return fmt.Errorf("client: replaying dead letters: %w", orNoStream(err))
+			case <-ctx.Done():
+				return fmt.Errorf("client: replaying dead letters: %w", ctx.Err())
+			}
+		}
+		sent = sent[:0]
+		return nil
+	}
+	for letter, err := range d.List(ctx, f) {
+		if err != nil {
+			return done, err
+		}
+		if letter.Truncated > 0 {
+			continue
+		}
+		ack, err := d.client.js.PublishMsgAsync(d.client.letters.ReplayMessage(letter))
+		if err != nil {
+			return done, fmt.Errorf("client: replaying dead letter %s: %w", letter.ID, err)
+		}
+		if sent = append(sent, ack); len(sent) == atOnce {
+			if err := settle(); err != nil {
+				return done, err
+			}
+		}
+	}
+	return done, settle()
+}
+
+// DiscardAll removes the dead letters that f selects for good and returns how
+// many it removed. It returns [ErrEverything] for a filter that narrows nothing
+// down.
+func (d DeadLetters) DiscardAll(ctx context.Context, f DeadLetterFilter) (int, error) {
+	if deadletter.Filter(f).Everything() {
+		return 0, ErrEverything
+	}
+	done := 0
+	for letter, err := range d.List(ctx, f) {
+		if err != nil {
+			return done, err
+		}
+		switch err := d.client.letters.Discard(ctx, letter); {
+		case err == nil:
+			done++
+		case !errors.Is(err, ErrNotFound): // somebody else was faster
+			return done, fmt.Errorf("client: %w", err)
+		}
+	}
+	return done, nil
+}

@@ -1,0 +1,191 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rebound-mq/rebound/client"
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+// bury makes a dead letter of each id and returns their operation ids.
+func (r *rig) bury(service string, ids ...string) []string {
+	r.t.Helper()
+	batch := make([]client.Submission, len(ids))
+	for i, id := range ids {
+		batch[i] = client.Submission{Service: service, Operation: "op", ID: id, Data: []byte(id), Err: &client.Error{Code: "404"}}
+	}
+	receipts, err := r.SubmitBatch(ctx(r.t), batch)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	out := make([]string, len(ids))
+	for i := range receipts {
+		out[i] = receipts[i].ID
+	}
+	testkit.Eventually(r.t, patience, "the operations are dead letters", func() bool {
+		return len(r.letters(client.DeadLetterFilter{IDs: out})) == len(out)
+	})
+	return out
+}
+
+func (r *rig) letters(f client.DeadLetterFilter) []*events.DeadLetter {
+	r.t.Helper()
+	var all []*events.DeadLetter
+	for d, err := range r.DeadLetters().List(ctx(r.t), f) {
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+func TestDeadLettersAreListedAndRead(t *testing.T) {
+	r := newRig(t, swift)
+	ids := append(r.bury("a", "1", "2"), r.bury("b", "3")...)
+	for _, tc := range []struct {
+		filter client.DeadLetterFilter
+		want   int
+	}{
+		{client.DeadLetterFilter{}, 3},
+		{client.DeadLetterFilter{Service: "a"}, 2},
+		{client.DeadLetterFilter{IDs: ids[1:]}, 2},
+		{client.DeadLetterFilter{IDs: ids, Service: "b"}, 1},
+		{client.DeadLetterFilter{ErrorCode: "404", Limit: 2}, 2},
+		{client.DeadLetterFilter{ErrorCode: "503"}, 0},
+		{client.DeadLetterFilter{Reason: events.ReasonNotRetryable}, 3},
+		{client.DeadLetterFilter{Since: time.Now().Add(time.Hour)}, 0},
+		{client.DeadLetterFilter{After: r.letters(client.DeadLetterFilter{})[1].Sequence}, 1},
+	} {
+		if got := r.letters(tc.filter); len(got) != tc.want {
+			t.Errorf("%+v selects %d dead letters, want %d", tc.filter, len(got), tc.want)
+		}
+	}
+	d, err := r.DeadLetters().Get(ctx(t), ids[0])
+	if err != nil || d.ID != ids[0] || string(d.Data) != "1" || d.Reason != events.ReasonNotRetryable || d.ErrorCode() != "404" {
+		t.Errorf("dead letter %s is %+v, %v", ids[0], d, err)
+	}
+	if _, err := r.DeadLetters().Get(ctx(t), strings.Repeat("0", 32)); !errors.Is(err, client.ErrNotFound) {
+		t.Errorf("one that is not there gives %v, want ErrNotFound", err)
+	}
+	if _, err := r.DeadLetters().Get(ctx(t), "x"); err == nil || errors.Is(err, client.ErrNotFound) {
+		t.Errorf("an id that is none gives %v, want it to say so", err)
+	}
+}
+
+func TestDeadLettersAreReplayed(t *testing.T) {
+	r := newRig(t, swift)
+	var calls atomic.Int64
+	r.worker(client.WorkerConfig{Service: "a", Operation: "op"}, func(_ context.Context, req *client.Request) error {
+		if req.Replay != 1 || req.Attempt != 1 {
+			t.Errorf("a replay came as attempt %d of replay %d, want 1 of 1", req.Attempt, req.Replay)
+		}
+		calls.Add(1)
+		return nil
+	})
+	letters := r.DeadLetters()
+	ids := make([]string, 600)
+	for i := range ids {
+		ids[i] = fmt.Sprint(i)
+	}
+	ids = r.bury("a", ids...)
+	r.bury("b", "other")
+	if err := letters.Replay(ctx(t), ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := letters.ReplayAll(ctx(t), client.DeadLetterFilter{}); n != 0 || !errors.Is(err, client.ErrEverything) {
+		t.Errorf("replaying everything gives %d, %v, want ErrEverything", n, err)
+	}
+	if n, err := letters.ReplayAll(ctx(t), client.DeadLetterFilter{Service: "a"}); n < 599 || n > 600 || err != nil {
+		t.Errorf("replaying all of a gives %d, %v, want the 599 others at least", n, err)
+	}
+	r.outcomes(600, client.OutcomeFilter{Service: "a", Name: events.RetrySuccess})
+	testkit.Eventually(t, patience, "the dead letters of a are gone", func() bool { return len(r.letters(client.DeadLetterFilter{})) == 1 })
+	if calls.Load() != 600 {
+		t.Errorf("the target was called %d times, want once for each of 600", calls.Load())
+	}
+	if err := letters.Replay(ctx(t), ids[0]); !errors.Is(err, client.ErrNotFound) {
+		t.Errorf("replaying one that is gone gives %v, want ErrNotFound", err)
+	}
+}
+
+func TestATruncatedDeadLetterIsNotReplayed(t *testing.T) {
+	r := newRig(t, swift)
+	d := events.DeadLetter{ID: strings.Repeat("a", 32), Service: "a", Operation: "op", Reason: events.ReasonRejected, DiedAt: time.Now(), Truncated: 100}
+	m, err := d.Message(events.Subjects{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := testkit.JetStream(t, r.nc).PublishMsg(ctx(t), m); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.DeadLetters().Replay(ctx(t), d.ID); !errors.Is(err, client.ErrTruncated) {
+		t.Errorf("got %v, want ErrTruncated", err)
+	}
+	if n, err := r.DeadLetters().ReplayAll(ctx(t), client.DeadLetterFilter{Service: "a"}); n != 0 || err != nil {
+		t.Errorf("replaying all gives %d, %v, want 0", n, err)
+	}
+}
+
+func TestDeadLettersAreDiscarded(t *testing.T) {
+	r := newRig(t, swift)
+	ids := r.bury("a", "1", "2", "3")
+	r.bury("b", "4")
+	letters := r.DeadLetters()
+	if err := letters.Discard(ctx(t), ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := letters.Discard(ctx(t), ids[0]); !errors.Is(err, client.ErrNotFound) {
+		t.Errorf("discarding it again gives %v, want ErrNotFound", err)
+	}
+	if n, err := letters.DiscardAll(ctx(t), client.DeadLetterFilter{}); n != 0 || !errors.Is(err, client.ErrEverything) {
+		t.Errorf("discarding everything gives %d, %v, want ErrEverything", n, err)
+	}
+	if n, err := letters.DiscardAll(ctx(t), client.DeadLetterFilter{Service: "a"}); n != 2 || err != nil {
+		t.Errorf("discarding all of a gives %d, %v, want 2", n, err)
+	}
+	if got := r.letters(client.DeadLetterFilter{}); len(got) != 1 || got[0].Service != "b" {
+		t.Errorf("%d dead letters are left, want that of b", len(got))
+	}
+}
+
+func TestHealthIsReportedAndRead(t *testing.T) {
+	r := newRig(t, swift)
+	cpu := 91.0
+	if err := r.ReportHealth(ctx(t), "billing", events.HealthReport{CPUUtilization: &cpu}); err != nil {
+		t.Fatal(err)
+	}
+	r.worker(charge, func(context.Context, *client.Request) error { return nil })
+	if _, err := r.Submit(ctx(t), client.Submission{Service: "billing", Operation: "charge", Err: errBusy}); err != nil {
+		t.Fatal(err)
+	}
+	r.outcomes(1, client.OutcomeFilter{})
+	all, err := r.Health(ctx(t))
+	if err != nil || len(all) != 1 || all[0].ServiceType != "billing" || all[0].CPUUtilization == nil || *all[0].CPUUtilization != 91 || all[0].Samples != 1 {
+		t.Errorf("the health is %+v, %v, want one attempt at billing with CPU at 91 %%", all, err)
+	}
+	most := 1e12
+	if err := r.ReportHealth(ctx(t), "billing", events.HealthReport{CPUUtilization: &most}); err == nil {
+		t.Error("a CPU utilisation of 1e12 % is reported, want an error")
+	}
+}
+
+func TestTheAccessToJetStreamMustBelongToTheConnection(t *testing.T) {
+	url := testkit.Server(t).ClientURL()
+	one, two := testkit.Connect(t, url), testkit.Connect(t, url)
+	if _, err := client.New(ctx(t), client.Config{Conn: one, JetStream: testkit.JetStream(t, two), Prefix: "a.b"}); err == nil ||
+		!strings.Contains(err.Error(), "another connection") || !strings.Contains(err.Error(), "prefix") {
+		t.Errorf("got %v, want both faults of the configuration", err)
+	}
+	c := connected(t, client.Config{JetStream: testkit.JetStream(t, two)})
+	if _, err := c.Submit(ctx(t), client.Submission{Service: "a", Operation: "b"}); !errors.Is(err, client.ErrNoStream) {
+		t.Errorf("with JetStream alone Submit gives %v, want it to use the connection", err)
+	}
+}

@@ -1,0 +1,77 @@
+package client
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+// Request is what a [Worker] hands to its handler: an operation, new or
+// redelivered. It belongs to the handler until that returns.
+type Request struct {
+	// Subject is where it arrived.
+	Subject string
+	// Header and Data are those of the first attempt, and the header has the
+	// Retry- headers besides.
+	Header nats.Header
+	Data   []byte
+	// Attempt is the number of this attempt, 1 for one that does not come from
+	// Rebound.
+	Attempt int
+
+	// What only a redelivered operation has.
+
+	// ID is the operation's id.
+	ID string
+	// FirstFailure is when attempt 1 failed, and Deadline when the operation is of
+	// no more use, zero for never.
+	FirstFailure, Deadline time.Time
+	// Repeated is whether this very attempt may have been made before, because the
+	// instance of the service that made it died.
+	Repeated bool
+	// Replay is how often the operation came back from the dead letters.
+	Replay int
+
+	replyTo string // empty when nobody waits for an answer
+	reply   nats.Header
+	body    []byte
+}
+
+// Redelivered reports whether the request comes from Rebound.
+func (r *Request) Redelivered() bool { return r.ID != "" }
+
+// Reply sets what the requester is answered when the handler returns nil. Without
+// it that is an empty message. Rebound itself heeds only that there is an answer.
+func (r *Request) Reply(data []byte, header nats.Header) { r.body, r.reply = data, header }
+
+// newRequest reads a message. What only Rebound writes is believed only where it
+// makes sense.
+func newRequest(m micro.Request) *Request {
+	h := nats.Header(m.Headers())
+	r := &Request{Subject: m.Subject(), Header: h, Data: m.Data(), Attempt: 1, replyTo: m.Reply()}
+	attempt, err := strconv.Atoi(h.Get(events.HeaderAttempt))
+	if err != nil || attempt < 1 || h.Get(events.HeaderID) == "" {
+		return r
+	}
+	r.Attempt, r.ID = attempt, h.Get(events.HeaderID)
+	r.FirstFailure = moment(h.Get(events.HeaderFirstFailure))
+	r.Deadline = moment(h.Get(events.HeaderDeadline))
+	r.Repeated = h.Get(events.HeaderRepeated) == "true"
+	if n, err := strconv.Atoi(h.Get(events.HeaderReplay)); err == nil && n > 0 {
+		r.Replay = n
+	}
+	return r
+}
+
+// moment reads a time, zero for what is none.
+func moment(s string) time.Time {
+	at, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}

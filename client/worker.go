@@ -1,0 +1,344 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nuid"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// Handler does the work of a [Worker]. A nil error is success. The error is read
+// as those of functions given to [Execute] are, and a panic is an error, too. The
+// context ends after the policy's attemptTimeout and at the operation's deadline.
+// Handlers run concurrently.
+type Handler func(ctx context.Context, r *Request) error
+
+// WorkerConfig configures a [Worker]. Service and Operation are required.
+type WorkerConfig struct {
+	// Service and Operation make the key of the operations.
+	Service, Operation string
+	// Target is the subject to listen on, the policy's target when empty:
+	// <service>.<operation> unless it says otherwise.
+	Target string
+	// Concurrency is how many handlers run at once at most, 64 when 0.
+	Concurrency int
+	// SubmitFailures lets the worker submit an operation by itself when its first
+	// attempt fails, so that it comes back. The requester is answered with the
+	// error all the same, and with the operation's id in Retry-Id. A failure that
+	// is not retryable is submitted only when nobody waits for an answer; it becomes
+	// a dead letter.
+	SubmitFailures bool
+	// Version is the worker's version by semantic versioning, 0.0.0 when empty.
+	Version string
+}
+
+// defaultConcurrency is how many handlers run at once unless something else is
+// said.
+const defaultConcurrency = 64
+
+func (c *WorkerConfig) check(client *Client) error {
+	var faults []error
+	for _, n := range []struct{ what, name string }{{"service", c.Service}, {"operation", c.Operation}} {
+		if err := events.CheckName(n.name); err != nil {
+			faults = append(faults, fmt.Errorf("%s %w", n.what, err))
+		}
+	}
+	policy := client.policies.Load().Resolve(scheduler.Query{Service: c.Service, Operation: c.Operation})
+	c.Target = policy.TargetOf(c.Target, c.Service, c.Operation)
+	if err := client.subjects.CheckTarget(c.Target); err != nil {
+		faults = append(faults, err)
+	}
+	if c.Concurrency < 0 {
+		faults = append(faults, fmt.Errorf("a concurrency of %d is negative", c.Concurrency))
+	}
+	c.Concurrency = cmp.Or(c.Concurrency, defaultConcurrency)
+	c.Version = cmp.Or(c.Version, "0.0.0")
+	return errors.Join(faults...)
+}
+
+// Worker is a NATS micro service that works on operations as they come, for the
+// first time or redelivered. Several workers of one target share them.
+type Worker struct {
+	client *Client
+	config WorkerConfig
+	handle Handler
+	micro  micro.Service
+	counts counts
+
+	ctx    context.Context // of the handlers
+	cancel context.CancelFunc
+	slots  chan struct{}
+
+	mu       sync.Mutex // guards stopped, and handlers against growing once it is true
+	stopped  bool
+	handlers sync.WaitGroup
+}
+
+// counts are what a worker tells of itself in the statistics of NATS micro, whose
+// own times end before the handlers do.
+type counts struct {
+	inFlight, succeeded, failed, submitted atomic.Int64
+}
+
+// Serve runs a worker until ctx ends, and returns when it has stopped, see
+// [Worker.Stop].
+func (c *Client) Serve(ctx context.Context, config WorkerConfig, handle Handler) error {
+	w, err := c.StartWorker(ctx, config, handle)
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return w.Stop(context.WithoutCancel(ctx))
+}
+
+// StartWorker starts a worker and returns when the server knows of it, which it
+// waits for until ctx ends. The worker must be stopped, and before its client is
+// closed.
+func (c *Client) StartWorker(ctx context.Context, config WorkerConfig, handle Handler) (*Worker, error) {
+	if err := c.connected(); err != nil {
+		return nil, err
+	}
+	if err := config.check(c); err != nil {
+		return nil, fmt.Errorf("client: the worker: %w", err)
+	}
+	w := &Worker{client: c, config: config, handle: handle, slots: make(chan struct{}, config.Concurrency)}
+	w.ctx, w.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := w.register(ctx); err != nil {
+		w.cancel()
+		return nil, fmt.Errorf("client: starting the worker of %s: %w", config.Target, err)
+	}
+	return w, nil
+}
+
+func (w *Worker) register(ctx context.Context) error {
+	service, err := micro.AddService(w.client.nc, micro.Config{
+		Name: w.config.Service, Version: w.config.Version, Description: "A worker of Rebound's operations " + w.config.Service + ":" + w.config.Operation,
+		StatsHandler: func(*micro.Endpoint) any { return w.Stats() },
+	})
+	if err != nil {
+		return err
+	}
+	w.micro = service
+	err = service.AddEndpoint(w.config.Operation, micro.HandlerFunc(w.take), micro.WithEndpointSubject(w.config.Target))
+	if err == nil {
+		err = flush(ctx, w.client.nc)
+	}
+	if err != nil {
+		return errors.Join(err, service.Stop())
+	}
+	return nil
+}
+
+// flush waits until the server has taken in what was sent, at most for a while.
+func flush(ctx context.Context, nc *nats.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	return nc.FlushWithContext(ctx)
+}
+
+// WorkerStats are counts of what a worker did since it was started.
+type WorkerStats struct {
+	// InFlight counts the handlers at work.
+	InFlight int64 `json:"inFlight"`
+	// Succeeded and Failed count the attempts that have ended.
+	Succeeded int64 `json:"succeeded"`
+	Failed    int64 `json:"failed"`
+	// Submitted counts the operations that the worker submitted by itself.
+	Submitted int64 `json:"submitted"`
+}
+
+// Stats returns what the worker did. It is also in the statistics that
+// `nats micro stats` shows.
+func (w *Worker) Stats() WorkerStats {
+	c := &w.counts
+	return WorkerStats{InFlight: c.inFlight.Load(), Succeeded: c.succeeded.Load(), Failed: c.failed.Load(), Submitted: c.submitted.Load()}
+}
+
+// Stop takes no more requests and waits for the handlers that are at work. When
+// ctx ends, their contexts end, and they are waited for all the same; the error
+// says so. What had arrived already and was not begun is answered with the error
+// UNAVAILABLE, which is retryable.
+func (w *Worker) Stop(ctx context.Context) error {
+	err := w.micro.Stop()
+	w.mu.Lock()
+	w.stopped = true
+	w.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		w.handlers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = errors.Join(err, fmt.Errorf("client: stopping the worker was cut off: %w", ctx.Err()))
+		w.cancel()
+		<-done
+	}
+	w.cancel()
+	return err
+}
+
+// errStopping is the failure of what had no turn before the end.
+var errStopping = &Error{Code: "UNAVAILABLE", Message: "the worker is stopping"}
+
+// take hands a request to a handler of its own. While all are at work it waits,
+// and what comes meanwhile waits in the connection's buffer.
+func (w *Worker) take(m micro.Request) {
+	r := newRequest(m)
+	select {
+	case w.slots <- struct{}{}:
+	case <-w.ctx.Done():
+		w.fail(r, errStopping)
+		return
+	}
+	w.mu.Lock()
+	stopped := w.stopped
+	if !stopped {
+		w.handlers.Go(func() {
+			defer func() { <-w.slots }()
+			w.work(r)
+		})
+	}
+	w.mu.Unlock()
+	if stopped {
+		<-w.slots
+		w.fail(r, errStopping)
+	}
+}
+
+func (w *Worker) work(r *Request) {
+	w.counts.inFlight.Add(1)
+	defer w.counts.inFlight.Add(-1)
+	returned := false
+	defer func() {
+		if !returned { // the handler's goroutine exits
+			w.fail(r, errors.New("the handler did not return"))
+		}
+	}()
+	err := w.call(r)
+	returned = true
+	if err != nil {
+		w.fail(r, err)
+		return
+	}
+	w.counts.succeeded.Add(1)
+	w.answer(r, r.reply, r.body)
+}
+
+// call calls the handler.
+func (w *Worker) call(r *Request) (err error) {
+	ctx := context.WithValue(w.ctx, attemptKey{}, r.Attempt)
+	policy := w.client.policies.Load().Resolve(scheduler.Query{Service: w.config.Service, Operation: w.config.Operation})
+	if policy.AttemptTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, policy.AttemptTimeout)
+		defer cancel()
+	}
+	if !r.Deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, r.Deadline)
+		defer cancel()
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			panicked := newPanicError(p)
+			w.client.log.Error("a handler panicked", "target", w.config.Target, "operation", r.ID, "panic", panicked.Error(), "stack", string(panicked.Stack))
+			err = panicked
+		}
+	}()
+	return w.handle(ctx, r)
+}
+
+// fail answers with an error, and submits the operation if it is to come back.
+func (w *Worker) fail(r *Request, err error) {
+	w.counts.failed.Add(1)
+	f := failureOf(err)
+	// The convention of NATS micro wants a code and a description.
+	h := nats.Header{
+		micro.ErrorCodeHeader: {cmp.Or(f.Code, codeInternal)},
+		micro.ErrorHeader:     {cmp.Or(f.Message, "failed")},
+	}
+	if f.RetryAfter > 0 {
+		h[events.HeaderRetryAfter] = []string{strconv.FormatFloat(math.Ceil(f.RetryAfter.Seconds()), 'f', -1, 64)}
+	}
+	if w.submits(r, f) {
+		receipt, err := w.submit(r, f)
+		if err == nil {
+			w.counts.submitted.Add(1)
+			h[events.HeaderID] = []string{receipt.ID}
+		} else {
+			w.client.log.Error("an operation that failed could not be submitted", "target", w.config.Target, "error", err)
+		}
+	}
+	w.answer(r, h, nil)
+}
+
+// codeInternal is the code of a failure that has none.
+const codeInternal = "500"
+
+// answer answers a request, if somebody waits for it. It does not go by the micro
+// request, which must not be used once its own handler has returned.
+func (w *Worker) answer(r *Request, h nats.Header, data []byte) {
+	if r.replyTo == "" {
+		return
+	}
+	if err := w.client.nc.PublishMsg(&nats.Msg{Subject: r.replyTo, Header: h, Data: data}); err != nil {
+		w.client.log.Warn("a request could not be answered", "target", w.config.Target, "operation", r.ID, "error", err)
+	}
+}
+
+// submits reports whether the worker submits an operation that failed.
+func (w *Worker) submits(r *Request, f scheduler.Failure) bool {
+	if !w.config.SubmitFailures || r.Redelivered() {
+		return false
+	}
+	policy := w.client.policies.Load().Resolve(scheduler.Query{Service: w.config.Service, Operation: w.config.Operation})
+	class, _ := policy.Classify(w.config.Service, f, nil)
+	return class == scheduler.Retryable || r.replyTo == ""
+}
+
+// submit submits the request as it came, with what is to be known of its failure.
+func (w *Worker) submit(r *Request, f scheduler.Failure) (Receipt, error) {
+	now := time.Now()
+	m := nats.NewMsg(w.client.subjects.Submit(w.config.Service, w.config.Operation))
+	m.Data, m.Header = r.Data, events.CarriedHeader(r.Header)
+	set := func(name, value string) { m.Header["ce-"+name] = []string{url.PathEscape(value)} }
+	if headerOf(r.Header, "ce-id") == "" {
+		set("id", cmp.Or(r.Header.Get(jetstream.MsgIDHeader), nuid.Next()))
+	}
+	if headerOf(r.Header, "ce-source") == "" {
+		set("source", w.client.source)
+	}
+	set("target", r.Subject)
+	set("attempt", "1")
+	set("firstfailure", now.UTC().Format(time.RFC3339Nano))
+	set("errormessage", f.Message)
+	if f.Code != "" {
+		set("errorcode", f.Code[:min(len(f.Code), events.MaxCode)])
+	}
+	if f.RetryAfter > 0 {
+		set("retryafter", now.Add(f.RetryAfter).UTC().Format(time.RFC3339Nano))
+	}
+	receipt, err := w.client.stamp(m, now)
+	if err != nil {
+		return Receipt{}, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), handOverTimeout)
+	defer cancel()
+	return w.client.store(ctx, m, receipt)
+}
