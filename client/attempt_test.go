@@ -13,7 +13,7 @@ import (
 
 // within runs look with the context of one attempt under parent, whose timeout is
 // 2 s.
-func within(t *testing.T, parent context.Context, look func(ctx context.Context)) {
+func within(parent context.Context, t *testing.T, look func(ctx context.Context)) {
 	t.Helper()
 	_, err := client.Execute(parent, local(t), &client.Policy{Service: "a", Operation: "b"}, func(ctx context.Context) (struct{}, error) {
 		look(ctx)
@@ -29,7 +29,7 @@ type valueKey struct{}
 func TestTheContextOfAnAttempt(t *testing.T) {
 	for name, test := range map[string]func(t *testing.T){
 		"ends by itself after attemptTimeout, seen by Err alone": func(t *testing.T) {
-			within(t, t.Context(), func(ctx context.Context) {
+			within(t.Context(), t, func(ctx context.Context) {
 				before := ctx.Err()
 				time.Sleep(2 * time.Second)
 				if before != nil || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -46,7 +46,7 @@ func TestTheContextOfAnAttempt(t *testing.T) {
 			for outer, want := range map[time.Duration]time.Duration{time.Second: time.Second, time.Hour: 2 * time.Second} {
 				start := time.Now()
 				parent, cancel := context.WithTimeout(t.Context(), outer)
-				within(t, parent, func(ctx context.Context) {
+				within(parent, t, func(ctx context.Context) {
 					if at, ok := ctx.Deadline(); !ok || at.Sub(start) != want {
 						t.Errorf("within %v the deadline is in %v, want %v", outer, at.Sub(start), want)
 					}
@@ -56,7 +56,7 @@ func TestTheContextOfAnAttempt(t *testing.T) {
 		},
 		"ends with its parent": func(t *testing.T) {
 			parent, cancel := context.WithCancel(t.Context())
-			within(t, parent, func(ctx context.Context) {
+			within(parent, t, func(ctx context.Context) {
 				done := ctx.Done()
 				cancel()
 				<-done
@@ -66,7 +66,7 @@ func TestTheContextOfAnAttempt(t *testing.T) {
 			})
 		},
 		"has the values of its parent, looked at or not": func(t *testing.T) {
-			within(t, context.WithValue(t.Context(), valueKey{}, 7), func(ctx context.Context) {
+			within(context.WithValue(t.Context(), valueKey{}, 7), t, func(ctx context.Context) {
 				before := ctx.Value(valueKey{})
 				_ = ctx.Done()
 				if before != 7 || ctx.Value(valueKey{}) != 7 || client.AttemptFrom(ctx) != 1 {
@@ -75,7 +75,7 @@ func TestTheContextOfAnAttempt(t *testing.T) {
 			})
 		},
 		"carries contexts beneath it": func(t *testing.T) {
-			within(t, t.Context(), func(ctx context.Context) {
+			within(t.Context(), t, func(ctx context.Context) {
 				beneath, cancel := context.WithTimeout(ctx, time.Hour)
 				defer cancel()
 				time.Sleep(2 * time.Second)
@@ -88,7 +88,7 @@ func TestTheContextOfAnAttempt(t *testing.T) {
 		"is over when the attempt is": func(t *testing.T) {
 			for name, look := range map[string]func(context.Context){"never looked at": func(context.Context) {}, "looked at": func(ctx context.Context) { ctx.Done() }} {
 				var kept context.Context
-				within(t, context.WithValue(t.Context(), valueKey{}, 7), func(ctx context.Context) { kept = ctx; look(ctx) })
+				within(context.WithValue(t.Context(), valueKey{}, 7), t, func(ctx context.Context) { kept = ctx; look(ctx) })
 				<-kept.Done()
 				if !errors.Is(kept.Err(), context.Canceled) || kept.Value(valueKey{}) != 7 {
 					t.Errorf("%s: afterwards Err is %v and the value %v, want Canceled and 7", name, kept.Err(), kept.Value(valueKey{}))
@@ -96,7 +96,7 @@ func TestTheContextOfAnAttempt(t *testing.T) {
 			}
 		},
 		"is made once, however many look": func(t *testing.T) {
-			within(t, t.Context(), func(ctx context.Context) {
+			within(t.Context(), t, func(ctx context.Context) {
 				channels := make([]<-chan struct{}, 8)
 				var wg sync.WaitGroup
 				for i := range channels {

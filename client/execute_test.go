@@ -68,7 +68,7 @@ func TestExecuteEndsWithATypedError(t *testing.T) {
 	}{
 		"exhausted when the policy's attempts are used up": {"billing", errBusy, nil, ended{client.ErrExhausted, 4}, func(err error) string {
 			var e *client.ExhaustedError
-			if !errors.As(err, &e) || e.Reason != events.ReasonExhausted || e.Key != "billing:charge" || e.Attempts != 4 || e.Last != errBusy {
+			if !errors.As(err, &e) || e.Reason != events.ReasonExhausted || e.Key != "billing:charge" || e.Attempts != 4 || !errors.Is(e.Last, errBusy) {
 				return fmt.Sprintf("%+v", e)
 			}
 			return ""
