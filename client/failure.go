@@ -27,6 +27,8 @@ const (
 	codeLost     = "connection_lost"
 	codeNoHost   = "ENOTFOUND"
 	codeDNSAgain = "EAI_AGAIN"
+	codeOpen     = "CIRCUIT_BREAKER_OPEN"
+	codeLimited  = "RATE_LIMIT_EXCEEDED"
 )
 
 // failureOf reads an error. The code is the outermost that the tree of wrapped
@@ -92,6 +94,10 @@ func codeOf(err error) string {
 		return e.Code
 	case *PanicError:
 		return codePanic
+	case *UnavailableError:
+		return codeOpen
+	case *RateLimitedError:
+		return codeLimited
 	case interface{ ErrorCode() string }: // the AWS SDK
 		return e.ErrorCode()
 	case interface{ HTTPStatusCode() int }: // the AWS SDK

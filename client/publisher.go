@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -48,10 +49,7 @@ type publisher struct {
 
 	mu     sync.RWMutex // guards closed, and publish against the closing of queue
 	closed bool
-	lost   struct {
-		sync.Mutex
-		n uint64
-	}
+	lost   atomic.Uint64
 }
 
 func newPublisher(js jetstream.JetStream, log *slog.Logger) *publisher {
@@ -136,6 +134,9 @@ func (p *publisher) try(ctx context.Context, messages []*nats.Msg) (failed []*na
 	defer cancel()
 	futures := make([]jetstream.PubAckFuture, len(messages))
 	for i, m := range messages {
+		if ctx.Err() != nil { // sending may wait for room
+			break
+		}
 		var e error
 		if futures[i], e = p.js.PublishMsgAsync(m); e != nil {
 			err = e
@@ -160,10 +161,7 @@ func (p *publisher) try(ctx context.Context, messages []*nats.Msg) (failed []*na
 
 // lose counts events that will not be published, and tells the log now and then.
 func (p *publisher) lose(n int, err error) {
-	p.lost.Lock()
-	p.lost.n += uint64(n)
-	lost := p.lost.n
-	p.lost.Unlock()
+	lost := p.lost.Add(uint64(n))
 	p.warn.Do(func() { p.log.Warn("events could not be published and are lost", "lost", lost, "error", err) })
 }
 

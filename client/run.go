@@ -256,7 +256,7 @@ func (r *run) orElsewhere(why error, d scheduler.Decision, detail string) error 
 		r.tellFailed(d, detail)
 		return why
 	}
-	receipt, err := r.submit()
+	receipt, err := r.submit(why)
 	if err != nil {
 		r.tellFailed(d, detail)
 		return errors.Join(why, fmt.Errorf("handing the operation over: %w", err))
@@ -267,7 +267,7 @@ func (r *run) orElsewhere(why error, d scheduler.Decision, detail string) error 
 // handOverTimeout bounds a submission whose caller's own time may be over.
 const handOverTimeout = 5 * time.Second
 
-func (r *run) submit() (Receipt, error) {
+func (r *run) submit(why error) (Receipt, error) {
 	s, b := *r.handOver, r.bound
 	s.Service, s.Operation, s.Account, s.Campaign = b.source.Service, b.source.Operation, b.source.Account, b.source.Campaign
 	s.Priority, s.Overrides, s.ID = b.source.Priority, b.source.Overrides, r.id
@@ -275,8 +275,8 @@ func (r *run) submit() (Receipt, error) {
 	if r.op != nil {
 		s.Attempt, s.FirstFailure, s.ID, s.Source = r.op.Attempt, r.op.FirstFailure, r.op.EventID, r.op.Source
 	}
-	if s.Err == nil { // the breaker let no attempt through
-		s.Err = &Error{Code: "CIRCUIT_BREAKER_OPEN", Message: "the breaker let no attempt through"}
+	if s.Err == nil { // no attempt was made
+		s.Err = why
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), handOverTimeout)
 	defer cancel()

@@ -1,0 +1,68 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/rebound-mq/rebound/client"
+)
+
+// Whatever the attempts lead to: no attempt more than the policy allows, none after
+// what cannot be retried, the first success is the result, and the last error is in
+// the error.
+func TestExecuteNeverDoesMoreThanItMay(t *testing.T) {
+	transient, permanent := errors.New("connection refused"), client.NotRetryable(errors.New("refused"))
+	rapid.Check(t, func(rt *rapid.T) {
+		script := rapid.SliceOfN(rapid.SampledFrom([]error{nil, transient, transient, permanent}), 1, 6).Draw(rt, "script")
+		bound := rapid.IntRange(1, 6).Draw(rt, "attempts")
+		most := min(bound, 4) // that of the policy
+		// What follows the end of the script fails.
+		at := func(n int) error {
+			if n > len(script) {
+				return transient
+			}
+			return script[n-1]
+		}
+		want := 1
+		for want < most && errors.Is(at(want), transient) {
+			want++
+		}
+
+		var (
+			calls []int
+			got   int
+			err   error
+			took  time.Duration
+		)
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			got, err = client.Execute(t.Context(), local(t), &client.Policy{Service: "a", Operation: "b"}, func(ctx context.Context) (int, error) {
+				calls = append(calls, client.AttemptFrom(ctx))
+				return len(calls), at(len(calls))
+			}, client.WithAttempts(bound))
+			took = time.Since(start)
+		})
+
+		if len(calls) != want || !slices.IsSorted(calls) || calls[len(calls)-1] != want {
+			rt.Fatalf("attempts %v were made, want %d", calls, want)
+		}
+		if delays := 100 * time.Millisecond * (1<<(want-1) - 1); took != delays {
+			rt.Fatalf("it took %v, want the delays of %v", took, delays)
+		}
+		last := at(want)
+		switch {
+		case last == nil && (err != nil || got != want):
+			rt.Fatalf("got %d, %v, want the result of attempt %d", got, err, want)
+		case last != nil && (got != 0 || !errors.Is(err, last)):
+			rt.Fatalf("got %d, %v, want an error with %v", got, err, last)
+		case last != nil && errors.Is(err, client.ErrExhausted) != errors.Is(last, transient):
+			rt.Fatalf("got %v after %v", err, last)
+		}
+	})
+}
