@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -30,7 +31,13 @@ func (r *rig) bury(service string, ids ...string) []string {
 		out[i] = receipts[i].ID
 	}
 	testkit.Eventually(r.t, patience, "the operations are dead letters", func() bool {
-		return len(r.letters(client.DeadLetterFilter{IDs: out})) == len(out)
+		n := 0
+		for _, d := range r.letters(client.DeadLetterFilter{Service: service}) {
+			if slices.Contains(out, d.ID) {
+				n++
+			}
+		}
+		return n == len(out)
 	})
 	return out
 }
@@ -91,7 +98,7 @@ func TestDeadLettersAreReplayed(t *testing.T) {
 		return nil
 	})
 	letters := r.DeadLetters()
-	ids := make([]string, 600)
+	ids := make([]string, 300)
 	for i := range ids {
 		ids[i] = fmt.Sprint(i)
 	}
@@ -103,13 +110,13 @@ func TestDeadLettersAreReplayed(t *testing.T) {
 	if n, err := letters.ReplayAll(ctx(t), client.DeadLetterFilter{}); n != 0 || !errors.Is(err, client.ErrEverything) {
 		t.Errorf("replaying everything gives %d, %v, want ErrEverything", n, err)
 	}
-	if n, err := letters.ReplayAll(ctx(t), client.DeadLetterFilter{Service: "a"}); n < 599 || n > 600 || err != nil {
-		t.Errorf("replaying all of a gives %d, %v, want the 599 others at least", n, err)
+	if n, err := letters.ReplayAll(ctx(t), client.DeadLetterFilter{Service: "a"}); n < 299 || n > 300 || err != nil {
+		t.Errorf("replaying all of a gives %d, %v, want the 299 others at least", n, err)
 	}
-	r.outcomes(600, client.OutcomeFilter{Service: "a", Name: events.RetrySuccess})
+	r.outcomes(300, client.OutcomeFilter{Service: "a", Name: events.RetrySuccess})
 	testkit.Eventually(t, patience, "the dead letters of a are gone", func() bool { return len(r.letters(client.DeadLetterFilter{})) == 1 })
-	if calls.Load() != 600 {
-		t.Errorf("the target was called %d times, want once for each of 600", calls.Load())
+	if calls.Load() != 300 {
+		t.Errorf("the target was called %d times, want once for each of 300", calls.Load())
 	}
 	if err := letters.Replay(ctx(t), ids[0]); !errors.Is(err, client.ErrNotFound) {
 		t.Errorf("replaying one that is gone gives %v, want ErrNotFound", err)

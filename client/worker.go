@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +42,8 @@ type WorkerConfig struct {
 	// attempt fails, so that it comes back. The requester is answered with the
 	// error all the same, and with the operation's id in Retry-Id. A failure that
 	// is not retryable is submitted only when nobody waits for an answer; it becomes
-	// a dead letter.
+	// a dead letter. A CloudEvent in structured mode is submitted as it is: it comes
+	// back to the policy's target, and the error is not told with it.
 	SubmitFailures bool
 	// Version is the worker's version by semantic versioning, 0.0.0 when empty.
 	Version string
@@ -317,7 +320,11 @@ func (w *Worker) submit(r *Request, f scheduler.Failure) (Receipt, error) {
 	now := time.Now()
 	m := nats.NewMsg(w.client.subjects.Submit(w.config.Service, w.config.Operation))
 	m.Data, m.Header = r.Data, events.CarriedHeader(r.Header)
-	set := func(name, value string) { m.Header["ce-"+name] = []string{url.PathEscape(value)} }
+	set := func(name, value string) {
+		name = "ce-" + name
+		maps.DeleteFunc(m.Header, func(k string, _ []string) bool { return strings.EqualFold(k, name) })
+		m.Header[name] = []string{url.PathEscape(value)}
+	}
 	if headerOf(r.Header, "ce-id") == "" {
 		set("id", cmp.Or(r.Header.Get(jetstream.MsgIDHeader), nuid.Next()))
 	}

@@ -145,7 +145,7 @@ func TestWhatAWorkerSubmits(t *testing.T) {
 		t.Errorf("a failure that is not retryable was answered with %v, want it not to be submitted", reply.Header)
 	}
 	event := message("503")
-	for k, v := range map[string]string{"ce-specversion": "1.0", "ce-id": "e-1", "ce-source": "/shop", "ce-type": "shop.ordered", "ce-tenant": "t"} {
+	for k, v := range map[string]string{"ce-specversion": "1.0", "ce-id": "e-1", "ce-source": "/shop", "ce-type": "shop.ordered", "ce-tenant": "t", "CE-Attempt": "7", "Ce-Target": "elsewhere"} {
 		event.Header[k] = []string{v}
 	}
 	if reply := r.ask(event); reply.Header.Get(events.HeaderID) != events.OperationID("/shop", "e-1", "billing", "charge") {
