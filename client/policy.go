@@ -108,20 +108,9 @@ func (c *Client) resolve(set *scheduler.Set, p *Policy) (*bound, error) {
 	shared := set.Resolve(scheduler.Query{Service: p.Service, Operation: p.Operation})
 	b.key.limit(&shared)
 	if shared.EnableCircuitBreaker {
-		b.breaker = c.breakers.Breaker(b.key.name, breakerSettings(&shared))
+		b.breaker = c.breakers.Breaker(b.key.name, shared.BreakerSettings())
 	}
 	return b, nil
-}
-
-// breakerSettings are a policy's part for the breaker.
-func breakerSettings(p *scheduler.Policy) breaker.Settings {
-	return breaker.Settings{
-		Threshold: p.CircuitBreakerThreshold, Timeout: p.CircuitBreakerTimeout,
-		FailureRate: p.CircuitBreakerFailureRate, Window: p.CircuitBreakerWindow, MinimumCalls: p.CircuitBreakerMinimumCalls,
-		HalfOpenMaxRequests: p.HalfOpenMaxRequests, HalfOpenSuccesses: p.HalfOpenSuccesses,
-		// A lease must be longer than an attempt can take.
-		ProbeLease: max(time.Minute, 2*p.AttemptTimeout),
-	}
 }
 
 // overrideNames are the keys that an operation may override, as attributes.

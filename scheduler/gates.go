@@ -51,13 +51,18 @@ func (g *Gates) breaker(policy *Policy, key string) *breaker.Breaker {
 	if g == nil || !policy.EnableCircuitBreaker {
 		return nil
 	}
-	return g.breakers.Breaker(key, breaker.Settings{
-		Threshold: policy.CircuitBreakerThreshold, Timeout: policy.CircuitBreakerTimeout,
-		FailureRate: policy.CircuitBreakerFailureRate, Window: policy.CircuitBreakerWindow,
-		MinimumCalls:        policy.CircuitBreakerMinimumCalls,
-		HalfOpenMaxRequests: policy.HalfOpenMaxRequests, HalfOpenSuccesses: policy.HalfOpenSuccesses,
-		ProbeLease: policy.AttemptTimeout + probeSlack,
-	})
+	return g.breakers.Breaker(key, policy.BreakerSettings())
+}
+
+// BreakerSettings are the policy's part for the breaker of its key.
+func (p *Policy) BreakerSettings() breaker.Settings {
+	return breaker.Settings{
+		Threshold: p.CircuitBreakerThreshold, Timeout: p.CircuitBreakerTimeout,
+		FailureRate: p.CircuitBreakerFailureRate, Window: p.CircuitBreakerWindow,
+		MinimumCalls:        p.CircuitBreakerMinimumCalls,
+		HalfOpenMaxRequests: p.HalfOpenMaxRequests, HalfOpenSuccesses: p.HalfOpenSuccesses,
+		ProbeLease: p.AttemptTimeout + probeSlack,
+	}
 }
 
 // Enter asks for leave to make one attempt of op. A gate that is shut is no
