@@ -20,6 +20,7 @@ func measurements(operations int) []measurement {
 		{"lateness", "how late 10,000 operations with delays from 10 ms to 5 s come back", func(ctx context.Context, r *rig) error { return lateness(ctx, r, 10_000) }},
 		{"throughput", "how many operations a second go through the whole path", func(ctx context.Context, r *rig) error { return throughput(ctx, r, 100_000) }},
 		{"replay", "how many dead letters a second are replayed", func(ctx context.Context, r *rig) error { return replay(ctx, r, 100_000) }},
+		{"held", "what 10,000 held operations cost while their gate is shut", func(ctx context.Context, r *rig) error { return held(ctx, r, 10_000) }},
 		{"memory", "the service's resident memory with and without parked operations", func(ctx context.Context, r *rig) error { return memory(ctx, r, operations) }},
 	}
 }

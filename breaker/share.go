@@ -11,8 +11,10 @@ import (
 )
 
 const (
-	// beatEvery is how often the store is asked whether it is there.
-	beatEvery = 250 * time.Millisecond
+	// beatEvery is how often the store is asked whether it is there. While it is,
+	// every call notices its loss, so it is asked less often.
+	beatEvery       = 250 * time.Millisecond
+	sharedBeatEvery = 500 * time.Millisecond
 	// batchDelay is how long a success may wait before it is sent.
 	batchDelay = 50 * time.Millisecond
 	// parallel is how many breakers talk to the store at once.
@@ -23,6 +25,7 @@ const (
 type sharing struct {
 	resync chan struct{} // full when changes may have been missed
 	kick   chan struct{} // full when urgent is not empty
+	begun  chan struct{} // full when lazy was empty and is no longer
 
 	joined atomic.Bool // new breakers are joined from the start
 
@@ -45,7 +48,7 @@ const (
 )
 
 func (s *sharing) init() {
-	s.resync, s.kick = make(chan struct{}, 1), make(chan struct{}, 1)
+	s.resync, s.kick, s.begun = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	s.status.Since = time.Now()
 }
 
@@ -129,7 +132,9 @@ func (s *sharing) enqueue(b *Breaker, u urgency) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if u == lazily {
-		s.lazy = append(s.lazy, b)
+		if s.lazy = append(s.lazy, b); len(s.lazy) == 1 {
+			signal(s.begun)
+		}
 		return
 	}
 	s.urgent = append(s.urgent, b)
@@ -202,12 +207,14 @@ func (g *Group) watch(ctx context.Context) {
 
 // deliver sends results: what is urgent at once, the rest in batches.
 func (g *Group) deliver(ctx context.Context) {
-	batch := time.NewTicker(batchDelay)
+	batch := time.NewTimer(batchDelay) // the first time in vain
 	defer batch.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-g.share.begun:
+			batch.Reset(batchDelay)
 		case <-g.share.kick:
 			g.flush(ctx, g.share.take(false))
 		case <-batch.C:
@@ -237,12 +244,17 @@ func (g *Group) flush(ctx context.Context, breakers []*Breaker) {
 
 // keep notices when the store goes and when it comes back.
 func (g *Group) keep(ctx context.Context) {
-	tick := time.NewTicker(beatEvery)
+	tick := time.NewTimer(beatEvery)
 	defer tick.Stop()
 	missed := false
 	for {
 		if err := g.beat(ctx); err == nil && missed {
 			missed = g.rejoin(ctx) != nil
+		}
+		if g.share.on() && !missed {
+			tick.Reset(sharedBeatEvery)
+		} else {
+			tick.Reset(beatEvery)
 		}
 		select {
 		case <-ctx.Done():
