@@ -53,3 +53,44 @@ default: {maxAttempts: 100, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: expo
 		t.Errorf("%d operations have an outcome, want %d", len(ids), n)
 	}
 }
+
+func TestAClusterThatLosesItsLeaderKeepsItsLanes(t *testing.T) {
+	cluster := testkit.Cluster(t, 3)
+	r := connect(t, cluster.URL())
+	config := handlers.Config{Limits: events.StreamLimits{Replicas: 3}, Lease: 2 * time.Second, Policies: policySet(t, guarded)}
+	r.start(config)
+	r.start(config)
+	target, _ := r.switched("pay.charge")
+	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	const n = 200
+	for i := range n {
+		testkit.Eventually(t, 30*time.Second, fmt.Sprintf("submission %d being stored", i), func() bool {
+			return r.trySubmit("retry.submit.pay.charge", fmt.Sprintf("event-%d", i))
+		})
+	}
+	testkit.Eventually(t, 30*time.Second, "all to be held", func() bool { return r.count("RETRY", "retry.held.>") == n })
+	cluster.Stop(cluster.Leader())
+	testkit.Eventually(t, 60*time.Second, "the breaker to be reset", func() bool {
+		_, err := r.nc.Request("rebound.breaker.reset", []byte(`{"key":"pay:charge"}`), 5*time.Second)
+		if err != nil {
+			return false
+		}
+		var status handlers.Status
+		code, _ := r.request("rebound.status", nil, nil, &status)
+		return code == "" && status.Coordination.Shared && len(status.Breakers) == 0
+	})
+	testkit.Eventually(t, 60*time.Second, fmt.Sprintf("%d outcomes", n), func() bool { return r.count("RETRY_OUTCOMES", "retry.outcome.>") >= n })
+	r.awaitEmpty()
+	ids := map[string]int{}
+	for _, o := range r.outcomes() {
+		ids[o.EventID]++
+	}
+	for id, count := range ids {
+		if count != 1 {
+			t.Errorf("operation %s has %d outcomes, want 1", id, count)
+		}
+	}
+	if len(ids) != n || len(target.order()) < n {
+		t.Errorf("%d operations have an outcome after %d attempts, want %d", len(ids), len(target.order()), n)
+	}
+}
