@@ -1,0 +1,72 @@
+package gate
+
+import (
+	"time"
+
+	"github.com/rebound-mq/rebound/breaker"
+)
+
+// Earned is the budget that successes refill: attempts at a target that fails
+// more often than it succeeds come to little more than a trickle, with or without
+// a breaker. Each failure that speaks of the target's health costs 1, each success
+// brings 1, and time brings 10 a second, up to 100. So for any span of time
+//
+//	failures ≤ 100 + successes + 10 × seconds + what was in flight
+//
+// The idea is that of the retry budget of Finagle, which lets 10 retries a second
+// pass whatever happens, and of the retry quota of the AWS SDK, whose retries are
+// refunded when they succeed. Unlike there nothing is paid in advance: a target
+// that answers well is never limited, however many attempts are in flight.
+//
+// The zero value is a full budget.
+type Earned struct {
+	spent float64 // of earnedMost
+	at    int64   // when spent was right, Unix nanoseconds
+}
+
+const (
+	earnedMost      = 100.0
+	earnedPerSecond = 10.0
+	// earnedAmple is from where on nothing is limited.
+	earnedAmple = earnedMost / 2
+)
+
+// Room returns how many attempts may go beside those in flight, and, when that is
+// 0, when there will be more. limited is false while the budget is ample.
+func (e *Earned) Room(inFlight int, now time.Time) (n int, next time.Time, limited bool) {
+	if e.spent <= earnedMost-earnedAmple {
+		return 0, time.Time{}, false
+	}
+	e.refill(now)
+	left := earnedMost - e.spent
+	if left >= earnedAmple {
+		return 0, time.Time{}, false
+	}
+	if n = int(left) - inFlight; n > 0 {
+		return n, time.Time{}, true
+	}
+	if left < 1 {
+		next = now.Add(time.Duration((1 - left) / earnedPerSecond * float64(time.Second)))
+	}
+	return 0, next, true
+}
+
+// Done tells how an attempt ended.
+func (e *Earned) Done(r breaker.Result, now time.Time) {
+	switch r {
+	case breaker.Success:
+		e.spent = max(e.spent-1, 0)
+	case breaker.Failure:
+		e.refill(now)
+		e.spent = min(e.spent+1, earnedMost)
+	case breaker.Ignored, breaker.Unused:
+	}
+}
+
+func (e *Earned) refill(now time.Time) {
+	t := now.UnixNano()
+	if passed := t - e.at; passed > 0 {
+		e.spent = max(e.spent-float64(passed)/float64(time.Second)*earnedPerSecond, 0)
+	}
+	e.at = t
+}

@@ -1,0 +1,299 @@
+package gate
+
+import (
+	"sync"
+	"time"
+
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/events"
+)
+
+// Gate is the gate of one key at one instance. It is safe for concurrent use and
+// allocates nothing once it is made.
+type Gate struct {
+	mu       sync.Mutex // guards what follows
+	settings Settings
+	lease    Lease
+	inFlight int
+	minute   Window
+	hour     Window
+	earned   Earned
+	governor Governor
+	shut     bool // the breaker was not closed when it was last looked at
+}
+
+// Settings are the gate's part of a policy. The zero value limits nothing by
+// itself; the budget that successes refill and the governor are always there.
+type Settings struct {
+	// MaxConcurrent is how many operations may be in flight at once
+	// (maxConcurrentRetries); 0 is without limit.
+	MaxConcurrent int
+	// PerMinute and PerHour are how many operations may go in any minute and in
+	// any hour (retryBudgetPerMinute, retryBudgetPerHour); 0 is without limit.
+	PerMinute, PerHour int
+	// RespectBackpressure holds operations while backpressure is on
+	// (respectGlobalBackpressure). Critical operations pass even so.
+	RespectBackpressure bool
+}
+
+// Conditions are what a gate is told when it is asked. The zero value shuts
+// nothing.
+type Conditions struct {
+	// Breaker is what the key's breaker lets through.
+	Breaker Bound
+	// Dependencies is what the breakers let through on which the key depends.
+	Dependencies Bound
+	// Backpressure is whether global backpressure is on.
+	Backpressure bool
+	// Priority is that of the operations in question.
+	Priority events.Priority
+}
+
+// Bound is how many attempts something else lets through now. The zero value is
+// any number.
+type Bound struct {
+	// Limited is whether N counts.
+	Limited bool
+	N       int
+	// Next is when to ask again when N is 0; zero is when that is not known.
+	Next time.Time
+}
+
+// Bounded takes over what [breaker.Breaker.Ready] returns.
+func Bounded(n int, next time.Time) Bound {
+	return Bound{Limited: n != breaker.Unlimited, N: n, Next: next}
+}
+
+// Answer is how many operations may go now.
+type Answer struct {
+	// N is how many, [breaker.Unlimited] when nothing limits them.
+	N int
+	// Cause is what limits N, empty when nothing does.
+	Cause Cause
+	// Next is when to ask again when N is 0. Zero is not before something
+	// changes: a pass is done, the breaker changes, backpressure ends, a lease or
+	// other settings come.
+	Next time.Time
+}
+
+// Cause is what shuts a gate.
+type Cause string
+
+// The causes, in the order in which one is named when several hold.
+const (
+	// CauseBreaker: the breaker is open, or its probes are in flight.
+	CauseBreaker Cause = "breaker"
+	// CauseDependency: the breaker of something is open without which the key
+	// cannot do.
+	CauseDependency Cause = "dependency"
+	// CauseBackpressure: global backpressure is on.
+	CauseBackpressure Cause = "backpressure"
+	// CauseConcurrency: as many operations are in flight as may be.
+	CauseConcurrency Cause = "concurrency"
+	// CauseBudgetPerMinute and CauseBudgetPerHour: the budget is spent.
+	CauseBudgetPerMinute Cause = "budget_per_minute"
+	CauseBudgetPerHour   Cause = "budget_per_hour"
+	// CauseBudgetShare: what this instance was given of the shared budgets is
+	// spent. A new lease may bring more at once.
+	CauseBudgetShare Cause = "budget_share"
+	// CauseSuccesses: too few attempts succeed for so many failures.
+	CauseSuccesses Cause = "successes"
+	// CauseGovernor: the governor paces the release.
+	CauseGovernor Cause = "governor"
+)
+
+// Pass is the leave to make one attempt. The zero value is none.
+type Pass struct {
+	gate  *Gate
+	epoch uint32
+}
+
+// New returns a gate that has let nothing through yet.
+func New(s Settings) *Gate {
+	return &Gate{settings: s, minute: NewWindow(time.Minute), hour: NewWindow(time.Hour)}
+}
+
+// Set puts other settings in force. What went before counts under them.
+func (g *Gate) Set(s Settings) {
+	g.mu.Lock()
+	g.settings = s
+	g.mu.Unlock()
+}
+
+// Share takes over what the ledger lets this instance do; see [Ledger].
+func (g *Gate) Share(l Lease) {
+	g.mu.Lock()
+	g.lease = l
+	g.mu.Unlock()
+}
+
+// HandIn returns what this instance claims with when it renews its lease: how
+// many operations are in flight, and how much is left of the budget that it was
+// given, which it may not use any more.
+func (g *Gate) HandIn() (inFlight, unused int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	unused, g.lease.Budget = g.lease.Budget, 0
+	return g.inFlight, unused
+}
+
+// Ready returns how many operations may go now. It takes nothing: only a pass is
+// certain. It must also be asked whenever the key's breaker changes, so that the
+// governor learns of an outage and of its end.
+func (g *Gate) Ready(c Conditions, now time.Time) Answer {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ready(&c, now)
+}
+
+// Enter lets one operation through, if there is room: ok says so, and then
+// [Pass.Done] must be called once. If not, the answer says why and when to ask
+// again.
+func (g *Gate) Enter(c Conditions, now time.Time) (p Pass, a Answer, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a = g.ready(&c, now)
+	if a.N == 0 {
+		return Pass{}, a, false
+	}
+	g.inFlight++
+	if g.settings.PerMinute > 0 {
+		g.minute.Take(1, now)
+	}
+	if g.settings.PerHour > 0 {
+		g.hour.Take(1, now)
+	}
+	if g.leased(now) && g.budgeted() {
+		g.lease.Budget--
+	}
+	return Pass{gate: g, epoch: g.governor.Take(now)}, a, true
+}
+
+// Early returns how many parked operations may be released before they are due,
+// of those that were parked before the given time; see [Governor.Early]. held is
+// how many operations wait in the lanes of the key, and coming how many were
+// released early and have not arrived yet.
+func (g *Gate) Early(c Conditions, held, coming int, now time.Time) (n int, parkedBefore time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a := g.ready(&c, now)
+	ok, parkedBefore := g.governor.Early(held)
+	if !ok {
+		return 0, parkedBefore
+	}
+	return max(a.N-coming, 0), parkedBefore
+}
+
+// Report describes a gate to who looks.
+type Report struct {
+	InFlight int `json:"inFlight"`
+	// Governed is whether the governor limits the release, Rate its limit for
+	// operations a second and Concurrency that for operations in flight.
+	Governed    bool    `json:"governed"`
+	Rate        float64 `json:"rate,omitempty"`
+	Concurrency int     `json:"concurrency,omitempty"`
+}
+
+// Report returns how the gate stands.
+func (g *Gate) Report() Report {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := Report{InFlight: g.inFlight, Governed: g.governor.On()}
+	if r.Governed {
+		r.Rate, r.Concurrency = g.governor.Rate(), g.governor.Concurrency()
+	}
+	return r
+}
+
+// Done tells how the attempt ended and how long it took. It must be called once
+// for every pass, with [breaker.Unused] when the attempt was not made; its place
+// in a budget is spent even so.
+func (p Pass) Done(r breaker.Result, took time.Duration, now time.Time) {
+	g := p.gate
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.inFlight--
+	g.earned.Done(r, now)
+	g.governor.Done(p.epoch, r, took, now)
+}
+
+// ready joins everything that may shut the gate.
+func (g *Gate) ready(c *Conditions, now time.Time) Answer {
+	g.watch(&c.Breaker, now)
+	a := Answer{N: breaker.Unlimited}
+	if c.Breaker.Limited {
+		a.limit(c.Breaker.N, CauseBreaker, c.Breaker.Next)
+	}
+	if c.Dependencies.Limited {
+		a.limit(c.Dependencies.N, CauseDependency, c.Dependencies.Next)
+	}
+	if c.Backpressure && g.settings.RespectBackpressure && c.Priority != events.Critical {
+		a.limit(0, CauseBackpressure, time.Time{})
+	}
+	g.limitByShares(&a, now)
+	if n, next, limited := g.earned.Room(g.inFlight, now); limited {
+		a.limit(n, CauseSuccesses, next)
+	}
+	// While the breaker lets probes through, their number is pace enough.
+	if !c.Breaker.Limited {
+		if n, next, limited := g.governor.Room(g.inFlight, now); limited {
+			a.limit(n, CauseGovernor, next)
+		}
+	}
+	return a
+}
+
+// limitByShares applies what the policy limits: in full when this instance is
+// alone, by its lease, or, when that has run out, by an even share.
+func (g *Gate) limitByShares(a *Answer, now time.Time) {
+	s := &g.settings
+	leased := g.leased(now)
+	if s.MaxConcurrent > 0 {
+		limit := g.lease.share(s.MaxConcurrent)
+		if leased {
+			limit = g.lease.Concurrent
+		}
+		a.limit(limit-g.inFlight, CauseConcurrency, time.Time{})
+	}
+	if leased && g.budgeted() {
+		a.limit(g.lease.Budget, CauseBudgetShare, time.Time{})
+		return
+	}
+	if s.PerMinute > 0 {
+		n, next := g.minute.Room(g.lease.share(s.PerMinute), now)
+		a.limit(n, CauseBudgetPerMinute, next)
+	}
+	if s.PerHour > 0 {
+		n, next := g.hour.Room(g.lease.share(s.PerHour), now)
+		a.limit(n, CauseBudgetPerHour, next)
+	}
+}
+
+func (g *Gate) leased(now time.Time) bool {
+	return !g.lease.Until.IsZero() && now.Before(g.lease.Until)
+}
+
+func (g *Gate) budgeted() bool { return g.settings.PerMinute > 0 || g.settings.PerHour > 0 }
+
+// watch notices when the breaker has closed again.
+func (g *Gate) watch(b *Bound, now time.Time) {
+	if g.shut && !b.Limited {
+		g.governor.Recover(now)
+	}
+	g.shut = b.Limited
+}
+
+// limit lowers the answer to n. Of several causes that shut the gate the latest
+// Next counts, because it stays shut until the last of them ends.
+func (a *Answer) limit(n int, cause Cause, next time.Time) {
+	n = max(n, 0)
+	if n == 0 && next.After(a.Next) {
+		a.Next = next
+	}
+	if n < a.N {
+		a.N, a.Cause = n, cause
+	}
+}

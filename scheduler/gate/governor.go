@@ -1,0 +1,376 @@
+package gate
+
+import (
+	"math"
+	"time"
+
+	"github.com/rebound-mq/rebound/breaker"
+)
+
+// Governor paces the release of a key after an outage, so that a healed target is
+// not felled by what waited for it. What it governs is a rate, in operations a
+// second; how many may be in flight follows from the rate by Little's law.
+//
+//	off ──────── breaker closed again ────────▶ slow start: the rate doubles with
+//	 ▲  │                                          │    ▲   each round of successes
+//	 │  └── strain in steady health ──▶ additive ◀─┘    │
+//	 │                                   │    │ strain  │ the rate is beyond what
+//	 └── the rate was not needed for ────┘    └─────────┘ strained the target, or the
+//	     10 s, in either phase                            strain is not of our making
+//
+// A round is the time in which the target answers several times over. Strain is a
+// share of failures, or a response time, well above what is usual for the target.
+// It multiplies the rate by 0.7 at the end of slow start and by 0.85 after that,
+// once for what was on its way at the time; otherwise each round adds a hundredth
+// of the rate that strained the target last. A strain that stays though the rate
+// was halved is not of our making: it counts as usual from then on, so that the
+// limit does not waste away at a target that fails at random or has become slow.
+//
+// The growth is clocked by successes and only happens while the rate is needed,
+// like TCP's congestion window (RFC 5681 and 7661); judging by the response time
+// is the idea of TCP Vegas and of Netflix's concurrency limits.
+//
+// The zero value is off: it limits nothing and measures what is usual.
+type Governor struct {
+	phase phase
+	epoch uint32  // counts the cuts; what went before the last one decides nothing
+	rate  float64 // operations a second
+	tat   int64   // when the next operation would go at an even pace, Unix nanoseconds
+
+	strained float64 // the rate that strained the target last
+	run      run     // the cuts that follow upon each other
+	idle     int64   // since when the rate is not needed, Unix nanoseconds
+	slow     int     // rounds in a row that were slow while off
+
+	recovered time.Time // when the breaker closed
+	proved    bool      // a round went well since
+
+	round  round
+	recent float64 // mean response time of about the last 16 successes, nanoseconds
+	usual  float64 // response time of the healthy target, nanoseconds; 0 is not known
+	noise  float64 // share of failures that is not of our making
+}
+
+type phase uint8
+
+const (
+	off phase = iota
+	slowStart
+	additive
+)
+
+// round is what was seen since it began.
+type round struct {
+	began             int64 // Unix nanoseconds
+	sent              int
+	refused           bool // more would have gone
+	succeeded, failed int
+	took              float64 // of all that succeeded, nanoseconds
+}
+
+// run is how the first strain of several in a row was.
+type run struct {
+	rate, share, took float64
+}
+
+const (
+	startRate = 10.0 // operations a second
+	leastRate = 1.0
+	// burst is how far operations may run ahead of an even pace.
+	burst = 20 * time.Millisecond
+
+	slowStartCut = 0.7
+	additiveCut  = 0.85
+	// additiveStep is what a round adds, as a share of the rate that strained the
+	// target last.
+	additiveStep = 0.01
+	// beyond is how far above that rate slow start begins again.
+	beyond = 1.2
+
+	// A round is roundResponses response times, within bounds.
+	roundResponses = 4
+	shortestRound  = 200 * time.Millisecond
+	longestRound   = 10 * time.Second
+	fewest         = 5 // results that a round should have
+
+	// strainShare is what share of failures is strain, above twice the usual one.
+	strainShare = 0.05
+	// strainTimes is what multiple of the usual response time is strain, and
+	// strainFloor what it must be longer by at least.
+	strainTimes = 2
+	strainFloor = 2 * time.Millisecond
+	// noiseMost bounds what share of failures can pass for usual, so that a target
+	// that fails almost always is never taken for well.
+	noiseMost = 0.4
+
+	// While the governor is off it takes more to turn it on: failures that are no
+	// chance, or so many slow rounds in a row.
+	onFailures = 10
+	onShare    = 0.1
+	onRounds   = 3
+
+	// restTime is for how long the rate must not have been needed before the
+	// governor turns off.
+	restTime = 10 * time.Second
+)
+
+// Recover begins slow start, because the breaker has closed again.
+func (g *Governor) Recover(now time.Time) {
+	g.phase, g.rate, g.strained, g.run = slowStart, startRate, 0, run{}
+	g.tat, g.idle = 0, 0
+	g.recovered, g.proved = now, false
+	g.cutOff(now.UnixNano())
+}
+
+// On tells whether the governor limits anything.
+func (g *Governor) On() bool { return g.phase != off }
+
+// Rate returns how many operations a second may go. It counts only while the
+// governor is on, and is never below 1.
+func (g *Governor) Rate() float64 { return g.rate }
+
+// Concurrency returns how many operations may be in flight: twice as many as the
+// rate keeps in flight at the usual response time, and 2. It counts only while the
+// governor is on.
+func (g *Governor) Concurrency() int {
+	usual := g.usual
+	if usual <= 0 {
+		usual = float64(time.Second)
+	}
+	return int(math.Ceil(2*g.rate*usual/float64(time.Second))) + 2
+}
+
+// Room returns how many operations may go at now beside those in flight, and,
+// when that is 0, when there will be more; a zero next is not before one of those
+// in flight is done. limited is false while the governor is off.
+func (g *Governor) Room(inFlight int, now time.Time) (n int, next time.Time, limited bool) {
+	if g.phase == off {
+		return 0, time.Time{}, false
+	}
+	t := now.UnixNano()
+	ahead := max(g.tat, t) - t
+	if ahead > int64(burst) {
+		g.round.refused = true
+		return 0, time.Unix(0, g.tat-int64(burst)), true
+	}
+	n = 1 + int(float64(int64(burst)-ahead)/float64(time.Second)*g.rate)
+	n = max(min(n, g.Concurrency()-inFlight), 0)
+	g.round.refused = g.round.refused || n == 0
+	return n, time.Time{}, true
+}
+
+// Take says that an operation goes, and returns what [Governor.Done] is told with
+// its result.
+func (g *Governor) Take(now time.Time) (epoch uint32) {
+	g.round.sent++
+	if g.phase != off {
+		g.tat = max(g.tat, now.UnixNano()) + int64(float64(time.Second)/g.rate)
+	}
+	return g.epoch
+}
+
+// Early tells whether parked operations may be released before they are due: the
+// target has proved healthy since its breaker closed, it is not strained, and no
+// operation waits in a lane. Only what was parked before the breaker closed has a
+// delay that was stretched while the target was ill. The caller spares what waits
+// for a Retry-After.
+func (g *Governor) Early(held int) (ok bool, parkedBefore time.Time) {
+	return g.phase != off && g.proved && g.run == (run{}) && held == 0, g.recovered
+}
+
+// Done tells how an attempt ended and how long it took.
+func (g *Governor) Done(epoch uint32, r breaker.Result, took time.Duration, now time.Time) {
+	if epoch != g.epoch {
+		return
+	}
+	t := now.UnixNano()
+	if g.round.began == 0 {
+		g.round.began = t
+	}
+	switch r {
+	case breaker.Success:
+		g.succeeded(took, t)
+	case breaker.Failure:
+		g.round.failed++
+	case breaker.Ignored, breaker.Unused:
+		return
+	}
+	over := g.roundOver(t)
+	switch {
+	case g.phase == off && over:
+		g.judgeFree(t)
+	case g.phase == off:
+	case r == breaker.Failure && g.failing(strainShare), g.lagging() && (over || g.phase == slowStart):
+		g.strain(t)
+	case over:
+		g.wentWell(t)
+	}
+}
+
+func (g *Governor) succeeded(took time.Duration, t int64) {
+	g.round.succeeded++
+	g.round.took += float64(took)
+	if g.recent == 0 {
+		g.recent = float64(took)
+	}
+	const span = 16
+	g.recent += (float64(took) - g.recent) / span
+	if g.phase != off && g.needed(t) {
+		g.grow()
+	}
+}
+
+// grow adds one success's part of what a round adds.
+func (g *Governor) grow() {
+	seconds := g.roundTime() / float64(time.Second)
+	if g.phase == slowStart {
+		g.rate += math.Ln2 / seconds
+		return
+	}
+	g.rate += additiveStep * g.strained / (g.rate * seconds)
+	if g.rate > beyond*g.strained {
+		g.phase = slowStart
+	}
+}
+
+// needed tells whether more would have gone, or at least half of the rate was
+// made use of.
+func (g *Governor) needed(t int64) bool {
+	seconds := float64(t-g.round.began) / float64(time.Second)
+	return g.round.refused || float64(g.round.sent) >= g.rate/2*seconds
+}
+
+// strain cuts the rate.
+func (g *Governor) strain(t int64) {
+	if g.run == (run{}) {
+		g.run = run{rate: g.rate, share: g.round.share(), took: g.round.mean()}
+	}
+	g.strained = g.rate
+	cut := additiveCut
+	if g.phase == slowStart {
+		cut = slowStartCut
+	}
+	g.phase, g.rate = additive, max(g.rate*cut, leastRate)
+	if g.rate <= g.run.rate/2 && g.inVain() {
+		g.getUsed()
+	}
+	g.cutOff(t)
+}
+
+// inVain tells whether the strain is as it was at the first cut.
+func (g *Governor) inVain() bool {
+	if g.lagging() {
+		return g.round.mean() > 0.8*g.run.took
+	}
+	return g.round.share() > 0.5*g.run.share
+}
+
+// getUsed takes the strain for what is usual for the target.
+func (g *Governor) getUsed() {
+	if g.lagging() {
+		g.usual = g.round.mean()
+	} else {
+		g.noise = min(g.round.share(), noiseMost)
+	}
+	g.phase, g.run = slowStart, run{}
+}
+
+// cutOff begins anew: what is on its way decides nothing any more.
+func (g *Governor) cutOff(t int64) {
+	g.epoch++
+	g.round = round{began: t}
+	g.recent, g.slow = 0, 0
+}
+
+// wentWell ends a round without strain.
+func (g *Governor) wentWell(t int64) {
+	g.proved, g.run = true, run{}
+	g.noise = min(g.noise, (g.noise+g.round.share())/2)
+	g.learn(0)
+	switch {
+	case g.needed(t):
+		g.idle = 0
+	case g.idle == 0:
+		g.idle = g.round.began
+	case t-g.idle >= int64(restTime):
+		g.phase, g.idle = off, 0
+	}
+	g.round = round{began: t}
+}
+
+// judgeFree ends a round while the governor is off.
+func (g *Governor) judgeFree(t int64) {
+	share := g.round.share()
+	slow := g.lagging()
+	switch {
+	case g.round.failed >= onFailures && share > onShare+2*g.noise:
+		g.begin(t)
+		return
+	case slow && g.slow+1 >= onRounds:
+		g.begin(t)
+		return
+	case slow:
+		g.slow++
+	default:
+		g.slow = 0
+		g.noise += 0.1 * (min(share, strainShare) - g.noise)
+		g.learn(0.002)
+	}
+	g.round = round{began: t}
+}
+
+// begin turns the governor on at the rate at which operations went.
+func (g *Governor) begin(t int64) {
+	seconds := float64(max(t-g.round.began, 1)) / float64(time.Second)
+	g.rate = max(float64(g.round.sent)/seconds, leastRate)
+	g.phase, g.tat, g.idle = additive, 0, 0
+	g.strain(t)
+}
+
+// learn brings the usual response time towards that of the round: quickly when
+// the target is faster, by the share up when it is slower.
+func (g *Governor) learn(up float64) {
+	mean := g.round.mean()
+	switch {
+	case mean == 0:
+	case g.usual == 0:
+		g.usual = mean
+	case mean < g.usual:
+		g.usual += 0.3 * (mean - g.usual)
+	default:
+		g.usual += up * (mean - g.usual)
+	}
+}
+
+// failing tells whether the share of failures is above what is usual by more than
+// the given one.
+func (g *Governor) failing(by float64) bool { return g.round.share() > by+2*g.noise }
+
+// lagging tells whether the target answers far more slowly than is usual.
+func (g *Governor) lagging() bool {
+	return g.usual > 0 && g.round.succeeded >= fewest && g.recent > strainTimes*g.usual+float64(strainFloor)
+}
+
+func (g *Governor) roundOver(t int64) bool {
+	age, full := float64(t-g.round.began), g.roundTime()
+	return age >= full && g.round.succeeded+g.round.failed >= fewest || age >= 10*full
+}
+
+// roundTime returns how long a round lasts, in nanoseconds.
+func (g *Governor) roundTime() float64 {
+	return min(max(roundResponses*max(g.recent, g.usual), float64(shortestRound)), float64(longestRound))
+}
+
+func (r *round) share() float64 {
+	if r.failed == 0 {
+		return 0
+	}
+	return float64(r.failed) / float64(r.failed+r.succeeded)
+}
+
+func (r *round) mean() float64 {
+	if r.succeeded == 0 {
+		return 0
+	}
+	return r.took / float64(r.succeeded)
+}

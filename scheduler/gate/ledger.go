@@ -1,0 +1,193 @@
+package gate
+
+import (
+	"slices"
+	"time"
+)
+
+// Ledger is what the instances share of one key's gate: the budgets, and who may
+// have how many operations in flight. A store keeps it as JSON and changes it by
+// [Ledger.Renew] and compare-and-set. The times are of one clock, the store's.
+//
+// The shares that have not run out never add up to more than the limit, and no
+// window ever holds more than the budget, however the instances come and go. An
+// instance that dies loses its share after [LeaseTime].
+type Ledger struct {
+	Minute Window  `json:"minute"`
+	Hour   Window  `json:"hour"`
+	Shares []Share `json:"shares,omitempty"`
+}
+
+// Share is what one instance holds.
+type Share struct {
+	Instance string `json:"instance"`
+	// Concurrent is how many operations it may have in flight, and Demand how
+	// many it has and would have.
+	Concurrent int `json:"concurrent"`
+	Demand     int `json:"demand"`
+	// Budget is how many operations it was told at Given that it may make.
+	Budget int       `json:"budget"`
+	Given  time.Time `json:"given"`
+	// Expires is when the instance counts as dead unless it renews before.
+	Expires time.Time `json:"expires"`
+}
+
+// Claim is what an instance asks for.
+type Claim struct {
+	Instance string
+	// InFlight is how many operations it has in flight, and Held how many wait
+	// to go.
+	InFlight, Held int
+	// Unused is how many of the budget that it was given last it did not use.
+	Unused int
+}
+
+// Lease is what an instance may do until it renews. The zero value is that of an
+// instance that is alone: it has the limits to itself.
+type Lease struct {
+	// Concurrent is how many operations it may have in flight.
+	Concurrent int
+	// Budget is how many operations it may let through.
+	Budget int
+	// Until is when the lease ends, by the clock of the instance: take the time
+	// before the store was asked and add [LeaseTime].
+	Until time.Time
+	// Instances is between how many the limits are divided evenly when the lease
+	// has ended because the store is out of reach.
+	Instances int
+}
+
+const (
+	// LeaseTime is how long a lease holds. Renew it at a third of that, and at
+	// once when the gate is shut by [CauseBudgetShare] or [CauseConcurrency] and
+	// the last lease is older than a tenth of it.
+	LeaseTime = time.Second
+	// graceTime is how long an instance that does not renew still counts among
+	// those between which limits are divided.
+	graceTime = 10 * LeaseTime
+)
+
+// NewLedger returns the ledger of which nothing is given out.
+func NewLedger() Ledger {
+	return Ledger{Minute: NewWindow(time.Minute), Hour: NewWindow(time.Hour)}
+}
+
+// Renew gives an instance its next lease and returns the ledger after it. It is
+// pure and does not change l. s are the policy's limits.
+//
+// What may be in flight is divided so that the least demanding are served first,
+// and what nobody demands is divided evenly, so that an instance with nothing to
+// do can begin without asking. An instance gets no more than the others hold
+// back; these give up what they no longer have a claim to when they renew.
+func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
+	l.Shares = slices.Clone(l.Shares)
+	l.Shares = slices.DeleteFunc(l.Shares, func(h Share) bool { return !h.Expires.Add(graceTime).After(now) })
+	i := slices.IndexFunc(l.Shares, func(h Share) bool { return h.Instance == c.Instance })
+	if i < 0 {
+		i = len(l.Shares)
+		l.Shares = append(l.Shares, Share{Instance: c.Instance})
+	}
+	own := &l.Shares[i]
+	l.giveBack(own, c.Unused, now)
+	own.Demand = max(c.InFlight, 0) + max(c.Held, 0)
+	own.Expires = now.Add(LeaseTime)
+	if s.MaxConcurrent > 0 {
+		own.Concurrent = l.concurrent(i, c.InFlight, s.MaxConcurrent, now)
+	} else {
+		own.Concurrent = 0
+	}
+	own.Budget, own.Given = l.budget(own, s, now), now
+	l.Minute.Take(own.Budget, now)
+	l.Hour.Take(own.Budget, now)
+	return l, Lease{Concurrent: own.Concurrent, Budget: own.Budget, Instances: len(l.Shares)}
+}
+
+// giveBack uncounts what the instance did not use.
+func (l *Ledger) giveBack(own *Share, unused int, now time.Time) {
+	if own.Given.IsZero() {
+		return
+	}
+	unused = min(unused, own.Budget)
+	l.Minute.GiveBack(unused, own.Given, now)
+	l.Hour.GiveBack(unused, own.Given, now)
+}
+
+// concurrent returns how many operations the share at i may have in flight.
+func (l *Ledger) concurrent(i, inFlight, limit int, now time.Time) int {
+	free := limit
+	for j := range l.Shares {
+		if j != i && l.Shares[j].Expires.After(now) {
+			free -= l.Shares[j].Concurrent
+		}
+	}
+	// What is in flight under the last lease cannot be called back.
+	fair := max(l.fair(i, limit, now), min(inFlight, l.Shares[i].Concurrent))
+	return max(min(fair, free), 0)
+}
+
+// fair returns the fair share at i by the demands of those that are alive, with
+// its own part of what nobody demands.
+func (l *Ledger) fair(i, limit int, now time.Time) int {
+	alive := make([]int, 0, len(l.Shares))
+	for j := range l.Shares {
+		if j == i || l.Shares[j].Expires.After(now) {
+			alive = append(alive, j)
+		}
+	}
+	slices.SortFunc(alive, func(a, b int) int {
+		if d := l.Shares[a].Demand - l.Shares[b].Demand; d != 0 {
+			return d
+		}
+		return a - b
+	})
+	share, left := 0, limit
+	for k, j := range alive {
+		even := (left + len(alive) - k - 1) / (len(alive) - k)
+		part := min(l.Shares[j].Demand, even)
+		left -= part
+		if j == i {
+			share = part
+		}
+	}
+	return share + left/len(alive)
+}
+
+// budget returns how many operations the instance may let through: its part, by
+// demand, of what is left in both windows.
+func (l *Ledger) budget(own *Share, s Settings, now time.Time) int {
+	if s.PerMinute <= 0 && s.PerHour <= 0 {
+		return 0
+	}
+	left := -1
+	if s.PerMinute > 0 {
+		left, _ = l.Minute.Room(s.PerMinute, now)
+	}
+	if s.PerHour > 0 {
+		if n, _ := l.Hour.Room(s.PerHour, now); left < 0 || n < left {
+			left = n
+		}
+	}
+	demand, alive := 0, 0
+	for j := range l.Shares {
+		if l.Shares[j].Expires.After(now) {
+			demand += l.Shares[j].Demand
+			alive++
+		}
+	}
+	if demand == 0 {
+		return (left + alive - 1) / alive
+	}
+	// An instance that has nothing to do keeps a little to begin with.
+	part := (left*own.Demand + demand - 1) / demand
+	return min(left, max(part, (left+10*alive-1)/(10*alive)))
+}
+
+// share returns what this instance has of a limit without a valid lease. Everyone
+// has at least 1, so limits below the number of instances may be exceeded by that
+// number.
+func (l *Lease) share(limit int) int {
+	if l.Instances <= 1 {
+		return limit
+	}
+	return max(limit/l.Instances, 1)
+}

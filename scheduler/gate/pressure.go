@@ -1,0 +1,126 @@
+package gate
+
+import "time"
+
+// Pressure is global backpressure: whether the instances together, or the stores
+// they stand on, have more to do than is good for them. It is a value; [Step]
+// gives the next one.
+type Pressure struct {
+	On bool `json:"on"`
+	// Cause is what turned it on, or keeps it on; empty while it is off.
+	Cause PressureCause `json:"cause,omitempty"`
+	// Since is when On became what it is.
+	Since time.Time `json:"since,omitzero"`
+}
+
+// PressureCause is what turns backpressure on.
+type PressureCause string
+
+// The causes, in the order in which one is named when several hold.
+const (
+	// PressureActive: too many retries are in flight over all instances.
+	PressureActive PressureCause = "active_retries"
+	// PressureFailures: too large a share of all attempts fails.
+	PressureFailures PressureCause = "failure_rate"
+	// PressureLoad: the host is overloaded.
+	PressureLoad PressureCause = "host_load"
+	// PressureStore: NATS or Redis answers slowly.
+	PressureStore PressureCause = "store_slow"
+)
+
+// Measures are what backpressure goes by.
+type Measures struct {
+	// Active is how many retries are in flight over all instances.
+	Active int
+	// FailureRate is the share of failures, 0 to 1, among the last Samples
+	// attempts of all keys and instances that speak of health.
+	FailureRate float64
+	Samples     int
+	// Load is the host's load average per core.
+	Load float64
+	// StoreDelay is how long NATS or Redis takes to acknowledge a write, whichever
+	// is slower.
+	StoreDelay time.Duration
+}
+
+// Limits say when backpressure turns on. A field that is 0 has the default that
+// is named with it.
+type Limits struct {
+	// Active is 10,000 by default.
+	Active int
+	// FailureRate is 0.5 by default and counts from Samples, 100 by default, on.
+	FailureRate float64
+	Samples     int
+	// Load is 4 by default: four times what the cores can do.
+	Load float64
+	// StoreDelay is 1 second by default.
+	StoreDelay time.Duration
+}
+
+// Backpressure ends when everything has come down to this share of its limit, and
+// not before it was on for pressureLeast, so that it does not flicker.
+const (
+	pressureEnds  = 0.7
+	pressureLeast = 5 * time.Second
+)
+
+// OrDefaults returns l with every default filled in.
+func (l Limits) OrDefaults() Limits {
+	if l.Active == 0 {
+		l.Active = 10_000
+	}
+	if l.FailureRate == 0 {
+		l.FailureRate = 0.5
+	}
+	if l.Samples == 0 {
+		l.Samples = 100
+	}
+	if l.Load == 0 {
+		l.Load = 4
+	}
+	if l.StoreDelay == 0 {
+		l.StoreDelay = time.Second
+	}
+	return l
+}
+
+// Step returns what becomes of the backpressure by what was measured at now.
+// changed is whether it turned on or off.
+func (p Pressure) Step(m Measures, l Limits, now time.Time) (after Pressure, changed bool) {
+	l = l.OrDefaults()
+	if cause := m.over(l, 1); cause != "" {
+		if p.On {
+			p.Cause = cause
+			return p, false
+		}
+		return Pressure{On: true, Cause: cause, Since: now}, true
+	}
+	if !p.On {
+		return p, false
+	}
+	if cause := m.over(l, pressureEnds); cause != "" {
+		p.Cause = cause
+		return p, false
+	}
+	if now.Sub(p.Since) < pressureLeast {
+		return p, false
+	}
+	return Pressure{Since: now}, true
+}
+
+// over returns the first cause that is above the given share of its limit, or at
+// the whole limit.
+func (m *Measures) over(l Limits, share float64) PressureCause {
+	above := func(value, limit float64) bool { return value > limit*share || value >= limit }
+	switch {
+	case above(float64(m.Active), float64(l.Active)):
+		return PressureActive
+	case m.Samples >= l.Samples && above(m.FailureRate, l.FailureRate):
+		return PressureFailures
+	case above(m.Load, l.Load):
+		return PressureLoad
+	case above(float64(m.StoreDelay), float64(l.StoreDelay)):
+		return PressureStore
+	}
+	return ""
+}

@@ -1,0 +1,49 @@
+package gate
+
+import "github.com/rebound-mq/rebound/events"
+
+// Turns says from which lane of a key the next operation is taken: that of the
+// highest priority, but so that each lower one gets a share of its own when it
+// waits: high 15 in 100, normal 10, low 5. It is a value; the zero value is where
+// to begin.
+//
+// A lane that has waited through k turns in a row had at least k × its share − 2
+// of them.
+type Turns struct {
+	due [len(shares)]int16 // hundredths of a turn that each priority is owed
+}
+
+// shares are the guaranteed shares, in hundredths, by priority.
+var shares = [...]int16{events.Critical: 0, events.High: 15, events.Normal: 10, events.Low: 5}
+
+// Waiting is in which lanes operations wait.
+type Waiting uint8
+
+// With returns w with the lane of p in it.
+func (w Waiting) With(p events.Priority) Waiting { return w | 1<<p }
+
+// Has tells whether operations wait in the lane of p.
+func (w Waiting) Has(p events.Priority) bool { return w&(1<<p) != 0 }
+
+// Next returns whose turn it is, and the turns after it. ok is false when nothing
+// waits. A lane that does not wait is owed nothing.
+func (t Turns) Next(w Waiting) (p events.Priority, after Turns, ok bool) {
+	chosen := false
+	for _, q := range events.Priorities {
+		if !w.Has(q) {
+			t.due[q] = 0
+			continue
+		}
+		t.due[q] += shares[q]
+		switch {
+		case !ok:
+			p, ok = q, true
+		case t.due[q] >= 100 && (!chosen || t.due[q] > t.due[p]):
+			p, chosen = q, true
+		}
+	}
+	if ok {
+		t.due[p] = max(t.due[p]-100, 0)
+	}
+	return p, t, ok
+}

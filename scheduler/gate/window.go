@@ -1,0 +1,136 @@
+package gate
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Window counts what was taken in a window of time that moves on, for a budget
+// per minute or per hour. It is a value: a copy is another window.
+//
+// It counts by sixtieths of the window and looks at 62 of them, so no window of
+// that length ever holds more than the limit, not even when what is taken is used
+// up to a sixtieth of the window later. The price is that what was taken comes
+// back up to two sixtieths late: a limit of 200 a minute is, under load without
+// end, 200 in 62 seconds.
+//
+// When the clock is set back, what was taken counts as if it had been taken that
+// much earlier.
+type Window struct {
+	width  int64           // of a bucket, nanoseconds
+	latest int64           // the bucket of counts[0], in widths since 1970
+	total  int             // of counts
+	counts [buckets]uint32 // how much was taken, by the number of buckets ago
+}
+
+const (
+	perWindow = 60
+	buckets   = perWindow + 2
+)
+
+// NewWindow returns an empty window of a length.
+func NewWindow(length time.Duration) Window { return Window{width: int64(length) / perWindow} }
+
+// Room returns how much more may be taken at now when the limit is as given, and,
+// when that is 0, when there will be more.
+func (w *Window) Room(limit int, now time.Time) (n int, next time.Time) {
+	w.move(now)
+	if n = limit - w.total; n > 0 {
+		return n, time.Time{}
+	}
+	left := w.total
+	for ago := buckets - 1; ago >= 0; ago-- {
+		if left -= int(w.counts[ago]); left < limit {
+			return 0, time.Unix(0, (w.latest+int64(buckets-ago))*w.width)
+		}
+	}
+	return 0, time.Time{} // a limit of 0 leaves no room ever
+}
+
+// Take counts n as taken at now.
+func (w *Window) Take(n int, now time.Time) {
+	w.move(now)
+	w.counts[0] += uint32(max(n, 0))
+	w.total += max(n, 0)
+}
+
+// GiveBack uncounts up to n of what was taken at an earlier time and not used.
+// What left the window meanwhile is not counted any more anyway.
+func (w *Window) GiveBack(n int, taken, now time.Time) {
+	w.move(now)
+	ago := w.latest - taken.UnixNano()/w.width
+	if ago < 0 || ago >= buckets || n <= 0 {
+		return
+	}
+	n = min(n, int(w.counts[ago]))
+	w.counts[ago] -= uint32(n)
+	w.total -= n
+}
+
+// Merge makes w count whatever either window does. Windows that count different
+// things, such as two instances' own, add up; those must be of one length.
+func (w *Window) Merge(o Window) {
+	ahead := time.Unix(0, max(w.latest, o.latest)*w.width)
+	w.move(ahead)
+	o.move(ahead)
+	for i, n := range o.counts {
+		w.counts[i] += n
+	}
+	w.total += o.total
+}
+
+// move brings the window to now.
+func (w *Window) move(now time.Time) {
+	bucket := now.UnixNano() / w.width
+	by := bucket - w.latest
+	if by == 0 {
+		return
+	}
+	w.latest = bucket
+	switch {
+	case by < 0 || w.total == 0:
+	case by >= buckets:
+		w.counts, w.total = [buckets]uint32{}, 0
+	default:
+		for _, n := range w.counts[buckets-by:] {
+			w.total -= int(n)
+		}
+		copy(w.counts[by:], w.counts[:buckets-by])
+		clear(w.counts[:by])
+	}
+}
+
+// storedWindow is a window as a store keeps it: the counts up to the last that is
+// not 0.
+type storedWindow struct {
+	Width  int64    `json:"width"`
+	Latest int64    `json:"latest"`
+	Counts []uint32 `json:"counts,omitempty"`
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (w Window) MarshalJSON() ([]byte, error) {
+	n := buckets
+	for n > 0 && w.counts[n-1] == 0 {
+		n--
+	}
+	return json.Marshal(storedWindow{w.width, w.latest, w.counts[:n]})
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (w *Window) UnmarshalJSON(b []byte) error {
+	var s storedWindow
+	if err := json.Unmarshal(b, &s); err != nil {
+		return fmt.Errorf("reading a budget's window: %w", err)
+	}
+	if s.Width <= 0 || len(s.Counts) > buckets {
+		return fmt.Errorf("reading a budget's window: width %d with %d counts, want a width above 0 and at most %d counts", s.Width, len(s.Counts), buckets)
+	}
+	*w = Window{width: s.Width, latest: s.Latest}
+	copy(w.counts[:], s.Counts)
+	for _, n := range s.Counts {
+		w.total += int(n)
+	}
+	return nil
+}
