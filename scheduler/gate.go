@@ -10,3 +10,16 @@ func (p *Policy) Gate() gate.Settings {
 		RespectBackpressure: p.RespectGlobalBackpressure,
 	}
 }
+
+// Result returns what the failure tells a gate: [gate.Failure] when it is
+// [Failure.Unhealthy], [gate.Throttled] for a rate limit, or [gate.Ignored].
+func (f Failure) Result() gate.Result {
+	var buf [maxCode]byte
+	switch k := builtinKind(f, appendCode(buf[:0], f.Code)); {
+	case k.unhealthy:
+		return gate.Failure
+	case k == kindRateLimited:
+		return gate.Throttled
+	}
+	return gate.Ignored
+}

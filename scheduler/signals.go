@@ -15,10 +15,10 @@ func (p *Pipeline) signals(policy *Policy, service string, now time.Time) Signal
 	if p.Health == nil || !policy.adapts() {
 		return Signals{}
 	}
-	return policy.signals(p.Health.Figures(service, policy.LearningWindow, now))
+	return policy.Signals(p.Health.Figures(service, policy.LearningWindow, now))
 }
 
-// signals returns what is known of a service's health as a decision by p takes
+// Signals returns what is known of a service's health as a decision by p takes
 // it. CPU, memory, pool and queue are what the service reports itself; the load
 // is the larger of its own and of the host on which Rebound runs, for waiting
 // eases either.
@@ -27,7 +27,7 @@ func (p *Pipeline) signals(policy *Policy, service string, now time.Time) Signal
 // of both success rates lengthens the delay more is taken, so that neither a
 // good report hides what Rebound sees nor a few attempts what the service knows.
 // A report counts as a whole window.
-func (p *Policy) signals(f health.Figures) Signals {
+func (p *Policy) Signals(f health.Figures) Signals {
 	s := Signals{
 		HealthScore: f.Score, HealthKnown: f.Known,
 		SuccessRate: f.SuccessRate, Samples: f.Window, Age: f.Age, Variance: f.Variation, ResponseTrend: f.Trend,

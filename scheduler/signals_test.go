@@ -86,7 +86,7 @@ func TestTheSuccessRateThatLengthensTheDelayMoreIsTaken(t *testing.T) {
 		{"a good report against three failed attempts", health.Figures{Window: 3, Reported: true}, 0, 3},
 		{"a bad report against ten good attempts", health.Figures{Window: 10, SuccessRate: 1, Reported: true, ErrorRate: 0.5}, 0.5, 10},
 	} {
-		if got := policy.signals(c.figures); got.SuccessRate != c.rate || got.Samples != c.samples {
+		if got := policy.Signals(c.figures); got.SuccessRate != c.rate || got.Samples != c.samples {
 			t.Errorf("%s: the success rate is %v of %d, want %v of %d", c.name, got.SuccessRate, got.Samples, c.rate, c.samples)
 		}
 	}

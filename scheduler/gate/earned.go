@@ -1,15 +1,11 @@
 package gate
 
-import (
-	"time"
-
-	"github.com/rebound-mq/rebound/breaker"
-)
+import "time"
 
 // Earned is the budget that successes refill: attempts at a target that fails
 // more often than it succeeds come to little more than a trickle, with or without
-// a breaker. Each failure that speaks of the target's health costs 1, each success
-// brings 1, and time brings 10 a second, up to 100. So for any span of time
+// a breaker. Each [Failure] and each [Throttled] attempt costs 1, each success brings
+// 1, and time brings 10 a second, up to 100. So for any span of time
 //
 //	failures ≤ 100 + successes + 10 × seconds + what was in flight
 //
@@ -52,14 +48,14 @@ func (e *Earned) Room(inFlight int, now time.Time) (n int, next time.Time, limit
 }
 
 // Done tells how an attempt ended.
-func (e *Earned) Done(r breaker.Result, now time.Time) {
+func (e *Earned) Done(r Result, now time.Time) {
 	switch r {
-	case breaker.Success:
+	case Success:
 		e.spent = max(e.spent-1, 0)
-	case breaker.Failure:
+	case Failure, Throttled:
 		e.refill(now)
 		e.spent = min(e.spent+1, earnedMost)
-	case breaker.Ignored, breaker.Unused:
+	case Ignored, Unused:
 	}
 }
 

@@ -64,6 +64,22 @@ func Bounded(n int, next time.Time) Bound {
 	return Bound{Limited: n != breaker.Unlimited, N: n, Next: next}
 }
 
+// And returns what both bounds let through, as when a key depends on several
+// others.
+func (b Bound) And(o Bound) Bound {
+	switch {
+	case !b.Limited:
+		return o
+	case !o.Limited:
+		return b
+	}
+	n, next := min(b.N, o.N), b.Next
+	if b.N > 0 || o.N == 0 && o.Next.After(next) {
+		next = o.Next
+	}
+	return Bound{Limited: true, N: n, Next: next}
+}
+
 // Answer is how many operations may go now.
 type Answer struct {
 	// N is how many, [breaker.Unlimited] when nothing limits them.
@@ -177,7 +193,7 @@ func (g *Gate) Early(c Conditions, held, coming int, now time.Time) (n int, park
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	a := g.ready(&c, now)
-	ok, parkedBefore := g.governor.Early(held)
+	ok, parkedBefore := g.governor.Early(held, now)
 	if !ok {
 		return 0, parkedBefore
 	}
@@ -206,9 +222,9 @@ func (g *Gate) Report() Report {
 }
 
 // Done tells how the attempt ended and how long it took. It must be called once
-// for every pass, with [breaker.Unused] when the attempt was not made; its place
+// for every pass, with [Unused] when the attempt was not made; its place
 // in a budget is spent even so.
-func (p Pass) Done(r breaker.Result, took time.Duration, now time.Time) {
+func (p Pass) Done(r Result, took time.Duration, now time.Time) {
 	g := p.gate
 	if g == nil {
 		return

@@ -3,8 +3,6 @@ package gate
 import (
 	"math"
 	"time"
-
-	"github.com/rebound-mq/rebound/breaker"
 )
 
 // Governor paces the release of a key after an outage, so that a healed target is
@@ -18,13 +16,18 @@ import (
 //	 └── the rate was not needed for ────┘    └─────────┘ strained the target, or the
 //	     10 s, in either phase                            strain is not of our making
 //
-// A round is the time in which the target answers several times over. Strain is a
-// share of failures, or a response time, well above what is usual for the target.
-// It multiplies the rate by 0.7 at the end of slow start and by 0.85 after that,
-// once for what was on its way at the time; otherwise each round adds a hundredth
-// of the rate that strained the target last. A strain that stays though the rate
-// was halved is not of our making: it counts as usual from then on, so that the
-// limit does not waste away at a target that fails at random or has become slow.
+// A round is about four response times. Strain is a share of failures 5 points above
+// the usual one, chance aside, or a response time above 3 times the usual one; in the first
+// slow start a single failure can be strain enough. Strain multiplies the
+// rate by 0.7 at the end of slow start and by 0.85 after that, or by what share of
+// it the target stood if that is less, at least by 0.5; and that only once for what
+// was on its way at the time. Without strain each round adds a hundredth of the
+// rate that strained the target last. From twice the usual response time on the
+// rate does not grow.
+//
+// A strain that stays though the rate was cut to a tenth, or to the least, is not of
+// our making and comes to count as usual, so that the limit does not waste away at a target
+// that fails at random or has become slow.
 //
 // The growth is clocked by successes and only happens while the rate is needed,
 // like TCP's congestion window (RFC 5681 and 7661); judging by the response time
@@ -38,17 +41,20 @@ type Governor struct {
 	tat   int64   // when the next operation would go at an even pace, Unix nanoseconds
 
 	strained float64 // the rate that strained the target last
-	run      run     // the cuts that follow upon each other
+	run      run     // how it was before the cuts from which the rate has not recovered
+	cutAt    int64   // when the last cut was, Unix nanoseconds
 	idle     int64   // since when the rate is not needed, Unix nanoseconds
 	slow     int     // rounds in a row that were slow while off
 
-	recovered time.Time // when the breaker closed
-	proved    bool      // a round went well since
+	healed time.Time // when the breaker closed
+	proved bool      // a round went well since
 
-	round  round
-	recent float64 // mean response time of about the last 16 successes, nanoseconds
-	usual  float64 // response time of the healthy target, nanoseconds; 0 is not known
-	noise  float64 // share of failures that is not of our making
+	round   round
+	recent  float64 // mean response time of the last answers, nanoseconds
+	answers int     // of how many, at most 16
+	usual   float64 // response time of the healthy target, nanoseconds; 0 is not known
+	noise   float64 // share of failures that is not of our making
+	deep    sample  // results since the rate is deeply cut
 }
 
 type phase uint8
@@ -65,12 +71,16 @@ type round struct {
 	sent              int
 	refused           bool // more would have gone
 	succeeded, failed int
+	throttled         int     // of those that failed
 	took              float64 // of all that succeeded, nanoseconds
 }
 
-// run is how the first strain of several in a row was.
+// sample counts results.
+type sample struct{ all, failed int }
+
+// run is how the first strain was of those from which the rate has not recovered.
 type run struct {
-	rate, share, took float64
+	rate, share float64
 }
 
 const (
@@ -78,14 +88,28 @@ const (
 	leastRate = 1.0
 	// burst is how far operations may run ahead of an even pace.
 	burst = 20 * time.Millisecond
+	// mostAhead is the longest pause between two operations, and some.
+	mostAhead = 2 * time.Second
 
+	// What strain leaves of the rate. A strong strain leaves less, but never less
+	// than leastCut.
 	slowStartCut = 0.7
 	additiveCut  = 0.85
+	leastCut     = 0.5
+	// A strain that does not let up when this much is left is not of our making.
+	vainCut = 0.1
+	// slower is by what such a cut lengthens the response time that is usual.
+	slower = 1.05
+	// Two cuts are a response time apart, so that the second knows what came of
+	// the first, and shortestRest at least, because quotas are counted by time.
+	shortestRest = 500 * time.Millisecond
 	// additiveStep is what a round adds, as a share of the rate that strained the
 	// target last.
 	additiveStep = 0.01
-	// beyond is how far above that rate slow start begins again.
-	beyond = 1.2
+	// beyond is how far above that rate slow start begins again, and recovered how
+	// much of the rate before the cuts is enough to forget them.
+	beyond    = 1.2
+	recovered = 0.9
 
 	// A round is roundResponses response times, within bounds.
 	roundResponses = 4
@@ -93,21 +117,31 @@ const (
 	longestRound   = 10 * time.Second
 	fewest         = 5 // results that a round should have
 
-	// strainShare is what share of failures is strain, above twice the usual one.
+	// strainShare is by how much more than is usual must fail to be strain.
 	strainShare = 0.05
 	// strainTimes is what multiple of the usual response time is strain, and
 	// strainFloor what it must be longer by at least.
-	strainTimes = 2
-	strainFloor = 2 * time.Millisecond
-	// noiseMost bounds what share of failures can pass for usual, so that a target
-	// that fails almost always is never taken for well.
-	noiseMost = 0.4
+	strainTimes = 3
+	// feltTimes is what multiple stops the growth before it is strain, and ends slow
+	// start.
+	feltTimes   = 2
+	strainFloor = 10 * time.Millisecond
+	// deepSample is how many results tell what share of failures is usual.
+	deepSample = 32
+	// leastNoise is what share of failures may always be chance, and noiseMost the
+	// largest that can pass for usual: a target that fails almost always is never
+	// taken for well.
+	leastNoise = 0.02
+	noiseMost  = 0.4
 
 	// While the governor is off it takes more to turn it on: failures that are no
 	// chance, or so many slow rounds in a row.
 	onFailures = 10
 	onShare    = 0.1
 	onRounds   = 3
+
+	// calmTime is for how long nothing must have been cut for an early release.
+	calmTime = time.Second
 
 	// restTime is for how long the rate must not have been needed before the
 	// governor turns off.
@@ -117,8 +151,8 @@ const (
 // Recover begins slow start, because the breaker has closed again.
 func (g *Governor) Recover(now time.Time) {
 	g.phase, g.rate, g.strained, g.run = slowStart, startRate, 0, run{}
-	g.tat, g.idle = 0, 0
-	g.recovered, g.proved = now, false
+	g.tat, g.idle, g.cutAt = 0, 0, 0
+	g.healed, g.proved = now, false
 	g.cutOff(now.UnixNano())
 }
 
@@ -149,6 +183,9 @@ func (g *Governor) Room(inFlight int, now time.Time) (n int, next time.Time, lim
 	}
 	t := now.UnixNano()
 	ahead := max(g.tat, t) - t
+	if ahead > int64(burst+mostAhead) { // the clock was set back
+		g.tat, ahead = t, 0
+	}
 	if ahead > int64(burst) {
 		g.round.refused = true
 		return 0, time.Unix(0, g.tat-int64(burst)), true
@@ -174,48 +211,72 @@ func (g *Governor) Take(now time.Time) (epoch uint32) {
 // operation waits in a lane. Only what was parked before the breaker closed has a
 // delay that was stretched while the target was ill. The caller spares what waits
 // for a Retry-After.
-func (g *Governor) Early(held int) (ok bool, parkedBefore time.Time) {
-	return g.phase != off && g.proved && g.run == (run{}) && held == 0, g.recovered
+func (g *Governor) Early(held int, now time.Time) (ok bool, parkedBefore time.Time) {
+	calm := g.round.failed == 0 && now.UnixNano()-g.cutAt > int64(calmTime)
+	return g.phase != off && g.proved && calm && held == 0, g.healed
 }
 
 // Done tells how an attempt ended and how long it took.
-func (g *Governor) Done(epoch uint32, r breaker.Result, took time.Duration, now time.Time) {
+func (g *Governor) Done(epoch uint32, r Result, took time.Duration, now time.Time) {
 	if epoch != g.epoch {
 		return
 	}
 	t := now.UnixNano()
-	if g.round.began == 0 {
+	switch {
+	case g.round.began == 0:
 		g.round.began = t
+	case g.round.began > t: // the clock was set back
+		g.round = round{began: t}
+		g.cutAt, g.idle = 0, 0
 	}
 	switch r {
-	case breaker.Success:
+	case Success:
 		g.succeeded(took, t)
-	case breaker.Failure:
+	case Failure, Throttled:
 		g.round.failed++
-	case breaker.Ignored, breaker.Unused:
+		if r == Throttled {
+			g.round.throttled++
+		}
+	case Ignored, Unused:
 		return
 	}
-	over := g.roundOver(t)
-	switch {
+	g.count(r)
+	switch over := g.roundOver(t); {
 	case g.phase == off && over:
 		g.judgeFree(t)
 	case g.phase == off:
-	case r == breaker.Failure && g.failing(strainShare), g.lagging() && (over || g.phase == slowStart):
-		g.strain(t)
+	case g.failing(), g.lagging(strainTimes):
+		if float64(t-g.cutAt) >= max(g.recent, float64(shortestRest)) {
+			g.strain(t)
+		}
+	case g.phase == slowStart && g.lagging(feltTimes):
+		g.phase, g.strained = additive, g.rate
 	case over:
 		g.wentWell(t)
+	}
+}
+
+// count keeps what is needed to tell whether a deep cut helped.
+func (g *Governor) count(r Result) {
+	switch {
+	case g.phase == off:
+	case !g.deeplyCut():
+		g.deep = sample{}
+	default:
+		g.deep.all++
+		if r == Failure {
+			g.deep.failed++
+		}
 	}
 }
 
 func (g *Governor) succeeded(took time.Duration, t int64) {
 	g.round.succeeded++
 	g.round.took += float64(took)
-	if g.recent == 0 {
-		g.recent = float64(took)
-	}
 	const span = 16
-	g.recent += (float64(took) - g.recent) / span
-	if g.phase != off && g.needed(t) {
+	g.answers = min(g.answers+1, span)
+	g.recent += (float64(took) - g.recent) / float64(g.answers)
+	if g.phase != off && g.needed(t) && !g.lagging(feltTimes) {
 		g.grow()
 	}
 }
@@ -225,11 +286,14 @@ func (g *Governor) grow() {
 	seconds := g.roundTime() / float64(time.Second)
 	if g.phase == slowStart {
 		g.rate += math.Ln2 / seconds
-		return
+	} else {
+		g.rate += additiveStep * g.strained / (g.rate * seconds)
 	}
-	g.rate += additiveStep * g.strained / (g.rate * seconds)
 	if g.rate > beyond*g.strained {
 		g.phase = slowStart
+	}
+	if g.rate > recovered*g.run.rate {
+		g.run = run{}
 	}
 }
 
@@ -243,35 +307,54 @@ func (g *Governor) needed(t int64) bool {
 // strain cuts the rate.
 func (g *Governor) strain(t int64) {
 	if g.run == (run{}) {
-		g.run = run{rate: g.rate, share: g.round.share(), took: g.round.mean()}
+		g.run = run{rate: g.rate, share: g.round.share()}
 	}
 	g.strained = g.rate
-	cut := additiveCut
-	if g.phase == slowStart {
-		cut = slowStartCut
-	}
-	g.phase, g.rate = additive, max(g.rate*cut, leastRate)
-	if g.rate <= g.run.rate/2 && g.inVain() {
+	g.rate = max(g.rate*g.cut(), leastRate)
+	g.phase, g.cutAt = additive, t
+	if g.deeplyCut() && g.inVain() {
 		g.getUsed()
 	}
 	g.cutOff(t)
 }
 
-// inVain tells whether the strain is as it was at the first cut.
-func (g *Governor) inVain() bool {
-	if g.lagging() {
-		return g.round.mean() > 0.8*g.run.took
+// cut returns what the strain leaves of the rate.
+func (g *Governor) cut() float64 {
+	most := additiveCut
+	if g.phase == slowStart {
+		most = slowStartCut
 	}
-	return g.round.share() > 0.5*g.run.share
+	stood := (1 - g.round.share()) / (1 - g.noise)
+	if g.lagging(strainTimes) {
+		stood = min(stood, strainTimes*g.usual/g.recent)
+	}
+	return max(min(stood, most), leastCut)
 }
 
-// getUsed takes the strain for what is usual for the target.
-func (g *Governor) getUsed() {
-	if g.lagging() {
-		g.usual = g.round.mean()
-	} else {
-		g.noise = min(g.round.share(), noiseMost)
+// deeplyCut tells whether so little is left of the rate that what strains the
+// target cannot be what goes there.
+func (g *Governor) deeplyCut() bool {
+	return g.run != (run{}) && g.rate <= max(g.run.rate*vainCut, leastRate)
+}
+
+// inVain tells whether the strain is as it was at the first cut. A target that
+// throttles is never cut in vain: it says itself what it wants.
+func (g *Governor) inVain() bool {
+	if g.round.throttled > 0 {
+		return false
 	}
+	return g.lagging(strainTimes) || g.deep.all >= deepSample && g.deep.share() > g.run.share/2
+}
+
+// getUsed takes the strain for what is usual for the target: a share of failures
+// at once, a response time little by little, because a queue that others fill too
+// takes its time to empty.
+func (g *Governor) getUsed() {
+	if g.lagging(strainTimes) {
+		g.usual *= slower
+		return
+	}
+	g.noise = min(g.deep.share(), noiseMost)
 	g.phase, g.run = slowStart, run{}
 }
 
@@ -279,14 +362,20 @@ func (g *Governor) getUsed() {
 func (g *Governor) cutOff(t int64) {
 	g.epoch++
 	g.round = round{began: t}
-	g.recent, g.slow = 0, 0
+	g.recent, g.answers, g.slow = 0, 0, 0
 }
 
 // wentWell ends a round without strain.
 func (g *Governor) wentWell(t int64) {
-	g.proved, g.run = true, run{}
-	g.noise = min(g.noise, (g.noise+g.round.share())/2)
-	g.learn(0)
+	g.proved = true
+	if n := g.round.failed + g.round.succeeded; n >= deepSample && g.round.share() < g.noise/2 {
+		g.noise *= 0.9
+	}
+	if g.deeplyCut() {
+		g.learn(0.1)
+	} else {
+		g.learn(0)
+	}
 	switch {
 	case g.needed(t):
 		g.idle = 0
@@ -301,7 +390,7 @@ func (g *Governor) wentWell(t int64) {
 // judgeFree ends a round while the governor is off.
 func (g *Governor) judgeFree(t int64) {
 	share := g.round.share()
-	slow := g.lagging()
+	slow := g.lagging(strainTimes)
 	switch {
 	case g.round.failed >= onFailures && share > onShare+2*g.noise:
 		g.begin(t)
@@ -336,19 +425,29 @@ func (g *Governor) learn(up float64) {
 	case g.usual == 0:
 		g.usual = mean
 	case mean < g.usual:
-		g.usual += 0.3 * (mean - g.usual)
+		g.usual += 0.5 * (mean - g.usual)
 	default:
 		g.usual += up * (mean - g.usual)
 	}
 }
 
-// failing tells whether the share of failures is above what is usual by more than
-// the given one.
-func (g *Governor) failing(by float64) bool { return g.round.share() > by+2*g.noise }
+// failing tells whether the share of failures is above the usual one by strainShare
+// and what chance explains: two standard deviations and one failure. In the first
+// slow start after an outage chance explains nothing.
+func (g *Governor) failing() bool {
+	n := float64(g.round.failed + g.round.succeeded)
+	allowed := (strainShare + g.noise) * n
+	if g.phase != slowStart || g.strained > 0 {
+		p := max(g.noise, leastNoise)
+		allowed += 1 + 2*math.Sqrt(p*(1-p)*n)
+	}
+	return float64(g.round.failed) > allowed
+}
 
-// lagging tells whether the target answers far more slowly than is usual.
-func (g *Governor) lagging() bool {
-	return g.usual > 0 && g.round.succeeded >= fewest && g.recent > strainTimes*g.usual+float64(strainFloor)
+// lagging tells whether the target takes more than this many times as long as is
+// usual.
+func (g *Governor) lagging(times float64) bool {
+	return g.usual > 0 && g.round.succeeded >= fewest && g.recent > times*g.usual+float64(strainFloor)
 }
 
 func (g *Governor) roundOver(t int64) bool {
@@ -359,6 +458,13 @@ func (g *Governor) roundOver(t int64) bool {
 // roundTime returns how long a round lasts, in nanoseconds.
 func (g *Governor) roundTime() float64 {
 	return min(max(roundResponses*max(g.recent, g.usual), float64(shortestRound)), float64(longestRound))
+}
+
+func (s sample) share() float64 {
+	if s.all == 0 {
+		return 0
+	}
+	return float64(s.failed) / float64(s.all)
 }
 
 func (r *round) share() float64 {

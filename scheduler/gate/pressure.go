@@ -32,8 +32,10 @@ const (
 type Measures struct {
 	// Active is how many retries are in flight over all instances.
 	Active int
-	// FailureRate is the share of failures, 0 to 1, among the last Samples
-	// attempts of all keys and instances that speak of health.
+	// FailureRate is the share of failures, 0 to 1, among the Samples attempts of
+	// the last while, all keys and instances together, that speak of health. The
+	// while must be bounded in time, a minute say: backpressure lets few attempts
+	// through, and would otherwise never learn better.
 	FailureRate float64
 	Samples     int
 	// Load is the host's load average per core.

@@ -47,3 +47,25 @@ func (t Turns) Next(w Waiting) (p events.Priority, after Turns, ok bool) {
 	}
 	return p, t, ok
 }
+
+// Split divides n turns among the lanes in which so many operations wait, by
+// priority, and returns the turns after them. It stops when all lanes are empty.
+func (t Turns) Split(waiting [len(events.Priorities)]int, n int) (turns [len(events.Priorities)]int, after Turns) {
+	var w Waiting
+	for p, k := range waiting {
+		if k > 0 {
+			w = w.With(events.Priority(p))
+		}
+	}
+	for ; n > 0; n-- {
+		p, next, ok := t.Next(w)
+		if !ok {
+			break
+		}
+		t = next
+		if turns[p]++; turns[p] == waiting[p] {
+			w &^= 1 << p
+		}
+	}
+	return turns, t
+}

@@ -20,6 +20,7 @@ import (
 type Window struct {
 	width  int64           // of a bucket, nanoseconds
 	latest int64           // the bucket of counts[0], in widths since 1970
+	begins int64           // when that bucket begins, Unix nanoseconds
 	total  int             // of counts
 	counts [buckets]uint32 // how much was taken, by the number of buckets ago
 }
@@ -82,14 +83,15 @@ func (w *Window) Merge(o Window) {
 
 // move brings the window to now.
 func (w *Window) move(now time.Time) {
-	bucket := now.UnixNano() / w.width
-	by := bucket - w.latest
-	if by == 0 {
+	t := now.UnixNano()
+	if into := t - w.begins; into >= 0 && into < w.width {
 		return
 	}
-	w.latest = bucket
+	bucket := t / w.width
+	by := bucket - w.latest
+	w.latest, w.begins = bucket, bucket*w.width
 	switch {
-	case by < 0 || w.total == 0:
+	case by <= 0 || w.total == 0:
 	case by >= buckets:
 		w.counts, w.total = [buckets]uint32{}, 0
 	default:
@@ -127,7 +129,7 @@ func (w *Window) UnmarshalJSON(b []byte) error {
 	if s.Width <= 0 || len(s.Counts) > buckets {
 		return fmt.Errorf("reading a budget's window: width %d with %d counts, want a width above 0 and at most %d counts", s.Width, len(s.Counts), buckets)
 	}
-	*w = Window{width: s.Width, latest: s.Latest}
+	*w = Window{width: s.Width, latest: s.Latest, begins: s.Latest * s.Width}
 	copy(w.counts[:], s.Counts)
 	for _, n := range s.Counts {
 		w.total += int(n)
