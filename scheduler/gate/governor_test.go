@@ -1,0 +1,313 @@
+package gate
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// plant is a target under a governor: it answers after a time and fails what is
+// beyond its capacity.
+type plant struct {
+	governor Governor
+	now      time.Time
+	pending  []reply // in the order of their times
+	inFlight int
+	sent     []taking
+	random   *rand.Rand
+
+	response time.Duration
+	capacity float64 // requests a second; 0 is any number
+	failing  float64 // share of requests that fail at random
+	next     time.Time
+}
+
+type reply struct {
+	at     time.Time
+	epoch  uint32
+	result Result
+	took   time.Duration
+}
+
+func newPlant(response time.Duration, capacity float64) *plant {
+	return &plant{now: begin, response: response, capacity: capacity, random: rand.New(rand.NewPCG(1, 1))}
+}
+
+// run keeps the target busy for a while: want is how many requests a second there
+// are, 0 is always one more. It returns how many succeeded.
+func (p *plant) run(d time.Duration, want float64) (succeeded int) {
+	const tick = time.Millisecond
+	due := 0.0
+	for end := p.now.Add(d); p.now.Before(end); p.now = p.now.Add(tick) {
+		for len(p.pending) > 0 && !p.pending[0].at.After(p.now) {
+			r := p.pending[0]
+			p.pending = p.pending[1:]
+			p.inFlight--
+			p.governor.Done(r.epoch, r.result, r.took, p.now)
+			if r.result == Success {
+				succeeded++
+			}
+		}
+		due += want * tick.Seconds()
+		for want == 0 || due >= 1 {
+			n, _, limited := p.governor.Room(p.inFlight, p.now)
+			if limited && n == 0 {
+				due = math.Min(due, 1)
+				break
+			}
+			due--
+			p.send()
+			if want == 0 && p.inFlight > 10_000 {
+				break
+			}
+		}
+	}
+	return succeeded
+}
+
+func (p *plant) send() {
+	epoch := p.governor.Take(p.now)
+	p.inFlight++
+	p.sent = append(p.sent, taking{p.now, 1})
+	r := reply{p.now.Add(p.response), epoch, Success, p.response}
+	if p.random.Float64() < p.failing {
+		r.result = Failure
+	}
+	if p.capacity > 0 {
+		interval := time.Duration(float64(time.Second) / p.capacity)
+		switch {
+		case p.next.Sub(p.now) > 10*interval:
+			r.result = Failure
+		case p.next.Before(p.now):
+			p.next = p.now.Add(interval)
+		default:
+			p.next = p.next.Add(interval)
+		}
+	}
+	p.pending = append(p.pending, r)
+}
+
+func TestAfterAnOutageTheRateDoublesWithEachRound(t *testing.T) {
+	p := newPlant(50*time.Millisecond, 0)
+	p.governor.Recover(p.now)
+	p.run(100*time.Millisecond, 0)
+	// A round is 200 ms, and the growth goes on with every success.
+	for range 6 {
+		before := p.governor.Rate()
+		p.run(200*time.Millisecond, 0)
+		if growth := p.governor.Rate() / before; growth < 1.4 || growth > 2.1 {
+			t.Errorf("in a round the rate grew %.2f times to %.1f, want about 2 times", growth, p.governor.Rate())
+		}
+	}
+}
+
+func TestTheFirstFailureEndsSlowStart(t *testing.T) {
+	var g Governor
+	g.Recover(at(0))
+	for i := range 15 {
+		g.Done(g.Take(at(float64(i)/100)), Success, 20*time.Millisecond, at(float64(i)/100+0.02))
+	}
+	before := g.Rate()
+	g.Done(g.Take(at(0.19)), Failure, time.Millisecond, at(0.191))
+	if got, want := g.Rate(), slowStartCut*before; math.Abs(got-want) > 0.01 || g.phase != additive {
+		t.Errorf("after a failure the rate is %.1f in phase %d, want %.1f in phase %d", got, g.phase, want, additive)
+	}
+}
+
+func TestASlowAnswerIsStrain(t *testing.T) {
+	p := newPlant(20*time.Millisecond, 0)
+	p.governor.Recover(p.now)
+	p.run(time.Second, 0)
+	before := p.governor.Rate()
+	p.response = 100 * time.Millisecond
+	p.run(500*time.Millisecond, 0)
+	if got := p.governor.Rate(); got >= before {
+		t.Errorf("while answers take 5 times as long the rate went from %.1f to %.1f, want it lower", before, got)
+	}
+}
+
+func TestWhatWasOnItsWayIsCutForOnce(t *testing.T) {
+	var g Governor
+	g.Recover(at(0))
+	var epochs []uint32
+	for range 50 {
+		epochs = append(epochs, g.Take(at(0)))
+	}
+	before := g.Rate()
+	for _, e := range epochs {
+		g.Done(e, Failure, time.Millisecond, at(0.6))
+	}
+	if got := g.Rate(); got != leastCut*before {
+		t.Errorf("after 50 failures at once the rate is %.2f, want one cut, %.2f", got, leastCut*before)
+	}
+}
+
+func TestTheGovernorSettlesAtTheCapacity(t *testing.T) {
+	for name, c := range map[string]struct {
+		response time.Duration
+		capacity float64
+		failing  float64 // at random, whatever the load
+		use      float64 // what share of what can succeed must succeed
+	}{
+		"of a quick target":                   {2 * time.Millisecond, 500, 0, 0.85},
+		"of a slow target":                    {time.Second, 500, 0, 0.85},
+		"of a target with little capacity":    {20 * time.Millisecond, 5, 0, 0.85},
+		"of a target with much capacity":      {20 * time.Millisecond, 5000, 0, 0.85},
+		"of a target that fails now and then": {20 * time.Millisecond, 500, 0.02, 0.85},
+		// Here failures by chance and by load are hard to tell apart. What matters is
+		// that the rate does not waste away.
+		"of a target that often fails": {20 * time.Millisecond, 500, 0.3, 0.25},
+	} {
+		p := newPlant(c.response, c.capacity)
+		p.failing = c.failing
+		p.governor.Recover(p.now)
+		p.run(time.Minute, 0)
+		got := float64(p.run(time.Minute, 0)) / 60
+		if want := c.use * c.capacity * (1 - c.failing); got < want {
+			t.Errorf("%s: %.1f succeed a second, want at least %.1f", name, got, want)
+		}
+		from := len(p.sent)
+		p.run(time.Minute, 0)
+		if load := float64(most(p.sent[from:], time.Second)); load > 1.2*c.capacity+10 {
+			t.Errorf("%s: %.0f go in a second, want at most 1.2 times %.0f and a burst of 10", name, load, c.capacity)
+		}
+	}
+}
+
+func TestThrottlingIsNeverTakenForUsual(t *testing.T) {
+	var g Governor
+	g.Recover(at(0))
+	for i := range 100 {
+		g.Done(g.Take(at(float64(i))), Throttled, time.Millisecond, at(float64(i)))
+	}
+	if g.Rate() > 1.1*leastRate {
+		t.Errorf("at a target that throttles everything the rate is %.1f, want about the least, %.1f", g.Rate(), leastRate)
+	}
+}
+
+func TestInSteadyHealthTheGovernorLimitsNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := newPlant(time.Duration(rapid.Int64Range(1, 100).Draw(t, "response"))*time.Millisecond, 0)
+		p.random = rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		p.failing = rapid.Float64Range(0, 0.02).Draw(t, "failing")
+		p.run(10*time.Second, rapid.Float64Range(1, 500).Draw(t, "rate"))
+		if p.governor.On() {
+			t.Fatalf("the governor is on, with a limit of %.1f a second, want it off", p.governor.Rate())
+		}
+	})
+}
+
+func TestTheGovernorComesOnWithoutABreakerWhenTheTargetIsOverloaded(t *testing.T) {
+	p := newPlant(20*time.Millisecond, 0)
+	p.run(10*time.Second, 1000)
+	p.capacity = 500
+	p.run(10*time.Second, 1000)
+	if got := p.governor.Rate(); !p.governor.On() || got > 650 {
+		t.Errorf("at half the capacity that is needed the governor is on: %t, at %.0f a second, want about 500", p.governor.On(), got)
+	}
+	slow := newPlant(20*time.Millisecond, 0)
+	slow.run(10*time.Second, 1000)
+	slow.response = 100 * time.Millisecond
+	slow.run(3*time.Second, 1000)
+	if !slow.governor.On() {
+		t.Error("when answers take 5 times as long the governor is off, want it on")
+	}
+}
+
+func TestATargetThatHasBecomeSlowIsUsedAgain(t *testing.T) {
+	p := newPlant(20*time.Millisecond, 0)
+	p.run(10*time.Second, 200)
+	p.response = 200 * time.Millisecond
+	p.run(10*time.Minute, 200)
+	if got := float64(p.run(10*time.Second, 200)) / 10; got < 190 {
+		t.Errorf("ten minutes after it became slow for good %.0f a second go to the target, want all 200", got)
+	}
+}
+
+func TestTheGovernorGoesOffWhenItsRateIsNotNeeded(t *testing.T) {
+	p := newPlant(20*time.Millisecond, 0)
+	p.governor.Recover(p.now)
+	p.run(5*time.Second, 50)
+	if !p.governor.On() {
+		t.Fatal("five seconds after the outage the governor is off, want it on")
+	}
+	p.run(15*time.Second, 50)
+	if p.governor.On() {
+		t.Error("15 seconds later the governor is on, want it off")
+	}
+}
+
+func TestTheLimitsOfTheGovernorAreBounded(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var g Governor
+		now := begin
+		var epochs []uint32
+		for range rapid.IntRange(1, 300).Draw(t, "steps") {
+			now = now.Add(time.Duration(rapid.Int64Range(0, int64(time.Second)).Draw(t, "pause")))
+			switch rapid.IntRange(0, 5).Draw(t, "what") {
+			case 0:
+				g.Recover(now)
+			case 1, 2:
+				n, next, limited := g.Room(len(epochs), now)
+				if limited && (n < 0 || n > 1+int(g.Rate()*burst.Seconds())) {
+					t.Fatalf("%d may go at once at %.1f a second, want 0 to 1 and what %v brings", n, g.Rate(), burst)
+				}
+				if limited && n == 0 && len(epochs) == 0 && !next.After(now) {
+					t.Fatal("nothing may go, nothing is in flight and there is no next")
+				}
+				if !limited || n > 0 {
+					epochs = append(epochs, g.Take(now))
+				}
+			default:
+				if len(epochs) > 0 {
+					r := Result(rapid.IntRange(0, int(Unused)).Draw(t, "result"))
+					took := time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "took"))
+					g.Done(epochs[0], r, took, now)
+					epochs = epochs[1:]
+				}
+			}
+			if r := g.Rate(); g.On() && !(r >= leastRate && r < 1e7) {
+				t.Fatalf("the rate is %v, want at least %v", r, leastRate)
+			}
+			if c := g.Concurrency(); g.On() && c < 3 {
+				t.Fatalf("%d may be in flight, want at least 3", c)
+			}
+		}
+	})
+}
+
+func TestAClockThatIsSetBackHoldsNothingUp(t *testing.T) {
+	p := newPlant(20*time.Millisecond, 500)
+	p.governor.Recover(p.now)
+	p.run(10*time.Second, 0)
+	p.now, p.pending, p.inFlight, p.next = p.now.Add(-time.Hour), nil, 0, time.Time{}
+	if got := p.run(10*time.Second, 0); got < 4000 {
+		t.Errorf("in the 10 s after the clock went back an hour %d operations succeeded, want most of 5000", got)
+	}
+}
+
+func TestParkedOperationsAreReleasedEarlyOnceTheTargetIsProved(t *testing.T) {
+	p := newPlant(20*time.Millisecond, 0)
+	if ok, _ := p.governor.Early(0, p.now); ok {
+		t.Error("in steady health parked operations are released early, want them to wait for their time")
+	}
+	p.governor.Recover(p.now)
+	if ok, _ := p.governor.Early(0, p.now); ok {
+		t.Error("right after the outage parked operations are released early, want the target proved first")
+	}
+	p.run(time.Second, 0)
+	if ok, before := p.governor.Early(0, p.now); !ok || !before.Equal(begin) {
+		t.Errorf("after a good round early release is %t, of what was parked before %v, want before %v", ok, before, begin)
+	}
+	if ok, _ := p.governor.Early(1, p.now); ok {
+		t.Error("while a lane is not empty parked operations are released early, want the lane first")
+	}
+	p.failing = 1
+	p.run(100*time.Millisecond, 0)
+	if ok, _ := p.governor.Early(0, p.now); ok {
+		t.Error("under strain parked operations are released early, want none")
+	}
+}

@@ -1,0 +1,28 @@
+package gate
+
+import "time"
+
+var begin = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// at returns a time so many seconds after the tests begin.
+func at(seconds float64) time.Time { return begin.Add(time.Duration(seconds * float64(time.Second))) }
+
+// most returns the largest sum of what was taken within any window of a length
+// that is open at one end.
+func most(taken []taking, length time.Duration) int {
+	largest, sum, from := 0, 0, 0
+	for _, t := range taken {
+		sum += t.n
+		for !taken[from].at.After(t.at.Add(-length)) {
+			sum -= taken[from].n
+			from++
+		}
+		largest = max(largest, sum)
+	}
+	return largest
+}
+
+type taking struct {
+	at time.Time
+	n  int
+}

@@ -1,0 +1,162 @@
+package gate
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// instance is one instance that shares a gate through a ledger, as the service
+// does it.
+type instance struct {
+	gate   *Gate
+	passes []Pass
+}
+
+func TestInstancesTogetherStayWithinTheLimits(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := Settings{
+			MaxConcurrent: rapid.IntRange(0, 12).Draw(t, "concurrent"),
+			PerMinute:     rapid.IntRange(0, 60).Draw(t, "minute"), PerHour: rapid.IntRange(0, 100).Draw(t, "hour"),
+		}
+		all := make([]*instance, rapid.IntRange(1, 4).Draw(t, "instances"))
+		for i := range all {
+			all[i] = &instance{gate: New(s)}
+		}
+		ledger, now := NewLedger(), begin
+		var taken []taking
+		renew := func(i int) {
+			inFlight, unused := all[i].gate.HandIn()
+			held := rapid.IntRange(0, 20).Draw(t, "held")
+			asked := now
+			// The store may take its time, and the clock of the instance runs on.
+			now = now.Add(time.Duration(rapid.Int64Range(0, int64(50*time.Millisecond)).Draw(t, "store")))
+			next, lease := ledger.Renew(Claim{Instance: string(rune('a' + i)), InFlight: inFlight, Held: held, Unused: unused}, s, now)
+			ledger = next
+			lease.Until = asked.Add(LeaseTime)
+			all[i].gate.Share(lease)
+		}
+		for i := range all {
+			renew(i)
+		}
+		for range rapid.IntRange(1, 150).Draw(t, "steps") {
+			now = now.Add(time.Duration(rapid.Int64Range(0, int64(700*time.Millisecond)).Draw(t, "pause")))
+			i := rapid.IntRange(0, len(all)-1).Draw(t, "who")
+			one := all[i]
+			switch rapid.IntRange(0, 9).Draw(t, "what") {
+			case 0, 1, 2:
+				renew(i)
+			case 3, 4, 5, 6, 7:
+				// Without a valid lease the limits are bounded otherwise.
+				if !one.gate.leased(now) {
+					continue
+				}
+				if pass, _, ok := one.gate.Enter(Conditions{}, now); ok {
+					one.passes = append(one.passes, pass)
+					taken = append(taken, taking{now, 1})
+				}
+			case 8:
+				if len(one.passes) > 0 {
+					one.passes[0].Done(Success, time.Millisecond, now)
+					one.passes = one.passes[1:]
+				}
+			case 9:
+				// It dies and comes back as another; what it had in flight is gone.
+				all[i] = &instance{gate: New(s)}
+			}
+			given := 0
+			for _, h := range ledger.Shares {
+				if h.Expires.After(now) {
+					given += h.Concurrent
+				}
+			}
+			if s.MaxConcurrent > 0 && given > s.MaxConcurrent {
+				t.Fatalf("%d may be in flight by the ledger, want at most %d: %+v", given, s.MaxConcurrent, ledger.Shares)
+			}
+		}
+		if got := most(taken, time.Minute); s.PerMinute > 0 && got > s.PerMinute {
+			t.Fatalf("%d went within a minute, want at most %d", got, s.PerMinute)
+		}
+		if got := most(taken, time.Hour); s.PerHour > 0 && got > s.PerHour {
+			t.Fatalf("%d went within an hour, want at most %d", got, s.PerHour)
+		}
+	})
+}
+
+func TestSharesFollowTheDemand(t *testing.T) {
+	s := Settings{MaxConcurrent: 20}
+	for name, c := range map[string]struct {
+		demands, want []int
+	}{
+		"alone it has everything":                   {[]int{0}, []int{20}},
+		"idle instances share evenly":               {[]int{0, 0}, []int{10, 10}},
+		"two that want everything share evenly":     {[]int{99, 99}, []int{10, 10}},
+		"what one does not want the other has":      {[]int{2, 99}, []int{2, 18}},
+		"the least demanding are served first":      {[]int{2, 99, 99}, []int{2, 9, 9}},
+		"what nobody wants is divided":              {[]int{4, 4}, []int{10, 10}},
+		"more instances than places leave some out": {slices.Repeat([]int{9}, 25), append(slices.Repeat([]int{1}, 20), slices.Repeat([]int{0}, 5)...)},
+	} {
+		ledger := NewLedger()
+		got := make([]int, len(c.demands))
+		for range 3 { // it settles within as many renewals
+			for i, d := range c.demands {
+				var lease Lease
+				ledger, lease = ledger.Renew(Claim{Instance: string(rune('a' + i)), Held: d}, s, at(0))
+				got[i] = lease.Concurrent
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: demands of %v have shares %v, want %v", name, c.demands, got, c.want)
+		}
+	}
+}
+
+func TestADeadInstanceLosesItsShare(t *testing.T) {
+	s := Settings{MaxConcurrent: 10}
+	ledger, _ := NewLedger().Renew(Claim{Instance: "a", InFlight: 10}, s, at(0))
+	ledger, lease := ledger.Renew(Claim{Instance: "b", Held: 10}, s, at(0.9))
+	if lease.Concurrent != 0 {
+		t.Fatalf("beside one that has all 10 in flight another may have %d, want 0", lease.Concurrent)
+	}
+	_, lease = ledger.Renew(Claim{Instance: "b", Held: 10}, s, at(1.0))
+	if lease.Concurrent != 10 || lease.Instances != 2 {
+		t.Errorf("once that lease is over it may have %d of %d instances, want 10 of 2", lease.Concurrent, lease.Instances)
+	}
+}
+
+func TestWithoutItsStoreAnInstanceHasAnEvenShare(t *testing.T) {
+	s := Settings{MaxConcurrent: 10, PerMinute: 30}
+	g := New(s)
+	g.Share(Lease{Concurrent: 10, Budget: 2, Until: at(1), Instances: 5})
+	if a := g.Ready(Conditions{}, at(0.5)); a.N != 2 || a.Cause != CauseBudgetShare {
+		t.Errorf("with a lease %d may go, limited by %q, want 2 by %q", a.N, a.Cause, CauseBudgetShare)
+	}
+	if a := g.Ready(Conditions{}, at(2)); a.N != 2 || a.Cause != CauseConcurrency {
+		t.Errorf("without the lease %d may go, limited by %q, want a fifth of 10 by %q", a.N, a.Cause, CauseConcurrency)
+	}
+	g.Set(Settings{PerMinute: 30})
+	if a := g.Ready(Conditions{}, at(2)); a.N != 6 || a.Cause != CauseBudgetPerMinute {
+		t.Errorf("without the lease %d may go, limited by %q, want a fifth of 30 by %q", a.N, a.Cause, CauseBudgetPerMinute)
+	}
+}
+
+func TestALedgerSurvivesItsStoreAndRenewingChangesNoOther(t *testing.T) {
+	s := Settings{MaxConcurrent: 10, PerMinute: 30}
+	ledger, _ := NewLedger().Renew(Claim{Instance: "a", Held: 3}, s, at(0))
+	before, err := json.Marshal(ledger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stored Ledger
+	if err := json.Unmarshal(before, &stored); err != nil {
+		t.Fatal(err)
+	}
+	stored.Renew(Claim{Instance: "a", Held: 9}, s, at(0.5))
+	stored.Renew(Claim{Instance: "b", Held: 9}, s, at(0.5))
+	if after, err := json.Marshal(stored); err != nil || string(after) != string(before) {
+		t.Errorf("the ledger is\n%s\nerror %v, want it unchanged:\n%s", after, err, before)
+	}
+}
