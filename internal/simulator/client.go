@@ -1,0 +1,76 @@
+package simulator
+
+import (
+	"time"
+
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// client is a strategy that each operation follows by itself, in the process of
+// the service where it failed: a delay, and perhaps a budget that they share.
+type client struct {
+	*world
+	delay  func(op *operation, a answer) (d time.Duration, ok bool)
+	budget budget // may be nil
+}
+
+// budget bounds what clients retry.
+type budget interface {
+	// requested is told how each request ended; retry is whether it was one, and
+	// paid what it was given by withdraw.
+	requested(failed, throttled, retry bool, paid int, now time.Time)
+	// withdraw asks for one retry after such a failure.
+	withdraw(f scheduler.Failure, now time.Time) (paid int, ok bool)
+	// pace returns how much longer a retry that is due must wait.
+	pace(now time.Time) time.Duration
+}
+
+func (c *client) tried(a answer) {
+	if c.budget != nil {
+		c.budget.requested(a.failed, throttled(a), false, 0, c.now)
+	}
+}
+
+func (c *client) failed(op *operation, a answer) {
+	d, ok := c.delay(op, a)
+	paid := 0
+	if ok && c.budget != nil {
+		paid, ok = c.budget.withdraw(a.failure, c.now)
+	}
+	if !ok {
+		c.giveUp(op)
+		return
+	}
+	op.previous = d
+	c.after(d, func() { c.due(op, paid) })
+}
+
+func (c *client) due(op *operation, paid int) {
+	if c.budget != nil {
+		if d := c.budget.pace(c.now); d > 0 {
+			c.after(d, func() { c.due(op, paid) })
+			return
+		}
+	}
+	c.attempt(op, func(a answer) {
+		if c.budget != nil {
+			c.budget.requested(a.failed, throttled(a), true, paid, c.now)
+		}
+	}, func(a answer) { c.failed(op, a) })
+}
+
+// throttled tells whether the target turned the request away.
+func throttled(a answer) bool {
+	return a.failed && (a.failure.Code == "429" || a.failure.Message == overloaded)
+}
+
+// byPolicy is the delay that a policy of Rebound's decides on, without any of its
+// gates.
+func byPolicy(w *world, p *scheduler.Policy, signals func() scheduler.Signals) func(*operation, answer) (time.Duration, bool) {
+	return func(op *operation, a answer) (time.Duration, bool) {
+		d := w.decide(p, op, a, signals())
+		return d.Delay, d.Retry
+	}
+}
+
+func noSignals() scheduler.Signals { return scheduler.Signals{} }

@@ -1,0 +1,126 @@
+package simulator
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// world is a scenario under way.
+type world struct {
+	*clock
+	Scenario
+	random   *rand.Rand // of what happens to the strategy: the same for all
+	jitter   func() float64
+	target   *server
+	strategy strategy
+	*measurement
+}
+
+// strategy brings back what failed.
+type strategy interface {
+	// tried is told how every first try ended.
+	tried(a answer)
+	// failed takes over an operation whose first try failed.
+	failed(op *operation, a answer)
+}
+
+// Run plays a scenario with a strategy, one of [Strategies]. The error is that of
+// ctx, or that the strategy is not known.
+func Run(ctx context.Context, s Scenario, strategy string, seed uint64) (Result, error) {
+	begin, ok := strategies[strategy]
+	if !ok {
+		return Result{}, fmt.Errorf("simulator: there is no strategy %q", strategy)
+	}
+	c := newClock()
+	w := &world{
+		clock: c, Scenario: s,
+		random:      rand.New(rand.NewPCG(seed, 1)),
+		jitter:      rand.New(rand.NewPCG(seed, 2)).Float64,
+		target:      &server{Target: s.Target, clock: c, random: rand.New(rand.NewPCG(seed, 3))},
+		measurement: new(measurement),
+	}
+	w.strategy = begin(w)
+	w.arrive()
+	if err := w.run(ctx, start.Add(s.Patience)); err != nil {
+		return Result{}, fmt.Errorf("simulating %s with %s: %w", s.Name, strategy, err)
+	}
+	return w.result(strategy, w), nil
+}
+
+// arrive has one service try one operation, and the next arrive.
+func (w *world) arrive() {
+	since := w.now.Sub(start)
+	if since >= w.Length {
+		return
+	}
+	rate := w.Rate
+	if since >= w.Burst.From && since < w.Burst.To {
+		rate = w.Burst.Rate
+	}
+	w.after(time.Duration(w.random.ExpFloat64()/rate*float64(time.Second)), w.arrive)
+
+	op := &operation{kind: ordinary, priority: w.pickPriority()}
+	if w.random.Float64() < w.PoisonedShare {
+		op.kind = poisoned
+	}
+	w.request(w.now)
+	w.target.ask(op.kind, func(a answer) {
+		w.strategy.tried(a)
+		if !a.failed {
+			w.firstTime(w.now)
+			return
+		}
+		op.attempts, op.first = 1, w.now
+		w.handedOver(op, w.now)
+		w.strategy.failed(op, a)
+	})
+}
+
+// pickPriority has 5 % of the operations critical, 15 % high and 20 % low.
+func (w *world) pickPriority() events.Priority {
+	switch r := w.random.Float64(); {
+	case r < 0.05:
+		return events.Critical
+	case r < 0.2:
+		return events.High
+	case r < 0.8:
+		return events.Normal
+	}
+	return events.Low
+}
+
+// attempt tries an operation again. then is called when that failed.
+func (w *world) attempt(op *operation, done func(a answer), then func(a answer)) {
+	op.attempts++
+	w.request(w.now)
+	w.retry()
+	w.target.ask(op.kind, func(a answer) {
+		done(a)
+		if a.failed {
+			w.wastedRetry(op)
+			then(a)
+			return
+		}
+		op.ended = true
+		w.succeededAt(op, w.now)
+	})
+}
+
+// giveUp ends an operation that is not tried again.
+func (w *world) giveUp(op *operation) {
+	op.ended = true
+	w.gaveUpAt(op, w.now)
+}
+
+// decide asks the policy about an operation that failed.
+func (w *world) decide(p *scheduler.Policy, op *operation, a answer, signals scheduler.Signals) scheduler.Decision {
+	return p.Decide(scheduler.Input{
+		Attempt: op.attempts, Previous: op.previous, Now: w.now, FirstFailure: op.first,
+		Failure: a.failure, Service: service, Priority: op.priority, Signals: signals,
+	}, w.jitter)
+}
