@@ -53,6 +53,7 @@ func (d *DeadLetter) Message(subjects Subjects) (*nats.Msg, error) {
 		if err := d.State.Put(m.Header); err != nil {
 			return nil, err
 		}
+		d.State.Origin.put(m.Header)
 	}
 	m.Header[HeaderID] = []string{d.ID}
 	m.Header[HeaderReason] = []string{string(d.Reason)}

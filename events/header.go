@@ -24,6 +24,12 @@ const (
 	// letters.
 	HeaderReplay = "Retry-Replay"
 
+	// Where an operation comes from that no service submitted; see [Origin].
+	HeaderOriginStream   = "Retry-Origin-Stream"
+	HeaderOriginConsumer = "Retry-Origin-Consumer"
+	HeaderOriginSequence = "Retry-Origin-Sequence"
+	HeaderOriginSubject  = "Retry-Origin-Subject"
+
 	// HeaderReason says on a dead letter why the operation ended.
 	HeaderReason = "Retry-Reason"
 	// HeaderDetail says it in a sentence.

@@ -40,6 +40,9 @@ type Operation struct {
 	Campaign    string `json:"campaignId,omitempty"`
 	TraceParent string `json:"traceparent,omitempty"`
 
+	// Origin is where the operation was found, nil when a service submitted it.
+	Origin *Origin `json:"origin,omitempty"`
+
 	// Target is the subject that the submission asks for, empty for the
 	// policy's.
 	Target   string   `json:"target,omitempty"`
@@ -269,6 +272,7 @@ func (o *Operation) TargetHeader(submission nats.Header, attempt int, repeated b
 	if repeated {
 		h.Set(HeaderRepeated, "true")
 	}
+	o.Origin.put(h)
 	return h
 }
 

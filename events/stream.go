@@ -38,6 +38,10 @@ func (s Streams) Outcomes() string { return s.name("_OUTCOMES") }
 // Dead holds the dead letters.
 func (s Streams) Dead() string { return s.name("_DEAD") }
 
+// Advisories holds what JetStream says of messages that adopted consumers gave
+// up. It is made when the first consumer is adopted.
+func (s Streams) Advisories() string { return s.name("_ADVISORIES") }
+
 // DedupWindow is how long a stream remembers a message id.
 const DedupWindow = 2 * time.Minute
 

@@ -152,6 +152,15 @@ func (s Subjects) SplitHealth(subject string) (service string, err error) {
 	return service, nil
 }
 
+// Advisory is where an instance stores that an adopted consumer gave a message
+// up, when the stream of advisories missed it.
+func (s Subjects) Advisory(stream, consumer string) string {
+	return s.prefix() + ".advisory." + stream + "." + consumer
+}
+
+// Advisories matches every [Subjects.Advisory].
+func (s Subjects) Advisories() string { return s.prefix() + ".advisory.>" }
+
 // Work is the subject where a worker finds the operations of a key. It is the
 // one place under the prefix that may be a target.
 func (s Subjects) Work(service, operation string) string {

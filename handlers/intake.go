@@ -122,6 +122,10 @@ func (in *intake) replay(ctx context.Context, t *taken) error {
 	}
 
 	op := d.State
+	if op != nil && op.Origin != nil && op.Origin.Gone() {
+		return in.refused(t, "dead letter %d has no payload: message %d was gone from stream %s before it could be read",
+			sequence, op.Origin.Sequence, op.Origin.Stream)
+	}
 	if op == nil {
 		name := "replay-of-" + d.ID
 		op, err = in.decode(d.SubmittedTo, d.Header, d.Data, name, t)

@@ -293,6 +293,7 @@ func TestHeadersAreThoseOfTheContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.Replay = 1
+	o.Origin = &events.Origin{Stream: "ORDERS", Consumer: "worker", Sequence: 17, Subject: "orders.new"}
 	t.Run("of an event", func(t *testing.T) {
 		out := o.Ended(events.RetrySuccess, now)
 		msg := wantValid(t, "retry.outcome.retrySuccess.billing.charge", events.RetrySuccess, out.About, out)

@@ -81,6 +81,7 @@ func TestSchemasAndTypesHaveTheSameProperties(t *testing.T) {
 		{schema: "policyExplain.response", path: "/properties/values/items/properties/origin", of: reflect.TypeFor[scheduler.Origin]()},
 		{schema: "deadLetter", of: reflect.TypeFor[events.DeadLetter]()},
 		{schema: "deadLetter", path: "/$defs/operation", of: reflect.TypeFor[events.Operation]()},
+		{schema: "deadLetter", path: "/$defs/operation/properties/origin", of: reflect.TypeFor[events.Origin]()},
 		{schema: "deadLetter", path: "/$defs/attempt", of: reflect.TypeFor[events.Attempt]()},
 		{schema: "deadList.request", of: reflect.TypeFor[deadletter.Filter]()},
 		{schema: "deadAct.request", of: reflect.TypeFor[deadletter.Filter](), more: []string{"all", "dryRun"}},
@@ -279,6 +280,12 @@ func operation() *rapid.Generator[*events.Operation] {
 			Attempt:       rapid.IntRange(1, 1<<31-1).Draw(t, "attempt"), Replay: rapid.IntRange(0, 3).Draw(t, "replay"),
 			FirstFailure: moment().Draw(t, "first failure"), Submitted: moment().Draw(t, "submitted"),
 			RuleUses: rapid.MapOfN(text(20), rapid.IntRange(1, 5), 0, 2).Draw(t, "rule uses"),
+		}
+		if rapid.Bool().Draw(t, "has an origin") {
+			o.Origin = &events.Origin{
+				Stream: text(20).Draw(t, "stream"), Consumer: text(20).Draw(t, "consumer"),
+				Sequence: rapid.Uint64Range(1, 1<<53).Draw(t, "origin sequence"), Subject: optional(20).Draw(t, "origin subject"),
+			}
 		}
 		for _, at := range []*time.Time{&o.RetryAfter, &o.Deadline, &o.Due} {
 			if rapid.Bool().Draw(t, "has a time") {
