@@ -25,11 +25,14 @@ func (p *Policy) TargetOf(asked, service, operation string) string {
 
 // Allows reports whether subject is among the targets that the policy allows.
 func (p *Policy) Allows(subject string) bool {
-	if len(p.Targets) == 0 {
-		return true
-	}
+	return len(p.Targets) == 0 || Matches(p.Targets, subject)
+}
+
+// Matches reports whether subject, which has no wildcard, matches one of the NATS
+// subject patterns.
+func Matches(patterns []string, subject string) bool {
 	tokens := strings.Split(subject, ".")
-	for _, pattern := range p.Targets {
+	for _, pattern := range patterns {
 		if matchesPattern(strings.Split(pattern, "."), tokens) {
 			return true
 		}

@@ -1,0 +1,103 @@
+package adoption
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+var (
+	// ErrNoStream says that there is no such stream.
+	ErrNoStream = errors.New("there is no such stream")
+	// ErrNoConsumer says that the stream has no such consumer.
+	ErrNoConsumer = errors.New("the stream has no such consumer")
+)
+
+// Candidate is a consumer as the server describes it, with its stream.
+type Candidate struct {
+	Stream   *jetstream.StreamInfo
+	Consumer *jetstream.ConsumerInfo
+}
+
+// Find reads what the server knows of a consumer. It returns [ErrNoStream] or
+// [ErrNoConsumer]; with the latter the stream is known.
+func Find(ctx context.Context, js jetstream.JetStream, stream, consumer string) (Candidate, error) {
+	s, err := js.Stream(ctx, stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return Candidate{}, fmt.Errorf("stream %s: %w", stream, ErrNoStream)
+	}
+	if err != nil {
+		return Candidate{}, fmt.Errorf("reading stream %s: %w", stream, err)
+	}
+	found := Candidate{Stream: s.CachedInfo()}
+	c, err := s.Consumer(ctx, consumer)
+	switch {
+	case errors.Is(err, jetstream.ErrNotPullConsumer):
+		found.Consumer, err = pushConsumer(ctx, s, consumer)
+	case err == nil:
+		found.Consumer = c.CachedInfo()
+	}
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound):
+		return found, fmt.Errorf("consumer %s of stream %s: %w", consumer, stream, ErrNoConsumer)
+	case err != nil:
+		return found, fmt.Errorf("reading consumer %s of stream %s: %w", consumer, stream, err)
+	}
+	return found, nil
+}
+
+func pushConsumer(ctx context.Context, s jetstream.Stream, name string) (*jetstream.ConsumerInfo, error) {
+	c, err := s.PushConsumer(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return c.CachedInfo(), nil
+}
+
+// Route is where and how the messages of a consumer would be redelivered.
+type Route struct {
+	// Target is the subject, and MaxAttempts what the policy allows.
+	Target      string
+	MaxAttempts int
+}
+
+// Judge says why a consumer cannot be adopted, every reason joined, and what its
+// owner should know when it can. ours are the names of Rebound's own streams.
+func (c Candidate) Judge(r Route, ours []string) (warnings []string, refusal error) {
+	var faults []error
+	fault := func(layout string, args ...any) { faults = append(faults, fmt.Errorf(layout, args...)) }
+	warn := func(layout string, args ...any) { warnings = append(warnings, fmt.Sprintf(layout, args...)) }
+	stream, consumer := c.Stream.Config, c.Consumer.Config
+	name := c.Consumer.Name
+
+	if slices.Contains(ours, stream.Name) {
+		fault("stream %s is Rebound's own", stream.Name)
+	}
+	if consumer.AckPolicy == jetstream.AckNonePolicy {
+		fault("consumer %s acknowledges nothing, so the server gives none of its messages up; set its ack policy to explicit", name)
+	}
+	if scheduler.Matches(stream.Subjects, r.Target) {
+		fault("target %q is a subject of stream %s itself, which would store the message again and hand it to consumer %s again; "+
+			"name another target, which the worker answers", r.Target, stream.Name, name)
+	}
+
+	if consumer.Durable == "" {
+		warn("consumer %s is ephemeral: what replaces it will have another name and is not adopted", name)
+	}
+	switch n := consumer.MaxDeliver; {
+	case n <= 0:
+		warn("consumer %s delivers without limit, so only what its worker terminates is taken over; set its max deliver", name)
+	case n >= r.MaxAttempts:
+		warn("consumer %s delivers %d times and the policy allows %d attempts altogether, so what it gives up becomes a dead letter at once; "+
+			"raise maxAttempts of the policy", name, n, r.MaxAttempts)
+	}
+	if stream.Retention != jetstream.LimitsPolicy {
+		warn("stream %s removes what a worker terminates (its retention is %s), so that becomes a dead letter without payload", stream.Name, stream.Retention)
+	}
+	return warnings, errors.Join(faults...)
+}

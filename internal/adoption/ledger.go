@@ -1,0 +1,76 @@
+package adoption
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+// Remembered is how long a message that was taken over is remembered. The server
+// may tell of a message once more after it lost the consumer's latest state in a
+// crash, which is told when it is back.
+const Remembered = 24 * time.Hour
+
+// Ledger remembers which advisory takes over which message. A message of which
+// several advisories tell belongs to the first that claims it; a claim is made
+// before anything is stored, and lasts, so that the others may be dropped. It is
+// safe for concurrent use.
+type Ledger struct {
+	kv jetstream.KeyValue
+	js jetstream.JetStream
+}
+
+// LedgerName returns the name of the ledger's bucket under a subject prefix, empty
+// for [events.DefaultPrefix].
+func LedgerName(prefix string) string {
+	return events.Streams{Prefix: prefix}.Waiting() + "_TAKEN"
+}
+
+// EnsureLedger opens the ledger, which it makes when there is none.
+func EnsureLedger(ctx context.Context, js jetstream.JetStream, prefix string, replicas int) (*Ledger, error) {
+	kv, err := ensureKV(ctx, js, jetstream.KeyValueConfig{
+		Bucket: LedgerName(prefix), Description: "Rebound: messages that were taken over from adopted consumers",
+		TTL: Remembered, Replicas: max(replicas, 1),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Ledger{kv, js}, nil
+}
+
+// Message names a message in the ledger.
+func Message(source, eventID string) string { return events.OperationID(source, eventID, "", "") }
+
+// Claim claims a message for a claimant. mine is whether it belongs to the
+// claimant, and first whether it did not before.
+func (l *Ledger) Claim(ctx context.Context, message, claimant string) (mine, first bool, err error) {
+	_, err = l.kv.Create(ctx, message, []byte(claimant))
+	if err == nil {
+		return true, true, nil
+	}
+	if !errors.Is(err, jetstream.ErrKeyExists) {
+		return false, false, fmt.Errorf("claiming a message: %w", err)
+	}
+	holder, found, err := leaderValue(ctx, l.js, l.kv.Bucket(), message)
+	switch {
+	case err != nil:
+		return false, false, fmt.Errorf("reading who claimed a message: %w", err)
+	case !found:
+		return false, false, errors.New("claiming a message: its claim has just expired")
+	}
+	return string(holder) == claimant, false, nil
+}
+
+// Claimed reports whether a message is claimed.
+func (l *Ledger) Claimed(ctx context.Context, message string) (bool, error) {
+	_, found, err := leaderValue(ctx, l.js, l.kv.Bucket(), message)
+	if err != nil {
+		return false, fmt.Errorf("reading whether a message is claimed: %w", err)
+	}
+	return found, nil
+}
