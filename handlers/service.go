@@ -132,6 +132,9 @@ type Service struct {
 	intake   *intake
 	queues   []*queue
 	micro    micro.Service
+	// adoptions and advisories take over what adopted consumers give up.
+	adoptions  *adoptions
+	advisories *queue
 
 	draining chan struct{}
 	drain    sync.Once
@@ -178,6 +181,9 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (*Service, error) 
 	if err := s.wire(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.adopting(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.ensureConsumers(ctx); err != nil {
 		return nil, err
 	}
@@ -195,6 +201,9 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (*Service, error) 
 	}
 	s.rest.Go(func() { s.breakers.run(runCtx) })
 	s.rest.Go(func() { s.lanes.run(runCtx) })
+	s.pulling.Go(func() { s.takeOver(runCtx) })
+	s.pulling.Go(func() { s.adoptions.witness.run(runCtx, s.draining) })
+	s.rest.Go(func() { s.adoptions.run(runCtx) })
 	s.rest.Go(func() { s.housekeep(runCtx) })
 	s.rest.Go(func() { s.follower.run(runCtx) })
 	s.rest.Go(func() { s.reports.run(runCtx) })

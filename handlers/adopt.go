@@ -1,0 +1,271 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/adoption"
+	"github.com/rebound-mq/rebound/internal/policies"
+	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// AdoptAdd is the request of rebound.adopt.add.
+type AdoptAdd struct {
+	Stream   string `json:"stream"`
+	Consumer string `json:"consumer"`
+	// Service and Operation are the key of the operations, the names of stream
+	// and consumer when empty.
+	Service   string `json:"service,omitempty"`
+	Operation string `json:"operation,omitempty"`
+	// Target is where they go, empty for the target of the policy.
+	Target string `json:"target,omitempty"`
+}
+
+// AdoptedConsumer is a consumer whose messages are retried once it gave them up.
+type AdoptedConsumer struct {
+	Stream    string `json:"stream"`
+	Consumer  string `json:"consumer"`
+	Service   string `json:"service"`
+	Operation string `json:"operation"`
+	// Target is where its messages go, by the policies in force when the adoption
+	// names none.
+	Target    string    `json:"target"`
+	AdoptedAt time.Time `json:"adoptedAt"`
+	// Warnings say what its owner should know.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// AdoptAdded is the answer to rebound.adopt.add.
+type AdoptAdded struct {
+	AdoptedConsumer
+	// Replaced is whether it was adopted before, perhaps in another way.
+	Replaced bool `json:"replaced,omitempty"`
+}
+
+// AdoptList is the answer to rebound.adopt.list.
+type AdoptList struct {
+	Consumers []AdoptedConsumer `json:"consumers"`
+	// Waiting counts the messages that were given up and are not taken over yet.
+	Waiting uint64 `json:"waiting"`
+}
+
+// AdoptRemove is the request of rebound.adopt.remove, and its answer.
+type AdoptRemove struct {
+	Stream   string `json:"stream"`
+	Consumer string `json:"consumer"`
+}
+
+// adopting builds what takes over the messages of adopted consumers.
+func (s *Service) adopting(ctx context.Context) error {
+	bucket, err := adoption.Ensure(ctx, s.js, s.config.Prefix, s.config.Limits.Replicas)
+	if err != nil {
+		return err
+	}
+	log := s.log
+	a := &adoptions{
+		js: s.js, prefix: s.config.Prefix, replicas: s.config.Limits.Replicas, bucket: bucket,
+		capture: adoption.NewCapture(s.js, s.config.Prefix, s.config.Limits.Replicas), log: log,
+		noted: make(chan struct{}, 1), begun: make(chan struct{}), changed: make(chan struct{}),
+	}
+	take := &adopted{
+		adoptions: a, candidates: candidates{js: s.js}, intake: s.intake, pipeline: s.intake.pipeline, recovery: s.recovery,
+	}
+	a.witness = &witness{
+		nc: s.nc, js: s.js, subjects: s.subjects, stream: a.capture.Stream(), log: log, claimed: take.claimed,
+		warn: rate.Sometimes{First: 1, Interval: warnEvery}, subs: make(map[string]*nats.Subscription),
+	}
+	s.adoptions = a
+	s.advisories = &queue{
+		nc: s.nc, js: s.js, stream: a.capture.Stream(),
+		config:   streams.Consumer("rebound-advisories", "", s.config.Lease, maxAckPending),
+		inFlight: semaphore.NewWeighted(adoptedInFlight), bytes: semaphore.NewWeighted(s.config.MaxInFlightBytes),
+		maxBytes: s.config.MaxInFlightBytes, log: log, handle: take.handle,
+	}
+	return nil
+}
+
+// takeOver pulls advisories from when the first consumer is adopted.
+func (s *Service) takeOver(ctx context.Context) {
+	select {
+	case <-s.adoptions.begun:
+		s.advisories.run(ctx, s.draining)
+	case <-s.draining:
+	case <-ctx.Done():
+	}
+}
+
+func (s *Service) adoptAdd(ctx context.Context, r micro.Request) (any, error) {
+	var request AdoptAdd
+	if err := read(r, &request); err != nil {
+		return nil, err
+	}
+	ad := adoption.Adoption{
+		Stream: request.Stream, Consumer: request.Consumer, Target: request.Target, AdoptedAt: time.Now().UTC().Round(0),
+		Service: or(request.Service, request.Stream), Operation: or(request.Operation, request.Consumer),
+	}
+	if err := ad.Check(s.subjects); err != nil {
+		return nil, badRequestError{err}
+	}
+	found, err := adoption.Find(ctx, s.js, ad.Stream, ad.Consumer)
+	if errors.Is(err, adoption.ErrNoStream) || errors.Is(err, adoption.ErrNoConsumer) {
+		return nil, notFoundError{err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	ad.StreamCreated, ad.ConsumerCreated = found.Stream.Created.UTC(), found.Consumer.Created.UTC()
+	warnings, err := s.judge(ctx, ad, found)
+	if err != nil {
+		return nil, err
+	}
+
+	_, err = s.adoptions.bucket.Get(ctx, ad.Stream, ad.Consumer)
+	isNew := errors.Is(err, adoption.ErrNotAdopted)
+	if err != nil && !isNew {
+		return nil, err
+	}
+	if err := s.adoptions.bucket.Put(ctx, ad); err != nil {
+		return nil, err
+	}
+	err = s.adoptions.await(ctx, func(list []adoption.Adoption) bool { return slices.Contains(list, ad) })
+	if err != nil && isNew {
+		err = errors.Join(err, s.adoptions.bucket.Remove(ctx, ad.Stream, ad.Consumer))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return AdoptAdded{AdoptedConsumer: s.describe(ad, warnings), Replaced: !isNew}, nil
+}
+
+// judge says whether a consumer may be adopted, and what to warn of.
+func (s *Service) judge(ctx context.Context, ad adoption.Adoption, found adoption.Candidate) (warnings []string, err error) {
+	policy := s.policies.Load().Resolve(scheduler.Query{Service: ad.Service, Operation: ad.Operation})
+	target := policy.TargetOf(ad.Target, ad.Service, ad.Operation)
+	if err := s.intake.pipeline.Check(&events.Operation{Service: ad.Service, Operation: ad.Operation, Target: ad.Target}); err != nil {
+		return nil, badRequestError{errors.Unwrap(err)}
+	}
+	warnings, err = found.Judge(adoption.Route{Target: target, MaxAttempts: policy.MaxAttempts}, s.ownStreams())
+	if err != nil {
+		return nil, badRequestError{err}
+	}
+	switch name, err := s.js.StreamNameBySubject(ctx, target); {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+	case err != nil:
+		return nil, fmt.Errorf("looking for a stream on %s: %w", target, err)
+	default:
+		warnings = append(warnings, fmt.Sprintf("stream %s stores what goes to target %s, and that it is stored counts as its success", name, target))
+	}
+	err = s.adoptions.capture.Captured(ctx, []adoption.Adoption{ad})
+	if errors.As(err, new(*adoption.CapturedError)) {
+		err = badRequestError{err}
+	}
+	return warnings, err
+}
+
+// ownStreams lists the names of Rebound's streams, those behind its buckets
+// included.
+func (s *Service) ownStreams() []string {
+	var names []string
+	for _, c := range s.streams.Configs(s.config.Limits) {
+		names = append(names, c.Name)
+	}
+	names = append(names, s.streams.Advisories())
+	for _, bucket := range []string{policies.BucketName(s.config.Prefix), adoption.BucketName(s.config.Prefix), adoption.LedgerName(s.config.Prefix)} {
+		names = append(names, "KV_"+bucket)
+	}
+	return names
+}
+
+func (s *Service) describe(ad adoption.Adoption, warnings []string) AdoptedConsumer {
+	policy := s.policies.Load().Resolve(scheduler.Query{Service: ad.Service, Operation: ad.Operation})
+	return AdoptedConsumer{
+		Stream: ad.Stream, Consumer: ad.Consumer, Service: ad.Service, Operation: ad.Operation,
+		Target: policy.TargetOf(ad.Target, ad.Service, ad.Operation), AdoptedAt: ad.AdoptedAt, Warnings: warnings,
+	}
+}
+
+func (s *Service) adoptList(ctx context.Context, _ micro.Request) (any, error) {
+	list, err := s.adoptions.bucket.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := AdoptList{Consumers: []AdoptedConsumer{}}
+	for _, ad := range list {
+		warnings, err := s.review(ctx, ad)
+		if err != nil {
+			return nil, err
+		}
+		out.Consumers = append(out.Consumers, s.describe(ad, warnings))
+	}
+	stream, err := s.js.Stream(ctx, s.streams.Advisories())
+	switch {
+	case err == nil:
+		out.Waiting = stream.CachedInfo().State.Msgs
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil, fmt.Errorf("reading stream %s: %w", s.streams.Advisories(), err)
+	}
+	return out, nil
+}
+
+// review says what is wrong with an adopted consumer by now.
+func (s *Service) review(ctx context.Context, ad adoption.Adoption) (warnings []string, err error) {
+	found, err := adoption.Find(ctx, s.js, ad.Stream, ad.Consumer)
+	switch {
+	case errors.Is(err, adoption.ErrNoStream), errors.Is(err, adoption.ErrNoConsumer):
+		return []string{err.Error()}, nil
+	case err != nil:
+		return nil, err
+	}
+	warnings, err = s.judge(ctx, ad, found)
+	if bad := (badRequestError{}); errors.As(err, &bad) {
+		warnings, err = append(warnings, bad.Error()), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	missing, err := s.adoptions.capture.Missing(ctx, []adoption.Adoption{ad})
+	if err == nil && len(missing) > 0 {
+		warnings = append(warnings, fmt.Sprintf("stream %s does not store what the server says of consumer %s yet", s.streams.Advisories(), ad.Consumer))
+	}
+	return warnings, err
+}
+
+func (s *Service) adoptRemove(ctx context.Context, r micro.Request) (any, error) {
+	var request AdoptRemove
+	if err := read(r, &request); err != nil {
+		return nil, err
+	}
+	err := s.adoptions.bucket.Remove(ctx, request.Stream, request.Consumer)
+	if errors.Is(err, adoption.ErrNotAdopted) {
+		return nil, notFoundError{err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = s.adoptions.await(ctx, func(list []adoption.Adoption) bool {
+		return !slices.ContainsFunc(list, func(ad adoption.Adoption) bool { return ad.Stream == request.Stream && ad.Consumer == request.Consumer })
+	})
+	if err != nil {
+		return nil, err
+	}
+	return request, nil
+}
+
+// or returns text, and otherwise when it is empty.
+func or(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
