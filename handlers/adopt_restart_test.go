@@ -1,0 +1,175 @@
+package handlers_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+	"golang.org/x/time/rate"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/embedded"
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+// fails says which of the messages the worker fails, a third of them.
+func fails(sequence uint64) bool { return sequence%3 == 0 }
+
+// failing is a worker that fails a third of its messages. It counts what it
+// acknowledged and how often the target saw each failed one.
+type failing struct {
+	t     *testing.T
+	pace  *rate.Limiter
+	acked atomic.Int64
+
+	mu   sync.Mutex
+	seen map[uint64]int // by sequence; guarded by mu
+}
+
+func (f *failing) handle(m jetstream.Msg) error {
+	meta, err := m.Metadata()
+	if err == nil {
+		err = f.pace.Wait(f.t.Context())
+	}
+	if err != nil {
+		return err
+	}
+	if fails(meta.Sequence.Stream) {
+		return m.Nak()
+	}
+	f.acked.Add(1)
+	return m.Ack()
+}
+
+func (f *failing) target(_ int, req micro.Request) (string, string, micro.Headers) {
+	sequence, err := strconv.ParseUint(req.Headers().Get(events.HeaderOriginSequence), 10, 64)
+	if err != nil || string(req.Data()) != fmt.Sprint("order ", sequence) {
+		f.t.Errorf("the target received %q with the headers %v", req.Data(), req.Headers())
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen[sequence]++
+	return "", "", nil
+}
+
+func (f *failing) targets() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.seen)
+}
+
+// check insists that exactly the failed ones of n messages have an outcome, once
+// each.
+func (f *failing) check(r *rig, n uint64) {
+	r.t.Helper()
+	outcomes := map[string]int{}
+	for _, o := range r.outcomes() {
+		outcomes[o.EventID[strings.LastIndex(o.EventID, "-")+1:]]++
+		if o.Outcome != events.RetrySuccess {
+			r.t.Errorf("an operation ended in %+v, want retrySuccess", o)
+		}
+	}
+	want := 0
+	for sequence := uint64(1); sequence <= n; sequence++ {
+		got, expected := outcomes[fmt.Sprint(sequence)], 0
+		if fails(sequence) {
+			expected = 1
+			want++
+		}
+		if got != expected {
+			r.t.Errorf("message %d has %d outcomes, want %d", sequence, got, expected)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	doubled := 0
+	for sequence, calls := range f.seen {
+		if !fails(sequence) {
+			r.t.Errorf("the target received message %d, which did not fail", sequence)
+		}
+		if calls > 1 {
+			doubled++
+		}
+	}
+	r.t.Logf("%d messages, %d failed, %d arrived, %d of them twice at the target", n, want, len(f.seen), doubled)
+}
+
+// port returns the port of a server's address.
+func port(t *testing.T, address string) int {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(u.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
+	const messages = 5000
+	dir := t.TempDir()
+	server := testkit.Server(t, func(o *embedded.Options) { o.StoreDir = dir })
+	at := port(t, server.ClientURL())
+	r := connect(t, server.ClientURL())
+	config := handlers.Config{Policies: policySet(t, patient), Lease: 2 * time.Second, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+
+	nc := testkit.Connect(t, r.url)
+	instance, err := handlers.Start(t.Context(), nc, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &failing{t: t, seen: map[uint64]int{}, pace: rate.NewLimiter(800, 1)}
+	r.target("t.x", f.target)
+	consumer := r.orders(func(_ *jetstream.StreamConfig, c *jetstream.ConsumerConfig) { c.AckWait = 2 * time.Second })
+	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
+	for i := range messages {
+		if _, err := r.js.PublishAsync("orders.new", []byte(fmt.Sprint("order ", i+1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-r.js.PublishAsyncComplete()
+	r.work(consumer, f.handle)
+
+	// Rebound is restarted while messages are given up, and those that nobody takes
+	// over meanwhile are stored.
+	testkit.Eventually(t, time.Minute, "a part of the messages having arrived", func() bool { return f.targets() > 200 })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := instance.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	r.start(config)
+
+	// So is the NATS server, on the same files.
+	testkit.Eventually(t, time.Minute, "a further part of the messages having arrived", func() bool { return f.targets() > 500 })
+	acked := f.acked.Load()
+	server.Shutdown()
+	testkit.Server(t, func(o *embedded.Options) { o.StoreDir, o.Port = dir, at })
+	if t.Logf("the worker had acknowledged %d messages before the server was restarted", acked); acked > messages/2 {
+		t.Error("that is too late to prove anything")
+	}
+
+	want := 0
+	for sequence := range uint64(messages) {
+		if fails(sequence + 1) {
+			want++
+		}
+	}
+	testkit.Eventually(t, 90*time.Second, fmt.Sprintf("%d outcomes", want), func() bool { return r.count("RETRY_OUTCOMES", "retry.outcome.>") >= want })
+	r.awaitTaken()
+	f.check(r, messages)
+}
