@@ -127,11 +127,7 @@ func TestExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
 	r := connect(t, server.ClientURL())
 	config := handlers.Config{Policies: policySet(t, patient), Lease: 2 * time.Second, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 
-	nc := testkit.Connect(t, r.url)
-	instance, err := handlers.Start(t.Context(), nc, config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stop := begin(r, config)
 	f := &failing{t: t, seen: map[uint64]int{}, pace: rate.NewLimiter(800, 1)}
 	r.target("t.x", f.target)
 	consumer := r.orders(func(_ *jetstream.StreamConfig, c *jetstream.ConsumerConfig) { c.AckWait = 2 * time.Second })
@@ -147,12 +143,8 @@ func TestExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
 	// Rebound is restarted while messages are given up, and those that nobody takes
 	// over meanwhile are stored.
 	testkit.Eventually(t, time.Minute, "a part of the messages having arrived", func() bool { return f.targets() > 200 })
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if err := instance.Stop(ctx); err != nil {
-		t.Fatal(err)
-	}
-	r.start(config)
+	stop()
+	stop = begin(r, config)
 
 	// So is the NATS server, on the same files.
 	testkit.Eventually(t, time.Minute, "a further part of the messages having arrived", func() bool { return f.targets() > 500 })
@@ -172,4 +164,27 @@ func TestExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
 	testkit.Eventually(t, 90*time.Second, fmt.Sprintf("%d outcomes", want), func() bool { return r.count("RETRY_OUTCOMES", "retry.outcome.>") >= want })
 	r.awaitTaken()
 	f.check(r, messages)
+	// The server that was started last is stopped before what was begun earlier.
+	stop()
+}
+
+// begin starts an instance that the test stops itself.
+func begin(r *rig, config handlers.Config) (stop func()) {
+	r.t.Helper()
+	s, err := handlers.Start(r.t.Context(), testkit.Connect(r.t, r.url), config)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			if err := s.Stop(ctx); err != nil {
+				r.t.Errorf("stopping the service: %v", err)
+			}
+		})
+	}
+	r.t.Cleanup(stop)
+	return stop
 }
