@@ -125,7 +125,7 @@ func TestExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
 	server := testkit.Server(t, func(o *embedded.Options) { o.StoreDir = dir })
 	at := port(t, server.ClientURL())
 	r := connect(t, server.ClientURL())
-	config := handlers.Config{Policies: policySet(t, patient), Lease: 2 * time.Second, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	config := handlers.Config{Policies: policySet(t, patient), Lease: 2 * time.Second}
 
 	stop := begin(r, config)
 	f := &failing{t: t, seen: map[uint64]int{}, pace: rate.NewLimiter(800, 1)}
@@ -171,6 +171,7 @@ func TestExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
 // begin starts an instance that the test stops itself.
 func begin(r *rig, config handlers.Config) (stop func()) {
 	r.t.Helper()
+	config.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	s, err := handlers.Start(r.t.Context(), testkit.Connect(r.t, r.url), config)
 	if err != nil {
 		r.t.Fatal(err)

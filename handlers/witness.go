@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -106,9 +105,9 @@ func (w *witness) run(ctx context.Context, draining <-chan struct{}) {
 		case <-draining:
 		case <-ctx.Done():
 		}
-		w.stop()
 		ctx, cancel := context.WithTimeout(ctx, witnessFlush)
 		defer cancel()
+		w.stop(ctx)
 		w.hand(ctx, time.Now())
 		if n := w.left(); n > 0 {
 			w.log.Warn("an instance ends before it could make sure that the stream of advisories has everything", "unsure", n)
@@ -117,16 +116,31 @@ func (w *witness) run(ctx context.Context, draining <-chan struct{}) {
 	}
 }
 
-// stop unsubscribes for good.
-func (w *witness) stop() {
+// stop listens no more, once what the client has received is heard.
+func (w *witness) stop(ctx context.Context) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, sub := range w.subs {
-		if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-			w.log.Debug("a witness could not stop listening", "error", err)
+	subs := w.subs
+	w.subs = nil
+	w.mu.Unlock()
+	var ended []<-chan nats.SubStatus
+	for subject, sub := range subs {
+		closed := sub.StatusChanged(nats.SubscriptionClosed)
+		end := sub.Drain
+		if !w.nc.IsConnected() {
+			end = sub.Unsubscribe
+		}
+		if err := end(); err != nil {
+			w.log.Debug("a witness could not stop listening", "subject", subject, "error", err)
+			continue
+		}
+		ended = append(ended, closed)
+	}
+	for _, closed := range ended {
+		select {
+		case <-closed:
+		case <-ctx.Done():
 		}
 	}
-	w.subs = nil
 }
 
 func (w *witness) left() int {

@@ -142,7 +142,12 @@ func (d *diagnosis) server(ctx context.Context, s *session, c *config.Config) {
 	}
 	d.add(checkOK, "server", fmt.Sprintf("nats-server %s at %s, with JetStream", s.nc.ConnectedServerVersion(), s.url()), "")
 	found := d.streams(ctx, s)
-	d.permissions(ctx, s, found)
+	adopted, err := s.adopted(ctx)
+	if err != nil {
+		d.add(checkWarn, "adoption", oneSentence(err), "check the permissions below")
+	}
+	d.permissions(ctx, s, adopted, found)
+	d.adoption(ctx, s, adopted)
 	d.clock(ctx, s, found)
 	d.replicas(ctx, s, c, found)
 	d.service(ctx, s)

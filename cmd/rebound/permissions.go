@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/adoption"
 	"github.com/rebound-mq/rebound/internal/policies"
 )
 
@@ -22,7 +23,7 @@ type need struct{ subject, purpose string }
 
 // permissions checks what the server lets this user publish and subscribe to,
 // as far as the server tells.
-func (d *diagnosis) permissions(ctx context.Context, s *session, made bool) {
+func (d *diagnosis) permissions(ctx context.Context, s *session, adopted []adoption.Adoption, made bool) {
 	const check = "permissions"
 	ctx, cancel := context.WithTimeout(ctx, permissionTimeout)
 	defer cancel()
@@ -39,12 +40,12 @@ func (d *diagnosis) permissions(ctx context.Context, s *session, made bool) {
 	}
 	var missing []string
 	if p := info.Data.Permissions; p != nil {
-		needs := s.publishes(made)
+		needs := append(s.publishes(made), s.adoptionPublishes(adopted, made)...)
 		if p.Response == nil {
 			needs = append(needs, need{s.inboxes(), "answering requests"})
 		}
 		missing = append(missing, refused("publish to", p.Publish, needs)...)
-		missing = append(missing, refused("subscribe to", p.Subscribe, s.subscribes())...)
+		missing = append(missing, refused("subscribe to", p.Subscribe, append(s.subscribes(), adoptionSubscribes(adopted)...))...)
 	}
 	if len(missing) > 0 {
 		d.add(checkFail, check, "the user may not "+strings.Join(missing, ", nor "), "grant that to the service's user")

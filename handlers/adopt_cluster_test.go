@@ -1,0 +1,123 @@
+package handlers_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+	"golang.org/x/time/rate"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+// leader returns the index of the server that leads a stream, or -1 while none
+// does.
+func (r *rig) leader(stream string) int {
+	s, err := r.js.Stream(r.t.Context(), stream)
+	if err != nil || s.CachedInfo().Cluster == nil {
+		return -1
+	}
+	var n int
+	if _, err := fmt.Sscanf(s.CachedInfo().Cluster.Leader, "node-%d", &n); err != nil {
+		return -1
+	}
+	return n - 1
+}
+
+func TestAClusterThatLosesTheLeaderOfTheAdvisoriesLosesNoMessage(t *testing.T) {
+	const messages = 900
+	cluster := testkit.Cluster(t, 3)
+	r := connect(t, cluster.URL())
+	config := handlers.Config{Limits: events.StreamLimits{Replicas: 3}, Lease: 2 * time.Second, Policies: policySet(t, `
+default: {maxAttempts: 100, baseDelay: 10ms, maxDelay: 500ms, jitterType: none, attemptTimeout: 2s}
+`)}
+	r.start(config)
+	r.start(config)
+	f := &failing{t: t, seen: map[uint64]int{}, pace: rate.NewLimiter(200, 1)}
+	r.target("t.x", f.target)
+	consumer := r.orders(func(s *jetstream.StreamConfig, c *jetstream.ConsumerConfig) {
+		s.Replicas, c.AckWait = 3, 2*time.Second
+	})
+	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
+	for i := range messages {
+		if _, err := r.js.Publish(t.Context(), "orders.new", []byte(fmt.Sprint("order ", i+1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.work(consumer, f.handle)
+
+	testkit.Eventually(t, time.Minute, "some of the messages having arrived", func() bool { return f.targets() > 50 })
+	away := -1
+	testkit.Eventually(t, 30*time.Second, "the advisories having a leader", func() bool {
+		away = r.leader("RETRY_ADVISORIES")
+		return away >= 0
+	})
+	cluster.Stop(away)
+	testkit.Eventually(t, time.Minute, "more of the messages having arrived", func() bool { return f.targets() > 100 })
+	cluster.Restart(away)
+
+	want := messages / 3
+	testkit.Eventually(t, 2*time.Minute, fmt.Sprintf("%d outcomes", want), func() bool { return r.count("RETRY_OUTCOMES", "retry.outcome.>") >= want })
+	testkit.Eventually(t, time.Minute, "everything being taken over", func() bool {
+		return r.count("RETRY_ADVISORIES", ">") == 0 && r.count("RETRY", ">") == 0
+	})
+	f.check(r, messages)
+}
+
+func TestWhatTheStreamOfAdvisoriesMissesAnInstanceHandsOn(t *testing.T) {
+	for name, stopping := range map[string]bool{"after a while": false, "when it stops": true} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			stop := begin(r, handlers.Config{Policies: policySet(t, patient)})
+			consumer := r.orders()
+			r.target("t.x", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
+			r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
+			r.deafen()
+			given, err := r.nc.SubscribeSync("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.ORDERS.worker")
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.work(consumer, nak)
+			r.order("orders.new", "x", nil)
+			if _, err := given.NextMsg(10 * time.Second); err != nil {
+				t.Fatal(err)
+			}
+			if stopping {
+				// The instance has the advisory in hand once it answers what was sent later.
+				r.request("rebound.status", nil, nil, nil)
+				stop()
+				if n := r.count("RETRY_ADVISORIES", "retry.advisory.ORDERS.worker"); n != 1 {
+					t.Fatalf("the instance handed on %d advisories, want 1", n)
+				}
+				r.start(handlers.Config{Policies: policySet(t, patient)})
+			}
+			if got := r.awaitOutcomes(1, 30*time.Second)[0]; got.Outcome != events.RetrySuccess {
+				t.Errorf("the outcome is %+v", got)
+			}
+			r.awaitTaken()
+		})
+	}
+}
+
+// deafen makes the stream of advisories miss what the server says.
+func (r *rig) deafen() {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
+	defer cancel()
+	s, err := r.js.Stream(ctx, "RETRY_ADVISORIES")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	config := s.CachedInfo().Config
+	config.Subjects = slices.DeleteFunc(config.Subjects, func(s string) bool { return strings.HasPrefix(s, "$JS.") })
+	if _, err := r.js.UpdateStream(ctx, config); err != nil {
+		r.t.Fatal(err)
+	}
+}
