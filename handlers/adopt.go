@@ -140,7 +140,10 @@ func (s *Service) adoptAdd(ctx context.Context, r micro.Request) (any, error) {
 	}
 	err = s.adoptions.await(ctx, func(list []adoption.Adoption) bool { return slices.Contains(list, ad) })
 	if err != nil && isNew {
-		err = errors.Join(err, s.adoptions.bucket.Remove(ctx, ad.Stream, ad.Consumer))
+		// The time for the request may be over.
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+		defer cancel()
+		err = errors.Join(err, s.adoptions.bucket.Remove(undo, ad.Stream, ad.Consumer))
 	}
 	if err != nil {
 		return nil, err

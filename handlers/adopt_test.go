@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nuid"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
@@ -210,22 +212,85 @@ func TestAMessageThatIsToldOfTwiceIsTakenOverOnce(t *testing.T) {
 	calls := r.target("t.x", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
 	sequence := r.order("orders.new", "x", nil)
-	tell := func(id string) {
-		t.Helper()
-		advisory := fmt.Sprintf(`{"type":"io.nats.jetstream.advisory.v1.max_deliver","id":%q,"timestamp":%q,"stream":"ORDERS","consumer":"worker","stream_seq":%d,"deliveries":3}`,
-			id, time.Now().UTC().Format(time.RFC3339Nano), sequence)
-		if _, err := r.js.Publish(t.Context(), "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.ORDERS.worker", []byte(advisory)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range 20 {
-		tell(fmt.Sprint("at once ", i))
+	for range 20 {
+		r.tell(sequence, time.Now())
 	}
 	r.awaitOutcomes(1, 15*time.Second)
-	tell("after its end")
+	r.tell(sequence, time.Now())
 	r.awaitTaken()
 	if n := r.awaitOutcomes(1, time.Second); calls.Load() != 1 || len(n) != 1 {
 		t.Errorf("the target was called %d times, want once", calls.Load())
+	}
+}
+
+// tell stores what the server says of a message that was given up.
+func (r *rig) tell(sequence uint64, at time.Time) *jetstream.PubAck {
+	r.t.Helper()
+	advisory := fmt.Sprintf(`{"type":"io.nats.jetstream.advisory.v1.max_deliver","id":%q,"timestamp":%q,"stream":"ORDERS","consumer":"worker","stream_seq":%d,"deliveries":3}`,
+		nuid.Next(), at.UTC().Format(time.RFC3339Nano), sequence)
+	ack, err := r.js.Publish(r.t.Context(), "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.ORDERS.worker", []byte(advisory))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return ack
+}
+
+func TestAMessageOfAStreamThatWasMadeAnewIsNotTakenForTheOldOne(t *testing.T) {
+	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
+	r.orders()
+	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
+	r.tell(r.order("orders.new", "x", nil), time.Now().Add(-time.Minute))
+	if got := r.awaitOutcomes(1, 15*time.Second)[0]; got.Reason != events.ReasonRejected || !strings.Contains(got.Detail, "message 1 is no longer in stream ORDERS") {
+		t.Errorf("the outcome is %+v, want that the message is gone", got)
+	}
+}
+
+// TestAClaimOutlivesTheInstanceThatMadeIt leaves claims behind as an instance does
+// that is killed between claiming a message and storing its operation.
+func TestAClaimOutlivesTheInstanceThatMadeIt(t *testing.T) {
+	r := newRig(t)
+	stop := begin(r, handlers.Config{})
+	r.orders()
+	received := make(chan string, 10)
+	r.target("t.x", func(_ int, req micro.Request) (string, string, micro.Headers) {
+		received <- string(req.Data())
+		return "", "", nil
+	})
+	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
+	stop()
+	source, err := adoption.Find(t.Context(), r.js, "ORDERS", "worker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledger, err := adoption.EnsureLedger(t.Context(), r.js, "", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := r.js.Stream(t.Context(), "RETRY_ADVISORIES")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for data, own := range map[string]bool{"its own claim": true, "the claim of another": false} {
+		sequence := r.order("orders.new", data, nil)
+		m, err := stream.GetMsg(t.Context(), r.tell(sequence, time.Now()).Sequence)
+		if err != nil {
+			t.Fatal(err)
+		}
+		claimant := "another"
+		if own {
+			claimant = strconv.FormatInt(m.Time.UnixNano(), 36) + "-" + strconv.FormatUint(m.Sequence, 10)
+		}
+		id := adoption.EventID(source.Stream.Created, source.Consumer.Created, sequence)
+		if _, _, err := ledger.Claim(t.Context(), adoption.Message("/jetstream/ORDERS/worker", id), claimant); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.start(handlers.Config{Policies: policySet(t, patient)})
+	r.awaitOutcomes(1, 15*time.Second)
+	r.awaitTaken()
+	r.awaitOutcomes(1, time.Second)
+	if data := <-received; data != "its own claim" || len(received) > 0 {
+		t.Errorf("the target received %q and %d more, want the message with the advisory's own claim", data, len(received))
 	}
 }
 

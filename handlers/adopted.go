@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
@@ -139,8 +138,8 @@ func (a *adopted) take(ctx context.Context, op *events.Operation, given adoption
 		return a.pipeline.Reject(ctx, op, scheduler.Message{}, fmt.Errorf("message %d is no longer in stream %s; %s", given.Sequence, given.Stream, given.Says()))
 	}
 	op.Origin.Subject = stored.Subject
-	if len(stored.Header["traceparent"]) > 0 && len(stored.Header.Get("traceparent")) <= events.MaxName {
-		op.TraceParent = stored.Header.Get("traceparent")
+	if parent := stored.Header.Get("traceparent"); len(parent) <= events.MaxName {
+		op.TraceParent = parent
 	}
 	m := scheduler.Message{Header: stored.Header, Data: stored.Data}
 	if err = a.admit(op, stored, source); err == nil {
@@ -198,7 +197,7 @@ func (a *adopted) bury(ctx context.Context, t *taken, problem error) error {
 		EventID: name, Source: "/rejected", Service: events.Invalid, Operation: events.Invalid,
 		FirstFailure: t.meta.Timestamp.UTC(), Submitted: t.meta.Timestamp.UTC(),
 	}
-	return a.pipeline.Reject(ctx, op, scheduler.Message{Header: nats.Header(t.Headers()), Data: t.Data()}, problem)
+	return a.pipeline.Reject(ctx, op, scheduler.Message{Header: t.Headers(), Data: t.Data()}, problem)
 }
 
 // candidates knows the adopted consumers as the server describes them, for a

@@ -19,7 +19,8 @@ func (a *app) adoptCommand() *cobra.Command {
 		Short: "Retry what existing JetStream consumers give up",
 		Long: `Adopts a JetStream consumer: what it gives up is retried and, in the end, dead-lettered,
 with no change to its code. It gives a message up when it was delivered as often as the
-consumer's max deliver allows, or when its worker terminates it.
+consumer's max deliver allows, or when its worker terminates it. The message is read and
+stays in its stream.
 
 Attempts are NATS requests to the target, which a worker must answer. Without --target that
 is the target of the policy, <service>.<operation> unless the policy says otherwise. It is
