@@ -114,6 +114,13 @@ func (g *Group) breaker(key string) *Breaker {
 	return b
 }
 
+// Lookup returns the breaker of key if the group has heard of it, with the
+// settings that it has.
+func (g *Group) Lookup(key string) (b *Breaker, ok bool) {
+	b = g.lookup(key)
+	return b, b != nil
+}
+
 func (g *Group) lookup(key string) *Breaker {
 	g.mu.RLock()
 	defer g.mu.RUnlock()

@@ -32,6 +32,10 @@ func (s Streams) LanesBucket() string { return s.name("_LANES") }
 // BreakersBucket is the key-value bucket of the circuit breakers.
 func (s Streams) BreakersBucket() string { return s.name("_BREAKERS") }
 
+// LedgersBucket is the key-value bucket in which the instances share the limits
+// of keys.
+func (s Streams) LedgersBucket() string { return s.name("_LEDGERS") }
+
 // Outcomes holds what happened.
 func (s Streams) Outcomes() string { return s.name("_OUTCOMES") }
 

@@ -77,6 +77,11 @@ func (s Subjects) Lanes(service, operation string) string {
 	return s.prefix() + ".held.*." + orAny(service) + "." + orAny(operation) + ".*"
 }
 
+// ParkedOfKey matches the parked operations of one key and one priority.
+func (s Subjects) ParkedOfKey(p Priority, service, operation string) string {
+	return s.Parked(p, service, operation, "*")
+}
+
 // Release returns where a held operation goes when it is let out, and its
 // [Subjects.Slot].
 func (s Subjects) Release(held string) (due, slot string) {

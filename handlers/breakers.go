@@ -22,6 +22,8 @@ type breakers struct {
 	shared string
 	store  *store
 	log    *slog.Logger
+	// heard is called with every change, this instance's own or not.
+	heard func(breaker.Change)
 
 	wake    chan struct{} // full when there is something to tell
 	mu      sync.Mutex
@@ -29,9 +31,9 @@ type breakers struct {
 }
 
 // newBreakers makes the breakers. room is called with a key whose breaker may let
-// more attempts through than before.
-func newBreakers(instance string, shared breaker.Store, st *store, room func(key string)) *breakers {
-	b := &breakers{shared: storeName(shared), store: st, log: st.log, wake: make(chan struct{}, 1)}
+// more attempts through than before, heard with every change.
+func newBreakers(instance string, shared breaker.Store, st *store, room func(key string), heard func(breaker.Change)) *breakers {
+	b := &breakers{shared: storeName(shared), store: st, log: st.log, heard: heard, wake: make(chan struct{}, 1)}
 	b.group = breaker.NewGroup(breaker.Config{
 		Instance: instance, Store: shared, Room: room, Changed: b.changed, StatusChanged: b.statusChanged,
 	})
@@ -57,6 +59,7 @@ func (b *breakers) join(ctx context.Context) {
 }
 
 func (b *breakers) changed(c breaker.Change) {
+	b.heard(c)
 	if !c.Own {
 		return
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 const (
@@ -28,8 +29,10 @@ const (
 	// operations were let out as it holds.
 	firstWindow = 8
 	lastWindow  = 1024
-	// paceEvery is how often it is looked whether there is room in the window.
-	paceEvery = 20 * time.Millisecond
+	// paceEvery is how often it is looked whether there is room in the window, and
+	// slowestPace how often when there was none for long.
+	paceEvery   = 20 * time.Millisecond
+	slowestPace = 250 * time.Millisecond
 	// releasers is how many operations are let out at once.
 	releasers = 64
 )
@@ -222,11 +225,12 @@ func (l *lanes) open(now time.Time) (open []*keyLanes, wait time.Duration) {
 		timeIsUp := !k.next.IsZero() && !now.Before(k.next)
 		if !k.releasing && (k.look || timeIsUp) {
 			k.look, k.next = false, time.Time{}
-			if n, next := l.room(k, now); n > 0 {
+			// Critical operations may go when no others may.
+			if room := l.room(k, events.Critical, now); room.Due > 0 {
 				k.releasing = true
 				open = append(open, k)
 			} else {
-				k.next = next
+				k.next = room.Next
 			}
 		}
 		if !k.next.IsZero() {
@@ -236,9 +240,13 @@ func (l *lanes) open(now time.Time) (open []*keyLanes, wait time.Duration) {
 	return open, wait
 }
 
-func (l *lanes) room(k *keyLanes, now time.Time) (n int, next time.Time) {
+func (l *lanes) policy(k *keyLanes) *scheduler.Policy {
 	policy := l.policies().Resolve(scheduler.Query{Service: k.service, Operation: k.operation})
-	return l.gates.Room(&policy, k.service, k.operation, now)
+	return &policy
+}
+
+func (l *lanes) room(k *keyLanes, p events.Priority, now time.Time) scheduler.Room {
+	return l.gates.Room(l.policy(k), k.service, k.operation, p, now)
 }
 
 // letOut lets the lanes of a key out for as long as its gate is open and they are
@@ -262,18 +270,29 @@ func (l *lanes) letOut(ctx context.Context, k *keyLanes) {
 // drain lets operations out by priority and age, never more than the gate has
 // room for and than fit into the window. The due operations of the key, in hand
 // or not, of all instances, fill the window, so that a target that is slow, or
-// that has just healed, sets the pace.
+// that has just healed, sets the pace. When the lanes are empty, what is parked
+// for no reason any more follows.
 func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
-	window, out := firstWindow, 0
+	window, out, idle := firstWindow, 0, paceEvery
+	var turns gate.Turns
 	for ctx.Err() == nil {
-		held, err := l.count(ctx, l.store.subjects.Lanes(k.service, k.operation))
-		if err != nil || held == 0 {
+		held, total, err := l.lengths(ctx, k)
+		if err != nil {
 			return err
 		}
-		n, next := l.room(k, time.Now())
-		if n == 0 {
+		l.gates.SetHeld(k.service, k.operation, total)
+		if total == 0 {
+			return l.early(ctx, k)
+		}
+		room := l.room(k, events.Normal, time.Now())
+		if room.Cause == gate.CauseBackpressure {
+			if critical := held[events.Critical]; critical > 0 {
+				room, held = l.room(k, events.Critical, time.Now()), lengths{events.Critical: critical}
+			}
+		}
+		if room.Due == 0 {
 			l.mu.Lock()
-			k.next = next
+			k.next = room.Next
 			l.mu.Unlock()
 			return nil
 		}
@@ -281,12 +300,16 @@ func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
 		if err != nil {
 			return err
 		}
-		n = min(n, window) - int(due)
+		n := min(room.Due, window) - int(due)
 		if n <= 0 {
-			pause(ctx, paceEvery)
+			pause(ctx, idle)
+			idle = min(2*idle, slowestPace)
 			continue
 		}
-		moved, err := l.release(ctx, k, n)
+		idle = paceEvery
+		var each lengths
+		each, turns = turns.Split(held, n)
+		moved, err := l.release(ctx, k, each)
 		if err != nil {
 			return err
 		}
@@ -297,21 +320,36 @@ func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
 	return nil
 }
 
+// lengths are how many operations the lanes of a key hold, by priority.
+type lengths = [len(events.Priorities)]int
+
+func (l *lanes) lengths(ctx context.Context, k *keyLanes) (held lengths, total int, err error) {
+	for _, p := range events.Priorities {
+		n, err := l.count(ctx, l.store.subjects.Lane(p, k.service, k.operation))
+		if err != nil {
+			return held, total, err
+		}
+		held[p] = int(n)
+		total += int(n)
+	}
+	return held, total, nil
+}
+
 func (l *lanes) count(ctx context.Context, subject string) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	return streams.Count(ctx, l.js, l.store.streams.Waiting(), subject)
 }
 
-// release lets out at most n operations of a key: the most urgent, and of those
-// the ones that were held first. It returns how many left their lane.
-func (l *lanes) release(ctx context.Context, k *keyLanes, n int) (int, error) {
+// release lets out so many operations of each priority, those that were held
+// first. It returns how many left their lane.
+func (l *lanes) release(ctx context.Context, k *keyLanes, each lengths) (int, error) {
 	moved := 0
 	for _, p := range events.Priorities {
-		if moved == n {
-			break
+		if each[p] == 0 {
+			continue
 		}
-		page, err := l.page(ctx, l.store.subjects.Lane(p, k.service, k.operation), n-moved)
+		page, err := l.page(ctx, l.store.subjects.Lane(p, k.service, k.operation), each[p])
 		if err != nil {
 			return moved, err
 		}

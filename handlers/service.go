@@ -23,6 +23,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 )
@@ -64,6 +65,9 @@ type Config struct {
 	// Breakers is where the instances share their circuit breakers; a bucket on
 	// NATS when nil.
 	Breakers breaker.Store
+	// Ledgers is where the instances share budgets and concurrency; a bucket on
+	// NATS when nil.
+	Ledgers Ledgers
 	// JetStream is the access to JetStream on the same connection, for a domain
 	// or an API prefix of its own; the connection's default when nil.
 	JetStream jetstream.JetStream
@@ -128,6 +132,8 @@ type Service struct {
 	reports  *reports
 	recovery *recovery
 	breakers *breakers
+	gates    *scheduler.Gates
+	leases   *leases
 	lanes    *lanes
 	intake   *intake
 	queues   []*queue
@@ -200,6 +206,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (*Service, error) 
 		s.pulling.Go(func() { q.run(runCtx, s.draining) })
 	}
 	s.rest.Go(func() { s.breakers.run(runCtx) })
+	s.rest.Go(func() { s.leases.run(runCtx) })
 	s.rest.Go(func() { s.lanes.run(runCtx) })
 	s.pulling.Go(func() { s.takeOver(runCtx) })
 	s.pulling.Go(func() { s.adoptions.witness.run(runCtx, s.draining) })
@@ -229,16 +236,26 @@ func (s *Service) wire(ctx context.Context) error {
 	if shared == nil {
 		shared = breaker.NewNATS(s.js, s.streams.BreakersBucket(), s.config.Limits.Replicas)
 	}
-	s.breakers = newBreakers(s.id, shared, st, func(key string) { s.lanes.changed(key) })
-	gates := scheduler.NewGates(s.breakers.group)
-	if s.lanes, err = openLanes(ctx, st, s.config.Limits.Replicas, gates, s.policies.Load); err != nil {
+	room := func(key string) { s.lanes.changed(key) }
+	s.breakers = newBreakers(s.id, shared, st, room, func(c breaker.Change) {
+		s.gates.Changed(c)
+		s.lanes.healed(c)
+	})
+	ledgers := s.config.Ledgers
+	if ledgers == nil {
+		ledgers = ledger.NewNATS(s.js, s.streams.LedgersBucket(), s.config.Limits.Replicas)
+	}
+	s.leases = newLeases(s.id, ledgers, s.log)
+	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: s.leases.want})
+	s.leases.gates = s.gates
+	if s.lanes, err = openLanes(ctx, st, s.config.Limits.Replicas, s.gates, s.policies.Load); err != nil {
 		return err
 	}
 	st.lanes = s.lanes
 	s.breakers.join(ctx)
 	pipeline := &scheduler.Pipeline{
 		Policies: s.policies.Load, Store: st, Target: &requester{nc: s.nc}, CheckTarget: s.subjects.CheckTarget,
-		Gates: gates, Health: s.registry, Now: time.Now, Random: rand.Float64, Draining: s.draining,
+		Gates: s.gates, Health: s.registry, Now: time.Now, Random: rand.Float64, Draining: s.draining,
 	}
 	s.intake = &intake{
 		subjects: s.subjects, pipeline: pipeline, recovery: s.recovery, letters: s.letters,

@@ -3,43 +3,80 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 // Gates are the gates of all keys, as one instance knows them. The gate of a key
-// says whether a due operation may go to its target now. A nil *Gates is open for
-// all. It is safe for concurrent use.
-type Gates struct{ breakers *breaker.Group }
+// says whether a due operation may go to its target now: its breaker and those of
+// what it depends on, its concurrency and budgets, the governor and global
+// backpressure, see package gate. A nil *Gates is open for all. It is safe for
+// concurrent use.
+type Gates struct {
+	breakers *breaker.Group
+	config   GatesConfig
 
-// NewGates returns gates that go by the breakers of a group.
-func NewGates(breakers *breaker.Group) *Gates { return &Gates{breakers: breakers} }
+	pressure  atomic.Bool
+	instances atomic.Int32
+	shared    atomic.Bool // the limits are, and their store is within reach
+	tally     tally
 
-// Cause is why a gate is shut.
-type Cause string
+	mu   sync.RWMutex // guards what follows
+	keys map[string]*keyGate
+	ill  map[string]*breaker.Breaker // those that are not closed, by key
+}
 
-// CauseBreaker is that the breaker of the key is open, or half open with all its
-// probes in flight.
-const CauseBreaker Cause = "breaker"
+// GatesConfig is what gates may be given. The functions are called on goroutines
+// that have other work to do, several at once, so they must be quick.
+type GatesConfig struct {
+	// Room is called with a key that may let more through than before.
+	Room func(key string)
+	// Lease is called with a key that has limits and wants a lease of its share in
+	// them. Nil is an instance that is alone and has the limits to itself.
+	Lease func(key string)
+}
+
+// NewGates returns gates that go by the breakers of a group. [Gates.Changed] must
+// be told of the group's changes.
+func NewGates(breakers *breaker.Group, config GatesConfig) *Gates {
+	g := &Gates{breakers: breakers, config: config, keys: make(map[string]*keyGate), ill: make(map[string]*breaker.Breaker)}
+	g.instances.Store(1)
+	g.shared.Store(config.Lease != nil)
+	return g
+}
 
 // Shut says that a gate is shut.
 type Shut struct {
-	Cause Cause
-	// Next is when it is worth while to ask again. Zero is not before the gate
-	// changes, which its parts tell of, as [breaker.Config.Room] does.
+	Cause gate.Cause
+	// Next is when it is worth while to ask again. Zero is not before
+	// [GatesConfig.Room] is called.
 	Next time.Time
 }
 
 // Pass is the leave to make one attempt. The zero value is one that nobody wants
 // to hear of.
-type Pass struct{ permit breaker.Permit }
+type Pass struct {
+	gates  *Gates
+	key    *keyGate
+	place  gate.Pass
+	permit breaker.Permit
+}
 
 // Done tells how the attempt ended and how long it took. It must be called once,
-// with [breaker.Unused] when it is not known how the attempt went.
-func (p Pass) Done(result breaker.Result, took time.Duration, now time.Time) {
-	p.permit.Done(result, took, now)
+// with [gate.Unused] when it is not known how the attempt went.
+func (p Pass) Done(result gate.Result, took time.Duration, now time.Time) {
+	p.permit.Done(result.Breaker(), took, now)
+	p.place.Done(result, took, now)
+	if p.gates != nil {
+		p.gates.tally.add(result, now)
+		p.key.wake()
+	}
 }
 
 // probeSlack is what an attempt may take beyond its timeout: the wait for a late
@@ -65,34 +102,236 @@ func (p *Policy) BreakerSettings() breaker.Settings {
 	}
 }
 
+// of returns the gate of a key, with the settings of its policy.
+func (g *Gates) of(policy *Policy, key string) *keyGate {
+	g.mu.RLock()
+	k := g.keys[key]
+	g.mu.RUnlock()
+	if k == nil {
+		g.mu.Lock()
+		if k = g.keys[key]; k == nil {
+			k = &keyGate{key: key, gate: gate.New(policy.Gate()), settings: policy.Gate()}
+			g.keys[key] = k
+		}
+		g.mu.Unlock()
+	}
+	k.set(policy)
+	return k
+}
+
+// maxWait is how long an operation may wait at a gate that will open in a moment,
+// before it is held.
+const maxWait = 500 * time.Millisecond
+
+// momentary tells causes that pass by themselves within a moment as a rule.
+func momentary(c gate.Cause) bool {
+	return c == gate.CauseGovernor || c == gate.CauseConcurrency || c == gate.CauseBudgetShare
+}
+
 // Enter asks for leave to make one attempt of op. A gate that is shut is no
-// error; the error is that of ctx. A gate that is not wide open may wait for what
-// it shares with other instances, at most half a second.
+// error; the error is that of ctx. At a gate that is about to open it waits, by
+// priority and then in the order of arrival, at most half a second, and as long
+// again for what instances share.
 func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation, now time.Time) (Pass, *Shut, error) {
-	b := g.breaker(policy, op.Key())
-	if b == nil {
+	if g == nil {
 		return Pass{}, nil, nil
 	}
+	key := op.Key()
+	k, b := g.of(policy, key), g.breaker(policy, key)
+	var w *waiter
+	defer func() { k.leave(w) }()
+	for began, start := now, time.Now(); ; now = began.Add(time.Since(start)) {
+		g.want(k, now)
+		var answer gate.Answer
+		if k.first(w, op.Priority) {
+			place, a, ok := k.gate.Enter(g.conditions(k, b, op.Priority, now), now)
+			if ok {
+				return g.admit(ctx, k, b, place, now)
+			}
+			answer = a
+			k.note(a.Cause)
+			g.renew(k, a.Cause, now)
+		} else {
+			answer.Cause = k.cause()
+		}
+		left := maxWait - now.Sub(began)
+		if !momentary(answer.Cause) || left <= 0 {
+			return Pass{}, &Shut{Cause: answer.Cause, Next: answer.Next}, nil
+		}
+		if w == nil {
+			if w = k.join(op.Priority); w == nil {
+				return Pass{}, &Shut{Cause: answer.Cause, Next: answer.Next}, nil
+			}
+		}
+		if !answer.Next.IsZero() {
+			left = min(left, max(answer.Next.Sub(now), time.Millisecond))
+		}
+		if err := w.wait(ctx, left); err != nil {
+			return Pass{}, nil, err
+		}
+	}
+}
+
+// admit takes the breaker's permit for an operation that has its place.
+func (g *Gates) admit(ctx context.Context, k *keyGate, b *breaker.Breaker, place gate.Pass, now time.Time) (Pass, *Shut, error) {
+	pass := Pass{gates: g, key: k, place: place}
+	if b == nil {
+		return pass, nil, nil
+	}
 	permit, err := b.Allow(ctx, now)
-	switch {
-	case err == nil:
-		return Pass{permit}, nil, nil
-	case errors.Is(err, breaker.ErrOpen), errors.Is(err, breaker.ErrProbing):
+	if err == nil {
+		pass.permit = permit
+		return pass, nil, nil
+	}
+	pass.Done(gate.Unused, 0, now)
+	if errors.Is(err, breaker.ErrOpen) || errors.Is(err, breaker.ErrProbing) {
 		_, next := b.Ready(now)
-		return Pass{}, &Shut{Cause: CauseBreaker, Next: next}, nil
+		return Pass{}, &Shut{Cause: gate.CauseBreaker, Next: next}, nil
 	}
 	return Pass{}, nil, err
 }
 
-// Room says how many held operations of a key may be let out now. When that is
-// 0, next is when it is worth while to ask again, as in [Shut]. It takes nothing:
-// only a [Pass] is certain.
-func (g *Gates) Room(policy *Policy, service, operation string, now time.Time) (n int, next time.Time) {
-	b := g.breaker(policy, events.Key(service, operation))
-	if b == nil {
-		return breaker.Unlimited, time.Time{}
+// conditions are what the gate of a key is told.
+func (g *Gates) conditions(k *keyGate, b *breaker.Breaker, p events.Priority, now time.Time) gate.Conditions {
+	c := gate.Conditions{Priority: p, Backpressure: g.pressure.Load()}
+	if b != nil {
+		c.Breaker = gate.Bounded(b.Ready(now))
 	}
-	return b.Ready(now)
+	if names := k.dependencies(); len(names) > 0 {
+		c.Dependencies = g.below(names, k.key, now)
+	}
+	return c
+}
+
+// below returns what the breakers let through of what a key depends on. A service
+// that is named without an operation type is as ill as the worst of its keys.
+func (g *Gates) below(names []string, key string, now time.Time) gate.Bound {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	var bound gate.Bound
+	for ill, b := range g.ill {
+		if ill != key && dependsOn(names, ill) {
+			bound = bound.And(gate.Bounded(b.Ready(now)))
+		}
+	}
+	return bound
+}
+
+// dependsOn tells whether names, of services or keys, name a key.
+func dependsOn(names []string, key string) bool {
+	service, _, _ := strings.Cut(key, ":")
+	for _, name := range names {
+		if name == key || name == service {
+			return true
+		}
+	}
+	return false
+}
+
+// Changed tells the gates that a breaker has changed.
+func (g *Gates) Changed(c breaker.Change) {
+	b, ok := g.breakers.Lookup(c.Key)
+	if !ok {
+		return
+	}
+	g.mu.Lock()
+	if b.State() == breaker.Closed {
+		delete(g.ill, c.Key)
+	} else {
+		g.ill[c.Key] = b
+	}
+	own := g.keys[c.Key]
+	var above []*keyGate
+	for key, k := range g.keys {
+		if key != c.Key && dependsOn(k.dependencies(), c.Key) {
+			above = append(above, k)
+		}
+	}
+	g.mu.Unlock()
+	if own != nil {
+		// The governor learns of an outage and of its end from being asked.
+		now := time.Now()
+		own.gate.Ready(gate.Conditions{Breaker: gate.Bounded(b.Ready(now))}, now)
+		own.wake()
+	}
+	for _, k := range above {
+		k.wake()
+		g.room(k.key)
+	}
+}
+
+func (g *Gates) room(key string) {
+	if g.config.Room != nil {
+		g.config.Room(key)
+	}
+}
+
+// lookAhead is for how long the lanes of a governed key let operations out in
+// advance, so that the gate never waits for them.
+const lookAhead = 100 * time.Millisecond
+
+// Room is what the lanes of a key may let out.
+type Room struct {
+	// Due is how many due operations of the key there may be, those in flight
+	// included, [breaker.Unlimited] when nothing limits them. At 0 nothing may be
+	// let out.
+	Due   int
+	Cause gate.Cause
+	// Next is when it is worth while to ask again when Due is 0, as in [Shut].
+	Next time.Time
+}
+
+// Room says what the lanes of a key may let out now of operations of a priority.
+// It takes nothing: only a [Pass] is certain.
+func (g *Gates) Room(policy *Policy, service, operation string, p events.Priority, now time.Time) Room {
+	key := events.Key(service, operation)
+	k, b := g.of(policy, key), g.breaker(policy, key)
+	g.want(k, now)
+	a := k.gate.Ready(g.conditions(k, b, p, now), now)
+	if a.N == breaker.Unlimited {
+		return Room{Due: breaker.Unlimited}
+	}
+	r := Room{Cause: a.Cause, Next: a.Next}
+	report := k.gate.Report()
+	switch {
+	case a.Cause == gate.CauseGovernor && a.N == 0 && a.Next.Sub(now) > lookAhead:
+		r.Next = a.Next.Add(-lookAhead / 2)
+	case a.Cause == gate.CauseGovernor:
+		// What is let out waits at the gate for its moment. The other instances
+		// have governors of their own.
+		ahead := min(int(report.Rate*lookAhead.Seconds())+1, maxWaiting/2)
+		r.Due = int(g.instances.Load()) * (report.InFlight + max(a.N, ahead))
+	case a.Cause == gate.CauseConcurrency && report.InFlight+a.N > 0:
+		r.Due = int(g.instances.Load()) * (report.InFlight + a.N + min(report.InFlight+a.N, maxWaiting/2))
+	case a.N > 0:
+		r.Due = report.InFlight + a.N
+	case a.Cause == gate.CauseBudgetShare, a.Cause == gate.CauseConcurrency:
+		g.renew(k, a.Cause, now)
+		if r.Next.IsZero() {
+			r.Next = now.Add(gate.LeaseTime)
+		}
+	}
+	return r
+}
+
+// Early says how many parked operations of a key may be let out before they are
+// due, and of which time at the latest they must be: what was parked later was not
+// parked because the target was ill. coming is how many are due. governed is
+// whether it is worth while to ask again soon.
+func (g *Gates) Early(policy *Policy, service, operation string, coming int, now time.Time) (n int, parkedBefore time.Time, governed bool) {
+	key := events.Key(service, operation)
+	b := g.breaker(policy, key)
+	if b == nil {
+		return 0, time.Time{}, false
+	}
+	k := g.of(policy, key)
+	g.want(k, now)
+	n, parkedBefore = k.gate.Early(g.conditions(k, b, events.Normal, now), 0, coming, now)
+	report := k.gate.Report()
+	if n > 0 && n != breaker.Unlimited {
+		n = max(n, min(int(report.Rate*lookAhead.Seconds())+1, maxWaiting/2)-coming)
+	}
+	return n, parkedBefore, report.Governed
 }
 
 // Opens is when the gate of a key that is shut can open at the earliest. It is
@@ -106,16 +345,62 @@ func (g *Gates) Opens(policy *Policy, service, operation string, now time.Time) 
 	return next
 }
 
-// resultOf returns what an attempt says of its target's health to a breaker; err
+// Active returns how many attempts are in flight at this instance.
+func (g *Gates) Active() int {
+	n := 0
+	for _, k := range g.all() {
+		n += k.gate.Report().InFlight
+	}
+	return n
+}
+
+// Counts returns how many attempts of the last minute succeeded and failed at this
+// instance, of those that speak of their target's health.
+func (g *Gates) Counts(now time.Time) (succeeded, failed int) { return g.tally.last(now) }
+
+// Reports returns how the gate of each key stands that has something to tell: it
+// has operations in flight or is governed.
+func (g *Gates) Reports() map[string]gate.Report {
+	reports := make(map[string]gate.Report)
+	for _, k := range g.all() {
+		if r := k.gate.Report(); r.InFlight > 0 || r.Governed {
+			reports[k.key] = r
+		}
+	}
+	return reports
+}
+
+// SetPressure turns global backpressure on or off.
+func (g *Gates) SetPressure(on bool) {
+	if g.pressure.Swap(on) && !on {
+		for _, k := range g.all() {
+			k.wake()
+			g.room(k.key)
+		}
+	}
+}
+
+// SetInstances says how many instances there are, this one included.
+func (g *Gates) SetInstances(n int) { g.instances.Store(int32(max(n, 1))) }
+
+func (g *Gates) all() []*keyGate {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	all := make([]*keyGate, 0, len(g.keys))
+	for _, k := range g.keys {
+		all = append(all, k)
+	}
+	return all
+}
+
+// resultOf returns what an attempt says of its target's health to a gate; err
 // means that it is not known how it went.
-func resultOf(reply Reply, err error) breaker.Result {
+func resultOf(reply Reply, err error) gate.Result {
 	switch {
 	case err != nil:
-		return breaker.Unused
+		return gate.Unused
 	case !reply.Failed:
-		return breaker.Success
-	case reply.Failure.Unhealthy():
-		return breaker.Failure
+		return gate.Success
 	}
-	return breaker.Ignored
+	return reply.Failure.Result()
 }

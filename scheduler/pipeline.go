@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 // Because the NATS server fires schedules on a grain of 250 ms, an operation is
@@ -261,7 +261,7 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message,
 			return moved(p.Store.Hold(ctx, op, m))
 		}
 		if now = p.Now(); expired(op, now) {
-			pass.Done(breaker.Unused, 0, now)
+			pass.Done(gate.Unused, 0, now)
 			return p.expire(ctx, policy, op, m)
 		}
 		timeout := policy.AttemptTimeout
@@ -290,6 +290,10 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message,
 		repeated = false
 
 		now = p.Now()
+		op.RetryAfter = time.Time{}
+		if after := reply.Failure.RetryAfter; after > 0 {
+			op.RetryAfter = now.Add(after).UTC()
+		}
 		d := p.decide(policy, op, reply.Failure, op.PreviousDelay(), now)
 		if !d.Retry {
 			return p.fail(ctx, policy, op, m, d, reply.Failure)

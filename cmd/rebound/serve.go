@@ -66,11 +66,11 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	shared, closeShared, err := sharedBreakers(c, log)
+	shared, err := openShared(c, log)
 	if err != nil {
 		return err
 	}
-	defer closeShared()
+	defer shared.close(log)
 	listener, err := listenHTTP(ctx, c.HTTP)
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 	}
 	service, err := handlers.Start(ctx, s.nc.Conn, handlers.Config{
 		Prefix: c.Prefix, Policies: policies, Limits: limits(s), Version: semantic(version), Lease: c.Lease,
-		MaxInFlight: c.MaxInFlight, MaxInFlightBytes: c.MaxInFlightBytes, Breakers: shared, Logger: log,
+		MaxInFlight: c.MaxInFlight, MaxInFlightBytes: c.MaxInFlightBytes, Breakers: shared.breakers, Ledgers: shared.ledgers, Logger: log,
 	})
 	if err != nil {
 		return err

@@ -73,8 +73,17 @@ const headerPending = "Nats-Num-Pending"
 // Page iterates over the first messages of a stream that match subject, at most
 // n.
 func Page(ctx context.Context, js jetstream.JetStream, stream, subject string, n int) iter.Seq2[*jetstream.RawStreamMsg, error] {
+	return PageFrom(ctx, js, stream, subject, 0, n)
+}
+
+// PageFrom is [Page] from a sequence on.
+func PageFrom(ctx context.Context, js jetstream.JetStream, stream, subject string, sequence uint64, n int) iter.Seq2[*jetstream.RawStreamMsg, error] {
 	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
-		batch, err := jetstreamext.GetBatch(ctx, js, stream, n, jetstreamext.GetBatchSubject(subject))
+		options := []jetstreamext.GetBatchOpt{jetstreamext.GetBatchSubject(subject)}
+		if sequence > 0 {
+			options = append(options, jetstreamext.GetBatchSeq(sequence))
+		}
+		batch, err := jetstreamext.GetBatch(ctx, js, stream, n, options...)
 		if err != nil {
 			yield(nil, err)
 			return

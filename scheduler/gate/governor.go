@@ -27,7 +27,7 @@ import (
 //
 // A strain that stays though the rate was cut to a tenth, or to the least, is not of
 // our making and comes to count as usual, so that the limit does not waste away at a target
-// that fails at random or has become slow.
+// that fails at random or has become slow. Less than 10 a second is then left to none.
 //
 // The growth is clocked by successes and only happens while the rate is needed,
 // like TCP's congestion window (RFC 5681 and 7661); judging by the response time
@@ -42,12 +42,12 @@ type Governor struct {
 
 	strained float64 // the rate that strained the target last
 	run      run     // how it was before the cuts from which the rate has not recovered
+	vain     bool    // cuts were, since the governor is on
 	cutAt    int64   // when the last cut was, Unix nanoseconds
 	idle     int64   // since when the rate is not needed, Unix nanoseconds
 	slow     int     // rounds in a row that were slow while off
 
 	healed time.Time // when the breaker closed
-	proved bool      // a round went well since
 
 	round   round
 	recent  float64 // mean response time of the last answers, nanoseconds
@@ -86,6 +86,9 @@ type run struct {
 const (
 	startRate = 10.0 // operations a second
 	leastRate = 1.0
+	// A target that fails no less at less is left vainRate, which is that of the
+	// trickle of [Earned]: it may be the operations that are ill.
+	vainRate = 10.0
 	// burst is how far operations may run ahead of an even pace.
 	burst = 20 * time.Millisecond
 	// mostAhead is the longest pause between two operations, and some.
@@ -96,8 +99,10 @@ const (
 	slowStartCut = 0.7
 	additiveCut  = 0.85
 	leastCut     = 0.5
-	// A strain that does not let up when this much is left is not of our making.
+	// A strain that does not let up when this share or this rate is left is not of
+	// our making.
 	vainCut = 0.1
+	fewRate = 4.0
 	// slower is by what such a cut lengthens the response time that is usual.
 	slower = 1.05
 	// Two cuts are a response time apart, so that the second knows what came of
@@ -151,8 +156,9 @@ const (
 // Recover begins slow start, because the breaker has closed again.
 func (g *Governor) Recover(now time.Time) {
 	g.phase, g.rate, g.strained, g.run = slowStart, startRate, 0, run{}
+	g.vain = false
 	g.tat, g.idle, g.cutAt = 0, 0, 0
-	g.healed, g.proved = now, false
+	g.healed = now
 	g.cutOff(now.UnixNano())
 }
 
@@ -207,13 +213,13 @@ func (g *Governor) Take(now time.Time) (epoch uint32) {
 }
 
 // Early tells whether parked operations may be released before they are due: the
-// target has proved healthy since its breaker closed, it is not strained, and no
-// operation waits in a lane. Only what was parked before the breaker closed has a
-// delay that was stretched while the target was ill. The caller spares what waits
-// for a Retry-After.
+// breaker has closed, which proves the target healthy, it has not been strained for
+// a while, and no operation waits in a lane. Only what was parked before the breaker
+// closed has a delay that was stretched while the target was ill. The caller spares
+// what waits for a Retry-After.
 func (g *Governor) Early(held int, now time.Time) (ok bool, parkedBefore time.Time) {
 	calm := g.round.failed == 0 && now.UnixNano()-g.cutAt > int64(calmTime)
-	return g.phase != off && g.proved && calm && held == 0, g.healed
+	return g.phase != off && !g.healed.IsZero() && calm && held == 0, g.healed
 }
 
 // Done tells how an attempt ended and how long it took.
@@ -311,6 +317,9 @@ func (g *Governor) strain(t int64) {
 	}
 	g.strained = g.rate
 	g.rate = max(g.rate*g.cut(), leastRate)
+	if g.vain {
+		g.rate = max(g.rate, vainRate)
+	}
 	g.phase, g.cutAt = additive, t
 	if g.deeplyCut() && g.inVain() {
 		g.getUsed()
@@ -334,7 +343,7 @@ func (g *Governor) cut() float64 {
 // deeplyCut tells whether so little is left of the rate that what strains the
 // target cannot be what goes there.
 func (g *Governor) deeplyCut() bool {
-	return g.run != (run{}) && g.rate <= max(g.run.rate*vainCut, leastRate)
+	return g.run != (run{}) && g.rate <= max(g.run.rate*vainCut, fewRate)
 }
 
 // inVain tells whether the strain is as it was at the first cut. A target that
@@ -355,7 +364,8 @@ func (g *Governor) getUsed() {
 		return
 	}
 	g.noise = min(g.deep.share(), noiseMost)
-	g.phase, g.run = slowStart, run{}
+	g.phase, g.run, g.vain = slowStart, run{}, true
+	g.rate = max(g.rate, vainRate)
 }
 
 // cutOff begins anew: what is on its way decides nothing any more.
@@ -367,7 +377,6 @@ func (g *Governor) cutOff(t int64) {
 
 // wentWell ends a round without strain.
 func (g *Governor) wentWell(t int64) {
-	g.proved = true
 	if n := g.round.failed + g.round.succeeded; n >= deepSample && g.round.share() < g.noise/2 {
 		g.noise *= 0.9
 	}
@@ -412,7 +421,7 @@ func (g *Governor) judgeFree(t int64) {
 func (g *Governor) begin(t int64) {
 	seconds := float64(max(t-g.round.began, 1)) / float64(time.Second)
 	g.rate = max(float64(g.round.sent)/seconds, leastRate)
-	g.phase, g.tat, g.idle = additive, 0, 0
+	g.phase, g.tat, g.idle, g.vain = additive, 0, 0, false
 	g.strain(t)
 }
 

@@ -1,0 +1,179 @@
+package handlers_test
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/ledger"
+	"github.com/rebound-mq/rebound/internal/redisconn"
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+// stores are where instances share what they share.
+func stores(t *testing.T) map[string]func() handlers.Config {
+	return map[string]func() handlers.Config{
+		"NATS": func() handlers.Config { return handlers.Config{} },
+		"Redis": func() handlers.Config {
+			client, err := redisconn.Open(testkit.Redis(t).URL())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = client.Close() })
+			return handlers.Config{Breakers: breaker.NewRedis(client, ""), Ledgers: ledger.NewRedis(client, "")}
+		},
+	}
+}
+
+// parallel is a target that works on several requests at once.
+func (r *rig) parallel(subject string, handle func(micro.Request)) {
+	r.t.Helper()
+	service, err := micro.AddService(r.nc, micro.Config{Name: "parallel", Version: "1.0.0"})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var working sync.WaitGroup
+	err = service.AddEndpoint("e", micro.HandlerFunc(func(req micro.Request) {
+		working.Go(func() { handle(req) })
+	}), micro.WithEndpointSubject(subject))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		_ = service.Stop()
+		working.Wait()
+	})
+}
+
+func TestABudgetHoldsOverAllInstances(t *testing.T) {
+	const due, budget, instances = 1000, 60, 3
+	for name, config := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			c := config()
+			c.Policies = policySet(t, fmt.Sprintf("default: {maxAttempts: 5, baseDelay: 10ms, jitterType: none, retryBudgetPerMinute: %d}", budget))
+			var mu sync.Mutex
+			var at []time.Time
+			r.target("pay.charge", func(int, micro.Request) (string, string, micro.Headers) {
+				mu.Lock()
+				at = append(at, time.Now())
+				mu.Unlock()
+				return "", "", nil
+			})
+			for range instances {
+				r.start(c)
+			}
+			for i := range due {
+				r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), "normal"), "x")
+			}
+			attempts := func() int {
+				mu.Lock()
+				defer mu.Unlock()
+				return len(at)
+			}
+			testkit.Eventually(t, 30*time.Second, "the budget being spent", func() bool { return attempts() >= budget*9/10 })
+			testkit.Eventually(t, 30*time.Second, "the rest being held", func() bool {
+				return r.count("RETRY", "retry.held.>")+attempts() >= due-budget/10
+			})
+			if n := attempts(); n > budget && at[n-1].Sub(at[0]) < time.Minute {
+				t.Errorf("%d attempts were made in %s, the budget is %d a minute", n, at[n-1].Sub(at[0]), budget)
+			}
+		})
+	}
+}
+
+func TestConcurrencyIsBoundedOverAllInstances(t *testing.T) {
+	const due, most, instances = 300, 6, 3
+	for name, config := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			c := config()
+			c.Policies = policySet(t, fmt.Sprintf("default: {maxAttempts: 5, baseDelay: 10ms, jitterType: none, maxConcurrentRetries: %d}", most))
+			var now, peak atomic.Int64
+			r.parallel("pay.charge", func(req micro.Request) {
+				n := now.Add(1)
+				for p := peak.Load(); n > p && !peak.CompareAndSwap(p, n); p = peak.Load() {
+				}
+				<-time.After(5 * time.Millisecond)
+				now.Add(-1)
+				_ = req.Respond(nil)
+			})
+			for range instances {
+				r.start(c)
+			}
+			for i := range due {
+				r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), "normal"), "x")
+			}
+			r.awaitOutcomes(due, 60*time.Second)
+			r.awaitEmpty()
+			if p := peak.Load(); p > most {
+				t.Errorf("%d attempts were in flight at once, want at most %d", p, most)
+			}
+		})
+	}
+}
+
+func TestWhatDependsOnAnIllServiceIsHeldWithoutAnAttempt(t *testing.T) {
+	r := newRig(t, handlers.Config{Policies: policySet(t, `
+default: {maxAttempts: 5, baseDelay: 10ms, jitterType: none}
+ledger: {enableCircuitBreaker: true}
+billing: {dependsOn: [ledger]}
+report: {dependsOn: ["ledger:read"]}
+`)})
+	calls := r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
+	r.target("report.make", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
+	r.act("trip", handlers.BreakerAct{Key: "ledger:write", ForMs: 600_000})
+	r.submit("retry.submit.billing.charge", event("1", "normal"), "x")
+	r.submit("retry.submit.report.make", event("2", "normal"), "x")
+	testkit.Eventually(t, 10*time.Second, "the operation that depends on it being held", func() bool { return r.count("RETRY", "retry.held.*.billing.>") == 1 })
+	r.awaitOutcomes(1, 10*time.Second) // that of the key that depends on another
+	if n := calls.Load(); n != 0 {
+		t.Errorf("%d attempts were made while the service below is out, want none", n)
+	}
+	r.act("reset", handlers.BreakerAct{Key: "ledger:write"})
+	r.awaitOutcomes(2, 10*time.Second)
+	r.awaitEmpty()
+}
+
+func TestWhatWasParkedDuringAnOutageIsLetOutEarlyOnceTheTargetIsWell(t *testing.T) {
+	r := newRig(t, handlers.Config{Policies: policySet(t, `
+default:
+  maxAttempts: 50
+  baseDelay: 5m
+  maxDelay: 10m
+  jitterType: none
+  enableCircuitBreaker: true
+  circuitBreakerThreshold: 5
+  circuitBreakerTimeout: 1s
+`)})
+	target, _ := r.switched("pay.charge")
+	target.down.Store(true)
+	const parked = 200
+	for i := range parked {
+		e := event(fmt.Sprint(i), "normal")
+		r.submit("retry.submit.pay.charge", e, "x")
+	}
+	asked := event("asked", "normal")
+	asked["ce-retryafter"] = "600"
+	r.submit("retry.submit.pay.charge", asked, "x")
+	testkit.Eventually(t, 20*time.Second, "all being parked", func() bool { return r.count("RETRY", "retry.parked.>") == parked+1 })
+	r.act("trip", handlers.BreakerAct{Key: "pay:charge", ForMs: 500})
+	target.down.Store(false)
+	// Probes that succeed close the breaker.
+	for i := range 10 {
+		e := event(fmt.Sprintf("probe-%d", i), "high")
+		e["ce-retryafter"] = "0.6"
+		e["ce-basedelay"] = "10ms"
+		r.submit("retry.submit.pay.charge", e, "x")
+	}
+	r.awaitOutcomes(parked+10, 60*time.Second)
+	if n := r.count("RETRY", "retry.parked.>"); n != 1 {
+		t.Errorf("%d operations are parked, want the one whose target asked for its delay", n)
+	}
+}

@@ -1,0 +1,52 @@
+// Package ledger keeps the ledgers by which instances share the limits of keys,
+// see [gate.Ledger], in Redis or in a NATS key-value bucket.
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/rebound-mq/rebound/scheduler/gate"
+)
+
+// ttl is how long a ledger that nobody writes is kept: longer than its windows.
+const ttl = 2 * time.Hour
+
+// decode reads a stored ledger; empty is none.
+func decode(data []byte) (gate.Ledger, error) {
+	if len(data) == 0 {
+		return gate.NewLedger(), nil
+	}
+	var l gate.Ledger
+	if err := json.Unmarshal(data, &l); err != nil {
+		return l, fmt.Errorf("decoding: %w", err)
+	}
+	return l, nil
+}
+
+func number(v any) (int64, error) {
+	switch v := v.(type) {
+	case int64:
+		return v, nil
+	case string:
+		return strconv.ParseInt(v, 10, 64)
+	}
+	return 0, fmt.Errorf("%T is no number", v)
+}
+
+// backOff waits a random while of up to try milliseconds, for another instance to
+// be through.
+func backOff(ctx context.Context, try int) error {
+	timer := time.NewTimer(time.Duration(rand.Int64N(int64(min(try, 10)) * int64(time.Millisecond))))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,98 @@
+package ledger
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/rebound-mq/rebound/scheduler/gate"
+)
+
+// Redis keeps ledgers in Redis 5 or newer: a single node, Sentinel or a Cluster.
+// The times are of Redis's own clock. Each ledger is one key, which spreads them
+// over a Cluster, and has a TTL.
+//
+// A Redis that is emptied, or a failover that loses the last writes, loses what
+// was counted: the windows of the budgets begin anew.
+type Redis struct {
+	client redis.UniversalClient
+	prefix string
+}
+
+var (
+	//go:embed read.lua
+	readLua string
+	//go:embed replace.lua
+	replaceLua string
+
+	readScript    = redis.NewScript(readLua)
+	replaceScript = redis.NewScript(replaceLua)
+)
+
+// DefaultPrefix is how the names of the ledgers in Redis begin.
+const DefaultPrefix = "rebound:ledger:"
+
+// NewRedis returns the store behind client; make that from options that went
+// through [breaker.RedisOptions]. All names in Redis begin with prefix,
+// [DefaultPrefix] when it is empty. The client stays the caller's to close.
+func NewRedis(client redis.UniversalClient, prefix string) *Redis {
+	if prefix == "" {
+		prefix = DefaultPrefix
+	}
+	return &Redis{client: client, prefix: prefix}
+}
+
+// Renew gives an instance its next lease of a key's limits. The error is that of
+// Redis or of ctx; then it is not known whether the ledger has changed.
+func (r *Redis) Renew(ctx context.Context, key string, c gate.Claim, s gate.Settings) (gate.Lease, error) {
+	name := r.prefix + "{" + key + "}"
+	for try := 1; ; try++ {
+		text, now, err := r.read(ctx, name)
+		if err != nil {
+			return gate.Lease{}, fmt.Errorf("reading the ledger of %s in Redis: %w", key, err)
+		}
+		before, err := decode([]byte(text))
+		if err != nil {
+			return gate.Lease{}, fmt.Errorf("the ledger of %s in Redis: %w", key, err)
+		}
+		after, lease := before.Renew(c, s, now)
+		data, err := json.Marshal(after)
+		if err != nil {
+			return gate.Lease{}, fmt.Errorf("encoding the ledger of %s: %w", key, err)
+		}
+		done, err := replaceScript.Run(ctx, r.client, []string{name}, text, data, ttl.Milliseconds()).Bool()
+		switch {
+		case err != nil && !errors.Is(err, redis.Nil):
+			return gate.Lease{}, fmt.Errorf("writing the ledger of %s in Redis: %w", key, err)
+		case done:
+			return lease, nil
+		}
+		if err := backOff(ctx, try); err != nil {
+			return gate.Lease{}, err
+		}
+	}
+}
+
+// read returns a ledger as it stands, empty when there is none, and the time.
+func (r *Redis) read(ctx context.Context, name string) (text string, now time.Time, err error) {
+	answer, err := readScript.Run(ctx, r.client, []string{name}).Slice()
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	var seconds, micros int64
+	if len(answer) == 3 {
+		text, _ = answer[0].(string)
+		seconds, err = number(answer[1])
+		if err == nil {
+			micros, err = number(answer[2])
+		}
+	} else {
+		err = fmt.Errorf("the answer has %d parts, want 3", len(answer))
+	}
+	return text, time.Unix(seconds, micros*1000).UTC(), err
+}
