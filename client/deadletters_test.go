@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -181,6 +182,34 @@ func TestHealthIsReportedAndRead(t *testing.T) {
 	most := 1e12
 	if err := r.ReportHealth(ctx(t), "billing", events.HealthReport{CPUUtilization: &most}); err == nil {
 		t.Error("a CPU utilisation of 1e12 % is reported, want an error")
+	}
+}
+
+func TestExecuteGoesByTheHealthThatItsProcessReports(t *testing.T) {
+	r := newRig(t, `
+connection_pool: {baseDelay: 1ms, jitterType: none}
+`)
+	acquire := &client.Policy{Service: "connection_pool", Operation: "acquire_connection"}
+	pool := 100.0
+	if err := r.ReportHealth(ctx(t), "connection_pool", events.HealthReport{PoolUtilization: &pool}); err != nil {
+		t.Fatal(err)
+	}
+	fn, _ := failing(1, &client.Error{Code: "POOL_EXHAUSTED"})
+	if _, err := client.Execute(ctx(t), r.Client, acquire, fn); err != nil {
+		t.Fatal(err)
+	}
+	closeClient(t, r.Client)
+	var decision events.Scheduled
+	for _, m := range r.told("retry.event.retryScheduled.>") {
+		if err := json.Unmarshal(m.Data, &decision); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := decision.Factors["pool"]; got != 2 {
+		t.Errorf("the pool factor of a full pool is %v, want 2; the decision is %+v", got, decision)
+	}
+	if got := r.ServiceHealth(); len(got) != 1 || got[0].PoolUtilization == nil || *got[0].PoolUtilization != 100 {
+		t.Errorf("the health of the services is %+v, want that of a full pool", got)
 	}
 }
 

@@ -23,8 +23,8 @@ const (
 )
 
 // ServiceHealth returns the health of every service at which this process has
-// made attempts by [Execute], by name (the original design's
-// getServiceHealthMetrics).
+// made attempts by [Execute], or of which it has reported the health, by name
+// (the original design's getServiceHealthMetrics).
 func (c *Client) ServiceHealth() []health.Metrics {
 	now := time.Now()
 	for _, m := range c.meters() {
@@ -73,19 +73,22 @@ func (c *Client) Health(ctx context.Context) ([]health.Metrics, error) {
 func endpoint(name string) string { return "rebound." + name }
 
 // ReportHealth tells the service how one of its targets is, as the target itself
-// knows, so that adaptive delays go by it. A report counts in full for a minute
-// and then fades, so it is to be repeated every half minute or so. It is not
-// stored; one that cannot be sent is an error, one that is not heard is not.
+// knows, so that adaptive delays go by it, those of [Execute] in this process
+// included. A report counts in full for a minute and then fades, so it is to be
+// repeated every half minute or so. It is not stored; one that cannot be sent is
+// an error, one that is not heard is not.
 func (c *Client) ReportHealth(ctx context.Context, service string, report events.HealthReport) error {
 	if err := c.connected(); err != nil {
 		return err
 	}
-	m, err := report.Message(c.subjects, service, c.source, nuid.Next(), time.Now())
+	now := time.Now()
+	m, err := report.Message(c.subjects, service, c.source, nuid.Next(), now)
 	if err == nil {
 		err = c.nc.PublishMsg(m)
-	}
-	if err == nil {
-		err = c.nc.FlushWithContext(ctx)
+		if err == nil {
+			err = c.nc.FlushWithContext(ctx)
+		}
+		err = errors.Join(err, c.health.Report(service, report, now))
 	}
 	if err != nil {
 		return fmt.Errorf("client: reporting the health of %s: %w", service, err)
