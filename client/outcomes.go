@@ -31,11 +31,15 @@ type OutcomeFilter struct {
 	// Since begins with those that were stored then or later; zero begins with
 	// what comes.
 	Since time.Time
+	// After begins with the one behind that [Outcome.Sequence], whatever Since says.
+	// Who keeps the sequence in the same write as what is made of the outcomes takes
+	// each into account exactly once. 0 begins where Since says.
+	After uint64
 	// Durable names a position that the server keeps, so that an iteration with
 	// the same name, in whatever process, goes on where the last one ended; several
 	// at once share the outcomes. It is a consumer of that name in the stream of
-	// outcomes, which stays until somebody deletes it. Since counts only when it
-	// is made. Empty keeps none.
+	// outcomes, which stays until somebody deletes it. Since and After count only
+	// when it is made. Empty keeps none.
 	Durable string
 }
 
@@ -115,20 +119,17 @@ func (c *Client) outcomeConsumer(ctx context.Context, f OutcomeFilter) (interfac
 		return nil, err
 	}
 	stream, filter := c.streams.Outcomes(), c.subjects.Outcomes(f.Name, f.Service, f.Operation)
-	policy, since := jetstream.DeliverNewPolicy, (*time.Time)(nil)
-	if !f.Since.IsZero() {
-		policy, since = jetstream.DeliverByStartTimePolicy, &f.Since
-	}
+	policy, since, first := f.start()
 	if f.Durable == "" {
 		return c.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
-			FilterSubjects: []string{filter}, DeliverPolicy: policy, OptStartTime: since,
+			FilterSubjects: []string{filter}, DeliverPolicy: policy, OptStartTime: since, OptStartSeq: first,
 		})
 	}
 	consumer, err := c.js.Consumer(ctx, stream, f.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return c.js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
 			Durable: f.Durable, Description: "Rebound: a client's outcomes", FilterSubject: filter,
-			DeliverPolicy: policy, OptStartTime: since,
+			DeliverPolicy: policy, OptStartTime: since, OptStartSeq: first,
 			AckPolicy: jetstream.AckExplicitPolicy, AckWait: outcomeAckWait, MaxDeliver: -1,
 		})
 	}
@@ -136,6 +137,17 @@ func (c *Client) outcomeConsumer(ctx context.Context, f OutcomeFilter) (interfac
 		err = fmt.Errorf("%q was made for %s, not for %s", f.Durable, consumer.CachedInfo().Config.FilterSubject, filter)
 	}
 	return consumer, err
+}
+
+// start says with which outcome an iteration begins.
+func (f OutcomeFilter) start() (policy jetstream.DeliverPolicy, since *time.Time, first uint64) {
+	switch {
+	case f.After > 0:
+		return jetstream.DeliverByStartSequencePolicy, nil, f.After + 1
+	case !f.Since.IsZero():
+		return jetstream.DeliverByStartTimePolicy, &f.Since, 0
+	}
+	return jetstream.DeliverNewPolicy, nil, 0
 }
 
 func (f OutcomeFilter) check() error {

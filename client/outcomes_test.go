@@ -53,6 +53,18 @@ func TestOutcomesAreFiltered(t *testing.T) {
 	}
 }
 
+func TestOutcomesGoOnAfterASequence(t *testing.T) {
+	r := newRig(t, swift)
+	r.end("a", 1, 4, errBusy)
+	all := r.outcomes(4, client.OutcomeFilter{})
+	for _, durable := range []string{"", "report"} {
+		f := client.OutcomeFilter{Since: time.Unix(1, 0), After: all[1].Sequence, Durable: durable}
+		if got := r.outcomes(2, f); got[0].EventID != "3" || got[1].EventID != "4" {
+			t.Errorf("durable %q: after outcome 2 came %s and %s, want 3 and 4", durable, got[0].EventID, got[1].EventID)
+		}
+	}
+}
+
 func TestLiveOutcomesBeginWithWhatComesAndEndWithTheContext(t *testing.T) {
 	r := newRig(t, swift)
 	r.end("a", 1, 1, errBusy)
