@@ -92,8 +92,11 @@ func (c *Client) Outcomes(ctx context.Context, f OutcomeFilter) iter.Seq2[Outcom
 			case m == nil:
 				continue
 			}
-			outcome, err := readOutcome(m)
 			held = m
+			if ctx.Err() != nil {
+				return // the message was in hand already
+			}
+			outcome, err := readOutcome(m)
 			more := yield(outcome, err) && err == nil
 			held = nil
 			if f.Durable != "" {

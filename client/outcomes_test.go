@@ -104,6 +104,29 @@ func TestLiveOutcomesBeginWithWhatComesAndEndWithTheContext(t *testing.T) {
 	}
 }
 
+func TestNoOutcomeComesAfterTheContextHasEnded(t *testing.T) {
+	r := newRig(t, swift)
+	r.end("a", 1, 20, errBusy)
+	r.stored(20)
+	for _, durable := range []string{"", "report"} {
+		for i := range 10 {
+			following, stop := context.WithCancel(ctx(t))
+			n := 0
+			for _, err := range r.Outcomes(following, client.OutcomeFilter{Since: time.Unix(1, 0), Durable: durable}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				n++
+				stop()
+			}
+			stop()
+			if n != 1 {
+				t.Errorf("durable %q, iteration %d: %d outcomes came, want only the one during which the context ended", durable, i, n)
+			}
+		}
+	}
+}
+
 func TestADurableIterationGoesOnWhereItEnded(t *testing.T) {
 	r := newRig(t, swift)
 	r.end("a", 1, 6, errBusy)
