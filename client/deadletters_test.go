@@ -191,7 +191,8 @@ connection_pool: {baseDelay: 1ms, jitterType: none}
 `)
 	acquire := &client.Policy{Service: "connection_pool", Operation: "acquire_connection"}
 	pool := 100.0
-	if err := r.ReportHealth(ctx(t), "connection_pool", events.HealthReport{PoolUtilization: &pool}); err != nil {
+	// A context without a deadline, as who reports now and then has it.
+	if err := r.ReportHealth(t.Context(), "connection_pool", events.HealthReport{PoolUtilization: &pool}); err != nil {
 		t.Fatal(err)
 	}
 	fn, _ := failing(1, &client.Error{Code: "POOL_EXHAUSTED"})

@@ -86,7 +86,7 @@ func (c *Client) ReportHealth(ctx context.Context, service string, report events
 	if err == nil {
 		err = c.nc.PublishMsg(m)
 		if err == nil {
-			err = c.nc.FlushWithContext(ctx)
+			err = flush(ctx, c.nc)
 		}
 		err = errors.Join(err, c.health.Report(service, report, now))
 	}
