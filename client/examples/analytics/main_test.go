@@ -31,7 +31,7 @@ func (s *stopper) Write(line []byte) (int, error) {
 // count runs analytics until it has counted n outcomes.
 func count(t *testing.T, nc *nats.Conn, n int) []string {
 	t.Helper()
-	ctx, stop := context.WithCancel(rig.Context(t))
+	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	out := &stopper{after: n, stop: stop}
 	if err := run(ctx, nc.ConnectedUrl(), out); err != nil {

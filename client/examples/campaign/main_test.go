@@ -14,7 +14,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 func TestActionsOfCampaignsAreMadeUpFor(t *testing.T) {
 	nc := rig.Start(t, "campaign_orchestrator: {baseDelay: 10ms, maxDelay: 100ms}")
 	var out bytes.Buffer
-	if err := run(rig.Context(t), nc.ConnectedUrl(), &out); err != nil {
+	if err := run(t.Context(), nc.ConnectedUrl(), &out); err != nil {
 		t.Fatal(err)
 	}
 	// Those that meet a busy service need a third attempt.

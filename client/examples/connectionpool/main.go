@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
@@ -106,6 +107,9 @@ func trade(ctx context.Context, nc *nats.Conn, pool *Pool, out io.Writer) error 
 	return nil
 }
 
+// checkOutTimeout bounds what is done with a connection.
+const checkOutTimeout = 5 * time.Second
+
 // checkOut does what needs a connection: it goes to the server and back.
 func checkOut(ctx context.Context, pool *Pool) error {
 	conn, err := pool.Acquire(ctx)
@@ -113,5 +117,7 @@ func checkOut(ctx context.Context, pool *Pool) error {
 		return err
 	}
 	defer pool.Release(conn)
+	ctx, cancel := context.WithTimeout(ctx, checkOutTimeout)
+	defer cancel()
 	return conn.FlushWithContext(ctx)
 }

@@ -21,7 +21,7 @@ func TestDelaysFollowAPoolThatRunsDry(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := run(rig.Context(t), nc.ConnectedUrl(), &out); err != nil {
+	if err := run(t.Context(), nc.ConnectedUrl(), &out); err != nil {
 		t.Fatal(err)
 	}
 	const want = `2 reports hold the pool

@@ -15,7 +15,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 func TestWhatIsRejectedIsNotTriedAgainAndReplayed(t *testing.T) {
 	nc := rig.Start(t, "content_safety: {baseDelay: 10ms, maxDelay: 50ms}")
 	var out bytes.Buffer
-	if err := run(rig.Context(t), nc.ConnectedUrl(), &out); err != nil {
+	if err := run(t.Context(), nc.ConnectedUrl(), &out); err != nil {
 		t.Fatal(err)
 	}
 	const want = `the weather: retrySuccess after 2 attempts

@@ -14,7 +14,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 func TestAnExpiredSessionIsRenewedOnce(t *testing.T) {
 	nc := rig.Start(t, "session_manager: {baseDelay: 10ms, maxDelay: 50ms}")
 	var out bytes.Buffer
-	if err := run(rig.Context(t), nc.ConnectedUrl(), &out); err != nil {
+	if err := run(t.Context(), nc.ConnectedUrl(), &out); err != nil {
 		t.Fatal(err)
 	}
 	const want = `alice: session created by attempt 2
