@@ -181,6 +181,8 @@ func TestALossMakesTheDemoFail(t *testing.T) {
 func TestAnEndlessDemoEndsWellWhenItIsInterrupted(t *testing.T) {
 	o, out := short(t, 0)
 	o.Keep = true
+	// What failed waits for longer than the run.
+	o.policies = strings.NewReplacer("40ms", "1h", "600ms", "1h").Replace(shortPolicies)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ended := make(chan error, 1)
