@@ -16,7 +16,7 @@ import (
 // breakerForAll gives every key a breaker. Nothing is parked, so that what is
 // submitted is due at once.
 const breakerForAll = `
-default: {maxAttempts: 5, baseDelay: 10ms, maxDelay: 10ms, backoffStrategy: fixed, jitterType: none, enableCircuitBreaker: true}
+default: {maxAttempts: 50, baseDelay: 10ms, maxDelay: 1s, backoffStrategy: exponential, jitterType: full, enableCircuitBreaker: true}
 `
 
 // idleFor is how long the CPU time of an idle process is measured.

@@ -15,12 +15,13 @@ type measurement struct {
 	run         func(ctx context.Context, r *rig) error
 }
 
-func measurements(operations int) []measurement {
+func measurements(operations, waiting int) []measurement {
 	return []measurement{
 		{"lateness", "how late 10,000 operations with delays from 10 ms to 5 s come back", func(ctx context.Context, r *rig) error { return lateness(ctx, r, 10_000) }},
 		{"throughput", "how many operations a second go through the whole path", func(ctx context.Context, r *rig) error { return throughput(ctx, r, 100_000) }},
 		{"replay", "how many dead letters a second are replayed", func(ctx context.Context, r *rig) error { return replay(ctx, r, 100_000) }},
 		{"held", "what 10,000 held operations cost while their gate is shut", func(ctx context.Context, r *rig) error { return held(ctx, r, 10_000) }},
+		{"backlog", "how a backlog is let out to a healed target that refuses what is beyond 500 a second", func(ctx context.Context, r *rig) error { return backlog(ctx, r, waiting, 500) }},
 		{"memory", "the service's resident memory with and without parked operations", func(ctx context.Context, r *rig) error { return memory(ctx, r, operations) }},
 	}
 }
@@ -35,17 +36,18 @@ func main() {
 	}
 	binary := flag.String("rebound", "../bin/rebound", "the program to measure")
 	operations := flag.Int("parked", 1_000_000, "how many operations the memory measurement parks")
+	waiting := flag.Int("backlog", 100_000, "how many operations the backlog measurement holds")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "bench [flags] [measurement ...]")
 		flag.PrintDefaults()
-		for _, m := range measurements(0) {
+		for _, m := range measurements(0, 0) {
 			fmt.Fprintf(flag.CommandLine.Output(), "  %-10s %s\n", m.name, m.about)
 		}
 	}
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	for _, m := range measurements(*operations) {
+	for _, m := range measurements(*operations, *waiting) {
 		if flag.NArg() > 0 && !strings.Contains(" "+strings.Join(flag.Args(), " ")+" ", " "+m.name+" ") {
 			continue
 		}
