@@ -15,6 +15,8 @@ const (
 	RetryFailed    = "retryFailed"
 	RetryScheduled = "retryScheduled"
 	BreakerChanged = "breakerChanged"
+	// BackpressureChanged is about no key; its subjects end in rebound.all.
+	BackpressureChanged = "backpressureChanged"
 )
 
 // Subjects names every subject under one prefix. The zero value uses
@@ -155,6 +157,26 @@ func (s Subjects) SplitHealth(subject string) (service string, err error) {
 		return "", fmt.Errorf("service in subject %w", err)
 	}
 	return service, nil
+}
+
+// Instance is where the instance with this id tells the others of itself. No
+// stream stores it.
+func (s Subjects) Instance(id string) string { return s.prefix() + ".instance." + id }
+
+// Instances matches every [Subjects.Instance].
+func (s Subjects) Instances() string { return s.Instance("*") }
+
+// SplitInstance reads the id out of a [Subjects.Instance] subject. The error says
+// what is wrong with the subject.
+func (s Subjects) SplitInstance(subject string) (id string, err error) {
+	id, ok := strings.CutPrefix(subject, s.Instance(""))
+	if !ok {
+		return "", fmt.Errorf("subject %q is not under %s.instance", clip(subject, 200), s.prefix())
+	}
+	if err := CheckName(id); err != nil {
+		return "", fmt.Errorf("id in subject %w", err)
+	}
+	return id, nil
 }
 
 // Advisory is where an instance stores that an adopted consumer gave a message

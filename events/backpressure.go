@@ -1,0 +1,53 @@
+package events
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// BackpressureChange is the data of rebound.backpressureChanged.v1: global
+// backpressure turned on or off, by what was measured over all instances.
+type BackpressureChange struct {
+	Backpressure
+	// By is the id of the instance that decided for all.
+	By string `json:"by"`
+	// Instances is how many there are, and ActiveRetries how many attempts all of
+	// them have in flight.
+	Instances     int `json:"instances"`
+	ActiveRetries int `json:"activeRetries"`
+	// FailureRate, 0 to 1, is the share of failures among the Samples attempts of
+	// the last minute that speak of their target's health.
+	FailureRate float64 `json:"failureRate"`
+	Samples     int     `json:"samples"`
+	// SystemLoad is the mean load average per core of their hosts.
+	SystemLoad float64 `json:"systemLoad"`
+	// StoreDelayMs is how long NATS or Redis takes to answer, at the instance where
+	// it takes least, in milliseconds.
+	StoreDelayMs float64 `json:"storeDelayMs"`
+}
+
+// Backpressure says whether global backpressure is on.
+type Backpressure struct {
+	On bool `json:"on"`
+	// Cause is what turned it on, or keeps it on; empty while it is off.
+	Cause string `json:"cause,omitempty"`
+	// Since is when On became what it is, zero when it was never on.
+	Since time.Time `json:"since,omitzero"`
+}
+
+// aboutAll stands where other events have the key that they are about. A key of
+// that name is no trouble: the name of the event comes first in its subject.
+var aboutAll = About{Service: "rebound", Operation: "all"}
+
+// Backpressure is where [BackpressureChanged] is published.
+func (s Subjects) Backpressure() string {
+	return s.Event(BackpressureChanged, aboutAll.Service, aboutAll.Operation)
+}
+
+// Message returns the message that publishes the event.
+func (c *BackpressureChange) Message(subjects Subjects) (*nats.Msg, error) {
+	id := c.By + "." + strconv.FormatInt(c.Since.UnixMilli(), 36) + "." + BackpressureChanged
+	return Encode(subjects.Backpressure(), BackpressureChanged, id, aboutAll, c.Since, c)
+}

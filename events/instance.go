@@ -1,0 +1,163 @@
+package events
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/nats-io/nats.go"
+)
+
+// InstanceReport is what an instance tells the others of itself, once a second,
+// as JSON on [Subjects.Instance]. It is Rebound's own and no part of the contract.
+type InstanceReport struct {
+	ID    string        `json:"id"`
+	State InstanceState `json:"state"`
+	// HostName is the name of its host, empty when it has none.
+	HostName string    `json:"hostName,omitempty"`
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+
+	// InFlight counts the attempts under way, InHand the due operations that the
+	// instance has in hand: those attempts, and what waits for one.
+	InFlight int `json:"inFlight"`
+	InHand   int `json:"inHand"`
+	// Succeeded and Failed count the attempts of the last minute that speak of
+	// their target's health.
+	Succeeded int `json:"succeeded"`
+	Failed    int `json:"failed"`
+
+	// CPUUtilization and MemoryUtilization of the host are in percent, 0 to 100.
+	// SystemLoad is its load average per core.
+	CPUUtilization    float64 `json:"cpuUtilization"`
+	MemoryUtilization float64 `json:"memoryUtilization"`
+	SystemLoad        float64 `json:"systemLoad"`
+	// StoreDelayMs is how long NATS or Redis takes to answer the instance,
+	// whichever is slower, in milliseconds.
+	StoreDelayMs float64 `json:"storeDelayMs"`
+
+	// Backpressure is global backpressure as the instance has it.
+	Backpressure Backpressure `json:"backpressure"`
+}
+
+// InstanceState is where an instance is in its life.
+type InstanceState string
+
+// The states.
+const (
+	// InstanceJoining has just started and asks the others to report at once.
+	InstanceJoining InstanceState = "joining"
+	// InstanceServing is up.
+	InstanceServing InstanceState = "serving"
+	// InstanceLeaving has stopped: it is heard of for the last time.
+	InstanceLeaving InstanceState = "leaving"
+)
+
+const (
+	// maxInstanceReport bounds a report, in bytes.
+	maxInstanceReport = 4 << 10
+	maxHostName       = 255
+	maxVersion        = 128
+	// maxInstanceFigure is the largest count, load or delay of a report.
+	maxInstanceFigure = 1e9
+)
+
+// Message returns the message that tells the others. The error is that of a report
+// that nobody would take.
+func (r *InstanceReport) Message(subjects Subjects) (*nats.Msg, error) {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the report of instance %s: %w", clip(r.ID, 80), err)
+	}
+	m := &nats.Msg{Subject: subjects.Instance(r.ID), Data: data}
+	if _, err := DecodeInstance(subjects, m); err != nil {
+		return nil, fmt.Errorf("the report of instance %s: %w", clip(r.ID, 80), err)
+	}
+	return m, nil
+}
+
+// DecodeInstance reads a report from a message on a [Subjects.Instance] subject,
+// strictly: whoever may publish there could send anything. The error lists every
+// fault.
+func DecodeInstance(subjects Subjects, m *nats.Msg) (InstanceReport, error) {
+	id, err := subjects.SplitInstance(m.Subject)
+	if err != nil {
+		return InstanceReport{}, err
+	}
+	if len(m.Data) > maxInstanceReport {
+		return InstanceReport{}, fmt.Errorf("the report has %d bytes, more than the %d allowed", len(m.Data), maxInstanceReport)
+	}
+	var r InstanceReport
+	dec := json.NewDecoder(bytes.NewReader(m.Data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&r); err != nil {
+		return InstanceReport{}, fmt.Errorf("reading the report: %s", clip(err.Error(), 200))
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return InstanceReport{}, errors.New("reading the report: something follows the JSON object")
+	}
+	if err := r.check(id); err != nil {
+		return InstanceReport{}, err
+	}
+	return r, nil
+}
+
+// check reports what is wrong with a report of the instance id.
+func (r *InstanceReport) check(id string) error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if r.ID != id {
+		fault("id %q differs from %q in the subject", clip(r.ID, 80), id)
+	}
+	switch r.State {
+	case InstanceJoining, InstanceServing, InstanceLeaving:
+	default:
+		fault("state %q is none of joining, serving, leaving", clip(string(r.State), 40))
+	}
+	if !isLine(r.HostName, maxHostName) {
+		fault("hostName is no line of at most %d bytes", maxHostName)
+	}
+	if !isLine(r.Version, maxVersion) {
+		fault("version is no line of at most %d bytes", maxVersion)
+	}
+	if r.Started.IsZero() {
+		fault("started is missing")
+	}
+	for _, f := range []struct {
+		name        string
+		value, most float64
+	}{
+		{"inFlight", float64(r.InFlight), maxInstanceFigure},
+		{"inHand", float64(r.InHand), maxInstanceFigure},
+		{"succeeded", float64(r.Succeeded), maxInstanceFigure},
+		{"failed", float64(r.Failed), maxInstanceFigure},
+		{"cpuUtilization", r.CPUUtilization, 100},
+		{"memoryUtilization", r.MemoryUtilization, 100},
+		{"systemLoad", r.SystemLoad, maxInstanceFigure},
+		{"storeDelayMs", r.StoreDelayMs, maxInstanceFigure},
+	} {
+		if !(f.value >= 0 && f.value <= f.most) {
+			fault("%s is %v, not between 0 and %.f", f.name, f.value, f.most)
+		}
+	}
+	switch b := r.Backpressure; {
+	case b.On && CheckName(b.Cause) != nil:
+		fault("backpressure is on with the cause %q, which is no name", clip(b.Cause, 80))
+	case b.On && b.Since.IsZero():
+		fault("backpressure is on since no time")
+	case !b.On && b.Cause != "":
+		fault("backpressure is off and has the cause %q", clip(b.Cause, 80))
+	}
+	return errors.Join(faults...)
+}
+
+// isLine reports whether s is at most limit bytes of printable text.
+func isLine(s string, limit int) bool {
+	return len(s) <= limit && utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
+}

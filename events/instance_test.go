@@ -1,0 +1,136 @@
+package events_test
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+// instance is a report with a value in every field.
+func instance() events.InstanceReport {
+	since := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	return events.InstanceReport{
+		ID: "a1", State: events.InstanceServing, HostName: "worker-3.example", Version: "1.2.0", Started: since.Add(-time.Hour),
+		InFlight: 12, InHand: 40, Succeeded: 90, Failed: 10, CPUUtilization: 35.5, MemoryUtilization: 60, SystemLoad: 0.7, StoreDelayMs: 1.5,
+		Backpressure: events.Backpressure{On: true, Cause: "failure_rate", Since: since},
+	}
+}
+
+func TestAReportOfAnInstanceIsReadAsItWasWritten(t *testing.T) {
+	for name, prefix := range map[string]string{"with the default prefix": "", "with another prefix": "again"} {
+		t.Run(name, func(t *testing.T) {
+			want := instance()
+			subjects := events.Subjects{Prefix: prefix}
+			m, err := want.Message(subjects)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := events.DecodeInstance(subjects, m)
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("got %+v, %v, want %+v", got, err, want)
+			}
+		})
+	}
+}
+
+func TestABadReportOfAnInstanceIsRefusedWithWhatIsWrong(t *testing.T) {
+	with := func(change func(*events.InstanceReport)) string {
+		r := instance()
+		change(&r)
+		data, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	ok := with(func(*events.InstanceReport) {})
+	for _, c := range []struct{ name, subject, data, want string }{
+		{"another subject", "retry.health.a1", ok, `subject "retry.health.a1" is not under retry.instance`},
+		{"no id", "retry.instance.", ok, "id in subject is empty"},
+		{"an id that is no name", "retry.instance.a/1", ok, `has the character '/'`},
+		{"another instance's id", "retry.instance.b", ok, `id "a1" differs from "b"`},
+		{"too much", "retry.instance.a1", ok + strings.Repeat(" ", 4096), "more than the 4096 allowed"},
+		{"nothing", "retry.instance.a1", "", "reading the report"},
+		{"no JSON", "retry.instance.a1", "a1", "reading the report"},
+		{"null", "retry.instance.a1", "null", `id "" differs from "a1"`},
+		{"two objects", "retry.instance.a1", ok + ok, "something follows the JSON object"},
+		{"an unknown field", "retry.instance.a1", `{"idd":"a1"}`, `unknown field "idd"`},
+		{"a number as text", "retry.instance.a1", `{"inFlight":"3"}`, "reading the report"},
+		{"a number too large for a float", "retry.instance.a1", `{"systemLoad":1e999}`, "reading the report"},
+		{"an unknown state", "retry.instance.a1", with(func(r *events.InstanceReport) { r.State = "dead" }), `state "dead" is none of`},
+		{"a host name with a line break", "retry.instance.a1", with(func(r *events.InstanceReport) { r.HostName = "a\nb" }), "hostName is no line"},
+		{"a host name that is too long", "retry.instance.a1", with(func(r *events.InstanceReport) { r.HostName = strings.Repeat("h", 256) }), "hostName is no line of at most 255 bytes"},
+		{"a version with an escape sequence", "retry.instance.a1", with(func(r *events.InstanceReport) { r.Version = "\x1b[2J" }), "version is no line"},
+		{"no start", "retry.instance.a1", with(func(r *events.InstanceReport) { r.Started = time.Time{} }), "started is missing"},
+		{"less than nothing in flight", "retry.instance.a1", with(func(r *events.InstanceReport) { r.InFlight = -1 }), "inFlight is -1, not between 0 and 1000000000"},
+		{"too many failures", "retry.instance.a1", with(func(r *events.InstanceReport) { r.Failed = 1e9 + 1 }), "failed is 1.000000001e+09"},
+		{"more than all of the CPU", "retry.instance.a1", with(func(r *events.InstanceReport) { r.CPUUtilization = 101 }), "cpuUtilization is 101, not between 0 and 100"},
+		{"a load below zero", "retry.instance.a1", with(func(r *events.InstanceReport) { r.SystemLoad = -0.1 }), "systemLoad is -0.1"},
+		{"backpressure without a cause", "retry.instance.a1", with(func(r *events.InstanceReport) { r.Backpressure.Cause = "" }), `with the cause ""`},
+		{"backpressure since no time", "retry.instance.a1", with(func(r *events.InstanceReport) { r.Backpressure.Since = time.Time{} }), "since no time"},
+		{"a cause of no backpressure", "retry.instance.a1", with(func(r *events.InstanceReport) { r.Backpressure.On = false }), `off and has the cause "failure_rate"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := events.DecodeInstance(events.Subjects{}, &nats.Msg{Subject: c.subject, Data: []byte(c.data)})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %+v, %v, want an error that says %q", got, err, c.want)
+			}
+		})
+	}
+}
+
+func TestABadReportIsNotSent(t *testing.T) {
+	r := instance()
+	r.ID, r.StoreDelayMs = "a.b", -1
+	if m, err := r.Message(events.Subjects{}); err == nil {
+		t.Errorf("the message is %s, want an error", m.Data)
+	}
+}
+
+func TestTheEventOfBackpressureIsAboutNoKey(t *testing.T) {
+	change := events.BackpressureChange{Backpressure: instance().Backpressure, By: "a1", Instances: 2, FailureRate: 0.5, Samples: 100}
+	m, err := change.Message(events.Subjects{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Subject != "retry.event.backpressureChanged.rebound.all" || m.Header.Get("ce-type") != "rebound.backpressureChanged.v1" ||
+		m.Header.Get("ce-subject") != "rebound:all" || m.Header.Get("Nats-Msg-Id") == "" {
+		t.Errorf("the event is on %s with %v", m.Subject, m.Header)
+	}
+	off := change
+	off.Backpressure = events.Backpressure{Since: change.Since.Add(5 * time.Second)}
+	other, err := off.Message(events.Subjects{})
+	if err != nil || other.Header.Get("Nats-Msg-Id") == m.Header.Get("Nats-Msg-Id") {
+		t.Errorf("turning off has the message id %s of turning on, %v", other.Header.Get("Nats-Msg-Id"), err)
+	}
+}
+
+func FuzzDecodeInstance(f *testing.F) {
+	whole, err := json.Marshal(instance())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("retry.instance.a1", whole)
+	f.Add("retry.instance.a1", []byte(`{"id":"a1","state":"leaving","version":"","started":"2026-03-01T12:00:00Z"}`))
+	f.Add("retry.instance.", []byte(`null`))
+	f.Fuzz(func(t *testing.T, subject string, data []byte) {
+		r, err := events.DecodeInstance(events.Subjects{}, &nats.Msg{Subject: subject, Data: data})
+		if err != nil {
+			return
+		}
+		m, err := r.Message(events.Subjects{})
+		if err != nil {
+			t.Fatalf("%+v was taken and cannot be told: %v", r, err)
+		}
+		again, err := events.DecodeInstance(events.Subjects{}, m)
+		if err != nil || !again.Started.Equal(r.Started) || again.ID != r.ID || again.Failed != r.Failed {
+			t.Errorf("%+v becomes %+v, %v", r, again, err)
+		}
+	})
+}
