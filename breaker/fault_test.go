@@ -56,6 +56,20 @@ func TestRedisKilledAndRestartedEmpty(t *testing.T) {
 	}
 }
 
+func TestAGroupKnowsHowSlowItsStoreIs(t *testing.T) {
+	r := testkit.Redis(t)
+	i := fleet(t, handles(1, func() Store { return redisStore(t, r.Addr()) }), settings())[0]
+	if got := i.Delay(); got <= 0 || got > patience {
+		t.Errorf("the store took %v to answer, want more than 0 and at most %v", got, patience)
+	}
+	r.Stop()
+	alone(t, i)
+	testkit.Eventually(t, 5*time.Second, "nobody waits for a store that is out of reach", func() bool { return i.Delay() == 0 })
+	if got := NewGroup(Config{}).Delay(); got != 0 {
+		t.Errorf("without a store the delay is %v, want 0", got)
+	}
+}
+
 func TestRedisPaused(t *testing.T) {
 	r := testkit.Redis(t)
 	s := settings()

@@ -29,6 +29,8 @@ type sharing struct {
 
 	joined atomic.Bool // new breakers are joined from the start
 
+	delay atomic.Int64 // how long the store took to answer last, in nanoseconds
+
 	mu           sync.Mutex // guards what follows
 	status       Status
 	epoch        string
@@ -276,9 +278,12 @@ func (g *Group) beat(ctx context.Context) error {
 	before := time.Now()
 	p, err := g.store.Ping(call)
 	if err != nil {
+		g.share.delay.Store(0)
 		return g.lost(ctx, fmt.Errorf("breaker: reaching the store: %w", err))
 	}
-	g.setOffset(p, before, time.Now())
+	after := time.Now()
+	g.share.delay.Store(int64(after.Sub(before)))
+	g.setOffset(p, before, after)
 	g.share.mu.Lock()
 	same := g.share.epoch == p.Epoch
 	g.share.epoch = p.Epoch
@@ -288,6 +293,11 @@ func (g *Group) beat(ctx context.Context) error {
 	}
 	return g.rejoin(ctx)
 }
+
+// Delay returns how long the store took to answer when it was asked last, at most
+// half a second ago. It is 0 when the group has no store or the store is out of
+// reach: then nobody waits for it.
+func (g *Group) Delay() time.Duration { return time.Duration(g.share.delay.Load()) }
 
 // setOffset learns by how much the store's clock differs. An error of half the
 // round trip is in the measurement, so it is only replaced by one that is surely

@@ -110,6 +110,16 @@ func (p Pressure) Step(m Measures, l Limits, now time.Time) (after Pressure, cha
 	return Pressure{Since: now}, true
 }
 
+// EndsIn returns in what time, at now, backpressure can end at the earliest; 0 when
+// it is off or may end as soon as its cause does.
+func (p Pressure) EndsIn(now time.Time) time.Duration {
+	if !p.On {
+		return 0
+	}
+	// Since may be of another instance's clock.
+	return min(max(pressureLeast-now.Sub(p.Since), 0), pressureLeast)
+}
+
 // over returns the first cause that is above the given share of its limit, or at
 // the whole limit.
 func (m *Measures) over(l Limits, share float64) PressureCause {

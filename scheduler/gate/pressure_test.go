@@ -36,6 +36,26 @@ func TestBackpressureTurnsOnAndOff(t *testing.T) {
 	}
 }
 
+func TestBackpressureSaysWhenItCanEnd(t *testing.T) {
+	on := Pressure{On: true, Cause: PressureLoad, Since: at(10)}
+	for name, c := range map[string]struct {
+		p    Pressure
+		now  time.Time
+		want time.Duration
+	}{
+		"off":                           {Pressure{Since: at(10)}, at(10), 0},
+		"just turned on":                {on, at(10), 5 * time.Second},
+		"on for a while":                {on, at(12), 3 * time.Second},
+		"on for as long as it must be":  {on, at(15), 0},
+		"on for long":                   {on, at(100), 0},
+		"turned on by a clock in front": {on, at(0), 5 * time.Second},
+	} {
+		if got := c.p.EndsIn(c.now); got != c.want {
+			t.Errorf("%s: it can end in %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 func TestBackpressureDoesNotFlicker(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var p Pressure
