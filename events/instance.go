@@ -64,9 +64,11 @@ const (
 	maxInstanceReport = 4 << 10
 	maxHostName       = 255
 	maxVersion        = 128
-	// maxInstanceFigure is the largest count, load or delay of a report.
-	maxInstanceFigure = 1e9
 )
+
+// MaxInstanceFigure is the largest count, load or delay that an [InstanceReport]
+// may have.
+const MaxInstanceFigure = 1e9
 
 // Message returns the message that tells the others. The error is that of a report
 // that nobody would take.
@@ -133,14 +135,14 @@ func (r *InstanceReport) check(id string) error {
 		name        string
 		value, most float64
 	}{
-		{"inFlight", float64(r.InFlight), maxInstanceFigure},
-		{"inHand", float64(r.InHand), maxInstanceFigure},
-		{"succeeded", float64(r.Succeeded), maxInstanceFigure},
-		{"failed", float64(r.Failed), maxInstanceFigure},
+		{"inFlight", float64(r.InFlight), MaxInstanceFigure},
+		{"inHand", float64(r.InHand), MaxInstanceFigure},
+		{"succeeded", float64(r.Succeeded), MaxInstanceFigure},
+		{"failed", float64(r.Failed), MaxInstanceFigure},
 		{"cpuUtilization", r.CPUUtilization, 100},
 		{"memoryUtilization", r.MemoryUtilization, 100},
-		{"systemLoad", r.SystemLoad, maxInstanceFigure},
-		{"storeDelayMs", r.StoreDelayMs, maxInstanceFigure},
+		{"systemLoad", r.SystemLoad, MaxInstanceFigure},
+		{"storeDelayMs", r.StoreDelayMs, MaxInstanceFigure},
 	} {
 		if !(f.value >= 0 && f.value <= f.most) {
 			fault("%s is %v, not between 0 and %.f", f.name, f.value, f.most)

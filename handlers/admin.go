@@ -100,6 +100,17 @@ type Status struct {
 	Coordination Coordination `json:"coordination"`
 	// Breakers are those that are not closed.
 	Breakers []Breaker `json:"breakers"`
+	// RetryCoordination is how the instances are, as this one sees them.
+	RetryCoordination health.Coordination `json:"retryCoordination"`
+}
+
+// CoordinationShown is the answer to rebound.coordination: how the instances are,
+// as the one that answers sees them.
+type CoordinationShown struct {
+	Instance string `json:"instance"`
+	health.Coordination
+	// Sharing says with whom the breakers are shared.
+	Sharing Coordination `json:"coordination"`
 }
 
 // Coordination says whether an instance shares its breakers with the others.

@@ -173,11 +173,15 @@ func TestAnInstanceWithoutItsStoreIsReadyAndSaysSo(t *testing.T) {
 		w := httptest.NewRecorder()
 		s.HTTP().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 		var body struct {
-			Status       string
-			Coordination handlers.Coordination
+			Status, Detail string
+			Instances      int
+			Coordination   handlers.Coordination
 		}
 		if err := errors.Join(json.NewDecoder(w.Body).Decode(&body), drained(w.Body)); err != nil || body.Status != "ready" {
 			t.Fatalf("/readyz says %+v, %v; want ready", body, err)
+		}
+		if local := strings.Contains(body.Detail, "coordination is local"); local == body.Coordination.Shared || body.Instances != 1 {
+			t.Errorf("/readyz says %+v, want one instance and a detail that coordination is local if and only if it is not shared", body)
 		}
 		return body.Coordination
 	}

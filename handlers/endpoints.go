@@ -64,6 +64,7 @@ func (s *Service) serve(ctx context.Context) error {
 		{"submit", "submit.*.*", "rebound.operation.failed.v1", "submitted", false, s.submit},
 		{"status", "status", "", "status.response", false, s.status},
 		{"health", "health", "health.request", "health.response", true, s.health},
+		{"coordination", "coordination", "", "coordination.response", false, s.coordination},
 		{"breaker-list", "breaker.list", "breakerList.request", "breakerList.response", false, s.breakerList},
 		{"breaker-show", "breaker.show", "breakerShow.request", "breakerShow.response", false, s.breakerShow},
 		{"breaker-trip", "breaker.trip", "breakerAct.request", "breakerAct.response", false, s.breakerTrip},
@@ -222,6 +223,7 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 	if status.Outcomes, err = messages(s.streams.Outcomes()); err != nil {
 		return nil, err
 	}
+	status.RetryCoordination = s.coordinator.view(time.Now())
 	status.Coordination, status.Breakers = s.breakers.coordination(), s.breakers.notClosed(ctx)
 	return status, nil
 }

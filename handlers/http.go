@@ -3,6 +3,7 @@ package handlers
 import (
 	"encoding/json"
 	"net/http"
+	"time"
 )
 
 // HTTP returns the handler of the service's HTTP side: /healthz says that the
@@ -18,9 +19,31 @@ func (s *Service) HTTP() http.Handler {
 			return
 		}
 		// An instance that goes on alone is ready: its operations are safe with NATS.
-		s.writeJSON(w, http.StatusOK, map[string]any{"status": "ready", "coordination": s.breakers.coordination()})
+		s.writeJSON(w, http.StatusOK, s.readiness())
 	})
 	return mux
+}
+
+// readiness is what /readyz says of an instance that is ready.
+type readiness struct {
+	Status string `json:"status"`
+	// Detail says in a sentence what is not as it should be, empty when nothing.
+	Detail       string       `json:"detail,omitempty"`
+	Coordination Coordination `json:"coordination"`
+	// Instances counts those that this one knows, itself included.
+	Instances          int  `json:"instances"`
+	GlobalBackpressure bool `json:"globalBackpressure"`
+}
+
+func (s *Service) readiness() readiness {
+	v := s.coordinator.view(time.Now())
+	r := readiness{
+		Status: "ready", Coordination: s.breakers.coordination(), Instances: v.TotalInstances, GlobalBackpressure: v.GlobalBackpressure,
+	}
+	if !r.Coordination.Shared {
+		r.Detail = "coordination is local: the store (" + r.Coordination.Store + ") is out of reach, and the instance goes on alone"
+	}
+	return r
 }
 
 func (s *Service) writeJSON(w http.ResponseWriter, code int, body any) {

@@ -54,7 +54,9 @@ type queue struct {
 	inFlight *semaphore.Weighted // counts messages
 	bytes    *semaphore.Weighted // counts their bytes
 	maxBytes int64
-	log      *slog.Logger
+	// batch is the most messages that one pull asks for; nil is [fetchBatch].
+	batch func() int
+	log   *slog.Logger
 	// handle works on a message until its next state is stored. With a nil
 	// error the message is acknowledged, with errRelease it is given back at
 	// once, with any other it is given back after a while.
@@ -74,7 +76,9 @@ type queue struct {
 // run pulls until draining is closed and returns when every message in hand is
 // handled. ctx bounds the handling.
 func (q *queue) run(ctx context.Context, draining <-chan struct{}) {
+	q.mu.Lock()
 	q.held = make(map[*taken]struct{})
+	q.mu.Unlock()
 	q.draining, q.pulled = draining, make(chan struct{})
 	pullCtx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -132,8 +136,12 @@ func (q *queue) fetch(ctx, handleCtx context.Context, consumer jetstream.Consume
 	if err := q.inFlight.Acquire(ctx, 1); err != nil {
 		return nil
 	}
+	most := fetchBatch
+	if q.batch != nil {
+		most = q.batch()
+	}
 	room := 1
-	for room < fetchBatch && q.inFlight.TryAcquire(1) {
+	for room < most && q.inFlight.TryAcquire(1) {
 		room++
 	}
 	defer func() { q.inFlight.Release(int64(room)) }()
@@ -229,6 +237,13 @@ func (q *queue) giveBack(msg jetstream.Msg, after time.Duration) {
 	if err := nak(); err != nil {
 		q.log.Debug("a message could not be given back", "subject", msg.Subject(), "error", err)
 	}
+}
+
+// inHand returns how many messages the queue has in hand.
+func (q *queue) inHand() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.held)
 }
 
 // heartbeat tells the server, well before the lease is over, that the messages

@@ -26,6 +26,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 // Defaults of [Config].
@@ -68,6 +69,12 @@ type Config struct {
 	// Ledgers is where the instances share budgets and concurrency; a bucket on
 	// NATS when nil.
 	Ledgers Ledgers
+	// Backpressure says when global backpressure turns on. All instances should
+	// have the same.
+	Backpressure gate.Limits
+	// Host says how busy the host of the instance is, about once a second; it is
+	// measured when nil.
+	Host func() health.Host
 	// JetStream is the access to JetStream on the same connection, for a domain
 	// or an API prefix of its own; the connection's default when nil.
 	JetStream jetstream.JetStream
@@ -138,6 +145,10 @@ type Service struct {
 	intake   *intake
 	queues   []*queue
 	micro    micro.Service
+	// coordinator knows the other instances, allowance bounds what this one has in
+	// hand.
+	coordinator *coordinator
+	allowance   *allowance
 	// adoptions and advisories take over what adopted consumers give up.
 	adoptions  *adoptions
 	advisories *queue
@@ -196,11 +207,14 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (*Service, error) 
 	if s.reports, err = hear(nc, s.subjects, s.registry, s.log); err != nil {
 		return nil, err
 	}
+	if err := s.coordinator.hear(); err != nil {
+		return nil, errors.Join(err, s.reports.sub.Unsubscribe())
+	}
 	runCtx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	if err := s.serve(runCtx); err != nil {
 		cancel()
-		return nil, errors.Join(err, s.reports.sub.Unsubscribe())
+		return nil, errors.Join(err, s.reports.sub.Unsubscribe(), s.coordinator.sub.Unsubscribe())
 	}
 	for _, q := range s.queues {
 		s.pulling.Go(func() { q.run(runCtx, s.draining) })
@@ -214,7 +228,11 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (*Service, error) 
 	s.rest.Go(func() { s.housekeep(runCtx) })
 	s.rest.Go(func() { s.follower.run(runCtx) })
 	s.rest.Go(func() { s.reports.run(runCtx) })
-	s.rest.Go(func() { s.sampler().Run(runCtx) })
+	s.rest.Go(func() { s.coordinator.run(runCtx) })
+	s.rest.Go(func() { s.allowance.run(runCtx) })
+	if config.Host == nil {
+		s.rest.Go(func() { s.sampler().Run(runCtx) })
+	}
 	s.log.Info("rebound is serving", "prefix", config.Prefix, "server", nc.ConnectedServerVersion())
 	return s, nil
 }
@@ -271,11 +289,17 @@ func (s *Service) wire(ctx context.Context) error {
 	}
 	add(s.streams.Intake(), "rebound-intake", s.subjects.Submissions(),
 		semaphore.NewWeighted(intakeInFlight), semaphore.NewWeighted(s.config.MaxInFlightBytes), s.intake.handle)
-	inFlight, bytes := semaphore.NewWeighted(int64(s.config.MaxInFlight)), semaphore.NewWeighted(s.config.MaxInFlightBytes)
+	s.allowance = newAllowance(s.config.MaxInFlight)
+	bytes := semaphore.NewWeighted(s.config.MaxInFlightBytes)
+	var dues []*queue
 	for _, p := range events.Priorities {
-		add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), inFlight, bytes, redeliver.handle)
+		add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), s.allowance.permits, bytes, redeliver.handle)
+		q := s.queues[len(s.queues)-1]
+		q.batch = s.allowance.batch
+		dues = append(dues, q)
 	}
-	return nil
+	s.coordinator, err = s.newCoordinator(st, dues)
+	return err
 }
 
 // sampler measures the host that the instance runs on.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 )
@@ -49,6 +50,8 @@ type store struct {
 	maxPayload int64
 	// lanes are told of what is held.
 	lanes *lanes
+	// delay is how long JetStream takes to answer.
+	delay health.Delay
 }
 
 var _ scheduler.Store = (*store)(nil)
@@ -256,8 +259,14 @@ func (s *store) persist(ctx context.Context, doing string, do func(context.Conte
 	backoff := shortestBackoff
 	for try := 1; ; try++ {
 		callCtx, cancel := context.WithTimeout(ctx, publishTimeout)
+		began := time.Now()
 		err := do(callCtx)
 		cancel()
+		// A call that was given up took as long at least; one that ctx ended says nothing.
+		if err == nil || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			now := time.Now()
+			s.delay.Add(now.Sub(began), now)
+		}
 		switch {
 		case err == nil:
 			return nil

@@ -104,26 +104,31 @@ func (r *Register) Own(report events.InstanceReport, now time.Time) {
 	r.instances[r.own] = heard{report, now}
 }
 
-// Heard takes over what another instance reported, at now. The error is
-// [ErrManyInstances], or [ErrOwnReport].
-func (r *Register) Heard(report events.InstanceReport, now time.Time) error {
+// Heard takes over what another instance reported, at now. News is whether it was
+// not known before. The error is [ErrManyInstances], or [ErrOwnReport].
+func (r *Register) Heard(report events.InstanceReport, now time.Time) (news bool, err error) {
 	if report.ID == r.own {
-		return ErrOwnReport
+		return false, ErrOwnReport
 	}
-	if _, known := r.instances[report.ID]; !known && len(r.instances) >= MaxInstances {
+	_, known := r.instances[report.ID]
+	if !known && len(r.instances) >= MaxInstances {
 		if r.expire(now); len(r.instances) >= MaxInstances {
-			return ErrManyInstances
+			return false, ErrManyInstances
 		}
 	}
 	r.instances[report.ID] = heard{report, now}
-	return nil
+	return !known, nil
 }
 
-// Left forgets an instance that says that it has stopped.
-func (r *Register) Left(id string) {
-	if id != r.own {
-		delete(r.instances, id)
+// Left forgets an instance that says that it has stopped, and returns whether it
+// was known.
+func (r *Register) Left(id string) bool {
+	_, known := r.instances[id]
+	if id == r.own || !known {
+		return false
 	}
+	delete(r.instances, id)
+	return true
 }
 
 // Deaf renews all leases, because nobody can be heard at now: the silence is not
@@ -209,11 +214,10 @@ func Distribution(instances []Instance) map[string]float64 {
 // amount keeps v between 0 and what a report may say, and makes what is no number
 // 0.
 func amount(v float64) float64 {
-	const most = 1e9
 	if !(v > 0) {
 		return 0
 	}
-	return min(v, most)
+	return min(v, events.MaxInstanceFigure)
 }
 
 // A limited instance may have half as many operations in hand again as its share

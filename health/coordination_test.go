@@ -35,7 +35,7 @@ func ids(r *health.Register, now time.Time) string {
 
 func mustHear(t *testing.T, r *health.Register, report events.InstanceReport, now time.Time) {
 	t.Helper()
-	if err := r.Heard(report, now); err != nil {
+	if _, err := r.Heard(report, now); err != nil {
 		t.Fatalf("the report of %s is refused: %v", report.ID, err)
 	}
 }
@@ -54,12 +54,19 @@ func TestAnInstanceCountsUntilItsLeaseIsOver(t *testing.T) {
 			t.Errorf("%v after the first report the instances are %q, want %q", c.after, got, c.want)
 		}
 	}
-	mustHear(t, r, serving("a"), start.Add(time.Hour))
+	for _, want := range []bool{true, false} {
+		if news, err := r.Heard(serving("a"), start.Add(time.Hour)); news != want || err != nil {
+			t.Errorf("heard again it is news: %t, %v, want %t", news, err, want)
+		}
+	}
 	if got := ids(r, start.Add(time.Hour)); got != "ab" {
 		t.Errorf("heard again, the instances are %q, want ab", got)
 	}
-	r.Left("a")
-	r.Left("b")
+	for id, want := range map[string]bool{"a": true, "b": false, "stranger": false} {
+		if got := r.Left(id); got != want {
+			t.Errorf("that %s has left counts: %t, want %t", id, got, want)
+		}
+	}
 	if got := ids(r, start.Add(time.Hour)); got != "b" {
 		t.Errorf("after a has left and b is said to have, the instances are %q, want b", got)
 	}
@@ -84,12 +91,12 @@ func TestTheNumberOfInstancesIsBounded(t *testing.T) {
 	for i := range health.MaxInstances - 1 {
 		mustHear(t, r, serving(fmt.Sprint("i", i)), start)
 	}
-	if err := r.Heard(serving("one-more"), start); !errors.Is(err, health.ErrManyInstances) {
+	if _, err := r.Heard(serving("one-more"), start); !errors.Is(err, health.ErrManyInstances) {
 		t.Errorf("one more is answered with %v, want %v", err, health.ErrManyInstances)
 	}
 	mustHear(t, r, serving("i0"), start.Add(time.Second))
 	mustHear(t, r, serving("one-more"), start.Add(health.InstanceLease))
-	if err := r.Heard(serving("own"), start); !errors.Is(err, health.ErrOwnReport) {
+	if _, err := r.Heard(serving("own"), start); !errors.Is(err, health.ErrOwnReport) {
 		t.Errorf("a report with our own id is answered with %v, want %v", err, health.ErrOwnReport)
 	}
 }

@@ -187,35 +187,37 @@ func TestAddressesAreTheSubjectsOfTheContract(t *testing.T) {
 	subjects := events.Subjects{}
 	const s, o = "{service}", "{operation}"
 	want := map[string]string{
-		"submissions":      subjects.Submit(s, o),
-		"health":           subjects.Health(s),
-		"retrySuccess":     subjects.Outcome(events.RetrySuccess, s, o),
-		"retryFailed":      subjects.Outcome(events.RetryFailed, s, o),
-		"retryScheduled":   subjects.Event(events.RetryScheduled, s, o),
-		"breakerChanged":   subjects.Event(events.BreakerChanged, s, o),
-		"deadLetters":      subjects.Dead(s, o, "{id}"),
-		"targets":          "{target}",
-		"submit":           "rebound.submit." + s + "." + o,
-		"status":           "rebound.status",
-		"healthOfServices": "rebound.health",
-		"breakerList":      "rebound.breaker.list",
-		"breakerShow":      "rebound.breaker.show",
-		"breakerTrip":      "rebound.breaker.trip",
-		"breakerHold":      "rebound.breaker.hold",
-		"breakerReset":     "rebound.breaker.reset",
-		"policyShow":       "rebound.policy.show",
-		"policyCheck":      "rebound.policy.check",
-		"policyExplain":    "rebound.policy.explain",
-		"policyApply":      "rebound.policy.apply",
-		"policyHistory":    "rebound.policy.history",
-		"policyRollback":   "rebound.policy.rollback",
-		"adoptAdd":         "rebound.adopt.add",
-		"adoptList":        "rebound.adopt.list",
-		"adoptRemove":      "rebound.adopt.remove",
-		"deadList":         "rebound.dead.list",
-		"deadShow":         "rebound.dead.show",
-		"deadReplay":       "rebound.dead.replay",
-		"deadDiscard":      "rebound.dead.discard",
+		"submissions":         subjects.Submit(s, o),
+		"health":              subjects.Health(s),
+		"retrySuccess":        subjects.Outcome(events.RetrySuccess, s, o),
+		"retryFailed":         subjects.Outcome(events.RetryFailed, s, o),
+		"retryScheduled":      subjects.Event(events.RetryScheduled, s, o),
+		"breakerChanged":      subjects.Event(events.BreakerChanged, s, o),
+		"backpressureChanged": subjects.Backpressure(),
+		"deadLetters":         subjects.Dead(s, o, "{id}"),
+		"targets":             "{target}",
+		"submit":              "rebound.submit." + s + "." + o,
+		"status":              "rebound.status",
+		"healthOfServices":    "rebound.health",
+		"coordination":        "rebound.coordination",
+		"breakerList":         "rebound.breaker.list",
+		"breakerShow":         "rebound.breaker.show",
+		"breakerTrip":         "rebound.breaker.trip",
+		"breakerHold":         "rebound.breaker.hold",
+		"breakerReset":        "rebound.breaker.reset",
+		"policyShow":          "rebound.policy.show",
+		"policyCheck":         "rebound.policy.check",
+		"policyExplain":       "rebound.policy.explain",
+		"policyApply":         "rebound.policy.apply",
+		"policyHistory":       "rebound.policy.history",
+		"policyRollback":      "rebound.policy.rollback",
+		"adoptAdd":            "rebound.adopt.add",
+		"adoptList":           "rebound.adopt.list",
+		"adoptRemove":         "rebound.adopt.remove",
+		"deadList":            "rebound.dead.list",
+		"deadShow":            "rebound.dead.show",
+		"deadReplay":          "rebound.dead.replay",
+		"deadDiscard":         "rebound.dead.discard",
 	}
 	doc := asyncAPI(t)
 	for name, c := range asObject(doc["channels"]) {
@@ -243,7 +245,7 @@ func TestAddressesAreTheSubjectsOfTheContract(t *testing.T) {
 
 func TestEventsBearTheNamesOfTheirTypes(t *testing.T) {
 	doc := asyncAPI(t)
-	for _, name := range []string{events.RetrySuccess, events.RetryFailed, events.RetryScheduled, events.BreakerChanged, "health"} {
+	for _, name := range []string{events.RetrySuccess, events.RetryFailed, events.RetryScheduled, events.BreakerChanged, events.BackpressureChanged, "health"} {
 		message := asObject(resolve(t, doc, "#/components/messages/"+name))
 		if message["name"] != events.EventType(name) {
 			t.Errorf("message %s has the name %v", name, message["name"])

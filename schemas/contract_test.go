@@ -72,6 +72,11 @@ func TestSchemasAndTypesHaveTheSameProperties(t *testing.T) {
 		{schema: "rebound.retryScheduled.v1", of: reflect.TypeFor[events.Scheduled]()},
 		{schema: "rebound.retryScheduled.v1", path: "/properties/error", of: reflect.TypeFor[events.Failure]()},
 		{schema: "rebound.breakerChanged.v1", of: reflect.TypeFor[events.BreakerChange]()},
+		{schema: "rebound.backpressureChanged.v1", of: reflect.TypeFor[events.BackpressureChange](), required: []string{"since"}},
+		{schema: "coordination.response", of: reflect.TypeFor[health.Coordination](), more: []string{"instance", "coordination"}, required: []string{"instance", "coordination"}},
+		{schema: "coordination.response", path: "/properties/instances/items", of: reflect.TypeFor[health.Instance]()},
+		{schema: "coordination.response", path: "/properties/backpressure", of: reflect.TypeFor[events.Backpressure]()},
+		{schema: "status.response", path: "/properties/retryCoordination", of: reflect.TypeFor[health.Coordination]()},
 		{schema: "rebound.health.v1", of: reflect.TypeFor[events.HealthReport]()},
 		{schema: "health.response", path: "/$defs/service", of: reflect.TypeFor[health.Metrics]()},
 		{schema: "health.response", path: "/properties/host", of: reflect.TypeFor[health.Host]()},
@@ -123,6 +128,15 @@ func TestPropertiesOfTheSameNameAreDescribedAlike(t *testing.T) {
 			if !reflect.DeepEqual(got[property], want[property]) {
 				t.Errorf("%s of %s differs from that of retryScheduled", property, name)
 			}
+		}
+	}
+}
+
+func TestTheStatusAndTheEndpointTellOfTheInstancesAlike(t *testing.T) {
+	status := asObject(at(t, "status.response", "/properties/retryCoordination")["properties"])
+	for name, got := range asObject(at(t, "coordination.response", "")["properties"]) {
+		if want := status[name]; want != nil && !reflect.DeepEqual(got, want) {
+			t.Errorf("%s of coordination.response differs from that of status.response", name)
 		}
 	}
 }

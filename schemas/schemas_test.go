@@ -227,11 +227,11 @@ func wantFault(t *testing.T, name string, doc []byte, path, problem string) {
 func TestNamesAreWhatTheServiceAsksFor(t *testing.T) {
 	want := []string{
 		"adoptAdd.request", "adoptAdded.response", "adoptList.response", "adoptRemove.request", "adoptRemoved.response",
-		"breakerAct.request", "breakerAct.response", "breakerList.request", "breakerList.response", "breakerShow.request", "breakerShow.response",
+		"breakerAct.request", "breakerAct.response", "breakerList.request", "breakerList.response", "breakerShow.request", "breakerShow.response", "coordination.response",
 		"deadAct.request", "deadAct.response", "deadLetter", "deadList.request", "deadList.response", "deadShow.request",
 		"error.response", "health.request", "health.response",
 		"policyApplied.response", "policyCheck.response", "policyExplain.request", "policyExplain.response", "policyHistory.response", "policyRollback.request",
-		"policyShow.response", "policySource.request", "rebound.breakerChanged.v1", "rebound.health.v1", "rebound.operation.failed.v1", "rebound.retryFailed.v1",
+		"policyShow.response", "policySource.request", "rebound.backpressureChanged.v1", "rebound.breakerChanged.v1", "rebound.health.v1", "rebound.operation.failed.v1", "rebound.retryFailed.v1",
 		"rebound.retryScheduled.v1", "rebound.retrySuccess.v1", "status.response", "submitted",
 	}
 	if got := schemas.Names(); !slices.Equal(got, want) {

@@ -116,6 +116,7 @@ func (s *session) subscribes() []need {
 		{s.inboxes(), "answers"},
 		{handlers.ServiceName + ".>", "requests"},
 		{s.subjects.HealthReports(), "the health that services report"},
+		{s.subjects.Instances(), "the other instances"},
 		{"$SRV.>", "discovery"},
 	}
 }

@@ -1,0 +1,370 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"golang.org/x/time/rate"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/gate"
+)
+
+const (
+	// reportEvery is how often an instance tells the others of itself, and
+	// answerEvery how often at most it answers those that join.
+	reportEvery = time.Second
+	answerEvery = 100 * time.Millisecond
+	// maxWaitingInstances is how many reports wait to be read; what is more is
+	// dropped, for a newer report follows.
+	maxWaitingInstances = 4 * health.MaxInstances
+	leaveTimeout        = time.Second
+)
+
+// coordinator knows the instances and has this one act on what they have in
+// common: it tells the others of it, follows or decides global backpressure, and
+// has it take its share of the work.
+//
+// Backpressure is decided by one instance, the one with the lowest id, by the
+// measures of all; the others take over what it reports, so that all agree. One
+// that has just started decides nothing until it knows what was decided before.
+type coordinator struct {
+	self      events.InstanceReport // what never changes of it
+	nc        *nats.Conn
+	subjects  events.Subjects
+	log       *slog.Logger
+	warn      rate.Sometimes
+	limits    gate.Limits
+	host      func() health.Host
+	dues      []*queue
+	breakers  *breakers
+	store     *store
+	gates     *scheduler.Gates
+	allowance *allowance
+
+	sub     *nats.Subscription
+	reports chan *nats.Msg
+	// refused counts the reports that were not taken.
+	refused atomic.Uint64
+
+	mu       sync.Mutex // guards what follows
+	register *health.Register
+	pressure gate.Pressure
+	state    events.InstanceState
+
+	// What follows is of the goroutine of run.
+	published, ticked time.Time
+	instances         int
+	telling           sync.WaitGroup
+	told              chan struct{} // closed when the last event is told; nil before the first
+}
+
+// newCoordinator returns the coordinator of the service, whose due operations come
+// through the queues dues.
+func (s *Service) newCoordinator(st *store, dues []*queue) (*coordinator, error) {
+	c := &coordinator{
+		self: events.InstanceReport{ID: s.id, HostName: hostName(s.log), Version: s.config.Version, Started: s.started.UTC()},
+		nc:   s.nc, subjects: s.subjects, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
+		limits: s.config.Backpressure, host: s.config.Host, dues: dues, breakers: s.breakers, store: st,
+		gates: s.gates, allowance: s.allowance, reports: make(chan *nats.Msg, maxWaitingInstances), state: events.InstanceJoining, instances: 1,
+	}
+	if c.host == nil {
+		c.host = func() health.Host {
+			h, _ := s.registry.Host() // idle until it is measured
+			return h
+		}
+	} else {
+		c.host = func() health.Host {
+			h := s.config.Host()
+			s.registry.SetHost(h)
+			return h
+		}
+	}
+	now := time.Now()
+	report := c.report(now)
+	if _, err := report.Message(c.subjects); err != nil {
+		return nil, fmt.Errorf("telling the other instances of this one: %w", err)
+	}
+	c.register = health.NewRegister(s.config.Prefix, report, now)
+	return c, nil
+}
+
+// hostName returns the name of the host, empty when it has none.
+func hostName(log *slog.Logger) string {
+	name, err := os.Hostname()
+	if err != nil {
+		log.Debug("the host has no name", "error", err)
+	}
+	const most = 255
+	name = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, name)
+	return strings.ToValidUTF8(name[:min(len(name), most)], "")
+}
+
+// hear subscribes to what the instances report.
+func (c *coordinator) hear() error {
+	sub, err := c.nc.ChanSubscribe(c.subjects.Instances(), c.reports)
+	if err != nil {
+		return fmt.Errorf("subscribing to the reports of the other instances: %w", err)
+	}
+	c.sub = sub
+	return nil
+}
+
+// run keeps this instance and the others informed of each other until ctx ends,
+// and then takes leave of them.
+func (c *coordinator) run(ctx context.Context) {
+	defer c.telling.Wait()
+	ticker := time.NewTicker(reportEvery)
+	defer ticker.Stop()
+	answer := time.NewTimer(0) // the first report asks the others for theirs
+	defer answer.Stop()
+	c.ticked = time.Now()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case m := <-c.reports:
+			if c.take(m, time.Now()) {
+				answer.Reset(max(answerEvery-time.Since(c.published), 0))
+			}
+		case <-answer.C:
+			c.publish(time.Now())
+		case <-ticker.C:
+			c.tick(ctx, time.Now())
+		}
+	}
+	c.leave()
+}
+
+// take takes over the report of an instance. It returns whether to answer it.
+func (c *coordinator) take(m *nats.Msg, now time.Time) (answer bool) {
+	r, err := events.DecodeInstance(c.subjects, m)
+	news := false
+	if err == nil {
+		c.mu.Lock()
+		if r.State == events.InstanceLeaving {
+			news = c.register.Left(r.ID)
+		} else {
+			news, err = c.register.Heard(r, now)
+		}
+		if err == nil {
+			c.follow(now)
+		}
+		c.mu.Unlock()
+	}
+	switch {
+	case errors.Is(err, health.ErrOwnReport): // the echo of our own
+	case err != nil:
+		refused := c.refused.Add(1)
+		c.warn.Do(func() {
+			c.log.Warn("reports of other instances are refused", "refused", refused, "error", err)
+		})
+	case news:
+		c.act(c.view(now))
+	}
+	return err == nil && r.State == events.InstanceJoining
+}
+
+// follow takes over the backpressure of the instance that decides, unless this is
+// the one. The caller has the lock.
+func (c *coordinator) follow(now time.Time) {
+	d, ok := c.register.Decider(now)
+	if !ok || d.ID == c.self.ID {
+		return
+	}
+	p := gate.Pressure{On: d.Backpressure.On, Cause: gate.PressureCause(d.Backpressure.Cause), Since: d.Backpressure.Since}
+	if p.Since.After(now) {
+		p.Since = now // by our clock; whoever decides next must be able to end it
+	}
+	c.turn(p, d.ID)
+}
+
+// turn puts backpressure in force and returns whether it turned on or off. The
+// caller has the lock.
+func (c *coordinator) turn(p gate.Pressure, by string) (changed bool) {
+	changed = p.On != c.pressure.On
+	c.pressure = p
+	if !changed {
+		return false
+	}
+	c.gates.SetPressure(p.On)
+	if p.On {
+		c.log.Warn("global backpressure is on", "cause", p.Cause, "since", p.Since, "by", by)
+	} else {
+		c.log.Info("global backpressure is off", "by", by)
+	}
+	return true
+}
+
+// tick does what is done every second.
+func (c *coordinator) tick(ctx context.Context, now time.Time) {
+	c.mu.Lock()
+	if !c.nc.IsConnected() || now.Sub(c.ticked) > 2*reportEvery {
+		c.register.Deaf(now)
+	}
+	c.ticked = now
+	c.state = events.InstanceServing
+	c.mu.Unlock()
+	v := c.view(now)
+	if change, changed := c.decide(v, now); changed {
+		c.tell(ctx, change)
+	}
+	c.publish(now)
+	if c.act(v); v.TotalInstances != c.instances {
+		c.instances = v.TotalInstances
+		c.log.Info("the number of instances has changed", "instances", c.instances)
+	}
+}
+
+// decide decides on backpressure by the measures of all instances, if it is this
+// one that does. The event is to be told when it changed.
+func (c *coordinator) decide(v health.Coordination, now time.Time) (e events.BackpressureChange, changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.follow(now) // the one that decided until now may be gone
+	if d, ok := c.register.Decider(now); !ok || d.ID != c.self.ID {
+		return e, false
+	}
+	p, _ := c.pressure.Step(gate.Measures{
+		Active: v.ActiveRetries, FailureRate: v.GlobalFailureRate, Samples: v.Samples,
+		Load: v.SystemLoad, StoreDelay: events.Milliseconds(v.StoreDelayMs),
+	}, c.limits, now)
+	if !c.turn(p, c.self.ID) {
+		return e, false
+	}
+	return events.BackpressureChange{
+		Backpressure: backpressure(p), By: c.self.ID, Instances: v.TotalInstances, ActiveRetries: v.ActiveRetries,
+		FailureRate: v.GlobalFailureRate, Samples: v.Samples, SystemLoad: v.SystemLoad, StoreDelayMs: v.StoreDelayMs,
+	}, true
+}
+
+// act has this instance take its share.
+func (c *coordinator) act(v health.Coordination) {
+	c.gates.SetInstances(v.TotalInstances)
+	c.allowance.set(v.InHandLimit(c.self.ID, c.allowance.most))
+}
+
+// view returns the instances as they are known, with fresh figures of this one.
+func (c *coordinator) view(now time.Time) health.Coordination {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.register.Own(c.report(now), now)
+	return c.register.View(now, backpressure(c.pressure), c.pressure.EndsIn(now))
+}
+
+// report returns what is to be told of this instance. The caller has the lock,
+// unless the coordinator is just being made.
+func (c *coordinator) report(now time.Time) events.InstanceReport {
+	r := c.self
+	r.State = c.state
+	r.InFlight = c.gates.Active()
+	for _, q := range c.dues {
+		r.InHand += q.inHand()
+	}
+	r.Succeeded, r.Failed = c.gates.Counts(now)
+	h := c.host()
+	r.CPUUtilization, r.MemoryUtilization = figure(h.CPUUtilization, 100), figure(h.MemoryUtilization, 100)
+	r.SystemLoad = figure(h.SystemLoad, events.MaxInstanceFigure)
+	r.StoreDelayMs = events.InMilliseconds(max(c.store.delay.Get(now), c.breakers.group.Delay()))
+	r.Backpressure = backpressure(c.pressure)
+	return r
+}
+
+// figure keeps what was measured between 0 and most, and makes what is no number 0.
+func figure(v, most float64) float64 {
+	if !(v > 0) {
+		return 0
+	}
+	return min(v, most)
+}
+
+func backpressure(p gate.Pressure) events.Backpressure {
+	b := events.Backpressure{On: p.On, Since: p.Since.UTC()}
+	if p.On {
+		b.Cause = string(p.Cause)
+	}
+	return b
+}
+
+// publish tells the others of this instance.
+func (c *coordinator) publish(now time.Time) {
+	c.mu.Lock()
+	r := c.report(now)
+	c.mu.Unlock()
+	c.published = now
+	m, err := r.Message(c.subjects)
+	if err == nil {
+		err = c.nc.PublishMsg(m)
+	}
+	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		c.warn.Do(func() { c.log.Warn("the other instances could not be told of this one", "error", err) })
+	}
+}
+
+// leave takes leave of the others, which would otherwise count on this instance
+// until its lease is over.
+func (c *coordinator) leave() {
+	err := c.sub.Unsubscribe()
+	if !c.nc.IsConnected() {
+		return
+	}
+	c.mu.Lock()
+	c.state = events.InstanceLeaving
+	c.mu.Unlock()
+	c.publish(time.Now())
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	if err = errors.Join(err, c.nc.FlushWithContext(ctx)); err != nil {
+		c.log.Debug("the other instances may not know yet that this one has stopped", "error", err)
+	}
+}
+
+// tell publishes that backpressure changed, after the changes before it.
+func (c *coordinator) tell(ctx context.Context, e events.BackpressureChange) {
+	before, told := c.told, make(chan struct{})
+	c.told = told
+	c.telling.Go(func() {
+		defer close(told)
+		if before != nil {
+			<-before
+		}
+		err := c.publishChange(ctx, e)
+		if err != nil && ctx.Err() != nil {
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+			defer cancel()
+			err = c.publishChange(last, e)
+		}
+		if err != nil {
+			c.log.Error("a change of global backpressure could not be told", "on", e.On, "error", err)
+		}
+	})
+}
+
+func (c *coordinator) publishChange(ctx context.Context, e events.BackpressureChange) error {
+	m, err := e.Message(c.subjects)
+	if err != nil {
+		return err
+	}
+	return c.store.publish(ctx, "telling of global backpressure", m)
+}
+
+// coordination answers how the instances are.
+func (s *Service) coordination(context.Context, micro.Request) (any, error) {
+	return CoordinationShown{Instance: s.id, Coordination: s.coordinator.view(time.Now()), Sharing: s.breakers.coordination()}, nil
+}
