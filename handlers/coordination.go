@@ -364,7 +364,10 @@ func (c *coordinator) publishChange(ctx context.Context, e events.BackpressureCh
 	return c.store.publish(ctx, "telling of global backpressure", m)
 }
 
+// Coordination returns how the instances are, as this one sees them.
+func (s *Service) Coordination() health.Coordination { return s.coordinator.view(time.Now()) }
+
 // coordination answers how the instances are.
 func (s *Service) coordination(context.Context, micro.Request) (any, error) {
-	return CoordinationShown{Instance: s.id, Coordination: s.coordinator.view(time.Now()), Sharing: s.breakers.coordination()}, nil
+	return CoordinationShown{Instance: s.id, Coordination: s.Coordination(), Sharing: s.breakers.coordination()}, nil
 }

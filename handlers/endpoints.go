@@ -223,7 +223,7 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 	if status.Outcomes, err = messages(s.streams.Outcomes()); err != nil {
 		return nil, err
 	}
-	status.RetryCoordination = s.coordinator.view(time.Now())
+	status.RetryCoordination = s.Coordination()
 	status.Coordination, status.Breakers = s.breakers.coordination(), s.breakers.notClosed(ctx)
 	return status, nil
 }

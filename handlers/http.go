@@ -3,7 +3,6 @@ package handlers
 import (
 	"encoding/json"
 	"net/http"
-	"time"
 )
 
 // HTTP returns the handler of the service's HTTP side: /healthz says that the
@@ -36,7 +35,7 @@ type readiness struct {
 }
 
 func (s *Service) readiness() readiness {
-	v := s.coordinator.view(time.Now())
+	v := s.Coordination()
 	r := readiness{
 		Status: "ready", Coordination: s.breakers.coordination(), Instances: v.TotalInstances, GlobalBackpressure: v.GlobalBackpressure,
 	}

@@ -190,14 +190,15 @@ func (r *Register) View(now time.Time, pressure events.Backpressure, endsIn time
 // Distribution returns by id the share of the due operations that each instance
 // should take; together they are 1. A share is in proportion to the weight
 //
-//	1 / ((1 + l²) × (1 + (d / 100 ms)²))
+//	1 / ((1 + l²) × (1 + (d / 250 ms)²))
 //
 // where l is the host's load average per core and d is the store delay of the
 // instance. So a host whose cores are all busy counts half as much as an idle one,
-// one with a queue of as many again a fifth, and one that is half busy four fifths;
-// an ordinary store delay of a few milliseconds hardly counts at all.
+// one with a queue of as many again a fifth, and one that is half busy four fifths.
+// A store delay of up to 100 ms, as it comes about where a store is used to the
+// full, counts for little.
 func Distribution(instances []Instance) map[string]float64 {
-	const slow = 100.0
+	const slow = 250.0
 	shares := make(map[string]float64, len(instances))
 	total := 0.0
 	for _, i := range instances {

@@ -138,7 +138,7 @@ func TestTheViewJoinsWhatTheInstancesReport(t *testing.T) {
 	a, b, c := serving("a"), serving("b"), serving("c")
 	a.InFlight, a.InHand, a.Succeeded, a.Failed, a.SystemLoad, a.StoreDelayMs = 10, 20, 60, 0, 0.5, 800
 	b.InFlight, b.InHand, b.Succeeded, b.Failed, b.SystemLoad, b.StoreDelayMs = 5, 7, 20, 20, 1, 3
-	c.SystemLoad, c.StoreDelayMs = 3, 90
+	c.SystemLoad, c.StoreDelayMs = 3, 40
 	r := health.NewRegister("retry", a, start)
 	mustHear(t, r, b, start)
 	mustHear(t, r, c, start)
@@ -240,8 +240,8 @@ func TestSharesByLoadAndDelay(t *testing.T) {
 		{"one with all cores busy beside an idle one", at(1, 0), at(0, 0), 1.0 / 3},
 		{"one that is half busy", at(0.5, 0), at(0, 0), 0.8 / 1.8},
 		{"one with a queue as long as its cores", at(2, 0), at(0, 0), 0.2 / 1.2},
-		{"one whose store takes 100 ms", at(0, 100), at(0, 0), 1.0 / 3},
-		{"ordinary store delays", at(0, 5), at(0, 0), 0.49938},
+		{"one whose store takes a quarter of a second", at(0, 250), at(0, 0), 1.0 / 3},
+		{"a store that is used to the full", at(0, 100), at(0, 15), 0.4639},
 	} {
 		c.a.ID, c.b.ID = "a", "b"
 		if got := health.Distribution([]health.Instance{c.a, c.b})["a"]; math.Abs(got-c.share) > 1e-4 {

@@ -86,7 +86,7 @@ func TestDoctorOfPermissions(t *testing.T) {
 	c := &cli{t: t, env: []string{"HOME=" + t.TempDir(), "REBOUND_NATS=" + server, "REBOUND_USER=rebound", "REBOUND_PASSWORD=pass"}}
 	f := c.findings(exitFailure)["permissions"]
 	if f.Status != checkFail || !strings.Contains(f.Found, "publish to retry.> (") || !strings.Contains(f.Found, "subscribe to rebound.> (") ||
-		!strings.Contains(f.Found, "subscribe to retry.health.> (") || strings.Contains(f.Found, "$JS") {
+		!strings.Contains(f.Found, "subscribe to retry.health.> (") || !strings.Contains(f.Found, "subscribe to retry.instance.* (") || strings.Contains(f.Found, "$JS") {
 		t.Errorf("%+v", f)
 	}
 }

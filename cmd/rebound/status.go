@@ -13,12 +13,13 @@ import (
 func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show how many operations wait where, and how the services are",
-		Long: `Shows how many operations wait where, the circuit breakers that are not closed, and a
-table of the health of the services that attempts were made at or that report their own. Every instance measures its own
-attempts; the table puts all instances together: attempts are added up, and of
-scores, percentiles and trends the worst is shown. As JSON, each instance's view
-stands by itself.`,
+		Short: "Show how many operations wait where, and how instances and services are",
+		Long: `Shows how many operations wait where, the instances with their load and the share
+of the work that each should take, global backpressure, the circuit breakers that
+are not closed, and the health of the services that attempts were made at or that
+report their own. Every instance measures its own attempts; the table of health
+puts all instances together: attempts are added up, and of scores, percentiles and
+trends the worst is shown. As JSON, each instance's view of health stands by itself.`,
 		Args: noArgs,
 	}
 	output := outputVar(cmd)
@@ -53,10 +54,14 @@ stands by itself.`,
 			t.row("dead letters", status.Dead)
 			t.row("events kept", status.Outcomes)
 			t.row("breakers shared in", status.Coordination.Store)
+			coordinationRows(t, &status.RetryCoordination)
 			if err := t.flush(); err != nil {
 				return err
 			}
 			a.tellCoordination(status.Coordination)
+			if err := writeInstances(a.stdout, &status.RetryCoordination); err != nil {
+				return err
+			}
 			if len(status.Breakers) > 0 {
 				fmt.Fprintln(a.stdout)
 			}

@@ -1,0 +1,330 @@
+package handlers_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/schemas"
+)
+
+// coordination asks one instance how they all are.
+func (r *rig) coordination() handlers.CoordinationShown {
+	r.t.Helper()
+	var shown handlers.CoordinationShown
+	if code, text := r.request("rebound.coordination", nil, nil, &shown); code != "" {
+		r.t.Fatalf("asking for the coordination: %s %s", code, text)
+	}
+	return shown
+}
+
+// agree waits until each of the services sees n instances.
+func (r *rig) agree(n int, services ...*handlers.Service) {
+	r.t.Helper()
+	testkit.Eventually(r.t, 10*time.Second, fmt.Sprintf("each instance sees %d", n), func() bool {
+		for _, s := range services {
+			if len(s.Coordination().Instances) != n {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// idle is a host that has nothing to do, so that tests do not go by what else
+// runs on theirs.
+func idle() health.Host { return health.Host{} }
+
+func TestInstancesKnowEachOther(t *testing.T) {
+	r := newRig(t)
+	a, b := r.start(handlers.Config{Host: idle, Version: "1.2.3"}), r.start(handlers.Config{Host: idle})
+	began := time.Now()
+	r.agree(2, a, b)
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the instances knew each other after %v; an instance that joins is to be answered at once", took)
+	}
+	c := r.start(handlers.Config{Host: func() health.Host {
+		return health.Host{CPUUtilization: 75, MemoryUtilization: 50, SystemLoad: 2}
+	}})
+	r.agree(3, a, b, c)
+	v := a.Coordination()
+	for _, i := range v.Instances {
+		switch {
+		case i.Started.IsZero() || i.HeardMs < 0 || i.HeardMs > 3000:
+			t.Errorf("instance %s is %+v, want its start and one heard lately", i.ID, i)
+		case i.ID == a.ID() && i.Version != "1.2.3":
+			t.Errorf("the version of the first is %q, want 1.2.3", i.Version)
+		case i.ID == c.ID() && (i.CPUUtilization != 75 || i.MemoryUtilization != 50 || i.SystemLoad != 2):
+			t.Errorf("the third is told as %+v, want its host's figures", i)
+		}
+	}
+	if share := v.RecommendedDistribution; share[c.ID()] >= share[a.ID()] {
+		t.Errorf("the distribution is %v, want less for the third, whose host is loaded", share)
+	}
+	var answer json.RawMessage
+	r.request("rebound.coordination", nil, nil, &answer)
+	if err := schemas.Validate("coordination.response", answer); err != nil {
+		t.Errorf("the answer breaks its schema: %v\n%s", err, answer)
+	}
+}
+
+// startOn runs an instance on a connection of its own that the test may close, and
+// does not insist that it stops well.
+func (r *rig) startOn(c handlers.Config) (*handlers.Service, *nats.Conn) {
+	r.t.Helper()
+	c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	nc := testkit.Connect(r.t, r.url)
+	s, err := handlers.Start(r.t.Context(), nc, c)
+	if err != nil {
+		r.t.Fatalf("starting the service: %v", err)
+	}
+	r.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = s.Stop(ctx) // its connection may be closed
+	})
+	return s, nc
+}
+
+func TestAnInstanceThatIsKilledIsForgottenAfterItsLease(t *testing.T) {
+	r := newRig(t)
+	a, b := r.start(handlers.Config{Host: idle}), r.start(handlers.Config{Host: idle})
+	killed, nc := r.startOn(handlers.Config{Host: idle})
+	r.agree(3, a, b, killed)
+	nc.Close()
+	began := time.Now()
+	r.agree(2, a, b)
+	if took := time.Since(began); took < health.InstanceLease-1500*time.Millisecond || took > health.InstanceLease+500*time.Millisecond {
+		t.Errorf("the instance that was killed was forgotten after %v, want its lease, %v, less the age of its last report", took, health.InstanceLease)
+	}
+	if v := killed.Coordination(); v.TotalInstances != 3 {
+		t.Errorf("the instance that is cut off sees %d, want the 3 that it knew: it is the one that cannot hear", v.TotalInstances)
+	}
+}
+
+func TestAnInstanceThatStopsTakesLeave(t *testing.T) {
+	r := newRig(t)
+	a := r.start(handlers.Config{Host: idle})
+	b, _ := r.startOn(handlers.Config{Host: idle})
+	r.agree(2, a, b)
+	if err := b.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	r.agree(1, a)
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the instance that stopped was forgotten after %v, want at once", took)
+	}
+}
+
+func TestBackpressureTurnsOnByTheFailuresOfAllInstances(t *testing.T) {
+	r := newRig(t)
+	var log [2]lockedBuilder
+	var services []*handlers.Service
+	// Neither instance alone has enough samples.
+	limits := gate.Limits{Samples: 60, StoreDelay: time.Minute}
+	for i := range log {
+		services = append(services, r.start(handlers.Config{
+			Host: idle, Backpressure: limits, Logger: slog.New(slog.NewTextHandler(&log[i], nil)),
+			Policies: policySet(t, `default: {maxAttempts: 3, baseDelay: 10ms, jitterType: none, attemptTimeout: 1s, enableCircuitBreaker: false}`),
+		}))
+	}
+	r.agree(2, services...)
+	r.target("pay.charge", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
+	for i := range 50 {
+		r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), "critical"), "x")
+	}
+	testkit.Eventually(t, 20*time.Second, "backpressure at both instances", func() bool {
+		return services[0].Coordination().GlobalBackpressure && services[1].Coordination().GlobalBackpressure
+	})
+	v := services[0].Coordination()
+	if v.Backpressure.Cause != "failure_rate" || v.GlobalFailureRate != 1 || v.CoordinatedDelay < 1000 || v.CoordinatedDelay > 5000 {
+		t.Errorf("with backpressure the view is %+v, want the failure rate as its cause and a delay of 1 to 5 s", v)
+	}
+	const subject = "retry.event.backpressureChanged.rebound.all"
+	testkit.Eventually(t, 10*time.Second, "the event", func() bool { return r.count("RETRY_OUTCOMES", subject) > 0 })
+	// Each instance has had its say by now.
+	<-time.After(1500 * time.Millisecond)
+	told := r.messages("RETRY_OUTCOMES", subject)
+	if len(told) != 1 {
+		t.Fatalf("that backpressure is on is told %d times, want once", len(told))
+	}
+	r.validChange(told[0], true, "failure_rate")
+	for i := range log {
+		if n := strings.Count(log[i].String(), "global backpressure is on"); n != 1 {
+			t.Errorf("instance %d logs %d times that backpressure is on, want once:\n%s", i, n, log[i].String())
+		}
+	}
+
+	// One that joins now knows at once, and the lowest id decides nothing new.
+	late := r.start(handlers.Config{Host: idle, Backpressure: limits})
+	testkit.Eventually(t, 10*time.Second, "backpressure at the one that joins", func() bool { return late.Coordination().GlobalBackpressure })
+	var status handlers.Status
+	if code, text := r.request("rebound.status", nil, nil, &status); code != "" || !status.RetryCoordination.GlobalBackpressure {
+		t.Errorf("the status is %s %s %+v, want backpressure in it", code, text, status.RetryCoordination)
+	}
+	if got := r.count("RETRY_OUTCOMES", subject); got != 1 {
+		t.Errorf("after one joined the change is told %d times, want once", got)
+	}
+}
+
+// validChange insists that a message is a valid event of backpressure.
+func (r *rig) validChange(m *jetstream.RawStreamMsg, on bool, cause string) {
+	r.t.Helper()
+	if err := schemas.Validate(m.Header.Get("ce-type"), m.Data); err != nil || m.Header.Get("ce-type") != events.EventType(events.BackpressureChanged) {
+		r.t.Errorf("the event of type %s breaks its schema: %v\n%s", m.Header.Get("ce-type"), err, m.Data)
+	}
+	var e events.BackpressureChange
+	if err := json.Unmarshal(m.Data, &e); err != nil || e.On != on || e.Cause != cause {
+		r.t.Errorf("the event is %s, %v, want on %t by %q", m.Data, err, on, cause)
+	}
+}
+
+func TestBackpressureIsToldWhenItTurnsOff(t *testing.T) {
+	r := newRig(t)
+	var load atomic.Int64
+	host := func() health.Host { return health.Host{SystemLoad: float64(load.Load())} }
+	a, b := r.start(handlers.Config{Host: host}), r.start(handlers.Config{Host: host})
+	r.agree(2, a, b)
+	const subject = "retry.event.backpressureChanged.rebound.all"
+	load.Store(8)
+	testkit.Eventually(t, 10*time.Second, "the event that it is on", func() bool { return r.count("RETRY_OUTCOMES", subject) == 1 })
+	load.Store(0)
+	testkit.Eventually(t, 20*time.Second, "the event that it is off", func() bool { return r.count("RETRY_OUTCOMES", subject) == 2 })
+	testkit.Eventually(t, 10*time.Second, "both instances without backpressure", func() bool {
+		return !a.Coordination().GlobalBackpressure && !b.Coordination().GlobalBackpressure
+	})
+	told := r.messages("RETRY_OUTCOMES", subject)
+	r.validChange(told[0], true, "host_load")
+	r.validChange(told[1], false, "")
+	if delay := a.Coordination().CoordinatedDelay; delay != 0 {
+		t.Errorf("without backpressure the coordinated delay is %v, want 0", delay)
+	}
+}
+
+func TestBackpressureOutlivesTheInstanceThatDecidedOnIt(t *testing.T) {
+	r := newRig(t)
+	host := func() health.Host { return health.Host{SystemLoad: 8} }
+	first, nc := r.startOn(handlers.Config{Host: host})
+	second, _ := r.startOn(handlers.Config{Host: host})
+	r.agree(2, first, second)
+	if second.ID() < first.ID() {
+		first, second = second, first
+	}
+	testkit.Eventually(t, 10*time.Second, "backpressure at both", func() bool {
+		return first.Coordination().GlobalBackpressure && second.Coordination().GlobalBackpressure
+	})
+	_ = nc
+	if err := first.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.agree(1, second)
+	<-time.After(1500 * time.Millisecond)
+	if !second.Coordination().GlobalBackpressure {
+		t.Error("backpressure ended with the instance that decided on it, though its cause goes on")
+	}
+	if n := r.count("RETRY_OUTCOMES", "retry.event.backpressureChanged.rebound.all"); n != 1 {
+		t.Errorf("that backpressure is on is told %d times, want once", n)
+	}
+}
+
+func TestALoadedInstancePullsLess(t *testing.T) {
+	r := newRig(t)
+	loaded := func() health.Host { return health.Host{SystemLoad: 3.5} }
+	policies := policySet(t, `default: {maxAttempts: 3, baseDelay: 10ms, jitterType: none, attemptTimeout: 30s, enableCircuitBreaker: false}`)
+	// The limits are those of backpressure, which is not to interfere.
+	limits := gate.Limits{Load: 100, StoreDelay: time.Minute}
+	well := r.start(handlers.Config{Host: idle, Policies: policies, Backpressure: limits})
+	ill := r.start(handlers.Config{Host: loaded, Policies: policies, Backpressure: limits})
+	r.agree(2, well, ill)
+	share := well.Coordination().RecommendedDistribution
+	if share[ill.ID()] > 0.1 || share[ill.ID()] <= 0 {
+		t.Fatalf("the distribution is %v, want a small share for the loaded instance", share)
+	}
+	// Pulls that began before the limit was lowered end by themselves.
+	<-time.After(6 * time.Second)
+	release := make(chan struct{})
+	sub, err := r.nc.Subscribe("pay.charge", func(m *nats.Msg) {
+		go func() { <-release; _ = m.Respond(nil) }()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	const n = 600
+	for i := range n {
+		r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), "normal"), "x")
+	}
+	inHand := func(id string) int {
+		for _, i := range well.Coordination().Instances {
+			if i.ID == id {
+				return i.InHand
+			}
+		}
+		return 0
+	}
+	testkit.Eventually(t, 20*time.Second, "all operations to be in hand", func() bool { return inHand(well.ID())+inHand(ill.ID()) >= n })
+	got := inHand(ill.ID())
+	close(release)
+	// 1.5 times a share of 0.07 are the 64 that it always may have; an even share is 300.
+	if got > n/4 {
+		t.Errorf("the loaded instance has %d of %d operations in hand, want hardly more than its share, %.0f", got, n, share[ill.ID()]*n)
+	}
+	t.Logf("the loaded instance has %d of %d in hand, with a share of %.3f", got, n, share[ill.ID()])
+	if got == 0 {
+		t.Error("the loaded instance takes nothing at all")
+	}
+	r.awaitOutcomes(n, 30*time.Second)
+}
+
+func TestFalseReportsOfInstancesAreRefused(t *testing.T) {
+	r := newRig(t)
+	var log lockedBuilder
+	s := r.start(handlers.Config{Host: idle, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	good := events.InstanceReport{ID: "z", State: events.InstanceServing, Started: time.Now()}
+	for range 3 {
+		for subject, data := range map[string]string{
+			"retry.instance.x": "", "retry.instance.y": `{"id":"z","state":"serving","version":"","started":"2026-03-01T12:00:00Z"}`,
+			"retry.instance.-": `{}`, "retry.instance.w": strings.Repeat("[", 10_000),
+		} {
+			r.report(subject, data)
+		}
+	}
+	for i := range 2 * health.MaxInstances {
+		flood := good
+		flood.ID = fmt.Sprint("z", i)
+		m, err := flood.Message(events.Subjects{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.nc.PublishMsg(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testkit.Eventually(t, 10*time.Second, "as many instances as may be", func() bool { return s.Coordination().TotalInstances == health.MaxInstances })
+	if n := s.Coordination().TotalInstances; n > health.MaxInstances {
+		t.Errorf("there are %d instances, want at most %d", n, health.MaxInstances)
+	}
+	if _, known := s.Coordination().InstanceRetryLoad[s.ID()]; !known {
+		t.Error("the instance itself was pushed out")
+	}
+	r.agree(1, s)
+	if n := strings.Count(log.String(), "reports of other instances are refused"); n != 1 {
+		t.Errorf("the log tells of refused reports %d times, want once:\n%s", n, log.String())
+	}
+}
