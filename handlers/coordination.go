@@ -27,6 +27,9 @@ const (
 	// answerEvery how often at most it answers those that join.
 	reportEvery = time.Second
 	answerEvery = 100 * time.Millisecond
+	// deafAfter is how long an instance may not hear its own reports before it
+	// knows that it can hear nobody.
+	deafAfter = 3 * reportEvery / 2
 	// maxWaitingInstances is how many reports wait to be read; what is more is
 	// dropped, for a newer report follows.
 	maxWaitingInstances = 4 * health.MaxInstances
@@ -65,10 +68,11 @@ type coordinator struct {
 	state    events.InstanceState
 
 	// What follows is of the goroutine of run.
-	published, ticked time.Time
-	instances         int
-	telling           sync.WaitGroup
-	told              chan struct{} // closed when the last event is told; nil before the first
+	published time.Time
+	echoed    time.Time // when our own report was heard last
+	instances int
+	telling   sync.WaitGroup
+	told      chan struct{} // closed when the last event is told; nil before the first
 }
 
 // newCoordinator returns the coordinator of the service, whose due operations come
@@ -135,7 +139,7 @@ func (c *coordinator) run(ctx context.Context) {
 	defer ticker.Stop()
 	answer := time.NewTimer(0) // the first report asks the others for theirs
 	defer answer.Stop()
-	c.ticked = time.Now()
+	c.echoed = time.Now()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -169,7 +173,8 @@ func (c *coordinator) take(m *nats.Msg, now time.Time) (answer bool) {
 		c.mu.Unlock()
 	}
 	switch {
-	case errors.Is(err, health.ErrOwnReport): // the echo of our own
+	case errors.Is(err, health.ErrOwnReport):
+		c.echoed = now
 	case err != nil:
 		refused := c.refused.Add(1)
 		c.warn.Do(func() {
@@ -215,10 +220,9 @@ func (c *coordinator) turn(p gate.Pressure, by string) (changed bool) {
 // tick does what is done every second.
 func (c *coordinator) tick(ctx context.Context, now time.Time) {
 	c.mu.Lock()
-	if !c.nc.IsConnected() || now.Sub(c.ticked) > 2*reportEvery {
-		c.register.Deaf(now)
+	if now.Sub(c.echoed) > deafAfter {
+		c.register.Deaf(now) // the connection is lost, or this process was halted
 	}
-	c.ticked = now
 	c.state = events.InstanceServing
 	c.mu.Unlock()
 	v := c.view(now)

@@ -23,16 +23,6 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// coordination asks one instance how they all are.
-func (r *rig) coordination() handlers.CoordinationShown {
-	r.t.Helper()
-	var shown handlers.CoordinationShown
-	if code, text := r.request("rebound.coordination", nil, nil, &shown); code != "" {
-		r.t.Fatalf("asking for the coordination: %s %s", code, text)
-	}
-	return shown
-}
-
 // agree waits until each of the services sees n instances.
 func (r *rig) agree(n int, services ...*handlers.Service) {
 	r.t.Helper()
@@ -77,9 +67,15 @@ func TestInstancesKnowEachOther(t *testing.T) {
 		t.Errorf("the distribution is %v, want less for the third, whose host is loaded", share)
 	}
 	var answer json.RawMessage
-	r.request("rebound.coordination", nil, nil, &answer)
+	if code, text := r.request("rebound.coordination", nil, nil, &answer); code != "" {
+		t.Fatalf("asking for the coordination: %s %s", code, text)
+	}
 	if err := schemas.Validate("coordination.response", answer); err != nil {
 		t.Errorf("the answer breaks its schema: %v\n%s", err, answer)
+	}
+	var shown handlers.CoordinationShown
+	if err := json.Unmarshal(answer, &shown); err != nil || shown.TotalInstances != 3 || shown.Instance == "" || !shown.Sharing.Shared {
+		t.Errorf("the answer is %s, %v, want three instances that share their breakers", answer, err)
 	}
 }
 
@@ -87,8 +83,14 @@ func TestInstancesKnowEachOther(t *testing.T) {
 // does not insist that it stops well.
 func (r *rig) startOn(c handlers.Config) (*handlers.Service, *nats.Conn) {
 	r.t.Helper()
+	return r.startAt(r.url, c)
+}
+
+// startAt is startOn with another way to the server.
+func (r *rig) startAt(url string, c handlers.Config) (*handlers.Service, *nats.Conn) {
+	r.t.Helper()
 	c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
-	nc := testkit.Connect(r.t, r.url)
+	nc := testkit.Connect(r.t, url)
 	s, err := handlers.Start(r.t.Context(), nc, c)
 	if err != nil {
 		r.t.Fatalf("starting the service: %v", err)
@@ -109,11 +111,48 @@ func TestAnInstanceThatIsKilledIsForgottenAfterItsLease(t *testing.T) {
 	nc.Close()
 	began := time.Now()
 	r.agree(2, a, b)
-	if took := time.Since(began); took < health.InstanceLease-1500*time.Millisecond || took > health.InstanceLease+500*time.Millisecond {
+	if took := time.Since(began); took < health.InstanceLease-1500*time.Millisecond || took > health.InstanceLease+time.Second {
 		t.Errorf("the instance that was killed was forgotten after %v, want its lease, %v, less the age of its last report", took, health.InstanceLease)
 	}
 	if v := killed.Coordination(); v.TotalInstances != 3 {
 		t.Errorf("the instance that is cut off sees %d, want the 3 that it knew: it is the one that cannot hear", v.TotalInstances)
+	}
+}
+
+func TestAnInstanceThatIsCutOffComesBack(t *testing.T) {
+	r := newRig(t)
+	wire := testkit.Proxy(t, strings.TrimPrefix(r.url, "nats://"))
+	a := r.start(handlers.Config{Host: idle})
+	b, _ := r.startAt("nats://"+wire.Addr(), handlers.Config{Host: idle})
+	r.agree(2, a, b)
+	wire.Cut()
+	r.agree(1, a)
+	<-time.After(2 * time.Second)
+	if n := b.Coordination().TotalInstances; n != 2 {
+		t.Errorf("the instance that is cut off sees %d, want 2: it hears nobody, not even itself, and so knows nothing of the other's end", n)
+	}
+	wire.Mend()
+	r.agree(2, a, b)
+}
+
+func TestASlowServerIsEverybodysProblemOnlyIfItIsSlowForAll(t *testing.T) {
+	r := newRig(t)
+	wire := testkit.Proxy(t, strings.TrimPrefix(r.url, "nats://"))
+	limits := gate.Limits{StoreDelay: 150 * time.Millisecond}
+	slow, _ := r.startAt("nats://"+wire.Addr(), handlers.Config{Host: idle, Backpressure: limits})
+	wire.Slow(200 * time.Millisecond)
+	testkit.Eventually(t, 10*time.Second, "backpressure", func() bool { return slow.Coordination().GlobalBackpressure })
+	if v := slow.Coordination(); v.Backpressure.Cause != "store_slow" || v.StoreDelayMs < 150 {
+		t.Errorf("with a slow server the view is %+v, want the slow store as its cause", v)
+	}
+	quick := r.start(handlers.Config{Host: idle, Backpressure: limits})
+	r.agree(2, slow, quick)
+	testkit.Eventually(t, 20*time.Second, "no backpressure at either", func() bool {
+		return !slow.Coordination().GlobalBackpressure && !quick.Coordination().GlobalBackpressure
+	})
+	share := quick.Coordination().RecommendedDistribution
+	if share[slow.ID()] >= share[quick.ID()] {
+		t.Errorf("the distribution is %v, want less for %s, which is far from its server", share, slow.ID())
 	}
 }
 
@@ -220,7 +259,7 @@ func TestBackpressureIsToldWhenItTurnsOff(t *testing.T) {
 func TestBackpressureOutlivesTheInstanceThatDecidedOnIt(t *testing.T) {
 	r := newRig(t)
 	host := func() health.Host { return health.Host{SystemLoad: 8} }
-	first, nc := r.startOn(handlers.Config{Host: host})
+	first, _ := r.startOn(handlers.Config{Host: host})
 	second, _ := r.startOn(handlers.Config{Host: host})
 	r.agree(2, first, second)
 	if second.ID() < first.ID() {
@@ -229,7 +268,6 @@ func TestBackpressureOutlivesTheInstanceThatDecidedOnIt(t *testing.T) {
 	testkit.Eventually(t, 10*time.Second, "backpressure at both", func() bool {
 		return first.Coordination().GlobalBackpressure && second.Coordination().GlobalBackpressure
 	})
-	_ = nc
 	if err := first.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}

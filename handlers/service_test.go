@@ -24,7 +24,7 @@ import (
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) { testkit.Main(m, testkit.ProxyLeaks()...) }
 
 // quick is a policy that makes tests short.
 const quick = `

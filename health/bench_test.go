@@ -66,3 +66,20 @@ func BenchmarkMetrics(b *testing.B) {
 		r.Metrics(names[0], now)
 	}
 }
+
+func BenchmarkView(b *testing.B) {
+	for _, n := range []int{1, 3, health.MaxInstances} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			r := register("own")
+			for i := range n - 1 {
+				if _, err := r.Heard(serving("i"+strconv.Itoa(i)), start); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				_ = r.View(start, events.Backpressure{}, 0)
+			}
+		})
+	}
+}

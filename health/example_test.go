@@ -59,3 +59,25 @@ func ExampleMerge() {
 	}
 	// Output: billing: score 40, success rate 0.40 of 20
 }
+
+// Two instances, of which one runs on a host that is overloaded.
+func ExampleRegister() {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	own := events.InstanceReport{ID: "a", State: events.InstanceServing, InFlight: 30, Succeeded: 90, Failed: 10, SystemLoad: 0.5}
+	other := events.InstanceReport{ID: "b", State: events.InstanceServing, InFlight: 10, Succeeded: 50, Failed: 50, SystemLoad: 2}
+	r := health.NewRegister("retry", own, now)
+	if _, err := r.Heard(other, now); err != nil {
+		fmt.Println(err)
+	}
+
+	c := r.View(now, events.Backpressure{}, 0)
+	fmt.Printf("%d instances, %d active retries, failure rate %.2f\n", c.TotalInstances, c.ActiveRetries, c.GlobalFailureRate)
+	fmt.Printf("a should take %.2f, b %.2f\n", c.RecommendedDistribution["a"], c.RecommendedDistribution["b"])
+
+	c = r.View(now.Add(health.InstanceLease), events.Backpressure{}, 0)
+	fmt.Printf("when b is silent for %v: %d instance\n", health.InstanceLease, c.TotalInstances)
+	// Output:
+	// 2 instances, 40 active retries, failure rate 0.30
+	// a should take 0.80, b 0.20
+	// when b is silent for 3s: 1 instance
+}

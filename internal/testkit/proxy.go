@@ -2,8 +2,10 @@ package testkit
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
@@ -51,6 +53,15 @@ func (p *CutProxy) Mend() {
 		if err := p.proxy.Toxics.RemoveToxic(context.Background(), direction); err != nil {
 			p.t.Fatalf("testkit: mending the proxy: %v", err)
 		}
+	}
+}
+
+// Slow makes everything that comes back from the server take longer by delay.
+func (p *CutProxy) Slow(delay time.Duration) {
+	p.t.Helper()
+	toxic := fmt.Sprintf(`{"name": "slow", "type": "latency", "stream": "downstream", "attributes": {"latency": %d}}`, delay.Milliseconds())
+	if _, err := p.proxy.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
+		p.t.Fatalf("testkit: slowing the proxy down: %v", err)
 	}
 }
 
