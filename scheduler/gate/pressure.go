@@ -50,7 +50,10 @@ type Measures struct {
 type Limits struct {
 	// Active is 10,000 by default.
 	Active int
-	// FailureRate is 0.5 by default and counts from Samples, 100 by default, on.
+	// FailureRate is 0.8 by default and counts from Samples, 1,000 by default, on.
+	// Retries fail more often than not without anything being wrong but a target or
+	// two, and those are the business of their breakers: it takes most of a busy
+	// system to fail before all keys are held back.
 	FailureRate float64
 	Samples     int
 	// Load is 4 by default: four times what the cores can do.
@@ -72,10 +75,10 @@ func (l Limits) OrDefaults() Limits {
 		l.Active = 10_000
 	}
 	if l.FailureRate == 0 {
-		l.FailureRate = 0.5
+		l.FailureRate = 0.8
 	}
 	if l.Samples == 0 {
-		l.Samples = 100
+		l.Samples = 1000
 	}
 	if l.Load == 0 {
 		l.Load = 4
