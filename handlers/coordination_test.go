@@ -238,7 +238,8 @@ func TestBackpressureIsToldWhenItTurnsOff(t *testing.T) {
 	r := newRig(t)
 	var load atomic.Int64
 	host := func() health.Host { return health.Host{SystemLoad: float64(load.Load())} }
-	a, b := r.start(handlers.Config{Host: host}), r.start(handlers.Config{Host: host})
+	limits := gate.Limits{StoreDelay: time.Minute}
+	a, b := r.start(handlers.Config{Host: host, Backpressure: limits}), r.start(handlers.Config{Host: host, Backpressure: limits})
 	r.agree(2, a, b)
 	const subject = "retry.event.backpressureChanged.rebound.all"
 	load.Store(8)

@@ -22,6 +22,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m, testkit.ProxyLeaks()...) }
@@ -72,6 +73,10 @@ func (r *rig) start(c handlers.Config) *handlers.Service {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if c.Backpressure == (gate.Limits{}) {
+		// How busy the machine of the tests is must not hold operations back.
+		c.Backpressure = gate.Limits{Load: 1000, StoreDelay: time.Minute}
 	}
 	nc := testkit.Connect(r.t, r.url)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
