@@ -65,6 +65,8 @@ type keyLanes struct {
 	look      bool      // there may be something to let out
 	next      time.Time // when the gate is worth asking again; zero is when told
 	releasing bool
+
+	turns gate.Turns // of the one that is releasing
 }
 
 // openLanes opens the bucket that names the keys with lanes, which is made when
@@ -274,7 +276,6 @@ func (l *lanes) letOut(ctx context.Context, k *keyLanes) {
 // for no reason any more follows.
 func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
 	window, out, idle := firstWindow, 0, paceEvery
-	var turns gate.Turns
 	for ctx.Err() == nil {
 		held, total, err := l.lengths(ctx, k)
 		if err != nil {
@@ -308,7 +309,7 @@ func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
 		}
 		idle = paceEvery
 		var each lengths
-		each, turns = turns.Split(held, n)
+		each, k.turns = k.turns.Split(held, n)
 		moved, err := l.release(ctx, k, each)
 		if err != nil {
 			return err

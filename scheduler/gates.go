@@ -129,9 +129,8 @@ func momentary(c gate.Cause) bool {
 }
 
 // Enter asks for leave to make one attempt of op. A gate that is shut is no
-// error; the error is that of ctx. At a gate that is about to open it waits, by
-// priority and then in the order of arrival, at most half a second, and as long
-// again for what instances share.
+// error; the error is that of ctx. At a gate that is about to open it waits for its
+// turn, at most half a second, and as long again for what instances share.
 func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation, now time.Time) (Pass, *Shut, error) {
 	if g == nil {
 		return Pass{}, nil, nil
@@ -143,7 +142,7 @@ func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation,
 	for began, start := now, time.Now(); ; now = began.Add(time.Since(start)) {
 		g.want(k, now)
 		var answer gate.Answer
-		if k.first(w, op.Priority) {
+		if k.first(w) {
 			place, a, ok := k.gate.Enter(g.conditions(k, b, op.Priority, now), now)
 			if ok {
 				return g.admit(ctx, k, b, place, now)

@@ -21,7 +21,9 @@ type keyGate struct {
 	mu        sync.Mutex // guards what follows
 	settings  gate.Settings
 	dependsOn []string
-	waiters   []*waiter // the next to go first
+	waiters   []*waiter // in the order of their arrival
+	next      *waiter   // whose turn it is, nil when nobody waits
+	turns     gate.Turns
 	refused   gate.Cause
 	used      time.Time // when an operation came last
 	held      int       // how many are in the lanes, as far as this instance knows
@@ -53,19 +55,11 @@ func (k *keyGate) dependencies() []string {
 	return k.dependsOn
 }
 
-// first tells whether nobody goes before w, or before a newcomer when w is nil.
-func (k *keyGate) first(w *waiter, p events.Priority) bool {
+// first tells whether it is the turn of w, or of a newcomer when w is nil.
+func (k *keyGate) first(w *waiter) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if w != nil {
-		return k.waiters[0] == w
-	}
-	return len(k.waiters) == 0 || before(p, k.waiters[0].priority)
-}
-
-// before tells whether p is more urgent than q.
-func before(p, q events.Priority) bool {
-	return slices.Index(events.Priorities[:], p) < slices.Index(events.Priorities[:], q)
+	return k.next == w
 }
 
 // join lets an operation wait. It returns nil when too many do.
@@ -75,12 +69,11 @@ func (k *keyGate) join(p events.Priority) *waiter {
 	if len(k.waiters) >= maxWaiting {
 		return nil
 	}
-	at := slices.IndexFunc(k.waiters, func(w *waiter) bool { return before(p, w.priority) })
-	if at < 0 {
-		at = len(k.waiters)
-	}
 	w := &waiter{priority: p, turn: make(chan struct{}, 1)}
-	k.waiters = slices.Insert(k.waiters, at, w)
+	k.waiters = append(k.waiters, w)
+	if k.next == nil {
+		k.choose()
+	}
 	return w
 }
 
@@ -90,21 +83,39 @@ func (k *keyGate) leave(w *waiter) {
 		return
 	}
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	i := slices.Index(k.waiters, w)
 	k.waiters = slices.Delete(k.waiters, i, i+1)
-	k.mu.Unlock()
-	if i == 0 {
-		k.wake()
+	if k.next == w {
+		k.choose()
+		k.signal()
 	}
 }
 
-// wake lets the first that waits look again.
+// choose says whose turn it is, as for the lanes.
+func (k *keyGate) choose() {
+	var waiting gate.Waiting
+	for _, w := range k.waiters {
+		waiting = waiting.With(w.priority)
+	}
+	p, after, ok := k.turns.Next(waiting)
+	k.next, k.turns = nil, after
+	if ok {
+		k.next = k.waiters[slices.IndexFunc(k.waiters, func(w *waiter) bool { return w.priority == p })]
+	}
+}
+
+// wake lets the one whose turn it is look again.
 func (k *keyGate) wake() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.waiters) > 0 {
+	k.signal()
+}
+
+func (k *keyGate) signal() {
+	if k.next != nil {
 		select {
-		case k.waiters[0].turn <- struct{}{}:
+		case k.next.turn <- struct{}{}:
 		default:
 		}
 	}
