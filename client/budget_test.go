@@ -11,7 +11,7 @@ import (
 func TestABudgetIsNeverExceededInAnyWhile(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		perMinute, perHour := rapid.IntRange(0, 5).Draw(t, "per minute"), rapid.IntRange(0, 20).Draw(t, "per hour")
-		var b budget
+		b := newBudget()
 		b.limit(perMinute, perHour)
 		now := time.Unix(1_700_000_000, 0)
 		var taken []time.Time
@@ -36,14 +36,14 @@ func TestABudgetIsNeverExceededInAnyWhile(t *testing.T) {
 					t.Fatalf("a retry was let through though %d were in the last minute and %d in the last hour", within(time.Minute), within(time.Hour))
 				}
 				taken = append(taken, now)
-			case !next.After(now) || next.Sub(now) > time.Hour+time.Minute:
+			case !next.After(now) || next.Sub(now) > time.Hour+2*time.Minute:
 				t.Fatalf("a retry is refused until %v, %v from now", next, next.Sub(now))
 			default:
-				// A part of a minute or an hour, a sixtieth, may be refused beyond need.
-				if (perMinute == 0 || within(time.Minute+time.Second) < perMinute) && (perHour == 0 || within(time.Hour+time.Minute) < perHour) {
+				// Two sixtieths of a minute or an hour may be refused beyond need.
+				if (perMinute == 0 || within(time.Minute+2*time.Second) < perMinute) && (perHour == 0 || within(time.Hour+2*time.Minute) < perHour) {
 					t.Fatalf("a retry is refused by %s though only %d were in the last minute and %d in the last hour", limit, within(time.Minute), within(time.Hour))
 				}
-				later := budget{minute: b.minute, hour: b.hour}
+				later := budget{perMinute: perMinute, perHour: perHour, minute: b.minute, hour: b.hour}
 				if got, _ := later.check(next); got == limit {
 					t.Fatalf("at %v, when there is room, %s still refuses", next, limit)
 				}

@@ -57,7 +57,7 @@ func (c *Client) key(service, operation string) *key {
 		m = &meter{service: service, client: c}
 		c.keys.meters[service] = m
 	}
-	k = &key{name: name, meter: m}
+	k = &key{name: name, meter: m, budget: newBudget()}
 	c.keys.keys[name] = k
 	return k
 }

@@ -88,6 +88,60 @@ func TestABudgetHoldsOverAllInstances(t *testing.T) {
 	}
 }
 
+// TestABudgetHoldsWhileItsStoreIsOut halts Redis while three instances spend a
+// budget: each goes on with what is its own share at the most.
+func TestABudgetHoldsWhileItsStoreIsOut(t *testing.T) {
+	const due, budget, instances = 600, 90, 3
+	for name, fault := range map[string]func(*testkit.RedisServer){
+		"killed and restarted empty": func(s *testkit.RedisServer) { s.Stop(); s.Restart() },
+		"halted for a while":         func(s *testkit.RedisServer) { s.Pause(); <-time.After(3 * time.Second); s.Resume() },
+		"gone for good":              func(s *testkit.RedisServer) { s.Stop() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			redis := testkit.Redis(t)
+			r := newRig(t)
+			policies := policySet(t, fmt.Sprintf("default: {maxAttempts: 5, baseDelay: 10ms, jitterType: none, retryBudgetPerMinute: %d}", budget))
+			var attempts atomic.Int64
+			var once sync.Once
+			var faulty sync.WaitGroup
+			var began time.Time
+			r.target("pay.charge", func(call int, _ micro.Request) (string, string, micro.Headers) {
+				once.Do(func() { began = time.Now() })
+				if attempts.Add(1) == budget/3 {
+					faulty.Go(func() { fault(redis) })
+				}
+				return "", "", nil
+			})
+			for range instances {
+				client, err := redisconn.Open(redis.URL())
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = client.Close() })
+				r.start(handlers.Config{Policies: policies, Breakers: breaker.NewRedis(client, ""), Ledgers: ledger.NewRedis(client, "")})
+			}
+			for i := range due {
+				r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), "normal"), "x")
+			}
+			held := func() int { return r.count("RETRY", "retry.held.>") }
+			settled := func() bool { return held()+r.count("RETRY_OUTCOMES", "retry.outcome.>") == due }
+			testkit.Eventually(t, 40*time.Second, "the rest being held", func() bool { return attempts.Load() >= budget/3 && settled() })
+			faulty.Wait()
+			// The instances may share by demand again now.
+			testkit.Eventually(t, 20*time.Second, "the rest being held after the fault", func() bool { return settled() })
+			most := int64(budget + budget/instances)
+			if name == "killed and restarted empty" {
+				most += budget // what Redis had counted is lost with it
+			}
+			if n, took := attempts.Load(), time.Since(began); n > most && took < time.Minute {
+				t.Errorf("%d attempts were made in %s, the budget is %d a minute and a share of an instance %d", n, took, budget, budget/instances)
+			}
+			testkit.Eventually(t, 10*time.Second, "an outcome for each attempt", func() bool { return int64(len(r.outcomes())) == attempts.Load() })
+		})
+	}
+}
+
 func TestConcurrencyIsBoundedOverAllInstances(t *testing.T) {
 	const due, most, instances = 300, 6, 3
 	for name, config := range stores(t) {
