@@ -7,6 +7,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/scheduler"
 )
 
 // Bounds of a request on dead letters.
@@ -100,6 +101,12 @@ type Status struct {
 	Coordination Coordination `json:"coordination"`
 	// Breakers are those that are not closed.
 	Breakers []Breaker `json:"breakers"`
+	// Gates are those that limit something at the instance that answers, or have
+	// operations in flight there.
+	Gates []scheduler.KeyReport `json:"gates"`
+	// LimitsShared is whether the instances share the limits of keys. When not, the
+	// store is out of reach and each has an even share.
+	LimitsShared bool `json:"limitsShared"`
 	// RetryCoordination is how the instances are, as this one sees them.
 	RetryCoordination health.Coordination `json:"retryCoordination"`
 }

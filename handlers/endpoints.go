@@ -224,6 +224,7 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 		return nil, err
 	}
 	status.RetryCoordination = s.Coordination()
+	status.Gates, status.LimitsShared = s.gates.Reports(time.Now()), !s.leases.divided()
 	status.Coordination, status.Breakers = s.breakers.coordination(), s.breakers.notClosed(ctx)
 	return status, nil
 }

@@ -39,7 +39,10 @@ func (s *Service) readiness() readiness {
 	r := readiness{
 		Status: "ready", Coordination: s.breakers.coordination(), Instances: v.TotalInstances, GlobalBackpressure: v.GlobalBackpressure,
 	}
-	if !r.Coordination.Shared {
+	switch {
+	case s.leases.divided():
+		r.Detail = "coordination is local: the store of the limits is out of reach, and each instance has an even share of them"
+	case !r.Coordination.Shared:
 		r.Detail = "coordination is local: the store (" + r.Coordination.Store + ") is out of reach, and the instance goes on alone"
 	}
 	return r

@@ -33,6 +33,8 @@ const (
 	// slowestPace how often when there was none for long.
 	paceEvery   = 20 * time.Millisecond
 	slowestPace = 250 * time.Millisecond
+	// countEvery is how often it is counted how many operations the lanes hold.
+	countEvery = 2 * time.Second
 	// releasers is how many operations are let out at once.
 	releasers = 64
 )
@@ -276,19 +278,27 @@ func (l *lanes) letOut(ctx context.Context, k *keyLanes) {
 // for no reason any more follows.
 func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
 	window, out, idle := firstWindow, 0, paceEvery
+	var held lengths
+	var from cursors
+	var counted time.Time
 	for ctx.Err() == nil {
-		held, total, err := l.lengths(ctx, k)
-		if err != nil {
-			return err
+		// The server walks a lane to count it, so that is not done for every page.
+		if held.total() == 0 || time.Since(counted) > countEvery {
+			var err error
+			if held, err = l.lengths(ctx, k); err != nil {
+				return err
+			}
+			counted, from = time.Now(), cursors{}
+			l.gates.SetHeld(k.service, k.operation, held.total())
+			if held.total() == 0 {
+				return l.early(ctx, k)
+			}
 		}
-		l.gates.SetHeld(k.service, k.operation, total)
-		if total == 0 {
-			return l.early(ctx, k)
-		}
+		may := held
 		room := l.room(k, events.Normal, time.Now())
 		if room.Cause == gate.CauseBackpressure {
 			if critical := held[events.Critical]; critical > 0 {
-				room, held = l.room(k, events.Critical, time.Now()), lengths{events.Critical: critical}
+				room, may = l.room(k, events.Critical, time.Now()), lengths{events.Critical: critical}
 			}
 		}
 		if room.Due == 0 {
@@ -309,8 +319,8 @@ func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
 		}
 		idle = paceEvery
 		var each lengths
-		each, k.turns = k.turns.Split(held, n)
-		moved, err := l.release(ctx, k, each)
+		each, k.turns = k.turns.Split(may, n)
+		moved, err := l.release(ctx, k, each, &held, &from)
 		if err != nil {
 			return err
 		}
@@ -322,18 +332,28 @@ func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
 }
 
 // lengths are how many operations the lanes of a key hold, by priority.
-type lengths = [len(events.Priorities)]int
+type lengths [len(events.Priorities)]int
 
-func (l *lanes) lengths(ctx context.Context, k *keyLanes) (held lengths, total int, err error) {
+func (n lengths) total() int {
+	total := 0
+	for _, k := range n {
+		total += k
+	}
+	return total
+}
+
+// cursors are the sequences from which lanes are read, by priority.
+type cursors [len(events.Priorities)]uint64
+
+func (l *lanes) lengths(ctx context.Context, k *keyLanes) (held lengths, err error) {
 	for _, p := range events.Priorities {
 		n, err := l.count(ctx, l.store.subjects.Lane(p, k.service, k.operation))
 		if err != nil {
-			return held, total, err
+			return held, err
 		}
 		held[p] = int(n)
-		total += int(n)
 	}
-	return held, total, nil
+	return held, nil
 }
 
 func (l *lanes) count(ctx context.Context, subject string) (uint64, error) {
@@ -343,14 +363,14 @@ func (l *lanes) count(ctx context.Context, subject string) (uint64, error) {
 }
 
 // release lets out so many operations of each priority, those that were held
-// first. It returns how many left their lane.
-func (l *lanes) release(ctx context.Context, k *keyLanes, each lengths) (int, error) {
+// first. It returns how many left their lane, and notes that in held and from.
+func (l *lanes) release(ctx context.Context, k *keyLanes, each lengths, held *lengths, from *cursors) (int, error) {
 	moved := 0
 	for _, p := range events.Priorities {
 		if each[p] == 0 {
 			continue
 		}
-		page, err := l.page(ctx, l.store.subjects.Lane(p, k.service, k.operation), each[p])
+		page, err := l.page(ctx, l.store.subjects.Lane(p, k.service, k.operation), from[p], each[p])
 		if err != nil {
 			return moved, err
 		}
@@ -358,6 +378,12 @@ func (l *lanes) release(ctx context.Context, k *keyLanes, each lengths) (int, er
 			return moved, err
 		}
 		moved += len(page)
+		held[p] -= each[p]
+		if len(page) < each[p] {
+			held[p] = 0 // others let operations out, too; it is counted again soon
+		} else {
+			from[p] = page[len(page)-1].Sequence + 1
+		}
 	}
 	return moved, nil
 }
@@ -391,12 +417,12 @@ func (l *lanes) move(ctx context.Context, page []*jetstream.RawStreamMsg) error 
 	})
 }
 
-// page reads the first n messages of a lane.
-func (l *lanes) page(ctx context.Context, lane string, n int) ([]*jetstream.RawStreamMsg, error) {
+// page reads the first n messages of a lane from a sequence on.
+func (l *lanes) page(ctx context.Context, lane string, from uint64, n int) ([]*jetstream.RawStreamMsg, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	var page []*jetstream.RawStreamMsg
-	for m, err := range streams.Page(ctx, l.js, l.store.streams.Waiting(), lane, n) {
+	for m, err := range streams.PageFrom(ctx, l.js, l.store.streams.Waiting(), lane, from, n) {
 		if err != nil {
 			return nil, fmt.Errorf("reading lane %s: %w", lane, err)
 		}

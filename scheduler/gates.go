@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -357,15 +358,31 @@ func (g *Gates) Active() int {
 // instance, of those that speak of their target's health.
 func (g *Gates) Counts(now time.Time) (succeeded, failed int) { return g.tally.last(now) }
 
-// Reports returns how the gate of each key stands that has something to tell: it
-// has operations in flight or is governed.
-func (g *Gates) Reports() map[string]gate.Report {
-	reports := make(map[string]gate.Report)
+// KeyReport says how the gate of one key stands at this instance.
+type KeyReport struct {
+	// Key is service:operation.
+	Key string `json:"key"`
+	gate.Report
+	// Cause is what limits operations of normal priority now, empty when nothing does,
+	// and Shut whether it lets none through.
+	Cause gate.Cause `json:"cause,omitempty"`
+	Shut  bool       `json:"shut"`
+}
+
+// Reports returns, in the order of the keys, how each gate stands that limits
+// anything or has operations in flight.
+func (g *Gates) Reports(now time.Time) []KeyReport {
+	reports := []KeyReport{}
 	for _, k := range g.all() {
-		if r := k.gate.Report(); r.InFlight > 0 || r.Governed {
-			reports[k.key] = r
+		// A breaker that the policy does not use any more is closed.
+		b, _ := g.breakers.Lookup(k.key)
+		a := k.gate.Ready(g.conditions(k, b, events.Normal, now), now)
+		r := KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: a.N == 0}
+		if r.InFlight > 0 || r.Governed || r.Cause != "" {
+			reports = append(reports, r)
 		}
 	}
+	slices.SortFunc(reports, func(a, b KeyReport) int { return strings.Compare(a.Key, b.Key) })
 	return reports
 }
 

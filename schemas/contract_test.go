@@ -77,6 +77,7 @@ func TestSchemasAndTypesHaveTheSameProperties(t *testing.T) {
 		{schema: "coordination.response", path: "/properties/instances/items", of: reflect.TypeFor[health.Instance]()},
 		{schema: "coordination.response", path: "/properties/backpressure", of: reflect.TypeFor[events.Backpressure]()},
 		{schema: "status.response", path: "/properties/retryCoordination", of: reflect.TypeFor[health.Coordination]()},
+		{schema: "status.response", path: "/properties/gates/items", of: reflect.TypeFor[scheduler.KeyReport]()},
 		{schema: "rebound.health.v1", of: reflect.TypeFor[events.HealthReport]()},
 		{schema: "health.response", path: "/$defs/service", of: reflect.TypeFor[health.Metrics]()},
 		{schema: "health.response", path: "/properties/host", of: reflect.TypeFor[health.Host]()},

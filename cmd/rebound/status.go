@@ -3,11 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/scheduler"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -68,6 +71,9 @@ trends the worst is shown. As JSON, each instance's view of health stands by its
 			if err := writeBreakers(a.stdout, status.Breakers); err != nil {
 				return err
 			}
+			if err := writeGates(a.stdout, status.Gates); err != nil {
+				return err
+			}
 			return writeHealth(a.stdout, instances)
 		})
 	}
@@ -79,4 +85,22 @@ type statusWithHealth struct {
 	handlers.Status
 	// Health is what each instance sees.
 	Health []handlers.Health `json:"health"`
+}
+
+// writeGates prints the gates that limit something.
+func writeGates(w io.Writer, gates []scheduler.KeyReport) error {
+	gates = slices.DeleteFunc(slices.Clone(gates), func(g scheduler.KeyReport) bool { return g.Cause == "" && !g.Governed })
+	if len(gates) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	t := newTable(w, "GATE", "SHUT", "LIMITED BY", "IN FLIGHT", "GOVERNED AT")
+	for _, g := range gates {
+		rate := ""
+		if g.Governed {
+			rate = fmt.Sprintf("%.0f/s", g.Rate)
+		}
+		t.row(g.Key, g.Shut, string(g.Cause), g.InFlight, rate)
+	}
+	return t.flush()
 }
