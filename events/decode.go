@@ -223,8 +223,12 @@ func (d *decoder) extension(name, value string) {
 	case "firstfailure":
 		d.op.FirstFailure = d.time(name, value)
 	case "delivery":
-		if value != "" && Delivery(value) != Request {
-			d.fault("delivery %q is not supported; the only one is %q", clip(value, 80), Request)
+		switch delivery := Delivery(value); delivery {
+		case Request, Publish:
+			d.op.Delivery = delivery
+		case "":
+		default:
+			d.fault("delivery %q is neither %q nor %q", clip(value, 80), Request, Publish)
 		}
 	case "traceparent":
 		d.op.TraceParent = d.text(name, value, MaxName)

@@ -125,7 +125,7 @@ func TestDecodeRejects(t *testing.T) {
 		{"a retry-after that is neither", "", with("ce-retryafter", "soon"), "", "neither seconds nor a date"},
 		{"a retry-after of minus one", "", with("ce-retryafter", "-1"), "", "between 0 seconds and a year"},
 		{"a retry-after that is not a number", "", with("ce-retryafter", "NaN"), "", "between 0 seconds and a year"},
-		{"a delivery that is not offered", "", with("ce-delivery", "carrier-pigeon"), "", "not supported"},
+		{"a delivery that is not offered", "", with("ce-delivery", "carrier-pigeon"), "", "neither"},
 		{"a target of the system account", "", with("ce-target", "$SYS.REQ.SERVER.PING"), "", "belongs to the server"},
 		{"a target with a trailing wildcard", "", with("ce-target", "$SYS.>"), "", "has a wildcard"},
 		{"a target of the JetStream API", "", with("ce-target", "$JS.API.STREAM.DELETE.X"), "", "belongs to the server"},

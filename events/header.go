@@ -11,6 +11,8 @@ const (
 	// HeaderState carries the state of an operation from step to step. It
 	// never reaches a target.
 	HeaderState = "Retry-State"
+	// HeaderWork carries, beside it, the attempt that a worker makes.
+	HeaderWork = "Retry-Work"
 
 	// What a target finds on a redelivered operation.
 	HeaderID           = "Retry-Id"
@@ -23,6 +25,16 @@ const (
 	// HeaderReplay is how often the operation was replayed from the dead
 	// letters.
 	HeaderReplay = "Retry-Replay"
+
+	// What a worker finds besides, to report with: a token that nobody else
+	// knows, the subject to report on, and for how many milliseconds it may be
+	// silent.
+	HeaderToken   = "Retry-Token"
+	HeaderReport  = "Retry-Report"
+	HeaderTimeout = "Retry-Timeout"
+	// HeaderResult says in a report that consists of headers how the attempt
+	// goes; see [Result].
+	HeaderResult = "Retry-Result"
 
 	// Where an operation comes from that no service submitted; see [Origin].
 	HeaderOriginStream   = "Retry-Origin-Stream"

@@ -79,6 +79,9 @@ type Operation struct {
 	// of its middle to keep it within [MaxHistory].
 	History []Attempt `json:"history,omitempty"`
 	Omitted int       `json:"omitted,omitempty"`
+
+	// Work is the attempt that a worker makes, nil while none does.
+	Work *Work `json:"-"`
 }
 
 // Attempt tells one attempt that failed and what was decided upon it.
@@ -232,6 +235,9 @@ func (o *Operation) Put(h nats.Header) error {
 		return fmt.Errorf("encoding the state of operation %s: %w", o.ID, err)
 	}
 	h[HeaderState] = []string{strings.TrimSuffix(state.String(), "\n")}
+	if o.Work != nil {
+		return o.Work.put(h)
+	}
 	return nil
 }
 
@@ -250,6 +256,10 @@ func FromHeader(h nats.Header) (*Operation, error) {
 		return nil, fmt.Errorf("%s header is incomplete: it has id %q and attempt %d", HeaderState, clip(o.ID, 80), o.Attempt)
 	case CheckName(o.Service) != nil || CheckName(o.Operation) != nil:
 		return nil, fmt.Errorf("%s header names no valid service and operation type", HeaderState)
+	}
+	var err error
+	if o.Work, err = workFrom(h); err != nil {
+		return nil, err
 	}
 	return o, nil
 }

@@ -46,6 +46,10 @@ func (s Streams) Dead() string { return s.name("_DEAD") }
 // up. It is made when the first consumer is adopted.
 func (s Streams) Advisories() string { return s.name("_ADVISORIES") }
 
+// Work holds what workers are to do, unless a stream of the user's does. It is
+// made when it is needed first.
+func (s Streams) Work() string { return s.name("_WORK") }
+
 // DedupWindow is how long a stream remembers a message id.
 const DedupWindow = 2 * time.Minute
 
@@ -69,23 +73,15 @@ type StreamLimits struct {
 func (s Streams) Configs(limits StreamLimits) []jetstream.StreamConfig {
 	p := Subjects(s).prefix()
 	replicas := max(limits.Replicas, 1)
-	queue := func(name, description string, subjects ...string) jetstream.StreamConfig {
-		return jetstream.StreamConfig{
-			Name: name, Description: description, Subjects: subjects,
-			Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
-			Storage: jetstream.FileStorage, Replicas: replicas,
-			Duplicates: DedupWindow, AllowDirect: true,
-		}
-	}
 	kept := func(name, description string, subjects ...string) jetstream.StreamConfig {
-		c := queue(name, description, subjects...)
+		c := queue(name, description, replicas, subjects...)
 		c.Retention, c.Discard = jetstream.LimitsPolicy, jetstream.DiscardOld
 		return c
 	}
 
-	intake := queue(s.Intake(), "Rebound: what services say", p+".submit.>", p+".report.>")
+	intake := queue(s.Intake(), "Rebound: what services say", replicas, p+".submit.>", p+".report.>")
 
-	waiting := queue(s.Waiting(), "Rebound: operations that wait for their time or their gate", p+".parked.>", p+".due.>", p+".held.>")
+	waiting := queue(s.Waiting(), "Rebound: operations that wait for their time or their gate", replicas, p+".parked.>", p+".due.>", p+".held.>")
 	waiting.Discard = jetstream.DiscardOld
 	waiting.AllowMsgSchedules, waiting.AllowMsgTTL, waiting.AllowRollup = true, true, true
 
@@ -98,4 +94,19 @@ func (s Streams) Configs(limits StreamLimits) []jetstream.StreamConfig {
 	dead.MaxAge = limits.DeadMaxAge
 
 	return []jetstream.StreamConfig{intake, waiting, outcomes, dead}
+}
+
+// WorkConfig returns the configuration of [Streams.Work].
+func (s Streams) WorkConfig(limits StreamLimits) jetstream.StreamConfig {
+	return queue(s.Work(), "Rebound: what workers are to do", max(limits.Replicas, 1), Subjects(s).Works())
+}
+
+// queue returns the configuration of a work queue.
+func queue(name, description string, replicas int, subjects ...string) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: name, Description: description, Subjects: subjects,
+		Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
+		Storage: jetstream.FileStorage, Replicas: replicas,
+		Duplicates: DedupWindow, AllowDirect: true,
+	}
 }

@@ -41,7 +41,12 @@ func (s Subjects) Submit(service, operation string) string {
 // Submissions matches every [Subjects.Submit].
 func (s Subjects) Submissions() string { return s.prefix() + ".submit.>" }
 
-// Reports matches the subjects on which workers report.
+// Report is where a worker reports on an attempt of the key.
+func (s Subjects) Report(service, operation string) string {
+	return s.prefix() + ".report." + service + "." + operation
+}
+
+// Reports matches every [Subjects.Report], and what is published there by mistake.
 func (s Subjects) Reports() string { return s.prefix() + ".report.>" }
 
 // Parked is where the operation with this id waits until it is due.
@@ -194,17 +199,35 @@ func (s Subjects) Work(service, operation string) string {
 	return s.prefix() + ".work." + service + "." + operation
 }
 
+// Works matches every [Subjects.Work].
+func (s Subjects) Works() string { return s.prefix() + ".work.>" }
+
+// IsWork reports whether subject is under [Subjects.Works].
+func (s Subjects) IsWork(subject string) bool {
+	return strings.HasPrefix(subject, s.prefix()+".work.")
+}
+
 // SplitSubmit reads service and operation type out of a [Subjects.Submit]
 // subject. The error says what is wrong with the subject.
 func (s Subjects) SplitSubmit(subject string) (service, operation string, err error) {
-	rest, ok := strings.CutPrefix(subject, s.prefix()+".submit.")
+	return s.split("submit", subject)
+}
+
+// SplitReport does the same with a [Subjects.Report] subject.
+func (s Subjects) SplitReport(subject string) (service, operation string, err error) {
+	return s.split("report", subject)
+}
+
+func (s Subjects) split(kind, subject string) (service, operation string, err error) {
+	under := s.prefix() + "." + kind
+	rest, ok := strings.CutPrefix(subject, under+".")
 	if !ok {
-		return "", "", fmt.Errorf("subject %q is not under %s.submit", clip(subject, 200), s.prefix())
+		return "", "", fmt.Errorf("subject %q is not under %s", clip(subject, 200), under)
 	}
 	tokens := strings.Split(rest, ".")
 	if len(tokens) != 2 {
-		return "", "", fmt.Errorf("subject %q has %d tokens after %s.submit; it needs two, the service and the operation type",
-			clip(subject, 200), len(tokens), s.prefix())
+		return "", "", fmt.Errorf("subject %q has %d tokens after %s; it needs two, the service and the operation type",
+			clip(subject, 200), len(tokens), under)
 	}
 	for i, what := range []string{"service", "operation type"} {
 		if err := CheckName(tokens[i]); err != nil {

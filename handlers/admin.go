@@ -95,6 +95,8 @@ type Status struct {
 	Dead      uint64 `json:"dead"`
 	// Outcomes counts the events that are kept.
 	Outcomes uint64 `json:"outcomes"`
+	// Reports are those of workers.
+	Reports Reports `json:"reports"`
 	// Policies are those that the instance has in force.
 	Policies PolicyState `json:"policies"`
 	// Coordination says with whom the breakers are shared.
@@ -118,6 +120,16 @@ type CoordinationShown struct {
 	health.Coordination
 	// Sharing says with whom the breakers are shared.
 	Sharing Coordination `json:"coordination"`
+}
+
+// Reports counts what workers report.
+type Reports struct {
+	// Waiting are stored and not yet taken in.
+	Waiting uint64 `json:"waiting"`
+	// Taken and Refused count those that this instance took in and refused since
+	// it was started.
+	Taken   uint64 `json:"taken"`
+	Refused uint64 `json:"refused"`
 }
 
 // Coordination says whether an instance shares its breakers with the others.

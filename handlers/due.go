@@ -26,7 +26,8 @@ func (d *due) handle(ctx context.Context, t *taken) error {
 		return d.bury(ctx, t, err)
 	}
 	repeated := t.meta.NumDelivered > 1
-	if repeated {
+	// A watchdog that a report overtook while it fired is a left-over as well.
+	if repeated || op.Work != nil && op.Work.Result == nil {
 		if done, err := d.settled(ctx, op, t); err != nil || done {
 			return err
 		}

@@ -32,7 +32,7 @@ func (l *lanes) healed(c breaker.Change) {
 
 // early lets parked operations of a key out before they are due, the most urgent
 // and of those the ones that were parked first, as far as the governor allows. It
-// spares what waits because its target asked for it.
+// spares what waits because its target asked for it, and what a worker has.
 func (l *lanes) early(ctx context.Context, k *keyLanes) error {
 	subjects := l.store.subjects
 	var from [len(events.Priorities)]uint64 // where to read on, by priority
@@ -90,7 +90,7 @@ func (l *lanes) stretched(ctx context.Context, subject string, from uint64, n in
 		}
 		from = m.Sequence + 1
 		op, err := events.FromHeader(m.Header)
-		if err == nil && !op.RetryAfter.After(now) && op.Due.Sub(now) > earlyWorth {
+		if err == nil && op.Work == nil && !op.RetryAfter.After(now) && op.Due.Sub(now) > earlyWorth {
 			op.Due = now.UTC()
 			if err := op.Put(m.Header); err != nil {
 				return nil, from, err

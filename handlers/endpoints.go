@@ -15,6 +15,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
@@ -28,7 +29,9 @@ const requestTimeout = 30 * time.Second
 // The error codes that a request may be answered with, like those of HTTP.
 const (
 	codeBadRequest = "400"
+	codeForbidden  = "403"
 	codeNotFound   = "404"
+	codeConflict   = "409"
 	codeInternal   = "500"
 )
 
@@ -62,6 +65,7 @@ func (s *Service) serve(ctx context.Context) error {
 	group := service.AddGroup(ServiceName)
 	for _, e := range []endpoint{
 		{"submit", "submit.*.*", "rebound.operation.failed.v1", "submitted", false, s.submit},
+		{"report", "report.*.*", "rebound.report.v1", "reported.response", false, s.report},
 		{"status", "status", "", "status.response", false, s.status},
 		{"health", "health", "health.request", "health.response", true, s.health},
 		{"coordination", "coordination", "", "coordination.response", false, s.coordination},
@@ -122,7 +126,10 @@ func (s *Service) answer(ctx context.Context, e endpoint) micro.HandlerFunc {
 				err = r.RespondJSON(response)
 			} else {
 				code := codeInternal
+				var refused *scheduler.RefusedError
 				switch {
+				case errors.As(err, &refused):
+					code = refusalCode(refused.Refusal)
 				case errors.As(err, new(badRequestError)), errors.As(err, new(*events.RejectedError)):
 					code = codeBadRequest
 				case errors.Is(err, deadletter.ErrNotFound), errors.As(err, new(notFoundError)):
@@ -187,6 +194,7 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 		Instance: s.id, Version: s.config.Version, Started: s.started.UTC(), Server: s.nc.ConnectedServerVersion(),
 	}
 	status.Policies, _ = s.follower.inForce()
+	status.Reports = Reports{Taken: s.workReports.taken.Load(), Refused: s.workReports.refused.Load()}
 	messages := func(stream string) (uint64, error) {
 		st, err := s.js.Stream(ctx, stream)
 		if err != nil {
@@ -200,8 +208,12 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 			return nil, fmt.Errorf("reading consumer %s: %w", q.config.Durable, err)
 		}
 		info := c.CachedInfo()
-		if q.stream == s.streams.Intake() {
-			status.Submitted = info.NumPending + uint64(info.NumAckPending)
+		switch waiting := info.NumPending + uint64(info.NumAckPending); {
+		case q.config.Durable == reportConsumer:
+			status.Reports.Waiting = waiting
+			continue
+		case q.stream == s.streams.Intake():
+			status.Submitted = waiting
 			continue
 		}
 		status.Due += info.NumPending

@@ -143,6 +143,8 @@ type Service struct {
 	leases   *leases
 	lanes    *lanes
 	intake   *intake
+	// workReports are those of workers.
+	workReports *workReports
 	queues   []*queue
 	micro    micro.Service
 	// coordinator knows the other instances, allowance bounds what this one has in
@@ -272,12 +274,15 @@ func (s *Service) wire(ctx context.Context) error {
 	st.lanes = s.lanes
 	s.breakers.join(ctx)
 	pipeline := &scheduler.Pipeline{
-		Policies: s.policies.Load, Store: st, Target: &requester{nc: s.nc}, CheckTarget: s.subjects.CheckTarget,
+		Policies: s.policies.Load, Store: st, Target: &requester{nc: s.nc}, Publisher: s.publisher(), CheckTarget: s.subjects.CheckTarget,
 		Gates: s.gates, Health: s.registry, Now: time.Now, Random: rand.Float64, Draining: s.draining,
 	}
 	s.intake = &intake{
 		subjects: s.subjects, pipeline: pipeline, recovery: s.recovery, letters: s.letters,
 		name: created, maxPayload: st.maxPayload,
+	}
+	s.workReports = &workReports{
+		subjects: s.subjects, pipeline: pipeline, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
 	}
 	redeliver := &due{pipeline: pipeline, recovery: s.recovery, store: st, draining: s.draining}
 
@@ -289,6 +294,8 @@ func (s *Service) wire(ctx context.Context) error {
 	}
 	add(s.streams.Intake(), "rebound-intake", s.subjects.Submissions(),
 		semaphore.NewWeighted(intakeInFlight), semaphore.NewWeighted(s.config.MaxInFlightBytes), s.intake.handle)
+	add(s.streams.Intake(), reportConsumer, s.subjects.Reports(),
+		semaphore.NewWeighted(intakeInFlight), semaphore.NewWeighted(s.config.MaxInFlightBytes), s.workReports.handle)
 	s.allowance = newAllowance(s.config.MaxInFlight)
 	bytes := semaphore.NewWeighted(s.config.MaxInFlightBytes)
 	var dues []*queue
@@ -300,6 +307,14 @@ func (s *Service) wire(ctx context.Context) error {
 	}
 	s.coordinator, err = s.newCoordinator(st, dues)
 	return err
+}
+
+// reportConsumer is the consumer of what workers report.
+const reportConsumer = "rebound-report"
+
+// publisher publishes to the streams of workers.
+func (s *Service) publisher() *publisher {
+	return &publisher{js: s.js, subjects: s.subjects, work: s.streams.WorkConfig(s.config.Limits), log: s.log}
 }
 
 // sampler measures the host that the instance runs on.

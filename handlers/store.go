@@ -78,6 +78,38 @@ func (s *store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 	return s.publish(ctx, "parking operation "+op.ID, msg)
 }
 
+// Watch implements [scheduler.Store]. The watchdog is a schedule on the subject on
+// which the operation is parked; it fires within 250 ms after its time. A publish
+// whose acknowledgement got lost is recognised by its token and time.
+func (s *store) Watch(ctx context.Context, op *events.Operation, m scheduler.Message) (scheduler.Message, error) {
+	msg := &nats.Msg{
+		Subject: s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID),
+		Data:    m.Data, Header: events.CarriedHeader(m.Header),
+	}
+	if err := op.Put(msg.Header); err != nil {
+		return m, err
+	}
+	fireAt(msg, op.Due, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
+	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
+	m.Place = msg.Subject
+	err := s.persist(ctx, "watching over operation "+op.ID, func(ctx context.Context) error {
+		ack, err := s.js.PublishMsg(ctx, msg)
+		if err == nil {
+			m.Version = ack.Sequence
+		}
+		return err
+	})
+	if !errors.Is(err, scheduler.ErrMoved) {
+		return m, err
+	}
+	w, found, findErr := s.Find(ctx, op)
+	if findErr == nil && found && w.Op.Work != nil && w.Op.Work.Knows(op.Work.Token) && w.Op.Work.Result == nil && w.Op.Due.Equal(op.Due) {
+		m.Version, m.Place = w.Version, w.Place
+		return m, nil
+	}
+	return m, errors.Join(err, findErr)
+}
+
 // maxHeld is after what time a held operation comes due by itself, whatever its
 // gate says: should all else fail, it is looked at again. One with an earlier
 // deadline comes due then, so that it ends in time.
@@ -166,7 +198,10 @@ func (s *store) Find(ctx context.Context, op *events.Operation) (w scheduler.Wai
 		if err != nil {
 			return permanentError{err}
 		}
-		w = scheduler.Waiting{Version: m.Sequence, Place: m.Subject, Op: state, InFlight: s.subjects.IsDue(m.Subject)}
+		w = scheduler.Waiting{
+			Version: m.Sequence, Place: m.Subject, Op: state, InFlight: s.subjects.IsDue(m.Subject) || state.Work != nil,
+			Header: m.Header, Data: m.Data,
+		}
 		ok = true
 		return nil
 	})

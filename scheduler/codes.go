@@ -32,13 +32,13 @@ var (
 // that are not named here follow their first digit.
 var codes = codesOf(map[*kind][]string{
 	kindTimeout: {
-		"408", "504", "DEADLINE_EXCEEDED", "timeout", "slow_reply", "timed_out", "ETIMEDOUT", "ESOCKETTIMEDOUT",
+		"408", "504", "DEADLINE_EXCEEDED", "timeout", "slow_reply", "worker_timeout", "timed_out", "ETIMEDOUT", "ESOCKETTIMEDOUT",
 		"TIMEOUT_ERROR", "NETWORK_TIMEOUT", "CONNECTION_TIMEOUT", "CONNECT_TIMEOUT", "REQUEST_TIMEOUT",
 		"OPERATION_TIMEOUT", "GATEWAY_TIMEOUT", "ANALYSIS_TIMEOUT", "READ_TIMEOUT", "context deadline exceeded",
 		"nats: timeout", "nats: draining connection timed out",
 	},
 	kindNoResponders: {
-		"no_responders", "NO_RESPONDERS_ERROR",
+		"no_responders", "NO_RESPONDERS_ERROR", "no_stream",
 		"nats: no responders available for request",
 	},
 	kindConnection: {

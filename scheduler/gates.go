@@ -80,6 +80,30 @@ func (p Pass) Done(result gate.Result, took time.Duration, now time.Time) {
 	}
 }
 
+// Leave gives the place back of an attempt that goes on elsewhere. The breaker's
+// permit stays in use, and [Gates.Conclude] tells how the attempt ended.
+func (p Pass) Leave(now time.Time) {
+	p.place.Done(gate.Unused, 0, now)
+	if p.key != nil {
+		p.key.wake()
+	}
+}
+
+// Conclude tells how an attempt ended whose pass was left, perhaps at another
+// instance, and how long it took. It must be called at most once for each.
+func (g *Gates) Conclude(policy *Policy, key string, t breaker.Ticket, result gate.Result, took time.Duration, now time.Time) {
+	if g == nil {
+		return
+	}
+	if b := g.breaker(policy, key); b != nil {
+		b.Conclude(t, result.Breaker(), took, now)
+	}
+	k := g.of(policy, key)
+	k.gate.Conclude(result, took, now)
+	g.tally.add(result, now)
+	k.wake()
+}
+
 // probeSlack is what an attempt may take beyond its timeout: the wait for a late
 // reply and for the conclusion to be told.
 const probeSlack = 2 * time.Second

@@ -52,10 +52,12 @@ type Waiting struct {
 	Version uint64
 	Place   string
 	// InFlight is whether it is due, so that an instance has or will have it in
-	// hand.
+	// hand, or a worker has it.
 	InFlight bool
-	// Op is the stored state.
-	Op *events.Operation
+	// Op is the stored state, and Header and Data are what was submitted.
+	Op     *events.Operation
+	Header map[string][]string
+	Data   []byte
 }
 
 // Store is where operations wait and end. Every method returns only when what
@@ -70,6 +72,10 @@ type Store interface {
 	// gate of its key opens or its deadline is over. It returns [ErrMoved] when
 	// another version is there.
 	Hold(ctx context.Context, op *events.Operation, m Message) error
+	// Watch stores op, which a worker is given, as waiting until op.Due in the
+	// place of version m.Version, and returns m as the holder of what it stored.
+	// It returns [ErrMoved] when another version is there.
+	Watch(ctx context.Context, op *events.Operation, m Message) (Message, error)
 	// Find returns the operation as it waits; ok is false when it does not.
 	Find(ctx context.Context, op *events.Operation) (w Waiting, ok bool, err error)
 	// Remove takes away the waiting version, or returns [ErrMoved].
@@ -107,6 +113,9 @@ type Pipeline struct {
 	Policies func() *Set
 	Store    Store
 	Target   Target
+	// Publisher is what operations go through whose delivery is publish. Nil
+	// refuses them.
+	Publisher Publisher
 	// Health is told of every attempt and asked before every decision. Nil leaves
 	// health out of account.
 	Health *health.Registry
@@ -149,8 +158,11 @@ func (p *Pipeline) Check(op *events.Operation) error {
 // admit returns the policy of an operation that may be taken in.
 func (p *Pipeline) admit(op *events.Operation) (*Policy, error) {
 	policy, err := p.policy(op)
+	if err == nil && op.Delivery == events.Publish && p.Publisher == nil {
+		err = errors.New("delivery publish is not supported here")
+	}
 	if err == nil {
-		err = p.checkTarget(policy, policy.TargetOf(op.Target, op.Service, op.Operation))
+		err = p.checkTarget(policy, p.target(policy, op))
 	}
 	if err != nil {
 		return nil, &events.RejectedError{Service: op.Service, Operation: op.Operation, Problem: err}
@@ -237,6 +249,9 @@ func (p *Pipeline) Reject(ctx context.Context, op *events.Operation, m Message, 
 // is shut the operation is held. When Attempt returns nil the due message may be
 // acknowledged.
 func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message, repeated bool) error {
+	if op.Work != nil && op.Work.Result == nil {
+		return p.overdue(ctx, op, m)
+	}
 	unstored := p.Now().Add(maxUnstored)
 	repeated, op.Repeated = repeated || op.Repeated, false
 	for {
@@ -244,52 +259,27 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message,
 		if err != nil {
 			return p.Reject(ctx, op, m, err)
 		}
-		now := p.Now()
-		if expired(op, now) {
-			return p.expire(ctx, policy, op, m)
+		a, err := p.try(ctx, policy, op, m, repeated)
+		if err != nil || a == nil {
+			return err
 		}
-		subject := policy.TargetOf(op.Target, op.Service, op.Operation)
-		if err := p.checkTarget(policy, subject); err != nil {
-			return p.Reject(ctx, op, m, err)
-		}
-		pass, shut, err := p.Gates.Enter(ctx, policy, op, now)
-		switch {
-		case err != nil:
-			return fmt.Errorf("entering the gate of %s: %w", op.Key(), err)
-		case shut != nil:
-			op.Repeated = repeated
-			return moved(p.Store.Hold(ctx, op, m))
-		}
-		if now = p.Now(); expired(op, now) {
-			pass.Done(gate.Unused, 0, now)
-			return p.expire(ctx, policy, op, m)
-		}
-		timeout := policy.AttemptTimeout
-		if !op.Deadline.IsZero() {
-			timeout = min(timeout, op.Deadline.Sub(now))
-		}
-
-		reply, err := p.deliver(ctx, policy, op, m, subject, repeated, timeout)
-		pass.Done(resultOf(reply, err), reply.Duration, p.Now())
-		if err != nil {
-			return fmt.Errorf("attempt %d of operation %s: %w", op.Attempt+1, op.ID, err)
-		}
+		reply := a.reply
 		if lost, err := p.lost(ctx, op, m); err != nil || lost {
 			return err
 		}
 		op.Attempt++
 		if !reply.Failed {
 			outcome := op.Ended(events.RetrySuccess, p.Now())
-			outcome.Target, outcome.DurationMs = subject, events.InMilliseconds(reply.Duration)
+			outcome.Target, outcome.DurationMs = a.subject, events.InMilliseconds(reply.Duration)
 			return p.Store.Ended(ctx, op, outcome)
 		}
 		op.Record(events.Attempt{
-			Number: op.Attempt, At: now.UTC(), DurationMs: events.InMilliseconds(reply.Duration),
-			Code: reply.Failure.Code, Error: reply.Failure.Message, Repeated: repeated,
+			Number: op.Attempt, At: a.at.UTC(), DurationMs: events.InMilliseconds(reply.Duration),
+			Code: reply.Failure.Code, Error: reply.Failure.Message, Repeated: a.repeated,
 		})
 		repeated = false
 
-		now = p.Now()
+		now := p.Now()
 		op.RetryAfter = time.Time{}
 		if after := reply.Failure.RetryAfter; after > 0 {
 			op.RetryAfter = now.Add(after).UTC()
@@ -312,6 +302,57 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message,
 			return moved(p.Store.Place(ctx, op, m))
 		}
 	}
+}
+
+// made is an attempt that was made.
+type made struct {
+	subject string
+	at      time.Time
+	reply   Reply
+	// repeated is whether it may have been made before.
+	repeated bool
+}
+
+// try makes one attempt, or takes over how a worker's ended. It returns nil when
+// the operation is stored in its next state instead: it was held, ended or handed
+// over to a worker.
+func (p *Pipeline) try(ctx context.Context, policy *Policy, op *events.Operation, m Message, repeated bool) (*made, error) {
+	if op.Work != nil {
+		return p.worked(policy, op, repeated), nil
+	}
+	now := p.Now()
+	if expired(op, now) {
+		return nil, p.expire(ctx, policy, op, m)
+	}
+	subject := p.target(policy, op)
+	if err := p.checkTarget(policy, subject); err != nil {
+		return nil, p.Reject(ctx, op, m, err)
+	}
+	pass, shut, err := p.Gates.Enter(ctx, policy, op, now)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("entering the gate of %s: %w", op.Key(), err)
+	case shut != nil:
+		op.Repeated = repeated
+		return nil, moved(p.Store.Hold(ctx, op, m))
+	}
+	if now = p.Now(); expired(op, now) {
+		pass.Done(gate.Unused, 0, now)
+		return nil, p.expire(ctx, policy, op, m)
+	}
+	timeout := policy.AttemptTimeout
+	if !op.Deadline.IsZero() {
+		timeout = min(timeout, op.Deadline.Sub(now))
+	}
+	if op.Delivery == events.Publish {
+		return nil, p.publish(ctx, op, m, subject, pass, timeout)
+	}
+	reply, err := p.deliver(ctx, policy, op, m, subject, repeated, timeout)
+	pass.Done(resultOf(reply, err), reply.Duration, p.Now())
+	if err != nil {
+		return nil, fmt.Errorf("attempt %d of operation %s: %w", op.Attempt+1, op.ID, err)
+	}
+	return &made{subject: subject, at: now, reply: reply, repeated: repeated}, nil
 }
 
 // expired reports whether the operation's deadline is over.
@@ -387,7 +428,7 @@ func (p *Pipeline) fail(ctx context.Context, policy *Policy, op *events.Operatio
 	outcome.Reason, outcome.Detail = d.Reason, detail
 	outcome.Error = &events.Failure{Code: failure.Code, Message: failure.Message}
 	outcome.Class, outcome.Rule = d.Class.String(), d.Rule
-	outcome.Target = policy.TargetOf(op.Target, op.Service, op.Operation)
+	outcome.Target = p.target(policy, op)
 	if last, ok := op.Last(); ok {
 		outcome.DurationMs = last.DurationMs
 	}

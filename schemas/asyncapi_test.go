@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -189,6 +190,7 @@ func TestAddressesAreTheSubjectsOfTheContract(t *testing.T) {
 	want := map[string]string{
 		"submissions":         subjects.Submit(s, o),
 		"health":              subjects.Health(s),
+		"reports":             subjects.Report(s, o),
 		"retrySuccess":        subjects.Outcome(events.RetrySuccess, s, o),
 		"retryFailed":         subjects.Outcome(events.RetryFailed, s, o),
 		"retryScheduled":      subjects.Event(events.RetryScheduled, s, o),
@@ -197,6 +199,7 @@ func TestAddressesAreTheSubjectsOfTheContract(t *testing.T) {
 		"deadLetters":         subjects.Dead(s, o, "{id}"),
 		"targets":             "{target}",
 		"submit":              "rebound.submit." + s + "." + o,
+		"report":              "rebound.report." + s + "." + o,
 		"status":              "rebound.status",
 		"healthOfServices":    "rebound.health",
 		"coordination":        "rebound.coordination",
@@ -245,7 +248,7 @@ func TestAddressesAreTheSubjectsOfTheContract(t *testing.T) {
 
 func TestEventsBearTheNamesOfTheirTypes(t *testing.T) {
 	doc := asyncAPI(t)
-	for _, name := range []string{events.RetrySuccess, events.RetryFailed, events.RetryScheduled, events.BreakerChanged, events.BackpressureChanged, "health"} {
+	for _, name := range []string{events.RetrySuccess, events.RetryFailed, events.RetryScheduled, events.BreakerChanged, events.BackpressureChanged, "health", "report"} {
 		message := asObject(resolve(t, doc, "#/components/messages/"+name))
 		if message["name"] != events.EventType(name) {
 			t.Errorf("message %s has the name %v", name, message["name"])
@@ -306,6 +309,22 @@ func TestHeadersAreThoseOfTheContract(t *testing.T) {
 	})
 	t.Run("of a redelivery", func(t *testing.T) {
 		wantHeaders(t, "redeliveryHeaders", o.TargetHeader(nil, 2, true))
+	})
+	t.Run("of an operation for a worker", func(t *testing.T) {
+		given := *o
+		given.Work = &events.Work{Token: "secret", Attempt: 2, Target: "retry.work.billing.charge", Started: now}
+		wantHeaders(t, "workHeaders", given.WorkHeader(nil, events.Subjects{}, 30*time.Second))
+	})
+	t.Run("of a report", func(t *testing.T) {
+		report := events.Report{ID: o.ID, Attempt: 2, Token: "secret", Result: events.Failed, Code: "503", Error: "busy", RetryAfterMs: 1500}
+		msg, err := report.Message("retry.report.billing.charge", "/worker", "1", now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schemas.Validate(events.TypeReport, msg.Data); err != nil {
+			t.Errorf("%v\n%s", err, msg.Data)
+		}
+		wantHeaders(t, "reportHeaders", msg.Header)
 	})
 	t.Run("of a dead letter", func(t *testing.T) {
 		d := events.DeadLetter{

@@ -79,6 +79,7 @@ func TestSchemasAndTypesHaveTheSameProperties(t *testing.T) {
 		{schema: "status.response", path: "/properties/retryCoordination", of: reflect.TypeFor[health.Coordination]()},
 		{schema: "status.response", path: "/properties/gates/items", of: reflect.TypeFor[scheduler.KeyReport]()},
 		{schema: "rebound.health.v1", of: reflect.TypeFor[events.HealthReport]()},
+		{schema: "rebound.report.v1", of: reflect.TypeFor[events.Report]()},
 		{schema: "health.response", path: "/$defs/service", of: reflect.TypeFor[health.Metrics]()},
 		{schema: "health.response", path: "/properties/host", of: reflect.TypeFor[health.Host]()},
 		{schema: "policyExplain.response", of: reflect.TypeFor[scheduler.Explanation]()},

@@ -231,8 +231,8 @@ func TestNamesAreWhatTheServiceAsksFor(t *testing.T) {
 		"deadAct.request", "deadAct.response", "deadLetter", "deadList.request", "deadList.response", "deadShow.request",
 		"error.response", "health.request", "health.response",
 		"policyApplied.response", "policyCheck.response", "policyExplain.request", "policyExplain.response", "policyHistory.response", "policyRollback.request",
-		"policyShow.response", "policySource.request", "rebound.backpressureChanged.v1", "rebound.breakerChanged.v1", "rebound.health.v1", "rebound.operation.failed.v1", "rebound.retryFailed.v1",
-		"rebound.retryScheduled.v1", "rebound.retrySuccess.v1", "status.response", "submitted",
+		"policyShow.response", "policySource.request", "rebound.backpressureChanged.v1", "rebound.breakerChanged.v1", "rebound.health.v1", "rebound.operation.failed.v1", "rebound.report.v1", "rebound.retryFailed.v1",
+		"rebound.retryScheduled.v1", "rebound.retrySuccess.v1", "reported.response", "status.response", "submitted",
 	}
 	if got := schemas.Names(); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)

@@ -1,0 +1,116 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler/gate"
+)
+
+// codeWorkerTimeout is the code of an attempt on which its worker did not report.
+const codeWorkerTimeout = "worker_timeout"
+
+// Publisher brings operations to the streams from which workers take them.
+type Publisher interface {
+	// Publish stores op, with the headers of its work, at op.Work.Target. refused
+	// says why that cannot be, nil when it is stored. The error means that it is
+	// not known whether it is stored. timeout is how long the worker may be
+	// silent.
+	Publish(ctx context.Context, op *events.Operation, m Message, timeout time.Duration) (refused *Failure, err error)
+	// Subject is the target of a key that has none of its own.
+	Subject(service, operation string) string
+	// Token returns a text that nobody can guess.
+	Token() string
+}
+
+// target returns the subject to which an operation goes.
+func (p *Pipeline) target(policy *Policy, op *events.Operation) string {
+	if op.Delivery == events.Publish && p.Publisher != nil && op.Target == "" && policy.Target == usualTarget {
+		return p.Publisher.Subject(op.Service, op.Operation)
+	}
+	return policy.TargetOf(op.Target, op.Service, op.Operation)
+}
+
+// publish hands an attempt over to a worker. The operation is parked with a
+// watchdog, which fires when no report came in time, before it is published: what
+// happens to this instance in between ends in the watchdog firing. The watchdog
+// is also what remains when it is not known whether the publish arrived.
+//
+// The place at the gate is given back as soon as the operation is published, for
+// this instance may be gone when the attempt ends. The breaker's permit travels
+// with the operation, and whoever concludes the attempt tells how it ended: a
+// probe stays in flight until then, or until its lease is over.
+func (p *Pipeline) publish(ctx context.Context, op *events.Operation, m Message, subject string, pass Pass, timeout time.Duration) error {
+	now := p.Now()
+	ticket := pass.permit.Ticket()
+	op.Work = &events.Work{
+		Token: p.Publisher.Token(), Attempt: op.Attempt + 1, Target: subject, Started: now.UTC(),
+		Generation: ticket.Generation, Probe: ticket.Probe,
+	}
+	op.Due = now.Add(timeout).UTC()
+	watched, err := p.Store.Watch(ctx, op, m)
+	if err != nil {
+		pass.Done(gate.Unused, 0, p.Now())
+		return moved(err)
+	}
+	refused, err := p.Publisher.Publish(ctx, op, m, timeout)
+	pass.Leave(p.Now())
+	if err != nil || refused == nil {
+		return nil
+	}
+	return moved(p.settle(ctx, op, watched, *refused))
+}
+
+// overdue ends an attempt whose watchdog fired. A report that comes at the same
+// time may win.
+func (p *Pipeline) overdue(ctx context.Context, op *events.Operation, m Message) error {
+	silent := p.Now().Sub(op.Work.Started).Round(time.Millisecond)
+	return moved(p.settle(ctx, op, m, Failure{
+		Code: codeWorkerTimeout, Message: fmt.Sprintf("the worker has not reported in time, %s after it was given the attempt", silent),
+	}))
+}
+
+// settle stores that the attempt of a worker failed.
+func (p *Pipeline) settle(ctx context.Context, op *events.Operation, m Message, f Failure) error {
+	now := p.Now().UTC()
+	result := &events.WorkResult{At: now, Failed: true, Code: f.Code, Error: f.Message}
+	if f.RetryAfter > 0 {
+		result.RetryAfter = now.Add(f.RetryAfter)
+	}
+	return p.result(ctx, op, m, result)
+}
+
+// result stores how the attempt of a worker ended and makes the operation due, so
+// that the attempt is concluded like every other. The first result that is stored
+// is the one that counts.
+func (p *Pipeline) result(ctx context.Context, op *events.Operation, m Message, result *events.WorkResult) error {
+	op.Work.Result, op.Due = result, p.Now().UTC()
+	return p.Store.Place(ctx, op, m)
+}
+
+// worked returns the attempt of a worker whose result is stored, and tells who
+// must know of it. repeated says that they may have been told before.
+func (p *Pipeline) worked(policy *Policy, op *events.Operation, repeated bool) *made {
+	w := op.Work
+	op.Work = nil
+	a := &made{subject: w.Target, at: w.Started, reply: Reply{Failed: w.Result.Failed, Duration: max(w.Result.At.Sub(w.Started), 0)}}
+	if a.reply.Failed {
+		a.reply.Failure = Failure{Code: w.Result.Code, Message: w.Result.Error, Duration: a.reply.Duration}
+		a.reply.Failure.RetryAfter = max(w.Result.RetryAfter.Sub(p.Now()), 0)
+	}
+	if repeated {
+		return a
+	}
+	now := p.Now()
+	ticket := breaker.Ticket{Generation: w.Generation, Probe: w.Probe}
+	p.Gates.Conclude(policy, op.Key(), ticket, resultOf(a.reply, nil), a.reply.Duration, now)
+	if p.Health != nil {
+		p.Health.Begin(op.Service)
+		result, response := healthOf(a.reply, policy.AttemptTimeout)
+		p.Health.End(op.Service, result, response, now)
+	}
+	return a
+}

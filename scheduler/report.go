@@ -1,0 +1,113 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+// Refusal is why a report is refused.
+type Refusal string
+
+// The refusals.
+const (
+	// RefusedUnknown: no operation of that id waits for a report. It never was
+	// here or has ended.
+	RefusedUnknown Refusal = "unknown"
+	// RefusedOld: the attempt has ended, by another report or by the watchdog.
+	RefusedOld Refusal = "old"
+	// RefusedForged: the token is not that of the attempt.
+	RefusedForged Refusal = "forged"
+	// RefusedInvalid: the report cannot be read.
+	RefusedInvalid Refusal = "invalid"
+)
+
+// RefusedError says why a report is refused. It has no effect on any operation.
+type RefusedError struct {
+	Refusal Refusal
+	Problem error
+}
+
+// Error implements error.
+func (e *RefusedError) Error() string { return "the report is refused: " + e.Problem.Error() }
+
+// Unwrap returns what is wrong.
+func (e *RefusedError) Unwrap() error { return e.Problem }
+
+func refused(why Refusal, layout string, args ...any) *RefusedError {
+	return &RefusedError{Refusal: why, Problem: fmt.Errorf(layout, args...)}
+}
+
+// Report takes in what a worker reports of an attempt; at is when it said so. A
+// result is stored, and the attempt concluded by whoever takes the operation next;
+// a worker that is working has its watchdog start anew. A report that repeats the
+// result that is stored changes nothing. The error is a [*RefusedError] when
+// nothing of the kind is waited for; with any other the report must come again.
+func (p *Pipeline) Report(ctx context.Context, service, operation string, r events.Report, at time.Time) error {
+	for {
+		w, found, err := p.Store.Find(ctx, &events.Operation{ID: r.ID, Service: service, Operation: operation})
+		if err != nil {
+			return err
+		}
+		repeats, err := check(w, found, r)
+		if err != nil || repeats {
+			return err
+		}
+		m := Message{Header: w.Header, Data: w.Data, Version: w.Version, Place: w.Place}
+		if r.Result == events.Working {
+			err = p.extend(ctx, w.Op, m, at)
+		} else {
+			result := &events.WorkResult{At: at.UTC(), Failed: r.Result == events.Failed, Code: r.Code, Error: r.Error}
+			if r.RetryAfterMs > 0 {
+				result.RetryAfter = at.Add(events.Milliseconds(r.RetryAfterMs)).UTC()
+			}
+			err = p.result(ctx, w.Op, m, result)
+		}
+		if !errors.Is(err, ErrMoved) {
+			return err
+		}
+	}
+}
+
+// check tells whether a report is waited for. repeats is whether its result is
+// stored already.
+func check(w Waiting, found bool, r events.Report) (repeats bool, err error) {
+	if !found {
+		return false, refused(RefusedUnknown, "operation %s is not here", r.ID)
+	}
+	work := w.Op.Work
+	switch {
+	case work == nil && r.Attempt <= w.Op.Attempt, work != nil && r.Attempt < work.Attempt:
+		return false, refused(RefusedOld, "attempt %d of operation %s has ended", r.Attempt, r.ID)
+	case work == nil || r.Attempt != work.Attempt:
+		return false, refused(RefusedUnknown, "attempt %d of operation %s was not made", r.Attempt, r.ID)
+	case !work.Knows(r.Token):
+		return false, refused(RefusedForged, "the token is not that of attempt %d of operation %s", r.Attempt, r.ID)
+	case work.Result == nil:
+		return false, nil
+	case r.Result != events.Working && work.Result.Failed == (r.Result == events.Failed) && work.Result.Code == r.Code:
+		return true, nil
+	}
+	return false, refused(RefusedOld, "attempt %d of operation %s has ended", r.Attempt, r.ID)
+}
+
+// extend has the watchdog start anew.
+func (p *Pipeline) extend(ctx context.Context, op *events.Operation, m Message, at time.Time) error {
+	policy, err := p.policy(op)
+	if err != nil {
+		return fmt.Errorf("the policy of operation %s: %w", op.ID, err)
+	}
+	due := at.Add(policy.AttemptTimeout)
+	if !op.Deadline.IsZero() && due.After(op.Deadline) {
+		due = op.Deadline
+	}
+	if !due.After(op.Due) {
+		return nil
+	}
+	op.Due = due.UTC()
+	_, err = p.Store.Watch(ctx, op, m)
+	return err
+}
