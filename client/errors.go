@@ -37,6 +37,10 @@ var (
 	ErrNoStream = errors.New("client: Rebound has no streams here")
 	// ErrNotFound says that there is no such dead letter, or that it is gone.
 	ErrNotFound = deadletter.ErrNotFound
+	// ErrAttemptOver is the cause with which the context of a handler ends whose
+	// attempt has ended without it: it was silent for too long, or the operation
+	// ended. What the handler returns then has no effect.
+	ErrAttemptOver = errors.New("client: the attempt is over")
 	// ErrClosed says that the client was closed.
 	ErrClosed = errors.New("client: closed")
 )

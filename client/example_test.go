@@ -303,3 +303,57 @@ func ExampleClient_Health() {
 	}
 	// Output: billing: 120 requests wait
 }
+
+// A stream worker takes operations from a stream and reports by itself.
+func ExampleClient_StartStreamWorker() {
+	ctx, c, stop := startClient()
+	defer stop()
+
+	worker, err := c.StartStreamWorker(ctx, client.StreamWorkerConfig{Service: "billing", Operation: "charge"},
+		func(_ context.Context, r *client.Request) error {
+			fmt.Printf("charging %s, attempt %d\n", r.Data, r.Attempt)
+			if r.Attempt == 2 {
+				return &client.Error{Code: "503", Message: "the card processor is away"}
+			}
+			return nil
+		})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = c.Submit(ctx, client.Submission{Service: "billing", Operation: "charge", Delivery: events.Publish, Data: []byte("inv-1")})
+	if err != nil {
+		fmt.Println(err)
+	}
+	for outcome := range c.Outcomes(ctx, client.OutcomeFilter{Since: time.Unix(1, 0)}) {
+		fmt.Println("ended in", outcome.Outcome.Outcome, "after", outcome.Attempts, "attempts")
+		break
+	}
+	if err := worker.Stop(ctx); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// charging inv-1, attempt 2
+	// charging inv-1, attempt 3
+	// ended in retrySuccess after 3 attempts
+}
+
+func ExampleClient_ServeStream() {
+	ctx, c, stop := startClient()
+	defer stop()
+
+	serving, finish := context.WithCancel(ctx) // in a program: signal.NotifyContext
+	_, err := c.Submit(ctx, client.Submission{Service: "billing", Operation: "charge", Delivery: events.Publish, Data: []byte("inv-1")})
+	if err != nil {
+		fmt.Println(err)
+	}
+	err = c.ServeStream(serving, client.StreamWorkerConfig{Service: "billing", Operation: "charge"}, func(_ context.Context, r *client.Request) error {
+		fmt.Printf("charging %s\n", r.Data)
+		finish()
+		return nil
+	})
+	fmt.Println(err)
+	// Output:
+	// charging inv-1
+	// <nil>
+}

@@ -5,12 +5,11 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
 )
 
-// Request is what a [Worker] hands to its handler: an operation, new or
+// Request is what a [Worker] or a [StreamWorker] hands to its handler: an operation, new or
 // redelivered. It belongs to the handler until that returns.
 type Request struct {
 	// Subject is where it arrived.
@@ -50,9 +49,8 @@ func (r *Request) Reply(data []byte, header nats.Header) { r.body, r.reply = dat
 
 // newRequest reads a message. What only Rebound writes is believed only where it
 // makes sense.
-func newRequest(m micro.Request) *Request {
-	h := nats.Header(m.Headers())
-	r := &Request{Subject: m.Subject(), Header: h, Data: m.Data(), Attempt: 1, replyTo: m.Reply()}
+func newRequest(subject string, h nats.Header, data []byte) *Request {
+	r := &Request{Subject: subject, Header: h, Data: data, Attempt: 1}
 	attempt, err := strconv.Atoi(h.Get(events.HeaderAttempt))
 	if err != nil || attempt < 1 || h.Get(events.HeaderID) == "" {
 		return r

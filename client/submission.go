@@ -43,6 +43,11 @@ type Submission struct {
 	// Target is the NATS subject that the operation is redelivered to, the
 	// policy's when empty.
 	Target string
+	// Delivery is how it reaches the target: by [events.Request], which is the
+	// default, or by [events.Publish], for a [StreamWorker] and others that take
+	// from a stream. The target of the latter is retry.work.<service>.<operation>
+	// unless this or the policy says otherwise.
+	Delivery events.Delivery
 	// Account, Campaign, Priority and Overrides are as in [Policy].
 	Account, Campaign string
 	Priority          Priority
@@ -152,6 +157,7 @@ func (s *Submission) attributes(now time.Time) map[string]string {
 		}
 	}
 	set("target", s.Target)
+	set("delivery", string(s.Delivery))
 	set("accountid", s.Account)
 	set("campaignid", s.Campaign)
 	set("priority", string(s.Priority))

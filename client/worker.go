@@ -166,8 +166,9 @@ type WorkerStats struct {
 
 // Stats returns what the worker did. It is also in the statistics that
 // `nats micro stats` shows.
-func (w *Worker) Stats() WorkerStats {
-	c := &w.counts
+func (w *Worker) Stats() WorkerStats { return w.counts.stats() }
+
+func (c *counts) stats() WorkerStats {
 	return WorkerStats{InFlight: c.inFlight.Load(), Succeeded: c.succeeded.Load(), Failed: c.failed.Load(), Submitted: c.submitted.Load()}
 }
 
@@ -202,7 +203,8 @@ var errStopping = &Error{Code: "UNAVAILABLE", Message: "the worker is stopping"}
 // take hands a request to a handler of its own. While all are at work it waits,
 // and what comes meanwhile waits in the connection's buffer.
 func (w *Worker) take(m micro.Request) {
-	r := newRequest(m)
+	r := newRequest(m.Subject(), nats.Header(m.Headers()), m.Data())
+	r.replyTo = m.Reply()
 	select {
 	case w.slots <- struct{}{}:
 	case <-w.ctx.Done():
@@ -317,8 +319,13 @@ func (w *Worker) submits(r *Request, f scheduler.Failure) bool {
 
 // submit submits the request as it came, with what is to be known of its failure.
 func (w *Worker) submit(r *Request, f scheduler.Failure) (Receipt, error) {
+	return w.client.resubmit(context.WithoutCancel(w.ctx), w.config.Service, w.config.Operation, events.Request, r, f)
+}
+
+// resubmit submits what was worked on in vain for the first time.
+func (c *Client) resubmit(ctx context.Context, service, operation string, delivery events.Delivery, r *Request, f scheduler.Failure) (Receipt, error) {
 	now := time.Now()
-	m := nats.NewMsg(w.client.subjects.Submit(w.config.Service, w.config.Operation))
+	m := nats.NewMsg(c.subjects.Submit(service, operation))
 	m.Data, m.Header = r.Data, events.CarriedHeader(r.Header)
 	set := func(name, value string) {
 		name = "ce-" + name
@@ -329,9 +336,12 @@ func (w *Worker) submit(r *Request, f scheduler.Failure) (Receipt, error) {
 		set("id", cmp.Or(r.Header.Get(jetstream.MsgIDHeader), nuid.Next()))
 	}
 	if headerOf(r.Header, "ce-source") == "" {
-		set("source", w.client.source)
+		set("source", c.source)
 	}
 	set("target", r.Subject)
+	if delivery != events.Request {
+		set("delivery", string(delivery))
+	}
 	set("attempt", "1")
 	set("firstfailure", now.UTC().Format(time.RFC3339Nano))
 	set("errormessage", f.Message)
@@ -341,11 +351,11 @@ func (w *Worker) submit(r *Request, f scheduler.Failure) (Receipt, error) {
 	if f.RetryAfter > 0 {
 		set("retryafter", now.Add(f.RetryAfter).UTC().Format(time.RFC3339Nano))
 	}
-	receipt, err := w.client.stamp(m, now)
+	receipt, err := c.stamp(m, now)
 	if err != nil {
 		return Receipt{}, err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), handOverTimeout)
+	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
-	return w.client.store(ctx, m, receipt)
+	return c.store(ctx, m, receipt)
 }

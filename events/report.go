@@ -41,8 +41,8 @@ const (
 	// maxReportData bounds a report, in bytes.
 	maxReportData = 16 << 10
 	maxToken      = 128
-	// maxRetryAfter is the longest time that a target may ask for.
-	maxRetryAfter = 366 * 24 * time.Hour
+	// MaxRetryAfter is the longest time that a worker may ask for.
+	MaxRetryAfter = 366 * 24 * time.Hour
 )
 
 // Report is the data of rebound.report.v1: how a worker says that an attempt goes.
@@ -170,7 +170,7 @@ func (r *Report) check() error {
 	if !slices.Contains(Results, r.Result) {
 		faults = append(faults, fmt.Errorf("result %q is none of success, failure and working", clip(string(r.Result), 80)))
 	}
-	if r.RetryAfterMs < 0 || r.RetryAfterMs > InMilliseconds(maxRetryAfter) {
+	if r.RetryAfterMs < 0 || r.RetryAfterMs > InMilliseconds(MaxRetryAfter) {
 		faults = append(faults, errors.New("retryAfterMs is not between 0 and 366 days"))
 	}
 	if r.Result != Failed && (r.Code != "" || r.Error != "" || r.RetryAfterMs != 0) {

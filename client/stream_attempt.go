@@ -1,0 +1,168 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nuid"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// streamAttempt is an attempt that a stream worker makes.
+type streamAttempt struct {
+	client  *Client
+	request *Request
+	// subject and token are for the reports, empty on what does not come from
+	// Rebound. timeout is how long Rebound waits for one.
+	subject, token string
+	timeout        time.Duration
+}
+
+func (w *StreamWorker) attempt(m jetstream.Msg) *streamAttempt {
+	h := m.Headers()
+	a := &streamAttempt{client: w.client, request: newRequest(m.Subject(), h, m.Data())}
+	if !a.request.Redelivered() {
+		return a
+	}
+	a.subject, a.token = h.Get(events.HeaderReport), h.Get(events.HeaderToken)
+	if ms, err := strconv.ParseInt(h.Get(events.HeaderTimeout), 10, 64); err == nil && ms > 0 {
+		a.timeout = time.Duration(ms) * time.Millisecond
+	}
+	if _, _, err := w.client.subjects.SplitReport(a.subject); err != nil {
+		a.subject = "" // it is of another Rebound, or of none
+	}
+	return a
+}
+
+// reports is whether Rebound waits for a report.
+func (a *streamAttempt) reports() bool { return a.subject != "" && a.token != "" }
+
+// stale reports whether the attempt of a message that has waited for a while, or
+// that another worker had, has ended meanwhile.
+func (a *streamAttempt) stale(m jetstream.Msg) bool {
+	if !a.reports() {
+		return false
+	}
+	meta, err := m.Metadata()
+	if err != nil || meta.NumDelivered == 1 && time.Since(meta.Timestamp) < a.timeout/2 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
+	defer cancel()
+	return errors.Is(a.working(ctx), ErrAttemptOver)
+}
+
+// shortestBeat is how often a worker says at the most that it lives.
+const shortestBeat = 20 * time.Millisecond
+
+// beat says that the worker lives, to the stream and to Rebound, until ctx ends.
+// It ends ctx when it learns that the attempt is over.
+func (a *streamAttempt) beat(ctx context.Context, m jetstream.Msg, ackWait time.Duration, cancel context.CancelCauseFunc) {
+	every := cmp.Or(ackWait, 30*time.Second) / 3
+	if a.reports() && a.timeout > 0 {
+		every = min(every, a.timeout/3)
+	}
+	ticker := time.NewTicker(max(every, shortestBeat))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := m.InProgress(); err != nil {
+			a.client.log.Debug("the stream could not be told that an attempt goes on", "operation", a.request.ID, "error", err)
+		}
+		if !a.reports() {
+			continue
+		}
+		switch err := a.working(ctx); {
+		case errors.Is(err, ErrAttemptOver):
+			cancel(ErrAttemptOver)
+			return
+		case err != nil && ctx.Err() == nil:
+			a.client.log.Debug("Rebound could not be told that an attempt goes on", "operation", a.request.ID, "error", err)
+		}
+	}
+}
+
+// working says that the worker lives. The error is [ErrAttemptOver] when nobody
+// waits for it any more. While no service runs, the stream of reports keeps what
+// is said.
+func (a *streamAttempt) working(ctx context.Context) error {
+	m, err := a.message(events.Report{Result: events.Working})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	stored := m.Subject
+	_, key, _ := strings.Cut(m.Subject, ".report.")
+	m.Subject = "rebound.report." + key
+	answer, err := a.client.nc.RequestMsgWithContext(ctx, m)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		m.Subject = stored
+		_, err = a.client.js.PublishMsg(ctx, m)
+		return err
+	case err != nil:
+		return err
+	}
+	switch code := answer.Header.Get(micro.ErrorCodeHeader); code {
+	case "":
+		return nil
+	case "403", "404", "409":
+		return ErrAttemptOver
+	default:
+		return &Error{Code: code, Message: answer.Header.Get(micro.ErrorHeader)}
+	}
+}
+
+// reportFor bounds how long it is tried to store a report.
+const reportFor = 30 * time.Second
+
+// report stores how the attempt ended. A repeat is recognised by its message id,
+// and by Rebound.
+func (a *streamAttempt) report(f scheduler.Failure, failed bool) error {
+	r := events.Report{Result: events.Succeeded}
+	if failed {
+		r = events.Report{Result: events.Failed, Code: cmp.Or(f.Code, codeInternal), Error: cmp.Or(f.Message, "failed")}
+		if f.RetryAfter > 0 {
+			r.RetryAfterMs = events.InMilliseconds(min(f.RetryAfter, events.MaxRetryAfter))
+		}
+	}
+	m, err := a.message(r)
+	if err != nil {
+		return err
+	}
+	// The worker's context may have ended; what was done is to be told even so.
+	ctx, cancel := context.WithTimeout(context.Background(), reportFor)
+	defer cancel()
+	for {
+		call, end := context.WithTimeout(ctx, publishTimeout)
+		_, err := a.client.js.PublishMsg(call, m)
+		end()
+		if err == nil || errors.Is(err, nats.ErrConnectionClosed) {
+			return err
+		}
+		select {
+		case <-time.After(pullPause):
+		case <-ctx.Done():
+			return orNoStream(err)
+		}
+	}
+}
+
+func (a *streamAttempt) message(r events.Report) (*nats.Msg, error) {
+	r.ID, r.Attempt, r.Token = a.request.ID, a.request.Attempt, a.token
+	return r.Message(a.subject, a.client.source, nuid.Next(), time.Now())
+}
