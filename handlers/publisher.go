@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"time"
@@ -48,7 +47,7 @@ func (p *publisher) Token() string { return rand.Text() }
 
 // Publish implements [scheduler.Publisher]. The message id makes a repeat
 // recognisable, so that what a stream does not confirm is published again.
-func (p *publisher) Publish(ctx context.Context, op *events.Operation, m scheduler.Message, timeout time.Duration) (*scheduler.Failure, error) {
+func (p *publisher) Publish(ctx context.Context, op *events.Operation, m scheduler.Message, timeout time.Duration) *scheduler.Failure {
 	msg := &nats.Msg{Subject: op.Work.Target, Header: op.WorkHeader(m.Header, p.subjects, timeout), Data: m.Data}
 	ctx, cancel := context.WithTimeout(ctx, min(max(timeout, minPublishing), maxPublishing))
 	defer cancel()
@@ -58,7 +57,7 @@ func (p *publisher) Publish(ctx context.Context, op *events.Operation, m schedul
 		_, err := p.js.PublishMsg(callCtx, msg)
 		cancel()
 		if err == nil {
-			return nil, nil
+			return nil
 		}
 		if errors.Is(err, jetstream.ErrNoStreamResponse) && !made && p.subjects.IsWork(msg.Subject) {
 			made = true
@@ -67,14 +66,14 @@ func (p *publisher) Publish(ctx context.Context, op *events.Operation, m schedul
 			}
 		}
 		if refused := refusal(msg.Subject, err); refused != nil {
-			return refused, nil
+			return refused
 		}
 		select {
 		case <-time.After(backoff):
 			backoff = min(2*backoff, longestBackoff)
 		case <-ctx.Done():
-			p.log.Warn("it is not known whether an operation reached its target; its watchdog stands", "target", msg.Subject, "error", err)
-			return nil, fmt.Errorf("publishing operation %s to %s: %w", op.ID, msg.Subject, err)
+			p.log.Warn("it is not known whether an operation reached its target; its watchdog stands", "operation", op.ID, "target", msg.Subject, "error", err)
+			return nil
 		}
 	}
 }

@@ -145,8 +145,8 @@ type Service struct {
 	intake   *intake
 	// workReports are those of workers.
 	workReports *workReports
-	queues   []*queue
-	micro    micro.Service
+	queues      []*queue
+	micro       micro.Service
 	// coordinator knows the other instances, allowance bounds what this one has in
 	// hand.
 	coordinator *coordinator

@@ -16,10 +16,9 @@ const codeWorkerTimeout = "worker_timeout"
 // Publisher brings operations to the streams from which workers take them.
 type Publisher interface {
 	// Publish stores op, with the headers of its work, at op.Work.Target. refused
-	// says why that cannot be, nil when it is stored. The error means that it is
-	// not known whether it is stored. timeout is how long the worker may be
-	// silent.
-	Publish(ctx context.Context, op *events.Operation, m Message, timeout time.Duration) (refused *Failure, err error)
+	// says why that cannot be; nil is that it is stored, or that nobody knows.
+	// timeout is how long the worker may be silent.
+	Publish(ctx context.Context, op *events.Operation, m Message, timeout time.Duration) (refused *Failure)
 	// Subject is the target of a key that has none of its own.
 	Subject(service, operation string) string
 	// Token returns a text that nobody can guess.
@@ -56,9 +55,9 @@ func (p *Pipeline) publish(ctx context.Context, op *events.Operation, m Message,
 		pass.Done(gate.Unused, 0, p.Now())
 		return moved(err)
 	}
-	refused, err := p.Publisher.Publish(ctx, op, m, timeout)
+	refused := p.Publisher.Publish(ctx, op, m, timeout)
 	pass.Leave(p.Now())
-	if err != nil || refused == nil {
+	if refused == nil {
 		return nil
 	}
 	return moved(p.settle(ctx, op, watched, *refused))

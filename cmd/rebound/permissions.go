@@ -90,6 +90,8 @@ func (s *session) publishes(made bool) []need {
 		}
 	}
 	return append(needs,
+		need{api + "STREAM.INFO." + s.streams.Work(), "making the stream of workers"},
+		need{api + "STREAM.CREATE." + s.streams.Work(), "making the stream of workers"},
 		need{api + "DIRECT.GET." + s.streams.Waiting(), "reading lanes"},
 		need{api + "STREAM.MSG.GET." + s.streams.Waiting(), "finding operations"},
 		need{api + "STREAM.MSG.DELETE." + s.streams.Waiting(), "removing operations"},

@@ -31,7 +31,7 @@ func newRoot(stdin io.Reader, stdout, stderr io.Writer, environ []string) *cobra
 	config.AddClientFlags(root.PersistentFlags())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		a.serveCommand(), a.submitCommand(), a.outcomesCommand(), a.statusCommand(), a.deadCommand(),
+		a.serveCommand(), a.submitCommand(), a.reportCommand(), a.outcomesCommand(), a.statusCommand(), a.deadCommand(),
 		a.policyCommand(), a.breakerCommand(), a.adoptCommand(), a.simulateCommand(),
 		a.schemaCommand(), a.doctorCommand(), a.demoCommand(), a.versionCommand(),
 	)

@@ -55,6 +55,8 @@ trends the worst is shown. As JSON, each instance's view of health stands by its
 			t.row("in flight", status.InFlight)
 			t.row("held", status.Held)
 			t.row("dead letters", status.Dead)
+			t.row("reports waiting", status.Reports.Waiting)
+			t.row("reports refused", status.Reports.Refused)
 			t.row("events kept", status.Outcomes)
 			t.row("breakers shared in", status.Coordination.Store)
 			coordinationRows(t, &status.RetryCoordination)

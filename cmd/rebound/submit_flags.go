@@ -35,6 +35,7 @@ type submissionFlags struct {
 	deadline   string
 	retryAfter string
 	priority   *wordFlag
+	delivery   *wordFlag
 	attempt    int
 	// texts are the attributes that are taken as they are, by name.
 	texts map[string]*string
@@ -49,6 +50,8 @@ func submissionVars(cmd *cobra.Command) *submissionFlags {
 	flags.StringVar(&f.id, "id", "", "event id; submitting the same id again from the same source merges (default a new one)")
 	flags.StringVar(&f.source, "source", cliSource, "CloudEvents source")
 	text("target", "target", "subject to redeliver to (default the policy's)")
+	f.delivery = wordVar(cmd, "delivery", "", "how it reaches its target: request, or publish for workers that take from a stream and report (default request)",
+		string(events.Request), string(events.Publish))
 	f.priority = wordVar(cmd, "priority", "", "priority (default the policy's)", priorities()...)
 	flags.IntVar(&f.attempt, "attempt", 1, "attempts made so far")
 	text("error-code", "errorcode", "code of the failure, such as 503 or RATE_LIMIT_EXCEEDED")
@@ -60,7 +63,7 @@ func submissionVars(cmd *cobra.Command) *submissionFlags {
 	flags.StringArrayVar(&f.headers, "header", nil, "header k=v that goes along with the payload (repeatable)")
 	flags.StringArrayVar(&f.overrides, "set", nil, "override of the policy, such as maxAttempts=3 (repeatable)")
 	f.names = []string{
-		"data", "file", "id", "source", "target", "priority", "attempt", "error-code", "error-message", "deadline",
+		"data", "file", "id", "source", "target", "delivery", "priority", "attempt", "error-code", "error-message", "deadline",
 		"retry-after", "account", "campaign", "header", "set",
 	}
 	return f
@@ -101,6 +104,9 @@ func (f *submissionFlags) submission(service, operation string, data []byte) (*s
 	}
 	if f.priority.value != "" {
 		e.SetExtension("priority", f.priority.value)
+	}
+	if f.delivery.value != "" {
+		e.SetExtension("delivery", f.delivery.value)
 	}
 	if f.attempt < 1 {
 		return nil, usagef("--attempt %d is less than 1", f.attempt)

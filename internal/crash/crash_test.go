@@ -3,6 +3,7 @@ package crash
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -20,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/rebound-mq/rebound/client"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/streams"
@@ -77,20 +79,20 @@ func TestNothingIsLostWhenTheProgramIsKilled(t *testing.T) {
 		url := "nats://127.0.0.1:" + strconv.Itoa(port)
 		p := start(t, binary, args)
 		await(t, url)
-		torment(t, url, false, func() {
+		torment(t, url, false, false, func() {
 			p.kill(t)
 			p = start(t, binary, args)
 		})
 		p.kill(t)
 	})
 
-	two := func(t *testing.T, policy string, outages bool) {
+	two := func(t *testing.T, policy string, outages, workers bool) {
 		url := testkit.Server(t).ClientURL()
 		args := append(serve(policy), "--nats", url)
 		running := []*program{start(t, binary, args), start(t, binary, args)}
 		await(t, url)
 		n := 0
-		torment(t, url, outages, func() {
+		torment(t, url, outages, workers, func() {
 			running[n%2].kill(t)
 			running[n%2] = start(t, binary, args)
 			n++
@@ -99,23 +101,28 @@ func TestNothingIsLostWhenTheProgramIsKilled(t *testing.T) {
 			p.kill(t)
 		}
 	}
-	t.Run("as one of two instances on an outside server", func(t *testing.T) { two(t, policy, false) })
-	t.Run("as one of two instances while the target fails and heals and the lanes fill", func(t *testing.T) { two(t, guarded, true) })
+	t.Run("as one of two instances on an outside server", func(t *testing.T) { two(t, policy, false, false) })
+	t.Run("as one of two instances while workers report on half the operations", func(t *testing.T) { two(t, policy, false, true) })
+	t.Run("as one of two instances while the target fails and heals and the lanes fill", func(t *testing.T) { two(t, guarded, true, false) })
 }
 
 // torment submits operations while it kills, and checks how each ended. With
-// outages the target is down half of the time until the last kill.
-func torment(t *testing.T, url string, outages bool, kill func()) {
+// outages the target is down half of the time until the last kill. With workers
+// half the operations are taken from a stream and reported on.
+func torment(t *testing.T, url string, outages, workers bool, kill func()) {
 	nc := testkit.Connect(t, url, nats.ReconnectWait(20*time.Millisecond), nats.ReconnectBufSize(-1))
 	js := testkit.JetStream(t, nc)
 	target := newTarget(t, nc, outages)
+	if workers {
+		target.takeFromStream(t, nc)
+	}
 
 	var submitting sync.WaitGroup
 	var submitted atomic.Int64
 	for worker := range 4 {
 		submitting.Go(func() {
 			for i := worker; i < operations; i += 4 {
-				submit(t, js, i)
+				submit(t, js, i, workers && i%2 == 0)
 				submitted.Add(1)
 			}
 		})
@@ -145,6 +152,9 @@ func torment(t *testing.T, url string, outages bool, kill func()) {
 	}
 
 	awaitSettled(t, js)
+	if workers && target.taken.Load() < operations/2 {
+		t.Errorf("the worker had %d attempts at %d operations, so that this tests too little", target.taken.Load(), operations/2)
+	}
 	outcomes, err := read(js)
 	if err != nil {
 		t.Fatalf("reading the outcomes: %v", err)
@@ -196,6 +206,8 @@ func hash(s string) uint32 {
 type target struct {
 	attempts, repeats atomic.Int64
 	outages           bool
+	// taken counts the attempts that were taken from a stream.
+	taken atomic.Int64
 	// down makes it fail whatever it is asked.
 	down atomic.Bool
 
@@ -212,29 +224,65 @@ func newTarget(t *testing.T, nc *nats.Conn, outages bool) *target {
 	}
 	t.Cleanup(func() { _ = service.Stop() })
 	err = service.AddEndpoint("op", micro.HandlerFunc(func(r micro.Request) {
-		id := r.Headers().Get("ce-id")
-		tg.attempts.Add(1)
-		if r.Headers().Get(events.HeaderRepeated) != "" {
-			tg.repeats.Add(1)
+		if code, message := tg.attempt(nats.Header(r.Headers())); code != "" {
+			_ = r.Error(code, message, nil)
+			return
 		}
-		switch {
-		case tg.down.Load():
-			_ = r.Error("503", "down", nil)
-		case hopeless(id):
-			_ = r.Error("404", "no such thing", nil)
-		case !tg.outages && hash(id)%2 == 0 && r.Headers().Get(events.HeaderAttempt) == "2":
-			_ = r.Error("503", "busy", nil)
-		default:
-			tg.mu.Lock()
-			tg.done[id] = true
-			tg.mu.Unlock()
-			_ = r.Respond(nil)
-		}
+		_ = r.Respond(nil)
 	}), micro.WithEndpointSubject("load.op"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return tg
+}
+
+// attempt makes one attempt and returns the code and the message of its failure.
+func (tg *target) attempt(h nats.Header) (code, message string) {
+	id := h.Get("ce-id")
+	tg.attempts.Add(1)
+	if h.Get(events.HeaderRepeated) != "" {
+		tg.repeats.Add(1)
+	}
+	switch {
+	case tg.down.Load():
+		return "503", "down"
+	case hopeless(id):
+		return "404", "no such thing"
+	case !tg.outages && hash(id)%2 == 0 && h.Get(events.HeaderAttempt) == "2":
+		return "503", "busy"
+	}
+	tg.mu.Lock()
+	tg.done[id] = true
+	tg.mu.Unlock()
+	return "", ""
+}
+
+// takeFromStream makes the target a worker of a stream besides.
+func (tg *target) takeFromStream(t *testing.T, nc *nats.Conn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	c, err := client.New(ctx, client.Config{Conn: nc})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := c.StartStreamWorker(ctx, client.StreamWorkerConfig{Service: "load", Operation: "op"}, func(_ context.Context, r *client.Request) error {
+		tg.taken.Add(1)
+		if code, message := tg.attempt(r.Header); code != "" {
+			return &client.Error{Code: code, Message: message}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := errors.Join(w.Stop(ctx), c.Close(ctx)); err != nil {
+			t.Errorf("stopping the worker: %v", err)
+		}
+	})
 }
 
 func (tg *target) succeeded(id string) bool {
@@ -244,11 +292,14 @@ func (tg *target) succeeded(id string) bool {
 }
 
 // submit publishes until it is acknowledged, as a careful service does.
-func submit(t *testing.T, js jetstream.JetStream, i int) {
+func submit(t *testing.T, js jetstream.JetStream, i int, published bool) {
 	m := nats.NewMsg("retry.submit.load.op")
 	m.Data = []byte("payload " + strconv.Itoa(i))
 	for k, v := range map[string]string{"ce-specversion": "1.0", "ce-id": strconv.Itoa(i), "ce-source": "/crash", "ce-type": events.TypeFailed} {
 		m.Header[k] = []string{v}
+	}
+	if published {
+		m.Header["ce-delivery"] = []string{string(events.Publish)}
 	}
 	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {
