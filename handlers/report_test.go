@@ -295,41 +295,43 @@ func TestATargetThatNoStreamCapturesFailsTheAttempt(t *testing.T) {
 }
 
 func TestTheBreakerHearsOfWorkersAtWhateverInstance(t *testing.T) {
-	policies := policySet(t, `default: {maxAttempts: 9, baseDelay: 20ms, maxDelay: 100ms, jitterType: none, attemptTimeout: 20s,
+	policies := policySet(t, `default: {maxAttempts: 9, baseDelay: 2s, maxDelay: 2s, jitterType: none, attemptTimeout: 20s,
   enableCircuitBreaker: true, circuitBreakerThreshold: 3, circuitBreakerTimeout: 1s, halfOpenMaxRequests: 1, halfOpenSuccesses: 1}`)
 	r := newRig(t, handlers.Config{Policies: policies}, handlers.Config{Policies: policies})
-	const operations = 4
-	for range operations {
+	const operations = 3
+	given := make([]jetstream.Msg, operations)
+	for i := range given {
 		r.submit("retry.submit.billing.charge", publish, "x")
+		given[i] = r.job("RETRY_WORK")
 	}
-	for range 3 {
-		r.say(reportOn(r.job("RETRY_WORK"), "failure", micro.ErrorCodeHeader, "503"))
+	for _, m := range given {
+		r.say(reportOn(m, "failure", micro.ErrorCodeHeader, "503"))
 	}
-	changed := func(to string) func() bool {
-		return func() bool {
+	awaitBreaker := func(to string) {
+		t.Helper()
+		testkit.Eventually(t, 20*time.Second, "the breaker being "+to, func() bool {
 			for _, m := range r.messages("RETRY_OUTCOMES", "retry.event.breakerChanged.>") {
-				if m.Header.Get("ce-type") != "" && strings.Contains(string(m.Data), `"to":"`+to+`"`) {
+				if strings.Contains(string(m.Data), `"to":"`+to+`"`) {
 					return true
 				}
 			}
 			return false
-		}
+		})
 	}
-	testkit.Eventually(t, 10*time.Second, "the breaker being open", changed("OPEN"))
-	// The fourth operation may have been given out before the breaker opened.
-	for r.count("RETRY_WORK", ">") > 0 {
-		r.say(reportOn(r.job("RETRY_WORK"), "failure", micro.ErrorCodeHeader, "404"))
-	}
-	testkit.Eventually(t, 10*time.Second, "a probe being with the worker", changed("HALF_OPEN"))
+	awaitBreaker("OPEN")
 	probe := r.job("RETRY_WORK")
-	// The probe is in flight until the worker reports.
-	time.Sleep(500 * time.Millisecond)
+	awaitBreaker("HALF_OPEN")
+	testkit.Eventually(t, 10*time.Second, "the others being held while the probe is with its worker", func() bool {
+		return r.count("RETRY", "retry.held.>") == operations-1
+	})
 	if n := r.count("RETRY_WORK", ">"); n != 0 {
-		t.Errorf("%d more operations were given out while the one probe was with the worker, want none", n)
+		t.Errorf("%d more operations were given out while the one probe was with its worker, want none", n)
 	}
 	r.say(reportOn(probe, "success"))
-	testkit.Eventually(t, 10*time.Second, "the breaker being closed", changed("CLOSED"))
-	for range 2 {
+	awaitBreaker("CLOSED")
+	for range operations - 1 {
 		r.say(reportOn(r.job("RETRY_WORK"), "success"))
 	}
+	r.awaitOutcomes(operations, 10*time.Second)
+	r.awaitEmpty()
 }
