@@ -186,7 +186,7 @@ func TestHeldOperationsAreWrittenOnceAndLeaveByPriorityAndAge(t *testing.T) {
 			early[p]++
 		}
 	}
-	if !(sum["critical"] < sum["high"] && sum["high"] < sum["normal"] && sum["normal"] < sum["low"]) {
+	if !slices.IsSorted([]int{sum["critical"], sum["high"], sum["normal"], sum["low"]}) {
 		t.Errorf("the sums of the places by priority are %v, want the more urgent to come first", sum)
 	}
 	if early["critical"] < each/2 || early["high"] == 0 || early["normal"] == 0 {
