@@ -249,6 +249,7 @@ func (w *StreamWorker) work(m jetstream.Msg) {
 		if err != nil && w.ctx.Err() != nil {
 			cancel(nil)
 			beating.Wait()
+			w.pulling.Wait() // or the message might be given to the pull that is about to end
 			w.giveBack(m, 0)
 			return
 		}
