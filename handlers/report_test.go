@@ -182,10 +182,15 @@ func TestReportsThatNobodyWaitsForAreRefused(t *testing.T) {
 	first := r.job("RETRY_WORK")
 	r.say(reportOn(first, "failure", micro.ErrorCodeHeader, "503"))
 	m := r.job("RETRY_WORK")
+	const foreign = "11111111111111111111111111111111"
+	if _, err := r.js.Publish(t.Context(), "retry.parked.normal.billing.charge."+foreign, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		report *nats.Msg
 		code   string
 	}{
+		"what is no operation":   {reportOn(m, "success", events.HeaderID, foreign), "404"},
 		"an old attempt":         {reportOn(first, "success"), "409"},
 		"an attempt to come":     {reportOn(m, "success", events.HeaderAttempt, "9"), "404"},
 		"a forged token":         {reportOn(m, "success", events.HeaderToken, first.Headers().Get(events.HeaderToken)), "403"},
@@ -206,6 +211,13 @@ func TestReportsThatNobodyWaitsForAreRefused(t *testing.T) {
 		}
 		r.say(stored)
 		testkit.Eventually(t, 5*time.Second, "the refusals of "+name+" being counted", func() bool { return r.reports().Refused == refused+2 })
+	}
+	stream, err := r.js.Stream(t.Context(), "RETRY")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context(), jetstream.WithPurgeSubject("retry.parked.normal.billing.charge."+foreign)); err != nil {
+		t.Fatal(err)
 	}
 	if n := len(r.deadLetters()); n != 0 {
 		t.Errorf("refused reports made %d dead letters, want none", n)

@@ -196,7 +196,7 @@ func (s *store) Find(ctx context.Context, op *events.Operation) (w scheduler.Wai
 		}
 		state, err := events.FromHeader(m.Header)
 		if err != nil {
-			return permanentError{err}
+			return permanentError{fmt.Errorf("%w: %w", scheduler.ErrForeign, err)}
 		}
 		w = scheduler.Waiting{
 			Version: m.Sequence, Place: m.Subject, Op: state, InFlight: s.subjects.IsDue(m.Subject) || state.Work != nil,

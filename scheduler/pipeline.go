@@ -28,6 +28,10 @@ const (
 // that the caller's is of no more use.
 var ErrMoved = errors.New("the operation has moved on")
 
+// ErrForeign says that what stands in the place of an operation is none: somebody
+// else published it there.
+var ErrForeign = errors.New("what stands in its place is no operation")
+
 // Message is an operation's submission as it came. The pipeline carries it
 // along and reads nothing of it.
 type Message struct {
@@ -76,7 +80,8 @@ type Store interface {
 	// place of version m.Version, and returns m as the holder of what it stored.
 	// It returns [ErrMoved] when another version is there.
 	Watch(ctx context.Context, op *events.Operation, m Message) (Message, error)
-	// Find returns the operation as it waits; ok is false when it does not.
+	// Find returns the operation as it waits; ok is false when it does not. It
+	// returns [ErrForeign] when something else stands there.
 	Find(ctx context.Context, op *events.Operation) (w Waiting, ok bool, err error)
 	// Remove takes away the waiting version, or returns [ErrMoved].
 	Remove(ctx context.Context, op *events.Operation, version uint64) error

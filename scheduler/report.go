@@ -49,6 +49,9 @@ func refused(why Refusal, layout string, args ...any) *RefusedError {
 func (p *Pipeline) Report(ctx context.Context, service, operation string, r events.Report, at time.Time) error {
 	for {
 		w, found, err := p.Store.Find(ctx, &events.Operation{ID: r.ID, Service: service, Operation: operation})
+		if errors.Is(err, ErrForeign) {
+			return refused(RefusedUnknown, "operation %s: %w", r.ID, err)
+		}
 		if err != nil {
 			return err
 		}
