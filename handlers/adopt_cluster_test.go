@@ -32,6 +32,7 @@ func (r *rig) leader(stream string) int {
 }
 
 func TestAClusterThatLosesTheLeaderOfTheAdvisoriesLosesNoMessage(t *testing.T) {
+	t.Parallel()
 	const messages = 900
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
@@ -72,6 +73,7 @@ default: {maxAttempts: 100, baseDelay: 10ms, maxDelay: 500ms, jitterType: none, 
 }
 
 func TestWhatTheStreamOfAdvisoriesMissesAnInstanceHandsOn(t *testing.T) {
+	t.Parallel()
 	for name, stopping := range map[string]bool{"after a while": false, "when it stops": true} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)

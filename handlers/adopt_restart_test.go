@@ -120,6 +120,7 @@ func port(t *testing.T, address string) int {
 }
 
 func TestExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
+	t.Parallel()
 	const messages = 5000
 	dir := t.TempDir()
 	server := testkit.Server(t, func(o *embedded.Options) { o.StoreDir = dir })

@@ -14,6 +14,7 @@ import (
 )
 
 func TestAClusterThatLosesItsLeaderLosesNoOperation(t *testing.T) {
+	t.Parallel()
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
 	config := handlers.Config{Limits: events.StreamLimits{Replicas: 3}, Lease: 2 * time.Second, Policies: policySet(t, `
@@ -55,6 +56,7 @@ default: {maxAttempts: 100, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: expo
 }
 
 func TestAClusterThatLosesItsLeaderKeepsItsLanes(t *testing.T) {
+	t.Parallel()
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
 	config := handlers.Config{Limits: events.StreamLimits{Replicas: 3}, Lease: 2 * time.Second, Policies: policySet(t, guarded)}

@@ -52,6 +52,7 @@ func (r *rig) parallel(subject string, handle func(micro.Request)) {
 }
 
 func TestABudgetHoldsOverAllInstances(t *testing.T) {
+	t.Parallel()
 	const due, budget, instances = 1000, 60, 3
 	for name, config := range stores(t) {
 		t.Run(name, func(t *testing.T) {

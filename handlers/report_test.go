@@ -155,6 +155,7 @@ func TestAWorkerThatIsSilentFailsTheAttempt(t *testing.T) {
 }
 
 func TestAHeartbeatExtendsTheWatchdog(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("1s"))})
 	r.submit("retry.submit.billing.charge", publish, "x")
 	m := r.job("RETRY_WORK")
@@ -307,6 +308,7 @@ func TestATargetThatNoStreamCapturesFailsTheAttempt(t *testing.T) {
 }
 
 func TestTheBreakerHearsOfWorkersAtWhateverInstance(t *testing.T) {
+	t.Parallel()
 	policies := policySet(t, `default: {maxAttempts: 9, baseDelay: 2s, maxDelay: 2s, jitterType: none, attemptTimeout: 20s,
   enableCircuitBreaker: true, circuitBreakerThreshold: 3, circuitBreakerTimeout: 1s, halfOpenMaxRequests: 1, halfOpenSuccesses: 1}`)
 	r := newRig(t, handlers.Config{Policies: policies}, handlers.Config{Policies: policies})

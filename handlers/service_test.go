@@ -302,6 +302,7 @@ func TestAnOperationThatIsExhaustedBecomesADeadLetterWithItsHistory(t *testing.T
 }
 
 func TestHowATargetFailsDecidesWhatHappens(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 2, baseDelay: 10ms, jitterType: none, attemptTimeout: 300ms}
 t: {operations: {slow: {attemptTimeout: 4s}}}
@@ -624,6 +625,7 @@ func TestStoppingGivesBackWhatIsNotBegunAndFinishesWhatIs(t *testing.T) {
 }
 
 func TestAConclusionThatIsStoredIsNotMadeAgain(t *testing.T) {
+	t.Parallel()
 	const lease = 2 * time.Second
 	event := map[string]string{"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": events.TypeFailed}
 	for _, c := range []struct {
