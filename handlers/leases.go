@@ -109,7 +109,7 @@ func (l *leases) renewOne(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	lease.Until = began.Add(gate.LeaseTime)
+	lease.Until, lease.LeftUntil = began.Add(gate.LeaseTime), began.Add(time.Minute)
 	l.gates.Share(key, lease, time.Now())
 	return nil
 }

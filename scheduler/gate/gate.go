@@ -14,6 +14,8 @@ type Gate struct {
 	mu       sync.Mutex // guards what follows
 	settings Settings
 	lease    Lease
+	extra    int // let through without a lease since the last one
+	reported int // of extra, what was handed in
 	inFlight int
 	minute   Window
 	hour     Window
@@ -139,18 +141,24 @@ func (g *Gate) Set(s Settings) {
 // Share takes over what the ledger lets this instance do; see [Ledger].
 func (g *Gate) Share(l Lease) {
 	g.mu.Lock()
+	if l.Granted {
+		g.extra, g.reported = g.extra-g.reported, 0
+	} else {
+		l.Left, l.LeftUntil = g.lease.Left, g.lease.LeftUntil
+	}
 	g.lease = l
 	g.mu.Unlock()
 }
 
 // HandIn returns what this instance claims with when it renews its lease: how
-// many operations are in flight, and how much is left of the budget that it was
-// given, which it may not use any more.
-func (g *Gate) HandIn() (inFlight, unused int) {
+// many operations are in flight, how much is left of the budget that it was given,
+// which it may not use any more, and how many it let through without a lease.
+func (g *Gate) HandIn() (inFlight, unused, extra int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	unused, g.lease.Budget = g.lease.Budget, 0
-	return g.inFlight, unused
+	g.reported = g.extra
+	return g.inFlight, unused, g.extra
 }
 
 // Ready returns how many operations may go now. It takes nothing: only a pass is
@@ -179,8 +187,12 @@ func (g *Gate) Enter(c Conditions, now time.Time) (p Pass, a Answer, ok bool) {
 	if g.settings.PerHour > 0 {
 		g.hour.Take(1, now)
 	}
-	if g.leased(now) && g.budgeted() {
+	switch {
+	case !g.budgeted():
+	case g.leased(now):
 		g.lease.Budget--
+	case g.lease.Instances > 0:
+		g.extra++
 	}
 	return Pass{gate: g, epoch: g.governor.Take(now)}, a, true
 }
@@ -285,6 +297,11 @@ func (g *Gate) limitByShares(a *Answer, now time.Time) {
 	if s.PerHour > 0 {
 		n, next := g.hour.Room(g.lease.share(s.PerHour), now)
 		a.limit(n, CauseBudgetPerHour, next)
+	}
+	// What was left over all instances when the last lease came is divided, too,
+	// until as much time has passed that it may be more.
+	if g.budgeted() && now.Before(g.lease.LeftUntil) {
+		a.limit(g.lease.Left/max(g.lease.Instances, 1)-g.extra, CauseBudgetShare, g.lease.LeftUntil)
 	}
 }
 

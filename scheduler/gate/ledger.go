@@ -40,6 +40,8 @@ type Claim struct {
 	InFlight, Held int
 	// Unused is how many of the budget that it was given last it did not use.
 	Unused int
+	// Extra is how many it let through without a lease.
+	Extra int
 }
 
 // Lease is what an instance may do until it renews. The zero value is that of an
@@ -55,6 +57,13 @@ type Lease struct {
 	// Instances is between how many the limits are divided evenly when the lease
 	// has ended because the store is out of reach.
 	Instances int
+	// Granted is whether the ledger gave it. One that it did not give takes the
+	// place of another until that comes, and has its Left and LeftUntil.
+	Granted bool
+	// Left is how much of the budgets nobody had when it was given. Until LeftUntil,
+	// by the clock of the instance, the instances without a lease divide no more.
+	Left      int
+	LeftUntil time.Time
 }
 
 const (
@@ -89,6 +98,8 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 	}
 	own := &l.Shares[i]
 	l.giveBack(own, c.Unused, now)
+	l.Minute.Take(c.Extra, now)
+	l.Hour.Take(c.Extra, now)
 	own.Demand = max(c.InFlight, 0) + max(c.Held, 0)
 	own.Expires = now.Add(LeaseTime)
 	if s.MaxConcurrent > 0 {
@@ -99,7 +110,9 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 	own.Budget, own.Given = l.budget(own, s, now), now
 	l.Minute.Take(own.Budget, now)
 	l.Hour.Take(own.Budget, now)
-	return l, Lease{Concurrent: own.Concurrent, Budget: own.Budget, Instances: len(l.Shares)}
+	return l, Lease{
+		Concurrent: own.Concurrent, Budget: own.Budget, Instances: len(l.Shares), Granted: true, Left: l.left(s, now),
+	}
 }
 
 // giveBack uncounts what the instance did not use.
@@ -158,15 +171,7 @@ func (l *Ledger) budget(own *Share, s Settings, now time.Time) int {
 	if s.PerMinute <= 0 && s.PerHour <= 0 {
 		return 0
 	}
-	left := -1
-	if s.PerMinute > 0 {
-		left, _ = l.Minute.Room(s.PerMinute, now)
-	}
-	if s.PerHour > 0 {
-		if n, _ := l.Hour.Room(s.PerHour, now); left < 0 || n < left {
-			left = n
-		}
-	}
+	left := l.left(s, now)
 	demand, alive := 0, 0
 	for j := range l.Shares {
 		if l.Shares[j].Expires.After(now) {
@@ -180,6 +185,20 @@ func (l *Ledger) budget(own *Share, s Settings, now time.Time) int {
 	// An instance that has nothing to do keeps a little to begin with.
 	part := (left*own.Demand + demand - 1) / demand
 	return min(left, max(part, (left+10*alive-1)/(10*alive)))
+}
+
+// left returns how much of both budgets nobody has.
+func (l *Ledger) left(s Settings, now time.Time) int {
+	left := -1
+	if s.PerMinute > 0 {
+		left, _ = l.Minute.Room(s.PerMinute, now)
+	}
+	if s.PerHour > 0 {
+		if n, _ := l.Hour.Room(s.PerHour, now); left < 0 || n < left {
+			left = n
+		}
+	}
+	return max(left, 0)
 }
 
 // share returns what this instance has of a limit without a valid lease. Everyone

@@ -29,12 +29,12 @@ func TestInstancesTogetherStayWithinTheLimits(t *testing.T) {
 		ledger, now := NewLedger(), begin
 		var taken []taking
 		renew := func(i int) {
-			inFlight, unused := all[i].gate.HandIn()
+			inFlight, unused, extra := all[i].gate.HandIn()
 			held := rapid.IntRange(0, 20).Draw(t, "held")
 			asked := now
 			// The store may take its time, and the clock of the instance runs on.
 			now = now.Add(time.Duration(rapid.Int64Range(0, int64(50*time.Millisecond)).Draw(t, "store")))
-			next, lease := ledger.Renew(Claim{Instance: string(rune('a' + i)), InFlight: inFlight, Held: held, Unused: unused}, s, now)
+			next, lease := ledger.Renew(Claim{Instance: string(rune('a' + i)), InFlight: inFlight, Held: held, Unused: unused, Extra: extra}, s, now)
 			ledger = next
 			lease.Until = asked.Add(LeaseTime)
 			all[i].gate.Share(lease)
@@ -159,4 +159,49 @@ func TestALedgerSurvivesItsStoreAndRenewingChangesNoOther(t *testing.T) {
 	if after, err := json.Marshal(stored); err != nil || string(after) != string(before) {
 		t.Errorf("the ledger is\n%s\nerror %v, want it unchanged:\n%s", after, err, before)
 	}
+}
+
+// TestInstancesWithoutTheirStoreDivideWhatWasLeft lets every instance go on alone,
+// and then renew.
+func TestInstancesWithoutTheirStoreDivideWhatWasLeft(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := Settings{PerMinute: rapid.IntRange(1, 200).Draw(t, "minute")}
+		all := make([]*Gate, rapid.IntRange(2, 5).Draw(t, "instances"))
+		ledger, now, taken := NewLedger(), begin, 0
+		take := func(g *Gate, n int) {
+			for range n {
+				if _, _, ok := g.Enter(Conditions{}, now); ok {
+					taken++
+				}
+			}
+		}
+		renew := func(i int) {
+			inFlight, unused, extra := all[i].HandIn()
+			var lease Lease
+			ledger, lease = ledger.Renew(Claim{Instance: string(rune('a' + i)), InFlight: inFlight, Held: 10, Unused: unused, Extra: extra}, s, now)
+			lease.Until, lease.LeftUntil = now.Add(LeaseTime), now.Add(time.Minute)
+			all[i].Share(lease)
+		}
+		for i := range all {
+			all[i] = New(s)
+			renew(i)
+		}
+		for i, g := range all {
+			take(g, rapid.IntRange(0, 100).Draw(t, "with a lease"))
+			renew(i)
+		}
+		now = now.Add(2 * LeaseTime)
+		for _, g := range all {
+			g.Share(Lease{Instances: len(all)})
+			take(g, rapid.IntRange(0, 100).Draw(t, "without one"))
+		}
+		now = now.Add(LeaseTime)
+		for i, g := range all {
+			renew(i)
+			take(g, rapid.IntRange(0, 100).Draw(t, "with a lease again"))
+		}
+		if most := s.PerMinute + s.PerMinute/len(all) + len(all); taken > most {
+			t.Fatalf("%d were let through, want at most %d and a share of one of %d instances", taken, s.PerMinute, len(all))
+		}
+	})
 }
