@@ -37,7 +37,7 @@ default: {maxAttempts: 100, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: expo
 			return r.trySubmit("retry.submit.billing.charge", fmt.Sprintf("event-%d", i))
 		})
 	}
-	testkit.Eventually(t, 60*time.Second, fmt.Sprintf("%d outcomes", n), func() bool { return r.count("RETRY_OUTCOMES", "retry.outcome.>") >= n })
+	testkit.Eventually(t, 2*time.Minute, fmt.Sprintf("%d outcomes", n), func() bool { return r.count("RETRY_OUTCOMES", "retry.outcome.>") >= n })
 	ids := map[string]int{}
 	for _, o := range r.outcomes() {
 		ids[o.EventID]++
@@ -81,7 +81,7 @@ func TestAClusterThatLosesItsLeaderKeepsItsLanes(t *testing.T) {
 		code, _ := r.request("rebound.status", nil, nil, &status)
 		return code == "" && status.Coordination.Shared && len(status.Breakers) == 0
 	})
-	testkit.Eventually(t, 60*time.Second, fmt.Sprintf("%d outcomes", n), func() bool { return r.count("RETRY_OUTCOMES", "retry.outcome.>") >= n })
+	testkit.Eventually(t, 2*time.Minute, fmt.Sprintf("%d outcomes", n), func() bool { return r.count("RETRY_OUTCOMES", "retry.outcome.>") >= n })
 	r.awaitEmpty()
 	ids := map[string]int{}
 	for _, o := range r.outcomes() {

@@ -508,7 +508,8 @@ func TestTwoInstancesShareTheWorkWithoutDoubleOutcomes(t *testing.T) {
 		r.submit("retry.submit.billing.charge", nil, strconv.Itoa(i))
 	}
 	ids := map[string]int{}
-	for _, o := range r.awaitOutcomes(n, 30*time.Second) {
+	// Every first redelivery fails, so the governor paces the key for a while.
+	for _, o := range r.awaitOutcomes(n, 2*time.Minute) {
 		ids[o.ID]++
 		if o.Outcome != events.RetrySuccess || o.Attempts != 3 {
 			t.Errorf("operation %s ended as %s after %d attempts, want retrySuccess after 3", o.ID, o.Outcome, o.Attempts)
