@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 // NATS is a [Store] in a NATS key-value bucket, for several instances that have
@@ -85,7 +87,7 @@ func (c *cell) apply(ctx context.Context, kv jetstream.KeyValue, key string, e E
 		r := apply(circuit, e, now, s)
 		if r.Written {
 			err := c.put(ctx, kv, key, &r.Circuit, revision)
-			if !isConflict(err) {
+			if !streams.IsConflict(err) {
 				return r, err
 			}
 		} else if fresh {
@@ -153,15 +155,6 @@ func (c *cell) set(circuit Circuit, revision uint64) {
 	if revision > c.revision {
 		c.circuit, c.revision = circuit, revision
 	}
-}
-
-// isConflict reports whether another instance was faster.
-func isConflict(err error) bool {
-	if errors.Is(err, jetstream.ErrKeyExists) {
-		return true
-	}
-	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
 }
 
 // backOff waits a random while of up to try milliseconds.
@@ -279,15 +272,9 @@ func (n *NATS) open(ctx context.Context) (jetstream.KeyValue, error) {
 	if n.bucket != nil {
 		return n.bucket, nil
 	}
-	kv, err := n.js.KeyValue(ctx, n.config.Bucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = n.js.CreateKeyValue(ctx, n.config)
-	}
-	if errors.Is(err, jetstream.ErrBucketExists) {
-		kv, err = n.js.KeyValue(ctx, n.config.Bucket)
-	}
+	kv, err := streams.Bucket(ctx, n.js, n.config)
 	if err != nil {
-		return nil, fmt.Errorf("breaker: opening the bucket %s: %w", n.config.Bucket, err)
+		return nil, fmt.Errorf("breaker: %w", err)
 	}
 	n.bucket = kv
 	return kv, nil

@@ -74,18 +74,11 @@ type keyLanes struct {
 // openLanes opens the bucket that names the keys with lanes, which is made when
 // it is missing.
 func openLanes(ctx context.Context, st *store, replicas int, gates *scheduler.Gates, policies func() *scheduler.Set) (*lanes, error) {
-	name := st.streams.LanesBucket()
-	bucket, err := st.js.KeyValue(ctx, name)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		bucket, err = st.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: name, Description: "Rebound: the keys that have lanes", Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
-		})
-		if errors.Is(err, jetstream.ErrBucketExists) {
-			bucket, err = st.js.KeyValue(ctx, name) // another instance made it between the two calls
-		}
-	}
+	bucket, err := streams.Bucket(ctx, st.js, jetstream.KeyValueConfig{
+		Bucket: st.streams.LanesBucket(), Description: "Rebound: the keys that have lanes", Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
+	})
 	if err != nil {
-		return nil, fmt.Errorf("opening bucket %s: %w", name, err)
+		return nil, err
 	}
 	return &lanes{
 		js: st.js, store: st, gates: gates, policies: policies, bucket: bucket, log: st.log,

@@ -36,33 +36,13 @@ func BucketName(prefix string) string {
 
 // Ensure opens the bucket, which it makes when there is none.
 func Ensure(ctx context.Context, js jetstream.JetStream, prefix string, replicas int) (*Bucket, error) {
-	kv, err := ensureKV(ctx, js, jetstream.KeyValueConfig{
-		Bucket: BucketName(prefix), Description: "Rebound: the consumers that are adopted", Replicas: max(replicas, 1),
+	kv, err := streams.Bucket(ctx, js, jetstream.KeyValueConfig{
+		Bucket: BucketName(prefix), Description: "Rebound: the consumers that are adopted", Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &Bucket{kv, js}, nil
-}
-
-// ensureKV opens a bucket, which it makes when there is none.
-func ensureKV(ctx context.Context, js jetstream.JetStream, config jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
-	kv, err := js.KeyValue(ctx, config.Bucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		config.Storage = jetstream.FileStorage
-		kv, err = js.CreateKeyValue(ctx, config)
-		if errors.Is(err, jetstream.ErrBucketExists) {
-			// Another instance made it between the two calls.
-			kv, err = js.KeyValue(ctx, config.Bucket)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("making bucket %s: %w", config.Bucket, err)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("opening bucket %s: %w", config.Bucket, err)
-	}
-	return kv, nil
 }
 
 // Open opens the bucket. It returns [ErrNoBucket] when there is none.

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 // Remembered is how long a message that was taken over is remembered. The server
@@ -33,9 +34,9 @@ func LedgerName(prefix string) string {
 
 // EnsureLedger opens the ledger, which it makes when there is none.
 func EnsureLedger(ctx context.Context, js jetstream.JetStream, prefix string, replicas int) (*Ledger, error) {
-	kv, err := ensureKV(ctx, js, jetstream.KeyValueConfig{
+	kv, err := streams.Bucket(ctx, js, jetstream.KeyValueConfig{
 		Bucket: LedgerName(prefix), Description: "Rebound: messages that were taken over from adopted consumers",
-		TTL: Remembered, Replicas: max(replicas, 1),
+		TTL: Remembered, Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
 	})
 	if err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -56,7 +55,7 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 		switch {
 		case err == nil:
 			return lease, nil
-		case !isConflict(err):
+		case !streams.IsConflict(err):
 			return gate.Lease{}, fmt.Errorf("writing the ledger of %s in NATS: %w", key, err)
 		}
 		if err := backOff(ctx, try); err != nil {
@@ -78,14 +77,6 @@ func (n *NATS) read(ctx context.Context, kv jetstream.KeyValue, name string) (ga
 	return l, m.Sequence, err
 }
 
-func isConflict(err error) bool {
-	if errors.Is(err, jetstream.ErrKeyExists) {
-		return true
-	}
-	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
-}
-
 // open returns the bucket.
 func (n *NATS) open(ctx context.Context) (jetstream.KeyValue, error) {
 	n.mu.Lock()
@@ -93,15 +84,9 @@ func (n *NATS) open(ctx context.Context) (jetstream.KeyValue, error) {
 	if n.bucket != nil {
 		return n.bucket, nil
 	}
-	kv, err := n.js.KeyValue(ctx, n.config.Bucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = n.js.CreateKeyValue(ctx, n.config)
-		if errors.Is(err, jetstream.ErrBucketExists) {
-			kv, err = n.js.KeyValue(ctx, n.config.Bucket)
-		}
-	}
+	kv, err := streams.Bucket(ctx, n.js, n.config)
 	if err != nil {
-		return nil, fmt.Errorf("opening bucket %s: %w", n.config.Bucket, err)
+		return nil, err
 	}
 	n.bucket = kv
 	return kv, nil

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
@@ -63,21 +64,12 @@ func BucketName(prefix string) string {
 
 // Ensure opens the bucket, which it makes when there is none.
 func Ensure(ctx context.Context, js jetstream.JetStream, prefix string, replicas int) (*Bucket, error) {
-	b, err := Open(ctx, js, prefix)
-	if !errors.Is(err, ErrNoBucket) {
-		return b, err
-	}
-	name := BucketName(prefix)
-	kv, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: name, Description: "Rebound: the policies in force", History: MaxHistory,
+	kv, err := streams.Bucket(ctx, js, jetstream.KeyValueConfig{
+		Bucket: BucketName(prefix), Description: "Rebound: the policies in force", History: MaxHistory,
 		MaxValueSize: scheduler.MaxSource, Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
 	})
-	if errors.Is(err, jetstream.ErrBucketExists) {
-		// Another instance made it between the two calls.
-		return Open(ctx, js, prefix)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("making bucket %s: %w", name, err)
+		return nil, err
 	}
 	return &Bucket{kv}, nil
 }
