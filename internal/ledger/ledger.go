@@ -16,6 +16,32 @@ import (
 // ttl is how long a ledger that nobody writes is kept: longer than its windows.
 const ttl = 2 * time.Hour
 
+// renew gives an instance its next lease of a key's limits: read returns the ledger
+// as it stands and the store's time, and replace puts another in its place, unless
+// somebody else was faster. where names the store in errors.
+func renew(ctx context.Context, where, key string, c gate.Claim, s gate.Settings, read func() (gate.Ledger, time.Time, error), replace func(data []byte) (done bool, err error)) (gate.Lease, error) {
+	for try := 1; ; try++ {
+		before, now, err := read()
+		if err != nil {
+			return gate.Lease{}, fmt.Errorf("reading the ledger of %s in %s: %w", key, where, err)
+		}
+		after, lease := before.Renew(c, s, now)
+		data, err := json.Marshal(after)
+		if err != nil {
+			return gate.Lease{}, fmt.Errorf("encoding the ledger of %s: %w", key, err)
+		}
+		switch done, err := replace(data); {
+		case err != nil:
+			return gate.Lease{}, fmt.Errorf("writing the ledger of %s in %s: %w", key, where, err)
+		case done:
+			return lease, nil
+		}
+		if err := backOff(ctx, try); err != nil {
+			return gate.Lease{}, err
+		}
+	}
+}
+
 // decode reads a stored ledger; empty is none.
 func decode(data []byte) (gate.Ledger, error) {
 	if len(data) == 0 {

@@ -2,8 +2,6 @@ package ledger
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -41,27 +39,19 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 		return gate.Lease{}, err
 	}
 	name := strings.Replace(key, ":", ".", 1)
-	for try := 1; ; try++ {
-		before, revision, err := n.read(ctx, kv, name)
-		if err != nil {
-			return gate.Lease{}, fmt.Errorf("reading the ledger of %s in NATS: %w", key, err)
-		}
-		after, lease := before.Renew(c, s, time.Now().UTC())
-		data, err := json.Marshal(after)
-		if err != nil {
-			return gate.Lease{}, fmt.Errorf("encoding the ledger of %s: %w", key, err)
-		}
-		_, err = kv.Update(ctx, name, data, revision)
-		switch {
-		case err == nil:
-			return lease, nil
-		case !streams.IsConflict(err):
-			return gate.Lease{}, fmt.Errorf("writing the ledger of %s in NATS: %w", key, err)
-		}
-		if err := backOff(ctx, try); err != nil {
-			return gate.Lease{}, err
-		}
+	var revision uint64
+	read := func() (ledger gate.Ledger, now time.Time, err error) {
+		ledger, revision, err = n.read(ctx, kv, name)
+		return ledger, time.Now().UTC(), err
 	}
+	replace := func(data []byte) (bool, error) {
+		_, err := kv.Update(ctx, name, data, revision)
+		if streams.IsConflict(err) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	return renew(ctx, "NATS", key, c, s, read, replace)
 }
 
 // read asks the leader: another replica might not know of the last write.

@@ -3,8 +3,6 @@ package ledger
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -51,31 +49,18 @@ func NewRedis(client redis.UniversalClient, prefix string) *Redis {
 // Redis or of ctx; then it is not known whether the ledger has changed.
 func (r *Redis) Renew(ctx context.Context, key string, c gate.Claim, s gate.Settings) (gate.Lease, error) {
 	name := r.prefix + "{" + key + "}"
-	for try := 1; ; try++ {
-		text, now, err := r.read(ctx, name)
-		if err != nil {
-			return gate.Lease{}, fmt.Errorf("reading the ledger of %s in Redis: %w", key, err)
+	var text string
+	read := func() (ledger gate.Ledger, now time.Time, err error) {
+		if text, now, err = r.read(ctx, name); err != nil {
+			return ledger, now, err
 		}
-		before, err := decode([]byte(text))
-		if err != nil {
-			return gate.Lease{}, fmt.Errorf("the ledger of %s in Redis: %w", key, err)
-		}
-		after, lease := before.Renew(c, s, now)
-		data, err := json.Marshal(after)
-		if err != nil {
-			return gate.Lease{}, fmt.Errorf("encoding the ledger of %s: %w", key, err)
-		}
-		done, err := replaceScript.Run(ctx, r.client, []string{name}, text, data, ttl.Milliseconds()).Bool()
-		switch {
-		case err != nil && !errors.Is(err, redis.Nil):
-			return gate.Lease{}, fmt.Errorf("writing the ledger of %s in Redis: %w", key, err)
-		case done:
-			return lease, nil
-		}
-		if err := backOff(ctx, try); err != nil {
-			return gate.Lease{}, err
-		}
+		ledger, err = decode([]byte(text))
+		return ledger, now, err
 	}
+	replace := func(data []byte) (bool, error) {
+		return replaceScript.Run(ctx, r.client, []string{name}, text, data, ttl.Milliseconds()).Bool()
+	}
+	return renew(ctx, "Redis", key, c, s, read, replace)
 }
 
 // read returns a ledger as it stands, empty when there is none, and the time.
