@@ -31,22 +31,9 @@ type StreamWorkerConfig struct {
 }
 
 func (c *StreamWorkerConfig) check(client *Client) error {
-	var faults []error
-	for _, n := range []struct{ what, name string }{{"service", c.Service}, {"operation", c.Operation}} {
-		if err := events.CheckName(n.name); err != nil {
-			faults = append(faults, fmt.Errorf("%s %w", n.what, err))
-		}
-	}
 	c.Target = cmp.Or(c.Target, client.subjects.Work(c.Service, c.Operation))
-	if err := client.subjects.CheckTarget(c.Target); err != nil {
-		faults = append(faults, err)
-	}
 	c.Consumer = cmp.Or(c.Consumer, c.Service+"-"+c.Operation)
-	if c.Concurrency < 0 {
-		faults = append(faults, fmt.Errorf("a concurrency of %d is negative", c.Concurrency))
-	}
-	c.Concurrency = cmp.Or(c.Concurrency, defaultConcurrency)
-	return errors.Join(faults...)
+	return client.checkWorker(c.Service, c.Operation, c.Target, &c.Concurrency)
 }
 
 // StreamWorker takes operations from a stream, works on them and reports to
@@ -152,22 +139,10 @@ func (w *StreamWorker) Stats() WorkerStats { return w.counts.stats() }
 // worker to take.
 func (w *StreamWorker) Stop(ctx context.Context) error {
 	w.stopPull()
-	done := make(chan struct{})
-	go func() {
+	return awaitHandlers(ctx, w.cancel, func() {
 		w.pulling.Wait()
 		w.handlers.Wait()
-		close(done)
-	}()
-	var err error
-	select {
-	case <-done:
-	case <-ctx.Done():
-		err = fmt.Errorf("client: stopping the worker was cut off: %w", ctx.Err())
-		w.cancel()
-		<-done
-	}
-	w.cancel()
-	return err
+	})
 }
 
 const (
@@ -267,26 +242,9 @@ func (w *StreamWorker) work(m jetstream.Msg) {
 			conclude(errors.New("the handler did not return"))
 		}
 	}()
-	err := w.call(ctx, a.request)
+	err := w.client.call(ctx, w.config.Target, a.request, w.handle)
 	returned = true
 	conclude(err)
-}
-
-// call calls the handler.
-func (w *StreamWorker) call(ctx context.Context, r *Request) (err error) {
-	if !r.Deadline.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, r.Deadline)
-		defer cancel()
-	}
-	defer func() {
-		if p := recover(); p != nil {
-			panicked := newPanicError(p)
-			w.client.log.Error("a handler panicked", "target", w.config.Target, "operation", r.ID, "panic", panicked.Error(), "stack", string(panicked.Stack))
-			err = panicked
-		}
-	}()
-	return w.handle(ctx, r)
 }
 
 // conclude reports how an attempt ended, or submits a first one that failed, and

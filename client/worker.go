@@ -54,22 +54,28 @@ type WorkerConfig struct {
 const defaultConcurrency = 64
 
 func (c *WorkerConfig) check(client *Client) error {
+	policy := client.policies.Load().Resolve(scheduler.Query{Service: c.Service, Operation: c.Operation})
+	c.Target = policy.TargetOf(c.Target, c.Service, c.Operation)
+	c.Version = cmp.Or(c.Version, "0.0.0")
+	return client.checkWorker(c.Service, c.Operation, c.Target, &c.Concurrency)
+}
+
+// checkWorker checks what every kind of worker is configured with, and fills in
+// the concurrency.
+func (c *Client) checkWorker(service, operation, target string, concurrency *int) error {
 	var faults []error
-	for _, n := range []struct{ what, name string }{{"service", c.Service}, {"operation", c.Operation}} {
+	for _, n := range []struct{ what, name string }{{"service", service}, {"operation", operation}} {
 		if err := events.CheckName(n.name); err != nil {
 			faults = append(faults, fmt.Errorf("%s %w", n.what, err))
 		}
 	}
-	policy := client.policies.Load().Resolve(scheduler.Query{Service: c.Service, Operation: c.Operation})
-	c.Target = policy.TargetOf(c.Target, c.Service, c.Operation)
-	if err := client.subjects.CheckTarget(c.Target); err != nil {
+	if err := c.subjects.CheckTarget(target); err != nil {
 		faults = append(faults, err)
 	}
-	if c.Concurrency < 0 {
-		faults = append(faults, fmt.Errorf("a concurrency of %d is negative", c.Concurrency))
+	if *concurrency < 0 {
+		faults = append(faults, fmt.Errorf("a concurrency of %d is negative", *concurrency))
 	}
-	c.Concurrency = cmp.Or(c.Concurrency, defaultConcurrency)
-	c.Version = cmp.Or(c.Version, "0.0.0")
+	*concurrency = cmp.Or(*concurrency, defaultConcurrency)
 	return errors.Join(faults...)
 }
 
@@ -181,20 +187,27 @@ func (w *Worker) Stop(ctx context.Context) error {
 	w.mu.Lock()
 	w.stopped = true
 	w.mu.Unlock()
+	return errors.Join(err, awaitHandlers(ctx, w.cancel, w.handlers.Wait))
+}
+
+// awaitHandlers waits for the handlers of a worker by wait. When ctx ends first,
+// cancel ends their contexts, and they are waited for all the same; the error says
+// so.
+func awaitHandlers(ctx context.Context, cancel context.CancelFunc, wait func()) error {
+	defer cancel()
 	done := make(chan struct{})
 	go func() {
-		w.handlers.Wait()
+		wait()
 		close(done)
 	}()
 	select {
 	case <-done:
+		return nil
 	case <-ctx.Done():
-		err = errors.Join(err, fmt.Errorf("client: stopping the worker was cut off: %w", ctx.Err()))
-		w.cancel()
-		<-done
 	}
-	w.cancel()
-	return err
+	cancel()
+	<-done
+	return fmt.Errorf("client: stopping the worker was cut off: %w", ctx.Err())
 }
 
 // errStopping is the failure of what had no turn before the end.
@@ -246,7 +259,7 @@ func (w *Worker) work(r *Request) {
 }
 
 // call calls the handler.
-func (w *Worker) call(r *Request) (err error) {
+func (w *Worker) call(r *Request) error {
 	ctx := context.WithValue(w.ctx, attemptKey{}, r.Attempt)
 	policy := w.client.policies.Load().Resolve(scheduler.Query{Service: w.config.Service, Operation: w.config.Operation})
 	if policy.AttemptTimeout > 0 {
@@ -254,6 +267,12 @@ func (w *Worker) call(r *Request) (err error) {
 		ctx, cancel = context.WithTimeout(ctx, policy.AttemptTimeout)
 		defer cancel()
 	}
+	return w.client.call(ctx, w.config.Target, r, w.handle)
+}
+
+// call calls the handler of a worker of target, until the operation's deadline. A
+// panic is its error.
+func (c *Client) call(ctx context.Context, target string, r *Request, handle Handler) (err error) {
 	if !r.Deadline.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, r.Deadline)
@@ -262,11 +281,11 @@ func (w *Worker) call(r *Request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			panicked := newPanicError(p)
-			w.client.log.Error("a handler panicked", "target", w.config.Target, "operation", r.ID, "panic", panicked.Error(), "stack", string(panicked.Stack))
+			c.log.Error("a handler panicked", "target", target, "operation", r.ID, "panic", panicked.Error(), "stack", string(panicked.Stack))
 			err = panicked
 		}
 	}()
-	return w.handle(ctx, r)
+	return handle(ctx, r)
 }
 
 // fail answers with an error, and submits the operation if it is to come back.
