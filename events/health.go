@@ -78,7 +78,7 @@ func DecodeHealth(subjects Subjects, m *nats.Msg) (service string, report Health
 	if len(m.Data) > maxHealthData {
 		return service, HealthReport{}, fmt.Errorf("the report has %d bytes, more than the %d allowed", len(m.Data), maxHealthData)
 	}
-	data, err := healthData(service, m)
+	data, err := reportData(m, TypeHealth, attribute{"service", service})
 	if err != nil {
 		return service, HealthReport{}, err
 	}
@@ -86,8 +86,9 @@ func DecodeHealth(subjects Subjects, m *nats.Msg) (service string, report Health
 	return service, report, err
 }
 
-// healthData returns the data of a report, whatever mode it is in.
-func healthData(service string, m *nats.Msg) ([]byte, error) {
+// reportData returns the data of a report, whatever mode it is in. A CloudEvent
+// must be of a type, and its attributes, where it has them, as the subject says.
+func reportData(m *nats.Msg, eventType string, attributes ...attribute) ([]byte, error) {
 	msg := message{header: m.Header, data: m.Data}
 	encoding := msg.ReadEncoding()
 	switch encoding {
@@ -100,7 +101,7 @@ func healthData(service string, m *nats.Msg) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the CloudEvent in %s mode: %w", encoding, sanitised(err))
 	}
-	if err := checkHealthEvent(service, e); err != nil {
+	if err := checkReportEvent(e, eventType, attributes); err != nil {
 		return nil, err
 	}
 	if encoding == binding.EncodingBinary {
@@ -109,21 +110,26 @@ func healthData(service string, m *nats.Msg) ([]byte, error) {
 	return e.Data(), nil
 }
 
-// checkHealthEvent checks the attributes of a report.
-func checkHealthEvent(service string, e *event.Event) error {
+// attribute is an extension attribute and what it must be.
+type attribute struct{ name, value string }
+
+// checkReportEvent checks the attributes of a report.
+func checkReportEvent(e *event.Event, eventType string, attributes []attribute) error {
 	var faults []error
 	if err := e.Validate(); err != nil {
 		faults = append(faults, fmt.Errorf("not a valid CloudEvent: %s", strings.Join(strings.Fields(sanitised(err).Error()), " ")))
 	}
-	if e.Type() != TypeHealth {
-		faults = append(faults, fmt.Errorf("type %q is not %s", clip(e.Type(), 80), TypeHealth))
+	if e.Type() != eventType {
+		faults = append(faults, fmt.Errorf("type %q is not %s", clip(e.Type(), 80), eventType))
 	}
 	if t := e.DataContentType(); t != "" && !isJSON(t) {
 		faults = append(faults, fmt.Errorf("content type %q is not JSON", clip(t, 80)))
 	}
-	if named, ok := e.Extensions()["service"]; ok {
-		if s, err := types.Format(named); err != nil || s != service {
-			faults = append(faults, fmt.Errorf("attribute service %q differs from %q in the subject", clip(s, 80), service))
+	for _, a := range attributes {
+		if named, ok := e.Extensions()[a.name]; ok {
+			if s, err := types.Format(named); err != nil || s != a.value {
+				faults = append(faults, fmt.Errorf("attribute %s %q differs from %q in the subject", a.name, clip(s, 80), a.value))
+			}
 		}
 	}
 	return errors.Join(faults...)

@@ -11,9 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/binding"
 	"github.com/cloudevents/sdk-go/v2/event"
-	"github.com/cloudevents/sdk-go/v2/types"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
@@ -84,22 +82,9 @@ func DecodeReport(subjects Subjects, m *nats.Msg, received time.Time) (service, 
 
 // readReport reads a report in whatever form it is.
 func readReport(service, operation string, m *nats.Msg, received time.Time) (Report, error) {
-	msg := message{header: m.Header, data: m.Data}
-	data := m.Data
-	switch encoding := msg.ReadEncoding(); encoding {
-	case binding.EncodingBatch:
-		return Report{}, errors.New("a batch of CloudEvents is not accepted; report one event a message")
-	case binding.EncodingBinary, binding.EncodingStructured:
-		e, err := msg.event()
-		if err != nil {
-			return Report{}, fmt.Errorf("reading the CloudEvent in %s mode: %w", encoding, sanitised(err))
-		}
-		if err := checkReportEvent(service, operation, e); err != nil {
-			return Report{}, err
-		}
-		if encoding == binding.EncodingStructured {
-			data = e.Data()
-		}
+	data, err := reportData(m, TypeReport, attribute{"service", service}, attribute{"operation", operation})
+	if err != nil {
+		return Report{}, err
 	}
 	if header(m.Header, HeaderResult) != "" {
 		return reportFromHeader(m.Header, received)
@@ -131,28 +116,6 @@ func reportFromHeader(h nats.Header, received time.Time) (Report, error) {
 		r.RetryAfterMs = InMilliseconds(at.Sub(received))
 	}
 	return r, nil
-}
-
-// checkReportEvent checks the attributes of a report.
-func checkReportEvent(service, operation string, e *event.Event) error {
-	var faults []error
-	if err := e.Validate(); err != nil {
-		faults = append(faults, fmt.Errorf("not a valid CloudEvent: %s", strings.Join(strings.Fields(sanitised(err).Error()), " ")))
-	}
-	if e.Type() != TypeReport {
-		faults = append(faults, fmt.Errorf("type %q is not %s", clip(e.Type(), 80), TypeReport))
-	}
-	if t := e.DataContentType(); t != "" && !isJSON(t) {
-		faults = append(faults, fmt.Errorf("content type %q is not JSON", clip(t, 80)))
-	}
-	for name, want := range map[string]string{"service": service, "operation": operation} {
-		if named, ok := e.Extensions()[name]; ok {
-			if s, err := types.Format(named); err != nil || s != want {
-				faults = append(faults, fmt.Errorf("attribute %s %q differs from %q in the subject", name, clip(s, 80), want))
-			}
-		}
-	}
-	return errors.Join(faults...)
 }
 
 // check reports every fault.
