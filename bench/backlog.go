@@ -71,16 +71,10 @@ func backlog(ctx context.Context, r *rig, n, capacity int) error {
 	if err := r.operate("hold"); err != nil {
 		return err
 	}
+	if err := r.fillLane(ctx, n); err != nil {
+		return err
+	}
 	start := time.Now()
-	if err := r.submit(ctx, n); err != nil {
-		return err
-	}
-	err = await(ctx, 10*time.Minute, func() bool { return r.messages(ctx, "RETRY") == uint64(n) && r.messages(ctx, "RETRY_INTAKE") == 0 })
-	if err != nil {
-		return err
-	}
-	fmt.Printf("  %d held at %.0f/s\n", n, float64(n)/time.Since(start).Seconds())
-	start = time.Now()
 	if err := r.operate("reset"); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,7 +113,7 @@ func (s *Service) adoptAdd(ctx context.Context, r micro.Request) (any, error) {
 	}
 	ad := adoption.Adoption{
 		Stream: request.Stream, Consumer: request.Consumer, Target: request.Target, AdoptedAt: time.Now().UTC().Round(0),
-		Service: or(request.Service, request.Stream), Operation: or(request.Operation, request.Consumer),
+		Service: cmp.Or(request.Service, request.Stream), Operation: cmp.Or(request.Operation, request.Consumer),
 	}
 	if err := ad.Check(s.subjects); err != nil {
 		return nil, badRequestError{err}
@@ -263,12 +264,4 @@ func (s *Service) adoptRemove(ctx context.Context, r micro.Request) (any, error)
 		return nil, err
 	}
 	return request, nil
-}
-
-// or returns text, and otherwise when it is empty.
-func or(text, otherwise string) string {
-	if text == "" {
-		return otherwise
-	}
-	return text
 }

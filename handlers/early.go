@@ -35,7 +35,7 @@ func (l *lanes) healed(c breaker.Change) {
 // spares what waits because its target asked for it, and what a worker has.
 func (l *lanes) early(ctx context.Context, k *keyLanes) error {
 	subjects := l.store.subjects
-	var from [len(events.Priorities)]uint64 // where to read on, by priority
+	var from cursors
 	idle := paceEvery
 	for ctx.Err() == nil {
 		due, err := l.count(ctx, subjects.DueOfKey(k.service, k.operation))

@@ -323,8 +323,7 @@ func (g *Gates) Room(policy *Policy, service, operation string, p events.Priorit
 	case a.Cause == gate.CauseGovernor:
 		// What is let out waits at the gate for its moment. The other instances
 		// have governors of their own.
-		ahead := min(int(report.Rate*lookAhead.Seconds())+1, maxWaiting/2)
-		r.Due = int(g.instances.Load()) * (report.InFlight + max(a.N, ahead))
+		r.Due = int(g.instances.Load()) * (report.InFlight + max(a.N, ahead(report)))
 	case a.Cause == gate.CauseConcurrency && report.InFlight+a.N > 0:
 		r.Due = int(g.instances.Load()) * (report.InFlight + a.N + min(report.InFlight+a.N, maxWaiting/2))
 	case a.N > 0:
@@ -353,10 +352,13 @@ func (g *Gates) Early(policy *Policy, service, operation string, coming int, now
 	n, parkedBefore = k.gate.Early(g.conditions(k, b, events.Normal, now), 0, coming, now)
 	report := k.gate.Report()
 	if n > 0 && n != breaker.Unlimited {
-		n = max(n, min(int(report.Rate*lookAhead.Seconds())+1, maxWaiting/2)-coming)
+		n = max(n, ahead(report)-coming)
 	}
 	return n, parkedBefore, report.Governed
 }
+
+// ahead is how many operations of a governed key are let out in advance.
+func ahead(r gate.Report) int { return min(int(r.Rate*lookAhead.Seconds())+1, maxWaiting/2) }
 
 // Opens is when the gate of a key that is shut can open at the earliest. It is
 // zero when the gate is open or nobody knows.
