@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -12,9 +13,14 @@ import (
 	"github.com/rebound-mq/rebound/internal/adoption"
 )
 
-// reviewEvery is how often an instance puts right what another one, or somebody
-// else, set otherwise.
-const reviewEvery = time.Minute
+const (
+	// reviewEvery is how often an instance puts right what another one, or somebody
+	// else, set otherwise.
+	reviewEvery = time.Minute
+	// putTimeout is how long JetStream is waited for when a list is put in force,
+	// before it is asked again.
+	putTimeout = 3 * time.Second
+)
 
 // adoptions keeps an instance in step with the consumers that are adopted: it has
 // the stream of advisories listen on them, and listens itself.
@@ -122,9 +128,23 @@ func (a *adoptions) apply(ctx context.Context) error {
 	return err
 }
 
+// put puts a list in force. A server of a cluster does not answer who asks for a
+// stream that another instance is just having made, so what stays without an
+// answer is done again.
 func (a *adoptions) put(ctx context.Context, list []adoption.Adoption) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	for {
+		call, end := context.WithTimeout(ctx, putTimeout)
+		err := a.try(call, list)
+		end()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (a *adoptions) try(ctx context.Context, list []adoption.Adoption) error {
 	// The instance listens before the stream does: what both hear is one.
 	if err := a.witness.listen(list); err != nil {
 		return err
