@@ -1,7 +1,5 @@
 package breaker
 
-import "time"
-
 // notice is what is to be told once no lock is held.
 type notice struct {
 	group   *Group
@@ -25,11 +23,11 @@ type told struct {
 	generation uint64
 	state      State
 	held       bool
-	next       time.Time
+	next       int64 // Unix milliseconds, which is as exact as the stores are
 }
 
 func tell(c *Circuit) told {
-	return told{generation: c.Generation, state: c.State, held: c.Held, next: c.NextAttemptTime}
+	return told{generation: c.Generation, state: c.State, held: c.Held, next: c.NextAttemptTime.UnixMilli()}
 }
 
 // note makes the notice of an effect that this instance had upon its own
