@@ -134,7 +134,7 @@ func TestExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
 	consumer := r.orders(func(_ *jetstream.StreamConfig, c *jetstream.ConsumerConfig) { c.AckWait = 2 * time.Second })
 	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
 	for i := range messages {
-		if _, err := r.js.PublishAsync("orders.new", []byte(fmt.Sprint("order ", i+1))); err != nil {
+		if _, err := r.js.PublishAsync("orders.new", []byte(fmt.Sprint("order ", i+1)), jetstream.WithStallWait(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}

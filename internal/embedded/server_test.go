@@ -32,7 +32,7 @@ func TestStartIsReadyWithWhatWasStored(t *testing.T) {
 	}
 	const messages = 5000
 	for range messages {
-		if _, err := js.PublishAsync("kept.x", make([]byte, 100)); err != nil {
+		if _, err := js.PublishAsync("kept.x", make([]byte, 100), jetstream.WithStallWait(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
