@@ -8,12 +8,11 @@ import (
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 const (
 	// earlyPage is how many parked operations are read at once.
-	earlyPage = 256
+	earlyPage = 1024
 	// earlyWorth is what an operation must have left to wait for an early release
 	// to be worth its write.
 	earlyWorth = time.Second
@@ -34,15 +33,18 @@ func (l *lanes) healed(c breaker.Change) {
 // and of those the ones that were parked first, as far as the governor allows. It
 // spares what waits because its target asked for it, and what a worker has.
 func (l *lanes) early(ctx context.Context, k *keyLanes) error {
-	subjects := l.store.subjects
-	var from cursors
+	var all []*pages // of the priorities of which some may be left
+	for _, p := range events.Priorities {
+		parked := l.pages(l.store.subjects.ParkedOfKey(p, k.service, k.operation))
+		all = append(all, &parked)
+	}
 	idle := paceEvery
-	for ctx.Err() == nil {
-		due, err := l.count(ctx, subjects.DueOfKey(k.service, k.operation))
+	for ctx.Err() == nil && len(all) > 0 {
+		due, err := l.due(ctx, k)
 		if err != nil {
 			return err
 		}
-		n, parkedBefore, governed := l.gates.Early(l.policy(k), k.service, k.operation, int(due), time.Now())
+		n, parkedBefore, governed := l.gates.Early(l.policy(k), k.service, k.operation, due, time.Now())
 		if !governed {
 			return nil
 		}
@@ -52,51 +54,45 @@ func (l *lanes) early(ctx context.Context, k *keyLanes) error {
 			continue
 		}
 		idle = paceEvery
-		moved, read := 0, false
-		for _, p := range events.Priorities {
-			if moved == n {
-				break
-			}
-			page, next, err := l.stretched(ctx, subjects.ParkedOfKey(p, k.service, k.operation), from[p], n-moved, parkedBefore)
+		for n > 0 && len(all) > 0 {
+			page, more, err := all[0].stretched(ctx, n, parkedBefore)
 			if err != nil {
 				return err
 			}
-			read, from[p] = read || next != from[p], next
-			if err := l.move(ctx, page); err != nil {
+			if _, err := l.move(ctx, page); err != nil {
 				return err
 			}
-			moved += len(page)
-		}
-		if !read {
-			return nil
+			if n -= len(page); !more {
+				all = all[1:]
+			}
 		}
 	}
 	return nil
 }
 
-// stretched reads up to n parked operations, from a sequence on, that were parked
-// before a time and may come earlier. It returns where to read on.
-func (l *lanes) stretched(ctx context.Context, subject string, from uint64, n int, before time.Time) ([]*jetstream.RawStreamMsg, uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	var page []*jetstream.RawStreamMsg
+// stretched takes up to n parked operations that were parked before a time and may
+// come earlier. more is false at the end.
+func (p *pages) stretched(ctx context.Context, n int, before time.Time) (taken []*jetstream.RawStreamMsg, more bool, err error) {
 	now := time.Now()
-	for m, err := range streams.PageFrom(ctx, l.js, l.store.streams.Waiting(), subject, from, earlyPage) {
-		switch {
-		case err != nil:
-			return nil, from, err
-		case len(page) == n || !m.Time.Before(before):
-			return page, from, nil
+	for len(taken) < n {
+		if len(p.page) == 0 {
+			if err := p.next(ctx, earlyPage); err != nil {
+				return nil, false, err
+			}
 		}
-		from = m.Sequence + 1
+		next := p.take(1)
+		if len(next) == 0 || !next[0].Time.Before(before) {
+			return taken, false, nil
+		}
+		m := next[0]
 		op, err := events.FromHeader(m.Header)
 		if err == nil && op.Work == nil && !op.RetryAfter.After(now) && op.Due.Sub(now) > earlyWorth {
 			op.Due = now.UTC()
 			if err := op.Put(m.Header); err != nil {
-				return nil, from, err
+				return nil, false, err
 			}
-			page = append(page, m)
+			taken = append(taken, m)
 		}
 	}
-	return page, from, nil
+	return taken, true, nil
 }

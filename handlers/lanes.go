@@ -3,7 +3,6 @@ package handlers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -33,8 +32,9 @@ const (
 	// slowestPace how often when there was none for long.
 	paceEvery   = 20 * time.Millisecond
 	slowestPace = 250 * time.Millisecond
-	// countEvery is how often it is counted how many operations the lanes hold.
-	countEvery = 2 * time.Second
+	// lookEvery is how often a lane that was empty is looked at while others of the
+	// key are let out.
+	lookEvery = 2 * time.Second
 	// releasers is how many operations are let out at once.
 	releasers = 64
 )
@@ -43,7 +43,7 @@ const (
 // shut nothing is done for them. All instances do so side by side: each operation
 // is let out by compare-and-set, so that it leaves its lane once.
 type lanes struct {
-	js       jetstream.JetStream
+	reading  jetstream.JetStream
 	store    *store
 	gates    *scheduler.Gates
 	policies func() *scheduler.Set
@@ -73,7 +73,7 @@ type keyLanes struct {
 
 // openLanes opens the bucket that names the keys with lanes, which is made when
 // it is missing.
-func openLanes(ctx context.Context, st *store, replicas int, gates *scheduler.Gates, policies func() *scheduler.Set) (*lanes, error) {
+func openLanes(ctx context.Context, st *store, reading jetstream.JetStream, replicas int, gates *scheduler.Gates, policies func() *scheduler.Set) (*lanes, error) {
 	bucket, err := streams.Bucket(ctx, st.js, jetstream.KeyValueConfig{
 		Bucket: st.streams.LanesBucket(), Description: "Rebound: the keys that have lanes", Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
 	})
@@ -81,7 +81,7 @@ func openLanes(ctx context.Context, st *store, replicas int, gates *scheduler.Ga
 		return nil, err
 	}
 	return &lanes{
-		js: st.js, store: st, gates: gates, policies: policies, bucket: bucket, log: st.log,
+		reading: reading, store: st, gates: gates, policies: policies, bucket: bucket, log: st.log,
 		warn: rate.Sometimes{First: 1, Interval: warnEvery}, wake: make(chan struct{}, 1), keys: make(map[string]*keyLanes),
 	}, nil
 }
@@ -195,7 +195,7 @@ func (l *lanes) sweep(ctx context.Context) {
 func (l *lanes) named(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	stream, err := l.js.Stream(ctx, "KV_"+l.bucket.Bucket())
+	stream, err := l.reading.Stream(ctx, "KV_"+l.bucket.Bucket())
 	if err != nil {
 		return nil, err
 	}
@@ -271,27 +271,23 @@ func (l *lanes) letOut(ctx context.Context, k *keyLanes) {
 // for no reason any more follows.
 func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
 	window, out, idle := firstWindow, 0, paceEvery
-	var held lengths
-	var from cursors
-	var counted time.Time
+	var all [len(events.Priorities)]pages
+	for _, p := range events.Priorities {
+		all[p] = l.pages(l.store.subjects.Lane(p, k.service, k.operation))
+	}
 	for ctx.Err() == nil {
-		// The server walks a lane to count it, so that is not done for every page.
-		if held.total() == 0 || time.Since(counted) > countEvery {
-			var err error
-			if held, err = l.lengths(ctx, k); err != nil {
-				return err
-			}
-			counted, from = time.Now(), cursors{}
-			l.gates.SetHeld(k.service, k.operation, held.total())
-			if held.total() == 0 {
-				return l.early(ctx, k)
-			}
+		held, err := readAhead(ctx, &all, window)
+		if err != nil {
+			return err
 		}
-		may := held
+		l.gates.SetHeld(k.service, k.operation, held.total())
+		if held.total() == 0 {
+			return l.early(ctx, k)
+		}
 		room := l.room(k, events.Normal, time.Now())
 		if room.Cause == gate.CauseBackpressure {
 			if critical := held[events.Critical]; critical > 0 {
-				room, may = l.room(k, events.Critical, time.Now()), lengths{events.Critical: critical}
+				room, held = l.room(k, events.Critical, time.Now()), lengths{events.Critical: critical}
 			}
 		}
 		if room.Due == 0 {
@@ -300,11 +296,11 @@ func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
 			l.mu.Unlock()
 			return nil
 		}
-		due, err := l.count(ctx, l.store.subjects.DueOfKey(k.service, k.operation))
+		due, err := l.due(ctx, k)
 		if err != nil {
 			return err
 		}
-		n := min(room.Due, window) - int(due)
+		n := min(room.Due, window) - due
 		if n <= 0 {
 			pause(ctx, idle)
 			idle = min(2*idle, slowestPace)
@@ -312,8 +308,8 @@ func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
 		}
 		idle = paceEvery
 		var each lengths
-		each, k.turns = k.turns.Split(may, n)
-		moved, err := l.release(ctx, k, each, &held, &from)
+		each, k.turns = k.turns.Split(held, n)
+		moved, err := l.release(ctx, each, &all)
 		if err != nil {
 			return err
 		}
@@ -335,56 +331,71 @@ func (n lengths) total() int {
 	return total
 }
 
-// cursors are the sequences from which lanes are read, by priority.
-type cursors [len(events.Priorities)]uint64
-
-func (l *lanes) lengths(ctx context.Context, k *keyLanes) (held lengths, err error) {
-	for _, p := range events.Priorities {
-		n, err := l.count(ctx, l.store.subjects.Lane(p, k.service, k.operation))
-		if err != nil {
-			return held, err
+// readAhead reads of every lane of which nothing is left in hand, twice a window
+// at once, and returns how long the lanes are. A lane that was empty is looked at
+// again after a while, and once more when all are.
+func readAhead(ctx context.Context, all *[len(events.Priorities)]pages, window int) (held lengths, err error) {
+	for _, patience := range []time.Duration{lookEvery, 0} {
+		for i := range all {
+			p := &all[i]
+			if len(p.page) == 0 && (p.rest > 0 || time.Since(p.read) >= patience) {
+				if err := p.next(ctx, 2*window); err != nil {
+					return held, err
+				}
+				if len(p.page) == 0 && p.from > 0 { // others may have come before
+					p.from = 0
+					if err := p.next(ctx, 2*window); err != nil {
+						return held, err
+					}
+				}
+			}
+			held[i] = p.length()
 		}
-		held[p] = int(n)
+		if held.total() > 0 {
+			break
+		}
 	}
 	return held, nil
+}
+
+// due returns how many operations of a key are due, in hand or not.
+func (l *lanes) due(ctx context.Context, k *keyLanes) (int, error) {
+	n, err := l.count(ctx, l.store.subjects.DueOfKey(k.service, k.operation))
+	return int(n), err
 }
 
 func (l *lanes) count(ctx context.Context, subject string) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	return streams.Count(ctx, l.js, l.store.streams.Waiting(), subject)
+	return streams.Count(ctx, l.reading, l.store.streams.Waiting(), subject)
 }
 
 // release lets out so many operations of each priority, those that were held
-// first. It returns how many left their lane, and notes that in held and from.
-func (l *lanes) release(ctx context.Context, k *keyLanes, each lengths, held *lengths, from *cursors) (int, error) {
-	moved := 0
+// first, as far as they are in hand. It returns how many left their lane.
+func (l *lanes) release(ctx context.Context, each lengths, all *[len(events.Priorities)]pages) (int, error) {
+	out := 0
 	for _, p := range events.Priorities {
-		if each[p] == 0 {
+		page := all[p].take(each[p])
+		if len(page) == 0 {
 			continue
 		}
-		page, err := l.page(ctx, l.store.subjects.Lane(p, k.service, k.operation), from[p], each[p])
+		moved, err := l.move(ctx, page)
 		if err != nil {
-			return moved, err
+			return out, err
 		}
-		if err := l.move(ctx, page); err != nil {
-			return moved, err
-		}
-		moved += len(page)
-		held[p] -= each[p]
-		if len(page) < each[p] {
-			held[p] = 0 // others let operations out, too; it is counted again soon
-		} else {
-			from[p] = page[len(page)-1].Sequence + 1
+		if out += moved; moved < len(page) {
+			// Another instance lets out the same page; this one goes on with the next.
+			all[p].drop()
 		}
 	}
-	return moved, nil
+	return out, nil
 }
 
-// move lets held operations out. When none of them is there any more, either
-// another instance was faster or they are left-overs, which are removed: what
-// stands on a lane in an older version than its slot can only be in the way.
-func (l *lanes) move(ctx context.Context, page []*jetstream.RawStreamMsg) error {
+// move lets held operations out and returns how many it let out. When none of them
+// is there any more, either another instance was faster or they are left-overs,
+// which are removed: what stands on a lane in an older version than its slot can
+// only be in the way.
+func (l *lanes) move(ctx context.Context, page []*jetstream.RawStreamMsg) (moved int, err error) {
 	var gone atomic.Int64
 	each := func(do func(*jetstream.RawStreamMsg) error) error {
 		var group errgroup.Group
@@ -401,27 +412,14 @@ func (l *lanes) move(ctx context.Context, page []*jetstream.RawStreamMsg) error 
 		}
 		return group.Wait()
 	}
-	err := each(func(m *jetstream.RawStreamMsg) error { return l.store.release(ctx, m) })
-	if err != nil || int(gone.Load()) < len(page) {
-		return err
+	err = each(func(m *jetstream.RawStreamMsg) error { return l.store.release(ctx, m) })
+	moved = len(page) - int(gone.Load())
+	if err != nil || moved > 0 {
+		return moved, err
 	}
-	return each(func(m *jetstream.RawStreamMsg) error {
+	return 0, each(func(m *jetstream.RawStreamMsg) error {
 		return l.store.delete(ctx, "removing a left-over on "+m.Subject, m.Sequence)
 	})
-}
-
-// page reads the first n messages of a lane from a sequence on.
-func (l *lanes) page(ctx context.Context, lane string, from uint64, n int) ([]*jetstream.RawStreamMsg, error) {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	var page []*jetstream.RawStreamMsg
-	for m, err := range streams.PageFrom(ctx, l.js, l.store.streams.Waiting(), lane, from, n) {
-		if err != nil {
-			return nil, fmt.Errorf("reading lane %s: %w", lane, err)
-		}
-		page = append(page, m)
-	}
-	return page, nil
 }
 
 // pause waits for d or until ctx ends.

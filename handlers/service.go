@@ -126,6 +126,7 @@ type Service struct {
 	config   Config
 	nc       *nats.Conn
 	js       jetstream.JetStream
+	reading  jetstream.JetStream // on a connection of its own
 	subjects events.Subjects
 	streams  events.Streams
 	letters  *deadletter.Letters
@@ -168,32 +169,40 @@ type Service struct {
 
 // Start makes or verifies the streams, and starts taking in submissions,
 // redelivering due operations and answering requests. The connection stays the
-// caller's and must outlive the service; [Service.Stop] ends it.
+// caller's and must outlive the service, which [Service.Stop] ends. The service makes
+// another with the same options.
 //
 // The error is an [*streams.IncompatibleError] when a stream of ours exists and
 // cannot serve.
-func Start(ctx context.Context, nc *nats.Conn, config Config) (*Service, error) {
+func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service, err error) {
 	if err := config.check(); err != nil {
 		return nil, fmt.Errorf("configuring the service: %w", err)
 	}
 	js := config.JetStream
 	if js == nil {
-		var err error
 		if js, err = jetstream.New(nc); err != nil {
 			return nil, fmt.Errorf("opening JetStream: %w", err)
 		}
 	}
+	reading, err := forReading(js)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			reading.Conn().Close()
+		}
+	}()
 	id := nuid.Next()
 	s := &Service{
-		config: config, nc: nc, js: js, id: id, started: time.Now(),
+		config: config, nc: nc, js: js, reading: reading, id: id, started: time.Now(),
 		subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
-		letters: deadletter.New(js, config.Prefix), log: config.Logger.With("instance", id),
+		letters: deadletter.New(reading, config.Prefix), log: config.Logger.With("instance", id),
 		registry: health.NewRegistry(), draining: make(chan struct{}),
 	}
 	if err := streams.Ensure(ctx, js, s.streams.Configs(config.Limits)); err != nil {
 		return nil, err
 	}
-	var err error
 	if s.follower, err = follow(ctx, js, config, s.policies.Store, s.log); err != nil {
 		return nil, err
 	}
@@ -268,7 +277,7 @@ func (s *Service) wire(ctx context.Context) error {
 	s.leases = newLeases(s.id, ledgers, s.log)
 	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: s.leases.want})
 	s.leases.gates = s.gates
-	if s.lanes, err = openLanes(ctx, st, s.config.Limits.Replicas, s.gates, s.policies.Load); err != nil {
+	if s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.gates, s.policies.Load); err != nil {
 		return err
 	}
 	st.lanes = s.lanes
@@ -426,4 +435,5 @@ func (s *Service) waitQueues() {
 	s.mu.Unlock()
 	s.cancel()
 	s.rest.Wait()
+	s.reading.Conn().Close()
 }

@@ -53,13 +53,13 @@ func Scan(ctx context.Context, js jetstream.JetStream, stream, subject string, s
 // Count returns how many messages of a stream match subject. Any replica answers,
 // which may not know yet of what was just stored.
 func Count(ctx context.Context, js jetstream.JetStream, stream, subject string) (uint64, error) {
-	for m, err := range Page(ctx, js, stream, subject, 1) {
+	for m, err := range Page(ctx, js, stream, subject, 0, 1) {
 		if err != nil {
 			return 0, fmt.Errorf("counting %s in stream %s: %w", subject, stream, err)
 		}
-		after, err := strconv.ParseUint(m.Header.Get(headerPending), 10, 64)
+		after, err := Following(m)
 		if err != nil {
-			return 0, fmt.Errorf("counting %s in stream %s: header %s: %w", subject, stream, headerPending, err)
+			return 0, fmt.Errorf("counting %s in stream %s: %w", subject, stream, err)
 		}
 		return after + 1, nil
 	}
@@ -70,16 +70,26 @@ func Count(ctx context.Context, js jetstream.JetStream, stream, subject string) 
 // returned.
 const headerPending = "Nats-Num-Pending"
 
-// Page iterates over the first messages of a stream that match subject, at most
-// n.
-func Page(ctx context.Context, js jetstream.JetStream, stream, subject string, n int) iter.Seq2[*jetstream.RawStreamMsg, error] {
-	return PageFrom(ctx, js, stream, subject, 0, n)
+// Following returns how many messages on the same subject followed one that [Page]
+// or [Scan] returned.
+func Following(m *jetstream.RawStreamMsg) (uint64, error) {
+	n, err := strconv.ParseUint(m.Header.Get(headerPending), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("header %s: %w", headerPending, err)
+	}
+	return n, nil
 }
 
-// PageFrom is [Page] from a sequence on.
-func PageFrom(ctx context.Context, js jetstream.JetStream, stream, subject string, sequence uint64, n int) iter.Seq2[*jetstream.RawStreamMsg, error] {
+// pageBytes is how many bytes are read with one request, and a message.
+const pageBytes = 4 << 20
+
+// Page iterates over the messages of a stream that match subject, from a sequence
+// on, at most n. It is shorter when they are large. The server walks all that
+// match for every page, and answers nothing else on the connection meanwhile, so
+// small pages of much are dear.
+func Page(ctx context.Context, js jetstream.JetStream, stream, subject string, sequence uint64, n int) iter.Seq2[*jetstream.RawStreamMsg, error] {
 	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
-		options := []jetstreamext.GetBatchOpt{jetstreamext.GetBatchSubject(subject)}
+		options := []jetstreamext.GetBatchOpt{jetstreamext.GetBatchSubject(subject), jetstreamext.GetBatchMaxBytes(pageBytes)}
 		if sequence > 0 {
 			options = append(options, jetstreamext.GetBatchSeq(sequence))
 		}
