@@ -17,8 +17,8 @@ import (
 //	     10 s, in either phase                            strain is not of our making
 //
 // A round is about four response times. Strain is a share of failures 5 points above
-// the usual one, chance aside, or a response time above 3 times the usual one; in the first
-// slow start a single failure can be strain enough. Strain multiplies the
+// the usual one, chance aside, or a response time above 3 times the usual one for a
+// quarter of a second; in the first slow start a single failure can be strain enough. Strain multiplies the
 // rate by 0.7 at the end of slow start and by 0.85 after that, or by what share of
 // it the target stood if that is less, at least by 0.5; and that only once for what
 // was on its way at the time. Without strain each round adds a hundredth of the
@@ -52,6 +52,7 @@ type Governor struct {
 	round   round
 	recent  float64 // mean response time of the last answers, nanoseconds
 	answers int     // of how many, at most 16
+	lagged  int64   // since when that is strain, Unix nanoseconds; 0 is not now
 	usual   float64 // response time of the healthy target, nanoseconds; 0 is not known
 	noise   float64 // share of failures that is not of our making
 	deep    sample  // results since the rate is deeply cut
@@ -131,6 +132,9 @@ const (
 	// start.
 	feltTimes   = 2
 	strainFloor = 10 * time.Millisecond
+	// lagTime is for how long answers must have been so slow. A server that pauses, to
+	// collect garbage say, is not strained.
+	lagTime = 250 * time.Millisecond
 	// deepSample is how many results tell what share of failures is usual.
 	deepSample = 32
 	// leastNoise is what share of failures may always be chance, and noiseMost the
@@ -233,7 +237,7 @@ func (g *Governor) Done(epoch uint32, r Result, took time.Duration, now time.Tim
 		g.round.began = t
 	case g.round.began > t: // the clock was set back
 		g.round = round{began: t}
-		g.cutAt, g.idle = 0, 0
+		g.cutAt, g.idle, g.lagged = 0, 0, 0
 	}
 	switch r {
 	case Success:
@@ -251,7 +255,7 @@ func (g *Governor) Done(epoch uint32, r Result, took time.Duration, now time.Tim
 	case g.phase == off && over:
 		g.judgeFree(t)
 	case g.phase == off:
-	case g.failing(), g.lagging(strainTimes):
+	case g.failing(), g.lagged != 0 && t-g.lagged >= int64(lagTime):
 		if float64(t-g.cutAt) >= max(g.recent, float64(shortestRest)) {
 			g.strain(t)
 		}
@@ -282,6 +286,13 @@ func (g *Governor) succeeded(took time.Duration, t int64) {
 	const span = 16
 	g.answers = min(g.answers+1, span)
 	g.recent += (float64(took) - g.recent) / float64(g.answers)
+	switch {
+	case g.round.succeeded < fewest: // too few to tell
+	case !g.lagging(strainTimes):
+		g.lagged = 0
+	case g.lagged == 0:
+		g.lagged = t
+	}
 	if g.phase != off && g.needed(t) && !g.lagging(feltTimes) {
 		g.grow()
 	}
@@ -372,7 +383,7 @@ func (g *Governor) getUsed() {
 func (g *Governor) cutOff(t int64) {
 	g.epoch++
 	g.round = round{began: t}
-	g.recent, g.answers, g.slow = 0, 0, 0
+	g.recent, g.answers, g.lagged, g.slow = 0, 0, 0, 0
 }
 
 // wentWell ends a round without strain.

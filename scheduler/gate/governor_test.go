@@ -117,13 +117,27 @@ func TestTheFirstFailureEndsSlowStart(t *testing.T) {
 	}
 }
 
+func TestAShortPauseOfTheTargetIsNoStrain(t *testing.T) {
+	p := newPlant(10*time.Millisecond, 0)
+	p.governor.Recover(p.now)
+	p.run(time.Second, 0)
+	before := p.governor.Rate()
+	p.response = 100 * time.Millisecond
+	p.run(100*time.Millisecond, 0)
+	p.response = 10 * time.Millisecond
+	p.run(400*time.Millisecond, 0)
+	if got := p.governor.Rate(); got < before {
+		t.Errorf("by a pause of 100 ms the rate went from %.1f to %.1f, want it no lower", before, got)
+	}
+}
+
 func TestASlowAnswerIsStrain(t *testing.T) {
 	p := newPlant(20*time.Millisecond, 0)
 	p.governor.Recover(p.now)
 	p.run(time.Second, 0)
 	before := p.governor.Rate()
 	p.response = 100 * time.Millisecond
-	p.run(500*time.Millisecond, 0)
+	p.run(time.Second, 0)
 	if got := p.governor.Rate(); got >= before {
 		t.Errorf("while answers take 5 times as long the rate went from %.1f to %.1f, want it lower", before, got)
 	}
