@@ -3,8 +3,6 @@ package breaker
 import (
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -66,21 +64,9 @@ func TestRedisCluster(t *testing.T) {
 
 func TestRedisFailover(t *testing.T) {
 	master := testkit.Redis(t)
-	host, port, _ := net.SplitHostPort(master.Addr())
-	replica := testkit.Redis(t, "--replicaof", host+" "+port)
-	file := filepath.Join(t.TempDir(), "sentinel.conf")
-	config := fmt.Sprintf("sentinel monitor rebound %s %s 1\nsentinel down-after-milliseconds rebound 500\nsentinel failover-timeout rebound 2000\n", host, port)
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	sentinel := testkit.Redis(t, file, "--sentinel")
-	admin := universal(t, redis.UniversalOptions{Addrs: []string{sentinel.Addr()}})
-	testkit.Eventually(t, 30*time.Second, "the sentinel knows the replica", func() bool {
-		replicas, err := admin.Do(t.Context(), "SENTINEL", "REPLICAS", "rebound").Slice()
-		return err == nil && len(replicas) == 1
-	})
+	replica, sentinel := testkit.Sentinel(t, master)
 	all := fleet(t, handles(2, func() Store {
-		return NewRedis(universal(t, redis.UniversalOptions{Addrs: []string{sentinel.Addr()}, MasterName: "rebound"}), "")
+		return NewRedis(universal(t, redis.UniversalOptions{Addrs: []string{sentinel.Addr()}, MasterName: testkit.MasterName}), "")
 	}), settings())
 	if _, err := all[0].Hold(t.Context(), key, "maintenance"); err != nil {
 		t.Fatal(err)

@@ -9,13 +9,17 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // RedisServer is a redis-server process of one test.
@@ -56,6 +60,41 @@ func Redis(t testing.TB, args ...string) *RedisServer {
 	}
 	t.Fatalf("testkit: starting redis-server: %v", err)
 	return nil
+}
+
+// MasterName is what the sentinels of [Sentinel] call their master.
+const MasterName = "rebound"
+
+// Sentinel starts a replica of a server, and a sentinel that puts the replica in its
+// place when it has been gone for half a second. It waits until the sentinel knows
+// both.
+func Sentinel(t testing.TB, master *RedisServer) (replica, sentinel *RedisServer) {
+	t.Helper()
+	port := strconv.Itoa(master.port)
+	replica = Redis(t, "--replicaof", "127.0.0.1 "+port)
+	file := filepath.Join(t.TempDir(), "sentinel.conf")
+	config := fmt.Sprintf("sentinel monitor %[1]s 127.0.0.1 %[2]s 1\nsentinel down-after-milliseconds %[1]s 500\nsentinel failover-timeout %[1]s 2000\n", MasterName, port)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sentinel = Redis(t, file, "--sentinel")
+	client := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr()})
+	defer client.Close()
+	Eventually(t, 30*time.Second, "the sentinel knows the replica", func() bool {
+		replicas, err := client.Replicas(t.Context(), MasterName).Result()
+		return err == nil && len(replicas) == 1
+	})
+	return replica, sentinel
+}
+
+// Flush empties the server.
+func (r *RedisServer) Flush() {
+	r.t.Helper()
+	client := redis.NewClient(&redis.Options{Addr: r.Addr()})
+	defer client.Close()
+	if err := client.FlushAll(r.t.Context()).Err(); err != nil {
+		r.t.Fatalf("testkit: emptying redis-server: %v", err)
+	}
 }
 
 // Addr returns the server's address as host:port.
