@@ -20,7 +20,7 @@ func measurements(operations, waiting int) []measurement {
 		{"lateness", "how late 10,000 operations with delays from 10 ms to 5 s come back", func(ctx context.Context, r *rig) error { return lateness(ctx, r, 10_000) }},
 		{"throughput", "how many operations a second go through the whole path", func(ctx context.Context, r *rig) error { return throughput(ctx, r, 100_000) }},
 		{"replay", "how many dead letters a second are replayed", func(ctx context.Context, r *rig) error { return replay(ctx, r, 100_000) }},
-		{"held", "what 10,000 held operations cost while their gate is shut", func(ctx context.Context, r *rig) error { return held(ctx, r, 10_000) }},
+		{"held", "what held operations cost while their gate is shut", func(ctx context.Context, r *rig) error { return held(ctx, r, waiting) }},
 		{"backlog", "how a backlog is let out to a healed target that refuses what is beyond 500 a second", func(ctx context.Context, r *rig) error { return backlog(ctx, r, waiting, 500) }},
 		{"memory", "the service's resident memory with and without parked operations", func(ctx context.Context, r *rig) error { return memory(ctx, r, operations) }},
 	}
@@ -36,7 +36,7 @@ func main() {
 	}
 	binary := flag.String("rebound", "../bin/rebound", "the program to measure")
 	operations := flag.Int("parked", 1_000_000, "how many operations the memory measurement parks")
-	waiting := flag.Int("backlog", 100_000, "how many operations the backlog measurement holds")
+	waiting := flag.Int("backlog", 100_000, "how many operations the measurements held and backlog hold")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "bench [flags] [measurement ...]")
 		flag.PrintDefaults()

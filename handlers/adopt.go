@@ -184,8 +184,11 @@ func (s *Service) ownStreams() []string {
 	for _, c := range s.streams.Configs(s.config.Limits) {
 		names = append(names, c.Name)
 	}
-	names = append(names, s.streams.Advisories())
-	for _, bucket := range []string{policies.BucketName(s.config.Prefix), adoption.BucketName(s.config.Prefix), adoption.LedgerName(s.config.Prefix)} {
+	names = append(names, s.streams.Advisories(), s.streams.Work())
+	for _, bucket := range []string{
+		policies.BucketName(s.config.Prefix), adoption.BucketName(s.config.Prefix), adoption.LedgerName(s.config.Prefix),
+		s.streams.LanesBucket(), s.streams.BreakersBucket(), s.streams.LedgersBucket(),
+	} {
 		names = append(names, "KV_"+bucket)
 	}
 	return names

@@ -425,6 +425,19 @@ closed: {targets: [inside.*]}
 			t.Errorf("adopting %+v was answered with %s %s, want %s and %q", c.body, code, text, c.code, c.want)
 		}
 	}
+	for _, stream := range []string{"RETRY_WORK", "KV_RETRY_LANES", "KV_RETRY_BREAKERS", "KV_RETRY_LEDGERS"} {
+		if _, err := r.js.Stream(t.Context(), stream); errors.Is(err, jetstream.ErrStreamNotFound) { // it is made when it is first used
+			if _, err := r.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: stream}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := r.js.CreateConsumer(t.Context(), stream, jetstream.ConsumerConfig{Durable: "foreign", AckPolicy: jetstream.AckExplicitPolicy, MaxDeliver: 3}); err != nil {
+			t.Fatalf("making a consumer of %s: %v", stream, err)
+		}
+		if code, text := r.request("rebound.adopt.add", nil, handlers.AdoptAdd{Stream: stream, Consumer: "foreign"}, nil); code != "400" || !strings.Contains(text, "is Rebound's own") {
+			t.Errorf("adopting a consumer of %s was answered with %s %s, want it refused as Rebound's own", stream, code, text)
+		}
+	}
 	if _, err := r.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "AUDIT", Subjects: []string{"$JS.EVENT.ADVISORY.CONSUMER.*.ORDERS.worker"}}); err != nil {
 		t.Fatal(err)
 	}

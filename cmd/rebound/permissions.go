@@ -76,9 +76,12 @@ func (s *session) publishes(made bool) []need {
 			need{api + "CONSUMER.CREATE." + stream + ".>", "making consumers"},
 			need{api + "CONSUMER.MSG.NEXT." + stream + ".*", "taking operations"})
 	}
-	for _, b := range []struct{ name, what string }{
-		{policies.BucketName(s.config.Prefix), "policies"}, {s.streams.LanesBucket(), "the keys that have lanes"}, {s.streams.BreakersBucket(), "circuit breakers"},
-	} {
+	type bucket struct{ name, what string }
+	buckets := []bucket{{policies.BucketName(s.config.Prefix), "policies"}, {s.streams.LanesBucket(), "the keys that have lanes"}}
+	if s.config.Redis.Reveal() == "" {
+		buckets = append(buckets, bucket{s.streams.BreakersBucket(), "circuit breakers"}, bucket{s.streams.LedgersBucket(), "the limits that instances share"})
+	}
+	for _, b := range buckets {
 		needs = append(needs,
 			need{"$KV." + b.name + ".>", "storing " + b.what},
 			need{api + "STREAM.INFO.KV_" + b.name, "reading " + b.what},
