@@ -286,6 +286,27 @@ func TestAnInstanceLetsOutWhatOneThatStoppedHasHeld(t *testing.T) {
 	r.awaitEmpty()
 }
 
+// Lanes of many pages are let out by two instances at once.
+func TestInstancesLetTheSameLanesOutSideBySide(t *testing.T) {
+	config := handlers.Config{Policies: policySet(t, guarded)}
+	r := newRig(t, config, config)
+	_, calls := r.switched("pay.charge")
+	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	const each = 600
+	for i := range each {
+		for _, p := range []string{"normal", "low"} {
+			r.submit("retry.submit.pay.charge", event(fmt.Sprintf("%s-%d", p, i), p), "x")
+		}
+	}
+	testkit.Eventually(t, 30*time.Second, "all to be held", func() bool { return r.count("RETRY", "retry.held.>") == 2*each })
+	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	r.awaitOutcomes(2*each, 60*time.Second)
+	r.awaitEmpty()
+	if n := calls.Load(); n != 2*each {
+		t.Errorf("%d attempts were made for %d held operations, want one each", n, 2*each)
+	}
+}
+
 func TestWhatSomebodyElsePutsIntoALaneIsBuried(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	_, _ = r.switched("pay.charge")
