@@ -66,8 +66,8 @@ func Redis(t testing.TB, args ...string) *RedisServer {
 const MasterName = "rebound"
 
 // Sentinel starts a replica of a server, and a sentinel that puts the replica in its
-// place when it has been gone for half a second. It waits until the sentinel knows
-// both.
+// place when it has been gone for half a second. It waits until the replica holds
+// what the server does, and the sentinel knows both.
 func Sentinel(t testing.TB, master *RedisServer) (replica, sentinel *RedisServer) {
 	t.Helper()
 	port := strconv.Itoa(master.port)
@@ -78,6 +78,12 @@ func Sentinel(t testing.TB, master *RedisServer) (replica, sentinel *RedisServer
 		t.Fatal(err)
 	}
 	sentinel = Redis(t, file, "--sentinel")
+	follower := redis.NewClient(&redis.Options{Addr: replica.Addr()})
+	defer follower.Close()
+	Eventually(t, 30*time.Second, "the replica follows", func() bool {
+		info, err := follower.Info(t.Context(), "replication").Result()
+		return err == nil && strings.Contains(info, "master_link_status:up")
+	})
 	client := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr()})
 	defer client.Close()
 	Eventually(t, 30*time.Second, "the sentinel knows the replica", func() bool {
