@@ -52,7 +52,6 @@ func (r *rig) parallel(subject string, handle func(micro.Request)) {
 }
 
 func TestABudgetHoldsOverAllInstances(t *testing.T) {
-	t.Parallel()
 	const due, budget, instances = 5000, 200, 3
 	for name, config := range stores(t) {
 		t.Run(name, func(t *testing.T) {

@@ -156,10 +156,10 @@ func TestAWorkerThatIsSilentFailsTheAttempt(t *testing.T) {
 
 func TestAHeartbeatExtendsTheWatchdog(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, handlers.Config{Policies: policySet(t, working("1s"))})
+	r := newRig(t, handlers.Config{Policies: policySet(t, working("3s"))})
 	r.submit("retry.submit.billing.charge", publish, "x")
 	m := r.job("RETRY_WORK")
-	tick := time.NewTicker(300 * time.Millisecond)
+	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for n := range 10 {
 		<-tick.C
@@ -171,8 +171,8 @@ func TestAHeartbeatExtendsTheWatchdog(t *testing.T) {
 		t.Errorf("%d more attempts were made while the worker was alive, want none", n)
 	}
 	r.say(reportOn(m, "success"))
-	if got := r.awaitOutcomes(1, 10*time.Second)[0]; got.Outcome != events.RetrySuccess || got.Attempts != 2 || got.DurationMs < 2900 {
-		t.Errorf("outcome is %+v, want a retrySuccess of attempt 2 after 3s", got)
+	if got := r.awaitOutcomes(1, 10*time.Second)[0]; got.Outcome != events.RetrySuccess || got.Attempts != 2 || got.DurationMs < 4900 {
+		t.Errorf("outcome is %+v, want a retrySuccess of attempt 2 after 5s", got)
 	}
 	r.awaitEmpty()
 }
