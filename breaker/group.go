@@ -149,6 +149,18 @@ func (g *Group) Known(key string) (c Circuit, ok bool) {
 	return b.Circuit(), true
 }
 
+// States returns the state of every breaker by its key, as far as this instance
+// knows. It asks no store.
+func (g *Group) States() map[string]State {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	states := make(map[string]State, len(g.breakers))
+	for key, b := range g.breakers {
+		states[key] = b.State()
+	}
+	return states
+}
+
 // Circuits returns every circuit in the order of the keys: the store's, or, when
 // the group is alone, those of this instance. With a store that fails it returns
 // the latter and the error.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -220,5 +221,16 @@ func TestBreakerIsLinearizable(t *testing.T) {
 		if result := porcupine.CheckOperationsTimeout(m, history, 30*time.Second); result != porcupine.Ok {
 			t.Fatalf("round %d: the history of %d operations is not linearizable: %v", round, len(history), result)
 		}
+	}
+}
+
+func TestStatesTellOfEveryBreaker(t *testing.T) {
+	g := NewGroup(Config{})
+	g.Breaker("closed", settings())
+	if _, err := g.Hold(t.Context(), "open", ""); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := g.States(), map[string]State{"closed": Closed, "open": Open}; !maps.Equal(got, want) {
+		t.Errorf("the states are %v, want %v", got, want)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/ledger"
 )
 
 // breakers are the circuit breakers of one instance and what is told of them.
@@ -40,11 +41,12 @@ func newBreakers(instance string, shared breaker.Store, st *store, room func(key
 	return b
 }
 
-func storeName(s breaker.Store) string {
+// storeName names where instances share breakers or limits.
+func storeName(s any) string {
 	switch s.(type) {
-	case *breaker.Redis:
+	case *breaker.Redis, *ledger.Redis:
 		return "redis"
-	case *breaker.NATS:
+	case *breaker.NATS, *ledger.NATS:
 		return "nats"
 	}
 	return "other"

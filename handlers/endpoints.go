@@ -175,6 +175,10 @@ func (s *Service) submit(ctx context.Context, r micro.Request) (any, error) {
 	if err == nil {
 		err = s.intake.pipeline.Check(op)
 	}
+	var rejected *events.RejectedError
+	if errors.As(err, &rejected) {
+		s.metrics.rejected(ctx, rejected.Service, rejected.Operation)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,8 @@ import (
 )
 
 // HTTP returns the handler of the service's HTTP side: /healthz says that the
-// process lives, /readyz that the instance can work.
+// process lives, /readyz that the instance can work, and /metrics shows its metrics
+// to Prometheus.
 func (s *Service) HTTP() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -20,6 +21,7 @@ func (s *Service) HTTP() http.Handler {
 		// An instance that goes on alone is ready: its operations are safe with NATS.
 		s.writeJSON(w, http.StatusOK, s.readiness())
 	})
+	mux.Handle("GET /metrics", s.metrics.Handler(s.log))
 	return mux
 }
 

@@ -23,6 +23,7 @@ type intake struct {
 	pipeline *scheduler.Pipeline
 	recovery *recovery
 	letters  *deadletter.Letters
+	metrics  *metrics
 	// name identifies the intake stream for ever; see submissionName.
 	name       string
 	maxPayload int64
@@ -50,7 +51,11 @@ func (in *intake) submit(ctx context.Context, t *taken) error {
 	if done, err := in.repeated(ctx, op, t); err != nil || done {
 		return err
 	}
-	return in.pipeline.Accept(ctx, op, scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()})
+	if err := in.pipeline.Accept(ctx, op, scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()}); err != nil {
+		return err
+	}
+	in.metrics.accepted(ctx, op)
+	return nil
 }
 
 func (in *intake) decode(subject string, h nats.Header, data []byte, name string, t *taken) (*events.Operation, error) {
@@ -93,7 +98,11 @@ func (in *intake) reject(ctx context.Context, t *taken, rejected *events.Rejecte
 		FirstFailure: t.meta.Timestamp.UTC(), Submitted: t.meta.Timestamp.UTC(),
 	}
 	m := scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()}
-	return in.pipeline.Reject(ctx, op, m, rejected.Problem)
+	if err := in.pipeline.Reject(ctx, op, m, rejected.Problem); err != nil {
+		return err
+	}
+	in.metrics.rejected(ctx, op.Service, op.Operation)
+	return nil
 }
 
 // replay brings a dead letter back as a fresh operation with its history.
@@ -146,6 +155,7 @@ func (in *intake) replay(ctx context.Context, t *taken) error {
 		if err := in.pipeline.Replay(ctx, op, m); err != nil {
 			return err
 		}
+		in.metrics.accepted(ctx, op)
 	}
 	if err := in.letters.Discard(ctx, d); err != nil && !errors.Is(err, deadletter.ErrNotFound) {
 		return err

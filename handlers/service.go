@@ -152,6 +152,7 @@ type Service struct {
 	// hand.
 	coordinator *coordinator
 	allowance   *allowance
+	metrics     *metrics
 	// adoptions and advisories take over what adopted consumers give up.
 	adoptions  *adoptions
 	advisories *queue
@@ -199,6 +200,9 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
 		letters: deadletter.New(reading, config.Prefix), log: config.Logger.With("instance", id),
 		registry: health.NewRegistry(), draining: make(chan struct{}),
+	}
+	if s.metrics, err = newMetrics(id, config.Version); err != nil {
+		return nil, fmt.Errorf("making the metrics: %w", err)
 	}
 	if err := streams.Ensure(ctx, js, s.streams.Configs(config.Limits)); err != nil {
 		return nil, err
@@ -258,7 +262,7 @@ func (s *Service) wire(ctx context.Context) error {
 
 	st := &store{
 		js: s.js, subjects: s.subjects, streams: s.streams, log: s.log, maxPayload: s.nc.MaxPayload(),
-		warn: rate.Sometimes{First: 1, Interval: warnEvery},
+		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: s.metrics,
 	}
 	s.recovery = newRecovery(st, s.letters)
 	shared := s.config.Breakers
@@ -284,10 +288,11 @@ func (s *Service) wire(ctx context.Context) error {
 	s.breakers.join(ctx)
 	pipeline := &scheduler.Pipeline{
 		Policies: s.policies.Load, Store: st, Target: &requester{nc: s.nc}, Publisher: s.publisher(), CheckTarget: s.subjects.CheckTarget,
-		Gates: s.gates, Health: s.registry, Now: time.Now, Random: rand.Float64, Draining: s.draining,
+		Gates: s.gates, Health: s.registry, Began: s.metrics.began, Attempted: s.metrics.attempted,
+		Now: time.Now, Random: rand.Float64, Draining: s.draining,
 	}
 	s.intake = &intake{
-		subjects: s.subjects, pipeline: pipeline, recovery: s.recovery, letters: s.letters,
+		subjects: s.subjects, pipeline: pipeline, recovery: s.recovery, letters: s.letters, metrics: s.metrics,
 		name: created, maxPayload: st.maxPayload,
 	}
 	s.workReports = &workReports{
@@ -314,8 +319,10 @@ func (s *Service) wire(ctx context.Context) error {
 		q.batch = s.allowance.batch
 		dues = append(dues, q)
 	}
-	s.coordinator, err = s.newCoordinator(st, dues)
-	return err
+	if s.coordinator, err = s.newCoordinator(st, dues); err != nil {
+		return err
+	}
+	return s.observe(dues)
 }
 
 // reportConsumer is the consumer of what workers report.

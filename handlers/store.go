@@ -52,6 +52,8 @@ type store struct {
 	lanes *lanes
 	// delay is how long JetStream takes to answer.
 	delay health.Delay
+	// metrics counts what is stored.
+	metrics *metrics
 }
 
 var _ scheduler.Store = (*store)(nil)
@@ -65,7 +67,8 @@ func (s *store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 		return err
 	}
 	due := s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID)
-	if time.Until(op.Due) < scheduler.ShortDelay {
+	parked := time.Until(op.Due) >= scheduler.ShortDelay
+	if !parked {
 		msg.Subject = due
 	} else {
 		msg.Subject = s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID)
@@ -75,7 +78,11 @@ func (s *store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 	if m.Place != "" && m.Place != msg.Subject && !s.subjects.IsDue(m.Place) {
 		endSchedule(msg, m.Place)
 	}
-	return s.publish(ctx, "parking operation "+op.ID, msg)
+	err := s.publish(ctx, "parking operation "+op.ID, msg)
+	if err == nil && parked {
+		s.metrics.parked.Add(ctx, 1, s.metrics.of(op).counted...)
+	}
+	return err
 }
 
 // Watch implements [scheduler.Store]. The watchdog is a schedule on the subject on
@@ -137,6 +144,7 @@ func (s *store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 	if err := s.publish(ctx, "holding operation "+op.ID, msg); err != nil {
 		return err
 	}
+	s.metrics.held.Add(ctx, 1, s.metrics.of(op).counted...)
 	// The gate may have opened meanwhile.
 	s.lanes.check(op.Service, op.Operation)
 	return nil
@@ -249,7 +257,11 @@ func (s *store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 			return err
 		}
 	}
-	return s.publish(ctx, "burying operation "+op.ID, msg)
+	if err := s.publish(ctx, "burying operation "+op.ID, msg); err != nil {
+		return err
+	}
+	s.metrics.dead.Add(ctx, 1, s.metrics.of(op).counted...)
+	return nil
 }
 
 // Ended implements [scheduler.Store].
@@ -262,7 +274,11 @@ func (s *store) Ended(ctx context.Context, op *events.Operation, outcome events.
 	if err != nil {
 		return err
 	}
-	return s.publish(ctx, "publishing the outcome of operation "+op.ID, msg)
+	if err := s.publish(ctx, "publishing the outcome of operation "+op.ID, msg); err != nil {
+		return err
+	}
+	s.metrics.ended(ctx, op, outcome)
+	return nil
 }
 
 // Scheduled implements [scheduler.Store].
@@ -272,7 +288,11 @@ func (s *store) Scheduled(ctx context.Context, op *events.Operation, event event
 	if err != nil {
 		return err
 	}
-	return s.publish(ctx, "publishing the decision on operation "+op.ID, msg)
+	if err := s.publish(ctx, "publishing the decision on operation "+op.ID, msg); err != nil {
+		return err
+	}
+	s.metrics.decided(ctx, op, events.Milliseconds(event.DelayMs))
+	return nil
 }
 
 // publish stores a message and waits until it is acknowledged.

@@ -400,16 +400,37 @@ type KeyReport struct {
 func (g *Gates) Reports(now time.Time) []KeyReport {
 	reports := []KeyReport{}
 	for _, k := range g.all() {
-		// A breaker that the policy does not use any more is closed.
-		b, _ := g.breakers.Lookup(k.key)
-		a := k.gate.Ready(g.conditions(k, b, events.Normal, now), now)
-		r := KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: a.N == 0}
-		if r.InFlight > 0 || r.Governed || r.Cause != "" {
+		if r := g.report(k, now); r.InFlight > 0 || r.Governed || r.Cause != "" {
 			reports = append(reports, r)
 		}
 	}
 	slices.SortFunc(reports, func(a, b KeyReport) int { return strings.Compare(a.Key, b.Key) })
 	return reports
+}
+
+func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
+	// A breaker that the policy does not use any more is closed.
+	b, _ := g.breakers.Lookup(k.key)
+	a := k.gate.Ready(g.conditions(k, b, events.Normal, now), now)
+	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: a.N == 0}
+}
+
+// Standing is how the gate of one key stands, and how many operations its lanes
+// held when this instance counted them last.
+type Standing struct {
+	KeyReport
+	Held int
+}
+
+// Standings returns, in no order, how every gate stands of which this instance
+// knows.
+func (g *Gates) Standings(now time.Time) []Standing {
+	all := g.all()
+	standings := make([]Standing, len(all))
+	for i, k := range all {
+		standings[i] = Standing{KeyReport: g.report(k, now), Held: k.counted()}
+	}
+	return standings
 }
 
 // SetPressure turns global backpressure on or off.

@@ -55,6 +55,13 @@ func (k *keyGate) dependencies() []string {
 	return k.dependsOn
 }
 
+// counted returns how many operations the lanes held when they were counted last.
+func (k *keyGate) counted() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.held
+}
+
 // first tells whether it is the turn of w, or of a newcomer when w is nil.
 func (k *keyGate) first(w *waiter) bool {
 	k.mu.Lock()

@@ -126,6 +126,11 @@ type Pipeline struct {
 	Health *health.Registry
 	// Gates say whether a due operation may go now. Nil lets all go.
 	Gates *Gates
+	// Began is told of every attempt that begins, and how long after it was due.
+	// Attempted is told of every attempt of which it is known how it ended. Both
+	// are called in the middle of the work, so they must be quick. Nil is nobody.
+	Began     func(ctx context.Context, op *events.Operation, late time.Duration)
+	Attempted func(ctx context.Context, op *events.Operation, reply Reply)
 	// CheckTarget says whether a subject may be a target at all.
 	CheckTarget func(subject string) error
 	// Now is the clock and Random the source of jitter.
@@ -323,7 +328,7 @@ type made struct {
 // over to a worker.
 func (p *Pipeline) try(ctx context.Context, policy *Policy, op *events.Operation, m Message, repeated bool) (*made, error) {
 	if op.Work != nil {
-		return p.worked(policy, op, repeated), nil
+		return p.worked(ctx, policy, op, repeated), nil
 	}
 	now := p.Now()
 	if expired(op, now) {
@@ -349,6 +354,9 @@ func (p *Pipeline) try(ctx context.Context, policy *Policy, op *events.Operation
 	if !op.Deadline.IsZero() {
 		timeout = min(timeout, op.Deadline.Sub(now))
 	}
+	if p.Began != nil {
+		p.Began(ctx, op, max(now.Sub(op.Due), 0))
+	}
 	if op.Delivery == events.Publish {
 		return nil, p.publish(ctx, op, m, subject, pass, timeout)
 	}
@@ -357,7 +365,14 @@ func (p *Pipeline) try(ctx context.Context, policy *Policy, op *events.Operation
 	if err != nil {
 		return nil, fmt.Errorf("attempt %d of operation %s: %w", op.Attempt+1, op.ID, err)
 	}
+	p.attempted(ctx, op, reply)
 	return &made{subject: subject, at: now, reply: reply, repeated: repeated}, nil
+}
+
+func (p *Pipeline) attempted(ctx context.Context, op *events.Operation, reply Reply) {
+	if p.Attempted != nil {
+		p.Attempted(ctx, op, reply)
+	}
 }
 
 // expired reports whether the operation's deadline is over.

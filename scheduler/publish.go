@@ -92,7 +92,7 @@ func (p *Pipeline) result(ctx context.Context, op *events.Operation, m Message, 
 
 // worked returns the attempt of a worker whose result is stored, and tells who
 // must know of it. repeated says that they may have been told before.
-func (p *Pipeline) worked(policy *Policy, op *events.Operation, repeated bool) *made {
+func (p *Pipeline) worked(ctx context.Context, policy *Policy, op *events.Operation, repeated bool) *made {
 	w := op.Work
 	op.Work = nil
 	a := &made{subject: w.Target, at: w.Started, reply: Reply{Failed: w.Result.Failed, Duration: max(w.Result.At.Sub(w.Started), 0)}}
@@ -103,6 +103,7 @@ func (p *Pipeline) worked(policy *Policy, op *events.Operation, repeated bool) *
 	if repeated {
 		return a
 	}
+	p.attempted(ctx, op, a.reply)
 	now := p.Now()
 	ticket := breaker.Ticket{Generation: w.Generation, Probe: w.Probe}
 	p.Gates.Conclude(policy, op.Key(), ticket, resultOf(a.reply, nil), a.reply.Duration, now)

@@ -1,0 +1,49 @@
+package telemetry
+
+import "sync"
+
+// Series keeps a value for each of at most so many keys, such as the label sets
+// that are made of a key. All further keys together have one value, that of the key
+// that stands for the others: keys may come from whoever publishes, and each costs
+// memory here and at Prometheus for good. It is safe for concurrent use.
+type Series[K comparable, V any] struct {
+	most  int
+	make  func(K) *V
+	other *V
+
+	mu    sync.RWMutex // guards known
+	known map[K]*V
+}
+
+// NewSeries returns a series of at most so many keys whose values are made by
+// value, which must be quick. The key other stands for those beyond.
+func NewSeries[K comparable, V any](most int, other K, value func(K) *V) *Series[K, V] {
+	o := value(other)
+	return &Series[K, V]{most: most, make: value, other: o, known: map[K]*V{other: o}}
+}
+
+// Of returns the value of a key, always the same one. It allocates nothing for a
+// key that has one.
+func (s *Series[K, V]) Of(k K) *V {
+	s.mu.RLock()
+	v, full := s.known[k], len(s.known) > s.most
+	s.mu.RUnlock()
+	switch {
+	case v != nil:
+		return v
+	case full:
+		return s.other
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v = s.known[k]
+	switch {
+	case v != nil:
+		return v
+	case len(s.known) > s.most: // other is one of them, and does not count
+		return s.other
+	}
+	v = s.make(k)
+	s.known[k] = v
+	return v
+}
