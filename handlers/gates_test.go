@@ -69,9 +69,9 @@ func TestABudgetHoldsOverAllInstances(t *testing.T) {
 			for range instances {
 				r.start(c)
 			}
-			for i := range due {
-				r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), "normal"), "x")
-			}
+			r.submitAll(due, func(i int) (string, map[string]string) {
+				return "retry.submit.pay.charge", event(fmt.Sprint(i), "normal")
+			})
 			attempts := func() int {
 				mu.Lock()
 				defer mu.Unlock()

@@ -270,6 +270,14 @@ func (l *lanes) letOut(ctx context.Context, k *keyLanes) {
 // that has just healed, sets the pace. When the lanes are empty, what is parked
 // for no reason any more follows.
 func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
+	// As a rule there is nothing, and one question tells.
+	switch n, err := l.count(ctx, l.store.subjects.Lanes(k.service, k.operation)); {
+	case err != nil:
+		return err
+	case n == 0:
+		l.gates.SetHeld(k.service, k.operation, 0)
+		return l.early(ctx, k)
+	}
 	window, out, idle := firstWindow, 0, paceEvery
 	var all [len(events.Priorities)]pages
 	for _, p := range events.Priorities {
@@ -335,10 +343,11 @@ func (n lengths) total() int {
 // at once, and returns how long the lanes are. A lane that was empty is looked at
 // again after a while, and once more when all are.
 func readAhead(ctx context.Context, all *[len(events.Priorities)]pages, window int) (held lengths, err error) {
-	for _, patience := range []time.Duration{lookEvery, 0} {
+	now := time.Now()
+	for _, since := range []time.Time{now.Add(-lookEvery), now} {
 		for i := range all {
 			p := &all[i]
-			if len(p.page) == 0 && (p.rest > 0 || time.Since(p.read) >= patience) {
+			if len(p.page) == 0 && (p.rest > 0 || p.read.Before(since)) {
 				if err := p.next(ctx, 2*window); err != nil {
 					return held, err
 				}

@@ -293,11 +293,9 @@ func TestInstancesLetTheSameLanesOutSideBySide(t *testing.T) {
 	_, calls := r.switched("pay.charge")
 	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
 	const each = 600
-	for i := range each {
-		for _, p := range []string{"normal", "low"} {
-			r.submit("retry.submit.pay.charge", event(fmt.Sprintf("%s-%d", p, i), p), "x")
-		}
-	}
+	r.submitAll(2*each, func(i int) (string, map[string]string) {
+		return "retry.submit.pay.charge", event(fmt.Sprint(i), []string{"normal", "low"}[i%2])
+	})
 	testkit.Eventually(t, 30*time.Second, "all to be held", func() bool { return r.count("RETRY", "retry.held.>") == 2*each })
 	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
 	r.awaitOutcomes(2*each, 60*time.Second)

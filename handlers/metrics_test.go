@@ -277,9 +277,7 @@ func TestInventedKeysHaveNoMetricsOfTheirOwnBeyondABound(t *testing.T) {
 	r := newRig(t)
 	m := newScraper(t, r.start(handlers.Config{Policies: policySet(t, `default: {maxAttempts: 2, baseDelay: 1ms, enableCircuitBreaker: true}`)}))
 	r.parallel("*.o", func(req micro.Request) { _ = req.Respond(nil) })
-	for i := range handlers.MaxMeteredKeys + beyond {
-		r.submit(fmt.Sprintf("retry.submit.s%d.o", i), nil, "x")
-	}
+	r.submitAll(handlers.MaxMeteredKeys+beyond, func(i int) (string, map[string]string) { return fmt.Sprintf("retry.submit.s%d.o", i), nil })
 	testkit.Eventually(t, 60*time.Second, "every operation having ended", func() bool {
 		return r.count("RETRY_OUTCOMES", "retry.outcome.>") == handlers.MaxMeteredKeys+beyond
 	})

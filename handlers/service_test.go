@@ -142,6 +142,31 @@ func (r *rig) submit(subject string, h map[string]string, data string) {
 	}
 }
 
+// submitAll submits n operations at once, and waits until all are stored.
+func (r *rig) submitAll(n int, message func(i int) (subject string, h map[string]string)) {
+	r.t.Helper()
+	acks := make([]jetstream.PubAckFuture, n)
+	for i := range n {
+		subject, h := message(i)
+		m := nats.NewMsg(subject)
+		m.Data = []byte("x")
+		for k, v := range h {
+			m.Header[k] = []string{v}
+		}
+		var err error
+		if acks[i], err = r.js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute)); err != nil {
+			r.t.Fatalf("submitting to %s: %v", subject, err)
+		}
+	}
+	for _, ack := range acks {
+		select {
+		case <-ack.Ok():
+		case err := <-ack.Err():
+			r.t.Fatalf("submitting to %s: %v", ack.Msg().Subject, err)
+		}
+	}
+}
+
 // trySubmit submits an operation with an id and reports whether it is stored.
 func (r *rig) trySubmit(subject, id string) bool {
 	m := nats.NewMsg(subject)
