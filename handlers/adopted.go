@@ -135,7 +135,7 @@ func (a *adopted) take(ctx context.Context, op *events.Operation, given adoption
 		return err
 	}
 	if stored == nil {
-		return a.reject(ctx, op, scheduler.Message{}, fmt.Errorf("message %d is no longer in stream %s; %s", given.Sequence, given.Stream, given.Says()))
+		return a.intake.refuse(ctx, op, scheduler.Message{}, fmt.Errorf("message %d is no longer in stream %s; %s", given.Sequence, given.Stream, given.Says()))
 	}
 	op.Origin.Subject = stored.Subject
 	if parent := stored.Header.Get("traceparent"); len(parent) <= events.MaxName {
@@ -143,26 +143,13 @@ func (a *adopted) take(ctx context.Context, op *events.Operation, given adoption
 	}
 	m := scheduler.Message{Header: stored.Header, Data: stored.Data}
 	if err = a.admit(op, stored, source); err == nil {
-		err = a.pipeline.Accept(ctx, op, m)
+		err = a.intake.accept(ctx, op, m)
 	}
 	var rejected *events.RejectedError
-	switch {
-	case errors.As(err, &rejected):
-		return a.reject(ctx, op, m, rejected.Problem)
-	case err != nil:
-		return err
+	if errors.As(err, &rejected) {
+		return a.intake.refuse(ctx, op, m, rejected.Problem)
 	}
-	a.intake.metrics.accepted(ctx, op)
-	return nil
-}
-
-// reject buries a message that cannot be accepted.
-func (a *adopted) reject(ctx context.Context, op *events.Operation, m scheduler.Message, problem error) error {
-	if err := a.pipeline.Reject(ctx, op, m, problem); err != nil {
-		return err
-	}
-	a.intake.metrics.rejected(ctx, op.Service, op.Operation)
-	return nil
+	return err
 }
 
 // read returns the message from the leader of its stream, nil when it is gone.

@@ -51,10 +51,24 @@ func (in *intake) submit(ctx context.Context, t *taken) error {
 	if done, err := in.repeated(ctx, op, t); err != nil || done {
 		return err
 	}
-	if err := in.pipeline.Accept(ctx, op, scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()}); err != nil {
+	return in.accept(ctx, op, scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()})
+}
+
+// accept hands a submission to the pipeline.
+func (in *intake) accept(ctx context.Context, op *events.Operation, m scheduler.Message) error {
+	if err := in.pipeline.Accept(ctx, op, m); err != nil {
 		return err
 	}
 	in.metrics.accepted(ctx, op)
+	return nil
+}
+
+// refuse buries a submission that cannot be accepted.
+func (in *intake) refuse(ctx context.Context, op *events.Operation, m scheduler.Message, problem error) error {
+	if err := in.pipeline.Reject(ctx, op, m, problem); err != nil {
+		return err
+	}
+	in.metrics.rejected(ctx, op.Service, op.Operation)
 	return nil
 }
 
@@ -98,11 +112,7 @@ func (in *intake) reject(ctx context.Context, t *taken, rejected *events.Rejecte
 		FirstFailure: t.meta.Timestamp.UTC(), Submitted: t.meta.Timestamp.UTC(),
 	}
 	m := scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()}
-	if err := in.pipeline.Reject(ctx, op, m, rejected.Problem); err != nil {
-		return err
-	}
-	in.metrics.rejected(ctx, op.Service, op.Operation)
-	return nil
+	return in.refuse(ctx, op, m, rejected.Problem)
 }
 
 // replay brings a dead letter back as a fresh operation with its history.
