@@ -23,24 +23,12 @@ const page = 256
 func Scan(ctx context.Context, js jetstream.JetStream, stream, subject string, start jetstreamext.GetBatchOpt) iter.Seq2[*jetstream.RawStreamMsg, error] {
 	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
 		for {
-			batch, err := jetstreamext.GetBatch(ctx, js, stream, page, start, jetstreamext.GetBatchSubject(subject))
-			if err != nil {
-				yield(nil, err)
-				return
-			}
 			n, last := 0, uint64(0)
-			for m, err := range batch {
-				switch {
-				case errors.Is(err, jetstreamext.ErrNoMessages):
-					return
-				case err != nil:
-					yield(nil, err)
+			for m, err := range batch(ctx, js, stream, page, start, jetstreamext.GetBatchSubject(subject)) {
+				if !yield(m, err) || err != nil {
 					return
 				}
 				n, last = n+1, m.Sequence
-				if !yield(m, nil) {
-					return
-				}
 			}
 			if n == 0 {
 				return
@@ -88,17 +76,23 @@ const pageBytes = 4 << 20
 // match for every page, and answers nothing else on the connection meanwhile, so
 // small pages of much are dear.
 func Page(ctx context.Context, js jetstream.JetStream, stream, subject string, sequence uint64, n int) iter.Seq2[*jetstream.RawStreamMsg, error] {
+	options := []jetstreamext.GetBatchOpt{jetstreamext.GetBatchSubject(subject), jetstreamext.GetBatchMaxBytes(pageBytes)}
+	if sequence > 0 {
+		options = append(options, jetstreamext.GetBatchSeq(sequence))
+	}
+	return batch(ctx, js, stream, n, options...)
+}
+
+// batch iterates over what one request of at most n messages is answered with.
+// Nothing is no error.
+func batch(ctx context.Context, js jetstream.JetStream, stream string, n int, options ...jetstreamext.GetBatchOpt) iter.Seq2[*jetstream.RawStreamMsg, error] {
 	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
-		options := []jetstreamext.GetBatchOpt{jetstreamext.GetBatchSubject(subject), jetstreamext.GetBatchMaxBytes(pageBytes)}
-		if sequence > 0 {
-			options = append(options, jetstreamext.GetBatchSeq(sequence))
-		}
-		batch, err := jetstreamext.GetBatch(ctx, js, stream, n, options...)
+		messages, err := jetstreamext.GetBatch(ctx, js, stream, n, options...)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		for m, err := range batch {
+		for m, err := range messages {
 			if errors.Is(err, jetstreamext.ErrNoMessages) || !yield(m, err) || err != nil {
 				return
 			}
