@@ -3,8 +3,9 @@ package handlers
 import (
 	"fmt"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 // forReading returns JetStream on another connection like that of js. To read much,
@@ -24,21 +25,10 @@ func forReading(js jetstream.JetStream) (jetstream.JetStream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting for reading: %w", err)
 	}
-	reading, err := onConnection(nc, js.Options())
+	reading, err := streams.Open(nc, js.Options().Domain, js.Options().APIPrefix)
 	if err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("opening JetStream for reading: %w", err)
 	}
 	return reading, nil
-}
-
-// onConnection opens JetStream with the domain or the API prefix of options.
-func onConnection(nc *nats.Conn, options jetstream.JetStreamOptions) (jetstream.JetStream, error) {
-	switch {
-	case options.Domain != "":
-		return jetstream.NewWithDomain(nc, options.Domain)
-	case options.APIPrefix != "":
-		return jetstream.NewWithAPIPrefix(nc, options.APIPrefix)
-	}
-	return jetstream.New(nc)
 }

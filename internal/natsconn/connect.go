@@ -11,6 +11,7 @@ import (
 	"github.com/synadia-io/orbit.go/natscontext"
 
 	"github.com/rebound-mq/rebound/internal/config"
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 // Conn is a connection together with the way to JetStream that its context
@@ -23,13 +24,7 @@ type Conn struct {
 // JetStream returns the JetStream interface, in the domain or with the API
 // prefix of the context.
 func (c *Conn) JetStream(options ...jetstream.JetStreamOpt) (jetstream.JetStream, error) {
-	switch {
-	case c.apiPrefix != "":
-		return jetstream.NewWithAPIPrefix(c.Conn, c.apiPrefix, options...)
-	case c.domain != "":
-		return jetstream.NewWithDomain(c.Conn, c.domain, options...)
-	}
-	return jetstream.New(c.Conn, options...)
+	return streams.Open(c.Conn, c.domain, c.apiPrefix, options...)
 }
 
 // Connect connects once, to the servers or with the nats context that cfg
