@@ -348,14 +348,8 @@ func readAhead(ctx context.Context, all *[len(events.Priorities)]pages, window i
 		for i := range all {
 			p := &all[i]
 			if len(p.page) == 0 && (p.rest > 0 || p.read.Before(since)) {
-				if err := p.next(ctx, 2*window); err != nil {
+				if err := p.advance(ctx, 2*window); err != nil {
 					return held, err
-				}
-				if len(p.page) == 0 && p.from > 0 { // others may have come before
-					p.from = 0
-					if err := p.next(ctx, 2*window); err != nil {
-						return held, err
-					}
 				}
 			}
 			held[i] = p.length()

@@ -49,6 +49,16 @@ func (p *pages) next(ctx context.Context, n int) error {
 	return err
 }
 
+// advance reads the next page, or at the end the first: others may have come
+// before.
+func (p *pages) advance(ctx context.Context, n int) error {
+	if err := p.next(ctx, n); err != nil || len(p.page) > 0 || p.from == 0 {
+		return err
+	}
+	p.from = 0
+	return p.next(ctx, n)
+}
+
 // length is how many messages wait from here on, as far as is known.
 func (p *pages) length() int { return len(p.page) + p.rest }
 
