@@ -128,16 +128,21 @@ func (r *rig) target(subject string, handle func(call int, req micro.Request) (c
 	return &calls
 }
 
-func (r *rig) submit(subject string, h map[string]string, data string) {
-	r.t.Helper()
+// submission is a message with that header.
+func submission(subject string, h map[string]string, data string) *nats.Msg {
 	m := nats.NewMsg(subject)
 	m.Data = []byte(data)
 	for k, v := range h {
 		m.Header[k] = []string{v}
 	}
+	return m
+}
+
+func (r *rig) submit(subject string, h map[string]string, data string) {
+	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if _, err := r.js.PublishMsg(ctx, m); err != nil {
+	if _, err := r.js.PublishMsg(ctx, submission(subject, h, data)); err != nil {
 		r.t.Fatalf("submitting to %s: %v", subject, err)
 	}
 }
@@ -148,13 +153,8 @@ func (r *rig) submitAll(n int, message func(i int) (subject string, h map[string
 	acks := make([]jetstream.PubAckFuture, n)
 	for i := range n {
 		subject, h := message(i)
-		m := nats.NewMsg(subject)
-		m.Data = []byte("x")
-		for k, v := range h {
-			m.Header[k] = []string{v}
-		}
 		var err error
-		if acks[i], err = r.js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute)); err != nil {
+		if acks[i], err = r.js.PublishMsgAsync(submission(subject, h, "x"), jetstream.WithStallWait(time.Minute)); err != nil {
 			r.t.Fatalf("submitting to %s: %v", subject, err)
 		}
 	}
@@ -169,10 +169,7 @@ func (r *rig) submitAll(n int, message func(i int) (subject string, h map[string
 
 // trySubmit submits an operation with an id and reports whether it is stored.
 func (r *rig) trySubmit(subject, id string) bool {
-	m := nats.NewMsg(subject)
-	for k, v := range map[string]string{"ce-specversion": "1.0", "ce-id": id, "ce-source": "/s", "ce-type": events.TypeFailed} {
-		m.Header[k] = []string{v}
-	}
+	m := submission(subject, map[string]string{"ce-specversion": "1.0", "ce-id": id, "ce-source": "/s", "ce-type": events.TypeFailed}, "")
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_, err := r.js.PublishMsg(ctx, m, jetstream.WithMsgID(id))
