@@ -82,7 +82,7 @@ func (g *Gates) Claim(key string) (c gate.Claim, s gate.Settings, ok bool) {
 	if !limited(k.settings) {
 		return c, s, false
 	}
-	c.InFlight, c.Unused, c.Extra = k.gate.HandIn()
+	c = k.gate.HandIn()
 	c.Held = k.held + len(k.waiters)
 	return c, k.settings, true
 }

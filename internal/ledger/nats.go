@@ -31,6 +31,12 @@ func NewNATS(js jetstream.JetStream, bucket string, replicas int) *NATS {
 	}}
 }
 
+// Join opens the bucket, so that the first lease need not wait for it.
+func (n *NATS) Join(ctx context.Context) error {
+	_, err := n.open(ctx)
+	return err
+}
+
 // Renew gives an instance its next lease of a key's limits. The error is that of
 // NATS or of ctx; then it is not known whether the ledger has changed.
 func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Settings) (gate.Lease, error) {
@@ -51,7 +57,11 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 		}
 		return err == nil, err
 	}
-	return renew(ctx, "NATS", key, c, s, read, replace)
+	lease, err := renew(ctx, "NATS", key, c, s, read, replace)
+	if err != nil && ctx.Err() == nil {
+		n.forget()
+	}
+	return lease, err
 }
 
 // read asks the leader: another replica might not know of the last write.
@@ -65,6 +75,13 @@ func (n *NATS) read(ctx context.Context, kv jetstream.KeyValue, name string) (ga
 	}
 	l, err := decode(m.Data)
 	return l, m.Sequence, err
+}
+
+// forget has the bucket opened anew: it is in memory, so it goes with its server.
+func (n *NATS) forget() {
+	n.mu.Lock()
+	n.bucket = nil
+	n.mu.Unlock()
 }
 
 // open returns the bucket.

@@ -14,8 +14,10 @@ type Gate struct {
 	mu       sync.Mutex // guards what follows
 	settings Settings
 	lease    Lease
-	extra    int // let through without a lease since the last one
-	reported int // of extra, what was handed in
+	heard    time.Time // when the last lease was given that came from the ledger
+	unused   int       // of that lease, what may not be used any more
+	extra    int       // let through without a lease since that one was asked for
+	reported int       // of extra, what was handed in
 	inFlight int
 	minute   Window
 	hour     Window
@@ -142,23 +144,25 @@ func (g *Gate) Set(s Settings) {
 func (g *Gate) Share(l Lease) {
 	g.mu.Lock()
 	if l.Granted {
+		g.heard, g.unused = l.Given, 0
 		g.extra, g.reported = g.extra-g.reported, 0
 	} else {
+		g.unused += g.lease.Budget
 		l.Left, l.LeftUntil = g.lease.Left, g.lease.LeftUntil
 	}
 	g.lease = l
 	g.mu.Unlock()
 }
 
-// HandIn returns what this instance claims with when it renews its lease: how
-// many operations are in flight, how much is left of the budget that it was given,
-// which it may not use any more, and how many it let through without a lease.
-func (g *Gate) HandIn() (inFlight, unused, extra int) {
+// HandIn returns what this instance claims with when it renews its lease, except
+// for who it is and what it holds: what is left of the budget that it was given may
+// not be used any more. All of it is handed in again until a lease is given for it.
+func (g *Gate) HandIn() Claim {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	unused, g.lease.Budget = g.lease.Budget, 0
+	g.unused, g.lease.Budget = g.unused+g.lease.Budget, 0
 	g.reported = g.extra
-	return g.inFlight, unused, g.extra
+	return Claim{InFlight: g.inFlight, Heard: g.heard, Unused: g.unused, Extra: g.extra}
 }
 
 // Ready returns how many operations may go now. It takes nothing: only a pass is

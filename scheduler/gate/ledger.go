@@ -28,6 +28,10 @@ type Share struct {
 	// Budget is how many operations it was told at Given that it may make.
 	Budget int       `json:"budget"`
 	Given  time.Time `json:"given"`
+	// Heard is the Given of the last lease that the instance had heard of then, and
+	// Extra how many it had let through without a lease since that.
+	Heard time.Time `json:"heard,omitzero"`
+	Extra int       `json:"extra,omitempty"`
 	// Expires is when the instance counts as dead unless it renews before.
 	Expires time.Time `json:"expires"`
 }
@@ -38,9 +42,13 @@ type Claim struct {
 	// InFlight is how many operations it has in flight, and Held how many wait
 	// to go.
 	InFlight, Held int
-	// Unused is how many of the budget that it was given last it did not use.
+	// Heard is the Given of the last lease that the instance has heard of; zero is of
+	// none. A later one whose answer got lost was never used.
+	Heard time.Time
+	// Unused is how many of the budget of that lease it did not use, and may not use
+	// any more.
 	Unused int
-	// Extra is how many it let through without a lease.
+	// Extra is how many it let through without a lease since it heard of that one.
 	Extra int
 }
 
@@ -51,6 +59,9 @@ type Lease struct {
 	Concurrent int
 	// Budget is how many operations it may let through.
 	Budget int
+	// Given is when the ledger gave it, by the clock of the store, which tells it from
+	// the instance's other leases.
+	Given time.Time
 	// Until is when the lease ends, by the clock of the instance: take the time
 	// before the store was asked and add [LeaseTime].
 	Until time.Time
@@ -97,9 +108,7 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 		l.Shares = append(l.Shares, Share{Instance: c.Instance})
 	}
 	own := &l.Shares[i]
-	l.giveBack(own, c.Unused, now)
-	l.Minute.Take(c.Extra, now)
-	l.Hour.Take(c.Extra, now)
+	l.settle(own, c, now)
 	own.Demand = max(c.InFlight, 0) + max(c.Held, 0)
 	own.Expires = now.Add(LeaseTime)
 	if s.MaxConcurrent > 0 {
@@ -111,18 +120,28 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 	l.Minute.Take(own.Budget, now)
 	l.Hour.Take(own.Budget, now)
 	return l, Lease{
-		Concurrent: own.Concurrent, Budget: own.Budget, Instances: len(l.Shares), Granted: true, Left: l.left(s, now),
+		Concurrent: own.Concurrent, Budget: own.Budget, Given: now, Instances: len(l.Shares), Granted: true, Left: l.left(s, now),
 	}
 }
 
-// giveBack uncounts what the instance did not use.
-func (l *Ledger) giveBack(own *Share, unused int, now time.Time) {
-	if own.Given.IsZero() {
-		return
+// settle uncounts what the instance did not use of its last lease, and counts what
+// it let through without one.
+func (l *Ledger) settle(own *Share, c Claim, now time.Time) {
+	unused, extra := min(c.Unused, own.Budget), c.Extra
+	if !own.Given.Equal(c.Heard) {
+		// It handed these in before, and has not heard of what it was given for them.
+		unused = own.Budget
+		if own.Heard.Equal(c.Heard) {
+			extra -= own.Extra
+		}
 	}
-	unused = min(unused, own.Budget)
-	l.Minute.GiveBack(unused, own.Given, now)
-	l.Hour.GiveBack(unused, own.Given, now)
+	if !own.Given.IsZero() {
+		l.Minute.GiveBack(unused, own.Given, now)
+		l.Hour.GiveBack(unused, own.Given, now)
+	}
+	l.Minute.Take(extra, now)
+	l.Hour.Take(extra, now)
+	own.Heard, own.Extra = c.Heard, c.Extra
 }
 
 // concurrent returns how many operations the share at i may have in flight.

@@ -12,6 +12,7 @@ import (
 // instance is one instance that shares a gate through a ledger, as the service
 // does it.
 type instance struct {
+	name   string
 	gate   *Gate
 	passes []Pass
 }
@@ -24,20 +25,25 @@ func TestInstancesTogetherStayWithinTheLimits(t *testing.T) {
 		}
 		all := make([]*instance, rapid.IntRange(1, 4).Draw(t, "instances"))
 		for i := range all {
-			all[i] = &instance{gate: New(s)}
+			all[i] = &instance{name: string(rune('a' + i)), gate: New(s)}
 		}
 		ledger, now := NewLedger(), begin
 		var taken []taking
 		renew := func(i int) {
-			inFlight, unused, extra := all[i].gate.HandIn()
-			held := rapid.IntRange(0, 20).Draw(t, "held")
+			claim := all[i].gate.HandIn()
+			claim.Instance, claim.Held = all[i].name, rapid.IntRange(0, 20).Draw(t, "held")
 			asked := now
 			// The store may take its time, and the clock of the instance runs on.
-			now = now.Add(time.Duration(rapid.Int64Range(0, int64(50*time.Millisecond)).Draw(t, "store")))
-			next, lease := ledger.Renew(Claim{Instance: string(rune('a' + i)), InFlight: inFlight, Held: held, Unused: unused, Extra: extra}, s, now)
-			ledger = next
+			now = now.Add(time.Duration(rapid.Int64Range(1, int64(50*time.Millisecond)).Draw(t, "store")))
+			next, lease := ledger.Renew(claim, s, now)
 			lease.Until = asked.Add(LeaseTime)
-			all[i].gate.Share(lease)
+			switch rapid.SampledFrom([]string{"heard", "heard", "heard", "not heard", "not written"}).Draw(t, "renewal") {
+			case "heard":
+				ledger = next
+				all[i].gate.Share(lease)
+			case "not heard":
+				ledger = next
+			}
 		}
 		for i := range all {
 			renew(i)
@@ -65,7 +71,7 @@ func TestInstancesTogetherStayWithinTheLimits(t *testing.T) {
 				}
 			case 9:
 				// It dies and comes back as another; what it had in flight is gone.
-				all[i] = &instance{gate: New(s)}
+				all[i] = &instance{name: all[i].name + "'", gate: New(s)}
 			}
 			given := 0
 			for _, h := range ledger.Shares {
@@ -161,6 +167,57 @@ func TestALedgerSurvivesItsStoreAndRenewingChangesNoOther(t *testing.T) {
 	}
 }
 
+// TestNoBudgetIsLostWithAnAnswer lets renewals fail, with and without the ledger
+// having changed: what nobody used is there for who asks next.
+func TestNoBudgetIsLostWithAnAnswer(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := Settings{PerMinute: rapid.IntRange(1, 200).Draw(t, "minute")}
+		all := make([]*Gate, rapid.IntRange(1, 4).Draw(t, "instances"))
+		for i := range all {
+			all[i] = New(s)
+		}
+		ledger, now, taken := NewLedger(), begin, 0
+		renew := func(i int, outcome string) int {
+			claim := all[i].HandIn()
+			claim.Instance, claim.Held = string(rune('a'+i)), rapid.IntRange(0, 300).Draw(t, "held")
+			next, lease := ledger.Renew(claim, s, now)
+			lease.Until, lease.LeftUntil = now.Add(LeaseTime), now.Add(time.Minute)
+			if outcome != "not written" {
+				ledger = next
+			}
+			if outcome == "heard" {
+				all[i].Share(lease)
+			}
+			return lease.Budget
+		}
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			// In all it is too short for an instance to be forgotten.
+			now = now.Add(time.Duration(rapid.Int64Range(1, int64(graceTime/30)).Draw(t, "pause")))
+			i := rapid.IntRange(0, len(all)-1).Draw(t, "who")
+			switch rapid.IntRange(0, 3).Draw(t, "what") {
+			case 0:
+				all[i].Share(Lease{Instances: len(all)})
+			case 1:
+				for range rapid.IntRange(0, 100).Draw(t, "attempts") {
+					if _, _, ok := all[i].Enter(Conditions{}, now); ok {
+						taken++
+					}
+				}
+			default:
+				renew(i, rapid.SampledFrom([]string{"heard", "not heard", "not written"}).Draw(t, "renewal"))
+			}
+		}
+		given := 0
+		now = now.Add(1)
+		for i := range all {
+			given += renew(i, "heard")
+		}
+		if left, _ := ledger.Minute.Room(s.PerMinute, now); taken+given+left < s.PerMinute {
+			t.Fatalf("%d were let through, the instances may let through %d and %d are left, together less than the budget of %d", taken, given, left, s.PerMinute)
+		}
+	})
+}
+
 // TestInstancesWithoutTheirStoreDivideWhatWasLeft lets every instance go on alone,
 // and then renew.
 func TestInstancesWithoutTheirStoreDivideWhatWasLeft(t *testing.T) {
@@ -176,9 +233,10 @@ func TestInstancesWithoutTheirStoreDivideWhatWasLeft(t *testing.T) {
 			}
 		}
 		renew := func(i int) {
-			inFlight, unused, extra := all[i].HandIn()
+			claim := all[i].HandIn()
+			claim.Instance, claim.Held = string(rune('a'+i)), 10
 			var lease Lease
-			ledger, lease = ledger.Renew(Claim{Instance: string(rune('a' + i)), InFlight: inFlight, Held: 10, Unused: unused, Extra: extra}, s, now)
+			ledger, lease = ledger.Renew(claim, s, now)
 			lease.Until, lease.LeftUntil = now.Add(LeaseTime), now.Add(time.Minute)
 			all[i].Share(lease)
 		}
