@@ -16,8 +16,13 @@ import (
 const (
 	// fetchBatch is the most messages that one pull asks for.
 	fetchBatch = 256
-	// fetchWait is how long a pull waits for messages.
+	// fetchWait is how long a pull waits for messages, drainWait how long for those
+	// that are on their way when it ends.
 	fetchWait = 5 * time.Second
+	drainWait = time.Second
+	// signOfLife is how often the server says that it knows of a pull which waits.
+	// One of which it says nothing twice is given up.
+	signOfLife = time.Second
 )
 
 // errRelease asks the queue to give the message back at once, for any instance
@@ -146,33 +151,56 @@ func (q *queue) fetch(ctx, handleCtx context.Context, consumer jetstream.Consume
 	}
 	defer func() { q.inFlight.Release(int64(room)) }()
 
-	fetchCtx, cancel := context.WithTimeout(ctx, fetchWait)
-	defer cancel()
-	batch, err := consumer.Fetch(room, jetstream.FetchContext(fetchCtx))
+	err := q.receive(ctx, consumer, room, func(t *taken) {
+		room--
+		q.wg.Go(func() {
+			defer q.inFlight.Release(1)
+			q.work(ctx, handleCtx, t)
+		})
+	})
+	if q.bytes.Acquire(ctx, 1) == nil {
+		q.bytes.Release(1)
+	}
+	return err
+}
+
+// receive pulls up to n messages in [fetchWait] or until ctx ends. What the server
+// has sent by then is handed to take even so: it would not come again before the
+// lease is over.
+func (q *queue) receive(ctx context.Context, consumer jetstream.Consumer, n int, take func(*taken)) error {
+	pull, err := consumer.Messages(jetstream.StopAfter(n), jetstream.PullMaxMessages(n),
+		jetstream.PullExpiry(2*fetchWait), jetstream.PullHeartbeat(signOfLife))
 	if err != nil {
 		return err
 	}
-	for msg := range batch.Messages() {
+	defer pull.Stop()
+	fetchCtx, cancel := context.WithTimeout(ctx, fetchWait)
+	defer cancel()
+	wait := jetstream.NextContext(fetchCtx)
+	for n > 0 {
+		msg, err := pull.Next(wait)
+		switch {
+		case err == nil:
+		case errors.Is(err, jetstream.ErrMsgIteratorClosed):
+			return nil
+		case fetchCtx.Err() != nil && errors.Is(err, fetchCtx.Err()):
+			pull.Drain()
+			wait = jetstream.NextMaxWait(drainWait)
+			continue
+		default:
+			return err
+		}
+		n--
 		meta, err := msg.Metadata()
 		if err != nil {
 			q.log.Error("a message has no metadata", "consumer", q.config.Durable, "error", err)
 			continue
 		}
-		room--
 		t := &taken{Msg: msg, meta: meta, beat: time.Now(), reconnects: q.nc.Stats().Reconnects, q: q}
 		q.mu.Lock()
 		q.held[t] = struct{}{}
 		q.mu.Unlock()
-		q.wg.Go(func() {
-			defer q.inFlight.Release(1)
-			q.work(ctx, handleCtx, t)
-		})
-	}
-	if q.bytes.Acquire(ctx, 1) == nil {
-		q.bytes.Release(1)
-	}
-	if err := batch.Error(); err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout) && ctx.Err() == nil {
-		return err
+		take(t)
 	}
 	return nil
 }
