@@ -28,7 +28,7 @@ default: {maxAttempts: 100, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: expo
 		}
 		return "", "", nil
 	})
-	const n = 300
+	const n = 150
 	for i := range n {
 		if i == n/3 {
 			cluster.Stop(cluster.Leader())
@@ -64,7 +64,7 @@ func TestAClusterThatLosesItsLeaderKeepsItsLanes(t *testing.T) {
 	r.start(config)
 	target, _ := r.switched("pay.charge")
 	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
-	const n = 200
+	const n = 100
 	for i := range n {
 		testkit.Eventually(t, 30*time.Second, fmt.Sprintf("submission %d being stored", i), func() bool {
 			return r.trySubmit("retry.submit.pay.charge", fmt.Sprintf("event-%d", i))

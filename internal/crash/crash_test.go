@@ -31,7 +31,10 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 const (
+	// kills is how often the program is killed with its embedded server, and
+	// killsApart how often in each of the other ways.
 	kills      = 20
+	killsApart = 10
 	operations = 3000
 	// settle bounds how long everything may take to end after the last kill. The
 	// governor paces it, slowly on a machine that is busy.
@@ -79,7 +82,7 @@ func TestNothingIsLostWhenTheProgramIsKilled(t *testing.T) {
 		url := "nats://127.0.0.1:" + strconv.Itoa(port)
 		p := start(t, binary, args)
 		await(t, url)
-		torment(t, url, false, false, func() {
+		torment(t, url, kills, false, false, func() {
 			p.kill(t)
 			p = start(t, binary, args)
 		})
@@ -92,7 +95,7 @@ func TestNothingIsLostWhenTheProgramIsKilled(t *testing.T) {
 		running := []*program{start(t, binary, args), start(t, binary, args)}
 		await(t, url)
 		n := 0
-		torment(t, url, outages, workers, func() {
+		torment(t, url, killsApart, outages, workers, func() {
 			running[n%2].kill(t)
 			running[n%2] = start(t, binary, args)
 			n++
@@ -106,10 +109,10 @@ func TestNothingIsLostWhenTheProgramIsKilled(t *testing.T) {
 	t.Run("as one of two instances while the target fails and heals and the lanes fill", func(t *testing.T) { two(t, guarded, true, false) })
 }
 
-// torment submits operations while it kills, and checks how each ended. With
-// outages the target is down half of the time until the last kill. With workers
+// torment submits operations while it kills that often, and checks how each ended.
+// With outages the target is down half of the time until the last kill. With workers
 // half the operations are taken from a stream and reported on.
-func torment(t *testing.T, url string, outages, workers bool, kill func()) {
+func torment(t *testing.T, url string, kills int, outages, workers bool, kill func()) {
 	nc := testkit.Connect(t, url, nats.ReconnectWait(20*time.Millisecond), nats.ReconnectBufSize(-1))
 	js := testkit.JetStream(t, nc)
 	target := newTarget(t, nc, outages)
