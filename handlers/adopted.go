@@ -197,7 +197,7 @@ func (a *adopted) bury(ctx context.Context, t *taken, problem error) error {
 		EventID: name, Source: "/rejected", Service: events.Invalid, Operation: events.Invalid,
 		FirstFailure: t.meta.Timestamp.UTC(), Submitted: t.meta.Timestamp.UTC(),
 	}
-	return a.pipeline.Reject(ctx, op, scheduler.Message{Header: t.Headers(), Data: t.Data()}, problem)
+	return a.intake.refuse(ctx, op, scheduler.Message{Header: t.Headers(), Data: t.Data()}, problem)
 }
 
 // candidates knows the adopted consumers as the server describes them, for a

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -94,5 +95,41 @@ func TestAClusterThatLosesItsLeaderKeepsItsLanes(t *testing.T) {
 	}
 	if len(ids) != n || len(target.order()) < n {
 		t.Errorf("%d operations have an outcome after %d attempts, want %d", len(ids), len(target.order()), n)
+	}
+}
+
+// TestAnInstanceOnALeafNodeWorksInTheDomainOfItsHub has operations fail, be held, and
+// be let out, on streams that are reached by their domain alone.
+func TestAnInstanceOnALeafNodeWorksInTheDomainOfItsHub(t *testing.T) {
+	r := connect(t, testkit.Leaf(t, "hub"))
+	r.domain = "hub"
+	r.js = testkit.JetStreamIn(t, r.nc, "hub")
+	r.letters = deadletter.New(r.js, "")
+	r.start(handlers.Config{Policies: policySet(t, guarded)})
+	target, _ := r.switched("pay.charge")
+	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	const n = 20
+	for i := range n {
+		r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), "normal"), "x")
+	}
+	testkit.Eventually(t, 30*time.Second, "all being held", func() bool { return r.count("RETRY", "retry.held.>") == n })
+	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	r.submit("retry.submit.pay.refund", map[string]string{events.HeaderDeadSequence: "many"}, "x")
+	outcomes := r.awaitOutcomes(n+1, 30*time.Second)
+	r.awaitEmpty()
+	failed := 0
+	for _, o := range outcomes {
+		if o.Outcome == events.RetryFailed {
+			failed++
+		}
+	}
+	letters := 0
+	for _, err := range r.letters.List(t.Context(), deadletter.Filter{}) {
+		if letters++; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if failed != 1 || letters != 1 || len(target.order()) != n {
+		t.Errorf("%d operations failed, %d have dead letters and %d were attempted, want 1, 1 and %d", failed, letters, len(target.order()), n)
 	}
 }

@@ -45,6 +45,8 @@ type rig struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	letters *deadletter.Letters
+	// domain is that of the server's JetStream, empty for the default.
+	domain string
 }
 
 // newRig starts a server and the instances that are configured.
@@ -79,6 +81,9 @@ func (r *rig) start(c handlers.Config) *handlers.Service {
 		c.Backpressure = gate.Limits{Load: 1000, StoreDelay: time.Minute}
 	}
 	nc := testkit.Connect(r.t, r.url)
+	if r.domain != "" {
+		c.JetStream = testkit.JetStreamIn(r.t, nc, r.domain)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	s, err := handlers.Start(ctx, nc, c)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/rebound-mq/rebound/internal/adoption"
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 // adopted reads which consumers are adopted, none when no service has run.
@@ -50,7 +51,7 @@ func (d *diagnosis) adoption(ctx context.Context, s *session, adopted []adoption
 
 // adoptionPublishes lists what taking over from adopted consumers publishes to.
 func (s *session) adoptionPublishes(adopted []adoption.Adoption, made bool) []need {
-	api := s.apiPrefix()
+	api := streams.APIPrefix(s.js)
 	bucket := func(name, purpose string) []need {
 		stream := "KV_" + name
 		needs := []need{

@@ -8,11 +8,11 @@ import (
 	"time"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/adoption"
 	"github.com/rebound-mq/rebound/internal/policies"
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 // permissionTimeout bounds the question for the user's permissions.
@@ -57,7 +57,7 @@ func (d *diagnosis) permissions(ctx context.Context, s *session, adopted []adopt
 // publishes lists what the service publishes to. The streams are made only when
 // they are not there.
 func (s *session) publishes(made bool) []need {
-	api := s.apiPrefix()
+	api := streams.APIPrefix(s.js)
 	prefix := strings.TrimSuffix(s.subjects.Submissions(), "submit.>")
 	needs := []need{
 		{prefix + ">", "operations, outcomes and dead letters"},
@@ -102,17 +102,6 @@ func (s *session) publishes(made bool) []need {
 		need{api + "STREAM.MSG.DELETE." + s.streams.Dead(), "removing dead letters"},
 		need{api + "DIRECT.GET." + s.streams.Dead(), "listing dead letters"},
 		need{api + "DIRECT.GET." + s.streams.Outcomes(), "reading outcomes"})
-}
-
-// apiPrefix returns what the subjects of JetStream's API begin with.
-func (s *session) apiPrefix() string {
-	switch o := s.js.Options(); {
-	case o.APIPrefix != "":
-		return strings.TrimSuffix(o.APIPrefix, ".") + "."
-	case o.Domain != "":
-		return "$JS." + o.Domain + ".API."
-	}
-	return jetstream.DefaultAPIPrefix
 }
 
 // subscribes lists what the service subscribes to.

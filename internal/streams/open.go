@@ -1,6 +1,8 @@
 package streams
 
 import (
+	"strings"
+
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -15,4 +17,25 @@ func Open(nc *nats.Conn, domain, apiPrefix string, options ...jetstream.JetStrea
 		return jetstream.NewWithDomain(nc, domain, options...)
 	}
 	return jetstream.New(nc, options...)
+}
+
+// prefixed returns JetStream by an API prefix when it is by a domain: package
+// jetstreamext asks for batches of a domain where nobody answers.
+func prefixed(js jetstream.JetStream) (jetstream.JetStream, error) {
+	if js.Options().Domain == "" {
+		return js, nil
+	}
+	return jetstream.NewWithAPIPrefix(js.Conn(), APIPrefix(js))
+}
+
+// APIPrefix returns what the subjects of JetStream's API begin with, up to and with
+// a dot.
+func APIPrefix(js jetstream.JetStream) string {
+	switch o := js.Options(); {
+	case o.APIPrefix != "":
+		return strings.TrimSuffix(o.APIPrefix, ".") + "."
+	case o.Domain != "":
+		return "$JS." + o.Domain + ".API."
+	}
+	return jetstream.DefaultAPIPrefix
 }

@@ -87,6 +87,11 @@ func Page(ctx context.Context, js jetstream.JetStream, stream, subject string, s
 // Nothing is no error.
 func batch(ctx context.Context, js jetstream.JetStream, stream string, n int, options ...jetstreamext.GetBatchOpt) iter.Seq2[*jetstream.RawStreamMsg, error] {
 	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
+		js, err := prefixed(js)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
 		messages, err := jetstreamext.GetBatch(ctx, js, stream, n, options...)
 		if err != nil {
 			yield(nil, err)
@@ -120,11 +125,7 @@ func LeaderGet(ctx context.Context, js jetstream.JetStream, stream string, selec
 	if err != nil {
 		return nil, err
 	}
-	prefix := js.Options().APIPrefix
-	if prefix == "" {
-		prefix = jetstream.DefaultAPIPrefix
-	}
-	answer, err := js.Conn().RequestWithContext(ctx, strings.TrimSuffix(prefix, ".")+".STREAM.MSG.GET."+stream, request)
+	answer, err := js.Conn().RequestWithContext(ctx, APIPrefix(js)+"STREAM.MSG.GET."+stream, request)
 	if err != nil {
 		return nil, err
 	}

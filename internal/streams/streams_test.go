@@ -174,3 +174,33 @@ func TestScanReadsPageByPage(t *testing.T) {
 		t.Errorf("scanned %d messages, want %d", got, n)
 	}
 }
+
+// TestStreamsAreReadInTheirDomain reads through a leaf node that has a JetStream of
+// its own.
+func TestStreamsAreReadInTheirDomain(t *testing.T) {
+	js := testkit.JetStreamIn(t, testkit.Connect(t, testkit.Leaf(t, "hub")), "hub")
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "SAMPLE", Subjects: []string{"sample"}, AllowDirect: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(ctx, "sample", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	m, err := streams.LeaderGet(ctx, js, "SAMPLE", streams.LastBySubject("sample"))
+	if err != nil || string(m.Data) != "x" {
+		t.Errorf("the last message is %+v with error %v, want x", m, err)
+	}
+	if n, err := streams.Count(ctx, js, "SAMPLE", "sample"); err != nil || n != 1 {
+		t.Errorf("%d messages are counted with error %v, want 1", n, err)
+	}
+	read := 0
+	for m, err := range streams.Page(ctx, js, "SAMPLE", "sample", 0, 10) {
+		if read++; err != nil || string(m.Data) != "x" {
+			t.Errorf("a page holds %+v with error %v, want x", m, err)
+		}
+	}
+	if read != 1 {
+		t.Errorf("a page has %d messages, want 1", read)
+	}
+}

@@ -64,3 +64,13 @@ func JetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
 	}
 	return js
 }
+
+// JetStreamIn returns JetStream in a domain.
+func JetStreamIn(t testing.TB, nc *nats.Conn, domain string) jetstream.JetStream {
+	t.Helper()
+	js, err := jetstream.NewWithDomain(nc, domain)
+	if err != nil {
+		t.Fatalf("testkit: JetStream in domain %s: %v", domain, err)
+	}
+	return js
+}

@@ -1,0 +1,45 @@
+package testkit
+
+import (
+	"fmt"
+	"net/url"
+	"testing"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+)
+
+// Leaf starts a NATS server with JetStream in a domain, and a leaf node of it with a
+// JetStream of its own. It returns the URL of the leaf node, and stops both when the
+// test ends.
+func Leaf(t testing.TB, domain string) string {
+	t.Helper()
+	hub := domainServer(t, domain, natsd.LeafNodeOpts{Host: "127.0.0.1", Port: natsd.RANDOM_PORT})
+	ports, err := hub.Varz(nil)
+	if err != nil {
+		t.Fatalf("testkit: reading the port for leaf nodes: %v", err)
+	}
+	remote := &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", ports.LeafNode.Port)}
+	leaf := domainServer(t, domain+"-leaf", natsd.LeafNodeOpts{Remotes: []*natsd.RemoteLeafOpts{{URLs: []*url.URL{remote}}}})
+	Eventually(t, startTimeout, "the leaf node being connected", func() bool { return leaf.NumLeafNodes() == 1 })
+	return leaf.ClientURL()
+}
+
+func domainServer(t testing.TB, name string, leaf natsd.LeafNodeOpts) *natsd.Server {
+	t.Helper()
+	server, err := natsd.NewServer(&natsd.Options{
+		ServerName: name, Host: "127.0.0.1", Port: natsd.RANDOM_PORT, NoLog: true, NoSigs: true,
+		JetStream: true, JetStreamDomain: name, StoreDir: t.TempDir(), LeafNode: leaf,
+	})
+	if err != nil {
+		t.Fatalf("testkit: making server %s: %v", name, err)
+	}
+	server.Start()
+	t.Cleanup(func() {
+		server.Shutdown()
+		server.WaitForShutdown()
+	})
+	if !server.ReadyForConnections(startTimeout) {
+		t.Fatalf("testkit: server %s is not ready within %s", name, startTimeout)
+	}
+	return server
+}
