@@ -40,22 +40,8 @@ func TestThePermissionsThatTheDoctorAsksForAreEnough(t *testing.T) {
 	adopted := []adoption.Adoption{{Stream: "ORDERS", Consumer: "worker", Service: "orders", Operation: "process", Target: "t.x"}}
 	admin := &natsd.User{Username: "admin", Password: "pass"}
 	user := &natsd.User{Username: "rebound", Password: "pass", Permissions: &natsd.Permissions{}}
-	server, err := natsd.NewServer(&natsd.Options{
-		Host: "127.0.0.1", Port: natsd.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
-		Users: []*natsd.User{admin, user},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	user.Permissions.Publish, user.Permissions.Subscribe = needed(t, adopted)
-	go server.Start()
-	t.Cleanup(func() {
-		server.Shutdown()
-		server.WaitForShutdown()
-	})
-	if !server.ReadyForConnections(patience) {
-		t.Fatal("the server does not start")
-	}
+	server := testkit.PlainServer(t, &natsd.Options{JetStream: true, StoreDir: t.TempDir(), Users: []*natsd.User{admin, user}})
 	errs := make(chan error, 100)
 	nc := testkit.Connect(t, server.ClientURL(), nats.UserInfo("rebound", "pass"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		select {

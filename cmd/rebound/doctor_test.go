@@ -94,21 +94,9 @@ func TestDoctorOfPermissions(t *testing.T) {
 // restricted starts a server with one user that has those permissions.
 func restricted(t *testing.T, p *natsd.Permissions) string {
 	t.Helper()
-	server, err := natsd.NewServer(&natsd.Options{
-		Host: "127.0.0.1", Port: natsd.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
-		Users: []*natsd.User{{Username: "rebound", Password: "pass", Permissions: p}},
+	server := testkit.PlainServer(t, &natsd.Options{
+		JetStream: true, StoreDir: t.TempDir(), Users: []*natsd.User{{Username: "rebound", Password: "pass", Permissions: p}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	go server.Start()
-	t.Cleanup(func() {
-		server.Shutdown()
-		server.WaitForShutdown()
-	})
-	if !server.ReadyForConnections(patience) {
-		t.Fatal("the server does not start")
-	}
 	testkit.Connect(t, server.ClientURL(), nats.UserInfo("rebound", "pass"))
 	return server.ClientURL()
 }

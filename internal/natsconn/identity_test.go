@@ -18,27 +18,15 @@ import (
 	"github.com/nats-io/jwt/v2"
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
+
+	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
 // runServer runs a plain server, without JetStream unless the options say so,
 // and returns its URL.
 func runServer(t *testing.T, o *natsd.Options) string {
 	t.Helper()
-	o.Host, o.Port = "127.0.0.1", natsd.RANDOM_PORT
-	o.NoLog, o.NoSigs = true, true
-	s, err := natsd.NewServer(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	go s.Start()
-	t.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
-	})
-	if !s.ReadyForConnections(time.Minute) {
-		t.Fatal("the server accepts no connections")
-	}
-	return "nats://" + s.Addr().String()
+	return "nats://" + testkit.PlainServer(t, o).Addr().String()
 }
 
 func passwordServer(t *testing.T) string {

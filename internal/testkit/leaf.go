@@ -26,20 +26,5 @@ func Leaf(t testing.TB, domain string) string {
 
 func domainServer(t testing.TB, name string, leaf natsd.LeafNodeOpts) *natsd.Server {
 	t.Helper()
-	server, err := natsd.NewServer(&natsd.Options{
-		ServerName: name, Host: "127.0.0.1", Port: natsd.RANDOM_PORT, NoLog: true, NoSigs: true,
-		JetStream: true, JetStreamDomain: name, StoreDir: t.TempDir(), LeafNode: leaf,
-	})
-	if err != nil {
-		t.Fatalf("testkit: making server %s: %v", name, err)
-	}
-	server.Start()
-	t.Cleanup(func() {
-		server.Shutdown()
-		server.WaitForShutdown()
-	})
-	if !server.ReadyForConnections(startTimeout) {
-		t.Fatalf("testkit: server %s is not ready within %s", name, startTimeout)
-	}
-	return server
+	return PlainServer(t, &natsd.Options{ServerName: name, JetStream: true, JetStreamDomain: name, StoreDir: t.TempDir(), LeafNode: leaf})
 }

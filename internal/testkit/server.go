@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -34,6 +35,27 @@ func Server(t testing.TB, change ...func(*embedded.Options)) *embedded.Server {
 		t.Fatalf("testkit: starting a NATS server: %v", err)
 	}
 	t.Cleanup(s.Shutdown)
+	return s
+}
+
+// PlainServer starts a NATS server of those options on a random port of the loopback
+// address, for what [Server] cannot be told, and stops it when the test ends.
+func PlainServer(t testing.TB, o *natsd.Options) *natsd.Server {
+	t.Helper()
+	o.Host, o.Port = "127.0.0.1", natsd.RANDOM_PORT
+	o.NoLog, o.NoSigs = true, true
+	s, err := natsd.NewServer(o)
+	if err != nil {
+		t.Fatalf("testkit: making a NATS server: %v", err)
+	}
+	go s.Start()
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if !s.ReadyForConnections(startTimeout) {
+		t.Fatalf("testkit: the NATS server accepts no connections within %s", startTimeout)
+	}
 	return s
 }
 
