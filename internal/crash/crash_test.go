@@ -31,11 +31,11 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 const (
-	// kills is how often the program is killed with its embedded server, and
-	// killsApart how often in each of the other ways.
-	kills      = 20
-	killsApart = 10
-	operations = 3000
+	// killsTogether is how often the program is killed with its embedded server,
+	// and killsApart how often in each of the other ways.
+	killsTogether = 20
+	killsApart    = 10
+	operations    = 3000
 	// settle bounds how long everything may take to end after the last kill. The
 	// governor paces it, slowly on a machine that is busy.
 	settle = 3 * time.Minute
@@ -82,7 +82,7 @@ func TestNothingIsLostWhenTheProgramIsKilled(t *testing.T) {
 		url := "nats://127.0.0.1:" + strconv.Itoa(port)
 		p := start(t, binary, args)
 		await(t, url)
-		torment(t, url, kills, false, false, func() {
+		torment(t, url, killsTogether, false, false, func() {
 			p.kill(t)
 			p = start(t, binary, args)
 		})

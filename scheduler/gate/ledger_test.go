@@ -17,6 +17,33 @@ type instance struct {
 	passes []Pass
 }
 
+// renewal is how the renewal of a lease goes.
+type renewal string
+
+const (
+	heard renewal = "heard"
+	// notHeard has the ledger change, and the answer get lost.
+	notHeard renewal = "not heard"
+	// notWritten leaves the ledger as it is.
+	notWritten renewal = "not written"
+)
+
+// renewAs renews the lease of a gate as the service does it: the store is asked at one
+// time and answers at another. c says whose gate it is and what that holds.
+func renewAs(g *Gate, l *Ledger, c Claim, s Settings, how renewal, asked, answered time.Time) Lease {
+	claim := g.HandIn()
+	claim.Instance, claim.Held = c.Instance, c.Held
+	next, lease := l.Renew(claim, s, answered)
+	lease.Until, lease.LeftUntil = asked.Add(LeaseTime), asked.Add(time.Minute)
+	if how != notWritten {
+		*l = next
+	}
+	if how == heard {
+		g.Share(lease)
+	}
+	return lease
+}
+
 func TestInstancesTogetherStayWithinTheLimits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := Settings{
@@ -30,20 +57,11 @@ func TestInstancesTogetherStayWithinTheLimits(t *testing.T) {
 		ledger, now := NewLedger(), begin
 		var taken []taking
 		renew := func(i int) {
-			claim := all[i].gate.HandIn()
-			claim.Instance, claim.Held = all[i].name, rapid.IntRange(0, 20).Draw(t, "held")
-			asked := now
+			held, asked := rapid.IntRange(0, 20).Draw(t, "held"), now
 			// The store may take its time, and the clock of the instance runs on.
 			now = now.Add(time.Duration(rapid.Int64Range(1, int64(50*time.Millisecond)).Draw(t, "store")))
-			next, lease := ledger.Renew(claim, s, now)
-			lease.Until = asked.Add(LeaseTime)
-			switch rapid.SampledFrom([]string{"heard", "heard", "heard", "not heard", "not written"}).Draw(t, "renewal") {
-			case "heard":
-				ledger = next
-				all[i].gate.Share(lease)
-			case "not heard":
-				ledger = next
-			}
+			how := rapid.SampledFrom([]renewal{heard, heard, heard, notHeard, notWritten}).Draw(t, "renewal")
+			renewAs(all[i].gate, &ledger, Claim{Instance: all[i].name, Held: held}, s, how, asked, now)
 		}
 		for i := range all {
 			renew(i)
@@ -177,18 +195,9 @@ func TestNoBudgetIsLostWithAnAnswer(t *testing.T) {
 			all[i] = New(s)
 		}
 		ledger, now, taken := NewLedger(), begin, 0
-		renew := func(i int, outcome string) int {
-			claim := all[i].HandIn()
-			claim.Instance, claim.Held = string(rune('a'+i)), rapid.IntRange(0, 300).Draw(t, "held")
-			next, lease := ledger.Renew(claim, s, now)
-			lease.Until, lease.LeftUntil = now.Add(LeaseTime), now.Add(time.Minute)
-			if outcome != "not written" {
-				ledger = next
-			}
-			if outcome == "heard" {
-				all[i].Share(lease)
-			}
-			return lease.Budget
+		renew := func(i int, how renewal) Lease {
+			held := rapid.IntRange(0, 300).Draw(t, "held")
+			return renewAs(all[i], &ledger, Claim{Instance: string(rune('a' + i)), Held: held}, s, how, now, now)
 		}
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			// In all it is too short for an instance to be forgotten.
@@ -204,13 +213,13 @@ func TestNoBudgetIsLostWithAnAnswer(t *testing.T) {
 					}
 				}
 			default:
-				renew(i, rapid.SampledFrom([]string{"heard", "not heard", "not written"}).Draw(t, "renewal"))
+				renew(i, rapid.SampledFrom([]renewal{heard, notHeard, notWritten}).Draw(t, "renewal"))
 			}
 		}
 		given := 0
 		now = now.Add(1)
 		for i := range all {
-			given += renew(i, "heard")
+			given += renew(i, heard).Budget
 		}
 		if left, _ := ledger.Minute.Room(s.PerMinute, now); taken+given+left < s.PerMinute {
 			t.Fatalf("%d were let through, the instances may let through %d and %d are left, together less than the budget of %d", taken, given, left, s.PerMinute)
@@ -233,12 +242,7 @@ func TestInstancesWithoutTheirStoreDivideWhatWasLeft(t *testing.T) {
 			}
 		}
 		renew := func(i int) {
-			claim := all[i].HandIn()
-			claim.Instance, claim.Held = string(rune('a'+i)), 10
-			var lease Lease
-			ledger, lease = ledger.Renew(claim, s, now)
-			lease.Until, lease.LeftUntil = now.Add(LeaseTime), now.Add(time.Minute)
-			all[i].Share(lease)
+			renewAs(all[i], &ledger, Claim{Instance: string(rune('a' + i)), Held: 10}, s, heard, now, now)
 		}
 		for i := range all {
 			all[i] = New(s)
