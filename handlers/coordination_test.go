@@ -111,7 +111,7 @@ func TestAnInstanceThatIsKilledIsForgottenAfterItsLease(t *testing.T) {
 	nc.Close()
 	began := time.Now()
 	r.agree(2, a, b)
-	if took := time.Since(began); took < health.InstanceLease-1500*time.Millisecond || took > 2*health.InstanceLease {
+	if took := time.Since(began); took < health.InstanceLease-1500*time.Millisecond || took > health.InstanceLease+time.Second {
 		t.Errorf("the instance that was killed was forgotten after %v, want its lease, %v, less the age of its last report", took, health.InstanceLease)
 	}
 	if v := killed.Coordination(); v.TotalInstances != 3 {
@@ -166,7 +166,7 @@ func TestAnInstanceThatStopsTakesLeave(t *testing.T) {
 	}
 	began := time.Now()
 	r.agree(1, a)
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > time.Second {
 		t.Errorf("the instance that stopped was forgotten after %v, want at once", took)
 	}
 }

@@ -69,7 +69,11 @@ func TestChangedPoliciesDecideNextOnEveryInstanceAndLeaveWhatWaits(t *testing.T)
 
 	revision := r.apply("default: {maxAttempts: 5, baseDelay: 2h, maxDelay: 2h, jitterType: none}\n")
 	took := r.awaitRevision(revision, instances)
-	t.Logf("%d instances had it in force after %s, on a quiet machine it is within 100 ms", instances, took)
+	t.Logf("%d instances had it in force after %s", instances, took)
+	// The bound of 100 ms is for a quiet machine; a busy one gets ten times that.
+	if took > time.Second {
+		t.Errorf("the instances took %s, want it within 100 ms on a quiet machine", took)
+	}
 	for range 30 {
 		r.submit("retry.submit.billing.refund", nil, "x")
 	}
