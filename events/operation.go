@@ -67,9 +67,12 @@ type Operation struct {
 	Due time.Time `json:"due,omitzero"`
 	// Replay is how often the operation came back from the dead letters.
 	Replay int `json:"replay,omitempty"`
-	// Repeated is whether the next attempt may have been made before, by an
-	// instance that died.
-	Repeated bool `json:"repeated,omitempty"`
+	// Repeats is the number of the last attempt that may have been made before, by an
+	// instance that died or stood still, 0 for none.
+	Repeats int `json:"repeats,omitempty"`
+	// Contested is since when another instance may have had this run as well, zero
+	// when none may. What was told of the run since then counts more than its state.
+	Contested time.Time `json:"contested,omitzero"`
 
 	// RuleUses counts how often each limited classification rule decided for
 	// this run, by the rule's name.
@@ -212,9 +215,17 @@ func (o *Operation) Restart(at time.Time) {
 	o.Replay++
 	o.Attempt = 0
 	o.RuleUses = nil
-	o.Repeated = false
+	o.Repeats, o.Contested = 0, time.Time{}
 	o.Deadline, o.RetryAfter = time.Time{}, time.Time{}
 	o.FirstFailure, o.Submitted, o.Due = at.UTC(), at.UTC(), at.UTC()
+}
+
+// Contest notes that another instance may have had this run as well, since a time at
+// the latest.
+func (o *Operation) Contest(since time.Time) {
+	if o.Contested.IsZero() || since.Before(o.Contested) {
+		o.Contested = since.UTC()
+	}
 }
 
 // Last returns the latest attempt of the history; ok is false when there is

@@ -80,7 +80,7 @@ func (s *Service) adopting(ctx context.Context) error {
 		noted: make(chan struct{}, 1), begun: make(chan struct{}), changed: make(chan struct{}),
 	}
 	take := &adopted{
-		adoptions: a, candidates: candidates{js: s.js}, intake: s.intake, pipeline: s.intake.pipeline, recovery: s.recovery,
+		adoptions: a, candidates: candidates{js: s.js}, intake: s.intake, pipeline: s.intake.pipeline,
 	}
 	a.witness = &witness{
 		nc: s.nc, js: s.js, subjects: s.subjects, stream: a.capture.Stream(), log: log, claimed: take.claimed,

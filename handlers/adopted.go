@@ -35,7 +35,6 @@ type adopted struct {
 	candidates candidates
 	intake     *intake
 	pipeline   *scheduler.Pipeline
-	recovery   *recovery
 }
 
 // handle takes over the message that one advisory tells of.
@@ -67,12 +66,9 @@ func (a *adopted) handle(ctx context.Context, t *taken) error {
 	if err != nil || !mine {
 		return err
 	}
-	if !first {
-		if done, err := a.recovery.concluded(ctx, op, t.meta.Timestamp); err != nil || done {
-			return err
-		}
-	}
-	return a.take(ctx, op, given, source)
+	shared := func() bool { return !first || t.shared() }
+	m := scheduler.Message{Name: claimant(t), Stored: t.meta.Timestamp, Shared: shared}
+	return a.take(ctx, op, m, given, source)
 }
 
 // claimed reports whether somebody takes the message over that an advisory tells
@@ -129,19 +125,19 @@ func before(a, b time.Time) bool { return !a.After(b.Add(clockSlack)) }
 
 // take reads the message and hands it to the pipeline. One that is gone becomes a
 // dead letter that says so.
-func (a *adopted) take(ctx context.Context, op *events.Operation, given adoption.Advisory, source adoption.Candidate) error {
+func (a *adopted) take(ctx context.Context, op *events.Operation, m scheduler.Message, given adoption.Advisory, source adoption.Candidate) error {
 	stored, err := a.read(ctx, given, source)
 	if err != nil {
 		return err
 	}
 	if stored == nil {
-		return a.intake.refuse(ctx, op, scheduler.Message{}, fmt.Errorf("message %d is no longer in stream %s; %s", given.Sequence, given.Stream, given.Says()))
+		return a.intake.refuse(ctx, op, m, fmt.Errorf("message %d is no longer in stream %s; %s", given.Sequence, given.Stream, given.Says()))
 	}
 	op.Origin.Subject = stored.Subject
 	if parent := stored.Header.Get("traceparent"); len(parent) <= events.MaxName {
 		op.TraceParent = parent
 	}
-	m := scheduler.Message{Header: stored.Header, Data: stored.Data}
+	m.Header, m.Data = stored.Header, stored.Data
 	if err = a.admit(op, stored, source); err == nil {
 		err = a.intake.accept(ctx, op, m)
 	}
@@ -159,9 +155,9 @@ func (a *adopted) read(ctx context.Context, given adoption.Advisory, source adop
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	m, err := streams.LeaderGet(ctx, a.adoptions.js, given.Stream, streams.AtSequence(given.Sequence))
+	m, gone, err := streams.GetAt(ctx, a.adoptions.js, given.Stream, given.Sequence)
 	switch {
-	case streams.IsGone(err), hasCode(err, jetstream.JSErrCodeStreamNotFound):
+	case gone, hasCode(err, jetstream.JSErrCodeStreamNotFound):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("reading message %d of stream %s: %w", given.Sequence, given.Stream, err)

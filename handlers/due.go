@@ -13,7 +13,6 @@ import (
 // due brings due operations to their targets.
 type due struct {
 	pipeline *scheduler.Pipeline
-	recovery *recovery
 	store    *store
 	draining <-chan struct{}
 }
@@ -25,35 +24,15 @@ func (d *due) handle(ctx context.Context, t *taken) error {
 	if err != nil {
 		return d.bury(ctx, t, err)
 	}
-	repeated := t.meta.NumDelivered > 1
-	// A watchdog that a report overtook while it fired is a left-over as well.
-	if repeated || op.Work != nil && op.Work.Result == nil {
-		if done, err := d.settled(ctx, op, t); err != nil || done {
-			return err
-		}
-	}
 	if !d.wait(ctx, time.Until(op.Due)) {
 		return errRelease
 	}
-	m := scheduler.Message{Header: t.Headers(), Data: t.Data(), Version: t.meta.Sequence.Stream, Doubtful: t.doubtful}
-	err = d.pipeline.Attempt(ctx, op, m, repeated)
+	m := scheduler.Message{Header: t.Headers(), Data: t.Data(), Version: t.meta.Sequence.Stream, Stored: t.meta.Timestamp, Shared: t.shared}
+	err = d.pipeline.Attempt(ctx, op, m)
 	if errors.Is(err, errInterrupted) || errors.Is(err, context.Canceled) {
 		return errRelease
 	}
 	return err
-}
-
-// settled reports whether the conclusion of this delivery's attempt is stored
-// already, so that the message is a left-over.
-func (d *due) settled(ctx context.Context, op *events.Operation, t *taken) (bool, error) {
-	w, found, err := d.store.Find(ctx, op)
-	if err != nil {
-		return false, err
-	}
-	if !found || w.Version != t.meta.Sequence.Stream {
-		return true, nil
-	}
-	return d.recovery.concluded(ctx, op, t.meta.Timestamp)
 }
 
 // wait reports whether the time is over; false means that the instance stops.

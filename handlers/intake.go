@@ -10,6 +10,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
@@ -17,11 +18,14 @@ import (
 // of a message, on top of the submission.
 const stateRoom = 48 << 10
 
+// mostBehind is how often a replay comes again whose dead letter its stream has not
+// come to, which takes 6 s, before the dead letter is taken for one that never was.
+const mostBehind = 10
+
 // intake takes submissions in.
 type intake struct {
 	subjects events.Subjects
 	pipeline *scheduler.Pipeline
-	recovery *recovery
 	letters  *deadletter.Letters
 	metrics  *metrics
 	// name identifies the intake stream for ever; see submissionName.
@@ -44,14 +48,19 @@ func (in *intake) handle(ctx context.Context, t *taken) error {
 }
 
 func (in *intake) submit(ctx context.Context, t *taken) error {
-	op, err := in.decode(t.Subject(), t.Headers(), t.Data(), in.submissionName(t.meta.Sequence.Stream), t)
+	name := in.submissionName(t.meta.Sequence.Stream)
+	op, err := in.decode(t.Subject(), t.Headers(), t.Data(), name, t)
 	if err != nil {
 		return err
 	}
-	if done, err := in.repeated(ctx, op, t); err != nil || done {
-		return err
+	return in.accept(ctx, op, submission(t, name))
+}
+
+// submission is the message of a submission of that name.
+func submission(t *taken, name string) scheduler.Message {
+	return scheduler.Message{
+		Subject: t.Subject(), Header: t.Headers(), Data: t.Data(), Name: name, Stored: t.meta.Timestamp, Shared: t.shared,
 	}
-	return in.accept(ctx, op, scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()})
 }
 
 // accept hands a submission to the pipeline.
@@ -93,15 +102,6 @@ func (in *intake) fits(op *events.Operation, h nats.Header, data []byte) error {
 	}
 }
 
-// repeated reports whether a message that came before led to an operation that
-// has ended by now.
-func (in *intake) repeated(ctx context.Context, op *events.Operation, t *taken) (bool, error) {
-	if t.meta.NumDelivered <= 1 {
-		return false, nil
-	}
-	return in.recovery.concluded(ctx, op, t.meta.Timestamp)
-}
-
 // reject buries what cannot be accepted. Its id comes from the message's place
 // in the stream, because its own cannot be trusted.
 func (in *intake) reject(ctx context.Context, t *taken, rejected *events.RejectedError) error {
@@ -126,7 +126,8 @@ func (in *intake) replay(ctx context.Context, t *taken) error {
 		return in.refused(t, "header %s is not a sequence", events.HeaderDeadSequence)
 	}
 	d, err := in.letters.At(ctx, sequence)
-	if errors.Is(err, deadletter.ErrNotFound) {
+	never := errors.Is(err, streams.ErrBehind) && t.meta.NumDelivered > mostBehind
+	if never || errors.Is(err, deadletter.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -158,15 +159,12 @@ func (in *intake) replay(ctx context.Context, t *taken) error {
 		}
 	}
 	op.Restart(t.meta.Timestamp)
-	if done, err := in.repeated(ctx, op, t); err != nil {
+	m := submission(t, in.submissionName(t.meta.Sequence.Stream))
+	m.Subject, m.Header, m.Data = d.SubmittedTo, d.Header, d.Data
+	if err := in.pipeline.Replay(ctx, op, m); err != nil {
 		return err
-	} else if !done {
-		m := scheduler.Message{Subject: d.SubmittedTo, Header: d.Header, Data: d.Data}
-		if err := in.pipeline.Replay(ctx, op, m); err != nil {
-			return err
-		}
-		in.metrics.accepted(ctx, op)
 	}
+	in.metrics.accepted(ctx, op)
 	if err := in.letters.Discard(ctx, d); err != nil && !errors.Is(err, deadletter.ErrNotFound) {
 		return err
 	}

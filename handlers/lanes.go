@@ -394,35 +394,34 @@ func (l *lanes) release(ctx context.Context, each lengths, all *[len(events.Prio
 	return out, nil
 }
 
-// move lets held operations out and returns how many it let out. When none of them
-// is there any more, either another instance was faster or they are left-overs,
-// which are removed: what stands on a lane in an older version than its slot can
-// only be in the way.
+// move lets held operations out and returns how many it let out. When the store
+// refuses all of them, either another instance was faster or they are left-overs,
+// which would be in the way for ever.
 func (l *lanes) move(ctx context.Context, page []*jetstream.RawStreamMsg) (moved int, err error) {
-	var gone atomic.Int64
-	each := func(do func(*jetstream.RawStreamMsg) error) error {
-		var group errgroup.Group
-		group.SetLimit(releasers)
-		for _, m := range page {
-			group.Go(func() error {
-				err := do(m)
-				if errors.Is(err, scheduler.ErrMoved) {
-					gone.Add(1)
-					return nil
-				}
-				return err
-			})
-		}
-		return group.Wait()
+	var refused atomic.Int64
+	var group errgroup.Group
+	group.SetLimit(releasers)
+	for _, m := range page {
+		group.Go(func() error {
+			err := l.store.release(ctx, m)
+			if errors.Is(err, scheduler.ErrMoved) {
+				refused.Add(1)
+				return nil
+			}
+			return err
+		})
 	}
-	err = each(func(m *jetstream.RawStreamMsg) error { return l.store.release(ctx, m) })
-	moved = len(page) - int(gone.Load())
+	err = group.Wait()
+	moved = len(page) - int(refused.Load())
 	if err != nil || moved > 0 {
 		return moved, err
 	}
-	return 0, each(func(m *jetstream.RawStreamMsg) error {
-		return l.store.delete(ctx, "removing a left-over on "+m.Subject, m.Sequence)
-	})
+	for _, m := range page {
+		if removed, err := l.store.clear(ctx, m); err != nil || !removed {
+			return 0, err
+		}
+	}
+	return 0, nil
 }
 
 // pause waits for d or until ctx ends.

@@ -16,8 +16,8 @@ import (
 const (
 	// fetchBatch is the most messages that one pull asks for.
 	fetchBatch = 256
-	// fetchWait is how long a pull waits for messages, drainWait how long for those
-	// that are on their way when it ends.
+	// fetchWait is how long a pull waits for messages at most, drainWait how long for
+	// those that are on their way when it ends.
 	fetchWait = 5 * time.Second
 	drainWait = time.Second
 	// signOfLife is how often the server says that it knows of a pull which waits.
@@ -33,17 +33,38 @@ var errRelease = errors.New("the message is given back")
 type taken struct {
 	jetstream.Msg
 	meta *jetstream.MsgMetadata
-	// beat is when the server last heard that the message is being worked on;
-	// guarded by queue.mu.
+	// beat is a moment since when the lease has not been renewed, for certain: when
+	// the message was asked for, or the server told that it is being worked on.
+	// lapsed is whether the lease may have been over once. Both are guarded by
+	// queue.mu.
 	beat       time.Time
+	lapsed     bool
 	reconnects uint64
 	q          *queue
 }
 
-// doubtful reports whether the server may have given the message to another
-// instance, because it was out of reach for a while.
-func (t *taken) doubtful() bool {
-	return t.q.nc.Stats().Reconnects != t.reconnects || t.q.nc.Status() != nats.CONNECTED
+// shared reports whether the server may have given the message to another instance
+// as well: it came before, the server was out of reach for a while, or this instance
+// stood still. What lay in a socket meanwhile says that it is delivered once.
+func (t *taken) shared() bool {
+	if t.meta.NumDelivered > 1 || t.q.nc.Stats().Reconnects != t.reconnects || t.q.nc.Status() != nats.CONNECTED {
+		return true
+	}
+	t.q.mu.Lock()
+	defer t.q.mu.Unlock()
+	return t.lapse(time.Now())
+}
+
+// lapse notes whether the lease may be over. The caller has locked queue.mu.
+func (t *taken) lapse(now time.Time) bool {
+	t.lapsed = t.lapsed || elapsed(t.beat, now) > t.q.config.AckWait*3/4
+	return t.lapsed
+}
+
+// elapsed is the time between two moments by the clock that went on more: the
+// monotonic one stands still while a machine is suspended.
+func elapsed(since, now time.Time) time.Duration {
+	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
 }
 
 // queue pulls the messages of one consumer, hands each to handle in a goroutine
@@ -168,13 +189,15 @@ func (q *queue) fetch(ctx, handleCtx context.Context, consumer jetstream.Consume
 // has sent by then is handed to take even so: it would not come again before the
 // lease is over.
 func (q *queue) receive(ctx context.Context, consumer jetstream.Consumer, n int, take func(*taken)) error {
+	asked, reconnects := time.Now(), q.nc.Stats().Reconnects
 	pull, err := consumer.Messages(jetstream.StopAfter(n), jetstream.PullMaxMessages(n),
 		jetstream.PullExpiry(2*fetchWait), jetstream.PullHeartbeat(signOfLife))
 	if err != nil {
 		return err
 	}
 	defer pull.Stop()
-	fetchCtx, cancel := context.WithTimeout(ctx, fetchWait)
+	// Of what comes it is known only that it was sent after it was asked for.
+	fetchCtx, cancel := context.WithTimeout(ctx, min(fetchWait, q.config.AckWait/4))
 	defer cancel()
 	wait := jetstream.NextContext(fetchCtx)
 	for n > 0 {
@@ -196,7 +219,7 @@ func (q *queue) receive(ctx context.Context, consumer jetstream.Consumer, n int,
 			q.log.Error("a message has no metadata", "consumer", q.config.Durable, "error", err)
 			continue
 		}
-		t := &taken{Msg: msg, meta: meta, beat: time.Now(), reconnects: q.nc.Stats().Reconnects, q: q}
+		t := &taken{Msg: msg, meta: meta, beat: asked, reconnects: reconnects, q: q}
 		q.mu.Lock()
 		q.held[t] = struct{}{}
 		q.mu.Unlock()
@@ -285,20 +308,30 @@ func (q *queue) heartbeat(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			q.mu.Lock()
-			var stale []*taken
-			for t := range q.held {
-				if now.Sub(t.beat) > 2*every {
-					t.beat = now
-					stale = append(stale, t)
-				}
-			}
-			q.mu.Unlock()
-			for _, t := range stale {
+			for _, t := range q.stale(now, 2*every) {
 				if err := t.InProgress(); err != nil {
 					q.log.Debug("a heartbeat could not be sent", "subject", t.Subject(), "error", err)
+					continue
 				}
+				q.mu.Lock()
+				t.beat = now
+				q.mu.Unlock()
 			}
 		}
 	}
+}
+
+// stale returns the messages in hand whose lease was not renewed for longer than
+// that.
+func (q *queue) stale(now time.Time, longer time.Duration) []*taken {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var stale []*taken
+	for t := range q.held {
+		if elapsed(t.beat, now) > longer {
+			t.lapse(now)
+			stale = append(stale, t)
+		}
+	}
+	return stale
 }

@@ -2,6 +2,8 @@ package handlers
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -12,15 +14,16 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/scheduler"
 )
 
 // clockSlack covers the difference between the clocks of two servers of a
 // cluster when messages of two streams are compared by their time.
 const clockSlack = 2 * time.Second
 
-// recovery finds out, when a message comes again, whether its conclusion is
-// stored already. That happens only after a crash, so it reads the streams then
-// instead of keeping books all the time.
+// recovery finds out whether a run is concluded that another instance may have had.
+// That happens only after a crash or the like, so it reads the streams then instead
+// of keeping books all the time.
 type recovery struct {
 	store   *store
 	letters *deadletter.Letters
@@ -44,10 +47,11 @@ func newRecovery(s *store, letters *deadletter.Letters) *recovery {
 	return &recovery{store: s, letters: letters, keys: make(map[string]*concluded)}
 }
 
-// concluded reports whether the run of op that a message of that time belongs
-// to has ended. An operation that was buried, but of which that was not told
-// yet, is told of now.
-func (r *recovery) concluded(ctx context.Context, op *events.Operation, since time.Time) (bool, error) {
+var _ scheduler.Ends = (*recovery)(nil)
+
+// Concluded implements [scheduler.Ends]. An operation that was buried, but of which
+// that was not told yet, is told of now.
+func (r *recovery) Concluded(ctx context.Context, op *events.Operation, since time.Time) (bool, error) {
 	told, err := r.told(ctx, op, since)
 	if err != nil || told {
 		return told, err
@@ -69,13 +73,15 @@ func (r *recovery) concluded(ctx context.Context, op *events.Operation, since ti
 func (r *recovery) buried(ctx context.Context, op *events.Operation, since time.Time) (found *events.DeadLetter, err error) {
 	err = r.store.persist(ctx, "looking for the dead letter of operation "+op.ID, func(ctx context.Context) error {
 		found = nil
-		for d, err := range r.letters.List(ctx, deadletter.Filter{IDs: []string{op.ID}, Service: op.Service, Operation: op.Operation}) {
-			if err != nil {
-				return err
-			}
-			if d.State != nil && d.State.Replay == op.Replay && d.DiedAt.After(since.Add(-clockSlack)) && d.State.Attempt >= op.Attempt {
-				found = d
-			}
+		d, err := r.letters.Of(ctx, op.Service, op.Operation, op.ID)
+		switch {
+		case errors.Is(err, deadletter.ErrNotFound):
+			return nil
+		case err != nil:
+			return err
+		}
+		if d.State != nil && d.State.Replay == op.Replay && d.DiedAt.After(since.Add(-clockSlack)) && d.State.Attempt >= op.Attempt {
+			found = d
 		}
 		return nil
 	})
@@ -108,20 +114,7 @@ func (r *recovery) told(ctx context.Context, op *events.Operation, since time.Ti
 	}
 	began := time.Now()
 	err := r.store.persist(ctx, "reading the outcomes of "+op.Key(), func(ctx context.Context) error {
-		start := jetstreamext.GetBatchStartTime(c.from)
-		if c.next > 0 {
-			start = jetstreamext.GetBatchSeq(c.next)
-		}
-		subject := r.store.subjects.Outcomes("", op.Service, op.Operation)
-		for m, err := range streams.Scan(ctx, r.store.js, r.store.streams.Outcomes(), subject, start) {
-			if err != nil {
-				return err
-			}
-			run := strings.TrimSuffix(m.Header.Get(jetstream.MsgIDHeader), ".outcome")
-			c.runs[run] = struct{}{}
-			c.next = m.Sequence + 1
-		}
-		return nil
+		return c.readOn(ctx, r.store, r.store.subjects.Outcomes("", op.Service, op.Operation))
 	})
 	if err != nil {
 		return false, err
@@ -129,6 +122,37 @@ func (r *recovery) told(ctx context.Context, op *events.Operation, since time.Ti
 	c.read = began
 	_, told := c.runs[op.Run()]
 	return told, nil
+}
+
+// readOn reads the outcomes that were stored since it was read last. Any replica
+// answers that, so it is read until what the leader knows is reached.
+func (c *concluded) readOn(ctx context.Context, s *store, subject string) error {
+	last, err := streams.LeaderGet(ctx, s.js, s.streams.Outcomes(), streams.LastBySubject(subject))
+	if streams.IsGone(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if last.Time.Before(c.from) || last.Sequence < c.next {
+		return nil
+	}
+	start := jetstreamext.GetBatchStartTime(c.from)
+	if c.next > 0 {
+		start = jetstreamext.GetBatchSeq(c.next)
+	}
+	for m, err := range streams.Scan(ctx, s.js, s.streams.Outcomes(), subject, start) {
+		if err != nil {
+			return err
+		}
+		run := strings.TrimSuffix(m.Header.Get(jetstream.MsgIDHeader), ".outcome")
+		c.runs[run] = struct{}{}
+		c.next = m.Sequence + 1
+	}
+	if last.Sequence >= c.next {
+		return fmt.Errorf("a replica of stream %s has come to message %d, and the leader to %d", s.streams.Outcomes(), c.next, last.Sequence)
+	}
+	return nil
 }
 
 // forget drops what has not been asked for in a while.

@@ -302,18 +302,18 @@ func (s *Service) wire(ctx context.Context) error {
 	st.lanes = s.lanes
 	s.breakers.join(ctx)
 	pipeline := &scheduler.Pipeline{
-		Policies: s.policies.Load, Store: st, Target: &requester{nc: s.nc}, Publisher: s.publisher(), CheckTarget: s.subjects.CheckTarget,
+		Policies: s.policies.Load, Store: st, Ends: s.recovery, Target: &requester{nc: s.nc}, Publisher: s.publisher(), CheckTarget: s.subjects.CheckTarget,
 		Gates: s.gates, Health: s.registry, Began: s.metrics.began, Attempted: s.metrics.attempted,
 		Now: time.Now, Random: rand.Float64, Draining: s.draining,
 	}
 	s.intake = &intake{
-		subjects: s.subjects, pipeline: pipeline, recovery: s.recovery, letters: s.letters, metrics: s.metrics,
+		subjects: s.subjects, pipeline: pipeline, letters: s.letters, metrics: s.metrics,
 		name: created, maxPayload: st.maxPayload,
 	}
 	s.workReports = &workReports{
 		subjects: s.subjects, pipeline: pipeline, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
 	}
-	redeliver := &due{pipeline: pipeline, recovery: s.recovery, store: st, draining: s.draining}
+	redeliver := &due{pipeline: pipeline, store: st, draining: s.draining}
 
 	add := func(stream, name, filter string, inFlight, bytes *semaphore.Weighted, handle func(context.Context, *taken) error) {
 		s.queues = append(s.queues, &queue{

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -28,13 +28,11 @@ const (
 	headerScheduleNext = "Nats-Schedule-Next"
 	schedulePurge      = "purge"
 
-	// What the server says of a message that it will never take.
-	codeMessageTooLarge = jetstream.ErrorCode(10054)
-	codeHeaderTooLarge  = jetstream.ErrorCode(10097)
-
 	publishTimeout  = 5 * time.Second
 	shortestBackoff = 50 * time.Millisecond
 	longestBackoff  = 2 * time.Second
+	// pendingBackoff is the first pause when another write is in process.
+	pendingBackoff = 5 * time.Millisecond
 )
 
 // store keeps operations in JetStream. Its methods go on until what they store
@@ -78,7 +76,11 @@ func (s *store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 	if m.Place != "" && m.Place != msg.Subject && !s.subjects.IsDue(m.Place) {
 		endSchedule(msg, m.Place)
 	}
-	err := s.publish(ctx, "parking operation "+op.ID, msg)
+	if m.Version == 0 && m.Name != "" {
+		// An empty slot may be one whose operation has ended.
+		msg.Header[jetstream.MsgIDHeader] = []string{op.Run() + "." + m.Name}
+	}
+	_, err := s.change(ctx, "parking operation "+op.ID, op, m, msg)
 	if err == nil && parked {
 		s.metrics.parked.Add(ctx, 1, s.metrics.of(op).counted...)
 	}
@@ -98,23 +100,42 @@ func (s *store) Watch(ctx context.Context, op *events.Operation, m scheduler.Mes
 	}
 	fireAt(msg, op.Due, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
 	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
-	m.Place = msg.Subject
-	err := s.persist(ctx, "watching over operation "+op.ID, func(ctx context.Context) error {
-		ack, err := s.js.PublishMsg(ctx, msg)
-		if err == nil {
-			m.Version = ack.Sequence
-		}
-		return err
-	})
+	version, err := s.change(ctx, "watching over operation "+op.ID, op, m, msg)
+	if err == nil {
+		m.Version, m.Place = version, msg.Subject
+	}
 	if !errors.Is(err, scheduler.ErrMoved) {
 		return m, err
 	}
 	w, found, findErr := s.Find(ctx, op)
 	if findErr == nil && found && w.Op.Work != nil && w.Op.Work.Knows(op.Work.Token) && w.Op.Work.Result == nil && w.Op.Due.Equal(op.Due) {
-		m.Version, m.Place = w.Version, w.Place
+		m.Version, m.Place, m.Stored = w.Version, w.Place, w.Stored
 		return m, nil
 	}
 	return m, errors.Join(err, findErr)
+}
+
+// change puts op's next state, which msg carries, in the place of a version and
+// returns the new one. The slot is no register while it is not known what became of
+// a try: the state may have been stored, the run may have ended since, and the slot
+// looks as before. So what a later try stores is contested.
+func (s *store) change(ctx context.Context, doing string, op *events.Operation, m scheduler.Message, msg *nats.Msg) (version uint64, err error) {
+	unknown := false
+	err = s.persist(ctx, doing, func(ctx context.Context) error {
+		if unknown {
+			op.Contest(m.Stored)
+			if err := op.Put(msg.Header); err != nil {
+				return permanentError{err}
+			}
+		}
+		ack, err := s.js.PublishMsg(ctx, msg)
+		if err == nil {
+			version = ack.Sequence
+		}
+		unknown = unknown || answerOf(err) == answerUnknown
+		return err
+	})
+	return version, err
 }
 
 // maxHeld is after what time a held operation comes due by itself, whatever its
@@ -141,7 +162,7 @@ func (s *store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 	}
 	fireAt(msg, at, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
 	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
-	if err := s.publish(ctx, "holding operation "+op.ID, msg); err != nil {
+	if _, err := s.change(ctx, "holding operation "+op.ID, op, m, msg); err != nil {
 		return err
 	}
 	s.metrics.held.Add(ctx, 1, s.metrics.of(op).counted...)
@@ -169,6 +190,34 @@ func (s *store) release(ctx context.Context, held *jetstream.RawStreamMsg) error
 	}
 	// Somebody else published it there. It is buried as soon as it is due.
 	return s.delete(ctx, "removing what stood on "+held.Subject, held.Sequence)
+}
+
+// clear removes what stands on a lane in an older version than its slot, which the
+// stream's leader must say. Nothing else is removed; ok is whether it was.
+func (s *store) clear(ctx context.Context, m *jetstream.RawStreamMsg) (ok bool, err error) {
+	_, slot := s.subjects.Release(m.Subject)
+	var newer bool
+	err = s.persist(ctx, "looking for a newer version than on "+m.Subject, func(ctx context.Context) error {
+		last, err := streams.LeaderGet(ctx, s.js, s.streams.Waiting(), streams.LastBySubject(slot))
+		if streams.IsGone(err) {
+			return nil
+		}
+		newer = err == nil && last.Sequence > m.Sequence
+		return err
+	})
+	if err != nil || !newer {
+		return false, err
+	}
+	err = s.delete(ctx, "removing a left-over on "+m.Subject, m.Sequence)
+	return err == nil, ignoreMoved(err)
+}
+
+// ignoreMoved drops the error that what was to be removed is not there any more.
+func ignoreMoved(err error) error {
+	if errors.Is(err, scheduler.ErrMoved) {
+		return nil
+	}
+	return err
 }
 
 // fireAt makes msg a schedule.
@@ -207,7 +256,7 @@ func (s *store) Find(ctx context.Context, op *events.Operation) (w scheduler.Wai
 			return permanentError{fmt.Errorf("%w: %w", scheduler.ErrForeign, err)}
 		}
 		w = scheduler.Waiting{
-			Version: m.Sequence, Place: m.Subject, Op: state, InFlight: s.subjects.IsDue(m.Subject) || state.Work != nil,
+			Version: m.Sequence, Place: m.Subject, Stored: m.Time, Op: state, InFlight: s.subjects.IsDue(m.Subject) || state.Work != nil,
 			Header: m.Header, Data: m.Data,
 		}
 		ok = true
@@ -303,11 +352,6 @@ func (s *store) publish(ctx context.Context, doing string, msg *nats.Msg) error 
 	})
 }
 
-// permanentError marks an error that no repetition mends.
-type permanentError struct{ error }
-
-func (p permanentError) Unwrap() error { return p.error }
-
 // persist calls do until it succeeds, fails for good, or ctx ends. What passes
 // by itself, such as a server that is away or has no leader, is waited out.
 func (s *store) persist(ctx context.Context, doing string, do func(context.Context) error) error {
@@ -322,20 +366,26 @@ func (s *store) persist(ctx context.Context, doing string, do func(context.Conte
 			now := time.Now()
 			s.delay.Add(now.Sub(began), now)
 		}
-		switch {
-		case err == nil:
+		wait := backoff
+		switch answerOf(err) {
+		case answerDone:
 			return nil
-		case errors.Is(err, scheduler.ErrMoved), hasCode(err, jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant):
+		case answerMoved:
 			return scheduler.ErrMoved
-		case errors.As(err, new(permanentError)), hasCode(err, codeMessageTooLarge, codeHeaderTooLarge),
-			errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrConnectionClosed), ctx.Err() != nil:
+		case answerNever:
 			return fmt.Errorf("%s: %w", doing, err)
-		}
-		// A server that is away delays thousands at once.
-		s.warn.Do(func() { s.log.Warn("storing is delayed", "doing", doing, "try", try, "error", err) })
-		select {
-		case <-time.After(backoff):
+		case answerPending:
+			wait = min(pendingBackoff<<min(try-1, 8), longestBackoff)
+		case answerNotNow, answerUnknown:
+			if ctx.Err() != nil {
+				return fmt.Errorf("%s: %w", doing, err)
+			}
+			// A server that is away delays thousands at once.
+			s.warn.Do(func() { s.log.Warn("storing is delayed", "doing", doing, "try", try, "error", err) })
 			backoff = min(2*backoff, longestBackoff)
+		}
+		select {
+		case <-time.After(wait/2 + rand.N(wait)):
 		case <-ctx.Done():
 			return fmt.Errorf("%s: %w", doing, err)
 		}
@@ -351,10 +401,4 @@ func headerRoom(h nats.Header) int64 {
 		}
 	}
 	return n
-}
-
-// hasCode reports whether err is an API error with one of the codes.
-func hasCode(err error, codes ...jetstream.ErrorCode) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && slices.Contains(codes, api.ErrorCode)
 }

@@ -22,11 +22,15 @@ const (
 	// maxUnstored bounds how long attempts may go on in memory before the state
 	// is stored again.
 	maxUnstored = 5 * time.Second
+	// mostUnstored bounds how many, so that it is known which of them another
+	// instance may have made.
+	mostUnstored = 8
 )
 
-// ErrMoved says that another holder stored a later state of the operation, so
-// that the caller's is of no more use.
-var ErrMoved = errors.New("the operation has moved on")
+// ErrMoved says that the store refused a write because another version stands in
+// the operation's slot than the one that was expected. It does not say which, so it
+// proves nothing; see [Pipeline].
+var ErrMoved = errors.New("another version of the operation is stored")
 
 // ErrForeign says that what stands in the place of an operation is none: somebody
 // else published it there.
@@ -37,24 +41,32 @@ var ErrForeign = errors.New("what stands in its place is no operation")
 type Message struct {
 	// Subject is where it was submitted, empty once the operation waits.
 	Subject string
-	Header  map[string][]string
-	Data    []byte
+	// Name names the submission for ever, empty once the operation waits. By it a
+	// store recognises that it has taken the submission in.
+	Name   string
+	Header map[string][]string
+	Data   []byte
 	// Version is the operation's version in the store from which this holder
 	// got it, 0 when it is not in the store yet.
 	Version uint64
 	// Place is where in the store that version stands, for the store alone to
 	// read.
 	Place string
-	// Doubtful reports whether the holder may have lost the operation to
-	// another meanwhile; nil means never.
-	Doubtful func() bool
+	// Stored is when that version, or the submission, was stored.
+	Stored time.Time
+	// Shared reports whether another holder may have the same version or submission
+	// as well; nil means never.
+	Shared func() bool
 }
+
+func (m Message) shared() bool { return m.Shared != nil && m.Shared() }
 
 // Waiting is what the store knows of an operation that waits, is held or is due.
 type Waiting struct {
-	// Version and Place are those of a [Message].
+	// Version, Place and Stored are those of a [Message].
 	Version uint64
 	Place   string
+	Stored  time.Time
 	// InFlight is whether it is due, so that an instance has or will have it in
 	// hand, or a worker has it.
 	InFlight bool
@@ -66,7 +78,8 @@ type Waiting struct {
 
 // Store is where operations wait and end. Every method returns only when what
 // it stored is acknowledged, retries what passes by itself for as long as ctx
-// lives, and is idempotent.
+// lives, and is idempotent. When it is not known what became of a try, the state
+// that is stored by a later one is contested, since m.Stored.
 type Store interface {
 	// Place stores op as waiting until op.Due in the place of version
 	// m.Version, 0 being nothing. It returns [ErrMoved] when another version is
@@ -80,8 +93,8 @@ type Store interface {
 	// place of version m.Version, and returns m as the holder of what it stored.
 	// It returns [ErrMoved] when another version is there.
 	Watch(ctx context.Context, op *events.Operation, m Message) (Message, error)
-	// Find returns the operation as it waits; ok is false when it does not. It
-	// returns [ErrForeign] when something else stands there.
+	// Find returns the operation as it waits; ok is false when none is seen, which
+	// proves nothing. It returns [ErrForeign] when something else stands there.
 	Find(ctx context.Context, op *events.Operation) (w Waiting, ok bool, err error)
 	// Remove takes away the waiting version, or returns [ErrMoved].
 	Remove(ctx context.Context, op *events.Operation, version uint64) error
@@ -113,11 +126,16 @@ type Target interface {
 // makes the attempt, and stores what follows before the caller may
 // acknowledge what came before. It keeps no state of its own and is safe for
 // concurrent use.
+//
+// Only positive proof ends the claim of a holder: a newer version in the slot, a
+// stored outcome of the run, or a dead letter of it. See claim.go.
 type Pipeline struct {
 	// Policies returns the policies in force.
 	Policies func() *Set
 	Store    Store
-	Target   Target
+	// Ends knows which runs have ended. Nil is nobody.
+	Ends   Ends
+	Target Target
 	// Publisher is what operations go through whose delivery is publish. Nil
 	// refuses them.
 	Publisher Publisher
@@ -190,6 +208,9 @@ func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) 
 	if err != nil {
 		return err
 	}
+	if done, err := p.repeated(ctx, op, m); err != nil || done {
+		return err
+	}
 	last, _ := op.Last()
 	now := p.Now()
 	failure := Failure{Code: last.Code, Message: last.Error}
@@ -204,7 +225,12 @@ func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) 
 		// for only when it is in the way.
 		moved = p.Store.Place(ctx, op, m)
 	}
-	for errors.Is(moved, ErrMoved) {
+	for round := 0; errors.Is(moved, ErrMoved); round++ {
+		if round > 0 {
+			if err := p.pauseInDoubt(ctx, op, round-1); err != nil {
+				return err
+			}
+		}
 		w, found, err := p.Store.Find(ctx, op)
 		switch {
 		case err != nil:
@@ -233,13 +259,38 @@ func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) 
 	return p.Store.Scheduled(ctx, op, scheduled(op, d, failure))
 }
 
-// Replay stores the operation of a dead letter as due at once. One that is here
-// already stays as it is.
+// repeated reports whether a submission that another instance may have taken in led
+// to an operation that has ended by now.
+func (p *Pipeline) repeated(ctx context.Context, op *events.Operation, m Message) (bool, error) {
+	if m.shared() {
+		op.Contest(m.Stored)
+	}
+	return p.concluded(ctx, op)
+}
+
+// Replay stores the operation of a dead letter as due at once. One whose replay is
+// here already stays as it is; what is left over of an earlier run is replaced.
 func (p *Pipeline) Replay(ctx context.Context, op *events.Operation, m Message) error {
 	if _, err := p.admit(op); err != nil {
 		return err
 	}
-	return moved(p.Store.Place(ctx, op, m))
+	if done, err := p.repeated(ctx, op, m); err != nil || done {
+		return err
+	}
+	for round := 0; ; round++ {
+		err := p.Store.Place(ctx, op, m)
+		if !errors.Is(err, ErrMoved) {
+			return err
+		}
+		w, found, err := p.Store.Find(ctx, op)
+		if err != nil || found && w.Op.Replay >= op.Replay {
+			return err
+		}
+		m.Version, m.Place = w.Version, w.Place
+		if err := p.pauseInDoubt(ctx, op, round); err != nil {
+			return err
+		}
+	}
 }
 
 // Reject ends an operation that cannot be accepted.
@@ -254,29 +305,38 @@ func (p *Pipeline) Reject(ctx context.Context, op *events.Operation, m Message, 
 }
 
 // Attempt brings a due operation to its target, again and again while the
-// delays are short, until it is stored in its next state. repeated tells that
-// the first of these attempts may have been made before. When the gate of its key
-// is shut the operation is held. When Attempt returns nil the due message may be
-// acknowledged.
-func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message, repeated bool) error {
-	if op.Work != nil && op.Work.Result == nil {
+// delays are short, until it is stored in its next state. Attempts that another
+// holder may have made are marked as repeats. When the gate of its key is shut the
+// operation is held. When Attempt returns nil the due message may be acknowledged.
+func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message) error {
+	silent := op.Work != nil && op.Work.Result == nil
+	if silent {
+		// A report may have overtaken the watchdog while it fired.
+		op.Contest(op.Work.Started)
+	}
+	if over, err := p.over(ctx, op, m); err != nil || over {
+		return err
+	}
+	if silent {
 		return p.overdue(ctx, op, m)
 	}
 	unstored := p.Now().Add(maxUnstored)
-	repeated, op.Repeated = repeated || op.Repeated, false
-	for {
+	for n := 1; ; n++ {
 		policy, err := p.policy(op)
 		if err != nil {
 			return p.Reject(ctx, op, m, err)
 		}
-		a, err := p.try(ctx, policy, op, m, repeated)
+		a, err := p.try(ctx, policy, op, m)
 		if err != nil || a == nil {
 			return err
 		}
-		reply := a.reply
-		if lost, err := p.lost(ctx, op, m); err != nil || lost {
+		if !a.stored && m.shared() {
+			return p.keep(ctx, op, m, a)
+		}
+		if over, err := p.over(ctx, op, m); err != nil || over {
 			return err
 		}
+		reply := a.reply
 		op.Attempt++
 		if !reply.Failed {
 			outcome := op.Ended(events.RetrySuccess, p.Now())
@@ -287,7 +347,6 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message,
 			Number: op.Attempt, At: a.at.UTC(), DurationMs: events.InMilliseconds(reply.Duration),
 			Code: reply.Failure.Code, Error: reply.Failure.Message, Repeated: a.repeated,
 		})
-		repeated = false
 
 		now := p.Now()
 		op.RetryAfter = time.Time{}
@@ -299,9 +358,9 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message,
 			return p.fail(ctx, policy, op, m, d, reply.Failure)
 		}
 		event := scheduled(op, d, reply.Failure)
-		if d.Delay >= ShortDelay || d.Due.After(unstored) {
-			if err := p.Store.Place(ctx, op, m); err != nil {
-				return moved(err)
+		if d.Delay >= ShortDelay || d.Due.After(unstored) || n == mostUnstored {
+			if err := p.advance(ctx, op, m, p.Store.Place); err != nil {
+				return err
 			}
 			return p.Store.Scheduled(ctx, op, event)
 		}
@@ -309,7 +368,7 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message,
 			return err
 		}
 		if !p.wait(ctx, d.Delay) {
-			return moved(p.Store.Place(ctx, op, m))
+			return p.advance(ctx, op, m, p.Store.Place)
 		}
 	}
 }
@@ -319,16 +378,17 @@ type made struct {
 	subject string
 	at      time.Time
 	reply   Reply
-	// repeated is whether it may have been made before.
-	repeated bool
+	// repeated is whether it may have been made before, and stored whether the store
+	// knows how it went.
+	repeated, stored bool
 }
 
 // try makes one attempt, or takes over how a worker's ended. It returns nil when
 // the operation is stored in its next state instead: it was held, ended or handed
 // over to a worker.
-func (p *Pipeline) try(ctx context.Context, policy *Policy, op *events.Operation, m Message, repeated bool) (*made, error) {
+func (p *Pipeline) try(ctx context.Context, policy *Policy, op *events.Operation, m Message) (*made, error) {
 	if op.Work != nil {
-		return p.worked(ctx, policy, op, repeated), nil
+		return p.worked(ctx, policy, op, m.shared()), nil
 	}
 	now := p.Now()
 	if expired(op, now) {
@@ -343,12 +403,18 @@ func (p *Pipeline) try(ctx context.Context, policy *Policy, op *events.Operation
 	case err != nil:
 		return nil, fmt.Errorf("entering the gate of %s: %w", op.Key(), err)
 	case shut != nil:
-		op.Repeated = repeated
-		return nil, moved(p.Store.Hold(ctx, op, m))
+		return nil, p.advance(ctx, op, m, p.Store.Hold)
 	}
 	if now = p.Now(); expired(op, now) {
 		pass.Done(gate.Unused, 0, now)
 		return nil, p.expire(ctx, policy, op, m)
+	}
+	if op.Contested.IsZero() && m.shared() {
+		// This instance stood still meanwhile.
+		if over, err := p.over(ctx, op, m); err != nil || over {
+			pass.Done(gate.Unused, 0, p.Now())
+			return nil, err
+		}
 	}
 	timeout := policy.AttemptTimeout
 	if !op.Deadline.IsZero() {
@@ -360,6 +426,7 @@ func (p *Pipeline) try(ctx context.Context, policy *Policy, op *events.Operation
 	if op.Delivery == events.Publish {
 		return nil, p.publish(ctx, op, m, subject, pass, timeout)
 	}
+	repeated := op.Attempt < op.Repeats
 	reply, err := p.deliver(ctx, policy, op, m, subject, repeated, timeout)
 	pass.Done(resultOf(reply, err), reply.Duration, p.Now())
 	if err != nil {
@@ -384,17 +451,6 @@ func expired(op *events.Operation, now time.Time) bool {
 func (p *Pipeline) expire(ctx context.Context, policy *Policy, op *events.Operation, m Message) error {
 	last, _ := op.Last()
 	return p.fail(ctx, policy, op, m, Decision{Reason: events.ReasonDeadline}, Failure{Code: last.Code, Message: last.Error})
-}
-
-// lost reports whether another holder has the operation, so that what this one
-// found out must not be told. The store's own check covers all but the success
-// of an attempt, and the check costs nothing while there is no doubt.
-func (p *Pipeline) lost(ctx context.Context, op *events.Operation, m Message) (bool, error) {
-	if m.Doubtful == nil || !m.Doubtful() {
-		return false, nil
-	}
-	w, found, err := p.Store.Find(ctx, op)
-	return err == nil && (!found || w.Version != m.Version), err
 }
 
 // wait reports whether the delay ran its course. It ends early when the
@@ -491,12 +547,4 @@ func scheduled(op *events.Operation, d Decision, failure Failure) events.Schedul
 		DelayMs: events.InMilliseconds(d.Delay), Due: d.Due.UTC(), GateMs: events.InMilliseconds(d.Gate),
 		Strategy: d.Strategy, Confidence: d.Confidence, Factors: d.Factors.Map(),
 	}
-}
-
-// moved takes [ErrMoved] for what it is to a holder of an old version: done.
-func moved(err error) error {
-	if errors.Is(err, ErrMoved) {
-		return nil
-	}
-	return err
 }

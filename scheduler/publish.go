@@ -50,26 +50,30 @@ func (p *Pipeline) publish(ctx context.Context, op *events.Operation, m Message,
 		Generation: ticket.Generation, Probe: ticket.Probe,
 	}
 	op.Due = now.Add(timeout).UTC()
-	watched, err := p.Store.Watch(ctx, op, m)
-	if err != nil {
+	var watched Message
+	err := p.advance(ctx, op, m, func(ctx context.Context, op *events.Operation, m Message) (err error) {
+		watched, err = p.Store.Watch(ctx, op, m)
+		return err
+	})
+	if err != nil || watched.Version == 0 {
 		pass.Done(gate.Unused, 0, p.Now())
-		return moved(err)
+		return err
 	}
 	refused := p.Publisher.Publish(ctx, op, m, timeout)
 	pass.Leave(p.Now())
 	if refused == nil {
 		return nil
 	}
-	return moved(p.settle(ctx, op, watched, *refused))
+	return p.settle(ctx, op, watched, *refused)
 }
 
 // overdue ends an attempt whose watchdog fired. A report that comes at the same
 // time may win.
 func (p *Pipeline) overdue(ctx context.Context, op *events.Operation, m Message) error {
 	silent := p.Now().Sub(op.Work.Started).Round(time.Millisecond)
-	return moved(p.settle(ctx, op, m, Failure{
+	return p.settle(ctx, op, m, Failure{
 		Code: codeWorkerTimeout, Message: fmt.Sprintf("the worker has not reported in time, %s after it was given the attempt", silent),
-	}))
+	})
 }
 
 // settle stores that the attempt of a worker failed.
@@ -79,7 +83,9 @@ func (p *Pipeline) settle(ctx context.Context, op *events.Operation, m Message, 
 	if f.RetryAfter > 0 {
 		result.RetryAfter = now.Add(f.RetryAfter)
 	}
-	return p.result(ctx, op, m, result)
+	return p.advance(ctx, op, m, func(ctx context.Context, op *events.Operation, m Message) error {
+		return p.result(ctx, op, m, result)
+	})
 }
 
 // result stores how the attempt of a worker ended and makes the operation due, so
@@ -90,17 +96,17 @@ func (p *Pipeline) result(ctx context.Context, op *events.Operation, m Message, 
 	return p.Store.Place(ctx, op, m)
 }
 
-// worked returns the attempt of a worker whose result is stored, and tells who
-// must know of it. repeated says that they may have been told before.
-func (p *Pipeline) worked(ctx context.Context, policy *Policy, op *events.Operation, repeated bool) *made {
+// worked returns the attempt whose result is stored, and tells who must know of it.
+// told says that they may have been told before.
+func (p *Pipeline) worked(ctx context.Context, policy *Policy, op *events.Operation, told bool) *made {
 	w := op.Work
 	op.Work = nil
-	a := &made{subject: w.Target, at: w.Started, reply: Reply{Failed: w.Result.Failed, Duration: max(w.Result.At.Sub(w.Started), 0)}}
+	a := &made{subject: w.Target, at: w.Started, repeated: op.Attempt < op.Repeats, stored: true, reply: Reply{Failed: w.Result.Failed, Duration: max(w.Result.At.Sub(w.Started), 0)}}
 	if a.reply.Failed {
 		a.reply.Failure = Failure{Code: w.Result.Code, Message: w.Result.Error, Duration: a.reply.Duration}
 		a.reply.Failure.RetryAfter = max(w.Result.RetryAfter.Sub(p.Now()), 0)
 	}
-	if repeated {
+	if told || w.Result.Counted {
 		return a
 	}
 	p.attempted(ctx, op, a.reply)

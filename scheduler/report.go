@@ -47,7 +47,7 @@ func refused(why Refusal, layout string, args ...any) *RefusedError {
 // result that is stored changes nothing. The error is a [*RefusedError] when
 // nothing of the kind is waited for; with any other the report must come again.
 func (p *Pipeline) Report(ctx context.Context, service, operation string, r events.Report, at time.Time) error {
-	for {
+	for round := 0; ; round++ {
 		w, found, err := p.Store.Find(ctx, &events.Operation{ID: r.ID, Service: service, Operation: operation})
 		if errors.Is(err, ErrForeign) {
 			return refused(RefusedUnknown, "operation %s: %w", r.ID, err)
@@ -56,10 +56,14 @@ func (p *Pipeline) Report(ctx context.Context, service, operation string, r even
 			return err
 		}
 		repeats, err := check(w, found, r)
+		if unknown(err) && round < reportRounds && p.pauseInDoubt(ctx, &events.Operation{ID: r.ID}, round) == nil {
+			// A read that is behind does not see the operation yet.
+			continue
+		}
 		if err != nil || repeats {
 			return err
 		}
-		m := Message{Header: w.Header, Data: w.Data, Version: w.Version, Place: w.Place}
+		m := Message{Header: w.Header, Data: w.Data, Version: w.Version, Place: w.Place, Stored: w.Stored}
 		if r.Result == events.Working {
 			err = p.extend(ctx, w.Op, m, at)
 		} else {
@@ -72,7 +76,20 @@ func (p *Pipeline) Report(ctx context.Context, service, operation string, r even
 		if !errors.Is(err, ErrMoved) {
 			return err
 		}
+		if err := p.pauseInDoubt(ctx, w.Op, round); err != nil {
+			return err
+		}
 	}
+}
+
+// reportRounds is how often it is looked again for an operation that a report is on
+// before the report is refused: for a third of a second.
+const reportRounds = 3
+
+// unknown tells whether a report is refused because nothing is known of its attempt.
+func unknown(err error) bool {
+	var refused *RefusedError
+	return errors.As(err, &refused) && refused.Refusal == RefusedUnknown
 }
 
 // check tells whether a report is waited for. repeats is whether its result is

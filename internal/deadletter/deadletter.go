@@ -174,10 +174,24 @@ func (l *Letters) Get(ctx context.Context, id string) (*events.DeadLetter, error
 	return nil, fmt.Errorf("dead letter %s: %w", id, ErrNotFound)
 }
 
-// At returns the dead letter at a sequence of the stream, or [ErrNotFound].
-func (l *Letters) At(ctx context.Context, sequence uint64) (*events.DeadLetter, error) {
-	m, err := streams.LeaderGet(ctx, l.js, l.streams.Dead(), streams.AtSequence(sequence))
+// Of returns the dead letter of an operation as the stream's leader knows it, or
+// [ErrNotFound] when it knows of none.
+func (l *Letters) Of(ctx context.Context, service, operation, id string) (*events.DeadLetter, error) {
+	m, err := streams.LeaderGet(ctx, l.js, l.streams.Dead(), streams.LastBySubject(l.subjects.Dead(service, operation, id)))
 	if streams.IsGone(err) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading dead letter %s: %w", id, err)
+	}
+	return events.ReadDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
+}
+
+// At returns the dead letter at a sequence of the stream, or [ErrNotFound] when it
+// was removed.
+func (l *Letters) At(ctx context.Context, sequence uint64) (*events.DeadLetter, error) {
+	m, gone, err := streams.GetAt(ctx, l.js, l.streams.Dead(), sequence)
+	if gone {
 		return nil, ErrNotFound
 	}
 	if err != nil {

@@ -159,7 +159,31 @@ func LeaderGet(ctx context.Context, js jetstream.JetStream, stream string, selec
 	return m, nil
 }
 
-// IsGone reports whether err says that a message is not in its stream.
+// ErrBehind says that the leader of a stream has not come to a message yet that is
+// known to be stored.
+var ErrBehind = errors.New("the stream's leader is behind")
+
+// GetAt reads the message with a sequence that was once stored from the stream's
+// leader. gone is whether it was removed, which is proved by the leader knowing that
+// sequence or a later one. One of several replicas that was just elected may not have
+// come to it yet: the error is [ErrBehind].
+func GetAt(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (m *jetstream.RawStreamMsg, gone bool, err error) {
+	m, err = LeaderGet(ctx, js, stream, AtSequence(sequence))
+	if !IsGone(err) {
+		return m, false, err
+	}
+	s, err := js.Stream(ctx, stream)
+	if err != nil {
+		return nil, false, fmt.Errorf("reading stream %s: %w", stream, err)
+	}
+	if last := s.CachedInfo().State.LastSeq; last < sequence && s.CachedInfo().Config.Replicas > 1 {
+		return nil, false, fmt.Errorf("reading message %d of stream %s, of which %d is the last: %w", sequence, stream, last, ErrBehind)
+	}
+	return nil, true, nil
+}
+
+// IsGone reports whether err says that a message is not in its stream, as far as
+// the server that answered knows.
 func IsGone(err error) bool {
 	var api *jetstream.APIError
 	switch {
