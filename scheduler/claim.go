@@ -139,7 +139,7 @@ func (p *Pipeline) keep(ctx context.Context, op *events.Operation, m Message, a 
 	if after := a.reply.Failure.RetryAfter; after > 0 {
 		result.RetryAfter = p.Now().Add(after).UTC()
 	}
-	op.Work = &events.Work{Attempt: op.Attempt + 1, Target: a.subject, Started: a.at.UTC()}
+	op.Work = &events.Work{Token: op.Run(), Attempt: op.Attempt + 1, Target: a.subject, Started: a.at.UTC()}
 	return p.advance(ctx, op, m, func(ctx context.Context, op *events.Operation, m Message) error {
 		return p.result(ctx, op, m, result)
 	})
