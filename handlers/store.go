@@ -118,11 +118,12 @@ func (s *store) Watch(ctx context.Context, op *events.Operation, m scheduler.Mes
 // change puts op's next state, which msg carries, in the place of a version and
 // returns the new one. The slot is no register while it is not known what became of
 // a try: the state may have been stored, the run may have ended since, and the slot
-// looks as before. So what a later try stores is contested.
+// looks as before. So what a later try stores is contested, and what is stored when
+// another may have the operation by then.
 func (s *store) change(ctx context.Context, doing string, op *events.Operation, m scheduler.Message, msg *nats.Msg) (version uint64, err error) {
 	unknown := false
 	err = s.persist(ctx, doing, func(ctx context.Context) error {
-		if unknown {
+		if op.Contested.IsZero() && (unknown || m.Shared != nil && m.Shared()) {
 			op.Contest(m.Stored)
 			if err := op.Put(msg.Header); err != nil {
 				return permanentError{err}
@@ -314,7 +315,7 @@ func (s *store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 }
 
 // Ended implements [scheduler.Store].
-func (s *store) Ended(ctx context.Context, op *events.Operation, outcome events.Outcome) error {
+func (s *store) Ended(ctx context.Context, op *events.Operation, m scheduler.Message, outcome events.Outcome) error {
 	if outcome.Outcome == events.RetryFailed {
 		outcome.DeadLetter = s.subjects.Dead(op.Service, op.Operation, op.ID)
 	}
@@ -323,7 +324,16 @@ func (s *store) Ended(ctx context.Context, op *events.Operation, outcome events.
 	if err != nil {
 		return err
 	}
-	if err := s.publish(ctx, "publishing the outcome of operation "+op.ID, msg); err != nil {
+	tried := false
+	err = s.persist(ctx, "publishing the outcome of operation "+op.ID, func(ctx context.Context) error {
+		if tried && m.Shared != nil && m.Shared() {
+			return permanentError{scheduler.ErrShared}
+		}
+		tried = true
+		_, err := s.js.PublishMsg(ctx, msg)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	s.metrics.ended(ctx, op, outcome)

@@ -32,6 +32,10 @@ const (
 // proves nothing; see [Pipeline].
 var ErrMoved = errors.New("another version of the operation is stored")
 
+// ErrShared says that another holder may have got the operation while something was
+// stored of it.
+var ErrShared = errors.New("another may have the operation as well by now")
+
 // ErrForeign says that what stands in the place of an operation is none: somebody
 // else published it there.
 var ErrForeign = errors.New("what stands in its place is no operation")
@@ -100,8 +104,9 @@ type Store interface {
 	Remove(ctx context.Context, op *events.Operation, version uint64) error
 	// Bury keeps the operation as a dead letter.
 	Bury(ctx context.Context, op *events.Operation, m Message, reason events.Reason, detail string) error
-	// Ended publishes the outcome of an operation.
-	Ended(ctx context.Context, op *events.Operation, outcome events.Outcome) error
+	// Ended publishes the outcome of an operation. It returns [ErrShared] when that
+	// took so long that another holder may have told of it meanwhile.
+	Ended(ctx context.Context, op *events.Operation, m Message, outcome events.Outcome) error
 	// Scheduled publishes a decision.
 	Scheduled(ctx context.Context, op *events.Operation, event events.Scheduled) error
 }
@@ -301,7 +306,7 @@ func (p *Pipeline) Reject(ctx context.Context, op *events.Operation, m Message, 
 	}
 	outcome := op.Ended(events.RetryFailed, p.Now())
 	outcome.Reason, outcome.Detail = events.ReasonRejected, detail
-	return p.Store.Ended(ctx, op, outcome)
+	return p.tell(ctx, op, m, outcome)
 }
 
 // Attempt brings a due operation to its target, again and again while the
@@ -341,7 +346,7 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message)
 		if !reply.Failed {
 			outcome := op.Ended(events.RetrySuccess, p.Now())
 			outcome.Target, outcome.DurationMs = a.subject, events.InMilliseconds(reply.Duration)
-			return p.Store.Ended(ctx, op, outcome)
+			return p.tell(ctx, op, m, outcome)
 		}
 		op.Record(events.Attempt{
 			Number: op.Attempt, At: a.at.UTC(), DurationMs: events.InMilliseconds(reply.Duration),
@@ -508,7 +513,7 @@ func (p *Pipeline) fail(ctx context.Context, policy *Policy, op *events.Operatio
 	if last, ok := op.Last(); ok {
 		outcome.DurationMs = last.DurationMs
 	}
-	return p.Store.Ended(ctx, op, outcome)
+	return p.tell(ctx, op, m, outcome)
 }
 
 // explain says in a sentence why an operation ended.
