@@ -32,6 +32,10 @@ const (
 // proves nothing; see [Pipeline].
 var ErrMoved = errors.New("another version of the operation is stored")
 
+// ErrTaken says that a submission was taken in before, whatever has become of its
+// operation since.
+var ErrTaken = errors.New("the submission was taken in before")
+
 // ErrShared says that another holder may have got the operation while something was
 // stored of it.
 var ErrShared = errors.New("another may have the operation as well by now")
@@ -87,7 +91,7 @@ type Waiting struct {
 type Store interface {
 	// Place stores op as waiting until op.Due in the place of version
 	// m.Version, 0 being nothing. It returns [ErrMoved] when another version is
-	// there.
+	// there, and [ErrTaken] when the submission m.Name was stored before.
 	Place(ctx context.Context, op *events.Operation, m Message) error
 	// Hold stores op in its lane in the place of version m.Version, until the
 	// gate of its key opens or its deadline is over. It returns [ErrMoved] when
@@ -255,10 +259,12 @@ func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) 
 			moved = nil
 		}
 	}
-	if moved != nil {
+	switch {
+	case errors.Is(moved, ErrTaken):
+		return nil
+	case moved != nil:
 		return moved
-	}
-	if !d.Retry {
+	case !d.Retry:
 		return p.fail(ctx, policy, op, m, d, failure)
 	}
 	return p.Store.Scheduled(ctx, op, scheduled(op, d, failure))
@@ -284,7 +290,10 @@ func (p *Pipeline) Replay(ctx context.Context, op *events.Operation, m Message) 
 	}
 	for round := 0; ; round++ {
 		err := p.Store.Place(ctx, op, m)
-		if !errors.Is(err, ErrMoved) {
+		switch {
+		case errors.Is(err, ErrTaken):
+			return nil
+		case !errors.Is(err, ErrMoved):
 			return err
 		}
 		w, found, err := p.Store.Find(ctx, op)
@@ -431,7 +440,7 @@ func (p *Pipeline) try(ctx context.Context, policy *Policy, op *events.Operation
 	if op.Delivery == events.Publish {
 		return nil, p.publish(ctx, op, m, subject, pass, timeout)
 	}
-	repeated := op.Attempt < op.Repeats
+	repeated := op.Attempt < op.Repeats || m.shared()
 	reply, err := p.deliver(ctx, policy, op, m, subject, repeated, timeout)
 	pass.Done(resultOf(reply, err), reply.Duration, p.Now())
 	if err != nil {
