@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -20,8 +19,8 @@ import (
 // their own clocks, so these should agree to within a fraction of the breakers'
 // timeouts.
 //
-// Reads go to any server of a cluster, so a permit may be refused for what was
-// true a moment ago; what is written is always compared with the newest.
+// Reads go to the bucket's leader, and what is written is always compared with the
+// newest.
 type NATS struct {
 	conn   *nats.Conn
 	js     jetstream.JetStream
@@ -72,70 +71,76 @@ func (n *NATS) Apply(ctx context.Context, key string, e Event, now time.Time, s 
 		return Reply{}, ctx.Err()
 	}
 	defer func() { <-c.writing }()
-	r, err := c.apply(ctx, kv, key, e, now, s)
+	b := cellBucket{n.js, kv.Bucket(), key}
+	r, err := c.apply(ctx, b, e, now, s)
 	if err != nil {
 		return Reply{}, fmt.Errorf("breaker: %s of %s in NATS: %w", e.Kind, key, err)
 	}
 	return r, nil
 }
 
-// apply compares and sets until nobody else was faster. It begins with what was
-// last seen, so that as a rule there is one round trip.
-func (c *cell) apply(ctx context.Context, kv jetstream.KeyValue, key string, e Event, now time.Time, s Settings) (Reply, error) {
-	for try, fresh := 0, false; ; try++ {
-		circuit, revision := c.get(key)
+// cellBucket is where a cell is stored.
+type cellBucket struct {
+	js          jetstream.JetStream
+	bucket, key string
+}
+
+// apply compares and sets until nobody else was faster, or ctx ends. It begins with
+// what was last seen, so that as a rule there is one round trip.
+func (c *cell) apply(ctx context.Context, b cellBucket, e Event, now time.Time, s Settings) (Reply, error) {
+	for try, fresh := 1, false; ; try++ {
+		circuit, revision := c.get(b.key)
 		r := apply(circuit, e, now, s)
+		var pending bool
 		if r.Written {
-			err := c.put(ctx, kv, key, &r.Circuit, revision)
+			err := c.put(ctx, b, &r.Circuit, revision)
 			if !streams.IsConflict(err) {
 				return r, err
 			}
+			pending = streams.IsPending(err)
 		} else if fresh {
 			return r, nil // what was seen is what there is
 		}
-		if try > 1 {
-			if err := backOff(ctx, try); err != nil {
+		if pending || try > 2 {
+			if err := streams.Pause(ctx, try); err != nil {
 				return Reply{}, err
 			}
 		}
-		if err := c.refresh(ctx, kv, key); err != nil {
+		if err := c.refresh(ctx, b); err != nil {
 			return Reply{}, err
 		}
 		fresh = true
 	}
 }
 
-func (c *cell) put(ctx context.Context, kv jetstream.KeyValue, key string, circuit *Circuit, revision uint64) error {
+func (c *cell) put(ctx context.Context, b cellBucket, circuit *Circuit, revision uint64) error {
 	data, err := encode(circuit)
 	if err != nil {
 		return err
 	}
-	if revision, err = kv.Update(ctx, natsKey(key), data, revision); err != nil {
+	if revision, err = streams.Replace(ctx, b.js, b.bucket, natsKey(b.key), data, revision); err != nil {
 		return err
 	}
 	c.set(*circuit, revision)
 	return nil
 }
 
-// refresh reads the key from the server.
-func (c *cell) refresh(ctx context.Context, kv jetstream.KeyValue, key string) error {
-	entry, err := kv.Get(ctx, natsKey(key))
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.circuit, c.revision = Circuit{}, 0
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	circuit, err := decode(entry.Value())
-	if err != nil {
-		return err
+// refresh reads the key from the bucket's leader.
+func (c *cell) refresh(ctx context.Context, b cellBucket) error {
+	data, revision, err := streams.EntryGet(ctx, b.js, b.bucket, natsKey(b.key))
+	circuit := NewCircuit(b.key)
+	switch {
+	case streams.IsGone(err):
+	case err != nil:
+		return fmt.Errorf("reading: %w", err)
+	default:
+		if circuit, err = decode(data); err != nil {
+			return err
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.circuit, c.revision = circuit, entry.Revision()
+	c.circuit, c.revision = circuit, revision
 	return nil
 }
 
@@ -155,12 +160,6 @@ func (c *cell) set(circuit Circuit, revision uint64) {
 	if revision > c.revision {
 		c.circuit, c.revision = circuit, revision
 	}
-}
-
-// backOff waits a random while of up to try milliseconds.
-func backOff(ctx context.Context, try int) error {
-	pause(ctx, time.Duration(rand.Int64N(int64(min(try, 10)))*int64(time.Millisecond)+1))
-	return ctx.Err()
 }
 
 // Load implements [Store].

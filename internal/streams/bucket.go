@@ -4,8 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 )
 
 // Bucket opens a key-value bucket, which it makes when there is none. One that
@@ -28,12 +33,122 @@ func Bucket(ctx context.Context, js jetstream.JetStream, config jetstream.KeyVal
 	return kv, nil
 }
 
-// IsConflict reports whether err says that a key was not as a compare-and-set
-// expected it, because somebody else was faster.
+// IsConflict reports whether err says that a compare-and-set of a key was refused
+// for the sake of another write: one that was made, or one that the servers of a
+// cluster have not agreed upon yet and may still drop. Either way nothing was
+// written, and the key is to be read anew, from its leader.
 func IsConflict(err error) bool {
-	if errors.Is(err, jetstream.ErrKeyExists) {
-		return true
-	}
+	return errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) ||
+		hasCode(err, jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}
+
+// IsPending reports whether err is a conflict with a write that the servers of a
+// cluster have not agreed upon yet: what is read now is older than that.
+func IsPending(err error) bool {
+	return hasCode(err, jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}
+
+const (
+	// codeNoLeader is the server's answer while a stream has no leader.
+	codeNoLeader jetstream.ErrorCode = 10008
+	// codeWriteInProcess is its answer to a message whose id is that of one which the
+	// servers of a cluster have not agreed upon yet.
+	codeWriteInProcess jetstream.ErrorCode = 10158
+)
+
+func hasCode(err error, codes ...jetstream.ErrorCode) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
+	if !errors.As(err, &api) {
+		return false
+	}
+	for _, code := range codes {
+		if api.ErrorCode == code {
+			return true
+		}
+	}
+	return false
+}
+
+// EntryGet reads a key from the leader of its bucket, which is read where a
+// compare-and-set follows: a replica, which may answer a plain get, need not know yet
+// of what was just written. [IsGone] holds for the error when the key is not there;
+// revision is that of its deletion then, or 0.
+func EntryGet(ctx context.Context, js jetstream.JetStream, bucket, key string) (value []byte, revision uint64, err error) {
+	var m *jetstream.RawStreamMsg
+	err = untilAnswered(ctx, func(ctx context.Context) error {
+		m, err = LeaderGet(ctx, js, "KV_"+bucket, LastBySubject("$KV."+bucket+"."+key))
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case m.Header.Get("KV-Operation") != "" || m.Header.Get("Nats-Marker-Reason") != "":
+		return nil, m.Sequence, jetstream.ErrMsgNotFound
+	}
+	return m.Data, m.Sequence, nil
+}
+
+// Replace puts a value in the place of the one that has this revision, 0 for a key
+// that is not there, and returns the new revision. When [IsConflict] holds for the
+// error, nothing was put. While no answer comes the same write is sent again, for as
+// long as ctx lasts; the server recognises it by its id, so it is made once. After any
+// other error it is not known whether it was made.
+func Replace(ctx context.Context, js jetstream.JetStream, bucket, key string, value []byte, revision uint64) (uint64, error) {
+	subject := "$KV." + bucket + "." + key
+	if prefix := APIPrefix(js); prefix != jetstream.DefaultAPIPrefix {
+		subject = prefix + subject
+	}
+	header := nats.Header{
+		jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(revision, 10)},
+		jetstream.MsgIDHeader:               {nuid.Next()},
+	}
+	err := untilAnswered(ctx, func(ctx context.Context) error {
+		ack, err := js.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: header, Data: value}, jetstream.WithRetryAttempts(0))
+		if err == nil {
+			revision = ack.Sequence
+		}
+		return err
+	})
+	return revision, err
+}
+
+// oneTry is how long the answer to one request is waited for. A leader that steps
+// down leaves some without an answer.
+const oneTry = 200 * time.Millisecond
+
+// untilAnswered asks again and again until there is an answer, or ctx ends.
+func untilAnswered(ctx context.Context, ask func(context.Context) error) error {
+	for try := 1; ; try++ {
+		once, cancel := context.WithTimeout(ctx, oneTry)
+		err := ask(once)
+		cancel()
+		if err == nil || !isNoAnswer(err) {
+			return err
+		}
+		if ended := Pause(ctx, 10*try); ended != nil {
+			return fmt.Errorf("no answer in %d tries (%w): %w", try, ended, err)
+		}
+	}
+}
+
+// isNoAnswer reports whether err is no word of a leader's: nobody has answered, there
+// is no leader, or the servers of a cluster have not yet agreed upon the write of an
+// earlier try.
+func isNoAnswer(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
+		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
+		hasCode(err, codeNoLeader, codeWriteInProcess)
+}
+
+// Pause waits a random while of up to most milliseconds, itself at most twenty, for
+// somebody else to be through. The error is that of ctx.
+func Pause(ctx context.Context, most int) error {
+	timer := time.NewTimer(time.Duration(rand.Int64N(int64(min(most, 20)) * int64(time.Millisecond))))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
