@@ -241,11 +241,11 @@ func (n *NATS) Ping(ctx context.Context) (Pulse, error) {
 	if err != nil {
 		return Pulse{}, err
 	}
-	status, err := kv.Status(ctx)
+	status, err := bucketStatus(ctx, kv)
 	if errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 		n.forget()
 		if kv, err = n.open(ctx); err == nil {
-			status, err = kv.Status(ctx)
+			status, err = bucketStatus(ctx, kv)
 		}
 	}
 	if err != nil {
@@ -256,6 +256,14 @@ func (n *NATS) Ping(ctx context.Context) (Pulse, error) {
 		return Pulse{}, fmt.Errorf("breaker: the bucket %s is of an unknown kind, %T", n.config.Bucket, status)
 	}
 	return Pulse{Epoch: b.StreamInfo().Created.UTC().Format(time.RFC3339Nano)}, nil
+}
+
+func bucketStatus(ctx context.Context, kv jetstream.KeyValue) (status jetstream.KeyValueStatus, err error) {
+	err = streams.UntilAnswered(ctx, func(ctx context.Context) error {
+		status, err = kv.Status(ctx)
+		return err
+	})
+	return status, err
 }
 
 // errDisconnected saves waiting for a server that is known not to be there.

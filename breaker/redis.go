@@ -78,6 +78,7 @@ type redisEvent struct {
 	By         string     `json:"by,omitempty"`
 	Generation uint64     `json:"gen,omitempty"`
 	Seen       uint64     `json:"seen,omitempty"`
+	SeenGen    uint64     `json:"seengen,omitempty"`
 	Tally      redisTally `json:"tally"`
 	Probe      string     `json:"probe,omitempty"`
 	Result     string     `json:"result,omitempty"`
@@ -135,7 +136,7 @@ func redisArguments(key string, e Event, s Settings) (event, settings []byte, er
 		t.Add(e.Result, e.Took, true)
 	}
 	w := redisEvent{
-		Kind: e.Kind, Key: key, By: e.By, Generation: e.Generation, Seen: e.Seen,
+		Kind: e.Kind, Key: key, By: e.By, Generation: e.Generation, Seen: e.Seen, SeenGen: e.SeenGeneration,
 		Tally: redisTally{t, inMillis(t.ResponseTime)}, Probe: e.Probe,
 		For: min(e.For, holdTTL).Milliseconds(), Note: e.Note, Diverged: e.Diverged, Returned: e.Returned,
 	}

@@ -31,6 +31,7 @@ func TestScriptAgreesWithStep(t *testing.T) {
 			now = drawTime(t, &c, now)
 			e := draw(t, &c, history, i, now, s)
 			e.Seen = rapid.SampledFrom([]uint64{0, c.Version, c.Version + 1}).Draw(t, "seen")
+			e.SeenGeneration = rapid.SampledFrom([]uint64{0, c.Generation, c.Generation + 1}).Draw(t, "seen generation")
 			model := apply(c, e, now, s)
 
 			event, settings, err := redisArguments("k", e, s)

@@ -227,7 +227,7 @@ function handlers.rejoin()
     return
   end
   count(e.tally)
-  if not e.diverged and n(mine.v) <= n(c.v) then
+  if not e.diverged and n(mine.v) <= n(c.v) and n(mine.gen) <= n(c.gen) then
     merge_probes({}, e.returned or {})
     return
   end
@@ -253,7 +253,7 @@ function handlers.rejoin()
   end
 end
 
-if n(e.seen) > n(c.v) and e.kind ~= 'rejoin' then
+if e.kind ~= 'rejoin' and (n(e.seen) > n(c.v) or n(e.seen) > 0 and n(e.seengen) > n(c.gen)) then
   return cjson.encode({lost = true, now = now, circuit = c})
 end
 

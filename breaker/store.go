@@ -58,7 +58,7 @@ const (
 // apply is what a store does that runs [Step] itself: c is what it holds, a
 // [NewCircuit] when it holds nothing.
 func apply(c Circuit, e Event, now time.Time, s Settings) Reply {
-	if e.Seen > c.Version && e.Kind != Rejoin {
+	if e.Kind != Rejoin && (e.Seen > c.Version || e.Seen > 0 && e.SeenGeneration > c.Generation) {
 		return Reply{Circuit: c, Lost: true, Now: now}
 	}
 	next, effect := Step(c, e, now, s)

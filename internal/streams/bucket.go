@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -75,7 +76,7 @@ func hasCode(err error, codes ...jetstream.ErrorCode) bool {
 // revision is that of its deletion then, or 0.
 func EntryGet(ctx context.Context, js jetstream.JetStream, bucket, key string) (value []byte, revision uint64, err error) {
 	var m *jetstream.RawStreamMsg
-	err = untilAnswered(ctx, func(ctx context.Context) error {
+	err = UntilAnswered(ctx, func(ctx context.Context) error {
 		m, err = LeaderGet(ctx, js, "KV_"+bucket, LastBySubject("$KV."+bucket+"."+key))
 		return err
 	})
@@ -91,8 +92,8 @@ func EntryGet(ctx context.Context, js jetstream.JetStream, bucket, key string) (
 // Replace puts a value in the place of the one that has this revision, 0 for a key
 // that is not there, and returns the new revision. When [IsConflict] holds for the
 // error, nothing was put. While no answer comes the same write is sent again, for as
-// long as ctx lasts; the server recognises it by its id, so it is made once. After any
-// other error it is not known whether it was made.
+// long as ctx lasts, and made once. After any other error it is not known whether it
+// was made.
 func Replace(ctx context.Context, js jetstream.JetStream, bucket, key string, value []byte, revision uint64) (uint64, error) {
 	subject := "$KV." + bucket + "." + key
 	if prefix := APIPrefix(js); prefix != jetstream.DefaultAPIPrefix {
@@ -100,24 +101,84 @@ func Replace(ctx context.Context, js jetstream.JetStream, bucket, key string, va
 	}
 	header := nats.Header{
 		jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(revision, 10)},
-		jetstream.MsgIDHeader:               {nuid.Next()},
+		// By this the leader of a replicated stream knows that it has the write.
+		jetstream.MsgIDHeader: {nuid.Next()},
 	}
-	err := untilAnswered(ctx, func(ctx context.Context) error {
+	return write(ctx, func(ctx context.Context) (uint64, error) {
 		ack, err := js.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: header, Data: value}, jetstream.WithRetryAttempts(0))
-		if err == nil {
-			revision = ack.Sequence
+		if err != nil {
+			return 0, err
 		}
-		return err
+		return ack.Sequence, nil
 	})
-	return revision, err
 }
+
+// answer is the answer to one try of a write.
+type answer struct {
+	revision uint64
+	err      error
+}
+
+// write puts until it is answered, or ctx ends. It goes on listening for the answers
+// to earlier tries: a stream that is not replicated refuses what it has already as a
+// conflict, but says before that it was made.
+func write(ctx context.Context, put func(context.Context) (uint64, error)) (uint64, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	answers := make(chan answer)
+	var trying sync.WaitGroup
+	defer func() {
+		cancel()
+		trying.Wait()
+	}()
+	again := time.NewTimer(0)
+	defer again.Stop()
+	last := answer{err: errNoAnswer}
+	for waiting, tries := 0, 0; ; {
+		select {
+		case <-again.C:
+			if IsConflict(last.err) {
+				return 0, last.err
+			}
+			waiting, tries = waiting+1, tries+1
+			trying.Go(func() {
+				revision, err := put(ctx)
+				select {
+				case answers <- answer{revision, err}:
+				case <-ctx.Done():
+				}
+			})
+			again.Reset(oneTry)
+		case last = <-answers:
+			waiting--
+			switch {
+			case last.err == nil:
+				return last.revision, nil
+			case IsConflict(last.err) && waiting > 0:
+				again.Reset(lateAnswer)
+			case !isNoAnswer(last.err):
+				return 0, last.err
+			case waiting == 0:
+				again.Reset(oneTry / 10)
+			}
+		case <-ctx.Done():
+			return 0, fmt.Errorf("no answer in %d tries (%w): %w", tries, ctx.Err(), last.err)
+		}
+	}
+}
+
+// errNoAnswer is the error of a write to which nothing has come back.
+var errNoAnswer = errors.New("nothing came back")
+
+// lateAnswer is how long after a conflict the answer to an earlier try of the same
+// write may come.
+const lateAnswer = 50 * time.Millisecond
 
 // oneTry is how long the answer to one request is waited for. A leader that steps
 // down leaves some without an answer.
 const oneTry = 200 * time.Millisecond
 
-// untilAnswered asks again and again until there is an answer, or ctx ends.
-func untilAnswered(ctx context.Context, ask func(context.Context) error) error {
+// UntilAnswered asks again and again until a leader answers, or ctx ends.
+func UntilAnswered(ctx context.Context, ask func(context.Context) error) error {
 	for try := 1; ; try++ {
 		once, cancel := context.WithTimeout(ctx, oneTry)
 		err := ask(once)
