@@ -155,7 +155,7 @@ func momentary(c gate.Cause) bool {
 
 // Enter asks for leave to make one attempt of op. A gate that is shut is no
 // error; the error is that of ctx. At a gate that is about to open it waits for its
-// turn, at most half a second, and as long again for what instances share.
+// turn, at most half a second, and longer for a lease of what instances share.
 func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation, now time.Time) (Pass, *Shut, error) {
 	if g == nil {
 		return Pass{}, nil, nil
@@ -164,7 +164,8 @@ func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation,
 	k, b := g.of(policy, key), g.breaker(policy, key)
 	var w *waiter
 	defer func() { k.leave(w) }()
-	for began, start := now, time.Now(); ; now = began.Add(time.Since(start)) {
+	entered, start := now, time.Now()
+	for began := entered; ; now = entered.Add(time.Since(start)) {
 		g.want(k, now)
 		var answer gate.Answer
 		if k.first(w) {
@@ -179,6 +180,9 @@ func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation,
 			answer.Cause = k.cause()
 		}
 		left := maxWait - now.Sub(began)
+		if until, ok := k.awaitsLease(); ok && now.Sub(entered) < leasePatience {
+			began, left = now, max(until.Sub(now), 0)+time.Millisecond
+		}
 		if !momentary(answer.Cause) || left <= 0 {
 			return Pass{}, &Shut{Cause: answer.Cause, Next: answer.Next}, nil
 		}
@@ -445,6 +449,13 @@ func (g *Gates) SetPressure(on bool) {
 
 // SetInstances says how many instances there are, this one included.
 func (g *Gates) SetInstances(n int) { g.instances.Store(int32(max(n, 1))) }
+
+// known returns the gate of a key, nil when there is none.
+func (g *Gates) known(key string) *keyGate {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.keys[key]
+}
 
 func (g *Gates) all() []*keyGate {
 	g.mu.RLock()

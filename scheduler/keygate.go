@@ -25,10 +25,12 @@ type keyGate struct {
 	next      *waiter   // whose turn it is, nil when nobody waits
 	turns     gate.Turns
 	refused   gate.Cause
-	used      time.Time // when an operation came last
+	used      time.Time // when it was last asked to let something through
+	uses      int       // how often since the last lease came
 	held      int       // how many are in the lanes, as far as this instance knows
 	renewed   time.Time // when the last lease came
 	until     time.Time // when it ends, or the wait for one
+	awaits    bool      // a lease is waited for, and nothing goes before it comes
 }
 
 // waiter is one operation that waits.
@@ -60,6 +62,13 @@ func (k *keyGate) counted() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.held
+}
+
+// awaitsLease tells whether a lease is waited for, and until when.
+func (k *keyGate) awaitsLease() (until time.Time, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.until, k.awaits
 }
 
 // first tells whether it is the turn of w, or of a newcomer when w is nil.

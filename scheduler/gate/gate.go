@@ -165,6 +165,14 @@ func (g *Gate) HandIn() Claim {
 	return Claim{InFlight: g.inFlight, Heard: g.heard, Unused: g.unused, Extra: g.extra}
 }
 
+// Owes reports whether the ledger is to hear of anything that this instance did or
+// did not do with its last lease.
+func (g *Gate) Owes() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.budgeted() && (g.lease.Budget > 0 || g.unused > 0 || g.extra > 0)
+}
+
 // Ready returns how many operations may go now. It takes nothing: only a pass is
 // certain. It must also be asked whenever the key's breaker changes, so that the
 // governor learns of an outage and of its end.
