@@ -126,6 +126,7 @@ const patience = 500 * time.Millisecond
 func (b *Breaker) call(ctx context.Context, e Event, now time.Time) (Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	e.Idle = b.group.config.Forget
 	return b.group.store.Apply(ctx, b.key, e, now, *b.settings.Load())
 }
 
@@ -154,6 +155,7 @@ func (b *Breaker) see(c Circuit) notice {
 	if c.Version <= b.circuit.Version {
 		return notice{}
 	}
+	b.used.Store(time.Now().UnixNano())
 	b.become(c)
 	if c.ChangedBy == b.group.instance && c.Generation != b.told.generation {
 		return notice{} // the reply to our own event tells of it

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rebound-mq/rebound/internal/streams"
 )
@@ -28,7 +30,7 @@ type NATS struct {
 	config jetstream.KeyValueConfig
 
 	mu     sync.Mutex // guards what follows
-	bucket jetstream.KeyValue
+	bucket *streams.Expiring
 	cells  map[string]*cell
 }
 
@@ -81,12 +83,12 @@ func (n *NATS) Apply(ctx context.Context, key string, e Event, now time.Time, s 
 
 // apply compares and sets until nobody else was faster. It begins with what was
 // last seen, so that as a rule there is one round trip.
-func (c *cell) apply(ctx context.Context, kv jetstream.KeyValue, key string, e Event, now time.Time, s Settings) (Reply, error) {
+func (c *cell) apply(ctx context.Context, kv *streams.Expiring, key string, e Event, now time.Time, s Settings) (Reply, error) {
 	for try, fresh := 0, false; ; try++ {
 		circuit, revision := c.get(key)
 		r := apply(circuit, e, now, s)
 		if r.Written {
-			err := c.put(ctx, kv, key, &r.Circuit, revision)
+			err := c.put(ctx, kv, key, &r.Circuit, revision, e.idle(&r.Circuit, &s))
 			if !streams.IsConflict(err) {
 				return r, err
 			}
@@ -105,12 +107,12 @@ func (c *cell) apply(ctx context.Context, kv jetstream.KeyValue, key string, e E
 	}
 }
 
-func (c *cell) put(ctx context.Context, kv jetstream.KeyValue, key string, circuit *Circuit, revision uint64) error {
+func (c *cell) put(ctx context.Context, kv *streams.Expiring, key string, circuit *Circuit, revision uint64, idle time.Duration) error {
 	data, err := encode(circuit)
 	if err != nil {
 		return err
 	}
-	if revision, err = kv.Update(ctx, natsKey(key), data, revision); err != nil {
+	if revision, err = kv.Replace(ctx, natsKey(key), data, revision, idle); err != nil {
 		return err
 	}
 	c.set(*circuit, revision)
@@ -118,7 +120,7 @@ func (c *cell) put(ctx context.Context, kv jetstream.KeyValue, key string, circu
 }
 
 // refresh reads the key from the server.
-func (c *cell) refresh(ctx context.Context, kv jetstream.KeyValue, key string) error {
+func (c *cell) refresh(ctx context.Context, kv *streams.Expiring, key string) error {
 	entry, err := kv.Get(ctx, natsKey(key))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		c.mu.Lock()
@@ -178,6 +180,42 @@ func (n *NATS) Load(ctx context.Context) ([]Circuit, error) {
 		return nil, fmt.Errorf("breaker: reading circuits in NATS: %w", err)
 	}
 	return circuits, nil
+}
+
+// Read implements [Store].
+func (n *NATS) Read(ctx context.Context, keys []string) ([]Circuit, error) {
+	kv, err := n.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	read := make([]Circuit, len(keys))
+	calls, ctx := errgroup.WithContext(ctx)
+	calls.SetLimit(parallel)
+	for i, key := range keys {
+		calls.Go(func() error {
+			entry, err := kv.Get(ctx, natsKey(key))
+			if errors.Is(err, jetstream.ErrKeyNotFound) {
+				return nil
+			}
+			if err == nil {
+				read[i], err = decode(entry.Value())
+			}
+			return err
+		})
+	}
+	if err := calls.Wait(); err != nil {
+		return nil, fmt.Errorf("breaker: reading circuits in NATS: %w", err)
+	}
+	return slices.DeleteFunc(read, func(c Circuit) bool { return c.ServiceKey == "" }), nil
+}
+
+// Forget implements [Store].
+func (n *NATS) Forget(keys []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, key := range keys {
+		delete(n.cells, key)
+	}
 }
 
 // Watch implements [Store].
@@ -263,7 +301,7 @@ func (n *NATS) Ping(ctx context.Context) (Pulse, error) {
 var errDisconnected = errors.New("breaker: not connected to NATS")
 
 // open returns the bucket and makes it when it is missing.
-func (n *NATS) open(ctx context.Context) (jetstream.KeyValue, error) {
+func (n *NATS) open(ctx context.Context) (*streams.Expiring, error) {
 	if !n.conn.IsConnected() {
 		return nil, errDisconnected
 	}
@@ -272,7 +310,7 @@ func (n *NATS) open(ctx context.Context) (jetstream.KeyValue, error) {
 	if n.bucket != nil {
 		return n.bucket, nil
 	}
-	kv, err := streams.Bucket(ctx, n.js, n.config)
+	kv, err := streams.ExpiringBucket(ctx, n.js, n.config)
 	if err != nil {
 		return nil, fmt.Errorf("breaker: %w", err)
 	}

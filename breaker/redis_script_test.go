@@ -17,7 +17,7 @@ import (
 func TestScriptAgreesWithStep(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: testkit.Redis(t).Addr()})
 	defer client.Close()
-	script := redis.NewScript("local now = tonumber(ARGV[6])\n" + stepLua)
+	script := redis.NewScript("local now = tonumber(ARGV[7])\n" + stepLua)
 	ctx := t.Context()
 
 	rapid.Check(t, func(t *rapid.T) {

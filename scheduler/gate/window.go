@@ -69,6 +69,12 @@ func (w *Window) GiveBack(n int, taken, now time.Time) {
 	w.total -= n
 }
 
+// empty reports whether nothing that was taken counts at now.
+func (w *Window) empty(now time.Time) bool {
+	w.move(now)
+	return w.total == 0
+}
+
 // empties returns when nothing of what was taken counts any more.
 func (w *Window) empties(now time.Time) time.Time {
 	w.move(now)
