@@ -18,6 +18,9 @@ type Breaker struct {
 	// breaker is passed without a lock. It is written under mu.
 	word atomic.Uint64
 
+	// used is when an attempt or news of another instance came last, Unix nanoseconds.
+	used atomic.Int64
+
 	// flow holds a token while an event is on its way to the store, so that those
 	// of one instance arrive in the order in which they happened.
 	flow chan struct{}
@@ -53,6 +56,7 @@ func newBreaker(g *Group, key string) *Breaker {
 	b := &Breaker{group: g, key: key, flow: make(chan struct{}, 1)}
 	b.settings.Store(new(Settings{}.OrDefaults()))
 	b.joined = g.share.on()
+	b.used.Store(time.Now().UnixNano())
 	b.become(NewCircuit(key))
 	b.told = tell(&b.circuit)
 	return b
@@ -76,6 +80,7 @@ func (b *Breaker) State() State { return State(b.word.Load() & (1<<stateBits - 1
 // [Permit.Done]. The error is [ErrOpen], [ErrProbing] or that of ctx. Only a
 // breaker that is not closed may wait for its store, at most two seconds.
 func (b *Breaker) Allow(ctx context.Context, now time.Time) (Permit, error) {
+	b.used.Store(now.UnixNano())
 	word := b.word.Load()
 	if State(word&(1<<stateBits-1)) == Closed {
 		return Permit{breaker: b, generation: word >> stateBits}, nil

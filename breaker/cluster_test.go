@@ -109,7 +109,7 @@ func makeBucket(t *testing.T, js jetstream.JetStream) {
 	testkit.Eventually(t, time.Minute, "the bucket", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		_, err := streams.Bucket(ctx, js, NewNATS(js, "BREAKERS", 3).config)
+		_, err := streams.ExpiringBucket(ctx, js, NewNATS(js, "BREAKERS", 3).config)
 		return err == nil
 	})
 }

@@ -33,6 +33,9 @@ type Event struct {
 	Circuit  *Circuit
 	Diverged bool
 	Returned []string
+	// Idle is for how long the store keeps the circuit if nobody touches it and it is
+	// closed, with nothing that an operator said; 0 is a day.
+	Idle time.Duration
 }
 
 // Kind is a kind of [Event].

@@ -137,6 +137,7 @@ const (
 func (b *Breaker) call(ctx context.Context, e Event, now time.Time) (Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	e.Idle = b.group.config.Forget
 	return b.group.store.Apply(ctx, b.key, e, now, *b.settings.Load())
 }
 
@@ -169,6 +170,7 @@ func (b *Breaker) see(c Circuit) notice {
 		signal(b.group.share.resync)
 		return notice{}
 	}
+	b.used.Store(time.Now().UnixNano())
 	b.become(c)
 	if c.ChangedBy == b.group.instance && c.Generation != b.told.generation {
 		return notice{} // the reply to our own event tells of it

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rebound-mq/rebound/internal/streams"
 )
@@ -27,7 +29,7 @@ type NATS struct {
 	config jetstream.KeyValueConfig
 
 	mu     sync.Mutex // guards what follows
-	bucket jetstream.KeyValue
+	bucket *streams.Expiring
 	cells  map[string]*cell
 }
 
@@ -71,29 +73,22 @@ func (n *NATS) Apply(ctx context.Context, key string, e Event, now time.Time, s 
 		return Reply{}, ctx.Err()
 	}
 	defer func() { <-c.writing }()
-	b := cellBucket{n.js, kv.Bucket(), key}
-	r, err := c.apply(ctx, b, e, now, s)
+	r, err := c.apply(ctx, kv, key, e, now, s)
 	if err != nil {
 		return Reply{}, fmt.Errorf("breaker: %s of %s in NATS: %w", e.Kind, key, err)
 	}
 	return r, nil
 }
 
-// cellBucket is where a cell is stored.
-type cellBucket struct {
-	js          jetstream.JetStream
-	bucket, key string
-}
-
 // apply compares and sets until nobody else was faster, or ctx ends. It begins with
 // what was last seen, so that as a rule there is one round trip.
-func (c *cell) apply(ctx context.Context, b cellBucket, e Event, now time.Time, s Settings) (Reply, error) {
+func (c *cell) apply(ctx context.Context, kv *streams.Expiring, key string, e Event, now time.Time, s Settings) (Reply, error) {
 	for try, fresh := 1, false; ; try++ {
-		circuit, revision := c.get(b.key)
+		circuit, revision := c.get(key)
 		r := apply(circuit, e, now, s)
 		var pending bool
 		if r.Written {
-			err := c.put(ctx, b, &r.Circuit, revision)
+			err := c.put(ctx, kv, key, &r.Circuit, revision, e.idle(&r.Circuit, &s))
 			if !streams.IsConflict(err) {
 				return r, err
 			}
@@ -106,19 +101,19 @@ func (c *cell) apply(ctx context.Context, b cellBucket, e Event, now time.Time, 
 				return Reply{}, err
 			}
 		}
-		if err := c.refresh(ctx, b); err != nil {
+		if err := c.refresh(ctx, kv, key); err != nil {
 			return Reply{}, err
 		}
 		fresh = true
 	}
 }
 
-func (c *cell) put(ctx context.Context, b cellBucket, circuit *Circuit, revision uint64) error {
+func (c *cell) put(ctx context.Context, kv *streams.Expiring, key string, circuit *Circuit, revision uint64, idle time.Duration) error {
 	data, err := encode(circuit)
 	if err != nil {
 		return err
 	}
-	if revision, err = streams.Replace(ctx, b.js, b.bucket, natsKey(b.key), data, revision); err != nil {
+	if revision, err = kv.Replace(ctx, natsKey(key), data, revision, idle); err != nil {
 		return err
 	}
 	c.set(*circuit, revision)
@@ -126,9 +121,9 @@ func (c *cell) put(ctx context.Context, b cellBucket, circuit *Circuit, revision
 }
 
 // refresh reads the key from the bucket's leader.
-func (c *cell) refresh(ctx context.Context, b cellBucket) error {
-	data, revision, err := streams.EntryGet(ctx, b.js, b.bucket, natsKey(b.key))
-	circuit := NewCircuit(b.key)
+func (c *cell) refresh(ctx context.Context, kv *streams.Expiring, key string) error {
+	data, revision, err := kv.Latest(ctx, natsKey(key))
+	circuit := NewCircuit(key)
 	switch {
 	case streams.IsGone(err):
 	case err != nil:
@@ -177,6 +172,42 @@ func (n *NATS) Load(ctx context.Context) ([]Circuit, error) {
 		return nil, fmt.Errorf("breaker: reading circuits in NATS: %w", err)
 	}
 	return circuits, nil
+}
+
+// Read implements [Store].
+func (n *NATS) Read(ctx context.Context, keys []string) ([]Circuit, error) {
+	kv, err := n.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	read := make([]Circuit, len(keys))
+	calls, ctx := errgroup.WithContext(ctx)
+	calls.SetLimit(parallel)
+	for i, key := range keys {
+		calls.Go(func() error {
+			entry, err := kv.Get(ctx, natsKey(key))
+			if errors.Is(err, jetstream.ErrKeyNotFound) {
+				return nil
+			}
+			if err == nil {
+				read[i], err = decode(entry.Value())
+			}
+			return err
+		})
+	}
+	if err := calls.Wait(); err != nil {
+		return nil, fmt.Errorf("breaker: reading circuits in NATS: %w", err)
+	}
+	return slices.DeleteFunc(read, func(c Circuit) bool { return c.ServiceKey == "" }), nil
+}
+
+// Forget implements [Store].
+func (n *NATS) Forget(keys []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, key := range keys {
+		delete(n.cells, key)
+	}
 }
 
 // Watch implements [Store].
@@ -270,7 +301,7 @@ func bucketStatus(ctx context.Context, kv jetstream.KeyValue) (status jetstream.
 var errDisconnected = errors.New("breaker: not connected to NATS")
 
 // open returns the bucket and makes it when it is missing.
-func (n *NATS) open(ctx context.Context) (jetstream.KeyValue, error) {
+func (n *NATS) open(ctx context.Context) (*streams.Expiring, error) {
 	if !n.conn.IsConnected() {
 		return nil, errDisconnected
 	}
@@ -279,7 +310,7 @@ func (n *NATS) open(ctx context.Context) (jetstream.KeyValue, error) {
 	if n.bucket != nil {
 		return n.bucket, nil
 	}
-	kv, err := streams.Bucket(ctx, n.js, n.config)
+	kv, err := streams.ExpiringBucket(ctx, n.js, n.config)
 	if err != nil {
 		return nil, fmt.Errorf("breaker: %w", err)
 	}

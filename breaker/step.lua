@@ -1,6 +1,7 @@
 -- Step (see step.go) in one atomic step of Redis. KEYS[1] is the circuit, a
 -- record (see record.go). ARGV: the event, the settings, the channel of changes,
--- and for how long to keep the circuit and a held one, in milliseconds.
+-- and for how long to keep the circuit, a held one, and one that is closed and of
+-- which no operator said anything, in milliseconds.
 
 local e, s = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
 local stored = redis.call('GET', KEYS[1])
@@ -266,6 +267,8 @@ if written then
     ttl = tonumber(ARGV[5])
   elseif n(c.next) > now then
     ttl = ttl + c.next - now
+  elseif c.state == 'CLOSED' and not c.note and not ({tripped = true, held = true, reset = true})[c.cause or ''] then
+    ttl = tonumber(ARGV[6])
   end
   local encoded = cjson.encode(c)
   redis.call('SET', KEYS[1], encoded, 'PX', string.format('%.0f', ttl))

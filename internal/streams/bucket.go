@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 )
 
 // Bucket opens a key-value bucket, which it makes when there is none. One that
@@ -89,41 +87,17 @@ func EntryGet(ctx context.Context, js jetstream.JetStream, bucket, key string) (
 	return m.Data, m.Sequence, nil
 }
 
-// Replace puts a value in the place of the one that has this revision, 0 for a key
-// that is not there, and returns the new revision. When [IsConflict] holds for the
-// error, nothing was put. While no answer comes the same write is sent again, for as
-// long as ctx lasts, and made once. After any other error it is not known whether it
-// was made.
-func Replace(ctx context.Context, js jetstream.JetStream, bucket, key string, value []byte, revision uint64) (uint64, error) {
-	subject := "$KV." + bucket + "." + key
-	if prefix := APIPrefix(js); prefix != jetstream.DefaultAPIPrefix {
-		subject = prefix + subject
-	}
-	header := nats.Header{
-		jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(revision, 10)},
-		// By this the leader of a replicated stream knows that it has the write.
-		jetstream.MsgIDHeader: {nuid.Next()},
-	}
-	return write(ctx, func(ctx context.Context) (uint64, error) {
-		ack, err := js.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: header, Data: value}, jetstream.WithRetryAttempts(0))
-		if err != nil {
-			return 0, err
-		}
-		return ack.Sequence, nil
-	})
-}
-
 // answer is the answer to one try of a write.
 type answer struct {
 	revision uint64
 	err      error
 }
 
-// write puts until it is answered, or ctx ends. It goes on listening for the answers
+// write puts until it is answered, for a few seconds or until ctx ends. It goes on listening for the answers
 // to earlier tries: a stream that is not replicated refuses what it has already as a
 // conflict, but says before that it was made.
 func write(ctx context.Context, put func(context.Context) (uint64, error)) (uint64, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithTimeout(ctx, allTries)
 	answers := make(chan answer)
 	var trying sync.WaitGroup
 	defer func() {
@@ -173,12 +147,20 @@ var errNoAnswer = errors.New("nothing came back")
 // write may come.
 const lateAnswer = 50 * time.Millisecond
 
-// oneTry is how long the answer to one request is waited for. A leader that steps
-// down leaves some without an answer.
-const oneTry = 200 * time.Millisecond
+const (
+	// oneTry is how long the answer to one request is waited for. A leader that steps
+	// down leaves some without an answer.
+	oneTry = 200 * time.Millisecond
+	// allTries is after how long nobody is there: longer than a leader that steps down
+	// takes to be followed by another.
+	allTries = 3 * time.Second
+)
 
-// UntilAnswered asks again and again until a leader answers, or ctx ends.
+// UntilAnswered asks again and again until a leader answers, for a few seconds or
+// until ctx ends.
 func UntilAnswered(ctx context.Context, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, allTries)
+	defer cancel()
 	for try := 1; ; try++ {
 		once, cancel := context.WithTimeout(ctx, oneTry)
 		err := ask(once)

@@ -48,15 +48,15 @@ func TestBucket_AnswersMeanWhatTheyMean(t *testing.T) {
 }
 
 // count adds 1 to the number under a key, n times.
-func count(ctx context.Context, js jetstream.JetStream, bucket, key string, n int) error {
+func count(ctx context.Context, bucket *streams.Expiring, key string, n int) error {
 	for range n {
 		for try := 1; ; try++ {
-			value, revision, err := streams.EntryGet(ctx, js, bucket, key)
+			value, revision, err := bucket.Latest(ctx, key)
 			if err != nil && !streams.IsGone(err) {
 				return err
 			}
 			number, _ := strconv.Atoi(string(value)) // nothing is 0
-			_, err = streams.Replace(ctx, js, bucket, key, []byte(strconv.Itoa(number+1)), revision)
+			_, err = bucket.Replace(ctx, key, []byte(strconv.Itoa(number+1)), revision, time.Hour)
 			if err == nil {
 				break
 			}
@@ -79,15 +79,22 @@ func TestBucket_EveryReplacementIsMadeOnce(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
 	js := testkit.JetStream(t, testkit.Connect(t, cluster.URL()))
-	if _, err := streams.Bucket(ctx, js, jetstream.KeyValueConfig{Bucket: "NUMBERS", Replicas: 3, Storage: jetstream.MemoryStorage}); err != nil {
-		t.Fatal(err)
+	config := jetstream.KeyValueConfig{Bucket: "NUMBERS", Replicas: 3, Storage: jetstream.MemoryStorage}
+	open := func(js jetstream.JetStream) *streams.Expiring {
+		t.Helper()
+		bucket, err := streams.ExpiringBucket(ctx, js, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bucket
 	}
+	numbers := open(js)
 	const each = 1000
 	var counting sync.WaitGroup
 	for _, url := range cluster.URLs() {
-		js := testkit.JetStream(t, testkit.Connect(t, url))
+		bucket := open(testkit.JetStream(t, testkit.Connect(t, url)))
 		counting.Go(func() {
-			if err := count(ctx, js, "NUMBERS", "n", each); err != nil {
+			if err := count(ctx, bucket, "n", each); err != nil {
 				t.Error(err)
 			}
 		})
@@ -95,7 +102,7 @@ func TestBucket_EveryReplacementIsMadeOnce(t *testing.T) {
 	done := make(chan struct{})
 	go func() { counting.Wait(); close(done) }()
 	moved := testkit.MoveLeader(t, js, "KV_NUMBERS", 200*time.Millisecond, done)
-	value, _, err := streams.EntryGet(ctx, js, "NUMBERS", "n")
+	value, _, err := numbers.Latest(ctx, "n")
 	if err != nil || string(value) != strconv.Itoa(3*each) {
 		t.Errorf("the number is %s with error %v after %d moves of the leader, want %d and none", value, err, moved, 3*each)
 	}

@@ -165,6 +165,31 @@ func (g *Gate) HandIn() Claim {
 	return Claim{InFlight: g.inFlight, Heard: g.heard, Unused: g.unused, Extra: g.extra}
 }
 
+// Idle reports whether the gate knows nothing at now that a new one would not: none
+// is in flight, the governor is off, and what was spent of budgets is over or known
+// to the ledger.
+func (g *Gate) Idle(now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inFlight > 0 || g.shut || g.governor.On() || g.leased(now) || g.earned.short(now) {
+		return false
+	}
+	told := !g.heard.IsZero() && !g.owes()
+	return told || g.minute.empty(now) && g.hour.empty(now)
+}
+
+// Owes reports whether the ledger is to hear of anything that this instance did or
+// did not do with its last lease.
+func (g *Gate) Owes() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.owes()
+}
+
+func (g *Gate) owes() bool {
+	return g.budgeted() && (g.lease.Budget > 0 || g.unused > 0 || g.extra > 0)
+}
+
 // Ready returns how many operations may go now. It takes nothing: only a pass is
 // certain. It must also be asked whenever the key's breaker changes, so that the
 // governor learns of an outage and of its end.

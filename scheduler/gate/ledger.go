@@ -50,6 +50,9 @@ type Claim struct {
 	Unused int
 	// Extra is how many it let through without a lease since it heard of that one.
 	Extra int
+	// Leaving hands all in and asks for nothing: the instance has no use for a lease
+	// until it claims again.
+	Leaving bool
 }
 
 // Lease is what an instance may do until it renews. The zero value is that of an
@@ -109,6 +112,10 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 	}
 	own := &l.Shares[i]
 	l.settle(own, c, now)
+	if c.Leaving {
+		l.Shares = slices.Delete(l.Shares, i, i+1)
+		return l, Lease{Given: now, Instances: len(l.Shares), Granted: true, Left: l.left(s, now)}
+	}
 	own.Demand = max(c.InFlight, 0) + max(c.Held, 0)
 	own.Expires = now.Add(LeaseTime)
 	if s.MaxConcurrent > 0 {
@@ -122,6 +129,23 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 	return l, Lease{
 		Concurrent: own.Concurrent, Budget: own.Budget, Given: now, Instances: len(l.Shares), Granted: true, Left: l.left(s, now),
 	}
+}
+
+// Empties is when the ledger holds nothing any more if nobody renews: every share
+// has run out and every window is empty. It may be dropped then.
+func (l *Ledger) Empties(now time.Time) time.Time {
+	latest := now
+	for _, at := range []time.Time{l.Minute.empties(now), l.Hour.empties(now)} {
+		if at.After(latest) {
+			latest = at
+		}
+	}
+	for _, h := range l.Shares {
+		if at := h.Expires.Add(graceTime); at.After(latest) {
+			latest = at
+		}
+	}
+	return latest
 }
 
 // settle uncounts what the instance did not use of its last lease, and counts what
