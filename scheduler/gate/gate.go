@@ -15,6 +15,7 @@ type Gate struct {
 	settings Settings
 	lease    Lease
 	heard    time.Time // when the last lease was given that came from the ledger
+	seen     *Ledger   // the ledger after that
 	unused   int       // of that lease, what may not be used any more
 	extra    int       // let through without a lease since that one was asked for
 	reported int       // of extra, what was handed in
@@ -144,7 +145,7 @@ func (g *Gate) Set(s Settings) {
 func (g *Gate) Share(l Lease) {
 	g.mu.Lock()
 	if l.Granted {
-		g.heard, g.unused = l.Given, 0
+		g.heard, g.unused, g.seen = l.Given, 0, l.Seen
 		g.extra, g.reported = g.extra-g.reported, 0
 	} else {
 		g.unused += g.lease.Budget
@@ -162,7 +163,7 @@ func (g *Gate) HandIn() Claim {
 	defer g.mu.Unlock()
 	g.unused, g.lease.Budget = g.unused+g.lease.Budget, 0
 	g.reported = g.extra
-	return Claim{InFlight: g.inFlight, Heard: g.heard, Unused: g.unused, Extra: g.extra}
+	return Claim{InFlight: g.inFlight, Heard: g.heard, Unused: g.unused, Extra: g.extra, Seen: g.seen}
 }
 
 // Idle reports whether the gate knows nothing at now that a new one would not: none

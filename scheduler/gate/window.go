@@ -100,6 +100,18 @@ func (w *Window) Merge(o Window) {
 	w.total += o.total
 }
 
+// raise makes w count at least what o does of any part of the window.
+func (w *Window) raise(o Window) {
+	ahead := time.Unix(0, max(w.latest, o.latest)*w.width)
+	w.move(ahead)
+	o.move(ahead)
+	w.total = 0
+	for i, n := range o.counts {
+		w.counts[i] = max(w.counts[i], n)
+		w.total += int(w.counts[i])
+	}
+}
+
 // move brings the window to now.
 func (w *Window) move(now time.Time) {
 	t := now.UnixNano()
