@@ -44,7 +44,7 @@ type leases struct {
 	wanted  []string             // keys of which operations wait for a lease, in turn
 	stale   []string             // keys in use whose leases are to be renewed, after those
 	keys    map[string]*leaseKey // of those that have or had a lease a moment ago
-	lost    bool                 // the last renewal failed
+	lost    bool                 // the store is out of reach
 	ended   bool
 }
 
@@ -247,16 +247,18 @@ func (l *leases) settle(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
+	lost := err != nil && l.gates.Parted(time.Now())
 	l.mu.Lock()
-	changed := l.lost != (err != nil)
-	l.lost = err != nil
+	changed := l.lost != lost
+	l.lost = lost
 	l.mu.Unlock()
 	switch {
-	case err != nil:
-		l.gates.Parted()
+	case lost:
 		l.warn.Do(func() {
 			l.log.Warn("budgets and concurrency are divided evenly between the instances: their store is out of reach", "error", err)
 		})
+	case err != nil:
+		l.log.Debug("a lease could not be had; it is asked for again", "error", err)
 	case changed:
 		l.log.Info("budgets and concurrency are shared by demand again")
 	}

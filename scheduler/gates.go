@@ -25,7 +25,8 @@ type Gates struct {
 
 	pressure  atomic.Bool
 	instances atomic.Int32
-	shared    atomic.Bool // the limits are, and their store is within reach
+	shared    atomic.Bool               // the limits are, and their store is within reach
+	failing   atomic.Pointer[time.Time] // since when leases cannot be had; nil is that they can
 	inFlight  atomic.Int64
 	tally     tally
 
@@ -191,13 +192,19 @@ func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation,
 	var w *waiter
 	defer func() { k.leave(w) }()
 	entered, start := now, time.Now()
-	for began := entered; ; now = entered.Add(time.Since(start)) {
+	for began := entered; ; now = entered.Add(elapsed(start)) {
 		g.want(k, now)
 		var answer gate.Answer
 		if k.first(w) {
 			place, a, ok := k.gate.Enter(g.conditions(k, b, op.Priority, now), now)
 			if ok {
-				return g.admit(ctx, k, b, place, now)
+				pass, shut, err := g.admit(ctx, k, b, place, now)
+				if at := entered.Add(elapsed(start)); shut != nil || err != nil || !pass.stale(now, at) {
+					return pass, shut, err
+				}
+				// The instance stood still, or the breaker's store took its time.
+				pass.Done(gate.Unused, 0, now)
+				continue
 			}
 			answer = a
 			k.note(a.Cause)
@@ -224,6 +231,18 @@ func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation,
 			return Pass{}, nil, err
 		}
 	}
+}
+
+// stale tells whether a pass that was asked for at one time may not be used at
+// another, because what it rests on may be another instance's by now.
+func (p Pass) stale(asked, now time.Time) bool {
+	return p.key.gate.Lapsed(now) || p.permit.Probe() && now.Sub(asked) > probeSlack/2
+}
+
+// elapsed returns how much time has passed, that in which the machine slept included.
+func elapsed(since time.Time) time.Duration {
+	now := time.Now()
+	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
 }
 
 // admit takes the breaker's permit for an operation that has its place.

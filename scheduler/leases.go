@@ -45,7 +45,7 @@ func (g *Gates) want(k *keyGate, now time.Time) {
 	k.mu.Lock()
 	k.used = now
 	k.uses++
-	lapsed := g.config.Lease != nil && limited(k.settings) && now.After(k.until)
+	lapsed := g.config.Lease != nil && limited(k.settings) && gate.Over(k.until, now)
 	if lapsed {
 		lease := gate.Lease{Instances: int(g.instances.Load())}
 		if k.awaits = g.shared.Load(); k.awaits {
@@ -118,7 +118,7 @@ func (g *Gates) Claim(key string) (c gate.Claim, s gate.Settings, ok bool) {
 
 // Share puts a lease of a key in force.
 func (g *Gates) Share(key string, l gate.Lease, now time.Time) {
-	g.shared.Store(true)
+	g.joined()
 	k := g.known(key)
 	if k == nil {
 		return
@@ -138,7 +138,7 @@ func (g *Gates) Share(key string, l gate.Lease, now time.Time) {
 // Returned takes over that what was left of a key's lease was handed in for good.
 // If the key came into use meanwhile it goes on waiting for another.
 func (g *Gates) Returned(key string, l gate.Lease) {
-	g.shared.Store(true)
+	g.joined()
 	k := g.known(key)
 	if k == nil {
 		return
@@ -152,9 +152,31 @@ func (g *Gates) Returned(key string, l gate.Lease) {
 	}
 }
 
-// Parted says that the store of the leases is out of reach: once its lease is
-// over, each instance goes on with an even share of the limits.
-func (g *Gates) Parted() { g.shared.Store(false) }
+// partedAfter is how long the store of the leases must have been out of reach before
+// limits are divided evenly. Until then nothing goes without a lease: most stores are
+// back by then, and the leases of others are over, if they could not renew either.
+const partedAfter = 3 * gate.LeaseTime
+
+// Parted says that a lease could not be had from the store. After a while of that it
+// is out of reach, which parted tells: once its lease is over, each instance goes on
+// with an even share of the limits.
+func (g *Gates) Parted(now time.Time) (parted bool) {
+	since := &now
+	if !g.failing.CompareAndSwap(nil, since) {
+		since = g.failing.Load()
+	}
+	if since == nil || now.Sub(*since) < partedAfter {
+		return false
+	}
+	g.shared.Store(false)
+	return true
+}
+
+// joined notes that the store has answered.
+func (g *Gates) joined() {
+	g.failing.Store(nil)
+	g.shared.Store(true)
+}
 
 // SetHeld says how many operations the lanes of a key hold. Instances are given
 // their shares of its limits by what they have to do.

@@ -336,7 +336,21 @@ func (g *Gate) limitByShares(a *Answer, now time.Time) {
 }
 
 func (g *Gate) leased(now time.Time) bool {
-	return !g.lease.Until.IsZero() && now.Before(g.lease.Until)
+	return !g.lease.Until.IsZero() && !Over(g.lease.Until, now)
+}
+
+// Over reports whether an end has come at now, by the monotonic clock or by the wall
+// clock: the one stands still while the machine sleeps, the other may be set back.
+func Over(end, now time.Time) bool {
+	return !now.Before(end) || !now.Round(0).Before(end.Round(0))
+}
+
+// Lapsed reports whether the lease has ended by which operations went, and nothing has
+// taken its place. What entered by it and has not begun must not begin.
+func (g *Gate) Lapsed(now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lease.Granted && !g.leased(now)
 }
 
 func (g *Gate) budgeted() bool { return g.settings.PerMinute > 0 || g.settings.PerHour > 0 }
