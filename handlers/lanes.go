@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
@@ -60,7 +62,7 @@ type lanes struct {
 type keyLanes struct {
 	service, operation string
 
-	marking sync.Mutex
+	marking *semaphore.Weighted
 	marked  bool // the bucket names the key; guarded by marking
 
 	// What follows is guarded by lanes.mu.
@@ -93,7 +95,7 @@ func (l *lanes) of(service, operation string) *keyLanes {
 	defer l.mu.Unlock()
 	k := l.keys[key]
 	if k == nil {
-		k = &keyLanes{service: service, operation: operation}
+		k = &keyLanes{service: service, operation: operation, marking: semaphore.NewWeighted(1)}
 		l.keys[key] = k
 	}
 	return k
@@ -103,8 +105,10 @@ func (l *lanes) of(service, operation string) *keyLanes {
 // lanes. It comes before the first operation is held.
 func (l *lanes) mark(ctx context.Context, service, operation string) error {
 	k := l.of(service, operation)
-	k.marking.Lock()
-	defer k.marking.Unlock()
+	if err := k.marking.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("naming the lanes of %s: %w", events.Key(service, operation), err)
+	}
+	defer k.marking.Release(1)
 	if k.marked {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
@@ -34,7 +35,8 @@ type recovery struct {
 
 // concluded knows the runs of one key whose outcome is stored.
 type concluded struct {
-	mu   sync.Mutex
+	// reading counts who reads, or waits for it, which ends with its context.
+	reading *semaphore.Weighted
 	from time.Time
 	next uint64
 	runs map[string]struct{}
@@ -97,13 +99,15 @@ func (r *recovery) told(ctx context.Context, op *events.Operation, since time.Ti
 	r.mu.Lock()
 	c := r.keys[op.Key()]
 	if c == nil {
-		c = &concluded{}
+		c = &concluded{reading: semaphore.NewWeighted(1)}
 		r.keys[op.Key()] = c
 	}
 	r.mu.Unlock()
 
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.reading.Acquire(ctx, 1); err != nil {
+		return false, fmt.Errorf("reading the outcomes of %s: %w", op.Key(), err)
+	}
+	defer c.reading.Release(1)
 	c.used = time.Now()
 	if c.runs == nil || since.Before(c.from) {
 		c.from, c.next, c.runs, c.read = since, 0, make(map[string]struct{}), time.Time{}
@@ -160,11 +164,11 @@ func (r *recovery) forget(olderThan time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for key, c := range r.keys {
-		if c.mu.TryLock() {
+		if c.reading.TryAcquire(1) {
 			if time.Since(c.used) > olderThan {
 				delete(r.keys, key)
 			}
-			c.mu.Unlock()
+			c.reading.Release(1)
 		}
 	}
 }

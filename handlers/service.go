@@ -273,7 +273,7 @@ func (s *Service) wire(ctx context.Context) error {
 
 	st := &store{
 		js: s.js, subjects: s.subjects, streams: s.streams, log: s.log, maxPayload: s.nc.MaxPayload(),
-		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: s.metrics,
+		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: s.metrics, random: rand.Float64,
 	}
 	s.recovery = newRecovery(st, s.letters)
 	shared := s.config.Breakers

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -52,6 +51,8 @@ type store struct {
 	delay health.Delay
 	// metrics counts what is stored.
 	metrics *metrics
+	// random is the source of jitter.
+	random func() float64
 }
 
 var _ scheduler.Store = (*store)(nil)
@@ -394,7 +395,7 @@ func (s *store) persist(ctx context.Context, doing string, do func(context.Conte
 			backoff = min(2*backoff, longestBackoff)
 		}
 		select {
-		case <-time.After(wait/2 + rand.N(wait)):
+		case <-time.After(wait/2 + time.Duration(s.random()*float64(wait))):
 		case <-ctx.Done():
 			return fmt.Errorf("%s: %w", doing, err)
 		}
