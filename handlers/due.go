@@ -25,7 +25,7 @@ func (d *due) handle(ctx context.Context, t *taken) error {
 	if err != nil {
 		return d.bury(ctx, t, err)
 	}
-	repeated := t.meta.NumDelivered > 1
+	repeated := t.repeated()
 	// A watchdog that a report overtook while it fired is a left-over as well.
 	if repeated || op.Work != nil && op.Work.Result == nil {
 		if done, err := d.settled(ctx, op, t); err != nil || done {

@@ -37,8 +37,14 @@ type taken struct {
 	// guarded by queue.mu.
 	beat       time.Time
 	reconnects uint64
-	q          *queue
+	// forgotten is whether its consumer is younger than the message. Whether and how
+	// often an earlier one delivered it is not known.
+	forgotten bool
+	q         *queue
 }
+
+// repeated reports whether the message may have been delivered before.
+func (t *taken) repeated() bool { return t.forgotten || t.meta.NumDelivered > 1 }
 
 // doubtful reports whether the server may have given the message to another
 // instance, because it was out of reach for a while.
@@ -151,7 +157,9 @@ func (q *queue) fetch(ctx, handleCtx context.Context, consumer jetstream.Consume
 	}
 	defer func() { q.inFlight.Release(int64(room)) }()
 
+	made := consumer.CachedInfo().Created
 	err := q.receive(ctx, consumer, room, func(t *taken) {
+		t.forgotten = t.meta.Timestamp.Before(made)
 		room--
 		q.wg.Go(func() {
 			defer q.inFlight.Release(1)

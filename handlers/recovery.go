@@ -131,6 +131,13 @@ func (r *recovery) told(ctx context.Context, op *events.Operation, since time.Ti
 	return told, nil
 }
 
+// reset drops everything that was read: the stream of outcomes is another one.
+func (r *recovery) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.keys)
+}
+
 // forget drops what has not been asked for in a while.
 func (r *recovery) forget(olderThan time.Duration) {
 	r.mu.Lock()

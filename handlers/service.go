@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -147,6 +146,7 @@ type Service struct {
 	breakers *breakers
 	gates    *scheduler.Gates
 	leases   *leases
+	ledger   *ledger.NATS // nil when the limits are shared elsewhere
 	lanes    *lanes
 	intake   *intake
 	// workReports are those of workers.
@@ -161,6 +161,8 @@ type Service struct {
 	// adoptions and advisories take over what adopted consumers give up.
 	adoptions  *adoptions
 	advisories *queue
+	// keeper sees to it that the streams are there.
+	keeper *keeper
 
 	draining chan struct{}
 	drain    sync.Once
@@ -227,9 +229,12 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	if err := s.adopting(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.ensureConsumers(ctx); err != nil {
-		return nil, err
+	for _, stream := range []string{s.streams.Intake(), s.streams.Waiting()} {
+		if err := s.ensureConsumers(ctx, stream); err != nil {
+			return nil, err
+		}
 	}
+	s.keeper = s.newKeeper()
 	if s.reports, err = hear(nc, s.subjects, s.registry, s.log); err != nil {
 		return nil, err
 	}
@@ -251,6 +256,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.pulling.Go(func() { s.takeOver(runCtx) })
 	s.pulling.Go(func() { s.adoptions.witness.run(runCtx, s.draining) })
 	s.rest.Go(func() { s.adoptions.run(runCtx) })
+	s.rest.Go(func() { s.keeper.run(runCtx) })
 	s.rest.Go(func() { s.housekeep(runCtx) })
 	s.rest.Go(func() { s.follower.run(runCtx) })
 	s.rest.Go(func() { s.reports.run(runCtx) })
@@ -265,12 +271,6 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 
 // wire builds the parts and joins them.
 func (s *Service) wire(ctx context.Context) error {
-	stream, err := s.js.Stream(ctx, s.streams.Intake())
-	if err != nil {
-		return fmt.Errorf("reading stream %s: %w", s.streams.Intake(), err)
-	}
-	created := strconv.FormatInt(stream.CachedInfo().Created.UnixNano(), 36)
-
 	st := &store{
 		js: s.js, subjects: s.subjects, streams: s.streams, log: s.log, maxPayload: s.nc.MaxPayload(),
 		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: s.metrics,
@@ -287,15 +287,16 @@ func (s *Service) wire(ctx context.Context) error {
 	})
 	ledgers := s.config.Ledgers
 	if ledgers == nil {
-		inNATS := ledger.NewNATS(s.sharing, s.streams.LedgersBucket(), s.config.Limits.Replicas)
-		if err := inNATS.Join(ctx); err != nil {
+		s.ledger = ledger.NewNATS(s.sharing, s.streams.LedgersBucket(), s.config.Limits.Replicas)
+		if err := s.ledger.Join(ctx); err != nil {
 			return err
 		}
-		ledgers = inNATS
+		ledgers = s.ledger
 	}
 	s.leases = newLeases(s.id, ledgers, s.log)
 	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: s.leases.want})
 	s.leases.gates = s.gates
+	var err error
 	if s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.gates, s.policies.Load); err != nil {
 		return err
 	}
@@ -308,7 +309,7 @@ func (s *Service) wire(ctx context.Context) error {
 	}
 	s.intake = &intake{
 		subjects: s.subjects, pipeline: pipeline, recovery: s.recovery, letters: s.letters, metrics: s.metrics,
-		name: created, maxPayload: st.maxPayload,
+		maxPayload: st.maxPayload,
 	}
 	s.workReports = &workReports{
 		subjects: s.subjects, pipeline: pipeline, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
@@ -355,10 +356,13 @@ func (s *Service) sampler() *health.Sampler {
 	}}
 }
 
-// ensureConsumers makes the consumers before anything is pulled, so that a
-// missing permission is an error at start.
-func (s *Service) ensureConsumers(ctx context.Context) error {
+// ensureConsumers makes the consumers of a stream: before anything is pulled, so that
+// a missing permission is an error at start, and when the stream was made anew.
+func (s *Service) ensureConsumers(ctx context.Context, stream string) error {
 	for _, q := range s.queues {
+		if q.stream != stream {
+			continue
+		}
 		if _, err := s.js.CreateOrUpdateConsumer(ctx, q.stream, q.config); err != nil {
 			return fmt.Errorf("making consumer %s of stream %s: %w", q.config.Durable, q.stream, err)
 		}
@@ -412,7 +416,7 @@ func (s *Service) ID() string { return s.id }
 func (s *Service) Health() *health.Registry { return s.registry }
 
 // Ready reports whether the instance can work: it is connected and not
-// stopping.
+// stopping, and has everything that it stands on. The error says what is in the way.
 func (s *Service) Ready() error {
 	select {
 	case <-s.draining:
@@ -422,7 +426,7 @@ func (s *Service) Ready() error {
 	if !s.nc.IsConnected() {
 		return errors.New("the instance is not connected to NATS")
 	}
-	return nil
+	return s.keeper.problem()
 }
 
 // Stop drains the service: nothing more is pulled, attempts in flight are waited

@@ -31,8 +31,10 @@ func NewNATS(js jetstream.JetStream, bucket string, replicas int) *NATS {
 	}}
 }
 
-// Join opens the bucket, so that the first lease need not wait for it.
+// Join opens the bucket, which it makes when it is missing, so that the next lease
+// need not wait for it.
 func (n *NATS) Join(ctx context.Context) error {
+	n.forget()
 	_, err := n.open(ctx)
 	return err
 }
