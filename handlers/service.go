@@ -23,6 +23,7 @@ import (
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/ledger"
+	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
@@ -77,6 +78,9 @@ type Config struct {
 	// JetStream is the access to JetStream on the same connection, for a domain
 	// or an API prefix of its own; the connection's default when nil.
 	JetStream jetstream.JetStream
+	// Waiting is called with what [Start] waits for, and empty when that is over; nil
+	// is nobody.
+	Waiting func(reason string)
 	// Version is the program's.
 	Version string
 	// Logger is where the service logs, [slog.Default] when nil.
@@ -164,6 +168,8 @@ type Service struct {
 	// keeper sees to it that the streams are there.
 	keeper *keeper
 
+	// waiter waits at the start for what passes by itself.
+	waiter   *natsconn.Waiter
 	draining chan struct{}
 	drain    sync.Once
 	cancel   context.CancelFunc
@@ -180,7 +186,8 @@ type Service struct {
 // caller's and must outlive the service, which [Service.Stop] ends. The service makes
 // two others with the same options.
 //
-// The error is an [*streams.IncompatibleError] when a stream of ours exists and
+// What passes by itself, such as a stream without a leader, is waited for until ctx
+// ends. The error is an [*streams.IncompatibleError] when a stream of ours exists and
 // cannot serve.
 func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service, err error) {
 	if err := config.check(); err != nil {
@@ -192,18 +199,22 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 			return nil, fmt.Errorf("opening JetStream: %w", err)
 		}
 	}
-	reading, err := apart(js, "reading")
+	waiter := &natsconn.Waiter{Conns: []*nats.Conn{nc}, Log: config.Logger, Told: config.Waiting}
+	reading, err := apartSoon(ctx, waiter, js, "reading")
 	if err != nil {
-		return nil, err
-	}
-	sharing, err := apart(js, "sharing")
-	if err != nil {
-		reading.Conn().Close()
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			reading.Conn().Close()
+		}
+	}()
+	sharing, err := apartSoon(ctx, waiter, js, "sharing")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
 			sharing.Conn().Close()
 		}
 	}()
@@ -212,27 +223,13 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		config: config, nc: nc, js: js, reading: reading, sharing: sharing, id: id, started: time.Now(),
 		subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
 		letters: deadletter.New(reading, config.Prefix), log: config.Logger.With("instance", id),
-		registry: health.NewRegistry(), draining: make(chan struct{}),
+		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter,
 	}
 	if s.metrics, err = newMetrics(id, config.Version); err != nil {
 		return nil, fmt.Errorf("making the metrics: %w", err)
 	}
-	if err := streams.Ensure(ctx, js, s.streams.Configs(config.Limits)); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return nil, err
-	}
-	if s.follower, err = follow(ctx, js, config, s.policies.Store, s.log); err != nil {
-		return nil, err
-	}
-	if err := s.wire(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.adopting(ctx); err != nil {
-		return nil, err
-	}
-	for _, stream := range []string{s.streams.Intake(), s.streams.Waiting()} {
-		if err := s.ensureConsumers(ctx, stream); err != nil {
-			return nil, err
-		}
 	}
 	s.keeper = s.newKeeper()
 	if s.reports, err = hear(nc, s.subjects, s.registry, s.log); err != nil {
@@ -269,6 +266,41 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	return s, nil
 }
 
+// prepare makes or verifies what the service needs in JetStream, and builds its
+// parts.
+func (s *Service) prepare(ctx context.Context) error {
+	for _, c := range s.streams.Configs(s.config.Limits) {
+		err := s.waiter.Await(ctx, "stream "+c.Name, func(ctx context.Context) error {
+			return streams.Ensure(ctx, s.js, []jetstream.StreamConfig{c})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	err := s.waiter.Await(ctx, "the policies in force", func(ctx context.Context) (err error) {
+		s.follower, err = follow(ctx, s.js, s.config, s.policies.Store, s.log)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.wire(ctx); err != nil {
+		return err
+	}
+	if err := s.waiter.Await(ctx, "the adopted consumers", s.adopting); err != nil {
+		return err
+	}
+	for _, stream := range []string{s.streams.Intake(), s.streams.Waiting()} {
+		err := s.waiter.Await(ctx, "the consumers of stream "+stream, func(ctx context.Context) error {
+			return s.ensureConsumers(ctx, stream)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // wire builds the parts and joins them.
 func (s *Service) wire(ctx context.Context) error {
 	st := &store{
@@ -288,7 +320,7 @@ func (s *Service) wire(ctx context.Context) error {
 	ledgers := s.config.Ledgers
 	if ledgers == nil {
 		s.ledger = ledger.NewNATS(s.sharing, s.streams.LedgersBucket(), s.config.Limits.Replicas)
-		if err := s.ledger.Join(ctx); err != nil {
+		if err := s.waiter.Await(ctx, "the bucket of the limits", s.ledger.Join); err != nil {
 			return err
 		}
 		ledgers = s.ledger
@@ -296,8 +328,11 @@ func (s *Service) wire(ctx context.Context) error {
 	s.leases = newLeases(s.id, ledgers, s.log)
 	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: s.leases.want})
 	s.leases.gates = s.gates
-	var err error
-	if s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.gates, s.policies.Load); err != nil {
+	err := s.waiter.Await(ctx, "the bucket of the lanes", func(ctx context.Context) (err error) {
+		s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.gates, s.policies.Load)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	st.lanes = s.lanes

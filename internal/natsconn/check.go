@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -24,7 +25,7 @@ func CheckServer(ctx context.Context, js jetstream.JetStream) error {
 	nc := js.Conn()
 	at, version := shownURL(nc.ConnectedUrl()), nc.ConnectedServerVersion()
 	if version == "" {
-		return &JetStreamError{URL: at, Problem: "the connection is lost"}
+		return &JetStreamError{URL: at, Err: nats.ErrDisconnected, Problem: "the connection is lost"}
 	}
 	if !atLeast(version, minMajor, minMinor) {
 		return &VersionError{URL: at, Version: version}
