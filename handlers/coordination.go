@@ -96,7 +96,7 @@ func (s *Service) newCoordinator(st *store, dues []*queue) (*coordinator, error)
 			return h
 		}
 	}
-	now := time.Now()
+	now := c.store.clock.Now()
 	report := c.report(now)
 	if _, err := report.Message(c.subjects); err != nil {
 		return nil, fmt.Errorf("telling the other instances of this one: %w", err)
@@ -139,18 +139,18 @@ func (c *coordinator) run(ctx context.Context) {
 	defer ticker.Stop()
 	answer := time.NewTimer(0) // the first report asks the others for theirs
 	defer answer.Stop()
-	c.echoed = time.Now()
+	c.echoed = c.store.clock.Now()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case m := <-c.reports:
-			if c.take(m, time.Now()) {
-				answer.Reset(max(answerEvery-time.Since(c.published), 0))
+			if c.take(m, c.store.clock.Now()) {
+				answer.Reset(max(answerEvery-c.store.clock.Now().Sub(c.published), 0))
 			}
 		case <-answer.C:
-			c.publish(time.Now())
+			c.publish(c.store.clock.Now())
 		case <-ticker.C:
-			c.tick(ctx, time.Now())
+			c.tick(ctx, c.store.clock.Now())
 		}
 	}
 	c.leave()
@@ -331,7 +331,7 @@ func (c *coordinator) leave() {
 	c.mu.Lock()
 	c.state = events.InstanceLeaving
 	c.mu.Unlock()
-	c.publish(time.Now())
+	c.publish(c.store.clock.Now())
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	if err = errors.Join(err, c.nc.FlushWithContext(ctx)); err != nil {
@@ -369,7 +369,7 @@ func (c *coordinator) publishChange(ctx context.Context, e events.BackpressureCh
 }
 
 // Coordination returns how the instances are, as this one sees them.
-func (s *Service) Coordination() health.Coordination { return s.coordinator.view(time.Now()) }
+func (s *Service) Coordination() health.Coordination { return s.coordinator.view(s.clock.Now()) }
 
 // coordination answers how the instances are.
 func (s *Service) coordination(context.Context, micro.Request) (any, error) {

@@ -32,7 +32,8 @@ func (d *due) handle(ctx context.Context, t *taken) error {
 			return err
 		}
 	}
-	if !d.wait(ctx, time.Until(op.Due)) {
+	// Whoever made it due earlier than this is of another opinion on the time.
+	if !d.wait(ctx, min(d.store.clock.Until(op.Due), scheduler.EarlyArming+scheduler.ShortDelay)) {
 		return errRelease
 	}
 	m := scheduler.Message{Header: t.Headers(), Data: t.Data(), Version: t.meta.Sequence.Stream, Doubtful: t.doubtful}

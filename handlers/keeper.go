@@ -30,9 +30,10 @@ const (
 // instance is not ready.
 type keeper struct {
 	nc   *nats.Conn
-	js   jetstream.JetStream
 	kept []*kept
 	log  *slog.Logger
+	// created returns when a stream was made.
+	created func(ctx context.Context, stream string) (time.Time, error)
 
 	// wake is full when something is to be checked at once.
 	wake chan struct{}
@@ -63,7 +64,7 @@ type kept struct {
 // newKeeper lists what the service needs. The buckets of breakers and lanes are kept
 // by those who use them.
 func (s *Service) newKeeper() *keeper {
-	k := &keeper{nc: s.nc, js: s.js, log: s.log, wake: make(chan struct{}, 1), checked: s.nc.Stats().Reconnects}
+	k := &keeper{nc: s.nc, log: s.log, created: s.created, wake: make(chan struct{}, 1), checked: s.nc.Stats().Reconnects}
 	for _, config := range s.streams.Configs(s.config.Limits) {
 		name := config.Name
 		one := &kept{stream: name, make: func(ctx context.Context) error {
@@ -175,14 +176,6 @@ func (k *keeper) keep(ctx context.Context, one *kept) error {
 	}
 	one.created = created
 	return nil
-}
-
-func (k *keeper) created(ctx context.Context, stream string) (time.Time, error) {
-	s, err := k.js.Stream(ctx, stream)
-	if err != nil {
-		return time.Time{}, err
-	}
-	return s.CachedInfo().Created, nil
 }
 
 // note keeps how a stream is, and logs what is news.

@@ -34,6 +34,7 @@ type leases struct {
 	instance string
 	ledgers  Ledgers
 	gates    *scheduler.Gates
+	now      func() time.Time
 	log      *slog.Logger
 	warn     rate.Sometimes
 
@@ -43,9 +44,9 @@ type leases struct {
 	lost   bool                // the last renewal failed; guarded by mu
 }
 
-func newLeases(instance string, ledgers Ledgers, log *slog.Logger) *leases {
+func newLeases(instance string, ledgers Ledgers, now func() time.Time, log *slog.Logger) *leases {
 	return &leases{
-		instance: instance, ledgers: ledgers, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
+		instance: instance, ledgers: ledgers, now: now, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
 		wake: make(chan struct{}, 1), wanted: make(map[string]struct{}),
 	}
 }
@@ -77,8 +78,8 @@ func (l *leases) run(ctx context.Context) {
 			}
 			clear(l.wanted)
 			l.mu.Unlock()
-		case now := <-tick.C:
-			keys = l.gates.Leased(now)
+		case <-tick.C:
+			keys = l.gates.Leased(l.now())
 		}
 		l.renew(ctx, keys)
 	}
@@ -102,7 +103,7 @@ func (l *leases) renewOne(ctx context.Context, key string) error {
 		return nil
 	}
 	claim.Instance = l.instance
-	began := time.Now()
+	began := l.now()
 	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
 	lease, err := l.ledgers.Renew(ctx, key, claim, settings)
@@ -110,7 +111,7 @@ func (l *leases) renewOne(ctx context.Context, key string) error {
 		return err
 	}
 	lease.Until, lease.LeftUntil = began.Add(gate.LeaseTime), began.Add(time.Minute)
-	l.gates.Share(key, lease, time.Now())
+	l.gates.Share(key, lease, l.now())
 	return nil
 }
 

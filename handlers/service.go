@@ -75,6 +75,9 @@ type Config struct {
 	// Host says how busy the host of the instance is, about once a second; it is
 	// measured when nil.
 	Host func() health.Host
+	// Now is the host's clock, [time.Now] when nil. The service goes by the clock of
+	// the NATS server, which it measures by it.
+	Now func() time.Time
 	// JetStream is the access to JetStream on the same connection, for a domain
 	// or an API prefix of its own; the connection's default when nil.
 	JetStream jetstream.JetStream
@@ -140,6 +143,8 @@ type Service struct {
 	letters  *deadletter.Letters
 	id       string
 	started  time.Time
+	clock    *natsconn.Clock
+	skewed   atomic.Bool // the log tells that the host's clock differs
 	log      *slog.Logger
 
 	policies atomic.Pointer[scheduler.Set]
@@ -220,7 +225,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	}()
 	id := nuid.Next()
 	s := &Service{
-		config: config, nc: nc, js: js, reading: reading, sharing: sharing, id: id, started: time.Now(),
+		config: config, nc: nc, js: js, reading: reading, sharing: sharing, id: id, started: time.Now(), clock: natsconn.NewClock(config.Now),
 		subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
 		letters: deadletter.New(reading, config.Prefix), log: config.Logger.With("instance", id),
 		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter,
@@ -232,7 +237,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		return nil, err
 	}
 	s.keeper = s.newKeeper()
-	if s.reports, err = hear(nc, s.subjects, s.registry, s.log); err != nil {
+	if s.reports, err = hear(nc, s.subjects, s.registry, s.clock.Now, s.log); err != nil {
 		return nil, err
 	}
 	if err := s.coordinator.hear(); err != nil {
@@ -277,6 +282,9 @@ func (s *Service) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.waiter.Await(ctx, "the time of the server", s.measure); err != nil {
+		return err
+	}
 	err := s.waiter.Await(ctx, "the policies in force", func(ctx context.Context) (err error) {
 		s.follower, err = follow(ctx, s.js, s.config, s.policies.Store, s.log)
 		return err
@@ -304,7 +312,7 @@ func (s *Service) prepare(ctx context.Context) error {
 // wire builds the parts and joins them.
 func (s *Service) wire(ctx context.Context) error {
 	st := &store{
-		js: s.js, subjects: s.subjects, streams: s.streams, log: s.log, maxPayload: s.nc.MaxPayload(),
+		js: s.js, subjects: s.subjects, streams: s.streams, clock: s.clock, log: s.log, maxPayload: s.nc.MaxPayload(),
 		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: s.metrics,
 	}
 	s.recovery = newRecovery(st, s.letters)
@@ -319,14 +327,14 @@ func (s *Service) wire(ctx context.Context) error {
 	})
 	ledgers := s.config.Ledgers
 	if ledgers == nil {
-		s.ledger = ledger.NewNATS(s.sharing, s.streams.LedgersBucket(), s.config.Limits.Replicas)
+		s.ledger = ledger.NewNATS(s.sharing, s.streams.LedgersBucket(), s.config.Limits.Replicas, s.clock.Now)
 		if err := s.waiter.Await(ctx, "the bucket of the limits", s.ledger.Join); err != nil {
 			return err
 		}
 		ledgers = s.ledger
 	}
-	s.leases = newLeases(s.id, ledgers, s.log)
-	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: s.leases.want})
+	s.leases = newLeases(s.id, ledgers, s.clock.Now, s.log)
+	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: s.leases.want, Now: s.clock.Now})
 	s.leases.gates = s.gates
 	err := s.waiter.Await(ctx, "the bucket of the lanes", func(ctx context.Context) (err error) {
 		s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.gates, s.policies.Load)
@@ -340,7 +348,7 @@ func (s *Service) wire(ctx context.Context) error {
 	pipeline := &scheduler.Pipeline{
 		Policies: s.policies.Load, Store: st, Target: &requester{nc: s.nc}, Publisher: s.publisher(), CheckTarget: s.subjects.CheckTarget,
 		Gates: s.gates, Health: s.registry, Began: s.metrics.began, Attempted: s.metrics.attempted,
-		Now: time.Now, Random: rand.Float64, Draining: s.draining,
+		Now: s.clock.Now, Random: rand.Float64, Draining: s.draining,
 	}
 	s.intake = &intake{
 		subjects: s.subjects, pipeline: pipeline, recovery: s.recovery, letters: s.letters, metrics: s.metrics,
@@ -418,7 +426,7 @@ func (s *Service) housekeep(ctx context.Context) {
 		case <-ticker.C:
 		}
 		s.recovery.forget(forgetAfter)
-		s.registry.Forget(time.Now())
+		s.registry.Forget(s.clock.Now())
 		var handled uint64
 		for _, q := range s.queues {
 			handled += q.handled.Load()

@@ -13,19 +13,20 @@ import (
 )
 
 // NATS keeps ledgers in a NATS key-value bucket. The times are of the instances'
-// own clocks, so these should agree to within a fraction of a second.
+// clocks, so these should agree to within a fraction of a second.
 type NATS struct {
 	js     jetstream.JetStream
 	config jetstream.KeyValueConfig
+	now    func() time.Time
 
 	mu     sync.Mutex
 	bucket jetstream.KeyValue // guarded by mu
 }
 
 // NewNATS returns the store in the named bucket, which has this many replicas and
-// is made when it is missing.
-func NewNATS(js jetstream.JetStream, bucket string, replicas int) *NATS {
-	return &NATS{js: js, config: jetstream.KeyValueConfig{
+// is made when it is missing. It goes by the clock now.
+func NewNATS(js jetstream.JetStream, bucket string, replicas int, now func() time.Time) *NATS {
+	return &NATS{js: js, now: now, config: jetstream.KeyValueConfig{
 		Bucket: bucket, Description: "Rebound: what instances share of the limits of keys", History: 1,
 		TTL: ttl, Storage: jetstream.MemoryStorage, Replicas: max(replicas, 1),
 	}}
@@ -50,7 +51,7 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 	var revision uint64
 	read := func() (ledger gate.Ledger, now time.Time, err error) {
 		ledger, revision, err = n.read(ctx, kv, name)
-		return ledger, time.Now().UTC(), err
+		return ledger, n.now().UTC(), err
 	}
 	replace := func(data []byte) (bool, error) {
 		_, err := kv.Update(ctx, name, data, revision)
