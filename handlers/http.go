@@ -56,7 +56,7 @@ func (s *Service) readiness() readiness {
 // warnings say in a sentence each what an instance does not need, and should have.
 func (s *Service) warnings() []string {
 	var all []string
-	for _, problem := range []string{s.skewProblem()} {
+	for _, problem := range []string{s.skewProblem(), s.coordinator.policyProblem()} {
 		if problem != "" {
 			all = append(all, problem)
 		}

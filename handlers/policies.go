@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 type policyFollower struct {
 	bucket *policies.Bucket
 	start  *scheduler.Set
+	mark   string // names start
 	use    func(*scheduler.Set)
 	log    *slog.Logger
 
@@ -37,7 +39,7 @@ func follow(ctx context.Context, js jetstream.JetStream, config Config, use func
 	if err != nil {
 		return nil, err
 	}
-	f := &policyFollower{bucket: bucket, start: config.Policies, use: use, log: log}
+	f := &policyFollower{bucket: bucket, start: config.Policies, mark: policyMark(config.Policies), use: use, log: log}
 	f.put(config.Policies, policies.Revision{})
 	latest, err := bucket.Current(ctx)
 	if err != nil {
@@ -131,6 +133,23 @@ func (f *policyFollower) inForce() (PolicyState, *scheduler.Set) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.state, f.current
+}
+
+// startedWith names the policies that the instance was started with, so that others
+// are named otherwise. It is empty while applied ones are in force.
+func (f *policyFollower) startedWith() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.state.Revision > 0 {
+		return ""
+	}
+	return f.mark
+}
+
+// policyMark names a set of policies by its name and what it says.
+func policyMark(set *scheduler.Set) string {
+	sum := sha256.Sum256(set.Source())
+	return fmt.Sprintf("%s (%x)", set.Name(), sum[:4])
 }
 
 func (s *Service) policyShow(context.Context, micro.Request) (any, error) {

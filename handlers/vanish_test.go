@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -29,6 +30,9 @@ func readyz(t *testing.T, s *handlers.Service) (code int, says string) {
 	}
 	return w.Code, answer.Reason + answer.Detail
 }
+
+// logger logs into a buffer.
+func logger(log *testkit.Buffer) *slog.Logger { return slog.New(slog.NewTextHandler(log, nil)) }
 
 // awaitReady waits until an instance is ready.
 func awaitReady(t *testing.T, s *handlers.Service, within time.Duration) {
