@@ -27,6 +27,9 @@ func (s *Service) created(ctx context.Context, name string) (time.Time, error) {
 	if name == s.streams.Waiting() && !info.TimeStamp.IsZero() {
 		s.clock.Saw(asked, info.TimeStamp, s.clock.Host())
 		s.tellSkew()
+		if info.Cluster != nil {
+			s.leader.Store(info.Cluster.Leader)
+		}
 	}
 	return info.Created, nil
 }

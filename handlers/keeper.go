@@ -34,6 +34,8 @@ type keeper struct {
 	log  *slog.Logger
 	// created returns when a stream was made.
 	created func(ctx context.Context, stream string) (time.Time, error)
+	storage *storage
+	full    string // what was last logged of the storage; of the checking goroutine
 
 	// wake is full when something is to be checked at once.
 	wake chan struct{}
@@ -64,7 +66,7 @@ type kept struct {
 // newKeeper lists what the service needs. The buckets of breakers and lanes are kept
 // by those who use them.
 func (s *Service) newKeeper() *keeper {
-	k := &keeper{nc: s.nc, log: s.log, created: s.created, wake: make(chan struct{}, 1), checked: s.nc.Stats().Reconnects}
+	k := &keeper{nc: s.nc, log: s.log, created: s.created, storage: s.storage, wake: make(chan struct{}, 1), checked: s.nc.Stats().Reconnects}
 	for _, config := range s.streams.Configs(s.config.Limits) {
 		name := config.Name
 		one := &kept{stream: name, make: func(ctx context.Context) error {
@@ -144,7 +146,15 @@ func (k *keeper) check(ctx context.Context) {
 			}
 		})
 	}
+	checks.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, keepTimeout)
+		defer cancel()
+		if err := k.storage.look(ctx); err != nil {
+			k.log.Debug("whether the account has room is not known", "error", err)
+		}
+	})
 	checks.Wait()
+	k.tellFull()
 	k.mu.Lock()
 	k.checked = connection
 	k.mu.Unlock()
@@ -195,6 +205,19 @@ func (k *keeper) note(one *kept, err error) {
 	default:
 		k.log.Info("a stream serves again", "stream", one.stream)
 	}
+}
+
+// tellFull logs when nothing can be stored, and when it can again.
+func (k *keeper) tellFull() {
+	full := k.storage.problem()
+	switch {
+	case full == k.full:
+	case full != "":
+		k.log.Warn("nothing can be stored; what waits goes on when there is room", "problem", full)
+	default:
+		k.log.Info("there is room to store again")
+	}
+	k.full = full
 }
 
 // problem says what is missing, nil when nothing is.

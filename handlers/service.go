@@ -170,8 +170,12 @@ type Service struct {
 	// adoptions and advisories take over what adopted consumers give up.
 	adoptions  *adoptions
 	advisories *queue
-	// keeper sees to it that the streams are there.
-	keeper *keeper
+	// keeper sees to it that the streams are there, storage knows whether they take
+	// what is to be stored, and sweeper fires what the server forgot.
+	keeper  *keeper
+	storage *storage
+	sweeper *sweeper
+	leader  atomic.Value // a string: the server that leads the waiting operations
 
 	// waiter waits at the start for what passes by itself.
 	waiter   *natsconn.Waiter
@@ -228,7 +232,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		config: config, nc: nc, js: js, reading: reading, sharing: sharing, id: id, started: time.Now(), clock: natsconn.NewClock(config.Now),
 		subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
 		letters: deadletter.New(reading, config.Prefix), log: config.Logger.With("instance", id),
-		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter,
+		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter, storage: &storage{js: js},
 	}
 	if s.metrics, err = newMetrics(id, config.Version); err != nil {
 		return nil, fmt.Errorf("making the metrics: %w", err)
@@ -237,6 +241,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		return nil, err
 	}
 	s.keeper = s.newKeeper()
+	s.sweeper = s.newSweeper()
 	if s.reports, err = hear(nc, s.subjects, s.registry, s.clock.Now, s.log); err != nil {
 		return nil, err
 	}
@@ -259,6 +264,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.pulling.Go(func() { s.adoptions.witness.run(runCtx, s.draining) })
 	s.rest.Go(func() { s.adoptions.run(runCtx) })
 	s.rest.Go(func() { s.keeper.run(runCtx) })
+	s.rest.Go(func() { s.sweeper.run(runCtx) })
 	s.rest.Go(func() { s.housekeep(runCtx) })
 	s.rest.Go(func() { s.follower.run(runCtx) })
 	s.rest.Go(func() { s.reports.run(runCtx) })
@@ -312,7 +318,7 @@ func (s *Service) prepare(ctx context.Context) error {
 // wire builds the parts and joins them.
 func (s *Service) wire(ctx context.Context) error {
 	st := &store{
-		js: s.js, subjects: s.subjects, streams: s.streams, clock: s.clock, log: s.log, maxPayload: s.nc.MaxPayload(),
+		js: s.js, subjects: s.subjects, streams: s.streams, clock: s.clock, storage: s.storage, log: s.log, maxPayload: s.nc.MaxPayload(),
 		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: s.metrics,
 	}
 	s.recovery = newRecovery(st, s.letters)
@@ -469,7 +475,25 @@ func (s *Service) Ready() error {
 	if !s.nc.IsConnected() {
 		return errors.New("the instance is not connected to NATS")
 	}
-	return s.keeper.problem()
+	if err := s.keeper.problem(); err != nil {
+		return err
+	}
+	if full := s.storage.problem(); full != "" {
+		return errors.New(full)
+	}
+	return nil
+}
+
+// newSweeper returns what fires what the server forgot.
+func (s *Service) newSweeper() *sweeper {
+	return &sweeper{
+		store: s.lanes.store, reading: s.reading, storage: s.storage, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
+		decides: s.coordinator.decides,
+		leader: func() string {
+			leader, _ := s.leader.Load().(string)
+			return leader
+		},
+	}
 }
 
 // Stop drains the service: nothing more is pulled, attempts in flight are waited

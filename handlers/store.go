@@ -53,6 +53,8 @@ type store struct {
 	maxPayload int64
 	// lanes are told of what is held.
 	lanes *lanes
+	// storage is told how every try ends.
+	storage *storage
 	// delay is how long JetStream takes to answer.
 	delay health.Delay
 	// metrics counts what is stored.
@@ -325,6 +327,7 @@ func (s *store) persist(ctx context.Context, doing string, do func(context.Conte
 			now := time.Now()
 			s.delay.Add(now.Sub(began), now)
 		}
+		s.storage.seen(err)
 		switch {
 		case err == nil:
 			return nil
