@@ -175,6 +175,10 @@ func (k *keeper) keep(ctx context.Context, one *kept) error {
 		created, err = k.created(ctx, one.stream)
 	}
 	switch {
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled):
+		return errors.New("JetStream is switched off at the NATS server, as when its disk is full")
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("stream %s does not answer, as one without a leader", one.stream)
 	case err != nil:
 		return fmt.Errorf("stream %s cannot be read: %w", one.stream, err)
 	case created.Equal(one.created):

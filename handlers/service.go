@@ -84,6 +84,9 @@ type Config struct {
 	// Waiting is called with what [Start] waits for, and empty when that is over; nil
 	// is nobody.
 	Waiting func(reason string)
+	// Trouble says what is wrong with the NATS server, empty for nothing, when whoever
+	// starts the service knows; nil is nobody.
+	Trouble func() string
 	// Version is the program's.
 	Version string
 	// Logger is where the service logs, [slog.Default] when nil.
@@ -474,6 +477,11 @@ func (s *Service) Ready() error {
 	}
 	if !s.nc.IsConnected() {
 		return errors.New("the instance is not connected to NATS")
+	}
+	if s.config.Trouble != nil {
+		if trouble := s.config.Trouble(); trouble != "" {
+			return errors.New(trouble)
+		}
 	}
 	if err := s.keeper.problem(); err != nil {
 		return err

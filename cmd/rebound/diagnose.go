@@ -138,6 +138,7 @@ func (d *diagnosis) port(ctx context.Context, what, addr string) {
 func (d *diagnosis) server(ctx context.Context, s *session, c *config.Config) {
 	if err := natsconn.CheckServer(ctx, s.js); err != nil {
 		d.add(checkFail, "server", oneSentence(err), "upgrade or configure the NATS server")
+		d.instances(ctx, s)
 		return
 	}
 	d.add(checkOK, "server", fmt.Sprintf("nats-server %s at %s, with JetStream", s.nc.ConnectedServerVersion(), s.url()), "")

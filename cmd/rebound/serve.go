@@ -102,7 +102,7 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 	service, err := handlers.Start(ctx, s.nc.Conn, handlers.Config{
 		Prefix: c.Prefix, Policies: policies, Limits: limits(s), Version: semantic(version), Lease: c.Lease,
 		MaxInFlight: c.MaxInFlight, MaxInFlightBytes: c.MaxInFlightBytes, Breakers: shared.breakers, Ledgers: shared.ledgers, Logger: log,
-		Waiting: front.Waiting,
+		Waiting: front.Waiting, Trouble: server.trouble,
 	})
 	if err != nil && ctx.Err() != nil {
 		log.Info("stopped before the service had started")
@@ -181,6 +181,14 @@ func (o ownServer) options() []nats.Option {
 		return nil
 	}
 	return []nats.Option{o.InProcess()}
+}
+
+// trouble says why the server stores nothing, empty when it does.
+func (o ownServer) trouble() string {
+	if o.Server == nil {
+		return ""
+	}
+	return o.Trouble()
 }
 
 // done is closed when the server is down.
