@@ -37,9 +37,9 @@ type recovery struct {
 type concluded struct {
 	// reading counts who reads, or waits for it, which ends with its context.
 	reading *semaphore.Weighted
-	from time.Time
-	next uint64
-	runs map[string]struct{}
+	from    time.Time
+	next    uint64
+	runs    map[string]struct{}
 	// read is when the last complete reading began.
 	read time.Time
 	used time.Time
@@ -157,6 +157,13 @@ func (c *concluded) readOn(ctx context.Context, s *store, subject string) error 
 		return fmt.Errorf("a replica of stream %s has come to message %d, and the leader to %d", s.streams.Outcomes(), c.next, last.Sequence)
 	}
 	return nil
+}
+
+// reset drops everything that was read: the stream of outcomes is another one.
+func (r *recovery) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.keys)
 }
 
 // forget drops what has not been asked for in a while.
