@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -416,18 +417,49 @@ type KeyReport struct {
 	Shut  bool       `json:"shut"`
 }
 
-// Reports returns, in the order of the keys, how each gate stands that limits
-// anything or has operations in flight.
-func (g *Gates) Reports(now time.Time) []KeyReport {
-	reports := []KeyReport{}
-	for _, k := range g.all() {
-		if r := g.report(k, now); r.InFlight > 0 || r.Governed || r.Cause != "" {
-			reports = append(reports, r)
-		}
-	}
-	slices.SortFunc(reports, func(a, b KeyReport) int { return strings.Compare(a.Key, b.Key) })
-	return reports
+// GateCounts counts the gates that limit anything or have operations in flight.
+type GateCounts struct {
+	All  int `json:"all"`
+	Shut int `json:"shut"`
+	// Causes are how many are limited by what.
+	Causes map[gate.Cause]int `json:"causes"`
 }
+
+// Worst returns how up to most gates stand that limit anything or have operations in
+// flight, the worst first: shut, then those with the most operations held and in
+// flight. It counts all of them.
+func (g *Gates) Worst(most int, now time.Time) ([]KeyReport, GateCounts) {
+	counts := GateCounts{Causes: make(map[gate.Cause]int)}
+	var all []Standing
+	for _, s := range g.Standings(now) {
+		if s.InFlight == 0 && !s.Governed && s.Cause == "" {
+			continue
+		}
+		counts.All++
+		if s.Shut {
+			counts.Shut++
+		}
+		if s.Cause != "" {
+			counts.Causes[s.Cause]++
+		}
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b Standing) int {
+		switch {
+		case a.Shut && !b.Shut:
+			return -1
+		case b.Shut && !a.Shut:
+			return 1
+		}
+		return cmp.Or(cmp.Compare(b.Held+b.InFlight, a.Held+a.InFlight), strings.Compare(a.Key, b.Key))
+	})
+	reports := make([]KeyReport, min(most, len(all)))
+	for i := range reports {
+		reports[i] = all[i].KeyReport
+	}
+	return reports, counts
+}
+
 
 func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	// A breaker that the policy does not use any more is closed.

@@ -92,7 +92,7 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 	}
 	service, err := handlers.Start(ctx, s.nc.Conn, handlers.Config{
 		Prefix: c.Prefix, Policies: policies, Limits: limits(s), Version: semantic(version), Lease: c.Lease,
-		MaxInFlight: c.MaxInFlight, MaxInFlightBytes: c.MaxInFlightBytes, Breakers: shared.breakers, Ledgers: shared.ledgers, Logger: log,
+		MaxInFlight: c.MaxInFlight, MaxInFlightBytes: c.MaxInFlightBytes, ForgetIdleAfter: c.ForgetIdleAfter, Breakers: shared.breakers, Ledgers: shared.ledgers, Logger: log,
 	})
 	if err != nil {
 		return err
