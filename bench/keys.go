@@ -14,11 +14,12 @@ import (
 )
 
 const (
-	// limitedForAll gives every key a breaker and limits that are in nobody's way.
+	// limitedForAll gives every key a breaker and limits that are in nobody's way. How
+	// busy the host is must not hold operations back.
 	limitedForAll = `
 default:
   {maxAttempts: 5, baseDelay: 1ms, maxDelay: 10s, backoffStrategy: fixed, jitterType: none, enableCircuitBreaker: true,
-   maxConcurrentRetries: 10000, retryBudgetPerMinute: 10000000, retryBudgetPerHour: 100000000}
+   maxConcurrentRetries: 10000, retryBudgetPerMinute: 10000000, retryBudgetPerHour: 100000000, respectGlobalBackpressure: false}
 `
 	operationsOfKey = 3
 	// forgetAfter stands for the hour after which keys are forgotten.
