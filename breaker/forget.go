@@ -35,9 +35,10 @@ func (b *Breaker) forgettable(since time.Time) bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.group.store != nil && !b.joined || b.queued != idle {
-		return false
-	}
-	news := !b.tally.empty() || !b.owed.empty() || b.diverged || len(b.returns) > 0 || len(b.returned) > 0
-	return !news && b.circuit.ordinary()
+	return b.circuit.ordinary() && (b.group.store == nil || b.joined && !b.news())
+}
+
+// news reports whether the breaker has something for the store.
+func (b *Breaker) news() bool {
+	return b.queued != idle || !b.tally.empty() || !b.owed.empty() || b.diverged || len(b.returns) > 0 || len(b.returned) > 0
 }

@@ -37,7 +37,7 @@ func TestScriptAgreesWithStep(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			text, err := script.Run(ctx, client, []string{"{k}"}, event, settings, "changes", 60_000, 60_000, now.UnixMilli()).Text()
+			text, err := script.Run(ctx, client, []string{"{k}"}, event, settings, "changes", 60_000, 60_000, 60_000, now.UnixMilli()).Text()
 			if err != nil {
 				t.Fatalf("%+v on %+v: %v", e, c, err)
 			}
