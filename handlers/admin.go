@@ -109,8 +109,8 @@ type Status struct {
 	// that the instance knows of.
 	Breakers      []Breaker      `json:"breakers"`
 	BreakerCounts breaker.Counts `json:"breakerCounts"`
-	// Gates are the worst of those that limit something at the instance that answers, or
-	// have operations in flight there, and GateCounts counts all of these.
+	// Gates are the worst of those that are shut at the instance that answers, pace the
+	// release or have operations in flight there, and GateCounts counts all of these.
 	Gates      []scheduler.KeyReport `json:"gates"`
 	GateCounts scheduler.GateCounts  `json:"gateCounts"`
 	// LimitsShared is whether the instances share the limits of keys. When not, the

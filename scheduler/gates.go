@@ -417,7 +417,8 @@ type KeyReport struct {
 	Shut  bool       `json:"shut"`
 }
 
-// GateCounts counts the gates that limit anything or have operations in flight.
+// GateCounts counts the gates that are shut, govern the release or have operations in
+// flight.
 type GateCounts struct {
 	All  int `json:"all"`
 	Shut int `json:"shut"`
@@ -425,15 +426,15 @@ type GateCounts struct {
 	Causes map[gate.Cause]int `json:"causes"`
 }
 
-// Worst returns how up to most gates stand that limit anything or have operations in
-// flight, the worst first: shut, then those with the most operations held and in
+// Worst returns how up to most gates stand that are shut, govern the release or have
+// operations in flight, the worst first: shut, then those with the most operations held and in
 // flight. It counts all of them.
 func (g *Gates) Worst(most int, now time.Time) ([]KeyReport, GateCounts) {
 	counts := GateCounts{Causes: make(map[gate.Cause]int)}
 	var all []Standing
 	for _, s := range g.Standings(now) {
-		if s.InFlight == 0 && !s.Governed && s.Cause == "" {
-			continue
+		if !s.Shut && s.InFlight == 0 && !s.Governed {
+			continue // it has limits that are in nobody's way
 		}
 		counts.All++
 		if s.Shut {
@@ -460,12 +461,13 @@ func (g *Gates) Worst(most int, now time.Time) ([]KeyReport, GateCounts) {
 	return reports, counts
 }
 
-
 func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	// A breaker that the policy does not use any more is closed.
 	b, _ := g.breakers.Lookup(k.key)
 	a := k.gate.Ready(g.conditions(k, b, events.Normal, now), now)
-	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: a.N == 0}
+	// A key that was given no lease yet is shut to those who wait for it alone.
+	shut := a.N == 0 && !(momentary(a.Cause) && k.unclaimed())
+	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut}
 }
 
 // Standing is how the gate of one key stands, and how many operations its lanes
