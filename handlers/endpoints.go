@@ -240,8 +240,9 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 		return nil, err
 	}
 	status.RetryCoordination = s.Coordination()
-	status.Gates, status.LimitsShared = s.gates.Reports(s.clock.Now()), !s.leases.divided()
-	status.Coordination, status.Breakers = s.breakers.coordination(), s.breakers.notClosed(ctx)
+	status.Gates, status.GateCounts = s.gates.Worst(statusLimit, s.clock.Now())
+	status.LimitsShared, status.Coordination = !s.leases.divided(), s.breakers.coordination()
+	status.Breakers, status.BreakerCounts = s.breakers.notClosed(ctx, statusLimit)
 	return status, nil
 }
 

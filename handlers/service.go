@@ -63,6 +63,10 @@ type Config struct {
 	// instance has in hand.
 	MaxInFlight      int
 	MaxInFlightBytes int64
+	// ForgetIdleAfter is how long the instance remembers a key that is not used, an hour
+	// when zero: its gate, its metrics, and its breaker if that is closed and no operator
+	// said otherwise.
+	ForgetIdleAfter time.Duration
 	// Breakers is where the instances share their circuit breakers; a bucket on
 	// NATS when nil.
 	Breakers breaker.Store
@@ -119,6 +123,12 @@ func (c *Config) check() error {
 	}
 	if c.MaxInFlight < 0 || c.MaxInFlightBytes < 0 {
 		faults = append(faults, errors.New("the bounds of what is in hand must be positive"))
+	}
+	if c.ForgetIdleAfter == 0 {
+		c.ForgetIdleAfter = DefaultForgetIdleAfter
+	}
+	if c.ForgetIdleAfter < time.Second {
+		faults = append(faults, fmt.Errorf("what is idle cannot be forgotten after %s, which is less than 1s", c.ForgetIdleAfter))
 	}
 	if c.Version == "" {
 		c.Version = "0.0.0"
@@ -269,6 +279,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.rest.Go(func() { s.keeper.run(runCtx) })
 	s.rest.Go(func() { s.sweeper.run(runCtx) })
 	s.rest.Go(func() { s.housekeep(runCtx) })
+	s.rest.Go(func() { s.forgetIdle(runCtx) })
 	s.rest.Go(func() { s.follower.run(runCtx) })
 	s.rest.Go(func() { s.reports.run(runCtx) })
 	s.rest.Go(func() { s.coordinator.run(runCtx) })
@@ -330,7 +341,7 @@ func (s *Service) wire(ctx context.Context) error {
 		shared = breaker.NewNATS(s.sharing, s.streams.BreakersBucket(), s.config.Limits.Replicas)
 	}
 	room := func(key string) { s.lanes.changed(key) }
-	s.breakers = newBreakers(s.id, shared, st, room, func(c breaker.Change) {
+	s.breakers = newBreakers(s.id, shared, s.config.ForgetIdleAfter, st, room, func(c breaker.Change) {
 		s.gates.Changed(c)
 		s.lanes.healed(c)
 	})

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -441,24 +442,57 @@ type KeyReport struct {
 	Shut  bool       `json:"shut"`
 }
 
-// Reports returns, in the order of the keys, how each gate stands that limits
-// anything or has operations in flight.
-func (g *Gates) Reports(now time.Time) []KeyReport {
-	reports := []KeyReport{}
-	for _, k := range g.all() {
-		if r := g.report(k, now); r.InFlight > 0 || r.Governed || r.Cause != "" {
-			reports = append(reports, r)
+// GateCounts counts the gates that are shut, govern the release or have operations in
+// flight.
+type GateCounts struct {
+	All  int `json:"all"`
+	Shut int `json:"shut"`
+	// Causes are how many are limited by what.
+	Causes map[gate.Cause]int `json:"causes"`
+}
+
+// Worst returns how up to most gates stand that are shut, govern the release or have
+// operations in flight, the worst first: shut, then those with the most operations held and in
+// flight. It counts all of them.
+func (g *Gates) Worst(most int, now time.Time) ([]KeyReport, GateCounts) {
+	counts := GateCounts{Causes: make(map[gate.Cause]int)}
+	var all []Standing
+	for _, s := range g.Standings(now) {
+		if !s.Shut && s.InFlight == 0 && !s.Governed {
+			continue // it has limits that are in nobody's way
 		}
+		counts.All++
+		if s.Shut {
+			counts.Shut++
+		}
+		if s.Cause != "" {
+			counts.Causes[s.Cause]++
+		}
+		all = append(all, s)
 	}
-	slices.SortFunc(reports, func(a, b KeyReport) int { return strings.Compare(a.Key, b.Key) })
-	return reports
+	slices.SortFunc(all, func(a, b Standing) int {
+		switch {
+		case a.Shut && !b.Shut:
+			return -1
+		case b.Shut && !a.Shut:
+			return 1
+		}
+		return cmp.Or(cmp.Compare(b.Held+b.InFlight, a.Held+a.InFlight), strings.Compare(a.Key, b.Key))
+	})
+	reports := make([]KeyReport, min(most, len(all)))
+	for i := range reports {
+		reports[i] = all[i].KeyReport
+	}
+	return reports, counts
 }
 
 func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	// A breaker that the policy does not use any more is closed.
 	b, _ := g.breakers.Lookup(k.key)
 	a := k.gate.Ready(g.conditions(k, b, events.Normal, now), now)
-	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: a.N == 0}
+	// A key that was given no lease yet is shut to those who wait for it alone.
+	shut := a.N == 0 && !(momentary(a.Cause) && k.unclaimed())
+	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut}
 }
 
 // Standing is how the gate of one key stands, and how many operations its lanes

@@ -98,6 +98,13 @@ func (k *keyGate) awaitsLease() (until time.Time, ok bool) {
 	return k.until, k.awaits
 }
 
+// unclaimed tells whether the key has a lease to come, and nobody who waits for it.
+func (k *keyGate) unclaimed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.awaits && len(k.waiters) == 0 && k.held == 0
+}
+
 // first tells whether it is the turn of w, or of a newcomer when w is nil.
 func (k *keyGate) first(w *waiter) bool {
 	k.mu.Lock()

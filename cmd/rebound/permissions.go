@@ -81,6 +81,12 @@ func (s *session) publishes(made bool) []need {
 	if s.config.Redis.Reveal() == "" {
 		buckets = append(buckets, bucket{s.streams.BreakersBucket(), "circuit breakers"}, bucket{s.streams.LedgersBucket(), "the limits that instances share"})
 	}
+	if s.config.Redis.Reveal() == "" {
+		for _, name := range []string{s.streams.BreakersBucket(), s.streams.LedgersBucket()} {
+			needs = append(needs, need{api + "STREAM.UPDATE.KV_" + name, "letting what is idle expire"})
+		}
+		needs = append(needs, need{api + "STREAM.MSG.GET.KV_" + s.streams.LedgersBucket(), "reading the limits that instances share"})
+	}
 	for _, b := range buckets {
 		needs = append(needs,
 			need{"$KV." + b.name + ".>", "storing " + b.what},

@@ -76,6 +76,10 @@ type Config struct {
 	MaxInFlight      int
 	MaxInFlightBytes int64
 
+	// ForgetIdleAfter is how long an instance remembers a key that is not used, at least
+	// a second.
+	ForgetIdleAfter time.Duration
+
 	LogLevel slog.Level
 	// LogFormat is "text" or "json".
 	LogFormat string

@@ -166,6 +166,11 @@ var settings = []setting{
 		set:  func(c *Config, s string) error { return setBytes(&c.MaxInFlightBytes, s, 1<<20) },
 	},
 	{
+		key: "forget-idle-after", kind: "duration", standard: "1h",
+		help: "how long an instance remembers a key that is not used, with its closed breaker and its metrics; at least 1s",
+		set:  func(c *Config, s string) error { return setForget(&c.ForgetIdleAfter, s) },
+	},
+	{
 		key: "log-level", kind: "level", standard: "info", client: true,
 		help: "least important messages to log: debug, info, warn or error",
 		set:  func(c *Config, s string) error { return setLevel(&c.LogLevel, s) },
