@@ -13,11 +13,12 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
-// NATS keeps ledgers in a NATS key-value bucket. The times are of the instances'
-// own clocks, so these should agree to within a fraction of a second.
+// NATS keeps ledgers in a NATS key-value bucket. The times are of the server that leads
+// it, whose clock is learnt from its answers.
 type NATS struct {
 	js     jetstream.JetStream
 	config jetstream.KeyValueConfig
+	clock  streams.Clock
 
 	mu     sync.Mutex // guards what follows
 	bucket *streams.Expiring
@@ -68,7 +69,7 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 			}
 		}
 		l, err = decode(v.data)
-		return l, time.Now().UTC(), err
+		return l, n.clock.Now(ctx, n.js, "KV_"+kv.Bucket()), err
 	}
 	replace := func(data []byte, keep time.Duration) (bool, error) {
 		revision, err := kv.Replace(ctx, name, data, v.revision, keep)
