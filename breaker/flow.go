@@ -138,7 +138,7 @@ func (b *Breaker) call(ctx context.Context, e Event, now time.Time) (Reply, erro
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	e.Idle = b.group.config.Forget
-	return b.group.store.Apply(ctx, b.key, e, now, *b.settings.Load())
+	return b.group.store.Apply(ctx, b.key, e, b.group.clock(now), *b.settings.Load())
 }
 
 // adopt takes over the store's circuit, unless a later one has been seen, and

@@ -347,7 +347,7 @@ func (s *Service) wire(ctx context.Context) error {
 	})
 	ledgers := s.config.Ledgers
 	if ledgers == nil {
-		s.ledger = ledger.NewNATS(s.sharing, s.streams.LedgersBucket(), s.config.Limits.Replicas, s.clock.Now)
+		s.ledger = ledger.NewNATS(s.sharing, s.streams.LedgersBucket(), s.config.Limits.Replicas)
 		if err := s.waiter.Await(ctx, "the bucket of the limits", s.ledger.Join); err != nil {
 			return err
 		}

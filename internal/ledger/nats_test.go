@@ -16,7 +16,7 @@ func TestABucketThatIsGoneIsMadeAnew(t *testing.T) {
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	store := ledger.NewNATS(js, "LEDGERS", 1, time.Now)
+	store := ledger.NewNATS(js, "LEDGERS", 1)
 	if err := store.Join(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestABucketThatIsGoneIsMadeAnew(t *testing.T) {
 // it has run out the ledger says nothing.
 func TestNATS_LedgerOfAKeyThatIsLeftExpires(t *testing.T) {
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
-	store := ledger.NewNATS(js, "LEDGERS", 1, time.Now)
+	store := ledger.NewNATS(js, "LEDGERS", 1)
 	limits := gate.Settings{MaxConcurrent: 10}
 	for _, claim := range []gate.Claim{{Instance: "a", InFlight: 1}, {Instance: "a", Leaving: true}} {
 		if _, err := store.Renew(t.Context(), "pay:charge", claim, limits); err != nil {
@@ -62,7 +62,7 @@ func TestNATS_LedgerOfAKeyThatIsLeftExpires(t *testing.T) {
 
 func TestNATS_RenewalIsOneWriteWhileNobodyElseWrites(t *testing.T) {
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
-	store := ledger.NewNATS(testkit.JetStream(t, nc), "LEDGERS", 1, time.Now)
+	store := ledger.NewNATS(testkit.JetStream(t, nc), "LEDGERS", 1)
 	if err := store.Join(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func (l *Ledger) recall(c Claim, now time.Time) (known bool) {
 			l.rebuild(seen, l.Born, l.Quiet)
 		}
 		return true
-	case fresh && (lost || seen.Born.Equal(l.Born)):
+	case fresh && (lost || !seen.Born.Before(l.Born)):
 		l.rebuild(seen, now, now.Add(quietTime))
 		return true
 	case fresh && l.Origin.IsZero() && l.Begun == nil && seen.Born.Before(l.Born):
