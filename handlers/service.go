@@ -33,6 +33,7 @@ import (
 const (
 	DefaultMaxInFlight      = 8192
 	DefaultMaxInFlightBytes = 256 << 20
+	DefaultForgetIdleAfter  = time.Hour
 
 	// intakeInFlight is how many submissions are taken in at once.
 	intakeInFlight = 512
@@ -63,6 +64,9 @@ type Config struct {
 	// instance has in hand.
 	MaxInFlight      int
 	MaxInFlightBytes int64
+	// ForgetIdleAfter is how long the instance remembers a key that is not used, an hour
+	// when zero.
+	ForgetIdleAfter time.Duration
 	// Breakers is where the instances share their circuit breakers; a bucket on
 	// NATS when nil.
 	Breakers breaker.Store
@@ -101,6 +105,12 @@ func (c *Config) check() error {
 	}
 	if c.Lease < 2*time.Second {
 		faults = append(faults, fmt.Errorf("lease %s is shorter than 2s", c.Lease))
+	}
+	if c.ForgetIdleAfter == 0 {
+		c.ForgetIdleAfter = DefaultForgetIdleAfter
+	}
+	if c.ForgetIdleAfter < time.Second {
+		faults = append(faults, fmt.Errorf("what is idle cannot be forgotten after %s, which is less than 1s", c.ForgetIdleAfter))
 	}
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = DefaultMaxInFlight
@@ -296,7 +306,7 @@ func (s *Service) wire(ctx context.Context) error {
 	s.leases = newLeases(s.id, ledgers, s.log)
 	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: s.leases.want})
 	s.leases.gates = s.gates
-	if s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.gates, s.policies.Load); err != nil {
+	if s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.config.ForgetIdleAfter, s.gates, s.policies.Load); err != nil {
 		return err
 	}
 	st.lanes = s.lanes

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
@@ -17,6 +18,7 @@ const maxWaiting = 256
 type keyGate struct {
 	key  string
 	gate *gate.Gate
+	came atomic.Uint64 // counts the operations that came
 
 	mu        sync.Mutex // guards what follows
 	settings  gate.Settings
@@ -60,6 +62,13 @@ func (k *keyGate) counted() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.held
+}
+
+// waiting returns how many operations wait at the gate.
+func (k *keyGate) waiting() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.waiters)
 }
 
 // first tells whether it is the turn of w, or of a newcomer when w is nil.

@@ -1,0 +1,142 @@
+package handlers
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/streams"
+)
+
+const (
+	// scanEvery is how often the keys with lanes are sought in the lanes themselves,
+	// besides at start and when the bucket that names them was gone. As this takes the
+	// longer the more is held, scanShare is what share of the time it may take.
+	scanEvery = 5 * time.Minute
+	scanShare = 0.005
+	// scanTimeout is how long it may take once.
+	scanTimeout = time.Minute
+)
+
+// sweeps looks, until ctx ends, for what others have held, and forgets what is no
+// longer needed.
+func (l *lanes) sweeps(ctx context.Context) {
+	ticker := time.NewTicker(l.markers.sweep)
+	defer ticker.Stop()
+	var scan time.Time // when the next is due
+	for ctx.Err() == nil {
+		l.sweep(ctx, time.Now())
+		if began := time.Now(); !began.Before(scan) {
+			err := l.scan(ctx)
+			if err == nil {
+				took := time.Since(began)
+				scan = began.Add(max(scanEvery, time.Duration(float64(took)/scanShare)))
+			}
+			l.complain(ctx, "held operations could not be sought; it is tried again", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		case <-l.markers.lost:
+			scan = time.Time{}
+		}
+	}
+}
+
+func (l *lanes) complain(ctx context.Context, what string, err error) {
+	if err != nil && ctx.Err() == nil {
+		l.warn.Do(func() { l.log.Warn(what, "error", err) })
+	}
+}
+
+// sweep has the lanes looked at of all keys that are marked. What is not marked costs
+// nothing. A key of which nothing was known for long is forgotten.
+func (l *lanes) sweep(ctx context.Context, now time.Time) {
+	names, last, changed, err := l.markers.list(ctx)
+	l.complain(ctx, "the keys that have lanes could not be read; it is tried again", err)
+	for name := range names {
+		service, operation, ok := strings.Cut(name, ".")
+		if ok && events.CheckName(service) == nil && events.CheckName(operation) == nil {
+			l.of(service, operation)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, k := range l.keys {
+		gone := changed && l.markers.listed(k, names[k.name()], last, now)
+		listed, known := l.markers.isListed(k)
+		switch {
+		case listed, gone:
+			k.look = true
+		case !known && !k.look && !k.releasing && now.Sub(k.used) > l.forgetAfter:
+			delete(l.keys, key)
+		}
+	}
+	l.signal()
+}
+
+// scan seeks the keys that have something in their lanes, and marks them.
+func (l *lanes) scan(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
+	defer cancel()
+	if n, err := l.count(ctx, l.store.subjects.Lanes("", "")); err != nil || n == 0 {
+		return err
+	}
+	type key struct{ service, operation string }
+	found := make(map[key]bool)
+	for subject, err := range streams.Subjects(ctx, l.reading, l.store.streams.Waiting(), l.store.subjects.AllHeld()) {
+		if err != nil {
+			return err
+		}
+		if service, operation, ok := l.store.subjects.SplitHeld(subject); ok {
+			found[key{strings.Clone(service), strings.Clone(operation)}] = true
+		}
+	}
+	for f := range found {
+		if err := l.markers.remark(ctx, l.of(f.service, f.operation)); err != nil {
+			return err
+		}
+		l.check(f.service, f.operation)
+	}
+	return nil
+}
+
+// unmark removes the marker of a key whose lanes were empty for a while. Only the
+// stream's leader is asked, twice: what was held although the key seemed idle is found
+// by the second question, and marked again.
+func (l *lanes) unmark(ctx context.Context, k *keyLanes) error {
+	if !l.markers.removable(k, time.Now()) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	k.marker.writing.Lock()
+	defer k.marker.writing.Unlock()
+	if held, err := l.holds(ctx, k); held || err != nil {
+		return err
+	}
+	if err := l.markers.remove(ctx, k); err != nil {
+		l.complain(ctx, "a key that has no lanes any more stays marked; it is tried again", err)
+		return nil
+	}
+	held, err := l.holds(ctx, k)
+	if held || err != nil {
+		return l.markers.write(ctx, k)
+	}
+	return nil
+}
+
+// holds tells whether the stream's leader knows of anything in the lanes of a key.
+func (l *lanes) holds(ctx context.Context, k *keyLanes) (bool, error) {
+	lanes := l.store.subjects.Lanes(k.service, k.operation)
+	_, err := streams.LeaderGet(ctx, l.store.js, l.store.streams.Waiting(), streams.LastBySubject(lanes))
+	switch {
+	case streams.IsGone(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("looking for what is held of %s: %w", k.key(), err)
+	}
+	return true, nil
+}
