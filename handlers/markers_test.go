@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -173,5 +174,34 @@ func (r *rig) failHalfThenAll(c handlers.Config) {
 		}
 	}
 	r.awaitOutcomes(n, 30*time.Second)
+	r.awaitEmpty()
+}
+
+// A key is busy: most of what is due of it waits in memory for its time. What it
+// holds must go nevertheless.
+func TestLanes_BusyKeyLetsOutWhatItHolds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := handlers.Config{Policies: policySet(t, strings.NewReplacer("10ms", "700ms", "20ms", "1s").Replace(guarded))}
+	for range 3 {
+		r.start(c)
+	}
+	_, _ = r.switched("pay.charge")
+	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	const held = 600
+	r.submitAll(held, func(i int) (string, map[string]string) {
+		return "retry.submit.pay.charge", event(fmt.Sprint("held-", i), "normal")
+	})
+	r.awaitHeld(held)
+	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	n := 0
+	testkit.Eventually(t, time.Minute, "the lanes being empty while others come", func() bool {
+		r.submitAll(1, func(int) (string, map[string]string) {
+			n++
+			return "retry.submit.pay.charge", event(fmt.Sprint("new-", n), "normal")
+		})
+		return r.count("RETRY", "retry.held.>") == 0
+	})
+	r.awaitOutcomes(held+n, time.Minute)
 	r.awaitEmpty()
 }

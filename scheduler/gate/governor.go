@@ -105,8 +105,10 @@ const (
 	// our making.
 	vainCut = 0.1
 	fewRate = 4.0
-	// slower is by what such a cut lengthens the response time that is usual.
-	slower = 1.05
+	// slower is by what such a cut lengthens the response time that is usual, at least,
+	// and slowerShare how much of the way to what is usual no more than strain.
+	slower      = 1.05
+	slowerShare = 0.5
 	// Two cuts are a response time apart, so that the second knows what came of
 	// the first, and shortestRest at least, because quotas are counted by time.
 	shortestRest = 500 * time.Millisecond
@@ -263,7 +265,7 @@ func (g *Governor) Done(epoch uint32, r Result, took time.Duration, now time.Tim
 	case g.phase == off && over:
 		g.judgeFree(t)
 	case g.phase == off:
-	case g.failing(), g.lagged != 0 && t-g.lagged >= int64(lagTime):
+	case g.failing(), g.late() && t-g.lagged >= int64(lagTime):
 		if float64(t-g.cutAt) >= max(g.recent, float64(shortestRest)) {
 			g.strain(t)
 		}
@@ -334,7 +336,8 @@ func (g *Governor) strain(t int64) {
 	if g.run == (run{}) {
 		g.run = run{rate: g.rate, share: g.round.share()}
 	}
-	g.strained, g.rate = g.rate, max(g.rate*g.cut(), leastRate)
+	g.strained = g.rate
+	g.rate = max(g.rate*g.cut(), leastRate)
 	if g.vain {
 		g.rate = max(g.rate, vainRate)
 	}
@@ -351,10 +354,11 @@ func (g *Governor) cut() float64 {
 	if g.phase == slowStart {
 		most = slowStartCut
 	}
-	// Two failures of three say little of the share that fails.
+	// Two failures of three say little of the share that fails, even when they are
+	// strain.
 	n := float64(g.round.failed + g.round.succeeded)
 	stood := (1 - max(g.round.share()-g.chance()/max(n, 1), 0)) / (1 - g.noise)
-	if g.lagging(strainTimes) {
+	if g.late() {
 		stood = min(stood, strainTimes*g.usual/g.recent)
 	}
 	return max(min(stood, most), leastCut)
@@ -372,15 +376,16 @@ func (g *Governor) inVain() bool {
 	if g.round.throttled > 0 {
 		return false
 	}
-	return g.lagging(strainTimes) || g.deep.all >= deepSample && g.deep.share() > g.run.share/2
+	return g.late() || g.deep.all >= deepSample && g.deep.share() > g.run.share/2
 }
 
 // getUsed takes the strain for what is usual for the target: a share of failures
 // at once, a response time little by little, because a queue that others fill too
 // takes its time to empty.
 func (g *Governor) getUsed() {
-	if g.lagging(strainTimes) {
-		g.usual *= slower
+	if g.late() {
+		strain := (g.recent - float64(strainFloor)) / strainTimes
+		g.usual = max(g.usual*slower, g.usual+slowerShare*(strain-g.usual))
 		return
 	}
 	g.noise = min(g.deep.share(), noiseMost)
@@ -461,19 +466,19 @@ func (g *Governor) learn(up float64) {
 }
 
 // failing tells whether the share of failures is above the usual one by strainShare
-// and what chance explains, see [Governor.chance].
+// and what chance explains. In the first slow start after an outage chance explains
+// nothing.
 func (g *Governor) failing() bool {
-	n := float64(g.round.failed + g.round.succeeded)
-	return float64(g.round.failed) > (strainShare+g.noise)*n+g.chance()
+	allowed := (strainShare + g.noise) * float64(g.round.failed+g.round.succeeded)
+	if g.phase != slowStart || g.strained > 0 {
+		allowed += g.chance()
+	}
+	return float64(g.round.failed) > allowed
 }
 
 // chance is how many failures of a round chance explains beside the usual ones: two
-// standard deviations and one. In the first slow start after an outage it explains
-// none.
+// standard deviations and one.
 func (g *Governor) chance() float64 {
-	if g.phase == slowStart && g.strained == 0 {
-		return 0
-	}
 	p := max(g.noise, leastNoise)
 	return 1 + 2*math.Sqrt(p*(1-p)*float64(g.round.failed+g.round.succeeded))
 }
@@ -481,8 +486,16 @@ func (g *Governor) chance() float64 {
 // lagging tells whether the target takes more than this many times as long as is
 // usual.
 func (g *Governor) lagging(times float64) bool {
-	return g.usual > 0 && g.round.succeeded >= fewest && g.recent > times*g.usual+float64(strainFloor)
+	return g.round.succeeded >= fewest && g.slower(times)
 }
+
+func (g *Governor) slower(times float64) bool {
+	return g.usual > 0 && g.recent > times*g.usual+float64(strainFloor)
+}
+
+// late tells whether answers have been so slow for a while that it is strain, also
+// when this round has few yet.
+func (g *Governor) late() bool { return g.lagged != 0 && g.slower(strainTimes) }
 
 func (g *Governor) roundOver(t int64) bool {
 	age, full := float64(t-g.round.began), g.roundTime()
