@@ -115,6 +115,12 @@ func (c *Config) check() error {
 	if c.Lease < 2*time.Second {
 		faults = append(faults, fmt.Errorf("lease %s is shorter than 2s", c.Lease))
 	}
+	if c.ForgetIdleAfter == 0 {
+		c.ForgetIdleAfter = DefaultForgetIdleAfter
+	}
+	if c.ForgetIdleAfter < time.Second {
+		faults = append(faults, fmt.Errorf("what is idle cannot be forgotten after %s, which is less than 1s", c.ForgetIdleAfter))
+	}
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = DefaultMaxInFlight
 	}
@@ -123,12 +129,6 @@ func (c *Config) check() error {
 	}
 	if c.MaxInFlight < 0 || c.MaxInFlightBytes < 0 {
 		faults = append(faults, errors.New("the bounds of what is in hand must be positive"))
-	}
-	if c.ForgetIdleAfter == 0 {
-		c.ForgetIdleAfter = DefaultForgetIdleAfter
-	}
-	if c.ForgetIdleAfter < time.Second {
-		faults = append(faults, fmt.Errorf("what is idle cannot be forgotten after %s, which is less than 1s", c.ForgetIdleAfter))
 	}
 	if c.Version == "" {
 		c.Version = "0.0.0"
@@ -357,7 +357,7 @@ func (s *Service) wire(ctx context.Context) error {
 	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: s.leases.want, Now: s.clock.Now})
 	s.leases.gates = s.gates
 	err := s.waiter.Await(ctx, "the bucket of the lanes", func(ctx context.Context) (err error) {
-		s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.gates, s.policies.Load)
+		s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.config.ForgetIdleAfter, s.gates, s.policies.Load)
 		return err
 	})
 	if err != nil {

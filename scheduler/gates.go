@@ -196,6 +196,7 @@ func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation,
 	key := op.Key()
 	k, b := g.of(policy, key), g.breaker(policy, key)
 	defer k.release()
+	k.came.Add(1)
 	var w *waiter
 	defer func() { k.leave(w) }()
 	entered, start := now, time.Now()
@@ -345,15 +346,22 @@ func (g *Gates) room(key string) {
 // advance, so that the gate never waits for them.
 const lookAhead = 100 * time.Millisecond
 
-// Room is what the lanes of a key may let out.
+// Room is what the lanes of a key may let out at this instance. Every instance lets
+// out what its own gate has room for.
 type Room struct {
-	// Due is how many due operations of the key there may be, those in flight
-	// included, [breaker.Unlimited] when nothing limits them. At 0 nothing may be
-	// let out.
-	Due   int
+	// N is how many operations may be let out now, those included that were let out
+	// and have not come yet; [breaker.Unlimited] when nothing limits them. It is 0 or
+	// less when enough wait at the gate.
+	N int
+	// Shut is whether the gate lets none through, Cause why, and Next when it is worth
+	// while to ask again, as in [Shut].
+	Shut  bool
 	Cause gate.Cause
-	// Next is when it is worth while to ask again when Due is 0, as in [Shut].
-	Next time.Time
+	Next  time.Time
+	// Came counts the operations that came to the gate, and InFlight is how many it
+	// let through whose attempts have not ended.
+	Came     uint64
+	InFlight int
 }
 
 // Room says what the lanes of a key may let out now of operations of a priority.
@@ -364,36 +372,36 @@ func (g *Gates) Room(policy *Policy, service, operation string, p events.Priorit
 	defer k.release()
 	g.want(k, now)
 	a := k.gate.Ready(g.conditions(k, b, p, now), now)
-	if a.N == breaker.Unlimited {
-		return Room{Due: breaker.Unlimited}
-	}
-	r := Room{Cause: a.Cause, Next: a.Next}
 	report := k.gate.Report()
+	r := Room{N: a.N, Cause: a.Cause, Next: a.Next, Came: k.came.Load(), InFlight: report.InFlight}
 	switch {
+	case a.N == breaker.Unlimited:
+		return r
 	case a.Cause == gate.CauseGovernor && a.N == 0 && a.Next.Sub(now) > lookAhead:
-		r.Next = a.Next.Add(-lookAhead / 2)
+		r.Shut, r.Next = true, a.Next.Add(-lookAhead/2)
+		return r
 	case a.Cause == gate.CauseGovernor:
-		// What is let out waits at the gate for its moment. The other instances
-		// have governors of their own.
-		r.Due = int(g.instances.Load()) * (report.InFlight + max(a.N, ahead(report)))
+		// What is let out waits at the gate for its moment.
+		r.N = max(a.N, ahead(report))
 	case a.Cause == gate.CauseConcurrency && report.InFlight+a.N > 0:
-		r.Due = int(g.instances.Load()) * (report.InFlight + a.N + min(report.InFlight+a.N, maxWaiting/2))
+		r.N = a.N + min(report.InFlight+a.N, maxWaiting/2)
 	case a.N > 0:
-		r.Due = report.InFlight + a.N
 	case a.Cause == gate.CauseBudgetShare, a.Cause == gate.CauseConcurrency:
 		g.renew(k, a.Cause, now)
 		if r.Next.IsZero() {
 			r.Next = now.Add(gate.LeaseTime)
 		}
 	}
+	r.Shut = r.N == 0
+	r.N -= k.waiting()
 	return r
 }
 
 // Early says how many parked operations of a key may be let out before they are
 // due, and of which time at the latest they must be: what was parked later was not
-// parked because the target was ill. coming is how many are due. governed is
-// whether it is worth while to ask again soon.
-func (g *Gates) Early(policy *Policy, service, operation string, coming int, now time.Time) (n int, parkedBefore time.Time, governed bool) {
+// parked because the target was ill. coming is how many were let out and have not
+// come yet. ever is whether that may be at all before the breaker closes again.
+func (g *Gates) Early(policy *Policy, service, operation string, coming int, now time.Time) (n int, parkedBefore time.Time, ever bool) {
 	key := events.Key(service, operation)
 	b := g.breaker(policy, key)
 	if b == nil {
@@ -402,12 +410,13 @@ func (g *Gates) Early(policy *Policy, service, operation string, coming int, now
 	k := g.of(policy, key)
 	defer k.release()
 	g.want(k, now)
+	coming += k.waiting()
 	n, parkedBefore = k.gate.Early(g.conditions(k, b, events.Normal, now), 0, coming, now)
 	report := k.gate.Report()
 	if n > 0 && n != breaker.Unlimited {
 		n = max(n, ahead(report)-coming)
 	}
-	return n, parkedBefore, report.Governed
+	return n, parkedBefore, report.Governed && !parkedBefore.IsZero()
 }
 
 // ahead is how many operations of a governed key are let out in advance.

@@ -22,6 +22,7 @@ type keyGate struct {
 	users atomic.Int32
 	// noted are the dependencies by which [Gates] finds it; guarded by its lock.
 	noted []string
+	came  atomic.Uint64 // counts the operations that came
 
 	mu        sync.Mutex // guards what follows
 	settings  gate.Settings
@@ -103,6 +104,13 @@ func (k *keyGate) unclaimed() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.awaits && len(k.waiters) == 0 && k.held == 0
+}
+
+// waiting returns how many operations wait at the gate.
+func (k *keyGate) waiting() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.waiters)
 }
 
 // first tells whether it is the turn of w, or of a newcomer when w is nil.

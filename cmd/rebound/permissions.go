@@ -99,6 +99,7 @@ func (s *session) publishes(made bool) []need {
 		}
 	}
 	return append(needs,
+		need{api + "STREAM.PURGE.KV_" + s.streams.LanesBucket(), "forgetting the keys that have no lanes any more"},
 		need{api + "STREAM.INFO." + s.streams.Work(), "making the stream of workers"},
 		need{api + "STREAM.CREATE." + s.streams.Work(), "making the stream of workers"},
 		need{api + "DIRECT.GET." + s.streams.Waiting(), "reading lanes"},
