@@ -104,7 +104,7 @@ func (g *Group) fresh(ctx context.Context, circuits []Circuit) ([]Circuit, error
 		stored[c.ServiceKey] = c
 	}
 	for i := range circuits {
-		if c, ok := stored[circuits[i].ServiceKey]; ok && c.Version >= circuits[i].Version {
+		if c, ok := stored[circuits[i].ServiceKey]; ok && c.Version > circuits[i].Version {
 			circuits[i] = c
 		}
 	}

@@ -27,7 +27,7 @@ func (r *rig) stored(stream string) uint64 {
 // lets the instance, its metrics and the stores forget them.
 func TestService_KeysThatAreNotUsedAreForgotten(t *testing.T) {
 	t.Parallel()
-	const keys, open = 2000, 30
+	const keys, open = 300, 30
 	r := newRig(t)
 	s := r.start(handlers.Config{
 		ForgetIdleAfter: 5 * time.Second,
