@@ -138,7 +138,7 @@ func (a *adopted) take(ctx context.Context, op *events.Operation, given adoption
 		return a.intake.refuse(ctx, op, scheduler.Message{}, fmt.Errorf("message %d is no longer in stream %s; %s", given.Sequence, given.Stream, given.Says()))
 	}
 	op.Origin.Subject = stored.Subject
-	if parent := stored.Header.Get("traceparent"); len(parent) <= events.MaxName {
+	if parent := events.HeaderValue(stored.Header, events.HeaderTraceParent); len(parent) <= events.MaxName {
 		op.TraceParent = parent
 	}
 	m := scheduler.Message{Header: stored.Header, Data: stored.Data}
