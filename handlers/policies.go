@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -199,6 +201,11 @@ func (q PolicyQuery) Explain(set *scheduler.Set) (scheduler.Explanation, error) 
 			faults = append(faults, err)
 		}
 		query.PriorityGiven = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(q.Overrides)) {
+		if !scheduler.Overridable(name) {
+			faults = append(faults, fmt.Errorf("%q is no attribute that overrides a policy", name))
+		}
 	}
 	overrides, err := scheduler.ParseOverrides(q.Overrides)
 	if err := errors.Join(append(faults, err)...); err != nil {
