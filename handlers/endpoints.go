@@ -363,6 +363,9 @@ func bound(f *deadletter.Filter, otherwise, most int) error {
 	if err := f.Check(); err != nil {
 		return badRequestError{err}
 	}
+	if f.IDs != nil && len(f.IDs) == 0 {
+		return badRequestError{errors.New("ids is an empty list; leave it out to select any")}
+	}
 	if f.Limit == 0 {
 		f.Limit = otherwise
 	}
