@@ -126,6 +126,9 @@ func (s *Service) policyApply(ctx context.Context, r micro.Request) (any, error)
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
+	if request.Source == "" {
+		return nil, badRequestError{errors.New("source is missing")}
+	}
 	current, err := s.follower.bucket.Current(ctx)
 	if err != nil {
 		return nil, err
@@ -138,6 +141,9 @@ func (s *Service) policyRollback(ctx context.Context, r micro.Request) (any, err
 	var request PolicyRollback
 	if err := read(r, &request); err != nil {
 		return nil, err
+	}
+	if request.Revision == 0 {
+		return nil, badRequestError{errors.New("revision is missing")}
 	}
 	applied, err := s.follower.bucket.Rollback(ctx, request.Revision)
 	return s.applied(applied, err)
