@@ -61,7 +61,7 @@ func FuzzRedisAnswer(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if r.Probe != "" && !(r.Granted && r.Written) || int(r.From) >= len(stateNames) || int(r.Circuit.State) >= len(stateNames) {
+		if r.Probe != "" && (!r.Granted || !r.Written) || int(r.From) >= len(stateNames) || int(r.Circuit.State) >= len(stateNames) {
 			t.Fatalf("%q is read as %+v", text, r)
 		}
 		if _, err := encode(&r.Circuit); err != nil {

@@ -10,9 +10,26 @@ import (
 // gives more than the policy, and means the same when it is told again.
 func FuzzParseOverrides(f *testing.F) {
 	for _, c := range [][2]string{
-		{"maxattempts", "2"}, {"maxattempts", "1e9"}, {"maxattempts", "-1"}, {"maxattempts", "99999999999999999999"}, {"basedelay", "250"}, {"basedelay", "1.5s"},
-		{"maxdelay", "8760h"}, {"maxdelay", "0"}, {"multiplier", "NaN"}, {"multiplier", "0x1p3"}, {"multiplier", "1e400"}, {"backoffstrategy", "linear"},
-		{"jittertype", "Full"}, {"attempttimeout", "1m"}, {"maxelapsedtime", "-0"}, {"maxAttempts", "2"}, {"target", "x"}, {"", ""}, {"basedelay", "\xff"}, {"basedelay", "1\n"},
+		{"maxattempts", "2"},
+		{"maxattempts", "1e9"},
+		{"maxattempts", "-1"},
+		{"maxattempts", "99999999999999999999"},
+		{"basedelay", "250"},
+		{"basedelay", "1.5s"},
+		{"maxdelay", "8760h"},
+		{"maxdelay", "0"},
+		{"multiplier", "NaN"},
+		{"multiplier", "0x1p3"},
+		{"multiplier", "1e400"},
+		{"backoffstrategy", "linear"},
+		{"jittertype", "Full"},
+		{"attempttimeout", "1m"},
+		{"maxelapsedtime", "-0"},
+		{"maxAttempts", "2"},
+		{"target", "x"},
+		{"", ""},
+		{"basedelay", "\xff"},
+		{"basedelay", "1\n"},
 	} {
 		f.Add(c[0], c[1], "maxattempts", "3")
 	}

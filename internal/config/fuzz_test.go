@@ -26,9 +26,16 @@ func FuzzLoad(f *testing.F) {
 		{"nats: [nats://u:hunter2@h:4222, b]\npassword: hunter2\nuser: x", ""},
 		{"listen: 1\nlisten: 2", "REBOUND_LISTEN=:0"},
 		{"context: \"@selected\"\nnats: a", "NATS_URL=nats://u:hunter2@h"},
-		{"a: &x {b: *x}\nlisten: *x", ""}, {"? [listen]\n: x", ""}, {"- listen", ""}, {"--- a\n--- b", ""}, {"listen: {a: b}", ""}, {"\xff", "\xff=\xff"},
+		{"a: &x {b: *x}\nlisten: *x", ""},
+		{"? [listen]\n: x", ""},
+		{"- listen", ""},
+		{"--- a\n--- b", ""},
+		{"listen: {a: b}", ""},
+		{"\xff", "\xff=\xff"},
 		{"max-store: 1e400\nsync-interval: 99999999999d\nlease: -1s\nmax-in-flight-bytes: 0x1p70", "REBOUND_MAX_STORE=9223372036854775808"},
-		{"outcomes-max-age: 1d12h\noutcomes-max-bytes: 1.5GB\nredis: redis://h/0", "HOME=/h"}, {"token: *hunter2", ""}, {"<<: {listen: x}", ""},
+		{"outcomes-max-age: 1d12h\noutcomes-max-bytes: 1.5GB\nredis: redis://h/0", "HOME=/h"},
+		{"token: *hunter2", ""},
+		{"<<: {listen: x}", ""},
 	} {
 		f.Add([]byte(c[0]), c[1])
 	}
