@@ -35,6 +35,10 @@ test: deps ## Run all tests with the race detector
 	$(GO) test -race -timeout 9m ./...
 	cd bench && $(GO) vet ./... && $(GO) test -timeout 2m ./...
 
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (10s)
+	@GO='$(GO)' .ci/fuzz
+
 .PHONY: lint
 lint: ## Run go vet, golangci-lint, gofumpt and govulncheck
 	$(GO) vet ./...

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -94,7 +95,8 @@ type Attempt struct {
 	At     time.Time `json:"at"`
 	// DurationMs is how long the attempt took, in milliseconds.
 	DurationMs float64 `json:"durationMs"`
-	// Code and Error say how it failed; Error is at most [MaxError] bytes.
+	// Code and Error say how it failed, cut off after [MaxCode] and [MaxError]
+	// bytes.
 	Code  string `json:"code,omitempty"`
 	Error string `json:"error,omitempty"`
 	// Class and Rule say how the failure was classified and by which rule.
@@ -185,8 +187,8 @@ func (o *Operation) PreviousDelay() time.Duration {
 // Record appends an attempt to the history, clipped to the bounds.
 func (o *Operation) Record(a Attempt) {
 	a.Replay = o.Replay
-	a.Error = clip(a.Error, MaxError)
-	a.Code = clip(a.Code, MaxCode)
+	a.Error = clip(valid(a.Error), MaxError)
+	a.Code = clip(valid(a.Code), MaxCode)
 	if len(o.History) >= MaxHistory {
 		o.History = slices.Delete(o.History, keptFirst, keptFirst+1)
 		o.Omitted++
@@ -265,6 +267,9 @@ func FromHeader(h nats.Header) (*Operation, error) {
 	switch {
 	case o.ID == "" || o.Attempt < 0 || o.Attempt == 0 && o.Replay == 0:
 		return nil, fmt.Errorf("%s header is incomplete: it has id %q and attempt %d", HeaderState, clip(o.ID, 80), o.Attempt)
+	case CheckName(o.ID) != nil || o.Attempt > math.MaxInt32 || o.Replay < 0 || o.Replay > math.MaxInt32 || o.Omitted < 0:
+		// The id becomes a token of subjects.
+		return nil, fmt.Errorf("%s header has the id %q, attempt %d of run %d, which no operation has", HeaderState, clip(o.ID, 80), o.Attempt, o.Replay)
 	case CheckName(o.Service) != nil || CheckName(o.Operation) != nil:
 		return nil, fmt.Errorf("%s header names no valid service and operation type", HeaderState)
 	}

@@ -127,7 +127,7 @@ func (a *adopted) take(ctx context.Context, op *events.Operation, m scheduler.Me
 		return a.intake.refuse(ctx, op, m, fmt.Errorf("message %d is no longer in stream %s; %s", given.Sequence, given.Stream, given.Says()))
 	}
 	op.Origin.Subject = stored.Subject
-	if parent := stored.Header.Get("traceparent"); len(parent) <= events.MaxName {
+	if parent := events.HeaderValue(stored.Header, events.HeaderTraceParent); len(parent) <= events.MaxName {
 		op.TraceParent = parent
 	}
 	m.Header, m.Data = stored.Header, stored.Data

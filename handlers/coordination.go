@@ -183,6 +183,7 @@ func (c *coordinator) take(m *nats.Msg, now time.Time) (answer bool) {
 		c.echoed = now
 	case err != nil:
 		refused := c.refused.Add(1)
+		c.log.Debug("a report of an instance was refused", "subject", m.Subject, "error", err)
 		c.warn.Do(func() {
 			c.log.Warn("reports of other instances are refused", "refused", refused, "error", err)
 		})

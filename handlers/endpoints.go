@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/strictjson"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/schemas"
 )
@@ -25,6 +27,9 @@ const ServiceName = "rebound"
 
 // requestTimeout bounds how long a request may be worked on.
 const requestTimeout = 30 * time.Second
+
+// maxErrorText is the longest text of an error that is answered, in bytes.
+const maxErrorText = 16 << 10
 
 // The error codes that a request may be answered with, like those of HTTP.
 const (
@@ -121,7 +126,7 @@ func (s *Service) answer(ctx context.Context, e endpoint) micro.HandlerFunc {
 		s.during(func() {
 			ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 			defer cancel()
-			response, err := e.handle(ctx, r)
+			response, err := e.respond(ctx, r)
 			if err == nil {
 				err = r.RespondJSON(response)
 			} else {
@@ -137,8 +142,9 @@ func (s *Service) answer(ctx context.Context, e endpoint) micro.HandlerFunc {
 				default:
 					s.log.Error("a request failed", "endpoint", e.name, "error", err)
 				}
-				body, _ := json.Marshal(map[string]string{"code": code, "error": err.Error()})
-				err = r.Error(code, strings.Join(strings.Fields(err.Error()), " "), body)
+				text := shortened(err.Error())
+				body, _ := json.Marshal(map[string]string{"code": code, "error": text})
+				err = r.Error(code, strings.Join(strings.Fields(text), " "), body)
 			}
 			if err != nil {
 				s.log.Debug("a request could not be answered", "endpoint", e.name, "error", err)
@@ -147,14 +153,36 @@ func (s *Service) answer(ctx context.Context, e endpoint) micro.HandlerFunc {
 	}
 }
 
-// read decodes a request; an empty one is the zero value.
+// respond handles a request. One that has nothing to say says nothing.
+func (e endpoint) respond(ctx context.Context, r micro.Request) (any, error) {
+	if e.request == "" {
+		if err := read(r, new(struct{})); err != nil {
+			return nil, err
+		}
+	}
+	return e.handle(ctx, r)
+}
+
+// shortened bounds the text of an error, which may repeat much of a request: an
+// answer that the server does not take would be none.
+func shortened(text string) string {
+	text = strings.ToValidUTF8(text, "\ufffd")
+	if len(text) <= maxErrorText {
+		return text
+	}
+	end := maxErrorText
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "…"
+}
+
+// read decodes a request strictly; an empty one is the zero value.
 func read(r micro.Request, into any) error {
 	if len(r.Data()) == 0 {
 		return nil
 	}
-	dec := json.NewDecoder(strings.NewReader(string(r.Data())))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
+	if err := strictjson.Unmarshal(r.Data(), into); err != nil {
 		return badRequestError{fmt.Errorf("reading the request: %w", err)}
 	}
 	return nil
@@ -335,6 +363,9 @@ func (s *Service) act(ctx context.Context, r micro.Request, do func(context.Cont
 func bound(f *deadletter.Filter, otherwise, most int) error {
 	if err := f.Check(); err != nil {
 		return badRequestError{err}
+	}
+	if f.IDs != nil && len(f.IDs) == 0 {
+		return badRequestError{errors.New("ids is an empty list; leave it out to select any")}
 	}
 	if f.Limit == 0 {
 		f.Limit = otherwise

@@ -34,7 +34,7 @@ type intake struct {
 // handle takes in one message of the intake stream.
 func (in *intake) handle(ctx context.Context, t *taken) error {
 	take := in.submit
-	if t.Headers().Get(events.HeaderDeadSequence) != "" {
+	if events.HeaderValue(t.Headers(), events.HeaderDeadSequence) != "" {
 		take = in.replay
 	}
 	err := take(ctx, t)
@@ -119,7 +119,7 @@ func (in *intake) reject(ctx context.Context, t *taken, rejected *events.Rejecte
 // request is acknowledged, so a crash in between leads to a repeat that finds
 // the operation waiting, or concluded, or the dead letter gone.
 func (in *intake) replay(ctx context.Context, t *taken) error {
-	sequence, err := strconv.ParseUint(t.Headers().Get(events.HeaderDeadSequence), 10, 64)
+	sequence, err := strconv.ParseUint(events.HeaderValue(t.Headers(), events.HeaderDeadSequence), 10, 64)
 	if err != nil {
 		return in.refused(t, "header %s is not a sequence", events.HeaderDeadSequence)
 	}
