@@ -124,7 +124,7 @@ func (s *store) change(ctx context.Context, doing string, op *events.Operation, 
 	unknown := false
 	err = s.persist(ctx, doing, func(ctx context.Context) error {
 		if unknown {
-			op.Contest(m.Stored)
+			op.Fork(m.Stored)
 			if err := op.Put(msg.Header); err != nil {
 				return permanentError{err}
 			}

@@ -119,6 +119,7 @@ func (p *Pipeline) advance(ctx context.Context, op *events.Operation, m Message,
 			return err
 		}
 		if m = held; c == doubt && round >= restoreRound {
+			op.Fork(held.Stored)
 			m.Version, m.Place = w.Version, w.Place
 		}
 		if err := p.pauseInDoubt(ctx, op, round); err != nil {
