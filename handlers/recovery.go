@@ -37,9 +37,9 @@ type recovery struct {
 type concluded struct {
 	// reading counts who reads, or waits for it, which ends with its context.
 	reading *semaphore.Weighted
-	from time.Time
-	next uint64
-	runs map[string]struct{}
+	from    time.Time
+	next    uint64
+	runs    map[string]struct{}
 	// read is when the last complete reading began.
 	read time.Time
 	used time.Time
