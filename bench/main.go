@@ -15,13 +15,14 @@ type measurement struct {
 	run         func(ctx context.Context, r *rig) error
 }
 
-func measurements(operations, waiting int) []measurement {
+func measurements(operations, waiting, keys int) []measurement {
 	return []measurement{
 		{"lateness", "how late 10,000 operations with delays from 10 ms to 5 s come back", func(ctx context.Context, r *rig) error { return lateness(ctx, r, 10_000) }},
 		{"throughput", "how many operations a second go through the whole path", func(ctx context.Context, r *rig) error { return throughput(ctx, r, 100_000) }},
 		{"replay", "how many dead letters a second are replayed", func(ctx context.Context, r *rig) error { return replay(ctx, r, 100_000) }},
 		{"held", "what held operations cost while their gate is shut", func(ctx context.Context, r *rig) error { return held(ctx, r, waiting) }},
 		{"backlog", "how a backlog is let out to a healed target that refuses what is beyond 500 a second", func(ctx context.Context, r *rig) error { return backlog(ctx, r, waiting, 500) }},
+		{"keys", "how many keys of 3 operations each are worked off, and what they leave behind", func(ctx context.Context, r *rig) error { return manyKeys(ctx, r, keys) }},
 		{"memory", "the service's resident memory with and without parked operations", func(ctx context.Context, r *rig) error { return memory(ctx, r, operations) }},
 	}
 }
@@ -37,17 +38,18 @@ func main() {
 	binary := flag.String("rebound", "../bin/rebound", "the program to measure")
 	operations := flag.Int("parked", 1_000_000, "how many operations the memory measurement parks")
 	waiting := flag.Int("backlog", 100_000, "how many operations the measurements held and backlog hold")
+	keys := flag.Int("keys", 20_000, "how many keys the measurement keys has")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "bench [flags] [measurement ...]")
 		flag.PrintDefaults()
-		for _, m := range measurements(0, 0) {
+		for _, m := range measurements(0, 0, 0) {
 			fmt.Fprintf(flag.CommandLine.Output(), "  %-10s %s\n", m.name, m.about)
 		}
 	}
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	for _, m := range measurements(*operations, *waiting) {
+	for _, m := range measurements(*operations, *waiting, *keys) {
 		if flag.NArg() > 0 && !strings.Contains(" "+strings.Join(flag.Args(), " ")+" ", " "+m.name+" ") {
 			continue
 		}

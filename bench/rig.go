@@ -93,11 +93,16 @@ func newRig(ctx context.Context, binary string) (*rig, error) {
 
 // start runs the service with a policy file and waits until it answers.
 func (r *rig) start(ctx context.Context, policies string) error {
+	return r.startWith(ctx, policies, "--http", "off")
+}
+
+// startWith runs the service with further flags.
+func (r *rig) startWith(ctx context.Context, policies string, flags ...string) error {
 	path := filepath.Join(r.dir, "policies.yaml")
 	if err := os.WriteFile(path, []byte(policies), 0o600); err != nil {
 		return err
 	}
-	r.service = exec.CommandContext(ctx, r.binary, "serve", "--nats", r.url, "--http", "off", "--log-level", "warn", "--policies", path)
+	r.service = exec.CommandContext(ctx, r.binary, append([]string{"serve", "--nats", r.url, "--log-level", "warn", "--policies", path}, flags...)...)
 	r.service.Stdout, r.service.Stderr = os.Stderr, os.Stderr
 	if err := r.service.Start(); err != nil {
 		return err

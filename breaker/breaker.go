@@ -18,6 +18,9 @@ type Breaker struct {
 	// breaker is passed without a lock. It is written under mu.
 	word atomic.Uint64
 
+	// used is when an attempt or news of another instance came last, Unix nanoseconds.
+	used atomic.Int64
+
 	// flow holds a token while an event is on its way to the store, so that those
 	// of one instance arrive in the order in which they happened.
 	flow chan struct{}
@@ -34,10 +37,11 @@ type Breaker struct {
 
 // parted is what an instance keeps for its return while it is without the store.
 type parted struct {
-	diverged bool     // the circuit decides otherwise than the store's did
-	owed     Tally    // totals that the store has not heard of
-	returned []string // the store's probes that came back
-	ahead    *Circuit // what the store told of meanwhile
+	left     time.Time // since when it is without, by our clock
+	diverged bool      // the circuit decides otherwise than the store's did
+	owed     Tally     // totals that the store has not heard of
+	returned []string  // the store's probes that came back
+	ahead    *Circuit  // what the store told of meanwhile
 }
 
 // queue is what waits to be sent.
@@ -52,6 +56,7 @@ func newBreaker(g *Group, key string) *Breaker {
 	b := &Breaker{group: g, key: key, flow: make(chan struct{}, 1)}
 	b.settings.Store(new(Settings{}.OrDefaults()))
 	b.joined = g.share.on()
+	b.used.Store(time.Now().UnixNano())
 	b.become(NewCircuit(key))
 	b.told = tell(&b.circuit)
 	return b
@@ -73,8 +78,9 @@ func (b *Breaker) State() State { return State(b.word.Load() & (1<<stateBits - 1
 
 // Allow gives a permit for one attempt, which must be told how it ended by
 // [Permit.Done]. The error is [ErrOpen], [ErrProbing] or that of ctx. Only a
-// breaker that is not closed may wait for its store, at most half a second.
+// breaker that is not closed may wait for its store, at most two seconds.
 func (b *Breaker) Allow(ctx context.Context, now time.Time) (Permit, error) {
+	b.used.Store(now.UnixNano())
 	word := b.word.Load()
 	if State(word&(1<<stateBits-1)) == Closed {
 		return Permit{breaker: b, generation: word >> stateBits}, nil
@@ -92,8 +98,26 @@ func (b *Breaker) Ready(now time.Time) (n int, next time.Time) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n, next = b.circuit.Ready(b.group.clock(now), b.settings.Load())
+	n, next = b.ready(now)
 	return n, b.group.local(next)
+}
+
+// ready is [Breaker.Ready] for who has the lock; next is of the store's clock. While
+// the instance is without its store it makes one probe at a time, and none for a
+// while at first: others may have some in flight of which it has not heard.
+func (b *Breaker) ready(now time.Time) (n int, next time.Time) {
+	s := b.settings.Load()
+	at := b.group.clock(now)
+	if b.joined || b.group.store == nil || b.circuit.State == Closed {
+		return b.circuit.Ready(at, s)
+	}
+	one := *s
+	one.HalfOpenMaxRequests = 1
+	n, next = b.circuit.Ready(at, &one)
+	if begins := b.group.clock(b.left.Add(probesAlone)); n > 0 && at.Before(begins) {
+		return 0, begins
+	}
+	return n, next
 }
 
 // Circuit returns the circuit as this instance knows it. Its times are of the
@@ -134,7 +158,7 @@ func (b *Breaker) ask(ctx context.Context, now time.Time) (Permit, error) {
 func (b *Breaker) refusal(now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if n, _ := b.circuit.Ready(b.group.clock(now), b.settings.Load()); n > 0 {
+	if n, _ := b.ready(now); n > 0 {
 		return nil
 	}
 	if b.circuit.State == HalfOpen {

@@ -9,10 +9,11 @@ type Event struct {
 	By string
 	// Generation is that of the permits to which a Report or a Return belongs.
 	Generation uint64
-	// Seen is the version of the circuit on which the event rests. A store that
-	// holds an older one has lost what it held and refuses the event; see
-	// [Reply].
-	Seen uint64
+	// Seen and SeenGeneration are the version and the generation of the circuit on
+	// which the event rests. A store that holds an older one has lost what it held and
+	// refuses the event; see [Reply]. It may have had as many versions since, but not
+	// as many generations.
+	Seen, SeenGeneration uint64
 
 	// Tally are the results of a Report or Rejoin.
 	Tally Tally
@@ -32,6 +33,9 @@ type Event struct {
 	Circuit  *Circuit
 	Diverged bool
 	Returned []string
+	// Idle is for how long the store keeps the circuit if nobody touches it and it is
+	// closed, with nothing that an operator said; 0 is a day.
+	Idle time.Duration
 }
 
 // Kind is a kind of [Event].

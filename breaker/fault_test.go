@@ -97,8 +97,8 @@ func TestRedisPaused(t *testing.T) {
 	agreed(t, all, Open)
 }
 
-// A probe is not waited for longer than the instance is patient, and then the
-// instance decides alone.
+// A probe is not waited for longer than the instance is patient, and then, once the
+// others have none in flight any more, the instance decides alone.
 func TestProbeWhileRedisIsPaused(t *testing.T) {
 	r := testkit.Redis(t)
 	s := settings()
@@ -109,12 +109,20 @@ func TestProbeWhileRedisIsPaused(t *testing.T) {
 	testkit.Eventually(t, 5*time.Second, "the timeout is over", func() bool { n, _ := i.Ready(time.Now()); return n > 0 })
 	r.Pause()
 	began := time.Now()
-	p, err := i.Allow(t.Context(), time.Now())
-	if err != nil || !p.Probe() {
-		t.Fatalf("the probe has error %v, want none", err)
+	if _, err := i.Allow(t.Context(), time.Now()); !errors.Is(err, ErrOpen) {
+		t.Errorf("as long as others may probe the error is %v, want %v", err, ErrOpen)
 	}
 	if took := time.Since(began); took > 4*patience {
 		t.Errorf("the probe waited for %v, want about %v", took, patience)
+	}
+	var p Permit
+	testkit.Eventually(t, 5*probesAlone, "a probe without the store", func() bool {
+		var err error
+		p, err = i.Allow(t.Context(), time.Now())
+		return err == nil && p.Probe()
+	})
+	if _, err := i.Allow(t.Context(), time.Now()); !errors.Is(err, ErrProbing) {
+		t.Errorf("a second probe without the store has error %v, want %v", err, ErrProbing)
 	}
 	p.Done(Success, time.Millisecond, time.Now())
 	r.Resume()

@@ -40,6 +40,11 @@ func (b *Breaker) do(ctx context.Context, e Event, now time.Time) (outcome, erro
 // doAlone applies e to the circuit that the breaker has.
 func (b *Breaker) doAlone(e Event, now time.Time) (outcome, notice) {
 	b.fold()
+	if e.Kind == Acquire {
+		if n, next := b.ready(now); n == 0 {
+			return outcome{Reply: Reply{Circuit: b.circuit.clone(), Effect: Effect{From: b.circuit.State, Next: next}, Now: now}}, notice{}
+		}
+	}
 	effect := b.step(e, b.group.clock(now))
 	return outcome{Reply: Reply{Circuit: b.circuit.clone(), Effect: effect, Now: now}}, b.note(effect)
 }
@@ -101,7 +106,7 @@ func (b *Breaker) apply(ctx context.Context, e Event, now time.Time) (Reply, []n
 	var notices []notice
 	for range 2 {
 		b.mu.Lock()
-		e.Seen = b.circuit.Version
+		e.Seen, e.SeenGeneration = b.circuit.Version, b.circuit.Generation
 		b.mu.Unlock()
 		r, err := b.call(ctx, e, now)
 		if err != nil {
@@ -119,13 +124,20 @@ func (b *Breaker) apply(ctx context.Context, e Event, now time.Time) (Reply, []n
 	return Reply{}, notices, errLost
 }
 
-// patience is how long a store may take to answer before the instance goes on
-// alone.
-const patience = 500 * time.Millisecond
+const (
+	// patience is how long a store may take to answer before the instance goes on
+	// alone: longer than a stream takes whose leader steps down.
+	patience = 2 * time.Second
+	// probesAlone is how long an instance that goes on alone lets no probe through.
+	// It takes longer than most probes that others have in flight, and than most
+	// stores to come back.
+	probesAlone = 2 * time.Second
+)
 
 func (b *Breaker) call(ctx context.Context, e Event, now time.Time) (Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	e.Idle = b.group.config.Forget
 	return b.group.store.Apply(ctx, b.key, e, now, *b.settings.Load())
 }
 
@@ -134,7 +146,7 @@ func (b *Breaker) call(ctx context.Context, e Event, now time.Time) (Reply, erro
 func (b *Breaker) adopt(r Reply) notice {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.joined && r.Circuit.Version > b.circuit.Version {
+	if b.joined && r.Circuit.Version > b.circuit.Version && !b.knowsMore(&r.Circuit) {
 		b.become(r.Circuit.clone())
 	}
 	if !r.Changed && b.joined && b.circuit.Generation != b.told.generation {
@@ -151,9 +163,14 @@ func (b *Breaker) see(c Circuit) notice {
 		b.ahead = &c
 		return notice{}
 	}
-	if c.Version <= b.circuit.Version {
+	switch {
+	case c.Version <= b.circuit.Version:
+		return notice{}
+	case b.knowsMore(&c):
+		signal(b.group.share.resync)
 		return notice{}
 	}
+	b.used.Store(time.Now().UnixNano())
 	b.become(c)
 	if c.ChangedBy == b.group.instance && c.Generation != b.told.generation {
 		return notice{} // the reply to our own event tells of it
@@ -230,7 +247,7 @@ func (b *Breaker) leave(now time.Time) []notice {
 	if !b.joined {
 		return nil
 	}
-	b.joined, b.bucketEnd, b.ahead = false, 0, nil
+	b.joined, b.bucketEnd, b.ahead, b.left = false, 0, nil, now
 	at := b.group.clock(now)
 	notices := []notice{b.note(b.foldAt(at))}
 	for _, e := range b.returns {
@@ -284,7 +301,14 @@ func (b *Breaker) inStep(stored *Circuit) bool {
 	if stored == nil {
 		return b.circuit.Version == 0
 	}
-	return stored.Version >= b.circuit.Version
+	return !b.knowsMore(stored)
+}
+
+// knowsMore reports whether the circuit is later than one that the store holds, which
+// has lost what it held then. Of two circuits the one with the later generation is the
+// later one, whatever their versions.
+func (b *Breaker) knowsMore(stored *Circuit) bool {
+	return b.circuit.Version > stored.Version || b.circuit.Version > 0 && b.circuit.Generation > stored.Generation
 }
 
 // join makes c, which is the store's, the circuit; nil leaves it as it is.

@@ -37,6 +37,9 @@ type Config struct {
 	Instance string
 	// Store is what the instances share; nil is a breaker of this instance's own.
 	Store Store
+	// Forget is for how long the store keeps a closed breaker that nobody uses; 0 is a
+	// day. See [Group.Forget].
+	Forget time.Duration
 	// Changed is called for every change of a breaker that this instance made or
 	// saw, after it has taken effect. It is called on goroutines that have other
 	// work to do, several at once, so it must be quick.
@@ -91,8 +94,7 @@ func NewGroup(c Config) *Group {
 }
 
 // Breaker returns the breaker of key, always the same one, which has the
-// settings s from now on. Keep it rather than asking again for every attempt. A
-// group keeps the breaker of every key that it ever heard of.
+// settings s from now on, until [Group.Forget] drops it.
 func (g *Group) Breaker(key string, s Settings) *Breaker {
 	b := g.breaker(key)
 	b.set(s)

@@ -68,6 +68,25 @@ func (m *Memory) Load(ctx context.Context) ([]Circuit, error) {
 	return all, nil
 }
 
+// Read implements [Store].
+func (m *Memory) Read(ctx context.Context, keys []string) ([]Circuit, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var read []Circuit
+	for _, key := range keys {
+		if c, ok := m.circuits[key]; ok {
+			read = append(read, c.clone())
+		}
+	}
+	return read, nil
+}
+
+// Forget implements [Store].
+func (m *Memory) Forget([]string) {}
+
 // Watch implements [Store].
 func (m *Memory) Watch(ctx context.Context, ready func(), changed func(Circuit)) error {
 	w := &watcher{pending: map[string]Circuit{}, wake: make(chan struct{}, 1)}

@@ -9,7 +9,9 @@ import (
 // worse state wins: held, then open, half open, closed; of two open circuits the
 // one that waits longer, of two closed ones the longer run of failures. Probes in
 // flight add up. A circuit that the store does not hold, because it has lost it
-// or never had it, is taken whole.
+// or never had it, is taken whole. What an instance merely remembers counts when it
+// is of a later generation: then the store lost the circuit, and has it from an
+// instance that had not heard of the latest.
 func (t *step) rejoin() {
 	mine := t.e.Circuit
 	if mine == nil {
@@ -24,7 +26,7 @@ func (t *step) rejoin() {
 		return
 	}
 	t.count(&t.e.Tally)
-	if !t.e.Diverged && mine.Version <= t.Version {
+	if !t.e.Diverged && mine.Version <= t.Version && mine.Generation <= t.Generation {
 		t.mergeProbes(nil)
 		return
 	}

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rebound-mq/rebound/internal/streams"
 )
@@ -20,15 +21,15 @@ import (
 // their own clocks, so these should agree to within a fraction of the breakers'
 // timeouts.
 //
-// Reads go to any server of a cluster, so a permit may be refused for what was
-// true a moment ago; what is written is always compared with the newest.
+// Reads go to the bucket's leader, and what is written is always compared with the
+// newest.
 type NATS struct {
 	conn   *nats.Conn
 	js     jetstream.JetStream
 	config jetstream.KeyValueConfig
 
 	mu     sync.Mutex // guards what follows
-	bucket jetstream.KeyValue
+	bucket *streams.Expiring
 	cells  map[string]*cell
 }
 
@@ -79,22 +80,24 @@ func (n *NATS) Apply(ctx context.Context, key string, e Event, now time.Time, s 
 	return r, nil
 }
 
-// apply compares and sets until nobody else was faster. It begins with what was
-// last seen, so that as a rule there is one round trip.
-func (c *cell) apply(ctx context.Context, kv jetstream.KeyValue, key string, e Event, now time.Time, s Settings) (Reply, error) {
-	for try, fresh := 0, false; ; try++ {
+// apply compares and sets until nobody else was faster, or ctx ends. It begins with
+// what was last seen, so that as a rule there is one round trip.
+func (c *cell) apply(ctx context.Context, kv *streams.Expiring, key string, e Event, now time.Time, s Settings) (Reply, error) {
+	for try, fresh := 1, false; ; try++ {
 		circuit, revision := c.get(key)
 		r := apply(circuit, e, now, s)
+		var pending bool
 		if r.Written {
-			err := c.put(ctx, kv, key, &r.Circuit, revision)
+			err := c.put(ctx, kv, key, &r.Circuit, revision, e.idle(&r.Circuit, &s))
 			if !streams.IsConflict(err) {
 				return r, err
 			}
+			pending = streams.IsPending(err)
 		} else if fresh {
 			return r, nil // what was seen is what there is
 		}
-		if try > 1 {
-			if err := backOff(ctx, try); err != nil {
+		if pending || try > 2 {
+			if err := streams.Pause(ctx, try); err != nil {
 				return Reply{}, err
 			}
 		}
@@ -105,37 +108,34 @@ func (c *cell) apply(ctx context.Context, kv jetstream.KeyValue, key string, e E
 	}
 }
 
-func (c *cell) put(ctx context.Context, kv jetstream.KeyValue, key string, circuit *Circuit, revision uint64) error {
+func (c *cell) put(ctx context.Context, kv *streams.Expiring, key string, circuit *Circuit, revision uint64, idle time.Duration) error {
 	data, err := encode(circuit)
 	if err != nil {
 		return err
 	}
-	if revision, err = kv.Update(ctx, natsKey(key), data, revision); err != nil {
+	if revision, err = kv.Replace(ctx, natsKey(key), data, revision, idle); err != nil {
 		return err
 	}
 	c.set(*circuit, revision)
 	return nil
 }
 
-// refresh reads the key from the server.
-func (c *cell) refresh(ctx context.Context, kv jetstream.KeyValue, key string) error {
-	entry, err := kv.Get(ctx, natsKey(key))
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.circuit, c.revision = Circuit{}, 0
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	circuit, err := decode(entry.Value())
-	if err != nil {
-		return err
+// refresh reads the key from the bucket's leader.
+func (c *cell) refresh(ctx context.Context, kv *streams.Expiring, key string) error {
+	data, revision, err := kv.Latest(ctx, natsKey(key))
+	circuit := NewCircuit(key)
+	switch {
+	case streams.IsGone(err):
+	case err != nil:
+		return fmt.Errorf("reading: %w", err)
+	default:
+		if circuit, err = decode(data); err != nil {
+			return err
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.circuit, c.revision = circuit, entry.Revision()
+	c.circuit, c.revision = circuit, revision
 	return nil
 }
 
@@ -157,12 +157,6 @@ func (c *cell) set(circuit Circuit, revision uint64) {
 	}
 }
 
-// backOff waits a random while of up to try milliseconds.
-func backOff(ctx context.Context, try int) error {
-	pause(ctx, time.Duration(rand.Int64N(int64(min(try, 10)))*int64(time.Millisecond)+1))
-	return ctx.Err()
-}
-
 // Load implements [Store].
 func (n *NATS) Load(ctx context.Context) ([]Circuit, error) {
 	var circuits []Circuit
@@ -178,6 +172,42 @@ func (n *NATS) Load(ctx context.Context) ([]Circuit, error) {
 		return nil, fmt.Errorf("breaker: reading circuits in NATS: %w", err)
 	}
 	return circuits, nil
+}
+
+// Read implements [Store].
+func (n *NATS) Read(ctx context.Context, keys []string) ([]Circuit, error) {
+	kv, err := n.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	read := make([]Circuit, len(keys))
+	calls, ctx := errgroup.WithContext(ctx)
+	calls.SetLimit(parallel)
+	for i, key := range keys {
+		calls.Go(func() error {
+			entry, err := kv.Get(ctx, natsKey(key))
+			if errors.Is(err, jetstream.ErrKeyNotFound) {
+				return nil
+			}
+			if err == nil {
+				read[i], err = decode(entry.Value())
+			}
+			return err
+		})
+	}
+	if err := calls.Wait(); err != nil {
+		return nil, fmt.Errorf("breaker: reading circuits in NATS: %w", err)
+	}
+	return slices.DeleteFunc(read, func(c Circuit) bool { return c.ServiceKey == "" }), nil
+}
+
+// Forget implements [Store].
+func (n *NATS) Forget(keys []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, key := range keys {
+		delete(n.cells, key)
+	}
 }
 
 // Watch implements [Store].
@@ -242,11 +272,11 @@ func (n *NATS) Ping(ctx context.Context) (Pulse, error) {
 	if err != nil {
 		return Pulse{}, err
 	}
-	status, err := kv.Status(ctx)
+	status, err := bucketStatus(ctx, kv)
 	if errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 		n.forget()
 		if kv, err = n.open(ctx); err == nil {
-			status, err = kv.Status(ctx)
+			status, err = bucketStatus(ctx, kv)
 		}
 	}
 	if err != nil {
@@ -259,11 +289,19 @@ func (n *NATS) Ping(ctx context.Context) (Pulse, error) {
 	return Pulse{Epoch: b.StreamInfo().Created.UTC().Format(time.RFC3339Nano)}, nil
 }
 
+func bucketStatus(ctx context.Context, kv jetstream.KeyValue) (status jetstream.KeyValueStatus, err error) {
+	err = streams.UntilAnswered(ctx, func(ctx context.Context) error {
+		status, err = kv.Status(ctx)
+		return err
+	})
+	return status, err
+}
+
 // errDisconnected saves waiting for a server that is known not to be there.
 var errDisconnected = errors.New("breaker: not connected to NATS")
 
 // open returns the bucket and makes it when it is missing.
-func (n *NATS) open(ctx context.Context) (jetstream.KeyValue, error) {
+func (n *NATS) open(ctx context.Context) (*streams.Expiring, error) {
 	if !n.conn.IsConnected() {
 		return nil, errDisconnected
 	}
@@ -272,7 +310,7 @@ func (n *NATS) open(ctx context.Context) (jetstream.KeyValue, error) {
 	if n.bucket != nil {
 		return n.bucket, nil
 	}
-	kv, err := streams.Bucket(ctx, n.js, n.config)
+	kv, err := streams.ExpiringBucket(ctx, n.js, n.config)
 	if err != nil {
 		return nil, fmt.Errorf("breaker: %w", err)
 	}

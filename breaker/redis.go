@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -40,7 +41,13 @@ var stepLua string
 //go:embed ping.lua
 var pingLua string
 
-var pingScript = redis.NewScript(pingLua)
+//go:embed clean.lua
+var cleanLua string
+
+var (
+	pingScript  = redis.NewScript(pingLua)
+	cleanScript = redis.NewScript(cleanLua)
+)
 
 // DefaultPrefix is how the names of Rebound's keys and channels in Redis begin.
 const DefaultPrefix = "rebound:breaker:"
@@ -78,6 +85,7 @@ type redisEvent struct {
 	By         string     `json:"by,omitempty"`
 	Generation uint64     `json:"gen,omitempty"`
 	Seen       uint64     `json:"seen,omitempty"`
+	SeenGen    uint64     `json:"seengen,omitempty"`
 	Tally      redisTally `json:"tally"`
 	Probe      string     `json:"probe,omitempty"`
 	Result     string     `json:"result,omitempty"`
@@ -120,8 +128,12 @@ func (r *Redis) Apply(ctx context.Context, key string, e Event, _ time.Time, s S
 	if err := r.index(ctx, key); err != nil {
 		return Reply{}, err
 	}
+	idle := circuitTTL
+	if e.Idle > 0 {
+		idle = max(e.Idle, s.OrDefaults().Window)
+	}
 	text, err := r.step.Run(ctx, r.client, []string{r.circuitKey(key)},
-		event, settings, r.channel(), circuitTTL.Milliseconds(), holdTTL.Milliseconds()).Text()
+		event, settings, r.channel(), circuitTTL.Milliseconds(), holdTTL.Milliseconds(), idle.Milliseconds()).Text()
 	if err != nil {
 		return Reply{}, fmt.Errorf("breaker: %s of %s in Redis: %w", e.Kind, key, err)
 	}
@@ -135,7 +147,7 @@ func redisArguments(key string, e Event, s Settings) (event, settings []byte, er
 		t.Add(e.Result, e.Took, true)
 	}
 	w := redisEvent{
-		Kind: e.Kind, Key: key, By: e.By, Generation: e.Generation, Seen: e.Seen,
+		Kind: e.Kind, Key: key, By: e.By, Generation: e.Generation, Seen: e.Seen, SeenGen: e.SeenGeneration,
 		Tally: redisTally{t, inMillis(t.ResponseTime)}, Probe: e.Probe,
 		For: min(e.For, holdTTL).Milliseconds(), Note: e.Note, Diverged: e.Diverged, Returned: e.Returned,
 	}
@@ -202,16 +214,56 @@ func (r *Redis) Load(ctx context.Context) ([]Circuit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("breaker: reading the index in Redis: %w", err)
 	}
-	const chunk = 500
+	circuits, err := r.Read(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	return circuits, r.clean(ctx, keys, circuits)
+}
+
+// chunk is with how many keys one command deals.
+const chunk = 500
+
+// Read implements [Store].
+func (r *Redis) Read(ctx context.Context, keys []string) ([]Circuit, error) {
 	circuits := make([]Circuit, 0, len(keys))
-	for len(keys) > 0 {
-		n := min(chunk, len(keys))
-		if circuits, err = r.read(ctx, keys[:n], circuits); err != nil {
+	for some := range slices.Chunk(keys, chunk) {
+		var err error
+		if circuits, err = r.read(ctx, some, circuits); err != nil {
 			return nil, err
 		}
-		keys = keys[n:]
 	}
 	return circuits, nil
+}
+
+// clean takes the names of circuits out of the index that have expired. One that was
+// entered less than two hours ago may be about to be written: names are entered anew
+// every hour.
+func (r *Redis) clean(ctx context.Context, keys []string, found []Circuit) error {
+	held := make(map[string]bool, len(found))
+	for i := range found {
+		held[found[i].ServiceKey] = true
+	}
+	expired := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return held[key] })
+	for some := range slices.Chunk(expired, chunk) {
+		arguments := []any{time.Now().Add(-2 * time.Hour).UnixMilli()}
+		for _, key := range some {
+			arguments = append(arguments, key)
+		}
+		if err := cleanScript.Run(ctx, r.client, []string{r.indexKey()}, arguments...).Err(); err != nil {
+			return fmt.Errorf("breaker: cleaning the index in Redis: %w", err)
+		}
+	}
+	return nil
+}
+
+// Forget implements [Store].
+func (r *Redis) Forget(keys []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, key := range keys {
+		delete(r.indexed, key)
+	}
 }
 
 func (r *Redis) read(ctx context.Context, keys []string, circuits []Circuit) ([]Circuit, error) {

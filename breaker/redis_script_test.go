@@ -17,7 +17,7 @@ import (
 func TestScriptAgreesWithStep(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: testkit.Redis(t).Addr()})
 	defer client.Close()
-	script := redis.NewScript("local now = tonumber(ARGV[6])\n" + stepLua)
+	script := redis.NewScript("local now = tonumber(ARGV[7])\n" + stepLua)
 	ctx := t.Context()
 
 	rapid.Check(t, func(t *rapid.T) {
@@ -31,13 +31,14 @@ func TestScriptAgreesWithStep(t *testing.T) {
 			now = drawTime(t, &c, now)
 			e := draw(t, &c, history, i, now, s)
 			e.Seen = rapid.SampledFrom([]uint64{0, c.Version, c.Version + 1}).Draw(t, "seen")
+			e.SeenGeneration = rapid.SampledFrom([]uint64{0, c.Generation, c.Generation + 1}).Draw(t, "seen generation")
 			model := apply(c, e, now, s)
 
 			event, settings, err := redisArguments("k", e, s)
 			if err != nil {
 				t.Fatal(err)
 			}
-			text, err := script.Run(ctx, client, []string{"{k}"}, event, settings, "changes", 60_000, 60_000, now.UnixMilli()).Text()
+			text, err := script.Run(ctx, client, []string{"{k}"}, event, settings, "changes", 60_000, 60_000, 60_000, now.UnixMilli()).Text()
 			if err != nil {
 				t.Fatalf("%+v on %+v: %v", e, c, err)
 			}

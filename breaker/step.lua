@@ -1,6 +1,7 @@
 -- Step (see step.go) in one atomic step of Redis. KEYS[1] is the circuit, a
 -- record (see record.go). ARGV: the event, the settings, the channel of changes,
--- and for how long to keep the circuit and a held one, in milliseconds.
+-- and for how long to keep the circuit, a held one, and one that is closed and of
+-- which no operator said anything, in milliseconds.
 
 local e, s = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
 local stored = redis.call('GET', KEYS[1])
@@ -227,7 +228,7 @@ function handlers.rejoin()
     return
   end
   count(e.tally)
-  if not e.diverged and n(mine.v) <= n(c.v) then
+  if not e.diverged and n(mine.v) <= n(c.v) and n(mine.gen) <= n(c.gen) then
     merge_probes({}, e.returned or {})
     return
   end
@@ -253,7 +254,7 @@ function handlers.rejoin()
   end
 end
 
-if n(e.seen) > n(c.v) and e.kind ~= 'rejoin' then
+if e.kind ~= 'rejoin' and (n(e.seen) > n(c.v) or n(e.seen) > 0 and n(e.seengen) > n(c.gen)) then
   return cjson.encode({lost = true, now = now, circuit = c})
 end
 
@@ -266,6 +267,8 @@ if written then
     ttl = tonumber(ARGV[5])
   elseif n(c.next) > now then
     ttl = ttl + c.next - now
+  elseif c.state == 'CLOSED' and not c.note and not ({tripped = true, held = true, reset = true})[c.cause or ''] then
+    ttl = tonumber(ARGV[6])
   end
   local encoded = cjson.encode(c)
   redis.call('SET', KEYS[1], encoded, 'PX', string.format('%.0f', ttl))

@@ -16,6 +16,12 @@ type Store interface {
 	Apply(ctx context.Context, key string, e Event, now time.Time, s Settings) (Reply, error)
 	// Load returns every circuit.
 	Load(ctx context.Context) ([]Circuit, error)
+	// Read returns the circuits of some keys, in no order and without those that the
+	// store does not hold.
+	Read(ctx context.Context, keys []string) ([]Circuit, error)
+	// Forget drops what this process remembers of keys that it does not use any more.
+	// The store holds what it did.
+	Forget(keys []string)
 	// Watch calls changed with circuits that changed, until ctx ends or the
 	// connection is lost for good, which is an error. It calls ready whenever it
 	// has begun to see changes, at first and after each interruption: what was
@@ -48,17 +54,36 @@ type Pulse struct {
 	Now time.Time
 }
 
-// How long a store keeps a circuit that nobody touches. A circuit that is open
-// stays for as long in addition.
+// How long a store keeps a circuit that nobody touches, when [Event.Idle] does not
+// say. A circuit that is open stays for as long in addition.
 const (
 	circuitTTL = 24 * time.Hour
 	holdTTL    = 30 * 24 * time.Hour
 )
 
+// idle is for how long a store keeps the circuit that e led to if nobody touches it,
+// 0 when it is one that must not be forgotten.
+func (e *Event) idle(c *Circuit, s *Settings) time.Duration {
+	if !c.ordinary() || e.Idle <= 0 {
+		return 0
+	}
+	return max(e.Idle, s.Window)
+}
+
+// ordinary reports whether the circuit lets everything through and nobody ever said
+// otherwise: it may be forgotten when it was not used for a while.
+func (c *Circuit) ordinary() bool {
+	switch c.Cause {
+	case CauseTripped, CauseHeld, CauseReset:
+		return false
+	}
+	return c.State == Closed && !c.Held && c.Note == ""
+}
+
 // apply is what a store does that runs [Step] itself: c is what it holds, a
 // [NewCircuit] when it holds nothing.
 func apply(c Circuit, e Event, now time.Time, s Settings) Reply {
-	if e.Seen > c.Version && e.Kind != Rejoin {
+	if e.Kind != Rejoin && (e.Seen > c.Version || e.Seen > 0 && e.SeenGeneration > c.Generation) {
 		return Reply{Circuit: c, Lost: true, Now: now}
 	}
 	next, effect := Step(c, e, now, s)

@@ -226,6 +226,39 @@ func TestStoresNoticeThatTheyLostACircuit(t *testing.T) {
 	})
 }
 
+// An emptied store is filled first by an instance that had not heard that the breaker
+// opened, and goes on until its version is beyond that of one that had.
+func TestStores_AnOpenBreakerIsNotForgottenWithTheStore(t *testing.T) {
+	eachStore(t, func(t *testing.T, stores []Store) {
+		apply := func(e Event) Reply {
+			t.Helper()
+			r, err := stores[0].Apply(t.Context(), "k:k", e, time.Now(), settings())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		late := Circuit{ServiceKey: "k:k", Generation: 1, Version: 5}
+		open := Circuit{ServiceKey: "k:k", Generation: 2, Version: 6, State: Open, NextAttemptTime: time.Now().Add(time.Hour)}
+		r := apply(Event{Kind: Rejoin, By: "late", Circuit: &late})
+		var one Tally
+		one.Add(Success, time.Millisecond, false)
+		for range 5 {
+			r = apply(Event{Kind: Report, By: "late", Generation: 1, Tally: one, Seen: r.Circuit.Version, SeenGeneration: 1})
+		}
+		if r = apply(Event{Kind: Acquire, By: "knowing", Probe: "p", Seen: open.Version, SeenGeneration: open.Generation}); !r.Lost {
+			t.Errorf("a store that knows fewer changes than the instance has lost none of them: %+v", r)
+		}
+		if r = apply(Event{Kind: Rejoin, By: "knowing", Circuit: &open}); r.Circuit.State != Open || r.Circuit.Generation < 2 {
+			t.Errorf("the breaker is %v in generation %d, want OPEN in 2 at least", r.Circuit.State, r.Circuit.Generation)
+		}
+		apply(Event{Kind: Reset, By: "operator", Seen: r.Circuit.Version, SeenGeneration: r.Circuit.Generation})
+		if r = apply(Event{Kind: Rejoin, By: "knowing", Circuit: &open}); r.Circuit.State != Closed {
+			t.Errorf("after a reset the breaker is %v by what an instance remembers, want CLOSED", r.Circuit.State)
+		}
+	})
+}
+
 func TestNATSKeysAreUniqueAndValid(t *testing.T) {
 	keys := map[string]string{}
 	for _, key := range []string{"a:b", "a.b", "a::b", "a:=3Ab", ":a", "a:", "a b", "ä:ö", "a", "=", "a:b:c"} {

@@ -19,9 +19,8 @@ const Publish Delivery = "publish"
 // target, and a report on it is waited for. It travels beside the operation's
 // state in [HeaderWork].
 type Work struct {
-	// Token is known to nobody but who has seen the message that the worker has. It is
-	// empty when the attempt was a request, of which only the result is kept.
-	Token string `json:"token,omitempty"`
+	// Token is known to nobody but who has seen the message that the worker has.
+	Token string `json:"token"`
 	// Attempt is the attempt's number, Target where it was published and Started
 	// when.
 	Attempt int       `json:"attempt"`
@@ -52,7 +51,7 @@ type WorkResult struct {
 // Knows reports whether token is that of the work. It takes the same time for
 // every wrong token.
 func (w *Work) Knows(token string) bool {
-	return w.Token != "" && subtle.ConstantTimeCompare([]byte(w.Token), []byte(token)) == 1
+	return subtle.ConstantTimeCompare([]byte(w.Token), []byte(token)) == 1
 }
 
 // put writes the work into a header.
@@ -75,7 +74,7 @@ func workFrom(h nats.Header) (*Work, error) {
 	if err := json.Unmarshal([]byte(text[0]), w); err != nil {
 		return nil, fmt.Errorf("decoding the %s header: %w", HeaderWork, err)
 	}
-	if w.Token == "" && w.Result == nil || w.Attempt < 1 {
+	if w.Token == "" || w.Attempt < 1 {
 		return nil, fmt.Errorf("%s header is incomplete", HeaderWork)
 	}
 	return w, nil

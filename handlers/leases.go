@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/scheduler"
@@ -14,12 +13,14 @@ import (
 )
 
 const (
-	// renewEvery is how often leases are renewed.
+	// renewEvery is how often it is looked which leases are to be renewed.
 	renewEvery = gate.LeaseTime / 3
 	// renewTimeout bounds one renewal: a store that is slower is of no use.
 	renewTimeout = gate.LeaseTime / 2
 	// renewers is how many leases are renewed at once.
 	renewers = 16
+	// returnTimeout bounds the return of what is left when the instance stops.
+	returnTimeout = time.Second
 )
 
 // Ledgers is where the instances share the limits of keys.
@@ -29,7 +30,8 @@ type Ledgers interface {
 	Renew(ctx context.Context, key string, c gate.Claim, s gate.Settings) (gate.Lease, error)
 }
 
-// leases keep this instance's shares in the limits of the keys in use.
+// leases keep this instance's shares in the limits of the keys in use. What they do
+// is in proportion to those keys, however many others there are.
 type leases struct {
 	instance string
 	ledgers  Ledgers
@@ -37,76 +39,152 @@ type leases struct {
 	log      *slog.Logger
 	warn     rate.Sometimes
 
-	wake   chan struct{} // full when wanted is not empty
-	mu     sync.Mutex
-	wanted map[string]struct{} // keys; guarded by mu
-	lost   bool                // the last renewal failed; guarded by mu
+	mu      sync.Mutex           // guards what follows
+	changed *sync.Cond           // there is something in the queues, or the end
+	wanted  []string             // keys of which operations wait for a lease, in turn
+	stale   []string             // keys in use whose leases are to be renewed, after those
+	keys    map[string]*leaseKey // of those that have or had a lease a moment ago
+	lost    bool                 // the store is out of reach
+	ended   bool
+}
+
+// leaseKey is where a key with a lease stands.
+type leaseKey struct {
+	queued bool // it is in a queue
+	busy   bool // the store is being asked
+	again  bool // it was wanted meanwhile
 }
 
 func newLeases(instance string, ledgers Ledgers, log *slog.Logger) *leases {
-	return &leases{
+	l := &leases{
 		instance: instance, ledgers: ledgers, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
-		wake: make(chan struct{}, 1), wanted: make(map[string]struct{}),
+		keys: make(map[string]*leaseKey),
 	}
+	l.changed = sync.NewCond(&l.mu)
+	return l
 }
 
 // want has the lease of a key renewed at once. It is quick.
 func (l *leases) want(key string) {
 	l.mu.Lock()
-	l.wanted[key] = struct{}{}
-	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
+	defer l.mu.Unlock()
+	k := l.keys[key]
+	if k == nil {
+		k = &leaseKey{}
+		l.keys[key] = k
+	}
+	switch {
+	case k.busy:
+		k.again = true
+	case !k.queued:
+		k.queued = true
+		l.wanted = append(l.wanted, key)
+		l.changed.Signal()
 	}
 }
 
-// run renews until ctx ends.
+// run renews until ctx ends, and then returns what is left of the leases: another
+// instance may use it.
 func (l *leases) run(ctx context.Context) {
+	var workers sync.WaitGroup
+	for range renewers {
+		workers.Go(func() { l.work(ctx) })
+	}
 	tick := time.NewTicker(renewEvery)
 	defer tick.Stop()
-	for {
-		var keys []string
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			return
-		case <-l.wake:
-			l.mu.Lock()
-			for key := range l.wanted {
-				keys = append(keys, key)
-			}
-			clear(l.wanted)
-			l.mu.Unlock()
 		case now := <-tick.C:
-			keys = l.gates.Leased(now)
+			l.look(now)
 		}
-		l.renew(ctx, keys)
+	}
+	l.mu.Lock()
+	l.ended = true
+	l.changed.Broadcast()
+	l.mu.Unlock()
+	workers.Wait()
+	l.returnAll(ctx)
+}
+
+// look queues the leases that are to be renewed or returned. While the store is out
+// of reach a few tell whether it is back.
+func (l *leases) look(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, k := range l.keys {
+		if k.queued || k.busy {
+			continue
+		}
+		switch l.gates.LeaseNeed(key, now) {
+		case scheduler.LeaseRests:
+		case scheduler.LeaseOver:
+			delete(l.keys, key)
+		case scheduler.LeaseRenewal, scheduler.LeaseReturn:
+			if l.lost && len(l.stale) >= renewers {
+				continue
+			}
+			k.queued = true
+			l.stale = append(l.stale, key)
+		}
+	}
+	l.changed.Broadcast()
+}
+
+// work renews leases one after the other.
+func (l *leases) work(ctx context.Context) {
+	for {
+		key, ok := l.next()
+		if !ok {
+			return
+		}
+		l.settle(ctx, l.renew(ctx, key))
+		l.done(key)
 	}
 }
 
-func (l *leases) renew(ctx context.Context, keys []string) {
-	var group errgroup.Group
-	group.SetLimit(renewers)
-	for _, key := range keys {
-		group.Go(func() error {
-			l.settle(ctx, l.renewOne(ctx, key))
-			return nil
-		})
+// next waits for a key whose lease is to be renewed; ok is false at the end. Those
+// for which operations wait go first.
+func (l *leases) next() (key string, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.wanted)+len(l.stale) == 0 && !l.ended {
+		l.changed.Wait()
 	}
-	_ = group.Wait() // none returns an error
+	queue := &l.wanted
+	switch {
+	case l.ended:
+		return "", false
+	case len(l.wanted) == 0:
+		queue = &l.stale
+	}
+	key, *queue = (*queue)[0], (*queue)[1:]
+	k := l.keys[key]
+	k.queued, k.busy = false, true
+	return key, true
 }
 
-func (l *leases) renewOne(ctx context.Context, key string) error {
-	claim, settings, ok := l.gates.Claim(key)
-	if !ok {
-		return nil
+// done has a key queued again that was wanted while the store was asked.
+func (l *leases) done(key string) {
+	l.mu.Lock()
+	k := l.keys[key]
+	again := k.again
+	k.busy, k.again = false, false
+	l.mu.Unlock()
+	if again {
+		l.want(key)
 	}
-	claim.Instance = l.instance
+}
+
+// renew renews the lease of a key, or returns what is left of it when it is not in
+// use any more.
+func (l *leases) renew(ctx context.Context, key string) error {
+	if l.gates.LeaseNeed(key, time.Now()) == scheduler.LeaseReturn {
+		return l.giveBack(ctx, key)
+	}
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
-	defer cancel()
-	lease, err := l.ledgers.Renew(ctx, key, claim, settings)
-	if err != nil {
+	lease, ok, err := l.ask(ctx, key, false)
+	if err != nil || !ok {
 		return err
 	}
 	lease.Until, lease.LeftUntil = began.Add(gate.LeaseTime), began.Add(time.Minute)
@@ -114,21 +192,73 @@ func (l *leases) renewOne(ctx context.Context, key string) error {
 	return nil
 }
 
+func (l *leases) giveBack(ctx context.Context, key string) error {
+	lease, ok, err := l.ask(ctx, key, true)
+	if err != nil || !ok {
+		return err
+	}
+	l.gates.Returned(key, lease)
+	return nil
+}
+
+// ask claims at the store; ok is false for a key that has no limits any more.
+func (l *leases) ask(ctx context.Context, key string, leaving bool) (lease gate.Lease, ok bool, err error) {
+	claim, settings, ok := l.gates.Claim(key)
+	if !ok {
+		return lease, false, nil
+	}
+	claim.Instance, claim.Leaving = l.instance, leaving
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+	defer cancel()
+	lease, err = l.ledgers.Renew(ctx, key, claim, settings)
+	return lease, true, err
+}
+
+// returnAll returns what is left of all leases, as far as there is time.
+func (l *leases) returnAll(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), returnTimeout)
+	defer cancel()
+	l.mu.Lock()
+	keys := make(chan string, len(l.keys))
+	for key := range l.keys {
+		keys <- key
+	}
+	lost := l.lost
+	l.mu.Unlock()
+	close(keys)
+	var workers sync.WaitGroup
+	for range renewers {
+		workers.Go(func() {
+			for key := range keys {
+				if lost || ctx.Err() != nil || !l.gates.Owes(key) {
+					continue
+				}
+				if err := l.giveBack(ctx, key); err != nil {
+					l.log.Debug("what is left of a budget could not be returned", "key", key, "error", err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+}
+
 // settle notes how a renewal went.
 func (l *leases) settle(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
+	lost := err != nil && l.gates.Parted(time.Now())
 	l.mu.Lock()
-	changed := l.lost != (err != nil)
-	l.lost = err != nil
+	changed := l.lost != lost
+	l.lost = lost
 	l.mu.Unlock()
 	switch {
-	case err != nil:
-		l.gates.Parted()
+	case lost:
 		l.warn.Do(func() {
 			l.log.Warn("budgets and concurrency are divided evenly between the instances: their store is out of reach", "error", err)
 		})
+	case err != nil:
+		l.log.Debug("a lease could not be had; it is asked for again", "error", err)
 	case changed:
 		l.log.Info("budgets and concurrency are shared by demand again")
 	}

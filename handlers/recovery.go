@@ -68,7 +68,7 @@ func (r *recovery) Concluded(ctx context.Context, op *events.Operation, since ti
 		outcome.Error = &events.Failure{Code: last.Code, Message: last.Error}
 		outcome.Class, outcome.Rule, outcome.DurationMs = last.Class, last.Rule, last.DurationMs
 	}
-	return true, r.store.Ended(ctx, d.State, outcome)
+	return true, r.store.Ended(ctx, d.State, scheduler.Message{}, outcome)
 }
 
 // buried returns the dead letter of the run, nil when there is none.

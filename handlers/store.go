@@ -81,7 +81,10 @@ func (s *store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 		// An empty slot may be one whose operation has ended.
 		msg.Header[jetstream.MsgIDHeader] = []string{op.Run() + "." + m.Name}
 	}
-	_, err := s.change(ctx, "parking operation "+op.ID, op, m, msg)
+	ack, err := s.change(ctx, "parking operation "+op.ID, op, m, msg)
+	if err == nil && ack.Duplicate {
+		return scheduler.ErrTaken
+	}
 	if err == nil && parked {
 		s.metrics.parked.Add(ctx, 1, s.metrics.of(op).counted...)
 	}
@@ -101,9 +104,9 @@ func (s *store) Watch(ctx context.Context, op *events.Operation, m scheduler.Mes
 	}
 	fireAt(msg, op.Due, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
 	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
-	version, err := s.change(ctx, "watching over operation "+op.ID, op, m, msg)
+	ack, err := s.change(ctx, "watching over operation "+op.ID, op, m, msg)
 	if err == nil {
-		m.Version, m.Place = version, msg.Subject
+		m.Version, m.Place = ack.Sequence, msg.Subject
 	}
 	if !errors.Is(err, scheduler.ErrMoved) {
 		return m, err
@@ -116,27 +119,29 @@ func (s *store) Watch(ctx context.Context, op *events.Operation, m scheduler.Mes
 	return m, errors.Join(err, findErr)
 }
 
-// change puts op's next state, which msg carries, in the place of a version and
-// returns the new one. The slot is no register while it is not known what became of
-// a try: the state may have been stored, the run may have ended since, and the slot
-// looks as before. So what a later try stores is contested.
-func (s *store) change(ctx context.Context, doing string, op *events.Operation, m scheduler.Message, msg *nats.Msg) (version uint64, err error) {
+// change puts op's next state, which msg carries, in the place of a version. The
+// slot is no register while it is not known what became of a try: the state may have
+// been stored, the run may have ended since, and the slot looks as before. So what a
+// later try stores is a fork, and contested what is stored when another may have the
+// operation by then.
+func (s *store) change(ctx context.Context, doing string, op *events.Operation, m scheduler.Message, msg *nats.Msg) (ack *jetstream.PubAck, err error) {
 	unknown := false
 	err = s.persist(ctx, doing, func(ctx context.Context) error {
-		if unknown {
-			op.Fork(m.Stored)
+		forked := unknown && op.Repeats != events.AnyAttempt
+		if forked || op.Contested.IsZero() && m.Shared != nil && m.Shared() {
+			op.Contest(m.Stored)
+			if forked {
+				op.Fork(m.Stored)
+			}
 			if err := op.Put(msg.Header); err != nil {
 				return permanentError{err}
 			}
 		}
-		ack, err := s.js.PublishMsg(ctx, msg)
-		if err == nil {
-			version = ack.Sequence
-		}
+		ack, err = s.js.PublishMsg(ctx, msg)
 		unknown = unknown || answerOf(err) == answerUnknown
 		return err
 	})
-	return version, err
+	return ack, err
 }
 
 // maxHeld is after what time a held operation comes due by itself, whatever its
@@ -315,7 +320,7 @@ func (s *store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 }
 
 // Ended implements [scheduler.Store].
-func (s *store) Ended(ctx context.Context, op *events.Operation, outcome events.Outcome) error {
+func (s *store) Ended(ctx context.Context, op *events.Operation, m scheduler.Message, outcome events.Outcome) error {
 	if outcome.Outcome == events.RetryFailed {
 		outcome.DeadLetter = s.subjects.Dead(op.Service, op.Operation, op.ID)
 	}
@@ -324,7 +329,16 @@ func (s *store) Ended(ctx context.Context, op *events.Operation, outcome events.
 	if err != nil {
 		return err
 	}
-	if err := s.publish(ctx, "publishing the outcome of operation "+op.ID, msg); err != nil {
+	tried := false
+	err = s.persist(ctx, "publishing the outcome of operation "+op.ID, func(ctx context.Context) error {
+		if tried && m.Shared != nil && m.Shared() {
+			return permanentError{scheduler.ErrShared}
+		}
+		tried = true
+		_, err := s.js.PublishMsg(ctx, msg)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	s.metrics.ended(ctx, op, outcome)

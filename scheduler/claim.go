@@ -140,8 +140,26 @@ func (p *Pipeline) keep(ctx context.Context, op *events.Operation, m Message, a 
 	if after := a.reply.Failure.RetryAfter; after > 0 {
 		result.RetryAfter = p.Now().Add(after).UTC()
 	}
-	op.Work = &events.Work{Attempt: op.Attempt + 1, Target: a.subject, Started: a.at.UTC()}
+	op.Work = &events.Work{Token: op.Run(), Attempt: op.Attempt + 1, Target: a.subject, Started: a.at.UTC()}
 	return p.advance(ctx, op, m, func(ctx context.Context, op *events.Operation, m Message) error {
 		return p.result(ctx, op, m, result)
 	})
+}
+
+// tell publishes the outcome of a run, unless another holder has done so while it
+// could not be stored.
+func (p *Pipeline) tell(ctx context.Context, op *events.Operation, m Message, outcome events.Outcome) error {
+	for round := 0; ; round++ {
+		err := p.Store.Ended(ctx, op, m, outcome)
+		if !errors.Is(err, ErrShared) {
+			return err
+		}
+		op.Contest(m.Stored)
+		if told, err := p.concluded(ctx, op); err != nil || told {
+			return err
+		}
+		if err := p.pauseInDoubt(ctx, op, round); err != nil {
+			return err
+		}
+	}
 }

@@ -25,12 +25,15 @@ type Gates struct {
 
 	pressure  atomic.Bool
 	instances atomic.Int32
-	shared    atomic.Bool // the limits are, and their store is within reach
+	shared    atomic.Bool               // the limits are, and their store is within reach
+	failing   atomic.Pointer[time.Time] // since when leases cannot be had; nil is that they can
+	inFlight  atomic.Int64
 	tally     tally
 
-	mu   sync.RWMutex // guards what follows
-	keys map[string]*keyGate
-	ill  map[string]*breaker.Breaker // those that are not closed, by key
+	mu    sync.RWMutex // guards what follows
+	keys  map[string]*keyGate
+	ill   index[*breaker.Breaker] // those that are not closed
+	above index[*keyGate]         // those that depend on something, by what they name
 }
 
 // GatesConfig is what gates may be given. The functions are called on goroutines
@@ -46,7 +49,10 @@ type GatesConfig struct {
 // NewGates returns gates that go by the breakers of a group. [Gates.Changed] must
 // be told of the group's changes.
 func NewGates(breakers *breaker.Group, config GatesConfig) *Gates {
-	g := &Gates{breakers: breakers, config: config, keys: make(map[string]*keyGate), ill: make(map[string]*breaker.Breaker)}
+	g := &Gates{
+		breakers: breakers, config: config, keys: make(map[string]*keyGate),
+		ill: make(index[*breaker.Breaker]), above: make(index[*keyGate]),
+	}
 	g.instances.Store(1)
 	g.shared.Store(config.Lease != nil)
 	return g
@@ -75,6 +81,7 @@ func (p Pass) Done(result gate.Result, took time.Duration, now time.Time) {
 	p.permit.Done(result.Breaker(), took, now)
 	p.place.Done(result, took, now)
 	if p.gates != nil {
+		p.gates.inFlight.Add(-1)
 		p.gates.tally.add(result, now)
 		p.key.wake()
 	}
@@ -84,7 +91,8 @@ func (p Pass) Done(result gate.Result, took time.Duration, now time.Time) {
 // permit stays in use, and [Gates.Conclude] tells how the attempt ended.
 func (p Pass) Leave(now time.Time) {
 	p.place.Done(gate.Unused, 0, now)
-	if p.key != nil {
+	if p.gates != nil {
+		p.gates.inFlight.Add(-1)
 		p.key.wake()
 	}
 }
@@ -99,6 +107,8 @@ func (g *Gates) Conclude(policy *Policy, key string, t breaker.Ticket, result ga
 		b.Conclude(t, result.Breaker(), took, now)
 	}
 	k := g.of(policy, key)
+	defer k.release()
+	k.use(now)
 	k.gate.Conclude(result, took, now)
 	g.tally.add(result, now)
 	k.wake()
@@ -127,10 +137,14 @@ func (p *Policy) BreakerSettings() breaker.Settings {
 	}
 }
 
-// of returns the gate of a key, with the settings of its policy.
+// of returns the gate of a key, with the settings of its policy. It is not forgotten
+// before [keyGate.release] is called.
 func (g *Gates) of(policy *Policy, key string) *keyGate {
 	g.mu.RLock()
 	k := g.keys[key]
+	if k != nil {
+		k.users.Add(1)
+	}
 	g.mu.RUnlock()
 	if k == nil {
 		g.mu.Lock()
@@ -138,10 +152,22 @@ func (g *Gates) of(policy *Policy, key string) *keyGate {
 			k = &keyGate{key: key, gate: gate.New(policy.Gate()), settings: policy.Gate()}
 			g.keys[key] = k
 		}
+		k.users.Add(1)
 		g.mu.Unlock()
 	}
-	k.set(policy)
+	if k.set(policy) {
+		g.depend(k)
+	}
 	return k
+}
+
+// depend notes on what the gate of a key depends, which has changed.
+func (g *Gates) depend(k *keyGate) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.above.remove(k.key, k.noted)
+	k.noted = k.dependencies()
+	g.above.add(k.key, k, k.noted)
 }
 
 // maxWait is how long an operation may wait at a gate that will open in a moment,
@@ -155,22 +181,30 @@ func momentary(c gate.Cause) bool {
 
 // Enter asks for leave to make one attempt of op. A gate that is shut is no
 // error; the error is that of ctx. At a gate that is about to open it waits for its
-// turn, at most half a second, and as long again for what instances share.
+// turn, at most half a second, and longer for a lease of what instances share.
 func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation, now time.Time) (Pass, *Shut, error) {
 	if g == nil {
 		return Pass{}, nil, nil
 	}
 	key := op.Key()
 	k, b := g.of(policy, key), g.breaker(policy, key)
+	defer k.release()
 	var w *waiter
 	defer func() { k.leave(w) }()
-	for began, start := now, time.Now(); ; now = began.Add(time.Since(start)) {
+	entered, start := now, time.Now()
+	for began := entered; ; now = entered.Add(elapsed(start)) {
 		g.want(k, now)
 		var answer gate.Answer
 		if k.first(w) {
 			place, a, ok := k.gate.Enter(g.conditions(k, b, op.Priority, now), now)
 			if ok {
-				return g.admit(ctx, k, b, place, now)
+				pass, shut, err := g.admit(ctx, k, b, place, now)
+				if at := entered.Add(elapsed(start)); shut != nil || err != nil || !pass.stale(now, at) {
+					return pass, shut, err
+				}
+				// The instance stood still, or the breaker's store took its time.
+				pass.Done(gate.Unused, 0, now)
+				continue
 			}
 			answer = a
 			k.note(a.Cause)
@@ -179,6 +213,9 @@ func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation,
 			answer.Cause = k.cause()
 		}
 		left := maxWait - now.Sub(began)
+		if until, ok := k.awaitsLease(); ok && now.Sub(entered) < leasePatience {
+			began, left = now, max(until.Sub(now), 0)+time.Millisecond
+		}
 		if !momentary(answer.Cause) || left <= 0 {
 			return Pass{}, &Shut{Cause: answer.Cause, Next: answer.Next}, nil
 		}
@@ -196,8 +233,21 @@ func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation,
 	}
 }
 
+// stale tells whether a pass that was asked for at one time may not be used at
+// another, because what it rests on may be another instance's by now.
+func (p Pass) stale(asked, now time.Time) bool {
+	return p.key.gate.Lapsed(now) || p.permit.Probe() && now.Sub(asked) > probeSlack/2
+}
+
+// elapsed returns how much time has passed, that in which the machine slept included.
+func elapsed(since time.Time) time.Duration {
+	now := time.Now()
+	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
+}
+
 // admit takes the breaker's permit for an operation that has its place.
 func (g *Gates) admit(ctx context.Context, k *keyGate, b *breaker.Breaker, place gate.Pass, now time.Time) (Pass, *Shut, error) {
+	g.inFlight.Add(1)
 	pass := Pass{gates: g, key: k, place: place}
 	if b == nil {
 		return pass, nil, nil
@@ -233,23 +283,14 @@ func (g *Gates) below(names []string, key string, now time.Time) gate.Bound {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	var bound gate.Bound
-	for ill, b := range g.ill {
-		if ill != key && dependsOn(names, ill) {
-			bound = bound.And(gate.Bounded(b.Ready(now)))
+	for _, name := range names {
+		for ill, b := range g.ill[name] {
+			if ill != key {
+				bound = bound.And(gate.Bounded(b.Ready(now)))
+			}
 		}
 	}
 	return bound
-}
-
-// dependsOn tells whether names, of services or keys, name a key.
-func dependsOn(names []string, key string) bool {
-	service, _, _ := strings.Cut(key, ":")
-	for _, name := range names {
-		if name == key || name == service {
-			return true
-		}
-	}
-	return false
 }
 
 // Changed tells the gates that a breaker has changed.
@@ -258,17 +299,20 @@ func (g *Gates) Changed(c breaker.Change) {
 	if !ok {
 		return
 	}
+	names := namesOf(c.Key)
 	g.mu.Lock()
 	if b.State() == breaker.Closed {
-		delete(g.ill, c.Key)
+		g.ill.remove(c.Key, names)
 	} else {
-		g.ill[c.Key] = b
+		g.ill.add(c.Key, b, names)
 	}
 	own := g.keys[c.Key]
 	var above []*keyGate
-	for key, k := range g.keys {
-		if key != c.Key && dependsOn(k.dependencies(), c.Key) {
-			above = append(above, k)
+	for _, name := range names {
+		for key, k := range g.above[name] {
+			if key != c.Key {
+				above = append(above, k)
+			}
 		}
 	}
 	g.mu.Unlock()
@@ -310,6 +354,7 @@ type Room struct {
 func (g *Gates) Room(policy *Policy, service, operation string, p events.Priority, now time.Time) Room {
 	key := events.Key(service, operation)
 	k, b := g.of(policy, key), g.breaker(policy, key)
+	defer k.release()
 	g.want(k, now)
 	a := k.gate.Ready(g.conditions(k, b, p, now), now)
 	if a.N == breaker.Unlimited {
@@ -348,6 +393,7 @@ func (g *Gates) Early(policy *Policy, service, operation string, coming int, now
 		return 0, time.Time{}, false
 	}
 	k := g.of(policy, key)
+	defer k.release()
 	g.want(k, now)
 	n, parkedBefore = k.gate.Early(g.conditions(k, b, events.Normal, now), 0, coming, now)
 	report := k.gate.Report()
@@ -372,13 +418,7 @@ func (g *Gates) Opens(policy *Policy, service, operation string, now time.Time) 
 }
 
 // Active returns how many attempts are in flight at this instance.
-func (g *Gates) Active() int {
-	n := 0
-	for _, k := range g.all() {
-		n += k.gate.Report().InFlight
-	}
-	return n
-}
+func (g *Gates) Active() int { return int(g.inFlight.Load()) }
 
 // Counts returns how many attempts of the last minute succeeded and failed at this
 // instance, of those that speak of their target's health.
@@ -445,6 +485,13 @@ func (g *Gates) SetPressure(on bool) {
 
 // SetInstances says how many instances there are, this one included.
 func (g *Gates) SetInstances(n int) { g.instances.Store(int32(max(n, 1))) }
+
+// known returns the gate of a key, nil when there is none.
+func (g *Gates) known(key string) *keyGate {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.keys[key]
+}
 
 func (g *Gates) all() []*keyGate {
 	g.mu.RLock()

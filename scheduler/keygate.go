@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
@@ -17,6 +18,10 @@ const maxWaiting = 256
 type keyGate struct {
 	key  string
 	gate *gate.Gate
+	// users are those that have it from [Gates.of], for whom it must not be forgotten.
+	users atomic.Int32
+	// noted are the dependencies by which [Gates] finds it; guarded by its lock.
+	noted []string
 
 	mu        sync.Mutex // guards what follows
 	settings  gate.Settings
@@ -25,10 +30,12 @@ type keyGate struct {
 	next      *waiter   // whose turn it is, nil when nobody waits
 	turns     gate.Turns
 	refused   gate.Cause
-	used      time.Time // when an operation came last
+	used      time.Time // when it was last asked to let something through
+	uses      int       // how often since the last lease came
 	held      int       // how many are in the lanes, as far as this instance knows
 	renewed   time.Time // when the last lease came
 	until     time.Time // when it ends, or the wait for one
+	awaits    bool      // a lease is waited for, and nothing goes before it comes
 }
 
 // waiter is one operation that waits.
@@ -37,16 +44,38 @@ type waiter struct {
 	turn     chan struct{} // full when it is to look again
 }
 
-// set puts the settings of a policy in force.
-func (k *keyGate) set(policy *Policy) {
+// set puts the settings of a policy in force. It returns whether the key depends on
+// other things than before.
+func (k *keyGate) set(policy *Policy) (others bool) {
 	s := policy.Gate()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.dependsOn = policy.DependsOn
+	if others = !slices.Equal(k.dependsOn, policy.DependsOn); others {
+		k.dependsOn = policy.DependsOn
+	}
 	if k.settings != s {
 		k.settings = s
 		k.gate.Set(s)
 	}
+	return others
+}
+
+// use notes that the gate is of use.
+func (k *keyGate) use(now time.Time) {
+	k.mu.Lock()
+	k.used = now
+	k.mu.Unlock()
+}
+
+// release gives up what [Gates.of] returned.
+func (k *keyGate) release() { k.users.Add(-1) }
+
+// idle tells whether the gate was not used since a time and knows nothing that a
+// new one would not: neither operations nor what they may do.
+func (k *keyGate) idle(since, now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.used.Before(since) && len(k.waiters) == 0 && k.held == 0 && !k.awaits && k.gate.Idle(now)
 }
 
 func (k *keyGate) dependencies() []string {
@@ -60,6 +89,13 @@ func (k *keyGate) counted() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.held
+}
+
+// awaitsLease tells whether a lease is waited for, and until when.
+func (k *keyGate) awaitsLease() (until time.Time, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.until, k.awaits
 }
 
 // first tells whether it is the turn of w, or of a newcomer when w is nil.

@@ -11,8 +11,29 @@ const (
 	// leaseWait is how long operations of a key may wait for a first lease before
 	// its limits are divided evenly.
 	leaseWait = 500 * time.Millisecond
-	// keepLeases is for how long after its last operation a key keeps its lease.
-	keepLeases = 3 * time.Second
+	// leasePatience is how long an operation waits in memory for a lease while the
+	// store is within reach. Many keys that come into use at once want a lease each;
+	// to hold their operations would cost more.
+	leasePatience = 30 * time.Second
+	// renewAfter is the age from which a lease is renewed.
+	renewAfter = gate.LeaseTime / 4
+	// returnAfter is for how long after its last use what is left of a lease is kept,
+	// for the key may come back.
+	returnAfter = 5 * time.Second
+)
+
+// LeaseNeed is what is to be done about a key's lease.
+type LeaseNeed uint8
+
+const (
+	// LeaseRests: nothing now.
+	LeaseRests LeaseNeed = iota
+	// LeaseRenewal: the key is in use, so its lease is to be renewed.
+	LeaseRenewal
+	// LeaseReturn: the key is not used any more and has some of its budget left.
+	LeaseReturn
+	// LeaseOver: there is nothing more to do until the key wants a lease again.
+	LeaseOver
 )
 
 // limited tells whether there is anything to share of the key's gate.
@@ -21,15 +42,13 @@ func limited(s gate.Settings) bool { return s.MaxConcurrent > 0 || s.PerMinute >
 // want sees to it that a key that is used has a lease, if it has limits. Until
 // the first comes nothing goes, for as long as the store is within reach.
 func (g *Gates) want(k *keyGate, now time.Time) {
-	if g.config.Lease == nil {
-		return
-	}
 	k.mu.Lock()
 	k.used = now
-	lapsed := limited(k.settings) && now.After(k.until)
+	k.uses++
+	lapsed := g.config.Lease != nil && limited(k.settings) && gate.Over(k.until, now)
 	if lapsed {
 		lease := gate.Lease{Instances: int(g.instances.Load())}
-		if g.shared.Load() {
+		if k.awaits = g.shared.Load(); k.awaits {
 			lease.Until = now.Add(leaseWait)
 		}
 		k.until = now.Add(leaseWait)
@@ -47,33 +66,43 @@ func (g *Gates) renew(k *keyGate, c gate.Cause, now time.Time) {
 		return
 	}
 	k.mu.Lock()
-	old := now.Sub(k.renewed) > gate.LeaseTime/10
+	old := now.Sub(k.renewed) > gate.LeaseTime/10 && !k.awaits
 	k.mu.Unlock()
 	if old {
 		g.config.Lease(k.key)
 	}
 }
 
-// Leased returns the keys whose leases are to be renewed: they have limits and
-// were in use a moment ago, or have operations in flight or in lanes.
-func (g *Gates) Leased(now time.Time) []string {
-	var keys []string
-	for _, k := range g.all() {
-		k.mu.Lock()
-		if limited(k.settings) && (now.Sub(k.used) < keepLeases || k.held > 0 || k.gate.Report().InFlight > 0) {
-			keys = append(keys, k.key)
-		}
-		k.mu.Unlock()
+// LeaseNeed says what is to be done about the lease of a key that had one. A key
+// that is used now and then does with one lease for each time.
+func (g *Gates) LeaseNeed(key string, now time.Time) LeaseNeed {
+	k := g.known(key)
+	if k == nil {
+		return LeaseOver
 	}
-	return keys
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	unused := now.Sub(k.used)
+	switch {
+	case !limited(k.settings):
+		return LeaseOver
+	case k.gate.Report().InFlight > 0, len(k.waiters) > 0, unused < gate.LeaseTime && (k.uses > 1 || k.held > 0):
+		if now.Sub(k.renewed) < renewAfter {
+			return LeaseRests
+		}
+		return LeaseRenewal
+	case unused < returnAfter:
+		return LeaseRests
+	case unused < returnAfter+gate.LeaseTime && k.gate.Owes():
+		return LeaseReturn
+	}
+	return LeaseOver
 }
 
 // Claim hands in what this instance has of a key's limits, to be followed by
 // [Gates.Share]. ok is false for a key that has nothing to share.
 func (g *Gates) Claim(key string) (c gate.Claim, s gate.Settings, ok bool) {
-	g.mu.RLock()
-	k := g.keys[key]
-	g.mu.RUnlock()
+	k := g.known(key)
 	if k == nil {
 		return c, s, false
 	}
@@ -89,17 +118,15 @@ func (g *Gates) Claim(key string) (c gate.Claim, s gate.Settings, ok bool) {
 
 // Share puts a lease of a key in force.
 func (g *Gates) Share(key string, l gate.Lease, now time.Time) {
-	g.shared.Store(true)
-	g.mu.RLock()
-	k := g.keys[key]
-	g.mu.RUnlock()
+	g.joined()
+	k := g.known(key)
 	if k == nil {
 		return
 	}
 	k.mu.Lock()
 	// A key of few instances may come to be used by all of them.
 	l.Instances = max(l.Instances, int(g.instances.Load()))
-	k.renewed, k.until = now, l.Until
+	k.renewed, k.until, k.awaits, k.uses = now, l.Until, false, 0
 	k.gate.Share(l)
 	k.mu.Unlock()
 	k.wake()
@@ -108,20 +135,64 @@ func (g *Gates) Share(key string, l gate.Lease, now time.Time) {
 	}
 }
 
-// Parted says that the store of the leases is out of reach: once its lease is
-// over, each instance goes on with an even share of the limits.
-func (g *Gates) Parted() { g.shared.Store(false) }
+// Returned takes over that what was left of a key's lease was handed in for good.
+// If the key came into use meanwhile it goes on waiting for another.
+func (g *Gates) Returned(key string, l gate.Lease) {
+	g.joined()
+	k := g.known(key)
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l.Until = time.Time{}
+	k.gate.Share(l)
+	if k.awaits {
+		k.gate.Share(gate.Lease{Instances: int(g.instances.Load()), Until: k.until})
+	}
+}
+
+// partedAfter is how long the store of the leases must have been out of reach before
+// limits are divided evenly. Until then nothing goes without a lease: most stores are
+// back by then, and the leases of others are over, if they could not renew either.
+const partedAfter = 3 * gate.LeaseTime
+
+// Parted says that a lease could not be had from the store. After a while of that it
+// is out of reach, which parted tells: once its lease is over, each instance goes on
+// with an even share of the limits.
+func (g *Gates) Parted(now time.Time) (parted bool) {
+	since := &now
+	if !g.failing.CompareAndSwap(nil, since) {
+		since = g.failing.Load()
+	}
+	if since == nil || now.Sub(*since) < partedAfter {
+		return false
+	}
+	g.shared.Store(false)
+	return true
+}
+
+// joined notes that the store has answered.
+func (g *Gates) joined() {
+	g.failing.Store(nil)
+	g.shared.Store(true)
+}
 
 // SetHeld says how many operations the lanes of a key hold. Instances are given
 // their shares of its limits by what they have to do.
 func (g *Gates) SetHeld(service, operation string, held int) {
-	g.mu.RLock()
-	k := g.keys[events.Key(service, operation)]
-	g.mu.RUnlock()
+	k := g.known(events.Key(service, operation))
 	if k == nil {
 		return
 	}
 	k.mu.Lock()
 	k.held = held
 	k.mu.Unlock()
+}
+
+// Owes reports whether the ledger is to hear of anything of a key before this
+// instance ends.
+func (g *Gates) Owes(key string) bool {
+	k := g.known(key)
+	return k != nil && k.gate.Owes()
 }

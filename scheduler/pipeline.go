@@ -32,6 +32,14 @@ const (
 // proves nothing; see [Pipeline].
 var ErrMoved = errors.New("another version of the operation is stored")
 
+// ErrTaken says that a submission was taken in before, whatever has become of its
+// operation since.
+var ErrTaken = errors.New("the submission was taken in before")
+
+// ErrShared says that another holder may have got the operation while something was
+// stored of it.
+var ErrShared = errors.New("another may have the operation as well by now")
+
 // ErrForeign says that what stands in the place of an operation is none: somebody
 // else published it there.
 var ErrForeign = errors.New("what stands in its place is no operation")
@@ -83,7 +91,7 @@ type Waiting struct {
 type Store interface {
 	// Place stores op as waiting until op.Due in the place of version
 	// m.Version, 0 being nothing. It returns [ErrMoved] when another version is
-	// there.
+	// there, and [ErrTaken] when the submission m.Name was stored before.
 	Place(ctx context.Context, op *events.Operation, m Message) error
 	// Hold stores op in its lane in the place of version m.Version, until the
 	// gate of its key opens or its deadline is over. It returns [ErrMoved] when
@@ -100,8 +108,9 @@ type Store interface {
 	Remove(ctx context.Context, op *events.Operation, version uint64) error
 	// Bury keeps the operation as a dead letter.
 	Bury(ctx context.Context, op *events.Operation, m Message, reason events.Reason, detail string) error
-	// Ended publishes the outcome of an operation.
-	Ended(ctx context.Context, op *events.Operation, outcome events.Outcome) error
+	// Ended publishes the outcome of an operation. It returns [ErrShared] when that
+	// took so long that another holder may have told of it meanwhile.
+	Ended(ctx context.Context, op *events.Operation, m Message, outcome events.Outcome) error
 	// Scheduled publishes a decision.
 	Scheduled(ctx context.Context, op *events.Operation, event events.Scheduled) error
 }
@@ -250,10 +259,12 @@ func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) 
 			moved = nil
 		}
 	}
-	if moved != nil {
+	switch {
+	case errors.Is(moved, ErrTaken):
+		return nil
+	case moved != nil:
 		return moved
-	}
-	if !d.Retry {
+	case !d.Retry:
 		return p.fail(ctx, policy, op, m, d, failure)
 	}
 	return p.Store.Scheduled(ctx, op, scheduled(op, d, failure))
@@ -279,7 +290,10 @@ func (p *Pipeline) Replay(ctx context.Context, op *events.Operation, m Message) 
 	}
 	for round := 0; ; round++ {
 		err := p.Store.Place(ctx, op, m)
-		if !errors.Is(err, ErrMoved) {
+		switch {
+		case errors.Is(err, ErrTaken):
+			return nil
+		case !errors.Is(err, ErrMoved):
 			return err
 		}
 		w, found, err := p.Store.Find(ctx, op)
@@ -301,7 +315,7 @@ func (p *Pipeline) Reject(ctx context.Context, op *events.Operation, m Message, 
 	}
 	outcome := op.Ended(events.RetryFailed, p.Now())
 	outcome.Reason, outcome.Detail = events.ReasonRejected, detail
-	return p.Store.Ended(ctx, op, outcome)
+	return p.tell(ctx, op, m, outcome)
 }
 
 // Attempt brings a due operation to its target, again and again while the
@@ -341,7 +355,7 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message)
 		if !reply.Failed {
 			outcome := op.Ended(events.RetrySuccess, p.Now())
 			outcome.Target, outcome.DurationMs = a.subject, events.InMilliseconds(reply.Duration)
-			return p.Store.Ended(ctx, op, outcome)
+			return p.tell(ctx, op, m, outcome)
 		}
 		op.Record(events.Attempt{
 			Number: op.Attempt, At: a.at.UTC(), DurationMs: events.InMilliseconds(reply.Duration),
@@ -426,7 +440,7 @@ func (p *Pipeline) try(ctx context.Context, policy *Policy, op *events.Operation
 	if op.Delivery == events.Publish {
 		return nil, p.publish(ctx, op, m, subject, pass, timeout)
 	}
-	repeated := op.Attempt < op.Repeats
+	repeated := op.Attempt < op.Repeats || m.shared()
 	reply, err := p.deliver(ctx, policy, op, m, subject, repeated, timeout)
 	pass.Done(resultOf(reply, err), reply.Duration, p.Now())
 	if err != nil {
@@ -508,7 +522,7 @@ func (p *Pipeline) fail(ctx context.Context, policy *Policy, op *events.Operatio
 	if last, ok := op.Last(); ok {
 		outcome.DurationMs = last.DurationMs
 	}
-	return p.Store.Ended(ctx, op, outcome)
+	return p.tell(ctx, op, m, outcome)
 }
 
 // explain says in a sentence why an operation ended.

@@ -115,19 +115,13 @@ func (b *Bucket) Get(ctx context.Context, stream, consumer string) (Adoption, er
 	return read(value)
 }
 
-// leaderValue reads a key from the leader of its bucket. A replica, which answers
-// a plain get, may not know yet of what was just written.
+// leaderValue reads a key from the leader of its bucket.
 func leaderValue(ctx context.Context, js jetstream.JetStream, bucket, key string) (value []byte, found bool, err error) {
-	m, err := streams.LeaderGet(ctx, js, "KV_"+bucket, streams.LastBySubject("$KV."+bucket+"."+key))
-	switch {
-	case streams.IsGone(err):
-		return nil, false, nil
-	case err != nil:
-		return nil, false, err
-	case m.Header.Get("KV-Operation") != "":
+	value, _, err = streams.EntryGet(ctx, js, bucket, key)
+	if streams.IsGone(err) {
 		return nil, false, nil
 	}
-	return m.Data, true, nil
+	return value, err == nil, err
 }
 
 func read(value []byte) (Adoption, error) {

@@ -3,7 +3,12 @@ package adoption_test
 import (
 	"context"
 	"errors"
+	"math/bits"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -122,5 +127,48 @@ func TestAMessageBelongsToTheFirstThatClaimsIt(t *testing.T) {
 	}
 	if mine, first, err := l.Claim(t.Context(), adoption.Message("/jetstream/ORDERS/worker", "2"), "b"); err != nil || !mine || !first {
 		t.Errorf("another message is claimed with %v, %v, %v", mine, first, err)
+	}
+}
+
+// TestLedger_OneOfManyClaimsAMessageOnACluster claims each message at three servers at
+// once, where claims meet that are not agreed upon yet.
+func TestLedger_OneOfManyClaimsAMessageOnACluster(t *testing.T) {
+	t.Parallel()
+	cluster := testkit.Cluster(t, 3)
+	var ledgers []*adoption.Ledger
+	for _, url := range cluster.URLs() {
+		js := testkit.JetStream(t, testkit.Connect(t, url))
+		testkit.Eventually(t, time.Minute, "the ledger", func() bool {
+			l, err := adoption.EnsureLedger(t.Context(), js, "", 3)
+			if err == nil {
+				ledgers = append(ledgers, l)
+			}
+			return err == nil
+		})
+	}
+	for n := range 100 {
+		message := adoption.Message("source", strconv.Itoa(n))
+		var owners, first atomic.Int32
+		var claiming sync.WaitGroup
+		for who, l := range ledgers {
+			for range 2 { // a claimant may come twice
+				claiming.Go(func() {
+					mine, fresh, err := l.Claim(t.Context(), message, strconv.Itoa(who))
+					if err != nil {
+						t.Errorf("claiming message %d: %v", n, err)
+					}
+					if mine {
+						owners.Or(1 << who)
+					}
+					if fresh {
+						first.Add(1)
+					}
+				})
+			}
+		}
+		claiming.Wait()
+		if bits.OnesCount32(uint32(owners.Load())) != 1 || first.Load() > 1 {
+			t.Fatalf("message %d has owners %b, %d of them the first, want one and at most one", n, owners.Load(), first.Load())
+		}
 	}
 }

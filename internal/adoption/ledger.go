@@ -2,7 +2,6 @@ package adoption
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -50,22 +49,32 @@ func Message(source, eventID string) string { return events.OperationID(source, 
 // Claim claims a message for a claimant. mine is whether it belongs to the
 // claimant, and first whether it did not before.
 func (l *Ledger) Claim(ctx context.Context, message, claimant string) (mine, first bool, err error) {
-	_, err = l.kv.Create(ctx, message, []byte(claimant))
-	if err == nil {
-		return true, true, nil
+	for try := 1; try <= claimTries; try++ {
+		_, err = l.kv.Create(ctx, message, []byte(claimant))
+		if err == nil {
+			return true, true, nil
+		}
+		if !streams.IsConflict(err) {
+			return false, false, fmt.Errorf("claiming a message: %w", err)
+		}
+		holder, found, err := leaderValue(ctx, l.js, l.kv.Bucket(), message)
+		switch {
+		case err != nil:
+			return false, false, fmt.Errorf("reading who claimed a message: %w", err)
+		case found:
+			return string(holder) == claimant, false, nil
+		}
+		// Its claim has just expired, or is one that the servers have not agreed upon yet.
+		if err := streams.Pause(ctx, try); err != nil {
+			return false, false, fmt.Errorf("claiming a message: %w", err)
+		}
 	}
-	if !errors.Is(err, jetstream.ErrKeyExists) {
-		return false, false, fmt.Errorf("claiming a message: %w", err)
-	}
-	holder, found, err := leaderValue(ctx, l.js, l.kv.Bucket(), message)
-	switch {
-	case err != nil:
-		return false, false, fmt.Errorf("reading who claimed a message: %w", err)
-	case !found:
-		return false, false, errors.New("claiming a message: its claim has just expired")
-	}
-	return string(holder) == claimant, false, nil
+	return false, false, fmt.Errorf("claiming a message: %w", err)
 }
+
+// claimTries is how often a claim is made while another is being agreed upon, which
+// takes a few milliseconds.
+const claimTries = 100
 
 // Claimed reports whether a message is claimed.
 func (l *Ledger) Claimed(ctx context.Context, message string) (bool, error) {

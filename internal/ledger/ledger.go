@@ -13,13 +13,18 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
-// ttl is how long a ledger that nobody writes is kept: longer than its windows.
-const ttl = 2 * time.Hour
+const (
+	// ttl bounds how long a ledger that nobody writes is kept: longer than its windows.
+	ttl = 2 * time.Hour
+	// slack is for how long an empty ledger is kept, as clocks differ.
+	slack = 10 * time.Second
+)
 
 // renew gives an instance its next lease of a key's limits: read returns the ledger
-// as it stands and the store's time, and replace puts another in its place, unless
-// somebody else was faster. where names the store in errors.
-func renew(ctx context.Context, where, key string, c gate.Claim, s gate.Settings, read func() (gate.Ledger, time.Time, error), replace func(data []byte) (done bool, err error)) (gate.Lease, error) {
+// as it stands and the store's time, and replace puts another in its place, for as
+// long as it holds anything, unless somebody else was faster. where names the store
+// in errors.
+func renew(ctx context.Context, where, key string, c gate.Claim, s gate.Settings, read func() (gate.Ledger, time.Time, error), replace func(data []byte, keep time.Duration) (done bool, err error)) (gate.Lease, error) {
 	for try := 1; ; try++ {
 		before, now, err := read()
 		if err != nil {
@@ -30,7 +35,8 @@ func renew(ctx context.Context, where, key string, c gate.Claim, s gate.Settings
 		if err != nil {
 			return gate.Lease{}, fmt.Errorf("encoding the ledger of %s: %w", key, err)
 		}
-		switch done, err := replace(data); {
+		keep := min(after.Empties(now).Sub(now)+slack, ttl)
+		switch done, err := replace(data, keep); {
 		case err != nil:
 			return gate.Lease{}, fmt.Errorf("writing the ledger of %s in %s: %w", key, where, err)
 		case done:

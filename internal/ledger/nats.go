@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -18,14 +19,27 @@ type NATS struct {
 	js     jetstream.JetStream
 	config jetstream.KeyValueConfig
 
-	mu     sync.Mutex
-	bucket jetstream.KeyValue // guarded by mu
+	mu     sync.Mutex // guards what follows
+	bucket *streams.Expiring
+	seen   map[string]version // by key
+	swept  time.Time          // when what is old of seen was dropped last
 }
+
+// version is how a ledger stood when this instance wrote or read it last. As a rule
+// it still does when the instance renews, which saves reading it.
+type version struct {
+	data     []byte
+	revision uint64
+	at       time.Time
+}
+
+// remembered is for how long versions are worth keeping.
+const remembered = time.Minute
 
 // NewNATS returns the store in the named bucket, which has this many replicas and
 // is made when it is missing.
 func NewNATS(js jetstream.JetStream, bucket string, replicas int) *NATS {
-	return &NATS{js: js, config: jetstream.KeyValueConfig{
+	return &NATS{js: js, seen: make(map[string]version), config: jetstream.KeyValueConfig{
 		Bucket: bucket, Description: "Rebound: what instances share of the limits of keys", History: 1,
 		TTL: ttl, Storage: jetstream.MemoryStorage, Replicas: max(replicas, 1),
 	}}
@@ -45,15 +59,25 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 		return gate.Lease{}, err
 	}
 	name := strings.Replace(key, ":", ".", 1)
-	var revision uint64
-	read := func() (ledger gate.Ledger, now time.Time, err error) {
-		ledger, revision, err = n.read(ctx, kv, name)
-		return ledger, time.Now().UTC(), err
+	// What was seen last may be out of date, or nothing; then the write is refused.
+	v, fresh := n.last(name), false
+	read := func() (l gate.Ledger, now time.Time, err error) {
+		if fresh {
+			if v, err = n.read(ctx, kv, name); err != nil {
+				return l, now, err
+			}
+		}
+		l, err = decode(v.data)
+		return l, time.Now().UTC(), err
 	}
-	replace := func(data []byte) (bool, error) {
-		_, err := kv.Update(ctx, name, data, revision)
+	replace := func(data []byte, keep time.Duration) (bool, error) {
+		revision, err := kv.Replace(ctx, name, data, v.revision, keep)
 		if streams.IsConflict(err) {
+			fresh = true
 			return false, nil
+		}
+		if err == nil {
+			n.saw(name, version{data: data, revision: revision, at: time.Now()})
 		}
 		return err == nil, err
 	}
@@ -64,34 +88,50 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 	return lease, err
 }
 
+// last returns the version that was seen last, the zero value when none was.
+func (n *NATS) last(name string) version {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.seen[name]
+}
+
+// saw keeps a version, and drops now and then those that are old.
+func (n *NATS) saw(name string, v version) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.seen[name] = v
+	if v.at.Sub(n.swept) < remembered {
+		return
+	}
+	n.swept = v.at
+	maps.DeleteFunc(n.seen, func(_ string, old version) bool { return v.at.Sub(old.at) > remembered })
+}
+
 // read asks the leader: another replica might not know of the last write.
-func (n *NATS) read(ctx context.Context, kv jetstream.KeyValue, name string) (gate.Ledger, uint64, error) {
-	m, err := streams.LeaderGet(ctx, n.js, "KV_"+kv.Bucket(), streams.LastBySubject("$KV."+kv.Bucket()+"."+name))
-	if streams.IsGone(err) {
-		return gate.NewLedger(), 0, nil
+func (n *NATS) read(ctx context.Context, kv *streams.Expiring, name string) (version, error) {
+	data, revision, err := kv.Latest(ctx, name)
+	if err != nil && !streams.IsGone(err) {
+		return version{}, err
 	}
-	if err != nil {
-		return gate.Ledger{}, 0, err
-	}
-	l, err := decode(m.Data)
-	return l, m.Sequence, err
+	return version{data: data, revision: revision}, nil
 }
 
 // forget has the bucket opened anew: it is in memory, so it goes with its server.
 func (n *NATS) forget() {
 	n.mu.Lock()
 	n.bucket = nil
+	clear(n.seen)
 	n.mu.Unlock()
 }
 
 // open returns the bucket.
-func (n *NATS) open(ctx context.Context) (jetstream.KeyValue, error) {
+func (n *NATS) open(ctx context.Context) (*streams.Expiring, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.bucket != nil {
 		return n.bucket, nil
 	}
-	kv, err := streams.Bucket(ctx, n.js, n.config)
+	kv, err := streams.ExpiringBucket(ctx, n.js, n.config)
 	if err != nil {
 		return nil, err
 	}

@@ -57,8 +57,8 @@ func (r *Redis) Renew(ctx context.Context, key string, c gate.Claim, s gate.Sett
 		ledger, err = decode([]byte(text))
 		return ledger, now, err
 	}
-	replace := func(data []byte) (bool, error) {
-		return replaceScript.Run(ctx, r.client, []string{name}, text, data, ttl.Milliseconds()).Bool()
+	replace := func(data []byte, keep time.Duration) (bool, error) {
+		return replaceScript.Run(ctx, r.client, []string{name}, text, data, keep.Milliseconds()).Bool()
 	}
 	return renew(ctx, "Redis", key, c, s, read, replace)
 }

@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +55,10 @@ func (r Revision) Parse() (*scheduler.Set, error) { return scheduler.Parse(r.Nam
 
 // Bucket gives access to the policies of one prefix. It is safe for concurrent
 // use.
-type Bucket struct{ kv jetstream.KeyValue }
+type Bucket struct {
+	kv jetstream.KeyValue
+	js jetstream.JetStream
+}
 
 // BucketName returns the name of the bucket under a subject prefix, empty for
 // [events.DefaultPrefix]. The bucket's stream is named KV_ and this.
@@ -71,7 +75,7 @@ func Ensure(ctx context.Context, js jetstream.JetStream, prefix string, replicas
 	if err != nil {
 		return nil, err
 	}
-	return &Bucket{kv}, nil
+	return &Bucket{kv, js}, nil
 }
 
 // Open opens the bucket. It returns [ErrNoBucket] when there is none.
@@ -84,7 +88,7 @@ func Open(ctx context.Context, js jetstream.JetStream, prefix string) (*Bucket, 
 	if err != nil {
 		return nil, fmt.Errorf("opening bucket %s: %w", name, err)
 	}
-	return &Bucket{kv}, nil
+	return &Bucket{kv, js}, nil
 }
 
 // Current returns the latest revision. Its number is 0 when nothing was applied.
@@ -133,8 +137,8 @@ func (b *Bucket) Apply(ctx context.Context, name string, source []byte, over uin
 	if _, err := scheduler.Parse(name, source); err != nil {
 		return Revision{}, err
 	}
-	number, err := b.kv.Update(ctx, key, source, over)
-	if errors.Is(err, jetstream.ErrKeyExists) {
+	number, err := b.replace(ctx, source, over)
+	if streams.IsConflict(err) {
 		return Revision{}, fmt.Errorf("applying policies over revision %d: %w", over, ErrChanged)
 	}
 	if err != nil {
@@ -142,6 +146,36 @@ func (b *Bucket) Apply(ctx context.Context, name string, source []byte, over uin
 	}
 	return Revision{Number: number, At: time.Now(), Source: source}, nil
 }
+
+// replaceTries is how often a revision is put while another is being agreed upon, which
+// takes a few milliseconds.
+const replaceTries = 100
+
+// replace puts a revision over another. One that is being agreed upon by the servers
+// may still come to nothing, so it is waited for. A write without an answer is looked
+// for before it counts as failed.
+func (b *Bucket) replace(ctx context.Context, source []byte, over uint64) (number uint64, err error) {
+	for try := 1; try <= replaceTries; try++ {
+		if number, err = b.kv.Update(ctx, key, source, over); !streams.IsPending(err) {
+			break
+		}
+		if err := streams.Pause(ctx, try); err != nil {
+			return 0, err
+		}
+	}
+	if err == nil || streams.IsConflict(err) {
+		return number, err
+	}
+	looking, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
+	defer cancel()
+	if value, latest, readErr := streams.EntryGet(looking, b.js, b.kv.Bucket(), key); readErr == nil && latest > over && bytes.Equal(value, source) {
+		return latest, nil
+	}
+	return 0, err
+}
+
+// lookTimeout bounds looking for a write without an answer.
+const lookTimeout = 3 * time.Second
 
 // Rollback applies an earlier revision again, as a new one. It returns
 // [ErrNoRevision] or [ErrChanged] like [Bucket.At] and [Bucket.Apply].

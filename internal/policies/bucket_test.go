@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -119,5 +122,46 @@ func TestWatchingTellsTheLatestAndEveryLaterRevision(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("watching ended with %v, want nil", err)
+	}
+}
+
+// TestBucket_OneOfManyAppliesOverARevisionOnACluster applies at three servers at once,
+// where revisions meet that are not agreed upon yet.
+func TestBucket_OneOfManyAppliesOverARevisionOnACluster(t *testing.T) {
+	t.Parallel()
+	cluster := testkit.Cluster(t, 3)
+	var buckets []*policies.Bucket
+	for _, url := range cluster.URLs() {
+		js := testkit.JetStream(t, testkit.Connect(t, url))
+		testkit.Eventually(t, time.Minute, "the bucket", func() bool {
+			b, err := policies.Ensure(t.Context(), js, "", 3)
+			if err == nil {
+				buckets = append(buckets, b)
+			}
+			return err == nil
+		})
+	}
+	over := uint64(0)
+	for n := range 30 {
+		var applied atomic.Uint64
+		var count atomic.Int32
+		var applying sync.WaitGroup
+		for who, b := range buckets {
+			applying.Go(func() {
+				r, err := b.Apply(t.Context(), "test.yaml", fmt.Appendf(nil, "billing: {maxAttempts: %d}\n", 3+who), over)
+				switch {
+				case err == nil:
+					applied.Store(r.Number)
+					count.Add(1)
+				case !errors.Is(err, policies.ErrChanged):
+					t.Errorf("round %d: %v, want none or %v", n, err, policies.ErrChanged)
+				}
+			})
+		}
+		applying.Wait()
+		if count.Load() != 1 {
+			t.Fatalf("round %d: %d revisions were applied over revision %d, want one", n, count.Load(), over)
+		}
+		over = applied.Load()
 	}
 }

@@ -59,6 +59,12 @@ func (e *Earned) Done(r Result, now time.Time) {
 	}
 }
 
+// short reports whether some of the budget is spent.
+func (e *Earned) short(now time.Time) bool {
+	e.refill(now)
+	return e.spent > 0
+}
+
 func (e *Earned) refill(now time.Time) {
 	t := now.UnixNano()
 	if passed := t - e.at; passed > 0 {

@@ -15,6 +15,7 @@ type Gate struct {
 	settings Settings
 	lease    Lease
 	heard    time.Time // when the last lease was given that came from the ledger
+	seen     *Ledger   // the ledger after that
 	unused   int       // of that lease, what may not be used any more
 	extra    int       // let through without a lease since that one was asked for
 	reported int       // of extra, what was handed in
@@ -144,7 +145,7 @@ func (g *Gate) Set(s Settings) {
 func (g *Gate) Share(l Lease) {
 	g.mu.Lock()
 	if l.Granted {
-		g.heard, g.unused = l.Given, 0
+		g.heard, g.unused, g.seen = l.Given, 0, l.Seen
 		g.extra, g.reported = g.extra-g.reported, 0
 	} else {
 		g.unused += g.lease.Budget
@@ -162,7 +163,32 @@ func (g *Gate) HandIn() Claim {
 	defer g.mu.Unlock()
 	g.unused, g.lease.Budget = g.unused+g.lease.Budget, 0
 	g.reported = g.extra
-	return Claim{InFlight: g.inFlight, Heard: g.heard, Unused: g.unused, Extra: g.extra}
+	return Claim{InFlight: g.inFlight, Heard: g.heard, Unused: g.unused, Extra: g.extra, Seen: g.seen}
+}
+
+// Idle reports whether the gate knows nothing at now that a new one would not: none
+// is in flight, the governor is off, and what was spent of budgets is over or known
+// to the ledger.
+func (g *Gate) Idle(now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inFlight > 0 || g.shut || g.governor.On() || g.leased(now) || g.earned.short(now) {
+		return false
+	}
+	told := !g.heard.IsZero() && !g.owes()
+	return told || g.minute.empty(now) && g.hour.empty(now)
+}
+
+// Owes reports whether the ledger is to hear of anything that this instance did or
+// did not do with its last lease.
+func (g *Gate) Owes() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.owes()
+}
+
+func (g *Gate) owes() bool {
+	return g.budgeted() && (g.lease.Budget > 0 || g.unused > 0 || g.extra > 0)
 }
 
 // Ready returns how many operations may go now. It takes nothing: only a pass is
@@ -310,7 +336,21 @@ func (g *Gate) limitByShares(a *Answer, now time.Time) {
 }
 
 func (g *Gate) leased(now time.Time) bool {
-	return !g.lease.Until.IsZero() && now.Before(g.lease.Until)
+	return !g.lease.Until.IsZero() && !Over(g.lease.Until, now)
+}
+
+// Over reports whether an end has come at now, by the monotonic clock or by the wall
+// clock: the one stands still while the machine sleeps, the other may be set back.
+func Over(end, now time.Time) bool {
+	return !now.Before(end) || !now.Round(0).Before(end.Round(0))
+}
+
+// Lapsed reports whether the lease has ended by which operations went, and nothing has
+// taken its place. What entered by it and has not begun must not begin.
+func (g *Gate) Lapsed(now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lease.Granted && !g.leased(now)
 }
 
 func (g *Gate) budgeted() bool { return g.settings.PerMinute > 0 || g.settings.PerHour > 0 }

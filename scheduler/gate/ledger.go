@@ -12,10 +12,26 @@ import (
 // The shares that have not run out never add up to more than the limit, and no
 // window ever holds more than the budget, however the instances come and go. An
 // instance that dies loses its share after [LeaseTime].
+//
+// A store may lose ledgers. The instances remember what they saw of them, and hand
+// it in with their claims; see [Ledger.recall].
 type Ledger struct {
 	Minute Window  `json:"minute"`
 	Hour   Window  `json:"hour"`
 	Shares []Share `json:"shares,omitempty"`
+	// Born is when the ledger began, which tells it from one that was lost before, and
+	// Version counts its renewals.
+	Born    time.Time `json:"born,omitzero"`
+	Version uint64    `json:"version,omitempty"`
+	// Origin and Base are the Born and Version of the lost one from which it was
+	// rebuilt, if it was. Until Quiet it gives nothing out.
+	Origin time.Time `json:"origin,omitzero"`
+	Base   uint64    `json:"base,omitempty"`
+	Quiet  time.Time `json:"quiet,omitzero"`
+	// Begun is what stood in its place when it was rebuilt, until that is taken in, and
+	// Joined the Born of it then.
+	Begun  *Ledger   `json:"begun,omitempty"`
+	Joined time.Time `json:"joined,omitzero"`
 }
 
 // Share is what one instance holds.
@@ -50,6 +66,11 @@ type Claim struct {
 	Unused int
 	// Extra is how many it let through without a lease since it heard of that one.
 	Extra int
+	// Seen is the ledger after that lease, nil when there was none. It is not changed.
+	Seen *Ledger
+	// Leaving hands all in and asks for nothing: the instance has no use for a lease
+	// until it claims again.
+	Leaving bool
 }
 
 // Lease is what an instance may do until it renews. The zero value is that of an
@@ -75,6 +96,8 @@ type Lease struct {
 	// by the clock of the instance, the instances without a lease divide no more.
 	Left      int
 	LeftUntil time.Time
+	// Seen is the ledger after it, to be handed in with the next claim.
+	Seen *Ledger
 }
 
 const (
@@ -102,13 +125,23 @@ func NewLedger() Ledger {
 func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 	l.Shares = slices.Clone(l.Shares)
 	l.Shares = slices.DeleteFunc(l.Shares, func(h Share) bool { return !h.Expires.Add(graceTime).After(now) })
-	i := slices.IndexFunc(l.Shares, func(h Share) bool { return h.Instance == c.Instance })
-	if i < 0 {
-		i = len(l.Shares)
-		l.Shares = append(l.Shares, Share{Instance: c.Instance})
-	}
+	known := l.recall(c, now)
+	l.Version++
+	i := l.share(c.Instance)
 	own := &l.Shares[i]
+	if now.Before(l.Quiet) {
+		// What it has in flight goes on. All else it claims again.
+		own.Concurrent, own.Demand, own.Expires = max(c.InFlight, 0), max(c.InFlight, 0)+max(c.Held, 0), now.Add(LeaseTime)
+		return l, Lease{Concurrent: own.Concurrent, Instances: len(l.Shares)}
+	}
+	if !known {
+		*own, c.Unused = Share{Instance: c.Instance, Concurrent: own.Concurrent}, 0
+	}
 	l.settle(own, c, now)
+	if c.Leaving {
+		l.Shares = slices.Delete(l.Shares, i, i+1)
+		return l, Lease{Given: now, Instances: len(l.Shares), Granted: true, Left: l.left(s, now), Seen: &l}
+	}
 	own.Demand = max(c.InFlight, 0) + max(c.Held, 0)
 	own.Expires = now.Add(LeaseTime)
 	if s.MaxConcurrent > 0 {
@@ -121,7 +154,35 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 	l.Hour.Take(own.Budget, now)
 	return l, Lease{
 		Concurrent: own.Concurrent, Budget: own.Budget, Given: now, Instances: len(l.Shares), Granted: true, Left: l.left(s, now),
+		Seen: &l,
 	}
+}
+
+// share returns where the share of an instance is, which is made when there is none.
+func (l *Ledger) share(instance string) int {
+	i := slices.IndexFunc(l.Shares, func(h Share) bool { return h.Instance == instance })
+	if i < 0 {
+		i = len(l.Shares)
+		l.Shares = append(l.Shares, Share{Instance: instance})
+	}
+	return i
+}
+
+// Empties is when the ledger holds nothing any more if nobody renews: every share
+// has run out and every window is empty. It may be dropped then.
+func (l *Ledger) Empties(now time.Time) time.Time {
+	latest := now
+	for _, at := range []time.Time{l.Minute.empties(now), l.Hour.empties(now)} {
+		if at.After(latest) {
+			latest = at
+		}
+	}
+	for _, h := range l.Shares {
+		if at := h.Expires.Add(graceTime); at.After(latest) {
+			latest = at
+		}
+	}
+	return latest
 }
 
 // settle uncounts what the instance did not use of its last lease, and counts what

@@ -69,6 +69,25 @@ func (w *Window) GiveBack(n int, taken, now time.Time) {
 	w.total -= n
 }
 
+// empty reports whether nothing that was taken counts at now.
+func (w *Window) empty(now time.Time) bool {
+	w.move(now)
+	return w.total == 0
+}
+
+// empties returns when nothing of what was taken counts any more.
+func (w *Window) empties(now time.Time) time.Time {
+	w.move(now)
+	if w.total == 0 {
+		return now
+	}
+	newest := 0
+	for w.counts[newest] == 0 {
+		newest++
+	}
+	return time.Unix(0, (w.latest+int64(buckets-newest))*w.width)
+}
+
 // Merge makes w count whatever either window does. Windows that count different
 // things, such as two instances' own, add up; those must be of one length.
 func (w *Window) Merge(o Window) {
@@ -79,6 +98,18 @@ func (w *Window) Merge(o Window) {
 		w.counts[i] += n
 	}
 	w.total += o.total
+}
+
+// raise makes w count at least what o does of any part of the window.
+func (w *Window) raise(o Window) {
+	ahead := time.Unix(0, max(w.latest, o.latest)*w.width)
+	w.move(ahead)
+	o.move(ahead)
+	w.total = 0
+	for i, n := range o.counts {
+		w.counts[i] = max(w.counts[i], n)
+		w.total += int(w.counts[i])
+	}
 }
 
 // move brings the window to now.

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// limitedForAll gives every key a breaker and limits that are in nobody's way.
+	limitedForAll = `
+default:
+  {maxAttempts: 5, baseDelay: 1ms, maxDelay: 10s, backoffStrategy: fixed, jitterType: none, enableCircuitBreaker: true,
+   maxConcurrentRetries: 10000, retryBudgetPerMinute: 10000000, retryBudgetPerHour: 100000000}
+`
+	operationsOfKey = 3
+	// forgetAfter stands for the hour after which keys are forgotten.
+	forgetAfter = time.Minute
+	metricsAt   = "127.0.0.1:18422"
+)
+
+// manyKeys works off a few operations of each of many keys, against as many of one
+// key, and measures what is left of it: CPU time of an idle instance, memory, what
+// status and a scrape cost, and what the stores hold, before and after the keys are
+// forgotten.
+func manyKeys(ctx context.Context, r *rig, keys int) error {
+	if err := r.startWith(ctx, limitedForAll, "--http", metricsAt, "--forget-idle-after", forgetAfter.String()); err != nil {
+		return err
+	}
+	for _, subject := range []string{"one.op", "*.many"} {
+		if _, err := r.nc.QueueSubscribe(subject, "bench", func(m *nats.Msg) { _ = m.Respond(nil) }); err != nil {
+			return err
+		}
+	}
+	n := keys * operationsOfKey
+	one, err := r.workOff(ctx, n, func(int) string { return "one.op" })
+	if err != nil {
+		return err
+	}
+	before, err := r.settled(ctx)
+	if err != nil {
+		return err
+	}
+	many, err := r.workOff(ctx, n, func(i int) string { return fmt.Sprintf("s%d.many", i%keys) })
+	if err != nil {
+		return err
+	}
+	fmt.Printf("  %d operations of one key at %.0f/s, of %d keys at %.0f/s: %.0f %%\n", n, one, keys, many, 100*many/one)
+	if err := r.leftOver(ctx, "at once", before); err != nil {
+		return err
+	}
+	fmt.Printf("  keys are forgotten after %s\n", forgetAfter)
+	select {
+	case <-time.After(forgetAfter + forgetAfter/2):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return r.leftOver(ctx, "later", before)
+}
+
+// workOff submits n operations, the i-th of the key that of names, and returns how
+// many a second have ended.
+func (r *rig) workOff(ctx context.Context, n int, of func(i int) string) (perSecond float64, err error) {
+	before := r.messages(ctx, "RETRY_OUTCOMES")
+	start := time.Now()
+	for i := range n {
+		_, err := r.js.PublishMsgAsync(&nats.Msg{Subject: "retry.submit." + of(i), Data: make([]byte, 512)}, jetstream.WithStallWait(time.Minute))
+		if err != nil {
+			return 0, err
+		}
+	}
+	// An operation ends in one outcome, after one event that tells of its delay.
+	ended := func() bool { return r.messages(ctx, "RETRY_OUTCOMES") >= before+2*uint64(n) }
+	if err := await(ctx, 10*time.Minute, ended); err != nil {
+		return 0, fmt.Errorf("%d of %d events: %w", r.messages(ctx, "RETRY_OUTCOMES")-before, 2*n, err)
+	}
+	return float64(n) / time.Since(start).Seconds(), nil
+}
+
+// settled returns the resident memory once it has stopped moving.
+func (r *rig) settled(ctx context.Context) (int64, error) {
+	if err := r.settle(ctx); err != nil {
+		return 0, err
+	}
+	return r.resident()
+}
+
+// leftOver prints what keys that are not in use cost.
+func (r *rig) leftOver(ctx context.Context, when string, before int64) error {
+	percent, _, err := r.idle(ctx)
+	if err != nil {
+		return err
+	}
+	took, lines, err := r.timed(ctx, "status")
+	if err != nil {
+		return err
+	}
+	list, _, err := r.timed(ctx, "breaker", "list")
+	if err != nil {
+		return err
+	}
+	scraped, err := scrape(ctx)
+	if err != nil {
+		return err
+	}
+	memory, err := r.settled(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("  %s: %.1f %% of a core, status %s and %d lines, breaker list %s, scrape %d KiB, %.1f MiB (%.2f times), %d breakers and %d ledgers stored\n",
+		when, percent, took.Round(time.Millisecond), lines, list.Round(time.Millisecond), scraped>>10,
+		float64(memory)/(1<<20), float64(memory)/float64(before), r.messages(ctx, "KV_RETRY_BREAKERS"), r.messages(ctx, "KV_RETRY_LEDGERS"))
+	return nil
+}
+
+// timed runs a command of the program and returns how long it took and how many
+// lines it wrote.
+func (r *rig) timed(ctx context.Context, args ...string) (took time.Duration, lines int, err error) {
+	start := time.Now()
+	out, err := exec.CommandContext(ctx, r.binary, append(args, "--nats", r.url)...).Output()
+	if err != nil {
+		return 0, 0, fmt.Errorf("rebound %v: %w", args, err)
+	}
+	return time.Since(start), bytes.Count(out, []byte("\n")), nil
+}
+
+// scrape returns how many bytes the metrics have.
+func scrape(ctx context.Context) (int64, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+metricsAt+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, fmt.Errorf("scraping the metrics: %w", err)
+	}
+	defer response.Body.Close()
+	return io.Copy(io.Discard, response.Body)
+}

@@ -1,0 +1,142 @@
+package breaker
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+// inFlight counts probes, as their target sees them.
+type inFlight struct {
+	mu              sync.Mutex
+	now, most, made int
+}
+
+func (f *inFlight) add(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now += n
+	f.most = max(f.most, f.now)
+	f.made += max(n, 0)
+}
+
+// contend has an instance make probe after probe until ctx ends, a fifth of which
+// fail.
+func contend(ctx context.Context, t *testing.T, i *instance, f *inFlight, random *rand.Rand) {
+	for ctx.Err() == nil {
+		p, err := i.Allow(ctx, time.Now())
+		if errors.Is(err, ErrOpen) || errors.Is(err, ErrProbing) {
+			pause(ctx, time.Millisecond)
+			continue
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				t.Errorf("asking for a permit: %v", err)
+			}
+			return
+		}
+		probe := p.Probe()
+		if probe {
+			f.add(1)
+		}
+		pause(ctx, time.Duration(random.Int64N(int64(10*time.Millisecond))))
+		if probe {
+			f.add(-1)
+		}
+		result := Success
+		if random.IntN(5) == 0 {
+			result = Failure
+		}
+		p.Done(result, time.Millisecond, time.Now())
+	}
+}
+
+// onThreeNodes runs three instances that contend for the probes of one breaker on a
+// cluster, each by a server of its own.
+func onThreeNodes(t *testing.T, meanwhile func(ctx context.Context, js jetstream.JetStream)) {
+	t.Helper()
+	cluster := testkit.Cluster(t, 3)
+	makeBucket(t, testkit.JetStream(t, testkit.Connect(t, cluster.URL())))
+	var stores []Store
+	for _, url := range cluster.URLs() {
+		stores = append(stores, NewNATS(testkit.JetStream(t, testkit.Connect(t, url)), "BREAKERS", 3))
+	}
+	s := Settings{Threshold: 1, Timeout: 5 * time.Millisecond, HalfOpenMaxRequests: 2, HalfOpenSuccesses: 1_000_000, ProbeLease: time.Minute}
+	all := fleet(t, stores, s)
+	all[0].fail(t, 1)
+	eventually(t, all, 5*time.Second, Open)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var f inFlight
+	var contending sync.WaitGroup
+	for n, i := range all {
+		for m := range 3 {
+			contending.Go(func() { contend(ctx, t, i, &f, rand.New(rand.NewPCG(uint64(n), uint64(m)))) })
+		}
+	}
+	meanwhile(ctx, testkit.JetStream(t, testkit.Connect(t, cluster.URL())))
+	contending.Wait()
+	bound, lost := s.HalfOpenMaxRequests, 0
+	for n, i := range all {
+		for _, err := range i.losses() {
+			lost++
+			if streams.IsConflict(err) {
+				t.Errorf("instance %d took contention for a store that is out of reach: %v", n, err)
+			}
+		}
+	}
+	if lost > 0 {
+		// A machine that is too busy to answer within the patience of an instance is a
+		// store that is out of reach.
+		bound += len(all)
+	}
+	t.Logf("%d probes, at most %d at once; %d times an instance was alone", f.made, f.most, lost)
+	if f.most > bound || f.made < 20 {
+		t.Errorf("%d probes were made, %d of them at once, want at least 20 and at most %d at once", f.made, f.most, bound)
+	}
+}
+
+func makeBucket(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	testkit.Eventually(t, time.Minute, "the bucket", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		_, err := streams.ExpiringBucket(ctx, js, NewNATS(js, "BREAKERS", 3).config)
+		return err == nil
+	})
+}
+
+// losses returns why the instance lost its store, each time it did.
+func (i *instance) losses() []error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var errs []error
+	for _, s := range i.status {
+		if !s.Shared {
+			errs = append(errs, s.Err)
+		}
+	}
+	return errs
+}
+
+func TestNATS_ProbesStayWithinTheBoundOnACluster(t *testing.T) {
+	t.Parallel()
+	onThreeNodes(t, func(ctx context.Context, _ jetstream.JetStream) { <-ctx.Done() })
+}
+
+func TestNATS_ProbesStayWithinTheBoundWhileTheLeaderMoves(t *testing.T) {
+	t.Parallel()
+	onThreeNodes(t, func(ctx context.Context, js jetstream.JetStream) {
+		if moved := testkit.MoveLeader(t, js, "KV_BREAKERS", 500*time.Millisecond, ctx.Done()); moved == 0 {
+			t.Error("the leader never moved")
+		}
+	})
+}

@@ -1,0 +1,74 @@
+package streams
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+)
+
+// Expiring is a key-value bucket whose values may expire one by one.
+type Expiring struct {
+	jetstream.KeyValue
+	js     jetstream.JetStream
+	prefix string // of a key's subject
+}
+
+// ExpiringBucket opens a bucket like [Bucket], and lets its values expire: one that
+// an older version made is changed.
+func ExpiringBucket(ctx context.Context, js jetstream.JetStream, config jetstream.KeyValueConfig) (*Expiring, error) {
+	kv, err := Bucket(ctx, js, config)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := js.Stream(ctx, "KV_"+config.Bucket)
+	if err != nil {
+		return nil, fmt.Errorf("reading bucket %s: %w", config.Bucket, err)
+	}
+	if c := stream.CachedInfo().Config; !c.AllowMsgTTL {
+		c.AllowMsgTTL = true
+		if _, err := js.UpdateStream(ctx, c); err != nil {
+			return nil, fmt.Errorf("letting values of bucket %s expire: %w", config.Bucket, err)
+		}
+	}
+	e := &Expiring{KeyValue: kv, js: js, prefix: "$KV." + config.Bucket + "."}
+	if api := APIPrefix(js); api != jetstream.DefaultAPIPrefix {
+		e.prefix = api + e.prefix // as in a foreign domain
+	}
+	return e, nil
+}
+
+// Latest reads a key like [EntryGet].
+func (e *Expiring) Latest(ctx context.Context, key string) (value []byte, revision uint64, err error) {
+	return EntryGet(ctx, e.js, e.Bucket(), key)
+}
+
+// Replace puts a value in the place of a revision, 0 being none, and returns its
+// own. It expires after the time, if that is above 0. When [IsConflict] holds for the
+// error, nothing was put. While no answer comes the same write is sent again, for a
+// few seconds or until ctx ends, and made once. After any other error it is not known whether it
+// was made.
+func (e *Expiring) Replace(ctx context.Context, key string, value []byte, revision uint64, expires time.Duration) (uint64, error) {
+	// By its id the leader of a replicated stream knows that it has the write.
+	options := []jetstream.PublishOpt{
+		jetstream.WithExpectLastSequencePerSubject(revision), jetstream.WithMsgID(nuid.Next()), jetstream.WithRetryAttempts(0),
+	}
+	if expires > 0 {
+		// The server counts whole seconds.
+		options = append(options, jetstream.WithMsgTTL(max(expires.Truncate(time.Second)+time.Second, time.Second)))
+	}
+	revision, err := write(ctx, func(ctx context.Context) (uint64, error) {
+		ack, err := e.js.PublishMsg(ctx, &nats.Msg{Subject: e.prefix + key, Data: value}, options...)
+		if err != nil {
+			return 0, err
+		}
+		return ack.Sequence, nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("putting %s into bucket %s: %w", key, e.Bucket(), err)
+	}
+	return revision, nil
+}
