@@ -50,6 +50,9 @@ type Config struct {
 	// StatusChanged is called, like Changed, when the group loses or regains its
 	// store.
 	StatusChanged func(Status)
+	// Now is the clock, [time.Now] when nil. The times that are passed in are of it
+	// too.
+	Now func() time.Time
 }
 
 // Change is one change of a breaker.
@@ -209,7 +212,7 @@ func (g *Group) operate(ctx context.Context, key string, e Event) (Circuit, erro
 		return Circuit{}, fmt.Errorf("breaker: a breaker can be tripped for at most %v, not %v", holdTTL, e.For)
 	}
 	b := g.breaker(key)
-	r, err := b.do(ctx, e, time.Now())
+	r, err := b.do(ctx, e, g.now())
 	if err == nil && g.store != nil && !r.shared {
 		err = ErrAlone
 	}
@@ -234,6 +237,14 @@ func (g *Group) room(key string) {
 	if g.config.Room != nil {
 		g.config.Room(key)
 	}
+}
+
+// now tells the time by our clock.
+func (g *Group) now() time.Time {
+	if g.config.Now == nil {
+		return time.Now()
+	}
+	return g.config.Now()
 }
 
 // clock turns a time of ours into one of the store's.

@@ -230,14 +230,14 @@ func (g *Group) flush(ctx context.Context, breakers []*Breaker) {
 	// ones are sent; they are bounded by their own patience.
 	ctx = context.WithoutCancel(ctx)
 	if len(breakers) == 1 {
-		breakers[0].flush(ctx, time.Now())
+		breakers[0].flush(ctx, g.now())
 		return
 	}
 	var calls errgroup.Group
 	calls.SetLimit(parallel)
 	for _, b := range breakers {
 		calls.Go(func() error {
-			b.flush(ctx, time.Now())
+			b.flush(ctx, g.now())
 			return nil
 		})
 	}
@@ -275,13 +275,13 @@ func (g *Group) beat(ctx context.Context) error {
 	defer g.share.beating.Unlock()
 	call, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	before := time.Now()
+	before := g.now()
 	p, err := g.store.Ping(call)
 	if err != nil {
 		g.share.delay.Store(0)
 		return g.lost(ctx, fmt.Errorf("breaker: reaching the store: %w", err))
 	}
-	after := time.Now()
+	after := g.now()
 	g.share.delay.Store(int64(after.Sub(before)))
 	g.setOffset(p, before, after)
 	g.share.mu.Lock()
@@ -332,7 +332,7 @@ func (g *Group) rejoin(ctx context.Context) error {
 	for _, b := range g.all() {
 		calls.Go(func() error {
 			b.flow <- struct{}{}
-			notices, err := b.rejoin(callCtx, stored[b.key], time.Now())
+			notices, err := b.rejoin(callCtx, stored[b.key], g.now())
 			<-b.flow
 			tellAll(notices)
 			return err
@@ -341,7 +341,7 @@ func (g *Group) rejoin(ctx context.Context) error {
 	if err := calls.Wait(); err != nil {
 		return g.lost(ctx, fmt.Errorf("breaker: joining the store: %w", err))
 	}
-	status, news, err := g.share.regained(time.Now())
+	status, news, err := g.share.regained(g.now())
 	if err != nil {
 		return err
 	}
@@ -357,7 +357,7 @@ func (g *Group) lost(ctx context.Context, err error) error {
 	if ended := ended(ctx); ended != nil {
 		return ended
 	}
-	tellAll(g.lose(err, time.Now()))
+	tellAll(g.lose(err, g.now()))
 	return err
 }
 

@@ -44,7 +44,15 @@ type InstanceReport struct {
 
 	// Backpressure is global backpressure as the instance has it.
 	Backpressure Backpressure `json:"backpressure"`
+
+	// Policies names the policies that the instance was started with, empty while
+	// others are in force. It travels as a header, which an older instance passes
+	// over, where a field would have it refuse the report.
+	Policies string `json:"-"`
 }
+
+// headerPolicies bears [InstanceReport.Policies].
+const headerPolicies = "Retry-Policies"
 
 // InstanceState is where an instance is in its life.
 type InstanceState string
@@ -64,6 +72,7 @@ const (
 	maxInstanceReport = 4 << 10
 	maxHostName       = 255
 	maxVersion        = 128
+	maxPolicies       = 255
 )
 
 // MaxInstanceFigure is the largest count, load or delay that an [InstanceReport]
@@ -78,6 +87,9 @@ func (r *InstanceReport) Message(subjects Subjects) (*nats.Msg, error) {
 		return nil, fmt.Errorf("encoding the report of instance %s: %w", clip(r.ID, 80), err)
 	}
 	m := &nats.Msg{Subject: subjects.Instance(r.ID), Data: data}
+	if isLine(r.Policies, maxPolicies) && r.Policies != "" {
+		m.Header = nats.Header{headerPolicies: {r.Policies}}
+	}
 	if _, err := DecodeInstance(subjects, m); err != nil {
 		return nil, fmt.Errorf("the report of instance %s: %w", clip(r.ID, 80), err)
 	}
@@ -103,6 +115,9 @@ func DecodeInstance(subjects Subjects, m *nats.Msg) (InstanceReport, error) {
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return InstanceReport{}, errors.New("reading the report: something follows the JSON object")
+	}
+	if r.Policies = m.Header.Get(headerPolicies); !isLine(r.Policies, maxPolicies) {
+		return InstanceReport{}, fmt.Errorf("header %s is no line of at most %d bytes", headerPolicies, maxPolicies)
 	}
 	if err := r.check(id); err != nil {
 		return InstanceReport{}, err

@@ -223,6 +223,10 @@ type HealthRequest struct {
 // it sees itself; [health.Merge] puts the services of several together.
 type Health struct {
 	Instance string `json:"instance"`
+	// NotReady says why the instance cannot work, empty when it can, and Warnings what
+	// else is not as it should be.
+	NotReady string   `json:"notReady,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
 	// Host is how busy the instance's host is, nil until it was measured.
 	Host *health.Host `json:"host,omitempty"`
 	// RefusedReports counts the health reports that could not be taken.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -62,12 +61,12 @@ func (a *adopted) handle(ctx context.Context, t *taken) error {
 	if err != nil {
 		return err
 	}
-	mine, first, err := ledger.Claim(ctx, adoption.Message(op.Source, op.EventID), claimant(t))
+	mine, first, err := ledger.Claim(ctx, adoption.Message(op.Source, op.EventID), submissionName(t))
 	if err != nil || !mine {
 		return err
 	}
 	shared := func() bool { return !first || t.shared() }
-	m := scheduler.Message{Name: claimant(t), Stored: t.meta.Timestamp, Shared: shared}
+	m := scheduler.Message{Name: submissionName(t), Stored: t.meta.Timestamp, Shared: shared}
 	return a.take(ctx, op, m, given, source)
 }
 
@@ -91,12 +90,6 @@ func (a *adopted) claimed(ctx context.Context, given adoption.Advisory) (bool, e
 	}
 	op := operationOf(ad, given, source, given.Time)
 	return ledger.Claimed(ctx, adoption.Message(op.Source, op.EventID))
-}
-
-// claimant names an advisory for ever: it is a place in a stream, and a stream that
-// is made anew has its messages at other times.
-func claimant(t *taken) string {
-	return strconv.FormatInt(t.meta.Timestamp.UnixNano(), 36) + "-" + strconv.FormatUint(t.meta.Sequence.Stream, 10)
 }
 
 // operationOf returns the operation that a message becomes which was given up.
@@ -187,7 +180,7 @@ func (a *adopted) admit(op *events.Operation, m *jetstream.RawStreamMsg, source 
 
 // bury ends a message of the stream of advisories that is none.
 func (a *adopted) bury(ctx context.Context, t *taken, problem error) error {
-	name := "advisory-" + claimant(t)
+	name := "advisory-" + submissionName(t)
 	op := &events.Operation{
 		ID:      events.OperationID("rejected", name, events.Invalid, events.Invalid),
 		EventID: name, Source: "/rejected", Service: events.Invalid, Operation: events.Invalid,

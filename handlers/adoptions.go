@@ -45,6 +45,7 @@ type adoptions struct {
 	// changed is closed and replaced when force changes; guarded by mu.
 	changed chan struct{}
 	ledger  *adoption.Ledger // nil until it is needed; guarded by mu
+	rewatch func()           // has the bucket watched anew; nil while it is not watched; guarded by mu
 }
 
 // inForce is what the instance last tried to put in force, and how that went.
@@ -83,7 +84,11 @@ func (a *adoptions) run(ctx context.Context) {
 // anew.
 func (a *adoptions) watch(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := a.bucket.Watch(ctx, func(list []adoption.Adoption) {
+		watch, end := context.WithCancel(ctx)
+		a.mu.Lock()
+		a.rewatch = end
+		a.mu.Unlock()
+		err := a.bucket.Watch(watch, func(list []adoption.Adoption) {
 			a.mu.Lock()
 			a.latest = list
 			a.mu.Unlock()
@@ -92,8 +97,9 @@ func (a *adoptions) watch(ctx context.Context) {
 			default:
 			}
 		})
+		end()
 		if err == nil {
-			return
+			continue
 		}
 		a.log.Warn("the adopted consumers are not followed; it is tried again", "error", err)
 		select {
@@ -101,6 +107,32 @@ func (a *adoptions) watch(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// some tells whether a consumer is adopted.
+func (a *adoptions) some() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.latest) > 0
+}
+
+// restore has the bucket, which was made anew, hold the adoptions that are known, and
+// watches it anew.
+func (a *adoptions) restore(ctx context.Context) error {
+	a.mu.Lock()
+	list := a.latest
+	a.mu.Unlock()
+	for _, ad := range list {
+		if err := a.bucket.Put(ctx, ad); err != nil {
+			return err
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.rewatch != nil {
+		a.rewatch()
+	}
+	return nil
 }
 
 // apply puts the latest list in force.

@@ -36,7 +36,7 @@ type breakers struct {
 func newBreakers(instance string, shared breaker.Store, st *store, room func(key string), heard func(breaker.Change)) *breakers {
 	b := &breakers{shared: storeName(shared), store: st, log: st.log, heard: heard, wake: make(chan struct{}, 1)}
 	b.group = breaker.NewGroup(breaker.Config{
-		Instance: instance, Store: shared, Room: room, Changed: b.changed, StatusChanged: b.statusChanged,
+		Instance: instance, Store: shared, Room: room, Changed: b.changed, StatusChanged: b.statusChanged, Now: st.clock.Now,
 	})
 	return b
 }

@@ -1,10 +1,12 @@
 package handlers
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
@@ -30,4 +32,16 @@ func apart(js jetstream.JetStream, purpose string) (jetstream.JetStream, error) 
 		return nil, fmt.Errorf("opening JetStream for %s: %w", purpose, err)
 	}
 	return other, nil
+}
+
+// apartSoon is [apart] once a server is there.
+func apartSoon(ctx context.Context, waiter *natsconn.Waiter, js jetstream.JetStream, purpose string) (other jetstream.JetStream, err error) {
+	err = waiter.Await(ctx, "a connection for "+purpose, func(context.Context) (err error) {
+		other, err = apart(js, purpose)
+		return err
+	})
+	if err == nil {
+		waiter.Conns = append(waiter.Conns, other.Conn())
+	}
+	return other, err
 }

@@ -73,6 +73,12 @@ type coordinator struct {
 	instances int
 	telling   sync.WaitGroup
 	told      chan struct{} // closed when the last event is told; nil before the first
+
+	// policies names those that the instance was started with, empty while others are
+	// in force.
+	policies func() string
+	// differing says that another instance was started with others; a string.
+	differing atomic.Value
 }
 
 // newCoordinator returns the coordinator of the service, whose due operations come
@@ -82,7 +88,7 @@ func (s *Service) newCoordinator(st *store, dues []*queue) (*coordinator, error)
 		self: events.InstanceReport{ID: s.id, HostName: hostName(s.log), Version: s.config.Version, Started: s.started.UTC()},
 		nc:   s.nc, subjects: s.subjects, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
 		limits: s.config.Backpressure, host: s.config.Host, dues: dues, breakers: s.breakers, store: st,
-		gates: s.gates, allowance: s.allowance, reports: make(chan *nats.Msg, maxWaitingInstances), state: events.InstanceJoining, instances: 1,
+		gates: s.gates, allowance: s.allowance, policies: s.follower.startedWith, reports: make(chan *nats.Msg, maxWaitingInstances), state: events.InstanceJoining, instances: 1,
 	}
 	if c.host == nil {
 		c.host = func() health.Host {
@@ -96,7 +102,7 @@ func (s *Service) newCoordinator(st *store, dues []*queue) (*coordinator, error)
 			return h
 		}
 	}
-	now := time.Now()
+	now := c.store.clock.Now()
 	report := c.report(now)
 	if _, err := report.Message(c.subjects); err != nil {
 		return nil, fmt.Errorf("telling the other instances of this one: %w", err)
@@ -139,18 +145,18 @@ func (c *coordinator) run(ctx context.Context) {
 	defer ticker.Stop()
 	answer := time.NewTimer(0) // the first report asks the others for theirs
 	defer answer.Stop()
-	c.echoed = time.Now()
+	c.echoed = c.store.clock.Now()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case m := <-c.reports:
-			if c.take(m, time.Now()) {
-				answer.Reset(max(answerEvery-time.Since(c.published), 0))
+			if c.take(m, c.store.clock.Now()) {
+				answer.Reset(max(answerEvery-c.store.clock.Now().Sub(c.published), 0))
 			}
 		case <-answer.C:
-			c.publish(time.Now())
+			c.publish(c.store.clock.Now())
 		case <-ticker.C:
-			c.tick(ctx, time.Now())
+			c.tick(ctx, c.store.clock.Now())
 		}
 	}
 	c.leave()
@@ -230,6 +236,7 @@ func (c *coordinator) tick(ctx context.Context, now time.Time) {
 		c.tell(ctx, change)
 	}
 	c.publish(now)
+	c.comparePolicies(v)
 	if c.act(v); v.TotalInstances != c.instances {
 		c.instances = v.TotalInstances
 		c.log.Info("the number of instances has changed", "instances", c.instances)
@@ -256,6 +263,15 @@ func (c *coordinator) decide(v health.Coordination, now time.Time) (e events.Bac
 		Backpressure: backpressure(p), By: c.self.ID, Instances: v.TotalInstances, ActiveRetries: v.ActiveRetries,
 		FailureRate: v.GlobalFailureRate, Samples: v.Samples, SystemLoad: v.SystemLoad, StoreDelayMs: v.StoreDelayMs,
 	}, true
+}
+
+// decides tells whether this instance is the one that decides for all. While nobody
+// is known to, each does.
+func (c *coordinator) decides() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d, ok := c.register.Decider(c.store.clock.Now())
+	return !ok || d.ID == c.self.ID
 }
 
 // act has this instance take its share.
@@ -287,6 +303,7 @@ func (c *coordinator) report(now time.Time) events.InstanceReport {
 	r.SystemLoad = figure(h.SystemLoad, events.MaxInstanceFigure)
 	r.StoreDelayMs = events.InMilliseconds(max(c.store.delay.Get(now), c.breakers.group.Delay()))
 	r.Backpressure = backpressure(c.pressure)
+	r.Policies = c.policies()
 	return r
 }
 
@@ -331,7 +348,7 @@ func (c *coordinator) leave() {
 	c.mu.Lock()
 	c.state = events.InstanceLeaving
 	c.mu.Unlock()
-	c.publish(time.Now())
+	c.publish(c.store.clock.Now())
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	if err = errors.Join(err, c.nc.FlushWithContext(ctx)); err != nil {
@@ -369,9 +386,36 @@ func (c *coordinator) publishChange(ctx context.Context, e events.BackpressureCh
 }
 
 // Coordination returns how the instances are, as this one sees them.
-func (s *Service) Coordination() health.Coordination { return s.coordinator.view(time.Now()) }
+func (s *Service) Coordination() health.Coordination { return s.coordinator.view(s.clock.Now()) }
 
 // coordination answers how the instances are.
 func (s *Service) coordination(context.Context, micro.Request) (any, error) {
 	return CoordinationShown{Instance: s.id, Coordination: s.Coordination(), Sharing: s.breakers.coordination()}, nil
+}
+
+// comparePolicies notices when instances go by different policy files, which happens
+// while none are applied to all.
+func (c *coordinator) comparePolicies(v health.Coordination) {
+	own, problem := c.policies(), ""
+	for _, i := range v.Instances {
+		if own != "" && i.Policies != "" && i.Policies != own {
+			problem = fmt.Sprintf("this instance was started with the policies %s, instance %s with %s, and none are applied to all; `rebound policy apply` does that",
+				own, i.ID, i.Policies)
+			break
+		}
+	}
+	if was, _ := c.differing.Swap(problem).(string); was == problem {
+		return
+	}
+	if problem != "" {
+		c.log.Warn("instances decide by different policies", "problem", problem)
+	} else {
+		c.log.Info("instances decide by the same policies")
+	}
+}
+
+// policyProblem says that instances go by different policy files, empty when not.
+func (c *coordinator) policyProblem() string {
+	problem, _ := c.differing.Load().(string)
+	return problem
 }

@@ -24,7 +24,8 @@ func (d *due) handle(ctx context.Context, t *taken) error {
 	if err != nil {
 		return d.bury(ctx, t, err)
 	}
-	if !d.wait(ctx, time.Until(op.Due)) {
+	// Whoever made it due earlier than this is of another opinion on the time.
+	if !d.wait(ctx, min(d.store.clock.Until(op.Due), scheduler.EarlyArming+scheduler.ShortDelay)) {
 		return errRelease
 	}
 	m := scheduler.Message{Header: t.Headers(), Data: t.Data(), Version: t.meta.Sequence.Stream, Stored: t.meta.Timestamp, Shared: t.shared}

@@ -44,7 +44,7 @@ func (l *lanes) early(ctx context.Context, k *keyLanes) error {
 		if err != nil {
 			return err
 		}
-		n, parkedBefore, governed := l.gates.Early(l.policy(k), k.service, k.operation, due, time.Now())
+		n, parkedBefore, governed := l.gates.Early(l.policy(k), k.service, k.operation, due, l.store.clock.Now())
 		if !governed {
 			return nil
 		}
@@ -55,7 +55,7 @@ func (l *lanes) early(ctx context.Context, k *keyLanes) error {
 		}
 		idle = paceEvery
 		for n > 0 && len(all) > 0 {
-			page, more, err := all[0].stretched(ctx, n, parkedBefore)
+			page, more, err := all[0].stretched(ctx, n, parkedBefore, l.store.clock.Now().UTC())
 			if err != nil {
 				return err
 			}
@@ -72,8 +72,7 @@ func (l *lanes) early(ctx context.Context, k *keyLanes) error {
 
 // stretched takes up to n parked operations that were parked before a time and may
 // come earlier. more is false at the end.
-func (p *pages) stretched(ctx context.Context, n int, before time.Time) (taken []*jetstream.RawStreamMsg, more bool, err error) {
-	now := time.Now()
+func (p *pages) stretched(ctx context.Context, n int, before, now time.Time) (taken []*jetstream.RawStreamMsg, more bool, err error) {
 	for len(taken) < n {
 		if len(p.page) == 0 {
 			if err := p.next(ctx, earlyPage); err != nil {
@@ -87,7 +86,7 @@ func (p *pages) stretched(ctx context.Context, n int, before time.Time) (taken [
 		m := next[0]
 		op, err := events.FromHeader(m.Header)
 		if err == nil && op.Work == nil && !op.RetryAfter.After(now) && op.Due.Sub(now) > earlyWorth {
-			op.Due = now.UTC()
+			op.Due = now
 			if err := op.Put(m.Header); err != nil {
 				return nil, false, err
 			}

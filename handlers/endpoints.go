@@ -166,7 +166,7 @@ func read(r micro.Request, into any) error {
 func (s *Service) submit(ctx context.Context, r micro.Request) (any, error) {
 	subject := s.config.Prefix + ".submit." + strings.TrimPrefix(r.Subject(), ServiceName+".submit.")
 	h := nats.Header(r.Headers())
-	now := time.Now()
+	now := s.clock.Now()
 	submission := events.Submission{Subject: subject, Header: h, Data: r.Data(), Name: nuid.Next(), Received: now}
 	op, err := events.Decode(s.subjects, submission)
 	if err == nil {
@@ -240,7 +240,7 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 		return nil, err
 	}
 	status.RetryCoordination = s.Coordination()
-	status.Gates, status.LimitsShared = s.gates.Reports(time.Now()), !s.leases.divided()
+	status.Gates, status.LimitsShared = s.gates.Reports(s.clock.Now()), !s.leases.divided()
 	status.Coordination, status.Breakers = s.breakers.coordination(), s.breakers.notClosed(ctx)
 	return status, nil
 }

@@ -70,7 +70,7 @@ type gauges struct {
 
 // observe implements [metric.Callback].
 func (g *gauges) observe(_ context.Context, o metric.Observer) error {
-	now := time.Now()
+	now := g.service.clock.Now()
 	g.instance(o)
 	g.gates(o, now)
 	g.breakers(o)

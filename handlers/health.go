@@ -28,6 +28,7 @@ const (
 type reports struct {
 	subjects events.Subjects
 	registry *health.Registry
+	now      func() time.Time
 	log      *slog.Logger
 	sub      *nats.Subscription
 	warn     rate.Sometimes
@@ -36,7 +37,7 @@ type reports struct {
 }
 
 // hear subscribes to the reports of all services.
-func hear(nc *nats.Conn, subjects events.Subjects, registry *health.Registry, log *slog.Logger) (*reports, error) {
+func hear(nc *nats.Conn, subjects events.Subjects, registry *health.Registry, now func() time.Time, log *slog.Logger) (*reports, error) {
 	sub, err := nc.SubscribeSync(subjects.HealthReports())
 	if err == nil {
 		err = sub.SetPendingLimits(maxWaitingReports, maxWaitingReportBytes)
@@ -45,7 +46,7 @@ func hear(nc *nats.Conn, subjects events.Subjects, registry *health.Registry, lo
 		return nil, fmt.Errorf("subscribing to health reports: %w", err)
 	}
 	return &reports{
-		subjects: subjects, registry: registry, log: log, sub: sub, warn: rate.Sometimes{First: 1, Interval: warnEvery},
+		subjects: subjects, registry: registry, now: now, log: log, sub: sub, warn: rate.Sometimes{First: 1, Interval: warnEvery},
 	}, nil
 }
 
@@ -60,7 +61,7 @@ func (r *reports) run(ctx context.Context) {
 		m, err := r.sub.NextMsgWithContext(ctx)
 		switch {
 		case err == nil:
-			r.take(m, time.Now())
+			r.take(m, r.now())
 		case errors.Is(err, nats.ErrSlowConsumer):
 			r.log.Debug("health reports were dropped, because more came than could be read")
 		case ctx.Err() != nil:
@@ -100,8 +101,12 @@ func (s *Service) health(_ context.Context, r micro.Request) (any, error) {
 			return nil, badRequestError{fmt.Errorf("service %w", err)}
 		}
 	}
-	now := time.Now()
+	now := s.clock.Now()
 	answer := Health{Instance: s.id, RefusedReports: s.reports.refused.Load(), Services: []health.Metrics{}}
+	if err := s.Ready(); err != nil {
+		answer.NotReady = err.Error()
+	}
+	answer.Warnings = s.warnings()
 	if host, ok := s.registry.Host(); ok {
 		answer.Host = &host
 	}

@@ -3,6 +3,7 @@ package handlers
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 )
 
 // HTTP returns the handler of the service's HTTP side: /healthz says that the
@@ -41,13 +42,26 @@ func (s *Service) readiness() readiness {
 	r := readiness{
 		Status: "ready", Coordination: s.breakers.coordination(), Instances: v.TotalInstances, GlobalBackpressure: v.GlobalBackpressure,
 	}
+	var details []string
 	switch {
 	case s.leases.divided():
-		r.Detail = "coordination is local: the store of the limits is out of reach, and each instance has an even share of them"
+		details = append(details, "coordination is local: the store of the limits is out of reach, and each instance has an even share of them")
 	case !r.Coordination.Shared:
-		r.Detail = "coordination is local: the store (" + r.Coordination.Store + ") is out of reach, and the instance goes on alone"
+		details = append(details, "coordination is local: the store ("+r.Coordination.Store+") is out of reach, and the instance goes on alone")
 	}
+	r.Detail = strings.Join(append(details, s.warnings()...), "; ")
 	return r
+}
+
+// warnings say in a sentence each what an instance does not need, and should have.
+func (s *Service) warnings() []string {
+	var all []string
+	for _, problem := range []string{s.skewProblem(), s.coordinator.policyProblem()} {
+		if problem != "" {
+			all = append(all, problem)
+		}
+	}
+	return all
 }
 
 func (s *Service) writeJSON(w http.ResponseWriter, code int, body any) {

@@ -24,12 +24,10 @@ const mostBehind = 10
 
 // intake takes submissions in.
 type intake struct {
-	subjects events.Subjects
-	pipeline *scheduler.Pipeline
-	letters  *deadletter.Letters
-	metrics  *metrics
-	// name identifies the intake stream for ever; see submissionName.
-	name       string
+	subjects   events.Subjects
+	pipeline   *scheduler.Pipeline
+	letters    *deadletter.Letters
+	metrics    *metrics
 	maxPayload int64
 }
 
@@ -48,7 +46,7 @@ func (in *intake) handle(ctx context.Context, t *taken) error {
 }
 
 func (in *intake) submit(ctx context.Context, t *taken) error {
-	name := in.submissionName(t.meta.Sequence.Stream)
+	name := submissionName(t)
 	op, err := in.decode(t.Subject(), t.Headers(), t.Data(), name, t)
 	if err != nil {
 		return err
@@ -105,7 +103,7 @@ func (in *intake) fits(op *events.Operation, h nats.Header, data []byte) error {
 // reject buries what cannot be accepted. Its id comes from the message's place
 // in the stream, because its own cannot be trusted.
 func (in *intake) reject(ctx context.Context, t *taken, rejected *events.RejectedError) error {
-	name := in.submissionName(t.meta.Sequence.Stream)
+	name := submissionName(t)
 	op := &events.Operation{
 		ID:      events.OperationID("rejected", name, rejected.Service, rejected.Operation),
 		EventID: name, Source: "/rejected", Service: rejected.Service, Operation: rejected.Operation,
@@ -159,7 +157,7 @@ func (in *intake) replay(ctx context.Context, t *taken) error {
 		}
 	}
 	op.Restart(t.meta.Timestamp)
-	m := submission(t, in.submissionName(t.meta.Sequence.Stream))
+	m := submission(t, submissionName(t))
 	m.Subject, m.Header, m.Data = d.SubmittedTo, d.Header, d.Data
 	if err := in.pipeline.Replay(ctx, op, m); err != nil {
 		return err
@@ -181,8 +179,8 @@ func (in *intake) refused(t *taken, layout string, args ...any) error {
 }
 
 // submissionName names a message of the intake stream for ever. It becomes the
-// event id of a bare submission, so a repeat after a crash is the same
-// operation.
-func (in *intake) submissionName(sequence uint64) string {
-	return in.name + "-" + strconv.FormatUint(sequence, 10)
+// event id of a bare submission, so a repeat after a crash is the same operation. A
+// stream that is made anew counts from 1 again and has its messages at other times.
+func submissionName(t *taken) string {
+	return strconv.FormatInt(t.meta.Timestamp.UnixNano(), 36) + "-" + strconv.FormatUint(t.meta.Sequence.Stream, 10)
 }

@@ -160,7 +160,7 @@ func (l *lanes) run(ctx context.Context) {
 	defer timer.Stop()
 	l.sweep(ctx)
 	for {
-		open, next := l.open(time.Now())
+		open, next := l.open(l.store.clock.Now())
 		for _, k := range open {
 			releasing.Go(func() { l.letOut(ctx, k) })
 		}
@@ -296,10 +296,10 @@ func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
 		if held.total() == 0 {
 			return l.early(ctx, k)
 		}
-		room := l.room(k, events.Normal, time.Now())
+		room := l.room(k, events.Normal, l.store.clock.Now())
 		if room.Cause == gate.CauseBackpressure {
 			if critical := held[events.Critical]; critical > 0 {
-				room, held = l.room(k, events.Critical, time.Now()), lengths{events.Critical: critical}
+				room, held = l.room(k, events.Critical, l.store.clock.Now()), lengths{events.Critical: critical}
 			}
 		}
 		if room.Due == 0 {

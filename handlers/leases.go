@@ -36,6 +36,7 @@ type leases struct {
 	instance string
 	ledgers  Ledgers
 	gates    *scheduler.Gates
+	now      func() time.Time
 	log      *slog.Logger
 	warn     rate.Sometimes
 
@@ -55,9 +56,9 @@ type leaseKey struct {
 	again  bool // it was wanted meanwhile
 }
 
-func newLeases(instance string, ledgers Ledgers, log *slog.Logger) *leases {
+func newLeases(instance string, ledgers Ledgers, now func() time.Time, log *slog.Logger) *leases {
 	l := &leases{
-		instance: instance, ledgers: ledgers, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
+		instance: instance, ledgers: ledgers, now: now, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
 		keys: make(map[string]*leaseKey),
 	}
 	l.changed = sync.NewCond(&l.mu)
@@ -95,8 +96,8 @@ func (l *leases) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case now := <-tick.C:
-			l.look(now)
+		case <-tick.C:
+			l.look(l.now())
 		}
 	}
 	l.mu.Lock()
@@ -179,16 +180,16 @@ func (l *leases) done(key string) {
 // renew renews the lease of a key, or returns what is left of it when it is not in
 // use any more.
 func (l *leases) renew(ctx context.Context, key string) error {
-	if l.gates.LeaseNeed(key, time.Now()) == scheduler.LeaseReturn {
+	if l.gates.LeaseNeed(key, l.now()) == scheduler.LeaseReturn {
 		return l.giveBack(ctx, key)
 	}
-	began := time.Now()
+	began := l.now()
 	lease, ok, err := l.ask(ctx, key, false)
 	if err != nil || !ok {
 		return err
 	}
 	lease.Until, lease.LeftUntil = began.Add(gate.LeaseTime), began.Add(time.Minute)
-	l.gates.Share(key, lease, time.Now())
+	l.gates.Share(key, lease, l.now())
 	return nil
 }
 
@@ -247,7 +248,7 @@ func (l *leases) settle(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	lost := err != nil && l.gates.Parted(time.Now())
+	lost := err != nil && l.gates.Parted(l.now())
 	l.mu.Lock()
 	changed := l.lost != lost
 	l.lost = lost

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 type policyFollower struct {
 	bucket *policies.Bucket
 	start  *scheduler.Set
+	mark   string // names start
 	use    func(*scheduler.Set)
 	log    *slog.Logger
 
@@ -28,6 +30,7 @@ type policyFollower struct {
 	state   PolicyState    // guarded by mu
 	current *scheduler.Set // guarded by mu
 	seen    uint64         // the latest revision that came; guarded by mu
+	rewatch func()         // has the bucket watched anew; nil while it is not watched; guarded by mu
 }
 
 // follow opens the bucket and puts its latest policies in force.
@@ -36,7 +39,7 @@ func follow(ctx context.Context, js jetstream.JetStream, config Config, use func
 	if err != nil {
 		return nil, err
 	}
-	f := &policyFollower{bucket: bucket, start: config.Policies, use: use, log: log}
+	f := &policyFollower{bucket: bucket, start: config.Policies, mark: policyMark(config.Policies), use: use, log: log}
 	f.put(config.Policies, policies.Revision{})
 	latest, err := bucket.Current(ctx)
 	if err != nil {
@@ -50,9 +53,14 @@ func follow(ctx context.Context, js jetstream.JetStream, config Config, use func
 // begun anew.
 func (f *policyFollower) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := f.bucket.Watch(ctx, f.take)
+		watch, end := context.WithCancel(ctx)
+		f.mu.Lock()
+		f.rewatch = end
+		f.mu.Unlock()
+		err := f.bucket.Watch(watch, f.take)
+		end()
 		if err == nil {
-			return
+			continue
 		}
 		f.log.Warn("the policies are not followed; it is tried again", "error", err)
 		select {
@@ -60,6 +68,32 @@ func (f *policyFollower) run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// restore has the bucket, which was made anew, hold what is in force, and watches it
+// anew: its revisions count from 1 again. When another instance was faster, what that
+// one has counts.
+func (f *policyFollower) restore(ctx context.Context) error {
+	state, set := f.inForce()
+	if state.Revision > 0 {
+		latest, err := f.bucket.Current(ctx)
+		if err == nil && latest.Number == 0 {
+			latest, err = f.bucket.Apply(ctx, state.Name, set.Source(), 0)
+		}
+		if err != nil && !errors.Is(err, policies.ErrChanged) {
+			return err
+		}
+		if err == nil {
+			f.log.Info("the policies in force were put back into their bucket, which was made anew", "policies", state.Name, "revision", latest.Number)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen = 0
+	if f.rewatch != nil {
+		f.rewatch()
+	}
+	return nil
 }
 
 // take puts a revision in force. One that is not valid, which somebody must have
@@ -99,6 +133,23 @@ func (f *policyFollower) inForce() (PolicyState, *scheduler.Set) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.state, f.current
+}
+
+// startedWith names the policies that the instance was started with, so that others
+// are named otherwise. It is empty while applied ones are in force.
+func (f *policyFollower) startedWith() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.state.Revision > 0 {
+		return ""
+	}
+	return f.mark
+}
+
+// policyMark names a set of policies by its name and what it says.
+func policyMark(set *scheduler.Set) string {
+	sum := sha256.Sum256(set.Source())
+	return fmt.Sprintf("%s (%x)", set.Name(), sum[:4])
 }
 
 func (s *Service) policyShow(context.Context, micro.Request) (any, error) {

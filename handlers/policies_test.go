@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -236,4 +237,28 @@ billing:
 	if attempts["premium"] != 5 || attempts["launch"] != 4 || attempts["plain"] != 2 {
 		t.Errorf("attempts by account and campaign are %v, want premium 5, launch 4, plain 2", attempts)
 	}
+}
+
+func TestPolicies_InstancesThatWereStartedWithDifferentFilesSaySo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var log testkit.Buffer
+	s := r.start(handlers.Config{Policies: policySet(t, quick), Logger: logger(&log)})
+	r.start(handlers.Config{Policies: policySet(t, `default: {maxAttempts: 9}`)})
+	testkit.Eventually(t, 10*time.Second, "the instance saying that policies differ", func() bool {
+		code, says := readyz(t, s)
+		return code == http.StatusOK && strings.Contains(says, "none are applied to all")
+	})
+	if n := strings.Count(log.String(), "instances decide by different policies"); n != 1 {
+		t.Errorf("the log tells it %d times, want once:\n%s", n, log.String())
+	}
+	testkit.Eventually(t, 10*time.Second, "rebound.health telling it", func() bool {
+		m, err := r.nc.Request("rebound.health", nil, time.Second)
+		return err == nil && strings.Contains(string(m.Data), "none are applied to all")
+	})
+	r.apply(`default: {maxAttempts: 3}`)
+	testkit.Eventually(t, 10*time.Second, "the instances agreeing", func() bool {
+		_, says := readyz(t, s)
+		return says == ""
+	})
 }

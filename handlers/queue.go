@@ -40,14 +40,20 @@ type taken struct {
 	beat       time.Time
 	lapsed     bool
 	reconnects uint64
-	q          *queue
+	// forgotten is whether its consumer is younger than the message. Whether and how
+	// often an earlier one delivered it is not known.
+	forgotten bool
+	q         *queue
 }
+
+// repeated reports whether the message may have been delivered before.
+func (t *taken) repeated() bool { return t.forgotten || t.meta.NumDelivered > 1 }
 
 // shared reports whether the server may have given the message to another instance
 // as well: it came before, the server was out of reach for a while, or this instance
 // stood still. What lay in a socket meanwhile says that it is delivered once.
 func (t *taken) shared() bool {
-	if t.meta.NumDelivered > 1 || t.q.nc.Stats().Reconnects != t.reconnects || t.q.nc.Status() != nats.CONNECTED {
+	if t.repeated() || t.q.nc.Stats().Reconnects != t.reconnects || t.q.nc.Status() != nats.CONNECTED {
 		return true
 	}
 	t.q.mu.Lock()
@@ -172,7 +178,9 @@ func (q *queue) fetch(ctx, handleCtx context.Context, consumer jetstream.Consume
 	}
 	defer func() { q.inFlight.Release(int64(room)) }()
 
+	made := consumer.CachedInfo().Created
 	err := q.receive(ctx, consumer, room, func(t *taken) {
+		t.forgotten = t.meta.Timestamp.Before(made)
 		room--
 		q.wg.Go(func() {
 			defer q.inFlight.Release(1)

@@ -159,6 +159,13 @@ func (c *concluded) readOn(ctx context.Context, s *store, subject string) error 
 	return nil
 }
 
+// reset drops everything that was read: the stream of outcomes is another one.
+func (r *recovery) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.keys)
+}
+
 // forget drops what has not been asked for in a while.
 func (r *recovery) forget(olderThan time.Duration) {
 	r.mu.Lock()

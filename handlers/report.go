@@ -79,7 +79,7 @@ func (s *Service) report(ctx context.Context, r micro.Request) (any, error) {
 		Subject: s.config.Prefix + ".report." + strings.TrimPrefix(r.Subject(), ServiceName+".report."),
 		Header:  nats.Header(r.Headers()), Data: r.Data(),
 	}
-	err := s.workReports.take(ctx, m, time.Now())
+	err := s.workReports.take(ctx, m, s.clock.Now())
 	var refused *scheduler.RefusedError
 	switch {
 	case err == nil:

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +23,7 @@ import (
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/ledger"
+	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
@@ -75,9 +75,18 @@ type Config struct {
 	// Host says how busy the host of the instance is, about once a second; it is
 	// measured when nil.
 	Host func() health.Host
+	// Now is the host's clock, [time.Now] when nil. The service goes by the clock of
+	// the NATS server, which it measures by it.
+	Now func() time.Time
 	// JetStream is the access to JetStream on the same connection, for a domain
 	// or an API prefix of its own; the connection's default when nil.
 	JetStream jetstream.JetStream
+	// Waiting is called with what [Start] waits for, and empty when that is over; nil
+	// is nobody.
+	Waiting func(reason string)
+	// Trouble says what is wrong with the NATS server, empty for nothing, when whoever
+	// starts the service knows; nil is nobody.
+	Trouble func() string
 	// Version is the program's.
 	Version string
 	// Logger is where the service logs, [slog.Default] when nil.
@@ -137,6 +146,8 @@ type Service struct {
 	letters  *deadletter.Letters
 	id       string
 	started  time.Time
+	clock    *natsconn.Clock
+	skewed   atomic.Bool // the log tells that the host's clock differs
 	log      *slog.Logger
 
 	policies atomic.Pointer[scheduler.Set]
@@ -147,6 +158,7 @@ type Service struct {
 	breakers *breakers
 	gates    *scheduler.Gates
 	leases   *leases
+	ledger   *ledger.NATS // nil when the limits are shared elsewhere
 	lanes    *lanes
 	intake   *intake
 	// workReports are those of workers.
@@ -161,7 +173,15 @@ type Service struct {
 	// adoptions and advisories take over what adopted consumers give up.
 	adoptions  *adoptions
 	advisories *queue
+	// keeper sees to it that the streams are there, storage knows whether they take
+	// what is to be stored, and sweeper fires what the server forgot.
+	keeper  *keeper
+	storage *storage
+	sweeper *sweeper
+	leader  atomic.Value // a string: the server that leads the waiting operations
 
+	// waiter waits at the start for what passes by itself.
+	waiter   *natsconn.Waiter
 	draining chan struct{}
 	drain    sync.Once
 	cancel   context.CancelFunc
@@ -178,7 +198,8 @@ type Service struct {
 // caller's and must outlive the service, which [Service.Stop] ends. The service makes
 // two others with the same options.
 //
-// The error is an [*streams.IncompatibleError] when a stream of ours exists and
+// What passes by itself, such as a stream without a leader, is waited for until ctx
+// ends. The error is an [*streams.IncompatibleError] when a stream of ours exists and
 // cannot serve.
 func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service, err error) {
 	if err := config.check(); err != nil {
@@ -190,47 +211,41 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 			return nil, fmt.Errorf("opening JetStream: %w", err)
 		}
 	}
-	reading, err := apart(js, "reading")
+	waiter := &natsconn.Waiter{Conns: []*nats.Conn{nc}, Log: config.Logger, Told: config.Waiting}
+	reading, err := apartSoon(ctx, waiter, js, "reading")
 	if err != nil {
-		return nil, err
-	}
-	sharing, err := apart(js, "sharing")
-	if err != nil {
-		reading.Conn().Close()
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			reading.Conn().Close()
+		}
+	}()
+	sharing, err := apartSoon(ctx, waiter, js, "sharing")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
 			sharing.Conn().Close()
 		}
 	}()
 	id := nuid.Next()
 	s := &Service{
-		config: config, nc: nc, js: js, reading: reading, sharing: sharing, id: id, started: time.Now(),
+		config: config, nc: nc, js: js, reading: reading, sharing: sharing, id: id, started: time.Now(), clock: natsconn.NewClock(config.Now),
 		subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
 		letters: deadletter.New(reading, config.Prefix), log: config.Logger.With("instance", id),
-		registry: health.NewRegistry(), draining: make(chan struct{}),
+		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter, storage: &storage{js: js},
 	}
 	if s.metrics, err = newMetrics(id, config.Version); err != nil {
 		return nil, fmt.Errorf("making the metrics: %w", err)
 	}
-	if err := streams.Ensure(ctx, js, s.streams.Configs(config.Limits)); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
-	if s.follower, err = follow(ctx, js, config, s.policies.Store, s.log); err != nil {
-		return nil, err
-	}
-	if err := s.wire(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.adopting(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.ensureConsumers(ctx); err != nil {
-		return nil, err
-	}
-	if s.reports, err = hear(nc, s.subjects, s.registry, s.log); err != nil {
+	s.keeper = s.newKeeper()
+	s.sweeper = s.newSweeper()
+	if s.reports, err = hear(nc, s.subjects, s.registry, s.clock.Now, s.log); err != nil {
 		return nil, err
 	}
 	if err := s.coordinator.hear(); err != nil {
@@ -251,6 +266,8 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.pulling.Go(func() { s.takeOver(runCtx) })
 	s.pulling.Go(func() { s.adoptions.witness.run(runCtx, s.draining) })
 	s.rest.Go(func() { s.adoptions.run(runCtx) })
+	s.rest.Go(func() { s.keeper.run(runCtx) })
+	s.rest.Go(func() { s.sweeper.run(runCtx) })
 	s.rest.Go(func() { s.housekeep(runCtx) })
 	s.rest.Go(func() { s.follower.run(runCtx) })
 	s.rest.Go(func() { s.reports.run(runCtx) })
@@ -263,16 +280,48 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	return s, nil
 }
 
+// prepare makes or verifies what the service needs in JetStream, and builds its
+// parts.
+func (s *Service) prepare(ctx context.Context) error {
+	for _, c := range s.streams.Configs(s.config.Limits) {
+		err := s.waiter.Await(ctx, "stream "+c.Name, func(ctx context.Context) error {
+			return streams.Ensure(ctx, s.js, []jetstream.StreamConfig{c})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := s.waiter.Await(ctx, "the time of the server", s.measure); err != nil {
+		return err
+	}
+	err := s.waiter.Await(ctx, "the policies in force", func(ctx context.Context) (err error) {
+		s.follower, err = follow(ctx, s.js, s.config, s.policies.Store, s.log)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.wire(ctx); err != nil {
+		return err
+	}
+	if err := s.waiter.Await(ctx, "the adopted consumers", s.adopting); err != nil {
+		return err
+	}
+	for _, stream := range []string{s.streams.Intake(), s.streams.Waiting()} {
+		err := s.waiter.Await(ctx, "the consumers of stream "+stream, func(ctx context.Context) error {
+			return s.ensureConsumers(ctx, stream)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // wire builds the parts and joins them.
 func (s *Service) wire(ctx context.Context) error {
-	stream, err := s.js.Stream(ctx, s.streams.Intake())
-	if err != nil {
-		return fmt.Errorf("reading stream %s: %w", s.streams.Intake(), err)
-	}
-	created := strconv.FormatInt(stream.CachedInfo().Created.UnixNano(), 36)
-
 	st := &store{
-		js: s.js, subjects: s.subjects, streams: s.streams, log: s.log, maxPayload: s.nc.MaxPayload(),
+		js: s.js, subjects: s.subjects, streams: s.streams, clock: s.clock, storage: s.storage, log: s.log, maxPayload: s.nc.MaxPayload(),
 		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: s.metrics, random: rand.Float64,
 	}
 	s.recovery = newRecovery(st, s.letters)
@@ -287,16 +336,20 @@ func (s *Service) wire(ctx context.Context) error {
 	})
 	ledgers := s.config.Ledgers
 	if ledgers == nil {
-		inNATS := ledger.NewNATS(s.sharing, s.streams.LedgersBucket(), s.config.Limits.Replicas)
-		if err := inNATS.Join(ctx); err != nil {
+		s.ledger = ledger.NewNATS(s.sharing, s.streams.LedgersBucket(), s.config.Limits.Replicas, s.clock.Now)
+		if err := s.waiter.Await(ctx, "the bucket of the limits", s.ledger.Join); err != nil {
 			return err
 		}
-		ledgers = inNATS
+		ledgers = s.ledger
 	}
-	s.leases = newLeases(s.id, ledgers, s.log)
-	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: s.leases.want})
+	s.leases = newLeases(s.id, ledgers, s.clock.Now, s.log)
+	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: s.leases.want, Now: s.clock.Now})
 	s.leases.gates = s.gates
-	if s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.gates, s.policies.Load); err != nil {
+	err := s.waiter.Await(ctx, "the bucket of the lanes", func(ctx context.Context) (err error) {
+		s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.gates, s.policies.Load)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	st.lanes = s.lanes
@@ -304,11 +357,11 @@ func (s *Service) wire(ctx context.Context) error {
 	pipeline := &scheduler.Pipeline{
 		Policies: s.policies.Load, Store: st, Ends: s.recovery, Target: &requester{nc: s.nc}, Publisher: s.publisher(), CheckTarget: s.subjects.CheckTarget,
 		Gates: s.gates, Health: s.registry, Began: s.metrics.began, Attempted: s.metrics.attempted,
-		Now: time.Now, Random: rand.Float64, Draining: s.draining,
+		Now: s.clock.Now, Random: rand.Float64, Draining: s.draining,
 	}
 	s.intake = &intake{
 		subjects: s.subjects, pipeline: pipeline, letters: s.letters, metrics: s.metrics,
-		name: created, maxPayload: st.maxPayload,
+		maxPayload: st.maxPayload,
 	}
 	s.workReports = &workReports{
 		subjects: s.subjects, pipeline: pipeline, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
@@ -355,10 +408,13 @@ func (s *Service) sampler() *health.Sampler {
 	}}
 }
 
-// ensureConsumers makes the consumers before anything is pulled, so that a
-// missing permission is an error at start.
-func (s *Service) ensureConsumers(ctx context.Context) error {
+// ensureConsumers makes the consumers of a stream: before anything is pulled, so that
+// a missing permission is an error at start, and when the stream was made anew.
+func (s *Service) ensureConsumers(ctx context.Context, stream string) error {
 	for _, q := range s.queues {
+		if q.stream != stream {
+			continue
+		}
 		if _, err := s.js.CreateOrUpdateConsumer(ctx, q.stream, q.config); err != nil {
 			return fmt.Errorf("making consumer %s of stream %s: %w", q.config.Durable, q.stream, err)
 		}
@@ -379,7 +435,7 @@ func (s *Service) housekeep(ctx context.Context) {
 		case <-ticker.C:
 		}
 		s.recovery.forget(forgetAfter)
-		s.registry.Forget(time.Now())
+		s.registry.Forget(s.clock.Now())
 		var handled uint64
 		for _, q := range s.queues {
 			handled += q.handled.Load()
@@ -412,7 +468,7 @@ func (s *Service) ID() string { return s.id }
 func (s *Service) Health() *health.Registry { return s.registry }
 
 // Ready reports whether the instance can work: it is connected and not
-// stopping.
+// stopping, and has everything that it stands on. The error says what is in the way.
 func (s *Service) Ready() error {
 	select {
 	case <-s.draining:
@@ -422,7 +478,30 @@ func (s *Service) Ready() error {
 	if !s.nc.IsConnected() {
 		return errors.New("the instance is not connected to NATS")
 	}
+	if s.config.Trouble != nil {
+		if trouble := s.config.Trouble(); trouble != "" {
+			return errors.New(trouble)
+		}
+	}
+	if err := s.keeper.problem(); err != nil {
+		return err
+	}
+	if full := s.storage.problem(); full != "" {
+		return errors.New(full)
+	}
 	return nil
+}
+
+// newSweeper returns what fires what the server forgot.
+func (s *Service) newSweeper() *sweeper {
+	return &sweeper{
+		store: s.lanes.store, reading: s.reading, storage: s.storage, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
+		decides: s.coordinator.decides,
+		leader: func() string {
+			leader, _ := s.leader.Load().(string)
+			return leader
+		},
+	}
 }
 
 // Stop drains the service: nothing more is pulled, attempts in flight are waited

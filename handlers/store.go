@@ -14,6 +14,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 )
@@ -40,13 +41,17 @@ type store struct {
 	js       jetstream.JetStream
 	subjects events.Subjects
 	streams  events.Streams
-	log      *slog.Logger
+	// clock is the server's, by which whatever others see is timed.
+	clock *natsconn.Clock
+	log   *slog.Logger
 	// warn bounds how often the log tells of delays.
 	warn rate.Sometimes
 	// maxPayload is the most bytes, headers included, that the server takes.
 	maxPayload int64
 	// lanes are told of what is held.
 	lanes *lanes
+	// storage is told how every try ends.
+	storage *storage
 	// delay is how long JetStream takes to answer.
 	delay health.Delay
 	// metrics counts what is stored.
@@ -66,7 +71,7 @@ func (s *store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 		return err
 	}
 	due := s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID)
-	parked := time.Until(op.Due) >= scheduler.ShortDelay
+	parked := s.clock.Until(op.Due) >= scheduler.ShortDelay
 	if !parked {
 		msg.Subject = due
 	} else {
@@ -162,7 +167,7 @@ func (s *store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 	if err := op.Put(msg.Header); err != nil {
 		return err
 	}
-	at := time.Now().Add(maxHeld)
+	at := s.clock.Now().Add(maxHeld)
 	if !op.Deadline.IsZero() && op.Deadline.Before(at) {
 		at = op.Deadline
 	}
@@ -296,7 +301,7 @@ func (s *store) delete(ctx context.Context, doing string, sequence uint64) error
 func (s *store) Bury(ctx context.Context, op *events.Operation, m scheduler.Message, reason events.Reason, detail string) error {
 	d := events.DeadLetter{
 		ID: op.ID, Service: op.Service, Operation: op.Operation, Reason: reason, Detail: detail,
-		DiedAt: time.Now(), SubmittedTo: m.Subject, Header: m.Header, Data: m.Data,
+		DiedAt: s.clock.Now(), SubmittedTo: m.Subject, Header: m.Header, Data: m.Data,
 	}
 	if op.Attempt > 0 {
 		d.State = op
@@ -348,7 +353,7 @@ func (s *store) Ended(ctx context.Context, op *events.Operation, m scheduler.Mes
 // Scheduled implements [scheduler.Store].
 func (s *store) Scheduled(ctx context.Context, op *events.Operation, event events.Scheduled) error {
 	subject := s.subjects.Event(events.RetryScheduled, op.Service, op.Operation)
-	msg, err := events.Encode(subject, events.RetryScheduled, op.MessageID(events.RetryScheduled), event.About, time.Now(), event)
+	msg, err := events.Encode(subject, events.RetryScheduled, op.MessageID(events.RetryScheduled), event.About, s.clock.Now(), event)
 	if err != nil {
 		return err
 	}
@@ -381,6 +386,7 @@ func (s *store) persist(ctx context.Context, doing string, do func(context.Conte
 			now := time.Now()
 			s.delay.Add(now.Sub(began), now)
 		}
+		s.storage.seen(err)
 		wait := backoff
 		switch answerOf(err) {
 		case answerDone:

@@ -44,11 +44,17 @@ type GatesConfig struct {
 	// Lease is called with a key that has limits and wants a lease of its share in
 	// them. Nil is an instance that is alone and has the limits to itself.
 	Lease func(key string)
+	// Now is the clock, [time.Now] when nil. The times that are passed in are of it
+	// too.
+	Now func() time.Time
 }
 
 // NewGates returns gates that go by the breakers of a group. [Gates.Changed] must
 // be told of the group's changes.
 func NewGates(breakers *breaker.Group, config GatesConfig) *Gates {
+	if config.Now == nil {
+		config.Now = time.Now
+	}
 	g := &Gates{
 		breakers: breakers, config: config, keys: make(map[string]*keyGate),
 		ill: make(index[*breaker.Breaker]), above: make(index[*keyGate]),
@@ -318,7 +324,7 @@ func (g *Gates) Changed(c breaker.Change) {
 	g.mu.Unlock()
 	if own != nil {
 		// The governor learns of an outage and of its end from being asked.
-		now := time.Now()
+		now := g.config.Now()
 		own.gate.Ready(gate.Conditions{Breaker: gate.Bounded(b.Ready(now))}, now)
 		own.wake()
 	}

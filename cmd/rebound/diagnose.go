@@ -138,6 +138,7 @@ func (d *diagnosis) port(ctx context.Context, what, addr string) {
 func (d *diagnosis) server(ctx context.Context, s *session, c *config.Config) {
 	if err := natsconn.CheckServer(ctx, s.js); err != nil {
 		d.add(checkFail, "server", oneSentence(err), "upgrade or configure the NATS server")
+		d.instances(ctx, s)
 		return
 	}
 	d.add(checkOK, "server", fmt.Sprintf("nats-server %s at %s, with JetStream", s.nc.ConnectedServerVersion(), s.url()), "")
@@ -151,6 +152,7 @@ func (d *diagnosis) server(ctx context.Context, s *session, c *config.Config) {
 	d.clock(ctx, s, found)
 	d.replicas(ctx, s, c, found)
 	d.service(ctx, s)
+	d.instances(ctx, s)
 }
 
 // streams checks the streams and reports whether all exist.
@@ -255,6 +257,23 @@ func (d *diagnosis) replicas(ctx context.Context, s *session, c *config.Config, 
 		d.add(checkWarn, "replicas", says+" of a cluster", "set --replicas 3, so that the service outlives the loss of one")
 	default:
 		d.add(checkOK, "replicas", says, "")
+	}
+}
+
+// instances asks every instance how it is.
+func (d *diagnosis) instances(ctx context.Context, s *session) {
+	instances, err := s.health(ctx)
+	if err != nil {
+		d.add(checkFail, "instances", oneSentence(err), "look at the log of the service")
+	}
+	for _, i := range instances {
+		check := "instance " + i.Instance
+		if i.NotReady != "" {
+			d.add(checkFail, check, "not ready: "+i.NotReady, "what is waiting goes on by itself when this is over")
+		}
+		for _, w := range i.Warnings {
+			d.add(checkWarn, check, w, "the service works, and not as it should")
+		}
 	}
 }
 

@@ -76,6 +76,9 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	defer listener.Close()
+	front := handlers.NewFront(semantic(version))
+	web, webFailed := serveHTTP(listener, front)
+	defer web.Close()
 	server, err := startEmbedded(ctx, c, log)
 	if err != nil {
 		return err
@@ -87,17 +90,28 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	defer s.nc.Close()
-	if err := natsconn.CheckServer(ctx, s.js); err != nil {
+	waiter := natsconn.Waiter{Conns: []*nats.Conn{s.nc.Conn}, Log: log, Told: front.Waiting}
+	err = waiter.Await(ctx, "JetStream", func(ctx context.Context) error { return natsconn.CheckServer(ctx, s.js) })
+	if ctx.Err() != nil {
+		log.Info("stopped before the service had started")
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	service, err := handlers.Start(ctx, s.nc.Conn, handlers.Config{
 		Prefix: c.Prefix, Policies: policies, Limits: limits(s), Version: semantic(version), Lease: c.Lease,
 		MaxInFlight: c.MaxInFlight, MaxInFlightBytes: c.MaxInFlightBytes, Breakers: shared.breakers, Ledgers: shared.ledgers, Logger: log,
+		Waiting: front.Waiting, Trouble: server.trouble,
 	})
+	if err != nil && ctx.Err() != nil {
+		log.Info("stopped before the service had started")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	web, webFailed := serveHTTP(listener, service.HTTP())
+	front.Open(service)
 	a.announce(s, server, listener.address(), log)
 
 	var failed error
@@ -167,6 +181,14 @@ func (o ownServer) options() []nats.Option {
 		return nil
 	}
 	return []nats.Option{o.InProcess()}
+}
+
+// trouble says why the server stores nothing, empty when it does.
+func (o ownServer) trouble() string {
+	if o.Server == nil {
+		return ""
+	}
+	return o.Trouble()
 }
 
 // done is closed when the server is down.

@@ -63,6 +63,7 @@ trends the worst is shown. As JSON, each instance's view of health stands by its
 			if err := t.flush(); err != nil {
 				return err
 			}
+			a.tellProblems(instances)
 			a.tellCoordination(status.Coordination)
 			if err := writeInstances(a.stdout, &status.RetryCoordination); err != nil {
 				return err
@@ -80,6 +81,18 @@ trends the worst is shown. As JSON, each instance's view of health stands by its
 		})
 	}
 	return cmd
+}
+
+// tellProblems says on standard error what is wrong with the instances.
+func (a *app) tellProblems(instances []handlers.Health) {
+	for _, i := range instances {
+		if i.NotReady != "" {
+			a.say("rebound: instance %s is not ready: %s", i.Instance, printable(i.NotReady))
+		}
+		for _, w := range i.Warnings {
+			a.say("rebound: warning: instance %s: %s", i.Instance, printable(w))
+		}
+	}
 }
 
 // statusWithHealth is the status as JSON.

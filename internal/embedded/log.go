@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
@@ -17,6 +18,9 @@ import (
 // fault, so they are debug messages here.
 type serverLog struct {
 	logger *slog.Logger
+	// broken is set when a store has failed to write, as on a full disk. The server
+	// has that store refuse everything from then on, without an answer.
+	broken atomic.Bool
 
 	mu  sync.Mutex // guards err
 	err error
@@ -47,8 +51,19 @@ func (l *serverLog) log(level slog.Level, format string, args []any) {
 	l.logger.Log(ctx, level, strings.TrimSpace(fmt.Sprintf(format, args...)))
 }
 
+// criticalWrite is what the messages of the server have in common by which a store
+// refuses from now on.
+const criticalWrite = "ritical write error"
+
+// Errorf notes when a store is broken: the server tells of it in no other way.
+func (l *serverLog) Errorf(format string, v ...any) {
+	if strings.Contains(format, criticalWrite) {
+		l.broken.Store(true)
+	}
+	l.log(slog.LevelError, format, v)
+}
+
 func (l *serverLog) Noticef(format string, v ...any) { l.log(slog.LevelDebug, format, v) }
-func (l *serverLog) Errorf(format string, v ...any)  { l.log(slog.LevelError, format, v) }
 func (l *serverLog) Debugf(format string, v ...any)  { l.log(levelServerDebug, format, v) }
 func (l *serverLog) Tracef(format string, v ...any)  { l.log(levelServerDebug, format, v) }
 

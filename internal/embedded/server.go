@@ -7,9 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -58,6 +58,14 @@ type Server struct {
 	logger *slog.Logger
 	done   chan struct{}
 	stop   sync.Once
+	log    *serverLog
+	// config is how JetStream was started.
+	config natsd.JetStreamConfig
+	// trouble is what [Server.Trouble] says; a string.
+	trouble atomic.Value
+	// endRevival ends what starts JetStream again, and revival is done when it has.
+	endRevival context.CancelFunc
+	revival    sync.WaitGroup
 }
 
 // Start runs a server and returns when it is ready: what it stored before is
@@ -169,7 +177,13 @@ func startLocked(ctx context.Context, o Options) (*Server, error) {
 		server.WaitForShutdown()
 		return nil, startError(o, err)
 	}
-	s := &Server{server: server, host: o.Host, port: addr.Port, logger: o.Logger, done: make(chan struct{})}
+	s := &Server{
+		server: server, host: o.Host, port: addr.Port, logger: o.Logger, done: make(chan struct{}),
+		log: log, config: jetStreamConfig(server, o),
+	}
+	reviveCtx, end := context.WithCancel(context.Background())
+	s.endRevival = end
+	s.revival.Go(func() { s.revive(reviveCtx) })
 	go func() {
 		server.WaitForShutdown()
 		close(s.done)
@@ -236,7 +250,7 @@ func (s *Server) Addr() string { return net.JoinHostPort(s.host, strconv.Itoa(s.
 func (s *Server) Port() int { return s.port }
 
 // StoreDir returns the directory in which JetStream keeps its files.
-func (s *Server) StoreDir() string { return filepath.Dir(s.server.StoreDir()) }
+func (s *Server) StoreDir() string { return s.config.StoreDir }
 
 // Done returns a channel that is closed when the server is down, for whatever
 // reason.
@@ -246,6 +260,8 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 // store directory. Further calls wait for the first one.
 func (s *Server) Shutdown() {
 	s.stop.Do(func() {
+		s.endRevival()
+		s.revival.Wait()
 		s.server.Shutdown()
 		<-s.done
 		s.lock.release()

@@ -14,10 +14,11 @@ import (
 )
 
 // NATS keeps ledgers in a NATS key-value bucket. The times are of the instances'
-// own clocks, so these should agree to within a fraction of a second.
+// clocks, so these should agree to within a fraction of a second.
 type NATS struct {
 	js     jetstream.JetStream
 	config jetstream.KeyValueConfig
+	now    func() time.Time
 
 	mu     sync.Mutex // guards what follows
 	bucket *streams.Expiring
@@ -37,16 +38,18 @@ type version struct {
 const remembered = time.Minute
 
 // NewNATS returns the store in the named bucket, which has this many replicas and
-// is made when it is missing.
-func NewNATS(js jetstream.JetStream, bucket string, replicas int) *NATS {
-	return &NATS{js: js, seen: make(map[string]version), config: jetstream.KeyValueConfig{
+// is made when it is missing. It goes by the clock now.
+func NewNATS(js jetstream.JetStream, bucket string, replicas int, now func() time.Time) *NATS {
+	return &NATS{js: js, now: now, seen: make(map[string]version), config: jetstream.KeyValueConfig{
 		Bucket: bucket, Description: "Rebound: what instances share of the limits of keys", History: 1,
 		TTL: ttl, Storage: jetstream.MemoryStorage, Replicas: max(replicas, 1),
 	}}
 }
 
-// Join opens the bucket, so that the first lease need not wait for it.
+// Join opens the bucket, which it makes when it is missing, so that the next lease
+// need not wait for it.
 func (n *NATS) Join(ctx context.Context) error {
+	n.forget()
 	_, err := n.open(ctx)
 	return err
 }
@@ -68,7 +71,7 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 			}
 		}
 		l, err = decode(v.data)
-		return l, time.Now().UTC(), err
+		return l, n.now().UTC(), err
 	}
 	replace := func(data []byte, keep time.Duration) (bool, error) {
 		revision, err := kv.Replace(ctx, name, data, v.revision, keep)

@@ -16,7 +16,7 @@ func TestABucketThatIsGoneIsMadeAnew(t *testing.T) {
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	store := ledger.NewNATS(js, "LEDGERS", 1)
+	store := ledger.NewNATS(js, "LEDGERS", 1, time.Now)
 	if err := store.Join(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -24,7 +25,7 @@ func CheckServer(ctx context.Context, js jetstream.JetStream) error {
 	nc := js.Conn()
 	at, version := shownURL(nc.ConnectedUrl()), nc.ConnectedServerVersion()
 	if version == "" {
-		return &JetStreamError{URL: at, Problem: "the connection is lost"}
+		return &JetStreamError{URL: at, Err: nats.ErrDisconnected, Problem: "the connection is lost"}
 	}
 	if !atLeast(version, minMajor, minMinor) {
 		return &VersionError{URL: at, Version: version}
@@ -40,7 +41,7 @@ func CheckServer(ctx context.Context, js jetstream.JetStream) error {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled):
 		return &JetStreamError{URL: at, Err: err, Problem: "JetStream is not enabled; start it with `nats-server --jetstream`"}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &JetStreamError{URL: at, Err: err, Problem: "JetStream does not answer; may this user publish to $JS.API.> and subscribe to its inbox?"}
+		return &JetStreamError{URL: at, Err: err, Problem: "JetStream does not answer: it has no leader, or is off, as on a full disk, or this user may not publish to $JS.API.> or subscribe to its inbox"}
 	}
 	return &JetStreamError{URL: at, Err: err, Problem: fmt.Sprintf("JetStream refuses to answer: %v", err)}
 }

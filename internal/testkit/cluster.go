@@ -159,18 +159,20 @@ func (c *Nodes) Stop(i int) {
 	}
 }
 
-// Restart starts a stopped server again, on its files and its port, and waits
+// Restart starts stopped servers again, on their files and their ports, and waits
 // until the cluster is whole.
-func (c *Nodes) Restart(i int) {
+func (c *Nodes) Restart(stopped ...int) {
 	c.t.Helper()
-	if c.servers[i] != nil {
-		c.t.Fatalf("testkit: server %d is running", i)
-	}
-	if err := c.run(i); err != nil {
-		c.t.Fatalf("testkit: restarting server %d: %v", i, err)
+	for _, i := range stopped {
+		if c.servers[i] != nil {
+			c.t.Fatalf("testkit: server %d is running", i)
+		}
+		if err := c.run(i); err != nil {
+			c.t.Fatalf("testkit: restarting server %d: %v", i, err)
+		}
 	}
 	if err := c.awaitReady(); err != nil {
-		c.t.Fatalf("testkit: restarting server %d: %v", i, err)
+		c.t.Fatalf("testkit: restarting servers %v: %v", stopped, err)
 	}
 }
 

@@ -1,0 +1,95 @@
+package handlers_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+func TestStart_AClusterWithoutALeaderIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	cluster := testkit.Cluster(t, 3)
+	r := connect(t, cluster.URL())
+	config := handlers.Config{Limits: events.StreamLimits{Replicas: 3}, Policies: policySet(t, quick)}
+	begin(r, config)()
+	cluster.Stop(0)
+	cluster.Stop(1)
+
+	nc := testkit.Connect(t, cluster.URLs()[2])
+	var log testkit.Buffer
+	reasons := make(chan string, 1000)
+	config.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	config.Waiting = func(reason string) { reasons <- reason }
+	type result struct {
+		s   *handlers.Service
+		err error
+	}
+	started := make(chan result, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	go func() {
+		s, err := handlers.Start(ctx, nc, config)
+		started <- result{s, err}
+	}()
+	select {
+	case reason := <-reasons:
+		if !strings.Contains(reason, "stream RETRY") {
+			t.Errorf("it says %q, want what it waits for", reason)
+		}
+	case r := <-started:
+		t.Fatalf("it does not wait: %v", r.err)
+	case <-time.After(30 * time.Second):
+		t.Fatal("it says nothing for 30 s")
+	}
+	if !strings.Contains(log.String(), "waiting at the start") {
+		t.Errorf("the log does not tell:\n%s", log.String())
+	}
+	cluster.Restart(0, 1)
+	got := <-started
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	stop, end := context.WithTimeout(context.Background(), 10*time.Second)
+	defer end()
+	if err := got.s.Stop(stop); err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(log.String(), "waiting at the start"); n > 20 {
+		t.Errorf("the log tells %d times that it waits", n)
+	}
+}
+
+func TestStart_AMissingPermissionIsAnErrorAtOnce(t *testing.T) {
+	t.Parallel()
+	server := testkit.PlainServer(t, &natsd.Options{JetStream: true, StoreDir: t.TempDir(), Users: []*natsd.User{{
+		Username: "u", Password: "p", Permissions: &natsd.Permissions{Publish: &natsd.SubjectPermission{
+			Allow: []string{">"}, Deny: []string{"$JS.API.STREAM.*.RETRY_DEAD"},
+		}},
+	}}})
+	nc := testkit.Connect(t, server.ClientURL(), nats.UserInfo("u", "p"))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	began := time.Now()
+	_, err := handlers.Start(ctx, nc, handlers.Config{
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Waiting: func(reason string) { t.Errorf("it waits: %s", reason) },
+	})
+	var denied *natsconn.PermissionError
+	if !errors.As(err, &denied) || !strings.Contains(err.Error(), "RETRY_DEAD") {
+		t.Errorf("the error is %v, want one that names what is missing", err)
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("it took %s to say so", took)
+	}
+}
