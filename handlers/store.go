@@ -317,6 +317,8 @@ func (s *store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 			return err
 		}
 	}
+	// One that arrives late must not come back after it was replayed.
+	msg.Header[jetstream.MsgIDHeader] = []string{op.Run() + ".dead"}
 	if err := s.publish(ctx, "burying operation "+op.ID, msg); err != nil {
 		return err
 	}
