@@ -69,7 +69,8 @@ type Operation struct {
 	// Replay is how often the operation came back from the dead letters.
 	Replay int `json:"replay,omitempty"`
 	// Repeats is the number of the last attempt that may have been made before, by an
-	// instance that died or stood still, 0 for none.
+	// instance that died or stood still, 0 for none and [AnyAttempt] when that is not
+	// known.
 	Repeats int `json:"repeats,omitempty"`
 	// Contested is since when another instance may have had this run as well, zero
 	// when none may. What was told of the run since then counts more than its state.
@@ -112,6 +113,9 @@ type Attempt struct {
 	// Replay says to which run of the operation the attempt belongs.
 	Replay int `json:"replay,omitempty"`
 }
+
+// AnyAttempt is an [Operation.Repeats] that stands for every attempt of the run.
+const AnyAttempt = math.MaxInt32
 
 // Bounds of what an operation carries with it, so that its state always fits
 // into the headers of a message (64 KiB).
@@ -228,6 +232,13 @@ func (o *Operation) Contest(since time.Time) {
 	if o.Contested.IsZero() || since.Before(o.Contested) {
 		o.Contested = since.UTC()
 	}
+}
+
+// Fork notes that another instance may have gone on with this run, since a time at
+// the latest, and made any of the attempts that follow.
+func (o *Operation) Fork(since time.Time) {
+	o.Contest(since)
+	o.Repeats = AnyAttempt
 }
 
 // Last returns the latest attempt of the history; ok is false when there is

@@ -84,7 +84,7 @@ func workFrom(h nats.Header) (*Work, error) {
 // WorkHeader returns the headers that a worker receives: those of every target,
 // and those that it needs to report. timeout is how long the worker may be silent.
 func (o *Operation) WorkHeader(submission nats.Header, subjects Subjects, timeout time.Duration) nats.Header {
-	h := o.TargetHeader(submission, o.Work.Attempt, false)
+	h := o.TargetHeader(submission, o.Work.Attempt, o.Work.Attempt <= o.Repeats)
 	h[HeaderToken] = []string{o.Work.Token}
 	h[HeaderReport] = []string{subjects.Report(o.Service, o.Operation)}
 	h[HeaderTimeout] = []string{strconv.FormatInt(timeout.Milliseconds(), 10)}

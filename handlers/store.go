@@ -124,15 +124,20 @@ func (s *store) Watch(ctx context.Context, op *events.Operation, m scheduler.Mes
 	return m, errors.Join(err, findErr)
 }
 
-// change puts op's next state, which msg carries, in the place of a version. The slot is no register while it is not known what became of
-// a try: the state may have been stored, the run may have ended since, and the slot
-// looks as before. So what a later try stores is contested, and what is stored when
-// another may have the operation by then.
+// change puts op's next state, which msg carries, in the place of a version. The
+// slot is no register while it is not known what became of a try: the state may have
+// been stored, the run may have ended since, and the slot looks as before. So what a
+// later try stores is a fork, and contested what is stored when another may have the
+// operation by then.
 func (s *store) change(ctx context.Context, doing string, op *events.Operation, m scheduler.Message, msg *nats.Msg) (ack *jetstream.PubAck, err error) {
 	unknown := false
 	err = s.persist(ctx, doing, func(ctx context.Context) error {
-		if op.Contested.IsZero() && (unknown || m.Shared != nil && m.Shared()) {
+		forked := unknown && op.Repeats != events.AnyAttempt
+		if forked || op.Contested.IsZero() && m.Shared != nil && m.Shared() {
 			op.Contest(m.Stored)
+			if forked {
+				op.Fork(m.Stored)
+			}
 			if err := op.Put(msg.Header); err != nil {
 				return permanentError{err}
 			}
@@ -312,6 +317,8 @@ func (s *store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 			return err
 		}
 	}
+	// One that arrives late must not come back after it was replayed.
+	msg.Header[jetstream.MsgIDHeader] = []string{op.Run() + ".dead"}
 	if err := s.publish(ctx, "burying operation "+op.ID, msg); err != nil {
 		return err
 	}

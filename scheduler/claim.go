@@ -119,6 +119,7 @@ func (p *Pipeline) advance(ctx context.Context, op *events.Operation, m Message,
 			return err
 		}
 		if m = held; c == doubt && round >= restoreRound {
+			op.Fork(held.Stored)
 			m.Version, m.Place = w.Version, w.Place
 		}
 		if err := p.pauseInDoubt(ctx, op, round); err != nil {
@@ -127,11 +128,11 @@ func (p *Pipeline) advance(ctx context.Context, op *events.Operation, m Message,
 	}
 }
 
-// keep stores how an attempt went before anything follows from it, because another
-// holder may have made it too. The first result that is stored counts, and whoever
-// takes the operation next concludes the attempt.
+// keep stores how an attempt went before anything follows from it: another holder may
+// have made it too, or may make it before it is known here that a dead letter is
+// stored. The first result that is stored counts, and whoever takes the operation
+// next concludes the attempt.
 func (p *Pipeline) keep(ctx context.Context, op *events.Operation, m Message, a *made) error {
-	op.Contest(m.Stored)
 	ended := a.at.Add(a.reply.Duration).UTC()
 	result := &events.WorkResult{
 		At: ended, Failed: a.reply.Failed, Code: a.reply.Failure.Code, Error: a.reply.Failure.Message, Counted: true,

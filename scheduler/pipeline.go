@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
@@ -345,12 +346,14 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message)
 			return err
 		}
 		if !a.stored && m.shared() {
+			op.Contest(m.Stored)
 			return p.keep(ctx, op, m, a)
 		}
 		if over, err := p.over(ctx, op, m); err != nil || over {
 			return err
 		}
-		reply := a.reply
+		reply, before := a.reply, *op
+		before.History = slices.Clone(op.History)
 		op.Attempt++
 		if !reply.Failed {
 			outcome := op.Ended(events.RetrySuccess, p.Now())
@@ -368,6 +371,10 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message)
 			op.RetryAfter = now.Add(after).UTC()
 		}
 		d := p.decide(policy, op, reply.Failure, op.PreviousDelay(), now)
+		if !d.Retry && !a.stored {
+			// Whoever tells of it, even late, tells of the same end.
+			return p.keep(ctx, &before, m, a)
+		}
 		if !d.Retry {
 			return p.fail(ctx, policy, op, m, d, reply.Failure)
 		}

@@ -18,6 +18,9 @@ import (
 // page is how many messages are read with one request.
 const page = 256
 
+// readTimeout is how long an answer is waited for: one that got lost never comes.
+const readTimeout = 5 * time.Second
+
 // Scan iterates over the messages of a stream that match subject, from a start
 // that is a sequence or a time, to the end of the stream.
 func Scan(ctx context.Context, js jetstream.JetStream, stream, subject string, start jetstreamext.GetBatchOpt) iter.Seq2[*jetstream.RawStreamMsg, error] {
@@ -83,26 +86,46 @@ func Page(ctx context.Context, js jetstream.JetStream, stream, subject string, s
 	return batch(ctx, js, stream, n, options...)
 }
 
-// batch iterates over what one request of at most n messages is answered with.
-// Nothing is no error.
+// batch iterates over what one request of at most n messages is answered with, once
+// all of it is here. Nothing is no error, but no answer is: the client ends in
+// silence then.
 func batch(ctx context.Context, js jetstream.JetStream, stream string, n int, options ...jetstreamext.GetBatchOpt) iter.Seq2[*jetstream.RawStreamMsg, error] {
 	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
-		js, err := prefixed(js)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		messages, err := jetstreamext.GetBatch(ctx, js, stream, n, options...)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		for m, err := range messages {
-			if errors.Is(err, jetstreamext.ErrNoMessages) || !yield(m, err) || err != nil {
+		messages, err := getBatch(ctx, js, stream, n, options...)
+		for _, m := range messages {
+			if !yield(m, nil) {
 				return
 			}
 		}
+		if err != nil {
+			yield(nil, err)
+		}
 	}
+}
+
+func getBatch(ctx context.Context, js jetstream.JetStream, stream string, n int, options ...jetstreamext.GetBatchOpt) (messages []*jetstream.RawStreamMsg, err error) {
+	if js, err = prefixed(js); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	answers, err := jetstreamext.GetBatch(ctx, js, stream, n, options...)
+	if err != nil {
+		return nil, err
+	}
+	for m, err := range answers {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			return messages, nil
+		}
+		if err != nil {
+			return messages, err
+		}
+		messages = append(messages, m)
+	}
+	if err := ctx.Err(); err != nil {
+		return messages, fmt.Errorf("stream %s does not answer: %w", stream, err)
+	}
+	return messages, nil
 }
 
 // Selection says which message [LeaderGet] reads.
@@ -125,6 +148,8 @@ func LeaderGet(ctx context.Context, js jetstream.JetStream, stream string, selec
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	answer, err := js.Conn().RequestWithContext(ctx, APIPrefix(js)+"STREAM.MSG.GET."+stream, request)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,651 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// lease is the ack wait of the model's consumers.
+const lease = 30 * time.Second
+
+// longestLate is how late a write arrives at most whose caller was told nothing. It
+// is less than what streams remember message ids for.
+const longestLate = time.Minute
+
+// An instance is one of the product's, made of its real parts on a world. It dies
+// and stands still between any two of its calls.
+type instance struct {
+	w        *world
+	name     string
+	dead     atomic.Bool
+	frozen   []span
+	pressure []span
+	ctx      context.Context
+	cancel   context.CancelFunc
+	draining chan struct{}
+	// pulls are those who pull, which end when it drains, and owned the rest.
+	pulls, owned sync.WaitGroup
+}
+
+// gate stops a call of an instance that is dead or stands still. A dead one's
+// goroutine ends here.
+func (i *instance) gate() {
+	for {
+		if i.dead.Load() {
+			runtime.Goexit()
+		}
+		s, ok := within(i.frozen, time.Now())
+		if !ok {
+			return
+		}
+		time.Sleep(time.Until(s.to))
+	}
+}
+
+// modelJS is JetStream for one instance.
+type modelJS struct {
+	jetstream.JetStream
+	i *instance
+}
+
+func (j *modelJS) Options() jetstream.JetStreamOptions { return jetstream.JetStreamOptions{} }
+
+func (j *modelJS) Conn() *nats.Conn {
+	j.i.gate()
+	return j.i.w.wire
+}
+
+// fault is how a call goes.
+type fault int
+
+const (
+	well fault = iota
+	refused
+	pending
+	replyLost
+	arrivesLate
+	neverArrives
+)
+
+func (w *world) fault(s *modelStream, r *rand.Rand) fault {
+	if w.isHonest() {
+		return well
+	}
+	if _, away := within(s.away, time.Now()); away {
+		return []fault{refused, neverArrives}[r.IntN(2)]
+	}
+	switch x := r.Float64(); {
+	case x < 0.03:
+		return refused
+	case x < 0.07:
+		return pending
+	case x < 0.10:
+		return replyLost
+	case x < 0.12:
+		return neverArrives
+	case x < 0.14:
+		return arrivesLate
+	}
+	return well
+}
+
+// unavailable is an answer that says that nothing was stored, for now.
+func unavailable(r *rand.Rand) error {
+	switch r.IntN(3) {
+	case 0:
+		return &jetstream.APIError{Code: 503, ErrorCode: 10008, Description: "JetStream system temporarily unavailable"}
+	case 1:
+		return jetstream.ErrNoStreamResponse
+	}
+	return nats.ErrNoResponders
+}
+
+// silence waits for the end of a call that nobody answers, as the client does.
+func silence(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// later does something after a while, unless the world has ended by then.
+func (w *world) later(after time.Duration, do func()) {
+	w.late.Go(func() {
+		time.Sleep(after)
+		do()
+	})
+}
+
+func (j *modelJS) PublishMsg(ctx context.Context, msg *nats.Msg, _ ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	i, w := j.i, j.i.w
+	i.reachable(msg)
+	s, r := w.streamOf(msg.Subject), w.roll(i.name, "publish "+msg.Subject)
+	msg = &nats.Msg{Subject: msg.Subject, Header: cloneHeader(msg.Header), Data: msg.Data}
+	expected, what := msg.Header.Get(jetstream.ExpectedLastSubjSeqHeader), "publish "+short(msg.Subject)
+	if expected != "" {
+		what += " on " + expected
+	}
+	if w.work(r); ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	i.reachable(msg)
+	switch w.fault(s, r) {
+	case pending:
+		code, text := jetstream.JSErrCodeStreamWrongLastSequenceConstant, "wrong last sequence"
+		if expected == "" {
+			code, text = codeDuplicatePending, "duplicate message id is in process"
+		}
+		w.note("%-8s  %s: pending", i.name, what)
+		return nil, &jetstream.APIError{Code: 400, ErrorCode: code, Description: text}
+	case refused:
+		w.note("%-8s  %s: refused", i.name, what)
+		return nil, unavailable(r)
+	case neverArrives:
+		w.note("%-8s  %s: never arrives", i.name, what)
+		return nil, silence(ctx)
+	case arrivesLate:
+		w.note("%-8s  %s: silence", i.name, what)
+		w.later(spread(r, time.Second, longestLate), func() {
+			sequence, err := w.apply(msg, false)
+			w.note("%-8s  %s arrives late: %d %v", i.name, what, sequence, err)
+		})
+		return nil, silence(ctx)
+	case replyLost:
+		sequence, err := w.apply(msg, true)
+		w.note("%-8s  %s: %d %v, and the reply is lost", i.name, what, sequence, err)
+		return nil, silence(ctx)
+	case well:
+	}
+	sequence, err := w.apply(msg, true)
+	w.note("%-8s  %s: %d %v", i.name, what, sequence, err)
+	w.work(r)
+	i.gate()
+	if err != nil {
+		return nil, err
+	}
+	return &jetstream.PubAck{Stream: s.name, Sequence: sequence}, nil
+}
+
+// reachable is the gate of a call that publishes. What remains by design is an
+// instance that stands still between its last look and the socket for longer than
+// streams remember message ids: its outcome is stored twice. That is not made here:
+// such an instance dies.
+func (i *instance) reachable(msg *nats.Msg) {
+	if s, ok := within(i.frozen, time.Now()); ok && strings.HasPrefix(msg.Subject, "retry.outcome.") && s.to.Sub(s.from) > longestLate {
+		i.die("before it tells of an outcome")
+	}
+	i.gate()
+}
+
+func (i *instance) die(why string) {
+	i.w.note("%-8s  dies %s", i.name, why)
+	i.dead.Store(true)
+	i.cancel()
+}
+
+// work is the time that something takes.
+func (w *world) work(r *rand.Rand) { time.Sleep(spread(r, 50*time.Microsecond, 8*time.Millisecond)) }
+
+func (j *modelJS) Stream(_ context.Context, name string) (jetstream.Stream, error) {
+	j.i.gate()
+	w := j.i.w
+	s, r := w.stream(name), w.roll(j.i.name, "stream "+name)
+	if w.fault(s, r) == refused {
+		return nil, unavailable(r)
+	}
+	w.work(r)
+	at := w.seen(s, r)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	info := &jetstream.StreamInfo{Config: jetstream.StreamConfig{Name: name, Replicas: 3}}
+	for _, m := range s.all {
+		if !m.at.After(at) {
+			info.State.LastSeq = m.sequence
+		}
+	}
+	return &modelHandle{i: j.i, name: name, info: info}, nil
+}
+
+// modelHandle is a stream for one instance.
+type modelHandle struct {
+	jetstream.Stream
+	i    *instance
+	name string
+	info *jetstream.StreamInfo
+}
+
+func (h *modelHandle) CachedInfo() *jetstream.StreamInfo { return h.info }
+
+func (h *modelHandle) Info(context.Context, ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
+	h.i.gate()
+	w := h.i.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	info := *h.info
+	info.State.Subjects = make(map[string]uint64)
+	for _, m := range w.streams[h.name].matching(">", time.Now()) {
+		info.State.Subjects[m.subject]++
+	}
+	return &info, nil
+}
+
+func (h *modelHandle) DeleteMsg(ctx context.Context, sequence uint64) error {
+	i, w := h.i, h.i.w
+	i.gate()
+	s, r := w.stream(h.name), w.roll(i.name, fmt.Sprint("delete ", h.name, sequence))
+	w.work(r)
+	i.gate()
+	switch w.fault(s, r) {
+	case refused, pending:
+		return unavailable(r)
+	case neverArrives:
+		return silence(ctx)
+	case arrivesLate:
+		w.later(spread(r, time.Second, longestLate), func() { w.remove(h.name, sequence) })
+		return silence(ctx)
+	case replyLost:
+		w.remove(h.name, sequence)
+		return silence(ctx)
+	case well:
+	}
+	ok := w.remove(h.name, sequence)
+	w.note("%-8s  removes %s %d: %v", i.name, h.name, sequence, ok)
+	i.gate()
+	if !ok {
+		return fmt.Errorf("%w: no message found", jetstream.ErrMsgDeleteUnsuccessful)
+	}
+	return nil
+}
+
+// modelBucket is the bucket of the lanes.
+type modelBucket struct {
+	jetstream.KeyValue
+	js *modelJS
+}
+
+func (b *modelBucket) Bucket() string { return "RETRY_LANES" }
+
+func (b *modelBucket) Put(ctx context.Context, key string, value []byte) (uint64, error) {
+	ack, err := b.js.PublishMsg(ctx, &nats.Msg{Subject: "$KV.RETRY_LANES." + key, Data: value})
+	if err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
+}
+
+// modelMetrics count for all instances, because they are dear to make.
+var modelMetrics = sync.OnceValue(func() *metrics {
+	m, err := newMetrics("model", "test")
+	if err != nil {
+		panic(err)
+	}
+	return m
+})
+
+// start begins an instance.
+func (w *world) start(name string, policies *scheduler.Set, frozen, pressure []span) *instance {
+	i := &instance{w: w, name: name, frozen: frozen, pressure: pressure, draining: make(chan struct{})}
+	i.ctx, i.cancel = context.WithCancel(context.Background())
+	w.note("%-8s  starts", name)
+	js := &modelJS{i: i}
+	random := func() float64 { return w.roll(name, "random").Float64() }
+	current := func() *scheduler.Set { return policies }
+	log := slog.New(slog.DiscardHandler)
+	st := &store{
+		js: js, log: log, maxPayload: 1 << 20, warn: rate.Sometimes{First: 1}, metrics: modelMetrics(), random: random,
+		clock: natsconn.NewClock(nil), storage: &storage{},
+	}
+	letters := deadletter.New(js, "")
+	gates := scheduler.NewGates(breaker.NewGroup(breaker.Config{Instance: name}), scheduler.GatesConfig{Room: func(key string) { st.lanes.changed(key) }})
+	st.lanes = &lanes{
+		reading: js, store: st, gates: gates, policies: current, bucket: &modelBucket{js: js}, log: log,
+		warn: rate.Sometimes{First: 1}, wake: make(chan struct{}, 1), keys: make(map[string]*keyLanes),
+	}
+	pipeline := &scheduler.Pipeline{
+		Policies: current, Store: st, Ends: newRecovery(st, letters), Target: &modelTarget{i},
+		Publisher: &publisher{js: js, work: events.Streams{}.WorkConfig(events.StreamLimits{}), log: log},
+		Gates:     gates, CheckTarget: events.Subjects{}.CheckTarget, Now: time.Now, Random: random, Draining: i.draining,
+	}
+	in := &intake{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20}
+	reports := &workReports{pipeline: pipeline, log: log, warn: rate.Sometimes{First: 1}}
+	redeliver := &due{pipeline: pipeline, store: st, draining: i.draining}
+
+	i.pull("RETRY_INTAKE", "retry.submit.>", in.handle)
+	i.pull("RETRY_INTAKE", "retry.report.>", reports.handle)
+	i.pull("RETRY", "retry.due.>", redeliver.handle)
+	i.owned.Go(func() { st.lanes.run(i.ctx) })
+	i.owned.Go(func() { i.squeeze(gates) })
+	return i
+}
+
+// squeeze puts the gates under pressure at times, so that they shut.
+func (i *instance) squeeze(gates *scheduler.Gates) {
+	for _, s := range i.pressure {
+		for _, at := range []time.Time{s.from, s.to} {
+			select {
+			case <-i.ctx.Done():
+				return
+			case <-time.After(time.Until(at)):
+			}
+			i.gate()
+			gates.SetPressure(at.Equal(s.from))
+		}
+	}
+}
+
+// pull works on the messages of a consumer, as a queue does.
+func (i *instance) pull(stream, filter string, handle func(context.Context, *taken) error) {
+	q := &queue{
+		nc: i.w.wire, stream: stream, config: jetstream.ConsumerConfig{Durable: filter, AckWait: lease},
+		bytes: semaphore.NewWeighted(1 << 30), maxBytes: 1 << 30, log: slog.New(slog.DiscardHandler), handle: handle,
+		held: make(map[*taken]struct{}), draining: i.draining, pulled: make(chan struct{}),
+	}
+	c := i.w.consumer(stream, filter)
+	ctx, cancel := context.WithCancel(i.ctx)
+	beatCtx, stopBeat := context.WithCancel(i.ctx)
+	i.owned.Go(func() {
+		select {
+		case <-i.draining:
+		case <-i.ctx.Done():
+		}
+		cancel()
+	})
+	i.owned.Go(func() { q.heartbeat(beatCtx) })
+	i.pulls.Go(func() {
+		defer stopBeat()
+		defer q.wg.Wait()
+		defer close(q.pulled)
+		for {
+			began := time.Now()
+			d, err := c.next(ctx, i)
+			if err != nil {
+				return
+			}
+			r := i.w.roll(i.name, fmt.Sprint("deliver ", stream, d.m.sequence))
+			asked := time.Now().Add(-min(time.Since(began), spread(r, 0, fetchWait)))
+			i.w.work(r)
+			i.gate()
+			t := &taken{
+				Msg: &modelMsg{i: i, c: c, m: d.m}, beat: asked, reconnects: q.nc.Stats().Reconnects, q: q,
+				meta: &jetstream.MsgMetadata{Sequence: jetstream.SequencePair{Stream: d.m.sequence}, NumDelivered: d.n, Timestamp: d.m.at, Stream: stream},
+			}
+			q.mu.Lock()
+			q.held[t] = struct{}{}
+			q.mu.Unlock()
+			q.wg.Go(func() { q.work(ctx, i.ctx, t) })
+		}
+	})
+}
+
+// stop lets the instance drain, or die.
+func (i *instance) stop(drain bool) {
+	if drain {
+		i.w.note("%-8s  drains", i.name)
+		close(i.draining)
+		return
+	}
+	i.die("suddenly")
+}
+
+// modelConsumer is a consumer of a work queue.
+type modelConsumer struct {
+	w      *world
+	stream string
+	filter string
+	// pending are the deliveries that are not acknowledged, by sequence; guarded by
+	// world.mu.
+	pending map[uint64]*leased
+}
+
+// leased is a message that was delivered.
+type leased struct {
+	n     uint64
+	until time.Time
+}
+
+type delivery struct {
+	m *storedMsg
+	n uint64
+}
+
+func (w *world) consumer(stream, filter string) *modelConsumer {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	key := stream + " " + filter
+	c := w.consumers[key]
+	if c == nil {
+		c = &modelConsumer{w: w, stream: stream, filter: filter, pending: make(map[uint64]*leased)}
+		w.consumers[key] = c
+	}
+	return c
+}
+
+// next delivers the next message to an instance, unless that has stood still for
+// longer than a pull lasts.
+func (c *modelConsumer) next(ctx context.Context, i *instance) (delivery, error) {
+	for ctx.Err() == nil {
+		now := time.Now()
+		if s, ok := within(i.frozen, now); ok && now.Sub(s.from) > 2*fetchWait {
+			time.Sleep(time.Until(s.to))
+			continue
+		}
+		c.w.mu.Lock()
+		s := c.w.streams[c.stream]
+		d, wait := c.pick(s, now)
+		if d.m != nil {
+			c.w.noteLocked("%-8s  gets %d %s, delivery %d", i.name, d.m.sequence, short(d.m.subject), d.n)
+		}
+		changed := s.changed
+		c.w.mu.Unlock()
+		if d.m != nil {
+			return d, nil
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-changed:
+			// Instances pull side by side, none of them always first.
+			time.Sleep(spread(c.w.roll(i.name, "pull "+c.filter), 0, 2*time.Millisecond))
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+	return delivery{}, ctx.Err()
+}
+
+// pick returns the first message that may be delivered now, or how long to wait.
+func (c *modelConsumer) pick(s *modelStream, now time.Time) (delivery, time.Duration) {
+	wait := time.Hour
+	if away, ok := within(s.away, now); ok {
+		return delivery{}, away.to.Sub(now)
+	}
+	for _, m := range s.all {
+		if !m.gone.IsZero() || !scheduler.Matches([]string{c.filter}, m.subject) {
+			continue
+		}
+		p := c.pending[m.sequence]
+		if p == nil {
+			p = &leased{}
+			c.pending[m.sequence] = p
+		}
+		if p.until.After(now) {
+			wait = min(wait, p.until.Sub(now))
+			continue
+		}
+		p.n++
+		p.until = now.Add(lease)
+		return delivery{m, p.n}, 0
+	}
+	return delivery{}, wait
+}
+
+// renew sets when the lease of a message is over.
+func (c *modelConsumer) renew(m *storedMsg, until time.Time) {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	if p := c.pending[m.sequence]; p != nil {
+		p.until = until
+	}
+	c.w.streams[c.stream].touch()
+}
+
+// modelMsg is a message that was delivered to an instance.
+type modelMsg struct {
+	jetstream.Msg
+	i *instance
+	c *modelConsumer
+	m *storedMsg
+}
+
+func (m *modelMsg) Subject() string      { return m.m.subject }
+func (m *modelMsg) Headers() nats.Header { return m.m.header }
+func (m *modelMsg) Data() []byte         { return m.m.data }
+
+func (m *modelMsg) DoubleAck(ctx context.Context) error {
+	i, w := m.i, m.i.w
+	i.gate()
+	s, r := w.stream(m.c.stream), w.roll(i.name, fmt.Sprint("ack ", m.c.stream, m.m.sequence))
+	w.work(r)
+	i.gate()
+	what := fmt.Sprintf("acks %d %s", m.m.sequence, short(m.m.subject))
+	if !w.isHonest() {
+		if f := w.fault(s, r); f != well || chance(r, 0.05) {
+			w.note("%-8s  %s: silence", i.name, what)
+			switch f {
+			case arrivesLate:
+				w.later(spread(r, time.Second, longestLate), func() {
+					w.note("%-8s  %s arrives late: %v", i.name, what, w.remove(m.c.stream, m.m.sequence))
+				})
+			case replyLost:
+				w.note("%-8s  %s: %v, and the reply is lost", i.name, what, w.remove(m.c.stream, m.m.sequence))
+			}
+			return silence(ctx)
+		}
+	}
+	w.note("%-8s  %s: %v", i.name, what, w.remove(m.c.stream, m.m.sequence))
+	i.gate()
+	return nil
+}
+
+func (m *modelMsg) InProgress() error {
+	m.i.gate()
+	m.c.renew(m.m, time.Now().Add(lease))
+	return nil
+}
+
+func (m *modelMsg) Nak() error { return m.NakWithDelay(0) }
+
+func (m *modelMsg) NakWithDelay(after time.Duration) error {
+	m.i.gate()
+	m.i.w.note("%-8s  gives back %d %s", m.i.name, m.m.sequence, short(m.m.subject))
+	m.c.renew(m.m, time.Now().Add(after))
+	return nil
+}
+
+// modelTarget is where attempts go.
+type modelTarget struct{ i *instance }
+
+// Deliver implements [scheduler.Target].
+func (t *modelTarget) Deliver(ctx context.Context, op *events.Operation, _ scheduler.Message, _ string, attempt int, repeated bool, timeout time.Duration) (scheduler.Reply, error) {
+	i, w := t.i, t.i.w
+	asked := time.Now()
+	if asked.Before(op.Due) {
+		w.blame("attempt %d of run %s begins %s before it is due", attempt, short(op.Run()), op.Due.Sub(asked))
+	}
+	i.gate()
+	r := w.roll("target", fmt.Sprint(op.Run(), attempt))
+	if chance(r, 0.03) && !w.isHonest() {
+		return scheduler.Reply{}, errInterrupted
+	}
+	w.reached(i.name, op.Run(), attempt, repeated, asked)
+	took := spread(r, time.Millisecond, 300*time.Millisecond)
+	if chance(r, 0.1) {
+		took = timeout
+	}
+	select {
+	case <-time.After(took):
+	case <-ctx.Done():
+		i.gate()
+		return scheduler.Reply{}, ctx.Err()
+	}
+	i.gate()
+	reply := scheduler.Reply{Duration: took}
+	switch {
+	case w.isHonest():
+	case chance(r, 0.03):
+		return scheduler.Reply{}, errInterrupted
+	case took == timeout, chance(r, 0.45):
+		reply.Failed, reply.Failure = true, scheduler.Failure{Code: "503", Message: "busy", Duration: took}
+	}
+	return reply, nil
+}
+
+// worker takes what is published for workers and reports on it, or does not.
+func (w *world) worker(ctx context.Context) {
+	js := &modelJS{i: &instance{w: w, name: "worker"}}
+	c := w.consumer("RETRY_WORK", "retry.work.>")
+	var work sync.WaitGroup
+	defer work.Wait()
+	for {
+		d, err := c.next(ctx, js.i)
+		if err != nil {
+			return
+		}
+		w.remove("RETRY_WORK", d.m.sequence)
+		work.Go(func() { w.report(ctx, js, d.m) })
+	}
+}
+
+func (w *world) report(ctx context.Context, js *modelJS, m *storedMsg) {
+	h := m.header
+	id, replay := h.Get(events.HeaderID), h.Get(events.HeaderReplay)
+	if replay == "" {
+		replay = "0"
+	}
+	var attempt int
+	_, _ = fmt.Sscan(h.Get(events.HeaderAttempt), &attempt)
+	w.reached("worker", id+"."+replay, attempt, h.Get(events.HeaderRepeated) != "", time.Now())
+	r := w.roll("worker", fmt.Sprint(id, replay, attempt))
+	results := []events.Result{events.Succeeded}
+	if !w.isHonest() {
+		results = [][]events.Result{
+			{events.Succeeded}, {events.Succeeded}, {events.Failed}, {events.Failed}, {},
+			{events.Working, events.Succeeded}, {events.Failed, events.Failed}, {events.Succeeded, events.Failed},
+		}[r.IntN(8)]
+	}
+	for _, result := range results {
+		select {
+		case <-time.After(spread(r, time.Millisecond, 800*time.Millisecond)):
+		case <-ctx.Done():
+			return
+		}
+		report := &nats.Msg{Subject: h.Get(events.HeaderReport), Header: nats.Header{
+			events.HeaderID: {id}, events.HeaderToken: {h.Get(events.HeaderToken)}, events.HeaderAttempt: {fmt.Sprint(attempt)}, events.HeaderResult: {string(result)},
+		}}
+		callCtx, cancel := context.WithTimeout(ctx, publishTimeout)
+		_, err := js.PublishMsg(callCtx, report)
+		cancel()
+		if errors.Is(err, context.Canceled) {
+			return
+		}
+	}
+}

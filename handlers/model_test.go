@@ -1,0 +1,313 @@
+package handlers
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// A world is JetStream as the product uses it, in virtual time: streams with
+// sequences, slots that change by compare-and-set, schedules, work queues with
+// leases, and message ids. Until a given time its answers are made up: calls are
+// refused, replies are lost, writes arrive late, reads are behind. Everything that
+// is left to chance follows from the seed, the caller and what was asked for how
+// often, so that a seed makes the same history again.
+type world struct {
+	seed  uint64
+	began time.Time
+	// honest is from when on the answers are honest, and everybody lives.
+	honest time.Time
+	// wire carries reads, for which the client needs a connection.
+	wire *nats.Conn
+	late sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	asked   map[string]uint64
+	streams map[string]*modelStream
+	// consumers are those of work queues, by stream and filter.
+	consumers map[string]*modelConsumer
+	// runs are those that must have one outcome each, and attempts what reached a
+	// target, by run and number.
+	runs     map[string]bool
+	attempts map[string][]attempted
+	line     []string // what happened
+	blamed   []string // what must not have happened
+}
+
+// modelStream is a stream, with everything that was ever stored in it.
+type modelStream struct {
+	name string
+	// queue is whether an acknowledged message is removed, last whether there is one
+	// message for each subject.
+	queue, last bool
+	all         []*storedMsg
+	ids         map[string]*storedMsg
+	// forgotten are the ids that a restarted leader does not know any more.
+	forgotten map[string]bool
+	// behind are the times in which a leader was just elected that knows what was
+	// stored before, and not yet what came since.
+	behind []span
+	// away are the times in which it has no leader.
+	away    []span
+	changed chan struct{} // closed at the next change
+}
+
+type storedMsg struct {
+	sequence uint64
+	subject  string
+	header   nats.Header
+	data     []byte
+	at       time.Time
+	gone     time.Time // zero while it stands
+}
+
+type span struct{ from, to time.Time }
+
+func within(spans []span, now time.Time) (span, bool) {
+	for _, s := range spans {
+		if !now.Before(s.from) && now.Before(s.to) {
+			return s, true
+		}
+	}
+	return span{}, false
+}
+
+func (m *storedMsg) stands(at time.Time) bool {
+	return !m.at.After(at) && (m.gone.IsZero() || m.gone.After(at))
+}
+
+func (m *storedMsg) raw() *jetstream.RawStreamMsg {
+	return &jetstream.RawStreamMsg{Subject: m.subject, Sequence: m.sequence, Header: cloneHeader(m.header), Data: m.data, Time: m.at}
+}
+
+func cloneHeader(h nats.Header) nats.Header {
+	out := make(nats.Header, len(h))
+	for k, v := range h {
+		out[k] = append([]string(nil), v...)
+	}
+	return out
+}
+
+// roll returns the chance for one call, by who asks for what the how manieth time.
+func (w *world) roll(who, what string) *rand.Rand {
+	key := who + " " + what
+	w.mu.Lock()
+	w.asked[key]++
+	n := w.asked[key]
+	w.mu.Unlock()
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "%s %d", key, n)
+	return rand.New(rand.NewPCG(w.seed, h.Sum64()))
+}
+
+func chance(r *rand.Rand, p float64) bool { return r.Float64() < p }
+
+func spread(r *rand.Rand, from, to time.Duration) time.Duration {
+	return from + time.Duration(r.Int64N(int64(to-from)))
+}
+
+// note writes a line of the history.
+func (w *world) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.noteLocked(format, args...)
+}
+
+func (w *world) noteLocked(format string, args ...any) {
+	w.line = append(w.line, fmt.Sprintf("%10.3f  ", time.Since(w.began).Seconds())+fmt.Sprintf(format, args...))
+}
+
+// short makes subjects and ids readable.
+func short(subject string) string {
+	tokens := strings.Split(strings.TrimPrefix(subject, "retry."), ".")
+	for i, token := range tokens {
+		if len(token) == 32 {
+			tokens[i] = token[:4]
+		}
+	}
+	return strings.Join(tokens, ".")
+}
+
+func (w *world) isHonest() bool { return !time.Now().Before(w.honest) }
+
+// streamOf returns the stream that captures a subject.
+func (w *world) streamOf(subject string) *modelStream {
+	for prefix, name := range map[string]string{
+		"retry.submit.": "RETRY_INTAKE", "retry.report.": "RETRY_INTAKE", "retry.parked.": "RETRY", "retry.due.": "RETRY", "retry.held.": "RETRY",
+		"retry.outcome.": "RETRY_OUTCOMES", "retry.event.": "RETRY_OUTCOMES", "retry.dead.": "RETRY_DEAD", "retry.work.": "RETRY_WORK", "$KV.RETRY_LANES.": "KV_RETRY_LANES",
+	} {
+		if strings.HasPrefix(subject, prefix) {
+			return w.streams[name]
+		}
+	}
+	return nil
+}
+
+func (w *world) stream(name string) *modelStream { return w.streams[name] }
+
+// apply stores a message as the leader does: it drops what it knows by its message
+// id, refuses what expects another version, and ends schedules in the same step.
+// forgets is whether ids that a restarted leader forgot count as unknown.
+func (w *world) apply(msg *nats.Msg, forgets bool) (sequence uint64, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, now := w.streamOf(msg.Subject), time.Now()
+	id := msg.Header.Get(jetstream.MsgIDHeader)
+	if known := s.ids[id]; id != "" && known != nil && now.Sub(known.at) < events.DedupWindow && !(forgets && s.forgotten[id]) {
+		return known.sequence, nil
+	}
+	if expected := msg.Header.Get(jetstream.ExpectedLastSubjSeqHeader); expected != "" {
+		var last uint64
+		if m := s.lastOn(msg.Header.Get(jetstream.ExpectedLastSubjSeqSubjHeader), now); m != nil {
+			last = m.sequence
+		}
+		if strconv.FormatUint(last, 10) != expected {
+			return 0, &jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeStreamWrongLastSequence, Description: fmt.Sprintf("wrong last sequence: %d", last)}
+		}
+	}
+	m := &storedMsg{subject: msg.Subject, header: cloneHeader(msg.Header), data: msg.Data}
+	if schedule := msg.Header.Get(headerScheduler); schedule != "" {
+		s.purge(schedule, now)
+	}
+	if msg.Header.Get(headerSchedule) != "" || s.last {
+		s.purge(msg.Subject, now)
+	}
+	s.store(m, now)
+	if id != "" {
+		s.ids[id] = m
+		delete(s.forgotten, id)
+	}
+	return m.sequence, nil
+}
+
+// store appends a message. The caller has locked the world.
+func (s *modelStream) store(m *storedMsg, now time.Time) {
+	m.sequence, m.at = uint64(len(s.all)+1), now
+	s.all = append(s.all, m)
+	s.touch()
+}
+
+func (s *modelStream) touch() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// purge removes what stands on a subject.
+func (s *modelStream) purge(subject string, now time.Time) {
+	for _, m := range s.all {
+		if m.subject == subject && m.gone.IsZero() {
+			m.gone = now
+		}
+	}
+}
+
+// remove takes a message away; it reports whether it stood.
+func (w *world) remove(stream string, sequence uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.streams[stream]
+	if sequence == 0 || sequence > uint64(len(s.all)) || !s.all[sequence-1].gone.IsZero() {
+		return false
+	}
+	s.all[sequence-1].gone = time.Now()
+	s.touch()
+	return true
+}
+
+// lastOn returns the last message that stands on a subject, nil for none.
+func (s *modelStream) lastOn(subject string, at time.Time) *storedMsg {
+	for i := len(s.all) - 1; i >= 0; i-- {
+		if m := s.all[i]; m.stands(at) && scheduler.Matches([]string{subject}, m.subject) {
+			return m
+		}
+	}
+	return nil
+}
+
+// matching returns what stands on a subject, oldest first.
+func (s *modelStream) matching(subject string, at time.Time) []*storedMsg {
+	var found []*storedMsg
+	for _, m := range s.all {
+		if m.stands(at) && scheduler.Matches([]string{subject}, m.subject) {
+			found = append(found, m)
+		}
+	}
+	return found
+}
+
+// seen is the time whose state a read shows.
+func (w *world) seen(s *modelStream, r *rand.Rand) time.Time {
+	now := time.Now()
+	if w.isHonest() {
+		return now
+	}
+	if behind, ok := within(s.behind, now); ok {
+		return behind.from
+	}
+	if chance(r, 0.05) {
+		return now.Add(-spread(r, 0, 500*time.Millisecond))
+	}
+	return now
+}
+
+// fire has the server fire schedules, on a grain of 250 ms.
+func (w *world) fire(done <-chan struct{}) {
+	for {
+		w.mu.Lock()
+		s, now := w.streams["RETRY"], time.Now()
+		next := time.Time{}
+		for _, m := range s.matching(">", now) {
+			at, ok := firesAt(m)
+			switch {
+			case !ok:
+			case at.After(now):
+				if next.IsZero() || at.Before(next) {
+					next = at
+				}
+			default:
+				fired := &storedMsg{subject: m.header.Get(headerScheduleTarget), header: cloneHeader(m.header), data: m.data}
+				for name := range fired.header {
+					if strings.HasPrefix(name, headerSchedule) || strings.HasPrefix(name, "Nats-Expected-") || name == jetstream.MsgIDHeader {
+						delete(fired.header, name)
+					}
+				}
+				fired.header[headerScheduler], fired.header[headerScheduleNext] = []string{m.subject}, []string{schedulePurge}
+				s.purge(m.subject, now)
+				s.store(fired, now)
+				w.noteLocked("server    fires %d %s: %d %s", m.sequence, short(m.subject), fired.sequence, short(fired.subject))
+			}
+		}
+		changed := s.changed
+		w.mu.Unlock()
+		wait := time.Hour
+		if !next.IsZero() {
+			wait = max(time.Until(next), 250*time.Millisecond)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-done:
+			timer.Stop()
+			return
+		case <-timer.C:
+		case <-changed:
+			timer.Stop()
+		}
+	}
+}
+
+// firesAt is when the server fires a schedule, which it does on a grain of 250 ms.
+func firesAt(m *storedMsg) (time.Time, bool) {
+	const grain = 250 * time.Millisecond
+	at, ok := fires(&jetstream.RawStreamMsg{Header: m.header})
+	return at.Add(grain - 1).Truncate(grain), ok
+}
