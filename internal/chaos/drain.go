@@ -1,0 +1,217 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/streams"
+)
+
+// drain waits until nothing waits any more, and no longer than the bound.
+func (h *history) drain(ctx context.Context, js jetstream.JetStream) error {
+	h.record.Bound = h.config.Drain + h.kind.Settle
+	empty := 0
+	err := await(ctx, h.record.Bound, func(ctx context.Context) bool {
+		n, err := outstanding(ctx, js)
+		if err != nil || n > 0 {
+			empty = 0
+			return false
+		}
+		empty++
+		return empty == 3
+	})
+	h.record.Drained = err == nil
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return ctx.Err()
+}
+
+// outstanding counts what the streams hold that has not ended. An operation goes from
+// the intake to what waits, never back, so this is the order to ask in.
+func outstanding(ctx context.Context, js jetstream.JetStream) (uint64, error) {
+	names := events.Streams{}
+	total := uint64(0)
+	for _, name := range []string{names.Intake(), names.Waiting()} {
+		s, err := js.Stream(ctx, name)
+		if err != nil {
+			return 0, fmt.Errorf("counting what stream %s holds: %w", name, err)
+		}
+		total += s.CachedInfo().State.Msgs
+	}
+	return total, nil
+}
+
+// sampled is how many dead letters are replayed at the end.
+const sampled = 5
+
+// replaySome replays some dead letters; the target takes them now.
+func (h *history) replaySome(ctx context.Context, js jetstream.JetStream) error {
+	h.target.change(func(m *mood) { *m = mood{mercy: true} })
+	letters, taken := deadletter.New(js, ""), 0
+	for d, err := range letters.List(ctx, deadletter.Filter{Limit: sampled}) {
+		if err != nil {
+			return fmt.Errorf("listing the dead letters: %w", err)
+		}
+		if h.replay(ctx, letters, d) {
+			taken++
+		}
+	}
+	if taken == 0 {
+		return nil
+	}
+	return h.drain(ctx, js)
+}
+
+// replay replays one dead letter and reports whether the request is stored.
+func (h *history) replay(ctx context.Context, letters *deadletter.Letters, d *events.DeadLetter) bool {
+	if d.State == nil {
+		return false
+	}
+	call, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := letters.Replay(call, d); err != nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.record.Replays = append(h.record.Replays, Replay{d.ID, d.State.Replay, time.Now()})
+	return true
+}
+
+// collect reads the streams into the record.
+func (h *history) collect(ctx context.Context, js jetstream.JetStream) error {
+	h.mu.Lock()
+	for _, s := range h.submissions {
+		h.record.Submissions = append(h.record.Submissions, *s)
+	}
+	h.mu.Unlock()
+	h.target.mu.Lock()
+	h.record.Attempts = append(h.record.Attempts, h.target.attempts...)
+	h.target.mu.Unlock()
+	for _, in := range h.instances {
+		h.record.Instances = append(h.record.Instances, in.measured)
+	}
+	names := events.Streams{}
+	if err := readAll(ctx, js, names.Outcomes(), h.record.hear); err != nil {
+		return err
+	}
+	if err := readAll(ctx, js, names.Dead(), h.record.bury); err != nil {
+		return err
+	}
+	if h.record.Drained {
+		return nil
+	}
+	for _, name := range []string{names.Intake(), names.Waiting()} {
+		for m, err := range streams.Scan(ctx, js, name, ">", jetstreamext.GetBatchSeq(1)) {
+			if err != nil {
+				return fmt.Errorf("reading what waits in %s: %w", name, err)
+			}
+			h.record.wait(m)
+		}
+	}
+	return nil
+}
+
+// readAll reads a stream from its beginning to its end.
+func readAll(ctx context.Context, js jetstream.JetStream, name string, each func(m jetstream.Msg, meta *jetstream.MsgMetadata) error) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	s, err := js.Stream(ctx, name)
+	if err != nil {
+		return fmt.Errorf("reading stream %s: %w", name, err)
+	}
+	last := s.CachedInfo().State.LastSeq
+	if s.CachedInfo().State.Msgs == 0 {
+		return nil
+	}
+	c, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		return fmt.Errorf("reading stream %s: %w", name, err)
+	}
+	// The last messages may have been removed: then nothing more comes.
+	for idle := 0; idle < 2; idle++ {
+		batch, err := c.Fetch(1000, jetstream.FetchMaxWait(time.Second))
+		if err != nil {
+			return fmt.Errorf("reading stream %s: %w", name, err)
+		}
+		for m := range batch.Messages() {
+			meta, err := m.Metadata()
+			if err == nil {
+				err = each(m, meta)
+			}
+			if err != nil {
+				return fmt.Errorf("reading stream %s: %w", name, err)
+			}
+			if meta.Sequence.Stream >= last {
+				return nil
+			}
+			idle = 0
+		}
+	}
+	return ctx.Err()
+}
+
+// hear records an event.
+func (r *Record) hear(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+	switch subject := m.Subject(); {
+	case strings.HasPrefix(subject, "retry.outcome."):
+		return add(&r.Outcomes, m, meta)
+	case strings.HasPrefix(subject, "retry.event."+events.RetryScheduled):
+		return add(&r.Scheduled, m, meta)
+	case strings.HasPrefix(subject, "retry.event."+events.BreakerChanged):
+		return add(&r.Breakers, m, meta)
+	}
+	return nil
+}
+
+// add decodes an event and appends it.
+func add[T any](to *[]Told[T], m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+	told := Told[T]{Sequence: meta.Sequence.Stream, At: meta.Timestamp}
+	if err := json.Unmarshal(m.Data(), &told.Event); err != nil {
+		return fmt.Errorf("decoding the event on %s: %w", m.Subject(), err)
+	}
+	*to = append(*to, told)
+	return nil
+}
+
+// bury records a dead letter.
+func (r *Record) bury(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+	letter := DeadLetter{
+		ID: m.Subject()[strings.LastIndexByte(m.Subject(), '.')+1:], Payload: string(m.Data()), Sequence: meta.Sequence.Stream, At: meta.Timestamp,
+	}
+	d, err := events.ReadDeadLetter(m.Subject(), meta.Sequence.Stream, m.Headers(), m.Data())
+	switch {
+	case err != nil:
+		letter.Problem = err.Error()
+	case d.State == nil:
+		letter.Reason, letter.Problem = d.Reason, "it has no state"
+	default:
+		letter.Reason, letter.Replay = d.Reason, d.State.Replay
+	}
+	r.Dead = append(r.Dead, letter)
+	return nil
+}
+
+// wait records something that had not ended.
+func (r *Record) wait(m *jetstream.RawStreamMsg) {
+	w := Waiting{ID: m.Subject[strings.LastIndexByte(m.Subject, '.')+1:], Subject: m.Subject, Since: m.Time}
+	if op, err := events.FromHeader(m.Header); err == nil {
+		w.ID, w.Replay, w.Due = op.ID, op.Replay, op.Due
+	} else if id := m.Header.Get("ce-id"); id != "" { // a submission
+		_, name, _ := strings.Cut(m.Subject, "."+service+".")
+		w.ID = events.OperationID(source, id, service, name)
+	}
+	r.Waiting = append(r.Waiting, w)
+}

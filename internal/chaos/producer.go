@@ -1,0 +1,87 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+const (
+	source = "/chaos"
+	// submitFor bounds how long a producer tries to submit one operation.
+	submitFor = 20 * time.Second
+	// Of so many operations one is refused by the target for good, and one fails
+	// whenever it is tried.
+	refusedOf, failingOf = 40, 60
+	// fewAttempts is the bound of those that always fail.
+	fewAttempts = 4
+)
+
+// produce submits operations at the kind's rate until ctx ends, and waits for the
+// last acknowledgements. What it could not begin in time it begins at once.
+func (h *history) produce(ctx context.Context, js jetstream.JetStream) {
+	began, every := time.Now(), time.Second/time.Duration(h.config.rate(h.kind))
+	for i := 0; ; i++ {
+		if !pause(ctx, time.Until(began.Add(time.Duration(i)*every))) {
+			h.producing.Wait()
+			return
+		}
+		s := h.submission(i)
+		h.target.expect(s)
+		h.mu.Lock()
+		h.submissions = append(h.submissions, s)
+		h.mu.Unlock()
+		h.producing.Go(func() {
+			// What was begun is brought to its end, even after the last second.
+			m := s.message(h.kind.published(i))
+			if persist(h.ctx, js, m, "submit-"+s.EventID, submitFor) {
+				h.mu.Lock()
+				s.Stored = time.Now()
+				h.mu.Unlock()
+			}
+		})
+	}
+}
+
+// submission returns the i-th operation.
+func (h *history) submission(i int) *Submission {
+	op, id := "op"+strconv.Itoa(i%h.kind.Keys), strconv.Itoa(i)
+	s := &Submission{
+		ID: events.OperationID(source, id, service, op), EventID: id, Key: events.Key(service, op),
+		Payload: fmt.Sprintf("payload %d of %d", i, h.seed), At: time.Now(),
+	}
+	switch {
+	case i%refusedOf == refusedOf-1:
+		s.Doomed = true
+	case i%failingOf == failingOf-1:
+		s.Doomed, s.MaxAttempts = true, fewAttempts
+	}
+	return s
+}
+
+func (s *Submission) message(published bool) *nats.Msg {
+	_, op, _ := events.SplitKey(s.Key)
+	m := nats.NewMsg(events.Subjects{}.Submit(service, op))
+	m.Data = []byte(s.Payload)
+	for k, v := range map[string]string{
+		"ce-specversion": "1.0", "ce-id": s.EventID, "ce-source": source, "ce-type": events.TypeFailed, "ce-errorcode": "503",
+		"ce-time": s.At.UTC().Format(time.RFC3339Nano),
+	} {
+		m.Header[k] = []string{v}
+	}
+	if published {
+		m.Header["ce-delivery"] = []string{string(events.Publish)}
+	}
+	if s.MaxAttempts > 0 {
+		m.Header["ce-maxattempts"] = []string{strconv.Itoa(s.MaxAttempts)}
+	}
+	return m
+}
