@@ -124,43 +124,53 @@ func (h *history) collect(ctx context.Context, js jetstream.JetStream) error {
 	return nil
 }
 
+// lastWait is how long is waited for more of a stream whose last message is gone.
+const lastWait = 5 * time.Second
+
 // readAll reads a stream from its beginning to its end.
 func readAll(ctx context.Context, js jetstream.JetStream, name string, each func(m jetstream.Msg, meta *jetstream.MsgMetadata) error) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	s, err := js.Stream(ctx, name)
 	if err != nil {
 		return fmt.Errorf("reading stream %s: %w", name, err)
 	}
-	last := s.CachedInfo().State.LastSeq
-	if s.CachedInfo().State.Msgs == 0 {
+	state := s.CachedInfo().State
+	if state.Msgs == 0 {
 		return nil
 	}
 	c, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
 	if err != nil {
 		return fmt.Errorf("reading stream %s: %w", name, err)
 	}
-	// The last messages may have been removed: then nothing more comes.
-	for idle := 0; idle < 2; idle++ {
-		batch, err := c.Fetch(1000, jetstream.FetchMaxWait(time.Second))
-		if err != nil {
-			return fmt.Errorf("reading stream %s: %w", name, err)
+	messages, err := c.Messages()
+	if err != nil {
+		return fmt.Errorf("reading stream %s: %w", name, err)
+	}
+	defer messages.Stop()
+	for n, wait := uint64(0), time.Minute; ; n++ {
+		call, end := context.WithTimeout(ctx, wait)
+		m, err := messages.Next(jetstream.NextContext(call))
+		end()
+		if errors.Is(err, context.DeadlineExceeded) && n >= state.Msgs && ctx.Err() == nil {
+			return nil
 		}
-		for m := range batch.Messages() {
-			meta, err := m.Metadata()
-			if err == nil {
-				err = each(m, meta)
-			}
-			if err != nil {
-				return fmt.Errorf("reading stream %s: %w", name, err)
-			}
-			if meta.Sequence.Stream >= last {
-				return nil
-			}
-			idle = 0
+		var meta *jetstream.MsgMetadata
+		if err == nil {
+			meta, err = m.Metadata()
+		}
+		if err == nil {
+			err = each(m, meta)
+		}
+		switch {
+		case err != nil:
+			return fmt.Errorf("reading stream %s after %d of %d messages: %w", name, n, state.Msgs, err)
+		case meta.Sequence.Stream >= state.LastSeq:
+			return nil
+		case meta.NumPending == 0:
+			wait = lastWait
 		}
 	}
-	return ctx.Err()
 }
 
 // hear records an event.

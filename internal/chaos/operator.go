@@ -35,7 +35,8 @@ func (h *history) startOperator(context.Context) error {
 	if o.js, err = jetstream.New(o.nc); err != nil {
 		return err
 	}
-	o.sys, err = nats.Connect(h.urls(), nats.UserInfo("sys", "sys"), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.RetryOnFailedConnect(true))
+	o.sys, err = nats.Connect(h.urls(), nats.UserInfo("sys", "sys"), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
+		nats.RetryOnFailedConnect(true), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		return fmt.Errorf("connecting the operator of the system: %w", err)
 	}
