@@ -36,6 +36,8 @@ type Kind struct {
 	// Faults are the faults of which one at a time is chosen, after a rest of up to Rest.
 	Faults []string
 	Rest   time.Duration
+	// Times is how many faults there are at most, 0 for as many as there is time for.
+	Times int
 }
 
 // The policies. None gives up on what faults make fail: while nobody responds,
@@ -111,11 +113,11 @@ var kinds = []Kind{
 	{Name: "instances", Purpose: "instances killed, halted, stopped, replaced", Mixed: true, Publish: true, Rate: 60, Keys: 20, Policy: plainPolicy, Limits: plain, Fail: 30, Lease: shortLease, Faults: instanceFaults, Rest: time.Second},
 	{
 		Name: "frozen", Purpose: "an instance halted for longer than the dedup window, lease 2 s", Rate: 20, Keys: 5, Policy: plainPolicy, Limits: plain, Fail: 30, Lease: shortLease,
-		Least: 145 * time.Second, Producing: 140 * time.Second, Faults: []string{"instance-frozen"}, Rest: 5 * time.Second,
+		Least: 145 * time.Second, Producing: 140 * time.Second, Faults: []string{"instance-frozen"}, Times: 1, Rest: 5 * time.Second,
 	},
 	{
 		Name: "frozen-long-lease", Purpose: "the same with a lease of 30 s", Rate: 20, Keys: 5, Policy: plainPolicy, Limits: plain, Fail: 30,
-		Least: 145 * time.Second, Producing: 140 * time.Second, Faults: []string{"instance-frozen"}, Rest: 5 * time.Second, Settle: 30 * time.Second,
+		Least: 145 * time.Second, Producing: 140 * time.Second, Faults: []string{"instance-frozen"}, Times: 1, Rest: 5 * time.Second, Settle: 30 * time.Second,
 	},
 	{Name: "wires", Purpose: "connections cut and slowed", Wires: true, Mixed: true, Publish: true, Rate: 60, Keys: 20, Policy: plainPolicy, Limits: plain, Fail: 30, Lease: shortLease, Faults: wireFaults, Rest: time.Second, Settle: 30 * time.Second},
 	{

@@ -54,7 +54,7 @@ func (h *history) startOperator(context.Context) error {
 // is ended.
 func (o *operator) run(ctx context.Context) {
 	kind := o.h.kind
-	for len(kind.Faults) > 0 {
+	for n := 0; len(kind.Faults) > 0 && (kind.Times == 0 || n < kind.Times); n++ {
 		rest := kind.Rest/4 + time.Duration(o.rng.Int64N(int64(kind.Rest)*3/4))
 		name := kind.Faults[o.rng.IntN(len(kind.Faults))]
 		if !pause(ctx, rest) {
