@@ -286,17 +286,39 @@ func (c *checker) early() {
 	for key, attempts := range c.attempts {
 		for _, a := range attempts {
 			s := c.due[attemptOf{key, a.Number}]
-			if s == nil || !a.At.Add(earlySlack).Before(s.Event.Due) {
+			if s == nil {
+				continue
+			}
+			due := s.Event.Due
+			if c.record.Skewed {
+				due = c.decided(key, a.Number).Add(events.Milliseconds(s.Event.DelayMs))
+			}
+			if !a.At.Add(earlySlack).Before(due) {
 				continue
 			}
 			healed := slices.ContainsFunc(closed[a.Key], func(t time.Time) bool {
 				return t.After(s.At.Add(-time.Second)) && t.Before(a.At.Add(changeSlack))
 			})
 			if !healed {
-				c.report(Early, key.id, "attempt %d of run %d came %s before it was due", a.Number, key.number, s.Event.Due.Sub(a.At).Round(100*time.Microsecond))
+				c.report(Early, key.id, "attempt %d of run %d came %s before it was due", a.Number, key.number, due.Sub(a.At).Round(100*time.Microsecond))
 			}
 		}
 	}
+}
+
+// decided returns when it was decided upon an attempt at the earliest: when the one
+// before it had ended, or when the operation was submitted.
+func (c *checker) decided(key run, number int) time.Time {
+	var earliest time.Time
+	for _, a := range c.attempts[key] {
+		if a.Number == number-1 && (earliest.IsZero() || a.End.Before(earliest)) {
+			earliest = a.End
+		}
+	}
+	if s := c.submissions[key.id]; earliest.IsZero() && s != nil {
+		return s.At
+	}
+	return earliest
 }
 
 // payloads checks that the target gets what was submitted.

@@ -120,6 +120,12 @@ func TestCheck_FindsWhatIsBroken(t *testing.T) {
 			r.Scheduled = append(r.Scheduled, scheduled("a", 2, 105, 200))
 		}, nil},
 
+		"an attempt comes early by this machine's clock, and the instance's was behind": {func(r *Record) {
+			r.Skewed, r.Attempts[1].At, r.Scheduled[1].Event.Due, r.Scheduled[1].Event.DelayMs = true, at(200), at(-3000), 190
+		}, []Class{Early}},
+		"an attempt is in time by this machine's clock, and the instance's was ahead": {func(r *Record) {
+			r.Skewed, r.Scheduled[1].Event.Due, r.Scheduled[1].Event.DelayMs = true, at(9000), 190
+		}, nil},
 		"an operation still waits when the bound is over": {func(r *Record) {
 			r.Outcomes, r.Drained = r.Outcomes[1:], false
 			r.Waiting = []Waiting{{ID: "a", Subject: "retry.held.normal.load.op0.a", Since: at(104)}}

@@ -20,6 +20,8 @@ import (
 type Config struct {
 	// Rebound and NATSServer are the programs, RedisServer that of the kinds with Redis.
 	Rebound, NATSServer, RedisServer string
+	// Clocked is Rebound as [BuildClocked] builds it, for the kinds with wrong clocks.
+	Clocked string
 	// Lasting is how long faults and submissions go on; kinds may need longer.
 	Lasting time.Duration
 	// Rate is how many operations are submitted a second, 0 for the kind's own.
@@ -94,7 +96,7 @@ func Run(ctx context.Context, config Config, kind *Kind, seed uint64) (report *R
 	h := &history{
 		kind: kind, seed: seed, config: &config, dir: dir, ctx: ctx, rng: rand.New(rand.NewPCG(seed, 0)),
 		routes: make(map[[2]int]*wire),
-		record: &Record{Kind: kind.Name, Seed: seed, Calm: kind.Calm, Limits: kind.limits()},
+		record: &Record{Kind: kind.Name, Seed: seed, Calm: kind.Calm, Skewed: kind.Clock, Limits: kind.limits()},
 	}
 	defer func() {
 		cancel()

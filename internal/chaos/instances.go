@@ -52,14 +52,19 @@ func (h *history) startInstances(ctx context.Context) error {
 		if h.redis != nil {
 			args = append(args, "--redis", h.redis.url())
 		}
-		p, err := h.process(name, h.config.Rebound, args...)
+		clocked := h.kind.Clock && i == 0
+		program := h.config.Rebound
+		if clocked {
+			program = h.config.Clocked
+		}
+		p, err := h.process(name, program, args...)
 		if err != nil {
 			return err
 		}
-		in := &instance{process: p, http: port, measured: Instance{Name: name}}
-		if i == 0 {
+		if clocked {
 			p.env = h.clockEnv()
 		}
+		in := &instance{process: p, http: port, measured: Instance{Name: name}}
 		p.surprise = func(what string) { h.revive(in, what) }
 		h.instances = append(h.instances, in)
 		if err := in.start(); err != nil {

@@ -13,6 +13,9 @@ type Record struct {
 	Seed uint64
 	// Calm tells that nothing but the target's own answers went wrong.
 	Calm bool
+	// Skewed tells that the instances' clocks are not this machine's, so that what they
+	// tell of times is not to be compared.
+	Skewed bool
 	// Limits are what the policies promise, by key.
 	Limits map[string]Limits
 

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -52,6 +53,7 @@ func parse(args []string) (*options, error) {
 	drain := f.Int("drain", 60, "within how many seconds of the last fault all must have drained, what the policy adds apart")
 	f.IntVar(&o.config.Rate, "rate", 0, "submissions a second; 0 is the kind's own")
 	f.StringVar(&o.config.Rebound, "rebound", "", "the rebound program; built from this module when empty")
+	f.StringVar(&o.config.Clocked, "clocked", "", "the rebound program built so that its clock can be set, for the kind clock; built from this module when empty")
 	f.StringVar(&o.config.NATSServer, "nats-server", "", "the nats-server program; built from this module's version when empty")
 	f.StringVar(&o.config.RedisServer, "redis-server", "redis-server", "the redis-server program")
 	f.StringVar(&o.config.Keep, "keep", "", "where records and logs of histories with violations are kept")
@@ -88,7 +90,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer os.RemoveAll(dir)
 	o.config.Dir = dir
-	if err := o.build(ctx, dir); err != nil {
+	if err := o.build(ctx, dir, kinds); err != nil {
 		return err
 	}
 	jobs, err := o.plan(kinds)
@@ -117,29 +119,43 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return errors.Join(s.end(), ctx.Err())
 }
 
+const program = "github.com/rebound-mq/rebound/cmd/rebound"
+
 // build builds the programs that were not given.
-func (o *options) build(ctx context.Context, dir string) error {
+func (o *options) build(ctx context.Context, dir string, kinds []*chaos.Kind) error {
 	for _, p := range []struct {
-		path *string
-		name string
-		from string
+		path  *string
+		name  string
+		build func(output string) error
+		need  bool
 	}{
-		{&o.config.Rebound, "rebound", "github.com/rebound-mq/rebound/cmd/rebound"},
-		{&o.config.NATSServer, "nats-server", "github.com/nats-io/nats-server/v2"},
+		{&o.config.Rebound, "rebound", func(output string) error { return build(ctx, output, program) }, true},
+		{&o.config.NATSServer, "nats-server", func(output string) error { return build(ctx, output, "github.com/nats-io/nats-server/v2") }, true},
+		{&o.config.Clocked, "rebound-clocked", func(output string) error { return chaos.BuildClocked(ctx, dir, output, program) }, clocked(kinds)},
 	} {
-		if *p.path != "" {
-			absolute, err := filepath.Abs(*p.path)
-			if err != nil {
-				return err
-			}
-			*p.path = absolute
-			continue
+		var err error
+		switch {
+		case !p.need:
+		case *p.path != "":
+			*p.path, err = filepath.Abs(*p.path)
+		default:
+			*p.path = filepath.Join(dir, p.name)
+			err = p.build(*p.path)
 		}
-		*p.path = filepath.Join(dir, p.name)
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", *p.path, p.from)
-		if text, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("building %s: %w\n%s", p.name, err, text)
+		if err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func clocked(kinds []*chaos.Kind) bool {
+	return slices.ContainsFunc(kinds, func(k *chaos.Kind) bool { return k.Clock })
+}
+
+func build(ctx context.Context, output, from string) error {
+	if text, err := exec.CommandContext(ctx, "go", "build", "-o", output, from).CombinedOutput(); err != nil {
+		return fmt.Errorf("building %s: %w\n%s", from, err, text)
 	}
 	return nil
 }
