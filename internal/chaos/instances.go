@@ -94,12 +94,15 @@ func (h *history) revive(in *instance, what string) {
 	})
 }
 
+// asking keeps no connection, so that none is to an instance that is gone.
+var asking = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
 func (in *instance) get(ctx context.Context, path string) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", in.http, path), nil)
 	if err != nil {
 		return nil, err
 	}
-	return http.DefaultClient.Do(r)
+	return asking.Do(r)
 }
 
 // ready reports whether the instance says that it can work.

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -119,8 +118,6 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return errors.Join(s.end(), ctx.Err())
 }
 
-const program = "github.com/rebound-mq/rebound/cmd/rebound"
-
 // build builds the programs that were not given.
 func (o *options) build(ctx context.Context, dir string, kinds []*chaos.Kind) error {
 	for _, p := range []struct {
@@ -129,9 +126,9 @@ func (o *options) build(ctx context.Context, dir string, kinds []*chaos.Kind) er
 		build func(output string) error
 		need  bool
 	}{
-		{&o.config.Rebound, "rebound", func(output string) error { return build(ctx, output, program) }, true},
-		{&o.config.NATSServer, "nats-server", func(output string) error { return build(ctx, output, "github.com/nats-io/nats-server/v2") }, true},
-		{&o.config.Clocked, "rebound-clocked", func(output string) error { return chaos.BuildClocked(ctx, dir, output, program) }, clocked(kinds)},
+		{&o.config.Rebound, "rebound", func(output string) error { return chaos.Build(ctx, output, chaos.Program) }, true},
+		{&o.config.NATSServer, "nats-server", func(output string) error { return chaos.Build(ctx, output, chaos.NATSServer) }, true},
+		{&o.config.Clocked, "rebound-clocked", func(output string) error { return chaos.BuildClocked(ctx, dir, output, chaos.Program) }, clocked(kinds)},
 	} {
 		var err error
 		switch {
@@ -151,11 +148,4 @@ func (o *options) build(ctx context.Context, dir string, kinds []*chaos.Kind) er
 
 func clocked(kinds []*chaos.Kind) bool {
 	return slices.ContainsFunc(kinds, func(k *chaos.Kind) bool { return k.Clock })
-}
-
-func build(ctx context.Context, output, from string) error {
-	if text, err := exec.CommandContext(ctx, "go", "build", "-o", output, from).CombinedOutput(); err != nil {
-		return fmt.Errorf("building %s: %w\n%s", from, err, text)
-	}
-	return nil
 }
