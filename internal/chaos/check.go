@@ -341,6 +341,12 @@ func (c *checker) house() {
 	if !c.record.Drained {
 		c.report(Stuck, "", "%d operations still wait %s after the last fault", len(c.record.Waiting), c.record.Bound)
 	}
+	for i := range c.record.Series {
+		if s := &c.record.Series[i]; s.Rises() {
+			t := s.Trend()
+			c.report(Leaked, "", "%s rises from %.1f to %.1f, by %.1f an hour", s.Name, t.First, t.Last, t.PerHour)
+		}
+	}
 	for _, e := range c.record.Exits {
 		c.report(Exited, "", "at %s %s", clock(e.At), e.What)
 	}

@@ -215,8 +215,15 @@ func TestCheck_FindsWhatIsBroken(t *testing.T) {
 			r.Breakers = []Told[events.BreakerChange]{changed("OPEN", "HALF_OPEN", -300), changed("HALF_OPEN", "CLOSED", 90)}
 		}, nil},
 
-		"goroutines are left behind":    {func(r *Record) { r.Instances[0].GoroutinesEnd = 400 }, []Class{Leaked}},
-		"memory is not given back":      {func(r *Record) { r.Instances[0].ResidentEnd = 1 << 30 }, []Class{Leaked}},
+		"goroutines are left behind": {func(r *Record) { r.Instances[0].GoroutinesEnd = 400 }, []Class{Leaked}},
+		"memory is not given back":   {func(r *Record) { r.Instances[0].ResidentEnd = 1 << 30 }, []Class{Leaked}},
+		"a figure rises": {func(r *Record) {
+			s := Series{Name: "files"}
+			for i := range 100 {
+				s.Points = append(s.Points, Point{at(1000 * i), 50 + float64(i)})
+			}
+			r.Series = []Series{s}
+		}, []Class{Leaked}},
 		"a process ended by itself":     {func(r *Record) { r.Exits = []Fault{{at(100), "r1 ended"}} }, []Class{Exited}},
 		"what waits has not drained":    {func(r *Record) { r.Drained = false }, []Class{Stuck}},
 		"an unacknowledged one is fine": {func(r *Record) { r.Submissions[0].Stored = time.Time{} }, nil},

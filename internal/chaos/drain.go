@@ -110,6 +110,9 @@ func (h *history) collect(ctx context.Context, js jetstream.JetStream) error {
 	if err := readAll(ctx, js, names.Dead(), h.record.bury); err != nil {
 		return err
 	}
+	if h.kind.Soak {
+		h.record.Series = append(h.record.Series, h.record.lateness(2*sampleEvery))
+	}
 	if h.record.Drained {
 		return nil
 	}
@@ -129,8 +132,6 @@ const lastWait = 5 * time.Second
 
 // readAll reads a stream from its beginning to its end.
 func readAll(ctx context.Context, js jetstream.JetStream, name string, each func(m jetstream.Msg, meta *jetstream.MsgMetadata) error) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
 	s, err := js.Stream(ctx, name)
 	if err != nil {
 		return fmt.Errorf("reading stream %s: %w", name, err)
@@ -179,7 +180,11 @@ func (r *Record) hear(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 	case strings.HasPrefix(subject, "retry.outcome."):
 		return add(&r.Outcomes, m, meta)
 	case strings.HasPrefix(subject, "retry.event."+events.RetryScheduled):
-		return add(&r.Scheduled, m, meta)
+		err := add(&r.Scheduled, m, meta)
+		if err == nil {
+			r.Scheduled[len(r.Scheduled)-1].Event.Factors = nil // nobody asks
+		}
+		return err
 	case strings.HasPrefix(subject, "retry.event."+events.BreakerChanged):
 		return add(&r.Breakers, m, meta)
 	}

@@ -187,6 +187,20 @@ func (h *history) torment(ctx context.Context) (jetstream.JetStream, error) {
 	if err != nil {
 		return nil, err
 	}
+	var soak sampler
+	if h.kind.Soak {
+		if err := h.flood(ctx, js); err != nil {
+			return nil, err
+		}
+		soak.h = h
+		sampling, end := context.WithCancel(ctx)
+		soak.start(sampling)
+		defer func() {
+			end()
+			soak.done.Wait()
+			h.record.Series = soak.samples
+		}()
+	}
 	lasting := max(h.config.Lasting, h.kind.Least)
 	producing, stop := context.WithTimeout(ctx, min(lasting, max(h.config.Lasting, h.kind.Producing)))
 	defer stop()

@@ -31,6 +31,9 @@ type Kind struct {
 	Least, Producing time.Duration
 	// Settle is what the policy adds to the time in which all must drain.
 	Settle time.Duration
+	// Soak measures the peak first, goes on at a share of it, and samples the instances.
+	// Such a kind is run only when it is asked for.
+	Soak bool
 	// Redis, Wires, Disk and Clock say what the history is made of besides.
 	Redis, Wires, Disk, Clock bool
 	// Faults are the faults of which one at a time is chosen, after a rest of up to Rest.
@@ -139,6 +142,11 @@ var kinds = []Kind{
 		Policy: limitsPolicy, Limits: limiting, Fail: 20, Lease: shortLease, Rest: time.Second, Settle: time.Minute,
 		Faults: slices.Concat(leaderFaults, instanceFaults, breakerFaults, wireFaults, redisFaults, targetFaults),
 	},
+	{
+		Name: "soak", Purpose: "long, at four fifths of the peak, with faults", Soak: true, Mixed: true, Publish: true, Rate: 1, Keys: 50,
+		Policy: breakerPolicy, Limits: breaking, Fail: 10, Lease: shortLease, Rest: 30 * time.Second, Settle: 2 * time.Minute,
+		Faults: slices.Concat(leaderFaults, breakerFaults[:2], targetFaults[:3], []string{"instance-blink", "instance-freeze"}),
+	},
 }
 
 // Kinds returns the kinds whose names begin with one of the words, which are
@@ -152,7 +160,7 @@ func Kinds(words string) ([]*Kind, error) {
 		n := len(chosen)
 		for i := range kinds {
 			k := &kinds[i]
-			if (word == "all" || k.Name == word || strings.HasPrefix(k.Name, word+"-")) && !slices.Contains(chosen, k) {
+			if (word == "all" && !k.Soak || k.Name == word || strings.HasPrefix(k.Name, word+"-")) && !slices.Contains(chosen, k) {
 				chosen = append(chosen, k)
 			}
 		}

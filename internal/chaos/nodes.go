@@ -65,7 +65,7 @@ func (h *history) startNodes(ctx context.Context) error {
 	}
 	for i, n := range h.nodes {
 		name := fmt.Sprintf("n%d", i+1)
-		store, size := n.store, "2GB"
+		store, size := n.store, "16GB"
 		if i == 0 && h.disk != nil {
 			store, size = h.disk.path, "1GB"
 		}

@@ -34,20 +34,28 @@ func (h *history) produce(ctx context.Context, js jetstream.JetStream) {
 			h.producing.Wait()
 			return
 		}
-		s := h.submission(i)
-		h.target.expect(s)
+		s := h.next()
+		h.producing.Go(func() { h.submit(js, s) })
+	}
+}
+
+// next makes the next operation known to the target and to the record.
+func (h *history) next() *Submission {
+	h.mu.Lock()
+	s := h.submission(len(h.submissions))
+	h.submissions = append(h.submissions, s)
+	h.mu.Unlock()
+	h.target.expect(s)
+	return s
+}
+
+// submit submits an operation. What was begun is brought to its end, even after the
+// last second.
+func (h *history) submit(js jetstream.JetStream, s *Submission) {
+	if persist(h.ctx, js, s.message(), "submit-"+s.EventID, submitFor) {
 		h.mu.Lock()
-		h.submissions = append(h.submissions, s)
+		s.Stored = time.Now()
 		h.mu.Unlock()
-		h.producing.Go(func() {
-			// What was begun is brought to its end, even after the last second.
-			m := s.message(h.kind.published(i))
-			if persist(h.ctx, js, m, "submit-"+s.EventID, submitFor) {
-				h.mu.Lock()
-				s.Stored = time.Now()
-				h.mu.Unlock()
-			}
-		})
 	}
 }
 
@@ -56,7 +64,7 @@ func (h *history) submission(i int) *Submission {
 	op, id := "op"+strconv.Itoa(i%h.kind.Keys), strconv.Itoa(i)
 	s := &Submission{
 		ID: events.OperationID(source, id, service, op), EventID: id, Key: events.Key(service, op),
-		Payload: fmt.Sprintf("payload %d of %d", i, h.seed), At: time.Now(),
+		Payload: fmt.Sprintf("payload %d of %d", i, h.seed), At: time.Now(), published: h.kind.published(i),
 	}
 	switch {
 	case i%refusedOf == refusedOf-1:
@@ -67,7 +75,7 @@ func (h *history) submission(i int) *Submission {
 	return s
 }
 
-func (s *Submission) message(published bool) *nats.Msg {
+func (s *Submission) message() *nats.Msg {
 	_, op, _ := events.SplitKey(s.Key)
 	m := nats.NewMsg(events.Subjects{}.Submit(service, op))
 	m.Data = []byte(s.Payload)
@@ -77,7 +85,7 @@ func (s *Submission) message(published bool) *nats.Msg {
 	} {
 		m.Header[k] = []string{v}
 	}
-	if published {
+	if s.published {
 		m.Header["ce-delivery"] = []string{string(events.Publish)}
 	}
 	if s.MaxAttempts > 0 {

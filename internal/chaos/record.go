@@ -34,6 +34,8 @@ type Record struct {
 	Bound   time.Duration
 	// Instances are the processes that lived at the end.
 	Instances []Instance
+	// Series are the figures of a soak.
+	Series []Series
 	// Exits are processes that ended without being told to.
 	Exits []Fault
 }
@@ -63,6 +65,8 @@ type Submission struct {
 	Doomed bool
 	// MaxAttempts is the operation's own, 0 for the policy's.
 	MaxAttempts int
+
+	published bool
 }
 
 // Attempt is one arrival of an operation at the target.

@@ -46,7 +46,7 @@ func parse(args []string) (*options, error) {
 	f := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	f.StringVar(&o.kind, "kind", "all", "kinds of histories, separated by commas; leaders is all that begin with leaders-")
 	f.Uint64Var(&o.seed, "seed", 0, "seed of the first history, the next ones follow; 0 draws one and begins with the kept seeds")
-	f.IntVar(&o.histories, "histories", 12, "how many histories are run")
+	f.IntVar(&o.histories, "histories", 0, "how many histories are run; 0 is one of each kind")
 	f.IntVar(&o.parallel, "parallel", 1, "how many of them run at once")
 	seconds := f.Int("seconds", 30, "how long faults and submissions go on in a history")
 	drain := f.Int("drain", 60, "within how many seconds of the last fault all must have drained, what the policy adds apart")
@@ -65,8 +65,8 @@ func parse(args []string) (*options, error) {
 		return nil, fmt.Errorf("what is %q?", f.Arg(0))
 	}
 	o.config.Lasting, o.config.Drain = time.Duration(*seconds)*time.Second, time.Duration(*drain)*time.Second
-	if *seconds < 1 || o.histories < 1 || o.parallel < 1 {
-		return nil, errors.New("seconds, histories and parallel are at least 1")
+	if *seconds < 1 || o.histories < 0 || o.parallel < 1 {
+		return nil, errors.New("seconds and parallel are at least 1, and histories no less than 0")
 	}
 	return o, nil
 }

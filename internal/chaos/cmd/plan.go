@@ -38,7 +38,11 @@ func (o *options) plan(kinds []*chaos.Kind) ([]job, error) {
 		}
 		jobs = kept
 	}
-	for i := range o.histories {
+	histories := o.histories
+	if histories == 0 {
+		histories = len(kinds)
+	}
+	for i := range histories {
 		jobs = append(jobs, job{kind: kinds[i%len(kinds)], seed: seed + uint64(i)})
 	}
 	return jobs, nil

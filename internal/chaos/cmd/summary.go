@@ -71,6 +71,14 @@ func (s *summary) add(ctx context.Context, j job, r *chaos.Report, err error) {
 	}
 	fmt.Fprintf(s.out, "%s  %-18s seed %-8d %5d submitted, %5d attempts, %5d told, %2d faults, %s  %s\n", time.Now().Format("15:04:05"), j.kind.Name, j.seed,
 		len(r.Record.Submissions), len(r.Record.Attempts), len(r.Record.Outcomes), len(r.Record.Faults), r.Took.Round(time.Second), verdict(counts))
+	if len(r.Record.Series) > 0 {
+		for _, f := range r.Record.Faults {
+			if strings.HasPrefix(f.What, "the peak") {
+				fmt.Fprintln(s.out, f.What)
+			}
+		}
+		s.fail(chaos.PrintTrends(s.out, r.Record.Series))
+	}
 	if len(r.Violations) == 0 {
 		return
 	}
@@ -79,7 +87,12 @@ func (s *summary) add(ctx context.Context, j job, r *chaos.Report, err error) {
 	command := s.options.command(j)
 	s.again = append(s.again, command)
 	fmt.Fprintf(s.out, "again: %s\n", command)
-	if err := s.options.keep(j); err != nil {
+	s.fail(s.options.keep(j))
+}
+
+// fail notes what the summary could not do; the caller holds the lock.
+func (s *summary) fail(err error) {
+	if err != nil {
 		s.errs = append(s.errs, err)
 	}
 }
@@ -110,7 +123,11 @@ func (s *summary) row(kind string) *row {
 
 // command repeats one history.
 func (o *options) command(j job) string {
-	command := fmt.Sprintf("make chaos KIND=%s SEED=%d HISTORIES=1 SECONDS=%d", j.kind.Name, j.seed, int(o.config.Lasting.Seconds()))
+	target := "chaos"
+	if j.kind.Soak {
+		target = "soak"
+	}
+	command := fmt.Sprintf("make %s KIND=%s SEED=%d HISTORIES=1 SECONDS=%d", target, j.kind.Name, j.seed, int(o.config.Lasting.Seconds()))
 	if o.config.Rate > 0 {
 		command += fmt.Sprintf(" RATE=%d", o.config.Rate)
 	}
