@@ -289,11 +289,12 @@ func (c *checker) early() {
 			if s == nil {
 				continue
 			}
-			due := s.Event.Due
+			due, delay := s.Event.Due, events.Milliseconds(s.Event.DelayMs)
 			if c.record.Skewed {
-				due = c.decided(key, a.Number).Add(events.Milliseconds(s.Event.DelayMs))
+				due = c.decided(key, a.Number).Add(delay)
 			}
-			if !a.At.Add(earlySlack).Before(due) {
+			// What came before the decision was made upon another one, which is not told.
+			if !a.At.Add(earlySlack).Before(due) || a.At.Before(due.Add(-delay-earlySlack)) {
 				continue
 			}
 			healed := slices.ContainsFunc(closed[a.Key], func(t time.Time) bool {

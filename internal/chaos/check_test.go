@@ -43,7 +43,8 @@ func outcome(id string, replay int, name string, ms int) Told[events.Outcome] {
 }
 
 func scheduled(id string, attempt, ms, due int) Told[events.Scheduled] {
-	return Told[events.Scheduled]{Event: events.Scheduled{About: events.About{ID: id}, Attempt: attempt, Due: at(due)}, At: at(ms)}
+	delay := events.InMilliseconds(at(due).Sub(at(ms)))
+	return Told[events.Scheduled]{Event: events.Scheduled{About: events.About{ID: id}, Attempt: attempt, Due: at(due), DelayMs: delay}, At: at(ms)}
 }
 
 func changed(from, to string, ms int) Told[events.BreakerChange] {
@@ -120,6 +121,8 @@ func TestCheck_FindsWhatIsBroken(t *testing.T) {
 			r.Scheduled = append(r.Scheduled, scheduled("a", 2, 105, 200))
 		}, nil},
 
+		"an attempt comes early, at the moment of the decision": {func(r *Record) { r.Attempts[1].At = at(104) }, []Class{Early}},
+		"an attempt comes before the decision that is told":     {func(r *Record) { r.Attempts[1].At = at(80) }, nil},
 		"an attempt comes early by this machine's clock, and the instance's was behind": {func(r *Record) {
 			r.Skewed, r.Attempts[1].At, r.Scheduled[1].Event.Due, r.Scheduled[1].Event.DelayMs = true, at(200), at(-3000), 190
 		}, []Class{Early}},

@@ -111,7 +111,7 @@ func (h *history) collect(ctx context.Context, js jetstream.JetStream) error {
 		return err
 	}
 	if h.kind.Soak {
-		h.record.Series = append(h.record.Series, h.record.lateness(2*sampleEvery))
+		h.record.Series = append(h.record.Series, h.record.lateness(h.soaking, 2*sampleEvery))
 	}
 	if h.record.Drained {
 		return nil

@@ -269,6 +269,7 @@ func rolling(ctx context.Context, o *operator) {
 
 func (o *operator) breaker(ctx context.Context, act, key string, d time.Duration) {
 	o.h.note("breaker %s of %s %s", act, key, d.Round(time.Millisecond))
+	o.touched[key] = true
 	request := map[string]any{"key": key, "note": "chaos"}
 	if act == "trip" {
 		request["forMs"] = d.Milliseconds()

@@ -75,6 +75,9 @@ type history struct {
 	closers   []func()
 	all       []*process
 
+	// soaking is when the samples of a soak begin.
+	soaking time.Time
+
 	producing, reviving sync.WaitGroup
 
 	mu          sync.Mutex
@@ -192,7 +195,7 @@ func (h *history) torment(ctx context.Context) (jetstream.JetStream, error) {
 		if err := h.flood(ctx, js); err != nil {
 			return nil, err
 		}
-		soak.h = h
+		soak.h, h.soaking = h, time.Now()
 		sampling, end := context.WithCancel(ctx)
 		soak.start(sampling)
 		defer func() {

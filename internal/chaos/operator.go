@@ -6,7 +6,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,13 +23,15 @@ type operator struct {
 	nc  *nats.Conn // as everybody
 	sys *nats.Conn // of the system account
 	js  jetstream.JetStream
+	// touched are the keys whose breakers the operator moved.
+	touched map[string]bool
 }
 
 // A fault is brought about and has ended when it returns.
 type fault func(ctx context.Context, o *operator)
 
 func (h *history) startOperator(context.Context) error {
-	o := &operator{h: h, rng: h.rng}
+	o := &operator{h: h, rng: h.rng, touched: make(map[string]bool)}
 	var err error
 	if o.nc, err = h.connect("operator"); err != nil {
 		return err
@@ -70,10 +74,8 @@ func (o *operator) run(ctx context.Context) {
 func (o *operator) settle() {
 	h := o.h
 	h.target.change(func(m *mood) { *m = mood{} })
-	for key := range h.record.Limits {
-		if h.kind.Limits.Breaker && len(h.kind.Faults) > 0 {
-			o.breaker(h.ctx, "reset", key, 0)
-		}
+	for _, key := range slices.Sorted(maps.Keys(o.touched)) {
+		o.breaker(h.ctx, "reset", key, 0)
 	}
 	h.note("all faults have ended")
 }

@@ -95,14 +95,14 @@ func PrintTrends(w io.Writer, all []Series) error {
 	return table.Flush()
 }
 
-// lateness returns by how much attempts came after their time, in milliseconds: the
-// median of each window.
-func (r *Record) lateness(window time.Duration) Series {
+// lateness returns by how much the attempts since a time came after their own, in
+// milliseconds: the median of each window.
+func (r *Record) lateness(since time.Time, window time.Duration) Series {
 	c := index(r)
 	late := make(map[time.Time][]float64)
 	for key, attempts := range c.attempts {
 		for _, a := range attempts {
-			if s := c.due[attemptOf{key, a.Number}]; s != nil {
+			if s := c.due[attemptOf{key, a.Number}]; s != nil && a.At.After(since) {
 				slot := a.At.Truncate(window)
 				late[slot] = append(late[slot], float64(a.At.Sub(s.Event.Due))/float64(time.Millisecond))
 			}
