@@ -122,7 +122,7 @@ func TestCheck_FindsWhatIsBroken(t *testing.T) {
 		}, nil},
 
 		"an attempt comes early, at the moment of the decision": {func(r *Record) { r.Attempts[1].At = at(104) }, []Class{Early}},
-		"an attempt comes before the decision that is told":     {func(r *Record) { r.Attempts[1].At = at(80) }, nil},
+		"an attempt comes before the decision that is told":     {func(r *Record) { r.Attempts[1].At, r.Attempts[1].End = at(80), at(81) }, nil},
 		"an attempt comes early by this machine's clock, and the instance's was behind": {func(r *Record) {
 			r.Skewed, r.Attempts[1].At, r.Scheduled[1].Event.Due, r.Scheduled[1].Event.DelayMs = true, at(200), at(-3000), 190
 		}, []Class{Early}},
