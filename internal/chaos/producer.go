@@ -25,6 +25,9 @@ const (
 	fewAttempts = 4
 )
 
+// priorities are those of the operations, in turn: most are normal.
+var priorities = [...]string{"normal", "high", "normal", "normal", "low", "normal", "critical"}
+
 // produce submits operations at the kind's rate until ctx ends, and waits for the
 // last acknowledgements. What it could not begin in time it begins at once.
 func (h *history) produce(ctx context.Context, js jetstream.JetStream) {
@@ -64,7 +67,7 @@ func (h *history) submission(i int) *Submission {
 	op, id := "op"+strconv.Itoa(i%h.kind.Keys), strconv.Itoa(i)
 	s := &Submission{
 		ID: events.OperationID(source, id, service, op), EventID: id, Key: events.Key(service, op),
-		Payload: fmt.Sprintf("payload %d of %d", i, h.seed), At: time.Now(), published: h.kind.published(i),
+		Payload: fmt.Sprintf("payload %d of %d", i, h.seed), At: time.Now(), published: h.kind.published(i), priority: priorities[i%len(priorities)],
 	}
 	switch {
 	case i%refusedOf == refusedOf-1:
@@ -80,7 +83,7 @@ func (s *Submission) message() *nats.Msg {
 	m := nats.NewMsg(events.Subjects{}.Submit(service, op))
 	m.Data = []byte(s.Payload)
 	for k, v := range map[string]string{
-		"ce-specversion": "1.0", "ce-id": s.EventID, "ce-source": source, "ce-type": events.TypeFailed, "ce-errorcode": "503",
+		"ce-specversion": "1.0", "ce-id": s.EventID, "ce-source": source, "ce-type": events.TypeFailed, "ce-errorcode": "503", "ce-priority": s.priority,
 		"ce-time": s.At.UTC().Format(time.RFC3339Nano),
 	} {
 		m.Header[k] = []string{v}

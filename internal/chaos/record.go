@@ -67,6 +67,7 @@ type Submission struct {
 	MaxAttempts int
 
 	published bool
+	priority  string
 }
 
 // Attempt is one arrival of an operation at the target.
