@@ -294,11 +294,11 @@ func (c *checker) early() {
 				due = c.decided(key, a.Number).Add(delay)
 			}
 			// What came before the decision was made upon another one, which is not told.
-			if !a.At.Add(earlySlack).Before(due) || a.At.Before(due.Add(-delay-earlySlack)) {
+			if !a.At.Add(earlySlack).Before(due) || a.At.Before(due.Add(-delay)) {
 				continue
 			}
 			healed := slices.ContainsFunc(closed[a.Key], func(t time.Time) bool {
-				return t.After(s.At.Add(-time.Second)) && t.Before(a.At.Add(changeSlack))
+				return t.After(due.Add(-delay-time.Second)) && t.Before(a.At.Add(changeSlack))
 			})
 			if !healed {
 				c.report(Early, key.id, "attempt %d of run %d came %s before it was due", a.Number, key.number, due.Sub(a.At).Round(100*time.Microsecond))

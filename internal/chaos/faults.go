@@ -89,7 +89,7 @@ func (o *operator) stepStream(ctx context.Context, preferred string) {
 	o.step(ctx, "STREAM.LEADER.STEPDOWN."+all[o.rng.IntN(len(all))], preferred)
 }
 
-func (o *operator) step(ctx context.Context, what, preferred string) bool {
+func (o *operator) step(ctx context.Context, what, preferred string) {
 	body := ""
 	if preferred != "" {
 		body = fmt.Sprintf(`{"placement": {"preferred": %q}}`, preferred)
@@ -97,8 +97,7 @@ func (o *operator) step(ctx context.Context, what, preferred string) bool {
 	o.h.note("step down: %s %s", what, preferred)
 	call, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	_, err := o.nc.RequestWithContext(call, "$JS.API."+what, []byte(body))
-	return err == nil
+	_, _ = o.nc.RequestWithContext(call, "$JS.API."+what, []byte(body)) // without a leader there is nothing to do
 }
 
 func stepConsumer(ctx context.Context, o *operator) {

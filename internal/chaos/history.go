@@ -192,8 +192,8 @@ func (h *history) torment(ctx context.Context) (jetstream.JetStream, error) {
 	}
 	var soak sampler
 	if h.kind.Soak {
-		if err := h.flood(ctx, js); err != nil {
-			return nil, err
+		if drained, err := h.flood(ctx, js); err != nil || !drained {
+			return js, err
 		}
 		soak.h, h.soaking = h, time.Now()
 		sampling, end := context.WithCancel(ctx)

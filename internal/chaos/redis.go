@@ -48,11 +48,11 @@ func (h *history) startRedis(ctx context.Context) error {
 
 func (r *redisServer) await(ctx context.Context) error {
 	return await(ctx, startWait, func(ctx context.Context) bool {
-		return r.do(ctx, func(c *redis.Client) error { return c.Ping(ctx).Err() }) == nil
+		return r.do(func(c *redis.Client) error { return c.Ping(ctx).Err() }) == nil
 	})
 }
 
-func (r *redisServer) do(ctx context.Context, f func(c *redis.Client) error) error {
+func (r *redisServer) do(f func(c *redis.Client) error) error {
 	options, err := redis.ParseURL(r.url())
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func (r *redisServer) do(ctx context.Context, f func(c *redis.Client) error) err
 
 func redisFlush(ctx context.Context, o *operator) {
 	o.h.note("Redis flushed")
-	o.h.failed(o.h.redis.do(ctx, func(c *redis.Client) error { return c.FlushAll(ctx).Err() }))
+	o.h.failed(o.h.redis.do(func(c *redis.Client) error { return c.FlushAll(ctx).Err() }))
 }
 
 // redisRestart starts Redis again with nothing in it.
@@ -91,7 +91,7 @@ func redisReadOnly(ctx context.Context, o *operator) {
 	d := o.between(500*time.Millisecond, 4*time.Second)
 	o.h.note("Redis is read-only for %s", d.Round(time.Millisecond))
 	set := func(n string) error {
-		return o.h.redis.do(ctx, func(c *redis.Client) error { return c.ConfigSet(ctx, "min-replicas-to-write", n).Err() })
+		return o.h.redis.do(func(c *redis.Client) error { return c.ConfigSet(ctx, "min-replicas-to-write", n).Err() })
 	}
 	o.h.failed(set("1"))
 	pause(ctx, d)

@@ -4,8 +4,8 @@ package chaos
 
 import (
 	"context"
-	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -13,10 +13,11 @@ import (
 
 const (
 	sampleEvery = 5 * time.Second
-	// floodFor is how long the peak is measured for, with at most floodPending
-	// submissions that are not acknowledged.
-	floodFor     = 20 * time.Second
-	floodPending = 128
+	// floodFor is how long the peak is measured for, after floodWarm of it, with at most
+	// floodPending operations on their way.
+	floodFor     = 30 * time.Second
+	floodWarm    = 5 * time.Second
+	floodPending = 1000
 	// soakShare is the share of the peak at which a soak runs.
 	soakShare = 0.8
 )
@@ -51,33 +52,37 @@ func (s *sampler) start(ctx context.Context) {
 	})
 }
 
-// flood measures how many operations a second go through all of it, and sets the rate
-// of what follows to a share of that.
-func (h *history) flood(ctx context.Context, js jetstream.JetStream) error {
+// flood measures how many operations a second go through all of it while a number of
+// them are on their way, and sets the rate of what follows to a share of that. false is
+// that they have not drained.
+func (h *history) flood(ctx context.Context, js jetstream.JetStream) (bool, error) {
 	began := time.Now()
 	room := make(chan struct{}, floodPending)
-	for time.Since(began) < floodFor {
+	var ended atomic.Int64
+	h.target.watch(func(*Submission) {
+		if d := time.Since(began); d > floodWarm && d < floodFor {
+			ended.Add(1)
+		}
+		select {
+		case <-room:
+		default:
+		}
+	})
+	defer h.target.watch(nil)
+	flooding, end := context.WithTimeout(ctx, floodFor)
+	defer end()
+	for flooding.Err() == nil {
 		select {
 		case room <- struct{}{}:
-		case <-ctx.Done():
-			return ctx.Err()
+			s := h.next()
+			h.producing.Go(func() { h.submit(js, s) })
+		case <-flooding.Done():
 		}
-		s := h.next()
-		h.producing.Go(func() {
-			defer func() { <-room }()
-			h.submit(js, s)
-		})
 	}
 	h.producing.Wait()
-	n := len(h.submissions)
-	if err := h.drain(ctx, js); err != nil {
-		return err
-	}
-	if !h.record.Drained {
-		return fmt.Errorf("the %d operations of the peak have not drained within %s", n, h.record.Bound)
-	}
-	peak := float64(n) / time.Since(began).Seconds()
+	peak := float64(ended.Load()) / (floodFor - floodWarm).Seconds()
 	h.config.Rate = max(int(peak*soakShare), 1)
-	h.note("the peak is %.0f operations a second over %s; from here on %d", peak, time.Since(began).Round(time.Second), h.config.Rate)
-	return nil
+	h.note("the peak is %.0f operations a second; from here on %d", peak, h.config.Rate)
+	err := h.drain(ctx, js)
+	return h.record.Drained, err
 }

@@ -31,6 +31,7 @@ type target struct {
 	attempts []Attempt              // guarded by mu
 	mood     mood                   // guarded by mu
 	kind     map[string]*Submission // by event id; guarded by mu
+	ended    func(s *Submission)    // told of the last attempt of each operation, or nil; guarded by mu
 	micro    micro.Service          // nil while it is absent; guarded by mu
 	working  sync.WaitGroup
 }
@@ -56,6 +57,13 @@ func (t *target) change(f func(m *mood)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f(&t.mood)
+}
+
+// watch has ended called with each operation whose last attempt was made.
+func (t *target) watch(ended func(s *Submission)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = ended
 }
 
 // listen makes the target answer requests.
@@ -114,6 +122,9 @@ func (t *target) attempt(subject string, h nats.Header, data []byte, arrived tim
 	a.End = time.Now()
 	t.mu.Lock()
 	t.attempts = append(t.attempts, a)
+	if last := a.succeeded() || s != nil && s.Doomed && (s.MaxAttempts == 0 || a.Number >= s.MaxAttempts); last && t.ended != nil {
+		t.ended(s)
+	}
 	t.mu.Unlock()
 	return a.Code, a.Silent
 }

@@ -35,6 +35,8 @@ type Trend struct {
 const (
 	// warmUp is the share of a series that is left out, while caches fill.
 	warmUp = 0.25
+	// enough samples say something of a trend.
+	enough = 30
 	// steep is the share of its beginning by which a figure grows clearly, and sure how
 	// many standard errors the slope must be away from none.
 	steep, sure = 0.25, 5
@@ -78,7 +80,7 @@ func (s *Series) Trend() Trend {
 // Rises reports whether the series clearly grows.
 func (s *Series) Rises() bool {
 	t := s.Trend()
-	return t.T > sure && t.Last-t.First > s.Floor && t.Last-t.First > steep*math.Abs(t.First)
+	return t.Samples >= enough && t.T > sure && t.Last-t.First > s.Floor && t.Last-t.First > steep*math.Abs(t.First)
 }
 
 // PrintTrends writes the trend of each series.
@@ -87,7 +89,10 @@ func PrintTrends(w io.Writer, all []Series) error {
 	fmt.Fprintln(table, "series\tsamples\tfrom\tto\tslope an hour\tt\t")
 	for i := range all {
 		t, verdict := all[i].Trend(), "flat"
-		if all[i].Rises() {
+		switch {
+		case t.Samples < enough:
+			verdict = "too short to tell"
+		case all[i].Rises():
 			verdict = "RISES"
 		}
 		fmt.Fprintf(table, "%s\t%d\t%.1f\t%.1f\t%+.1f\t%.1f\t%s\n", all[i].Name, t.Samples, t.First, t.Last, t.PerHour, t.T, verdict)

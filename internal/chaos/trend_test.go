@@ -36,6 +36,16 @@ func TestSeries_RisesOnlyWhenItClearlyDoes(t *testing.T) {
 	}
 }
 
+func TestSeries_TooFewSamplesRiseNowhere(t *testing.T) {
+	var s Series
+	for i := range enough {
+		s.Points = append(s.Points, Point{zero.Add(time.Duration(i) * time.Second), float64(i)})
+	}
+	if s.Rises() {
+		t.Errorf("%d samples rise: %+v", len(s.Points), s.Trend())
+	}
+}
+
 func TestSeries_TrendIsTheLine(t *testing.T) {
 	var s Series
 	for i := range 100 {
