@@ -197,6 +197,9 @@ func TestCheck_FindsWhatIsBroken(t *testing.T) {
 		"more operations are in flight than may be": {func(r *Record) {
 			again(r, 0, 102, func(a *Attempt) { a.Repeated = true })
 		}, []Class{OverLimit}},
+		"more operations are at workers than may be in flight": {func(r *Record) {
+			again(r, 0, 102, func(a *Attempt) { a.Repeated, a.Token = true, "token" })
+		}, nil},
 		"an operation is in flight for longer than its timeout": {func(r *Record) {
 			r.Attempts[0].End, r.Attempts[2].End = at(5000), at(5000)
 			r.Attempts[1].At, r.Attempts[1].End = at(1500), at(1501)

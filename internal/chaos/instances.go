@@ -21,8 +21,6 @@ type instance struct {
 	measured Instance
 }
 
-const instanceCount = 3
-
 // startWait bounds how long processes may take to be ready.
 const startWait = 90 * time.Second
 

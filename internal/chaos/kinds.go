@@ -82,9 +82,16 @@ var (
 	plain    = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second}
 	breaking = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2}
 	limiting = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2, Concurrent: 8, Budget: 2400}
+	// storeless is what is left of these while the store of breakers and limits comes and
+	// goes: each instance may go on alone, with probes of its own, and a store that comes
+	// back empty has forgotten what was spent.
+	storeless = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2 * instanceCount, Concurrent: 8}
 )
 
 const (
+	// A cluster has so many nodes, and so many instances use it.
+	nodeCount, instanceCount = 3, 3
+
 	shortLease = 2 * time.Second
 	calmRate   = 150
 )
@@ -125,11 +132,11 @@ var kinds = []Kind{
 	{Name: "wires", Purpose: "connections cut and slowed", Wires: true, Mixed: true, Publish: true, Rate: 60, Keys: 20, Policy: plainPolicy, Limits: plain, Fail: 30, Lease: shortLease, Faults: wireFaults, Rest: time.Second, Settle: 30 * time.Second},
 	{
 		Name: "redis", Purpose: "Redis flushed, empty, halted, read-only", Redis: true, Rate: 80, Keys: 4,
-		Policy: limitsPolicy, Limits: limiting, Fail: 10, Lease: shortLease, Faults: append([]string{"target-down"}, redisFaults...), Rest: 1500 * time.Millisecond, Settle: time.Minute,
+		Policy: limitsPolicy, Limits: storeless, Fail: 10, Lease: shortLease, Faults: append([]string{"target-down"}, redisFaults...), Rest: 1500 * time.Millisecond, Settle: time.Minute,
 	},
 	{
 		Name: "removed", Purpose: "consumers and buckets removed", Rate: 60, Keys: 4,
-		Policy: limitsPolicy, Limits: limiting, Fail: 10, Lease: shortLease, Faults: append([]string{"target-down"}, removeFaults...), Rest: 2 * time.Second, Settle: time.Minute,
+		Policy: limitsPolicy, Limits: storeless, Fail: 10, Lease: shortLease, Faults: append([]string{"target-down"}, removeFaults...), Rest: 2 * time.Second, Settle: time.Minute,
 	},
 	{Name: "disk", Purpose: "the disk of one node is full", Disk: true, Rate: 60, Keys: 20, Policy: plainPolicy, Limits: plain, Fail: 30, Lease: shortLease, Faults: []string{"disk-full"}, Rest: 3 * time.Second},
 	{Name: "clock", Purpose: "the clock of one instance is wrong", Clock: true, Rate: 60, Keys: 20, Policy: plainPolicy, Limits: plain, Fail: 30, Lease: shortLease, Faults: []string{"clock-step"}, Rest: 4 * time.Second},
@@ -139,7 +146,7 @@ var kinds = []Kind{
 	},
 	{
 		Name: "mixed", Purpose: "something of everything", Wires: true, Redis: true, Mixed: true, Publish: true, Rate: 60, Keys: 10,
-		Policy: limitsPolicy, Limits: limiting, Fail: 20, Lease: shortLease, Rest: time.Second, Settle: time.Minute,
+		Policy: limitsPolicy, Limits: storeless, Fail: 20, Lease: shortLease, Rest: time.Second, Settle: time.Minute,
 		Faults: slices.Concat(leaderFaults, instanceFaults, breakerFaults, wireFaults, redisFaults, targetFaults),
 	},
 	{

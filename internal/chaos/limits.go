@@ -9,12 +9,14 @@ import (
 const budgetWindow = time.Minute
 
 // limits checks what the limits of each key bound. It counts each key's worst moment
-// once.
+// once. What workers take from a stream is left out: the place at the gate ends with the
+// publish, and when it reaches a worker is up to the stream.
 func (c *checker) limits() {
 	byKey := make(map[string][]*Attempt)
 	for i := range c.record.Attempts {
-		a := &c.record.Attempts[i]
-		byKey[a.Key] = append(byKey[a.Key], a)
+		if a := &c.record.Attempts[i]; a.Token == "" {
+			byKey[a.Key] = append(byKey[a.Key], a)
+		}
 	}
 	for key, attempts := range byKey {
 		slices.SortStableFunc(attempts, func(a, b *Attempt) int { return a.At.Compare(b.At) })

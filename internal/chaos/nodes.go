@@ -25,8 +25,6 @@ type node struct {
 
 func (n *node) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", n.client) }
 
-const nodeCount = 3
-
 // nodeConfig has an account of the system, so that the operator may move the leader
 // of the meta group, and one for everybody else, who needs no user.
 const nodeConfig = `
