@@ -82,9 +82,10 @@ var (
 	plain    = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second}
 	breaking = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2}
 	limiting = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2, Concurrent: 8, Budget: 2400}
-	// storeless is what is left of these while the store of breakers and limits comes and
-	// goes: each instance may go on alone, with probes of its own, and a store that comes
-	// back empty has forgotten what was spent.
+	// alone and storeless are what is left of these while the store of breakers and limits
+	// comes and goes: each instance may go on alone, with probes of its own, and a store
+	// that comes back empty has forgotten what was spent.
+	alone     = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2 * instanceCount}
 	storeless = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2 * instanceCount, Concurrent: 8}
 )
 
@@ -151,7 +152,7 @@ var kinds = []Kind{
 	},
 	{
 		Name: "soak", Purpose: "long, at four fifths of the peak, with faults", Soak: true, Mixed: true, Publish: true, Rate: 1, Keys: 50,
-		Policy: breakerPolicy, Limits: breaking, Fail: 10, Lease: shortLease, Rest: 30 * time.Second, Settle: 2 * time.Minute,
+		Policy: breakerPolicy, Limits: alone, Fail: 10, Lease: shortLease, Rest: 30 * time.Second, Settle: 2 * time.Minute,
 		Faults: slices.Concat(leaderFaults, breakerFaults[:2], targetFaults[:3], []string{"instance-blink", "instance-freeze"}),
 	},
 }
