@@ -352,6 +352,9 @@ func (c *checker) house() {
 		c.report(Exited, "", "at %s %s", clock(e.At), e.What)
 	}
 	for _, i := range c.record.Instances {
+		if !c.record.Drained {
+			break // they have something to do
+		}
 		if i.GoroutinesEnd > i.Goroutines*3/2+spareGoroutines {
 			c.report(Leaked, "", "%s has %d goroutines with nothing to do, %d at first", i.Name, i.GoroutinesEnd, i.Goroutines)
 		}

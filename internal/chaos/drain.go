@@ -117,7 +117,9 @@ func (h *history) collect(ctx context.Context, js jetstream.JetStream) error {
 		return nil
 	}
 	for _, name := range []string{names.Intake(), names.Waiting()} {
-		for m, err := range streams.Scan(ctx, js, name, ">", jetstreamext.GetBatchSeq(1)) {
+		reading, read := context.WithTimeout(ctx, readWait)
+		defer read()
+		for m, err := range streams.Scan(reading, js, name, ">", jetstreamext.GetBatchSeq(1)) {
 			if err != nil {
 				return fmt.Errorf("reading what waits in %s: %w", name, err)
 			}
@@ -130,9 +132,14 @@ func (h *history) collect(ctx context.Context, js jetstream.JetStream) error {
 // lastWait is how long is waited for more of a stream whose last message is gone.
 const lastWait = 5 * time.Second
 
+// readWait bounds how long the servers may take to answer.
+const readWait = time.Minute
+
 // readAll reads a stream from its beginning to its end.
 func readAll(ctx context.Context, js jetstream.JetStream, name string, each func(m jetstream.Msg, meta *jetstream.MsgMetadata) error) error {
-	s, err := js.Stream(ctx, name)
+	opening, opened := context.WithTimeout(ctx, readWait)
+	defer opened()
+	s, err := js.Stream(opening, name)
 	if err != nil {
 		return fmt.Errorf("reading stream %s: %w", name, err)
 	}
@@ -140,7 +147,7 @@ func readAll(ctx context.Context, js jetstream.JetStream, name string, each func
 	if state.Msgs == 0 {
 		return nil
 	}
-	c, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	c, err := s.OrderedConsumer(opening, jetstream.OrderedConsumerConfig{})
 	if err != nil {
 		return fmt.Errorf("reading stream %s: %w", name, err)
 	}
@@ -149,7 +156,7 @@ func readAll(ctx context.Context, js jetstream.JetStream, name string, each func
 		return fmt.Errorf("reading stream %s: %w", name, err)
 	}
 	defer messages.Stop()
-	for n, wait := uint64(0), time.Minute; ; n++ {
+	for n, wait := uint64(0), readWait; ; n++ {
 		call, end := context.WithTimeout(ctx, wait)
 		m, err := messages.Next(jetstream.NextContext(call))
 		end()

@@ -138,6 +138,8 @@ func (h *history) run(ctx context.Context) error {
 		}
 	}
 	h.measure(ctx, true)
+	// What is read must not move meanwhile.
+	h.endInstances()
 	if err := h.collect(ctx, js); err != nil {
 		return fmt.Errorf("reading what happened: %w", err)
 	}
@@ -216,12 +218,20 @@ func (h *history) torment(ctx context.Context) (jetstream.JetStream, error) {
 	return js, ctx.Err()
 }
 
-// halt ends all processes.
-func (h *history) halt() {
+// endInstances ends the instances for good.
+func (h *history) endInstances() {
 	h.mu.Lock()
 	h.ending = true
 	h.mu.Unlock()
 	h.reviving.Wait()
+	for _, in := range h.instances {
+		in.kill()
+	}
+}
+
+// halt ends all processes.
+func (h *history) halt() {
+	h.endInstances()
 	for _, p := range h.all {
 		p.kill()
 	}
