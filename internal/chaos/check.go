@@ -286,8 +286,8 @@ func (c *checker) early() {
 	for key, attempts := range c.attempts {
 		for _, a := range attempts {
 			s := c.due[attemptOf{key, a.Number}]
-			if s == nil {
-				continue
+			if s == nil || a.Repeated {
+				continue // a repeat may be made upon a decision of which only another's was told
 			}
 			due, delay := s.Event.Due, events.Milliseconds(s.Event.DelayMs)
 			if c.record.Skewed {

@@ -121,8 +121,9 @@ func TestCheck_FindsWhatIsBroken(t *testing.T) {
 			r.Scheduled = append(r.Scheduled, scheduled("a", 2, 105, 200))
 		}, nil},
 
-		"an attempt comes early, at the moment of the decision": {func(r *Record) { r.Attempts[1].At = at(104) }, []Class{Early}},
-		"an attempt comes before the decision that is told":     {func(r *Record) { r.Attempts[1].At, r.Attempts[1].End = at(80), at(81) }, nil},
+		"an attempt comes early, at the moment of the decision":  {func(r *Record) { r.Attempts[1].At = at(104) }, []Class{Early}},
+		"a repeat comes early, upon a decision that is not told": {func(r *Record) { r.Attempts[1].At, r.Attempts[1].Repeated = at(200), true }, nil},
+		"an attempt comes before the decision that is told":      {func(r *Record) { r.Attempts[1].At, r.Attempts[1].End = at(80), at(81) }, nil},
 		"an attempt comes early by this machine's clock, and the instance's was behind": {func(r *Record) {
 			r.Skewed, r.Attempts[1].At, r.Scheduled[1].Event.Due, r.Scheduled[1].Event.DelayMs = true, at(200), at(-3000), 190
 		}, []Class{Early}},
@@ -221,8 +222,9 @@ func TestCheck_FindsWhatIsBroken(t *testing.T) {
 			r.Breakers = []Told[events.BreakerChange]{changed("OPEN", "HALF_OPEN", -300), changed("HALF_OPEN", "CLOSED", 90)}
 		}, nil},
 
-		"goroutines are left behind": {func(r *Record) { r.Instances[0].GoroutinesEnd = 400 }, []Class{Leaked}},
-		"memory is not given back":   {func(r *Record) { r.Instances[0].ResidentEnd = 1 << 30 }, []Class{Leaked}},
+		"goroutines are left behind":      {func(r *Record) { r.Instances[0].GoroutinesEnd = 400 }, []Class{Leaked}},
+		"goroutines have something to do": {func(r *Record) { r.Instances[0].GoroutinesEnd, r.Drained = 400, false }, []Class{Stuck}},
+		"memory is not given back":        {func(r *Record) { r.Instances[0].ResidentEnd = 1 << 30 }, []Class{Leaked}},
 		"a figure rises": {func(r *Record) {
 			s := Series{Name: "files"}
 			for i := range 100 {
