@@ -97,7 +97,7 @@ func (l *lanes) of(service, operation string) *keyLanes {
 	defer l.mu.Unlock()
 	k := l.keys[key]
 	if k == nil {
-		k = &keyLanes{service: service, operation: operation}
+		k = &keyLanes{service: service, operation: operation, marker: marker{writing: semaphore.NewWeighted(1)}}
 		l.keys[key] = k
 	}
 	k.used = time.Now()

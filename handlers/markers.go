@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/rebound-mq/rebound/internal/streams"
 )
@@ -43,7 +44,7 @@ type markers struct {
 
 // marker is what an instance knows of the marker of one key.
 type marker struct {
-	writing sync.Mutex // held while the marker is written or removed
+	writing *semaphore.Weighted // held while the marker is written or removed
 
 	// What follows is guarded by markers.mu.
 	put    time.Time // when this instance began to write it last; zero is never
@@ -78,8 +79,10 @@ func (k *keyLanes) name() string { return k.service + "." + k.operation }
 
 // put marks a key, unless this instance has done so a short while ago.
 func (m *markers) put(ctx context.Context, k *keyLanes) error {
-	k.marker.writing.Lock()
-	defer k.marker.writing.Unlock()
+	if err := k.marker.writing.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("naming the lanes of %s: %w", k.key(), err)
+	}
+	defer k.marker.writing.Release(1)
 	return m.write(ctx, k)
 }
 

@@ -317,8 +317,12 @@ func (w *world) start(name string, policies *scheduler.Set, frozen, pressure []s
 	letters := deadletter.New(js, "")
 	gates := scheduler.NewGates(breaker.NewGroup(breaker.Config{Instance: name}), scheduler.GatesConfig{Room: func(key string) { st.lanes.changed(key) }})
 	st.lanes = &lanes{
-		reading: js, store: st, gates: gates, policies: current, bucket: &modelBucket{js: js}, log: log,
-		warn: rate.Sometimes{First: 1}, wake: make(chan struct{}, 1), keys: make(map[string]*keyLanes),
+		reading: js, store: st, gates: gates, policies: current, log: log,
+		markers: &markers{
+			store: st, js: js, bucket: &modelBucket{js: js}, fresh: time.Minute, rest: 2 * time.Minute, sweep: time.Minute, lost: make(chan struct{}, 1),
+			config: jetstream.KeyValueConfig{Bucket: events.Streams{}.LanesBucket()},
+		},
+		warn: rate.Sometimes{First: 1}, wake: make(chan struct{}, 1), looks: semaphore.NewWeighted(looks), keys: make(map[string]*keyLanes),
 	}
 	pipeline := &scheduler.Pipeline{
 		Policies: current, Store: st, Ends: newRecovery(st, letters), Target: &modelTarget{i},

@@ -112,8 +112,10 @@ func (l *lanes) unmark(ctx context.Context, k *keyLanes) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	k.marker.writing.Lock()
-	defer k.marker.writing.Unlock()
+	if err := k.marker.writing.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("unnaming the lanes of %s: %w", k.key(), err)
+	}
+	defer k.marker.writing.Release(1)
 	if held, err := l.holds(ctx, k); held || err != nil {
 		return err
 	}
