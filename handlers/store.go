@@ -82,8 +82,8 @@ func (s *store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 	if m.Place != "" && m.Place != msg.Subject && !s.subjects.IsDue(m.Place) {
 		endSchedule(msg, m.Place)
 	}
-	if m.Version == 0 && m.Name != "" {
-		// An empty slot may be one whose operation has ended.
+	if m.Name != "" {
+		// The slot may look as it did before the operation came and ended.
 		msg.Header[jetstream.MsgIDHeader] = []string{op.Run() + "." + m.Name}
 	}
 	ack, err := s.change(ctx, "parking operation "+op.ID, op, m, msg)

@@ -63,6 +63,11 @@ func (p *Pipeline) Report(ctx context.Context, service, operation string, r even
 		if err != nil || repeats {
 			return err
 		}
+		if !p.Now().Before(w.Op.Due) {
+			// The watchdog has fired. What stands there may be left over of a run that
+			// went on with another report.
+			w.Op.Fork(w.Op.Work.Started)
+		}
 		m := Message{Header: w.Header, Data: w.Data, Version: w.Version, Place: w.Place, Stored: w.Stored}
 		if r.Result == events.Working {
 			err = p.extend(ctx, w.Op, m, at)

@@ -1,0 +1,105 @@
+package handlers
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/time/rate"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+func TestTaken_IsSharedOnceAnotherInstanceMayHaveIt(t *testing.T) {
+	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
+	q := &queue{nc: nc, config: jetstream.ConsumerConfig{AckWait: time.Minute}}
+	for says, c := range map[string]struct {
+		change func(*taken)
+		want   bool
+	}{
+		"it came for the first time, just now": {func(*taken) {}, false},
+		"it came before":                       {func(t *taken) { t.meta.NumDelivered = 2 }, true},
+		"its consumer is a new one":            {func(t *taken) { t.forgotten = true }, true},
+		"the connection was another one":       {func(t *taken) { t.reconnects = 1 }, true},
+		"its lease was half over":              {func(t *taken) { t.beat = t.beat.Add(-30 * time.Second) }, false},
+		"its lease was nearly over":            {func(t *taken) { t.beat = t.beat.Add(-50 * time.Second) }, true},
+		// Without its monotonic part the time goes by the wall clock alone, as it does
+		// when a machine was suspended.
+		"the machine was suspended": {func(t *taken) { t.beat = t.beat.Add(-50 * time.Second).Round(0) }, true},
+		"it once was":               {func(t *taken) { t.lapsed = true }, true},
+	} {
+		t.Run(says, func(t *testing.T) {
+			m := &taken{meta: &jetstream.MsgMetadata{NumDelivered: 1}, beat: time.Now(), q: q}
+			c.change(m)
+			if got := m.shared(); got != c.want {
+				t.Errorf("shared = %v, want %v", got, c.want)
+			}
+			// It stays so when the lease is renewed.
+			m.beat = time.Now()
+			if got := m.shared(); got != c.want {
+				t.Errorf("after a sign of life, shared = %v, want %v", got, c.want)
+			}
+		})
+	}
+	m := &taken{meta: &jetstream.MsgMetadata{NumDelivered: 1}, beat: time.Now(), q: q}
+	nc.Close()
+	if !m.shared() {
+		t.Error("without a connection it is not shared")
+	}
+}
+
+func TestLanes_OnlyWhatIsOlderThanItsSlotIsRemoved(t *testing.T) {
+	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
+	js := testkit.JetStream(t, nc)
+	for _, c := range (events.Streams{}).Configs(events.StreamLimits{}) {
+		if _, err := js.CreateStream(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &store{
+		js: js, log: slog.New(slog.DiscardHandler), warn: rate.Sometimes{First: 1}, metrics: modelMetrics(),
+		random: func() float64 { return 0.5 }, clock: natsconn.NewClock(nil), storage: &storage{},
+	}
+	l := &lanes{store: s, reading: js}
+	id, other := strings.Repeat("a", 32), strings.Repeat("b", 32)
+	put := func(subject string) *jetstream.RawStreamMsg {
+		ack, err := js.Publish(t.Context(), subject, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &jetstream.RawStreamMsg{Subject: subject, Sequence: ack.Sequence, Header: nats.Header{}}
+	}
+	stands := func(m *jetstream.RawStreamMsg) bool {
+		stream, err := js.Stream(t.Context(), "RETRY")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = stream.GetMsg(t.Context(), m.Sequence)
+		return err == nil
+	}
+
+	// A newer version stands in its slot: it is a left-over.
+	leftOver := put("retry.held.normal.s.o." + id)
+	newer := put("retry.due.normal.s.o." + id)
+	if moved, err := l.move(t.Context(), []*jetstream.RawStreamMsg{leftOver}); err != nil || moved != 0 {
+		t.Fatalf("moved %d, error %v, want none", moved, err)
+	}
+	if stands(leftOver) || !stands(newer) {
+		t.Errorf("the left-over stands: %v, and what is newer: %v", stands(leftOver), stands(newer))
+	}
+
+	// Its release is refused, because another version was read than stands there. That
+	// proves nothing against what stands.
+	held := put("retry.held.normal.s.o." + other)
+	if moved, err := l.move(t.Context(), []*jetstream.RawStreamMsg{{Subject: held.Subject, Sequence: held.Sequence + 1, Header: nats.Header{}}}); err != nil || moved != 0 {
+		t.Fatalf("moved %d, error %v, want none", moved, err)
+	}
+	if !stands(held) || !stands(newer) {
+		t.Errorf("what is held stands: %v, and what is due: %v, want both", stands(held), stands(newer))
+	}
+}

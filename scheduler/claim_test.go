@@ -1,0 +1,319 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+func TestJudge_EndsAClaimByPositiveProofAlone(t *testing.T) {
+	for says, c := range map[string]struct {
+		found     uint64 // 0 is nothing
+		concluded bool
+		want      claim
+	}{
+		"its own version stands":                     {5, false, holds},
+		"a newer version stands":                     {6, false, over},
+		"an older version stands":                    {4, false, doubt},
+		"nothing stands":                             {0, false, doubt},
+		"its own version stands and the run is over": {5, true, over},
+		"an older version and the run is over":       {4, true, over},
+		"nothing stands and the run is over":         {0, true, over},
+	} {
+		t.Run(says, func(t *testing.T) {
+			if got := judge(5, Waiting{Version: c.found}, c.found > 0, c.concluded); got != c.want {
+				t.Errorf("judge = %d, want %d", got, c.want)
+			}
+		})
+	}
+}
+
+// answering is a store that answers Place and Find from lists, the last answer again
+// and again.
+type answering struct {
+	Store
+	places []error
+	finds  []found
+	placed []Message
+	states []events.Operation
+	looked int
+	ended  []string
+	buried int
+}
+
+type found struct {
+	version uint64 // 0 is nothing
+	replay  int
+	attempt int
+	err     error
+}
+
+func next[T any](answers []T, n int) (answer T) {
+	if len(answers) > 0 {
+		answer = answers[min(n, len(answers)-1)]
+	}
+	return answer
+}
+
+func (s *answering) Place(_ context.Context, op *events.Operation, m Message) error {
+	s.placed, s.states = append(s.placed, m), append(s.states, *op)
+	return next(s.places, len(s.placed)-1)
+}
+
+func (s *answering) Find(_ context.Context, op *events.Operation) (Waiting, bool, error) {
+	s.looked++
+	f := next(s.finds, s.looked-1)
+	if f.err != nil || f.version == 0 {
+		return Waiting{}, false, f.err
+	}
+	state := *op
+	state.Replay, state.Attempt = f.replay, max(f.attempt, 1)
+	return Waiting{Version: f.version, Stored: time.Now(), Op: &state}, true, nil
+}
+
+func (s *answering) Scheduled(context.Context, *events.Operation, events.Scheduled) error { return nil }
+
+func (s *answering) Bury(context.Context, *events.Operation, Message, events.Reason, string) error {
+	s.buried++
+	return nil
+}
+
+func (s *answering) Ended(_ context.Context, _ *events.Operation, _ Message, o events.Outcome) error {
+	s.ended = append(s.ended, o.Outcome)
+	return nil
+}
+
+// ended says of every run whether it has ended.
+type ended bool
+
+func (e ended) Concluded(context.Context, *events.Operation, time.Time) (bool, error) {
+	return bool(e), nil
+}
+
+func (s *answering) pipeline(ends Ends, target Target) *Pipeline {
+	return &Pipeline{
+		Policies: Builtin, Store: s, Ends: ends, Target: target, CheckTarget: func(string) error { return nil },
+		Now: time.Now, Random: fixed(0.5), Draining: make(chan struct{}),
+	}
+}
+
+func waiting() *events.Operation {
+	return &events.Operation{ID: "0123456789abcdef0123456789abcdef", Service: "s", Operation: "o", Attempt: 1, FirstFailure: time.Now()}
+}
+
+var errBroken = errors.New("the store is broken")
+
+func TestAdvance_GoesOnUntilItIsProvedWhoHasTheOperation(t *testing.T) {
+	moved := []error{ErrMoved}
+	for says, c := range map[string]struct {
+		places []error
+		finds  []found
+		ends   bool
+		want   error
+		// stored is on which versions it was tried to store.
+		stored []uint64
+		forked bool
+	}{
+		"stored at once": {nil, nil, false, nil, []uint64{5}, false},
+		"refused, and its own version stands": {
+			[]error{ErrMoved, nil}, []found{{version: 5}}, false, nil, []uint64{5, 5}, false,
+		},
+		"refused, and a newer version stands": {moved, []found{{version: 6}}, false, nil, []uint64{5}, false},
+		"refused, and an older version is seen before a newer": {
+			moved, []found{{version: 4}, {version: 4}, {version: 6}}, false, nil, []uint64{5, 5, 5}, false,
+		},
+		"refused, and nothing is seen before its own": {
+			[]error{ErrMoved, ErrMoved, nil}, []found{{}, {version: 5}}, false, nil, []uint64{5, 5, 5}, false,
+		},
+		"refused, nothing stands, and the run is told of": {moved, []found{{}}, true, nil, []uint64{5}, false},
+		"refused, and nothing stands for long": {
+			[]error{ErrMoved, ErrMoved, ErrMoved, ErrMoved, ErrMoved, nil}, []found{{}}, false, nil, []uint64{5, 5, 5, 5, 5, 0}, true,
+		},
+		"refused, and an older version stands for long": {
+			[]error{ErrMoved, ErrMoved, ErrMoved, ErrMoved, ErrMoved, nil}, []found{{version: 3}}, false, nil, []uint64{5, 5, 5, 5, 5, 3}, true,
+		},
+		"refused for ever": {moved, []found{{version: 5}}, false, errDoubt, []uint64{5, 5, 5, 5, 5, 5, 5, 5, 5}, false},
+		"the look fails":   {moved, []found{{err: errBroken}}, false, errBroken, []uint64{5}, false},
+		"storing fails":    {[]error{errBroken}, nil, false, errBroken, []uint64{5}, false},
+	} {
+		t.Run(says, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &answering{places: c.places, finds: c.finds}
+				op := waiting()
+				err := s.pipeline(ended(c.ends), nil).advance(t.Context(), op, Message{Version: 5, Stored: time.Now()}, s.Place)
+				if !errors.Is(err, c.want) {
+					t.Errorf("the error is %v, want %v", err, c.want)
+				}
+				var stored []uint64
+				for _, m := range s.placed {
+					stored = append(stored, m.Version)
+				}
+				if !slices.Equal(stored, c.stored) {
+					t.Errorf("it was tried to store on %v, want %v", stored, c.stored)
+				}
+				if forked := op.Repeats == events.AnyAttempt; forked != c.forked {
+					t.Errorf("the state is a fork: %v, want %v", forked, c.forked)
+				}
+			})
+		})
+	}
+}
+
+func TestAccept_TakesAnUnseenOperationForADoubt(t *testing.T) {
+	for says, c := range map[string]struct {
+		places []error
+		finds  []found
+		want   error
+		tries  int
+	}{
+		"stored at once":                       {nil, nil, nil, 1},
+		"taken in before":                      {[]error{ErrTaken}, nil, nil, 1},
+		"refused, and it is here":              {[]error{ErrMoved}, []found{{version: 6}}, nil, 1},
+		"refused, not seen, and then it is":    {[]error{ErrMoved}, []found{{}, {}, {version: 6}}, nil, 3},
+		"refused, not seen, and then stored":   {[]error{ErrMoved, nil}, []found{{}}, nil, 2},
+		"refused and not seen for ever":        {[]error{ErrMoved}, []found{{}}, errDoubt, 10},
+		"the look fails, so it comes again":    {[]error{ErrMoved}, []found{{err: errBroken}}, errBroken, 1},
+		"the store fails, so it comes again":   {[]error{errBroken}, nil, errBroken, 1},
+		"refused by something that is foreign": {[]error{ErrMoved}, []found{{err: ErrForeign}}, ErrForeign, 1},
+	} {
+		t.Run(says, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &answering{places: c.places, finds: c.finds}
+				err := s.pipeline(nil, nil).Accept(t.Context(), waiting(), Message{Name: "n", Stored: time.Now()})
+				if !errors.Is(err, c.want) || len(s.placed) != c.tries {
+					t.Errorf("the error is %v after %d tries, want %v after %d", err, len(s.placed), c.want, c.tries)
+				}
+			})
+		})
+	}
+}
+
+func TestReplay_EndsWhenItsOwnRunIsSeen(t *testing.T) {
+	for says, c := range map[string]struct {
+		places []error
+		finds  []found
+		want   error
+		stored []uint64
+	}{
+		"stored at once":                      {nil, nil, nil, []uint64{0}},
+		"taken in before":                     {[]error{ErrTaken}, nil, nil, []uint64{0}},
+		"refused, and it is here":             {[]error{ErrMoved}, []found{{version: 6, replay: 1}}, nil, []uint64{0}},
+		"refused by what an earlier run left": {[]error{ErrMoved, nil}, []found{{version: 6}}, nil, []uint64{0, 6}},
+		"refused, not seen, and then it is":   {[]error{ErrMoved}, []found{{}, {version: 6, replay: 1}}, nil, []uint64{0, 0}},
+		"refused and not seen for ever":       {[]error{ErrMoved}, []found{{}}, errDoubt, slices.Repeat([]uint64{0}, 9)},
+	} {
+		t.Run(says, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &answering{places: c.places, finds: c.finds}
+				op := waiting()
+				op.Replay = 1
+				err := s.pipeline(nil, nil).Replay(t.Context(), op, Message{Name: "n", Stored: time.Now()})
+				var stored []uint64
+				for _, m := range s.placed {
+					stored = append(stored, m.Version)
+				}
+				if !errors.Is(err, c.want) || !slices.Equal(stored, c.stored) {
+					t.Errorf("the error is %v after tries on %v, want %v and %v", err, stored, c.want, c.stored)
+				}
+			})
+		})
+	}
+}
+
+// target makes the attempts of a test.
+type target struct {
+	fails    bool
+	attempts []bool // whether each was marked as a repeat
+	during   func()
+}
+
+func (tg *target) Deliver(_ context.Context, _ *events.Operation, _ Message, _ string, _ int, repeated bool, _ time.Duration) (Reply, error) {
+	tg.attempts = append(tg.attempts, repeated)
+	if tg.during != nil {
+		tg.during()
+	}
+	return Reply{Failed: tg.fails, Failure: Failure{Code: "404", Message: "not found"}}, nil
+}
+
+func TestAttempt_OfASharedMessageIsARepeatUnlessTheClaimIsOver(t *testing.T) {
+	for says, c := range map[string]struct {
+		finds    []found
+		ends     bool
+		attempts []bool
+	}{
+		"its own version stands":  {[]found{{version: 5}}, false, []bool{true}},
+		"nothing stands":          {[]found{{}}, false, []bool{true}},
+		"an older version stands": {[]found{{version: 4}}, false, []bool{true}},
+		"a newer version stands":  {[]found{{version: 6}}, false, nil},
+		"the run has ended":       {[]found{{version: 5}}, true, nil},
+	} {
+		t.Run(says, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, tg := &answering{finds: c.finds}, &target{}
+				m := Message{Version: 5, Stored: time.Now(), Shared: func() bool { return true }}
+				if err := s.pipeline(ended(c.ends), tg).Attempt(t.Context(), waiting(), m); err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(tg.attempts, c.attempts) {
+					t.Errorf("attempts by whether they were repeats: %v, want %v", tg.attempts, c.attempts)
+				}
+				if len(s.ended) != 0 || s.buried != 0 || len(s.placed) != len(c.attempts) {
+					t.Errorf("outcomes %v, %d dead letters, %d states stored; want the result of each attempt stored and nothing told", s.ended, s.buried, len(s.placed))
+				}
+			})
+		})
+	}
+}
+
+func TestAttempt_ThatIsSharedMeanwhileHasItsResultStoredBeforeItIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := false
+		s, tg := &answering{finds: []found{{version: 5}}}, &target{during: func() { shared = true }}
+		m := Message{Version: 5, Stored: time.Now(), Shared: func() bool { return shared }}
+		if err := s.pipeline(ended(false), tg).Attempt(t.Context(), waiting(), m); err != nil {
+			t.Fatal(err)
+		}
+		if len(s.ended) != 0 || len(s.states) != 1 || s.states[0].Work == nil || s.states[0].Work.Result == nil || s.states[0].Contested.IsZero() {
+			t.Errorf("outcomes %v and %d states, want a contested state with the result alone", s.ended, len(s.states))
+		}
+	})
+}
+
+func TestAttempt_ThatEndsTheRunInADeadLetterIsStoredFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, tg := &answering{}, &target{fails: true}
+		p := s.pipeline(ended(false), tg)
+		op := waiting()
+		op.Attempt = usual().MaxAttempts - 1
+		if err := p.Attempt(t.Context(), op, Message{Version: 5, Stored: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		if s.buried != 0 || len(s.states) != 1 || s.states[0].Work == nil || s.states[0].Attempt != usual().MaxAttempts-1 {
+			t.Fatalf("%d dead letters and states %+v, want the result alone", s.buried, s.states)
+		}
+		kept := s.states[0]
+		if err := p.Attempt(t.Context(), &kept, Message{Version: 6, Stored: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		if s.buried != 1 || !slices.Equal(s.ended, []string{events.RetryFailed}) || len(tg.attempts) != 1 {
+			t.Errorf("%d dead letters, outcomes %v and %d attempts, want one of each", s.buried, s.ended, len(tg.attempts))
+		}
+	})
+}
+
+func TestReport_LooksAgainForWhatIsNotSeenYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &answering{finds: []found{{}}}
+		report := events.Report{ID: waiting().ID, Attempt: 2, Token: "t", Result: events.Succeeded}
+		err := s.pipeline(nil, nil).Report(t.Context(), "s", "o", report, time.Now())
+		var refused *RefusedError
+		if !errors.As(err, &refused) || refused.Refusal != RefusedUnknown || s.looked != reportRounds+1 {
+			t.Errorf("the error is %v after %d looks, want unknown after %d", err, s.looked, reportRounds+1)
+		}
+	})
+}
