@@ -69,7 +69,7 @@ func TestLanes_BucketThatIsRemovedIsMadeAnewAndWhatIsHeldIsMarked(t *testing.T) 
 			r.awaitHeld(20)
 			testkit.Eventually(t, 30*time.Second, "the key being marked anew", func() bool { return r.marked("pay.charge") })
 			r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
-			r.awaitOutcomes(20, 30*time.Second)
+			r.awaitOutcomes(20, time.Minute)
 			r.awaitEmpty()
 		})
 	}
@@ -114,7 +114,7 @@ func TestLanes_MarkerGoesWithTheLastOperationAndComesBackWithTheNext(t *testing.
 			t.Fatal("the marker of a key that has lanes is gone")
 		}
 		r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
-		r.awaitOutcomes(5*(round+1), 20*time.Second)
+		r.awaitOutcomes(5*(round+1), time.Minute)
 		testkit.Eventually(t, 30*time.Second, "the marker being removed", func() bool { return r.count("KV_RETRY_LANES", ">") == 0 })
 	}
 }
@@ -173,7 +173,7 @@ func (r *rig) failHalfThenAll(c handlers.Config) {
 			break
 		}
 	}
-	r.awaitOutcomes(n, 30*time.Second)
+	r.awaitOutcomes(n, time.Minute)
 	r.awaitEmpty()
 }
 

@@ -18,6 +18,8 @@ const (
 	scanShare = 0.005
 	// scanTimeout is how long it may take once.
 	scanTimeout = time.Minute
+	// removalWeight is as how many looks the removal of a marker counts.
+	removalWeight = looks / 8
 )
 
 // sweeps looks, until ctx ends, for what others have held, and forgets what is no
@@ -51,11 +53,15 @@ func (l *lanes) complain(ctx context.Context, what string, err error) {
 	}
 }
 
-// sweep has the lanes looked at of all keys that are marked. What is not marked costs
-// nothing. A key of which nothing was known for long is forgotten.
+// sweep has the lanes looked at of all keys that are marked, unless one question tells
+// that nothing at all is held: then those alone whose markers may go. A key of which
+// nothing was known for long is forgotten.
 func (l *lanes) sweep(ctx context.Context, now time.Time) {
 	names, last, changed, err := l.markers.list(ctx)
 	l.complain(ctx, "the keys that have lanes could not be read; it is tried again", err)
+	held, err := l.count(ctx, l.store.subjects.Lanes("", ""))
+	l.complain(ctx, "held operations could not be counted; it is tried again", err)
+	none := err == nil && held == 0
 	for name := range names {
 		service, operation, ok := strings.Cut(name, ".")
 		if ok && events.CheckName(service) == nil && events.CheckName(operation) == nil {
@@ -68,8 +74,9 @@ func (l *lanes) sweep(ctx context.Context, now time.Time) {
 		gone := changed && l.markers.listed(k, names[k.name()], last, now)
 		listed, known := l.markers.isListed(k)
 		switch {
-		case listed, gone:
+		case gone, listed && (!none || l.markers.removable(k, now)):
 			k.look = true
+		case listed:
 		case !known && !k.look && !k.releasing && now.Sub(k.used) > l.forgetAfter:
 			delete(l.keys, key)
 		}
@@ -110,6 +117,10 @@ func (l *lanes) unmark(ctx context.Context, k *keyLanes) error {
 	if !l.markers.removable(k, time.Now()) {
 		return nil
 	}
+	if err := l.looks.Acquire(ctx, removalWeight); err != nil {
+		return err
+	}
+	defer l.looks.Release(removalWeight)
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	if err := k.marker.writing.Acquire(ctx, 1); err != nil {
