@@ -217,6 +217,7 @@ func (j *modelJS) Stream(_ context.Context, name string) (jetstream.Stream, erro
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	info := &jetstream.StreamInfo{Config: jetstream.StreamConfig{Name: name, Replicas: 3}}
+	info.State.Msgs = uint64(len(s.matching(">", at)))
 	for _, m := range s.all {
 		if !m.at.After(at) {
 			info.State.LastSeq = m.sequence
@@ -319,7 +320,7 @@ func (w *world) start(name string, policies *scheduler.Set, frozen, pressure []s
 	st.lanes = &lanes{
 		reading: js, store: st, gates: gates, policies: current, log: log,
 		markers: &markers{
-			store: st, js: js, bucket: &modelBucket{js: js}, fresh: time.Minute, rest: 2 * time.Minute, sweep: time.Minute, lost: make(chan struct{}, 1),
+			store: st, js: js, bucket: &modelBucket{js: js}, fresh: time.Hour, rest: 24 * time.Hour, sweep: sweepMost, lost: make(chan struct{}, 1),
 			config: jetstream.KeyValueConfig{Bucket: events.Streams{}.LanesBucket()},
 		},
 		warn: rate.Sometimes{First: 1}, wake: make(chan struct{}, 1), looks: semaphore.NewWeighted(looks), keys: make(map[string]*keyLanes),
