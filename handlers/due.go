@@ -15,7 +15,10 @@ type due struct {
 	pipeline *scheduler.Pipeline
 	recovery *recovery
 	store    *store
-	draining <-chan struct{}
+	// submissions are taken away before the first attempt at what was taken in
+	// before its turn.
+	submissions *submissions
+	draining    <-chan struct{}
 }
 
 // handle keeps one due operation in hand for the rest of its delay and then
@@ -31,6 +34,12 @@ func (d *due) handle(ctx context.Context, t *taken) error {
 		if done, err := d.settled(ctx, op, t); err != nil || done {
 			return err
 		}
+	}
+	if op.Ahead > 0 {
+		if err := d.submissions.remove(ctx, op); err != nil {
+			return err
+		}
+		op.Ahead = 0
 	}
 	if !d.wait(ctx, time.Until(op.Due)) {
 		return errRelease

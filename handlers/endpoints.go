@@ -56,7 +56,7 @@ func (s *Service) serve(ctx context.Context) error {
 	service, err := micro.AddService(s.nc, micro.Config{
 		Name: ServiceName, Version: s.config.Version,
 		Description: "Retries failed operations: holds them, brings them back, keeps what finally failed.",
-		Metadata:    map[string]string{"prefix": s.config.Prefix},
+		Metadata:    map[string]string{"prefix": s.config.Prefix, aheadMetadata: aheadCapable},
 	})
 	if err != nil {
 		return fmt.Errorf("registering the service: %w", err)

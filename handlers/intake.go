@@ -27,10 +27,13 @@ type intake struct {
 	// name identifies the intake stream for ever; see submissionName.
 	name       string
 	maxPayload int64
+	// pending is told how many submissions wait behind each.
+	pending func(uint64)
 }
 
 // handle takes in one message of the intake stream.
 func (in *intake) handle(ctx context.Context, t *taken) error {
+	in.pending(t.meta.NumPending)
 	take := in.submit
 	if t.Headers().Get(events.HeaderDeadSequence) != "" {
 		take = in.replay
@@ -51,7 +54,9 @@ func (in *intake) submit(ctx context.Context, t *taken) error {
 	if done, err := in.repeated(ctx, op, t); err != nil || done {
 		return err
 	}
-	return in.accept(ctx, op, scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()})
+	return in.accept(ctx, op, scheduler.Message{
+		Subject: t.Subject(), Name: placedName(t.meta.Sequence.Stream, t.meta.Timestamp), Header: t.Headers(), Data: t.Data(),
+	})
 }
 
 // accept hands a submission to the pipeline.

@@ -130,8 +130,11 @@ type Service struct {
 	// it, takes a server up to a tenth of a second for 100,000 messages, in which what
 	// is redelivered would seem to have a slow target. And what instances share must
 	// be at hand however much they have to store.
-	reading  jetstream.JetStream
-	sharing  jetstream.JetStream
+	reading jetstream.JetStream
+	sharing jetstream.JetStream
+	// looking is on a connection of its own, too: what is taken in before its turn
+	// must not stand behind what is taken in.
+	looking  jetstream.JetStream
 	subjects events.Subjects
 	streams  events.Streams
 	letters  *deadletter.Letters
@@ -149,6 +152,7 @@ type Service struct {
 	leases   *leases
 	lanes    *lanes
 	intake   *intake
+	ahead    *ahead
 	// workReports are those of workers.
 	workReports *workReports
 	queues      []*queue
@@ -199,15 +203,22 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		reading.Conn().Close()
 		return nil, err
 	}
+	looking, err := apart(js, "intake")
+	if err != nil {
+		reading.Conn().Close()
+		sharing.Conn().Close()
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			reading.Conn().Close()
 			sharing.Conn().Close()
+			looking.Conn().Close()
 		}
 	}()
 	id := nuid.Next()
 	s := &Service{
-		config: config, nc: nc, js: js, reading: reading, sharing: sharing, id: id, started: time.Now(),
+		config: config, nc: nc, js: js, reading: reading, sharing: sharing, looking: looking, id: id, started: time.Now(),
 		subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
 		letters: deadletter.New(reading, config.Prefix), log: config.Logger.With("instance", id),
 		registry: health.NewRegistry(), draining: make(chan struct{}),
@@ -248,6 +259,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.rest.Go(func() { s.breakers.run(runCtx) })
 	s.rest.Go(func() { s.leases.run(runCtx) })
 	s.rest.Go(func() { s.lanes.run(runCtx) })
+	s.pulling.Go(func() { s.ahead.run(runCtx, s.draining) })
 	s.pulling.Go(func() { s.takeOver(runCtx) })
 	s.pulling.Go(func() { s.adoptions.witness.run(runCtx, s.draining) })
 	s.rest.Go(func() { s.adoptions.run(runCtx) })
@@ -313,7 +325,13 @@ func (s *Service) wire(ctx context.Context) error {
 	s.workReports = &workReports{
 		subjects: s.subjects, pipeline: pipeline, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
 	}
-	redeliver := &due{pipeline: pipeline, recovery: s.recovery, store: st, draining: s.draining}
+	redeliver := &due{
+		pipeline: pipeline, recovery: s.recovery, store: st, submissions: &submissions{store: st, stream: stream}, draining: s.draining,
+	}
+	if s.ahead, err = s.lookAhead(ctx, st, pipeline); err != nil {
+		return err
+	}
+	s.intake.pending = s.ahead.noticed
 
 	add := func(stream, name, filter string, inFlight, bytes *semaphore.Weighted, handle func(context.Context, *taken) error) {
 		s.queues = append(s.queues, &queue{
@@ -321,7 +339,7 @@ func (s *Service) wire(ctx context.Context) error {
 			inFlight: inFlight, bytes: bytes, maxBytes: s.config.MaxInFlightBytes, log: s.log, handle: handle,
 		})
 	}
-	add(s.streams.Intake(), "rebound-intake", s.subjects.Submissions(),
+	add(s.streams.Intake(), intakeConsumer, s.subjects.Submissions(),
 		semaphore.NewWeighted(intakeInFlight), semaphore.NewWeighted(s.config.MaxInFlightBytes), s.intake.handle)
 	add(s.streams.Intake(), reportConsumer, s.subjects.Reports(),
 		semaphore.NewWeighted(intakeInFlight), semaphore.NewWeighted(s.config.MaxInFlightBytes), s.workReports.handle)
@@ -340,8 +358,32 @@ func (s *Service) wire(ctx context.Context) error {
 	return s.observe(dues)
 }
 
-// reportConsumer is the consumer of what workers report.
-const reportConsumer = "rebound-report"
+// intakeConsumer is the consumer of submissions, reportConsumer that of what workers
+// report.
+const (
+	intakeConsumer = "rebound-intake"
+	reportConsumer = "rebound-report"
+)
+
+// lookAhead returns what takes submissions in before their turn. It works on a
+// connection of its own.
+func (s *Service) lookAhead(ctx context.Context, st *store, pipeline *scheduler.Pipeline) (*ahead, error) {
+	stream, err := s.looking.Stream(ctx, s.streams.Intake())
+	if err != nil {
+		return nil, fmt.Errorf("reading stream %s: %w", s.streams.Intake(), err)
+	}
+	own := &store{
+		js: s.looking, subjects: st.subjects, streams: st.streams, log: st.log, maxPayload: st.maxPayload,
+		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: st.metrics,
+	}
+	placing := *pipeline
+	placing.Store = own
+	return &ahead{
+		js: s.looking, store: own, intake: s.intake, pipeline: &placing, submissions: &submissions{store: own, stream: stream},
+		consumer: intakeConsumer, leads: func() (int, bool) { return s.coordinator.leads(time.Now()) }, log: s.log,
+		warn: rate.Sometimes{First: 1, Interval: warnAhead}, wake: make(chan struct{}, 1),
+	}, nil
+}
 
 // publisher publishes to the streams of workers.
 func (s *Service) publisher() *publisher {
@@ -459,4 +501,5 @@ func (s *Service) waitQueues() {
 	s.rest.Wait()
 	s.reading.Conn().Close()
 	s.sharing.Conn().Close()
+	s.looking.Conn().Close()
 }

@@ -37,8 +37,11 @@ var ErrForeign = errors.New("what stands in its place is no operation")
 type Message struct {
 	// Subject is where it was submitted, empty once the operation waits.
 	Subject string
-	Header  map[string][]string
-	Data    []byte
+	// Name identifies the submission for ever; empty for what was not submitted.
+	// The store remembers for a while under which names something was placed.
+	Name   string
+	Header map[string][]string
+	Data   []byte
 	// Version is the operation's version in the store from which this holder
 	// got it, 0 when it is not in the store yet.
 	Version uint64
@@ -186,18 +189,10 @@ func (p *Pipeline) admit(op *events.Operation) (*Policy, error) {
 // returns nil the submission may be acknowledged; an [*events.RejectedError]
 // asks for [Pipeline.Reject].
 func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) error {
-	policy, err := p.admit(op)
+	policy, d, failure, err := p.judge(op)
 	if err != nil {
 		return err
 	}
-	last, _ := op.Last()
-	now := p.Now()
-	failure := Failure{Code: last.Code, Message: last.Error}
-	if op.RetryAfter.After(now) {
-		failure.RetryAfter = op.RetryAfter.Sub(now)
-	}
-	d := p.decide(policy, op, failure, 0, now)
-
 	moved := ErrMoved
 	if d.Retry {
 		// Hardly any submission finds its operation here already, so it is looked
