@@ -41,9 +41,11 @@ const (
 	freshFor      = 100 * time.Millisecond
 	aheadDistance = 600 * time.Millisecond
 	// askEvery is how often all instances are asked whether they can bear with it.
-	askEvery  = 10 * time.Second
-	askStall  = 250 * time.Millisecond
-	warnAhead = 30 * time.Second
+	// They are given askTimeout, and asked again after askAgain if they cannot.
+	askEvery   = 10 * time.Second
+	askAgain   = time.Second
+	askTimeout = time.Second
+	warnAhead  = 30 * time.Second
 )
 
 // An instance says in the metadata of its micro service that it knows of operations
@@ -97,6 +99,7 @@ type ahead struct {
 
 	// What follows is of the goroutine of run.
 	asked   time.Time
+	askedOf int // how many instances
 	capable bool
 	rounds  int
 	// cursors are from where on the submissions of a service are looked at.
@@ -330,47 +333,55 @@ func (a *ahead) place(ctx context.Context, m *jetstream.RawStreamMsg, instances 
 }
 
 // bearable reports whether every instance knows of operations that were taken in
-// before their turn.
+// ahead of their turn.
 func (a *ahead) bearable(ctx context.Context, instances int) bool {
-	if time.Since(a.asked) < askEvery {
+	every := askEvery
+	if !a.capable {
+		every = askAgain
+	}
+	if time.Since(a.asked) < every && a.askedOf == instances {
 		return a.capable
 	}
-	n, all, err := a.ask(ctx)
-	a.asked, a.capable = time.Now(), err == nil && all && n >= instances
-	if err != nil || !all {
+	err := a.ask(ctx, instances)
+	a.asked, a.askedOf, a.capable = time.Now(), instances, err == nil
+	if err != nil && ctx.Err() == nil {
 		a.warn.Do(func() {
-			a.log.Warn("a service with many submissions delays the others, because not every instance is known to be of this version or newer", "error", err)
+			a.log.Warn("a service that has many submissions delays the others: not every instance is known to be of this version", "error", err)
 		})
 	}
 	return a.capable
 }
 
-// ask asks the instances who they are. It returns how many answered, and whether all
-// of them are capable.
-func (a *ahead) ask(ctx context.Context) (n int, all bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 4*askStall)
+// ask asks the instances who they are. The error says why not all of them are known
+// to be capable.
+func (a *ahead) ask(ctx context.Context, instances int) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	replies, err := natsext.RequestMany(ctx, a.store.js.Conn(), micro.APIPrefix+".INFO."+ServiceName, nil, natsext.RequestManyStall(askStall))
+	replies, err := natsext.RequestMany(ctx, a.store.js.Conn(), micro.APIPrefix+".INFO."+ServiceName, nil)
 	if err != nil {
-		return 0, false, fmt.Errorf("asking for the instances: %w", err)
+		return fmt.Errorf("asking for the instances: %w", err)
 	}
-	all = true
+	answered := 0
 	for m, err := range replies {
 		if errors.Is(err, nats.ErrNoResponders) {
 			break
 		}
 		if err != nil {
-			return n, false, fmt.Errorf("asking for the instances: %w", err)
+			return fmt.Errorf("asking for the instances: %w", err)
 		}
 		var info micro.Info
 		if err := json.Unmarshal(m.Data, &info); err != nil {
-			return n, false, fmt.Errorf("decoding the answer of an instance: %w", err)
+			return fmt.Errorf("decoding the answer of an instance: %w", err)
 		}
 		if info.Metadata["prefix"] != a.store.subjects.Prefix {
 			continue
 		}
-		n++
-		all = all && info.Metadata[aheadMetadata] == aheadCapable
+		if info.Metadata[aheadMetadata] != aheadCapable {
+			return fmt.Errorf("instance %s of version %s is older", info.ID, info.Version)
+		}
+		if answered++; answered >= instances {
+			return nil
+		}
 	}
-	return n, all, nil
+	return fmt.Errorf("%d of %d instances answered", answered, instances)
 }
