@@ -49,8 +49,8 @@ func flood(ctx context.Context, r *rig, n int) error {
 	takenIn := time.Since(start)
 	stop()
 	owned.Wait()
-	if err := await(ctx, time.Minute, func() bool { return other.waiting() == 0 }); err != nil {
-		return err
+	if err := await(ctx, 2*time.Minute, func() bool { return other.waiting() == 0 }); err != nil {
+		return fmt.Errorf("%d of the other service were not taken in, %d submissions are stored: %w", other.waiting(), r.messages(ctx, "RETRY_INTAKE"), err)
 	}
 	fmt.Printf("  %d of one service: submitted in %.1f s, taken in at %.0f/s in %.1f s\n", n, submitted.Seconds(), float64(n)/takenIn.Seconds(), takenIn.Seconds())
 	return other.print()

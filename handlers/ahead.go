@@ -299,6 +299,7 @@ func (a *ahead) take(ctx context.Context, m *jetstream.RawStreamMsg, instances i
 	}
 	a.took.Add(1)
 	a.intake.metrics.accepted(ctx, op)
+	a.intake.metrics.ahead.Add(ctx, 1, a.intake.metrics.of(op).counted...)
 	if err := a.submissions.delete(ctx, m.Sequence); err != nil {
 		return fmt.Errorf("removing submission %d, which was taken in ahead of its turn: %w", m.Sequence, err)
 	}

@@ -55,6 +55,7 @@ type metrics struct {
 	services *telemetry.Series[string, []metric.ObserveOption]
 
 	submissions, attempts, outcomes metric.Int64Counter
+	refused, ahead                  metric.Int64Counter
 	parked, held, dead              metric.Int64Counter
 	delay, duration, lateness       metric.Float64Histogram
 }
@@ -116,6 +117,10 @@ func newMetrics(instance, version string) (*metrics, error) {
 	}
 	m.submissions = counter("rebound.submissions", "{submission}",
 		"Submissions that this instance took in or rejected, replays of dead letters and messages of adopted consumers included.")
+	m.refused = counter("rebound.submissions.refused", "{submission}",
+		"Submissions that were asked for and refused, because as many of their service as may be wait to be taken in.")
+	m.ahead = counter("rebound.submissions.ahead", "{submission}",
+		"Submissions that this instance took in ahead of their turn, because a service with many stood before them.")
 	m.attempts = counter("rebound.attempts", "{attempt}",
 		"Attempts that have ended at this instance, by whether the target succeeded. The attempt that failed before the submission is not counted.")
 	m.outcomes = counter("rebound.outcomes", "{operation}",

@@ -153,6 +153,7 @@ type Service struct {
 	lanes    *lanes
 	intake   *intake
 	ahead    *ahead
+	limit    *submissionLimit
 	// workReports are those of workers.
 	workReports *workReports
 	queues      []*queue
@@ -325,9 +326,12 @@ func (s *Service) wire(ctx context.Context) error {
 	s.workReports = &workReports{
 		subjects: s.subjects, pipeline: pipeline, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
 	}
-	redeliver := &due{
-		pipeline: pipeline, recovery: s.recovery, store: st, submissions: &submissions{store: st, stream: stream}, draining: s.draining,
+	waiting := &submissions{store: st, stream: stream}
+	s.limit = &submissionLimit{
+		most: uint64(max(s.config.Limits.MaxSubmitted, 0)), submissions: waiting, log: s.log,
+		warn: rate.Sometimes{First: 1, Interval: warnEvery}, counts: make(map[string]*counted),
 	}
+	redeliver := &due{pipeline: pipeline, recovery: s.recovery, store: st, submissions: waiting, draining: s.draining}
 	if s.ahead, err = s.lookAhead(ctx, st, pipeline); err != nil {
 		return err
 	}

@@ -1,8 +1,10 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -60,6 +62,25 @@ func (s *submissions) waiting(ctx context.Context, subject string) (map[string]u
 		}
 	}
 	return counts, nil
+}
+
+// maxWaitingShown is how many services the status shows by their submissions.
+const maxWaitingShown = 5
+
+// most returns up to n services of which the most submissions wait.
+func (s *submissions) most(ctx context.Context, n int) ([]ServiceSubmitted, error) {
+	counts, err := s.waiting(ctx, s.store.subjects.Submissions())
+	if err != nil {
+		return nil, err
+	}
+	all := make([]ServiceSubmitted, 0, len(counts))
+	for service, waiting := range counts {
+		all = append(all, ServiceSubmitted{service, waiting})
+	}
+	slices.SortFunc(all, func(a, b ServiceSubmitted) int {
+		return cmp.Or(cmp.Compare(b.Submitted, a.Submitted), cmp.Compare(a.Service, b.Service))
+	})
+	return all[:min(n, len(all))], nil
 }
 
 // placedName names a message of the intake stream for ever, even one that takes the

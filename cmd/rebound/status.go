@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
@@ -50,6 +51,9 @@ trends the worst is shown. As JSON, each instance's view of health stands by its
 			t.row("NATS server", status.Server)
 			t.row("policies", status.Policies.Name)
 			t.row("submitted", status.Submitted)
+			if len(status.Waiting) > 0 {
+				t.row("submitted most by", submittedMost(&status))
+			}
 			t.row("parked", status.Parked)
 			t.row("due", status.Due)
 			t.row("in flight", status.InFlight)
@@ -80,6 +84,18 @@ trends the worst is shown. As JSON, each instance's view of health stands by its
 		})
 	}
 	return cmd
+}
+
+// submittedMost tells which services have the most submissions waiting.
+func submittedMost(s *handlers.Status) string {
+	parts := make([]string, len(s.Waiting))
+	for i, w := range s.Waiting {
+		parts[i] = fmt.Sprintf("%s %d", w.Service, w.Submitted)
+		if s.Limit > 0 && w.Submitted >= s.Limit {
+			parts[i] += " (as many as may be)"
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // statusWithHealth is the status as JSON.
