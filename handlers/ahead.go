@@ -26,7 +26,7 @@ import (
 
 const (
 	// aheadPending is how many submissions wait when a look ahead begins.
-	aheadPending = 1024
+	aheadPending = 512
 	// aheadQuantum is how many submissions of one service are taken in a round, and
 	// aheadAtOnce how many are worked on at once.
 	aheadQuantum = 128
@@ -35,11 +35,12 @@ const (
 	// many subjects it is listRest times as long as the list took.
 	aheadRest = 50 * time.Millisecond
 	listRest  = 4
-	// freshFor is how long it is relied on where the consumer stands, and
-	// aheadDistance the time that the consumer must be away from what is taken. The
-	// rest of it is for storing the operation and removing its submission.
+	// freshFor is how long it is relied on where the consumer stands. The consumer
+	// must be aheadTime and aheadMessages away from what is taken; the rest of that
+	// time is for storing the operation and removing its submission.
 	freshFor      = 100 * time.Millisecond
-	aheadDistance = 600 * time.Millisecond
+	aheadTime     = 600 * time.Millisecond
+	aheadMessages = 64
 	// askEvery is how often all instances are asked whether they can bear with it.
 	// They are given askTimeout, and asked again after askAgain if they cannot.
 	askEvery   = 10 * time.Second
@@ -60,22 +61,23 @@ const (
 // delay all that come after it. While many wait, one instance looks behind the flood
 // and takes in a few of every other service, round after round, each in its turn.
 //
-// A work queue's consumers may not overlap, so it reads the stream itself. That
-// nothing is lost follows from the order of its steps: the operation is stored, then
-// the submission removed; what fails in between is left to the consumer. That
-// nothing is run twice rests on three things:
+// A work queue's consumers may not overlap, so it reads the stream itself, and the
+// same submission may come to two. That nothing is lost follows from the order of the
+// steps: the operation is stored, then the submission removed; what fails in between
+// is left to the consumer. That nothing is run twice rests on three things:
 //
-//   - it takes only what the consumer is well away from, as the consumer's leader
-//     just said, so nobody has it in hand;
+//   - an operation is placed under the name of its submission, here and by the
+//     intake, and [events.DedupWindow] long the server takes nothing under that name
+//     again. It is proof for whoever comes second, even to an empty slot;
 //   - the operation stays in its slot until the submission is gone: the first attempt
-//     removes it before it does anything else, if this instance died before it could;
-//   - the operation is placed under the name of the submission, as the intake does
-//     it. So a holder that got it in spite of all that, because the consumer was
-//     moved to a replica that was behind, is told that it was placed before.
+//     removes it before it does anything else, should this instance die before it
+//     could. So the consumer has it to hand out only while the slot is taken;
+//   - it takes only what the consumer is well away from, as that just said itself. So
+//     next to nothing is in two hands, and nothing for as long as the window.
 //
-// An older instance does not know of that, so nothing is taken ahead while one is
-// there, nor is what is older than its consumer: another consumer may have handed it
-// out. The consumer itself stays as it was.
+// An older instance knows of none of that, so nothing is taken ahead while one is
+// there, nor is what is older than the consumer: another one may have handed it out.
+// The consumer itself stays as it was.
 type ahead struct {
 	js          jetstream.JetStream
 	store       *store
@@ -89,7 +91,8 @@ type ahead struct {
 	log   *slog.Logger
 	warn  rate.Sometimes
 
-	wake chan struct{}
+	draining <-chan struct{}
+	wake     chan struct{}
 	// took counts what was taken ahead.
 	took atomic.Uint64
 
@@ -117,27 +120,39 @@ func (a *ahead) noticed(pending uint64) {
 	}
 }
 
-// run looks ahead whenever many submissions wait, until draining is closed.
-func (a *ahead) run(ctx context.Context, draining <-chan struct{}) {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var owned sync.WaitGroup
-	defer owned.Wait()
-	defer stop()
-	owned.Go(func() {
-		select {
-		case <-draining:
-			stop()
-		case <-ctx.Done():
-		}
-	})
-	for {
+// run looks ahead whenever many submissions wait, until it is to drain. ctx bounds
+// the work on what it has begun.
+func (a *ahead) run(ctx context.Context) {
+	for a.rest(ctx, aheadRest) {
 		select {
 		case <-ctx.Done():
-			return
+		case <-a.draining:
 		case <-a.wake:
+			a.whileMany(ctx)
 		}
-		a.whileMany(ctx)
+	}
+}
+
+// rest reports whether to go on after that time.
+func (a *ahead) rest(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return !a.drains()
+	case <-ctx.Done():
+	case <-a.draining:
+	}
+	return false
+}
+
+// drains reports whether nothing more is to be begun.
+func (a *ahead) drains() bool {
+	select {
+	case <-a.draining:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -150,18 +165,16 @@ type position struct {
 	perSecond float64   // how fast it goes on
 }
 
-// beyond returns the first sequence that the consumer is well away from. A cluster
-// tells of what was handed out once that is replicated, and each instance may have
-// its fill of what is not.
-func (p position) beyond(instances int) uint64 {
-	return p.delivered + uint64(instances)*intakeInFlight + uint64(p.perSecond*aheadDistance.Seconds()) + 1
+// beyond returns the first sequence that the consumer is well away from.
+func (p position) beyond() uint64 {
+	return p.delivered + uint64(p.perSecond*aheadTime.Seconds()) + aheadMessages + 1
 }
 
-// next returns the position that follows p at now.
+// next returns the position that follows p at now. Its pace is 0 when it is not known.
 func (p position) next(info *jetstream.ConsumerInfo, now time.Time) position {
 	n := position{at: now, delivered: info.Delivered.Stream, pending: info.NumPending, created: info.Created}
-	if p.at.IsZero() || n.delivered < p.delivered {
-		return n
+	if now.Sub(p.at) > publishTimeout || n.delivered < p.delivered {
+		return n // p is of a time long ago or of another consumer
 	}
 	// It is not much slower than it just was.
 	n.perSecond = max(float64(n.delivered-p.delivered)/now.Sub(p.at).Seconds(), p.perSecond*0.9)
@@ -189,21 +202,15 @@ func (a *ahead) position(ctx context.Context) (position, error) {
 // whileMany looks ahead until few submissions wait or another instance does it.
 func (a *ahead) whileMany(ctx context.Context) {
 	began, before := time.Now(), a.took.Load()
-	a.cursors, a.stands = make(map[string]uint64), position{}
-	for ctx.Err() == nil {
+	a.cursors = make(map[string]uint64)
+	for {
 		rest, more, err := a.look(ctx)
 		if err != nil && ctx.Err() == nil {
 			a.warn.Do(func() { a.log.Warn("looking behind many submissions failed", "error", err) })
-			rest = longestBackoff
+			rest, more = longestBackoff, true
 		}
-		if err == nil && !more {
+		if !more || !a.rest(ctx, rest) {
 			break
-		}
-		timer := time.NewTimer(rest)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
 		}
 	}
 	if n := a.took.Load() - before; n > 0 {
@@ -220,18 +227,18 @@ func (a *ahead) look(ctx context.Context) (rest time.Duration, more bool, err er
 	}
 	p, err := a.position(ctx)
 	if err != nil || p.pending < aheadPending {
-		return aheadRest, false, err
+		return 0, false, err
 	}
 	if p.perSecond == 0 || !a.bearable(ctx, instances) {
 		return freshFor, true, nil
 	}
-	rest, err = a.round(ctx, p.beyond(instances), instances)
+	rest, err = a.round(ctx, p.beyond())
 	return rest, true, err
 }
 
 // round takes in some submissions of every service but the one whose turn it is. It
 // returns how long to rest afterwards.
-func (a *ahead) round(ctx context.Context, from uint64, instances int) (time.Duration, error) {
+func (a *ahead) round(ctx context.Context, from uint64) (time.Duration, error) {
 	next, err := a.next(ctx, from, a.store.subjects.Submissions())
 	if err != nil || next == nil {
 		return aheadRest, err
@@ -250,7 +257,7 @@ func (a *ahead) round(ctx context.Context, from uint64, instances int) (time.Dur
 	working.SetLimit(aheadAtOnce)
 	for i := range services {
 		service := services[(i+a.rounds)%len(services)]
-		at, err := a.serve(ctx, &working, service, max(from, a.cursors[service]), instances)
+		at, err := a.serve(ctx, &working, service, max(from, a.cursors[service]))
 		if err != nil {
 			return rest, errors.Join(err, working.Wait())
 		}
@@ -261,14 +268,17 @@ func (a *ahead) round(ctx context.Context, from uint64, instances int) (time.Dur
 
 // serve has some submissions of one service taken in, the oldest first, and returns
 // from where on it is to be looked at next. What is not taken is left to the consumer.
-func (a *ahead) serve(ctx context.Context, working *errgroup.Group, service string, from uint64, instances int) (uint64, error) {
+func (a *ahead) serve(ctx context.Context, working *errgroup.Group, service string, from uint64) (uint64, error) {
 	for range aheadQuantum {
+		if a.drains() {
+			return from, nil
+		}
 		m, err := a.next(ctx, from, a.store.subjects.Submit(service, "*"))
 		if err != nil || m == nil {
 			return from, err
 		}
 		from = m.Sequence + 1
-		working.Go(func() error { return a.take(ctx, m, instances) })
+		working.Go(func() error { return a.take(ctx, m) })
 	}
 	return from, nil
 }
@@ -289,8 +299,8 @@ func (a *ahead) next(ctx context.Context, from uint64, subject string) (*jetstre
 
 // take takes in one submission and removes it. What the consumer should rather hand
 // out stays for it.
-func (a *ahead) take(ctx context.Context, m *jetstream.RawStreamMsg, instances int) error {
-	op, err := a.place(ctx, m, instances)
+func (a *ahead) take(ctx context.Context, m *jetstream.RawStreamMsg) error {
+	op, err := a.place(ctx, m)
 	if errors.Is(err, scheduler.ErrInTurn) || errors.As(err, new(*events.RejectedError)) {
 		return nil
 	}
@@ -307,7 +317,7 @@ func (a *ahead) take(ctx context.Context, m *jetstream.RawStreamMsg, instances i
 }
 
 // place stores the operation of a submission that the consumer is well away from.
-func (a *ahead) place(ctx context.Context, m *jetstream.RawStreamMsg, instances int) (*events.Operation, error) {
+func (a *ahead) place(ctx context.Context, m *jetstream.RawStreamMsg) (*events.Operation, error) {
 	if m.Header.Get(events.HeaderDeadSequence) != "" {
 		return nil, scheduler.ErrInTurn
 	}
@@ -324,7 +334,7 @@ func (a *ahead) place(ctx context.Context, m *jetstream.RawStreamMsg, instances 
 	if err != nil {
 		return nil, err
 	}
-	if m.Sequence < p.beyond(instances) || !m.Time.After(p.created) {
+	if m.Sequence < p.beyond() || !m.Time.After(p.created) {
 		return nil, scheduler.ErrInTurn
 	}
 	op.Ahead = m.Sequence

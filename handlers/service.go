@@ -260,7 +260,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.rest.Go(func() { s.breakers.run(runCtx) })
 	s.rest.Go(func() { s.leases.run(runCtx) })
 	s.rest.Go(func() { s.lanes.run(runCtx) })
-	s.pulling.Go(func() { s.ahead.run(runCtx, s.draining) })
+	s.pulling.Go(func() { s.ahead.run(runCtx) })
 	s.pulling.Go(func() { s.takeOver(runCtx) })
 	s.pulling.Go(func() { s.adoptions.witness.run(runCtx, s.draining) })
 	s.rest.Go(func() { s.adoptions.run(runCtx) })
@@ -385,7 +385,7 @@ func (s *Service) lookAhead(ctx context.Context, st *store, pipeline *scheduler.
 	return &ahead{
 		js: s.looking, store: own, intake: s.intake, pipeline: &placing, submissions: &submissions{store: own, stream: stream},
 		consumer: intakeConsumer, leads: func() (int, bool) { return s.coordinator.leads(time.Now()) }, log: s.log,
-		warn: rate.Sometimes{First: 1, Interval: warnAhead}, wake: make(chan struct{}, 1),
+		warn: rate.Sometimes{First: 1, Interval: warnAhead}, wake: make(chan struct{}, 1), draining: s.draining,
 	}, nil
 }
 
