@@ -43,7 +43,11 @@ func flood(ctx context.Context, r *rig, n int) error {
 		return err
 	}
 	submitted := time.Since(start)
-	if err := await(ctx, 10*time.Minute, func() bool { return r.messages(ctx, "RETRY_INTAKE") < 100 }); err != nil {
+	takenInAll := func() bool {
+		s, err := r.js.Stream(ctx, "RETRY_INTAKE")
+		return err == nil && s.CachedInfo().State.Msgs < 100
+	}
+	if err := await(ctx, 10*time.Minute, takenInAll); err != nil {
 		return err
 	}
 	takenIn := time.Since(start)

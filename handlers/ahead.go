@@ -35,6 +35,8 @@ const (
 	// many subjects it is listRest times as long as the list took.
 	aheadRest = 50 * time.Millisecond
 	listRest  = 4
+	// failedRest is how long to rest after a round of which something failed.
+	failedRest = 500 * time.Millisecond
 	// freshFor is how long it is relied on where the consumer stands. The consumer
 	// must be aheadTime and aheadMessages away from what is taken; the rest of that
 	// time is for storing the operation and removing its submission.
@@ -206,8 +208,10 @@ func (a *ahead) whileMany(ctx context.Context) {
 	for {
 		rest, more, err := a.look(ctx)
 		if err != nil && ctx.Err() == nil {
+			// What failed is tried again; what was stored of it is known by its name.
+			clear(a.cursors)
 			a.warn.Do(func() { a.log.Warn("looking behind many submissions failed", "error", err) })
-			rest, more = longestBackoff, true
+			rest, more = failedRest, true
 		}
 		if !more || !a.rest(ctx, rest) {
 			break
