@@ -165,6 +165,7 @@ type position struct {
 	pending   uint64
 	created   time.Time // when the consumer was made
 	perSecond float64   // how fast it goes on
+	paced     bool      // whether that is known
 }
 
 // beyond returns the first sequence that the consumer is well away from.
@@ -172,12 +173,13 @@ func (p position) beyond() uint64 {
 	return p.delivered + uint64(p.perSecond*aheadTime.Seconds()) + aheadMessages + 1
 }
 
-// next returns the position that follows p at now. Its pace is 0 when it is not known.
+// next returns the position that follows p at now.
 func (p position) next(info *jetstream.ConsumerInfo, now time.Time) position {
 	n := position{at: now, delivered: info.Delivered.Stream, pending: info.NumPending, created: info.Created}
 	if now.Sub(p.at) > publishTimeout || n.delivered < p.delivered {
 		return n // p is of a time long ago or of another consumer
 	}
+	n.paced = true
 	// It is not much slower than it just was.
 	n.perSecond = max(float64(n.delivered-p.delivered)/now.Sub(p.at).Seconds(), p.perSecond*0.9)
 	return n
@@ -233,7 +235,7 @@ func (a *ahead) look(ctx context.Context) (rest time.Duration, more bool, err er
 	if err != nil || p.pending < aheadPending {
 		return 0, false, err
 	}
-	if p.perSecond == 0 || !a.bearable(ctx, instances) {
+	if !p.paced || !a.bearable(ctx, instances) {
 		return freshFor, true, nil
 	}
 	rest, err = a.round(ctx, p.beyond())
