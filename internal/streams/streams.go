@@ -135,7 +135,7 @@ func incompatible(have, want jetstream.StreamConfig) []string {
 		if have.MaxAge > 0 {
 			add("its max age of %s would delete what waits", have.MaxAge)
 		}
-		if have.MaxMsgsPerSubject > 0 && !(have.DiscardNewPerSubject && have.Discard == jetstream.DiscardNew) {
+		if have.MaxMsgsPerSubject > 0 && (!have.DiscardNewPerSubject || have.Discard != jetstream.DiscardNew) {
 			add("its limit of %d messages per subject would delete what waits", have.MaxMsgsPerSubject)
 		}
 		if have.Discard == jetstream.DiscardOld && (have.MaxMsgs > 0 || have.MaxBytes > 0) {
