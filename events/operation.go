@@ -64,6 +64,10 @@ type Operation struct {
 	Deadline     time.Time `json:"deadline,omitzero"`
 	FirstFailure time.Time `json:"firstFailure"`
 	Submitted    time.Time `json:"submitted"`
+	// Ahead is the sequence of the submission in the intake stream while it may
+	// still be there, because the operation was taken in before its turn; else 0.
+	// It must be gone before the first attempt is made.
+	Ahead uint64 `json:"ahead,omitempty"`
 	// Due is when the next attempt is to be made.
 	Due time.Time `json:"due,omitzero"`
 	// Replay is how often the operation came back from the dead letters.
@@ -209,7 +213,7 @@ func (o *Operation) Continue(earlier *Operation) {
 		o.Record(a)
 	}
 	o.RuleUses = earlier.RuleUses
-	o.Submitted = earlier.Submitted
+	o.Submitted, o.Ahead = earlier.Submitted, earlier.Ahead
 	if earlier.FirstFailure.Before(o.FirstFailure) {
 		o.FirstFailure = earlier.FirstFailure
 	}

@@ -92,11 +92,15 @@ type Status struct {
 	// in by the stream but not by an instance, waiting for their time, due and
 	// not taken, in hand of an instance, in lanes, and dead letters.
 	Submitted uint64 `json:"submitted"`
-	Parked    uint64 `json:"parked"`
-	Due       uint64 `json:"due"`
-	InFlight  uint64 `json:"inFlight"`
-	Held      uint64 `json:"held"`
-	Dead      uint64 `json:"dead"`
+	// Waiting are the services of which the most submissions wait to be taken in,
+	// and Limit is how many of one may, 0 being no bound.
+	Waiting  []ServiceSubmitted `json:"waiting"`
+	Limit    uint64             `json:"limit"`
+	Parked   uint64             `json:"parked"`
+	Due      uint64             `json:"due"`
+	InFlight uint64             `json:"inFlight"`
+	Held     uint64             `json:"held"`
+	Dead     uint64             `json:"dead"`
 	// Outcomes counts the events that are kept.
 	Outcomes uint64 `json:"outcomes"`
 	// Reports are those of workers.
@@ -118,6 +122,12 @@ type Status struct {
 	LimitsShared bool `json:"limitsShared"`
 	// RetryCoordination is how the instances are, as this one sees them.
 	RetryCoordination health.Coordination `json:"retryCoordination"`
+}
+
+// ServiceSubmitted is how many submissions of a service wait to be taken in.
+type ServiceSubmitted struct {
+	Service   string `json:"service"`
+	Submitted uint64 `json:"submitted"`
 }
 
 // CoordinationShown is the answer to rebound.coordination: how the instances are,

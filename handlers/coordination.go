@@ -275,6 +275,15 @@ func (c *coordinator) decides() bool {
 	return !ok || d.ID == c.self.ID
 }
 
+// leads reports whether this instance is the one that decides, and how many there
+// are.
+func (c *coordinator) leads(now time.Time) (instances int, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d, ok := c.register.Decider(now)
+	return c.register.Len(), ok && d.ID == c.self.ID
+}
+
 // act has this instance take its share.
 func (c *coordinator) act(v health.Coordination) {
 	c.gates.SetInstances(v.TotalInstances)

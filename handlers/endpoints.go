@@ -37,6 +37,7 @@ const (
 	codeForbidden  = "403"
 	codeNotFound   = "404"
 	codeConflict   = "409"
+	codeTooMany    = "429"
 	codeInternal   = "500"
 )
 
@@ -61,7 +62,7 @@ func (s *Service) serve(ctx context.Context) error {
 	service, err := micro.AddService(s.nc, micro.Config{
 		Name: ServiceName, Version: s.config.Version,
 		Description: "Retries failed operations: holds them, brings them back, keeps what finally failed.",
-		Metadata:    map[string]string{"prefix": s.config.Prefix},
+		Metadata:    map[string]string{"prefix": s.config.Prefix, aheadMetadata: aheadCapable},
 	})
 	if err != nil {
 		return fmt.Errorf("registering the service: %w", err)
@@ -135,6 +136,8 @@ func (s *Service) answer(ctx context.Context, e endpoint) micro.HandlerFunc {
 				switch {
 				case errors.As(err, &refused):
 					code = refusalCode(refused.Refusal)
+				case errors.As(err, new(*manyError)):
+					code = codeTooMany
 				case errors.As(err, new(badRequestError)), errors.As(err, new(*events.RejectedError)):
 					code = codeBadRequest
 				case errors.Is(err, deadletter.ErrNotFound), errors.As(err, new(notFoundError)):
@@ -207,6 +210,12 @@ func (s *Service) submit(ctx context.Context, r micro.Request) (any, error) {
 	if errors.As(err, &rejected) {
 		s.metrics.rejected(ctx, rejected.Service, rejected.Operation)
 	}
+	if err == nil {
+		err = s.limit.admit(ctx, op.Service)
+	}
+	if errors.As(err, new(*manyError)) {
+		s.metrics.refused.Add(ctx, 1, s.metrics.of(op).counted...)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +223,10 @@ func (s *Service) submit(ctx context.Context, r micro.Request) (any, error) {
 	op.Attributes(m.Header)
 	ack, err := s.js.PublishMsg(ctx, m, jetstream.WithMsgID(op.MessageID("submit")))
 	if err != nil {
-		return nil, fmt.Errorf("storing the submission: %w", err)
+		if err = s.limit.stored(op.Service, op.Operation, err); errors.As(err, new(*manyError)) {
+			s.metrics.refused.Add(ctx, 1, s.metrics.of(op).counted...)
+		}
+		return nil, err
 	}
 	return Submitted{ID: op.ID, EventID: op.EventID, Source: op.Source, Stream: ack.Stream, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
 }
@@ -250,6 +262,13 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 		}
 		status.Due += info.NumPending
 		status.InFlight += uint64(info.NumAckPending)
+	}
+	var err error
+	status.Limit, status.Waiting = s.limit.most, []ServiceSubmitted{}
+	if status.Submitted > 0 {
+		if status.Waiting, err = s.limit.submissions.most(ctx, maxWaitingShown); err != nil {
+			return nil, err
+		}
 	}
 	waiting, err := messages(s.streams.Waiting())
 	if err != nil {

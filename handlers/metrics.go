@@ -62,6 +62,7 @@ type metrics struct {
 	services *telemetry.Series[string, []metric.ObserveOption]
 
 	submissions, attempts, outcomes telemetry.Counter
+	refused, ahead                  telemetry.Counter
 	parked, held, dead              telemetry.Counter
 	delay, duration, lateness       telemetry.Histogram
 }
@@ -122,6 +123,10 @@ func newMetrics(instance, version string) (*metrics, error) {
 	}
 	m.submissions = counter("rebound_submissions_total",
 		"Submissions that this instance took in or rejected, replays of dead letters and messages of adopted consumers included.", labelResult)
+	m.refused = counter("rebound_submissions_refused_total",
+		"Submissions that were asked for and refused, because as many of their service as may be wait to be taken in.")
+	m.ahead = counter("rebound_submissions_ahead_total",
+		"Submissions that this instance took in ahead of their turn, because a service with many stood before them.")
 	m.attempts = counter("rebound_attempts_total",
 		"Attempts that have ended at this instance, by whether the target succeeded. The attempt that failed before the submission is not counted.", labelResult)
 	m.outcomes = counter("rebound_outcomes_total",

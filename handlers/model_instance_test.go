@@ -330,7 +330,7 @@ func (w *world) start(name string, policies *scheduler.Set, frozen, pressure []s
 		Publisher: &publisher{js: js, work: events.Streams{}.WorkConfig(events.StreamLimits{}), log: log},
 		Gates:     gates, CheckTarget: events.Subjects{}.CheckTarget, Now: time.Now, Random: random, Draining: i.draining,
 	}
-	in := &intake{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20}
+	in := &intake{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20, pending: func(uint64) {}}
 	reports := &workReports{pipeline: pipeline, log: log, warn: rate.Sometimes{First: 1}}
 	redeliver := &due{pipeline: pipeline, store: st, draining: i.draining}
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/adoption"
@@ -105,6 +106,9 @@ func (s *session) publishes(made bool) []need {
 		need{api + "DIRECT.GET." + s.streams.Waiting(), "reading lanes"},
 		need{api + "STREAM.MSG.GET." + s.streams.Waiting(), "finding operations"},
 		need{api + "STREAM.MSG.DELETE." + s.streams.Waiting(), "removing operations"},
+		need{api + "STREAM.MSG.GET." + s.streams.Intake(), "looking behind a flood of submissions"},
+		need{api + "STREAM.MSG.DELETE." + s.streams.Intake(), "taking submissions in ahead of a flood"},
+		need{micro.APIPrefix + ".INFO." + handlers.ServiceName, "knowing the versions of the instances"},
 		need{api + "STREAM.MSG.GET." + s.streams.Dead(), "reading dead letters"},
 		need{api + "STREAM.MSG.DELETE." + s.streams.Dead(), "removing dead letters"},
 		need{api + "DIRECT.GET." + s.streams.Dead(), "listing dead letters"},

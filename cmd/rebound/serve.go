@@ -156,7 +156,7 @@ func limits(s *session) events.StreamLimits {
 		}
 	}
 	return events.StreamLimits{
-		Replicas: replicas, OutcomesMaxAge: c.OutcomesMaxAge, OutcomesMaxBytes: c.OutcomesMaxBytes, DeadMaxAge: c.DeadMaxAge,
+		Replicas: replicas, OutcomesMaxAge: c.OutcomesMaxAge, OutcomesMaxBytes: c.OutcomesMaxBytes, DeadMaxAge: c.DeadMaxAge, MaxSubmitted: int64(c.MaxSubmitted),
 	}
 }
 

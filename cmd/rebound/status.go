@@ -54,6 +54,9 @@ trends the worst is shown. As JSON, each instance's view of health stands by its
 			t.row("NATS server", status.Server)
 			t.row("policies", status.Policies.Name)
 			t.row("submitted", status.Submitted)
+			if len(status.Waiting) > 0 {
+				t.row("submitted most by", submittedMost(&status))
+			}
 			t.row("parked", status.Parked)
 			t.row("due", status.Due)
 			t.row("in flight", status.InFlight)
@@ -97,6 +100,18 @@ func (a *app) tellProblems(instances []handlers.Health) {
 			a.say("rebound: warning: instance %s: %s", i.Instance, printable(w))
 		}
 	}
+}
+
+// submittedMost tells which services have the most submissions waiting.
+func submittedMost(s *handlers.Status) string {
+	parts := make([]string, len(s.Waiting))
+	for i, w := range s.Waiting {
+		parts[i] = fmt.Sprintf("%s %d", w.Service, w.Submitted)
+		if s.Limit > 0 && w.Submitted >= s.Limit {
+			parts[i] += " (as many as may be)"
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // statusWithHealth is the status as JSON.

@@ -76,7 +76,7 @@ func TestEverySettingWorksInEveryPlace(t *testing.T) {
 		"password": "pw", "token": "tk", "tls-ca": "/ca", "tls-cert": "/cert", "tls-key": "/key",
 		"prefix": "again", "store-dir": "/store", "listen": "0.0.0.0:9", "http": "off", "replicas": "3",
 		"redis": "redis://r:1/2", "policies": "/p.yaml", "sync-interval": "always", "max-store": "10GiB", "outcomes-max-age": "2d",
-		"outcomes-max-bytes": "1MiB", "dead-max-age": "30d", "max-in-flight": "10", "lease": "5s",
+		"outcomes-max-bytes": "1MiB", "dead-max-age": "30d", "max-submitted": "9", "max-in-flight": "10", "lease": "5s",
 		"max-in-flight-bytes": "2MiB", "forget-idle-after": "20m", "log-level": "debug", "log-format": "json",
 	}
 	partner := map[string]string{
