@@ -24,7 +24,9 @@ default:
 	operationsOfKey = 3
 	// forgetAfter stands for the hour after which keys are forgotten.
 	forgetAfter = time.Minute
-	metricsAt   = "127.0.0.1:18422"
+	// leasesEnd is by when the last leases are returned.
+	leasesEnd = 5 * time.Second
+	metricsAt = "127.0.0.1:18422"
 )
 
 // manyKeys works off a few operations of each of many keys, against as many of one
@@ -112,6 +114,11 @@ func (r *rig) settled(ctx context.Context) (int64, error) {
 
 // leftOver prints what keys that are not in use cost.
 func (r *rig) leftOver(ctx context.Context, when string, before int64) error {
+	select {
+	case <-time.After(leasesEnd):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	percent, _, err := r.idle(ctx)
 	if err != nil {
 		return err

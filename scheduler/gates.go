@@ -221,8 +221,11 @@ func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation,
 			answer.Cause = k.cause()
 		}
 		left := maxWait - now.Sub(began)
-		if until, ok := k.awaitsLease(); ok && now.Sub(entered) < leasePatience {
-			began, left = now, max(until.Sub(now), 0)+time.Millisecond
+		if until, first, ok := k.awaitsLease(answer.Cause); ok && now.Sub(entered) < leasePatience {
+			left = max(until.Sub(now), 0) + time.Millisecond
+			if first {
+				began = now // what else may shut the gate shows only then
+			}
 		}
 		if !momentary(answer.Cause) || left <= 0 {
 			return Pass{}, &Shut{Cause: answer.Cause, Next: answer.Next}, nil

@@ -37,6 +37,7 @@ type keyGate struct {
 	renewed   time.Time // when the last lease came
 	until     time.Time // when it ends, or the wait for one
 	awaits    bool      // a lease is waited for, and nothing goes before it comes
+	claimed   bool      // what was left of the last lease is handed in for another
 }
 
 // waiter is one operation that waits.
@@ -92,18 +93,19 @@ func (k *keyGate) counted() int {
 	return k.held
 }
 
-// awaitsLease tells whether a lease is waited for, and until when.
-func (k *keyGate) awaitsLease() (until time.Time, ok bool) {
+// awaitsLease tells whether what shuts the gate is that a lease is on its way, until
+// when to wait for it, and whether it is the first.
+func (k *keyGate) awaitsLease(c gate.Cause) (until time.Time, first, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.until, k.awaits
+	return k.until, k.awaits, k.awaits || k.claimed && c == gate.CauseBudgetShare
 }
 
 // unclaimed tells whether the key has a lease to come, and nobody who waits for it.
 func (k *keyGate) unclaimed() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.awaits && len(k.waiters) == 0 && k.held == 0
+	return (k.awaits || k.claimed) && len(k.waiters) == 0 && k.held == 0
 }
 
 // waiting returns how many operations wait at the gate.
