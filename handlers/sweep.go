@@ -70,7 +70,9 @@ func (s *sweeper) run(ctx context.Context) {
 			if now := s.reasons(); now != known {
 				hasty, known = true, now
 			}
+			began := time.Now()
 			done, err := s.pass(ctx, hasty, known)
+			s.log.Debug("what waits was gone through for what the server forgot", "hasty", hasty, "done", done, "took", time.Since(began))
 			if err != nil && ctx.Err() == nil {
 				s.warn.Do(func() {
 					s.log.Warn("what the server may have forgotten could not be looked for; it is tried again", "error", err)
