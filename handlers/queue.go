@@ -88,7 +88,9 @@ type queue struct {
 	maxBytes int64
 	// batch is the most messages that one pull asks for; nil is [fetchBatch].
 	batch func() int
-	log   *slog.Logger
+	// missed is called when the consumer or its stream may be missing; nil is nobody.
+	missed func()
+	log    *slog.Logger
 	// handle works on a message until its next state is stored. With a nil
 	// error the message is acknowledged, with errRelease it is given back at
 	// once, with any other it is given back after a while.
@@ -154,6 +156,9 @@ func (q *queue) pull(ctx, handleCtx context.Context) {
 			return
 		}
 		consumer = nil
+		if q.missed != nil {
+			q.missed()
+		}
 		q.log.Warn("pulling messages failed", "consumer", q.config.Durable, "error", err)
 		select {
 		case <-time.After(backoff):

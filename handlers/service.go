@@ -268,6 +268,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		return nil, err
 	}
 	s.keeper = s.newKeeper()
+	s.storage.missed = s.keeper.missed
 	s.sweeper = s.newSweeper()
 	if s.reports, err = hear(nc, s.subjects, s.registry, s.clock.Now, s.log); err != nil {
 		return nil, err
@@ -412,7 +413,7 @@ func (s *Service) wire(ctx context.Context) error {
 	add := func(stream, name, filter string, inFlight, bytes *semaphore.Weighted, handle func(context.Context, *taken) error) {
 		s.queues = append(s.queues, &queue{
 			nc: s.nc, js: s.js, stream: stream, config: streams.Consumer(name, filter, s.config.Lease, maxAckPending),
-			inFlight: inFlight, bytes: bytes, maxBytes: s.config.MaxInFlightBytes, log: s.log, handle: handle,
+			inFlight: inFlight, bytes: bytes, maxBytes: s.config.MaxInFlightBytes, missed: s.missed, log: s.log, handle: handle,
 		})
 	}
 	add(s.streams.Intake(), intakeConsumer, s.subjects.Submissions(),
@@ -556,6 +557,9 @@ func (s *Service) Ready() error {
 	}
 	return nil
 }
+
+// missed has the streams checked at once.
+func (s *Service) missed() { s.keeper.missed() }
 
 // newSweeper returns what fires what the server forgot.
 func (s *Service) newSweeper() *sweeper {
