@@ -129,7 +129,7 @@ func silence(ctx context.Context) error {
 
 // later does something after a while, unless the world has ended by then.
 func (w *world) later(after time.Duration, do func()) {
-	w.late.Go(func() {
+	w.others.Go(func() {
 		time.Sleep(after)
 		do()
 	})
@@ -167,6 +167,11 @@ func (j *modelJS) PublishMsg(ctx context.Context, msg *nats.Msg, _ ...jetstream.
 		w.later(spread(r, time.Second, longestLate), func() {
 			sequence, err := w.apply(msg, false)
 			w.note("%-8s  %s arrives late: %d %v", i.name, what, sequence, err)
+			if err == nil {
+				w.mu.Lock()
+				w.late[msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:]] = true
+				w.mu.Unlock()
+			}
 		})
 		return nil, silence(ctx)
 	case replyLost:
@@ -213,7 +218,7 @@ func (j *modelJS) Stream(_ context.Context, name string) (jetstream.Stream, erro
 		return nil, unavailable(r)
 	}
 	w.work(r)
-	at := w.seen(s, r)
+	at := w.seen(s)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	info := &jetstream.StreamInfo{Config: jetstream.StreamConfig{Name: name, Replicas: 3}}

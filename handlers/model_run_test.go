@@ -49,13 +49,17 @@ func (w *world) reached(by, run string, attempt int, repeated bool, asked time.T
 	w.mu.Lock()
 	key := fmt.Sprint(run, " ", attempt)
 	before := w.attempts[key]
+	// What remains by design is a state that is stored late on what its dead holder
+	// left over, once all that came after it has ended: nobody marked it.
+	id, _, _ := strings.Cut(run, ".")
+	tolerated := w.late[id]
 	w.attempts[key] = append(before, attempted{by, repeated, asked, time.Now()})
 	w.mu.Unlock()
 	if attempt > mostAttempts {
 		w.blame("attempt %d of run %s, of at most %d", attempt, short(run), mostAttempts)
 	}
 	for _, b := range before {
-		if repeated {
+		if repeated || tolerated {
 			break
 		}
 		// One that is on its way while another is made cannot know of it, but only the
@@ -85,7 +89,7 @@ func (w *world) spans(what string, n int, shortest, longest time.Duration) []spa
 func newWorld(seed uint64) *world {
 	w := &world{
 		seed: seed, began: time.Now(), asked: make(map[string]uint64), streams: make(map[string]*modelStream),
-		consumers: make(map[string]*modelConsumer), runs: make(map[string]bool), attempts: make(map[string][]attempted),
+		consumers: make(map[string]*modelConsumer), runs: make(map[string]bool), attempts: make(map[string][]attempted), late: make(map[string]bool),
 	}
 	r := w.roll("plan", "world")
 	chaos := spread(r, 5*time.Second, 40*time.Second)
@@ -135,7 +139,7 @@ func (w *world) live(ctx context.Context, place string, policies *scheduler.Set)
 		case <-timer:
 			i.stop(chance(r, 0.3))
 		}
-		w.late.Go(i.ended)
+		w.others.Go(i.ended)
 		select {
 		case <-time.After(spread(r, 0, 2*time.Second)):
 		case <-ctx.Done():
@@ -283,7 +287,7 @@ func history(t *testing.T, seed uint64, policies *scheduler.Set) (blamed, line [
 		living.Wait()
 		others.Wait()
 		wire.Close()
-		w.late.Wait()
+		w.others.Wait()
 		blamed, line = w.blamed, w.line
 	})
 	return blamed, line
@@ -375,8 +379,9 @@ func TestModel_NothingIsLostOrToldTwiceWhateverJetStreamAnswers(t *testing.T) {
 
 // regressions are seeds that found faults: in turn, attempts after a fork that were
 // not marked, dead letters of runs that succeeded, one that came back after its replay,
-// a replay that began anew, and a report on what was left over.
-var regressions = []uint64{1612, 717, 3434, 959, 1604, 4409}
+// a replay that began anew, a report on what was left over, a replay that its first
+// submission replaced, and one that was taken for removed.
+var regressions = []uint64{1612, 717, 3434, 959, 1604, 4409, 6660, 6497}
 
 // strands is into how many parallel tests the histories are divided.
 const strands = 4

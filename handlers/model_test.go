@@ -28,8 +28,8 @@ type world struct {
 	// honest is from when on the answers are honest, and everybody lives.
 	honest time.Time
 	// wire carries reads, for which the client needs a connection.
-	wire *nats.Conn
-	late sync.WaitGroup
+	wire   *nats.Conn
+	others sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	asked   map[string]uint64
@@ -40,8 +40,10 @@ type world struct {
 	// target, by run and number.
 	runs     map[string]bool
 	attempts map[string][]attempted
-	line     []string // what happened
-	blamed   []string // what must not have happened
+	// late are the operations of which a write arrived late and was stored.
+	late   map[string]bool
+	line   []string // what happened
+	blamed []string // what must not have happened
 }
 
 // modelStream is a stream, with everything that was ever stored in it.
@@ -245,8 +247,8 @@ func (s *modelStream) matching(subject string, at time.Time) []*storedMsg {
 	return found
 }
 
-// seen is the time whose state a read shows.
-func (w *world) seen(s *modelStream, r *rand.Rand) time.Time {
+// seen is the time whose state the leader shows.
+func (w *world) seen(s *modelStream) time.Time {
 	now := time.Now()
 	if w.isHonest() {
 		return now
@@ -254,10 +256,16 @@ func (w *world) seen(s *modelStream, r *rand.Rand) time.Time {
 	if behind, ok := within(s.behind, now); ok {
 		return behind.from
 	}
-	if chance(r, 0.05) {
-		return now.Add(-spread(r, 0, 500*time.Millisecond))
-	}
 	return now
+}
+
+// seenBy is the time whose state any replica shows.
+func (w *world) seenBy(s *modelStream, r *rand.Rand) time.Time {
+	at := w.seen(s)
+	if !w.isHonest() && chance(r, 0.1) {
+		at = at.Add(-spread(r, 0, time.Second))
+	}
+	return at
 }
 
 // fire has the server fire schedules, on a grain of 250 ms.

@@ -20,7 +20,7 @@ import (
 func (w *world) Dial(string, string) (net.Conn, error) {
 	client, server := net.Pipe()
 	l := &link{w: w, conn: server, subs: make(map[string]string)}
-	w.late.Go(l.serve)
+	w.others.Go(l.serve)
 	return client, nil
 }
 
@@ -63,7 +63,7 @@ func (l *link) serve() {
 			if _, err := io.ReadFull(in, body); err != nil {
 				return
 			}
-			l.w.late.Go(func() { l.answer(word[1], word[2], body[:size]) })
+			l.w.others.Go(func() { l.answer(word[1], word[2], body[:size]) })
 		}
 	}
 }
@@ -108,11 +108,11 @@ func (l *link) answer(subject, inbox string, request []byte) {
 		l.batch(s, inbox, request, r)
 		return
 	}
-	l.get(s, inbox, request, r)
+	l.get(s, inbox, request)
 }
 
 // get answers STREAM.MSG.GET.
-func (l *link) get(s *modelStream, inbox string, request []byte, r *rand.Rand) {
+func (l *link) get(s *modelStream, inbox string, request []byte) {
 	var ask struct {
 		Sequence uint64 `json:"seq"`
 		Last     string `json:"last_by_subj"`
@@ -120,7 +120,7 @@ func (l *link) get(s *modelStream, inbox string, request []byte, r *rand.Rand) {
 	if err := json.Unmarshal(request, &ask); err != nil {
 		panic(err)
 	}
-	at := l.w.seen(s, r)
+	at := l.w.seen(s)
 	l.w.mu.Lock()
 	var m *storedMsg
 	if ask.Last != "" {
@@ -177,7 +177,7 @@ func (l *link) batch(s *modelStream, inbox string, request []byte, r *rand.Rand)
 	if err := json.Unmarshal(request, &ask); err != nil {
 		panic(err)
 	}
-	at := l.w.seen(s, r)
+	at := l.w.seenBy(s, r)
 	l.w.mu.Lock()
 	var found []*storedMsg
 	for _, m := range s.matching(ask.Subject, at) {

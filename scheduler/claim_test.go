@@ -72,7 +72,7 @@ func (s *answering) Find(_ context.Context, op *events.Operation) (Waiting, bool
 		return Waiting{}, false, f.err
 	}
 	state := *op
-	state.Replay, state.Attempt = f.replay, max(f.attempt, 1)
+	state.Replay, state.Attempt = f.replay, max(f.attempt+1, 0)
 	return Waiting{Version: f.version, Stored: time.Now(), Op: &state}, true, nil
 }
 

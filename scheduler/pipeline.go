@@ -237,7 +237,7 @@ func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) 
 		switch {
 		case err != nil:
 			return err
-		case found && (w.InFlight || w.Op.Attempt >= op.Attempt):
+		case found && (w.InFlight || w.Op.Replay > op.Replay || w.Op.Attempt >= op.Attempt):
 			return nil
 		case found:
 			op.Continue(w.Op)

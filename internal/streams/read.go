@@ -211,7 +211,12 @@ func GetAt(ctx context.Context, js jetstream.JetStream, stream string, sequence 
 	if last := s.CachedInfo().State.LastSeq; last < sequence && s.CachedInfo().Config.Replicas > 1 {
 		return nil, false, fmt.Errorf("reading message %d of stream %s, of which %d is the last: %w", sequence, stream, last, ErrBehind)
 	}
-	return nil, true, nil
+	// It may have come to it between the two answers.
+	m, err = LeaderGet(ctx, js, stream, AtSequence(sequence))
+	if gone = IsGone(err); gone {
+		err = nil
+	}
+	return m, gone, err
 }
 
 // IsGone reports whether err says that a message is not in its stream, as far as
