@@ -379,7 +379,8 @@ func TestIntake_SubmissionThatWasPlacedBeforeIsNotRunAgain(t *testing.T) {
 	}
 	r.submit("retry.submit.small.op", event("placed", "normal"), "x")
 	m := r.submitted("retry.submit.small.op")
-	name := fmt.Sprintf("%d-%s", m.Sequence, strconv.FormatInt(m.Time.UnixNano(), 36))
+	id := events.OperationID("/s", "placed", "small", "op")
+	name := fmt.Sprintf("%s.0.%s-%d", id, strconv.FormatInt(m.Time.UnixNano(), 36), m.Sequence)
 	ack, err := r.js.Publish(ctx, "retry.due.normal.small.op.0123456789abcdef0123456789abcdef", nil, jetstream.WithMsgID(name))
 	if err != nil {
 		t.Fatal(err)

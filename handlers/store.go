@@ -79,11 +79,6 @@ func (s *store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 		fireAt(msg, op.Due.Add(-scheduler.EarlyArming), due)
 	}
 	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
-	if m.Name != "" && m.Version == 0 {
-		// An empty slot does not tell whether this submission was placed before and
-		// its operation has ended; the name does. A second placing is no fault.
-		msg.Header[jetstream.MsgIDHeader] = []string{m.Name}
-	}
 	if m.Place != "" && m.Place != msg.Subject && !s.subjects.IsDue(m.Place) {
 		endSchedule(msg, m.Place)
 	}
