@@ -638,8 +638,14 @@ func (w *world) report(ctx context.Context, js *modelJS, m *storedMsg) {
 	results := []events.Result{events.Succeeded}
 	if !w.isHonest() {
 		results = [][]events.Result{
-			{events.Succeeded}, {events.Succeeded}, {events.Failed}, {events.Failed}, {},
-			{events.Working, events.Succeeded}, {events.Failed, events.Failed}, {events.Succeeded, events.Failed},
+			{events.Succeeded},
+			{events.Succeeded},
+			{events.Failed},
+			{events.Failed},
+			{},
+			{events.Working, events.Succeeded},
+			{events.Failed, events.Failed},
+			{events.Succeeded, events.Failed},
 		}[r.IntN(8)]
 	}
 	for _, result := range results {
