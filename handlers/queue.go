@@ -61,9 +61,10 @@ func (t *taken) shared() bool {
 	return t.lapse(time.Now())
 }
 
-// lapse notes whether the lease may be over. The caller has locked queue.mu.
+// lapse notes whether the lease may be over by the time that what is done now
+// arrives: half of it is left for that. The caller has locked queue.mu.
 func (t *taken) lapse(now time.Time) bool {
-	t.lapsed = t.lapsed || elapsed(t.beat, now) > t.q.config.AckWait*3/4
+	t.lapsed = t.lapsed || elapsed(t.beat, now) > t.q.config.AckWait/2
 	return t.lapsed
 }
 
@@ -313,7 +314,7 @@ func (q *queue) inHand() int {
 // heartbeat tells the server, well before the lease is over, that the messages
 // in hand are being worked on.
 func (q *queue) heartbeat(ctx context.Context) {
-	every := q.config.AckWait / 6
+	every := q.config.AckWait / 12
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
