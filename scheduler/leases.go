@@ -28,13 +28,13 @@ const (
 type LeaseNeed uint8
 
 const (
-	// LeaseRests: nothing now.
+	// LeaseRests is nothing now.
 	LeaseRests LeaseNeed = iota
-	// LeaseRenewal: the key is in use, so its lease is to be renewed.
+	// LeaseRenewal is that the key is in use, so its lease is to be renewed.
 	LeaseRenewal
-	// LeaseReturn: the key is not used any more and has some of its budget left.
+	// LeaseReturn is that the key is not used any more and has some of its budget left.
 	LeaseReturn
-	// LeaseOver: there is nothing more to do until the key wants a lease again.
+	// LeaseOver is that there is nothing more to do until the key wants a lease again.
 	LeaseOver
 )
 
