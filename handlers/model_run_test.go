@@ -177,14 +177,14 @@ func (w *world) submit(ctx context.Context) {
 		}
 		operation := fmt.Sprintf("op%d", r.IntN(2))
 		run := events.OperationID("/s", id, service, operation) + ".0"
-		sequence, err := w.apply(&nats.Msg{Subject: "retry.submit." + service + "." + operation, Header: h, Data: []byte("x")}, false)
+		ack, err := w.apply(&nats.Msg{Subject: "retry.submit." + service + "." + operation, Header: h, Data: []byte("x")}, false)
 		if err != nil {
 			w.blame("submitting: %v", err)
 		}
 		w.mu.Lock()
 		w.runs[run] = true
 		w.mu.Unlock()
-		w.note("service   submits %s as %d", short(run), sequence)
+		w.note("service   submits %s as %d", short(run), ack.Sequence)
 		select {
 		case <-time.After(spread(r, 0, 2*time.Second)):
 		case <-ctx.Done():
@@ -343,7 +343,7 @@ func (w *world) check() {
 //	go test ./handlers -run TestModel -histories 10000
 //	go test ./handlers -run TestModel -seed 16 -v
 var (
-	histories = flag.Uint64("histories", 400, "how many histories TestModel runs")
+	histories = flag.Uint64("histories", 300, "how many histories TestModel runs")
 	seed      = flag.Int64("seed", -1, "the one history that TestModel runs and tells")
 )
 
