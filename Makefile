@@ -35,6 +35,27 @@ test: deps ## Run all tests with the race detector
 	$(GO) test -race -timeout 9m ./...
 	cd bench && $(GO) vet ./... && $(GO) test -timeout 2m ./...
 
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (10s)
+	@GO='$(GO)' .ci/fuzz
+
+# Settings of chaos and soak; empty ones are the program's own.
+CHAOS = $(if $(KIND),--kind $(KIND)) $(if $(SEED),--seed $(SEED)) $(if $(HISTORIES),--histories $(HISTORIES)) \
+	$(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) $(if $(PARALLEL),--parallel $(PARALLEL)) \
+	$(if $(KEEP),--keep $(KEEP)) --rebound $(or $(REBOUND),bin/rebound) --seeds $(or $(SEEDS),internal/chaos/testdata/seeds)
+
+.PHONY: chaos
+chaos: deps $(if $(REBOUND),,build) ## Prove that nothing is lost under faults: KIND= SEED= HISTORIES= SECONDS= RATE= PARALLEL= REBOUND= KEEP=
+	$(GO) build -o bin/chaos ./internal/chaos/cmd
+	./bin/chaos $(CHAOS)
+
+.PHONY: soak
+soak: KIND = soak
+soak: SECONDS = 1800
+soak: deps $(if $(REBOUND),,build) ## Run half an hour near the peak with faults: SEED= SECONDS= REBOUND= KEEP=
+	$(GO) build -o bin/chaos ./internal/chaos/cmd
+	./bin/chaos $(CHAOS)
+
 .PHONY: lint
 lint: ## Run go vet, golangci-lint, gofumpt and govulncheck
 	$(GO) vet ./...

@@ -14,16 +14,19 @@ import (
 )
 
 const (
-	// limitedForAll gives every key a breaker and limits that are in nobody's way.
+	// limitedForAll gives every key a breaker and limits that are in nobody's way. How
+	// busy the host is must not hold operations back.
 	limitedForAll = `
 default:
   {maxAttempts: 5, baseDelay: 1ms, maxDelay: 10s, backoffStrategy: fixed, jitterType: none, enableCircuitBreaker: true,
-   maxConcurrentRetries: 10000, retryBudgetPerMinute: 10000000, retryBudgetPerHour: 100000000}
+   maxConcurrentRetries: 10000, retryBudgetPerMinute: 10000000, retryBudgetPerHour: 100000000, respectGlobalBackpressure: false}
 `
 	operationsOfKey = 3
 	// forgetAfter stands for the hour after which keys are forgotten.
 	forgetAfter = time.Minute
-	metricsAt   = "127.0.0.1:18422"
+	// leasesEnd is by when the last leases are returned.
+	leasesEnd = 5 * time.Second
+	metricsAt = "127.0.0.1:18422"
 )
 
 // manyKeys works off a few operations of each of many keys, against as many of one
@@ -52,7 +55,8 @@ func manyKeys(ctx context.Context, r *rig, keys int) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("  %d operations of one key at %.0f/s, of %d keys at %.0f/s: %.0f %%\n", n, one, keys, many, 100*many/one)
+	fmt.Printf("  %d operations of one key at %.0f/s (%s of CPU each), of %d keys at %.0f/s (%s): %.0f %%\n",
+		n, one.perSecond, one.cpu.Round(time.Microsecond), keys, many.perSecond, many.cpu.Round(time.Microsecond), 100*many.perSecond/one.perSecond)
 	if err := r.leftOver(ctx, "at once", before); err != nil {
 		return err
 	}
@@ -65,35 +69,56 @@ func manyKeys(ctx context.Context, r *rig, keys int) error {
 	return r.leftOver(ctx, "later", before)
 }
 
-// workOff submits n operations, the i-th of the key that of names, and returns how
-// many a second have ended.
-func (r *rig) workOff(ctx context.Context, n int, of func(i int) string) (perSecond float64, err error) {
+// pace is how fast operations end, and the CPU time of the service for each.
+type pace struct {
+	perSecond float64
+	cpu       time.Duration
+}
+
+// workOff submits n operations, the i-th of the key that of names, and returns at
+// what pace they have ended.
+func (r *rig) workOff(ctx context.Context, n int, of func(i int) string) (p pace, err error) {
+	cpu, err := r.cpuTime()
+	if err != nil {
+		return p, err
+	}
 	before := r.messages(ctx, "RETRY_OUTCOMES")
 	start := time.Now()
 	for i := range n {
 		_, err := r.js.PublishMsgAsync(&nats.Msg{Subject: "retry.submit." + of(i), Data: make([]byte, 512)}, jetstream.WithStallWait(time.Minute))
 		if err != nil {
-			return 0, err
+			return p, err
 		}
 	}
 	// An operation ends in one outcome, after one event that tells of its delay.
 	ended := func() bool { return r.messages(ctx, "RETRY_OUTCOMES") >= before+2*uint64(n) }
 	if err := await(ctx, 10*time.Minute, ended); err != nil {
-		return 0, fmt.Errorf("%d of %d events: %w", r.messages(ctx, "RETRY_OUTCOMES")-before, 2*n, err)
+		return p, fmt.Errorf("%d of %d events: %w", r.messages(ctx, "RETRY_OUTCOMES")-before, 2*n, err)
 	}
-	return float64(n) / time.Since(start).Seconds(), nil
+	p.perSecond = float64(n) / time.Since(start).Seconds()
+	used, err := r.cpuTime()
+	p.cpu = (used - cpu) / time.Duration(n)
+	return p, err
 }
 
-// settled returns the resident memory once it has stopped moving.
+// settled returns the resident memory when there was time to give some back, which
+// the service does within ten seconds after its last work.
 func (r *rig) settled(ctx context.Context) (int64, error) {
-	if err := r.settle(ctx); err != nil {
-		return 0, err
+	select {
+	case <-time.After(25 * time.Second):
+	case <-ctx.Done():
+		return 0, ctx.Err()
 	}
 	return r.resident()
 }
 
 // leftOver prints what keys that are not in use cost.
 func (r *rig) leftOver(ctx context.Context, when string, before int64) error {
+	select {
+	case <-time.After(leasesEnd):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	percent, _, err := r.idle(ctx)
 	if err != nil {
 		return err

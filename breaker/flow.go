@@ -138,7 +138,7 @@ func (b *Breaker) call(ctx context.Context, e Event, now time.Time) (Reply, erro
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	e.Idle = b.group.config.Forget
-	return b.group.store.Apply(ctx, b.key, e, now, *b.settings.Load())
+	return b.group.store.Apply(ctx, b.key, e, b.group.clock(now), *b.settings.Load())
 }
 
 // adopt takes over the store's circuit, unless a later one has been seen, and
@@ -293,9 +293,11 @@ func (b *Breaker) rejoin(ctx context.Context, stored *Circuit, now time.Time) ([
 // errBusy is the error of a breaker that changes faster than it can tell.
 var errBusy = errors.New("breaker: the circuit changes faster than the store answers")
 
-// inStep reports whether the breaker has nothing that the store lacks.
+// inStep reports whether the breaker has nothing that the store lacks but totals,
+// which follow in their own time: after a moment without the store thousands of
+// breakers may have some.
 func (b *Breaker) inStep(stored *Circuit) bool {
-	if b.diverged || !b.owed.empty() || len(b.returned) > 0 {
+	if b.diverged || len(b.returned) > 0 {
 		return false
 	}
 	if stored == nil {

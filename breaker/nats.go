@@ -18,8 +18,7 @@ import (
 
 // NATS is a [Store] in a NATS key-value bucket, for several instances that have
 // NATS alone. The instances run [Step] themselves and compare and set. They go by
-// their own clocks, so these should agree to within a fraction of the breakers'
-// timeouts.
+// the clock of the server that leads the bucket, which is learnt from its answers.
 //
 // Reads go to the bucket's leader, and what is written is always compared with the
 // newest.
@@ -266,7 +265,8 @@ func (n *NATS) follow(ctx context.Context, f func(jetstream.KeyValueEntry) (enou
 	}
 }
 
-// Ping implements [Store]. The epoch is when the bucket was made.
+// Ping implements [Store]. The epoch is when the bucket was made, the clock that of its
+// leader.
 func (n *NATS) Ping(ctx context.Context) (Pulse, error) {
 	kv, err := n.open(ctx)
 	if err != nil {
@@ -286,7 +286,8 @@ func (n *NATS) Ping(ctx context.Context) (Pulse, error) {
 	if !ok {
 		return Pulse{}, fmt.Errorf("breaker: the bucket %s is of an unknown kind, %T", n.config.Bucket, status)
 	}
-	return Pulse{Epoch: b.StreamInfo().Created.UTC().Format(time.RFC3339Nano)}, nil
+	info := b.StreamInfo()
+	return Pulse{Epoch: info.Created.UTC().Format(time.RFC3339Nano), Now: info.TimeStamp}, nil
 }
 
 func bucketStatus(ctx context.Context, kv jetstream.KeyValue) (status jetstream.KeyValueStatus, err error) {

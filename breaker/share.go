@@ -18,7 +18,7 @@ const (
 	// batchDelay is how long a success may wait before it is sent.
 	batchDelay = 50 * time.Millisecond
 	// parallel is how many breakers talk to the store at once.
-	parallel = 16
+	parallel = 64
 )
 
 // sharing is a group's part in its store.

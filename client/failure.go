@@ -218,9 +218,16 @@ func oneLine(s string) string {
 	if len(s) <= events.MaxError {
 		return s
 	}
-	cut := events.MaxError - len("…")
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
+	return cut(s, events.MaxError-len("…")) + "…"
+}
+
+// cut returns at most the first limit bytes of s, in whole characters.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
 	}
-	return s[:cut] + "…"
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return s[:limit]
 }

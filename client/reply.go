@@ -2,7 +2,6 @@ package client
 
 import (
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -14,11 +13,11 @@ import (
 // ReplyError returns the failure that a reply of a NATS micro service tells of,
 // as an [*Error] with its code and Retry-After, and nil when it tells of none.
 func ReplyError(m *nats.Msg) error {
-	code, message := m.Header.Get(micro.ErrorCodeHeader), m.Header.Get(micro.ErrorHeader)
+	code, message := events.HeaderValue(m.Header, micro.ErrorCodeHeader), events.HeaderValue(m.Header, micro.ErrorHeader)
 	if code == "" && message == "" {
 		return nil
 	}
-	return &Error{Code: code, Message: message, RetryAfter: after(headerOf(m.Header, events.HeaderRetryAfter))}
+	return &Error{Code: code, Message: message, RetryAfter: after(events.HeaderValue(m.Header, events.HeaderRetryAfter))}
 }
 
 // ResponseError returns the failure that a response of an HTTP server tells of,
@@ -41,14 +40,4 @@ func after(value string) time.Duration {
 		return 0
 	}
 	return at.Sub(now)
-}
-
-// headerOf returns the first value of a header, whatever its letter case.
-func headerOf(h nats.Header, name string) string {
-	for k, v := range h {
-		if strings.EqualFold(k, name) && len(v) > 0 {
-			return v[0]
-		}
-	}
-	return ""
 }

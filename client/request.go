@@ -51,15 +51,15 @@ func (r *Request) Reply(data []byte, header nats.Header) { r.body, r.reply = dat
 // makes sense.
 func newRequest(subject string, h nats.Header, data []byte) *Request {
 	r := &Request{Subject: subject, Header: h, Data: data, Attempt: 1}
-	attempt, err := strconv.Atoi(h.Get(events.HeaderAttempt))
-	if err != nil || attempt < 1 || h.Get(events.HeaderID) == "" {
+	attempt, err := strconv.Atoi(events.HeaderValue(h, events.HeaderAttempt))
+	if err != nil || attempt < 1 || events.HeaderValue(h, events.HeaderID) == "" {
 		return r
 	}
-	r.Attempt, r.ID = attempt, h.Get(events.HeaderID)
-	r.FirstFailure = moment(h.Get(events.HeaderFirstFailure))
-	r.Deadline = moment(h.Get(events.HeaderDeadline))
-	r.Repeated = h.Get(events.HeaderRepeated) == "true"
-	if n, err := strconv.Atoi(h.Get(events.HeaderReplay)); err == nil && n > 0 {
+	r.Attempt, r.ID = attempt, events.HeaderValue(h, events.HeaderID)
+	r.FirstFailure = moment(events.HeaderValue(h, events.HeaderFirstFailure))
+	r.Deadline = moment(events.HeaderValue(h, events.HeaderDeadline))
+	r.Repeated = events.HeaderValue(h, events.HeaderRepeated) == "true"
+	if n, err := strconv.Atoi(events.HeaderValue(h, events.HeaderReplay)); err == nil && n > 0 {
 		r.Replay = n
 	}
 	return r

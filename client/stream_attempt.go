@@ -33,8 +33,8 @@ func (w *StreamWorker) attempt(m jetstream.Msg) *streamAttempt {
 	if !a.request.Redelivered() {
 		return a
 	}
-	a.subject, a.token = h.Get(events.HeaderReport), h.Get(events.HeaderToken)
-	if ms, err := strconv.ParseInt(h.Get(events.HeaderTimeout), 10, 64); err == nil && ms > 0 {
+	a.subject, a.token = events.HeaderValue(h, events.HeaderReport), events.HeaderValue(h, events.HeaderToken)
+	if ms, err := strconv.ParseInt(events.HeaderValue(h, events.HeaderTimeout), 10, 64); err == nil && ms > 0 {
 		a.timeout = time.Duration(ms) * time.Millisecond
 	}
 	if _, _, err := w.client.subjects.SplitReport(a.subject); err != nil {
@@ -117,13 +117,13 @@ func (a *streamAttempt) working(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	switch code := answer.Header.Get(micro.ErrorCodeHeader); code {
+	switch code := events.HeaderValue(answer.Header, micro.ErrorCodeHeader); code {
 	case "":
 		return nil
 	case "403", "404", "409":
 		return ErrAttemptOver
 	default:
-		return &Error{Code: code, Message: answer.Header.Get(micro.ErrorHeader)}
+		return &Error{Code: code, Message: events.HeaderValue(answer.Header, micro.ErrorHeader)}
 	}
 }
 

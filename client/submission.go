@@ -170,7 +170,7 @@ func (s *Submission) attributes(now time.Time) map[string]string {
 	}
 	if s.Err != nil {
 		f := failureOf(s.Err)
-		set("errorcode", f.Code[:min(len(f.Code), events.MaxCode)])
+		set("errorcode", cut(f.Code, events.MaxCode))
 		set("errormessage", f.Message)
 		if f.RetryAfter > 0 {
 			set("retryafter", now.Add(f.RetryAfter).UTC().Format(time.RFC3339Nano))

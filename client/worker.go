@@ -351,10 +351,10 @@ func (c *Client) resubmit(ctx context.Context, service, operation string, delive
 		maps.DeleteFunc(m.Header, func(k string, _ []string) bool { return strings.EqualFold(k, name) })
 		m.Header[name] = []string{url.PathEscape(value)}
 	}
-	if headerOf(r.Header, "ce-id") == "" {
-		set("id", cmp.Or(r.Header.Get(jetstream.MsgIDHeader), nuid.Next()))
+	if events.HeaderValue(r.Header, "ce-id") == "" {
+		set("id", cmp.Or(events.HeaderValue(r.Header, jetstream.MsgIDHeader), nuid.Next()))
 	}
-	if headerOf(r.Header, "ce-source") == "" {
+	if events.HeaderValue(r.Header, "ce-source") == "" {
 		set("source", c.source)
 	}
 	set("target", r.Subject)
@@ -365,7 +365,7 @@ func (c *Client) resubmit(ctx context.Context, service, operation string, delive
 	set("firstfailure", now.UTC().Format(time.RFC3339Nano))
 	set("errormessage", f.Message)
 	if f.Code != "" {
-		set("errorcode", f.Code[:min(len(f.Code), events.MaxCode)])
+		set("errorcode", cut(f.Code, events.MaxCode))
 	}
 	if f.RetryAfter > 0 {
 		set("retryafter", now.Add(f.RetryAfter).UTC().Format(time.RFC3339Nano))

@@ -1,7 +1,10 @@
 package events
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -68,33 +71,70 @@ func (d *DeadLetter) Message(subjects Subjects) (*nats.Msg, error) {
 	return m, nil
 }
 
-// ReadDeadLetter reads a message of the stream of dead letters.
+// ReadDeadLetter reads a message of the stream of dead letters. One that Rebound did
+// not write, or whose state cannot be read, is a dead letter that says so: it must
+// not stand in the way of those behind it.
 func ReadDeadLetter(subject string, sequence uint64, h nats.Header, data []byte) (*DeadLetter, error) {
-	tokens := lastTokens(subject, 3)
-	if tokens == nil {
+	tokens := strings.Split(subject, ".")
+	if len(tokens) < 3 || tokens[1] != "dead" {
 		return nil, fmt.Errorf("subject %q is not one of a dead letter", clip(subject, 200))
 	}
 	d := &DeadLetter{
-		Service: tokens[0], Operation: tokens[1], ID: tokens[2], Sequence: sequence,
-		Reason: Reason(h.Get(HeaderReason)), Detail: h.Get(HeaderDetail), SubmittedTo: h.Get(HeaderSubmittedTo),
+		Service: Invalid, Operation: Invalid, ID: OperationID("rejected", subject, Invalid, Invalid), Sequence: sequence,
+		Reason: Reason(header(h, HeaderReason)), Detail: valid(header(h, HeaderDetail)), SubmittedTo: valid(header(h, HeaderSubmittedTo)),
 		Header: CarriedHeader(h), Data: data,
 	}
-	if t, err := time.Parse(time.RFC3339Nano, h.Get(HeaderDiedAt)); err == nil {
-		d.DiedAt = t
+	if err := errors.Join(d.readSubject(tokens), d.readHeader(h)); err != nil {
+		d.Reason, d.State, d.Truncated = ReasonRejected, nil, 0
+		d.Detail = oneLine(valid("this is no dead letter that can be read: " + err.Error()))
 	}
-	if n := h.Get(HeaderTruncated); n != "" {
-		if _, err := fmt.Sscan(n, &d.Truncated); err != nil {
-			return nil, fmt.Errorf("dead letter %s: %s header %q is no number", d.ID, HeaderTruncated, clip(n, 20))
+	return d, nil
+}
+
+// readSubject reads what the tokens of the subject name.
+func (d *DeadLetter) readSubject(tokens []string) error {
+	var faults []error
+	if len(tokens) != 5 {
+		return fmt.Errorf("its subject has %d tokens", len(tokens))
+	}
+	for i, into := range []*string{&d.Service, &d.Operation} {
+		name := tokens[2+i]
+		if err := CheckName(name); err != nil && name != Invalid {
+			faults = append(faults, fmt.Errorf("a name in its subject %w", err))
+			continue
+		}
+		*into = name
+	}
+	if isOperationID(tokens[4]) {
+		d.ID = tokens[4]
+	} else {
+		faults = append(faults, fmt.Errorf("its subject ends in %q, which is no operation's id", clip(tokens[4], 80)))
+	}
+	return errors.Join(faults...)
+}
+
+// readHeader reads what only a dead letter has.
+func (d *DeadLetter) readHeader(h nats.Header) error {
+	var faults []error
+	if d.Reason == "" {
+		faults = append(faults, fmt.Errorf("it has no header %s", HeaderReason))
+	}
+	if t, err := time.Parse(time.RFC3339Nano, header(h, HeaderDiedAt)); err == nil {
+		d.DiedAt = inUTC(t)
+	}
+	if n := header(h, HeaderTruncated); n != "" {
+		var err error
+		if d.Truncated, err = strconv.Atoi(n); err != nil || d.Truncated < 0 {
+			faults = append(faults, fmt.Errorf("its header %s is %q, which is no number of bytes", HeaderTruncated, clip(n, 20)))
 		}
 	}
 	if len(h[HeaderState]) > 0 {
-		state, err := FromHeader(h)
-		if err != nil {
-			return nil, fmt.Errorf("dead letter %s: %w", d.ID, err)
+		var err error
+		if d.State, err = FromHeader(h); err != nil {
+			faults = append(faults, err)
 		}
-		d.State = state
 	}
-	return d, nil
+	return errors.Join(faults...)
 }
 
 // ErrorCode returns the code of the last failure, empty when there is none.

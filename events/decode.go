@@ -98,7 +98,7 @@ func Decode(subjects Subjects, s Submission) (*Operation, error) {
 		d.op.FirstFailure = d.op.Submitted
 	}
 	if d.op.TraceParent == "" {
-		d.op.TraceParent = d.text(headerTraceParent, header(s.Header, headerTraceParent), MaxName)
+		d.op.TraceParent = d.text(HeaderTraceParent, header(s.Header, HeaderTraceParent), MaxName)
 	}
 	if d.op.Target != "" {
 		d.check(subjects.CheckTarget(d.op.Target))
@@ -142,7 +142,7 @@ func (d *decoder) attributes(e *event.Event) {
 		d.fault("type %q is not for submissions; use %s", clip(e.Type(), 80), TypeFailed)
 	}
 	if t := e.Time(); !t.IsZero() {
-		d.op.FirstFailure = t.UTC()
+		d.op.FirstFailure = inUTC(t)
 	}
 	for name, value := range e.Extensions() {
 		s, err := types.Format(value)
@@ -280,7 +280,19 @@ func (d *decoder) time(name, value string) time.Time {
 		d.fault("attribute %s %q is no RFC 3339 time since 1970", name, clip(value, 80))
 		return time.Time{}
 	}
-	return t.UTC()
+	return inUTC(t)
+}
+
+// inUTC converts a time to UTC. One whose year there RFC 3339 cannot write, so that
+// no state could hold it, becomes the last that it can, or none.
+func inUTC(t time.Time) time.Time {
+	switch t = t.UTC(); {
+	case t.Year() < 1:
+		return time.Time{}
+	case t.Year() > 9999:
+		return time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC)
+	}
+	return t
 }
 
 // ParseRetryAfter reads a Retry-After value: seconds, an HTTP date or an RFC
@@ -300,7 +312,10 @@ func ParseRetryAfter(value string, now time.Time) (time.Time, error) {
 	}
 	for _, layout := range []string{time.RFC1123, time.RFC1123Z, time.RFC850, time.ANSIC, time.RFC3339} {
 		if t, err := time.Parse(layout, value); err == nil {
-			at = t.UTC()
+			at = inUTC(t)
+			if at.IsZero() {
+				return at, nil // long over
+			}
 			break
 		}
 	}
@@ -429,7 +444,11 @@ func (m *message) attributes() map[string]string {
 		if len(v) == 0 || !hasPrefixFold(k, headerCloudEvents) {
 			continue
 		}
-		out[strings.ToLower(k[len(headerCloudEvents):])] = percentDecode(v[0])
+		name, value := strings.ToLower(k[len(headerCloudEvents):]), v[0]
+		if _, twice := out[name]; twice {
+			value = header(m.header, headerCloudEvents+name)
+		}
+		out[name] = percentDecode(value)
 	}
 	return out
 }

@@ -53,24 +53,33 @@ const (
 	// What a target may answer with.
 	HeaderRetryAfter = "Retry-After"
 
-	headerTraceParent = "traceparent"
+	// HeaderTraceParent is that of W3C Trace Context.
+	HeaderTraceParent = "traceparent"
+
 	headerContentType = "content-type"
 	headerCloudEvents = "ce-"
 )
 
-// header returns the first value of the header that is equal to name when
-// letter case is ignored. NATS headers keep the case of the sender.
-func header(h nats.Header, name string) string {
+// HeaderValue returns the first value of a header, whatever the letter case of its
+// name: NATS headers keep the case of the sender. Of several that differ in nothing
+// else it is the one that is written as name, else the first in the order of bytes.
+func HeaderValue(h nats.Header, name string) string {
 	if v := h[name]; len(v) > 0 {
 		return v[0]
 	}
+	found := ""
 	for k, v := range h {
-		if len(v) > 0 && strings.EqualFold(k, name) {
-			return v[0]
+		if len(v) > 0 && (found == "" || k < found) && strings.EqualFold(k, name) {
+			found = k
 		}
 	}
-	return ""
+	if found == "" {
+		return ""
+	}
+	return h[found][0]
 }
+
+func header(h nats.Header, name string) string { return HeaderValue(h, name) }
 
 // carried reports whether a header of a submission goes along with the
 // operation. What JetStream and Rebound put there does not.

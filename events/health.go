@@ -14,6 +14,8 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/cloudevents/sdk-go/v2/types"
 	"github.com/nats-io/nats.go"
+
+	"github.com/rebound-mq/rebound/internal/strictjson"
 )
 
 // TypeHealth is the type of a report that a service makes on its own health.
@@ -145,8 +147,8 @@ func isJSON(contentType string) bool {
 // passed over would never be missed.
 func readHealth(data []byte) (HealthReport, error) {
 	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(data, &fields); err != nil || fields == nil {
-		return HealthReport{}, errors.New("the data is not a JSON object")
+	if err := strictjson.Unmarshal(data, &fields); err != nil {
+		return HealthReport{}, fmt.Errorf("the data is not a JSON object of figures: %w", err)
 	}
 	if len(fields) == 0 {
 		return HealthReport{}, errors.New("the data reports no figure")

@@ -76,6 +76,7 @@ func TestABadHealthReportIsRefusedWithWhatIsWrong(t *testing.T) {
 		{"a misspelt figure", "retry.health.a", nil, `{"cpu":1}`, `"cpu" is none of the figures activeConnections, averageResponseTime, cpuUtilization, `},
 		{"a figure in other letters", "retry.health.a", nil, `{"CPUUtilization":1}`, `"CPUUtilization" is none of the figures`},
 		{"a text", "retry.health.a", nil, `{"cpuUtilization":"5"}`, "cpuUtilization is no number"},
+		{"a figure twice", "retry.health.a", nil, `{"queueLength":1,"queueLength":2}`, `"queueLength" stands twice`},
 		{"null for a figure", "retry.health.a", nil, `{"cpuUtilization":null}`, "cpuUtilization is no number"},
 		{"more than all of the CPU", "retry.health.a", nil, `{"cpuUtilization":100.1}`, "cpuUtilization is 100.1, not between 0 and 100"},
 		{"a negative count", "retry.health.a", nil, `{"queueLength":-1}`, "queueLength is -1, not between 0 and 1000000000"},

@@ -1,17 +1,17 @@
 package events
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/rebound-mq/rebound/internal/strictjson"
 )
 
 // InstanceReport is what an instance tells the others of itself, once a second,
@@ -108,13 +108,8 @@ func DecodeInstance(subjects Subjects, m *nats.Msg) (InstanceReport, error) {
 		return InstanceReport{}, fmt.Errorf("the report has %d bytes, more than the %d allowed", len(m.Data), maxInstanceReport)
 	}
 	var r InstanceReport
-	dec := json.NewDecoder(bytes.NewReader(m.Data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&r); err != nil {
-		return InstanceReport{}, fmt.Errorf("reading the report: %s", clip(err.Error(), 200))
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return InstanceReport{}, errors.New("reading the report: something follows the JSON object")
+	if err := strictjson.Unmarshal(m.Data, &r); err != nil {
+		return InstanceReport{}, fmt.Errorf("reading the report: %w", err)
 	}
 	if r.Policies = m.Header.Get(headerPolicies); !isLine(r.Policies, maxPolicies) {
 		return InstanceReport{}, fmt.Errorf("header %s is no line of at most %d bytes", headerPolicies, maxPolicies)

@@ -3,6 +3,7 @@ package events
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxName is the longest service or operation type, in bytes.
@@ -36,10 +37,14 @@ func CheckName(name string) error {
 	return nil
 }
 
-// clip shortens s to at most limit bytes for an error message.
+// clip cuts s off after at most limit bytes and says so with an ellipsis. It cuts
+// no character in two.
 func clip(s string, limit int) string {
 	if len(s) <= limit {
 		return s
+	}
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
 	}
 	return s[:limit] + "…"
 }
@@ -48,6 +53,9 @@ func clip(s string, limit int) string {
 func oneLine(s string) string {
 	return clip(strings.Join(strings.Fields(s), " "), 1000)
 }
+
+// valid replaces what is not UTF-8 in s, which JSON cannot hold.
+func valid(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
 
 // lastTokens returns the last n tokens of a subject, nil when it has fewer.
 func lastTokens(subject string, n int) []string {

@@ -64,6 +64,10 @@ type Operation struct {
 	Deadline     time.Time `json:"deadline,omitzero"`
 	FirstFailure time.Time `json:"firstFailure"`
 	Submitted    time.Time `json:"submitted"`
+	// Ahead is the sequence of the submission in the intake stream while it may
+	// still be there, because the operation was taken in before its turn; else 0.
+	// It must be gone before the first attempt is made.
+	Ahead uint64 `json:"ahead,omitempty"`
 	// Due is when the next attempt is to be made.
 	Due time.Time `json:"due,omitzero"`
 	// Replay is how often the operation came back from the dead letters.
@@ -96,7 +100,8 @@ type Attempt struct {
 	At     time.Time `json:"at"`
 	// DurationMs is how long the attempt took, in milliseconds.
 	DurationMs float64 `json:"durationMs"`
-	// Code and Error say how it failed; Error is at most [MaxError] bytes.
+	// Code and Error say how it failed, cut off after [MaxCode] and [MaxError]
+	// bytes.
 	Code  string `json:"code,omitempty"`
 	Error string `json:"error,omitempty"`
 	// Class and Rule say how the failure was classified and by which rule.
@@ -190,8 +195,8 @@ func (o *Operation) PreviousDelay() time.Duration {
 // Record appends an attempt to the history, clipped to the bounds.
 func (o *Operation) Record(a Attempt) {
 	a.Replay = o.Replay
-	a.Error = clip(a.Error, MaxError)
-	a.Code = clip(a.Code, MaxCode)
+	a.Error = clip(valid(a.Error), MaxError)
+	a.Code = clip(valid(a.Code), MaxCode)
 	if len(o.History) >= MaxHistory {
 		o.History = slices.Delete(o.History, keptFirst, keptFirst+1)
 		o.Omitted++
@@ -208,7 +213,7 @@ func (o *Operation) Continue(earlier *Operation) {
 		o.Record(a)
 	}
 	o.RuleUses = earlier.RuleUses
-	o.Submitted = earlier.Submitted
+	o.Submitted, o.Ahead = earlier.Submitted, earlier.Ahead
 	if earlier.FirstFailure.Before(o.FirstFailure) {
 		o.FirstFailure = earlier.FirstFailure
 	}
@@ -277,6 +282,9 @@ func FromHeader(h nats.Header) (*Operation, error) {
 	switch {
 	case o.ID == "" || o.Attempt < 0 || o.Attempt == 0 && o.Replay == 0:
 		return nil, fmt.Errorf("%s header is incomplete: it has id %q and attempt %d", HeaderState, clip(o.ID, 80), o.Attempt)
+	case CheckName(o.ID) != nil || o.Attempt > math.MaxInt32 || o.Replay < 0 || o.Replay > math.MaxInt32 || o.Omitted < 0:
+		// The id becomes a token of subjects.
+		return nil, fmt.Errorf("%s header has the id %q, attempt %d of run %d, which no operation has", HeaderState, clip(o.ID, 80), o.Attempt, o.Replay)
 	case CheckName(o.Service) != nil || CheckName(o.Operation) != nil:
 		return nil, fmt.Errorf("%s header names no valid service and operation type", HeaderState)
 	}

@@ -1,8 +1,6 @@
 package events
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -15,6 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rebound-mq/rebound/internal/strictjson"
 )
 
 // TypeReport is the type of a report that a worker makes on an attempt.
@@ -90,10 +90,8 @@ func readReport(service, operation string, m *nats.Msg, received time.Time) (Rep
 		return reportFromHeader(m.Header, received)
 	}
 	var r Report
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&r); err != nil || dec.More() {
-		return Report{}, fmt.Errorf("the report has neither the header %s nor the data of %s", HeaderResult, TypeReport)
+	if err := strictjson.Unmarshal(data, &r); err != nil {
+		return Report{}, fmt.Errorf("the report has neither the header %s nor the data of %s: %w", HeaderResult, TypeReport, err)
 	}
 	return r, nil
 }
@@ -139,7 +137,7 @@ func (r *Report) check() error {
 	if r.Result != Failed && (r.Code != "" || r.Error != "" || r.RetryAfterMs != 0) {
 		faults = append(faults, fmt.Errorf("a report of %s tells of an error", clip(string(r.Result), 80)))
 	}
-	r.Code, r.Error = clip(oneLine(r.Code), MaxCode), clip(oneLine(r.Error), MaxError)
+	r.Code, r.Error = clip(oneLine(valid(r.Code)), MaxCode), clip(oneLine(valid(r.Error)), MaxError)
 	return errors.Join(faults...)
 }
 

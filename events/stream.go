@@ -57,6 +57,8 @@ const DedupWindow = 2 * time.Minute
 type StreamLimits struct {
 	// Replicas is how many servers of a cluster store each stream; 0 means 1.
 	Replicas int
+	// MaxSubmitted is how many submissions of one service may wait to be taken in.
+	MaxSubmitted int64
 	// OutcomesMaxAge and OutcomesMaxBytes bound what happened.
 	OutcomesMaxAge   time.Duration
 	OutcomesMaxBytes int64
@@ -80,6 +82,9 @@ func (s Streams) Configs(limits StreamLimits) []jetstream.StreamConfig {
 	}
 
 	intake := queue(s.Intake(), "Rebound: what services say", replicas, p+".submit.>", p+".report.>")
+	if limits.MaxSubmitted > 0 {
+		intake.MaxMsgsPerSubject, intake.DiscardNewPerSubject = limits.MaxSubmitted, true
+	}
 
 	waiting := queue(s.Waiting(), "Rebound: operations that wait for their time or their gate", replicas, p+".parked.>", p+".due.>", p+".held.>")
 	waiting.Discard = jetstream.DiscardOld

@@ -84,6 +84,20 @@ func (s Subjects) Lanes(service, operation string) string {
 	return s.prefix() + ".held.*." + orAny(service) + "." + orAny(operation) + ".*"
 }
 
+// AllHeld matches every held operation, and what is published there by mistake.
+func (s Subjects) AllHeld() string { return s.prefix() + ".held.>" }
+
+// SplitHeld reads service and operation type out of a [Subjects.Held] subject. ok is
+// false when it is none.
+func (s Subjects) SplitHeld(subject string) (service, operation string, ok bool) {
+	rest, ok := strings.CutPrefix(subject, s.prefix()+".held.")
+	tokens := strings.Split(rest, ".")
+	if !ok || len(tokens) != 4 || CheckName(tokens[1]) != nil || CheckName(tokens[2]) != nil {
+		return "", "", false
+	}
+	return tokens[1], tokens[2], true
+}
+
 // ParkedOfKey matches the parked operations of one key and one priority.
 func (s Subjects) ParkedOfKey(p Priority, service, operation string) string {
 	return s.Parked(p, service, operation, "*")

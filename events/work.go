@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -74,7 +75,7 @@ func workFrom(h nats.Header) (*Work, error) {
 	if err := json.Unmarshal([]byte(text[0]), w); err != nil {
 		return nil, fmt.Errorf("decoding the %s header: %w", HeaderWork, err)
 	}
-	if w.Token == "" || w.Attempt < 1 {
+	if w.Token == "" || w.Attempt < 1 || w.Attempt > math.MaxInt32 {
 		return nil, fmt.Errorf("%s header is incomplete", HeaderWork)
 	}
 	return w, nil

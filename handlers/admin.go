@@ -1,6 +1,8 @@
 package handlers
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/rebound-mq/rebound/breaker"
@@ -15,6 +17,8 @@ const (
 	defaultListLimit = 100
 	maxListLimit     = 1000
 	maxActLimit      = 10_000
+	// statusLimit is how many breakers and gates a status tells of.
+	statusLimit = 20
 )
 
 // Submitted is the answer to rebound.submit.<service>.<operation>.
@@ -88,11 +92,15 @@ type Status struct {
 	// in by the stream but not by an instance, waiting for their time, due and
 	// not taken, in hand of an instance, in lanes, and dead letters.
 	Submitted uint64 `json:"submitted"`
-	Parked    uint64 `json:"parked"`
-	Due       uint64 `json:"due"`
-	InFlight  uint64 `json:"inFlight"`
-	Held      uint64 `json:"held"`
-	Dead      uint64 `json:"dead"`
+	// Waiting are the services of which the most submissions wait to be taken in,
+	// and Limit is how many of one may, 0 being no bound.
+	Waiting  []ServiceSubmitted `json:"waiting"`
+	Limit    uint64             `json:"limit"`
+	Parked   uint64             `json:"parked"`
+	Due      uint64             `json:"due"`
+	InFlight uint64             `json:"inFlight"`
+	Held     uint64             `json:"held"`
+	Dead     uint64             `json:"dead"`
 	// Outcomes counts the events that are kept.
 	Outcomes uint64 `json:"outcomes"`
 	// Reports are those of workers.
@@ -101,16 +109,25 @@ type Status struct {
 	Policies PolicyState `json:"policies"`
 	// Coordination says with whom the breakers are shared.
 	Coordination Coordination `json:"coordination"`
-	// Breakers are those that are not closed.
-	Breakers []Breaker `json:"breakers"`
-	// Gates are those that limit something at the instance that answers, or have
-	// operations in flight there.
-	Gates []scheduler.KeyReport `json:"gates"`
+	// Breakers are the worst of those that are not closed, and BreakerCounts counts all
+	// that the instance knows of.
+	Breakers      []Breaker      `json:"breakers"`
+	BreakerCounts breaker.Counts `json:"breakerCounts"`
+	// Gates are the worst of those that are shut at the instance that answers, pace the
+	// release or have operations in flight there, and GateCounts counts all of these.
+	Gates      []scheduler.KeyReport `json:"gates"`
+	GateCounts scheduler.GateCounts  `json:"gateCounts"`
 	// LimitsShared is whether the instances share the limits of keys. When not, the
 	// store is out of reach and each has an even share.
 	LimitsShared bool `json:"limitsShared"`
 	// RetryCoordination is how the instances are, as this one sees them.
 	RetryCoordination health.Coordination `json:"retryCoordination"`
+}
+
+// ServiceSubmitted is how many submissions of a service wait to be taken in.
+type ServiceSubmitted struct {
+	Service   string `json:"service"`
+	Submitted uint64 `json:"submitted"`
 }
 
 // CoordinationShown is the answer to rebound.coordination: how the instances are,
@@ -170,13 +187,40 @@ type Breaker struct {
 type BreakerQuery struct {
 	// Service is the one to tell about, all when empty.
 	Service string `json:"service,omitempty"`
+	// Limit is how many to list, 100 when 0, at most 1000.
+	Limit int `json:"limit,omitempty"`
+	// ByKey lists them in the order of their keys, those that come after After, and not
+	// the worst first.
+	ByKey bool   `json:"byKey,omitempty"`
+	After string `json:"after,omitempty"`
+}
+
+// Check reports what is wrong with a query.
+func (q BreakerQuery) Check() error {
+	if q.Service != "" {
+		if err := events.CheckName(q.Service); err != nil {
+			return fmt.Errorf("service %w", err)
+		}
+	}
+	switch {
+	case q.Limit < 0 || q.Limit > maxListLimit:
+		return fmt.Errorf("limit is %d, not between 0 and %d", q.Limit, maxListLimit)
+	case q.After != "" && !q.ByKey:
+		return errors.New("after is given without byKey")
+	}
+	return nil
 }
 
 // BreakerList is the answer to rebound.breaker.list.
 type BreakerList struct {
 	Coordination Coordination `json:"coordination"`
-	// Breakers are in the order of their keys.
+	// Breakers are those of the query, the worst first or in the order of their keys.
 	Breakers []Breaker `json:"breakers"`
+	// Counts are of all breakers that the instance knows of, of the service if the query
+	// names one.
+	Counts breaker.Counts `json:"counts"`
+	// Next continues a list by keys as the query's After; empty at its end.
+	Next string `json:"next,omitempty"`
 }
 
 // BreakerShow is the request of rebound.breaker.show.

@@ -253,6 +253,9 @@ func (s *Service) adoptRemove(ctx context.Context, r micro.Request) (any, error)
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
+	if err := adoption.CheckNames(request.Stream, request.Consumer); err != nil {
+		return nil, badRequestError{err}
+	}
 	err := s.adoptions.bucket.Remove(ctx, request.Stream, request.Consumer)
 	if errors.Is(err, adoption.ErrNotAdopted) {
 		return nil, notFoundError{err}

@@ -61,12 +61,12 @@ func (a *adopted) handle(ctx context.Context, t *taken) error {
 	if err != nil {
 		return err
 	}
-	mine, first, err := ledger.Claim(ctx, adoption.Message(op.Source, op.EventID), submissionName(t))
+	mine, first, err := ledger.Claim(ctx, adoption.Message(op.Source, op.EventID), t.name())
 	if err != nil || !mine {
 		return err
 	}
 	shared := func() bool { return !first || t.shared() }
-	m := scheduler.Message{Name: submissionName(t), Stored: t.meta.Timestamp, Shared: shared}
+	m := scheduler.Message{Name: t.name(), Stored: t.meta.Timestamp, Shared: shared}
 	return a.take(ctx, op, m, given, source)
 }
 
@@ -127,7 +127,7 @@ func (a *adopted) take(ctx context.Context, op *events.Operation, m scheduler.Me
 		return a.intake.refuse(ctx, op, m, fmt.Errorf("message %d is no longer in stream %s; %s", given.Sequence, given.Stream, given.Says()))
 	}
 	op.Origin.Subject = stored.Subject
-	if parent := stored.Header.Get("traceparent"); len(parent) <= events.MaxName {
+	if parent := events.HeaderValue(stored.Header, events.HeaderTraceParent); len(parent) <= events.MaxName {
 		op.TraceParent = parent
 	}
 	m.Header, m.Data = stored.Header, stored.Data
@@ -180,7 +180,7 @@ func (a *adopted) admit(op *events.Operation, m *jetstream.RawStreamMsg, source 
 
 // bury ends a message of the stream of advisories that is none.
 func (a *adopted) bury(ctx context.Context, t *taken, problem error) error {
-	name := "advisory-" + submissionName(t)
+	name := "advisory-" + t.name()
 	op := &events.Operation{
 		ID:      events.OperationID("rejected", name, events.Invalid, events.Invalid),
 		EventID: name, Source: "/rejected", Service: events.Invalid, Operation: events.Invalid,

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,10 +34,10 @@ type breakers struct {
 
 // newBreakers makes the breakers. room is called with a key whose breaker may let
 // more attempts through than before, heard with every change.
-func newBreakers(instance string, shared breaker.Store, st *store, room func(key string), heard func(breaker.Change)) *breakers {
+func newBreakers(instance string, shared breaker.Store, forget time.Duration, st *store, room func(key string), heard func(breaker.Change)) *breakers {
 	b := &breakers{shared: storeName(shared), store: st, log: st.log, heard: heard, wake: make(chan struct{}, 1)}
 	b.group = breaker.NewGroup(breaker.Config{
-		Instance: instance, Store: shared, Room: room, Changed: b.changed, StatusChanged: b.statusChanged, Now: st.clock.Now,
+		Instance: instance, Store: shared, Forget: forget, Room: room, Changed: b.changed, StatusChanged: b.statusChanged, Now: st.clock.Now,
 	})
 	return b
 }
@@ -159,25 +160,24 @@ func (b *breakers) coordination() Coordination {
 	return c
 }
 
-// circuits returns the breakers in the order of their keys. Without the store
-// they are this instance's own.
-func (b *breakers) circuits(ctx context.Context) []breaker.Circuit {
-	circuits, err := b.group.Circuits(ctx)
+// told logs why the store could not be read; what is told is this instance's own then.
+func (b *breakers) told(err error) {
 	if err != nil {
 		b.log.Debug("the store of the circuit breakers could not be read", "error", err)
 	}
-	return circuits
 }
 
-// notClosed returns the breakers that are not closed.
-func (b *breakers) notClosed(ctx context.Context) []Breaker {
+// notClosed returns the worst breakers that are not closed, and counts all.
+func (b *breakers) notClosed(ctx context.Context, most int) ([]Breaker, breaker.Counts) {
+	circuits, counts, err := b.group.Worst(ctx, most, func(*breaker.Circuit) bool { return true })
+	b.told(err)
 	out := []Breaker{}
-	for _, c := range b.circuits(ctx) {
+	for _, c := range circuits {
 		if c.State != breaker.Closed {
 			out = append(out, describe(&c))
 		}
 	}
-	return out
+	return out, counts
 }
 
 // describe returns what is told of a breaker.
@@ -196,17 +196,28 @@ func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error)
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
-	if request.Service != "" {
-		if err := events.CheckName(request.Service); err != nil {
-			return nil, badRequestError{fmt.Errorf("service %w", err)}
-		}
+	if err := request.Check(); err != nil {
+		return nil, badRequestError{err}
+	}
+	limit := cmp.Or(request.Limit, defaultListLimit)
+	want := func(c *breaker.Circuit) bool {
+		service, _, err := events.SplitKey(c.ServiceKey)
+		return err == nil && (request.Service == "" || request.Service == service)
 	}
 	list := BreakerList{Coordination: s.breakers.coordination(), Breakers: []Breaker{}}
-	for _, c := range s.breakers.circuits(ctx) {
-		service, _, err := events.SplitKey(c.ServiceKey)
-		if err == nil && (request.Service == "" || request.Service == service) {
-			list.Breakers = append(list.Breakers, describe(&c))
-		}
+	var circuits []breaker.Circuit
+	var err error
+	if request.ByKey {
+		circuits, list.Counts, err = s.breakers.group.After(ctx, request.After, limit, want)
+	} else {
+		circuits, list.Counts, err = s.breakers.group.Worst(ctx, limit, want)
+	}
+	s.breakers.told(err)
+	for _, c := range circuits {
+		list.Breakers = append(list.Breakers, describe(&c))
+	}
+	if n := len(circuits); request.ByKey && n == limit {
+		list.Next = circuits[n-1].ServiceKey
 	}
 	return list, nil
 }
@@ -220,17 +231,16 @@ func (s *Service) breakerShow(ctx context.Context, r micro.Request) (any, error)
 	if err != nil {
 		return nil, badRequestError{err}
 	}
-	for _, c := range s.breakers.circuits(ctx) {
-		if c.ServiceKey != request.Key {
-			continue
-		}
-		shown := BreakerShown{Breaker: describe(&c), Coordination: s.breakers.coordination()}
-		if shown.HeldOperations, err = s.lanes.count(ctx, s.subjects.Lanes(service, operation)); err != nil {
-			return nil, err
-		}
-		return shown, nil
+	c, ok, err := s.breakers.group.Find(ctx, request.Key)
+	s.breakers.told(err)
+	if !ok {
+		return nil, notFoundError{fmt.Errorf("nothing is known of a breaker of %s", request.Key)}
 	}
-	return nil, notFoundError{fmt.Errorf("nothing is known of a breaker of %s", request.Key)}
+	shown := BreakerShown{Breaker: describe(&c), Coordination: s.breakers.coordination()}
+	if shown.HeldOperations, err = s.lanes.count(ctx, s.subjects.Lanes(service, operation)); err != nil {
+		return nil, err
+	}
+	return shown, nil
 }
 
 func (s *Service) breakerTrip(ctx context.Context, r micro.Request) (any, error) {

@@ -183,6 +183,7 @@ func (c *coordinator) take(m *nats.Msg, now time.Time) (answer bool) {
 		c.echoed = now
 	case err != nil:
 		refused := c.refused.Add(1)
+		c.log.Debug("a report of an instance was refused", "subject", m.Subject, "error", err)
 		c.warn.Do(func() {
 			c.log.Warn("reports of other instances are refused", "refused", refused, "error", err)
 		})
@@ -272,6 +273,15 @@ func (c *coordinator) decides() bool {
 	defer c.mu.Unlock()
 	d, ok := c.register.Decider(c.store.clock.Now())
 	return !ok || d.ID == c.self.ID
+}
+
+// leads reports whether this instance is the one that decides, and how many there
+// are.
+func (c *coordinator) leads(now time.Time) (instances int, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d, ok := c.register.Decider(now)
+	return c.register.Len(), ok && d.ID == c.self.ID
 }
 
 // act has this instance take its share.

@@ -14,7 +14,10 @@ import (
 type due struct {
 	pipeline *scheduler.Pipeline
 	store    *store
-	draining <-chan struct{}
+	// submissions are taken away before the first attempt at what was taken in
+	// before its turn.
+	submissions *submissions
+	draining    <-chan struct{}
 }
 
 // handle keeps one due operation in hand for the rest of its delay and then
@@ -23,6 +26,12 @@ func (d *due) handle(ctx context.Context, t *taken) error {
 	op, err := events.FromHeader(t.Headers())
 	if err != nil {
 		return d.bury(ctx, t, err)
+	}
+	if op.Ahead > 0 {
+		if err := d.submissions.remove(ctx, op); err != nil {
+			return err
+		}
+		op.Ahead = 0
 	}
 	// Whoever made it due earlier than this is of another opinion on the time.
 	if !d.wait(ctx, min(d.store.clock.Until(op.Due), scheduler.EarlyArming+scheduler.ShortDelay)) {

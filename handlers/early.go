@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -13,10 +14,23 @@ import (
 const (
 	// earlyPage is how many parked operations are read at once.
 	earlyPage = 1024
-	// earlyWorth is what an operation must have left to wait for an early release
-	// to be worth its write.
-	earlyWorth = time.Second
+	// earlyWorth is what an operation must have left to wait for an early release to
+	// be worth its write. It keeps clear of the moment at which the server fires it,
+	// too: in a cluster a compare-and-set does not see that while it is in process.
+	earlyWorth = 2 * time.Second
+	// earlySlowest is how often at least the governor is asked while it has no room,
+	// and earlyPatience for how long: what is parked comes by itself when it is due.
+	earlySlowest  = time.Second
+	earlyPatience = time.Minute
 )
+
+// earlier is what is parked of a key whose breaker has closed.
+type earlier struct {
+	before  time.Time     // what was parked before that may come early
+	all     []*pages      // of the priorities of which some may be left
+	idle    time.Duration // until the governor is asked again
+	refused time.Time     // since when it has no room; zero is not now
+}
 
 // healed has the lanes of a key looked at whose breaker closed, even if it has
 // none: what was parked while its target was ill need not wait any longer.
@@ -29,61 +43,89 @@ func (l *lanes) healed(c breaker.Change) {
 	}
 }
 
-// early lets parked operations of a key out before they are due, the most urgent
-// and of those the ones that were parked first, as far as the governor allows. It
-// spares what waits because its target asked for it, and what a worker has.
-func (l *lanes) early(ctx context.Context, k *keyLanes) error {
-	var all []*pages // of the priorities of which some may be left
+// early lets some parked operations of a key out before they are due, the most
+// urgent and of those the ones that were parked first, as far as the governor allows.
+// It spares what waits because its target asked for it, and what a worker has. It
+// returns when there may be more to do; until then the lanes of the key are looked at
+// like all others, and what is held goes first.
+func (l *lanes) early(ctx context.Context, k *keyLanes) (next time.Time, err error) {
+	now := l.store.clock.Now()
+	k.flow.begin(now)
+	k.flow.arrived(l.room(k, events.Normal, now), now)
+	n, before, ever := l.gates.Early(l.policy(k), k.service, k.operation, k.flow.coming, now)
+	if !ever {
+		k.parked = nil
+		return next, nil
+	}
+	if k.parked == nil || !k.parked.before.Equal(before) {
+		k.parked = l.parked(k, before)
+	}
+	e := k.parked
+	switch {
+	case len(e.all) == 0:
+		return next, nil
+	case n <= 0:
+		return e.wait(now), nil
+	}
+	e.idle, e.refused = paceEvery, time.Time{}
+	page, more, err := e.all[0].stretched(ctx, n, before, now.UTC())
+	if err != nil {
+		return next, err
+	}
+	moved, err := l.move(ctx, page)
+	k.flow.released(moved, l.store.clock.Now())
+	if err != nil {
+		return next, err
+	}
+	if !more {
+		e.all = slices.Delete(e.all, 0, 1)
+	}
+	return l.store.clock.Now().Add(e.idle), nil
+}
+
+// parked returns all that is parked of a key.
+func (l *lanes) parked(k *keyLanes, before time.Time) *earlier {
+	e := &earlier{before: before, idle: paceEvery}
 	for _, p := range events.Priorities {
 		parked := l.pages(l.store.subjects.ParkedOfKey(p, k.service, k.operation))
-		all = append(all, &parked)
+		e.all = append(e.all, &parked)
 	}
-	idle := paceEvery
-	for ctx.Err() == nil && len(all) > 0 {
-		due, err := l.due(ctx, k)
-		if err != nil {
-			return err
-		}
-		n, parkedBefore, governed := l.gates.Early(l.policy(k), k.service, k.operation, due, l.store.clock.Now())
-		if !governed {
-			return nil
-		}
-		if n <= 0 {
-			pause(ctx, idle)
-			idle = min(2*idle, slowestPace)
-			continue
-		}
-		idle = paceEvery
-		for n > 0 && len(all) > 0 {
-			page, more, err := all[0].stretched(ctx, n, parkedBefore, l.store.clock.Now().UTC())
-			if err != nil {
-				return err
-			}
-			if _, err := l.move(ctx, page); err != nil {
-				return err
-			}
-			if n -= len(page); !more {
-				all = all[1:]
-			}
-		}
+	return e
+}
+
+// wait returns when to ask the governor again, zero when it had no room for long.
+func (e *earlier) wait(now time.Time) time.Time {
+	switch {
+	case e.refused.IsZero():
+		e.refused = now
+	case now.Sub(e.refused) > earlyPatience:
+		e.all = nil
+		return time.Time{}
 	}
-	return nil
+	e.idle = min(2*e.idle, earlySlowest)
+	return now.Add(e.idle)
 }
 
 // stretched takes up to n parked operations that were parked before a time and may
-// come earlier. more is false at the end.
+// come earlier, reading one page at most. more is false at the end.
 func (p *pages) stretched(ctx context.Context, n int, before, now time.Time) (taken []*jetstream.RawStreamMsg, more bool, err error) {
-	for len(taken) < n {
-		if len(p.page) == 0 {
-			if err := p.next(ctx, earlyPage); err != nil {
-				return nil, false, err
-			}
+	if len(p.page) == 0 {
+		if err := p.next(ctx, earlyPage); err != nil {
+			return nil, false, err
 		}
+		if len(p.page) == 0 {
+			return nil, false, nil
+		}
+	}
+	for len(taken) < n {
 		next := p.take(1)
-		if len(next) == 0 || !next[0].Time.Before(before) {
-			return taken, false, nil
+		if len(next) == 0 {
+			return taken, true, nil
 		}
 		m := next[0]
+		if !m.Time.Before(before) {
+			return taken, false, nil
+		}
 		op, err := events.FromHeader(m.Header)
 		if err == nil && op.Work == nil && !op.RetryAfter.After(now) && op.Due.Sub(now) > earlyWorth {
 			op.Due = now

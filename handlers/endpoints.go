@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/strictjson"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/schemas"
 )
@@ -26,12 +28,16 @@ const ServiceName = "rebound"
 // requestTimeout bounds how long a request may be worked on.
 const requestTimeout = 30 * time.Second
 
+// maxErrorText is the longest text of an error that is answered, in bytes.
+const maxErrorText = 16 << 10
+
 // The error codes that a request may be answered with, like those of HTTP.
 const (
 	codeBadRequest = "400"
 	codeForbidden  = "403"
 	codeNotFound   = "404"
 	codeConflict   = "409"
+	codeTooMany    = "429"
 	codeInternal   = "500"
 )
 
@@ -56,7 +62,7 @@ func (s *Service) serve(ctx context.Context) error {
 	service, err := micro.AddService(s.nc, micro.Config{
 		Name: ServiceName, Version: s.config.Version,
 		Description: "Retries failed operations: holds them, brings them back, keeps what finally failed.",
-		Metadata:    map[string]string{"prefix": s.config.Prefix},
+		Metadata:    map[string]string{"prefix": s.config.Prefix, aheadMetadata: aheadCapable},
 	})
 	if err != nil {
 		return fmt.Errorf("registering the service: %w", err)
@@ -121,7 +127,7 @@ func (s *Service) answer(ctx context.Context, e endpoint) micro.HandlerFunc {
 		s.during(func() {
 			ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 			defer cancel()
-			response, err := e.handle(ctx, r)
+			response, err := e.respond(ctx, r)
 			if err == nil {
 				err = r.RespondJSON(response)
 			} else {
@@ -130,6 +136,8 @@ func (s *Service) answer(ctx context.Context, e endpoint) micro.HandlerFunc {
 				switch {
 				case errors.As(err, &refused):
 					code = refusalCode(refused.Refusal)
+				case errors.As(err, new(*manyError)):
+					code = codeTooMany
 				case errors.As(err, new(badRequestError)), errors.As(err, new(*events.RejectedError)):
 					code = codeBadRequest
 				case errors.Is(err, deadletter.ErrNotFound), errors.As(err, new(notFoundError)):
@@ -137,8 +145,9 @@ func (s *Service) answer(ctx context.Context, e endpoint) micro.HandlerFunc {
 				default:
 					s.log.Error("a request failed", "endpoint", e.name, "error", err)
 				}
-				body, _ := json.Marshal(map[string]string{"code": code, "error": err.Error()})
-				err = r.Error(code, strings.Join(strings.Fields(err.Error()), " "), body)
+				text := shortened(err.Error())
+				body, _ := json.Marshal(map[string]string{"code": code, "error": text})
+				err = r.Error(code, strings.Join(strings.Fields(text), " "), body)
 			}
 			if err != nil {
 				s.log.Debug("a request could not be answered", "endpoint", e.name, "error", err)
@@ -147,14 +156,36 @@ func (s *Service) answer(ctx context.Context, e endpoint) micro.HandlerFunc {
 	}
 }
 
-// read decodes a request; an empty one is the zero value.
+// respond handles a request. One that has nothing to say says nothing.
+func (e endpoint) respond(ctx context.Context, r micro.Request) (any, error) {
+	if e.request == "" {
+		if err := read(r, new(struct{})); err != nil {
+			return nil, err
+		}
+	}
+	return e.handle(ctx, r)
+}
+
+// shortened bounds the text of an error, which may repeat much of a request: an
+// answer that the server does not take would be none.
+func shortened(text string) string {
+	text = strings.ToValidUTF8(text, "\ufffd")
+	if len(text) <= maxErrorText {
+		return text
+	}
+	end := maxErrorText
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "…"
+}
+
+// read decodes a request strictly; an empty one is the zero value.
 func read(r micro.Request, into any) error {
 	if len(r.Data()) == 0 {
 		return nil
 	}
-	dec := json.NewDecoder(strings.NewReader(string(r.Data())))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
+	if err := strictjson.Unmarshal(r.Data(), into); err != nil {
 		return badRequestError{fmt.Errorf("reading the request: %w", err)}
 	}
 	return nil
@@ -179,6 +210,12 @@ func (s *Service) submit(ctx context.Context, r micro.Request) (any, error) {
 	if errors.As(err, &rejected) {
 		s.metrics.rejected(ctx, rejected.Service, rejected.Operation)
 	}
+	if err == nil {
+		err = s.limit.admit(ctx, op.Service)
+	}
+	if errors.As(err, new(*manyError)) {
+		s.metrics.refused.Add(ctx, 1, s.metrics.of(op).counted...)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +223,10 @@ func (s *Service) submit(ctx context.Context, r micro.Request) (any, error) {
 	op.Attributes(m.Header)
 	ack, err := s.js.PublishMsg(ctx, m, jetstream.WithMsgID(op.MessageID("submit")))
 	if err != nil {
-		return nil, fmt.Errorf("storing the submission: %w", err)
+		if err = s.limit.stored(op.Service, op.Operation, err); errors.As(err, new(*manyError)) {
+			s.metrics.refused.Add(ctx, 1, s.metrics.of(op).counted...)
+		}
+		return nil, err
 	}
 	return Submitted{ID: op.ID, EventID: op.EventID, Source: op.Source, Stream: ack.Stream, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
 }
@@ -223,6 +263,13 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 		status.Due += info.NumPending
 		status.InFlight += uint64(info.NumAckPending)
 	}
+	var err error
+	status.Limit, status.Waiting = s.limit.most, []ServiceSubmitted{}
+	if status.Submitted > 0 {
+		if status.Waiting, err = s.limit.submissions.most(ctx, maxWaitingShown); err != nil {
+			return nil, err
+		}
+	}
 	waiting, err := messages(s.streams.Waiting())
 	if err != nil {
 		return nil, err
@@ -240,8 +287,9 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 		return nil, err
 	}
 	status.RetryCoordination = s.Coordination()
-	status.Gates, status.LimitsShared = s.gates.Reports(s.clock.Now()), !s.leases.divided()
-	status.Coordination, status.Breakers = s.breakers.coordination(), s.breakers.notClosed(ctx)
+	status.Gates, status.GateCounts = s.gates.Worst(statusLimit, s.clock.Now())
+	status.LimitsShared, status.Coordination = !s.leases.divided(), s.breakers.coordination()
+	status.Breakers, status.BreakerCounts = s.breakers.notClosed(ctx, statusLimit)
 	return status, nil
 }
 
@@ -334,6 +382,9 @@ func (s *Service) act(ctx context.Context, r micro.Request, do func(context.Cont
 func bound(f *deadletter.Filter, otherwise, most int) error {
 	if err := f.Check(); err != nil {
 		return badRequestError{err}
+	}
+	if f.IDs != nil && len(f.IDs) == 0 {
+		return badRequestError{errors.New("ids is an empty list; leave it out to select any")}
 	}
 	if f.Limit == 0 {
 		f.Limit = otherwise

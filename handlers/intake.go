@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -29,12 +30,15 @@ type intake struct {
 	letters    *deadletter.Letters
 	metrics    *metrics
 	maxPayload int64
+	// pending is told how many submissions wait behind each.
+	pending func(uint64)
 }
 
 // handle takes in one message of the intake stream.
 func (in *intake) handle(ctx context.Context, t *taken) error {
+	in.pending(t.meta.NumPending)
 	take := in.submit
-	if t.Headers().Get(events.HeaderDeadSequence) != "" {
+	if events.HeaderValue(t.Headers(), events.HeaderDeadSequence) != "" {
 		take = in.replay
 	}
 	err := take(ctx, t)
@@ -46,7 +50,7 @@ func (in *intake) handle(ctx context.Context, t *taken) error {
 }
 
 func (in *intake) submit(ctx context.Context, t *taken) error {
-	name := submissionName(t)
+	name := t.name()
 	op, err := in.decode(t.Subject(), t.Headers(), t.Data(), name, t)
 	if err != nil {
 		return err
@@ -103,7 +107,7 @@ func (in *intake) fits(op *events.Operation, h nats.Header, data []byte) error {
 // reject buries what cannot be accepted. Its id comes from the message's place
 // in the stream, because its own cannot be trusted.
 func (in *intake) reject(ctx context.Context, t *taken, rejected *events.RejectedError) error {
-	name := submissionName(t)
+	name := t.name()
 	op := &events.Operation{
 		ID:      events.OperationID("rejected", name, rejected.Service, rejected.Operation),
 		EventID: name, Source: "/rejected", Service: rejected.Service, Operation: rejected.Operation,
@@ -119,7 +123,7 @@ func (in *intake) reject(ctx context.Context, t *taken, rejected *events.Rejecte
 // request is acknowledged, so a crash in between leads to a repeat that finds
 // the operation waiting, or concluded, or the dead letter gone.
 func (in *intake) replay(ctx context.Context, t *taken) error {
-	sequence, err := strconv.ParseUint(t.Headers().Get(events.HeaderDeadSequence), 10, 64)
+	sequence, err := strconv.ParseUint(events.HeaderValue(t.Headers(), events.HeaderDeadSequence), 10, 64)
 	if err != nil {
 		return in.refused(t, "header %s is not a sequence", events.HeaderDeadSequence)
 	}
@@ -157,7 +161,7 @@ func (in *intake) replay(ctx context.Context, t *taken) error {
 		}
 	}
 	op.Restart(t.meta.Timestamp)
-	m := submission(t, submissionName(t))
+	m := submission(t, t.name())
 	m.Subject, m.Header, m.Data = d.SubmittedTo, d.Header, d.Data
 	if err := in.pipeline.Replay(ctx, op, m); err != nil {
 		return err
@@ -181,6 +185,9 @@ func (in *intake) refused(t *taken, layout string, args ...any) error {
 // submissionName names a message of the intake stream for ever. It becomes the
 // event id of a bare submission, so a repeat after a crash is the same operation. A
 // stream that is made anew counts from 1 again and has its messages at other times.
-func submissionName(t *taken) string {
-	return strconv.FormatInt(t.meta.Timestamp.UnixNano(), 36) + "-" + strconv.FormatUint(t.meta.Sequence.Stream, 10)
+func submissionName(sequence uint64, stored time.Time) string {
+	return strconv.FormatInt(stored.UnixNano(), 36) + "-" + strconv.FormatUint(sequence, 10)
 }
+
+// name is [submissionName] of a message in hand.
+func (t *taken) name() string { return submissionName(t.meta.Sequence.Stream, t.meta.Timestamp) }

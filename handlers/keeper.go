@@ -21,6 +21,8 @@ import (
 const (
 	// keepEvery is how often an instance checks that its streams are there.
 	keepEvery = 2 * time.Second
+	// keepPause is how long after something was found missing everything is checked.
+	keepPause = 100 * time.Millisecond
 	// keepTimeout bounds the check of one stream.
 	keepTimeout = 5 * time.Second
 )
@@ -116,6 +118,7 @@ func (k *keeper) run(ctx context.Context) {
 			return
 		case <-ticker.C:
 		case <-k.wake:
+			pause(ctx, keepPause) // many find the same missing
 		case <-back:
 		}
 	}

@@ -3,9 +3,7 @@ package handlers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,23 +20,20 @@ import (
 )
 
 const (
-	// sweepEvery is how often an instance looks for held operations whose gate is
+	// sweepMost is how often an instance looks for held operations whose gate is
 	// open: those of an instance that died.
-	sweepEvery = 10 * time.Second
-	// firstWindow and lastWindow bound how many due operations of a key there may
-	// be while its lanes are let out. The window doubles whenever as many
-	// operations were let out as it holds.
-	firstWindow = 8
-	lastWindow  = 1024
-	// paceEvery is how often it is looked whether there is room in the window, and
-	// slowestPace how often when there was none for long.
+	sweepMost = 10 * time.Second
+	// paceEvery is how often the gate is asked for room, and slowestPace how often when
+	// there was none for a while.
 	paceEvery   = 20 * time.Millisecond
-	slowestPace = 250 * time.Millisecond
+	slowestPace = 100 * time.Millisecond
 	// lookEvery is how often a lane that was empty is looked at while others of the
 	// key are let out.
 	lookEvery = 2 * time.Second
-	// releasers is how many operations are let out at once.
+	// releasers is how many operations of a key are let out at once.
 	releasers = 64
+	// looks is of how many keys at once it is asked whether their lanes are empty.
+	looks = 64
 )
 
 // lanes lets held operations out once the gate of their key opens. While it is
@@ -49,42 +44,49 @@ type lanes struct {
 	store    *store
 	gates    *scheduler.Gates
 	policies func() *scheduler.Set
-	bucket   jetstream.KeyValue
-	log      *slog.Logger
-	warn     rate.Sometimes
+	markers  *markers
+	// forgetAfter is how long nothing must have been known of a key to be forgotten.
+	forgetAfter time.Duration
+	log         *slog.Logger
+	warn        rate.Sometimes
 
-	wake chan struct{} // full when there is something to look at
-	mu   sync.Mutex
-	keys map[string]*keyLanes // by key; guarded by mu
+	wake  chan struct{}       // full when there is something to look at
+	looks *semaphore.Weighted // of what is asked about lanes that may be empty
+	mu    sync.Mutex
+	keys  map[string]*keyLanes // by key; guarded by mu
 }
 
 // keyLanes are the lanes of one key.
 type keyLanes struct {
 	service, operation string
-
-	marking *semaphore.Weighted
-	marked  bool // the bucket names the key; guarded by marking
+	marker             marker
 
 	// What follows is guarded by lanes.mu.
 	look      bool      // there may be something to let out
 	next      time.Time // when the gate is worth asking again; zero is when told
 	releasing bool
+	used      time.Time // when anybody asked for the key last
 
-	turns gate.Turns // of the one that is releasing
+	// What follows is of the one that is releasing.
+	turns  gate.Turns
+	flow   outflow
+	parked *earlier // what may be let out early, nil is not known
 }
 
+func (k *keyLanes) key() string { return events.Key(k.service, k.operation) }
+
 // openLanes opens the bucket that names the keys with lanes, which is made when
-// it is missing.
-func openLanes(ctx context.Context, st *store, reading jetstream.JetStream, replicas int, gates *scheduler.Gates, policies func() *scheduler.Set) (*lanes, error) {
-	bucket, err := streams.Bucket(ctx, st.js, jetstream.KeyValueConfig{
-		Bucket: st.streams.LanesBucket(), Description: "Rebound: the keys that have lanes", Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
-	})
+// it is missing. A key of which nothing was known for as long as forgetAfter is
+// forgotten.
+func openLanes(ctx context.Context, st *store, reading jetstream.JetStream, replicas int, forgetAfter time.Duration, gates *scheduler.Gates, policies func() *scheduler.Set) (*lanes, error) {
+	m, err := openMarkers(ctx, st, reading, replicas, forgetAfter)
 	if err != nil {
 		return nil, err
 	}
 	return &lanes{
-		reading: reading, store: st, gates: gates, policies: policies, bucket: bucket, log: st.log,
-		warn: rate.Sometimes{First: 1, Interval: warnEvery}, wake: make(chan struct{}, 1), keys: make(map[string]*keyLanes),
+		reading: reading, store: st, gates: gates, policies: policies, markers: m, forgetAfter: forgetAfter, log: st.log,
+		warn: rate.Sometimes{First: 1, Interval: warnEvery}, wake: make(chan struct{}, 1),
+		looks: semaphore.NewWeighted(looks), keys: make(map[string]*keyLanes),
 	}, nil
 }
 
@@ -95,29 +97,17 @@ func (l *lanes) of(service, operation string) *keyLanes {
 	defer l.mu.Unlock()
 	k := l.keys[key]
 	if k == nil {
-		k = &keyLanes{service: service, operation: operation, marking: semaphore.NewWeighted(1)}
+		k = &keyLanes{service: service, operation: operation, marker: marker{writing: semaphore.NewWeighted(1)}}
 		l.keys[key] = k
 	}
+	k.used = time.Now()
 	return k
 }
 
 // mark makes sure that every instance, now and later, knows that the key has
-// lanes. It comes before the first operation is held.
+// lanes. It comes before an operation is held.
 func (l *lanes) mark(ctx context.Context, service, operation string) error {
-	k := l.of(service, operation)
-	if err := k.marking.Acquire(ctx, 1); err != nil {
-		return fmt.Errorf("naming the lanes of %s: %w", events.Key(service, operation), err)
-	}
-	defer k.marking.Release(1)
-	if k.marked {
-		return nil
-	}
-	err := l.store.persist(ctx, "naming the lanes of "+events.Key(service, operation), func(ctx context.Context) error {
-		_, err := l.bucket.Put(ctx, service+"."+operation, nil)
-		return err
-	})
-	k.marked = err == nil
-	return err
+	return l.markers.put(ctx, l.of(service, operation))
 }
 
 // check has the lanes of a key looked at soon.
@@ -152,74 +142,31 @@ func (l *lanes) signal() {
 
 // run lets out what may go, until ctx ends.
 func (l *lanes) run(ctx context.Context) {
-	var releasing sync.WaitGroup
-	defer releasing.Wait()
-	sweep := time.NewTicker(sweepEvery)
-	defer sweep.Stop()
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	tasks.Go(func() { l.sweeps(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	l.sweep(ctx)
 	for {
 		open, next := l.open(l.store.clock.Now())
 		for _, k := range open {
-			releasing.Go(func() { l.letOut(ctx, k) })
+			tasks.Go(func() { l.letOut(ctx, k) })
 		}
 		timer.Reset(next)
 		select {
 		case <-ctx.Done():
 			return
-		case <-sweep.C:
-			l.sweep(ctx)
 		case <-timer.C:
 		case <-l.wake:
 		}
 	}
 }
 
-// sweep has all lanes of all instances looked at.
-func (l *lanes) sweep(ctx context.Context) {
-	keys, err := l.named(ctx)
-	if err != nil && ctx.Err() == nil {
-		l.warn.Do(func() { l.log.Warn("the keys that have lanes could not be read; it is tried again", "error", err) })
-	}
-	for _, key := range keys {
-		service, operation, ok := strings.Cut(key, ".")
-		if ok && events.CheckName(service) == nil && events.CheckName(operation) == nil {
-			l.of(service, operation)
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, k := range l.keys {
-		k.look = true
-	}
-}
-
-// named returns the keys that the bucket names, as service.operation.
-func (l *lanes) named(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	stream, err := l.reading.Stream(ctx, "KV_"+l.bucket.Bucket())
-	if err != nil {
-		return nil, err
-	}
-	prefix := "$KV." + l.bucket.Bucket() + "."
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(prefix+">"))
-	if err != nil {
-		return nil, err
-	}
-	keys := make([]string, 0, len(info.State.Subjects))
-	for subject := range info.State.Subjects {
-		keys = append(keys, strings.TrimPrefix(subject, prefix))
-	}
-	return keys, nil
-}
-
 // open returns the keys that are to be looked at and whose gate is open, and how
 // long to wait for the next that may open by itself.
 func (l *lanes) open(now time.Time) (open []*keyLanes, wait time.Duration) {
 	const shortest = 10 * time.Millisecond
-	wait = sweepEvery
+	wait = sweepMost
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, k := range l.keys {
@@ -227,7 +174,7 @@ func (l *lanes) open(now time.Time) (open []*keyLanes, wait time.Duration) {
 		if !k.releasing && (k.look || timeIsUp) {
 			k.look, k.next = false, time.Time{}
 			// Critical operations may go when no others may.
-			if room := l.room(k, events.Critical, now); room.Due > 0 {
+			if room := l.room(k, events.Critical, now); !room.Shut {
 				k.releasing = true
 				open = append(open, k)
 			} else {
@@ -253,66 +200,64 @@ func (l *lanes) room(k *keyLanes, p events.Priority, now time.Time) scheduler.Ro
 // letOut lets the lanes of a key out for as long as its gate is open and they are
 // not empty.
 func (l *lanes) letOut(ctx context.Context, k *keyLanes) {
+	next, err := l.drain(ctx, k)
 	again := false
-	if err := l.drain(ctx, k); err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil {
 		l.warn.Do(func() {
-			l.log.Warn("held operations could not be let out; it is tried again", "key", events.Key(k.service, k.operation), "error", err)
+			l.log.Warn("held operations could not be let out; it is tried again", "key", k.key(), "error", err)
 		})
 		pause(ctx, longestBackoff)
 		again = true
 	}
 	l.mu.Lock()
-	k.releasing = false
+	k.releasing, k.next = false, next
 	k.look = k.look || again
 	l.mu.Unlock()
 	l.signal()
 }
 
 // drain lets operations out by priority and age, never more than the gate has
-// room for and than fit into the window. The due operations of the key, in hand
-// or not, of all instances, fill the window, so that a target that is slow, or
-// that has just healed, sets the pace. When the lanes are empty, what is parked
-// for no reason any more follows.
-func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
+// room for, so that a target that is slow, or that has just healed, sets the pace.
+// It returns when to look again: zero is when told, as every sweep tells for a key
+// that is marked. When the lanes are empty, what is parked for no reason any more
+// follows.
+func (l *lanes) drain(ctx context.Context, k *keyLanes) (next time.Time, err error) {
 	// As a rule there is nothing, and one question tells.
-	switch n, err := l.count(ctx, l.store.subjects.Lanes(k.service, k.operation)); {
+	switch empty, err := l.empty(ctx, k); {
 	case err != nil:
-		return err
-	case n == 0:
-		l.gates.SetHeld(k.service, k.operation, 0)
-		return l.early(ctx, k)
+		return next, err
+	case empty:
+		return l.emptied(ctx, k)
 	}
-	window, out, idle := firstWindow, 0, paceEvery
+	if err := l.markers.remark(ctx, k); err != nil {
+		return next, err
+	}
+	k.flow.begin(l.store.clock.Now())
+	idle := paceEvery
 	var all [len(events.Priorities)]pages
 	for _, p := range events.Priorities {
 		all[p] = l.pages(l.store.subjects.Lane(p, k.service, k.operation))
 	}
 	for ctx.Err() == nil {
-		held, err := readAhead(ctx, &all, window)
+		held, err := readAhead(ctx, &all, k.flow.window)
 		if err != nil {
-			return err
+			return next, err
 		}
 		l.gates.SetHeld(k.service, k.operation, held.total())
 		if held.total() == 0 {
-			return l.early(ctx, k)
+			return l.emptied(ctx, k)
 		}
-		room := l.room(k, events.Normal, l.store.clock.Now())
+		now := l.store.clock.Now()
+		room := l.room(k, events.Normal, now)
 		if room.Cause == gate.CauseBackpressure {
 			if critical := held[events.Critical]; critical > 0 {
-				room, held = l.room(k, events.Critical, l.store.clock.Now()), lengths{events.Critical: critical}
+				room, held = l.room(k, events.Critical, now), lengths{events.Critical: critical}
 			}
 		}
-		if room.Due == 0 {
-			l.mu.Lock()
-			k.next = room.Next
-			l.mu.Unlock()
-			return nil
+		if room.Shut {
+			return room.Next, nil
 		}
-		due, err := l.due(ctx, k)
-		if err != nil {
-			return err
-		}
-		n := min(room.Due, window) - due
+		n := k.flow.allows(room, now)
 		if n <= 0 {
 			pause(ctx, idle)
 			idle = min(2*idle, slowestPace)
@@ -322,14 +267,33 @@ func (l *lanes) drain(ctx context.Context, k *keyLanes) error {
 		var each lengths
 		each, k.turns = k.turns.Split(held, n)
 		moved, err := l.release(ctx, each, &all)
+		k.flow.released(moved, l.store.clock.Now())
 		if err != nil {
-			return err
-		}
-		if out += moved; out >= window {
-			window, out = min(2*window, lastWindow), 0
+			return next, err
 		}
 	}
-	return nil
+	return next, nil
+}
+
+// empty tells whether the lanes of a key seem to be empty. Any replica answers, which
+// may not know yet of what was just held.
+func (l *lanes) empty(ctx context.Context, k *keyLanes) (bool, error) {
+	if err := l.looks.Acquire(ctx, 1); err != nil {
+		return false, err
+	}
+	defer l.looks.Release(1)
+	n, err := l.count(ctx, l.store.subjects.Lanes(k.service, k.operation))
+	return n == 0, err
+}
+
+// emptied goes on with a key whose lanes seem to be empty: its marker goes after a
+// while, and what is parked may follow early.
+func (l *lanes) emptied(ctx context.Context, k *keyLanes) (next time.Time, err error) {
+	l.gates.SetHeld(k.service, k.operation, 0)
+	if err := l.unmark(ctx, k); err != nil {
+		return next, err
+	}
+	return l.early(ctx, k)
 }
 
 // lengths are how many operations the lanes of a key hold, by priority.
@@ -363,12 +327,6 @@ func readAhead(ctx context.Context, all *[len(events.Priorities)]pages, window i
 		}
 	}
 	return held, nil
-}
-
-// due returns how many operations of a key are due, in hand or not.
-func (l *lanes) due(ctx context.Context, k *keyLanes) (int, error) {
-	n, err := l.count(ctx, l.store.subjects.DueOfKey(k.service, k.operation))
-	return int(n), err
 }
 
 func (l *lanes) count(ctx context.Context, subject string) (uint64, error) {

@@ -18,7 +18,7 @@ const (
 	// renewTimeout bounds one renewal: a store that is slower is of no use.
 	renewTimeout = gate.LeaseTime / 2
 	// renewers is how many leases are renewed at once.
-	renewers = 16
+	renewers = 64
 	// returnTimeout bounds the return of what is left when the instance stops.
 	returnTimeout = time.Second
 )

@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -15,8 +16,13 @@ import (
 
 // MaxMeteredKeys is how many keys, and how many services, have metrics of their
 // own. What comes after them is counted under [OtherKeys], for whoever may submit
-// can invent keys.
-const MaxMeteredKeys = 2000
+// can invent keys. MaxMeasuredKeys is how many keys have histograms of their own,
+// which take as much as all the rest. Keys that are not used are forgotten, and make
+// room for others.
+const (
+	MaxMeteredKeys  = 500
+	MaxMeasuredKeys = 100
+)
 
 // OtherKeys is the service and the operation type under which everything beyond
 // [MaxMeteredKeys] is counted.
@@ -52,40 +58,39 @@ type meteredKey struct{ service, operation string }
 type metrics struct {
 	*telemetry.Metrics
 	keys     *telemetry.Series[meteredKey, labels]
+	measured *telemetry.Series[meteredKey, meteredKey]
 	services *telemetry.Series[string, []metric.ObserveOption]
 
-	submissions, attempts, outcomes metric.Int64Counter
-	parked, held, dead              metric.Int64Counter
-	delay, duration, lateness       metric.Float64Histogram
+	submissions, attempts, outcomes telemetry.Counter
+	refused, ahead                  telemetry.Counter
+	parked, held, dead              telemetry.Counter
+	delay, duration, lateness       telemetry.Histogram
 }
 
 // labels are those of one key, made once so that counting makes none.
 type labels struct {
+	used               atomic.Int64 // when something was counted last, Unix nanoseconds
 	observed           []metric.ObserveOption
-	counted            []metric.AddOption
-	measured           []metric.RecordOption
-	accepted, rejected []metric.AddOption
-	succeeded, failed  []metric.AddOption
-	success            []metric.AddOption
-	failure            map[events.Reason][]metric.AddOption
+	counted, measured  []string
+	accepted, rejected []string
+	succeeded, failed  []string
+	success            []string
+	failure            map[events.Reason][]string
 }
 
-func newLabels(k meteredKey) *labels {
-	with := func(more ...attribute.KeyValue) metric.MeasurementOption {
-		key := []attribute.KeyValue{attribute.String(labelService, k.service), attribute.String(labelOperation, k.operation)}
-		return metric.WithAttributeSet(attribute.NewSet(append(key, more...)...))
-	}
-	counted := func(more ...attribute.KeyValue) []metric.AddOption { return []metric.AddOption{with(more...)} }
+func (m *metrics) newLabels(k meteredKey) *labels {
+	with := func(more ...string) []string { return append([]string{k.service, k.operation}, more...) }
+	measured := m.measured.Of(k)
 	l := &labels{
-		observed: []metric.ObserveOption{with()}, counted: counted(), measured: []metric.RecordOption{with()},
-		accepted: counted(attribute.String(labelResult, "accepted")), rejected: counted(attribute.String(labelResult, "rejected")),
-		succeeded: counted(attribute.String(labelResult, "success")), failed: counted(attribute.String(labelResult, "failure")),
-		success: counted(attribute.String(labelOutcome, events.RetrySuccess), attribute.String(labelReason, "")),
-		failure: make(map[events.Reason][]metric.AddOption, len(events.Reasons)),
+		observed: []metric.ObserveOption{metric.WithAttributes(attribute.String(labelService, k.service), attribute.String(labelOperation, k.operation))},
+		counted:  with(), measured: []string{measured.service, measured.operation},
+		accepted: with("accepted"), rejected: with("rejected"), succeeded: with("success"), failed: with("failure"),
+		success: with(events.RetrySuccess, ""), failure: make(map[events.Reason][]string, len(events.Reasons)),
 	}
 	for _, r := range events.Reasons {
-		l.failure[r] = counted(attribute.String(labelOutcome, events.RetryFailed), attribute.String(labelReason, string(r)))
+		l.failure[r] = with(events.RetryFailed, string(r))
 	}
+	l.used.Store(time.Now().UnixNano())
 	return l
 }
 
@@ -96,47 +101,76 @@ func newMetrics(instance, version string) (*metrics, error) {
 	if err != nil {
 		return nil, err
 	}
+	other := meteredKey{OtherKeys, OtherKeys}
 	m := &metrics{
-		Metrics: shown,
-		keys:    telemetry.NewSeries(MaxMeteredKeys, meteredKey{OtherKeys, OtherKeys}, newLabels),
+		Metrics:  shown,
+		measured: telemetry.NewSeries(MaxMeasuredKeys, other, func(k meteredKey) *meteredKey { return &k }),
 		services: telemetry.NewSeries(MaxMeteredKeys, OtherKeys, func(service string) *[]metric.ObserveOption {
 			return &[]metric.ObserveOption{metric.WithAttributes(attribute.String(labelService, service))}
 		}),
 	}
+	m.keys = telemetry.NewSeries(MaxMeteredKeys, other, m.newLabels)
 	var faults []error
-	counter := func(name, unit, help string) metric.Int64Counter {
-		c, err := shown.Meter().Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(help))
+	counter := func(name, help string, more ...string) telemetry.Counter {
+		c, err := shown.Counter(name, help, append([]string{labelService, labelOperation}, more...)...)
 		faults = append(faults, err)
 		return c
 	}
-	histogram := func(name string, buckets []float64, help string) metric.Float64Histogram {
-		h, err := shown.Meter().Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(help), metric.WithExplicitBucketBoundaries(buckets...))
+	histogram := func(name string, buckets []float64, help string, labels ...string) telemetry.Histogram {
+		h, err := shown.Histogram(name, help, buckets, labels...)
 		faults = append(faults, err)
 		return h
 	}
-	m.submissions = counter("rebound.submissions", "{submission}",
-		"Submissions that this instance took in or rejected, replays of dead letters and messages of adopted consumers included.")
-	m.attempts = counter("rebound.attempts", "{attempt}",
-		"Attempts that have ended at this instance, by whether the target succeeded. The attempt that failed before the submission is not counted.")
-	m.outcomes = counter("rebound.outcomes", "{operation}",
-		"Operations that have ended at this instance, by outcome. Those that ended in retryFailed have the reason.")
-	m.parked = counter("rebound.operations.parked", "{operation}",
+	m.submissions = counter("rebound_submissions_total",
+		"Submissions that this instance took in or rejected, replays of dead letters and messages of adopted consumers included.", labelResult)
+	m.refused = counter("rebound_submissions_refused_total",
+		"Submissions that were asked for and refused, because as many of their service as may be wait to be taken in.")
+	m.ahead = counter("rebound_submissions_ahead_total",
+		"Submissions that this instance took in ahead of their turn, because a service with many stood before them.")
+	m.attempts = counter("rebound_attempts_total",
+		"Attempts that have ended at this instance, by whether the target succeeded. The attempt that failed before the submission is not counted.", labelResult)
+	m.outcomes = counter("rebound_outcomes_total",
+		"Operations that have ended at this instance, by outcome. Those that ended in retryFailed have the reason.", labelOutcome, labelReason)
+	m.parked = counter("rebound_operations_parked_total",
 		"How often operations were parked in NATS until they are due. Delays below half a second are waited for in memory and not counted.")
-	m.held = counter("rebound.operations.held", "{operation}",
+	m.held = counter("rebound_operations_held_total",
 		"How often due operations were moved to a lane because the gate of their key was shut.")
-	m.dead = counter("rebound.dead.letters", "{operation}",
+	m.dead = counter("rebound_dead_letters_total",
 		"Operations that were kept as dead letters by this instance.")
-	m.delay = histogram("rebound.retry.delay", delayBuckets,
-		"The delays in seconds that were decided upon after failures, jitter and the wait for an open breaker included.")
-	m.duration = histogram("rebound.attempt.duration", durationBuckets,
-		"How long attempts took in seconds: until the target's reply, or until the worker's report.")
-	m.lateness = histogram("rebound.attempt.lateness", latenessBuckets,
+	m.delay = histogram("rebound_retry_delay_seconds", delayBuckets,
+		"The delays in seconds that were decided upon after failures, jitter and the wait for an open breaker included.", labelService, labelOperation)
+	m.duration = histogram("rebound_attempt_duration_seconds", durationBuckets,
+		"How long attempts took in seconds: until the target's reply, or until the worker's report.", labelService, labelOperation)
+	m.lateness = histogram("rebound_attempt_lateness_seconds", latenessBuckets,
 		"How many seconds after they were due attempts began, of all keys together. Operations that a shut gate held are late by that time.")
 	return m, errors.Join(faults...)
 }
 
+// forget drops the metrics of the keys of which nothing was counted since a time, and
+// of the services of which nothing is known.
+func (m *metrics) forget(since time.Time, known func(service string) bool) {
+	m.services.Forget(func(service string, _ *[]metric.ObserveOption) bool { return !known(service) })
+	keys := m.keys.Forget(func(_ meteredKey, l *labels) bool { return l.used.Load() < since.UnixNano() })
+	for _, k := range keys {
+		key := map[string]string{labelService: k.service, labelOperation: k.operation}
+		for _, c := range []telemetry.Counter{m.submissions, m.attempts, m.outcomes, m.parked, m.held, m.dead} {
+			c.Forget(key)
+		}
+		m.delay.Forget(key)
+		m.duration.Forget(key)
+		m.measured.Forget(func(measured meteredKey, _ *meteredKey) bool { return measured == k })
+	}
+}
+
 // of returns the labels of an operation's key.
-func (m *metrics) of(op *events.Operation) *labels { return m.key(op.Service, op.Operation) }
+func (m *metrics) of(op *events.Operation) *labels { return m.use(op.Service, op.Operation) }
+
+// use returns the labels of a key of which something is counted.
+func (m *metrics) use(service, operation string) *labels {
+	l := m.key(service, operation)
+	l.used.Store(time.Now().UnixNano())
+	return l
+}
 
 func (m *metrics) key(service, operation string) *labels {
 	return m.keys.Of(meteredKey{service, operation})
@@ -149,7 +183,7 @@ func (m *metrics) accepted(ctx context.Context, op *events.Operation) {
 
 // rejected counts a submission that was not.
 func (m *metrics) rejected(ctx context.Context, service, operation string) {
-	m.submissions.Add(ctx, 1, m.key(service, operation).rejected...)
+	m.submissions.Add(ctx, 1, m.use(service, operation).rejected...)
 }
 
 // began measures how late an attempt begins; it is a [scheduler.Pipeline]'s Began.

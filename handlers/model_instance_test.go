@@ -233,6 +233,7 @@ func (j *modelJS) Stream(_ context.Context, name string) (jetstream.Stream, erro
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	info := &jetstream.StreamInfo{Config: jetstream.StreamConfig{Name: name, Replicas: 3}}
+	info.State.Msgs = uint64(len(s.matching(">", at)))
 	for _, m := range s.all {
 		if !m.at.After(at) {
 			info.State.LastSeq = m.sequence
@@ -333,15 +334,19 @@ func (w *world) start(name string, policies *scheduler.Set, frozen, pressure []s
 	letters := deadletter.New(js, "")
 	gates := scheduler.NewGates(breaker.NewGroup(breaker.Config{Instance: name}), scheduler.GatesConfig{Room: func(key string) { st.lanes.changed(key) }})
 	st.lanes = &lanes{
-		reading: js, store: st, gates: gates, policies: current, bucket: &modelBucket{js: js}, log: log,
-		warn: rate.Sometimes{First: 1}, wake: make(chan struct{}, 1), keys: make(map[string]*keyLanes),
+		reading: js, store: st, gates: gates, policies: current, log: log,
+		markers: &markers{
+			store: st, js: js, bucket: &modelBucket{js: js}, fresh: time.Hour, rest: 24 * time.Hour, sweep: sweepMost, lost: make(chan struct{}, 1),
+			config: jetstream.KeyValueConfig{Bucket: events.Streams{}.LanesBucket()},
+		},
+		warn: rate.Sometimes{First: 1}, wake: make(chan struct{}, 1), looks: semaphore.NewWeighted(looks), keys: make(map[string]*keyLanes),
 	}
 	pipeline := &scheduler.Pipeline{
 		Policies: current, Store: st, Ends: newRecovery(st, letters), Target: &modelTarget{i},
 		Publisher: &publisher{js: js, work: events.Streams{}.WorkConfig(events.StreamLimits{}), log: log},
 		Gates:     gates, CheckTarget: events.Subjects{}.CheckTarget, Now: time.Now, Random: random, Draining: i.draining,
 	}
-	in := &intake{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20}
+	in := &intake{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20, pending: func(uint64) {}}
 	reports := &workReports{pipeline: pipeline, log: log, warn: rate.Sometimes{First: 1}}
 	redeliver := &due{pipeline: pipeline, store: st, draining: i.draining}
 

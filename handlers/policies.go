@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -175,6 +177,9 @@ func (s *Service) policyApply(ctx context.Context, r micro.Request) (any, error)
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
+	if request.Source == "" {
+		return nil, badRequestError{errors.New("source is missing")}
+	}
 	current, err := s.follower.bucket.Current(ctx)
 	if err != nil {
 		return nil, err
@@ -187,6 +192,9 @@ func (s *Service) policyRollback(ctx context.Context, r micro.Request) (any, err
 	var request PolicyRollback
 	if err := read(r, &request); err != nil {
 		return nil, err
+	}
+	if request.Revision == 0 {
+		return nil, badRequestError{errors.New("revision is missing")}
 	}
 	applied, err := s.follower.bucket.Rollback(ctx, request.Revision)
 	return s.applied(applied, err)
@@ -250,6 +258,11 @@ func (q PolicyQuery) Explain(set *scheduler.Set) (scheduler.Explanation, error) 
 			faults = append(faults, err)
 		}
 		query.PriorityGiven = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(q.Overrides)) {
+		if !scheduler.Overridable(name) {
+			faults = append(faults, fmt.Errorf("%q is no attribute that overrides a policy", name))
+		}
 	}
 	overrides, err := scheduler.ParseOverrides(q.Overrides)
 	if err := errors.Join(append(faults, err)...); err != nil {

@@ -61,9 +61,10 @@ func (t *taken) shared() bool {
 	return t.lapse(time.Now())
 }
 
-// lapse notes whether the lease may be over. The caller has locked queue.mu.
+// lapse notes whether the lease may be over by the time that what is done now
+// arrives: half of it is left for that. The caller has locked queue.mu.
 func (t *taken) lapse(now time.Time) bool {
-	t.lapsed = t.lapsed || elapsed(t.beat, now) > t.q.config.AckWait*3/4
+	t.lapsed = t.lapsed || elapsed(t.beat, now) > t.q.config.AckWait/2
 	return t.lapsed
 }
 
@@ -88,7 +89,9 @@ type queue struct {
 	maxBytes int64
 	// batch is the most messages that one pull asks for; nil is [fetchBatch].
 	batch func() int
-	log   *slog.Logger
+	// missed is called when the consumer or its stream may be missing; nil is nobody.
+	missed func()
+	log    *slog.Logger
 	// handle works on a message until its next state is stored. With a nil
 	// error the message is acknowledged, with errRelease it is given back at
 	// once, with any other it is given back after a while.
@@ -154,6 +157,9 @@ func (q *queue) pull(ctx, handleCtx context.Context) {
 			return
 		}
 		consumer = nil
+		if q.missed != nil {
+			q.missed()
+		}
 		q.log.Warn("pulling messages failed", "consumer", q.config.Durable, "error", err)
 		select {
 		case <-time.After(backoff):
@@ -308,7 +314,7 @@ func (q *queue) inHand() int {
 // heartbeat tells the server, well before the lease is over, that the messages
 // in hand are being worked on.
 func (q *queue) heartbeat(ctx context.Context) {
-	every := q.config.AckWait / 6
+	every := q.config.AckWait / 12
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {

@@ -63,6 +63,10 @@ type Config struct {
 	// instance has in hand.
 	MaxInFlight      int
 	MaxInFlightBytes int64
+	// ForgetIdleAfter is how long the instance remembers a key that is not used, an hour
+	// when zero: its gate, its metrics, and its breaker if that is closed and no operator
+	// said otherwise.
+	ForgetIdleAfter time.Duration
 	// Breakers is where the instances share their circuit breakers; a bucket on
 	// NATS when nil.
 	Breakers breaker.Store
@@ -111,6 +115,12 @@ func (c *Config) check() error {
 	if c.Lease < 2*time.Second {
 		faults = append(faults, fmt.Errorf("lease %s is shorter than 2s", c.Lease))
 	}
+	if c.ForgetIdleAfter == 0 {
+		c.ForgetIdleAfter = DefaultForgetIdleAfter
+	}
+	if c.ForgetIdleAfter < time.Second {
+		faults = append(faults, fmt.Errorf("what is idle cannot be forgotten after %s, which is less than 1s", c.ForgetIdleAfter))
+	}
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = DefaultMaxInFlight
 	}
@@ -139,8 +149,11 @@ type Service struct {
 	// it, takes a server up to a tenth of a second for 100,000 messages, in which what
 	// is redelivered would seem to have a slow target. And what instances share must
 	// be at hand however much they have to store.
-	reading  jetstream.JetStream
-	sharing  jetstream.JetStream
+	reading jetstream.JetStream
+	sharing jetstream.JetStream
+	// looking is on a connection of its own, too: what is taken in before its turn
+	// must not stand behind what is taken in.
+	looking  jetstream.JetStream
 	subjects events.Subjects
 	streams  events.Streams
 	letters  *deadletter.Letters
@@ -161,6 +174,8 @@ type Service struct {
 	ledger   *ledger.NATS // nil when the limits are shared elsewhere
 	lanes    *lanes
 	intake   *intake
+	ahead    *ahead
+	limit    *submissionLimit
 	// workReports are those of workers.
 	workReports *workReports
 	queues      []*queue
@@ -196,7 +211,7 @@ type Service struct {
 // Start makes or verifies the streams, and starts taking in submissions,
 // redelivering due operations and answering requests. The connection stays the
 // caller's and must outlive the service, which [Service.Stop] ends. The service makes
-// two others with the same options.
+// three others with the same options.
 //
 // What passes by itself, such as a stream without a leader, is waited for until ctx
 // ends. The error is an [*streams.IncompatibleError] when a stream of ours exists and
@@ -230,9 +245,18 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 			sharing.Conn().Close()
 		}
 	}()
+	looking, err := apartSoon(ctx, waiter, js, "intake")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			looking.Conn().Close()
+		}
+	}()
 	id := nuid.Next()
 	s := &Service{
-		config: config, nc: nc, js: js, reading: reading, sharing: sharing, id: id, started: time.Now(), clock: natsconn.NewClock(config.Now),
+		config: config, nc: nc, js: js, reading: reading, sharing: sharing, looking: looking, id: id, started: time.Now(), clock: natsconn.NewClock(config.Now),
 		subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
 		letters: deadletter.New(reading, config.Prefix), log: config.Logger.With("instance", id),
 		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter, storage: &storage{js: js},
@@ -244,6 +268,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		return nil, err
 	}
 	s.keeper = s.newKeeper()
+	s.storage.missed = s.keeper.missed
 	s.sweeper = s.newSweeper()
 	if s.reports, err = hear(nc, s.subjects, s.registry, s.clock.Now, s.log); err != nil {
 		return nil, err
@@ -263,12 +288,14 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.rest.Go(func() { s.breakers.run(runCtx) })
 	s.rest.Go(func() { s.leases.run(runCtx) })
 	s.rest.Go(func() { s.lanes.run(runCtx) })
+	s.pulling.Go(func() { s.ahead.run(runCtx) })
 	s.pulling.Go(func() { s.takeOver(runCtx) })
 	s.pulling.Go(func() { s.adoptions.witness.run(runCtx, s.draining) })
 	s.rest.Go(func() { s.adoptions.run(runCtx) })
 	s.rest.Go(func() { s.keeper.run(runCtx) })
 	s.rest.Go(func() { s.sweeper.run(runCtx) })
 	s.rest.Go(func() { s.housekeep(runCtx) })
+	s.rest.Go(func() { s.forgetIdle(runCtx) })
 	s.rest.Go(func() { s.follower.run(runCtx) })
 	s.rest.Go(func() { s.reports.run(runCtx) })
 	s.rest.Go(func() { s.coordinator.run(runCtx) })
@@ -330,13 +357,13 @@ func (s *Service) wire(ctx context.Context) error {
 		shared = breaker.NewNATS(s.sharing, s.streams.BreakersBucket(), s.config.Limits.Replicas)
 	}
 	room := func(key string) { s.lanes.changed(key) }
-	s.breakers = newBreakers(s.id, shared, st, room, func(c breaker.Change) {
+	s.breakers = newBreakers(s.id, shared, s.config.ForgetIdleAfter, st, room, func(c breaker.Change) {
 		s.gates.Changed(c)
 		s.lanes.healed(c)
 	})
 	ledgers := s.config.Ledgers
 	if ledgers == nil {
-		s.ledger = ledger.NewNATS(s.sharing, s.streams.LedgersBucket(), s.config.Limits.Replicas, s.clock.Now)
+		s.ledger = ledger.NewNATS(s.sharing, s.streams.LedgersBucket(), s.config.Limits.Replicas)
 		if err := s.waiter.Await(ctx, "the bucket of the limits", s.ledger.Join); err != nil {
 			return err
 		}
@@ -346,7 +373,7 @@ func (s *Service) wire(ctx context.Context) error {
 	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: s.leases.want, Now: s.clock.Now})
 	s.leases.gates = s.gates
 	err := s.waiter.Await(ctx, "the bucket of the lanes", func(ctx context.Context) (err error) {
-		s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.gates, s.policies.Load)
+		s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.config.ForgetIdleAfter, s.gates, s.policies.Load)
 		return err
 	})
 	if err != nil {
@@ -366,15 +393,30 @@ func (s *Service) wire(ctx context.Context) error {
 	s.workReports = &workReports{
 		subjects: s.subjects, pipeline: pipeline, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
 	}
-	redeliver := &due{pipeline: pipeline, store: st, draining: s.draining}
+	waiting := &submissions{store: st}
+	err = s.waiter.Await(ctx, "the stream of submissions", func(ctx context.Context) (err error) {
+		if waiting.stream, err = s.js.Stream(ctx, s.streams.Intake()); err == nil {
+			s.ahead, err = s.lookAhead(ctx, st, pipeline)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.intake.pending = s.ahead.noticed
+	s.limit = &submissionLimit{
+		most: uint64(max(s.config.Limits.MaxSubmitted, 0)), submissions: waiting, log: s.log,
+		warn: rate.Sometimes{First: 1, Interval: warnEvery}, counts: make(map[string]*counted),
+	}
+	redeliver := &due{pipeline: pipeline, store: st, submissions: waiting, draining: s.draining}
 
 	add := func(stream, name, filter string, inFlight, bytes *semaphore.Weighted, handle func(context.Context, *taken) error) {
 		s.queues = append(s.queues, &queue{
 			nc: s.nc, js: s.js, stream: stream, config: streams.Consumer(name, filter, s.config.Lease, maxAckPending),
-			inFlight: inFlight, bytes: bytes, maxBytes: s.config.MaxInFlightBytes, log: s.log, handle: handle,
+			inFlight: inFlight, bytes: bytes, maxBytes: s.config.MaxInFlightBytes, missed: s.missed, log: s.log, handle: handle,
 		})
 	}
-	add(s.streams.Intake(), "rebound-intake", s.subjects.Submissions(),
+	add(s.streams.Intake(), intakeConsumer, s.subjects.Submissions(),
 		semaphore.NewWeighted(intakeInFlight), semaphore.NewWeighted(s.config.MaxInFlightBytes), s.intake.handle)
 	add(s.streams.Intake(), reportConsumer, s.subjects.Reports(),
 		semaphore.NewWeighted(intakeInFlight), semaphore.NewWeighted(s.config.MaxInFlightBytes), s.workReports.handle)
@@ -393,8 +435,32 @@ func (s *Service) wire(ctx context.Context) error {
 	return s.observe(dues)
 }
 
-// reportConsumer is the consumer of what workers report.
-const reportConsumer = "rebound-report"
+// intakeConsumer is the consumer of submissions, reportConsumer that of what workers
+// report.
+const (
+	intakeConsumer = "rebound-intake"
+	reportConsumer = "rebound-report"
+)
+
+// lookAhead returns what takes submissions in before their turn. It works on a
+// connection of its own.
+func (s *Service) lookAhead(ctx context.Context, st *store, pipeline *scheduler.Pipeline) (*ahead, error) {
+	stream, err := s.looking.Stream(ctx, s.streams.Intake())
+	if err != nil {
+		return nil, fmt.Errorf("reading stream %s: %w", s.streams.Intake(), err)
+	}
+	own := &store{
+		js: s.looking, subjects: st.subjects, streams: st.streams, clock: st.clock, storage: st.storage, log: st.log, maxPayload: st.maxPayload, random: st.random,
+		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: st.metrics,
+	}
+	placing := *pipeline
+	placing.Store = own
+	return &ahead{
+		js: s.looking, store: own, intake: s.intake, pipeline: &placing, submissions: &submissions{store: own, stream: stream},
+		consumer: intakeConsumer, leads: func() (int, bool) { return s.coordinator.leads(s.clock.Now()) }, log: s.log,
+		warn: rate.Sometimes{First: 1, Interval: warnAhead}, wake: make(chan struct{}, 1), draining: s.draining,
+	}, nil
+}
 
 // publisher publishes to the streams of workers.
 func (s *Service) publisher() *publisher {
@@ -492,6 +558,9 @@ func (s *Service) Ready() error {
 	return nil
 }
 
+// missed has the streams checked at once.
+func (s *Service) missed() { s.keeper.missed() }
+
 // newSweeper returns what fires what the server forgot.
 func (s *Service) newSweeper() *sweeper {
 	return &sweeper{
@@ -538,4 +607,5 @@ func (s *Service) waitQueues() {
 	s.rest.Wait()
 	s.reading.Conn().Close()
 	s.sharing.Conn().Close()
+	s.looking.Conn().Close()
 }

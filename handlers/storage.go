@@ -24,6 +24,8 @@ const (
 // store while nothing that waits can be fired.
 type storage struct {
 	js jetstream.JetStream
+	// missed is called when a stream may be missing; nil is nobody.
+	missed func()
 	// refusals counts how often a store was full.
 	refusals atomic.Uint64
 
@@ -37,6 +39,9 @@ type storage struct {
 func (s *storage) seen(err error) {
 	if err == nil {
 		return
+	}
+	if s.missed != nil && (errors.Is(err, jetstream.ErrNoStreamResponse) || hasCode(err, jetstream.JSErrCodeStreamNotFound)) {
+		s.missed()
 	}
 	reason := fullness(err)
 	if reason == "" {

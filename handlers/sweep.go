@@ -2,189 +2,154 @@ package handlers
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
-	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
-
+	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/streams"
-	"github.com/rebound-mq/rebound/scheduler"
 )
 
 const (
-	// forgottenAfter is by how much the time of a schedule must be over to count as
-	// forgotten. A server that has much to fire at once is a few seconds late.
-	forgottenAfter = 5 * time.Second
-	// forgottenRest is how long after a pass the next begins.
-	forgottenRest = 10 * time.Second
-	// forgottenPage is how many messages are read at once, and forgottenPause how long
-	// is paused between two pages when there is no reason for haste: then a pass takes
-	// a second for each thousand that wait.
-	forgottenPage  = 1024
-	forgottenPause = time.Second
-	hastyPause     = 10 * time.Millisecond
+	// scanEvery is how often the keys with lanes are sought in the lanes themselves,
+	// besides at start and when the bucket that names them was gone. As this takes the
+	// longer the more is held, scanShare is what share of the time it may take.
+	scanEvery = 5 * time.Minute
+	scanShare = 0.005
+	// scanTimeout is how long it may take once.
+	scanTimeout = time.Minute
+	// removalWeight is as how many looks the removal of a marker counts.
+	removalWeight = looks / 8
 )
 
-// sweeper fires the schedules that the server forgot. A server that could not store
-// what it fired, because a store was full, takes it for fired until it is restarted.
-//
-// It reads the waiting operations page by page, the oldest first, and by one instance
-// alone, the one that decides for all. That is slow on purpose; after a start, a full
-// store, or a change of the stream's leader it goes through at once.
-type sweeper struct {
-	store   *store
-	reading jetstream.JetStream
-	storage *storage
-	// decides tells whether this instance is the one that sweeps.
-	decides func() bool
-	// leader names the server that leads the stream.
-	leader func() string
-	log    *slog.Logger
-	warn   rate.Sometimes
-
-	// fired counts what the server had forgotten.
-	fired atomic.Uint64
-}
-
-// reasons are what a hasty pass is made for when they change.
-type reasons struct {
-	refusals uint64
-	leader   string
-}
-
-func (s *sweeper) reasons() reasons {
-	return reasons{refusals: s.storage.refusals.Load(), leader: s.leader()}
-}
-
-// run sweeps until ctx ends.
-func (s *sweeper) run(ctx context.Context) {
-	hasty, known := true, s.reasons()
+// sweeps looks, until ctx ends, for what others have held, and forgets what is no
+// longer needed.
+func (l *lanes) sweeps(ctx context.Context) {
+	ticker := time.NewTicker(l.markers.sweep)
+	defer ticker.Stop()
+	var scan time.Time // when the next is due
 	for ctx.Err() == nil {
-		if s.decides() && s.storage.problem() == "" {
-			if now := s.reasons(); now != known {
-				hasty, known = true, now
+		l.sweep(ctx, time.Now())
+		if began := time.Now(); !began.Before(scan) {
+			err := l.scan(ctx)
+			if err == nil {
+				took := time.Since(began)
+				scan = began.Add(max(scanEvery, time.Duration(float64(took)/scanShare)))
 			}
-			done, err := s.pass(ctx, hasty, known)
-			if err != nil && ctx.Err() == nil {
-				s.warn.Do(func() {
-					s.log.Warn("what the server may have forgotten could not be looked for; it is tried again", "error", err)
-				})
-			}
-			hasty = hasty && !done
+			l.complain(ctx, "held operations could not be sought; it is tried again", err)
 		}
-		for rest := forgottenRest; rest > 0 && ctx.Err() == nil; rest -= time.Second {
-			pause(ctx, time.Second)
-			if s.storage.problem() == "" && s.reasons() != known {
-				break
-			}
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		case <-l.markers.lost:
+			scan = time.Time{}
 		}
 	}
 }
 
-// pass goes through what waits, to what is the end when it begins. done is whether it
-// came to that end: one that is not hasty breaks off when there is reason for haste.
-func (s *sweeper) pass(ctx context.Context, hasty bool, known reasons) (done bool, err error) {
-	last, err := s.last(ctx)
-	if err != nil {
-		return false, err
+func (l *lanes) complain(ctx context.Context, what string, err error) {
+	if err != nil && ctx.Err() == nil {
+		l.warn.Do(func() { l.log.Warn(what, "error", err) })
 	}
-	between := forgottenPause
-	if hasty {
-		between = hastyPause
-	}
-	for sequence := uint64(1); sequence <= last && s.decides(); {
-		if s.storage.problem() != "" || !hasty && s.reasons() != known {
-			return false, nil
+}
+
+// sweep has the lanes looked at of all keys that are marked, unless one question tells
+// that nothing at all is held: then those alone whose markers may go. A key of which
+// nothing was known for long is forgotten.
+func (l *lanes) sweep(ctx context.Context, now time.Time) {
+	names, last, changed, err := l.markers.list(ctx)
+	l.complain(ctx, "the keys that have lanes could not be read; it is tried again", err)
+	held, err := l.count(ctx, l.store.subjects.Lanes("", ""))
+	l.complain(ctx, "held operations could not be counted; it is tried again", err)
+	none := err == nil && held == 0
+	for name := range names {
+		service, operation, ok := strings.Cut(name, ".")
+		if ok && events.CheckName(service) == nil && events.CheckName(operation) == nil {
+			l.of(service, operation)
 		}
-		next, err := s.page(ctx, sequence)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, k := range l.keys {
+		gone := changed && l.markers.listed(k, names[k.name()], last, now)
+		listed, known := l.markers.isListed(k)
+		switch {
+		case gone, listed && (!none || l.markers.removable(k, now)):
+			k.look = true
+		case listed:
+		case !known && !k.look && !k.releasing && now.Sub(k.used) > l.forgetAfter:
+			delete(l.keys, key)
+		}
+	}
+	l.signal()
+}
+
+// scan seeks the keys that have something in their lanes, and marks them.
+func (l *lanes) scan(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
+	defer cancel()
+	if n, err := l.count(ctx, l.store.subjects.Lanes("", "")); err != nil || n == 0 {
+		return err
+	}
+	type key struct{ service, operation string }
+	found := make(map[key]bool)
+	for subject, err := range streams.Subjects(ctx, l.reading, l.store.streams.Waiting(), l.store.subjects.AllHeld()) {
 		if err != nil {
-			return false, err
+			return err
 		}
-		if next == 0 {
-			break
-		}
-		if sequence = next; sequence <= last {
-			pause(ctx, between)
-		}
-		if ctx.Err() != nil {
-			return false, ctx.Err()
+		if service, operation, ok := l.store.subjects.SplitHeld(subject); ok {
+			found[key{strings.Clone(service), strings.Clone(operation)}] = true
 		}
 	}
-	return true, nil
+	for f := range found {
+		if err := l.markers.remark(ctx, l.of(f.service, f.operation)); err != nil {
+			return err
+		}
+		l.check(f.service, f.operation)
+	}
+	return nil
 }
 
-// last returns the sequence of the newest of what waits, 0 when nothing does.
-func (s *sweeper) last(ctx context.Context) (uint64, error) {
+// unmark removes the marker of a key whose lanes were empty for a while. Only the
+// stream's leader is asked, twice: what was held although the key seemed idle is found
+// by the second question, and marked again.
+func (l *lanes) unmark(ctx context.Context, k *keyLanes) error {
+	if !l.markers.removable(k, time.Now()) {
+		return nil
+	}
+	if err := l.looks.Acquire(ctx, removalWeight); err != nil {
+		return err
+	}
+	defer l.looks.Release(removalWeight)
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	stream, err := s.reading.Stream(ctx, s.store.streams.Waiting())
-	if err != nil {
-		return 0, fmt.Errorf("reading stream %s: %w", s.store.streams.Waiting(), err)
+	if err := k.marker.writing.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("unnaming the lanes of %s: %w", k.key(), err)
 	}
-	state := stream.CachedInfo().State
-	if state.Msgs == 0 {
-		return 0, nil
+	defer k.marker.writing.Release(1)
+	if held, err := l.holds(ctx, k); held || err != nil {
+		return err
 	}
-	return state.LastSeq, nil
+	if err := l.markers.remove(ctx, k); err != nil {
+		l.complain(ctx, "a key that has no lanes any more stays marked; it is tried again", err)
+		return nil
+	}
+	held, err := l.holds(ctx, k)
+	if held || err != nil {
+		return l.markers.write(ctx, k)
+	}
+	return nil
 }
 
-// page fires what was forgotten of one page and returns where the next begins, 0 at
-// the end. Without a filter by subject the server counts nothing for it.
-func (s *sweeper) page(ctx context.Context, sequence uint64) (next uint64, err error) {
-	var forgotten []*jetstream.RawStreamMsg
-	read, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	over := s.store.clock.Now().Add(-forgottenAfter)
-	for m, err := range streams.Page(read, s.reading, s.store.streams.Waiting(), ">", sequence, forgottenPage) {
-		if err != nil {
-			return 0, fmt.Errorf("reading what waits from %d on: %w", sequence, err)
-		}
-		next = m.Sequence + 1
-		if at, ok := fires(m); ok && at.Before(over) {
-			forgotten = append(forgotten, m)
-		}
+// holds tells whether the stream's leader knows of anything in the lanes of a key.
+func (l *lanes) holds(ctx context.Context, k *keyLanes) (bool, error) {
+	lanes := l.store.subjects.Lanes(k.service, k.operation)
+	_, err := streams.LeaderGet(ctx, l.store.js, l.store.streams.Waiting(), streams.LastBySubject(lanes))
+	switch {
+	case streams.IsGone(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("looking for what is held of %s: %w", k.key(), err)
 	}
-	return next, s.fire(ctx, forgotten)
-}
-
-// fires returns when the schedule fires that a message is; ok is false for none.
-func fires(m *jetstream.RawStreamMsg) (at time.Time, ok bool) {
-	text, ok := strings.CutPrefix(m.Header.Get(headerSchedule), "@at ")
-	if !ok {
-		return time.Time{}, false
-	}
-	at, err := time.Parse(time.RFC3339Nano, text)
-	return at, err == nil
-}
-
-// fire makes what was forgotten due, by the step that lets an operation out. One that
-// was fired after all, or taken by somebody else, is not there any more.
-func (s *sweeper) fire(ctx context.Context, forgotten []*jetstream.RawStreamMsg) error {
-	var group errgroup.Group
-	group.SetLimit(releasers)
-	var fired atomic.Uint64
-	for _, m := range forgotten {
-		group.Go(func() error {
-			err := s.store.release(ctx, m)
-			switch {
-			case err == nil:
-				fired.Add(1)
-			case errors.Is(err, scheduler.ErrMoved):
-				return nil
-			}
-			return err
-		})
-	}
-	err := group.Wait()
-	if n := fired.Load(); n > 0 {
-		s.fired.Add(n)
-		s.log.Warn("operations whose time was over had been forgotten by the NATS server; they are due now", "operations", n)
-	}
-	return err
+	return true, nil
 }

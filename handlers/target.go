@@ -3,7 +3,6 @@ package handlers
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -95,22 +94,13 @@ func (r *requester) connected(ctx context.Context) error {
 
 // failure reads a reply's headers; failed is false when they tell of none.
 func failure(h nats.Header, now time.Time) (f scheduler.Failure, failed bool) {
-	f.Code, f.Message = h.Get(micro.ErrorCodeHeader), h.Get(micro.ErrorHeader)
+	f.Code, f.Message = events.HeaderValue(h, micro.ErrorCodeHeader), events.HeaderValue(h, micro.ErrorHeader)
 	if f.Code == "" && f.Message == "" {
 		return f, false
 	}
 	// A date that cannot be read is no reason to lose the failure itself.
-	if at, err := events.ParseRetryAfter(retryAfter(h), now); err == nil && at.After(now) {
+	if at, err := events.ParseRetryAfter(events.HeaderValue(h, events.HeaderRetryAfter), now); err == nil && at.After(now) {
 		f.RetryAfter = at.Sub(now)
 	}
 	return f, true
-}
-
-func retryAfter(h nats.Header) string {
-	for k, v := range h {
-		if strings.EqualFold(k, events.HeaderRetryAfter) && len(v) > 0 {
-			return v[0]
-		}
-	}
-	return ""
 }

@@ -157,6 +157,9 @@ func (r *Register) Decider(now time.Time) (d events.InstanceReport, ok bool) {
 	return d, ok
 }
 
+// Len returns how many instances are known.
+func (r *Register) Len() int { return len(r.instances) }
+
 // View returns the instances as they are known at now, with the backpressure that
 // is in force and that can end in endsIn at the earliest.
 func (r *Register) View(now time.Time, pressure events.Backpressure, endsIn time.Duration) Coordination {

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -195,6 +196,7 @@ func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation,
 	key := op.Key()
 	k, b := g.of(policy, key), g.breaker(policy, key)
 	defer k.release()
+	k.came.Add(1)
 	var w *waiter
 	defer func() { k.leave(w) }()
 	entered, start := now, time.Now()
@@ -219,8 +221,11 @@ func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation,
 			answer.Cause = k.cause()
 		}
 		left := maxWait - now.Sub(began)
-		if until, ok := k.awaitsLease(); ok && now.Sub(entered) < leasePatience {
-			began, left = now, max(until.Sub(now), 0)+time.Millisecond
+		if until, first, ok := k.awaitsLease(answer.Cause); ok && now.Sub(entered) < leasePatience {
+			left = max(until.Sub(now), 0) + time.Millisecond
+			if first {
+				began = now // what else may shut the gate shows only then
+			}
 		}
 		if !momentary(answer.Cause) || left <= 0 {
 			return Pass{}, &Shut{Cause: answer.Cause, Next: answer.Next}, nil
@@ -344,15 +349,22 @@ func (g *Gates) room(key string) {
 // advance, so that the gate never waits for them.
 const lookAhead = 100 * time.Millisecond
 
-// Room is what the lanes of a key may let out.
+// Room is what the lanes of a key may let out at this instance. Every instance lets
+// out what its own gate has room for.
 type Room struct {
-	// Due is how many due operations of the key there may be, those in flight
-	// included, [breaker.Unlimited] when nothing limits them. At 0 nothing may be
-	// let out.
-	Due   int
+	// N is how many operations may be let out now, those included that were let out
+	// and have not come yet; [breaker.Unlimited] when nothing limits them. It is 0 or
+	// less when enough wait at the gate.
+	N int
+	// Shut is whether the gate lets none through, Cause why, and Next when it is worth
+	// while to ask again, as in [Shut].
+	Shut  bool
 	Cause gate.Cause
-	// Next is when it is worth while to ask again when Due is 0, as in [Shut].
-	Next time.Time
+	Next  time.Time
+	// Came counts the operations that came to the gate, and InFlight is how many it
+	// let through whose attempts have not ended.
+	Came     uint64
+	InFlight int
 }
 
 // Room says what the lanes of a key may let out now of operations of a priority.
@@ -363,36 +375,36 @@ func (g *Gates) Room(policy *Policy, service, operation string, p events.Priorit
 	defer k.release()
 	g.want(k, now)
 	a := k.gate.Ready(g.conditions(k, b, p, now), now)
-	if a.N == breaker.Unlimited {
-		return Room{Due: breaker.Unlimited}
-	}
-	r := Room{Cause: a.Cause, Next: a.Next}
 	report := k.gate.Report()
+	r := Room{N: a.N, Cause: a.Cause, Next: a.Next, Came: k.came.Load(), InFlight: report.InFlight}
 	switch {
+	case a.N == breaker.Unlimited:
+		return r
 	case a.Cause == gate.CauseGovernor && a.N == 0 && a.Next.Sub(now) > lookAhead:
-		r.Next = a.Next.Add(-lookAhead / 2)
+		r.Shut, r.Next = true, a.Next.Add(-lookAhead/2)
+		return r
 	case a.Cause == gate.CauseGovernor:
-		// What is let out waits at the gate for its moment. The other instances
-		// have governors of their own.
-		r.Due = int(g.instances.Load()) * (report.InFlight + max(a.N, ahead(report)))
+		// What is let out waits at the gate for its moment.
+		r.N = max(a.N, ahead(report))
 	case a.Cause == gate.CauseConcurrency && report.InFlight+a.N > 0:
-		r.Due = int(g.instances.Load()) * (report.InFlight + a.N + min(report.InFlight+a.N, maxWaiting/2))
+		r.N = a.N + min(report.InFlight+a.N, maxWaiting/2)
 	case a.N > 0:
-		r.Due = report.InFlight + a.N
 	case a.Cause == gate.CauseBudgetShare, a.Cause == gate.CauseConcurrency:
 		g.renew(k, a.Cause, now)
 		if r.Next.IsZero() {
 			r.Next = now.Add(gate.LeaseTime)
 		}
 	}
+	r.Shut = r.N == 0
+	r.N -= k.waiting()
 	return r
 }
 
 // Early says how many parked operations of a key may be let out before they are
 // due, and of which time at the latest they must be: what was parked later was not
-// parked because the target was ill. coming is how many are due. governed is
-// whether it is worth while to ask again soon.
-func (g *Gates) Early(policy *Policy, service, operation string, coming int, now time.Time) (n int, parkedBefore time.Time, governed bool) {
+// parked because the target was ill. coming is how many were let out and have not
+// come yet. ever is whether that may be at all before the breaker closes again.
+func (g *Gates) Early(policy *Policy, service, operation string, coming int, now time.Time) (n int, parkedBefore time.Time, ever bool) {
 	key := events.Key(service, operation)
 	b := g.breaker(policy, key)
 	if b == nil {
@@ -401,12 +413,13 @@ func (g *Gates) Early(policy *Policy, service, operation string, coming int, now
 	k := g.of(policy, key)
 	defer k.release()
 	g.want(k, now)
+	coming += k.waiting()
 	n, parkedBefore = k.gate.Early(g.conditions(k, b, events.Normal, now), 0, coming, now)
 	report := k.gate.Report()
 	if n > 0 && n != breaker.Unlimited {
 		n = max(n, ahead(report)-coming)
 	}
-	return n, parkedBefore, report.Governed
+	return n, parkedBefore, report.Governed && !parkedBefore.IsZero()
 }
 
 // ahead is how many operations of a governed key are let out in advance.
@@ -441,24 +454,57 @@ type KeyReport struct {
 	Shut  bool       `json:"shut"`
 }
 
-// Reports returns, in the order of the keys, how each gate stands that limits
-// anything or has operations in flight.
-func (g *Gates) Reports(now time.Time) []KeyReport {
-	reports := []KeyReport{}
-	for _, k := range g.all() {
-		if r := g.report(k, now); r.InFlight > 0 || r.Governed || r.Cause != "" {
-			reports = append(reports, r)
+// GateCounts counts the gates that are shut, govern the release or have operations in
+// flight.
+type GateCounts struct {
+	All  int `json:"all"`
+	Shut int `json:"shut"`
+	// Causes are how many are limited by what.
+	Causes map[gate.Cause]int `json:"causes"`
+}
+
+// Worst returns how up to most gates stand that are shut, govern the release or have
+// operations in flight, the worst first: shut, then those with the most operations held and in
+// flight. It counts all of them.
+func (g *Gates) Worst(most int, now time.Time) ([]KeyReport, GateCounts) {
+	counts := GateCounts{Causes: make(map[gate.Cause]int)}
+	var all []Standing
+	for _, s := range g.Standings(now) {
+		if !s.Shut && s.InFlight == 0 && !s.Governed {
+			continue // it has limits that are in nobody's way
 		}
+		counts.All++
+		if s.Shut {
+			counts.Shut++
+		}
+		if s.Cause != "" {
+			counts.Causes[s.Cause]++
+		}
+		all = append(all, s)
 	}
-	slices.SortFunc(reports, func(a, b KeyReport) int { return strings.Compare(a.Key, b.Key) })
-	return reports
+	slices.SortFunc(all, func(a, b Standing) int {
+		switch {
+		case a.Shut && !b.Shut:
+			return -1
+		case b.Shut && !a.Shut:
+			return 1
+		}
+		return cmp.Or(cmp.Compare(b.Held+b.InFlight, a.Held+a.InFlight), strings.Compare(a.Key, b.Key))
+	})
+	reports := make([]KeyReport, min(most, len(all)))
+	for i := range reports {
+		reports[i] = all[i].KeyReport
+	}
+	return reports, counts
 }
 
 func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	// A breaker that the policy does not use any more is closed.
 	b, _ := g.breakers.Lookup(k.key)
 	a := k.gate.Ready(g.conditions(k, b, events.Normal, now), now)
-	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: a.N == 0}
+	// A key that was given no lease yet is shut to those who wait for it alone.
+	shut := a.N == 0 && !(momentary(a.Cause) && k.unclaimed())
+	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut}
 }
 
 // Standing is how the gate of one key stands, and how many operations its lanes

@@ -22,6 +22,7 @@ type keyGate struct {
 	users atomic.Int32
 	// noted are the dependencies by which [Gates] finds it; guarded by its lock.
 	noted []string
+	came  atomic.Uint64 // counts the operations that came
 
 	mu        sync.Mutex // guards what follows
 	settings  gate.Settings
@@ -36,6 +37,7 @@ type keyGate struct {
 	renewed   time.Time // when the last lease came
 	until     time.Time // when it ends, or the wait for one
 	awaits    bool      // a lease is waited for, and nothing goes before it comes
+	claimed   bool      // what was left of the last lease is handed in for another
 }
 
 // waiter is one operation that waits.
@@ -91,11 +93,26 @@ func (k *keyGate) counted() int {
 	return k.held
 }
 
-// awaitsLease tells whether a lease is waited for, and until when.
-func (k *keyGate) awaitsLease() (until time.Time, ok bool) {
+// awaitsLease tells whether what shuts the gate is that a lease is on its way, until
+// when to wait for it, and whether it is the first.
+func (k *keyGate) awaitsLease(c gate.Cause) (until time.Time, first, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.until, k.awaits
+	return k.until, k.awaits, k.awaits || k.claimed && c == gate.CauseBudgetShare
+}
+
+// unclaimed tells whether the key has a lease to come, and nobody who waits for it.
+func (k *keyGate) unclaimed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return (k.awaits || k.claimed) && len(k.waiters) == 0 && k.held == 0
+}
+
+// waiting returns how many operations wait at the gate.
+func (k *keyGate) waiting() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.waiters)
 }
 
 // first tells whether it is the turn of w, or of a newcomer when w is nil.

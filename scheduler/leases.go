@@ -15,8 +15,10 @@ const (
 	// store is within reach. Many keys that come into use at once want a lease each;
 	// to hold their operations would cost more.
 	leasePatience = 30 * time.Second
-	// renewAfter is the age from which a lease is renewed.
+	// renewAfter is the age from which the lease of a key is renewed that may let more
+	// through, and keepAfter that of one that only has operations in flight.
 	renewAfter = gate.LeaseTime / 4
+	keepAfter  = gate.LeaseTime / 2
 	// returnAfter is for how long after its last use what is left of a lease is kept,
 	// for the key may come back.
 	returnAfter = 5 * time.Second
@@ -86,17 +88,23 @@ func (g *Gates) LeaseNeed(key string, now time.Time) LeaseNeed {
 	switch {
 	case !limited(k.settings):
 		return LeaseOver
-	case k.gate.Report().InFlight > 0, len(k.waiters) > 0, unused < gate.LeaseTime && (k.uses > 1 || k.held > 0):
-		if now.Sub(k.renewed) < renewAfter {
-			return LeaseRests
-		}
-		return LeaseRenewal
+	case len(k.waiters) > 0, unused < gate.LeaseTime && (k.uses > 1 || k.held > 0):
+		return renewalFrom(renewAfter, now.Sub(k.renewed))
+	case k.gate.Report().InFlight > 0:
+		return renewalFrom(keepAfter, now.Sub(k.renewed))
 	case unused < returnAfter:
 		return LeaseRests
 	case unused < returnAfter+gate.LeaseTime && k.gate.Owes():
 		return LeaseReturn
 	}
 	return LeaseOver
+}
+
+func renewalFrom(least, age time.Duration) LeaseNeed {
+	if age < least {
+		return LeaseRests
+	}
+	return LeaseRenewal
 }
 
 // Claim hands in what this instance has of a key's limits, to be followed by
@@ -111,7 +119,7 @@ func (g *Gates) Claim(key string) (c gate.Claim, s gate.Settings, ok bool) {
 	if !limited(k.settings) {
 		return c, s, false
 	}
-	c = k.gate.HandIn()
+	c, k.claimed = k.gate.HandIn(), true
 	c.Held = k.held + len(k.waiters)
 	return c, k.settings, true
 }
@@ -127,6 +135,7 @@ func (g *Gates) Share(key string, l gate.Lease, now time.Time) {
 	// A key of few instances may come to be used by all of them.
 	l.Instances = max(l.Instances, int(g.instances.Load()))
 	k.renewed, k.until, k.awaits, k.uses = now, l.Until, false, 0
+	k.claimed = false
 	k.gate.Share(l)
 	k.mu.Unlock()
 	k.wake()
@@ -145,7 +154,7 @@ func (g *Gates) Returned(key string, l gate.Lease) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	l.Until = time.Time{}
+	l.Until, k.claimed = time.Time{}, false
 	k.gate.Share(l)
 	if k.awaits {
 		k.gate.Share(gate.Lease{Instances: int(g.instances.Load()), Until: k.until})

@@ -19,6 +19,12 @@ var overridable = func() map[string]int {
 	return names
 }()
 
+// Overridable reports whether an attribute of that name overrides a policy.
+func Overridable(attribute string) bool {
+	_, ok := overridable[attribute]
+	return ok
+}
+
 // Overrides are an operation's own wishes. The zero value has none.
 type Overrides struct {
 	wished keySet

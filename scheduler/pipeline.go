@@ -214,21 +214,13 @@ func (p *Pipeline) admit(op *events.Operation) (*Policy, error) {
 // returns nil the submission may be acknowledged; an [*events.RejectedError]
 // asks for [Pipeline.Reject].
 func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) error {
-	policy, err := p.admit(op)
+	policy, d, failure, err := p.judge(op)
 	if err != nil {
 		return err
 	}
 	if done, err := p.repeated(ctx, op, m); err != nil || done {
 		return err
 	}
-	last, _ := op.Last()
-	now := p.Now()
-	failure := Failure{Code: last.Code, Message: last.Error}
-	if op.RetryAfter.After(now) {
-		failure.RetryAfter = op.RetryAfter.Sub(now)
-	}
-	d := p.decide(policy, op, failure, 0, now)
-
 	moved := ErrMoved
 	if d.Retry {
 		// Hardly any submission finds its operation here already, so it is looked

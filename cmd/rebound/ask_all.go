@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/synadia-io/orbit.go/natsext"
 
+	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
 )
 
@@ -37,8 +38,8 @@ func askAll[T any](ctx context.Context, s *session, endpoint, what string) ([]T,
 			return all, nil
 		case err != nil:
 			return nil, fmt.Errorf("asking for %s: %w", what, err)
-		case m.Header.Get(micro.ErrorCodeHeader) != "":
-			return nil, &answerError{code: m.Header.Get(micro.ErrorCodeHeader), text: m.Header.Get(micro.ErrorHeader)}
+		case events.HeaderValue(m.Header, micro.ErrorCodeHeader) != "":
+			return nil, &answerError{code: events.HeaderValue(m.Header, micro.ErrorCodeHeader), text: events.HeaderValue(m.Header, micro.ErrorHeader)}
 		}
 		var answer T
 		if err := json.Unmarshal(m.Data, &answer); err != nil {

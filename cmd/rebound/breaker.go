@@ -27,23 +27,35 @@ While it is not closed the due operations of the key are held in its lanes.`)
 
 func (a *app) breakerList() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "list [SERVICE]",
-		Short:   "List the circuit breakers, or those of a service",
-		Example: "  rebound breaker list\n  rebound breaker list billing --output json",
+		Use:   "list [SERVICE]",
+		Short: "List the circuit breakers, or those of a service",
+		Long: `Lists the worst circuit breakers: those that are held, open and half-open, and of
+those alike the ones that failed most. With --all it lists all in the order of their
+keys. One that is closed and not used is forgotten after a while.`,
+		Example: "  rebound breaker list\n  rebound breaker list billing --all --output json",
 		Args:    atMostOneArg,
 	}
 	output := outputVar(cmd)
+	all := cmd.Flags().Bool("all", false, "list all, in the order of their keys")
+	limit := cmd.Flags().Int("limit", 0, "how many to list without --all, at most 1000 (default 100)")
+	cmd.MarkFlagsMutuallyExclusive("all", "limit")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		var query handlers.BreakerQuery
+		query := handlers.BreakerQuery{Limit: *limit, ByKey: *all}
+		if *all {
+			query.Limit = listPage
+		}
 		if len(args) > 0 {
 			if err := events.CheckName(args[0]); err != nil {
 				return usagef("the name %s", err)
 			}
 			query.Service = args[0]
 		}
+		if err := query.Check(); err != nil {
+			return usageError{err}
+		}
 		return a.connected(cmd, func(s *session) error {
-			var list handlers.BreakerList
-			if err := s.send(cmd, "breaker.list", query, &list); err != nil {
+			list, err := s.listBreakers(cmd, query)
+			if err != nil {
 				return err
 			}
 			a.tellCoordination(list.Coordination)
@@ -58,11 +70,36 @@ func (a *app) breakerList() *cobra.Command {
 			if err := writeBreakers(a.stdout, list.Breakers); err != nil {
 				return err
 			}
+			total := list.Counts.Closed + list.Counts.NotClosed()
+			if n := total - len(list.Breakers); n > 0 {
+				a.say("the worst %d of %s: %d open, %d half-open, %d closed; --all lists all",
+					len(list.Breakers), many(total, "breaker"), list.Counts.Open, list.Counts.HalfOpen, list.Counts.Closed)
+				return nil
+			}
 			a.say("%s", many(len(list.Breakers), "breaker"))
 			return nil
 		})
 	}
 	return cmd
+}
+
+// listPage is how many breakers are asked for at once when all are listed.
+const listPage = 500
+
+// listBreakers asks for a list of breakers, one by keys to its end.
+func (s *session) listBreakers(cmd *cobra.Command, query handlers.BreakerQuery) (list handlers.BreakerList, err error) {
+	var breakers []handlers.Breaker
+	for {
+		list = handlers.BreakerList{}
+		if err := s.send(cmd, "breaker.list", query, &list); err != nil {
+			return list, err
+		}
+		breakers = append(breakers, list.Breakers...)
+		if query.After = list.Next; list.Next == "" {
+			list.Breakers = breakers
+			return list, nil
+		}
+	}
 }
 
 func (a *app) breakerShow() *cobra.Command {

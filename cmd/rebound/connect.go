@@ -144,8 +144,8 @@ func (s *session) request(ctx context.Context, m *nats.Msg, into any) error {
 	case err != nil:
 		return err
 	}
-	if code := answer.Header.Get(micro.ErrorCodeHeader); code != "" {
-		return &answerError{code: code, text: answer.Header.Get(micro.ErrorHeader)}
+	if code := events.HeaderValue(answer.Header, micro.ErrorCodeHeader); code != "" {
+		return &answerError{code: code, text: events.HeaderValue(answer.Header, micro.ErrorHeader)}
 	}
 	if err := json.Unmarshal(answer.Data, into); err != nil {
 		return fmt.Errorf("decoding the answer of the service: %w", err)

@@ -287,6 +287,30 @@ func (d *diagnosis) service(ctx context.Context, s *session) {
 	default:
 		d.add(checkOK, "service", fmt.Sprintf("instance %s, version %s, since %s", status.Instance, status.Version, moment(status.Started)), "")
 		d.policiesInForce(status.Policies)
+		d.submitted(&status)
+	}
+}
+
+// manySubmitted is how many submissions of one service may wait before that is worth
+// a warning.
+const manySubmitted = 10_000
+
+// submitted checks whether a service floods the intake.
+func (d *diagnosis) submitted(status *handlers.Status) {
+	const check = "submissions"
+	if len(status.Waiting) == 0 {
+		d.add(checkOK, check, "none wait to be taken in", "")
+		return
+	}
+	most := status.Waiting[0]
+	says := fmt.Sprintf("%d wait to be taken in, %d of them of service %s", status.Submitted, most.Submitted, most.Service)
+	switch {
+	case status.Limit > 0 && most.Submitted >= status.Limit:
+		d.add(checkWarn, check, fmt.Sprintf("%s, which may have %d; more are refused", says, status.Limit), "find out why it submits so many, or raise --max-submitted")
+	case most.Submitted >= manySubmitted:
+		d.add(checkWarn, check, says, "the others go ahead of them; --max-submitted bounds what one service may have waiting")
+	default:
+		d.add(checkOK, check, says, "")
 	}
 }
 

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/rebound-mq/rebound/handlers"
@@ -26,6 +28,11 @@ func writeHealth(w io.Writer, instances []handlers.Health) error {
 	if len(services) == 0 {
 		return nil
 	}
+	others := len(services) - shownWorst
+	if others > 0 {
+		slices.SortStableFunc(services, func(a, b health.Metrics) int { return cmp.Compare(a.HealthScore, b.HealthScore) })
+		services = services[:shownWorst]
+	}
 	fmt.Fprintln(w)
 	t := newTable(w, "SERVICE", "HEALTH", "SUCCESS", "MEAN", "P95", "TREND", "ATTEMPTS", "IN FLIGHT", "CPU", "MEMORY", "POOL", "QUEUE", "REPORTED")
 	for _, m := range services {
@@ -33,7 +40,11 @@ func writeHealth(w io.Writer, instances []handlers.Health) error {
 			trend(m.ResponseTimeTrend), m.Samples, m.InFlight, percentage(m.CPUUtilization, 1), percentage(m.MemoryUtilization, 1),
 			percentage(m.PoolUtilization, 1), number(m.QueueLength), ago(m.ReportAgeMs))
 	}
-	return t.flush()
+	if err := t.flush(); err != nil || others <= 0 {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "… and %d more %s, none less healthy\n", others, plural(others, "service"))
+	return err
 }
 
 // The cells of figures that may not be known.

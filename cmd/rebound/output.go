@@ -115,9 +115,12 @@ func short(ms float64) string {
 }
 
 // many counts things in words: 1 dead letter, 2 dead letters.
-func many(n int, thing string) string {
+func many(n int, thing string) string { return fmt.Sprintf("%d %s", n, plural(n, thing)) }
+
+// plural returns what n of a thing are called.
+func plural(n int, thing string) string {
 	if n == 1 {
-		return "1 " + thing
+		return thing
 	}
-	return fmt.Sprintf("%d %ss", n, thing)
+	return thing + "s"
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/adoption"
@@ -81,6 +82,12 @@ func (s *session) publishes(made bool) []need {
 	if s.config.Redis.Reveal() == "" {
 		buckets = append(buckets, bucket{s.streams.BreakersBucket(), "circuit breakers"}, bucket{s.streams.LedgersBucket(), "the limits that instances share"})
 	}
+	if s.config.Redis.Reveal() == "" {
+		for _, name := range []string{s.streams.BreakersBucket(), s.streams.LedgersBucket()} {
+			needs = append(needs, need{api + "STREAM.UPDATE.KV_" + name, "letting what is idle expire"})
+		}
+		needs = append(needs, need{api + "STREAM.MSG.GET.KV_" + s.streams.LedgersBucket(), "reading the limits that instances share"})
+	}
 	for _, b := range buckets {
 		needs = append(needs,
 			need{"$KV." + b.name + ".>", "storing " + b.what},
@@ -93,11 +100,15 @@ func (s *session) publishes(made bool) []need {
 		}
 	}
 	return append(needs,
+		need{api + "STREAM.PURGE.KV_" + s.streams.LanesBucket(), "forgetting the keys that have no lanes any more"},
 		need{api + "STREAM.INFO." + s.streams.Work(), "making the stream of workers"},
 		need{api + "STREAM.CREATE." + s.streams.Work(), "making the stream of workers"},
 		need{api + "DIRECT.GET." + s.streams.Waiting(), "reading lanes"},
 		need{api + "STREAM.MSG.GET." + s.streams.Waiting(), "finding operations"},
 		need{api + "STREAM.MSG.DELETE." + s.streams.Waiting(), "removing operations"},
+		need{api + "STREAM.MSG.GET." + s.streams.Intake(), "looking behind a flood of submissions"},
+		need{api + "STREAM.MSG.DELETE." + s.streams.Intake(), "taking submissions in ahead of a flood"},
+		need{micro.APIPrefix + ".INFO." + handlers.ServiceName, "knowing the versions of the instances"},
 		need{api + "STREAM.MSG.GET." + s.streams.Dead(), "reading dead letters"},
 		need{api + "STREAM.MSG.DELETE." + s.streams.Dead(), "removing dead letters"},
 		need{api + "DIRECT.GET." + s.streams.Dead(), "listing dead letters"},

@@ -101,8 +101,8 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 	}
 	service, err := handlers.Start(ctx, s.nc.Conn, handlers.Config{
 		Prefix: c.Prefix, Policies: policies, Limits: limits(s), Version: semantic(version), Lease: c.Lease,
-		MaxInFlight: c.MaxInFlight, MaxInFlightBytes: c.MaxInFlightBytes, Breakers: shared.breakers, Ledgers: shared.ledgers, Logger: log,
-		Waiting: front.Waiting, Trouble: server.trouble,
+		MaxInFlight: c.MaxInFlight, MaxInFlightBytes: c.MaxInFlightBytes, ForgetIdleAfter: c.ForgetIdleAfter,
+		Breakers: shared.breakers, Ledgers: shared.ledgers, Logger: log, Waiting: front.Waiting, Trouble: server.trouble,
 	})
 	if err != nil && ctx.Err() != nil {
 		log.Info("stopped before the service had started")
@@ -156,7 +156,7 @@ func limits(s *session) events.StreamLimits {
 		}
 	}
 	return events.StreamLimits{
-		Replicas: replicas, OutcomesMaxAge: c.OutcomesMaxAge, OutcomesMaxBytes: c.OutcomesMaxBytes, DeadMaxAge: c.DeadMaxAge,
+		Replicas: replicas, OutcomesMaxAge: c.OutcomesMaxAge, OutcomesMaxBytes: c.OutcomesMaxBytes, DeadMaxAge: c.DeadMaxAge, MaxSubmitted: int64(c.MaxSubmitted),
 	}
 }
 

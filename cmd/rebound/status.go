@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/scheduler"
 )
@@ -20,7 +23,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Shows how many operations wait where, the instances with their load and the share
 of the work that each should take, global backpressure, the circuit breakers that
 are not closed, and the health of the services that attempts were made at or that
-report their own. Every instance measures its own attempts; the table of health
+report their own. Of breakers, gates and services the worst are shown and the others
+counted; ` + "`rebound breaker list`" + ` and the JSON form tell of more. Every instance measures its own attempts; the table of health
 puts all instances together: attempts are added up, and of scores, percentiles and
 trends the worst is shown. As JSON, each instance's view of health stands by itself.`,
 		Args: noArgs,
@@ -50,6 +54,9 @@ trends the worst is shown. As JSON, each instance's view of health stands by its
 			t.row("NATS server", status.Server)
 			t.row("policies", status.Policies.Name)
 			t.row("submitted", status.Submitted)
+			if len(status.Waiting) > 0 {
+				t.row("submitted most by", submittedMost(&status))
+			}
 			t.row("parked", status.Parked)
 			t.row("due", status.Due)
 			t.row("in flight", status.InFlight)
@@ -71,10 +78,10 @@ trends the worst is shown. As JSON, each instance's view of health stands by its
 			if len(status.Breakers) > 0 {
 				fmt.Fprintln(a.stdout)
 			}
-			if err := writeBreakers(a.stdout, status.Breakers); err != nil {
+			if err := writeWorstBreakers(a.stdout, &status); err != nil {
 				return err
 			}
-			if err := writeGates(a.stdout, status.Gates); err != nil {
+			if err := writeGates(a.stdout, &status); err != nil {
 				return err
 			}
 			return writeHealth(a.stdout, instances)
@@ -95,6 +102,18 @@ func (a *app) tellProblems(instances []handlers.Health) {
 	}
 }
 
+// submittedMost tells which services have the most submissions waiting.
+func submittedMost(s *handlers.Status) string {
+	parts := make([]string, len(s.Waiting))
+	for i, w := range s.Waiting {
+		parts[i] = fmt.Sprintf("%s %d", w.Service, w.Submitted)
+		if s.Limit > 0 && w.Submitted >= s.Limit {
+			parts[i] += " (as many as may be)"
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
 // statusWithHealth is the status as JSON.
 type statusWithHealth struct {
 	handlers.Status
@@ -102,12 +121,51 @@ type statusWithHealth struct {
 	Health []handlers.Health `json:"health"`
 }
 
-// writeGates prints the gates that limit something.
-func writeGates(w io.Writer, gates []scheduler.KeyReport) error {
-	gates = slices.DeleteFunc(slices.Clone(gates), func(g scheduler.KeyReport) bool { return g.Cause == "" && !g.Governed })
+// shownWorst is how many rows the tables of a status have, so that it fits a page.
+const shownWorst = 8
+
+// writeWorstBreakers prints the worst breakers that are not closed, and how many
+// others there are.
+func writeWorstBreakers(w io.Writer, status *handlers.Status) error {
+	shown := status.Breakers[:min(shownWorst, len(status.Breakers))]
+	if err := writeBreakers(w, shown); err != nil {
+		return err
+	}
+	counts := status.BreakerCounts
+	others := map[string]int{"open": counts.Open, "half-open": counts.HalfOpen}
+	for _, b := range shown {
+		if b.State == breaker.HalfOpen {
+			others["half-open"]--
+		} else {
+			others["open"]--
+		}
+	}
+	return writeOthers(w, counts.NotClosed()-len(shown), "breaker", others)
+}
+
+// writeOthers prints how many are not shown in a table, by what they are.
+func writeOthers(w io.Writer, n int, thing string, by map[string]int) error {
+	if n <= 0 {
+		return nil
+	}
+	var parts []string
+	for _, what := range slices.Sorted(maps.Keys(by)) {
+		if by[what] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", by[what], what))
+		}
+	}
+	_, err := fmt.Fprintf(w, "… and %d more %s: %s\n", n, plural(n, thing), strings.Join(parts, ", "))
+	return err
+}
+
+// writeGates prints the worst gates that limit something, and how many others there
+// are.
+func writeGates(w io.Writer, status *handlers.Status) error {
+	gates := slices.DeleteFunc(slices.Clone(status.Gates), func(g scheduler.KeyReport) bool { return g.Cause == "" && !g.Governed })
 	if len(gates) == 0 {
 		return nil
 	}
+	gates = gates[:min(shownWorst, len(gates))]
 	fmt.Fprintln(w)
 	t := newTable(w, "GATE", "SHUT", "LIMITED BY", "IN FLIGHT", "GOVERNED AT")
 	for _, g := range gates {
@@ -117,5 +175,15 @@ func writeGates(w io.Writer, gates []scheduler.KeyReport) error {
 		}
 		t.row(g.Key, g.Shut, string(g.Cause), g.InFlight, rate)
 	}
-	return t.flush()
+	if err := t.flush(); err != nil {
+		return err
+	}
+	n, others := -len(gates), make(map[string]int)
+	for cause, limited := range status.GateCounts.Causes {
+		n, others[string(cause)] = n+limited, limited
+	}
+	for _, g := range gates {
+		others[string(g.Cause)]--
+	}
+	return writeOthers(w, n, "gate", others)
 }

@@ -35,7 +35,7 @@ type Adoption struct {
 
 // Check reports every fault of the names and of the target.
 func (a Adoption) Check(subjects events.Subjects) error {
-	faults := []error{checkName("stream", a.Stream), checkName("consumer", a.Consumer)}
+	faults := []error{CheckNames(a.Stream, a.Consumer)}
 	if err := events.CheckName(a.Service); err != nil {
 		faults = append(faults, fmt.Errorf("service %w", err))
 	}
@@ -49,6 +49,11 @@ func (a Adoption) Check(subjects events.Subjects) error {
 		faults = append(faults, fmt.Errorf("the names of stream and consumer take %d bytes when encoded, more than the %d allowed", n, events.MaxAttribute))
 	}
 	return errors.Join(faults...)
+}
+
+// CheckNames reports what is wrong with the names of a stream and its consumer.
+func CheckNames(stream, consumer string) error {
+	return errors.Join(checkName("stream", stream), checkName("consumer", consumer))
 }
 
 // checkName reports whether the server would take a name for a stream or a

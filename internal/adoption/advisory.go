@@ -3,6 +3,7 @@ package adoption
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -57,7 +58,7 @@ func ParseAdvisory(data []byte) (Advisory, error) {
 	}
 	a := Advisory{
 		ID: wire.ID, Stream: wire.Stream, Consumer: wire.Consumer, Sequence: wire.StreamSeq,
-		Deliveries: max(int(wire.Deliveries), 1), Reason: wire.Reason, Time: wire.Time.UTC(),
+		Deliveries: int(max(min(wire.Deliveries, math.MaxInt32), 1)), Reason: wire.Reason, Time: wire.Time.UTC(),
 	}
 	switch wire.Type {
 	case typeMaxDeliveries:
@@ -67,7 +68,7 @@ func ParseAdvisory(data []byte) (Advisory, error) {
 	default:
 		return Advisory{}, fmt.Errorf("an advisory of type %.100q tells of no message that was given up", wire.Type)
 	}
-	if checkName("stream", a.Stream) != nil || checkName("consumer", a.Consumer) != nil || a.Sequence == 0 || a.ID == "" || a.Time.IsZero() {
+	if checkName("stream", a.Stream) != nil || checkName("consumer", a.Consumer) != nil || a.Sequence == 0 || a.ID == "" || a.Time.IsZero() || a.Time.Year() > 9999 {
 		return Advisory{}, fmt.Errorf("an advisory of type %s is incomplete", wire.Type)
 	}
 	return a, nil

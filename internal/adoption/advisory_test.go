@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
+	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/adoption"
 )
 
@@ -47,13 +50,37 @@ func TestWhatIsNoAdvisoryOfAMessageGivenUpIsRefused(t *testing.T) {
 }
 
 func FuzzParseAdvisory(f *testing.F) {
-	for _, seed := range []string{maxDeliver, terminated, "", "{}", `{"type":1}`, `{"stream_seq":1e99}`} {
+	for _, seed := range []string{
+		maxDeliver, terminated, "", "{}", "null", `{"type":1}`, `{"stream_seq":1e99}`, maxDeliver + "x", strings.ToUpper(maxDeliver),
+		strings.Replace(terminated, "no such order", `\u0000\r\n\ud800`, 1), strings.Replace(maxDeliver, `"deliveries":3`, `"deliveries":4294967295`, 1),
+		strings.Replace(maxDeliver, "2026-03-01T12:00:00.5Z", "9999-12-31T23:59:59-23:00", 1), strings.Replace(maxDeliver, `"ORDERS"`, `"\ud800 *"`, 1),
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		a, err := adoption.ParseAdvisory(data)
-		if err == nil && (a.Stream == "" || a.Consumer == "" || a.Sequence == 0 || a.Deliveries < 1 || a.Says() == "") {
-			t.Errorf("%q is read as %+v", data, a)
+		if err != nil {
+			if a != (adoption.Advisory{}) || len(err.Error()) > 1000 {
+				t.Errorf("%q is refused with %+v and %d bytes of error", data, a, len(err.Error()))
+			}
+			return
+		}
+		if a.Stream == "" || a.Consumer == "" || strings.ContainsAny(a.Stream+a.Consumer, " .*>/\\\r\n") || a.Sequence == 0 || a.Deliveries < 1 || a.ID == "" ||
+			a.Says() == "" || a.Time.Year() < 0 || a.Time.Year() > 9999 {
+			t.Fatalf("%q is read as %+v", data, a)
+		}
+		// What becomes of it can be stored.
+		op := &events.Operation{
+			ID: events.OperationID("s", a.ID, "a", "b"), Service: "a", Operation: "b", Attempt: a.Deliveries, FirstFailure: a.Time, Submitted: a.Time,
+			Origin: &events.Origin{Stream: a.Stream, Consumer: a.Consumer, Sequence: a.Sequence},
+		}
+		op.Record(events.Attempt{Number: op.Attempt, At: a.Time, Code: a.Code, Error: a.Says()})
+		h := nats.Header{}
+		if err := op.Put(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := events.FromHeader(h); err != nil {
+			t.Fatalf("%q becomes an operation whose state cannot be read: %v", data, err)
 		}
 	})
 }

@@ -68,6 +68,9 @@ type Config struct {
 	OutcomesMaxBytes int64
 	// DeadMaxAge bounds how long dead letters are kept. 0 means for ever.
 	DeadMaxAge time.Duration
+	// MaxSubmitted bounds how many submissions of one service wait to be taken
+	// in. 0 means no bound.
+	MaxSubmitted int
 	// Lease is how long an operation waits for another instance when the one
 	// that has it in hand dies, from 2 s to an hour.
 	Lease time.Duration
@@ -75,6 +78,10 @@ type Config struct {
 	// memory, un-acknowledged, in operations and in bytes.
 	MaxInFlight      int
 	MaxInFlightBytes int64
+
+	// ForgetIdleAfter is how long an instance remembers a key that is not used, at least
+	// a second.
+	ForgetIdleAfter time.Duration
 
 	LogLevel slog.Level
 	// LogFormat is "text" or "json".

@@ -22,14 +22,14 @@ func TestDefaults(t *testing.T) {
 		"Embedded": true, "StoreDir": "/home/ann/.local/state/rebound", "Listen": "127.0.0.1:4222",
 		"HTTP": "127.0.0.1:8422", "Replicas": 0, "Prefix": "retry", "OutcomesMaxAge": 7 * 24 * time.Hour,
 		"DeadMaxAge": time.Duration(0), "SyncInterval": 2 * time.Minute, "SyncAlways": false,
-		"Lease": 30 * time.Second, "MaxInFlight": 8192, "MaxInFlightBytes": int64(256 << 20), "LogLevel": slog.LevelInfo, "LogFormat": "text",
+		"Lease": 30 * time.Second, "MaxInFlight": 8192, "MaxInFlightBytes": int64(256 << 20), "ForgetIdleAfter": time.Hour, "LogLevel": slog.LevelInfo, "LogFormat": "text",
 		"Servers": "[nats://127.0.0.1:4222]",
 	}
 	got := map[string]any{
 		"Embedded": c.Embedded(), "StoreDir": c.StoreDir, "Listen": c.Listen,
 		"HTTP": c.HTTP, "Replicas": c.Replicas, "Prefix": c.Prefix, "OutcomesMaxAge": c.OutcomesMaxAge,
 		"DeadMaxAge": c.DeadMaxAge, "SyncInterval": c.SyncInterval, "SyncAlways": c.SyncAlways,
-		"Lease": c.Lease, "MaxInFlight": c.MaxInFlight, "MaxInFlightBytes": c.MaxInFlightBytes, "LogLevel": c.LogLevel, "LogFormat": c.LogFormat,
+		"Lease": c.Lease, "MaxInFlight": c.MaxInFlight, "MaxInFlightBytes": c.MaxInFlightBytes, "ForgetIdleAfter": c.ForgetIdleAfter, "LogLevel": c.LogLevel, "LogFormat": c.LogFormat,
 		"Servers": fmt.Sprint(c.Servers()),
 	}
 	for name, w := range want {
@@ -76,8 +76,8 @@ func TestEverySettingWorksInEveryPlace(t *testing.T) {
 		"password": "pw", "token": "tk", "tls-ca": "/ca", "tls-cert": "/cert", "tls-key": "/key",
 		"prefix": "again", "store-dir": "/store", "listen": "0.0.0.0:9", "http": "off", "replicas": "3",
 		"redis": "redis://r:1/2", "policies": "/p.yaml", "sync-interval": "always", "max-store": "10GiB", "outcomes-max-age": "2d",
-		"outcomes-max-bytes": "1MiB", "dead-max-age": "30d", "max-in-flight": "10", "lease": "5s",
-		"max-in-flight-bytes": "2MiB", "log-level": "debug", "log-format": "json",
+		"outcomes-max-bytes": "1MiB", "dead-max-age": "30d", "max-submitted": "9", "max-in-flight": "10", "lease": "5s",
+		"max-in-flight-bytes": "2MiB", "forget-idle-after": "20m", "log-level": "debug", "log-format": "json",
 	}
 	partner := map[string]string{
 		"user": "password", "password": "user", "tls-cert": "tls-key", "tls-key": "tls-cert",
@@ -155,6 +155,7 @@ func TestEachBadValueIsOneClearSentence(t *testing.T) {
 		"--max-store=1 potato":              `"1 potato" is not a number of bytes`,
 		"--lease=1s":                        `"1s" is not from 2s to 1h`,
 		"--max-in-flight=0":                 `"0" is not a whole number from 1 to 1000000`,
+		"--forget-idle-after=0":             `"0" is less than 1s`,
 		"--max-in-flight-bytes=1":           `"1" is less than 1048576 bytes`,
 		"--log-format=xml":                  `"xml" is not one of text, json`,
 		"--user=ann":                        `it needs password, which is not set`,

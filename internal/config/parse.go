@@ -232,6 +232,18 @@ func setLease(to *time.Duration, s string) error {
 	return nil
 }
 
+func setForget(to *time.Duration, s string) error {
+	d, err := ParseDuration(s)
+	if err != nil {
+		return err
+	}
+	if d < time.Second {
+		return fmt.Errorf("%q is less than 1s", s)
+	}
+	*to = d
+	return nil
+}
+
 func setLevel(to *slog.Level, s string) error {
 	switch strings.ToLower(s) {
 	case "debug":

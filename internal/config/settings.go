@@ -151,6 +151,12 @@ var settings = []setting{
 		set:  func(c *Config, s string) error { return setAge(&c.DeadMaxAge, s) },
 	},
 	{
+		key: "max-submitted", kind: "number", standard: "0",
+		help: "most submissions of one service that wait to be taken in, what is more is refused; 0 means no bound. " +
+			"What is published to the stream itself is bounded by operation type, if the stream is made with this",
+		set: func(c *Config, s string) error { return setNumber(&c.MaxSubmitted, s, 0, 1_000_000_000) },
+	},
+	{
 		key: "lease", kind: "duration", standard: "30s",
 		help: "how long an operation waits for another instance when the one that has it in hand dies; at least 2s",
 		set:  func(c *Config, s string) error { return setLease(&c.Lease, s) },
@@ -164,6 +170,11 @@ var settings = []setting{
 		key: "max-in-flight-bytes", kind: "bytes", standard: "256MiB",
 		help: "most bytes of operations that one instance holds in memory",
 		set:  func(c *Config, s string) error { return setBytes(&c.MaxInFlightBytes, s, 1<<20) },
+	},
+	{
+		key: "forget-idle-after", kind: "duration", standard: "1h",
+		help: "how long an instance remembers a key that is not used, with its closed breaker and its metrics; at least 1s",
+		set:  func(c *Config, s string) error { return setForget(&c.ForgetIdleAfter, s) },
 	},
 	{
 		key: "log-level", kind: "level", standard: "info", client: true,

@@ -85,14 +85,14 @@ func onThreeNodes(t *testing.T, meanwhile func(ctx context.Context, js jetstream
 	testkit.Eventually(t, time.Minute, "the bucket", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		return ledger.NewNATS(js, bucket, 3, time.Now).Join(ctx) == nil
+		return ledger.NewNATS(js, bucket, 3).Join(ctx) == nil
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	var f target
 	var contending sync.WaitGroup
 	for n, url := range cluster.URLs() {
-		store := ledger.NewNATS(testkit.JetStream(t, testkit.Connect(t, url)), bucket, 3, time.Now)
+		store := ledger.NewNATS(testkit.JetStream(t, testkit.Connect(t, url)), bucket, 3)
 		contending.Go(func() {
 			for _, err := range contend(ctx, string(rune('a'+n)), store, limits, &f) {
 				var api *jetstream.APIError

@@ -57,6 +57,9 @@ func decode(data []byte) (gate.Ledger, error) {
 	if err := json.Unmarshal(data, &l); err != nil {
 		return l, fmt.Errorf("decoding: %w", err)
 	}
+	if err := l.Check(); err != nil {
+		return l, fmt.Errorf("decoding: %w", err)
+	}
 	return l, nil
 }
 

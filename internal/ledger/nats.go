@@ -13,12 +13,12 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
-// NATS keeps ledgers in a NATS key-value bucket. The times are of the instances'
-// clocks, so these should agree to within a fraction of a second.
+// NATS keeps ledgers in a NATS key-value bucket. The times are of the server that leads
+// it, whose clock is learnt from its answers.
 type NATS struct {
 	js     jetstream.JetStream
 	config jetstream.KeyValueConfig
-	now    func() time.Time
+	clock  streams.Clock
 
 	mu     sync.Mutex // guards what follows
 	bucket *streams.Expiring
@@ -38,9 +38,9 @@ type version struct {
 const remembered = time.Minute
 
 // NewNATS returns the store in the named bucket, which has this many replicas and
-// is made when it is missing. It goes by the clock now.
-func NewNATS(js jetstream.JetStream, bucket string, replicas int, now func() time.Time) *NATS {
-	return &NATS{js: js, now: now, seen: make(map[string]version), config: jetstream.KeyValueConfig{
+// is made when it is missing.
+func NewNATS(js jetstream.JetStream, bucket string, replicas int) *NATS {
+	return &NATS{js: js, seen: make(map[string]version), config: jetstream.KeyValueConfig{
 		Bucket: bucket, Description: "Rebound: what instances share of the limits of keys", History: 1,
 		TTL: ttl, Storage: jetstream.MemoryStorage, Replicas: max(replicas, 1),
 	}}
@@ -71,7 +71,7 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 			}
 		}
 		l, err = decode(v.data)
-		return l, n.now().UTC(), err
+		return l, n.clock.Now(ctx, n.js, "KV_"+kv.Bucket()), err
 	}
 	replace := func(data []byte, keep time.Duration) (bool, error) {
 		revision, err := kv.Replace(ctx, name, data, v.revision, keep)

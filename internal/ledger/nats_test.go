@@ -16,7 +16,7 @@ func TestABucketThatIsGoneIsMadeAnew(t *testing.T) {
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	store := ledger.NewNATS(js, "LEDGERS", 1, time.Now)
+	store := ledger.NewNATS(js, "LEDGERS", 1)
 	if err := store.Join(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -37,4 +37,42 @@ func TestABucketThatIsGoneIsMadeAnew(t *testing.T) {
 		lease, err := store.Renew(ctx, "pay:charge", gate.Claim{Instance: "b", Held: 10}, limits)
 		return err == nil && lease.Budget == 10
 	})
+}
+
+// TestNATS_LedgerOfAKeyThatIsLeftExpires renews a lease of concurrency alone: once
+// it has run out the ledger says nothing.
+func TestNATS_LedgerOfAKeyThatIsLeftExpires(t *testing.T) {
+	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
+	store := ledger.NewNATS(js, "LEDGERS", 1)
+	limits := gate.Settings{MaxConcurrent: 10}
+	for _, claim := range []gate.Claim{{Instance: "a", InFlight: 1}, {Instance: "a", Leaving: true}} {
+		if _, err := store.Renew(t.Context(), "pay:charge", claim, limits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testkit.Eventually(t, time.Minute, "the ledger has expired", func() bool {
+		stream, err := js.Stream(t.Context(), "KV_LEDGERS")
+		return err == nil && stream.CachedInfo().State.Msgs == 0
+	})
+	lease, err := store.Renew(t.Context(), "pay:charge", gate.Claim{Instance: "b", InFlight: 1}, limits)
+	if err != nil || lease.Concurrent != 10 {
+		t.Errorf("a lease of the key that comes back is %+v (%v), want all 10", lease, err)
+	}
+}
+
+func TestNATS_RenewalIsOneWriteWhileNobodyElseWrites(t *testing.T) {
+	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
+	store := ledger.NewNATS(testkit.JetStream(t, nc), "LEDGERS", 1)
+	if err := store.Join(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	limits, before := gate.Settings{PerMinute: 100}, nc.Stats().OutMsgs
+	for range 20 {
+		if _, err := store.Renew(t.Context(), "pay:charge", gate.Claim{Instance: "a", Held: 1}, limits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := nc.Stats().OutMsgs - before; n != 20 {
+		t.Errorf("20 renewals are %d requests, want 20", n)
+	}
 }

@@ -41,7 +41,7 @@ func CheckServer(ctx context.Context, js jetstream.JetStream) error {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled):
 		return &JetStreamError{URL: at, Err: err, Problem: "JetStream is not enabled; start it with `nats-server --jetstream`"}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &JetStreamError{URL: at, Err: err, Problem: "JetStream does not answer: it has no leader, or is off, as on a full disk, or this user may not publish to $JS.API.> or subscribe to its inbox"}
+		return &JetStreamError{URL: at, Err: err, Problem: "JetStream does not answer: it has no leader, or is off, as on a full disk; or may this user not publish to $JS.API.> and subscribe to its inbox?"}
 	}
 	return &JetStreamError{URL: at, Err: err, Problem: fmt.Sprintf("JetStream refuses to answer: %v", err)}
 }

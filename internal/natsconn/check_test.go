@@ -60,7 +60,7 @@ func TestCheckServerRefusesAServerWithoutJetStream(t *testing.T) {
 					Publish: &natsd.SubjectPermission{Deny: []string{"$JS.>"}},
 				}}},
 			},
-			"may this user publish to $JS.API.>",
+			"may this user not publish to $JS.API.>",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

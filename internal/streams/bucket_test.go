@@ -89,7 +89,7 @@ func TestBucket_EveryReplacementIsMadeOnce(t *testing.T) {
 		return bucket
 	}
 	numbers := open(js)
-	const each = 1000
+	const each = 400
 	var counting sync.WaitGroup
 	for _, url := range cluster.URLs() {
 		bucket := open(testkit.JetStream(t, testkit.Connect(t, url)))

@@ -132,6 +132,7 @@ func getBatch(ctx context.Context, js jetstream.JetStream, stream string, n int,
 type Selection struct {
 	Sequence uint64 `json:"seq,omitempty"`
 	Subject  string `json:"last_by_subj,omitempty"`
+	Next     string `json:"next_by_subj,omitempty"`
 }
 
 // AtSequence selects the message with that sequence.
@@ -139,6 +140,12 @@ func AtSequence(sequence uint64) Selection { return Selection{Sequence: sequence
 
 // LastBySubject selects the last message on a subject, which may hold wildcards.
 func LastBySubject(subject string) Selection { return Selection{Subject: subject} }
+
+// NextBySubject selects the first message from a sequence on whose subject matches,
+// which may hold wildcards.
+func NextBySubject(sequence uint64, subject string) Selection {
+	return Selection{Sequence: sequence, Next: subject}
+}
 
 // LeaderGet reads one message from the leader of a stream. Unlike a direct get,
 // which any replica answers, it sees everything that was acknowledged before.

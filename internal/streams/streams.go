@@ -135,7 +135,7 @@ func incompatible(have, want jetstream.StreamConfig) []string {
 		if have.MaxAge > 0 {
 			add("its max age of %s would delete what waits", have.MaxAge)
 		}
-		if have.MaxMsgsPerSubject > 0 {
+		if have.MaxMsgsPerSubject > 0 && (!have.DiscardNewPerSubject || have.Discard != jetstream.DiscardNew) {
 			add("its limit of %d messages per subject would delete what waits", have.MaxMsgsPerSubject)
 		}
 		if have.Discard == jetstream.DiscardOld && (have.MaxMsgs > 0 || have.MaxBytes > 0) {
@@ -160,6 +160,7 @@ func differences(have, want jetstream.StreamConfig) []string {
 	add("max age", have.MaxAge, want.MaxAge)
 	add("max bytes", limit(have.MaxBytes), limit(want.MaxBytes))
 	add("max messages", limit(have.MaxMsgs), limit(want.MaxMsgs))
+	add("max messages per subject", limit(have.MaxMsgsPerSubject), limit(want.MaxMsgsPerSubject))
 	add("replicas", max(have.Replicas, 1), max(want.Replicas, 1))
 	return out
 }
@@ -189,6 +190,9 @@ func widened(have, want jetstream.StreamConfig) (next jetstream.StreamConfig, ch
 	}
 	if have.MaxBytes > 0 && (want.MaxBytes <= 0 || want.MaxBytes > have.MaxBytes) {
 		next.MaxBytes, changed = want.MaxBytes, true
+	}
+	if have.DiscardNewPerSubject && want.MaxMsgsPerSubject > have.MaxMsgsPerSubject {
+		next.MaxMsgsPerSubject, changed = want.MaxMsgsPerSubject, true
 	}
 	if next.Duplicates < want.Duplicates {
 		next.Duplicates, changed = want.Duplicates, true

@@ -5,7 +5,7 @@ import "sync"
 // Series keeps a value for each of at most so many keys, such as the label sets
 // that are made of a key. All further keys together have one value, that of the key
 // that stands for the others: keys may come from whoever publishes, and each costs
-// memory here and at Prometheus for good. It is safe for concurrent use.
+// memory here and at Prometheus. It is safe for concurrent use.
 type Series[K comparable, V any] struct {
 	most  int
 	make  func(K) *V
@@ -22,7 +22,7 @@ func NewSeries[K comparable, V any](most int, other K, value func(K) *V) *Series
 	return &Series[K, V]{most: most, make: value, other: o, known: map[K]*V{other: o}}
 }
 
-// Of returns the value of a key, always the same one. It allocates nothing for a
+// Of returns the value of a key, the same one until it is forgotten. It allocates nothing for a
 // key that has one.
 func (s *Series[K, V]) Of(k K) *V {
 	s.mu.RLock()
@@ -46,4 +46,19 @@ func (s *Series[K, V]) Of(k K) *V {
 	v = s.make(k)
 	s.known[k] = v
 	return v
+}
+
+// Forget drops the keys that idle takes, which makes room for others, and returns
+// them. The one that stands for the others stays.
+func (s *Series[K, V]) Forget(idle func(K, *V) bool) []K {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var forgotten []K
+	for k, v := range s.known {
+		if v != s.other && idle(k, v) {
+			delete(s.known, k)
+			forgotten = append(forgotten, k)
+		}
+	}
+	return forgotten
 }

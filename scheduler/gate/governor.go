@@ -14,7 +14,7 @@ import (
 //	 │  └── strain in steady health ──▶ additive ◀─┘    │
 //	 │                                   │    │ strain  │ the rate is beyond what
 //	 └── the rate was not needed for ────┘    └─────────┘ strained the target, or the
-//	     10 s, in either phase                            strain is not of our making
+//	     10 s, or nothing went for a minute               strain is not of our making
 //
 // A round is about four response times. Strain is a share of failures 5 points above
 // the usual one, chance aside, or a response time above 3 times the usual one for a
@@ -45,6 +45,7 @@ type Governor struct {
 	vain     bool    // cuts were, since the governor is on
 	cutAt    int64   // when the last cut was, Unix nanoseconds
 	idle     int64   // since when the rate is not needed, Unix nanoseconds
+	used     int64   // when an operation went last, or the breaker closed, Unix nanoseconds
 	slow     int     // rounds in a row that were slow while off
 
 	healed time.Time // when the breaker closed
@@ -104,8 +105,10 @@ const (
 	// our making.
 	vainCut = 0.1
 	fewRate = 4.0
-	// slower is by what such a cut lengthens the response time that is usual.
-	slower = 1.05
+	// slower is by what such a cut lengthens the response time that is usual, at least,
+	// and slowerShare how much of the way to what is usual no more than strain.
+	slower      = 1.05
+	slowerShare = 0.5
 	// Two cuts are a response time apart, so that the second knows what came of
 	// the first, and shortestRest at least, because quotas are counted by time.
 	shortestRest = 500 * time.Millisecond
@@ -140,7 +143,7 @@ const (
 	// leastNoise is what share of failures may always be chance, and noiseMost the
 	// largest that can pass for usual: a target that fails almost always is never
 	// taken for well.
-	leastNoise = 0.02
+	leastNoise = 0.04
 	noiseMost  = 0.4
 
 	// While the governor is off it takes more to turn it on: failures that are no
@@ -155,6 +158,8 @@ const (
 	// restTime is for how long the rate must not have been needed before the
 	// governor turns off.
 	restTime = 10 * time.Second
+	// quietTime is for how long nothing at all must have gone for the same.
+	quietTime = time.Minute
 )
 
 // Recover begins slow start, because the breaker has closed again.
@@ -162,7 +167,7 @@ func (g *Governor) Recover(now time.Time) {
 	g.phase, g.rate, g.strained, g.run = slowStart, startRate, 0, run{}
 	g.vain = false
 	g.tat, g.idle, g.cutAt = 0, 0, 0
-	g.healed = now
+	g.healed, g.used = now, now.UnixNano()
 	g.cutOff(now.UnixNano())
 }
 
@@ -192,6 +197,10 @@ func (g *Governor) Room(inFlight int, now time.Time) (n int, next time.Time, lim
 		return 0, time.Time{}, false
 	}
 	t := now.UnixNano()
+	if inFlight == 0 && t-g.used >= int64(quietTime) {
+		g.phase = off
+		return 0, time.Time{}, false
+	}
 	ahead := max(g.tat, t) - t
 	if ahead > int64(burst+mostAhead) { // the clock was set back
 		g.tat, ahead = t, 0
@@ -210,8 +219,9 @@ func (g *Governor) Room(inFlight int, now time.Time) (n int, next time.Time, lim
 // its result.
 func (g *Governor) Take(now time.Time) (epoch uint32) {
 	g.round.sent++
+	g.used = now.UnixNano()
 	if g.phase != off {
-		g.tat = max(g.tat, now.UnixNano()) + int64(float64(time.Second)/g.rate)
+		g.tat = max(g.tat, g.used) + int64(float64(time.Second)/g.rate)
 	}
 	return g.epoch
 }
@@ -222,7 +232,7 @@ func (g *Governor) Take(now time.Time) (epoch uint32) {
 // closed has a delay that was stretched while the target was ill. The caller spares
 // what waits for a Retry-After.
 func (g *Governor) Early(held int, now time.Time) (ok bool, parkedBefore time.Time) {
-	calm := g.round.failed == 0 && now.UnixNano()-g.cutAt > int64(calmTime)
+	calm := !g.failing() && now.UnixNano()-g.cutAt > int64(calmTime)
 	return g.phase != off && !g.healed.IsZero() && calm && held == 0, g.healed
 }
 
@@ -255,7 +265,7 @@ func (g *Governor) Done(epoch uint32, r Result, took time.Duration, now time.Tim
 	case g.phase == off && over:
 		g.judgeFree(t)
 	case g.phase == off:
-	case g.failing(), g.lagged != 0 && t-g.lagged >= int64(lagTime):
+	case g.failing(), g.late() && t-g.lagged >= int64(lagTime):
 		if float64(t-g.cutAt) >= max(g.recent, float64(shortestRest)) {
 			g.strain(t)
 		}
@@ -344,8 +354,11 @@ func (g *Governor) cut() float64 {
 	if g.phase == slowStart {
 		most = slowStartCut
 	}
-	stood := (1 - g.round.share()) / (1 - g.noise)
-	if g.lagging(strainTimes) {
+	// Two failures of three say little of the share that fails, even when they are
+	// strain.
+	n := float64(g.round.failed + g.round.succeeded)
+	stood := (1 - max(g.round.share()-g.chance()/max(n, 1), 0)) / (1 - g.noise)
+	if g.late() {
 		stood = min(stood, strainTimes*g.usual/g.recent)
 	}
 	return max(min(stood, most), leastCut)
@@ -363,15 +376,16 @@ func (g *Governor) inVain() bool {
 	if g.round.throttled > 0 {
 		return false
 	}
-	return g.lagging(strainTimes) || g.deep.all >= deepSample && g.deep.share() > g.run.share/2
+	return g.late() || g.deep.all >= deepSample && g.deep.share() > g.run.share/2
 }
 
 // getUsed takes the strain for what is usual for the target: a share of failures
 // at once, a response time little by little, because a queue that others fill too
 // takes its time to empty.
 func (g *Governor) getUsed() {
-	if g.lagging(strainTimes) {
-		g.usual *= slower
+	if g.late() {
+		strain := (g.recent - float64(strainFloor)) / strainTimes
+		g.usual = max(g.usual*slower, g.usual+slowerShare*(strain-g.usual))
 		return
 	}
 	g.noise = min(g.deep.share(), noiseMost)
@@ -452,23 +466,36 @@ func (g *Governor) learn(up float64) {
 }
 
 // failing tells whether the share of failures is above the usual one by strainShare
-// and what chance explains: two standard deviations and one failure. In the first
-// slow start after an outage chance explains nothing.
+// and what chance explains. In the first slow start after an outage chance explains
+// nothing.
 func (g *Governor) failing() bool {
-	n := float64(g.round.failed + g.round.succeeded)
-	allowed := (strainShare + g.noise) * n
+	allowed := (strainShare + g.noise) * float64(g.round.failed+g.round.succeeded)
 	if g.phase != slowStart || g.strained > 0 {
-		p := max(g.noise, leastNoise)
-		allowed += 1 + 2*math.Sqrt(p*(1-p)*n)
+		allowed += g.chance()
 	}
 	return float64(g.round.failed) > allowed
+}
+
+// chance is how many failures of a round chance explains beside the usual ones: two
+// standard deviations and one.
+func (g *Governor) chance() float64 {
+	p := max(g.noise, leastNoise)
+	return 1 + 2*math.Sqrt(p*(1-p)*float64(g.round.failed+g.round.succeeded))
 }
 
 // lagging tells whether the target takes more than this many times as long as is
 // usual.
 func (g *Governor) lagging(times float64) bool {
-	return g.usual > 0 && g.round.succeeded >= fewest && g.recent > times*g.usual+float64(strainFloor)
+	return g.round.succeeded >= fewest && g.slower(times)
 }
+
+func (g *Governor) slower(times float64) bool {
+	return g.usual > 0 && g.recent > times*g.usual+float64(strainFloor)
+}
+
+// late tells whether answers have been so slow for a while that it is strain, also
+// when this round has few yet.
+func (g *Governor) late() bool { return g.lagged != 0 && g.slower(strainTimes) }
 
 func (g *Governor) roundOver(t int64) bool {
 	age, full := float64(t-g.round.began), g.roundTime()

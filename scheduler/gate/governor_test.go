@@ -154,8 +154,8 @@ func TestWhatWasOnItsWayIsCutForOnce(t *testing.T) {
 	for _, e := range epochs {
 		g.Done(e, Failure, time.Millisecond, at(0.6))
 	}
-	if got := g.Rate(); got != leastCut*before {
-		t.Errorf("after 50 failures at once the rate is %.2f, want one cut, %.2f", got, leastCut*before)
+	if got := g.Rate(); got != slowStartCut*before {
+		t.Errorf("after 50 failures at once the rate is %.2f, want one cut, %.2f", got, slowStartCut*before)
 	}
 }
 
@@ -238,6 +238,48 @@ func TestATargetThatHasBecomeSlowIsUsedAgain(t *testing.T) {
 	p.run(10*time.Minute, 200)
 	if got := float64(p.run(10*time.Second, 200)) / 10; got < 190 {
 		t.Errorf("ten minutes after it became slow for good %.0f a second go to the target, want all 200", got)
+	}
+}
+
+func TestGovernor_FailuresByChanceDoNotHoldABacklogUp(t *testing.T) {
+	for _, response := range []time.Duration{3 * time.Millisecond, 20 * time.Millisecond} {
+		for seed := range uint64(20) {
+			p := newPlant(response, 2000)
+			p.random, p.failing = rand.New(rand.NewPCG(seed, 1)), 0.04
+			p.governor.Recover(p.now)
+			succeeded := 0
+			for succeeded < 3000 && p.now.Sub(begin) < time.Minute {
+				succeeded += p.run(100*time.Millisecond, 0)
+			}
+			if took := p.now.Sub(begin); took > 40*time.Second {
+				t.Errorf("with seed %d, answers in %v and 4 %% that fail by chance a backlog took %v and %d went, want all 3000 within 40 s", seed, response, took, succeeded)
+			}
+		}
+	}
+}
+
+func TestGovernor_SlownessThatDoesNotDependOnTheRateIsSoonUsual(t *testing.T) {
+	p := newPlant(time.Millisecond, 0)
+	p.governor.Recover(p.now)
+	p.run(2*time.Second, 100)
+	p.response = 80 * time.Millisecond
+	if got := p.run(time.Minute, 100); got < 2000 {
+		t.Errorf("in the minute after it became slow %d operations went to the target, want at least 2000 of 6000", got)
+	}
+}
+
+func TestGovernor_GoesOffWhenNothingGoesForAMinute(t *testing.T) {
+	var g Governor
+	g.Recover(at(0))
+	g.Done(g.Take(at(1)), Failure, time.Millisecond, at(1))
+	if _, _, limited := g.Room(0, at(60)); !limited {
+		t.Error("less than a minute after the last operation the governor is off, want it on")
+	}
+	if _, _, limited := g.Room(1, at(62)); !limited {
+		t.Error("with an operation in flight the governor is off, want it on")
+	}
+	if _, _, limited := g.Room(0, at(62)); limited || g.On() {
+		t.Error("a minute after the last operation the governor is on, want it off")
 	}
 }
 

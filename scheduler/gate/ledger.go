@@ -1,6 +1,9 @@
 package gate
 
 import (
+	"errors"
+	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -113,6 +116,25 @@ const (
 // NewLedger returns the ledger of which nothing is given out.
 func NewLedger() Ledger {
 	return Ledger{Minute: NewWindow(time.Minute), Hour: NewWindow(time.Hour)}
+}
+
+// Check reports what is wrong with a ledger that was stored: one that Renew cannot
+// go on with, or would give out more than the limits by.
+func (l *Ledger) Check() error {
+	if empty := NewLedger(); l.Minute.width != empty.Minute.width || l.Hour.width != empty.Hour.width {
+		return errors.New("its windows are not those of a minute and an hour")
+	}
+	for _, h := range l.Shares {
+		if h.Instance == "" {
+			return errors.New("a share is of no instance")
+		}
+		for _, n := range []int{h.Concurrent, h.Demand, h.Budget, h.Extra} {
+			if n < 0 || n > math.MaxInt32 {
+				return fmt.Errorf("the share of instance %.80q has the number %d", h.Instance, n)
+			}
+		}
+	}
+	return nil
 }
 
 // Renew gives an instance its next lease and returns the ledger after it. It is

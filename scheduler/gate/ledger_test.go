@@ -267,3 +267,29 @@ func TestInstancesWithoutTheirStoreDivideWhatWasLeft(t *testing.T) {
 		}
 	})
 }
+
+// TestGate_ALeaseIsOverByEitherClock lets the machine sleep, in which the monotonic
+// clock stands still, and has its clock set back.
+func TestGate_ALeaseIsOverByEitherClock(t *testing.T) {
+	now := time.Now()
+	wallOnly := now.Round(0)
+	g := New(Settings{MaxConcurrent: 5})
+	g.Share(Lease{Concurrent: 5, Until: now.Add(LeaseTime), Instances: 3, Granted: true})
+	if _, a, ok := g.Enter(Conditions{}, now); !ok {
+		t.Fatalf("with a lease none may go: %+v", a)
+	}
+	if g.Lapsed(now.Add(LeaseTime / 2)) {
+		t.Error("the lease is over in the middle of its time")
+	}
+	for name, at := range map[string]time.Time{
+		"the machine was busy": now.Add(LeaseTime),
+		"the machine slept":    wallOnly.Add(time.Hour),
+	} {
+		if !g.Lapsed(at) {
+			t.Errorf("%s: the lease still holds", name)
+		}
+	}
+	if a := g.Ready(Conditions{}, wallOnly.Add(time.Hour)); a.N != 0 {
+		t.Errorf("without its lease %d may go beside the one in flight, want none of a share of 5 between 3", a.N)
+	}
+}

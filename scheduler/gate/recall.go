@@ -3,10 +3,10 @@ package gate
 import "time"
 
 const (
-	// quietTime is how long a ledger that is rebuilt gives nothing out. Meanwhile every
+	// rebuildTime is how long a ledger that is rebuilt gives nothing out. Meanwhile every
 	// lease of the lost one runs out, and every instance in use of the key renews and
 	// so hands in what it remembers.
-	quietTime = 2 * LeaseTime
+	rebuildTime = 2 * LeaseTime
 	// freshTime is how old a memory of a ledger may be to prove that it is lost. A store
 	// keeps one for longer though it holds nothing any more.
 	freshTime = 5 * LeaseTime
@@ -42,17 +42,17 @@ func (l *Ledger) recall(c Claim, now time.Time) (known bool) {
 			l.rebuild(seen, l.Born, l.Quiet)
 		}
 		return true
-	case fresh && (lost || seen.Born.Equal(l.Born)):
-		l.rebuild(seen, now, now.Add(quietTime))
+	case fresh && (lost || !seen.Born.Before(l.Born)):
+		l.rebuild(seen, now, now.Add(rebuildTime))
 		return true
 	case fresh && l.Origin.IsZero() && l.Begun == nil && seen.Born.Before(l.Born):
 		// It was begun by an instance that knew of nothing, after the other was lost.
 		begun := *l
-		l.rebuild(seen, now, now.Add(quietTime))
+		l.rebuild(seen, now, now.Add(rebuildTime))
 		l.Begun = &begun
 		return true
 	case lost && seen.Empties(now).After(now):
-		l.Quiet, quiet = now.Add(quietTime), true
+		l.Quiet, quiet = now.Add(rebuildTime), true
 	}
 	seen.spend(c, now)
 	l.Minute.raise(seen.Minute)

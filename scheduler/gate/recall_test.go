@@ -109,7 +109,7 @@ func TestLedger_NothingGoesWhileALostOneIsRebuilt(t *testing.T) {
 		}
 		now = now.Add(500 * time.Millisecond)
 	}
-	now = now.Add(quietTime)
+	now = now.Add(rebuildTime)
 	for range 4 {
 		for _, i := range all {
 			renewAs(i.gate, &ledger, Claim{Instance: i.name, Held: 10}, s, heard, now, now)

@@ -113,16 +113,31 @@ func TestMergedWindowsCountWhatEitherCounts(t *testing.T) {
 }
 
 func FuzzWindowJSON(f *testing.F) {
-	for _, s := range []string{`{"width":1000000000,"latest":1772366400,"counts":[1,2]}`, `{}`, `{"width":-1}`, `[]`, `{"width":1,"counts":[-1]}`} {
+	for _, s := range []string{
+		`{"width":1000000000,"latest":1772366400,"counts":[1,2]}`, `{}`, `{"width":-1}`, `[]`, `{"width":1,"counts":[-1]}`,
+		`{"width":1000000000,"latest":9223372036854775807,"counts":[4294967295,4294967295]}`, `{"width":9223372036854775807,"latest":-1,"counts":[0,0,5]}`,
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var w Window
-		if json.Unmarshal(b, &w) != nil {
+		if json.Unmarshal(b, &w) != nil || w.width == 0 { // null leaves it as it is
 			return
 		}
-		if n, _ := w.Room(5, begin); n > 5 {
+		written, err := json.Marshal(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again Window
+		if err := json.Unmarshal(written, &again); err != nil || again != w {
+			t.Errorf("%q is written as %s, which reads as %+v, %v; want %+v", b, written, again, err, w)
+		}
+		if n, _ := w.Room(5, begin); n > 5 || n < 0 {
 			t.Errorf("%q leaves room for %d of 5", b, n)
+		}
+		w.Take(3, begin)
+		if n, _ := w.Room(5, begin); n > 2 {
+			t.Errorf("%q leaves room for %d of 5 after 3 were taken", b, n)
 		}
 	})
 }

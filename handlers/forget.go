@@ -1,0 +1,43 @@
+package handlers
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// DefaultForgetIdleAfter is how long a key is remembered that is not used.
+	DefaultForgetIdleAfter = time.Hour
+	// forgetEvery bounds how often what is idle is looked for.
+	forgetEvery = time.Minute
+)
+
+// forgetIdle forgets what was not used for a while, until ctx ends. Whoever may
+// submit can invent keys, so that what is kept of each must not stay for good.
+func (s *Service) forgetIdle(ctx context.Context) {
+	every := min(s.config.ForgetIdleAfter/4, forgetEvery)
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			s.forget(now.Add(-s.config.ForgetIdleAfter), now)
+		}
+	}
+}
+
+// forget drops what was not used since a time. What the stores hold of it is found
+// again when the key comes back, and expires there.
+func (s *Service) forget(since, now time.Time) {
+	gates := s.gates.Forget(since, now)
+	breakers := s.breakers.group.Forget(since)
+	s.metrics.forget(since, func(service string) bool {
+		_, ok := s.registry.Metrics(service, now)
+		return ok
+	})
+	if gates+breakers > 0 {
+		s.log.Debug("keys that were not used are forgotten", "gates", gates, "breakers", breakers)
+	}
+}

@@ -1,0 +1,207 @@
+package handlers_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+// marked tells whether the bucket of the keys with lanes names a key.
+func (r *rig) marked(name string) bool {
+	r.t.Helper()
+	return r.count("KV_RETRY_LANES", "$KV.RETRY_LANES."+name) == 1
+}
+
+// holdSome has n operations of a key held, whose breaker is kept open.
+func (r *rig) holdSome(n int, prefix string) {
+	r.t.Helper()
+	for i := range n {
+		testkit.Eventually(r.t, 30*time.Second, "a submission being stored", func() bool {
+			return r.trySubmit("retry.submit.pay.charge", fmt.Sprintf("%s-%d", prefix, i))
+		})
+	}
+}
+
+func (r *rig) awaitHeld(n int) {
+	r.t.Helper()
+	testkit.Eventually(r.t, 30*time.Second, fmt.Sprintf("%d being held", n), func() bool { return r.count("RETRY", "retry.held.>") == n })
+}
+
+func (r *rig) deleteBucket() {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := r.js.DeleteKeyValue(ctx, "RETRY_LANES"); err != nil && !errors.Is(err, jetstream.ErrBucketNotFound) {
+		r.t.Fatal(err)
+	}
+}
+
+func TestLanes_BucketThatIsRemovedIsMadeAnewAndWhatIsHeldIsMarked(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(*testing.T) (*rig, handlers.Config){
+		"one server": func(t *testing.T) (*rig, handlers.Config) { return newRig(t), handlers.Config{} },
+		"a cluster": func(t *testing.T) (*rig, handlers.Config) {
+			return connect(t, testkit.Cluster(t, 3).URL()), handlers.Config{Limits: events.StreamLimits{Replicas: 3}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, config := start(t)
+			config.Policies, config.Lease = policySet(t, guarded), 2*time.Second
+			for range 3 {
+				r.start(config)
+			}
+			_, _ = r.switched("pay.charge")
+			r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+			r.holdSome(10, "before")
+			r.awaitHeld(10)
+			r.deleteBucket()
+			r.holdSome(10, "after")
+			r.awaitHeld(20)
+			testkit.Eventually(t, 30*time.Second, "the key being marked anew", func() bool { return r.marked("pay.charge") })
+			r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+			r.awaitOutcomes(20, time.Minute)
+			r.awaitEmpty()
+		})
+	}
+}
+
+// The bucket is lost together with all who know what it named.
+func TestLanes_WhatNoBucketNamesIsFoundInTheLanes(t *testing.T) {
+	r := newRig(t)
+	first := r.start(handlers.Config{Policies: policySet(t, guarded)})
+	_, _ = r.switched("pay.charge")
+	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	r.holdSome(10, "held")
+	r.awaitHeld(10)
+	if err := first.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.deleteBucket()
+	r.start(handlers.Config{Policies: policySet(t, guarded)})
+	testkit.Eventually(t, 10*time.Second, "the key being marked", func() bool { return r.marked("pay.charge") })
+	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	r.awaitOutcomes(10, 20*time.Second)
+	r.awaitEmpty()
+}
+
+func TestLanes_MarkerGoesWithTheLastOperationAndComesBackWithTheNext(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	config := handlers.Config{Policies: policySet(t, guarded), ForgetIdleAfter: 2 * time.Second}
+	r.start(config)
+	r.start(config)
+	_, _ = r.switched("pay.charge")
+	for round := range 3 {
+		r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+		r.holdSome(5, fmt.Sprint("round-", round))
+		r.awaitHeld(5)
+		if !r.marked("pay.charge") {
+			t.Fatal("a key that has lanes is not marked")
+		}
+		// While anything is held the marker stays, however long.
+		<-time.After(5 * time.Second)
+		if !r.marked("pay.charge") {
+			t.Fatal("the marker of a key that has lanes is gone")
+		}
+		r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+		r.awaitOutcomes(5*(round+1), time.Minute)
+		testkit.Eventually(t, 30*time.Second, "the marker being removed", func() bool { return r.count("KV_RETRY_LANES", ">") == 0 })
+	}
+}
+
+// A target that fails at random turns the governor on; then it is quiet, an outage
+// opens the breaker, and the target is well. Nobody must still wait for the early
+// release of before.
+func TestLanes_WhatIsHeldDrainsThoughAnEarlyReleaseWasUnderWay(t *testing.T) {
+	t.Parallel()
+	for name, store := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, instances := range []int{1, 2} {
+				r := newRig(t)
+				c := store()
+				c.Policies = policySet(t, `
+default:
+  maxAttempts: 100
+  baseDelay: 100ms
+  maxDelay: 200ms
+  jitterType: none
+  attemptTimeout: 2s
+  enableCircuitBreaker: true
+  circuitBreakerThreshold: 5
+  circuitBreakerTimeout: 1s
+`)
+				for range instances {
+					r.start(c)
+				}
+				r.failHalfThenAll(c)
+			}
+		})
+	}
+}
+
+func (r *rig) failHalfThenAll(c handlers.Config) {
+	r.t.Helper()
+	began := time.Now()
+	r.target("pay.charge", func(call int, _ micro.Request) (string, string, micro.Headers) {
+		since := time.Since(began)
+		if since < 3*time.Second && call%2 == 0 || since > 6*time.Second && since < 10*time.Second {
+			return "503", "down", nil
+		}
+		return "", "", nil
+	})
+	n := 0
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for now := range tick.C {
+		since := now.Sub(began)
+		if since < 3*time.Second || since > 6*time.Second {
+			r.submit("retry.submit.pay.charge", event(fmt.Sprint(n), "normal"), "x")
+			n++
+		}
+		if since > 10*time.Second {
+			break
+		}
+	}
+	r.awaitOutcomes(n, time.Minute)
+	r.awaitEmpty()
+}
+
+// A key is busy: most of what is due of it waits in memory for its time. What it
+// holds must go nevertheless.
+func TestLanes_BusyKeyLetsOutWhatItHolds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := handlers.Config{Policies: policySet(t, strings.NewReplacer("10ms", "700ms", "20ms", "1s").Replace(guarded))}
+	for range 3 {
+		r.start(c)
+	}
+	_, _ = r.switched("pay.charge")
+	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	const held = 600
+	r.submitAll(held, func(i int) (string, map[string]string) {
+		return "retry.submit.pay.charge", event(fmt.Sprint("held-", i), "normal")
+	})
+	r.awaitHeld(held)
+	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	n := 0
+	testkit.Eventually(t, time.Minute, "the lanes being empty while others come", func() bool {
+		r.submitAll(1, func(int) (string, map[string]string) {
+			n++
+			return "retry.submit.pay.charge", event(fmt.Sprint("new-", n), "normal")
+		})
+		return r.count("RETRY", "retry.held.>") == 0
+	})
+	r.awaitOutcomes(held+n, time.Minute)
+	r.awaitEmpty()
+}

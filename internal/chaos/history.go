@@ -1,0 +1,285 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Config says how histories are run.
+type Config struct {
+	// Rebound and NATSServer are the programs, RedisServer that of the kinds with Redis.
+	Rebound, NATSServer, RedisServer string
+	// Clocked is Rebound as [BuildClocked] builds it, for the kinds with wrong clocks.
+	Clocked string
+	// Lasting is how long faults and submissions go on; kinds may need longer.
+	Lasting time.Duration
+	// Rate is how many operations are submitted a second, 0 for the kind's own.
+	Rate int
+	// Drain bounds how long everything may take to end after the last fault, what the
+	// policy of the kind adds apart.
+	Drain time.Duration
+	// Dir is where a history keeps its files while it runs; it makes a directory there.
+	Dir string
+	// Keep is where the logs and the record of a history with violations are kept, empty
+	// for nowhere.
+	Keep string
+}
+
+func (c *Config) rate(k *Kind) int {
+	if c.Rate > 0 {
+		return c.Rate
+	}
+	return k.Rate
+}
+
+// Report is how a history went.
+type Report struct {
+	Record     *Record
+	Violations []Violation
+	Took       time.Duration
+	// Logs holds what the processes wrote about each operation that a violation names.
+	Logs map[string][]string
+	// Kept is where the logs are, empty when they are not kept.
+	Kept string
+}
+
+// history is one that is running.
+type history struct {
+	kind   *Kind
+	seed   uint64
+	config *Config
+	dir    string
+	ctx    context.Context
+	rng    *rand.Rand // of the operator alone
+
+	ports     *ports
+	disk      *disk
+	redis     *redisServer
+	nodes     []*node
+	instances []*instance
+	wires     []*wire
+	routes    map[[2]int]*wire
+	target    *target
+	operator  *operator
+	closers   []func()
+	all       []*process
+
+	// soaking is when the samples of a soak begin.
+	soaking time.Time
+
+	producing, reviving sync.WaitGroup
+
+	mu          sync.Mutex
+	record      *Record       // guarded by mu while the history runs
+	submissions []*Submission // guarded by mu
+	ending      bool          // guarded by mu
+	broken      error         // why the harness itself failed; guarded by mu
+}
+
+// Run runs one history. The error says that it could not be run, and is not about
+// what Rebound did.
+func Run(ctx context.Context, config Config, kind *Kind, seed uint64) (report *Report, err error) {
+	began := time.Now()
+	dir, err := os.MkdirTemp(config.Dir, "chaos-")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	h := &history{
+		kind: kind, seed: seed, config: &config, dir: dir, ctx: ctx, rng: rand.New(rand.NewPCG(seed, 0)),
+		routes: make(map[[2]int]*wire),
+		record: &Record{Kind: kind.Name, Seed: seed, Calm: kind.Calm, Skewed: kind.Clock, Limits: kind.limits()},
+	}
+	defer func() {
+		cancel()
+		h.close()
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
+	if err := h.run(ctx); err != nil {
+		return nil, fmt.Errorf("history %s with seed %d: %w", kind.Name, seed, err)
+	}
+	h.halt()
+	report = &Report{Record: h.record, Violations: Check(h.record), Took: time.Since(began)}
+	report.Logs = h.mentions(report.Violations)
+	if len(report.Violations) > 0 && config.Keep != "" {
+		if report.Kept, err = h.keep(report); err != nil {
+			return nil, err
+		}
+	}
+	return report, nil
+}
+
+func (h *history) run(ctx context.Context) error {
+	if err := h.start(ctx); err != nil {
+		return fmt.Errorf("starting: %w", err)
+	}
+	h.measure(ctx, false)
+	js, err := h.torment(ctx)
+	if err != nil {
+		return err
+	}
+	if err := h.drain(ctx, js); err != nil {
+		return err
+	}
+	if h.record.Drained {
+		if err := h.replaySome(ctx, js); err != nil {
+			return err
+		}
+	}
+	h.measure(ctx, true)
+	// What is read must not move meanwhile.
+	h.endInstances()
+	if err := h.collect(ctx, js); err != nil {
+		return fmt.Errorf("reading what happened: %w", err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.broken
+}
+
+// start brings everything up.
+func (h *history) start(ctx context.Context) error {
+	var err error
+	if h.ports, err = takePorts(); err != nil {
+		return err
+	}
+	h.closers = append(h.closers, h.ports.release)
+	for _, step := range []func(context.Context) error{h.mountDisk, h.startRedis, h.startNodes, h.startInstances, h.startTarget, h.startOperator} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *history) startTarget(ctx context.Context) error {
+	nc, err := h.connect("target")
+	if err != nil {
+		return err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	h.target = newTarget(nc, js, h.seed, h.kind.Fail)
+	if err := h.target.listen(); err != nil {
+		return err
+	}
+	if h.kind.Publish {
+		return h.target.work(ctx)
+	}
+	return nil
+}
+
+// torment submits and does its worst for as long as the history lasts.
+func (h *history) torment(ctx context.Context) (jetstream.JetStream, error) {
+	nc, err := h.connect("producer")
+	if err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncErrHandler(func(jetstream.JetStream, *nats.Msg, error) {}))
+	if err != nil {
+		return nil, err
+	}
+	var soak sampler
+	if h.kind.Soak {
+		if drained, err := h.flood(ctx, js); err != nil || !drained {
+			return js, err
+		}
+		soak.h, h.soaking = h, time.Now()
+		sampling, end := context.WithCancel(ctx)
+		soak.start(sampling)
+		defer func() {
+			end()
+			soak.done.Wait()
+			h.record.Series = soak.samples
+		}()
+	}
+	lasting := max(h.config.Lasting, h.kind.Least)
+	producing, stop := context.WithTimeout(ctx, min(lasting, max(h.config.Lasting, h.kind.Producing)))
+	defer stop()
+	var done sync.WaitGroup
+	done.Go(func() { h.produce(producing, js) })
+	faults, end := context.WithTimeout(ctx, lasting)
+	defer end()
+	h.operator.run(faults)
+	done.Wait()
+	return js, ctx.Err()
+}
+
+// endInstances ends the instances for good.
+func (h *history) endInstances() {
+	h.mu.Lock()
+	h.ending = true
+	h.mu.Unlock()
+	h.reviving.Wait()
+	for _, in := range h.instances {
+		in.kill()
+	}
+}
+
+// halt ends all processes.
+func (h *history) halt() {
+	h.endInstances()
+	for _, p := range h.all {
+		p.kill()
+	}
+}
+
+func (h *history) close() {
+	h.halt()
+	for i := len(h.closers) - 1; i >= 0; i-- {
+		h.closers[i]()
+	}
+	if h.target != nil {
+		h.target.working.Wait()
+	}
+	h.producing.Wait()
+}
+
+// process makes a process that writes its log into the directory of the history.
+func (h *history) process(name, path string, args ...string) (*process, error) {
+	log, err := os.Create(filepath.Join(h.dir, name+".log"))
+	if err != nil {
+		return nil, err
+	}
+	h.closers = append(h.closers, func() { _ = log.Close() })
+	p := &process{name: name, path: path, args: args, log: log}
+	p.surprise = func(what string) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if !h.ending {
+			h.record.Exits = append(h.record.Exits, Fault{time.Now(), what})
+		}
+	}
+	h.all = append(h.all, p)
+	return p, nil
+}
+
+// note records what is done to the history.
+func (h *history) note(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.record.Faults = append(h.record.Faults, Fault{time.Now(), fmt.Sprintf(format, args...)})
+}
+
+// failed records that the harness could not do what it should.
+func (h *history) failed(err error) {
+	if err == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.broken = errors.Join(h.broken, err)
+}

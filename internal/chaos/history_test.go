@@ -1,0 +1,55 @@
+//go:build linux
+
+package chaos
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// TestHistories_LoseNothing runs a few short histories; `make chaos` runs all kinds.
+func TestHistories_LoseNothing(t *testing.T) {
+	dir := t.TempDir()
+	config := Config{
+		Rebound: filepath.Join(dir, "rebound"), NATSServer: filepath.Join(dir, "nats-server"),
+		// The bound is for a machine that does much else.
+		Lasting: 10 * time.Second, Rate: 40, Drain: 3 * time.Minute, Dir: dir,
+	}
+	for path, from := range map[string]string{config.Rebound: Program, config.NATSServer: NATSServer} {
+		if err := Build(t.Context(), path, from); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		kind string
+		seed uint64
+	}{
+		{"calm-publish", 1},
+		{"leaders-request", 2},
+		{"instances", 3},
+	} {
+		t.Run(test.kind, func(t *testing.T) {
+			kinds, err := Kinds(test.kind)
+			if err != nil {
+				t.Fatal(err)
+			}
+			report, err := Run(t.Context(), config, kinds[0], test.seed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d submitted, %d attempts, %d outcomes, %d faults in %s", len(report.Record.Submissions),
+				len(report.Record.Attempts), len(report.Record.Outcomes), len(report.Record.Faults), report.Took.Round(time.Second))
+			if len(report.Violations) > 0 {
+				var text strings.Builder
+				report.Print(&text)
+				t.Errorf("%d promises are broken:\n%s", len(report.Violations), text.String())
+			}
+		})
+	}
+}

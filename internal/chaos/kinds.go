@@ -1,0 +1,196 @@
+package chaos
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+// Kind is what a history is about.
+type Kind struct {
+	Name, Purpose string
+	// Rate is how many operations are submitted a second, Keys of how many keys.
+	Rate, Keys int
+	// Publish makes all operations, and Mixed every other one, go to workers of a stream
+	// instead of a micro service.
+	Publish, Mixed bool
+	// Policy is the policy file, Limits what it promises of each key.
+	Policy string
+	Limits Limits
+	// Fail is how many percent of the attempts fail at the target.
+	Fail int
+	// Lease is that of the instances, 0 for the default.
+	Lease time.Duration
+	// Calm kinds have no faults but the target's.
+	Calm bool
+	// Least is the shortest that such a history can be, and Producing how long operations
+	// are submitted, when that is longer than what is asked for; 0 is no matter.
+	Least, Producing time.Duration
+	// Settle is what the policy adds to the time in which all must drain.
+	Settle time.Duration
+	// Soak measures the peak first, goes on at a share of it, and samples the instances.
+	// Such a kind is run only when it is asked for.
+	Soak bool
+	// Redis, Wires, Disk and Clock say what the history is made of besides.
+	Redis, Wires, Disk, Clock bool
+	// Faults are the faults of which one at a time is chosen, after a rest of up to Rest.
+	Faults []string
+	Rest   time.Duration
+	// Times is how many faults there are at most, 0 for as many as there is time for.
+	Times int
+}
+
+// The policies. None gives up on what faults make fail: while nobody responds,
+// attempts fail.
+const (
+	plainPolicy = `
+default:
+  maxAttempts: 1000
+  baseDelay: 1s
+  maxDelay: 4s
+  backoffStrategy: exponential
+  jitterType: full
+  attemptTimeout: 3s
+  enableCircuitBreaker: false
+  respectGlobalBackpressure: false
+`
+	breakerPolicy = `
+default:
+  maxAttempts: 1000
+  baseDelay: 1s
+  maxDelay: 4s
+  backoffStrategy: exponential
+  jitterType: full
+  attemptTimeout: 3s
+  respectGlobalBackpressure: false
+  enableCircuitBreaker: true
+  circuitBreakerThreshold: 5
+  circuitBreakerTimeout: 1s
+  halfOpenMaxRequests: 2
+  halfOpenSuccesses: 2
+`
+	limitsPolicy = breakerPolicy + `
+  maxConcurrentRetries: 8
+  retryBudgetPerMinute: 2400
+`
+)
+
+var (
+	plain    = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second}
+	breaking = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2}
+	limiting = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2, Concurrent: 8, Budget: 2400}
+	// alone and storeless are what is left of these while the store of breakers and limits
+	// comes and goes: each instance may go on alone, with probes of its own, and a store
+	// that comes back empty has forgotten what was spent.
+	alone     = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2 * instanceCount}
+	storeless = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2 * instanceCount, Concurrent: 8}
+)
+
+const (
+	// A cluster has so many nodes, and so many instances use it.
+	nodeCount, instanceCount = 3, 3
+
+	shortLease = 2 * time.Second
+	calmRate   = 150
+)
+
+var (
+	leaderFaults   = []string{"step-stream", "step-stream", "step-consumer", "step-meta", "node-term", "node-kill", "late-follower"}
+	instanceFaults = []string{"instance-kill", "instance-kill", "instance-term", "instance-blink", "instance-freeze", "rolling"}
+	breakerFaults  = []string{"breaker-trip", "breaker-trip", "breaker-hold", "breaker-reset"}
+	wireFaults     = []string{"wire-cut", "wire-cut", "wire-slow", "route-cut", "route-slow", "node-apart"}
+	redisFaults    = []string{"redis-flush", "redis-restart", "redis-halt", "redis-read-only"}
+	removeFaults   = []string{"remove-consumer", "remove-lanes", "remove-breakers", "remove-ledgers"}
+	targetFaults   = []string{"target-down", "target-slow", "target-dying", "target-absent", "policy-apply", "replay"}
+)
+
+var kinds = []Kind{
+	{Name: "calm-request", Purpose: "no fault, many keys, requests", Calm: true, Rate: calmRate, Keys: 200, Policy: plainPolicy, Limits: plain, Fail: 30, Lease: shortLease},
+	{Name: "calm-publish", Purpose: "no fault, many keys, a stream's workers", Calm: true, Publish: true, Rate: calmRate, Keys: 200, Policy: plainPolicy, Limits: plain, Fail: 30, Lease: shortLease},
+	{Name: "calm-one-key", Purpose: "no fault, one key, requests and publishes", Calm: true, Publish: true, Mixed: true, Rate: calmRate, Keys: 1, Policy: plainPolicy, Limits: plain, Fail: 30},
+	{
+		Name: "calm-limits", Purpose: "no fault, lanes and limits, target failing now and then", Calm: true, Rate: calmRate, Keys: 4,
+		Policy: limitsPolicy, Limits: limiting, Fail: 5, Lease: shortLease, Faults: []string{"target-down"}, Rest: 8 * time.Second, Settle: time.Minute,
+	},
+	{Name: "leaders-request", Purpose: "leaders step down, nodes stop and come back, requests", Rate: 60, Keys: 20, Policy: plainPolicy, Limits: plain, Fail: 30, Lease: shortLease, Faults: leaderFaults, Rest: 1500 * time.Millisecond},
+	{Name: "leaders-publish", Purpose: "the same with a stream's workers", Publish: true, Rate: 60, Keys: 20, Policy: plainPolicy, Limits: plain, Fail: 30, Faults: leaderFaults, Rest: 1500 * time.Millisecond},
+	{
+		Name: "breakers", Purpose: "an operator trips, holds and resets breakers", Rate: 120, Keys: 3,
+		Policy: breakerPolicy, Limits: breaking, Fail: 4, Lease: shortLease, Faults: breakerFaults, Rest: 1500 * time.Millisecond, Settle: 30 * time.Second,
+	},
+	{Name: "instances", Purpose: "instances killed, halted, stopped, replaced", Mixed: true, Publish: true, Rate: 60, Keys: 20, Policy: plainPolicy, Limits: plain, Fail: 30, Lease: shortLease, Faults: instanceFaults, Rest: time.Second},
+	{
+		Name: "frozen", Purpose: "an instance halted for longer than the dedup window, lease 2 s", Rate: 20, Keys: 5, Policy: plainPolicy, Limits: plain, Fail: 30, Lease: shortLease,
+		Least: 145 * time.Second, Producing: 140 * time.Second, Faults: []string{"instance-frozen"}, Times: 1, Rest: 5 * time.Second,
+	},
+	{
+		Name: "frozen-long-lease", Purpose: "the same with a lease of 30 s", Rate: 20, Keys: 5, Policy: plainPolicy, Limits: plain, Fail: 30,
+		Least: 145 * time.Second, Producing: 140 * time.Second, Faults: []string{"instance-frozen"}, Times: 1, Rest: 5 * time.Second, Settle: 30 * time.Second,
+	},
+	{Name: "wires", Purpose: "connections cut and slowed", Wires: true, Mixed: true, Publish: true, Rate: 60, Keys: 20, Policy: plainPolicy, Limits: plain, Fail: 30, Lease: shortLease, Faults: wireFaults, Rest: time.Second, Settle: 30 * time.Second},
+	{
+		Name: "redis", Purpose: "Redis flushed, empty, halted, read-only", Redis: true, Rate: 80, Keys: 4,
+		Policy: limitsPolicy, Limits: storeless, Fail: 10, Lease: shortLease, Faults: append([]string{"target-down"}, redisFaults...), Rest: 1500 * time.Millisecond, Settle: time.Minute,
+	},
+	{
+		Name: "removed", Purpose: "consumers and buckets removed", Rate: 60, Keys: 4,
+		Policy: limitsPolicy, Limits: storeless, Fail: 10, Lease: shortLease, Faults: append([]string{"target-down"}, removeFaults...), Rest: 2 * time.Second, Settle: time.Minute,
+	},
+	{Name: "disk", Purpose: "the disk of one node is full", Disk: true, Rate: 60, Keys: 20, Policy: plainPolicy, Limits: plain, Fail: 30, Lease: shortLease, Faults: []string{"disk-full"}, Rest: 3 * time.Second},
+	{Name: "clock", Purpose: "the clock of one instance is wrong", Clock: true, Rate: 60, Keys: 20, Policy: plainPolicy, Limits: plain, Fail: 30, Lease: shortLease, Faults: []string{"clock-step"}, Rest: 4 * time.Second},
+	{
+		Name: "target", Purpose: "the target down, slow, dying, absent; an operator at work", Mixed: true, Publish: true, Rate: 60, Keys: 4,
+		Policy: breakerPolicy, Limits: breaking, Fail: 20, Lease: shortLease, Faults: targetFaults, Rest: 1500 * time.Millisecond, Settle: time.Minute,
+	},
+	{
+		Name: "mixed", Purpose: "something of everything", Wires: true, Redis: true, Mixed: true, Publish: true, Rate: 60, Keys: 10,
+		Policy: limitsPolicy, Limits: storeless, Fail: 20, Lease: shortLease, Rest: time.Second, Settle: time.Minute,
+		Faults: slices.Concat(leaderFaults, instanceFaults, breakerFaults, wireFaults, redisFaults, targetFaults),
+	},
+	{
+		Name: "soak", Purpose: "long, at four fifths of the peak, with faults", Soak: true, Mixed: true, Publish: true, Rate: 1, Keys: 50,
+		Policy: breakerPolicy, Limits: alone, Fail: 10, Lease: shortLease, Rest: 30 * time.Second, Settle: 2 * time.Minute,
+		Faults: slices.Concat(leaderFaults, breakerFaults[:2], targetFaults[:3], []string{"instance-blink", "instance-freeze"}),
+	},
+}
+
+// Kinds returns the kinds whose names begin with one of the words, which are
+// separated by commas; no word chooses all.
+func Kinds(words string) ([]*Kind, error) {
+	if words == "" {
+		words = "all"
+	}
+	var chosen []*Kind
+	for word := range strings.SplitSeq(words, ",") {
+		n := len(chosen)
+		for i := range kinds {
+			k := &kinds[i]
+			if (word == "all" && !k.Soak || k.Name == word || strings.HasPrefix(k.Name, word+"-")) && !slices.Contains(chosen, k) {
+				chosen = append(chosen, k)
+			}
+		}
+		if len(chosen) == n {
+			return nil, fmt.Errorf("no kind of history is called %q", word)
+		}
+	}
+	return chosen, nil
+}
+
+// published reports whether the i-th operation goes to a stream. It does not go with
+// the keys, so that each key has both.
+func (k *Kind) published(i int) bool { return k.Publish && (!k.Mixed || i/k.Keys%2 == 0) }
+
+// limits returns what the policy promises of each key.
+func (k *Kind) limits() map[string]Limits {
+	all := make(map[string]Limits, k.Keys)
+	for i := range k.Keys {
+		all[events.Key(service, fmt.Sprintf("op%d", i))] = k.Limits
+	}
+	return all
+}
+
+// service is the service of every key; operation types are op0, op1 and so on.
+const service = "load"

@@ -1,0 +1,105 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+)
+
+// operator brings the faults about, one after the other, and does what operators do.
+type operator struct {
+	h   *history
+	rng *rand.Rand
+	nc  *nats.Conn // as everybody
+	sys *nats.Conn // of the system account
+	js  jetstream.JetStream
+	// touched are the keys whose breakers the operator moved.
+	touched map[string]bool
+}
+
+// A fault is brought about and has ended when it returns.
+type fault func(ctx context.Context, o *operator)
+
+func (h *history) startOperator(context.Context) error {
+	o := &operator{h: h, rng: h.rng, touched: make(map[string]bool)}
+	var err error
+	if o.nc, err = h.connect("operator"); err != nil {
+		return err
+	}
+	if o.js, err = jetstream.New(o.nc); err != nil {
+		return err
+	}
+	o.sys, err = nats.Connect(h.urls(), nats.UserInfo("sys", "sys"), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
+		nats.RetryOnFailedConnect(true), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	if err != nil {
+		return fmt.Errorf("connecting the operator of the system: %w", err)
+	}
+	h.closers = append(h.closers, o.sys.Close)
+	h.operator = o
+	for _, name := range h.kind.Faults {
+		if faults[name] == nil {
+			return fmt.Errorf("no fault is called %q", name)
+		}
+	}
+	return nil
+}
+
+// run brings about one fault after the other until ctx ends. A fault that has begun
+// is ended.
+func (o *operator) run(ctx context.Context) {
+	kind := o.h.kind
+	for n := 0; len(kind.Faults) > 0 && (kind.Times == 0 || n < kind.Times); n++ {
+		rest := kind.Rest/4 + time.Duration(o.rng.Int64N(int64(kind.Rest)*3/4))
+		name := kind.Faults[o.rng.IntN(len(kind.Faults))]
+		if !pause(ctx, rest) {
+			break
+		}
+		faults[name](o.h.ctx, o)
+	}
+	<-ctx.Done()
+	o.settle()
+}
+
+// settle ends whatever may go on.
+func (o *operator) settle() {
+	h := o.h
+	h.target.change(func(m *mood) { *m = mood{} })
+	for _, key := range slices.Sorted(maps.Keys(o.touched)) {
+		o.breaker(h.ctx, "reset", key, 0)
+	}
+	h.note("all faults have ended")
+}
+
+// ask sends a request to the service; false is that it did not do as it was asked.
+func (o *operator) ask(ctx context.Context, subject string, request any) bool {
+	body, err := json.Marshal(request)
+	if err != nil {
+		o.h.failed(err)
+		return false
+	}
+	for range 3 {
+		call, cancel := context.WithTimeout(ctx, 3*time.Second)
+		answer, err := o.nc.RequestWithContext(call, subject, body)
+		cancel()
+		if err == nil && answer.Header.Get(micro.ErrorCodeHeader) == "" {
+			return true
+		}
+		pause(ctx, 100*time.Millisecond)
+	}
+	return false
+}
+
+// between draws a duration.
+func (o *operator) between(low, high time.Duration) time.Duration {
+	return low + time.Duration(o.rng.Int64N(int64(high-low)))
+}

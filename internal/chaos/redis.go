@@ -1,0 +1,100 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// redisServer is the redis-server of one history.
+type redisServer struct {
+	*process
+	port int
+}
+
+func (r *redisServer) url() string { return "redis://127.0.0.1:" + strconv.Itoa(r.port) }
+
+// startRedis starts a redis-server when the kind asks for one.
+func (h *history) startRedis(ctx context.Context) error {
+	if !h.kind.Redis {
+		return nil
+	}
+	path, err := exec.LookPath(h.config.RedisServer)
+	if err != nil {
+		return fmt.Errorf("redis-server is not here (%w); install it, on Debian with: apt-get install redis-server", err)
+	}
+	r := new(redisServer)
+	if r.port, err = h.ports.take(); err != nil {
+		return err
+	}
+	r.process, err = h.process("redis", path, "--bind", "127.0.0.1", "--port", strconv.Itoa(r.port),
+		"--save", "", "--appendonly", "no", "--dir", h.dir, "--daemonize", "no")
+	if err != nil {
+		return err
+	}
+	h.redis = r
+	if err := r.start(); err != nil {
+		return err
+	}
+	return r.await(ctx)
+}
+
+func (r *redisServer) await(ctx context.Context) error {
+	return await(ctx, startWait, func(ctx context.Context) bool {
+		return r.do(func(c *redis.Client) error { return c.Ping(ctx).Err() }) == nil
+	})
+}
+
+func (r *redisServer) do(f func(c *redis.Client) error) error {
+	options, err := redis.ParseURL(r.url())
+	if err != nil {
+		return err
+	}
+	c := redis.NewClient(options)
+	return errors.Join(f(c), c.Close())
+}
+
+func redisFlush(ctx context.Context, o *operator) {
+	o.h.note("Redis flushed")
+	o.h.failed(o.h.redis.do(func(c *redis.Client) error { return c.FlushAll(ctx).Err() }))
+}
+
+// redisRestart starts Redis again with nothing in it.
+func redisRestart(ctx context.Context, o *operator) {
+	away := o.between(0, 2*time.Second)
+	o.h.note("Redis killed, away for %s", away.Round(time.Millisecond))
+	o.h.redis.kill()
+	pause(ctx, away)
+	o.h.failed(o.h.redis.start())
+	o.h.failed(o.h.redis.await(ctx))
+	o.h.note("Redis is back, empty")
+}
+
+func redisHalt(ctx context.Context, o *operator) {
+	d := o.between(500*time.Millisecond, 4*time.Second)
+	o.h.note("Redis stands still for %s", d.Round(time.Millisecond))
+	o.h.redis.freeze()
+	pause(ctx, d)
+	o.h.redis.thaw()
+	o.h.note("Redis goes on")
+}
+
+// redisReadOnly makes Redis refuse to write for a while.
+func redisReadOnly(ctx context.Context, o *operator) {
+	d := o.between(500*time.Millisecond, 4*time.Second)
+	o.h.note("Redis is read-only for %s", d.Round(time.Millisecond))
+	set := func(n string) error {
+		return o.h.redis.do(func(c *redis.Client) error { return c.ConfigSet(ctx, "min-replicas-to-write", n).Err() })
+	}
+	o.h.failed(set("1"))
+	pause(ctx, d)
+	o.h.failed(set("0"))
+	o.h.note("Redis may be written again")
+}

@@ -1,0 +1,88 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	sampleEvery = 5 * time.Second
+	// floodFor is how long the peak is measured for, after floodWarm of it, with at most
+	// floodPending operations on their way.
+	floodFor     = 30 * time.Second
+	floodWarm    = 5 * time.Second
+	floodPending = 1000
+	// soakShare is the share of the peak at which a soak runs.
+	soakShare = 0.8
+)
+
+// sampler measures the instances again and again.
+type sampler struct {
+	h       *history
+	samples []Series // four by four for each instance; the sampler's goroutine alone
+	done    sync.WaitGroup
+}
+
+// start samples until ctx ends.
+func (s *sampler) start(ctx context.Context) {
+	for _, in := range s.h.instances {
+		s.samples = append(s.samples,
+			Series{Name: in.name + " resident (MiB)", Floor: 32},
+			Series{Name: in.name + " goroutines", Floor: 40},
+			Series{Name: in.name + " files", Floor: 20})
+	}
+	s.done.Go(func() {
+		for pause(ctx, sampleEvery) {
+			for i, in := range s.h.instances {
+				now := time.Now()
+				for j, value := range []float64{float64(in.resident()) / (1 << 20), float64(in.goroutines(ctx)), float64(in.files())} {
+					if value > 0 { // it is not running, or stands still
+						series := &s.samples[3*i+j]
+						series.Points = append(series.Points, Point{now, value})
+					}
+				}
+			}
+		}
+	})
+}
+
+// flood measures how many operations a second go through all of it while a number of
+// them are on their way, and sets the rate of what follows to a share of that. false is
+// that they have not drained.
+func (h *history) flood(ctx context.Context, js jetstream.JetStream) (bool, error) {
+	began := time.Now()
+	room := make(chan struct{}, floodPending)
+	var ended atomic.Int64
+	h.target.watch(func(*Submission) {
+		if d := time.Since(began); d > floodWarm && d < floodFor {
+			ended.Add(1)
+		}
+		select {
+		case <-room:
+		default:
+		}
+	})
+	defer h.target.watch(nil)
+	flooding, end := context.WithTimeout(ctx, floodFor)
+	defer end()
+	for flooding.Err() == nil {
+		select {
+		case room <- struct{}{}:
+			s := h.next()
+			h.producing.Go(func() { h.submit(js, s) })
+		case <-flooding.Done():
+		}
+	}
+	h.producing.Wait()
+	peak := float64(ended.Load()) / (floodFor - floodWarm).Seconds()
+	h.config.Rate = max(int(peak*soakShare), 1)
+	h.note("the peak is %.0f operations a second; from here on %d", peak, h.config.Rate)
+	err := h.drain(ctx, js)
+	return h.record.Drained, err
+}

@@ -1,0 +1,255 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+// target answers attempts, as a NATS micro service and as a worker of the stream of
+// work. What it answers follows from the seed, the operation and the attempt.
+type target struct {
+	seed uint64
+	fail int // percent of the attempts that fail
+	js   jetstream.JetStream
+	nc   *nats.Conn
+
+	mu       sync.Mutex
+	attempts []Attempt              // guarded by mu
+	mood     mood                   // guarded by mu
+	kind     map[string]*Submission // by event id; guarded by mu
+	ended    func(s *Submission)    // told of the last attempt of each operation, or nil; guarded by mu
+	micro    micro.Service          // nil while it is absent; guarded by mu
+	working  sync.WaitGroup
+}
+
+// mood is what the target is like at the moment.
+type mood struct {
+	down, silent, mercy bool
+	slow                time.Duration
+}
+
+func newTarget(nc *nats.Conn, js jetstream.JetStream, seed uint64, fail int) *target {
+	return &target{seed: seed, fail: fail, nc: nc, js: js, kind: make(map[string]*Submission)}
+}
+
+// expect tells the target of an operation before it is submitted.
+func (t *target) expect(s *Submission) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kind[s.EventID] = s
+}
+
+func (t *target) change(f func(m *mood)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f(&t.mood)
+}
+
+// watch has ended called with each operation whose last attempt was made.
+func (t *target) watch(ended func(s *Submission)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = ended
+}
+
+// listen makes the target answer requests.
+func (t *target) listen() error {
+	s, err := micro.AddService(t.nc, micro.Config{Name: service, Version: "1.0.0"})
+	if err != nil {
+		return fmt.Errorf("adding the target: %w", err)
+	}
+	err = s.AddEndpoint("op", micro.HandlerFunc(func(r micro.Request) {
+		arrived := time.Now()
+		t.working.Go(func() {
+			if code, silent := t.attempt(r.Subject(), nats.Header(r.Headers()), r.Data(), arrived); silent {
+				return
+			} else if code != "" {
+				_ = r.Error(code, "the target says no", nil)
+				return
+			}
+			_ = r.Respond([]byte("done"))
+		})
+	}), micro.WithEndpointSubject(service+".*"))
+	if err != nil {
+		return fmt.Errorf("adding the target's endpoint: %w", err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.micro = s
+	return t.nc.Flush()
+}
+
+// leave makes the target absent: nobody responds.
+func (t *target) leave() error {
+	t.mu.Lock()
+	s := t.micro
+	t.micro = nil
+	t.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	return s.Stop()
+}
+
+// attempt makes one attempt and records it.
+func (t *target) attempt(subject string, h nats.Header, data []byte, arrived time.Time) (code string, silent bool) {
+	number, _ := strconv.Atoi(h.Get(events.HeaderAttempt))
+	replay, _ := strconv.Atoi(h.Get(events.HeaderReplay))
+	a := Attempt{
+		ID: h.Get(events.HeaderID), Key: events.Key(service, operationOf(subject)), Number: number, Replay: replay,
+		Repeated: h.Get(events.HeaderRepeated) == "true", Token: h.Get(events.HeaderToken), Payload: string(data), At: arrived,
+	}
+	t.mu.Lock()
+	now, s := t.mood, t.kind[h.Get("ce-id")]
+	t.mu.Unlock()
+
+	a.Code, a.Silent = t.answer(&a, s, now)
+	<-time.After(t.pace(&a, now))
+	a.End = time.Now()
+	t.mu.Lock()
+	t.attempts = append(t.attempts, a)
+	if last := a.succeeded() || s != nil && s.Doomed && (s.MaxAttempts == 0 || a.Number >= s.MaxAttempts); last && t.ended != nil {
+		t.ended(s)
+	}
+	t.mu.Unlock()
+	return a.Code, a.Silent
+}
+
+// operationOf returns the last token of a target's subject.
+func operationOf(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
+
+// answer decides how an attempt ends.
+func (t *target) answer(a *Attempt, s *Submission, now mood) (code string, silent bool) {
+	switch {
+	case now.silent:
+		return "", true
+	case now.down:
+		return "503", false
+	case now.mercy && a.Replay > 0:
+		return "", false
+	case s != nil && s.Doomed && s.MaxAttempts > 0:
+		return "503", false
+	case s != nil && s.Doomed:
+		return "404", false
+	case int(t.dice(a)%100) < t.fail:
+		return "503", false
+	}
+	return "", false
+}
+
+// pace returns how long an attempt takes: most are quick.
+func (t *target) pace(a *Attempt, now mood) time.Duration {
+	d := time.Duration(t.dice(a)>>8%3000) * time.Microsecond
+	if t.dice(a)>>16%10 == 0 {
+		d += 40 * time.Millisecond
+	}
+	return d + now.slow
+}
+
+// dice throws the dice of one attempt, the same whenever it is made.
+func (t *target) dice(a *Attempt) uint64 {
+	f := fnv.New64a()
+	_, _ = fmt.Fprintf(f, "%d/%s/%d/%d", t.seed, a.Payload, a.Replay, a.Number)
+	x := f.Sum64() // mixed once more, for FNV hardly moves its high bits
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	return x ^ x>>33
+}
+
+// workers is the durable consumer of the stream of work.
+const workers = "workers"
+
+// work takes attempts from the stream of work until ctx ends, and reports on them as
+// the contract says.
+func (t *target) work(ctx context.Context) error {
+	names := events.Streams{}
+	config := names.WorkConfig(events.StreamLimits{Replicas: nodeCount})
+	if _, err := t.js.CreateStream(ctx, config); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return fmt.Errorf("making the stream of work: %w", err)
+	}
+	c, err := t.js.CreateOrUpdateConsumer(ctx, config.Name, jetstream.ConsumerConfig{
+		Durable: workers, AckPolicy: jetstream.AckExplicitPolicy, AckWait: 5 * time.Second, MaxDeliver: -1, MaxAckPending: 10_000,
+	})
+	if err != nil {
+		return fmt.Errorf("making the workers' consumer: %w", err)
+	}
+	t.working.Go(func() {
+		for ctx.Err() == nil {
+			batch, err := c.Fetch(256, jetstream.FetchMaxWait(time.Second))
+			if err != nil {
+				pause(ctx, 200*time.Millisecond)
+				continue
+			}
+			for m := range batch.Messages() {
+				arrived := time.Now()
+				t.working.Go(func() { t.handle(ctx, m, arrived) })
+			}
+		}
+	})
+	return nil
+}
+
+// handle works on one message, reports, and acknowledges it once the report is stored.
+func (t *target) handle(ctx context.Context, m jetstream.Msg, arrived time.Time) {
+	h := m.Headers()
+	code, silent := t.attempt(m.Subject(), h, m.Data(), arrived)
+	if !silent && !t.tell(ctx, h, code) {
+		return // the stream delivers it once more
+	}
+	for ctx.Err() == nil {
+		call, cancel := context.WithTimeout(ctx, 2*time.Second)
+		err := m.DoubleAck(call)
+		cancel()
+		if err == nil {
+			return
+		}
+		pause(ctx, 50*time.Millisecond)
+	}
+}
+
+// tell stores a worker's report and reports whether it is stored.
+func (t *target) tell(ctx context.Context, h nats.Header, code string) bool {
+	report := nats.NewMsg(h.Get(events.HeaderReport))
+	for _, name := range []string{events.HeaderID, events.HeaderAttempt, events.HeaderToken} {
+		report.Header.Set(name, h.Get(name))
+	}
+	report.Header.Set(events.HeaderResult, string(events.Succeeded))
+	if code != "" {
+		report.Header.Set(events.HeaderResult, string(events.Failed))
+		report.Header.Set(micro.ErrorCodeHeader, code)
+		report.Header.Set(micro.ErrorHeader, "the worker says no")
+	}
+	id := "report-" + h.Get(events.HeaderToken)
+	return persist(ctx, t.js, report, id, 20*time.Second)
+}
+
+// persist publishes until it is acknowledged, as a careful service does.
+func persist(ctx context.Context, js jetstream.JetStream, m *nats.Msg, id string, bound time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	for {
+		call, end := context.WithTimeout(ctx, 2*time.Second)
+		_, err := js.PublishMsg(call, m, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(0))
+		end()
+		if err == nil {
+			return true
+		}
+		if !pause(ctx, 50*time.Millisecond) {
+			return false
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package strictjson
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"unicode/utf8"
+)
+
+// maxShown bounds how much of a name an error shows.
+const maxShown = 40
+
+// Unmarshal reads the only JSON value of data into what into points to. The error
+// shows names and positions, and nothing else of data.
+func Unmarshal(data []byte, into any) error {
+	if !utf8.Valid(data) {
+		return errors.New("it is not valid UTF-8")
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	w := walker{dec: dec}
+	first, err := w.next()
+	if err != nil {
+		return err
+	}
+	if first == nil {
+		return errors.New("it is null")
+	}
+	if err := w.value(first, reflect.TypeOf(into)); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the JSON value")
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return problem(err)
+	}
+	return nil
+}
+
+// walker compares the tokens of a document with the type that it is read into.
+type walker struct{ dec *json.Decoder }
+
+func (w *walker) next() (json.Token, error) {
+	t, err := w.dec.Token()
+	if err != nil {
+		return nil, problem(err)
+	}
+	return t, nil
+}
+
+// value walks through the value that begins with a token. A nil type knows no
+// names.
+func (w *walker) value(first json.Token, t reflect.Type) error {
+	switch first {
+	case json.Delim('{'):
+		return w.object(shapeOf(t))
+	case json.Delim('['):
+		return w.array(shapeOf(t).other)
+	}
+	return nil
+}
+
+func (w *walker) object(s shape) error {
+	seen := make(map[string]bool)
+	for w.dec.More() {
+		token, err := w.next()
+		if err != nil {
+			return err
+		}
+		name, _ := token.(string)
+		member, known := s.members[name]
+		switch {
+		case seen[name]:
+			return fmt.Errorf("%s stands twice", shown(name))
+		case s.members != nil && !known:
+			return fmt.Errorf("unknown field %s", shown(name))
+		case s.members == nil:
+			member = s.other
+		}
+		seen[name] = true
+		if token, err = w.next(); err != nil {
+			return err
+		}
+		if err := w.value(token, member); err != nil {
+			return err
+		}
+	}
+	_, err := w.next()
+	return err
+}
+
+func (w *walker) array(t reflect.Type) error {
+	for w.dec.More() {
+		token, err := w.next()
+		if err != nil {
+			return err
+		}
+		if err := w.value(token, t); err != nil {
+			return err
+		}
+	}
+	_, err := w.next()
+	return err
+}
+
+// problem says what is wrong without the text that a decoder stumbled over.
+func problem(err error) error {
+	var syntax *json.SyntaxError
+	var mismatch *json.UnmarshalTypeError
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("it is empty or breaks off")
+	case errors.As(err, &syntax):
+		return fmt.Errorf("it is not JSON: %s at byte %d", syntax.Error(), syntax.Offset)
+	case errors.As(err, &mismatch) && mismatch.Field != "":
+		return fmt.Errorf("%s is not of the type %s", shown(mismatch.Field), mismatch.Type)
+	case errors.As(err, &mismatch):
+		return fmt.Errorf("it is not of the type %s", mismatch.Type)
+	}
+	return fmt.Errorf("%s", clip(err.Error(), 4*maxShown))
+}
+
+func shown(name string) string { return fmt.Sprintf("%q", clip(name, maxShown)) }
+
+// clip shortens s to a number of bytes, at the start of a character.
+func clip(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return s[:limit] + "…"
+}
