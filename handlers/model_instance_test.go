@@ -165,9 +165,9 @@ func (j *modelJS) PublishMsg(ctx context.Context, msg *nats.Msg, _ ...jetstream.
 	case arrivesLate:
 		w.note("%-8s  %s: silence", i.name, what)
 		w.later(spread(r, time.Second, longestLate), func() {
-			sequence, err := w.apply(msg, false)
-			w.note("%-8s  %s arrives late: %d %v", i.name, what, sequence, err)
-			if err == nil {
+			ack, err := w.apply(msg, false)
+			w.note("%-8s  %s arrives late: %s", i.name, what, stored(ack, err))
+			if err == nil && !ack.Duplicate {
 				w.mu.Lock()
 				w.late[msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:]] = true
 				w.mu.Unlock()
@@ -175,19 +175,30 @@ func (j *modelJS) PublishMsg(ctx context.Context, msg *nats.Msg, _ ...jetstream.
 		})
 		return nil, silence(ctx)
 	case replyLost:
-		sequence, err := w.apply(msg, true)
-		w.note("%-8s  %s: %d %v, and the reply is lost", i.name, what, sequence, err)
+		ack, err := w.apply(msg, true)
+		w.note("%-8s  %s: %s, and the reply is lost", i.name, what, stored(ack, err))
 		return nil, silence(ctx)
 	case well:
 	}
-	sequence, err := w.apply(msg, true)
-	w.note("%-8s  %s: %d %v", i.name, what, sequence, err)
+	ack, err := w.apply(msg, true)
+	w.note("%-8s  %s: %s", i.name, what, stored(ack, err))
 	w.work(r)
 	i.gate()
 	if err != nil {
 		return nil, err
 	}
-	return &jetstream.PubAck{Stream: s.name, Sequence: sequence}, nil
+	return &ack, nil
+}
+
+// stored says what became of a message.
+func stored(ack jetstream.PubAck, err error) string {
+	switch {
+	case err != nil:
+		return err.Error()
+	case ack.Duplicate:
+		return fmt.Sprintf("%d already", ack.Sequence)
+	}
+	return fmt.Sprint(ack.Sequence)
 }
 
 // reachable is the gate of a call that publishes. What remains by design is an

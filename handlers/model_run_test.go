@@ -177,14 +177,14 @@ func (w *world) submit(ctx context.Context) {
 		}
 		operation := fmt.Sprintf("op%d", r.IntN(2))
 		run := events.OperationID("/s", id, service, operation) + ".0"
-		sequence, err := w.apply(&nats.Msg{Subject: "retry.submit." + service + "." + operation, Header: h, Data: []byte("x")}, false)
+		ack, err := w.apply(&nats.Msg{Subject: "retry.submit." + service + "." + operation, Header: h, Data: []byte("x")}, false)
 		if err != nil {
 			w.blame("submitting: %v", err)
 		}
 		w.mu.Lock()
 		w.runs[run] = true
 		w.mu.Unlock()
-		w.note("service   submits %s as %d", short(run), sequence)
+		w.note("service   submits %s as %d", short(run), ack.Sequence)
 		select {
 		case <-time.After(spread(r, 0, 2*time.Second)):
 		case <-ctx.Done():
@@ -197,6 +197,9 @@ func (w *world) submit(ctx context.Context) {
 func (w *world) operate() {
 	letters := deadletter.New(&modelJS{}, "")
 	r := w.roll("plan", "operator")
+	// Each is asked for once: what remains by design is a second request, after the
+	// first one's message id is forgotten, while the dead letter could not be removed.
+	asked := make(map[uint64]bool)
 	for !w.isHonest() {
 		time.Sleep(spread(r, time.Second, 5*time.Second))
 		if chance(r, 0.2) {
@@ -208,9 +211,10 @@ func (w *world) operate() {
 		w.mu.Unlock()
 		for _, m := range dead {
 			d, err := events.ReadDeadLetter(m.subject, m.sequence, m.header, m.data)
-			if err != nil || d.State == nil || len(told[d.State.Run()]) == 0 || !chance(r, 0.3) {
+			if err != nil || d.State == nil || len(told[d.State.Run()]) == 0 || asked[d.Sequence] || !chance(r, 0.3) {
 				continue
 			}
+			asked[d.Sequence] = true
 			_, err = w.apply(letters.ReplayMessage(d), false)
 			run := fmt.Sprintf("%s.%d", d.ID, d.State.Replay+1)
 			w.note("operator  replays %d as %s: %v", d.Sequence, short(run), err)
@@ -339,7 +343,7 @@ func (w *world) check() {
 //	go test ./handlers -run TestModel -histories 10000
 //	go test ./handlers -run TestModel -seed 16 -v
 var (
-	histories = flag.Uint64("histories", 400, "how many histories TestModel runs")
+	histories = flag.Uint64("histories", 300, "how many histories TestModel runs")
 	seed      = flag.Int64("seed", -1, "the one history that TestModel runs and tells")
 )
 
@@ -380,8 +384,9 @@ func TestModel_NothingIsLostOrToldTwiceWhateverJetStreamAnswers(t *testing.T) {
 // regressions are seeds that found faults: in turn, attempts after a fork that were
 // not marked, dead letters of runs that succeeded, one that came back after its replay,
 // a replay that began anew, a report on what was left over, a replay that its first
-// submission replaced, and one that was taken for removed.
-var regressions = []uint64{1612, 717, 3434, 959, 1604, 4409, 6660, 6497}
+// submission replaced, one that was taken for removed, and an outcome told again after
+// an outage.
+var regressions = []uint64{1612, 717, 3434, 959, 1604, 4409, 6660, 6497, 11069}
 
 // strands is into how many parallel tests the histories are divided.
 const strands = 4

@@ -26,7 +26,7 @@ func TestTaken_IsSharedOnceAnotherInstanceMayHaveIt(t *testing.T) {
 		"it came before":                       {func(t *taken) { t.meta.NumDelivered = 2 }, true},
 		"its consumer is a new one":            {func(t *taken) { t.forgotten = true }, true},
 		"the connection was another one":       {func(t *taken) { t.reconnects = 1 }, true},
-		"its lease was half over":              {func(t *taken) { t.beat = t.beat.Add(-30 * time.Second) }, false},
+		"its lease was a third over":           {func(t *taken) { t.beat = t.beat.Add(-20 * time.Second) }, false},
 		"its lease was nearly over":            {func(t *taken) { t.beat = t.beat.Add(-50 * time.Second) }, true},
 		// Without its monotonic part the time goes by the wall clock alone, as it does
 		// when a machine was suspended.

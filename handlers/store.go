@@ -336,12 +336,16 @@ func (s *store) Ended(ctx context.Context, op *events.Operation, m scheduler.Mes
 	if err != nil {
 		return err
 	}
-	tried := false
+	var first time.Time
 	err = s.persist(ctx, "publishing the outcome of operation "+op.ID, func(ctx context.Context) error {
-		if tried && m.Shared != nil && m.Shared() {
+		now := time.Now()
+		if first.IsZero() {
+			first = now
+		}
+		// What an earlier try stored is not recognised for ever.
+		if late := now.Sub(first) > events.DedupWindow/2; late || now.After(first) && m.Shared != nil && m.Shared() {
 			return permanentError{scheduler.ErrShared}
 		}
-		tried = true
 		_, err := s.js.PublishMsg(ctx, msg)
 		return err
 	})

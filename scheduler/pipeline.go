@@ -110,7 +110,7 @@ type Store interface {
 	// Bury keeps the operation as a dead letter.
 	Bury(ctx context.Context, op *events.Operation, m Message, reason events.Reason, detail string) error
 	// Ended publishes the outcome of an operation. It returns [ErrShared] when that
-	// took so long that another holder may have told of it meanwhile.
+	// took so long that another holder, or an earlier try, may have told of it.
 	Ended(ctx context.Context, op *events.Operation, m Message, outcome events.Outcome) error
 	// Scheduled publishes a decision.
 	Scheduled(ctx context.Context, op *events.Operation, event events.Scheduled) error
