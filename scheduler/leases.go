@@ -22,6 +22,8 @@ const (
 	// returnAfter is for how long after its last use what is left of a lease is kept,
 	// for the key may come back.
 	returnAfter = 5 * time.Second
+	// returnBefore is until when the ledger knows what the lease was given for.
+	returnBefore = 10 * time.Second
 )
 
 // LeaseNeed is what is to be done about a key's lease.
@@ -94,7 +96,7 @@ func (g *Gates) LeaseNeed(key string, now time.Time) LeaseNeed {
 		return renewalFrom(keepAfter, now.Sub(k.renewed))
 	case unused < returnAfter:
 		return LeaseRests
-	case unused < returnAfter+gate.LeaseTime && k.gate.Owes():
+	case unused < returnBefore && k.gate.Owes():
 		return LeaseReturn
 	}
 	return LeaseOver
