@@ -469,7 +469,7 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	b, _ := g.breakers.Lookup(k.key)
 	a := k.gate.Ready(g.conditions(k, b, events.Normal, now), now)
 	// A key that was given no lease yet is shut to those who wait for it alone.
-	shut := a.N == 0 && !(momentary(a.Cause) && k.unclaimed())
+	shut := a.N == 0 && (!momentary(a.Cause) || !k.unclaimed())
 	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut}
 }
 

@@ -30,13 +30,13 @@ const (
 type LeaseNeed uint8
 
 const (
-	// LeaseRests: nothing now.
+	// LeaseRests is nothing for now.
 	LeaseRests LeaseNeed = iota
-	// LeaseRenewal: the key is in use, so its lease is to be renewed.
+	// LeaseRenewal is to renew it, because the key is in use.
 	LeaseRenewal
-	// LeaseReturn: the key is not used any more and has some of its budget left.
+	// LeaseReturn is to hand in what is left of it, because the key is not used any more.
 	LeaseReturn
-	// LeaseOver: there is nothing more to do until the key wants a lease again.
+	// LeaseOver is nothing more until the key wants a lease again.
 	LeaseOver
 )
 
