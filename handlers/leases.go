@@ -45,16 +45,29 @@ type leases struct {
 	wanted  []string             // keys of which operations wait for a lease, in turn
 	stale   []string             // keys in use whose leases are to be renewed, after those
 	keys    map[string]*leaseKey // of those that have or had a lease a moment ago
+	turn    int                  // counts the keys that were taken from the queues
 	lost    bool                 // the store is out of reach
 	ended   bool
 }
 
 // leaseKey is where a key with a lease stands.
 type leaseKey struct {
-	queued bool // it is in a queue
-	busy   bool // the store is being asked
-	again  bool // it was wanted meanwhile
+	place place // it is in that queue
+	busy  bool  // the store is being asked
+	again bool  // it was wanted meanwhile
 }
+
+// place is a queue of keys.
+type place uint8
+
+const (
+	nowhere place = iota
+	inStale
+	inWanted // it may stand in stale, too, where it is passed over
+)
+
+// staleTurn is which turn is that of a stale lease while others are wanted.
+const staleTurn = 8
 
 func newLeases(instance string, ledgers Ledgers, now func() time.Time, log *slog.Logger) *leases {
 	l := &leases{
@@ -77,8 +90,8 @@ func (l *leases) want(key string) {
 	switch {
 	case k.busy:
 		k.again = true
-	case !k.queued:
-		k.queued = true
+	case k.place != inWanted:
+		k.place = inWanted
 		l.wanted = append(l.wanted, key)
 		l.changed.Signal()
 	}
@@ -114,7 +127,7 @@ func (l *leases) look(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for key, k := range l.keys {
-		if k.queued || k.busy {
+		if k.place != nowhere || k.busy {
 			continue
 		}
 		switch l.gates.LeaseNeed(key, now) {
@@ -125,7 +138,7 @@ func (l *leases) look(now time.Time) {
 			if l.lost && len(l.stale) >= renewers {
 				continue
 			}
-			k.queued = true
+			k.place = inStale
 			l.stale = append(l.stale, key)
 		}
 	}
@@ -145,24 +158,28 @@ func (l *leases) work(ctx context.Context) {
 }
 
 // next waits for a key whose lease is to be renewed; ok is false at the end. Those
-// for which operations wait go first.
+// for which operations wait go first, but for every eighth turn.
 func (l *leases) next() (key string, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.wanted)+len(l.stale) == 0 && !l.ended {
-		l.changed.Wait()
+	for {
+		for len(l.wanted)+len(l.stale) == 0 && !l.ended {
+			l.changed.Wait()
+		}
+		if l.ended {
+			return "", false
+		}
+		queue, from := &l.wanted, inWanted
+		if len(l.wanted) == 0 || len(l.stale) > 0 && l.turn%staleTurn == 0 {
+			queue, from = &l.stale, inStale
+		}
+		l.turn++
+		key, *queue = (*queue)[0], (*queue)[1:]
+		if k := l.keys[key]; k != nil && k.place == from && !k.busy {
+			k.place, k.busy = nowhere, true
+			return key, true
+		}
 	}
-	queue := &l.wanted
-	switch {
-	case l.ended:
-		return "", false
-	case len(l.wanted) == 0:
-		queue = &l.stale
-	}
-	key, *queue = (*queue)[0], (*queue)[1:]
-	k := l.keys[key]
-	k.queued, k.busy = false, true
-	return key, true
 }
 
 // done has a key queued again that was wanted while the store was asked.

@@ -22,19 +22,21 @@ const (
 	// returnAfter is for how long after its last use what is left of a lease is kept,
 	// for the key may come back.
 	returnAfter = 5 * time.Second
+	// returnBefore is until when the ledger knows what the lease was given for.
+	returnBefore = 10 * time.Second
 )
 
 // LeaseNeed is what is to be done about a key's lease.
 type LeaseNeed uint8
 
 const (
-	// LeaseRests is nothing now.
+	// LeaseRests is nothing for now.
 	LeaseRests LeaseNeed = iota
-	// LeaseRenewal is that the key is in use, so its lease is to be renewed.
+	// LeaseRenewal is to renew it, because the key is in use.
 	LeaseRenewal
-	// LeaseReturn is that the key is not used any more and has some of its budget left.
+	// LeaseReturn is to hand in what is left of it, because the key is not used any more.
 	LeaseReturn
-	// LeaseOver is that there is nothing more to do until the key wants a lease again.
+	// LeaseOver is nothing more until the key wants a lease again.
 	LeaseOver
 )
 
@@ -94,7 +96,7 @@ func (g *Gates) LeaseNeed(key string, now time.Time) LeaseNeed {
 		return renewalFrom(keepAfter, now.Sub(k.renewed))
 	case unused < returnAfter:
 		return LeaseRests
-	case unused < returnAfter+gate.LeaseTime && k.gate.Owes():
+	case unused < returnBefore && k.gate.Owes():
 		return LeaseReturn
 	}
 	return LeaseOver
