@@ -28,7 +28,7 @@ func (a askedLedgers) Renew(_ context.Context, key string, c gate.Claim, _ gate.
 // TestLeases_WantedKeyGoesBeforeThoseThatOnlyNeedRenewal has a key wanted that stands
 // behind many others already.
 func TestLeases_WantedKeyGoesBeforeThoseThatOnlyNeedRenewal(t *testing.T) {
-	l := newLeases("a", askedLedgers{}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	l := newLeases("a", askedLedgers{}, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	for i := range 100 {
 		key := fmt.Sprintf("pay:op%d", i)
 		l.keys[key] = &leaseKey{place: inStale}
@@ -55,7 +55,7 @@ func TestLeases_WantedKeyGoesBeforeThoseThatOnlyNeedRenewal(t *testing.T) {
 }
 
 func TestLeases_StaleKeysAreNotStarved(t *testing.T) {
-	l := newLeases("a", askedLedgers{}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	l := newLeases("a", askedLedgers{}, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	l.keys["pay:stale"] = &leaseKey{place: inStale}
 	l.stale = append(l.stale, "pay:stale")
 	l.turn = 1
@@ -72,7 +72,7 @@ func TestLeases_StaleKeysAreNotStarved(t *testing.T) {
 
 func TestLeases_WhatIsLeftIsReturnedAtTheEnd(t *testing.T) {
 	store := askedLedgers{asked: make(chan string, 10)}
-	l := newLeases("a", store, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	l := newLeases("a", store, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	l.gates = scheduler.NewGates(breaker.NewGroup(breaker.Config{}), scheduler.GatesConfig{Lease: l.want})
 	policy := scheduler.Builtin().Resolve(scheduler.Query{Service: "pay", Operation: "charge"})
 	policy.RetryBudgetPerMinute = 10
