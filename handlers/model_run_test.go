@@ -343,7 +343,7 @@ func (w *world) check() {
 //	go test ./handlers -run TestModel -histories 10000
 //	go test ./handlers -run TestModel -seed 16 -v
 var (
-	histories = flag.Uint64("histories", 300, "how many histories TestModel runs")
+	histories = flag.Uint64("histories", 150, "how many histories TestModel runs")
 	seed      = flag.Int64("seed", -1, "the one history that TestModel runs and tells")
 )
 
