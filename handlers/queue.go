@@ -40,8 +40,8 @@ type taken struct {
 	beat       time.Time
 	lapsed     bool
 	reconnects uint64
-	// forgotten is whether its consumer is younger than the message. Whether and how
-	// often an earlier one delivered it is not known.
+	// forgotten is whether the consumer may have forgotten that it delivered the
+	// message, see [course].
 	forgotten bool
 	q         *queue
 }
@@ -99,6 +99,8 @@ type queue struct {
 
 	// handled counts the messages that were worked on.
 	handled atomic.Uint64
+	// course is of the goroutine that pulls.
+	course course
 
 	mu   sync.Mutex
 	held map[*taken]struct{}
@@ -106,6 +108,33 @@ type queue struct {
 	// draining is closed when the queue is to end, pulled when it pulls no more.
 	draining <-chan struct{}
 	pulled   chan struct{}
+}
+
+// course follows what a consumer delivers for the first time, which it does in the
+// order of the stream.
+type course struct {
+	made   time.Time // when the consumer was made
+	newest uint64    // the latest sequence that it has delivered
+}
+
+// begin takes note of the consumer, which may be another one.
+func (c *course) begin(made time.Time) {
+	if !made.Equal(c.made) {
+		*c = course{made: made}
+	}
+}
+
+// forgotten tells whether the consumer may have delivered a message before although
+// it says that it does for the first time: the message is older than the consumer, or
+// the consumer has gone back. A server that leads one and is cut off delivers what
+// its successor never hears of.
+func (c *course) forgotten(m *jetstream.MsgMetadata) bool {
+	if m.NumDelivered > 1 {
+		return true
+	}
+	back := m.Sequence.Stream < c.newest
+	c.newest = max(c.newest, m.Sequence.Stream)
+	return back || m.Timestamp.Before(c.made)
 }
 
 // run pulls until draining is closed and returns when every message in hand is
@@ -184,9 +213,9 @@ func (q *queue) fetch(ctx, handleCtx context.Context, consumer jetstream.Consume
 	}
 	defer func() { q.inFlight.Release(int64(room)) }()
 
-	made := consumer.CachedInfo().Created
+	q.course.begin(consumer.CachedInfo().Created)
 	err := q.receive(ctx, consumer, room, func(t *taken) {
-		t.forgotten = t.meta.Timestamp.Before(made)
+		t.forgotten = q.course.forgotten(t.meta)
 		room--
 		q.wg.Go(func() {
 			defer q.inFlight.Release(1)

@@ -53,6 +53,35 @@ func TestTaken_IsSharedOnceAnotherInstanceMayHaveIt(t *testing.T) {
 	}
 }
 
+func TestCourse_ConsumerThatGoesBackMayHaveDeliveredBefore(t *testing.T) {
+	made := time.Now()
+	var c course
+	c.begin(made)
+	for _, step := range []struct {
+		sequence, delivered uint64
+		age                 time.Duration
+		made                time.Duration
+		want                bool
+	}{
+		{sequence: 7, delivered: 1},
+		{sequence: 9, delivered: 1},
+		{sequence: 7, delivered: 2, want: true},
+		{sequence: 12, delivered: 1},
+		{sequence: 10, delivered: 1, want: true}, // its leader was cut off, and another leads
+		{sequence: 13, delivered: 1},
+		{sequence: 14, delivered: 1, age: time.Minute, want: true}, // older than the consumer
+		{sequence: 1, delivered: 1, made: time.Second},             // stream and consumer were made anew
+	} {
+		c.begin(made.Add(step.made))
+		m := &jetstream.MsgMetadata{
+			NumDelivered: step.delivered, Sequence: jetstream.SequencePair{Stream: step.sequence}, Timestamp: made.Add(2*time.Second - step.age),
+		}
+		if got := c.forgotten(m); got != step.want {
+			t.Errorf("message %d, delivery %d: forgotten = %v, want %v", step.sequence, step.delivered, got, step.want)
+		}
+	}
+}
+
 func TestLanes_OnlyWhatIsOlderThanItsSlotIsRemoved(t *testing.T) {
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
 	js := testkit.JetStream(t, nc)
