@@ -192,7 +192,7 @@ func TestAWorkerBoundsItsHandlers(t *testing.T) {
 			}
 		})
 	}
-	testkit.Eventually(t, patience, "3 handlers are at work", func() bool { return w.Stats().InFlight == 3 })
+	testkit.Eventually(t, patience, "3 handlers are at work", func() bool { return inFlight.Load() == 3 && w.Stats().InFlight == 3 })
 	close(release)
 	asked.Wait()
 	if most.Load() != 3 {

@@ -238,7 +238,7 @@ func TestBackpressureIsToldWhenItTurnsOff(t *testing.T) {
 	r := newRig(t)
 	var load atomic.Int64
 	host := func() health.Host { return health.Host{SystemLoad: float64(load.Load())} }
-	limits := gate.Limits{StoreDelay: time.Minute}
+	limits := gate.Limits{StoreDelay: time.Minute, Load: 4}
 	a, b := r.start(handlers.Config{Host: host, Backpressure: limits}), r.start(handlers.Config{Host: host, Backpressure: limits})
 	r.agree(2, a, b)
 	const subject = "retry.event.backpressureChanged.rebound.all"
@@ -260,8 +260,9 @@ func TestBackpressureIsToldWhenItTurnsOff(t *testing.T) {
 func TestBackpressureOutlivesTheInstanceThatDecidedOnIt(t *testing.T) {
 	r := newRig(t)
 	host := func() health.Host { return health.Host{SystemLoad: 8} }
-	first, _ := r.startOn(handlers.Config{Host: host})
-	second, _ := r.startOn(handlers.Config{Host: host})
+	config := handlers.Config{Host: host, Backpressure: gate.Limits{Load: 4}}
+	first, _ := r.startOn(config)
+	second, _ := r.startOn(config)
 	r.agree(2, first, second)
 	if second.ID() < first.ID() {
 		first, second = second, first

@@ -56,7 +56,8 @@ type Limits struct {
 	// system to fail before all keys are held back.
 	FailureRate float64
 	Samples     int
-	// Load is 4 by default: four times what the cores can do.
+	// Load is off at 0, as it is by default: whatever else runs on a host says nothing
+	// of the targets.
 	Load float64
 	// StoreDelay is 1 second by default.
 	StoreDelay time.Duration
@@ -79,9 +80,6 @@ func (l Limits) OrDefaults() Limits {
 	}
 	if l.Samples == 0 {
 		l.Samples = 1000
-	}
-	if l.Load == 0 {
-		l.Load = 4
 	}
 	if l.StoreDelay == 0 {
 		l.StoreDelay = time.Second
@@ -132,7 +130,7 @@ func (m *Measures) over(l Limits, share float64) PressureCause {
 		return PressureActive
 	case m.Samples >= l.Samples && above(m.FailureRate, l.FailureRate):
 		return PressureFailures
-	case above(m.Load, l.Load):
+	case l.Load > 0 && above(m.Load, l.Load):
 		return PressureLoad
 	case above(float64(m.StoreDelay), float64(l.StoreDelay)):
 		return PressureStore

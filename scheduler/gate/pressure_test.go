@@ -30,7 +30,7 @@ func TestBackpressureTurnsOnAndOff(t *testing.T) {
 		"it names the cause that keeps it on":   {on, at(60), Measures{StoreDelay: 800 * time.Millisecond}, Pressure{true, PressureStore, at(0)}},
 		"it does not turn on between the marks": {Pressure{}, at(60), Measures{Load: 3.9, Active: 9_000}, Pressure{}},
 	} {
-		got, changed := c.before.Step(c.m, Limits{}, c.now)
+		got, changed := c.before.Step(c.m, Limits{Load: 4}, c.now)
 		if got != c.want || changed != (c.before.On != c.want.On) {
 			t.Errorf("%s: backpressure is %+v, changed %t, want %+v", name, got, changed, c.want)
 		}
