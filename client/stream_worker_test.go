@@ -90,12 +90,12 @@ func TestAStreamWorkerReportsByItself(t *testing.T) {
 }
 
 func TestALongHandlerKeepsItsAttempt(t *testing.T) {
-	r := newRig(t, swift+"billing: {attemptTimeout: 400ms}\n")
+	r := newRig(t, swift+"billing: {attemptTimeout: 1500ms}\n")
 	js := testkit.JetStream(t, r.nc)
 	if _, err := js.CreateStream(ctx(t), jetstream.StreamConfig{Name: "JOBS", Subjects: []string{"jobs.>"}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.CreateConsumer(ctx(t), "JOBS", jetstream.ConsumerConfig{Durable: "short", AckPolicy: jetstream.AckExplicitPolicy, AckWait: 600 * time.Millisecond}); err != nil {
+	if _, err := js.CreateConsumer(ctx(t), "JOBS", jetstream.ConsumerConfig{Durable: "short", AckPolicy: jetstream.AckExplicitPolicy, AckWait: 2 * time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	var calls atomic.Int32
@@ -103,7 +103,7 @@ func TestALongHandlerKeepsItsAttempt(t *testing.T) {
 		func(ctx context.Context, _ *client.Request) error {
 			calls.Add(1)
 			select {
-			case <-time.After(2 * time.Second):
+			case <-time.After(4 * time.Second):
 				return nil
 			case <-ctx.Done():
 				return context.Cause(ctx)
