@@ -72,7 +72,7 @@ func TestNATS_RenewalIsOneWriteWhileNobodyElseWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := nc.Stats().OutMsgs - before; n != 20 {
-		t.Errorf("20 renewals are %d requests, want 20", n)
+	if n := nc.Stats().OutMsgs - before; n < 20 || n > 21 {
+		t.Errorf("20 renewals are %d requests, want 20, and one for the time of the server", n)
 	}
 }
