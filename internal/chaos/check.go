@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
@@ -45,6 +46,11 @@ const (
 	// events tell times in microseconds, and clocks of one machine are read at different
 	// moments.
 	earlySlack = 20 * time.Millisecond
+	// sameMoment is how far apart two deliveries of an attempt may be of which it is not
+	// known which came first, and lateSlack how long after its instance goes on what
+	// was on its way may reach the target.
+	sameMoment = 50 * time.Millisecond
+	lateSlack  = 500 * time.Millisecond
 	// changeSlack is how long a breaker's change may take to be known everywhere.
 	changeSlack = 100 * time.Millisecond
 )
@@ -244,12 +250,25 @@ func (c *checker) repeats() {
 			case first == nil:
 				seen[a.Number] = a
 			case a.Repeated, a.Token != "" && a.Token == first.Token:
+			case first.Repeated && (c.late(a) || a.At.Sub(first.At) < sameMoment):
 			default:
 				c.report(Unmarked, key.id, "attempt %d of run %d came %s after it had come first, unmarked",
 					a.Number, key.number, a.At.Sub(first.At).Round(time.Millisecond))
 			}
 		}
 	}
+}
+
+// late tells whether an attempt may have been on its way while its instance stood
+// still: it was not looked at again before it reached the target, as the documents
+// say. The one that came in its place is marked.
+func (c *checker) late(a *Attempt) bool {
+	for _, f := range c.record.Faults {
+		if since := a.At.Sub(f.At); strings.HasSuffix(f.What, goesOn) && since >= 0 && since < lateSlack {
+			return true
+		}
+	}
+	return false
 }
 
 // counts checks the numbers of attempts against the policy.

@@ -143,8 +143,17 @@ func TestCheck_FindsWhatIsBroken(t *testing.T) {
 		"an attempt is made again, marked":   {func(r *Record) { again(r, 1, 310, func(a *Attempt) { a.Repeated = true }) }, nil},
 		"an attempt is made again, and only the first is marked": {func(r *Record) {
 			r.Attempts[1].Repeated = true
-			again(r, 1, 310, func(a *Attempt) { a.Repeated = false })
+			again(r, 1, 900, func(a *Attempt) { a.Repeated = false })
 		}, []Class{Unmarked}},
+		"an attempt is made twice at once, and one is marked": {func(r *Record) {
+			r.Attempts[1].Repeated = true
+			again(r, 1, 310, func(a *Attempt) { a.Repeated = false })
+		}, nil},
+		"an attempt was on its way while its instance stood still": {func(r *Record) {
+			r.Attempts[1].Repeated = true
+			r.Faults = append(r.Faults, Fault{At: at(800), What: "instance r1 goes on"})
+			again(r, 1, 900, func(a *Attempt) { a.Repeated = false })
+		}, nil},
 		"an attempt is made three times, and the last is unmarked": {func(r *Record) {
 			again(r, 1, 310, func(a *Attempt) { a.Repeated = true })
 			again(r, 1, 320, nil)

@@ -253,7 +253,7 @@ func (o *operator) freeze(ctx context.Context, d time.Duration) {
 	in.freeze()
 	pause(ctx, d)
 	in.thaw()
-	o.h.note("instance %s goes on", in.name)
+	o.h.note("instance %s "+goesOn, in.name)
 }
 
 // rolling replaces all instances, one at a time.

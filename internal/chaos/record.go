@@ -130,6 +130,9 @@ type Fault struct {
 	What string
 }
 
+// goesOn ends what is said of an instance that no longer stands still.
+const goesOn = "goes on"
+
 // Instance is a process of Rebound, measured early in the history and at its end.
 type Instance struct {
 	Name                      string
