@@ -140,7 +140,7 @@ func TestASlowServerIsEverybodysProblemOnlyIfItIsSlowForAll(t *testing.T) {
 	wire := testkit.Proxy(t, strings.TrimPrefix(r.url, "nats://"))
 	limits := gate.Limits{StoreDelay: 150 * time.Millisecond}
 	slow, _ := r.startAt("nats://"+wire.Addr(), handlers.Config{Host: idle, Backpressure: limits})
-	wire.Slow(500 * time.Millisecond)
+	wire.Slow(200 * time.Millisecond)
 	testkit.Eventually(t, 10*time.Second, "backpressure", func() bool { return slow.Coordination().GlobalBackpressure })
 	if v := slow.Coordination(); v.Backpressure.Cause != "store_slow" || v.StoreDelayMs < 150 {
 		t.Errorf("with a slow server the view is %+v, want the slow store as its cause", v)

@@ -162,7 +162,8 @@ func UntilAnswered(ctx context.Context, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, allTries)
 	defer cancel()
 	for try := 1; ; try++ {
-		once, cancel := context.WithTimeout(ctx, oneTry)
+		// Each try has twice the time of the one before: the servers may be far away.
+		once, cancel := context.WithTimeout(ctx, oneTry<<min(try-1, 4))
 		err := ask(once)
 		cancel()
 		if err == nil || !isNoAnswer(err) {

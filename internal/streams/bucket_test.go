@@ -89,7 +89,7 @@ func TestBucket_EveryReplacementIsMadeOnce(t *testing.T) {
 		return bucket
 	}
 	numbers := open(js)
-	const each = 400
+	const each = 300
 	var counting sync.WaitGroup
 	for _, url := range cluster.URLs() {
 		bucket := open(testkit.JetStream(t, testkit.Connect(t, url)))
@@ -101,7 +101,7 @@ func TestBucket_EveryReplacementIsMadeOnce(t *testing.T) {
 	}
 	done := make(chan struct{})
 	go func() { counting.Wait(); close(done) }()
-	moved := testkit.MoveLeader(t, js, "KV_NUMBERS", 200*time.Millisecond, done)
+	moved := testkit.MoveLeader(t, js, "KV_NUMBERS", 2*time.Second, done)
 	value, _, err := numbers.Latest(ctx, "n")
 	if err != nil || string(value) != strconv.Itoa(3*each) {
 		t.Errorf("the number is %s with error %v after %d moves of the leader, want %d and none", value, err, moved, 3*each)
