@@ -34,7 +34,7 @@ func (r *rig) holdSome(n int, prefix string) {
 
 func (r *rig) awaitHeld(n int) {
 	r.t.Helper()
-	testkit.Eventually(r.t, 30*time.Second, fmt.Sprintf("%d being held", n), func() bool { return r.count("RETRY", "retry.held.>") == n })
+	testkit.Eventually(r.t, 2*time.Minute, fmt.Sprintf("%d being held", n), func() bool { return r.count("RETRY", "retry.held.>") == n })
 }
 
 func (r *rig) deleteBucket() {
