@@ -111,11 +111,6 @@ func (s Subjects) Release(held string) (due, slot string) {
 	return s.prefix() + ".due." + rest, s.prefix() + ".*.*." + operation
 }
 
-// DueOfKey matches the due operations of one key.
-func (s Subjects) DueOfKey(service, operation string) string {
-	return s.prefix() + ".due.*." + service + "." + operation + ".*"
-}
-
 // Slot matches the subjects on which one operation can stand in the stream
 // that holds what waits, what is due and what is held. Its last sequence is the operation's
 // version: whoever publishes a next state expects it unchanged.

@@ -150,7 +150,7 @@ func (a *adopted) read(ctx context.Context, given adoption.Advisory, source adop
 	defer cancel()
 	m, gone, err := streams.GetAt(ctx, a.adoptions.js, given.Stream, given.Sequence)
 	switch {
-	case gone, hasCode(err, jetstream.JSErrCodeStreamNotFound):
+	case gone, streams.HasCode(err, jetstream.JSErrCodeStreamNotFound):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("reading message %d of stream %s: %w", given.Sequence, given.Stream, err)

@@ -2,11 +2,11 @@ package handlers
 
 import (
 	"errors"
-	"slices"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
@@ -34,8 +34,6 @@ const (
 	// What the server says of a message that it will never take.
 	codeMessageTooLarge = jetstream.ErrorCode(10054)
 	codeHeaderTooLarge  = jetstream.ErrorCode(10097)
-	// codeDuplicatePending: the same message id is in process.
-	codeDuplicatePending = jetstream.ErrorCode(10158)
 )
 
 // answerOf says what an error proves. This is the one place that knows.
@@ -48,11 +46,11 @@ func answerOf(err error) answer {
 	switch {
 	case err == nil:
 		return answerDone
-	case errors.Is(err, scheduler.ErrMoved), hasCode(err, jetstream.JSErrCodeStreamWrongLastSequence):
+	case errors.Is(err, scheduler.ErrMoved), streams.HasCode(err, jetstream.JSErrCodeStreamWrongLastSequence):
 		return answerMoved
-	case hasCode(err, jetstream.JSErrCodeStreamWrongLastSequenceConstant, codeDuplicatePending):
+	case streams.HasCode(err, jetstream.JSErrCodeStreamWrongLastSequenceConstant, streams.CodeWriteInProcess):
 		return answerPending
-	case errors.As(err, new(permanentError)), hasCode(err, codeMessageTooLarge, codeHeaderTooLarge),
+	case errors.As(err, new(permanentError)), streams.HasCode(err, codeMessageTooLarge, codeHeaderTooLarge),
 		errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrConnectionClosed):
 		return answerNever
 	case errors.As(err, new(*jetstream.APIError)), errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
@@ -65,9 +63,3 @@ func answerOf(err error) answer {
 type permanentError struct{ error }
 
 func (p permanentError) Unwrap() error { return p.error }
-
-// hasCode reports whether err is an API error with one of the codes.
-func hasCode(err error, codes ...jetstream.ErrorCode) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && slices.Contains(codes, api.ErrorCode)
-}

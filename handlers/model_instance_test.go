@@ -21,6 +21,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
@@ -152,7 +153,7 @@ func (j *modelJS) PublishMsg(ctx context.Context, msg *nats.Msg, _ ...jetstream.
 	case pending:
 		code, text := jetstream.JSErrCodeStreamWrongLastSequenceConstant, "wrong last sequence"
 		if expected == "" {
-			code, text = codeDuplicatePending, "duplicate message id is in process"
+			code, text = streams.CodeWriteInProcess, "duplicate message id is in process"
 		}
 		w.note("%-8s  %s: pending", i.name, what)
 		return nil, &jetstream.APIError{Code: 400, ErrorCode: code, Description: text}

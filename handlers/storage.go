@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 const (
@@ -40,7 +42,7 @@ func (s *storage) seen(err error) {
 	if err == nil {
 		return
 	}
-	if s.missed != nil && (errors.Is(err, jetstream.ErrNoStreamResponse) || hasCode(err, jetstream.JSErrCodeStreamNotFound)) {
+	if s.missed != nil && (errors.Is(err, jetstream.ErrNoStreamResponse) || streams.HasCode(err, jetstream.JSErrCodeStreamNotFound)) {
 		s.missed()
 	}
 	reason := fullness(err)
@@ -68,11 +70,11 @@ const accountFull = "the account is at its storage limit"
 func fullness(err error) string {
 	var api *jetstream.APIError
 	switch {
-	case hasCode(err, codeAccountResources):
+	case streams.HasCode(err, codeAccountResources):
 		return accountFull
-	case hasCode(err, codeServerResources, codeMemoryResources, codeStorageResources):
+	case streams.HasCode(err, codeServerResources, codeMemoryResources, codeStorageResources):
 		return "the NATS server has no room left for what is to be stored"
-	case hasCode(err, codeStoreFailed) && errors.As(err, &api):
+	case streams.HasCode(err, codeStoreFailed) && errors.As(err, &api):
 		return "a stream cannot store: " + api.Description
 	}
 	return ""

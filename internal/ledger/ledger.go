@@ -6,10 +6,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"time"
 
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
@@ -42,7 +42,7 @@ func renew(ctx context.Context, where, key string, c gate.Claim, s gate.Settings
 		case done:
 			return lease, nil
 		}
-		if err := backOff(ctx, try); err != nil {
+		if err := streams.Pause(ctx, min(try, 10)); err != nil {
 			return gate.Lease{}, err
 		}
 	}
@@ -71,17 +71,4 @@ func number(v any) (int64, error) {
 		return strconv.ParseInt(v, 10, 64)
 	}
 	return 0, fmt.Errorf("%T is no number", v)
-}
-
-// backOff waits a random while of up to try milliseconds, for another instance to
-// be through.
-func backOff(ctx context.Context, try int) error {
-	timer := time.NewTimer(time.Duration(rand.Int64N(int64(min(try, 10)) * int64(time.Millisecond))))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

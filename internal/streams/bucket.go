@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,34 +39,27 @@ func Bucket(ctx context.Context, js jetstream.JetStream, config jetstream.KeyVal
 // written, and the key is to be read anew, from its leader.
 func IsConflict(err error) bool {
 	return errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) ||
-		hasCode(err, jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+		HasCode(err, jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
 // IsPending reports whether err is a conflict with a write that the servers of a
 // cluster have not agreed upon yet: what is read now is older than that.
 func IsPending(err error) bool {
-	return hasCode(err, jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+	return HasCode(err, jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
 const (
 	// codeNoLeader is the server's answer while a stream has no leader.
 	codeNoLeader jetstream.ErrorCode = 10008
-	// codeWriteInProcess is its answer to a message whose id is that of one which the
+	// CodeWriteInProcess is its answer to a message whose id is that of one which the
 	// servers of a cluster have not agreed upon yet.
-	codeWriteInProcess jetstream.ErrorCode = 10158
+	CodeWriteInProcess jetstream.ErrorCode = 10158
 )
 
-func hasCode(err error, codes ...jetstream.ErrorCode) bool {
+// HasCode reports whether err is an API error with one of the codes.
+func HasCode(err error, codes ...jetstream.ErrorCode) bool {
 	var api *jetstream.APIError
-	if !errors.As(err, &api) {
-		return false
-	}
-	for _, code := range codes {
-		if api.ErrorCode == code {
-			return true
-		}
-	}
-	return false
+	return errors.As(err, &api) && slices.Contains(codes, api.ErrorCode)
 }
 
 // EntryGet reads a key from the leader of its bucket, which is read where a
@@ -181,7 +175,7 @@ func UntilAnswered(ctx context.Context, ask func(context.Context) error) error {
 func isNoAnswer(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
-		hasCode(err, codeNoLeader, codeWriteInProcess)
+		HasCode(err, codeNoLeader, CodeWriteInProcess)
 }
 
 // Pause waits a random while of up to most milliseconds, itself at most twenty, for
