@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -49,10 +50,30 @@ type InstanceReport struct {
 	// others are in force. It travels as a header, which an older instance passes
 	// over, where a field would have it refuse the report.
 	Policies string `json:"-"`
+	// Delivered is what the consumers of due operations have delivered to the
+	// instance, at most [MaxDelivered] of them. It travels in headers, too.
+	Delivered []Delivered `json:"-"`
 }
 
-// headerPolicies bears [InstanceReport.Policies].
-const headerPolicies = "Retry-Policies"
+// Delivered is the latest message that a consumer has delivered to an instance.
+type Delivered struct {
+	Consumer string
+	// Made is when the consumer was made, which tells it from one of the same name
+	// before it.
+	Made time.Time
+	// Sequence is that of the message in its stream, above 0.
+	Sequence uint64
+}
+
+const (
+	// headerPolicies bears [InstanceReport.Policies], headerDelivered each of
+	// [InstanceReport.Delivered]: consumer, nanoseconds since 1970 and sequence.
+	headerPolicies  = "Retry-Policies"
+	headerDelivered = "Retry-Delivered"
+)
+
+// MaxDelivered is of how many consumers a report may tell.
+const MaxDelivered = 8
 
 // InstanceState is where an instance is in its life.
 type InstanceState string
@@ -90,6 +111,12 @@ func (r *InstanceReport) Message(subjects Subjects) (*nats.Msg, error) {
 	if isLine(r.Policies, maxPolicies) && r.Policies != "" {
 		m.Header = nats.Header{headerPolicies: {r.Policies}}
 	}
+	for _, d := range r.Delivered {
+		if m.Header == nil {
+			m.Header = make(nats.Header)
+		}
+		m.Header.Add(headerDelivered, fmt.Sprintf("%s %d %d", d.Consumer, d.Made.UnixNano(), d.Sequence))
+	}
 	if _, err := DecodeInstance(subjects, m); err != nil {
 		return nil, fmt.Errorf("the report of instance %s: %w", clip(r.ID, 80), err)
 	}
@@ -114,10 +141,37 @@ func DecodeInstance(subjects Subjects, m *nats.Msg) (InstanceReport, error) {
 	if r.Policies = m.Header.Get(headerPolicies); !isLine(r.Policies, maxPolicies) {
 		return InstanceReport{}, fmt.Errorf("header %s is no line of at most %d bytes", headerPolicies, maxPolicies)
 	}
+	if r.Delivered, err = decodeDelivered(m.Header.Values(headerDelivered)); err != nil {
+		return InstanceReport{}, err
+	}
 	if err := r.check(id); err != nil {
 		return InstanceReport{}, err
 	}
 	return r, nil
+}
+
+// decodeDelivered reads the headers that say what consumers have delivered.
+func decodeDelivered(values []string) ([]Delivered, error) {
+	if len(values) > MaxDelivered {
+		return nil, fmt.Errorf("header %s stands %d times, more than the %d allowed", headerDelivered, len(values), MaxDelivered)
+	}
+	var all []Delivered
+	for _, v := range values {
+		fields := strings.Split(v, " ")
+		if len(fields) != 3 || CheckName(fields[0]) != nil {
+			return nil, fmt.Errorf("header %s: %q is no consumer, time and sequence", headerDelivered, clip(v, 80))
+		}
+		made, err := strconv.ParseInt(fields[1], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("header %s: the time %q is no number", headerDelivered, clip(fields[1], 40))
+		}
+		sequence, err := strconv.ParseUint(fields[2], 10, 64)
+		if err != nil || sequence == 0 {
+			return nil, fmt.Errorf("header %s: %q is no sequence", headerDelivered, clip(fields[2], 40))
+		}
+		all = append(all, Delivered{Consumer: fields[0], Made: time.Unix(0, made).UTC(), Sequence: sequence})
+	}
+	return all, nil
 }
 
 // check reports what is wrong with a report of the instance id.

@@ -2,7 +2,9 @@ package events_test
 
 import (
 	"encoding/json"
+	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +21,11 @@ func instance() events.InstanceReport {
 		ID: "a1", State: events.InstanceServing, HostName: "worker-3.example", Version: "1.2.0", Started: since.Add(-time.Hour),
 		InFlight: 12, InHand: 40, Succeeded: 90, Failed: 10, CPUUtilization: 35.5, MemoryUtilization: 60, SystemLoad: 0.7, StoreDelayMs: 1.5,
 		Backpressure: events.Backpressure{On: true, Cause: "failure_rate", Since: since},
+		Policies:     "0123456789abcdef",
+		Delivered: []events.Delivered{
+			{Consumer: "rebound-due-critical", Made: since.Add(time.Nanosecond), Sequence: 1},
+			{Consumer: "rebound-due-low", Made: since, Sequence: math.MaxUint64},
+		},
 	}
 }
 
@@ -81,6 +88,34 @@ func TestABadReportOfAnInstanceIsRefusedWithWhatIsWrong(t *testing.T) {
 			got, err := events.DecodeInstance(events.Subjects{}, &nats.Msg{Subject: c.subject, Data: []byte(c.data)})
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %+v, %v, want an error that says %q", got, err, c.want)
+			}
+		})
+	}
+}
+
+func TestDecodeInstance_BadHeaderIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		name, header string
+		values       []string
+		want         string
+	}{
+		{"policies with a line break", "Retry-Policies", []string{"a\nb"}, "Retry-Policies is no line"},
+		{"deliveries of too many consumers", "Retry-Delivered", slices.Repeat([]string{"c 1 1"}, 9), "stands 9 times, more than the 8 allowed"},
+		{"a delivery without a sequence", "Retry-Delivered", []string{"c 1"}, `"c 1" is no consumer, time and sequence`},
+		{"a delivery of a consumer that has no name", "Retry-Delivered", []string{"a.b 1 1"}, `"a.b 1 1" is no consumer, time and sequence`},
+		{"a delivery at a time that is no number", "Retry-Delivered", []string{"c now 1"}, `the time "now" is no number`},
+		{"a delivery of the sequence 0", "Retry-Delivered", []string{"c 1 1", "c 1 0"}, `"0" is no sequence`},
+		{"a delivery of a negative sequence", "Retry-Delivered", []string{"c 1 -1"}, `"-1" is no sequence`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			report := instance()
+			m, err := report.Message(events.Subjects{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Header[c.header] = c.values
+			if _, err := events.DecodeInstance(events.Subjects{}, m); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("the error is %v, want one that says %q", err, c.want)
 			}
 		})
 	}

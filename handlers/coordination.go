@@ -177,6 +177,9 @@ func (c *coordinator) take(m *nats.Msg, now time.Time) (answer bool) {
 			c.follow(now)
 		}
 		c.mu.Unlock()
+		if err == nil {
+			c.hearDelivered(r.Delivered)
+		}
 	}
 	switch {
 	case errors.Is(err, health.ErrOwnReport):
@@ -191,6 +194,18 @@ func (c *coordinator) take(m *nats.Msg, now time.Time) (answer bool) {
 		c.act(c.view(now))
 	}
 	return err == nil && r.State == events.InstanceJoining
+}
+
+// hearDelivered takes over what consumers have delivered to another instance. None of
+// it comes for the first time any more.
+func (c *coordinator) hearDelivered(delivered []events.Delivered) {
+	for _, d := range delivered {
+		for _, q := range c.dues {
+			if q.config.Durable == d.Consumer {
+				q.course.hear(d.Made, d.Sequence)
+			}
+		}
+	}
 }
 
 // follow takes over the backpressure of the instance that decides, unless this is
@@ -306,6 +321,9 @@ func (c *coordinator) report(now time.Time) events.InstanceReport {
 	r.InFlight = c.gates.Active()
 	for _, q := range c.dues {
 		r.InHand += q.inHand()
+		if made, sequence := q.course.reached(); sequence > 0 {
+			r.Delivered = append(r.Delivered, events.Delivered{Consumer: q.config.Durable, Made: made, Sequence: sequence})
+		}
 	}
 	r.Succeeded, r.Failed = c.gates.Counts(now)
 	h := c.host()

@@ -368,3 +368,36 @@ func TestFalseReportsOfInstancesAreRefused(t *testing.T) {
 		t.Errorf("the log tells of refused reports %d times, want once:\n%s", n, log.String())
 	}
 }
+
+func TestCoordinator_WhatWasDeliveredToAnotherInstanceIsARepeatHere(t *testing.T) {
+	r := newRig(t)
+	r.start(handlers.Config{Host: idle})
+	var attempts, repeats atomic.Int64
+	r.target("billing.charge", func(_ int, req micro.Request) (string, string, micro.Headers) {
+		attempts.Add(1)
+		if req.Headers().Get(events.HeaderRepeated) == "true" {
+			repeats.Add(1)
+		}
+		return "", "", nil
+	})
+	r.submit("retry.submit.billing.charge", map[string]string{"ce-errorcode": "timeout"}, `{}`)
+	r.awaitOutcomes(1, 10*time.Second)
+	if got := repeats.Load(); got != 0 {
+		t.Fatalf("%d of %d attempts are repeats, want none while nobody else has anything", got, attempts.Load())
+	}
+	consumer, err := r.js.Consumer(t.Context(), "RETRY", "rebound-due-normal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The other instance was given more than the consumer's leader, a new one, knows of.
+	r.instance(events.InstanceReport{
+		ID: "other", State: events.InstanceServing, Version: "1", Started: time.Now(),
+		Delivered: []events.Delivered{{Consumer: "rebound-due-normal", Made: consumer.CachedInfo().Created, Sequence: 1000}},
+	})
+	testkit.Eventually(t, 20*time.Second, "an attempt that is marked as a repeat", func() bool {
+		n := attempts.Load()
+		r.submit("retry.submit.billing.charge", map[string]string{"ce-errorcode": "timeout"}, `{}`)
+		testkit.Eventually(t, 10*time.Second, "the attempt", func() bool { return attempts.Load() > n })
+		return repeats.Load() > 0
+	})
+}

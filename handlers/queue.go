@@ -99,8 +99,7 @@ type queue struct {
 
 	// handled counts the messages that were worked on.
 	handled atomic.Uint64
-	// course is of the goroutine that pulls.
-	course course
+	course  course
 
 	mu   sync.Mutex
 	held map[*taken]struct{}
@@ -111,28 +110,55 @@ type queue struct {
 }
 
 // course follows what a consumer delivers for the first time, which it does in the
-// order of the stream.
+// order of the stream, whichever instance asks. A server that leads a consumer and is
+// cut off delivers what its successor never hears of, and delivers for the first time
+// again, often to another instance.
 type course struct {
-	made   time.Time // when the consumer was made
-	newest uint64    // the latest sequence that it has delivered
+	mu     sync.Mutex // guards what follows
+	made   time.Time  // when the consumer was made
+	newest uint64     // the latest sequence that it has delivered here
+	others uint64     // the latest that it has delivered to another instance, as that says
 }
 
-// begin takes note of the consumer, which may be another one.
-func (c *course) begin(made time.Time) {
+// begin takes note of the consumer, which may be another one, and returns what it is
+// known to have delivered to others.
+func (c *course) begin(made time.Time) (others uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if !made.Equal(c.made) {
-		*c = course{made: made}
+		c.made, c.newest, c.others = made, 0, 0
 	}
+	return c.others
+}
+
+// hear takes over what a consumer has delivered to another instance.
+func (c *course) hear(made time.Time, sequence uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if made.Equal(c.made) {
+		c.others = max(c.others, sequence)
+	}
+}
+
+// reached returns when the consumer was made and what it has delivered last, 0 when
+// nothing yet.
+func (c *course) reached() (made time.Time, sequence uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.made, c.newest
 }
 
 // forgotten tells whether the consumer may have delivered a message before although
 // it says that it does for the first time: the message is older than the consumer, or
-// the consumer has gone back. A server that leads one and is cut off delivers what
-// its successor never hears of.
-func (c *course) forgotten(m *jetstream.MsgMetadata) bool {
+// the consumer has gone back behind what it had delivered to others before it was
+// asked for the message, or here.
+func (c *course) forgotten(m *jetstream.MsgMetadata, others uint64) bool {
 	if m.NumDelivered > 1 {
 		return true
 	}
-	back := m.Sequence.Stream < c.newest
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	back := m.Sequence.Stream < c.newest || m.Sequence.Stream <= others
 	c.newest = max(c.newest, m.Sequence.Stream)
 	return back || m.Timestamp.Before(c.made)
 }
@@ -213,9 +239,9 @@ func (q *queue) fetch(ctx, handleCtx context.Context, consumer jetstream.Consume
 	}
 	defer func() { q.inFlight.Release(int64(room)) }()
 
-	q.course.begin(consumer.CachedInfo().Created)
+	others := q.course.begin(consumer.CachedInfo().Created)
 	err := q.receive(ctx, consumer, room, func(t *taken) {
-		t.forgotten = q.course.forgotten(t.meta)
+		t.forgotten = q.course.forgotten(t.meta, others)
 		room--
 		q.wg.Go(func() {
 			defer q.inFlight.Release(1)

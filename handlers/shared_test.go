@@ -59,6 +59,7 @@ func TestCourse_ConsumerThatGoesBackMayHaveDeliveredBefore(t *testing.T) {
 	c.begin(made)
 	for _, step := range []struct {
 		sequence, delivered uint64
+		others              uint64 // was delivered to another instance before
 		age                 time.Duration
 		made                time.Duration
 		want                bool
@@ -69,14 +70,19 @@ func TestCourse_ConsumerThatGoesBackMayHaveDeliveredBefore(t *testing.T) {
 		{sequence: 12, delivered: 1},
 		{sequence: 10, delivered: 1, want: true}, // its leader was cut off, and another leads
 		{sequence: 13, delivered: 1},
-		{sequence: 14, delivered: 1, age: time.Minute, want: true}, // older than the consumer
+		{sequence: 15, delivered: 1, others: 15, want: true}, // that had it from the leader before
+		{sequence: 18, delivered: 1, others: 17},
+		{sequence: 20, delivered: 1, others: 19},
+		{sequence: 21, delivered: 1, age: time.Minute, want: true}, // older than the consumer
 		{sequence: 1, delivered: 1, made: time.Second},             // stream and consumer were made anew
 	} {
 		c.begin(made.Add(step.made))
+		c.hear(made, step.others)
+		others := c.begin(made.Add(step.made))
 		m := &jetstream.MsgMetadata{
 			NumDelivered: step.delivered, Sequence: jetstream.SequencePair{Stream: step.sequence}, Timestamp: made.Add(2*time.Second - step.age),
 		}
-		if got := c.forgotten(m); got != step.want {
+		if got := c.forgotten(m, others); got != step.want {
 			t.Errorf("message %d, delivery %d: forgotten = %v, want %v", step.sequence, step.delivered, got, step.want)
 		}
 	}
