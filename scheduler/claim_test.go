@@ -270,6 +270,28 @@ func TestAttempt_OfASharedMessageIsARepeatUnlessTheClaimIsOver(t *testing.T) {
 	}
 }
 
+func TestAttempt_OfASharedMessageThatWaitedAtTheGateIsLookedAtAgain(t *testing.T) {
+	for _, c := range []struct {
+		wait     time.Duration
+		attempts int
+	}{{time.Millisecond, 1}, {lookAge + time.Millisecond, 0}} {
+		s, tg := &answering{finds: []found{{version: 5}, {version: 6}}}, &target{}
+		p := s.pipeline(ended(false), tg)
+		now := time.Now()
+		p.Now = func() time.Time {
+			now = now.Add(c.wait)
+			return now
+		}
+		m := Message{Version: 5, Stored: now, Shared: func() bool { return true }}
+		if err := p.Attempt(t.Context(), waiting(), m); err != nil {
+			t.Fatal(err)
+		}
+		if len(tg.attempts) != c.attempts {
+			t.Errorf("%v at the gate, and another went on with it meanwhile: %d attempts, want %d", c.wait, len(tg.attempts), c.attempts)
+		}
+	}
+}
+
 func TestAttempt_ThatIsSharedMeanwhileHasItsResultStoredBeforeItIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shared := false

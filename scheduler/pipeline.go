@@ -26,6 +26,8 @@ const (
 	// mostUnstored bounds how many, so that it is known which of them another
 	// instance may have made.
 	mostUnstored = 8
+	// lookAge is how old a look at what another may have may be when an attempt begins.
+	lookAge = 20 * time.Millisecond
 )
 
 // ErrMoved says that the store refused a write because another version stands in
@@ -411,6 +413,7 @@ func (p *Pipeline) try(ctx context.Context, policy *Policy, op *events.Operation
 	if err := p.checkTarget(policy, subject); err != nil {
 		return nil, p.Reject(ctx, op, m, err)
 	}
+	entered := now
 	pass, shut, err := p.Gates.Enter(ctx, policy, op, now)
 	switch {
 	case err != nil:
@@ -422,8 +425,8 @@ func (p *Pipeline) try(ctx context.Context, policy *Policy, op *events.Operation
 		pass.Done(gate.Unused, 0, now)
 		return nil, p.expire(ctx, policy, op, m)
 	}
-	if op.Contested.IsZero() && m.shared() {
-		// This instance stood still meanwhile.
+	if m.shared() && (op.Contested.IsZero() || now.Sub(entered) > lookAge) {
+		// This instance stood still meanwhile, or waited at the gate.
 		if over, err := p.over(ctx, op, m); err != nil || over {
 			pass.Done(gate.Unused, 0, p.Now())
 			return nil, err
