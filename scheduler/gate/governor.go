@@ -18,7 +18,9 @@ import (
 //
 // A round is about four response times. Strain is a share of failures 5 points above
 // the usual one, chance aside, or a response time above 3 times the usual one for a
-// quarter of a second; in the first slow start a single failure can be strain enough. Strain multiplies the
+// quarter of a second; in the first slow start a single failure can be strain enough.
+// The response time is the mean of the last answers, but counts only when most of them
+// are so slow: a queue delays all, chance, as on a busy machine, only some. Strain multiplies the
 // rate by 0.7 at the end of slow start and by 0.85 after that, or by what share of
 // it the target stood if that is less, at least by 0.5; and that only once for what
 // was on its way at the time. Without strain each round adds a hundredth of the
@@ -51,12 +53,13 @@ type Governor struct {
 	healed time.Time // when the breaker closed
 
 	round   round
-	recent  float64 // mean response time of the last answers, nanoseconds
-	answers int     // of how many, at most 16
-	lagged  int64   // since when that is strain, Unix nanoseconds; 0 is not now
-	usual   float64 // response time of the healthy target, nanoseconds; 0 is not known
-	noise   float64 // share of failures that is not of our making
-	deep    sample  // results since the rate is deeply cut
+	last    [span]float64 // response times of the last answers, nanoseconds, each in turn
+	answers int           // how many there were since the last cut
+	recent  float64       // their mean, which weighs the last ones most, nanoseconds
+	lagged  int64         // since when that is strain, Unix nanoseconds; 0 is not now
+	usual   float64       // response time of the healthy target, nanoseconds; 0 is not known
+	noise   float64       // share of failures that is not of our making
+	deep    sample        // results since the rate is deeply cut
 }
 
 type phase uint8
@@ -84,6 +87,9 @@ type sample struct{ all, failed int }
 type run struct {
 	rate, share float64
 }
+
+// span is how many answers the response time is judged by.
+const span = 16
 
 const (
 	startRate = 10.0 // operations a second
@@ -293,9 +299,9 @@ func (g *Governor) count(r Result) {
 func (g *Governor) succeeded(took time.Duration, t int64) {
 	g.round.succeeded++
 	g.round.took += float64(took)
-	const span = 16
-	g.answers = min(g.answers+1, span)
-	g.recent += (float64(took) - g.recent) / float64(g.answers)
+	g.last[g.answers%span] = float64(took)
+	g.answers++
+	g.recent += (float64(took) - g.recent) / float64(min(g.answers, span))
 	switch {
 	case g.round.succeeded < fewest: // too few to tell
 	case !g.lagging(strainTimes):
@@ -490,7 +496,17 @@ func (g *Governor) lagging(times float64) bool {
 }
 
 func (g *Governor) slower(times float64) bool {
-	return g.usual > 0 && g.recent > times*g.usual+float64(strainFloor)
+	limit := times*g.usual + float64(strainFloor)
+	if g.usual == 0 || g.recent <= limit {
+		return false
+	}
+	known, above := min(g.answers, span), 0
+	for _, took := range g.last[:known] {
+		if took > limit {
+			above++
+		}
+	}
+	return 2*above > known
 }
 
 // late tells whether answers have been so slow for a while that it is strain, also

@@ -3,6 +3,7 @@ package gate
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -22,6 +23,8 @@ type plant struct {
 	response time.Duration
 	capacity float64 // requests a second; 0 is any number
 	failing  float64 // share of requests that fail at random
+	stalled  float64 // share of requests that are answered after stall, at random
+	stall    time.Duration
 	next     time.Time
 }
 
@@ -87,7 +90,11 @@ func (p *plant) send() {
 			p.next = p.next.Add(interval)
 		}
 	}
+	if p.stalled > 0 && p.random.Float64() < p.stalled {
+		r.at, r.took = p.now.Add(p.stall), p.stall
+	}
 	p.pending = append(p.pending, r)
+	slices.SortStableFunc(p.pending, func(a, b reply) int { return a.at.Compare(b.at) })
 }
 
 func TestAfterAnOutageTheRateDoublesWithEachRound(t *testing.T) {
@@ -253,6 +260,31 @@ func TestGovernor_FailuresByChanceDoNotHoldABacklogUp(t *testing.T) {
 			}
 			if took := p.now.Sub(begin); took > 40*time.Second {
 				t.Errorf("with seed %d, answers in %v and 4 %% that fail by chance a backlog took %v and %d went, want all 3000 within 40 s", seed, response, took, succeeded)
+			}
+		}
+	}
+}
+
+func TestGovernor_StallsAndFailuresByChanceDoNotHoldABacklogUp(t *testing.T) {
+	for _, c := range []struct {
+		failing, stalled float64
+		within           time.Duration
+	}{
+		{failing: 0, stalled: 0.15, within: 40 * time.Second},
+		{failing: 0.04, stalled: 0.15, within: time.Minute},
+	} {
+		for seed := range uint64(20) {
+			p := newPlant(3*time.Millisecond, 2000)
+			p.random = rand.New(rand.NewPCG(seed, 1))
+			p.failing, p.stalled, p.stall = c.failing, c.stalled, 200*time.Millisecond
+			p.run(5*time.Second, 50)
+			p.governor.Recover(p.now)
+			recovered, succeeded := p.now, 0
+			for succeeded < 3000 && p.now.Sub(recovered) < c.within {
+				succeeded += p.run(100*time.Millisecond, 0)
+			}
+			if succeeded < 3000 {
+				t.Errorf("with seed %d, %.0f %% that fail and %.0f %% that stall by chance %d of a backlog of 3000 went within %v, want all", seed, 100*c.failing, 100*c.stalled, succeeded, c.within)
 			}
 		}
 	}
