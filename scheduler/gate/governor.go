@@ -35,7 +35,8 @@ import (
 // like TCP's congestion window (RFC 5681 and 7661); judging by the response time
 // is the idea of TCP Vegas and of Netflix's concurrency limits.
 //
-// The zero value is off: it limits nothing and measures what is usual.
+// The zero value is off: it limits nothing and measures what is usual, also which share
+// of failures is, outages aside.
 type Governor struct {
 	phase phase
 	epoch uint32  // counts the cuts; what went before the last one decides nothing
@@ -97,8 +98,9 @@ const (
 	// A target that fails no less at less is left vainRate, which is that of the
 	// trickle of [Earned]: it may be the operations that are ill.
 	vainRate = 10.0
-	// burst is how far operations may run ahead of an even pace.
-	burst = 20 * time.Millisecond
+	// burst is how far operations may run ahead of an even pace. A longer one overflows
+	// short queues at once, and failures in a row open the breaker.
+	burst = 5 * time.Millisecond
 	// mostAhead is the longest pause between two operations, and some.
 	mostAhead = 2 * time.Second
 
@@ -158,6 +160,10 @@ const (
 	onShare    = 0.1
 	onRounds   = 3
 
+	// relapse is how soon after its breaker has closed it opens again for what the
+	// governor let through.
+	relapse = time.Minute
+
 	// calmTime is for how long nothing must have been cut for an early release.
 	calmTime = time.Second
 
@@ -168,9 +174,14 @@ const (
 	quietTime = time.Minute
 )
 
-// Recover begins slow start, because the breaker has closed again.
+// Recover begins slow start, because the breaker has closed again. If it opened for
+// what came after it closed last, slow start ends before the rate that strained the
+// target then.
 func (g *Governor) Recover(now time.Time) {
-	g.phase, g.rate, g.strained, g.run = slowStart, startRate, 0, run{}
+	if g.phase == off || now.Sub(g.healed) > relapse || g.strained <= startRate {
+		g.strained = 0
+	}
+	g.phase, g.rate, g.run = slowStart, startRate, run{}
 	g.vain = false
 	g.tat, g.idle, g.cutAt = 0, 0, 0
 	g.healed, g.used = now, now.UnixNano()
@@ -322,8 +333,11 @@ func (g *Governor) grow() {
 	} else {
 		g.rate += additiveStep * g.strained / (g.rate * seconds)
 	}
-	if g.rate > beyond*g.strained {
+	switch {
+	case g.rate > beyond*g.strained:
 		g.phase = slowStart
+	case g.rate > slowStartCut*g.strained:
+		g.phase = additive
 	}
 	if g.rate > recovered*g.run.rate {
 		g.run = run{}
@@ -442,7 +456,9 @@ func (g *Governor) judgeFree(t int64) {
 		g.slow++
 	default:
 		g.slow = 0
-		g.noise += 0.1 * (min(share, strainShare) - g.noise)
+		if share <= noiseMost { // else it is an outage
+			g.noise += 0.1 * (share - g.noise)
+		}
 		g.learn(0.002)
 	}
 	g.round = round{began: t}

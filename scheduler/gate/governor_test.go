@@ -272,6 +272,8 @@ func TestGovernor_StallsAndFailuresByChanceDoNotHoldABacklogUp(t *testing.T) {
 	}{
 		{failing: 0, stalled: 0.15, within: 40 * time.Second},
 		{failing: 0.04, stalled: 0.15, within: time.Minute},
+		{failing: 0.1, stalled: 0, within: time.Minute},
+		{failing: 0.3, stalled: 0, within: 2 * time.Minute},
 	} {
 		for seed := range uint64(20) {
 			p := newPlant(3*time.Millisecond, 2000)
