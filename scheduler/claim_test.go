@@ -50,6 +50,7 @@ type found struct {
 	version uint64 // 0 is nothing
 	replay  int
 	attempt int
+	dead    *events.Grave
 	err     error
 }
 
@@ -72,7 +73,7 @@ func (s *answering) Find(_ context.Context, op *events.Operation) (Waiting, bool
 		return Waiting{}, false, f.err
 	}
 	state := *op
-	state.Replay, state.Attempt = f.replay, max(f.attempt+1, 0)
+	state.Replay, state.Attempt, state.Dead = f.replay, max(f.attempt+1, 0), f.dead
 	return Waiting{Version: f.version, Stored: time.Now(), Op: &state}, true, nil
 }
 
@@ -194,31 +195,36 @@ func TestAccept_TakesAnUnseenOperationForADoubt(t *testing.T) {
 }
 
 func TestReplay_EndsWhenItsOwnRunIsSeen(t *testing.T) {
+	ours, other := &events.Grave{Sequence: 9, DiedAt: time.Unix(1, 0)}, &events.Grave{Sequence: 9, DiedAt: time.Unix(2, 0)}
 	for says, c := range map[string]struct {
 		places []error
 		finds  []found
 		want   error
 		stored []uint64
+		// left is whether the dead letter is left to the operation that is stored.
+		left bool
 	}{
-		"stored at once":                      {nil, nil, nil, []uint64{0}},
-		"taken in before":                     {[]error{ErrTaken}, nil, nil, []uint64{0}},
-		"refused, and it is here":             {[]error{ErrMoved}, []found{{version: 6, replay: 1}}, nil, []uint64{0}},
-		"refused by what an earlier run left": {[]error{ErrMoved, nil}, []found{{version: 6}}, nil, []uint64{0, 6}},
-		"refused, not seen, and then it is":   {[]error{ErrMoved}, []found{{}, {version: 6, replay: 1}}, nil, []uint64{0, 0}},
-		"refused and not seen for ever":       {[]error{ErrMoved}, []found{{}}, errDoubt, slices.Repeat([]uint64{0}, 9)},
+		"stored at once":                      {nil, nil, nil, []uint64{0}, true},
+		"taken in before":                     {[]error{ErrTaken}, nil, nil, []uint64{0}, true},
+		"refused, and it is here":             {[]error{ErrMoved}, []found{{version: 6, replay: 1, dead: ours}}, nil, []uint64{0}, true},
+		"refused, and it has begun":           {[]error{ErrMoved}, []found{{version: 6, replay: 1}}, nil, []uint64{0}, false},
+		"refused by another dead letter's":    {[]error{ErrMoved}, []found{{version: 6, replay: 1, dead: other}}, nil, []uint64{0}, false},
+		"refused by what an earlier run left": {[]error{ErrMoved, nil}, []found{{version: 6}}, nil, []uint64{0, 6}, true},
+		"refused, not seen, and then it is":   {[]error{ErrMoved}, []found{{}, {version: 6, replay: 1, dead: ours}}, nil, []uint64{0, 0}, true},
+		"refused and not seen for ever":       {[]error{ErrMoved}, []found{{}}, errDoubt, slices.Repeat([]uint64{0}, 9), false},
 	} {
 		t.Run(says, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &answering{places: c.places, finds: c.finds}
 				op := waiting()
-				op.Replay = 1
-				err := s.pipeline(nil, nil).Replay(t.Context(), op, Message{Name: "n", Stored: time.Now()})
+				op.Replay, op.Dead = 1, ours
+				left, err := s.pipeline(nil, nil).Replay(t.Context(), op, Message{Name: "n", Stored: time.Now()})
 				var stored []uint64
 				for _, m := range s.placed {
 					stored = append(stored, m.Version)
 				}
-				if !errors.Is(err, c.want) || !slices.Equal(stored, c.stored) {
-					t.Errorf("the error is %v after tries on %v, want %v and %v", err, stored, c.want, c.stored)
+				if !errors.Is(err, c.want) || !slices.Equal(stored, c.stored) || left != c.left {
+					t.Errorf("the error is %v after tries on %v, the dead letter is left: %v; want %v, %v and %v", err, stored, left, c.want, c.stored, c.left)
 				}
 			})
 		})
