@@ -89,6 +89,11 @@ func (p *Pipeline) concluded(ctx context.Context, op *events.Operation) (bool, e
 	return p.Ends.Concluded(ctx, op, op.Contested)
 }
 
+// NearFiring is how long before the time of a schedule what is stored in its place may
+// meet it: in a cluster a compare-and-set does not see that the schedule fires while
+// that is in process, so two may have the operation.
+const NearFiring = time.Second
+
 // Share notes that another holder may have this version of op as well, since a time at
 // the latest, and have made any attempt up to the next one that is stored.
 func Share(op *events.Operation, since time.Time) {

@@ -51,6 +51,8 @@ type found struct {
 	replay  int
 	attempt int
 	dead    *events.Grave
+	work    *events.Work
+	due     time.Time
 	err     error
 }
 
@@ -66,6 +68,11 @@ func (s *answering) Place(_ context.Context, op *events.Operation, m Message) er
 	return next(s.places, len(s.placed)-1)
 }
 
+func (s *answering) Watch(_ context.Context, op *events.Operation, m Message) (Message, error) {
+	s.placed, s.states = append(s.placed, m), append(s.states, *op)
+	return m, nil
+}
+
 func (s *answering) Find(_ context.Context, op *events.Operation) (Waiting, bool, error) {
 	s.looked++
 	f := next(s.finds, s.looked-1)
@@ -74,6 +81,10 @@ func (s *answering) Find(_ context.Context, op *events.Operation) (Waiting, bool
 	}
 	state := *op
 	state.Replay, state.Attempt, state.Dead = f.replay, max(f.attempt+1, 0), f.dead
+	if f.work != nil {
+		work := *f.work
+		state.Work, state.Due = &work, f.due
+	}
 	return Waiting{Version: f.version, Stored: time.Now(), Op: &state}, true, nil
 }
 
@@ -322,4 +333,39 @@ func TestReport_LooksAgainForWhatIsNotSeenYet(t *testing.T) {
 			t.Errorf("the error is %v after %d looks, want unknown after %d", err, s.looked, reportRounds+1)
 		}
 	})
+}
+
+func TestReport_ThatMayMeetItsWatchdogIsContested(t *testing.T) {
+	for says, c := range map[string]struct {
+		timeout, after time.Duration
+		result         events.Result
+		contested      bool
+	}{
+		"in time":                             {10 * time.Second, 5 * time.Second, events.Succeeded, false},
+		"a moment before the watchdog":        {10 * time.Second, 9500 * time.Millisecond, events.Succeeded, true},
+		"a heartbeat in that moment":          {10 * time.Second, 9500 * time.Millisecond, events.Working, true},
+		"after the watchdog":                  {10 * time.Second, 11 * time.Second, events.Failed, true},
+		"in time of a short attempt":          {time.Second, 700 * time.Millisecond, events.Succeeded, false},
+		"a moment before that of a short one": {time.Second, 800 * time.Millisecond, events.Succeeded, true},
+	} {
+		t.Run(says, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				started := time.Now()
+				work := &events.Work{Token: "t", Attempt: 3, Started: started}
+				s := &answering{finds: []found{{version: 5, attempt: 1, work: work, due: started.Add(c.timeout)}}}
+				time.Sleep(c.after)
+				report := events.Report{ID: waiting().ID, Attempt: 3, Token: "t", Result: c.result}
+				if err := s.pipeline(nil, nil).Report(t.Context(), "s", "o", report, time.Now()); err != nil {
+					t.Fatal(err)
+				}
+				if len(s.states) != 1 {
+					t.Fatalf("%d states are stored, want 1", len(s.states))
+				}
+				state := s.states[0]
+				if contested := state.Contested.Equal(started) && state.Repeats == events.AnyAttempt; contested != c.contested {
+					t.Errorf("what is stored is contested since %s with repeats %d, want so: %v", state.Contested, state.Repeats, c.contested)
+				}
+			})
+		})
+	}
 }
