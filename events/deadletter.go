@@ -137,6 +137,9 @@ func (d *DeadLetter) readHeader(h nats.Header) error {
 	return errors.Join(faults...)
 }
 
+// Grave returns what names the dead letter.
+func (d *DeadLetter) Grave() *Grave { return &Grave{Sequence: d.Sequence, DiedAt: d.DiedAt} }
+
 // ErrorCode returns the code of the last failure, empty when there is none.
 func (d *DeadLetter) ErrorCode() string {
 	if d.State == nil {

@@ -68,6 +68,9 @@ type Operation struct {
 	// still be there, because the operation was taken in before its turn; else 0.
 	// It must be gone before the first attempt is made.
 	Ahead uint64 `json:"ahead,omitempty"`
+	// Dead is the dead letter that this run replays while it may still be there, else
+	// nil. It must be gone before the first attempt is made.
+	Dead *Grave `json:"dead,omitempty"`
 	// Due is when the next attempt is to be made.
 	Due time.Time `json:"due,omitzero"`
 	// Replay is how often the operation came back from the dead letters.
@@ -91,6 +94,18 @@ type Operation struct {
 
 	// Work is the attempt that a worker makes, nil while none does.
 	Work *Work `json:"-"`
+}
+
+// Grave names a dead letter for ever: a stream that is made anew counts from 1 again.
+type Grave struct {
+	// Sequence is the dead letter's sequence in its stream.
+	Sequence uint64    `json:"sequence"`
+	DiedAt   time.Time `json:"diedAt"`
+}
+
+// Is reports whether g and other name the same dead letter.
+func (g *Grave) Is(other *Grave) bool {
+	return g != nil && other != nil && g.Sequence == other.Sequence && g.DiedAt.Equal(other.DiedAt)
 }
 
 // Attempt tells one attempt that failed and what was decided upon it.

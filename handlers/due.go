@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
@@ -17,6 +19,7 @@ type due struct {
 	// submissions are taken away before the first attempt at what was taken in
 	// before its turn.
 	submissions *submissions
+	letters     *deadletter.Letters
 	draining    <-chan struct{}
 }
 
@@ -33,6 +36,11 @@ func (d *due) handle(ctx context.Context, t *taken) error {
 		}
 		op.Ahead = 0
 	}
+	if op.Dead != nil {
+		if err := d.exhume(ctx, op); err != nil {
+			return err
+		}
+	}
 	// Whoever made it due earlier than this is of another opinion on the time.
 	if !d.wait(ctx, min(d.store.clock.Until(op.Due), scheduler.EarlyArming+scheduler.ShortDelay)) {
 		return errRelease
@@ -43,6 +51,42 @@ func (d *due) handle(ctx context.Context, t *taken) error {
 		return errRelease
 	}
 	return err
+}
+
+// exhume removes the dead letter that op replays. When it is gone already, an earlier
+// replay of it may have removed it, and begun and ended between the two moments in
+// which the intake saw the dead letter and stored op: then this is a second run.
+func (d *due) exhume(ctx context.Context, op *events.Operation) error {
+	gone, behind := false, 0
+	err := d.store.persist(ctx, "removing the dead letter of operation "+op.ID, func(ctx context.Context) error {
+		letter, err := d.letters.At(ctx, op.Dead.Sequence)
+		if err == nil && letter.Grave().Is(op.Dead) {
+			err = d.letters.Discard(ctx, letter)
+		} else if err == nil {
+			err = deadletter.ErrNotFound
+		}
+		if errors.Is(err, streams.ErrBehind) {
+			behind++
+		}
+		if gone = errors.Is(err, deadletter.ErrNotFound) || behind > mostBehind; gone {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if gone {
+		// The intake saw the dead letter after it was asked for the replay, but a
+		// leader that was just elected shows what was.
+		since := op.Submitted.Add(-events.DedupWindow)
+		if op.Dead.DiedAt.After(since) {
+			since = op.Dead.DiedAt
+		}
+		scheduler.Share(op, since)
+	}
+	op.Dead = nil
+	return nil
 }
 
 // wait reports whether the time is over; false means that the instance stops.

@@ -119,9 +119,9 @@ func (in *intake) reject(ctx context.Context, t *taken, rejected *events.Rejecte
 
 // replay brings a dead letter back as a fresh operation with its history.
 //
-// The dead letter is removed after the operation is stored and before the
-// request is acknowledged, so a crash in between leads to a repeat that finds
-// the operation waiting, or concluded, or the dead letter gone.
+// The dead letter is removed before the first attempt, by whoever has the operation
+// then, see [due.exhume]. So a repeat of the request, or a second one, finds the
+// operation waiting or the dead letter gone.
 func (in *intake) replay(ctx context.Context, t *taken) error {
 	sequence, err := strconv.ParseUint(events.HeaderValue(t.Headers(), events.HeaderDeadSequence), 10, 64)
 	if err != nil {
@@ -161,12 +161,17 @@ func (in *intake) replay(ctx context.Context, t *taken) error {
 		}
 	}
 	op.Restart(t.meta.Timestamp)
+	op.Dead = d.Grave()
 	m := submission(t, t.name())
 	m.Subject, m.Header, m.Data = d.SubmittedTo, d.Header, d.Data
-	if err := in.pipeline.Replay(ctx, op, m); err != nil {
+	left, err := in.pipeline.Replay(ctx, op, m)
+	if err != nil {
 		return err
 	}
 	in.metrics.accepted(ctx, op)
+	if left {
+		return nil
+	}
 	if err := in.letters.Discard(ctx, d); err != nil && !errors.Is(err, deadletter.ErrNotFound) {
 		return err
 	}

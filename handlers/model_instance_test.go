@@ -94,6 +94,9 @@ func (w *world) fault(s *modelStream, r *rand.Rand) fault {
 	if _, away := within(s.away, time.Now()); away {
 		return []fault{refused, neverArrives}[r.IntN(2)]
 	}
+	if _, mute := within(s.mute, time.Now()); mute {
+		return neverArrives
+	}
 	switch x := r.Float64(); {
 	case x < 0.03:
 		return refused
@@ -349,7 +352,7 @@ func (w *world) start(name string, policies *scheduler.Set, frozen, pressure []s
 	}
 	in := &intake{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20, pending: func(uint64) {}}
 	reports := &workReports{pipeline: pipeline, log: log, warn: rate.Sometimes{First: 1}}
-	redeliver := &due{pipeline: pipeline, store: st, draining: i.draining}
+	redeliver := &due{pipeline: pipeline, store: st, letters: letters, draining: i.draining}
 
 	i.pull("RETRY_INTAKE", "retry.submit.>", in.handle)
 	i.pull("RETRY_INTAKE", "retry.report.>", reports.handle)

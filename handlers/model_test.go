@@ -64,7 +64,10 @@ type modelStream struct {
 	// stored before, and not yet what came since.
 	behind []span
 	// away are the times in which it has no leader.
-	away    []span
+	away []span
+	// mute are the times in which its leader has no quorum: it shows what is stored,
+	// and what is written to it never arrives.
+	mute    []span
 	changed chan struct{} // closed at the next change
 }
 

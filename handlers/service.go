@@ -408,7 +408,9 @@ func (s *Service) wire(ctx context.Context) error {
 		most: uint64(max(s.config.Limits.MaxSubmitted, 0)), submissions: waiting, log: s.log,
 		warn: rate.Sometimes{First: 1, Interval: warnEvery}, counts: make(map[string]*counted),
 	}
-	redeliver := &due{pipeline: pipeline, store: st, submissions: waiting, draining: s.draining}
+	redeliver := &due{
+		pipeline: pipeline, store: st, submissions: waiting, letters: deadletter.New(s.js, s.config.Prefix), draining: s.draining,
+	}
 
 	add := func(stream, name, filter string, inFlight, bytes *semaphore.Weighted, handle func(context.Context, *taken) error) {
 		s.queues = append(s.queues, &queue{

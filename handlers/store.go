@@ -182,25 +182,49 @@ func (s *store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 	return nil
 }
 
-// release lets a held operation out of its lane, in one step. It returns
-// [scheduler.ErrMoved] when it is not there any more.
+// release makes what is held or parked due, in one step. It returns
+// [scheduler.ErrMoved] when it is not there any more. What the server may be firing at
+// this moment is contested.
 func (s *store) release(ctx context.Context, held *jetstream.RawStreamMsg) error {
 	due, slot := s.subjects.Release(held.Subject)
 	msg := &nats.Msg{Subject: due, Data: held.Data, Header: events.CarriedHeader(held.Header)}
-	if state, ok := held.Header[events.HeaderState]; ok {
-		msg.Header[events.HeaderState] = state
+	for _, name := range []string{events.HeaderState, events.HeaderWork} {
+		if state, ok := held.Header[name]; ok {
+			msg.Header[name] = state
+		}
 	}
 	expect(msg, slot, held.Sequence)
 	_, ours := held.Header[headerSchedule]
 	if ours {
 		endSchedule(msg, held.Subject)
 	}
-	err := s.publish(ctx, "letting out what is held on "+held.Subject, msg)
+	at, fired := fires(held)
+	err := s.persist(ctx, "letting out what is held on "+held.Subject, func(ctx context.Context) error {
+		if fired && s.clock.Until(at) < scheduler.NearFiring {
+			fired = false
+			if err := share(msg, s.clock.Now().Add(-scheduler.NearFiring)); err != nil {
+				return permanentError{err}
+			}
+		}
+		_, err := s.js.PublishMsg(ctx, msg)
+		return err
+	})
 	if err != nil || ours {
 		return err
 	}
 	// Somebody else published it there. It is buried as soon as it is due.
 	return s.delete(ctx, "removing what stood on "+held.Subject, held.Sequence)
+}
+
+// share marks the operation that msg carries as one that another may have as well. What
+// carries none is buried as soon as it is due.
+func share(msg *nats.Msg, since time.Time) error {
+	op, err := events.FromHeader(msg.Header)
+	if err != nil {
+		return nil
+	}
+	scheduler.Share(op, since)
+	return op.Put(msg.Header)
 }
 
 // clear removes what stands on a lane in an older version than its slot, which the

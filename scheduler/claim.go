@@ -89,12 +89,23 @@ func (p *Pipeline) concluded(ctx context.Context, op *events.Operation) (bool, e
 	return p.Ends.Concluded(ctx, op, op.Contested)
 }
 
+// NearFiring is how long before the time of a schedule what is stored in its place may
+// meet it: in a cluster a compare-and-set does not see that the schedule fires while
+// that is in process, so two may have the operation.
+const NearFiring = time.Second
+
+// Share notes that another holder may have this version of op as well, since a time at
+// the latest, and have made any attempt up to the next one that is stored.
+func Share(op *events.Operation, since time.Time) {
+	op.Contest(since)
+	op.Repeats = max(op.Repeats, op.Attempt+mostUnstored)
+}
+
 // over reports whether the claim on an operation is over that another may have had
 // as well. Of one that nobody else can have it asks nothing.
 func (p *Pipeline) over(ctx context.Context, op *events.Operation, m Message) (bool, error) {
 	if m.shared() {
-		op.Contest(m.Stored)
-		op.Repeats = max(op.Repeats, op.Attempt+mostUnstored)
+		Share(op, m.Stored)
 	}
 	if op.Contested.IsZero() {
 		return false, nil

@@ -50,6 +50,9 @@ type found struct {
 	version uint64 // 0 is nothing
 	replay  int
 	attempt int
+	dead    *events.Grave
+	work    *events.Work
+	due     time.Time
 	err     error
 }
 
@@ -65,6 +68,11 @@ func (s *answering) Place(_ context.Context, op *events.Operation, m Message) er
 	return next(s.places, len(s.placed)-1)
 }
 
+func (s *answering) Watch(_ context.Context, op *events.Operation, m Message) (Message, error) {
+	s.placed, s.states = append(s.placed, m), append(s.states, *op)
+	return m, nil
+}
+
 func (s *answering) Find(_ context.Context, op *events.Operation) (Waiting, bool, error) {
 	s.looked++
 	f := next(s.finds, s.looked-1)
@@ -72,7 +80,11 @@ func (s *answering) Find(_ context.Context, op *events.Operation) (Waiting, bool
 		return Waiting{}, false, f.err
 	}
 	state := *op
-	state.Replay, state.Attempt = f.replay, max(f.attempt+1, 0)
+	state.Replay, state.Attempt, state.Dead = f.replay, max(f.attempt+1, 0), f.dead
+	if f.work != nil {
+		work := *f.work
+		state.Work, state.Due = &work, f.due
+	}
 	return Waiting{Version: f.version, Stored: time.Now(), Op: &state}, true, nil
 }
 
@@ -194,31 +206,36 @@ func TestAccept_TakesAnUnseenOperationForADoubt(t *testing.T) {
 }
 
 func TestReplay_EndsWhenItsOwnRunIsSeen(t *testing.T) {
+	ours, other := &events.Grave{Sequence: 9, DiedAt: time.Unix(1, 0)}, &events.Grave{Sequence: 9, DiedAt: time.Unix(2, 0)}
 	for says, c := range map[string]struct {
 		places []error
 		finds  []found
 		want   error
 		stored []uint64
+		// left is whether the dead letter is left to the operation that is stored.
+		left bool
 	}{
-		"stored at once":                      {nil, nil, nil, []uint64{0}},
-		"taken in before":                     {[]error{ErrTaken}, nil, nil, []uint64{0}},
-		"refused, and it is here":             {[]error{ErrMoved}, []found{{version: 6, replay: 1}}, nil, []uint64{0}},
-		"refused by what an earlier run left": {[]error{ErrMoved, nil}, []found{{version: 6}}, nil, []uint64{0, 6}},
-		"refused, not seen, and then it is":   {[]error{ErrMoved}, []found{{}, {version: 6, replay: 1}}, nil, []uint64{0, 0}},
-		"refused and not seen for ever":       {[]error{ErrMoved}, []found{{}}, errDoubt, slices.Repeat([]uint64{0}, 9)},
+		"stored at once":                      {nil, nil, nil, []uint64{0}, true},
+		"taken in before":                     {[]error{ErrTaken}, nil, nil, []uint64{0}, true},
+		"refused, and it is here":             {[]error{ErrMoved}, []found{{version: 6, replay: 1, dead: ours}}, nil, []uint64{0}, true},
+		"refused, and it has begun":           {[]error{ErrMoved}, []found{{version: 6, replay: 1}}, nil, []uint64{0}, false},
+		"refused by another dead letter's":    {[]error{ErrMoved}, []found{{version: 6, replay: 1, dead: other}}, nil, []uint64{0}, false},
+		"refused by what an earlier run left": {[]error{ErrMoved, nil}, []found{{version: 6}}, nil, []uint64{0, 6}, true},
+		"refused, not seen, and then it is":   {[]error{ErrMoved}, []found{{}, {version: 6, replay: 1, dead: ours}}, nil, []uint64{0, 0}, true},
+		"refused and not seen for ever":       {[]error{ErrMoved}, []found{{}}, errDoubt, slices.Repeat([]uint64{0}, 9), false},
 	} {
 		t.Run(says, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &answering{places: c.places, finds: c.finds}
 				op := waiting()
-				op.Replay = 1
-				err := s.pipeline(nil, nil).Replay(t.Context(), op, Message{Name: "n", Stored: time.Now()})
+				op.Replay, op.Dead = 1, ours
+				left, err := s.pipeline(nil, nil).Replay(t.Context(), op, Message{Name: "n", Stored: time.Now()})
 				var stored []uint64
 				for _, m := range s.placed {
 					stored = append(stored, m.Version)
 				}
-				if !errors.Is(err, c.want) || !slices.Equal(stored, c.stored) {
-					t.Errorf("the error is %v after tries on %v, want %v and %v", err, stored, c.want, c.stored)
+				if !errors.Is(err, c.want) || !slices.Equal(stored, c.stored) || left != c.left {
+					t.Errorf("the error is %v after tries on %v, the dead letter is left: %v; want %v, %v and %v", err, stored, left, c.want, c.stored, c.left)
 				}
 			})
 		})
@@ -338,4 +355,39 @@ func TestReport_LooksAgainForWhatIsNotSeenYet(t *testing.T) {
 			t.Errorf("the error is %v after %d looks, want unknown after %d", err, s.looked, reportRounds+1)
 		}
 	})
+}
+
+func TestReport_ThatMayMeetItsWatchdogIsContested(t *testing.T) {
+	for says, c := range map[string]struct {
+		timeout, after time.Duration
+		result         events.Result
+		contested      bool
+	}{
+		"in time":                             {10 * time.Second, 5 * time.Second, events.Succeeded, false},
+		"a moment before the watchdog":        {10 * time.Second, 9500 * time.Millisecond, events.Succeeded, true},
+		"a heartbeat in that moment":          {10 * time.Second, 9500 * time.Millisecond, events.Working, true},
+		"after the watchdog":                  {10 * time.Second, 11 * time.Second, events.Failed, true},
+		"in time of a short attempt":          {time.Second, 700 * time.Millisecond, events.Succeeded, false},
+		"a moment before that of a short one": {time.Second, 800 * time.Millisecond, events.Succeeded, true},
+	} {
+		t.Run(says, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				started := time.Now()
+				work := &events.Work{Token: "t", Attempt: 3, Started: started}
+				s := &answering{finds: []found{{version: 5, attempt: 1, work: work, due: started.Add(c.timeout)}}}
+				time.Sleep(c.after)
+				report := events.Report{ID: waiting().ID, Attempt: 3, Token: "t", Result: c.result}
+				if err := s.pipeline(nil, nil).Report(t.Context(), "s", "o", report, time.Now()); err != nil {
+					t.Fatal(err)
+				}
+				if len(s.states) != 1 {
+					t.Fatalf("%d states are stored, want 1", len(s.states))
+				}
+				state := s.states[0]
+				if contested := state.Contested.Equal(started) && state.Repeats == events.AnyAttempt; contested != c.contested {
+					t.Errorf("what is stored is contested since %s with repeats %d, want so: %v", state.Contested, state.Repeats, c.contested)
+				}
+			})
+		})
+	}
 }

@@ -274,30 +274,36 @@ func (p *Pipeline) repeated(ctx context.Context, op *events.Operation, m Message
 	return p.concluded(ctx, op)
 }
 
-// Replay stores the operation of a dead letter as due at once. One whose replay is
-// here already stays as it is; what is left over of an earlier run is replaced.
-func (p *Pipeline) Replay(ctx context.Context, op *events.Operation, m Message) error {
+// Replay stores the operation of a dead letter, which op.Dead names, as due at once.
+// One whose replay is here already stays as it is; what is left over of an earlier run
+// is replaced. left is whether the dead letter is left to the operation that is stored:
+// it is removed before the first attempt, so that while it stands no run of its replay
+// has begun. Otherwise the caller removes it.
+func (p *Pipeline) Replay(ctx context.Context, op *events.Operation, m Message) (left bool, err error) {
 	if _, err := p.admit(op); err != nil {
-		return err
+		return false, err
 	}
 	if done, err := p.repeated(ctx, op, m); err != nil || done {
-		return err
+		return false, err
 	}
 	for round := 0; ; round++ {
 		err := p.Store.Place(ctx, op, m)
 		switch {
-		case errors.Is(err, ErrTaken):
-			return nil
+		case err == nil, errors.Is(err, ErrTaken):
+			return true, nil
 		case !errors.Is(err, ErrMoved):
-			return err
+			return false, err
 		}
 		w, found, err := p.Store.Find(ctx, op)
-		if err != nil || found && w.Op.Replay >= op.Replay {
-			return err
+		switch {
+		case err != nil:
+			return false, err
+		case found && w.Op.Replay >= op.Replay:
+			return w.Op.Dead.Is(op.Dead), nil
 		}
 		m.Version, m.Place = w.Version, w.Place
 		if err := p.pauseInDoubt(ctx, op, round); err != nil {
-			return err
+			return false, err
 		}
 	}
 }

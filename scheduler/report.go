@@ -63,9 +63,10 @@ func (p *Pipeline) Report(ctx context.Context, service, operation string, r even
 		if err != nil || repeats {
 			return err
 		}
-		if !p.Now().Before(w.Op.Due) {
-			// The watchdog has fired. What stands there may be left over of a run that
-			// went on with another report.
+		if !p.Now().Before(w.Op.Due.Add(-nearWatchdog(w.Op))) {
+			// The watchdog has fired, or fires at this moment, which the store need not
+			// see. What stands there may be left over of a run that went on without this
+			// report.
 			w.Op.Fork(w.Op.Work.Started)
 		}
 		m := Message{Header: w.Header, Data: w.Data, Version: w.Version, Place: w.Place, Stored: w.Stored}
@@ -85,6 +86,12 @@ func (p *Pipeline) Report(ctx context.Context, service, operation string, r even
 			return err
 		}
 	}
+}
+
+// nearWatchdog is how long before the watchdog of an attempt fires a report may meet
+// it: as long as a write is in process, but not most of the time of a short attempt.
+func nearWatchdog(op *events.Operation) time.Duration {
+	return min(NearFiring, op.Due.Sub(op.Work.Started)/4)
 }
 
 // reportRounds is how often it is looked again for an operation that a report is on

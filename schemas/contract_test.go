@@ -89,6 +89,7 @@ func TestSchemasAndTypesHaveTheSameProperties(t *testing.T) {
 		{schema: "deadLetter", of: reflect.TypeFor[events.DeadLetter]()},
 		{schema: "deadLetter", path: "/$defs/operation", of: reflect.TypeFor[events.Operation]()},
 		{schema: "deadLetter", path: "/$defs/operation/properties/origin", of: reflect.TypeFor[events.Origin]()},
+		{schema: "deadLetter", path: "/$defs/operation/properties/dead", of: reflect.TypeFor[events.Grave]()},
 		{schema: "deadLetter", path: "/$defs/attempt", of: reflect.TypeFor[events.Attempt]()},
 		{schema: "deadList.request", of: reflect.TypeFor[deadletter.Filter]()},
 		{schema: "deadAct.request", of: reflect.TypeFor[deadletter.Filter](), more: []string{"all", "dryRun"}},
