@@ -35,6 +35,7 @@ type keyGate struct {
 	uses      int       // how often since the last lease came
 	held      int       // how many are in the lanes, as far as this instance knows
 	renewed   time.Time // when the last lease came
+	more      bool      // and whether more may be had once its budget is used up
 	until     time.Time // when it ends, or the wait for one
 	awaits    bool      // a lease is waited for, and nothing goes before it comes
 	claimed   bool      // what was left of the last lease is handed in for another

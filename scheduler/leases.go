@@ -55,7 +55,7 @@ func (g *Gates) want(k *keyGate, now time.Time) {
 		if k.awaits = g.shared.Load(); k.awaits {
 			lease.Until = now.Add(leaseWait)
 		}
-		k.until = now.Add(leaseWait)
+		k.until, k.more = now.Add(leaseWait), false
 		k.gate.Share(lease)
 	}
 	k.mu.Unlock()
@@ -64,15 +64,20 @@ func (g *Gates) want(k *keyGate, now time.Time) {
 	}
 }
 
-// renew asks for a lease before the time when more may be had by it.
+// renew asks for a lease before the time when more may be had by it. When the budget
+// of one ends early that was only as much as the key had use for, each brings several
+// times as much as the one before, so that they may follow at once.
 func (g *Gates) renew(k *keyGate, c gate.Cause, now time.Time) {
 	if g.config.Lease == nil || c != gate.CauseBudgetShare && c != gate.CauseConcurrency {
 		return
 	}
 	k.mu.Lock()
-	old := now.Sub(k.renewed) > gate.LeaseTime/10 && !k.awaits
+	spent := c == gate.CauseBudgetShare
+	due := now.Sub(k.renewed) > gate.LeaseTime/10 || spent && k.more
+	// What was handed in is no budget that was used up: the next lease is on its way.
+	due = due && !k.awaits && !(spent && k.claimed)
 	k.mu.Unlock()
-	if old {
+	if due {
 		g.config.Lease(k.key)
 	}
 }
@@ -137,7 +142,7 @@ func (g *Gates) Share(key string, l gate.Lease, now time.Time) {
 	// A key of few instances may come to be used by all of them.
 	l.Instances = max(l.Instances, int(g.instances.Load()))
 	k.renewed, k.until, k.awaits, k.uses = now, l.Until, false, 0
-	k.claimed = false
+	k.claimed, k.more = false, l.More
 	k.gate.Share(l)
 	k.mu.Unlock()
 	k.wake()
