@@ -13,8 +13,9 @@ const (
 	leaseWait = 500 * time.Millisecond
 	// leasePatience is how long an operation waits in memory for a lease while the
 	// store is within reach. Many keys that come into use at once want a lease each;
-	// to hold their operations would cost more.
-	leasePatience = 30 * time.Second
+	// to hold their operations would cost more, and a store may be slow for as long as
+	// it gives each of them one.
+	leasePatience = 2 * time.Minute
 	// renewAfter is the age from which the lease of a key is renewed that may let more
 	// through, and keepAfter that of one that only has operations in flight.
 	renewAfter = gate.LeaseTime / 4
@@ -44,7 +45,8 @@ const (
 func limited(s gate.Settings) bool { return s.MaxConcurrent > 0 || s.PerMinute > 0 || s.PerHour > 0 }
 
 // want sees to it that a key that is used has a lease, if it has limits. Until
-// the first comes nothing goes, for as long as the store is within reach.
+// the first comes nothing goes, for as long as the store is within reach. When it is
+// not, no claim is worth waiting for, not even one that is under way.
 func (g *Gates) want(k *keyGate, now time.Time) {
 	k.mu.Lock()
 	k.used = now
@@ -55,7 +57,7 @@ func (g *Gates) want(k *keyGate, now time.Time) {
 		if k.awaits = g.shared.Load(); k.awaits {
 			lease.Until = now.Add(leaseWait)
 		}
-		k.until, k.more = now.Add(leaseWait), false
+		k.until, k.claimed, k.more = now.Add(leaseWait), false, false
 		k.gate.Share(lease)
 	}
 	k.mu.Unlock()
@@ -126,7 +128,8 @@ func (g *Gates) Claim(key string) (c gate.Claim, s gate.Settings, ok bool) {
 	if !limited(k.settings) {
 		return c, s, false
 	}
-	c, k.claimed = k.gate.HandIn(), true
+	// While the store is out of reach claims only tell whether it is back.
+	c, k.claimed = k.gate.HandIn(), g.shared.Load()
 	c.Held = k.held + len(k.waiters)
 	return c, k.settings, true
 }

@@ -135,6 +135,7 @@ type slowStore struct {
 	takes    time.Duration
 	ledger   gate.Ledger
 	renewals int
+	gone     atomic.Bool // it does not answer
 }
 
 func newSlowStore(key string, takes time.Duration) *slowStore {
@@ -167,6 +168,11 @@ func (s *slowStore) run(ctx context.Context) {
 		}
 		claim.Instance = "a"
 		asked := time.Now()
+		if s.gone.Load() {
+			time.Sleep(gate.LeaseTime / 2)
+			s.Parted(time.Now())
+			continue
+		}
 		time.Sleep(s.takes)
 		var lease gate.Lease
 		s.ledger, lease = s.ledger.Renew(claim, settings, time.Now())
@@ -218,6 +224,50 @@ func TestLeases_BigBudgetSlowsNoKeyThatGetsBusy(t *testing.T) {
 		if s.renewals > 12 {
 			t.Errorf("the lease was renewed %d times in 2 seconds, want 12 at most", s.renewals)
 		}
+	})
+}
+
+// TestLeases_SpentBudgetOfAStoreThatIsGoneHoldsSoon lets the store go when another
+// instance has spent a budget: nobody knows when a lease may come.
+func TestLeases_SpentBudgetOfAStoreThatIsGoneHoldsSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		policy := Builtin().Resolve(Query{Service: "pay", Operation: "charge"})
+		policy.RetryBudgetPerMinute = 10
+		s := newSlowStore("pay:charge", time.Millisecond)
+		s.SetInstances(2)
+		s.ledger, _ = s.ledger.Renew(gate.Claim{Instance: "b", Held: 10}, policy.Gate(), time.Now())
+		ctx, cancel := context.WithCancel(t.Context())
+		defer func() {
+			cancel()
+			time.Sleep(gate.LeaseTime)
+		}()
+		go s.run(ctx)
+		held := func(within time.Duration) {
+			t.Helper()
+			began := time.Now()
+			_, shut, err := s.Enter(t.Context(), &policy, &events.Operation{Service: "pay", Operation: "charge"}, began)
+			if err != nil || shut == nil || shut.Cause != gate.CauseBudgetShare {
+				t.Fatalf("entering: shut by %+v, %v; want it shut by %s", shut, err, gate.CauseBudgetShare)
+			}
+			if took := time.Since(began); took > within {
+				t.Errorf("an operation is held after %v, want %v at most", took, within)
+			}
+		}
+		held(time.Second)
+		s.gone.Store(true)
+		// The store may be back until it was out of reach for long.
+		held(partedAfter + 3*gate.LeaseTime)
+		for range 20 {
+			held(time.Second)
+		}
+		s.gone.Store(false)
+		// What the other has spent comes back to the budget after a minute.
+		time.Sleep(65 * time.Second)
+		pass, shut, err := s.Enter(t.Context(), &policy, &events.Operation{Service: "pay", Operation: "charge"}, time.Now())
+		if err != nil || shut != nil {
+			t.Fatalf("entering with the store back: shut by %+v, %v; want a pass", shut, err)
+		}
+		pass.Done(gate.Success, time.Millisecond, time.Now())
 	})
 }
 
