@@ -79,7 +79,11 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 			fresh = true
 			return false, nil
 		}
-		if err == nil {
+		switch {
+		case err != nil:
+		case c.Leaving:
+			n.drop(name) // the key is not used any more, and there may be very many
+		default:
 			n.saw(name, version{data: data, revision: revision, at: time.Now()})
 		}
 		return err == nil, err
@@ -108,6 +112,13 @@ func (n *NATS) saw(name string, v version) {
 	}
 	n.swept = v.at
 	maps.DeleteFunc(n.seen, func(_ string, old version) bool { return v.at.Sub(old.at) > remembered })
+}
+
+// drop forgets what was seen of a key.
+func (n *NATS) drop(name string) {
+	n.mu.Lock()
+	delete(n.seen, name)
+	n.mu.Unlock()
 }
 
 // read asks the leader: another replica might not know of the last write.
