@@ -78,7 +78,8 @@ func (k *keyGate) release() { k.users.Add(-1) }
 func (k *keyGate) idle(since, now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.used.Before(since) && len(k.waiters) == 0 && k.held == 0 && !k.awaits && k.gate.Idle(now)
+	awaits := k.awaits && !gate.Over(k.until, now)
+	return k.used.Before(since) && len(k.waiters) == 0 && k.held == 0 && !awaits && k.gate.Idle(now)
 }
 
 func (k *keyGate) dependencies() []string {
