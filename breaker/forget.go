@@ -1,6 +1,10 @@
 package breaker
 
-import "time"
+import (
+	"time"
+
+	"github.com/rebound-mq/rebound/internal/shrink"
+)
 
 // Forget drops the breakers that were not used since a time, and returns how many.
 // Those stay that are not closed, that an operator said anything about, or that have
@@ -15,6 +19,7 @@ func (g *Group) Forget(since time.Time) int {
 			keys = append(keys, key)
 		}
 	}
+	g.breakers = shrink.Map(g.breakers, len(keys))
 	g.mu.Unlock()
 	if g.store != nil {
 		g.store.Forget(keys)

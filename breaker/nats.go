@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rebound-mq/rebound/internal/shrink"
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
@@ -207,6 +208,7 @@ func (n *NATS) Forget(keys []string) {
 	for _, key := range keys {
 		delete(n.cells, key)
 	}
+	n.cells = shrink.Map(n.cells, len(keys))
 }
 
 // Watch implements [Store].

@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nuid"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/rebound-mq/rebound/internal/shrink"
 )
 
 // Redis is a [Store] in Redis 5 or newer, or what speaks its protocol. One script
@@ -264,6 +266,7 @@ func (r *Redis) Forget(keys []string) {
 	for _, key := range keys {
 		delete(r.indexed, key)
 	}
+	r.indexed = shrink.Map(r.indexed, len(keys))
 }
 
 func (r *Redis) read(ctx context.Context, keys []string, circuits []Circuit) ([]Circuit, error) {

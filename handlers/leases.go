@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/rebound-mq/rebound/internal/shrink"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
@@ -126,6 +127,7 @@ func (l *leases) run(ctx context.Context) {
 func (l *leases) look(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	before := len(l.keys)
 	for key, k := range l.keys {
 		if k.place != nowhere || k.busy {
 			continue
@@ -142,6 +144,7 @@ func (l *leases) look(now time.Time) {
 			l.stale = append(l.stale, key)
 		}
 	}
+	l.keys = shrink.Map(l.keys, before-len(l.keys))
 	l.changed.Broadcast()
 }
 

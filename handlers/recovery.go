@@ -14,6 +14,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/shrink"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 )
@@ -170,6 +171,7 @@ func (r *recovery) reset() {
 func (r *recovery) forget(olderThan time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	before := len(r.keys)
 	for key, c := range r.keys {
 		if c.reading.TryAcquire(1) {
 			if time.Since(c.used) > olderThan {
@@ -178,4 +180,5 @@ func (r *recovery) forget(olderThan time.Duration) {
 			c.reading.Release(1)
 		}
 	}
+	r.keys = shrink.Map(r.keys, before-len(r.keys))
 }

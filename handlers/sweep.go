@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/shrink"
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
@@ -70,6 +71,7 @@ func (l *lanes) sweep(ctx context.Context, now time.Time) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	before := len(l.keys)
 	for key, k := range l.keys {
 		gone := changed && l.markers.listed(k, names[k.name()], last, now)
 		listed, known := l.markers.isListed(k)
@@ -81,6 +83,7 @@ func (l *lanes) sweep(ctx context.Context, now time.Time) {
 			delete(l.keys, key)
 		}
 	}
+	l.keys = shrink.Map(l.keys, before-len(l.keys))
 	l.signal()
 }
 

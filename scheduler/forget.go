@@ -3,6 +3,8 @@ package scheduler
 import (
 	"strings"
 	"time"
+
+	"github.com/rebound-mq/rebound/internal/shrink"
 )
 
 // index finds things by the names that others use for them: a service, or a key.
@@ -47,5 +49,6 @@ func (g *Gates) Forget(since, now time.Time) int {
 		delete(g.keys, key)
 		forgotten++
 	}
+	g.keys = shrink.Map(g.keys, forgotten)
 	return forgotten
 }

@@ -50,6 +50,20 @@ func TestGates_IdleKeysAreForgottenAndOthersNot(t *testing.T) {
 	l.pass("pay:op999", later)
 }
 
+// TestGates_KeyWhoseLeaseNeverCameIsForgotten has the lanes of a key ask its gate, and
+// nobody after that.
+func TestGates_KeyWhoseLeaseNeverCameIsForgotten(t *testing.T) {
+	l := newLimitedGates(t, func(p *Policy) { p.MaxConcurrentRetries = 10 })
+	begin := time.Now()
+	l.Room(l.policy, "pay", "charge", events.Normal, begin)
+	if n := l.Forget(begin.Add(1), begin.Add(leaseWait/2)); n != 0 {
+		t.Errorf("%d gates are forgotten that wait for a lease, want none", n)
+	}
+	if n := l.Forget(begin.Add(1), begin.Add(time.Hour)); n != 1 {
+		t.Errorf("%d gates are forgotten whose lease never came, want 1", n)
+	}
+}
+
 func TestGates_SpentBudgetOfAForgottenKeyIsFoundAgain(t *testing.T) {
 	l := newLimitedGates(t, func(p *Policy) { p.RetryBudgetPerHour = 3 })
 	begin := time.Now()

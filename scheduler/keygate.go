@@ -35,6 +35,7 @@ type keyGate struct {
 	uses      int       // how often since the last lease came
 	held      int       // how many are in the lanes, as far as this instance knows
 	renewed   time.Time // when the last lease came
+	more      bool      // and whether more may be had once its budget is used up
 	until     time.Time // when it ends, or the wait for one
 	awaits    bool      // a lease is waited for, and nothing goes before it comes
 	claimed   bool      // what was left of the last lease is handed in for another
@@ -77,7 +78,8 @@ func (k *keyGate) release() { k.users.Add(-1) }
 func (k *keyGate) idle(since, now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.used.Before(since) && len(k.waiters) == 0 && k.held == 0 && !k.awaits && k.gate.Idle(now)
+	awaits := k.awaits && !gate.Over(k.until, now)
+	return k.used.Before(since) && len(k.waiters) == 0 && k.held == 0 && !awaits && k.gate.Idle(now)
 }
 
 func (k *keyGate) dependencies() []string {

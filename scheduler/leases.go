@@ -13,8 +13,9 @@ const (
 	leaseWait = 500 * time.Millisecond
 	// leasePatience is how long an operation waits in memory for a lease while the
 	// store is within reach. Many keys that come into use at once want a lease each;
-	// to hold their operations would cost more.
-	leasePatience = 30 * time.Second
+	// to hold their operations would cost more, and a store may be slow for as long as
+	// it gives each of them one.
+	leasePatience = 2 * time.Minute
 	// renewAfter is the age from which the lease of a key is renewed that may let more
 	// through, and keepAfter that of one that only has operations in flight.
 	renewAfter = gate.LeaseTime / 4
@@ -44,7 +45,8 @@ const (
 func limited(s gate.Settings) bool { return s.MaxConcurrent > 0 || s.PerMinute > 0 || s.PerHour > 0 }
 
 // want sees to it that a key that is used has a lease, if it has limits. Until
-// the first comes nothing goes, for as long as the store is within reach.
+// the first comes nothing goes, for as long as the store is within reach. When it is
+// not, no claim is worth waiting for, not even one that is under way.
 func (g *Gates) want(k *keyGate, now time.Time) {
 	k.mu.Lock()
 	k.used = now
@@ -55,7 +57,7 @@ func (g *Gates) want(k *keyGate, now time.Time) {
 		if k.awaits = g.shared.Load(); k.awaits {
 			lease.Until = now.Add(leaseWait)
 		}
-		k.until = now.Add(leaseWait)
+		k.until, k.claimed, k.more = now.Add(leaseWait), false, false
 		k.gate.Share(lease)
 	}
 	k.mu.Unlock()
@@ -64,15 +66,20 @@ func (g *Gates) want(k *keyGate, now time.Time) {
 	}
 }
 
-// renew asks for a lease before the time when more may be had by it.
+// renew asks for a lease before the time when more may be had by it. When the budget
+// of one ends early that was only as much as the key had use for, each brings several
+// times as much as the one before, so that they may follow at once.
 func (g *Gates) renew(k *keyGate, c gate.Cause, now time.Time) {
 	if g.config.Lease == nil || c != gate.CauseBudgetShare && c != gate.CauseConcurrency {
 		return
 	}
 	k.mu.Lock()
-	old := now.Sub(k.renewed) > gate.LeaseTime/10 && !k.awaits
+	spent := c == gate.CauseBudgetShare
+	due := now.Sub(k.renewed) > gate.LeaseTime/10 || spent && k.more
+	// What was handed in is no budget that was used up: the next lease is on its way.
+	due = due && !k.awaits && !(spent && k.claimed)
 	k.mu.Unlock()
-	if old {
+	if due {
 		g.config.Lease(k.key)
 	}
 }
@@ -121,7 +128,8 @@ func (g *Gates) Claim(key string) (c gate.Claim, s gate.Settings, ok bool) {
 	if !limited(k.settings) {
 		return c, s, false
 	}
-	c, k.claimed = k.gate.HandIn(), true
+	// While the store is out of reach claims only tell whether it is back.
+	c, k.claimed = k.gate.HandIn(), g.shared.Load()
 	c.Held = k.held + len(k.waiters)
 	return c, k.settings, true
 }
@@ -137,7 +145,7 @@ func (g *Gates) Share(key string, l gate.Lease, now time.Time) {
 	// A key of few instances may come to be used by all of them.
 	l.Instances = max(l.Instances, int(g.instances.Load()))
 	k.renewed, k.until, k.awaits, k.uses = now, l.Until, false, 0
-	k.claimed = false
+	k.claimed, k.more = false, l.More
 	k.gate.Share(l)
 	k.mu.Unlock()
 	k.wake()

@@ -1,8 +1,12 @@
 package scheduler
 
 import (
+	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rebound-mq/rebound/breaker"
@@ -105,8 +109,8 @@ func TestLeases_KeyUsedOnceNeedsOneLeaseAndOneReturn(t *testing.T) {
 	}
 	ledger := l.ledgers["pay:charge"]
 	_, other := ledger.Renew(gate.Claim{Instance: "b", Held: 1}, l.policy.Gate(), begin.Add(21*time.Second))
-	if other.Budget != 99 {
-		t.Errorf("another instance may let %d through, want 99: all but what was used", other.Budget)
+	if other.Budget+other.Left != 99 {
+		t.Errorf("another instance may let %d through and %d are left, want 99 together: all but what was used", other.Budget, other.Left)
 	}
 }
 
@@ -120,6 +124,151 @@ func TestLeases_KeyInUseIsRenewed(t *testing.T) {
 	if need := l.LeaseNeed("pay:charge", now.Add(renewAfter)); need != LeaseRenewal {
 		t.Errorf("the need of a key in use is %d, want %d", need, LeaseRenewal)
 	}
+}
+
+// slowStore serves the leases that are wanted of one key as the service does, from a
+// store that takes its time.
+type slowStore struct {
+	*Gates
+	key      string
+	wanted   chan struct{}
+	takes    time.Duration
+	ledger   gate.Ledger
+	renewals int
+	gone     atomic.Bool // it does not answer
+}
+
+func newSlowStore(key string, takes time.Duration) *slowStore {
+	s := &slowStore{key: key, takes: takes, wanted: make(chan struct{}, 1), ledger: gate.NewLedger()}
+	s.Gates = NewGates(breaker.NewGroup(breaker.Config{}), GatesConfig{Lease: func(string) {
+		select {
+		case s.wanted <- struct{}{}:
+		default:
+		}
+	}})
+	return s
+}
+
+func (s *slowStore) run(ctx context.Context) {
+	tick := time.NewTicker(gate.LeaseTime / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wanted:
+		case <-tick.C:
+			if s.LeaseNeed(s.key, time.Now()) != LeaseRenewal {
+				continue
+			}
+		}
+		claim, settings, ok := s.Claim(s.key)
+		if !ok {
+			continue
+		}
+		claim.Instance = "a"
+		asked := time.Now()
+		if s.gone.Load() {
+			time.Sleep(gate.LeaseTime / 2)
+			s.Parted(time.Now())
+			continue
+		}
+		time.Sleep(s.takes)
+		var lease gate.Lease
+		s.ledger, lease = s.ledger.Renew(claim, settings, time.Now())
+		lease.Until, lease.LeftUntil = asked.Add(gate.LeaseTime), asked.Add(time.Minute)
+		s.Share(s.key, lease, time.Now())
+		s.renewals++
+	}
+}
+
+// TestLeases_BigBudgetSlowsNoKeyThatGetsBusy has 5,000 operations a second come to a
+// key that was not used before, for a second, and twice as many in the next.
+func TestLeases_BigBudgetSlowsNoKeyThatGetsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		policy := Builtin().Resolve(Query{Service: "pay", Operation: "charge"})
+		policy.RetryBudgetPerMinute = 10_000_000
+		s := newSlowStore("pay:charge", 5*time.Millisecond)
+		ctx, cancel := context.WithCancel(t.Context())
+		go s.run(ctx)
+		var shut, longest atomic.Int64
+		var operations sync.WaitGroup
+		for i := range 15_000 {
+			operations.Go(func() {
+				began := time.Now()
+				pass, s, err := s.Enter(t.Context(), &policy, &events.Operation{Service: "pay", Operation: "charge"}, began)
+				if err != nil || s != nil {
+					shut.Add(1)
+					return
+				}
+				took := int64(time.Since(began))
+				for most := longest.Load(); took > most && !longest.CompareAndSwap(most, took); most = longest.Load() {
+				}
+				time.Sleep(20 * time.Millisecond)
+				pass.Done(gate.Success, 20*time.Millisecond, time.Now())
+			})
+			pause := 200 * time.Microsecond
+			if i > 5000 {
+				pause /= 2
+			}
+			time.Sleep(pause)
+		}
+		operations.Wait()
+		cancel()
+		synctest.Wait()
+		t.Logf("the longest wait was %v, with %d renewals", time.Duration(longest.Load()), s.renewals)
+		if n, most := shut.Load(), time.Duration(longest.Load()); n > 0 || most > 25*time.Millisecond {
+			t.Errorf("%d operations found the gate shut and the longest wait was %v, want none, and at most a few times what the store takes", n, most)
+		}
+		// Three a second, and those by which the budget grows.
+		if s.renewals > 12 {
+			t.Errorf("the lease was renewed %d times in 2 seconds, want 12 at most", s.renewals)
+		}
+	})
+}
+
+// TestLeases_SpentBudgetOfAStoreThatIsGoneHoldsSoon lets the store go when another
+// instance has spent a budget: nobody knows when a lease may come.
+func TestLeases_SpentBudgetOfAStoreThatIsGoneHoldsSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		policy := Builtin().Resolve(Query{Service: "pay", Operation: "charge"})
+		policy.RetryBudgetPerMinute = 10
+		s := newSlowStore("pay:charge", time.Millisecond)
+		s.SetInstances(2)
+		s.ledger, _ = s.ledger.Renew(gate.Claim{Instance: "b", Held: 10}, policy.Gate(), time.Now())
+		ctx, cancel := context.WithCancel(t.Context())
+		defer func() {
+			cancel()
+			time.Sleep(gate.LeaseTime)
+		}()
+		go s.run(ctx)
+		held := func(within time.Duration) {
+			t.Helper()
+			began := time.Now()
+			_, shut, err := s.Enter(t.Context(), &policy, &events.Operation{Service: "pay", Operation: "charge"}, began)
+			if err != nil || shut == nil || shut.Cause != gate.CauseBudgetShare {
+				t.Fatalf("entering: shut by %+v, %v; want it shut by %s", shut, err, gate.CauseBudgetShare)
+			}
+			if took := time.Since(began); took > within {
+				t.Errorf("an operation is held after %v, want %v at most", took, within)
+			}
+		}
+		held(time.Second)
+		s.gone.Store(true)
+		// The store may be back until it was out of reach for long.
+		held(partedAfter + 3*gate.LeaseTime)
+		for range 20 {
+			held(time.Second)
+		}
+		s.gone.Store(false)
+		// What the other has spent comes back to the budget after a minute.
+		time.Sleep(65 * time.Second)
+		pass, shut, err := s.Enter(t.Context(), &policy, &events.Operation{Service: "pay", Operation: "charge"}, time.Now())
+		if err != nil || shut != nil {
+			t.Fatalf("entering with the store back: shut by %+v, %v; want a pass", shut, err)
+		}
+		pass.Done(gate.Success, time.Millisecond, time.Now())
+	})
 }
 
 func TestLeases_ManyHeldKeysNeedNone(t *testing.T) {

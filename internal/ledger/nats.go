@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rebound-mq/rebound/internal/shrink"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
@@ -23,6 +24,7 @@ type NATS struct {
 	mu     sync.Mutex // guards what follows
 	bucket *streams.Expiring
 	seen   map[string]version // by key
+	left   int                // how many of seen were dropped since it was swept
 	swept  time.Time          // when what is old of seen was dropped last
 }
 
@@ -79,7 +81,11 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 			fresh = true
 			return false, nil
 		}
-		if err == nil {
+		switch {
+		case err != nil:
+		case c.Leaving:
+			n.drop(name) // the key is not used any more, and there may be very many
+		default:
 			n.saw(name, version{data: data, revision: revision, at: time.Now()})
 		}
 		return err == nil, err
@@ -107,7 +113,17 @@ func (n *NATS) saw(name string, v version) {
 		return
 	}
 	n.swept = v.at
+	before := len(n.seen)
 	maps.DeleteFunc(n.seen, func(_ string, old version) bool { return v.at.Sub(old.at) > remembered })
+	n.seen, n.left = shrink.Map(n.seen, before-len(n.seen)+n.left), 0
+}
+
+// drop forgets what was seen of a key.
+func (n *NATS) drop(name string) {
+	n.mu.Lock()
+	delete(n.seen, name)
+	n.left++
+	n.mu.Unlock()
 }
 
 // read asks the leader: another replica might not know of the last write.

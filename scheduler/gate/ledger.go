@@ -81,8 +81,10 @@ type Claim struct {
 type Lease struct {
 	// Concurrent is how many operations it may have in flight.
 	Concurrent int
-	// Budget is how many operations it may let through.
+	// Budget is how many operations it may let through, and More whether it would have
+	// been given more of what is left if it had used more; see [ample].
 	Budget int
+	More   bool
 	// Given is when the ledger gave it, by the clock of the store, which tells it from
 	// the instance's other leases.
 	Given time.Time
@@ -106,7 +108,8 @@ type Lease struct {
 const (
 	// LeaseTime is how long a lease holds. Renew it at a third of that, and at
 	// once when the gate is shut by [CauseBudgetShare] or [CauseConcurrency] and
-	// the last lease is older than a tenth of it.
+	// the last lease is older than a tenth of it, or there is more to be had of the
+	// budget.
 	LeaseTime = time.Second
 	// graceTime is how long an instance that does not renew still counts among
 	// those between which limits are divided.
@@ -159,7 +162,7 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 	if !known {
 		*own, c.Unused = Share{Instance: c.Instance, Concurrent: own.Concurrent}, 0
 	}
-	l.settle(own, c, now)
+	used := l.settle(own, c, now)
 	if c.Leaving {
 		l.Shares = slices.Delete(l.Shares, i, i+1)
 		return l, Lease{Given: now, Instances: len(l.Shares), Granted: true, Left: l.left(s, now), Seen: &l}
@@ -171,14 +174,29 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 	} else {
 		own.Concurrent = 0
 	}
-	own.Budget, own.Given = l.budget(own, s, now), now
+	part := l.budget(own, s, now)
+	own.Budget, own.Given = min(part, ample(used, own.Demand)), now
 	l.Minute.Take(own.Budget, now)
 	l.Hour.Take(own.Budget, now)
 	return l, Lease{
-		Concurrent: own.Concurrent, Budget: own.Budget, Given: now, Instances: len(l.Shares), Granted: true, Left: l.left(s, now),
-		Seen: &l,
+		Concurrent: own.Concurrent, Budget: own.Budget, More: own.Budget < part, Given: now, Instances: len(l.Shares), Granted: true,
+		Left: l.left(s, now), Seen: &l,
 	}
 }
+
+const (
+	// leastAmple is what one write of the ledger is worth: most keys never use more.
+	leastAmple = 64
+	// ampleFactor is by how much a lease exceeds what was used. Leases are renewed
+	// after a third or half of [LeaseTime], so that a key may become three times as
+	// busy at least before its lease is used up and another has to come at once.
+	ampleFactor = 8
+)
+
+// ample is how much of a budget an instance has use for until it renews, by what it
+// used since it last did and its demand now. What it is given beyond that would be out
+// of reach of the others, and spent if it died.
+func ample(used, demand int) int { return max(leastAmple, ampleFactor*(used+demand)) }
 
 // share returns where the share of an instance is, which is made when there is none.
 func (l *Ledger) share(instance string) int {
@@ -208,8 +226,8 @@ func (l *Ledger) Empties(now time.Time) time.Time {
 }
 
 // settle uncounts what the instance did not use of its last lease, and counts what
-// it let through without one.
-func (l *Ledger) settle(own *Share, c Claim, now time.Time) {
+// it let through without one. It returns what was used, of both.
+func (l *Ledger) settle(own *Share, c Claim, now time.Time) (used int) {
 	unused, extra := min(c.Unused, own.Budget), c.Extra
 	if !own.Given.Equal(c.Heard) {
 		// It handed these in before, and has not heard of what it was given for them.
@@ -225,6 +243,7 @@ func (l *Ledger) settle(own *Share, c Claim, now time.Time) {
 	l.Minute.Take(extra, now)
 	l.Hour.Take(extra, now)
 	own.Heard, own.Extra = c.Heard, c.Extra
+	return own.Budget - max(unused, 0) + max(extra, 0)
 }
 
 // concurrent returns how many operations the share at i may have in flight.

@@ -138,6 +138,59 @@ func TestSharesFollowTheDemand(t *testing.T) {
 	}
 }
 
+func TestLedger_LeaseTakesNoMoreOfABudgetThanIsAmple(t *testing.T) {
+	s := Settings{PerHour: 1_000_000}
+	var lease Lease
+	ledger, now := NewLedger(), begin
+	for i, step := range []struct {
+		used, held, want int
+	}{
+		{0, 1, 64},
+		{1, 0, 64},
+		{64, 0, 8 * 64},
+		{8 * 64, 10, 8 * (8*64 + 10)},
+		{100, 0, 8 * 100},
+		{0, 50, 8 * 50},
+		{0, 0, 64},
+	} {
+		c := Claim{Instance: "a", Held: step.held, Heard: lease.Given, Unused: lease.Budget - step.used, Seen: lease.Seen}
+		now = now.Add(LeaseTime / 3)
+		ledger, lease = ledger.Renew(c, s, now)
+		if lease.Budget != step.want || !lease.More {
+			t.Fatalf("lease %d is of %d and more is to be had: %t; want %d and more", i, lease.Budget, lease.More, step.want)
+		}
+		if room, _ := ledger.Hour.Room(s.PerHour, now); lease.Left != room {
+			t.Fatalf("lease %d tells of %d that are left, want %d", i, lease.Left, room)
+		}
+	}
+	// It dies. What it held is all that is lost.
+	_, other := ledger.Renew(Claim{Instance: "b", Held: s.PerHour}, s, now.Add(2*graceTime))
+	if want := s.PerHour - 1 - 64 - 8*64 - 100 - 64; other.Budget != want || other.More || other.Left != 0 {
+		t.Errorf("another instance is given %d of the budget, and there is more: %t; want all %d", other.Budget, other.More, want)
+	}
+}
+
+// TestLedger_BudgetOfAHotKeyGrowsWithEveryLease has a key use up each lease at once.
+func TestLedger_BudgetOfAHotKeyGrowsWithEveryLease(t *testing.T) {
+	s := Settings{PerMinute: 10_000_000}
+	g := New(s)
+	ledger, now := NewLedger(), begin
+	for range 5 {
+		now = now.Add(time.Millisecond)
+		renewAs(g, &ledger, Claim{Instance: "a"}, s, heard, now, now)
+		for {
+			pass, _, ok := g.Enter(Conditions{}, now)
+			if !ok {
+				break
+			}
+			pass.Done(Success, time.Millisecond, now)
+		}
+	}
+	if own := ledger.Shares[0]; own.Budget < 200_000 {
+		t.Errorf("the fifth lease of a key that uses up all has a budget of %d, want 200,000 at least", own.Budget)
+	}
+}
+
 func TestADeadInstanceLosesItsShare(t *testing.T) {
 	s := Settings{MaxConcurrent: 10}
 	ledger, _ := NewLedger().Renew(Claim{Instance: "a", InFlight: 10}, s, at(0))
@@ -189,7 +242,7 @@ func TestALedgerSurvivesItsStoreAndRenewingChangesNoOther(t *testing.T) {
 // having changed: what nobody used is there for who asks next.
 func TestNoBudgetIsLostWithAnAnswer(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := Settings{PerMinute: rapid.IntRange(1, 200).Draw(t, "minute")}
+		s := Settings{PerMinute: rapid.IntRange(1, 1000).Draw(t, "minute")}
 		all := make([]*Gate, rapid.IntRange(1, 4).Draw(t, "instances"))
 		for i := range all {
 			all[i] = New(s)

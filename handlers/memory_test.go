@@ -1,0 +1,30 @@
+package handlers
+
+import (
+	"runtime"
+	"testing"
+)
+
+func TestService_KeysForgottenInGreatNumberGiveTheirMemoryBack(t *testing.T) {
+	const chunks, size = 1000, 64 << 10
+	keys := make(map[int][]byte)
+	for i := range chunks {
+		keys[i] = make([]byte, size)
+		for at := 0; at < size; at += 4 << 10 {
+			keys[i][at] = 1 // so that the system has to provide it
+		}
+	}
+	var before, few, many runtime.MemStats
+	clear(keys)
+	runtime.ReadMemStats(&before)
+	returnMemory(manyForgotten - 1)
+	runtime.ReadMemStats(&few)
+	returnMemory(manyForgotten)
+	runtime.ReadMemStats(&many)
+	if few.NumForcedGC != before.NumForcedGC {
+		t.Error("a few keys that are forgotten force a collection")
+	}
+	if returned := int64(many.HeapReleased) - int64(before.HeapReleased); returned < chunks*size/2 {
+		t.Errorf("%d bytes were returned to the system, want most of the %d that are not used any more", returned, chunks*size)
+	}
+}
