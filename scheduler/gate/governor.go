@@ -30,6 +30,9 @@ import (
 // A strain that stays though the rate was cut to a tenth, or to the least, is not of
 // our making and comes to count as usual, so that the limit does not waste away at a target
 // that fails at random or has become slow. Less than 10 a second is then left to none.
+// Failures show that sooner: what an overloaded target lets through stays the same when
+// the rate is cut to f of what it was, so that the share s that fails becomes 1-(1-s)/f,
+// while chance goes on failing the same share.
 //
 // The growth is clocked by successes and only happens while the rate is needed,
 // like TCP's congestion window (RFC 5681 and 7661); judging by the response time
@@ -53,14 +56,17 @@ type Governor struct {
 
 	healed time.Time // when the breaker closed
 
-	round   round
-	last    [span]float64 // response times of the last answers, nanoseconds, each in turn
-	answers int           // how many there were since the last cut
-	recent  float64       // their mean, which weighs the last ones most, nanoseconds
-	lagged  int64         // since when that is strain, Unix nanoseconds; 0 is not now
-	usual   float64       // response time of the healthy target, nanoseconds; 0 is not known
-	noise   float64       // share of failures that is not of our making
-	deep    sample        // results since the rate is deeply cut
+	round    round
+	last     [span]float64 // response times of the last answers, nanoseconds, each in turn
+	answers  int           // how many there were since the last cut
+	recent   float64       // their mean, which weighs the last ones most, nanoseconds
+	lagged   int64         // since when that is strain, Unix nanoseconds; 0 is not now
+	usual    float64       // response time of the healthy target, nanoseconds; 0 is not known
+	noise    float64       // share of failures that is not of our making
+	deep     sample        // results since the rate is deeply cut
+	above    sample        // results at more than half of the rate before the cuts
+	below    sample        // results at less
+	settling int           // how many came at less before those
 }
 
 type phase uint8
@@ -81,8 +87,11 @@ type round struct {
 	took              float64 // of all that succeeded, nanoseconds
 }
 
-// sample counts results.
-type sample struct{ all, failed int }
+// sample counts results and adds up the rates at which they came.
+type sample struct {
+	all, failed int
+	rates       float64
+}
 
 // run is how the first strain was of those from which the rate has not recovered.
 type run struct {
@@ -113,6 +122,12 @@ const (
 	// our making.
 	vainCut = 0.1
 	fewRate = 4.0
+	// From a share of halved of the rate before the cuts on it shows whether they help.
+	// It is chance when at least sameShare as many fail as before, where clearShare less
+	// would if they helped.
+	halved     = 0.5
+	clearShare = 0.15
+	sameShare  = 0.85
 	// slower is by what such a cut lengthens the response time that is usual, at least,
 	// and slowerShare how much of the way to what is usual no more than strain.
 	slower      = 1.05
@@ -181,7 +196,8 @@ func (g *Governor) Recover(now time.Time) {
 	if g.phase == off || now.Sub(g.healed) > relapse || g.strained <= startRate {
 		g.strained = 0
 	}
-	g.phase, g.rate, g.run = slowStart, startRate, run{}
+	g.phase, g.rate = slowStart, startRate
+	g.forgetRun()
 	g.vain = false
 	g.tat, g.idle, g.cutAt = 0, 0, 0
 	g.healed, g.used = now, now.UnixNano()
@@ -293,17 +309,23 @@ func (g *Governor) Done(epoch uint32, r Result, took time.Duration, now time.Tim
 	}
 }
 
-// count keeps what is needed to tell whether a deep cut helped.
+// count keeps what is needed to tell whether the cuts help.
 func (g *Governor) count(r Result) {
-	switch {
-	case g.phase == off:
-	case !g.deeplyCut():
+	if g.phase == off {
+		return
+	}
+	if g.deeplyCut() {
+		g.deep.add(r, g.rate)
+	} else {
 		g.deep = sample{}
+	}
+	switch {
+	case g.run == (run{}) || g.rate > halved*g.run.rate:
+		g.above.add(r, g.rate)
+	case g.settling < deepSample/2:
+		g.settling++ // a queue that was full takes its time to empty
 	default:
-		g.deep.all++
-		if r == Failure {
-			g.deep.failed++
-		}
+		g.below.add(r, g.rate)
 	}
 }
 
@@ -339,8 +361,8 @@ func (g *Governor) grow() {
 	case g.rate > slowStartCut*g.strained:
 		g.phase = additive
 	}
-	if g.rate > recovered*g.run.rate {
-		g.run = run{}
+	if g.run != (run{}) && g.rate > recovered*g.run.rate {
+		g.forgetRun()
 	}
 }
 
@@ -362,8 +384,13 @@ func (g *Governor) strain(t int64) {
 		g.rate = max(g.rate, vainRate)
 	}
 	g.phase, g.cutAt = additive, t
-	if g.deeplyCut() && g.inVain() {
+	switch {
+	case g.deeplyCut() && g.inVain():
 		g.getUsed()
+	case g.chanceFails():
+		both := sample{all: g.above.all + g.below.all, failed: g.above.failed + g.below.failed}
+		g.noise = min(both.share(), noiseMost)
+		g.forgetRun()
 	}
 	g.cutOff(t)
 }
@@ -399,6 +426,22 @@ func (g *Governor) inVain() bool {
 	return g.late() || g.deep.all >= deepSample && g.deep.share() > g.run.share/2
 }
 
+// chanceFails tells whether as many fail since the rate was halved as before, although
+// clearly fewer would if it had been too high.
+func (g *Governor) chanceFails() bool {
+	if g.round.throttled > 0 || g.below.all < deepSample || g.above.all < deepSample/2 {
+		return false
+	}
+	before := g.above.share()
+	helped := max(1-(1-before)*g.above.rate()/g.below.rate(), 0)
+	return before-helped >= clearShare && g.below.share() > sameShare*before
+}
+
+// forgetRun begins anew to tell whether cuts help.
+func (g *Governor) forgetRun() {
+	g.run, g.above, g.below, g.settling = run{}, sample{}, sample{}, 0
+}
+
 // getUsed takes the strain for what is usual for the target: a share of failures
 // at once, a response time little by little, because a queue that others fill too
 // takes its time to empty.
@@ -409,7 +452,8 @@ func (g *Governor) getUsed() {
 		return
 	}
 	g.noise = min(g.deep.share(), noiseMost)
-	g.phase, g.run, g.vain = slowStart, run{}, true
+	g.phase, g.vain = slowStart, true
+	g.forgetRun()
 	g.rate = max(g.rate, vainRate)
 }
 
@@ -469,6 +513,7 @@ func (g *Governor) begin(t int64) {
 	seconds := float64(max(t-g.round.began, 1)) / float64(time.Second)
 	g.rate = max(float64(g.round.sent)/seconds, leastRate)
 	g.phase, g.tat, g.idle, g.vain = additive, 0, 0, false
+	g.forgetRun()
 	g.strain(t)
 }
 
@@ -538,6 +583,16 @@ func (g *Governor) roundOver(t int64) bool {
 func (g *Governor) roundTime() float64 {
 	return min(max(roundResponses*max(g.recent, g.usual), float64(shortestRound)), float64(longestRound))
 }
+
+func (s *sample) add(r Result, rate float64) {
+	s.all++
+	s.rates += rate
+	if r == Failure {
+		s.failed++
+	}
+}
+
+func (s sample) rate() float64 { return s.rates / float64(max(s.all, 1)) }
 
 func (s sample) share() float64 {
 	if s.all == 0 {

@@ -268,18 +268,22 @@ func TestGovernor_FailuresByChanceDoNotHoldABacklogUp(t *testing.T) {
 func TestGovernor_StallsAndFailuresByChanceDoNotHoldABacklogUp(t *testing.T) {
 	for _, c := range []struct {
 		failing, stalled float64
+		unknown          bool // nothing is known of its health before
 		within           time.Duration
 	}{
 		{failing: 0, stalled: 0.15, within: 40 * time.Second},
 		{failing: 0.04, stalled: 0.15, within: time.Minute},
 		{failing: 0.1, stalled: 0, within: time.Minute},
 		{failing: 0.3, stalled: 0, within: 2 * time.Minute},
+		{failing: 0.3, stalled: 0, unknown: true, within: 3 * time.Minute},
 	} {
 		for seed := range uint64(20) {
 			p := newPlant(3*time.Millisecond, 2000)
 			p.random = rand.New(rand.NewPCG(seed, 1))
 			p.failing, p.stalled, p.stall = c.failing, c.stalled, 200*time.Millisecond
-			p.run(5*time.Second, 50)
+			if !c.unknown {
+				p.run(5*time.Second, 50)
+			}
 			p.governor.Recover(p.now)
 			recovered, succeeded := p.now, 0
 			for succeeded < 3000 && p.now.Sub(recovered) < c.within {
