@@ -120,15 +120,16 @@ type course struct {
 	others uint64     // the latest that it has delivered to another instance, as that says
 }
 
-// begin takes note of the consumer, which may be another one, and returns what it is
-// known to have delivered to others.
-func (c *course) begin(made time.Time) (others uint64) {
+// begin takes note of the consumer and returns what it is known to have delivered to
+// others, and whether it is another one than before.
+func (c *course) begin(made time.Time) (others uint64, another bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !made.Equal(c.made) {
+		another = !c.made.IsZero()
 		c.made, c.newest, c.others = made, 0, 0
 	}
-	return c.others
+	return c.others, another
 }
 
 // hear takes over what a consumer has delivered to another instance.
@@ -211,6 +212,9 @@ func (q *queue) pull(ctx, handleCtx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+			q.lapseAll()
+		}
 		consumer = nil
 		if q.missed != nil {
 			q.missed()
@@ -239,7 +243,10 @@ func (q *queue) fetch(ctx, handleCtx context.Context, consumer jetstream.Consume
 	}
 	defer func() { q.inFlight.Release(int64(room)) }()
 
-	others := q.course.begin(consumer.CachedInfo().Created)
+	others, another := q.course.begin(consumer.CachedInfo().Created)
+	if another {
+		q.lapseAll()
+	}
 	err := q.receive(ctx, consumer, room, func(t *taken) {
 		t.forgotten = q.course.forgotten(t.meta, others)
 		room--
@@ -387,6 +394,16 @@ func (q *queue) heartbeat(ctx context.Context) {
 				q.mu.Unlock()
 			}
 		}
+	}
+}
+
+// lapseAll takes what is in hand for shared: the consumer that delivered it is gone, and
+// the next one delivers it again.
+func (q *queue) lapseAll() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for t := range q.held {
+		t.lapsed = true
 	}
 }
 

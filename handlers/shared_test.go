@@ -1,13 +1,16 @@
 package handlers
 
 import (
+	"context"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
@@ -78,13 +81,55 @@ func TestCourse_ConsumerThatGoesBackMayHaveDeliveredBefore(t *testing.T) {
 	} {
 		c.begin(made.Add(step.made))
 		c.hear(made, step.others)
-		others := c.begin(made.Add(step.made))
+		others, _ := c.begin(made.Add(step.made))
 		m := &jetstream.MsgMetadata{
 			NumDelivered: step.delivered, Sequence: jetstream.SequencePair{Stream: step.sequence}, Timestamp: made.Add(2*time.Second - step.age),
 		}
 		if got := c.forgotten(m, others); got != step.want {
 			t.Errorf("message %d, delivery %d: forgotten = %v, want %v", step.sequence, step.delivered, got, step.want)
 		}
+	}
+}
+
+func TestQueue_WhatAConsumerDeliveredThatIsGoneIsShared(t *testing.T) {
+	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
+	js := testkit.JetStream(t, nc)
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Retention: jetstream.WorkQueuePolicy}); err != nil {
+		t.Fatal(err)
+	}
+	came, done := make(chan *taken, 2), make(chan struct{})
+	q := &queue{
+		nc: nc, js: js, stream: "S", config: jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Minute},
+		inFlight: semaphore.NewWeighted(10), bytes: semaphore.NewWeighted(1 << 20), maxBytes: 1 << 20, log: slog.New(slog.DiscardHandler),
+		handle: func(_ context.Context, m *taken) error {
+			came <- m
+			<-done
+			return nil
+		},
+	}
+	draining := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() { q.run(t.Context(), draining) })
+	defer running.Wait()
+	defer close(draining)
+	defer close(done)
+	testkit.Eventually(t, 10*time.Second, "the consumer", func() bool {
+		_, err := js.Consumer(t.Context(), "S", "c")
+		return err == nil
+	})
+	if _, err := js.Publish(t.Context(), "s", nil); err != nil {
+		t.Fatal(err)
+	}
+	first := <-came
+	if first.shared() {
+		t.Error("what was just delivered is shared, want it not while its consumer is there")
+	}
+	if err := js.DeleteConsumer(t.Context(), "S", "c"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 10*time.Second, "what the consumer had delivered to be shared", first.shared)
+	if again := <-came; !again.shared() {
+		t.Error("what the new consumer delivers again is not shared")
 	}
 }
 
