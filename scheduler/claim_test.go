@@ -81,6 +81,9 @@ func (s *answering) Find(_ context.Context, op *events.Operation) (Waiting, bool
 	}
 	state := *op
 	state.Replay, state.Attempt, state.Dead = f.replay, max(f.attempt+1, 0), f.dead
+	if !f.due.IsZero() {
+		state.Due = f.due
+	}
 	if f.work != nil {
 		work := *f.work
 		state.Work, state.Due = &work, f.due
@@ -202,6 +205,26 @@ func TestAccept_TakesAnUnseenOperationForADoubt(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestAccept_WhatReplacesAnOperationThatMayBeFiringIsContested(t *testing.T) {
+	for _, c := range []struct {
+		rest      time.Duration // until the waiting operation is due
+		contested bool
+	}{{time.Minute, false}, {EarlyArming + NearFiring/2, true}, {-time.Second, true}} {
+		s := &answering{places: []error{ErrMoved, nil}, finds: []found{{version: 6, due: time.Now().Add(c.rest)}}}
+		op := waiting()
+		op.Attempt = 2
+		if err := s.pipeline(nil, nil).Accept(t.Context(), op, Message{Name: "n", Stored: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		if len(s.states) != 2 {
+			t.Fatalf("%d tries to store, want 2", len(s.states))
+		}
+		if got := !s.states[1].Contested.IsZero() && s.states[1].Repeats > op.Attempt; got != c.contested {
+			t.Errorf("of an operation due in %v: contested = %v, want %v", c.rest, got, c.contested)
+		}
 	}
 }
 

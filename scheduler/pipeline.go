@@ -243,6 +243,9 @@ func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) 
 			return nil
 		case found:
 			op.Continue(w.Op)
+			if p.Now().After(w.Op.Due.Add(-EarlyArming - NearFiring)) {
+				Share(op, w.Stored) // it may be fired at this moment
+			}
 		}
 		m.Version, m.Place = w.Version, w.Place
 		switch {
