@@ -219,12 +219,12 @@ func (s *store) release(ctx context.Context, held *jetstream.RawStreamMsg) error
 // share marks the operation that msg carries as one that another may have as well. What
 // carries none is buried as soon as it is due.
 func share(msg *nats.Msg, since time.Time) error {
-	op, err := events.FromHeader(msg.Header)
-	if err != nil {
-		return nil
+	op, foreign := events.FromHeader(msg.Header)
+	if foreign == nil {
+		scheduler.Share(op, since)
+		return op.Put(msg.Header)
 	}
-	scheduler.Share(op, since)
-	return op.Put(msg.Header)
+	return nil
 }
 
 // clear removes what stands on a lane in an older version than its slot, which the

@@ -77,9 +77,9 @@ func (g *Gates) renew(k *keyGate, c gate.Cause, now time.Time) {
 	spent := c == gate.CauseBudgetShare
 	due := now.Sub(k.renewed) > gate.LeaseTime/10 || spent && k.more
 	// What was handed in is no budget that was used up: the next lease is on its way.
-	due = due && !k.awaits && !(spent && k.claimed)
+	coming := k.awaits || spent && k.claimed
 	k.mu.Unlock()
-	if due {
+	if due && !coming {
 		g.config.Lease(k.key)
 	}
 }
