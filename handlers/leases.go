@@ -29,6 +29,8 @@ type Ledgers interface {
 	// Renew gives an instance its next lease of a key's limits. After an error it
 	// is not known whether it did.
 	Renew(ctx context.Context, key string, c gate.Claim, s gate.Settings) (gate.Lease, error)
+	// Forget drops what it keeps in memory of keys that are not used any more.
+	Forget(keys []string)
 }
 
 // leases keep this instance's shares in the limits of the keys in use. What they do
@@ -122,12 +124,18 @@ func (l *leases) run(ctx context.Context) {
 	l.returnAll(ctx)
 }
 
-// look queues the leases that are to be renewed or returned. While the store is out
-// of reach a few tell whether it is back.
+// look queues the leases that are to be renewed or returned, and forgets the keys that
+// are over. While the store is out of reach a few tell whether it is back.
 func (l *leases) look(now time.Time) {
+	if over := l.queue(now); len(over) > 0 {
+		l.ledgers.Forget(over)
+	}
+}
+
+// queue queues leases and returns the keys that are over.
+func (l *leases) queue(now time.Time) (over []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	before := len(l.keys)
 	for key, k := range l.keys {
 		if k.place != nowhere || k.busy {
 			continue
@@ -136,6 +144,7 @@ func (l *leases) look(now time.Time) {
 		case scheduler.LeaseRests:
 		case scheduler.LeaseOver:
 			delete(l.keys, key)
+			over = append(over, key)
 		case scheduler.LeaseRenewal, scheduler.LeaseReturn:
 			if l.lost && len(l.stale) >= renewers {
 				continue
@@ -144,8 +153,9 @@ func (l *leases) look(now time.Time) {
 			l.stale = append(l.stale, key)
 		}
 	}
-	l.keys = shrink.Map(l.keys, before-len(l.keys))
+	l.keys = shrink.Map(l.keys, len(over))
 	l.changed.Broadcast()
+	return over
 }
 
 // work renews leases one after the other.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,10 +15,16 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
-// askedLedgers notes which leases are asked for, and in which order.
-type askedLedgers struct{ asked chan string }
+// askedLedgers notes which leases are asked for, in which order, and which keys are
+// forgotten.
+type askedLedgers struct {
+	asked     chan string
+	forgotten []string
+}
 
-func (a askedLedgers) Renew(_ context.Context, key string, c gate.Claim, _ gate.Settings) (gate.Lease, error) {
+func (a *askedLedgers) Forget(keys []string) { a.forgotten = append(a.forgotten, keys...) }
+
+func (a *askedLedgers) Renew(_ context.Context, key string, c gate.Claim, _ gate.Settings) (gate.Lease, error) {
 	a.asked <- key
 	if c.Leaving {
 		return gate.Lease{Granted: true, Given: time.Now()}, nil
@@ -28,7 +35,7 @@ func (a askedLedgers) Renew(_ context.Context, key string, c gate.Claim, _ gate.
 // TestLeases_WantedKeyGoesBeforeThoseThatOnlyNeedRenewal has a key wanted that stands
 // behind many others already.
 func TestLeases_WantedKeyGoesBeforeThoseThatOnlyNeedRenewal(t *testing.T) {
-	l := newLeases("a", askedLedgers{}, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	l := newLeases("a", &askedLedgers{}, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	for i := range 100 {
 		key := fmt.Sprintf("pay:op%d", i)
 		l.keys[key] = &leaseKey{place: inStale}
@@ -55,7 +62,7 @@ func TestLeases_WantedKeyGoesBeforeThoseThatOnlyNeedRenewal(t *testing.T) {
 }
 
 func TestLeases_StaleKeysAreNotStarved(t *testing.T) {
-	l := newLeases("a", askedLedgers{}, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	l := newLeases("a", &askedLedgers{}, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	l.keys["pay:stale"] = &leaseKey{place: inStale}
 	l.stale = append(l.stale, "pay:stale")
 	l.turn = 1
@@ -70,8 +77,22 @@ func TestLeases_StaleKeysAreNotStarved(t *testing.T) {
 	t.Errorf("in %d turns the stale key did not come", staleTurn)
 }
 
+func TestLeases_StoreForgetsTheKeysThatAreOver(t *testing.T) {
+	store := &askedLedgers{}
+	l := newLeases("a", store, time.Now, slog.New(slog.DiscardHandler))
+	l.gates = scheduler.NewGates(breaker.NewGroup(breaker.Config{}), scheduler.GatesConfig{Lease: func(string) {}})
+	policy := scheduler.Builtin().Resolve(scheduler.Query{Service: "pay", Operation: "charge"})
+	policy.RetryBudgetPerMinute = 10
+	l.keys["pay:charge"], l.keys["pay:gone"] = &leaseKey{}, &leaseKey{}
+	l.gates.Room(&policy, "pay", "charge", 0, time.Now())
+	l.look(time.Now())
+	if !slices.Equal(store.forgotten, []string{"pay:gone"}) || len(l.keys) != 1 {
+		t.Errorf("the store has forgotten %v and %d keys are left, want pay:gone forgotten and the one in use left", store.forgotten, len(l.keys))
+	}
+}
+
 func TestLeases_WhatIsLeftIsReturnedAtTheEnd(t *testing.T) {
-	store := askedLedgers{asked: make(chan string, 10)}
+	store := &askedLedgers{asked: make(chan string, 10)}
 	l := newLeases("a", store, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	l.gates = scheduler.NewGates(breaker.NewGroup(breaker.Config{}), scheduler.GatesConfig{Lease: l.want})
 	policy := scheduler.Builtin().Resolve(scheduler.Query{Service: "pay", Operation: "charge"})

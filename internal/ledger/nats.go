@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -24,8 +23,6 @@ type NATS struct {
 	mu     sync.Mutex // guards what follows
 	bucket *streams.Expiring
 	seen   map[string]version // by key
-	left   int                // how many of seen were dropped since it was swept
-	swept  time.Time          // when what is old of seen was dropped last
 }
 
 // version is how a ledger stood when this instance wrote or read it last. As a rule
@@ -33,11 +30,7 @@ type NATS struct {
 type version struct {
 	data     []byte
 	revision uint64
-	at       time.Time
 }
-
-// remembered is for how long versions are worth keeping.
-const remembered = time.Minute
 
 // NewNATS returns the store in the named bucket, which has this many replicas and
 // is made when it is missing.
@@ -63,7 +56,7 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 	if err != nil {
 		return gate.Lease{}, err
 	}
-	name := strings.Replace(key, ":", ".", 1)
+	name := natsKey(key)
 	// What was seen last may be out of date, or nothing; then the write is refused.
 	v, fresh := n.last(name), false
 	read := func() (l gate.Ledger, now time.Time, err error) {
@@ -81,12 +74,8 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 			fresh = true
 			return false, nil
 		}
-		switch {
-		case err != nil:
-		case c.Leaving:
-			n.drop(name) // the key is not used any more, and there may be very many
-		default:
-			n.saw(name, version{data: data, revision: revision, at: time.Now()})
+		if err == nil {
+			n.saw(name, version{data: data, revision: revision})
 		}
 		return err == nil, err
 	}
@@ -104,27 +93,23 @@ func (n *NATS) last(name string) version {
 	return n.seen[name]
 }
 
-// saw keeps a version, and drops now and then those that are old.
 func (n *NATS) saw(name string, v version) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.seen[name] = v
-	if v.at.Sub(n.swept) < remembered {
-		return
-	}
-	n.swept = v.at
-	before := len(n.seen)
-	maps.DeleteFunc(n.seen, func(_ string, old version) bool { return v.at.Sub(old.at) > remembered })
-	n.seen, n.left = shrink.Map(n.seen, before-len(n.seen)+n.left), 0
 }
 
-// drop forgets what was seen of a key.
-func (n *NATS) drop(name string) {
+// Forget drops what is kept of keys that are not used any more. There may be very many.
+func (n *NATS) Forget(keys []string) {
 	n.mu.Lock()
-	delete(n.seen, name)
-	n.left++
-	n.mu.Unlock()
+	defer n.mu.Unlock()
+	for _, key := range keys {
+		delete(n.seen, natsKey(key))
+	}
+	n.seen = shrink.Map(n.seen, len(keys))
 }
+
+func natsKey(key string) string { return strings.Replace(key, ":", ".", 1) }
 
 // read asks the leader: another replica might not know of the last write.
 func (n *NATS) read(ctx context.Context, kv *streams.Expiring, name string) (version, error) {

@@ -63,6 +63,9 @@ func (r *Redis) Renew(ctx context.Context, key string, c gate.Claim, s gate.Sett
 	return renew(ctx, "Redis", key, c, s, read, replace)
 }
 
+// Forget does nothing: nothing is kept in memory.
+func (r *Redis) Forget([]string) {}
+
 // read returns a ledger as it stands, empty when there is none, and the time.
 func (r *Redis) read(ctx context.Context, name string) (text string, now time.Time, err error) {
 	answer, err := readScript.Run(ctx, r.client, []string{name}).Slice()

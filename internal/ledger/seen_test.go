@@ -8,7 +8,7 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
-func TestNATS_KeyThatIsLeftIsNotRemembered(t *testing.T) {
+func TestNATS_KeyThatIsForgottenIsNotRemembered(t *testing.T) {
 	store := NewNATS(testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL())), "LEDGERS", 1)
 	limits := gate.Settings{PerMinute: 100}
 	renew := func(key string, c gate.Claim) gate.Lease {
@@ -24,6 +24,7 @@ func TestNATS_KeyThatIsLeftIsNotRemembered(t *testing.T) {
 		lease := renew(key, gate.Claim{Instance: "a", Held: 1})
 		if i > 0 {
 			renew(key, gate.Claim{Instance: "a", Heard: lease.Given, Unused: lease.Budget - 1, Seen: lease.Seen, Leaving: true})
+			store.Forget([]string{key})
 		}
 	}
 	if n := len(store.seen); n != 1 {
