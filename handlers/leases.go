@@ -188,6 +188,9 @@ func (l *leases) next() (key string, ok bool) {
 		}
 		l.turn++
 		key, *queue = (*queue)[0], (*queue)[1:]
+		if len(*queue) == 0 {
+			*queue = nil // it may have been long
+		}
 		if k := l.keys[key]; k != nil && k.place == from && !k.busy {
 			k.place, k.busy = nowhere, true
 			return key, true
