@@ -100,6 +100,8 @@ type queue struct {
 	// handled counts the messages that were worked on.
 	handled atomic.Uint64
 	course  course
+	// appetite is of the goroutine that pulls.
+	appetite appetite
 
 	mu   sync.Mutex
 	held map[*taken]struct{}
@@ -233,14 +235,15 @@ func (q *queue) fetch(ctx, handleCtx context.Context, consumer jetstream.Consume
 	if err := q.inFlight.Acquire(ctx, 1); err != nil {
 		return nil
 	}
-	most := fetchBatch
+	most := q.appetite.most()
 	if q.batch != nil {
-		most = q.batch()
+		most = min(most, q.batch())
 	}
 	room := 1
 	for room < most && q.inFlight.TryAcquire(1) {
 		room++
 	}
+	asked, began := room, time.Now()
 	defer func() { q.inFlight.Release(int64(room)) }()
 
 	others, another := q.course.begin(consumer.CachedInfo().Created)
@@ -255,10 +258,35 @@ func (q *queue) fetch(ctx, handleCtx context.Context, consumer jetstream.Consume
 			q.work(ctx, handleCtx, t)
 		})
 	})
+	q.appetite.had(asked, asked-room, time.Since(began))
 	if q.bytes.Acquire(ctx, 1) == nil {
 		q.bytes.Release(1)
 	}
 	return err
+}
+
+// appetite is how many messages a pull asks for, so that it ends because they came, not
+// because its time is over: in a cluster a server may still send to a pull that has just
+// ended, and what it sends then comes again only when its lease is over. 0 is not known.
+type appetite int
+
+// most returns how many messages the next pull asks for at most.
+func (a appetite) most() int {
+	if a == 0 {
+		return fetchBatch
+	}
+	return int(a)
+}
+
+// had takes note of how many messages a pull asked for and received, and how long it
+// took.
+func (a *appetite) had(asked, received int, took time.Duration) {
+	switch {
+	case received < asked:
+		*a = appetite(max(received*3/4, 1))
+	case took < fetchWait/4:
+		*a = appetite(min(max(a.most(), 2*asked), fetchBatch))
+	}
 }
 
 // receive pulls up to n messages in [fetchWait] or until ctx ends. What the server

@@ -91,6 +91,41 @@ func TestCourse_ConsumerThatGoesBackMayHaveDeliveredBefore(t *testing.T) {
 	}
 }
 
+func TestAppetite_PullsEndByCountAtASteadyPace(t *testing.T) {
+	var a appetite
+	if got := a.most(); got != fetchBatch {
+		t.Errorf("the first pull asks for %d, want as many as may be, %d", got, fetchBatch)
+	}
+	timed := 0
+	const inTime = 40 // messages come while a pull waits
+	for range 20 {
+		asked := a.most()
+		if asked > inTime {
+			timed++
+		}
+		a.had(asked, min(asked, inTime), fetchWait*time.Duration(min(asked, inTime))/inTime)
+	}
+	if timed > 1 || a.most() < inTime/2 {
+		t.Errorf("of 20 pulls %d ended before all came, and the next asks for %d; want one, and about %d", timed, a.most(), inTime)
+	}
+	for range 3 {
+		a.had(a.most(), 0, fetchWait)
+	}
+	if got := a.most(); got != 1 {
+		t.Errorf("when nothing comes a pull asks for %d, want 1", got)
+	}
+	for range 8 {
+		a.had(a.most(), a.most(), time.Millisecond)
+	}
+	if got := a.most(); got != fetchBatch {
+		t.Errorf("in a flood a pull asks for %d after eight, want %d", got, fetchBatch)
+	}
+	a.had(2, 2, time.Millisecond) // there was room for no more
+	if got := a.most(); got != fetchBatch {
+		t.Errorf("after a pull for which there was little room it asks for %d, want %d", got, fetchBatch)
+	}
+}
+
 func TestQueue_WhatAConsumerDeliveredThatIsGoneIsShared(t *testing.T) {
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
 	js := testkit.JetStream(t, nc)
