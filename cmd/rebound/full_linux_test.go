@@ -28,7 +28,7 @@ func TestServe_AFullDiskIsToldAndOutlived(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = serve.Process.Kill() })
-	testkit.Eventually(t, patience, "it runs", func() bool { return strings.Contains(stderr.String(), "is running") })
+	testkit.Eventually(t, patience, "it runs", func() bool { return strings.Contains(stderr.String(), "/readyz") })
 	web := readyURL(t, stderr.String())
 	c := bareCLI(t, "nats://"+addr)
 	c.ok("submit", "billing", "charge", "--set", "baseDelay=1h", "--set", "maxDelay=1h")

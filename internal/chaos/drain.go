@@ -117,16 +117,34 @@ func (h *history) collect(ctx context.Context, js jetstream.JetStream) error {
 		return nil
 	}
 	for _, name := range []string{names.Intake(), names.Waiting()} {
-		reading, read := context.WithTimeout(ctx, readWait)
-		defer read()
-		for m, err := range streams.Scan(reading, js, name, ">", jetstreamext.GetBatchSeq(1)) {
-			if err != nil {
-				return fmt.Errorf("reading what waits in %s: %w", name, err)
-			}
-			h.record.wait(m)
+		if err := readWaiting(ctx, js, name, h.record.wait); err != nil {
+			return fmt.Errorf("reading what waits in %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// readTries is how often it is tried to read what waits, which may be very much.
+const readTries = 10
+
+// readWaiting calls each with every message of a work queue.
+func readWaiting(ctx context.Context, js jetstream.JetStream, name string, each func(*jetstream.RawStreamMsg)) error {
+	next := uint64(1)
+	for try := 0; ; try++ {
+		var failed error
+		reading, read := context.WithTimeout(ctx, readWait)
+		for m, err := range streams.Scan(reading, js, name, ">", jetstreamext.GetBatchSeq(next)) {
+			if failed = err; err != nil {
+				break
+			}
+			each(m)
+			next = m.Sequence + 1
+		}
+		read()
+		if failed == nil || try == readTries || !pause(ctx, lastWait) {
+			return failed
+		}
+	}
 }
 
 // lastWait is how long is waited for more of a stream whose last message is gone.
