@@ -107,14 +107,11 @@ func (r *InstanceReport) Message(subjects Subjects) (*nats.Msg, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the report of instance %s: %w", clip(r.ID, 80), err)
 	}
-	m := &nats.Msg{Subject: subjects.Instance(r.ID), Data: data}
+	m := &nats.Msg{Subject: subjects.Instance(r.ID), Data: data, Header: make(nats.Header)}
 	if isLine(r.Policies, maxPolicies) && r.Policies != "" {
-		m.Header = nats.Header{headerPolicies: {r.Policies}}
+		m.Header.Set(headerPolicies, r.Policies)
 	}
 	for _, d := range r.Delivered {
-		if m.Header == nil {
-			m.Header = make(nats.Header)
-		}
 		m.Header.Add(headerDelivered, fmt.Sprintf("%s %d %d", d.Consumer, d.Made.UnixNano(), d.Sequence))
 	}
 	if _, err := DecodeInstance(subjects, m); err != nil {

@@ -175,11 +175,9 @@ func (c *coordinator) take(m *nats.Msg, now time.Time) (answer bool) {
 		}
 		if err == nil {
 			c.follow(now)
-		}
-		c.mu.Unlock()
-		if err == nil {
 			c.hearDelivered(r.Delivered)
 		}
+		c.mu.Unlock()
 	}
 	switch {
 	case errors.Is(err, health.ErrOwnReport):

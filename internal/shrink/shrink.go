@@ -1,6 +1,8 @@
 // Package shrink gives back the memory of maps that have lost most of what they held.
 package shrink
 
+import "maps"
+
 // cheap is how many entries are copied without a second thought.
 const cheap = 1000
 
@@ -14,8 +16,6 @@ func Map[M ~map[K]V, K comparable, V any](m M, deleted int) M {
 	}
 	// Not maps.Clone, which copies the memory as it is.
 	small := make(M, len(m))
-	for k, v := range m {
-		small[k] = v
-	}
+	maps.Copy(small, m)
 	return small
 }
