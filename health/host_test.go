@@ -2,6 +2,7 @@ package health_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,11 +23,13 @@ func TestTheSamplerMeasuresUntilItIsStopped(t *testing.T) {
 		},
 		Failed: func(err error) { t.Errorf("the host cannot be measured: %v", err) },
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.Run(ctx)
-	}()
+	var running sync.WaitGroup
+	running.Go(func() { s.Run(ctx) })
+	// Nothing else may run on the host.
+	running.Go(func() {
+		for ctx.Err() == nil {
+		}
+	})
 	busy := false
 	for range 20 {
 		select {
@@ -43,5 +46,5 @@ func TestTheSamplerMeasuresUntilItIsStopped(t *testing.T) {
 		t.Error("the CPU was never busy")
 	}
 	cancel()
-	<-ended
+	running.Wait()
 }
