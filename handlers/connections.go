@@ -10,6 +10,10 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
+// readQueue is how many messages of an answer may wait to be read. It is more than any
+// answer has; the client's own size takes half a MiB for every question.
+const readQueue = 4096
+
 // apart returns JetStream on another connection like that of js, which is for one
 // purpose. A server takes what comes by one connection in turn: what is small and
 // waited for must not stand behind what is much. The caller closes the connection.
@@ -22,6 +26,7 @@ func apart(js jetstream.JetStream, purpose string) (jetstream.JetStream, error) 
 	options.ConnectedCB, options.ReconnectedCB, options.ClosedCB = nil, nil, nil
 	options.DisconnectedErrCB, options.ReconnectErrCB = nil, nil
 	options.DiscoveredServersCB, options.LameDuckModeHandler = nil, nil
+	options.SubChanLen = readQueue
 	nc, err := options.Connect()
 	if err != nil {
 		return nil, fmt.Errorf("connecting for %s: %w", purpose, err)

@@ -346,7 +346,7 @@ func (w *world) start(name string, policies *scheduler.Set, frozen, pressure []s
 		warn: rate.Sometimes{First: 1}, wake: make(chan struct{}, 1), looks: semaphore.NewWeighted(looks), keys: make(map[string]*keyLanes),
 	}
 	pipeline := &scheduler.Pipeline{
-		Policies: current, Store: st, Ends: newRecovery(st, letters), Target: &modelTarget{i},
+		Policies: current, Store: st, Ends: newRecovery(st, js, letters), Target: &modelTarget{i},
 		Publisher: &publisher{js: js, work: events.Streams{}.WorkConfig(events.StreamLimits{}), log: log},
 		Gates:     gates, CheckTarget: events.Subjects{}.CheckTarget, Now: time.Now, Random: random, Draining: i.draining,
 	}

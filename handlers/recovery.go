@@ -28,6 +28,7 @@ const clockSlack = 2 * time.Second
 // of keeping books all the time.
 type recovery struct {
 	store   *store
+	reading jetstream.JetStream
 	letters *deadletter.Letters
 
 	mu   sync.Mutex
@@ -46,8 +47,8 @@ type concluded struct {
 	used time.Time
 }
 
-func newRecovery(s *store, letters *deadletter.Letters) *recovery {
-	return &recovery{store: s, letters: letters, keys: make(map[string]*concluded)}
+func newRecovery(s *store, reading jetstream.JetStream, letters *deadletter.Letters) *recovery {
+	return &recovery{store: s, reading: reading, letters: letters, keys: make(map[string]*concluded)}
 }
 
 var _ scheduler.Ends = (*recovery)(nil)
@@ -119,7 +120,7 @@ func (r *recovery) told(ctx context.Context, op *events.Operation, since time.Ti
 	}
 	began := time.Now()
 	err := r.store.persist(ctx, "reading the outcomes of "+op.Key(), func(ctx context.Context) error {
-		return c.readOn(ctx, r.store, r.store.subjects.Outcomes("", op.Service, op.Operation))
+		return c.readOn(ctx, r, r.store.subjects.Outcomes("", op.Service, op.Operation))
 	})
 	if err != nil {
 		return false, err
@@ -131,7 +132,8 @@ func (r *recovery) told(ctx context.Context, op *events.Operation, since time.Ti
 
 // readOn reads the outcomes that were stored since it was read last. Any replica
 // answers that, so it is read until what the leader knows is reached.
-func (c *concluded) readOn(ctx context.Context, s *store, subject string) error {
+func (c *concluded) readOn(ctx context.Context, r *recovery, subject string) error {
+	s := r.store
 	last, err := streams.LeaderGet(ctx, s.js, s.streams.Outcomes(), streams.LastBySubject(subject))
 	if streams.IsGone(err) {
 		return nil
@@ -146,7 +148,7 @@ func (c *concluded) readOn(ctx context.Context, s *store, subject string) error 
 	if c.next > 0 {
 		start = jetstreamext.GetBatchSeq(c.next)
 	}
-	for m, err := range streams.Scan(ctx, s.js, s.streams.Outcomes(), subject, start) {
+	for m, err := range streams.Scan(ctx, r.reading, s.streams.Outcomes(), subject, start) {
 		if err != nil {
 			return err
 		}

@@ -351,7 +351,7 @@ func (s *Service) wire(ctx context.Context) error {
 		js: s.js, subjects: s.subjects, streams: s.streams, clock: s.clock, storage: s.storage, log: s.log, maxPayload: s.nc.MaxPayload(),
 		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: s.metrics, random: rand.Float64,
 	}
-	s.recovery = newRecovery(st, s.letters)
+	s.recovery = newRecovery(st, s.reading, s.letters)
 	shared := s.config.Breakers
 	if shared == nil {
 		shared = breaker.NewNATS(s.sharing, s.streams.BreakersBucket(), s.config.Limits.Replicas)
