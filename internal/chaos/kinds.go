@@ -152,7 +152,7 @@ var kinds = []Kind{
 	},
 	{
 		Name: "soak", Purpose: "long, at four fifths of the peak, with faults", Soak: true, Mixed: true, Publish: true, Rate: 1, Keys: 50,
-		Policy: breakerPolicy, Limits: alone, Fail: 10, Lease: shortLease, Rest: 30 * time.Second, Settle: 2 * time.Minute,
+		Policy: breakerPolicy, Limits: alone, Fail: 10, Rest: 30 * time.Second, Settle: 2 * time.Minute,
 		Faults: slices.Concat(leaderFaults, breakerFaults[:2], targetFaults[:3], []string{"instance-blink", "instance-freeze"}),
 	},
 }
