@@ -27,6 +27,8 @@ const (
 	// there was none for a while.
 	paceEvery   = 20 * time.Millisecond
 	slowestPace = 100 * time.Millisecond
+	// patience is how long the next moment of the governor may be away to be waited for.
+	patience = 2 * time.Second
 	// lookEvery is how often a lane that was empty is looked at while others of the
 	// key are let out.
 	lookEvery = 2 * time.Second
@@ -253,6 +255,10 @@ func (l *lanes) drain(ctx context.Context, k *keyLanes) (next time.Time, err err
 			if critical := held[events.Critical]; critical > 0 {
 				room, held = l.room(k, events.Critical, now), lengths{events.Critical: critical}
 			}
+		}
+		if wait := room.Next.Sub(now); room.Shut && room.Cause == gate.CauseGovernor && wait > 0 && wait < patience {
+			pause(ctx, wait) // what was read is of use then
+			continue
 		}
 		if room.Shut {
 			return room.Next, nil
