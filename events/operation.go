@@ -260,6 +260,15 @@ func (o *Operation) Fork(since time.Time) {
 	o.Repeats = AnyAttempt
 }
 
+// Waits returns since when the operation waits for its next attempt: since its last one
+// ended, or since this run began. It may have been stored a little later.
+func (o *Operation) Waits() time.Time {
+	if last, ok := o.Last(); ok && last.Replay == o.Replay && o.Attempt > 1 {
+		return last.At.Add(Milliseconds(last.DurationMs))
+	}
+	return o.Submitted
+}
+
 // Last returns the latest attempt of the history; ok is false when there is
 // none.
 func (o *Operation) Last() (a Attempt, ok bool) {

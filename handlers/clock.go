@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
@@ -18,7 +20,7 @@ const (
 // created returns when a stream was made. What the leader of the waiting operations
 // answers bears its time, by which it fires schedules and by which the instance goes.
 func (s *Service) created(ctx context.Context, name string) (time.Time, error) {
-	asked := s.clock.Host()
+	asked, moment := s.clock.Host(), time.Now()
 	stream, err := s.js.Stream(ctx, name)
 	if err != nil {
 		return time.Time{}, err
@@ -30,8 +32,34 @@ func (s *Service) created(ctx context.Context, name string) (time.Time, error) {
 		if info.Cluster != nil {
 			s.leader.Store(info.Cluster.Leader)
 		}
+		elected, alone := election(info)
+		s.elections.heard(moment, elected, alone)
 	}
 	return info.Created, nil
+}
+
+// election returns when the leader of a stream was elected, zero when that is not known,
+// and whether there is no cluster that could elect another.
+func election(info *jetstream.StreamInfo) (elected time.Time, alone bool) {
+	if info.Cluster == nil {
+		return time.Time{}, true
+	}
+	if since := info.Cluster.LeaderSince; since != nil {
+		elected = *since
+	}
+	return elected, false
+}
+
+// askElection asks the stream of what waits when its leader was elected.
+func (s *Service) askElection(ctx context.Context) (elected time.Time, alone bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	stream, err := s.reading.Stream(ctx, s.streams.Waiting())
+	if err != nil {
+		return time.Time{}, false, fmt.Errorf("asking for the leader of stream %s: %w", s.streams.Waiting(), err)
+	}
+	elected, alone = election(stream.CachedInfo())
+	return elected, alone, nil
 }
 
 // measure learns the server's time before anything goes by it.

@@ -30,6 +30,7 @@ func (d *due) handle(ctx context.Context, t *taken) error {
 	if err != nil {
 		return d.bury(ctx, t, err)
 	}
+	d.doubt(ctx, op, t)
 	if op.Ahead > 0 {
 		if err := d.submissions.remove(ctx, op); err != nil {
 			return err
@@ -51,6 +52,22 @@ func (d *due) handle(ctx context.Context, t *taken) error {
 		return errRelease
 	}
 	return err
+}
+
+// doubt contests an operation that the server fired and that may have gone on long ago:
+// one that was killed may fire again what it had fired before.
+func (d *due) doubt(ctx context.Context, op *events.Operation, t *taken) {
+	parked := d.store.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID)
+	if op.Work != nil || t.Headers().Get(headerScheduler) != parked {
+		return // it was not fired, or is contested anyhow
+	}
+	var moment time.Time
+	if t.meta.Timestamp.Sub(op.Due.Add(-scheduler.EarlyArming)) > youngest {
+		moment = time.Now() // a new leader may have fired it, of which is not known yet
+	}
+	if since := op.Waits(); d.store.elections.doubts(ctx, since, moment) {
+		op.Contest(since)
+	}
 }
 
 // exhume removes the dead letter that op replays. When it is gone already, an earlier

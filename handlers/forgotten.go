@@ -173,7 +173,7 @@ func (s *sweeper) fire(ctx context.Context, forgotten []*jetstream.RawStreamMsg)
 	var fired atomic.Uint64
 	for _, m := range forgotten {
 		group.Go(func() error {
-			err := s.store.release(ctx, m)
+			err := s.store.release(ctx, m, time.Time{})
 			switch {
 			case err == nil:
 				fired.Add(1)

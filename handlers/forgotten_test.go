@@ -46,7 +46,7 @@ func TestRelease_OfWhatTheServerMayBeFiringIsContested(t *testing.T) {
 					js: js, log: slog.New(slog.DiscardHandler), warn: rate.Sometimes{First: 1}, metrics: modelMetrics(),
 					random: func() float64 { return 0.5 }, clock: natsconn.NewClock(nil), storage: &storage{},
 				}
-				if err := s.release(t.Context(), scheduled(t, time.Now().Add(c.in), nil)); err != nil {
+				if err := s.release(t.Context(), scheduled(t, time.Now().Add(c.in), nil), time.Time{}); err != nil {
 					t.Fatal(err)
 				}
 				op, err := events.FromHeader(js.sent[len(js.sent)-1].Header)

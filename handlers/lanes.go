@@ -369,9 +369,10 @@ func (l *lanes) move(ctx context.Context, page []*jetstream.RawStreamMsg) (moved
 	var refused atomic.Int64
 	var group errgroup.Group
 	group.SetLimit(releasers)
+	began := time.Now()
 	for _, m := range page {
 		group.Go(func() error {
-			err := l.store.release(ctx, m)
+			err := l.store.release(ctx, m, began)
 			if errors.Is(err, scheduler.ErrMoved) {
 				refused.Add(1)
 				return nil

@@ -237,6 +237,10 @@ func (j *modelJS) Stream(_ context.Context, name string) (jetstream.Stream, erro
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	info := &jetstream.StreamInfo{Config: jetstream.StreamConfig{Name: name, Replicas: 3}}
+	if w.elects {
+		elected := s.elected
+		info.Cluster = &jetstream.ClusterInfo{LeaderSince: &elected}
+	}
 	info.State.Msgs = uint64(len(s.matching(">", at)))
 	for _, m := range s.all {
 		if !m.at.After(at) {
@@ -344,6 +348,16 @@ func (w *world) start(name string, policies *scheduler.Set, frozen, pressure []s
 			config: jetstream.KeyValueConfig{Bucket: events.Streams{}.LanesBucket()},
 		},
 		warn: rate.Sometimes{First: 1}, wake: make(chan struct{}, 1), looks: semaphore.NewWeighted(looks), keys: make(map[string]*keyLanes),
+	}
+	if w.elects {
+		st.elections = newElections(func(ctx context.Context) (time.Time, bool, error) {
+			s, err := js.Stream(ctx, events.Streams{}.Waiting())
+			if err != nil {
+				return time.Time{}, false, err
+			}
+			elected, alone := election(s.CachedInfo())
+			return elected, alone, nil
+		}, time.Now, func() uint64 { return 0 })
 	}
 	pipeline := &scheduler.Pipeline{
 		Policies: current, Store: st, Ends: newRecovery(st, js, letters), Target: &modelTarget{i},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -91,6 +92,7 @@ func newWorld(seed uint64) *world {
 		seed: seed, began: time.Now(), asked: make(map[string]uint64), streams: make(map[string]*modelStream),
 		consumers: make(map[string]*modelConsumer), runs: make(map[string]bool), attempts: make(map[string][]attempted), late: make(map[string]bool),
 	}
+	w.elects = chance(w.roll("plan", "elects"), 0.25)
 	r := w.roll("plan", "world")
 	chaos := spread(r, 5*time.Second, 40*time.Second)
 	if chance(r, 0.3) {
@@ -199,9 +201,12 @@ func (w *world) submit(ctx context.Context) {
 // forgets message ids, until the world is honest.
 func (w *world) operate() {
 	letters := deadletter.New(&modelJS{}, "")
-	r := w.roll("plan", "operator")
+	r, elections := w.roll("plan", "operator"), w.roll("plan", "elections")
 	for !w.isHonest() {
 		time.Sleep(spread(r, time.Second, 5*time.Second))
+		if w.elects && chance(elections, 0.15) {
+			w.elect(elections)
+		}
 		if chance(r, 0.2) {
 			w.restart([]string{"RETRY", "RETRY_INTAKE", "RETRY_WORK"}[r.IntN(3)])
 		}
@@ -236,6 +241,35 @@ func (w *world) restart(stream string) {
 			s.forgotten[id] = true
 		}
 	}
+}
+
+// elect has a server lead the stream of what waits that was killed a while ago, between
+// storing what it fired or let out and removing what waited: it shows that again.
+func (w *world) elect(r *rand.Rand) {
+	told := w.told()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, now := w.streams["RETRY"], time.Now()
+	var removed []*storedMsg
+	for _, m := range s.all {
+		op, err := events.FromHeader(m.header)
+		if err == nil && len(told[op.Run()]) > 0 && m.ended && !m.gone.IsZero() && now.Sub(m.gone) > youngest {
+			removed = append(removed, m)
+		}
+	}
+	if len(removed) == 0 {
+		return
+	}
+	m := removed[r.IntN(len(removed))]
+	m.gone, s.elected = time.Time{}, now
+	for _, behind := range w.streams["RETRY_OUTCOMES"].behind {
+		if behind.from.Before(now.Add(10*time.Second)) && behind.to.After(now) {
+			op, _ := events.FromHeader(m.header)
+			w.late[op.ID] = true // nobody can know yet that its run has ended
+		}
+	}
+	w.noteLocked("server    is elected and shows %d %s again", m.sequence, short(m.subject))
+	s.touch()
 }
 
 // told returns the outcomes by run.
@@ -384,8 +418,10 @@ func TestModel_NothingIsLostOrToldTwiceWhateverJetStreamAnswers(t *testing.T) {
 // not marked, dead letters of runs that succeeded, one that came back after its replay,
 // a replay that began anew, a report on what was left over, a replay that its first
 // submission replaced, one that was taken for removed, an outcome told again after an
-// outage, and two replays that ran again because their dead letter still stood.
-var regressions = []uint64{1612, 717, 3434, 959, 1604, 4409, 6660, 6497, 11069, 1252, 1101}
+// outage, two replays that ran again because their dead letter still stood, two runs
+// let out again by a server that had forgotten it, two replays that gave way to their
+// first run, and one that was removed for it.
+var regressions = []uint64{1612, 717, 3434, 959, 1604, 4409, 6660, 6497, 11069, 1252, 1101, 344, 798, 212, 391, 4336}
 
 // strands is into how many parallel tests the histories are divided.
 const strands = 4

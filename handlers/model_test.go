@@ -19,7 +19,8 @@ import (
 // A world is JetStream as the product uses it, in virtual time: streams with
 // sequences, slots that change by compare-and-set, schedules, work queues with
 // leases, and message ids. Until a given time its answers are made up: calls are
-// refused, replies are lost, writes arrive late, reads are behind. Everything that
+// refused, replies are lost, writes arrive late, reads are behind; in some a leader is
+// elected that shows again what had been removed. Everything that
 // is left to chance follows from the seed, the caller and what was asked for how
 // often, so that a seed makes the same history again.
 //
@@ -45,8 +46,11 @@ type world struct {
 	// target, by run and number.
 	runs     map[string]bool
 	attempts map[string][]attempted
-	// late are the operations of which a write arrived late and was stored.
-	late   map[string]bool
+	// late are the operations of which a write arrived late and was stored, or of which
+	// an older state came back while their run went on.
+	late map[string]bool
+	// elects is whether leaders are elected that had been killed.
+	elects bool
 	line   []string // what happened
 	blamed []string // what must not have happened
 }
@@ -67,7 +71,9 @@ type modelStream struct {
 	away []span
 	// mute are the times in which its leader has no quorum: it shows what is stored,
 	// and what is written to it never arrives.
-	mute    []span
+	mute []span
+	// elected is when its leader was elected that shows again what had been removed.
+	elected time.Time
 	changed chan struct{} // closed at the next change
 }
 
@@ -78,6 +84,7 @@ type storedMsg struct {
 	data     []byte
 	at       time.Time
 	gone     time.Time // zero while it stands
+	ended    bool      // it was a schedule that fired or was ended
 }
 
 type span struct{ from, to time.Time }
@@ -183,7 +190,7 @@ func (w *world) apply(msg *nats.Msg, forgets bool) (ack jetstream.PubAck, err er
 	}
 	m := &storedMsg{subject: msg.Subject, header: cloneHeader(msg.Header), data: msg.Data}
 	if schedule := msg.Header.Get(headerScheduler); schedule != "" {
-		s.purge(schedule, now)
+		s.end(schedule, now)
 	}
 	if msg.Header.Get(headerSchedule) != "" || s.last {
 		s.purge(msg.Subject, now)
@@ -213,6 +220,15 @@ func (s *modelStream) purge(subject string, now time.Time) {
 	for _, m := range s.all {
 		if m.subject == subject && m.gone.IsZero() {
 			m.gone = now
+		}
+	}
+}
+
+// end ends the schedule on a subject.
+func (s *modelStream) end(subject string, now time.Time) {
+	for _, m := range s.all {
+		if m.subject == subject && m.gone.IsZero() {
+			m.gone, m.ended = now, true
 		}
 	}
 }
@@ -281,7 +297,7 @@ func (w *world) fire(done <-chan struct{}) {
 		for _, m := range s.matching(">", now) {
 			at, ok := firesAt(m)
 			switch {
-			case !ok:
+			case !ok, s.lastOn(m.subject, now) != m: // the last one of a subject counts
 			case at.After(now):
 				if next.IsZero() || at.Before(next) {
 					next = at
@@ -294,7 +310,7 @@ func (w *world) fire(done <-chan struct{}) {
 					}
 				}
 				fired.header[headerScheduler], fired.header[headerScheduleNext] = []string{m.subject}, []string{schedulePurge}
-				s.purge(m.subject, now)
+				s.end(m.subject, now)
 				s.store(fired, now)
 				w.noteLocked("server    fires %d %s: %d %s", m.sequence, short(m.subject), fired.sequence, short(fired.subject))
 			}

@@ -194,6 +194,8 @@ type Service struct {
 	storage *storage
 	sweeper *sweeper
 	leader  atomic.Value // a string: the server that leads the waiting operations
+	// elections knows since when that server leads.
+	elections *elections
 
 	// waiter waits at the start for what passes by itself.
 	waiter   *natsconn.Waiter
@@ -261,6 +263,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		letters: deadletter.New(reading, config.Prefix), log: config.Logger.With("instance", id),
 		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter, storage: &storage{js: js},
 	}
+	s.elections = newElections(s.askElection, s.clock.Now, func() uint64 { return nc.Stats().Reconnects })
 	if s.metrics, err = newMetrics(id, config.Version); err != nil {
 		return nil, fmt.Errorf("making the metrics: %w", err)
 	}
@@ -348,7 +351,7 @@ func (s *Service) prepare(ctx context.Context) error {
 // wire builds the parts and joins them.
 func (s *Service) wire(ctx context.Context) error {
 	st := &store{
-		js: s.js, subjects: s.subjects, streams: s.streams, clock: s.clock, storage: s.storage, log: s.log, maxPayload: s.nc.MaxPayload(),
+		js: s.js, subjects: s.subjects, streams: s.streams, clock: s.clock, elections: s.elections, storage: s.storage, log: s.log, maxPayload: s.nc.MaxPayload(),
 		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: s.metrics, random: rand.Float64,
 	}
 	s.recovery = newRecovery(st, s.reading, s.letters)

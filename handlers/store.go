@@ -50,6 +50,8 @@ type store struct {
 	maxPayload int64
 	// lanes are told of what is held.
 	lanes *lanes
+	// elections tell what may have gone on although it seems to wait.
+	elections *elections
 	// storage is told how every try ends.
 	storage *storage
 	// delay is how long JetStream takes to answer.
@@ -184,8 +186,9 @@ func (s *store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 
 // release makes what is held or parked due, in one step. It returns
 // [scheduler.ErrMoved] when it is not there any more. What the server may be firing at
-// this moment is contested.
-func (s *store) release(ctx context.Context, held *jetstream.RawStreamMsg) error {
+// this moment is contested, and what may have gone on long ago, as far as is known of
+// the server at a moment or later.
+func (s *store) release(ctx context.Context, held *jetstream.RawStreamMsg, moment time.Time) error {
 	due, slot := s.subjects.Release(held.Subject)
 	msg := &nats.Msg{Subject: due, Data: held.Data, Header: events.CarriedHeader(held.Header)}
 	for _, name := range []string{events.HeaderState, events.HeaderWork} {
@@ -198,11 +201,17 @@ func (s *store) release(ctx context.Context, held *jetstream.RawStreamMsg) error
 	if ours {
 		endSchedule(msg, held.Subject)
 	}
+	if s.clock.Now().Sub(held.Time) > youngest && s.elections.doubts(ctx, held.Time, moment) {
+		if err := rewrite(msg, func(op *events.Operation) { op.Contest(held.Time) }); err != nil {
+			return err
+		}
+	}
 	at, fired := fires(held)
 	err := s.persist(ctx, "letting out what is held on "+held.Subject, func(ctx context.Context) error {
 		if fired && s.clock.Until(at) < scheduler.NearFiring {
 			fired = false
-			if err := share(msg, s.clock.Now().Add(-scheduler.NearFiring)); err != nil {
+			since := s.clock.Now().Add(-scheduler.NearFiring)
+			if err := rewrite(msg, func(op *events.Operation) { scheduler.Share(op, since) }); err != nil {
 				return permanentError{err}
 			}
 		}
@@ -216,15 +225,15 @@ func (s *store) release(ctx context.Context, held *jetstream.RawStreamMsg) error
 	return s.delete(ctx, "removing what stood on "+held.Subject, held.Sequence)
 }
 
-// share marks the operation that msg carries as one that another may have as well. What
-// carries none is buried as soon as it is due.
-func share(msg *nats.Msg, since time.Time) error {
+// rewrite changes the operation that msg carries. What carries none is buried as soon as
+// it is due.
+func rewrite(msg *nats.Msg, how func(*events.Operation)) error {
 	op, foreign := events.FromHeader(msg.Header)
-	if foreign == nil {
-		scheduler.Share(op, since)
-		return op.Put(msg.Header)
+	if foreign != nil {
+		return nil
 	}
-	return nil
+	how(op)
+	return op.Put(msg.Header)
 }
 
 // clear removes what stands on a lane in an older version than its slot, which the
@@ -237,7 +246,7 @@ func (s *store) clear(ctx context.Context, m *jetstream.RawStreamMsg) (ok bool, 
 		if streams.IsGone(err) {
 			return nil
 		}
-		newer = err == nil && last.Sequence > m.Sequence
+		newer = err == nil && last.Sequence > m.Sequence && !earlierRun(last, m)
 		return err
 	})
 	if err != nil || !newer {
@@ -245,6 +254,17 @@ func (s *store) clear(ctx context.Context, m *jetstream.RawStreamMsg) (ok bool, 
 	}
 	err = s.delete(ctx, "removing a left-over on "+m.Subject, m.Sequence)
 	return err == nil, ignoreMoved(err)
+}
+
+// earlierRun tells whether one message carries an earlier run of an operation than
+// another.
+func earlierRun(one, other *jetstream.RawStreamMsg) bool {
+	earlier, foreign := events.FromHeader(one.Header)
+	if foreign != nil {
+		return false
+	}
+	later, foreign := events.FromHeader(other.Header)
+	return foreign == nil && earlier.Replay < later.Replay
 }
 
 // ignoreMoved drops the error that what was to be removed is not there any more.

@@ -30,13 +30,14 @@ const (
 	over
 )
 
-// judge says what the answers to a holder of a version prove. Its claim is over by
+// judge says what the answers to a holder of a version of op prove. Its claim is over by
 // positive proof alone: a newer version in the slot, or the end of the run. An
 // empty slot and an older version are what a leader shows that was just elected, or
-// a read that is behind, so they are doubts.
-func judge(version uint64, w Waiting, found, concluded bool) claim {
+// a read that is behind, so they are doubts; and so is a newer version of an earlier
+// run, which a server fires that has forgotten that it had.
+func judge(op *events.Operation, version uint64, w Waiting, found, concluded bool) claim {
 	switch {
-	case concluded, found && w.Version > version:
+	case concluded, found && w.Version > version && w.Op.Replay >= op.Replay:
 		return over
 	case found && w.Version == version:
 		return holds
@@ -74,11 +75,11 @@ func (p *Pipeline) claim(ctx context.Context, op *events.Operation, m Message) (
 	if err != nil {
 		return doubt, w, err
 	}
-	if c := judge(m.Version, w, found, false); c == over {
+	if c := judge(op, m.Version, w, found, false); c == over {
 		return c, w, nil
 	}
 	concluded, err := p.concluded(ctx, op)
-	return judge(m.Version, w, found, concluded), w, err
+	return judge(op, m.Version, w, found, concluded), w, err
 }
 
 // concluded reports whether the run of a contested operation is known to have ended.

@@ -14,19 +14,23 @@ import (
 func TestJudge_EndsAClaimByPositiveProofAlone(t *testing.T) {
 	for says, c := range map[string]struct {
 		found     uint64 // 0 is nothing
+		run       int    // of what is found; the holder's is 1
 		concluded bool
 		want      claim
 	}{
-		"its own version stands":                     {5, false, holds},
-		"a newer version stands":                     {6, false, over},
-		"an older version stands":                    {4, false, doubt},
-		"nothing stands":                             {0, false, doubt},
-		"its own version stands and the run is over": {5, true, over},
-		"an older version and the run is over":       {4, true, over},
-		"nothing stands and the run is over":         {0, true, over},
+		"its own version stands":                     {5, 1, false, holds},
+		"a newer version stands":                     {6, 1, false, over},
+		"a newer version of the next run stands":     {6, 2, false, over},
+		"a newer version of an earlier run stands":   {6, 0, false, doubt},
+		"an older version stands":                    {4, 1, false, doubt},
+		"nothing stands":                             {0, 1, false, doubt},
+		"its own version stands and the run is over": {5, 1, true, over},
+		"an older version and the run is over":       {4, 1, true, over},
+		"nothing stands and the run is over":         {0, 1, true, over},
 	} {
 		t.Run(says, func(t *testing.T) {
-			if got := judge(5, Waiting{Version: c.found}, c.found > 0, c.concluded); got != c.want {
+			w := Waiting{Version: c.found, Op: &events.Operation{Replay: c.run}}
+			if got := judge(&events.Operation{Replay: 1}, 5, w, c.found > 0, c.concluded); got != c.want {
 				t.Errorf("judge = %d, want %d", got, c.want)
 			}
 		})

@@ -1,0 +1,110 @@
+package handlers
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	// lookSpacing is how far apart two questions for the present leader are at least.
+	lookSpacing = 20 * time.Millisecond
+	// youngest is how old is at least what a server shows although it was removed: it
+	// must have come back since, and lead.
+	youngest = time.Second
+)
+
+// elections knows since when the stream of waiting operations has its present leader.
+//
+// A server that fires or lets out an operation stores it as due and then removes what
+// waited. One that is killed between the two has both when it comes back, and does not
+// compare notes with the others: once it leads, what has long ended is fired or let out
+// again. So what waits since before the election may have gone on. Without a cluster
+// the server itself is the leader, and the connection breaks when it is killed.
+type elections struct {
+	// ask asks when the leader was elected, zero when that is not known; alone is whether
+	// there is no cluster that could elect another.
+	ask func(ctx context.Context) (elected time.Time, alone bool, err error)
+	// now is the server's time, reconnects counts how often the connection came back.
+	now        func() time.Time
+	reconnects func() uint64
+
+	looking *semaphore.Weighted // one asks for all
+
+	mu       sync.Mutex // guards what follows
+	asked    time.Time  // by this host's clock, when the last answer was asked for
+	elected  time.Time  // what that said
+	alone    bool       // and whether the server has no cluster, so that it need not be asked again
+	back     time.Time  // when the connection came back last
+	returned uint64     // how often it had come back by then
+}
+
+func newElections(ask func(context.Context) (time.Time, bool, error), now func() time.Time, reconnects func() uint64) *elections {
+	return &elections{ask: ask, now: now, reconnects: reconnects, looking: semaphore.NewWeighted(1), returned: reconnects()}
+}
+
+// doubts reports whether what waits since a time may have gone on: it was stored before
+// the leader was elected that leads at a moment of this host's clock or later. Of a
+// moment that is zero it goes by what is known. A leader that cannot be asked is doubted.
+func (e *elections) doubts(ctx context.Context, stored, moment time.Time) bool {
+	if e == nil {
+		return false
+	}
+	last, known := e.last(moment)
+	if !known {
+		var err error
+		if last, err = e.look(ctx, moment); err != nil {
+			return true
+		}
+	}
+	return !last.IsZero() && stored.Before(last.Add(clockSlack))
+}
+
+// last returns the last election of which is known; ok is whether that was asked at a
+// moment or later.
+func (e *elections) last(moment time.Time) (at time.Time, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := e.reconnects(); n != e.returned {
+		e.returned, e.back, e.alone = n, e.now(), false
+	}
+	at = e.elected
+	if e.back.After(at) {
+		at = e.back
+	}
+	return at, moment.IsZero() || e.alone || e.asked.After(moment)
+}
+
+// look asks, unless another has asked meanwhile.
+func (e *elections) look(ctx context.Context, moment time.Time) (time.Time, error) {
+	if err := e.looking.Acquire(ctx, 1); err != nil {
+		return time.Time{}, err
+	}
+	defer e.looking.Release(1)
+	if at, ok := e.last(moment); ok {
+		return at, nil
+	}
+	e.mu.Lock()
+	rest := lookSpacing - time.Since(e.asked)
+	e.mu.Unlock()
+	pause(ctx, rest)
+	asked := time.Now()
+	elected, alone, err := e.ask(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	e.heard(asked, elected, alone)
+	at, _ := e.last(moment)
+	return at, nil
+}
+
+// heard takes over the answer to a question.
+func (e *elections) heard(asked, elected time.Time, alone bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if asked.After(e.asked) {
+		e.asked, e.elected, e.alone = asked, elected, alone
+	}
+}
