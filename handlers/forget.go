@@ -11,8 +11,8 @@ const (
 	DefaultForgetIdleAfter = time.Hour
 	// forgetEvery bounds how often what is idle is looked for.
 	forgetEvery = time.Minute
-	// manyForgotten is from how many gates and breakers on the memory that they took is
-	// worth returning.
+	// manyForgotten is how many gates and breakers take so much memory that it is worth
+	// returning.
 	manyForgotten = 1000
 )
 
@@ -22,21 +22,23 @@ func (s *Service) forgetIdle(ctx context.Context) {
 	every := min(s.config.ForgetIdleAfter/4, forgetEvery)
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
+	kept := 0 // gates and breakers whose memory was not returned yet
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			s.forget(now.Add(-s.config.ForgetIdleAfter), now)
+			kept = returnMemory(kept + s.forget(now.Add(-s.config.ForgetIdleAfter), now))
 		}
 	}
 }
 
-// forget drops what was not used since a time. What the stores hold of it is found
-// again when the key comes back, and expires there.
-func (s *Service) forget(since, now time.Time) {
+// forget drops what was not used since a time, and returns how many gates and breakers.
+// What the stores hold of it is found again when the key comes back, and expires there.
+func (s *Service) forget(since, now time.Time) int {
 	gates := s.gates.Forget(since, now)
 	breakers := s.breakers.group.Forget(since)
+	s.registry.Forget(since, now)
 	s.metrics.forget(since, func(service string) bool {
 		_, ok := s.registry.Metrics(service, now)
 		return ok
@@ -44,15 +46,18 @@ func (s *Service) forget(since, now time.Time) {
 	if gates+breakers > 0 {
 		s.log.Debug("keys that were not used are forgotten", "gates", gates, "breakers", breakers)
 	}
-	returnMemory(gates + breakers)
+	return gates + breakers
 }
 
-// returnMemory gives the system back what was allocated for the many keys that were
-// forgotten. An instance whose keys are gone allocates so little that its next
-// collection may be minutes away, and what that frees stays with the process for
-// longer still. It takes a collection, on the goroutine that forgets and nothing else.
-func returnMemory(forgotten int) {
-	if forgotten >= manyForgotten {
-		debug.FreeOSMemory()
+// returnMemory gives the system back what was allocated for keys once many were forgotten,
+// and returns how many there are whose memory was not returned. An instance whose keys are
+// gone allocates so little that its next collection may be minutes away, and what that
+// frees stays with the process for longer still. It takes a collection, on the goroutine
+// that forgets and nothing else.
+func returnMemory(forgotten int) int {
+	if forgotten < manyForgotten {
+		return forgotten
 	}
+	debug.FreeOSMemory()
+	return 0
 }

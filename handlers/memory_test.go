@@ -17,9 +17,13 @@ func TestService_KeysForgottenInGreatNumberGiveTheirMemoryBack(t *testing.T) {
 	var before, few, many runtime.MemStats
 	clear(keys)
 	runtime.ReadMemStats(&before)
-	returnMemory(manyForgotten - 1)
+	if left := returnMemory(manyForgotten - 1); left != manyForgotten-1 {
+		t.Errorf("the memory of %d keys is left to be returned, want that of %d", left, manyForgotten-1)
+	}
 	runtime.ReadMemStats(&few)
-	returnMemory(manyForgotten)
+	if left := returnMemory(manyForgotten); left != 0 {
+		t.Errorf("the memory of %d keys is left to be returned, want that of none", left)
+	}
 	runtime.ReadMemStats(&many)
 	if few.NumForcedGC != before.NumForcedGC {
 		t.Error("a few keys that are forgotten force a collection")

@@ -506,7 +506,7 @@ func (s *Service) housekeep(ctx context.Context) {
 		case <-ticker.C:
 		}
 		s.recovery.forget(forgetAfter)
-		s.registry.Forget(s.clock.Now())
+		s.registry.Forget(time.Time{}, s.clock.Now())
 		var handled uint64
 		for _, q := range s.queues {
 			handled += q.handled.Load()

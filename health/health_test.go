@@ -133,9 +133,26 @@ func TestAttemptsAreForgottenAfterAnHour(t *testing.T) {
 	if got := r.Figures("billing", 100, late.Add(time.Minute)); got.Window != 1 || got.SuccessRate != 1 {
 		t.Errorf("the forgotten attempts came back: %+v", got)
 	}
-	r.Forget(late.Add(3 * health.MaxAge))
+	r.Forget(time.Time{}, late.Add(3 * health.MaxAge))
 	if all := r.All(start); len(all) != 0 {
 		t.Errorf("after forgetting there is still %+v", all)
+	}
+}
+
+func TestRegistry_AServiceThatWasNotHeardOfIsForgotten(t *testing.T) {
+	r := health.NewRegistry()
+	last := attempts(r, "attempted", health.Succeeded)
+	if err := r.Report("reported", events.HealthReport{QueueLength: ptr(3)}, last); err != nil {
+		t.Fatal(err)
+	}
+	r.Begin("busy")
+	r.Forget(last, last)
+	if all := r.All(last); len(all) != 3 {
+		t.Errorf("%d services are left of three that were just heard of", len(all))
+	}
+	r.Forget(last.Add(time.Nanosecond), last.Add(time.Minute))
+	if all := r.All(last); len(all) != 1 || all[0].ServiceType != "busy" {
+		t.Errorf("what was not heard of for a minute left %+v, want the one with an attempt in flight", all)
 	}
 }
 
@@ -209,7 +226,7 @@ func TestAttemptsInFlightAreCounted(t *testing.T) {
 	if m, ok := r.Metrics("s", start); !ok || m.InFlight != 2 {
 		t.Errorf("%d attempts are in flight, want 2", m.InFlight)
 	}
-	r.Forget(start)
+	r.Forget(time.Time{}, start)
 	r.End("s", health.Unknown, 0, start)
 	r.End("s", health.Unknown, 0, start)
 	r.End("s", health.Unknown, 0, start)
@@ -274,7 +291,7 @@ func TestTheRegistryMayBeUsedAtOnce(t *testing.T) {
 				r.SetHost(health.Host{SystemLoad: 1})
 				if i%100 == 0 {
 					r.All(now)
-					r.Forget(now)
+					r.Forget(time.Time{}, now)
 				}
 			}
 		})

@@ -188,11 +188,11 @@ func (r *Registry) All(now time.Time) []Metrics {
 	return all
 }
 
-// Forget drops the services of which nothing is known any more. Calling it now
-// and then gives their memory back.
-func (r *Registry) Forget(now time.Time) {
+// Forget drops the services of which nothing was heard since a time, or nothing is
+// known any more at now. Calling it now and then gives their memory back.
+func (r *Registry) Forget(since, now time.Time) {
 	for _, name := range r.services.Keys() {
-		if s, ok := r.services.Peek(name); ok && s.idle(now.UnixNano()) {
+		if s, ok := r.services.Peek(name); ok && s.idle(since, now.UnixNano()) {
 			r.services.Remove(name)
 		}
 	}

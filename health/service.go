@@ -144,10 +144,18 @@ func (s *service) figures(window int, now int64) Figures {
 	return f
 }
 
-// idle reports whether nothing is known of the service any more.
-func (s *service) idle(now int64) bool {
+// idle reports whether nothing was heard of the service since a time, or nothing is known
+// of it any more.
+func (s *service) idle(since time.Time, now int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	samples, _ := s.ring.size(now)
-	return s.active == 0 && samples == 0 && !s.reported.known(now)
+	if s.active > 0 {
+		return false
+	}
+	samples, age := s.ring.size(now)
+	heard := s.reported.last
+	if samples > 0 {
+		heard = max(heard, now-int64(age))
+	}
+	return samples == 0 && !s.reported.known(now) || time.Unix(0, heard).Before(since)
 }
