@@ -47,7 +47,7 @@ func manyKeys(ctx context.Context, r *rig, keys int) error {
 	if err != nil {
 		return err
 	}
-	before, err := r.settled(ctx)
+	before, err := r.leftOver(ctx, "before", 0)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func manyKeys(ctx context.Context, r *rig, keys int) error {
 	}
 	fmt.Printf("  %d operations of one key at %.0f/s (%s of CPU each), of %d keys at %.0f/s (%s): %.0f %%\n",
 		n, one.perSecond, one.cpu.Round(time.Microsecond), keys, many.perSecond, many.cpu.Round(time.Microsecond), 100*many.perSecond/one.perSecond)
-	if err := r.leftOver(ctx, "at once", before); err != nil {
+	if _, err := r.leftOver(ctx, "at once", before); err != nil {
 		return err
 	}
 	fmt.Printf("  keys are forgotten after %s\n", forgetAfter)
@@ -66,7 +66,8 @@ func manyKeys(ctx context.Context, r *rig, keys int) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return r.leftOver(ctx, "later", before)
+	_, err = r.leftOver(ctx, "later", before)
+	return err
 }
 
 // pace is how fast operations end, and the CPU time of the service for each.
@@ -112,37 +113,41 @@ func (r *rig) settled(ctx context.Context) (int64, error) {
 	return r.resident()
 }
 
-// leftOver prints what keys that are not in use cost.
-func (r *rig) leftOver(ctx context.Context, when string, before int64) error {
+// leftOver prints what keys that are not in use cost, and returns the resident memory,
+// which is compared with that of before. It is asked the same each time, because answers
+// take memory as well.
+func (r *rig) leftOver(ctx context.Context, when string, before int64) (memory int64, err error) {
 	select {
 	case <-time.After(leasesEnd):
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 	percent, _, err := r.idle(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	took, lines, err := r.timed(ctx, "status")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	list, _, err := r.timed(ctx, "breaker", "list")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	scraped, err := scrape(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	memory, err := r.settled(ctx)
-	if err != nil {
-		return err
+	if memory, err = r.settled(ctx); err != nil {
+		return 0, err
+	}
+	if before == 0 {
+		before = memory
 	}
 	fmt.Printf("  %s: %.1f %% of a core, status %s and %d lines, breaker list %s, scrape %d KiB, %.1f MiB (%.2f times), %d breakers and %d ledgers stored\n",
 		when, percent, took.Round(time.Millisecond), lines, list.Round(time.Millisecond), scraped>>10,
 		float64(memory)/(1<<20), float64(memory)/float64(before), r.messages(ctx, "KV_RETRY_BREAKERS"), r.messages(ctx, "KV_RETRY_LEDGERS"))
-	return nil
+	return memory, nil
 }
 
 // timed runs a command of the program and returns how long it took and how many
