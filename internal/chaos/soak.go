@@ -14,10 +14,12 @@ import (
 const (
 	sampleEvery = 5 * time.Second
 	// floodFor is how long the peak is measured for, after floodWarm of it, with at most
-	// floodPending operations on their way.
-	floodFor     = 30 * time.Second
+	// floodPending operations on their way, of which at the peak about half wait for their
+	// delay: more would only queue. A node is killed every floodFault.
+	floodFor     = time.Minute
 	floodWarm    = 5 * time.Second
-	floodPending = 1000
+	floodPending = 300
+	floodFault   = 20 * time.Second
 	// soakShare is the share of the peak at which a soak runs.
 	soakShare = 0.8
 )
@@ -53,8 +55,9 @@ func (s *sampler) start(ctx context.Context) {
 }
 
 // flood measures how many operations a second go through all of it while a number of
-// them are on their way, and sets the rate of what follows to a share of that. false is
-// that they have not drained.
+// them are on their way and nodes are killed, and sets the rate of what follows to a share
+// of that. Without a fault the peak would be one that nothing is left of for them. false
+// is that they have not drained.
 func (h *history) flood(ctx context.Context, js jetstream.JetStream) (bool, error) {
 	began := time.Now()
 	room := make(chan struct{}, floodPending)
@@ -71,6 +74,13 @@ func (h *history) flood(ctx context.Context, js jetstream.JetStream) (bool, erro
 	defer h.target.watch(nil)
 	flooding, end := context.WithTimeout(ctx, floodFor)
 	defer end()
+	var killing sync.WaitGroup
+	defer killing.Wait()
+	killing.Go(func() {
+		for pause(flooding, floodFault) {
+			faults["node-kill"](h.ctx, h.operator)
+		}
+	})
 	for flooding.Err() == nil {
 		select {
 		case room <- struct{}{}:
@@ -80,6 +90,7 @@ func (h *history) flood(ctx context.Context, js jetstream.JetStream) (bool, erro
 		}
 	}
 	h.producing.Wait()
+	killing.Wait()
 	peak := float64(ended.Load()) / (floodFor - floodWarm).Seconds()
 	h.config.Rate = max(int(peak*soakShare), 1)
 	h.note("the peak is %.0f operations a second; from here on %d", peak, h.config.Rate)
