@@ -23,6 +23,13 @@ import (
 // cluster when messages of two streams are compared by their time.
 const clockSlack = 2 * time.Second
 
+const (
+	// mostRuns is how many runs of a key are remembered before those are dropped that are
+	// older than what is asked for, and runsKept how often that may be at most.
+	mostRuns = 1000
+	runsKept = time.Minute
+)
+
 // recovery finds out whether a run is concluded that another instance may have had.
 // That happens only after a crash or the like, so it reads the streams then instead
 // of keeping books all the time.
@@ -42,9 +49,11 @@ type concluded struct {
 	from    time.Time
 	next    uint64
 	runs    map[string]struct{}
-	// read is when the last complete reading began.
-	read time.Time
-	used time.Time
+	// began is when it was begun to remember runs, and read when the last complete
+	// reading began.
+	began time.Time
+	read  time.Time
+	used  time.Time
 }
 
 func newRecovery(s *store, reading jetstream.JetStream, letters *deadletter.Letters) *recovery {
@@ -111,8 +120,9 @@ func (r *recovery) told(ctx context.Context, op *events.Operation, since time.Ti
 	}
 	defer c.reading.Release(1)
 	c.used = time.Now()
-	if c.runs == nil || since.Before(c.from) {
-		c.from, c.next, c.runs, c.read = since, 0, make(map[string]struct{}), time.Time{}
+	tooMany := len(c.runs) > mostRuns && since.After(c.from) && asked.Sub(c.began) > runsKept
+	if c.runs == nil || since.Before(c.from) || tooMany {
+		c.from, c.next, c.runs, c.began, c.read = since, 0, make(map[string]struct{}), asked, time.Time{}
 	}
 	if c.read.After(asked) {
 		_, told := c.runs[op.Run()]
@@ -153,7 +163,7 @@ func (c *concluded) readOn(ctx context.Context, r *recovery, subject string) err
 			return err
 		}
 		run := strings.TrimSuffix(m.Header.Get(jetstream.MsgIDHeader), ".outcome")
-		c.runs[run] = struct{}{}
+		c.runs[strings.Clone(run)] = struct{}{} // the rest of the header is not kept with it
 		c.next = m.Sequence + 1
 	}
 	if last.Sequence >= c.next {
