@@ -229,11 +229,11 @@ func (s *store) release(ctx context.Context, held *jetstream.RawStreamMsg, momen
 // it is due.
 func rewrite(msg *nats.Msg, how func(*events.Operation)) error {
 	op, foreign := events.FromHeader(msg.Header)
-	if foreign != nil {
-		return nil
+	if foreign == nil {
+		how(op)
+		return op.Put(msg.Header)
 	}
-	how(op)
-	return op.Put(msg.Header)
+	return nil
 }
 
 // clear removes what stands on a lane in an older version than its slot, which the

@@ -133,7 +133,7 @@ func TestAttemptsAreForgottenAfterAnHour(t *testing.T) {
 	if got := r.Figures("billing", 100, late.Add(time.Minute)); got.Window != 1 || got.SuccessRate != 1 {
 		t.Errorf("the forgotten attempts came back: %+v", got)
 	}
-	r.Forget(time.Time{}, late.Add(3 * health.MaxAge))
+	r.Forget(time.Time{}, late.Add(3*health.MaxAge))
 	if all := r.All(start); len(all) != 0 {
 		t.Errorf("after forgetting there is still %+v", all)
 	}
