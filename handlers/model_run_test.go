@@ -420,8 +420,8 @@ func TestModel_NothingIsLostOrToldTwiceWhateverJetStreamAnswers(t *testing.T) {
 // submission replaced, one that was taken for removed, an outcome told again after an
 // outage, two replays that ran again because their dead letter still stood, two runs
 // let out again by a server that had forgotten it, two replays that gave way to their
-// first run, and one that was removed for it.
-var regressions = []uint64{1612, 717, 3434, 959, 1604, 4409, 6660, 6497, 11069, 1252, 1101, 344, 798, 212, 391, 4336}
+// first run, one that was removed for it, and a dead letter beside a success.
+var regressions = []uint64{1612, 717, 3434, 959, 1604, 4409, 6660, 6497, 11069, 1252, 1101, 344, 798, 212, 391, 4336, 18648}
 
 // strands is into how many parallel tests the histories are divided.
 const strands = 4

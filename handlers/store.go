@@ -14,6 +14,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
@@ -381,6 +382,7 @@ func (s *store) Ended(ctx context.Context, op *events.Operation, m scheduler.Mes
 		return err
 	}
 	var first time.Time
+	var ack *jetstream.PubAck
 	err = s.persist(ctx, "publishing the outcome of operation "+op.ID, func(ctx context.Context) error {
 		now := time.Now()
 		if first.IsZero() {
@@ -390,14 +392,39 @@ func (s *store) Ended(ctx context.Context, op *events.Operation, m scheduler.Mes
 		if late := now.Sub(first) > events.DedupWindow/2; late || now.After(first) && m.Shared != nil && m.Shared() {
 			return permanentError{scheduler.ErrShared}
 		}
-		_, err := s.js.PublishMsg(ctx, msg)
+		ack, err = s.js.PublishMsg(ctx, msg)
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	if ack.Duplicate && outcome.Outcome == events.RetryFailed {
+		if err := s.withdraw(ctx, op, ack.Sequence); err != nil {
+			return err
+		}
+	}
 	s.metrics.ended(ctx, op, outcome)
 	return nil
+}
+
+// withdraw removes the dead letter of a run when the outcome with that sequence, which
+// another holder told first, is that it succeeded.
+func (s *store) withdraw(ctx context.Context, op *events.Operation, told uint64) error {
+	letters, success := deadletter.New(s.js, s.subjects.Prefix), s.subjects.Outcome(events.RetrySuccess, op.Service, op.Operation)
+	return s.persist(ctx, "looking for what was told of operation "+op.ID, func(ctx context.Context) error {
+		m, gone, err := streams.GetAt(ctx, s.js, s.streams.Outcomes(), told)
+		if err != nil || gone || m.Subject != success {
+			return err
+		}
+		d, err := letters.Of(ctx, op.Service, op.Operation, op.ID)
+		if err == nil && d.State != nil && d.State.Run() == op.Run() {
+			err = letters.Discard(ctx, d)
+		}
+		if errors.Is(err, deadletter.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
 }
 
 // Scheduled implements [scheduler.Store].
