@@ -100,11 +100,15 @@ func (e *elections) look(ctx context.Context, moment time.Time) (time.Time, erro
 	return at, nil
 }
 
-// heard takes over the answer to a question.
+// heard takes over the answer to a question. A server that was cut off may still take
+// itself for the leader, so that the latest election counts.
 func (e *elections) heard(asked, elected time.Time, alone bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if asked.After(e.asked) {
-		e.asked, e.elected, e.alone = asked, elected, alone
+		e.asked, e.alone = asked, alone
+	}
+	if elected.After(e.elected) {
+		e.elected = elected
 	}
 }

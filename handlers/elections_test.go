@@ -74,6 +74,10 @@ func TestElections_OneQuestionServesAllThatCameBeforeIt(t *testing.T) {
 		if !e.doubts(t.Context(), later.Add(-clockSlack/2), later) || v.asked != 2 {
 			t.Errorf("a later question was asked %d times in all, want that it hears of the new leader by a second", v.asked)
 		}
+		e.heard(time.Now().Add(time.Second), first, false)
+		if !e.doubts(t.Context(), later.Add(-clockSlack/2), time.Time{}) {
+			t.Error("the word of a server that led before counts, want the latest election to")
+		}
 	})
 }
 
