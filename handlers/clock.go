@@ -32,34 +32,20 @@ func (s *Service) created(ctx context.Context, name string) (time.Time, error) {
 		if info.Cluster != nil {
 			s.leader.Store(info.Cluster.Leader)
 		}
-		elected, alone := election(info)
-		s.elections.heard(moment, elected, alone)
+		s.elections.heard(moment, info)
 	}
 	return info.Created, nil
 }
 
-// election returns when the leader of a stream was elected, zero when that is not known,
-// and whether there is no cluster that could elect another.
-func election(info *jetstream.StreamInfo) (elected time.Time, alone bool) {
-	if info.Cluster == nil {
-		return time.Time{}, true
-	}
-	if since := info.Cluster.LeaderSince; since != nil {
-		elected = *since
-	}
-	return elected, false
-}
-
-// askElection asks the stream of what waits when its leader was elected.
-func (s *Service) askElection(ctx context.Context) (elected time.Time, alone bool, err error) {
+// askLeader asks the leader of what waits.
+func (s *Service) askLeader(ctx context.Context) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	stream, err := s.reading.Stream(ctx, s.streams.Waiting())
 	if err != nil {
-		return time.Time{}, false, fmt.Errorf("asking for the leader of stream %s: %w", s.streams.Waiting(), err)
+		return nil, fmt.Errorf("asking the leader of stream %s: %w", s.streams.Waiting(), err)
 	}
-	elected, alone = election(stream.CachedInfo())
-	return elected, alone, nil
+	return stream.CachedInfo(), nil
 }
 
 // measure learns the server's time before anything goes by it.

@@ -57,8 +57,8 @@ func (d *due) handle(ctx context.Context, t *taken) error {
 // doubt contests an operation that the server fired and that may have gone on long ago:
 // one that was killed may fire again what it had fired before.
 func (d *due) doubt(ctx context.Context, op *events.Operation, t *taken) {
-	parked := d.store.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID)
-	if op.Work != nil || t.Headers().Get(headerScheduler) != parked {
+	fired := t.Headers().Get(headerScheduler)
+	if op.Work != nil || fired == "" || fired != d.store.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID) {
 		return // it was not fired, or is contested anyhow
 	}
 	var moment time.Time

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -24,9 +25,8 @@ const (
 // again. So what waits since before the election may have gone on. Without a cluster
 // the server itself is the leader, and the connection breaks when it is killed.
 type elections struct {
-	// ask asks when the leader was elected, zero when that is not known; alone is whether
-	// there is no cluster that could elect another.
-	ask func(ctx context.Context) (elected time.Time, alone bool, err error)
+	// ask asks the leader of the stream.
+	ask func(ctx context.Context) (*jetstream.StreamInfo, error)
 	// now is the server's time, reconnects counts how often the connection came back.
 	now        func() time.Time
 	reconnects func() uint64
@@ -35,13 +35,13 @@ type elections struct {
 
 	mu       sync.Mutex // guards what follows
 	asked    time.Time  // by this host's clock, when the last answer was asked for
-	elected  time.Time  // what that said
-	alone    bool       // and whether the server has no cluster, so that it need not be asked again
+	elected  time.Time  // when the leader was elected, zero when that is not known
+	alone    bool       // there is no cluster that could elect another, so that it need not be asked again
 	back     time.Time  // when the connection came back last
 	returned uint64     // how often it had come back by then
 }
 
-func newElections(ask func(context.Context) (time.Time, bool, error), now func() time.Time, reconnects func() uint64) *elections {
+func newElections(ask func(context.Context) (*jetstream.StreamInfo, error), now func() time.Time, reconnects func() uint64) *elections {
 	return &elections{ask: ask, now: now, reconnects: reconnects, looking: semaphore.NewWeighted(1), returned: reconnects()}
 }
 
@@ -91,24 +91,24 @@ func (e *elections) look(ctx context.Context, moment time.Time) (time.Time, erro
 	e.mu.Unlock()
 	pause(ctx, rest)
 	asked := time.Now()
-	elected, alone, err := e.ask(ctx)
+	info, err := e.ask(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
-	e.heard(asked, elected, alone)
+	e.heard(asked, info)
 	at, _ := e.last(moment)
 	return at, nil
 }
 
 // heard takes over the answer to a question. A server that was cut off may still take
 // itself for the leader, so that the latest election counts.
-func (e *elections) heard(asked, elected time.Time, alone bool) {
+func (e *elections) heard(asked time.Time, info *jetstream.StreamInfo) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if asked.After(e.asked) {
-		e.asked, e.alone = asked, alone
+		e.asked, e.alone = asked, info.Cluster == nil
 	}
-	if elected.After(e.elected) {
-		e.elected = elected
+	if c := info.Cluster; c != nil && c.LeaderSince != nil && c.LeaderSince.After(e.elected) {
+		e.elected = *c.LeaderSince
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // voters is what elections ask.
@@ -18,11 +20,19 @@ type voters struct {
 }
 
 func (v *voters) elections() *elections {
-	ask := func(context.Context) (time.Time, bool, error) {
+	ask := func(context.Context) (*jetstream.StreamInfo, error) {
 		v.asked++
-		return v.elected, v.alone, v.err
+		if v.alone {
+			return new(jetstream.StreamInfo), v.err
+		}
+		return ledSince(v.elected), v.err
 	}
 	return newElections(ask, time.Now, func() uint64 { return v.reconnects })
+}
+
+// ledSince is what a leader says of itself.
+func ledSince(elected time.Time) *jetstream.StreamInfo {
+	return &jetstream.StreamInfo{Cluster: &jetstream.ClusterInfo{LeaderSince: &elected}}
 }
 
 func TestElections_WhatWaitedBeforeTheLeaderIsDoubted(t *testing.T) {
@@ -74,7 +84,7 @@ func TestElections_OneQuestionServesAllThatCameBeforeIt(t *testing.T) {
 		if !e.doubts(t.Context(), later.Add(-clockSlack/2), later) || v.asked != 2 {
 			t.Errorf("a later question was asked %d times in all, want that it hears of the new leader by a second", v.asked)
 		}
-		e.heard(time.Now().Add(time.Second), first, false)
+		e.heard(time.Now().Add(time.Second), ledSince(first))
 		if !e.doubts(t.Context(), later.Add(-clockSlack/2), time.Time{}) {
 			t.Error("the word of a server that led before counts, want the latest election to")
 		}

@@ -350,13 +350,12 @@ func (w *world) start(name string, policies *scheduler.Set, frozen, pressure []s
 		warn: rate.Sometimes{First: 1}, wake: make(chan struct{}, 1), looks: semaphore.NewWeighted(looks), keys: make(map[string]*keyLanes),
 	}
 	if w.elects {
-		st.elections = newElections(func(ctx context.Context) (time.Time, bool, error) {
+		st.elections = newElections(func(ctx context.Context) (*jetstream.StreamInfo, error) {
 			s, err := js.Stream(ctx, events.Streams{}.Waiting())
 			if err != nil {
-				return time.Time{}, false, err
+				return nil, err
 			}
-			elected, alone := election(s.CachedInfo())
-			return elected, alone, nil
+			return s.CachedInfo(), nil
 		}, time.Now, func() uint64 { return 0 })
 	}
 	pipeline := &scheduler.Pipeline{

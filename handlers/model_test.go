@@ -46,8 +46,8 @@ type world struct {
 	// target, by run and number.
 	runs     map[string]bool
 	attempts map[string][]attempted
-	// late are the operations of which a write arrived late and was stored, or of which
-	// an older state came back while their run went on.
+	// late are the operations of which a write arrived late and was stored, or an older
+	// state came back while the leader of the outcomes was behind.
 	late map[string]bool
 	// elects is whether leaders are elected that had been killed.
 	elects bool
@@ -215,21 +215,21 @@ func (s *modelStream) touch() {
 	s.changed = make(chan struct{})
 }
 
-// purge removes what stands on a subject.
-func (s *modelStream) purge(subject string, now time.Time) {
+// purge removes what stands on a subject, and returns it.
+func (s *modelStream) purge(subject string, now time.Time) (purged []*storedMsg) {
 	for _, m := range s.all {
 		if m.subject == subject && m.gone.IsZero() {
 			m.gone = now
+			purged = append(purged, m)
 		}
 	}
+	return purged
 }
 
 // end ends the schedule on a subject.
 func (s *modelStream) end(subject string, now time.Time) {
-	for _, m := range s.all {
-		if m.subject == subject && m.gone.IsZero() {
-			m.gone, m.ended = now, true
-		}
+	for _, m := range s.purge(subject, now) {
+		m.ended = true
 	}
 }
 

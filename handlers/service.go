@@ -263,7 +263,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		letters: deadletter.New(reading, config.Prefix), log: config.Logger.With("instance", id),
 		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter, storage: &storage{js: js},
 	}
-	s.elections = newElections(s.askElection, s.clock.Now, func() uint64 { return nc.Stats().Reconnects })
+	s.elections = newElections(s.askLeader, s.clock.Now, func() uint64 { return nc.Stats().Reconnects })
 	if s.metrics, err = newMetrics(id, config.Version); err != nil {
 		return nil, fmt.Errorf("making the metrics: %w", err)
 	}
