@@ -256,12 +256,13 @@ func (l *lanes) drain(ctx context.Context, k *keyLanes) (next time.Time, err err
 				room, held = l.room(k, events.Critical, now), lengths{events.Critical: critical}
 			}
 		}
-		if wait := room.Next.Sub(now); room.Shut && room.Cause == gate.CauseGovernor && wait > 0 && wait < patience {
+		if room.Shut {
+			wait := room.Next.Sub(now)
+			if room.Cause != gate.CauseGovernor || wait <= 0 || wait >= patience {
+				return room.Next, nil
+			}
 			pause(ctx, wait) // what was read is of use then
 			continue
-		}
-		if room.Shut {
-			return room.Next, nil
 		}
 		n := k.flow.allows(room, now)
 		if n <= 0 {

@@ -75,7 +75,6 @@ func (h *history) flood(ctx context.Context, js jetstream.JetStream) (bool, erro
 	flooding, end := context.WithTimeout(ctx, floodFor)
 	defer end()
 	var killing sync.WaitGroup
-	defer killing.Wait()
 	killing.Go(func() {
 		for pause(flooding, floodFault) {
 			faults["node-kill"](h.ctx, h.operator)
