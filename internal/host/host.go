@@ -1,4 +1,6 @@
-package health
+// Package host measures how busy the machine is. Most important is [Sampler], whose
+// figures health takes into account and backpressure goes by.
+package host
 
 import (
 	"context"
@@ -10,29 +12,22 @@ import (
 	"github.com/shirou/gopsutil/v4/cpu"
 	"github.com/shirou/gopsutil/v4/load"
 	"github.com/shirou/gopsutil/v4/mem"
+
+	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
-// Host is how busy the host of this instance is.
-type Host struct {
-	// CPUUtilization and MemoryUtilization are in percent, 0 to 100.
-	CPUUtilization    float64 `json:"cpuUtilization"`
-	MemoryUtilization float64 `json:"memoryUtilization"`
-	// SystemLoad is the load average of the last minute per core; 1 keeps every
-	// core busy.
-	SystemLoad float64 `json:"systemLoad"`
-}
+// Interval is how often a [Sampler] measures by default.
+const Interval = 5 * time.Second
 
-// SampleInterval is how often a [Sampler] measures.
-const SampleInterval = 5 * time.Second
-
-// Sampler measures the host. In a container that is the machine's own figures.
+// Sampler measures the host. In a container these are the machine's own figures.
 type Sampler struct {
 	// Measured is called with every measurement, from the goroutine of Run.
-	Measured func(Host)
-	// Failed is called when something cannot be measured, which then counts as 0;
-	// at most once for each run, because it would fail every time.
+	Measured func(health.Host)
+	// Failed is called when something cannot be measured, which then counts as 0. It is
+	// called once a run at most, because what fails would fail every time.
 	Failed func(error)
-	// Interval is how often to measure, [SampleInterval] when zero.
+	// Interval is how often to measure, [Interval] when zero.
 	Interval time.Duration
 }
 
@@ -41,12 +36,12 @@ type Sampler struct {
 func (s *Sampler) Run(ctx context.Context) {
 	interval := s.Interval
 	if interval <= 0 {
-		interval = SampleInterval
+		interval = Interval
 	}
-	var h Host
-	told := false
+	var h health.Host
+	reported := false
 	for {
-		err := h.measure(ctx)
+		err := measure(ctx, &h)
 		if ctx.Err() == nil {
 			s.Measured(h)
 		}
@@ -55,18 +50,18 @@ func (s *Sampler) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err = errors.Join(err, cpuErr); err != nil && !told {
-			told = true
+		if err = errors.Join(err, cpuErr); err != nil && !reported {
+			reported = true
 			s.Failed(err)
 		}
-		if cpuErr != nil && !pause(ctx, interval) {
+		if cpuErr != nil && !backoff.Sleep(ctx, interval) {
 			return
 		}
 	}
 }
 
-// measure reads what can be read at once.
-func (h *Host) measure(ctx context.Context) error {
+// measure reads into h what can be read at once.
+func measure(ctx context.Context, h *health.Host) error {
 	h.MemoryUtilization, h.SystemLoad = 0, 0
 	memory, memErr := mem.VirtualMemoryWithContext(ctx)
 	if memErr == nil {
@@ -95,23 +90,10 @@ func cpuOver(ctx context.Context, interval time.Duration) (float64, error) {
 	return percent(all[0]), nil
 }
 
-// percent keeps what was measured between 0 and 100, and makes what is no number
-// 0.
+// percent bounds v to 0 to 100; what is no number becomes 0.
 func percent(v float64) float64 {
 	if !(v > 0) {
 		return 0
 	}
 	return min(v, 100)
-}
-
-// pause reports whether it lasted for d, rather than being ended by ctx.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -1,4 +1,4 @@
-package health_test
+package host_test
 
 import (
 	"context"
@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/host"
 )
 
-func TestTheSamplerMeasuresUntilItIsStopped(t *testing.T) {
+func TestSampler_MeasuresUntilItIsStopped(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	measured := make(chan health.Host)
-	s := health.Sampler{
+	s := host.Sampler{
 		Interval: 20 * time.Millisecond,
 		Measured: func(h health.Host) {
 			select {
