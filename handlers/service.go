@@ -22,6 +22,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/host"
 	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
@@ -474,8 +475,8 @@ func (s *Service) publisher() *publisher {
 }
 
 // sampler measures the host that the instance runs on.
-func (s *Service) sampler() *health.Sampler {
-	return &health.Sampler{Measured: s.registry.SetHost, Failed: func(err error) {
+func (s *Service) sampler() *host.Sampler {
+	return &host.Sampler{Measured: s.registry.SetHost, Failed: func(err error) {
 		s.log.Warn("the host is measured in part only; what is missing counts as idle", "error", err)
 	}}
 }
