@@ -13,6 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/adoption"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 const (
@@ -114,7 +115,7 @@ func operationOf(ad adoption.Adoption, given adoption.Advisory, source adoption.
 }
 
 // before compares moments that two servers took.
-func before(a, b time.Time) bool { return !a.After(b.Add(clockSlack)) }
+func before(a, b time.Time) bool { return !a.After(b.Add(streams.ClockSlack)) }
 
 // take reads the message and hands it to the pipeline. One that is gone becomes a
 // dead letter that says so.
@@ -146,7 +147,7 @@ func (a *adopted) read(ctx context.Context, given adoption.Advisory, source adop
 	if source.Stream == nil || !before(source.Stream.Created, given.Time) {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	m, gone, err := streams.GetAt(ctx, a.adoptions.js, given.Stream, given.Sequence)
 	switch {
@@ -167,12 +168,12 @@ func (a *adopted) admit(op *events.Operation, m *jetstream.RawStreamMsg, source 
 	reject := func(layout string, args ...any) error {
 		return &events.RejectedError{Service: op.Service, Operation: op.Operation, Problem: fmt.Errorf(layout, args...)}
 	}
-	policy := a.pipeline.Policies().Resolve(scheduler.Query{Service: op.Service, Operation: op.Operation})
-	if target := policy.TargetOf(op.Target, op.Service, op.Operation); scheduler.Matches(source.Stream.Config.Subjects, target) {
+	inForce := a.pipeline.Policies().Resolve(policy.Query{Service: op.Service, Operation: op.Operation})
+	if target := inForce.TargetOf(op.Target, op.Service, op.Operation); policy.Matches(source.Stream.Config.Subjects, target) {
 		// It would come back as a new message, without end.
 		return reject("target %q is a subject of stream %s itself, which would hand the message to consumer %s again", target, op.Origin.Stream, op.Origin.Consumer)
 	}
-	if size := headerRoom(m.Header); size > events.MaxHeaders {
+	if size := streams.HeaderSize(m.Header); size > events.MaxHeaders {
 		return reject("the headers have %d bytes together, more than the %d allowed", size, events.MaxHeaders)
 	}
 	return a.intake.fits(op, m.Header, m.Data)
@@ -223,7 +224,7 @@ func (c *candidates) of(ctx context.Context, ad adoption.Adoption) (adoption.Can
 	if time.Since(k.at) < candidateAge {
 		return k.found, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	found, err := adoption.Find(ctx, c.js, ad.Stream, ad.Consumer)
 	if err != nil && !errors.Is(err, adoption.ErrNoStream) && !errors.Is(err, adoption.ErrNoConsumer) {

@@ -203,13 +203,28 @@ func (m *metrics) attempted(ctx context.Context, op *events.Operation, r schedul
 	m.duration.Record(ctx, r.Duration.Seconds(), l.measured...)
 }
 
-// decided measures a delay.
-func (m *metrics) decided(ctx context.Context, op *events.Operation, delay time.Duration) {
+// Parked implements [opstore.Meter].
+func (m *metrics) Parked(ctx context.Context, op *events.Operation) {
+	m.parked.Add(ctx, 1, m.of(op).counted...)
+}
+
+// Held implements [opstore.Meter].
+func (m *metrics) Held(ctx context.Context, op *events.Operation) {
+	m.held.Add(ctx, 1, m.of(op).counted...)
+}
+
+// Buried implements [opstore.Meter].
+func (m *metrics) Buried(ctx context.Context, op *events.Operation) {
+	m.dead.Add(ctx, 1, m.of(op).counted...)
+}
+
+// Decided implements [opstore.Meter].
+func (m *metrics) Decided(ctx context.Context, op *events.Operation, delay time.Duration) {
 	m.delay.Record(ctx, delay.Seconds(), m.of(op).measured...)
 }
 
-// ended counts an outcome.
-func (m *metrics) ended(ctx context.Context, op *events.Operation, o events.Outcome) {
+// Ended implements [opstore.Meter].
+func (m *metrics) Ended(ctx context.Context, op *events.Operation, o events.Outcome) {
 	l := m.of(op)
 	outcome := l.success
 	if o.Outcome == events.RetryFailed {

@@ -21,6 +21,6 @@ func BenchmarkMetricsOfAnAttemptAndItsOutcome(b *testing.B) {
 	for b.Loop() {
 		m.began(ctx, op, time.Millisecond)
 		m.attempted(ctx, op, reply)
-		m.ended(ctx, op, outcome)
+		m.Ended(ctx, op, outcome)
 	}
 }

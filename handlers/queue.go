@@ -11,6 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 const (
@@ -372,7 +374,7 @@ func (q *queue) awaitPulled() {
 // recognised then.
 func (q *queue) ack(ctx context.Context, t *taken) {
 	for range 3 {
-		ackCtx, cancel := context.WithTimeout(ctx, publishTimeout)
+		ackCtx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 		err := t.DoubleAck(ackCtx)
 		cancel()
 		if err == nil || errors.Is(err, jetstream.ErrMsgAlreadyAckd) || ctx.Err() != nil {

@@ -3,18 +3,13 @@ package handlers
 import (
 	"context"
 	"log/slog"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/semaphore"
-	"golang.org/x/time/rate"
 
-	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 

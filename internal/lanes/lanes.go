@@ -15,6 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 const (
@@ -45,7 +46,7 @@ type Lanes struct {
 	*Keys
 	store    *opstore.Store
 	gates    *scheduler.Gates
-	policies func() *scheduler.Set
+	policies func() *policy.Set
 	now      func() time.Time
 	warn     rate.Sometimes
 	looks    *semaphore.Weighted // bounds the questions about lanes that may be empty
@@ -55,7 +56,7 @@ type Lanes struct {
 type Config struct {
 	Gates *scheduler.Gates
 	// Policies returns those in force.
-	Policies func() *scheduler.Set
+	Policies func() *policy.Set
 	// Now is the server's time.
 	Now func() time.Time
 }
@@ -116,9 +117,9 @@ func (l *Lanes) open(now time.Time) (open []*keyLanes, wait time.Duration) {
 	return open, wait
 }
 
-func (l *Lanes) policy(k *keyLanes) *scheduler.Policy {
-	policy := l.policies().Resolve(scheduler.Query{Service: k.service, Operation: k.operation})
-	return &policy
+func (l *Lanes) policy(k *keyLanes) *policy.Policy {
+	resolved := l.policies().Resolve(policy.Query{Service: k.service, Operation: k.operation})
+	return &resolved
 }
 
 func (l *Lanes) room(k *keyLanes, p events.Priority, now time.Time) scheduler.Room {

@@ -15,9 +15,9 @@ import (
 const (
 	// lookSpacing is how far apart two questions for the present leader are at least.
 	lookSpacing = 20 * time.Millisecond
-	// youngest is how old is at least what a server shows although it was removed: it
+	// Youngest is how old is at least what a server shows although it was removed: it
 	// must have come back since, and lead.
-	youngest = time.Second
+	Youngest = time.Second
 )
 
 // Elections knows since when the stream of waiting operations has its present leader.

@@ -48,7 +48,7 @@ func (s *Store) Release(ctx context.Context, held *jetstream.RawStreamMsg, momen
 	if ours {
 		endSchedule(msg, held.Subject)
 	}
-	if s.clock.Now().Sub(held.Time) > youngest && s.elections.Doubts(ctx, held.Time, moment) {
+	if s.clock.Now().Sub(held.Time) > Youngest && s.elections.Doubts(ctx, held.Time, moment) {
 		if err := rewrite(msg, func(op *events.Operation) { op.Contest(held.Time) }); err != nil {
 			return err
 		}

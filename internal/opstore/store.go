@@ -222,7 +222,7 @@ func (s *Store) ContestFired(ctx context.Context, op *events.Operation, m schedu
 		return // it was not fired, or is contested anyhow
 	}
 	var moment time.Time
-	if m.Stored.Sub(op.Due.Add(-scheduler.EarlyArming)) > youngest {
+	if m.Stored.Sub(op.Due.Add(-scheduler.EarlyArming)) > Youngest {
 		moment = time.Now() // a new leader may have fired it, of which is not known yet
 	}
 	if since := op.Waits(); s.elections.Doubts(ctx, since, moment) {
