@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
@@ -38,7 +39,7 @@ type intake struct {
 func (in *intake) handle(ctx context.Context, t *taken) error {
 	in.pending(t.meta.NumPending)
 	take := in.submit
-	if events.HeaderValue(t.Headers(), events.HeaderDeadSequence) != "" {
+	if wire.HeaderValue(t.Headers(), events.HeaderDeadSequence) != "" {
 		take = in.replay
 	}
 	err := take(ctx, t)
@@ -84,7 +85,7 @@ func (in *intake) refuse(ctx context.Context, op *events.Operation, m scheduler.
 }
 
 func (in *intake) decode(subject string, h nats.Header, data []byte, name string, t *taken) (*events.Operation, error) {
-	op, err := events.Decode(in.subjects, events.Submission{Subject: subject, Header: h, Data: data, Name: name, Received: t.meta.Timestamp})
+	op, err := wire.DecodeSubmission(in.subjects, wire.Submission{Subject: subject, Header: h, Data: data, Name: name, Received: t.meta.Timestamp})
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +124,7 @@ func (in *intake) reject(ctx context.Context, t *taken, rejected *events.Rejecte
 // then, see [due.exhume]. So a repeat of the request, or a second one, finds the
 // operation waiting or the dead letter gone.
 func (in *intake) replay(ctx context.Context, t *taken) error {
-	sequence, err := strconv.ParseUint(events.HeaderValue(t.Headers(), events.HeaderDeadSequence), 10, 64)
+	sequence, err := strconv.ParseUint(wire.HeaderValue(t.Headers(), events.HeaderDeadSequence), 10, 64)
 	if err != nil {
 		return in.refused(t, "header %s is not a sequence", events.HeaderDeadSequence)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
@@ -157,7 +158,7 @@ func (l *Letters) scan(ctx context.Context, subject string, after uint64) iter.S
 				yield(nil, fmt.Errorf("reading the dead letters: %w", err))
 				return
 			}
-			d, err := events.ReadDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
+			d, err := wire.DecodeDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
 			if !yield(d, err) {
 				return
 			}
@@ -184,7 +185,7 @@ func (l *Letters) Of(ctx context.Context, service, operation, id string) (*event
 	if err != nil {
 		return nil, fmt.Errorf("reading dead letter %s: %w", id, err)
 	}
-	return events.ReadDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
+	return wire.DecodeDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
 }
 
 // At returns the dead letter at a sequence of the stream, or [ErrNotFound] when it
@@ -197,7 +198,7 @@ func (l *Letters) At(ctx context.Context, sequence uint64) (*events.DeadLetter, 
 	if err != nil {
 		return nil, fmt.Errorf("reading dead letter %d: %w", sequence, err)
 	}
-	return events.ReadDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
+	return wire.DecodeDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
 }
 
 // ReplayMessage returns the message that asks for a dead letter to be replayed.
