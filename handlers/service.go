@@ -22,11 +22,13 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/host"
 	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // Defaults of [Config].
@@ -53,7 +55,7 @@ type Config struct {
 	Prefix string
 	// Policies are in force while none were applied to all instances; the
 	// built-in ones when nil.
-	Policies *scheduler.Set
+	Policies *policy.Set
 	// Limits are those of the streams.
 	Limits events.StreamLimits
 	// Lease is how long an operation that an instance had in hand when it died
@@ -107,7 +109,7 @@ func (c *Config) check() error {
 		faults = append(faults, fmt.Errorf("prefix %w", err))
 	}
 	if c.Policies == nil {
-		c.Policies = scheduler.Builtin()
+		c.Policies = policy.Builtin()
 	}
 	if c.Lease == 0 {
 		c.Lease = streams.Lease
@@ -163,7 +165,7 @@ type Service struct {
 	skewed   atomic.Bool // the log tells that the host's clock differs
 	log      *slog.Logger
 
-	policies atomic.Pointer[scheduler.Set]
+	policies atomic.Pointer[policy.Set]
 	follower *policyFollower
 	registry *health.Registry
 	reports  *reports
@@ -473,8 +475,8 @@ func (s *Service) publisher() *publisher {
 }
 
 // sampler measures the host that the instance runs on.
-func (s *Service) sampler() *health.Sampler {
-	return &health.Sampler{Measured: s.registry.SetHost, Failed: func(err error) {
+func (s *Service) sampler() *host.Sampler {
+	return &host.Sampler{Measured: s.registry.SetHost, Failed: func(err error) {
 		s.log.Warn("the host is measured in part only; what is missing counts as idle", "error", err)
 	}}
 }
