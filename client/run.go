@@ -12,6 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // run is one call of Execute once something went wrong, or when it has options.
@@ -26,7 +27,7 @@ type run struct {
 
 	op      *events.Operation // nil before the first failure
 	last    error
-	failure scheduler.Failure
+	failure policy.Failure
 	slot    *slots // of the retry in flight
 }
 
@@ -47,7 +48,7 @@ func (r *run) failed(a *attempt, permit breaker.Permit, err error) error {
 	d := r.bound.client.decide(r.bound, r.op, r.failure, now)
 	switch {
 	case d.Reason == events.ReasonNotRetryable:
-		err := &NotRetryableError{Ended: r.ended(), Rule: d.Rule}
+		err := &NotRetryableError{FailedCall: r.ended(), Rule: d.Rule}
 		r.tellFailed(d, d.Detail(r.bound.policy, r.op))
 		return err
 	case !d.Retry:
@@ -124,14 +125,14 @@ func (r *run) operation(now time.Time) *events.Operation {
 }
 
 // decide asks the policy, with all that was measured.
-func (c *Client) decide(b *bound, op *events.Operation, failure scheduler.Failure, now time.Time) scheduler.Decision {
+func (c *Client) decide(b *bound, op *events.Operation, failure policy.Failure, now time.Time) policy.Decision {
 	b.key.meter.drain(now)
 	return c.pipeline.Decide(b.policy, op, failure, now)
 }
 
 // inVain ends a run whose next attempt will not be let through when it is due,
 // rather than have it wait in vain.
-func (r *run) inVain(d scheduler.Decision, now time.Time) error {
+func (r *run) inVain(d policy.Decision, now time.Time) error {
 	if b := r.bound.breaker; b != nil && b.State() == breaker.Open {
 		if n, next := b.Ready(now); n == 0 && (next.IsZero() || next.After(d.Due)) {
 			return r.refused(breaker.ErrOpen)
@@ -193,8 +194,8 @@ func (r *run) succeeded() {
 	r.tellOutcome(r.op.Ended(events.RetrySuccess, time.Now()))
 }
 
-func (r *run) ended() Ended {
-	e := Ended{Key: r.bound.key.name, Last: r.last}
+func (r *run) ended() FailedCall {
+	e := FailedCall{Key: r.bound.key.name, Last: r.last}
 	if r.op != nil {
 		e.Attempts = r.op.Attempt
 	}
@@ -202,8 +203,8 @@ func (r *run) ended() Ended {
 }
 
 // exhausted ends a run that has no attempt left here.
-func (r *run) exhausted(d scheduler.Decision, detail string) error {
-	err := &ExhaustedError{Ended: r.ended(), Reason: d.Reason, Detail: detail}
+func (r *run) exhausted(d policy.Decision, detail string) error {
+	err := &ExhaustedError{FailedCall: r.ended(), Reason: d.Reason, Detail: detail}
 	if d.Reason == events.ReasonMaxElapsed {
 		r.tellFailed(d, detail) // which it is for the service, too
 		return err
@@ -217,9 +218,9 @@ func (r *run) refused(refusal error) error {
 	if isCancelled(refusal) {
 		return r.cancelled()
 	}
-	err := &UnavailableError{Ended: r.ended(), Breaker: refusal}
+	err := &BreakerOpenError{FailedCall: r.ended(), Breaker: refusal}
 	if n, next := r.bound.breaker.Ready(time.Now()); n == 0 && r.bound.breaker.State() == breaker.Open {
-		err.NextAttempt = next
+		err.RetryAt = next
 	}
 	return r.orElsewhere(err, r.undecided(events.ReasonExhausted), "the breaker of the key lets no attempt through")
 }
@@ -227,14 +228,14 @@ func (r *run) refused(refusal error) error {
 // limited ends a run that a limit lets make no retry.
 func (r *run) limited(limit string, next time.Time) error {
 	r.release()
-	err := &RateLimitedError{Ended: r.ended(), Limit: limit, RetryAt: next}
+	err := &RateLimitedError{FailedCall: r.ended(), Limit: limit, RetryAt: next}
 	return r.orElsewhere(err, r.undecided(events.ReasonExhausted), "the key's "+limit+" lets no retry through")
 }
 
 // cancelled ends a run whose context has ended.
 func (r *run) cancelled() error {
 	r.release()
-	err := &CancelledError{Ended: r.ended(), Cause: r.ctx.Err()}
+	err := &CancelledError{FailedCall: r.ended(), Cause: r.ctx.Err()}
 	if errors.Is(err.Cause, context.DeadlineExceeded) {
 		return r.orElsewhere(err, r.undecided(events.ReasonDeadline), "the deadline is over")
 	}
@@ -244,14 +245,14 @@ func (r *run) cancelled() error {
 
 // undecided is the decision upon an operation that ends for another reason than
 // its failure.
-func (r *run) undecided(reason events.Reason) scheduler.Decision {
-	d := scheduler.Decision{Reason: reason}
+func (r *run) undecided(reason events.Reason) policy.Decision {
+	d := policy.Decision{Reason: reason}
 	d.Class, d.Rule = r.bound.policy.Classify(r.bound.source.Service, r.failure, nil)
 	return d
 }
 
 // orElsewhere hands the operation over if it may go on in the service.
-func (r *run) orElsewhere(why error, d scheduler.Decision, detail string) error {
+func (r *run) orElsewhere(why error, d policy.Decision, detail string) error {
 	if r.handOver == nil {
 		r.tellFailed(d, detail)
 		return why
@@ -261,7 +262,7 @@ func (r *run) orElsewhere(why error, d scheduler.Decision, detail string) error 
 		r.tellFailed(d, detail)
 		return errors.Join(why, fmt.Errorf("handing the operation over: %w", err))
 	}
-	return &HandedOverError{Ended: r.ended(), Receipt: receipt, Why: why}
+	return &HandedOverError{FailedCall: r.ended(), Receipt: receipt, Cause: why}
 }
 
 // handOverTimeout bounds a submission whose caller's own time may be over.
@@ -270,10 +271,10 @@ const handOverTimeout = 5 * time.Second
 func (r *run) submit(why error) (Receipt, error) {
 	s, b := *r.handOver, r.bound
 	s.Service, s.Operation, s.Account, s.Campaign = b.source.Service, b.source.Operation, b.source.Account, b.source.Campaign
-	s.Priority, s.Overrides, s.ID = b.source.Priority, b.source.Overrides, r.id
+	s.Priority, s.Overrides, s.EventID = b.source.Priority, b.source.Overrides, r.id
 	s.Attempt, s.Err = 1, r.last
 	if r.op != nil {
-		s.Attempt, s.FirstFailure, s.ID, s.Source = r.op.Attempt, r.op.FirstFailure, r.op.EventID, r.op.Source
+		s.Attempt, s.FirstFailure, s.EventID, s.Source = r.op.Attempt, r.op.FirstFailure, r.op.EventID, r.op.Source
 	}
 	if s.Err == nil { // no attempt was made
 		s.Err = why
@@ -284,7 +285,7 @@ func (r *run) submit(why error) (Receipt, error) {
 }
 
 // tellScheduled publishes a decision to try again.
-func (r *run) tellScheduled(d scheduler.Decision) {
+func (r *run) tellScheduled(d policy.Decision) {
 	p := r.bound.client.publisher
 	if p == nil {
 		return
@@ -297,7 +298,7 @@ func (r *run) tellScheduled(d scheduler.Decision) {
 }
 
 // tellFailed publishes the bad end of an operation, if it ever began.
-func (r *run) tellFailed(d scheduler.Decision, detail string) {
+func (r *run) tellFailed(d policy.Decision, detail string) {
 	if r.op == nil || r.bound.client.publisher == nil {
 		return
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/streams"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // StreamWorkerConfig configures a [StreamWorker]. Service and Operation are
@@ -251,7 +251,7 @@ func (w *StreamWorker) work(m jetstream.Msg) {
 // conclude reports how an attempt ended, or submits a first one that failed, and
 // then lets the stream forget the message. What cannot be told is worked on again.
 func (w *StreamWorker) conclude(a *streamAttempt, m jetstream.Msg, err error) {
-	var f scheduler.Failure
+	var f policy.Failure
 	if err != nil {
 		w.counts.failed.Add(1)
 		f = failureOf(err)

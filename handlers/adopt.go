@@ -11,14 +11,14 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/adoption"
 	"github.com/rebound-mq/rebound/internal/policies"
+	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // AdoptAdd is the request of rebound.adopt.add.
@@ -87,12 +87,12 @@ func (s *Service) adopting(ctx context.Context) error {
 		warn: rate.Sometimes{First: 1, Interval: warnEvery}, subs: make(map[string]*nats.Subscription),
 	}
 	s.adoptions = a
-	s.advisories = &queue{
-		nc: s.nc, js: s.js, stream: a.capture.Stream(),
-		config:   streams.Consumer("rebound-advisories", "", s.config.Lease, maxAckPending),
-		inFlight: semaphore.NewWeighted(adoptedInFlight), bytes: semaphore.NewWeighted(s.config.MaxInFlightBytes),
-		maxBytes: s.config.MaxInFlightBytes, log: log, handle: take.handle,
-	}
+	s.advisories = pull.New(
+		pull.Durable(s.js, a.capture.Stream(), streams.Consumer("rebound-advisories", "", s.config.Lease, maxAckPending)), take.handle,
+		pull.Config{
+			Conn: s.nc, Limit: pull.NewLimit(adoptedInFlight, 1), Bytes: pull.NewBytes(s.config.MaxInFlightBytes),
+			Draining: s.draining, Log: log,
+		})
 	return nil
 }
 
@@ -100,7 +100,7 @@ func (s *Service) adopting(ctx context.Context) error {
 func (s *Service) takeOver(ctx context.Context) {
 	select {
 	case <-s.adoptions.begun:
-		s.advisories.run(ctx, s.draining)
+		s.advisories.Run(ctx)
 	case <-s.draining:
 	case <-ctx.Done():
 	}
@@ -154,7 +154,7 @@ func (s *Service) adoptAdd(ctx context.Context, r micro.Request) (any, error) {
 
 // judge says whether a consumer may be adopted, and what to warn of.
 func (s *Service) judge(ctx context.Context, ad adoption.Adoption, found adoption.Candidate) (warnings []string, err error) {
-	policy := s.policies.Load().Resolve(scheduler.Query{Service: ad.Service, Operation: ad.Operation})
+	policy := s.policies.Load().Resolve(policy.Query{Service: ad.Service, Operation: ad.Operation})
 	target := policy.TargetOf(ad.Target, ad.Service, ad.Operation)
 	if err := s.intake.pipeline.Check(&events.Operation{Service: ad.Service, Operation: ad.Operation, Target: ad.Target}); err != nil {
 		return nil, badRequestError{errors.Unwrap(err)}
@@ -195,7 +195,7 @@ func (s *Service) ownStreams() []string {
 }
 
 func (s *Service) describe(ad adoption.Adoption, warnings []string) AdoptedConsumer {
-	policy := s.policies.Load().Resolve(scheduler.Query{Service: ad.Service, Operation: ad.Operation})
+	policy := s.policies.Load().Resolve(policy.Query{Service: ad.Service, Operation: ad.Operation})
 	return AdoptedConsumer{
 		Stream: ad.Stream, Consumer: ad.Consumer, Service: ad.Service, Operation: ad.Operation,
 		Target: policy.TargetOf(ad.Target, ad.Service, ad.Operation), AdoptedAt: ad.AdoptedAt, Warnings: warnings,

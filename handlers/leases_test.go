@@ -13,6 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // askedLedgers notes which leases are asked for, in which order, and which keys are
@@ -81,7 +82,7 @@ func TestLeases_StoreForgetsTheKeysThatAreOver(t *testing.T) {
 	store := &askedLedgers{}
 	l := newLeases("a", store, time.Now, slog.New(slog.DiscardHandler))
 	l.gates = scheduler.NewGates(breaker.NewGroup(breaker.Config{}), scheduler.GatesConfig{Lease: func(string) {}})
-	policy := scheduler.Builtin().Resolve(scheduler.Query{Service: "pay", Operation: "charge"})
+	policy := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
 	policy.RetryBudgetPerMinute = 10
 	l.keys["pay:charge"], l.keys["pay:gone"] = &leaseKey{}, &leaseKey{}
 	l.gates.Room(&policy, "pay", "charge", 0, time.Now())
@@ -95,7 +96,7 @@ func TestLeases_WhatIsLeftIsReturnedAtTheEnd(t *testing.T) {
 	store := &askedLedgers{asked: make(chan string, 10)}
 	l := newLeases("a", store, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	l.gates = scheduler.NewGates(breaker.NewGroup(breaker.Config{}), scheduler.GatesConfig{Lease: l.want})
-	policy := scheduler.Builtin().Resolve(scheduler.Query{Service: "pay", Operation: "charge"})
+	policy := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
 	policy.RetryBudgetPerMinute = 10
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -154,6 +154,16 @@ func (r *Registry) Figures(name string, window int, now time.Time) Figures {
 	return f
 }
 
+// Host is how busy the host of this instance is.
+type Host struct {
+	// CPUUtilization and MemoryUtilization are in percent, 0 to 100.
+	CPUUtilization    float64 `json:"cpuUtilization"`
+	MemoryUtilization float64 `json:"memoryUtilization"`
+	// SystemLoad is the load average of the last minute per core; 1 keeps every
+	// core busy.
+	SystemLoad float64 `json:"systemLoad"`
+}
+
 // SetHost says how busy our own host is.
 func (r *Registry) SetHost(h Host) { r.host.Store(&h) }
 

@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+// anyOutcome is what the tests read of a line.
+type anyOutcome struct{ Event, ID, Service, Operation, Outcome, Reason string }
+
+func TestOutcomesFollows(t *testing.T) {
+	c := newCLI(t)
+	c.service()
+	r := c.start(nil, "outcomes", "--count", "1", "--output", "json")
+	testkit.Eventually(t, patience, "the command follows", func() bool { return c.consumers("RETRY_OUTCOMES") == 1 })
+	id := strings.TrimSpace(c.ok("submit", "billing", "charge", "--error-code", "403"))
+	out := r.wait()
+	if got := jsonLines[anyOutcome](t, out.stdout); out.code != 0 || len(got) != 1 || got[0].ID != id || got[0].Event != "retryFailed" || got[0].Reason != "not_retryable" {
+		t.Errorf("%+v", out)
+	}
+}
+
+func TestOutcomesEndsWithoutFaultWhenInterrupted(t *testing.T) {
+	c := newCLI(t)
+	r := c.start(nil, "outcomes")
+	testkit.Eventually(t, patience, "the command follows", func() bool { return c.consumers("RETRY_OUTCOMES") == 1 })
+	r.interrupt()
+	if out := r.wait(); out.code != exitOK {
+		t.Errorf("%+v", out)
+	}
+}
+
+func TestOutcomesThatAreKept(t *testing.T) {
+	c := newCLI(t)
+	c.service()
+	if _, err := c.nc.Subscribe("ok.charge", reply); err != nil {
+		t.Fatal(err)
+	}
+	if out := c.ok("outcomes", "--no-follow"); out != "" {
+		t.Errorf("an empty stream gives %q", out)
+	}
+	failed := strings.TrimSpace(c.ok("submit", "billing", "charge", "--error-code", "403"))
+	won := strings.TrimSpace(c.ok("submit", "shop", "order", "--target", "ok.charge", "--set", "baseDelay=10ms"))
+	testkit.Eventually(t, patience, "all events are stored", func() bool { return c.messages("RETRY_OUTCOMES") == 3 })
+
+	for name, tc := range map[string]struct {
+		args []string
+		want []anyOutcome
+	}{
+		"all outcomes": {nil, []anyOutcome{{Event: "retryFailed", ID: failed}, {Event: "retrySuccess", ID: won}}},
+		"successes":    {[]string{"--only", "success"}, []anyOutcome{{Event: "retrySuccess", ID: won}}},
+		"failures":     {[]string{"--only", "failed"}, []anyOutcome{{Event: "retryFailed", ID: failed}}},
+		"a service":    {[]string{"--service", "shop"}, []anyOutcome{{Event: "retrySuccess", ID: won}}},
+		"events": {
+			[]string{"--events", "--operation", "order", "--since", "1h"},
+			[]anyOutcome{{Event: "retryScheduled", ID: won}, {Event: "retrySuccess", ID: won}},
+		},
+		"a count":       {[]string{"--count", "1"}, []anyOutcome{{Event: "retryFailed", ID: failed}}},
+		"nothing since": {[]string{"--since", "2100-01-01T00:00:00Z"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := jsonLines[anyOutcome](t, c.ok(append([]string{"outcomes", "--no-follow", "--output", "json"}, tc.args...)...))
+			if len(got) != len(tc.want) {
+				t.Fatalf("%+v, want %+v", got, tc.want)
+			}
+			for _, w := range tc.want {
+				found := false
+				for _, g := range got {
+					found = found || g.Event == w.Event && g.ID == w.ID
+				}
+				if !found && name != "a count" {
+					t.Errorf("%+v, want %+v", got, tc.want)
+				}
+			}
+		})
+	}
+	out := c.ok("outcomes", "--no-follow", "--events")
+	for _, want := range []string{"AT ", "retryScheduled", "again in", "retrySuccess", "retryFailed", "not_retryable", "shop:order"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the table lacks %q:\n%s", want, out)
+		}
+	}
+}
+
+func TestOutcomesRefuses(t *testing.T) {
+	c := bareCLI(t, testkit.Server(t).ClientURL())
+	c.fails(exitFailure, "there is no stream RETRY_OUTCOMES", "outcomes")
+	c.fails(exitUsage, "none of success, failed", "outcomes", "--only", "all")
+	c.fails(exitUsage, `has the character '.'`, "outcomes", "--service", "a.b")
+	c.fails(exitUsage, "neither how long ago", "outcomes", "--since", "yesterday")
+	c.fails(exitUsage, "--count -1 is negative", "outcomes", "--count", "-1")
+}

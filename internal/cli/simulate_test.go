@@ -1,0 +1,26 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/rebound-mq/rebound/internal/simulator"
+)
+
+func TestSimulateComparesStrategies(t *testing.T) {
+	c := &cli{t: t, env: []string{"HOME=" + t.TempDir()}}
+	results := jsonLines[simulator.Result](t, c.ok("simulate", "--scenario", "brown-out", "--output", "json"))
+	if len(results) != len(simulator.Strategies()) {
+		t.Fatalf("there are %d results, want one for each of the %d strategies", len(results), len(simulator.Strategies()))
+	}
+	for i, r := range results {
+		if r.Scenario != "brown-out" || r.Strategy != simulator.Strategies()[i] || r.Operations == 0 || r.Succeeded == 0 {
+			t.Errorf("result %d is %+v, want some of the operations recovered by %s", i, r, simulator.Strategies()[i])
+		}
+	}
+	got := c.run("simulate", "--scenario", "short-outage", "--strategy", "rebound", "--seed", "3")
+	if got.code != exitOK || !strings.Contains(got.stdout, "GOODPUT") || !strings.Contains(got.stdout, "short-outage  rebound") || !strings.Contains(got.stderr, "the target is down for 20 s") {
+		t.Errorf("the table is %+v, want one row of the short outage", got)
+	}
+	c.fails(exitUsage, `"hope" is none of all, rebound`, "simulate", "--strategy", "hope")
+}
