@@ -10,6 +10,12 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT := mvdan.cc/gofumpt@v0.12.0
 
+# A mistyped target or variable is refused before anything runs.
+targets := $(shell awk -F ':' '/^[a-z-]+:.*\#\# /{print $$1}' $(firstword $(MAKEFILE_LIST)))
+variables := GO VERSION LDFLAGS T PKG KIND SEED HISTORIES SECONDS RATE PARALLEL REBOUND KEEP SEEDS FUZZTIME FUZZPARALLEL
+$(foreach g,$(filter-out $(targets) bin/%,$(MAKECMDGOALS)),$(error there is no target $(g); `make help` lists them))
+$(foreach v,$(filter-out $(addsuffix =%,$(variables)),$(MAKEOVERRIDES)),$(if $(findstring =,$v),$(error no target knows $v; the variables are: $(variables))))
+
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +36,13 @@ demo: build ## See 500 failed operations being redelivered
 deps: ## Install what the tests need and is missing (Debian)
 	@.ci/deps
 
+.PHONY: quick
+quick: ## Run the tests of every package without a server or a process
+	@GO='$(GO)' .ci/quick
+
 .PHONY: test
-test: deps ## Run all tests with the race detector
-	$(GO) test -race -timeout 30m ./...
-	cd bench && $(GO) vet ./... && $(GO) test -timeout 2m ./...
+test: ## Run all tests with the race detector, or some: T=Name PKG=./path
+	@GO='$(GO)' T='$(value T)' PKG='$(value PKG)' .ci/test
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (10s)
@@ -45,14 +54,14 @@ CHAOS = $(if $(KIND),--kind $(KIND)) $(if $(SEED),--seed $(SEED)) $(if $(HISTORI
 	$(if $(KEEP),--keep $(KEEP)) --rebound $(or $(REBOUND),bin/rebound) --seeds $(or $(SEEDS),internal/chaos/testdata/seeds)
 
 .PHONY: chaos
-chaos: deps $(if $(REBOUND),,build) ## Prove that nothing is lost under faults: KIND= SEED= HISTORIES= SECONDS= RATE= PARALLEL= REBOUND= KEEP=
+chaos: $(if $(REBOUND),,build) ## Prove that nothing is lost under faults: KIND= SEED= HISTORIES= SECONDS= RATE= PARALLEL= REBOUND= KEEP=
 	$(GO) build -o bin/chaos ./internal/chaos/cmd
 	./bin/chaos $(CHAOS)
 
 .PHONY: soak
 soak: KIND = soak
 soak: SECONDS = 1800
-soak: deps $(if $(REBOUND),,build) ## Run half an hour near the peak with faults: SEED= SECONDS= REBOUND= KEEP=
+soak: $(if $(REBOUND),,build) ## Run half an hour near the peak with faults: SEED= SECONDS= REBOUND= KEEP=
 	$(GO) build -o bin/chaos ./internal/chaos/cmd
 	./bin/chaos $(CHAOS)
 
@@ -66,4 +75,4 @@ lint: ## Run go vet, golangci-lint, gofumpt and govulncheck
 .PHONY: bench
 bench: build ## Print the measurements
 	cd bench && $(GO) run .
-	$(GO) test -run '^$$' -bench . -benchmem ./events ./scheduler ./scheduler/gate
+	$(GO) test -run '^$$' -bench . -benchmem ./events ./scheduler/policy ./scheduler/gate

@@ -20,6 +20,7 @@ import (
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // Config configures a [Client]. The zero value is a client without NATS.
@@ -36,7 +37,7 @@ type Config struct {
 	Prefix string
 	// Policies are in force while none were applied in the service; the built-in
 	// ones when nil.
-	Policies *scheduler.Set
+	Policies *policy.Set
 	// Breakers are the breakers of [Execute]; of this process alone when nil. With
 	// a group that has a store, which the caller runs, several processes and the
 	// service share them.
@@ -65,7 +66,7 @@ type Client struct {
 	source   string
 	log      *slog.Logger
 
-	policies atomic.Pointer[scheduler.Set]
+	policies atomic.Pointer[policy.Set]
 	breakers *breaker.Group
 	health   *health.Registry
 	pipeline *scheduler.Pipeline
@@ -126,7 +127,7 @@ func (c *Client) configure() error {
 	}
 	c.subjects, c.streams = events.Subjects{Prefix: config.Prefix}, events.Streams{Prefix: config.Prefix}
 	if config.Policies == nil {
-		config.Policies = scheduler.Builtin()
+		config.Policies = policy.Builtin()
 	}
 	c.policies.Store(config.Policies)
 	if c.breakers = config.Breakers; c.breakers == nil {

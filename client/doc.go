@@ -37,7 +37,7 @@
 //     DNS, and whatever says Timeout: a context's deadline, a network's.
 //   - Without a code, the message is looked through for words that are known.
 //
-// [scheduler.Policy.Classify] says what each code leads to. A method RetryAfter
+// [policy.Policy.Classify] says what each code leads to. A method RetryAfter
 // that returns a duration is heeded wherever it stands.
 //
 // # Durably

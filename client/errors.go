@@ -7,7 +7,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // What [errors.Is] finds in the errors of [Execute]; [errors.As] finds more, by
@@ -140,7 +140,7 @@ func (e *ExhaustedError) Unwrap() []error { return e.unwrap(ErrExhausted) }
 type NotRetryableError struct {
 	Ended
 	// Rule is the classification rule that decided, one of the policy's or of the
-	// built-in table; see [scheduler.Policy.Classify].
+	// built-in table; see [policy.Policy.Classify].
 	Rule string
 }
 
@@ -195,7 +195,7 @@ func (e *HandedOverError) Unwrap() []error { return []error{ErrHandedOver, e.Why
 type Error struct {
 	// Code is an HTTP number such as 503, a gRPC name such as UNAVAILABLE, or one
 	// of the original design's error types such as RATE_LIMIT_EXCEEDED; see
-	// [scheduler.Policy.Classify].
+	// [policy.Policy.Classify].
 	Code string
 	// Message is the error's text. Without it the text is Err's.
 	Message string
@@ -227,7 +227,7 @@ func NotRetryable(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &Error{Code: scheduler.RuleInvalid, Err: err}
+	return &Error{Code: policy.RuleInvalid, Err: err}
 }
 
 // RetryAfter asks that no attempt be made for d, whatever the policy's delay. It

@@ -11,7 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/client"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/embedded"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // must is for what cannot fail in an example.
@@ -40,8 +40,8 @@ func startRebound(ctx context.Context) (nc *nats.Conn, stop func()) {
 }
 
 // quickPolicies make examples short.
-func quickPolicies() *scheduler.Set {
-	return must(scheduler.Parse("example.yaml", []byte("default: {maxAttempts: 4, baseDelay: 1ms, jitterType: none}")))
+func quickPolicies() *policy.Set {
+	return must(policy.Parse("example.yaml", []byte("default: {maxAttempts: 4, baseDelay: 1ms, jitterType: none}")))
 }
 
 // startClient starts Rebound and returns a client of it.

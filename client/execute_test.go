@@ -15,7 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/client"
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 var errBusy = &client.Error{Code: "503", Message: "busy"}
@@ -83,7 +83,7 @@ func TestExecuteEndsWithATypedError(t *testing.T) {
 		}},
 		"not retryable by the code": {"billing", &client.Error{Code: "404"}, nil, ended{client.ErrNotRetryable, 1}, func(err error) string {
 			var e *client.NotRetryableError
-			if !errors.As(err, &e) || e.Rule != scheduler.RuleNotFound || e.Attempts != 1 {
+			if !errors.As(err, &e) || e.Rule != policy.RuleNotFound || e.Attempts != 1 {
 				return fmt.Sprintf("%+v", e)
 			}
 			return ""

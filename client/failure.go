@@ -15,7 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // The codes of failures that say themselves what they are.
@@ -33,11 +33,11 @@ const (
 
 // failureOf reads an error. The code is the outermost that the tree of wrapped
 // errors has; a Retry-After may stand anywhere in it.
-func failureOf(err error) (f scheduler.Failure) {
+func failureOf(err error) (f policy.Failure) {
 	defer func() {
 		// An error whose methods panic is a bug like a function that panics.
 		if p := recover(); p != nil {
-			f = scheduler.Failure{Code: codePanic, Message: oneLine(fmt.Sprintf("an error of type %T panicked: %v", err, p))}
+			f = policy.Failure{Code: codePanic, Message: oneLine(fmt.Sprintf("an error of type %T panicked: %v", err, p))}
 		}
 	}()
 	f.Message = oneLine(err.Error())

@@ -20,7 +20,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // The errors of other libraries, by the methods that they have.
@@ -89,46 +89,46 @@ func TestFailureOfReadsTheCode(t *testing.T) {
 		code string
 		rule string
 	}{
-		"an error with a code":             {&Error{Code: "429"}, "429", scheduler.RuleRateLimited},
-		"a code beneath others":            {fmt.Errorf("charging: %w", &Error{Code: "FORBIDDEN", Err: io.EOF}), "FORBIDDEN", scheduler.RuleForbidden},
-		"the outermost of two codes":       {&Error{Code: "503", Err: &Error{Code: "404"}}, "503", scheduler.RuleUnavailable},
-		"a code in a join":                 {errors.Join(errors.New("a"), errors.Join(errors.New("b"), &Error{Code: "404"})), "404", scheduler.RuleNotFound},
-		"gRPC":                             {fmt.Errorf("calling: %w", grpcError{&grpcStatus{8}}), "ResourceExhausted", scheduler.RuleRateLimited},
-		"Connect":                          {connectError{}, "Unavailable", scheduler.RuleUnavailable},
-		"Twirp":                            {twirpError{}, "permission_denied", scheduler.RuleForbidden},
-		"the AWS SDK":                      {awsError{}, "ThrottlingException", scheduler.RuleRateLimited},
-		"a status of HTTP":                 {httpError(404), "404", scheduler.RuleNotFound},
-		"another status of HTTP":           {statusError(502), "502", scheduler.RuleUnavailable},
-		"a status that is no failure":      {statusError(200), "", scheduler.RuleUnknown},
-		"a Code that is no status":         {exitError{}, "", scheduler.RuleUnknown},
-		"a Code that takes arguments":      {oddError{}, "", scheduler.RuleUnknown},
-		"a deadline":                       {context.DeadlineExceeded, "timeout", scheduler.RuleTimeout},
-		"a cancellation":                   {fmt.Errorf("x: %w", context.Canceled), "canceled", scheduler.RuleCancelled},
-		"a deadline of the network":        {&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, "timeout", scheduler.RuleTimeout},
-		"a refused connection":             {&url.Error{Op: "Get", URL: "http://x", Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}}, "ECONNREFUSED", scheduler.RuleConnection},
-		"an unknown host":                  {&net.DNSError{Err: "no such host", IsNotFound: true}, "ENOTFOUND", scheduler.RuleConnection},
-		"a name server that is away":       {&net.DNSError{Err: "server misbehaving", IsTemporary: true}, "EAI_AGAIN", scheduler.RuleConnection},
-		"a connection that broke off":      {io.ErrUnexpectedEOF, "connection_lost", scheduler.RuleConnection},
-		"a closed connection":              {net.ErrClosed, "connection_closed", scheduler.RuleConnection},
-		"nobody listening on NATS":         {fmt.Errorf("asking: %w", nats.ErrNoResponders), "nats: no responders available for request", scheduler.RuleNoResponders},
-		"a timeout of NATS":                {nats.ErrTimeout, "nats: timeout", scheduler.RuleTimeout},
-		"JetStream":                        {&jetstream.APIError{Code: 503, ErrorCode: 10077}, "503", scheduler.RuleUnavailable},
-		"a panic":                          {newPanicError("x"), "panic", scheduler.RulePanic},
-		"an error that panics":             {(*nilError)(nil), "panic", scheduler.RulePanic},
-		"the breaker of another Execute":   {&UnavailableError{Ended: Ended{Last: &Error{Code: "404"}, Attempts: 1}}, "CIRCUIT_BREAKER_OPEN", scheduler.RuleUnavailable},
-		"the budget of another Execute":    {&RateLimitedError{Ended: Ended{Last: &Error{Code: "404"}, Attempts: 1}}, "RATE_LIMIT_EXCEEDED", scheduler.RuleRateLimited},
-		"words in the message":             {errors.New("pool exhausted"), "", "message:" + scheduler.RuleExhausted},
-		"nothing known":                    {errors.New("hm"), "", scheduler.RuleUnknown},
-		"NotRetryable over an error's own": {NotRetryable(&Error{Code: "503"}), "invalid", scheduler.RuleInvalid},
-		"RetryAfter with an error's own":   {RetryAfter(&Error{Code: "429"}, time.Second), "429", scheduler.RuleRateLimited},
-		"a reply of a NATS micro service":  {ReplyError(&nats.Msg{Header: nats.Header{"Nats-Service-Error-Code": {"409"}, "Nats-Service-Error": {"busy"}}}), "409", scheduler.RuleConflict},
-		"a response of an HTTP server":     {ResponseError(&http.Response{StatusCode: http.StatusTooEarly}), "425", scheduler.RuleTooEarly},
-		"a code too long to be any":        {errors.New("nats: " + strings.Repeat("x", 200)), "", scheduler.RuleUnknown},
-		"a code with line breaks":          {&Error{Code: "4\r\n04"}, "4 04", scheduler.RuleNotFound},
+		"an error with a code":             {&Error{Code: "429"}, "429", policy.RuleRateLimited},
+		"a code beneath others":            {fmt.Errorf("charging: %w", &Error{Code: "FORBIDDEN", Err: io.EOF}), "FORBIDDEN", policy.RuleForbidden},
+		"the outermost of two codes":       {&Error{Code: "503", Err: &Error{Code: "404"}}, "503", policy.RuleUnavailable},
+		"a code in a join":                 {errors.Join(errors.New("a"), errors.Join(errors.New("b"), &Error{Code: "404"})), "404", policy.RuleNotFound},
+		"gRPC":                             {fmt.Errorf("calling: %w", grpcError{&grpcStatus{8}}), "ResourceExhausted", policy.RuleRateLimited},
+		"Connect":                          {connectError{}, "Unavailable", policy.RuleUnavailable},
+		"Twirp":                            {twirpError{}, "permission_denied", policy.RuleForbidden},
+		"the AWS SDK":                      {awsError{}, "ThrottlingException", policy.RuleRateLimited},
+		"a status of HTTP":                 {httpError(404), "404", policy.RuleNotFound},
+		"another status of HTTP":           {statusError(502), "502", policy.RuleUnavailable},
+		"a status that is no failure":      {statusError(200), "", policy.RuleUnknown},
+		"a Code that is no status":         {exitError{}, "", policy.RuleUnknown},
+		"a Code that takes arguments":      {oddError{}, "", policy.RuleUnknown},
+		"a deadline":                       {context.DeadlineExceeded, "timeout", policy.RuleTimeout},
+		"a cancellation":                   {fmt.Errorf("x: %w", context.Canceled), "canceled", policy.RuleCancelled},
+		"a deadline of the network":        {&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, "timeout", policy.RuleTimeout},
+		"a refused connection":             {&url.Error{Op: "Get", URL: "http://x", Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}}, "ECONNREFUSED", policy.RuleConnection},
+		"an unknown host":                  {&net.DNSError{Err: "no such host", IsNotFound: true}, "ENOTFOUND", policy.RuleConnection},
+		"a name server that is away":       {&net.DNSError{Err: "server misbehaving", IsTemporary: true}, "EAI_AGAIN", policy.RuleConnection},
+		"a connection that broke off":      {io.ErrUnexpectedEOF, "connection_lost", policy.RuleConnection},
+		"a closed connection":              {net.ErrClosed, "connection_closed", policy.RuleConnection},
+		"nobody listening on NATS":         {fmt.Errorf("asking: %w", nats.ErrNoResponders), "nats: no responders available for request", policy.RuleNoResponders},
+		"a timeout of NATS":                {nats.ErrTimeout, "nats: timeout", policy.RuleTimeout},
+		"JetStream":                        {&jetstream.APIError{Code: 503, ErrorCode: 10077}, "503", policy.RuleUnavailable},
+		"a panic":                          {newPanicError("x"), "panic", policy.RulePanic},
+		"an error that panics":             {(*nilError)(nil), "panic", policy.RulePanic},
+		"the breaker of another Execute":   {&UnavailableError{Ended: Ended{Last: &Error{Code: "404"}, Attempts: 1}}, "CIRCUIT_BREAKER_OPEN", policy.RuleUnavailable},
+		"the budget of another Execute":    {&RateLimitedError{Ended: Ended{Last: &Error{Code: "404"}, Attempts: 1}}, "RATE_LIMIT_EXCEEDED", policy.RuleRateLimited},
+		"words in the message":             {errors.New("pool exhausted"), "", "message:" + policy.RuleExhausted},
+		"nothing known":                    {errors.New("hm"), "", policy.RuleUnknown},
+		"NotRetryable over an error's own": {NotRetryable(&Error{Code: "503"}), "invalid", policy.RuleInvalid},
+		"RetryAfter with an error's own":   {RetryAfter(&Error{Code: "429"}, time.Second), "429", policy.RuleRateLimited},
+		"a reply of a NATS micro service":  {ReplyError(&nats.Msg{Header: nats.Header{"Nats-Service-Error-Code": {"409"}, "Nats-Service-Error": {"busy"}}}), "409", policy.RuleConflict},
+		"a response of an HTTP server":     {ResponseError(&http.Response{StatusCode: http.StatusTooEarly}), "425", policy.RuleTooEarly},
+		"a code too long to be any":        {errors.New("nats: " + strings.Repeat("x", 200)), "", policy.RuleUnknown},
+		"a code with line breaks":          {&Error{Code: "4\r\n04"}, "4 04", policy.RuleNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := failureOf(tc.err)
-			_, rule := (&scheduler.Policy{}).Classify("a", f, nil)
+			_, rule := (&policy.Policy{}).Classify("a", f, nil)
 			if f.Code != tc.code || rule != tc.rule {
 				t.Errorf("%v has code %q, by rule %s, want %q, by rule %s", tc.err, f.Code, rule, tc.code, tc.rule)
 			}

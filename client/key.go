@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // key is what all policies of one service:operation share in this process.
@@ -25,7 +25,7 @@ type slots struct {
 
 // limit takes over the limits of a policy. Retries that are in flight keep the
 // slots that they have.
-func (k *key) limit(p *scheduler.Policy) {
+func (k *key) limit(p *policy.Policy) {
 	k.budget.limit(p.RetryBudgetPerMinute, p.RetryBudgetPerHour)
 	switch s := k.slots.Load(); {
 	case p.MaxConcurrentRetries <= 0:

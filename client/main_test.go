@@ -5,7 +5,7 @@ import (
 
 	"github.com/rebound-mq/rebound/client"
 	"github.com/rebound-mq/rebound/internal/testkit"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -37,9 +37,9 @@ hurried:
   maxElapsedTime: 150ms
 `
 
-func policySet(t testing.TB, yaml string) *scheduler.Set {
+func policySet(t testing.TB, yaml string) *policy.Set {
 	t.Helper()
-	set, err := scheduler.Parse("test.yaml", []byte(yaml))
+	set, err := policy.Parse("test.yaml", []byte(yaml))
 	if err != nil {
 		t.Fatalf("the test's policies are invalid: %v", err)
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // Policy names the policy of operations that [Execute] makes: the one that the
@@ -30,7 +30,7 @@ type Policy struct {
 	// Overrides are the operations' own wishes, by the policy file's keys: any of
 	// maxAttempts, baseDelay, maxDelay, multiplier, backoffStrategy, jitterType,
 	// attemptTimeout and maxElapsedTime. Each is bounded by the policy, see
-	// [scheduler.Policy.Override]. They go along when an operation is handed over.
+	// [policy.Policy.Override]. They go along when an operation is handed over.
 	Overrides map[string]string
 
 	bound atomic.Pointer[bound]
@@ -50,9 +50,9 @@ const (
 // bound is what a Policy resolved to.
 type bound struct {
 	client   *Client
-	set      *scheduler.Set
+	set      *policy.Set
 	source   *Policy
-	policy   *scheduler.Policy
+	policy   *policy.Policy
 	priority events.Priority
 	timeout  time.Duration // of one attempt
 	key      *key
@@ -73,7 +73,7 @@ func (p *Policy) bind(c *Client) (*bound, error) {
 	return b, nil
 }
 
-func (c *Client) resolve(set *scheduler.Set, p *Policy) (*bound, error) {
+func (c *Client) resolve(set *policy.Set, p *Policy) (*bound, error) {
 	var faults []error
 	for _, n := range []struct{ what, name string }{{"service", p.Service}, {"operation", p.Operation}} {
 		if err := events.CheckName(n.name); err != nil {
@@ -84,7 +84,7 @@ func (c *Client) resolve(set *scheduler.Set, p *Policy) (*bound, error) {
 	if err != nil {
 		faults = append(faults, err)
 	}
-	overrides, err := scheduler.ParseOverrides(overridden(p.Overrides))
+	overrides, err := policy.ParseOverrides(overridden(p.Overrides))
 	faults = append(faults, err)
 	for name := range p.Overrides {
 		if !isOverride(name) {
@@ -95,17 +95,17 @@ func (c *Client) resolve(set *scheduler.Set, p *Policy) (*bound, error) {
 		return nil, err
 	}
 
-	policy := set.Resolve(scheduler.Query{Service: p.Service, Operation: p.Operation, Account: p.Account, Campaign: p.Campaign})
+	found := set.Resolve(policy.Query{Service: p.Service, Operation: p.Operation, Account: p.Account, Campaign: p.Campaign})
 	if p.Priority == "" {
-		priority = policy.Priority
+		priority = found.Priority
 	}
 	b := &bound{
-		client: c, set: set, source: p, policy: policy.Override(overrides), priority: priority,
+		client: c, set: set, source: p, policy: found.Override(overrides), priority: priority,
 		key: c.key(p.Service, p.Operation),
 	}
 	b.timeout = b.policy.AttemptTimeout
 	// What accounts and campaigns share belongs to the key as a whole.
-	shared := set.Resolve(scheduler.Query{Service: p.Service, Operation: p.Operation})
+	shared := set.Resolve(policy.Query{Service: p.Service, Operation: p.Operation})
 	b.key.limit(&shared)
 	if shared.EnableCircuitBreaker {
 		b.breaker = c.breakers.Breaker(b.key.name, shared.BreakerSettings())

@@ -12,6 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // run is one call of Execute once something went wrong, or when it has options.
@@ -26,7 +27,7 @@ type run struct {
 
 	op      *events.Operation // nil before the first failure
 	last    error
-	failure scheduler.Failure
+	failure policy.Failure
 	slot    *slots // of the retry in flight
 }
 
@@ -124,14 +125,14 @@ func (r *run) operation(now time.Time) *events.Operation {
 }
 
 // decide asks the policy, with all that was measured.
-func (c *Client) decide(b *bound, op *events.Operation, failure scheduler.Failure, now time.Time) scheduler.Decision {
+func (c *Client) decide(b *bound, op *events.Operation, failure policy.Failure, now time.Time) policy.Decision {
 	b.key.meter.drain(now)
 	return c.pipeline.Decide(b.policy, op, failure, now)
 }
 
 // inVain ends a run whose next attempt will not be let through when it is due,
 // rather than have it wait in vain.
-func (r *run) inVain(d scheduler.Decision, now time.Time) error {
+func (r *run) inVain(d policy.Decision, now time.Time) error {
 	if b := r.bound.breaker; b != nil && b.State() == breaker.Open {
 		if n, next := b.Ready(now); n == 0 && (next.IsZero() || next.After(d.Due)) {
 			return r.refused(breaker.ErrOpen)
@@ -202,7 +203,7 @@ func (r *run) ended() Ended {
 }
 
 // exhausted ends a run that has no attempt left here.
-func (r *run) exhausted(d scheduler.Decision, detail string) error {
+func (r *run) exhausted(d policy.Decision, detail string) error {
 	err := &ExhaustedError{Ended: r.ended(), Reason: d.Reason, Detail: detail}
 	if d.Reason == events.ReasonMaxElapsed {
 		r.tellFailed(d, detail) // which it is for the service, too
@@ -244,14 +245,14 @@ func (r *run) cancelled() error {
 
 // undecided is the decision upon an operation that ends for another reason than
 // its failure.
-func (r *run) undecided(reason events.Reason) scheduler.Decision {
-	d := scheduler.Decision{Reason: reason}
+func (r *run) undecided(reason events.Reason) policy.Decision {
+	d := policy.Decision{Reason: reason}
 	d.Class, d.Rule = r.bound.policy.Classify(r.bound.source.Service, r.failure, nil)
 	return d
 }
 
 // orElsewhere hands the operation over if it may go on in the service.
-func (r *run) orElsewhere(why error, d scheduler.Decision, detail string) error {
+func (r *run) orElsewhere(why error, d policy.Decision, detail string) error {
 	if r.handOver == nil {
 		r.tellFailed(d, detail)
 		return why
@@ -284,7 +285,7 @@ func (r *run) submit(why error) (Receipt, error) {
 }
 
 // tellScheduled publishes a decision to try again.
-func (r *run) tellScheduled(d scheduler.Decision) {
+func (r *run) tellScheduled(d policy.Decision) {
 	p := r.bound.client.publisher
 	if p == nil {
 		return
@@ -297,7 +298,7 @@ func (r *run) tellScheduled(d scheduler.Decision) {
 }
 
 // tellFailed publishes the bad end of an operation, if it ever began.
-func (r *run) tellFailed(d scheduler.Decision, detail string) {
+func (r *run) tellFailed(d policy.Decision, detail string) {
 	if r.op == nil || r.bound.client.publisher == nil {
 		return
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // streamAttempt is an attempt that a stream worker makes.
@@ -132,7 +132,7 @@ const reportFor = 30 * time.Second
 
 // report stores how the attempt ended. A repeat is recognised by its message id,
 // and by Rebound.
-func (a *streamAttempt) report(f scheduler.Failure, failed bool) error {
+func (a *streamAttempt) report(f policy.Failure, failed bool) error {
 	r := events.Report{Result: events.Succeeded}
 	if failed {
 		r = events.Report{Result: events.Failed, Code: cmp.Or(f.Code, codeInternal), Error: cmp.Or(f.Message, "failed")}

@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // StreamWorkerConfig configures a [StreamWorker]. Service and Operation are
@@ -250,7 +250,7 @@ func (w *StreamWorker) work(m jetstream.Msg) {
 // conclude reports how an attempt ended, or submits a first one that failed, and
 // then lets the stream forget the message. What cannot be told is worked on again.
 func (w *StreamWorker) conclude(a *streamAttempt, m jetstream.Msg, err error) {
-	var f scheduler.Failure
+	var f policy.Failure
 	if err != nil {
 		w.counts.failed.Add(1)
 		f = failureOf(err)

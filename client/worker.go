@@ -20,7 +20,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // Handler does the work of a [Worker]. A nil error is success. The error is read
@@ -54,7 +54,7 @@ type WorkerConfig struct {
 const defaultConcurrency = 64
 
 func (c *WorkerConfig) check(client *Client) error {
-	policy := client.policies.Load().Resolve(scheduler.Query{Service: c.Service, Operation: c.Operation})
+	policy := client.policies.Load().Resolve(policy.Query{Service: c.Service, Operation: c.Operation})
 	c.Target = policy.TargetOf(c.Target, c.Service, c.Operation)
 	c.Version = cmp.Or(c.Version, "0.0.0")
 	return client.checkWorker(c.Service, c.Operation, c.Target, &c.Concurrency)
@@ -261,7 +261,7 @@ func (w *Worker) work(r *Request) {
 // call calls the handler.
 func (w *Worker) call(r *Request) error {
 	ctx := context.WithValue(w.ctx, attemptKey{}, r.Attempt)
-	policy := w.client.policies.Load().Resolve(scheduler.Query{Service: w.config.Service, Operation: w.config.Operation})
+	policy := w.client.policies.Load().Resolve(policy.Query{Service: w.config.Service, Operation: w.config.Operation})
 	if policy.AttemptTimeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, policy.AttemptTimeout)
@@ -327,22 +327,22 @@ func (w *Worker) answer(r *Request, h nats.Header, data []byte) {
 }
 
 // submits reports whether the worker submits an operation that failed.
-func (w *Worker) submits(r *Request, f scheduler.Failure) bool {
+func (w *Worker) submits(r *Request, f policy.Failure) bool {
 	if !w.config.SubmitFailures || r.Redelivered() {
 		return false
 	}
-	policy := w.client.policies.Load().Resolve(scheduler.Query{Service: w.config.Service, Operation: w.config.Operation})
-	class, _ := policy.Classify(w.config.Service, f, nil)
-	return class == scheduler.Retryable || r.replyTo == ""
+	inForce := w.client.policies.Load().Resolve(policy.Query{Service: w.config.Service, Operation: w.config.Operation})
+	class, _ := inForce.Classify(w.config.Service, f, nil)
+	return class == policy.Retryable || r.replyTo == ""
 }
 
 // submit submits the request as it came, with what is to be known of its failure.
-func (w *Worker) submit(r *Request, f scheduler.Failure) (Receipt, error) {
+func (w *Worker) submit(r *Request, f policy.Failure) (Receipt, error) {
 	return w.client.resubmit(context.WithoutCancel(w.ctx), w.config.Service, w.config.Operation, events.Request, r, f)
 }
 
 // resubmit submits what was worked on in vain for the first time.
-func (c *Client) resubmit(ctx context.Context, service, operation string, delivery events.Delivery, r *Request, f scheduler.Failure) (Receipt, error) {
+func (c *Client) resubmit(ctx context.Context, service, operation string, delivery events.Delivery, r *Request, f policy.Failure) (Receipt, error) {
 	now := time.Now()
 	m := nats.NewMsg(c.subjects.Submit(service, operation))
 	m.Data, m.Header = r.Data, events.CarriedHeader(r.Header)

@@ -18,7 +18,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/adoption"
 	"github.com/rebound-mq/rebound/internal/policies"
 	"github.com/rebound-mq/rebound/internal/streams"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // AdoptAdd is the request of rebound.adopt.add.
@@ -154,7 +154,7 @@ func (s *Service) adoptAdd(ctx context.Context, r micro.Request) (any, error) {
 
 // judge says whether a consumer may be adopted, and what to warn of.
 func (s *Service) judge(ctx context.Context, ad adoption.Adoption, found adoption.Candidate) (warnings []string, err error) {
-	policy := s.policies.Load().Resolve(scheduler.Query{Service: ad.Service, Operation: ad.Operation})
+	policy := s.policies.Load().Resolve(policy.Query{Service: ad.Service, Operation: ad.Operation})
 	target := policy.TargetOf(ad.Target, ad.Service, ad.Operation)
 	if err := s.intake.pipeline.Check(&events.Operation{Service: ad.Service, Operation: ad.Operation, Target: ad.Target}); err != nil {
 		return nil, badRequestError{errors.Unwrap(err)}
@@ -195,7 +195,7 @@ func (s *Service) ownStreams() []string {
 }
 
 func (s *Service) describe(ad adoption.Adoption, warnings []string) AdoptedConsumer {
-	policy := s.policies.Load().Resolve(scheduler.Query{Service: ad.Service, Operation: ad.Operation})
+	policy := s.policies.Load().Resolve(policy.Query{Service: ad.Service, Operation: ad.Operation})
 	return AdoptedConsumer{
 		Stream: ad.Stream, Consumer: ad.Consumer, Service: ad.Service, Operation: ad.Operation,
 		Target: policy.TargetOf(ad.Target, ad.Service, ad.Operation), AdoptedAt: ad.AdoptedAt, Warnings: warnings,

@@ -13,6 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/adoption"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 const (
@@ -167,8 +168,8 @@ func (a *adopted) admit(op *events.Operation, m *jetstream.RawStreamMsg, source 
 	reject := func(layout string, args ...any) error {
 		return &events.RejectedError{Service: op.Service, Operation: op.Operation, Problem: fmt.Errorf(layout, args...)}
 	}
-	policy := a.pipeline.Policies().Resolve(scheduler.Query{Service: op.Service, Operation: op.Operation})
-	if target := policy.TargetOf(op.Target, op.Service, op.Operation); scheduler.Matches(source.Stream.Config.Subjects, target) {
+	inForce := a.pipeline.Policies().Resolve(policy.Query{Service: op.Service, Operation: op.Operation})
+	if target := inForce.TargetOf(op.Target, op.Service, op.Operation); policy.Matches(source.Stream.Config.Subjects, target) {
 		// It would come back as a new message, without end.
 		return reject("target %q is a subject of stream %s itself, which would hand the message to consumer %s again", target, op.Origin.Stream, op.Origin.Consumer)
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/testkit"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // report publishes a health report as it stands.
@@ -101,7 +101,7 @@ func TestOnlyRedeliveriesAreMeasured(t *testing.T) {
 
 func TestAReportOfABusyServiceLengthensItsDelaysUntilItHasFaded(t *testing.T) {
 	r := newRig(t)
-	s := r.start(handlers.Config{Policies: scheduler.Builtin()})
+	s := r.start(handlers.Config{Policies: policy.Builtin()})
 	busy := 95.0
 	r.report("retry.health.connection_pool", `{"cpuUtilization":95,"queueLength":20}`)
 	testkit.Eventually(t, 10*time.Second, "the report being heard", func() bool {

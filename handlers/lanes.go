@@ -17,6 +17,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 const (
@@ -45,7 +46,7 @@ type lanes struct {
 	reading  jetstream.JetStream
 	store    *store
 	gates    *scheduler.Gates
-	policies func() *scheduler.Set
+	policies func() *policy.Set
 	markers  *markers
 	// forgetAfter is how long nothing must have been known of a key to be forgotten.
 	forgetAfter time.Duration
@@ -80,7 +81,7 @@ func (k *keyLanes) key() string { return events.Key(k.service, k.operation) }
 // openLanes opens the bucket that names the keys with lanes, which is made when
 // it is missing. A key of which nothing was known for as long as forgetAfter is
 // forgotten.
-func openLanes(ctx context.Context, st *store, reading jetstream.JetStream, replicas int, forgetAfter time.Duration, gates *scheduler.Gates, policies func() *scheduler.Set) (*lanes, error) {
+func openLanes(ctx context.Context, st *store, reading jetstream.JetStream, replicas int, forgetAfter time.Duration, gates *scheduler.Gates, policies func() *policy.Set) (*lanes, error) {
 	m, err := openMarkers(ctx, st, reading, replicas, forgetAfter)
 	if err != nil {
 		return nil, err
@@ -190,8 +191,8 @@ func (l *lanes) open(now time.Time) (open []*keyLanes, wait time.Duration) {
 	return open, wait
 }
 
-func (l *lanes) policy(k *keyLanes) *scheduler.Policy {
-	policy := l.policies().Resolve(scheduler.Query{Service: k.service, Operation: k.operation})
+func (l *lanes) policy(k *keyLanes) *policy.Policy {
+	policy := l.policies().Resolve(policy.Query{Service: k.service, Operation: k.operation})
 	return &policy
 }
 

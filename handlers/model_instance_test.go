@@ -23,6 +23,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // lease is the ack wait of the model's consumers.
@@ -327,13 +328,13 @@ var modelMetrics = sync.OnceValue(func() *metrics {
 })
 
 // start begins an instance.
-func (w *world) start(name string, policies *scheduler.Set, frozen, pressure []span) *instance {
+func (w *world) start(name string, policies *policy.Set, frozen, pressure []span) *instance {
 	i := &instance{w: w, name: name, frozen: frozen, pressure: pressure, draining: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancel(context.Background())
 	w.note("%-8s  starts", name)
 	js := &modelJS{i: i}
 	random := func() float64 { return w.roll(name, "random").Float64() }
-	current := func() *scheduler.Set { return policies }
+	current := func() *policy.Set { return policies }
 	log := slog.New(slog.DiscardHandler)
 	st := &store{
 		js: js, log: log, maxPayload: 1 << 20, warn: rate.Sometimes{First: 1}, metrics: modelMetrics(), random: random,
@@ -517,7 +518,7 @@ func (c *modelConsumer) pick(s *modelStream, now time.Time) (delivery, time.Dura
 		return delivery{}, away.to.Sub(now)
 	}
 	for _, m := range s.all {
-		if !m.gone.IsZero() || !scheduler.Matches([]string{c.filter}, m.subject) {
+		if !m.gone.IsZero() || !policy.Matches([]string{c.filter}, m.subject) {
 			continue
 		}
 		p := c.pending[m.sequence]
@@ -632,7 +633,7 @@ func (t *modelTarget) Deliver(ctx context.Context, op *events.Operation, _ sched
 	case chance(r, 0.03):
 		return scheduler.Reply{}, errInterrupted
 	case took == timeout, chance(r, 0.45):
-		reply.Failed, reply.Failure = true, scheduler.Failure{Code: "503", Message: "busy", Duration: took}
+		reply.Failed, reply.Failure = true, policy.Failure{Code: "503", Message: "busy", Duration: took}
 	}
 	return reply, nil
 }

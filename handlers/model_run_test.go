@@ -17,7 +17,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 const modelPolicies = `
@@ -119,7 +119,7 @@ func newWorld(seed uint64) *world {
 }
 
 // live runs instances one after the other in one place, until the end.
-func (w *world) live(ctx context.Context, place string, policies *scheduler.Set) {
+func (w *world) live(ctx context.Context, place string, policies *policy.Set) {
 	for n := 1; ; n++ {
 		name := fmt.Sprintf("%s%d", place, n)
 		r := w.roll("plan", name)
@@ -296,7 +296,7 @@ func (w *world) left() []*storedMsg {
 const longestDrain = 5 * time.Minute
 
 // history runs one history and returns what is wrong with it, and what happened.
-func history(t *testing.T, seed uint64, policies *scheduler.Set) (blamed, line []string) {
+func history(t *testing.T, seed uint64, policies *policy.Set) (blamed, line []string) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(seed)
 		wire, err := nats.Connect("nats://127.0.0.1:1", nats.SetCustomDialer(w), nats.NoReconnect(), nats.SyncQueueLen(1024))
@@ -381,7 +381,7 @@ var (
 )
 
 func TestModel_NothingIsLostOrToldTwiceWhateverJetStreamAnswers(t *testing.T) {
-	policies, err := scheduler.Parse("model.yaml", []byte(modelPolicies))
+	policies, err := policy.Parse("model.yaml", []byte(modelPolicies))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // A world is JetStream as the product uses it, in virtual time: streams with
@@ -249,7 +249,7 @@ func (w *world) remove(stream string, sequence uint64) bool {
 // lastOn returns the last message that stands on a subject, nil for none.
 func (s *modelStream) lastOn(subject string, at time.Time) *storedMsg {
 	for i := len(s.all) - 1; i >= 0; i-- {
-		if m := s.all[i]; m.stands(at) && scheduler.Matches([]string{subject}, m.subject) {
+		if m := s.all[i]; m.stands(at) && policy.Matches([]string{subject}, m.subject) {
 			return m
 		}
 	}
@@ -260,7 +260,7 @@ func (s *modelStream) lastOn(subject string, at time.Time) *storedMsg {
 func (s *modelStream) matching(subject string, at time.Time) []*storedMsg {
 	var found []*storedMsg
 	for _, m := range s.all {
-		if m.stands(at) && scheduler.Matches([]string{subject}, m.subject) {
+		if m.stands(at) && policy.Matches([]string{subject}, m.subject) {
 			found = append(found, m)
 		}
 	}

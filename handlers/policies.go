@@ -16,27 +16,27 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/policies"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // policyFollower keeps the policies of the bucket in force. Those that the
 // instance was started with are in force while the bucket has none.
 type policyFollower struct {
 	bucket *policies.Bucket
-	start  *scheduler.Set
+	start  *policy.Set
 	mark   string // names start
-	use    func(*scheduler.Set)
+	use    func(*policy.Set)
 	log    *slog.Logger
 
 	mu      sync.Mutex
-	state   PolicyState    // guarded by mu
-	current *scheduler.Set // guarded by mu
-	seen    uint64         // the latest revision that came; guarded by mu
-	rewatch func()         // has the bucket watched anew; nil while it is not watched; guarded by mu
+	state   PolicyState // guarded by mu
+	current *policy.Set // guarded by mu
+	seen    uint64      // the latest revision that came; guarded by mu
+	rewatch func()      // has the bucket watched anew; nil while it is not watched; guarded by mu
 }
 
 // follow opens the bucket and puts its latest policies in force.
-func follow(ctx context.Context, js jetstream.JetStream, config Config, use func(*scheduler.Set), log *slog.Logger) (*policyFollower, error) {
+func follow(ctx context.Context, js jetstream.JetStream, config Config, use func(*policy.Set), log *slog.Logger) (*policyFollower, error) {
 	bucket, err := policies.Ensure(ctx, js, config.Prefix, config.Limits.Replicas)
 	if err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func (f *policyFollower) take(r policies.Revision) {
 }
 
 // put must be called with mu held, or before others know f.
-func (f *policyFollower) put(set *scheduler.Set, r policies.Revision) {
+func (f *policyFollower) put(set *policy.Set, r policies.Revision) {
 	f.current = set
 	f.state = PolicyState{Revision: r.Number, Name: set.Name()}
 	if !r.At.IsZero() {
@@ -131,7 +131,7 @@ func (f *policyFollower) put(set *scheduler.Set, r policies.Revision) {
 }
 
 // inForce returns what is in force.
-func (f *policyFollower) inForce() (PolicyState, *scheduler.Set) {
+func (f *policyFollower) inForce() (PolicyState, *policy.Set) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.state, f.current
@@ -149,7 +149,7 @@ func (f *policyFollower) startedWith() string {
 }
 
 // policyMark names a set of policies by its name and what it says.
-func policyMark(set *scheduler.Set) string {
+func policyMark(set *policy.Set) string {
 	sum := sha256.Sum256(set.Source())
 	return fmt.Sprintf("%s (%x)", set.Name(), sum[:4])
 }
@@ -164,9 +164,9 @@ func (s *Service) policyCheck(_ context.Context, r micro.Request) (any, error) {
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
-	_, err := scheduler.Parse(request.name(), []byte(request.Source))
+	_, err := policy.Parse(request.name(), []byte(request.Source))
 	check := PolicyCheck{Valid: err == nil, Faults: []PolicyFault{}}
-	for _, f := range scheduler.Faults(err) {
+	for _, f := range policy.Faults(err) {
 		check.Faults = append(check.Faults, PolicyFault{File: f.File, Line: f.Line, Column: f.Column, Key: f.Key, Problem: f.Problem, Meant: f.Meant})
 	}
 	return check, nil
@@ -204,7 +204,7 @@ func (s *Service) applied(r policies.Revision, err error) (any, error) {
 	switch {
 	case errors.Is(err, policies.ErrNoRevision):
 		return nil, notFoundError{err}
-	case len(scheduler.Faults(err)) > 0, errors.Is(err, policies.ErrChanged):
+	case len(policy.Faults(err)) > 0, errors.Is(err, policies.ErrChanged):
 		return nil, badRequestError{err}
 	case err != nil:
 		return nil, err
@@ -244,14 +244,14 @@ func (s *Service) policyExplain(_ context.Context, r micro.Request) (any, error)
 
 // Explain answers the query from a set of policies. The error says what is wrong
 // with the query.
-func (q PolicyQuery) Explain(set *scheduler.Set) (scheduler.Explanation, error) {
+func (q PolicyQuery) Explain(set *policy.Set) (policy.Explanation, error) {
 	var faults []error
 	for what, name := range map[string]string{"service": q.Service, "operation type": q.Operation} {
 		if err := events.CheckName(name); err != nil {
 			faults = append(faults, fmt.Errorf("%s %w", what, err))
 		}
 	}
-	query := scheduler.Query{Service: q.Service, Operation: q.Operation, Account: q.Account, Campaign: q.Campaign}
+	query := policy.Query{Service: q.Service, Operation: q.Operation, Account: q.Account, Campaign: q.Campaign}
 	if q.Priority != "" {
 		var err error
 		if query.Priority, err = events.ParsePriority(q.Priority); err != nil {
@@ -260,13 +260,13 @@ func (q PolicyQuery) Explain(set *scheduler.Set) (scheduler.Explanation, error) 
 		query.PriorityGiven = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(q.Overrides)) {
-		if !scheduler.Overridable(name) {
+		if !policy.Overridable(name) {
 			faults = append(faults, fmt.Errorf("%q is no attribute that overrides a policy", name))
 		}
 	}
-	overrides, err := scheduler.ParseOverrides(q.Overrides)
+	overrides, err := policy.ParseOverrides(q.Overrides)
 	if err := errors.Join(append(faults, err)...); err != nil {
-		return scheduler.Explanation{}, err
+		return policy.Explanation{}, err
 	}
 	return set.Explain(query, overrides), nil
 }

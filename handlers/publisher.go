@@ -14,6 +14,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 const (
@@ -47,7 +48,7 @@ func (p *publisher) Token() string { return rand.Text() }
 
 // Publish implements [scheduler.Publisher]. The message id makes a repeat
 // recognisable, so that what a stream does not confirm is published again.
-func (p *publisher) Publish(ctx context.Context, op *events.Operation, m scheduler.Message, timeout time.Duration) *scheduler.Failure {
+func (p *publisher) Publish(ctx context.Context, op *events.Operation, m scheduler.Message, timeout time.Duration) *policy.Failure {
 	msg := &nats.Msg{Subject: op.Work.Target, Header: op.WorkHeader(m.Header, p.subjects, timeout), Data: m.Data}
 	ctx, cancel := context.WithTimeout(ctx, min(max(timeout, minPublishing), maxPublishing))
 	defer cancel()
@@ -89,20 +90,20 @@ func (p *publisher) make(ctx context.Context) error {
 
 // refusal returns the failure of an attempt that a stream will not take, nil when
 // that is not known.
-func refusal(subject string, err error) *scheduler.Failure {
+func refusal(subject string, err error) *policy.Failure {
 	var api *jetstream.APIError
 	var incompatible *streams.IncompatibleError
 	switch {
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
-		return &scheduler.Failure{Code: codeNoStream, Message: "no stream captures " + subject}
+		return &policy.Failure{Code: codeNoStream, Message: "no stream captures " + subject}
 	case errors.Is(err, jetstream.ErrInvalidJSAck):
-		return &scheduler.Failure{Code: codeNoStream, Message: "what answers on " + subject + " is no stream"}
+		return &policy.Failure{Code: codeNoStream, Message: "what answers on " + subject + " is no stream"}
 	case errors.As(err, &incompatible):
-		return &scheduler.Failure{Code: codeNoStream, Message: incompatible.Error()}
+		return &policy.Failure{Code: codeNoStream, Message: incompatible.Error()}
 	case errors.As(err, &api):
-		return &scheduler.Failure{Code: strconv.Itoa(api.Code), Message: "the stream of " + subject + " answers: " + api.Description}
+		return &policy.Failure{Code: strconv.Itoa(api.Code), Message: "the stream of " + subject + " answers: " + api.Description}
 	case errors.Is(err, nats.ErrMaxPayload):
-		return &scheduler.Failure{Code: nats.ErrMaxPayload.Error(), Message: "the operation with its headers is larger than the server takes"}
+		return &policy.Failure{Code: nats.ErrMaxPayload.Error(), Message: "the operation with its headers is larger than the server takes"}
 	}
 	return nil
 }

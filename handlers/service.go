@@ -28,6 +28,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // Defaults of [Config].
@@ -54,7 +55,7 @@ type Config struct {
 	Prefix string
 	// Policies are in force while none were applied to all instances; the
 	// built-in ones when nil.
-	Policies *scheduler.Set
+	Policies *policy.Set
 	// Limits are those of the streams.
 	Limits events.StreamLimits
 	// Lease is how long an operation that an instance had in hand when it died
@@ -108,7 +109,7 @@ func (c *Config) check() error {
 		faults = append(faults, fmt.Errorf("prefix %w", err))
 	}
 	if c.Policies == nil {
-		c.Policies = scheduler.Builtin()
+		c.Policies = policy.Builtin()
 	}
 	if c.Lease == 0 {
 		c.Lease = streams.Lease
@@ -164,7 +165,7 @@ type Service struct {
 	skewed   atomic.Bool // the log tells that the host's clock differs
 	log      *slog.Logger
 
-	policies atomic.Pointer[scheduler.Set]
+	policies atomic.Pointer[policy.Set]
 	follower *policyFollower
 	registry *health.Registry
 	reports  *reports

@@ -21,8 +21,8 @@ import (
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/testkit"
-	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m, testkit.ProxyLeaks()...) }
@@ -100,9 +100,9 @@ func (r *rig) start(c handlers.Config) *handlers.Service {
 	return s
 }
 
-func policySet(t testing.TB, yaml string) *scheduler.Set {
+func policySet(t testing.TB, yaml string) *policy.Set {
 	t.Helper()
-	set, err := scheduler.Parse("test.yaml", []byte(yaml))
+	set, err := policy.Parse("test.yaml", []byte(yaml))
 	if err != nil {
 		t.Fatalf("the test's policies are invalid: %v", err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // The codes of failures that no target reports itself.
@@ -52,18 +53,18 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 		reply.Failure, reply.Failed = failure(answer.Header, time.Now())
 		if reply.Duration > timeout && !reply.Failed {
 			reply.Failed = true
-			reply.Failure = scheduler.Failure{Code: codeSlowReply, Message: "the target replied later than " + timeout.String()}
+			reply.Failure = policy.Failure{Code: codeSlowReply, Message: "the target replied later than " + timeout.String()}
 		}
 	case errors.Is(err, nats.ErrNoResponders):
 		reply.Failed = true
-		reply.Failure = scheduler.Failure{Code: codeNoResponders, Message: "nobody listens on " + subject}
+		reply.Failure = policy.Failure{Code: codeNoResponders, Message: "nobody listens on " + subject}
 	case ctx.Err() != nil:
 		return scheduler.Reply{}, ctx.Err()
 	case r.nc.Status() != nats.CONNECTED || r.nc.Stats().Reconnects != reconnects:
 		return scheduler.Reply{}, errInterrupted
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		reply.Failed = true
-		reply.Failure = scheduler.Failure{Code: codeTimeout, Message: "no reply within " + timeout.String()}
+		reply.Failure = policy.Failure{Code: codeTimeout, Message: "no reply within " + timeout.String()}
 	default:
 		return scheduler.Reply{}, err
 	}
@@ -93,7 +94,7 @@ func (r *requester) connected(ctx context.Context) error {
 }
 
 // failure reads a reply's headers; failed is false when they tell of none.
-func failure(h nats.Header, now time.Time) (f scheduler.Failure, failed bool) {
+func failure(h nats.Header, now time.Time) (f policy.Failure, failed bool) {
 	f.Code, f.Message = events.HeaderValue(h, micro.ErrorCodeHeader), events.HeaderValue(h, micro.ErrorHeader)
 	if f.Code == "" && f.Message == "" {
 		return f, false

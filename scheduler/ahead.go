@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // ErrInTurn says that a submission must wait for its turn.
@@ -39,16 +40,16 @@ func (p *Pipeline) AcceptAhead(ctx context.Context, op *events.Operation, m Mess
 }
 
 // judge decides upon the failure that was submitted.
-func (p *Pipeline) judge(op *events.Operation) (*Policy, Decision, Failure, error) {
-	policy, err := p.admit(op)
+func (p *Pipeline) judge(op *events.Operation) (*policy.Policy, policy.Decision, policy.Failure, error) {
+	admitted, err := p.admit(op)
 	if err != nil {
-		return nil, Decision{}, Failure{}, err
+		return nil, policy.Decision{}, policy.Failure{}, err
 	}
 	last, _ := op.Last()
 	now := p.Now()
-	failure := Failure{Code: last.Code, Message: last.Error}
+	failure := policy.Failure{Code: last.Code, Message: last.Error}
 	if op.RetryAfter.After(now) {
 		failure.RetryAfter = op.RetryAfter.Sub(now)
 	}
-	return policy, p.decide(policy, op, failure, 0, now), failure, nil
+	return admitted, p.decide(admitted, op, failure, 0, now), failure, nil
 }

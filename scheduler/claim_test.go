@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 func TestJudge_EndsAClaimByPositiveProofAlone(t *testing.T) {
@@ -116,7 +117,7 @@ func (e ended) Concluded(context.Context, *events.Operation, time.Time) (bool, e
 
 func (s *answering) pipeline(ends Ends, target Target) *Pipeline {
 	return &Pipeline{
-		Policies: Builtin, Store: s, Ends: ends, Target: target, CheckTarget: func(string) error { return nil },
+		Policies: policy.Builtin, Store: s, Ends: ends, Target: target, CheckTarget: func(string) error { return nil },
 		Now: time.Now, Random: fixed(0.5), Draining: make(chan struct{}),
 	}
 }
@@ -281,7 +282,7 @@ func (tg *target) Deliver(_ context.Context, _ *events.Operation, _ Message, _ s
 	if tg.during != nil {
 		tg.during()
 	}
-	return Reply{Failed: tg.fails, Failure: Failure{Code: "404", Message: "not found"}}, nil
+	return Reply{Failed: tg.fails, Failure: policy.Failure{Code: "404", Message: "not found"}}, nil
 }
 
 func TestAttempt_OfASharedMessageIsARepeatUnlessTheClaimIsOver(t *testing.T) {

@@ -8,10 +8,11 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 func TestGates_IdleKeysAreForgottenAndOthersNot(t *testing.T) {
-	l := newLimitedGates(t, func(p *Policy) { p.MaxConcurrentRetries, p.RetryBudgetPerMinute = 10, 100 })
+	l := newLimitedGates(t, func(p *policy.Policy) { p.MaxConcurrentRetries, p.RetryBudgetPerMinute = 10, 100 })
 	begin := time.Now()
 	for i := range 1000 {
 		l.pass(fmt.Sprintf("pay:op%d", i), begin)
@@ -53,7 +54,7 @@ func TestGates_IdleKeysAreForgottenAndOthersNot(t *testing.T) {
 // TestGates_KeyWhoseLeaseNeverCameIsForgotten has the lanes of a key ask its gate, and
 // nobody after that.
 func TestGates_KeyWhoseLeaseNeverCameIsForgotten(t *testing.T) {
-	l := newLimitedGates(t, func(p *Policy) { p.MaxConcurrentRetries = 10 })
+	l := newLimitedGates(t, func(p *policy.Policy) { p.MaxConcurrentRetries = 10 })
 	begin := time.Now()
 	l.Room(l.policy, "pay", "charge", events.Normal, begin)
 	if n := l.Forget(begin.Add(1), begin.Add(leaseWait/2)); n != 0 {
@@ -65,7 +66,7 @@ func TestGates_KeyWhoseLeaseNeverCameIsForgotten(t *testing.T) {
 }
 
 func TestGates_SpentBudgetOfAForgottenKeyIsFoundAgain(t *testing.T) {
-	l := newLimitedGates(t, func(p *Policy) { p.RetryBudgetPerHour = 3 })
+	l := newLimitedGates(t, func(p *policy.Policy) { p.RetryBudgetPerHour = 3 })
 	begin := time.Now()
 	for range 3 {
 		l.pass("pay:charge", begin)
@@ -90,7 +91,7 @@ func TestGates_DependentsOfABreakerAreFoundByServiceAndKey(t *testing.T) {
 	now := time.Now()
 	enter := func(operation string, dependsOn ...string) *Shut {
 		t.Helper()
-		policy := Builtin().Resolve(Query{Service: "shop", Operation: operation})
+		policy := policy.Builtin().Resolve(policy.Query{Service: "shop", Operation: operation})
 		policy.DependsOn = dependsOn
 		pass, shut, err := g.Enter(t.Context(), &policy, &events.Operation{Service: "shop", Operation: operation}, now)
 		if err != nil {
@@ -124,7 +125,7 @@ func TestGates_DependentsOfABreakerAreFoundByServiceAndKey(t *testing.T) {
 }
 
 func TestGates_WorstAreToldAndTheOthersCounted(t *testing.T) {
-	l := newLimitedGates(t, func(p *Policy) { p.MaxConcurrentRetries = 10 })
+	l := newLimitedGates(t, func(p *policy.Policy) { p.MaxConcurrentRetries = 10 })
 	now := time.Now()
 	for i := range 50 {
 		operation := fmt.Sprintf("op%d", i)

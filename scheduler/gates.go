@@ -13,6 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // Gates are the gates of all keys, as one instance knows them. The gate of a key
@@ -106,7 +107,7 @@ func (p Pass) Leave(now time.Time) {
 
 // Conclude tells how an attempt ended whose pass was left, perhaps at another
 // instance, and how long it took. It must be called at most once for each.
-func (g *Gates) Conclude(policy *Policy, key string, t breaker.Ticket, result gate.Result, took time.Duration, now time.Time) {
+func (g *Gates) Conclude(policy *policy.Policy, key string, t breaker.Ticket, result gate.Result, took time.Duration, now time.Time) {
 	if g == nil {
 		return
 	}
@@ -121,32 +122,17 @@ func (g *Gates) Conclude(policy *Policy, key string, t breaker.Ticket, result ga
 	k.wake()
 }
 
-// probeSlack is what an attempt may take beyond its timeout: the wait for a late
-// reply and for the conclusion to be told.
-const probeSlack = 2 * time.Second
-
 // breaker returns the breaker of a key, nil when the policy has none.
-func (g *Gates) breaker(policy *Policy, key string) *breaker.Breaker {
+func (g *Gates) breaker(policy *policy.Policy, key string) *breaker.Breaker {
 	if g == nil || !policy.EnableCircuitBreaker {
 		return nil
 	}
 	return g.breakers.Breaker(key, policy.BreakerSettings())
 }
 
-// BreakerSettings are the policy's part for the breaker of its key.
-func (p *Policy) BreakerSettings() breaker.Settings {
-	return breaker.Settings{
-		Threshold: p.CircuitBreakerThreshold, Timeout: p.CircuitBreakerTimeout,
-		FailureRate: p.CircuitBreakerFailureRate, Window: p.CircuitBreakerWindow,
-		MinimumCalls:        p.CircuitBreakerMinimumCalls,
-		HalfOpenMaxRequests: p.HalfOpenMaxRequests, HalfOpenSuccesses: p.HalfOpenSuccesses,
-		ProbeLease: p.AttemptTimeout + probeSlack,
-	}
-}
-
 // of returns the gate of a key, with the settings of its policy. It is not forgotten
 // before [keyGate.release] is called.
-func (g *Gates) of(policy *Policy, key string) *keyGate {
+func (g *Gates) of(policy *policy.Policy, key string) *keyGate {
 	g.mu.RLock()
 	k := g.keys[key]
 	if k != nil {
@@ -189,7 +175,7 @@ func momentary(c gate.Cause) bool {
 // Enter asks for leave to make one attempt of op. A gate that is shut is no
 // error; the error is that of ctx. At a gate that is about to open it waits for its
 // turn, at most half a second, and longer for a lease of what instances share.
-func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation, now time.Time) (Pass, *Shut, error) {
+func (g *Gates) Enter(ctx context.Context, policy *policy.Policy, op *events.Operation, now time.Time) (Pass, *Shut, error) {
 	if g == nil {
 		return Pass{}, nil, nil
 	}
@@ -247,7 +233,7 @@ func (g *Gates) Enter(ctx context.Context, policy *Policy, op *events.Operation,
 // stale tells whether a pass that was asked for at one time may not be used at
 // another, because what it rests on may be another instance's by now.
 func (p Pass) stale(asked, now time.Time) bool {
-	return p.key.gate.Lapsed(now) || p.permit.Probe() && now.Sub(asked) > probeSlack/2
+	return p.key.gate.Lapsed(now) || p.permit.Probe() && now.Sub(asked) > policy.ProbeSlack/2
 }
 
 // elapsed returns how much time has passed, that in which the machine slept included.
@@ -369,7 +355,7 @@ type Room struct {
 
 // Room says what the lanes of a key may let out now of operations of a priority.
 // It takes nothing: only a [Pass] is certain.
-func (g *Gates) Room(policy *Policy, service, operation string, p events.Priority, now time.Time) Room {
+func (g *Gates) Room(policy *policy.Policy, service, operation string, p events.Priority, now time.Time) Room {
 	key := events.Key(service, operation)
 	k, b := g.of(policy, key), g.breaker(policy, key)
 	defer k.release()
@@ -404,7 +390,7 @@ func (g *Gates) Room(policy *Policy, service, operation string, p events.Priorit
 // due, and of which time at the latest they must be: what was parked later was not
 // parked because the target was ill. coming is how many were let out and have not
 // come yet. ever is whether that may be at all before the breaker closes again.
-func (g *Gates) Early(policy *Policy, service, operation string, coming int, now time.Time) (n int, parkedBefore time.Time, ever bool) {
+func (g *Gates) Early(policy *policy.Policy, service, operation string, coming int, now time.Time) (n int, parkedBefore time.Time, ever bool) {
 	key := events.Key(service, operation)
 	b := g.breaker(policy, key)
 	if b == nil {
@@ -427,7 +413,7 @@ func ahead(r gate.Report) int { return min(int(r.Rate*lookAhead.Seconds())+1, ma
 
 // Opens is when the gate of a key that is shut can open at the earliest. It is
 // zero when the gate is open or nobody knows.
-func (g *Gates) Opens(policy *Policy, service, operation string, now time.Time) time.Time {
+func (g *Gates) Opens(policy *policy.Policy, service, operation string, now time.Time) time.Time {
 	b := g.breaker(policy, events.Key(service, operation))
 	if b == nil || b.State() != breaker.Open {
 		return time.Time{}

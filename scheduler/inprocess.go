@@ -5,6 +5,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // What follows is for those who try operations again in their own process, with
@@ -13,17 +14,14 @@ import (
 // Decide asks the policy what becomes of op after a failure of its attempt
 // op.Attempt, with what p.Health knows of the service, and writes the decision
 // into op. Of p it needs Health and Random.
-func (p *Pipeline) Decide(policy *Policy, op *events.Operation, failure Failure, now time.Time) Decision {
+func (p *Pipeline) Decide(policy *policy.Policy, op *events.Operation, failure policy.Failure, now time.Time) policy.Decision {
 	return p.decide(policy, op, failure, op.PreviousDelay(), now)
 }
 
 // Scheduled returns the event that tells of a decision to try op again.
-func Scheduled(op *events.Operation, d Decision, failure Failure) events.Scheduled {
+func Scheduled(op *events.Operation, d policy.Decision, failure policy.Failure) events.Scheduled {
 	return scheduled(op, d, failure)
 }
-
-// Detail says in a sentence why op ended by the decision, which has a Reason.
-func (d Decision) Detail(policy *Policy, op *events.Operation) string { return explain(policy, op, d) }
 
 // Health returns what an attempt says of its target's health, with the response
 // time that it counts with; timeout is the policy's AttemptTimeout.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // maxWaiting is how many operations may wait at a gate that is about to open.
@@ -49,7 +50,7 @@ type waiter struct {
 
 // set puts the settings of a policy in force. It returns whether the key depends on
 // other things than before.
-func (k *keyGate) set(policy *Policy) (others bool) {
+func (k *keyGate) set(policy *policy.Policy) (others bool) {
 	s := policy.Gate()
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // limitedGates are gates whose leases come from a ledger of each key, whenever the
@@ -19,14 +20,14 @@ import (
 type limitedGates struct {
 	*Gates
 	t       *testing.T
-	policy  *Policy
+	policy  *policy.Policy
 	ledgers map[string]gate.Ledger
 	wanted  []string
 }
 
-func newLimitedGates(t *testing.T, change func(*Policy)) *limitedGates {
+func newLimitedGates(t *testing.T, change func(*policy.Policy)) *limitedGates {
 	t.Helper()
-	policy := Builtin().Resolve(Query{Service: "pay", Operation: "charge"})
+	policy := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
 	policy.EnableCircuitBreaker = true
 	change(&policy)
 	l := &limitedGates{t: t, policy: &policy, ledgers: make(map[string]gate.Ledger)}
@@ -93,7 +94,7 @@ func (l *limitedGates) ofKey(key string) *keyGate {
 }
 
 func TestLeases_KeyUsedOnceNeedsOneLeaseAndOneReturn(t *testing.T) {
-	l := newLimitedGates(t, func(p *Policy) { p.RetryBudgetPerMinute, p.MaxConcurrentRetries = 100, 10 })
+	l := newLimitedGates(t, func(p *policy.Policy) { p.RetryBudgetPerMinute, p.MaxConcurrentRetries = 100, 10 })
 	begin := time.Now()
 	l.pass("pay:charge", begin)
 	renewed, returned := 0, 0
@@ -115,7 +116,7 @@ func TestLeases_KeyUsedOnceNeedsOneLeaseAndOneReturn(t *testing.T) {
 }
 
 func TestLeases_KeyInUseIsRenewed(t *testing.T) {
-	l := newLimitedGates(t, func(p *Policy) { p.MaxConcurrentRetries = 10 })
+	l := newLimitedGates(t, func(p *policy.Policy) { p.MaxConcurrentRetries = 10 })
 	now := time.Now()
 	for range 30 {
 		l.pass("pay:charge", now)
@@ -186,7 +187,7 @@ func (s *slowStore) run(ctx context.Context) {
 // key that was not used before, for a second, and twice as many in the next.
 func TestLeases_BigBudgetSlowsNoKeyThatGetsBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		policy := Builtin().Resolve(Query{Service: "pay", Operation: "charge"})
+		policy := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
 		policy.RetryBudgetPerMinute = 10_000_000
 		s := newSlowStore("pay:charge", 5*time.Millisecond)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -231,7 +232,7 @@ func TestLeases_BigBudgetSlowsNoKeyThatGetsBusy(t *testing.T) {
 // instance has spent a budget: nobody knows when a lease may come.
 func TestLeases_SpentBudgetOfAStoreThatIsGoneHoldsSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		policy := Builtin().Resolve(Query{Service: "pay", Operation: "charge"})
+		policy := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
 		policy.RetryBudgetPerMinute = 10
 		s := newSlowStore("pay:charge", time.Millisecond)
 		s.SetInstances(2)
@@ -272,7 +273,7 @@ func TestLeases_SpentBudgetOfAStoreThatIsGoneHoldsSoon(t *testing.T) {
 }
 
 func TestLeases_ManyHeldKeysNeedNone(t *testing.T) {
-	l := newLimitedGates(t, func(p *Policy) { p.MaxConcurrentRetries = 10 })
+	l := newLimitedGates(t, func(p *policy.Policy) { p.MaxConcurrentRetries = 10 })
 	now := time.Now()
 	for i := range 100 {
 		key := fmt.Sprintf("pay:op%d", i)
@@ -285,7 +286,7 @@ func TestLeases_ManyHeldKeysNeedNone(t *testing.T) {
 }
 
 func TestLeases_OperationThatComesDuringTheReturnGetsALease(t *testing.T) {
-	l := newLimitedGates(t, func(p *Policy) { p.RetryBudgetPerMinute = 100 })
+	l := newLimitedGates(t, func(p *policy.Policy) { p.RetryBudgetPerMinute = 100 })
 	now := time.Now()
 	l.pass("pay:charge", now)
 	now = now.Add(returnAfter)

@@ -10,6 +10,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // Because the NATS server fires schedules on a grain of 250 ms, an operation is
@@ -122,7 +123,7 @@ type Store interface {
 type Reply struct {
 	// Failed is whether the attempt failed; Failure says how.
 	Failed  bool
-	Failure Failure
+	Failure policy.Failure
 	// Duration is how long the attempt took.
 	Duration time.Duration
 }
@@ -143,7 +144,7 @@ type Target interface {
 // stored outcome of the run, or a dead letter of it. See claim.go.
 type Pipeline struct {
 	// Policies returns the policies in force.
-	Policies func() *Set
+	Policies func() *policy.Set
 	Store    Store
 	// Ends knows which runs have ended. Nil is nobody.
 	Ends   Ends
@@ -170,22 +171,22 @@ type Pipeline struct {
 	Draining <-chan struct{}
 }
 
-// policy resolves the policy of an operation and settles its priority.
-func (p *Pipeline) policy(op *events.Operation) (*Policy, error) {
-	q := Query{Service: op.Service, Operation: op.Operation, Account: op.Account, Campaign: op.Campaign}
-	resolved := p.Policies().Resolve(q)
-	policy := &resolved
+// resolve returns the policy of an operation and settles its priority.
+func (p *Pipeline) resolve(op *events.Operation) (*policy.Policy, error) {
+	q := policy.Query{Service: op.Service, Operation: op.Operation, Account: op.Account, Campaign: op.Campaign}
+	found := p.Policies().Resolve(q)
+	resolved := &found
 	if len(op.Overrides) > 0 {
-		overrides, err := ParseOverrides(op.Overrides)
+		overrides, err := policy.ParseOverrides(op.Overrides)
 		if err != nil {
 			return nil, err
 		}
-		policy = resolved.Override(overrides)
+		resolved = found.Override(overrides)
 	}
 	if !op.PriorityGiven {
-		op.Priority = policy.Priority
+		op.Priority = resolved.Priority
 	}
-	return policy, nil
+	return resolved, nil
 }
 
 // Check reports, as an [*events.RejectedError], why an operation would be
@@ -196,8 +197,8 @@ func (p *Pipeline) Check(op *events.Operation) error {
 }
 
 // admit returns the policy of an operation that may be taken in.
-func (p *Pipeline) admit(op *events.Operation) (*Policy, error) {
-	policy, err := p.policy(op)
+func (p *Pipeline) admit(op *events.Operation) (*policy.Policy, error) {
+	policy, err := p.resolve(op)
 	if err == nil && op.Delivery == events.Publish && p.Publisher == nil {
 		err = errors.New("delivery publish is not supported here")
 	}
@@ -340,7 +341,7 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message)
 	}
 	unstored := p.Now().Add(maxUnstored)
 	for n := 1; ; n++ {
-		policy, err := p.policy(op)
+		policy, err := p.resolve(op)
 		if err != nil {
 			return p.Reject(ctx, op, m, err)
 		}
@@ -410,7 +411,7 @@ type made struct {
 // try makes one attempt, or takes over how a worker's ended. It returns nil when
 // the operation is stored in its next state instead: it was held, ended or handed
 // over to a worker.
-func (p *Pipeline) try(ctx context.Context, policy *Policy, op *events.Operation, m Message) (*made, error) {
+func (p *Pipeline) try(ctx context.Context, policy *policy.Policy, op *events.Operation, m Message) (*made, error) {
 	if op.Work != nil {
 		return p.worked(ctx, policy, op, m.shared()), nil
 	}
@@ -473,9 +474,9 @@ func expired(op *events.Operation, now time.Time) bool {
 }
 
 // expire ends an operation whose deadline is over.
-func (p *Pipeline) expire(ctx context.Context, policy *Policy, op *events.Operation, m Message) error {
+func (p *Pipeline) expire(ctx context.Context, by *policy.Policy, op *events.Operation, m Message) error {
 	last, _ := op.Last()
-	return p.fail(ctx, policy, op, m, Decision{Reason: events.ReasonDeadline}, Failure{Code: last.Code, Message: last.Error})
+	return p.fail(ctx, by, op, m, policy.Decision{Reason: events.ReasonDeadline}, policy.Failure{Code: last.Code, Message: last.Error})
 }
 
 // wait reports whether the delay ran its course. It ends early when the
@@ -493,11 +494,11 @@ func (p *Pipeline) wait(ctx context.Context, delay time.Duration) bool {
 }
 
 // decide asks the policy and writes the decision into the operation.
-func (p *Pipeline) decide(policy *Policy, op *events.Operation, failure Failure, previous time.Duration, now time.Time) Decision {
-	d := policy.Decide(Input{
+func (p *Pipeline) decide(by *policy.Policy, op *events.Operation, failure policy.Failure, previous time.Duration, now time.Time) policy.Decision {
+	d := by.Decide(policy.Input{
 		Attempt: op.Attempt, Previous: previous, Now: now, FirstFailure: op.FirstFailure, Deadline: op.Deadline,
 		Failure: failure, Priority: op.Priority, Service: op.Service, Seen: op.RuleUses,
-		Opens: p.Gates.Opens(policy, op.Service, op.Operation, now), Signals: p.signals(policy, op.Service, now),
+		Opens: p.Gates.Opens(by, op.Service, op.Operation, now), Signals: p.signals(by, op.Service, now),
 	}, p.Random)
 	if d.Limited {
 		uses := make(map[string]int, len(op.RuleUses)+1)
@@ -520,8 +521,8 @@ func (p *Pipeline) decide(policy *Policy, op *events.Operation, failure Failure,
 
 // fail ends an operation in retryFailed. The dead letter is stored first, so
 // that nothing is told of that is not kept.
-func (p *Pipeline) fail(ctx context.Context, policy *Policy, op *events.Operation, m Message, d Decision, failure Failure) error {
-	detail := explain(policy, op, d)
+func (p *Pipeline) fail(ctx context.Context, policy *policy.Policy, op *events.Operation, m Message, d policy.Decision, failure policy.Failure) error {
+	detail := d.Detail(policy, op)
 	if err := p.Store.Bury(ctx, op, m, d.Reason, detail); err != nil {
 		return err
 	}
@@ -536,23 +537,8 @@ func (p *Pipeline) fail(ctx context.Context, policy *Policy, op *events.Operatio
 	return p.tell(ctx, op, m, outcome)
 }
 
-// explain says in a sentence why an operation ended.
-func explain(policy *Policy, op *events.Operation, d Decision) string {
-	switch d.Reason {
-	case events.ReasonExhausted:
-		return fmt.Sprintf("all %d attempts that the policy allows were made", policy.MaxAttempts)
-	case events.ReasonNotRetryable:
-		return fmt.Sprintf("the failure is not retryable by rule %s", d.Rule)
-	case events.ReasonDeadline:
-		return fmt.Sprintf("no further attempt can finish before the deadline %s", op.Deadline.Format(time.RFC3339))
-	case events.ReasonMaxElapsed:
-		return fmt.Sprintf("the next attempt would be later than %s after the first failure", policy.MaxElapsedTime)
-	}
-	return string(d.Reason)
-}
-
 // checkTarget applies the bounds that hold for everybody and the policy's.
-func (p *Pipeline) checkTarget(policy *Policy, subject string) error {
+func (p *Pipeline) checkTarget(policy *policy.Policy, subject string) error {
 	if err := p.CheckTarget(subject); err != nil {
 		return err
 	}
@@ -563,7 +549,7 @@ func (p *Pipeline) checkTarget(policy *Policy, subject string) error {
 }
 
 // scheduled returns the event that tells of a decision.
-func scheduled(op *events.Operation, d Decision, failure Failure) events.Scheduled {
+func scheduled(op *events.Operation, d policy.Decision, failure policy.Failure) events.Scheduled {
 	last, _ := op.Last()
 	return events.Scheduled{
 		About: op.About(), Attempt: op.Attempt,

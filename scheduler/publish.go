@@ -8,6 +8,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // codeWorkerTimeout is the code of an attempt on which its worker did not report.
@@ -18,7 +19,7 @@ type Publisher interface {
 	// Publish stores op, with the headers of its work, at op.Work.Target. refused
 	// says why that cannot be; nil is that it is stored, or that nobody knows.
 	// timeout is how long the worker may be silent.
-	Publish(ctx context.Context, op *events.Operation, m Message, timeout time.Duration) (refused *Failure)
+	Publish(ctx context.Context, op *events.Operation, m Message, timeout time.Duration) (refused *policy.Failure)
 	// Subject is the target of a key that has none of its own.
 	Subject(service, operation string) string
 	// Token returns a text that nobody can guess.
@@ -26,8 +27,8 @@ type Publisher interface {
 }
 
 // target returns the subject to which an operation goes.
-func (p *Pipeline) target(policy *Policy, op *events.Operation) string {
-	if op.Delivery == events.Publish && p.Publisher != nil && op.Target == "" && policy.Target == usualTarget {
+func (p *Pipeline) target(policy *policy.Policy, op *events.Operation) string {
+	if op.Delivery == events.Publish && p.Publisher != nil && op.Target == "" && policy.HasDefaultTarget() {
 		return p.Publisher.Subject(op.Service, op.Operation)
 	}
 	return policy.TargetOf(op.Target, op.Service, op.Operation)
@@ -71,13 +72,13 @@ func (p *Pipeline) publish(ctx context.Context, op *events.Operation, m Message,
 // time may win.
 func (p *Pipeline) overdue(ctx context.Context, op *events.Operation, m Message) error {
 	silent := p.Now().Sub(op.Work.Started).Round(time.Millisecond)
-	return p.settle(ctx, op, m, Failure{
+	return p.settle(ctx, op, m, policy.Failure{
 		Code: codeWorkerTimeout, Message: fmt.Sprintf("the worker has not reported in time, %s after it was given the attempt", silent),
 	})
 }
 
 // settle stores that the attempt of a worker failed.
-func (p *Pipeline) settle(ctx context.Context, op *events.Operation, m Message, f Failure) error {
+func (p *Pipeline) settle(ctx context.Context, op *events.Operation, m Message, f policy.Failure) error {
 	now := p.Now().UTC()
 	result := &events.WorkResult{At: now, Failed: true, Code: f.Code, Error: f.Message}
 	if f.RetryAfter > 0 {
@@ -98,12 +99,12 @@ func (p *Pipeline) result(ctx context.Context, op *events.Operation, m Message, 
 
 // worked returns the attempt whose result is stored, and tells who must know of it.
 // told says that they may have been told before.
-func (p *Pipeline) worked(ctx context.Context, policy *Policy, op *events.Operation, told bool) *made {
+func (p *Pipeline) worked(ctx context.Context, by *policy.Policy, op *events.Operation, told bool) *made {
 	w := op.Work
 	op.Work = nil
 	a := &made{subject: w.Target, at: w.Started, repeated: op.Attempt < op.Repeats, stored: true, reply: Reply{Failed: w.Result.Failed, Duration: max(w.Result.At.Sub(w.Started), 0)}}
 	if a.reply.Failed {
-		a.reply.Failure = Failure{Code: w.Result.Code, Message: w.Result.Error, Duration: a.reply.Duration}
+		a.reply.Failure = policy.Failure{Code: w.Result.Code, Message: w.Result.Error, Duration: a.reply.Duration}
 		a.reply.Failure.RetryAfter = max(w.Result.RetryAfter.Sub(p.Now()), 0)
 	}
 	if told || w.Result.Counted {
@@ -112,10 +113,10 @@ func (p *Pipeline) worked(ctx context.Context, policy *Policy, op *events.Operat
 	p.attempted(ctx, op, a.reply)
 	now := p.Now()
 	ticket := breaker.Ticket{Generation: w.Generation, Probe: w.Probe}
-	p.Gates.Conclude(policy, op.Key(), ticket, resultOf(a.reply, nil), a.reply.Duration, now)
+	p.Gates.Conclude(by, op.Key(), ticket, resultOf(a.reply, nil), a.reply.Duration, now)
 	if p.Health != nil {
 		p.Health.Begin(op.Service)
-		result, response := healthOf(a.reply, policy.AttemptTimeout)
+		result, response := healthOf(a.reply, by.AttemptTimeout)
 		p.Health.End(op.Service, result, response, now)
 	}
 	return a

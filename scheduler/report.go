@@ -128,7 +128,7 @@ func check(w Waiting, found bool, r events.Report) (repeats bool, err error) {
 
 // extend has the watchdog start anew.
 func (p *Pipeline) extend(ctx context.Context, op *events.Operation, m Message, at time.Time) error {
-	policy, err := p.policy(op)
+	policy, err := p.resolve(op)
 	if err != nil {
 		return fmt.Errorf("the policy of operation %s: %w", op.ID, err)
 	}

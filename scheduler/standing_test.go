@@ -7,13 +7,14 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 func TestStandingsTellOfEveryGate(t *testing.T) {
 	ctx, now := t.Context(), time.Now()
 	breakers := breaker.NewGroup(breaker.Config{})
 	g := NewGates(breakers, GatesConfig{})
-	policy := Builtin().Resolve(Query{Service: "pay", Operation: "charge"})
+	policy := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
 	policy.EnableCircuitBreaker = true
 
 	busy := &events.Operation{Service: "pay", Operation: "charge"}

@@ -16,6 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
@@ -82,10 +83,10 @@ func TestSchemasAndTypesHaveTheSameProperties(t *testing.T) {
 		{schema: "rebound.report.v1", of: reflect.TypeFor[events.Report]()},
 		{schema: "health.response", path: "/$defs/service", of: reflect.TypeFor[health.Metrics]()},
 		{schema: "health.response", path: "/properties/host", of: reflect.TypeFor[health.Host]()},
-		{schema: "policyExplain.response", of: reflect.TypeFor[scheduler.Explanation]()},
-		{schema: "policyExplain.response", path: "/properties/query", of: reflect.TypeFor[scheduler.Query]()},
-		{schema: "policyExplain.response", path: "/properties/values/items", of: reflect.TypeFor[scheduler.Value]()},
-		{schema: "policyExplain.response", path: "/properties/values/items/properties/origin", of: reflect.TypeFor[scheduler.Origin]()},
+		{schema: "policyExplain.response", of: reflect.TypeFor[policy.Explanation]()},
+		{schema: "policyExplain.response", path: "/properties/query", of: reflect.TypeFor[policy.Query]()},
+		{schema: "policyExplain.response", path: "/properties/values/items", of: reflect.TypeFor[policy.Value]()},
+		{schema: "policyExplain.response", path: "/properties/values/items/properties/origin", of: reflect.TypeFor[policy.Origin]()},
 		{schema: "deadLetter", of: reflect.TypeFor[events.DeadLetter]()},
 		{schema: "deadLetter", path: "/$defs/operation", of: reflect.TypeFor[events.Operation]()},
 		{schema: "deadLetter", path: "/$defs/operation/properties/origin", of: reflect.TypeFor[events.Origin]()},

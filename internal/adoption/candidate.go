@@ -8,7 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 var (
@@ -81,7 +81,7 @@ func (c Candidate) Judge(r Route, ours []string) (warnings []string, refusal err
 	if consumer.AckPolicy == jetstream.AckNonePolicy {
 		fault("consumer %s acknowledges nothing, so the server gives none of its messages up; set its ack policy to explicit", name)
 	}
-	if scheduler.Matches(stream.Subjects, r.Target) {
+	if policy.Matches(stream.Subjects, r.Target) {
 		fault("target %q is a subject of stream %s itself, which would store the message again and hand it to consumer %s again; "+
 			"name another target, which the worker answers", r.Target, stream.Name, name)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/policies"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 func (a *app) policyCommand() *cobra.Command {
@@ -161,21 +161,21 @@ func (a *app) readPolicies(path string) (name string, source []byte, err error) 
 	name = path
 	if path == "-" {
 		name = "stdin"
-		source, err = io.ReadAll(io.LimitReader(a.stdin, scheduler.MaxSource+1))
+		source, err = io.ReadAll(io.LimitReader(a.stdin, policy.MaxSource+1))
 	} else {
 		source, err = os.ReadFile(path)
 	}
 	if err != nil {
 		return name, nil, fmt.Errorf("reading the policy file: %w", err)
 	}
-	_, err = scheduler.Parse(name, source)
+	_, err = policy.Parse(name, source)
 	return name, source, a.listed(err)
 }
 
 // listed prints the faults of a policy file, one a line, and returns an error
 // that counts them. Any other error is returned as it is.
 func (a *app) listed(err error) error {
-	faults := scheduler.Faults(err)
+	faults := policy.Faults(err)
 	if len(faults) == 0 {
 		return err
 	}
@@ -240,13 +240,13 @@ func policiesVar(cmd *cobra.Command) *policiesFrom {
 
 // set returns the policies: of a file, of a revision, or those in force at the
 // instances.
-func (f *policiesFrom) set(a *app, cmd *cobra.Command) (set *scheduler.Set, err error) {
+func (f *policiesFrom) set(a *app, cmd *cobra.Command) (set *policy.Set, err error) {
 	if f.file != "" {
 		name, source, err := a.readPolicies(f.file)
 		if err != nil {
 			return nil, err
 		}
-		return scheduler.Parse(name, source)
+		return policy.Parse(name, source)
 	}
 	if f.revision > 0 {
 		return set, a.bucket(cmd, func(_ *session, b *policies.Bucket) error {
@@ -279,9 +279,9 @@ func (f *policiesFrom) set(a *app, cmd *cobra.Command) (set *scheduler.Set, err 
 	})
 }
 
-func parsePolicies(shown handlers.PolicyShow) (*scheduler.Set, error) {
-	if shown.Name == scheduler.BuiltinFile {
-		return scheduler.Builtin(), nil
+func parsePolicies(shown handlers.PolicyShow) (*policy.Set, error) {
+	if shown.Name == policy.BuiltinFile {
+		return policy.Builtin(), nil
 	}
-	return scheduler.Parse(shown.Name, []byte(shown.Source))
+	return policy.Parse(shown.Name, []byte(shown.Source))
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 func (a *app) policyExplain() *cobra.Command {
@@ -43,7 +43,7 @@ after each attempt is distributed when nothing is known of the target's health.`
 		if *attempt < 0 {
 			return usagef("attempt %d is less than 1", *attempt)
 		}
-		if _, err := q.Explain(scheduler.Builtin()); err != nil {
+		if _, err := q.Explain(policy.Builtin()); err != nil {
 			return usageError{err}
 		}
 		set, err := from.set(a, cmd)
@@ -58,7 +58,7 @@ after each attempt is distributed when nothing is known of the target's health.`
 			if *attempt >= e.Policy.MaxAttempts {
 				return usagef("there is no delay after attempt %d: the policy allows %s", *attempt, many(e.Policy.MaxAttempts, "attempt"))
 			}
-			e.Delays = []scheduler.Delays{e.Policy.Delays(*attempt, e.Priority, scheduler.Signals{})}
+			e.Delays = []policy.Delays{e.Policy.Delays(*attempt, e.Priority, policy.Signals{})}
 		}
 		if output.value == asJSON {
 			return writeJSON(a.stdout, e)
@@ -68,7 +68,7 @@ after each attempt is distributed when nothing is known of the target's health.`
 	return cmd
 }
 
-func writeExplanation(w io.Writer, e scheduler.Explanation) error {
+func writeExplanation(w io.Writer, e policy.Explanation) error {
 	t := newTable(w, "KEY", "VALUE", "SET IN", "NOTE")
 	for _, v := range e.Values {
 		t.row(v.Key, v.Text, v.Origin.String(), v.Note)
@@ -90,7 +90,7 @@ func writeExplanation(w io.Writer, e scheduler.Explanation) error {
 
 func delay(d time.Duration) string { return short(events.InMilliseconds(d)) }
 
-func how(d scheduler.Delays) string {
+func how(d policy.Delays) string {
 	if d.Simulated {
 		return "simulated"
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/config"
 	"github.com/rebound-mq/rebound/internal/embedded"
 	"github.com/rebound-mq/rebound/internal/natsconn"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 const (
@@ -138,11 +138,11 @@ func stop(service *handlers.Service, web *http.Server, log *slog.Logger) {
 	}
 }
 
-func loadPolicies(c *config.Config) (*scheduler.Set, error) {
+func loadPolicies(c *config.Config) (*policy.Set, error) {
 	if c.Policies == "" {
-		return scheduler.Builtin(), nil
+		return policy.Builtin(), nil
 	}
-	return scheduler.LoadFile(c.Policies)
+	return policy.LoadFile(c.Policies)
 }
 
 // limits returns the limits of the streams on the server of s.

@@ -15,7 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/embedded"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // logName is the file, beside the store, in which the server and the service
@@ -38,7 +38,7 @@ type stage struct {
 
 // openStage starts the server and the service.
 func openStage(ctx context.Context, o Options) (*stage, error) {
-	set, err := scheduler.Parse("demo.yaml", []byte(o.policies))
+	set, err := policy.Parse("demo.yaml", []byte(o.policies))
 	if err != nil {
 		return nil, fmt.Errorf("reading the policies of the demo: %w", err)
 	}
@@ -54,7 +54,7 @@ func openStage(ctx context.Context, o Options) (*stage, error) {
 	return s, nil
 }
 
-func (s *stage) open(ctx context.Context, set *scheduler.Set, version string) (err error) {
+func (s *stage) open(ctx context.Context, set *policy.Set, version string) (err error) {
 	if s.log, err = os.Create(filepath.Join(s.dir, logName)); err != nil {
 		return fmt.Errorf("making the log: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // askedLedgers notes which leases are asked for, in which order, and which keys are
@@ -86,10 +87,10 @@ func TestLeases_StoreForgetsTheKeysThatAreOver(t *testing.T) {
 	store := &askedLedgers{}
 	queue := NewQueue()
 	l := leasesOf(queue, store, func(string) {})
-	policy := scheduler.Builtin().Resolve(scheduler.Query{Service: "pay", Operation: "charge"})
-	policy.RetryBudgetPerMinute = 10
+	p := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
+	p.RetryBudgetPerMinute = 10
 	queue.keys["pay:charge"], queue.keys["pay:gone"] = &queueKey{}, &queueKey{}
-	l.gates.(*scheduler.Gates).Room(&policy, "pay", "charge", 0, time.Now())
+	l.gates.(*scheduler.Gates).Room(&p, "pay", "charge", 0, time.Now())
 	l.look(time.Now())
 	if !slices.Equal(store.forgotten, []string{"pay:gone"}) || len(queue.keys) != 1 {
 		t.Errorf("the store has forgotten %v and %d keys are left, want pay:gone forgotten and the one in use left", store.forgotten, len(queue.keys))
@@ -100,15 +101,15 @@ func TestLeases_WhatIsLeftIsReturnedAtTheEnd(t *testing.T) {
 	store := &askedLedgers{asked: make(chan string, 10)}
 	queue := NewQueue()
 	l := leasesOf(queue, store, queue.Want)
-	policy := scheduler.Builtin().Resolve(scheduler.Query{Service: "pay", Operation: "charge"})
-	policy.RetryBudgetPerMinute = 10
+	p := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
+	p.RetryBudgetPerMinute = 10
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		l.Run(ctx)
 	}()
-	l.gates.(*scheduler.Gates).Room(&policy, "pay", "charge", 0, time.Now())
+	l.gates.(*scheduler.Gates).Room(&p, "pay", "charge", 0, time.Now())
 	<-store.asked
 	testkit.Eventually(t, 20*time.Second, "the lease having come", func() bool { return l.gates.Owes("pay:charge") })
 	cancel()

@@ -13,7 +13,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/streams"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // key is the only key of the bucket.
@@ -44,14 +44,14 @@ type Revision struct {
 }
 
 // Name is what the policies of a revision are called, as the file in the faults
-// and origins of a [scheduler.Set].
+// and origins of a [policy.Set].
 func (r Revision) Name() string { return fmt.Sprintf("revision %d", r.Number) }
 
 // Removed reports whether the revision took the policies away.
 func (r Revision) Removed() bool { return r.Number > 0 && r.Source == nil }
 
-// Parse reads the policies of the revision; see [scheduler.Parse].
-func (r Revision) Parse() (*scheduler.Set, error) { return scheduler.Parse(r.Name(), r.Source) }
+// Parse reads the policies of the revision; see [policy.Parse].
+func (r Revision) Parse() (*policy.Set, error) { return policy.Parse(r.Name(), r.Source) }
 
 // Bucket gives access to the policies of one prefix. It is safe for concurrent
 // use.
@@ -70,7 +70,7 @@ func BucketName(prefix string) string {
 func Ensure(ctx context.Context, js jetstream.JetStream, prefix string, replicas int) (*Bucket, error) {
 	kv, err := streams.Bucket(ctx, js, jetstream.KeyValueConfig{
 		Bucket: BucketName(prefix), Description: "Rebound: the policies in force", History: MaxHistory,
-		MaxValueSize: scheduler.MaxSource, Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
+		MaxValueSize: policy.MaxSource, Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
 	})
 	if err != nil {
 		return nil, err
@@ -130,11 +130,11 @@ func (b *Bucket) At(ctx context.Context, number uint64) (Revision, error) {
 	return revision(e), nil
 }
 
-// Apply puts a policy file in force for all instances. What [scheduler.Parse]
+// Apply puts a policy file in force for all instances. What [policy.Parse]
 // refuses is refused here, and what was in force stays. It returns [ErrChanged]
 // when the latest revision is not over any more.
 func (b *Bucket) Apply(ctx context.Context, name string, source []byte, over uint64) (Revision, error) {
-	if _, err := scheduler.Parse(name, source); err != nil {
+	if _, err := policy.Parse(name, source); err != nil {
 		return Revision{}, err
 	}
 	number, err := b.replace(ctx, source, over)

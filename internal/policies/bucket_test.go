@@ -14,7 +14,7 @@ import (
 
 	"github.com/rebound-mq/rebound/internal/policies"
 	"github.com/rebound-mq/rebound/internal/testkit"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -44,7 +44,7 @@ func attempts(t *testing.T, r policies.Revision) int {
 	if err != nil {
 		t.Fatalf("parsing revision %d: %v", r.Number, err)
 	}
-	p := set.Resolve(scheduler.Query{Service: "billing", Operation: "charge"})
+	p := set.Resolve(policy.Query{Service: "billing", Operation: "charge"})
 	return p.MaxAttempts
 }
 
@@ -76,7 +76,7 @@ func TestWhatIsNotValidOrNotTheLatestIsRefused(t *testing.T) {
 	b, _ := newBucket(t)
 	first := apply(t, b, 3, 0)
 	_, err := b.Apply(t.Context(), "bad.yaml", []byte("billing: {maxAttempts: 0}\n"), first.Number)
-	if faults := scheduler.Faults(err); len(faults) != 1 || faults[0].File != "bad.yaml" || faults[0].Key != "billing.maxAttempts" {
+	if faults := policy.Faults(err); len(faults) != 1 || faults[0].File != "bad.yaml" || faults[0].Key != "billing.maxAttempts" {
 		t.Errorf("a bad file gave %v", err)
 	}
 	apply(t, b, 4, first.Number)

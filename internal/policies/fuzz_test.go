@@ -7,7 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // entry is a value of the bucket.
@@ -40,7 +40,7 @@ func FuzzRevision(f *testing.F) {
 		}
 		set, err := r.Parse()
 		if err != nil {
-			for _, fault := range scheduler.Faults(err) {
+			for _, fault := range policy.Faults(err) {
 				if fault.File != r.Name() {
 					t.Fatalf("the fault %v is told of %q", fault, fault.File)
 				}

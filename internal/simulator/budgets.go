@@ -4,7 +4,7 @@ import (
 	"math"
 	"time"
 
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // awsQuota is the retry quota of the standard retry mode of the AWS SDKs: 500
@@ -26,7 +26,7 @@ func (b *awsQuota) requested(failed, _, retry bool, paid int, _ time.Time) {
 	b.tokens = min(b.tokens+paid, awsTokens)
 }
 
-func (b *awsQuota) withdraw(f scheduler.Failure, _ time.Time) (int, bool) {
+func (b *awsQuota) withdraw(f policy.Failure, _ time.Time) (int, bool) {
 	cost := 5
 	if f.Code == timedOut {
 		cost = 10
@@ -136,7 +136,7 @@ func (b *finagle) requested(_, _, retry bool, _ int, now time.Time) {
 	}
 }
 
-func (b *finagle) withdraw(_ scheduler.Failure, now time.Time) (int, bool) {
+func (b *finagle) withdraw(_ policy.Failure, now time.Time) (int, bool) {
 	b.move(now)
 	balance := 10.0 * finagleSeconds
 	for i := range finagleSeconds {

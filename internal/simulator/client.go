@@ -3,7 +3,7 @@ package simulator
 import (
 	"time"
 
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // client is a strategy that each operation follows by itself, in the process of
@@ -20,7 +20,7 @@ type budget interface {
 	// paid what it was given by withdraw.
 	requested(failed, throttled, retry bool, paid int, now time.Time)
 	// withdraw asks for one retry after such a failure.
-	withdraw(f scheduler.Failure, now time.Time) (paid int, ok bool)
+	withdraw(f policy.Failure, now time.Time) (paid int, ok bool)
 	// pace returns how much longer a retry that is due must wait.
 	pace(now time.Time) time.Duration
 }
@@ -66,11 +66,11 @@ func throttled(a answer) bool {
 
 // byPolicy is the delay that a policy of Rebound's decides on, without any of its
 // gates.
-func byPolicy(w *world, p *scheduler.Policy, signals func() scheduler.Signals) func(*operation, answer) (time.Duration, bool) {
+func byPolicy(w *world, p *policy.Policy, signals func() policy.Signals) func(*operation, answer) (time.Duration, bool) {
 	return func(op *operation, a answer) (time.Duration, bool) {
 		d := w.decide(p, op, a, signals())
 		return d.Delay, d.Retry
 	}
 }
 
-func noSignals() scheduler.Signals { return scheduler.Signals{} }
+func noSignals() policy.Signals { return policy.Signals{} }

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 func TestEventsHappenInTheOrderOfTheirTimes(t *testing.T) {
@@ -97,7 +97,7 @@ func TestTheQuotaOfAWSIsSpentAndRefunded(t *testing.T) {
 	b := newAWSQuota()
 	retries := 0
 	for {
-		if _, ok := b.withdraw(scheduler.Failure{Code: "503"}, start); !ok {
+		if _, ok := b.withdraw(policy.Failure{Code: "503"}, start); !ok {
 			break
 		}
 		retries++
@@ -106,13 +106,13 @@ func TestTheQuotaOfAWSIsSpentAndRefunded(t *testing.T) {
 		t.Errorf("500 tokens pay for %d retries, want 100", retries)
 	}
 	b.requested(false, false, true, 5, start)
-	if _, ok := b.withdraw(scheduler.Failure{Code: timedOut}, start); ok {
+	if _, ok := b.withdraw(policy.Failure{Code: timedOut}, start); ok {
 		t.Error("5 tokens pay for a retry after a timeout, want 10 to be needed")
 	}
 	for range 5 {
 		b.requested(false, false, false, 0, start)
 	}
-	if cost, ok := b.withdraw(scheduler.Failure{Code: timedOut}, start); !ok || cost != 10 {
+	if cost, ok := b.withdraw(policy.Failure{Code: timedOut}, start); !ok || cost != 10 {
 		t.Errorf("a retry after a timeout costs %d, allowed %t, want 10 of the 10 tokens", cost, ok)
 	}
 }
@@ -124,7 +124,7 @@ func TestTheBudgetOfFinagleIsAFifthOfTheRequests(t *testing.T) {
 	}
 	retries := 0
 	for {
-		if _, ok := b.withdraw(scheduler.Failure{}, start.Add(9990*time.Millisecond)); !ok {
+		if _, ok := b.withdraw(policy.Failure{}, start.Add(9990*time.Millisecond)); !ok {
 			break
 		}
 		retries++
@@ -132,7 +132,7 @@ func TestTheBudgetOfFinagleIsAFifthOfTheRequests(t *testing.T) {
 	if retries != 300 {
 		t.Errorf("beside 1000 requests in 10 s there may be %d retries, want a fifth and 10 a second, 300", retries)
 	}
-	if _, ok := b.withdraw(scheduler.Failure{}, start.Add(time.Minute)); !ok {
+	if _, ok := b.withdraw(policy.Failure{}, start.Add(time.Minute)); !ok {
 		t.Error("a minute later there may be no retry, want 10 a second again")
 	}
 }

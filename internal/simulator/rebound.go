@@ -8,15 +8,15 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
-	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // rebound is Rebound as one instance: parked operations, lanes and gates are held
 // in memory, all decisions are those of the service.
 type rebound struct {
 	*world
-	policy   *scheduler.Policy
+	policy   *policy.Policy
 	registry *health.Registry
 	breakers *breaker.Group
 	keys     map[string]*key
@@ -42,7 +42,7 @@ type parking struct {
 }
 
 func newRebound(w *world) *rebound {
-	p := policy(scheduler.FullJitter)
+	p := policyWith(policy.FullJitter)
 	p.EnableAdaptiveBackoff, p.EnableCircuitBreaker, p.CircuitBreakerTimeout = true, true, 10*time.Second
 	r := &rebound{world: w, policy: p, registry: health.NewRegistry(), keys: map[string]*key{}}
 	r.breakers = breaker.NewGroup(breaker.Config{

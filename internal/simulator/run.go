@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // world is a scenario under way.
@@ -118,8 +118,8 @@ func (w *world) giveUp(op *operation) {
 }
 
 // decide asks the policy about an operation that failed.
-func (w *world) decide(p *scheduler.Policy, op *operation, a answer, signals scheduler.Signals) scheduler.Decision {
-	return p.Decide(scheduler.Input{
+func (w *world) decide(p *policy.Policy, op *operation, a answer, signals policy.Signals) policy.Decision {
+	return p.Decide(policy.Input{
 		Attempt: op.attempts, Previous: op.previous, Now: w.now, FirstFailure: op.first,
 		Failure: a.failure, Service: service, Priority: op.priority, Signals: signals,
 	}, w.jitter)

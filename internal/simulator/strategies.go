@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/health"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // Rebound is the name of the strategy that all others stand against.
@@ -20,14 +20,14 @@ var strategies = map[string]func(*world) strategy{
 	Rebound: func(w *world) strategy { return newRebound(w) },
 	// Exponential delays from 1 s to 30 s with full jitter, without end.
 	"full-jitter": func(w *world) strategy {
-		return &client{world: w, delay: byPolicy(w, policy(scheduler.FullJitter), noSignals)}
+		return &client{world: w, delay: byPolicy(w, policyWith(policy.FullJitter), noSignals)}
 	},
 	"decorrelated": func(w *world) strategy {
-		return &client{world: w, delay: byPolicy(w, policy(scheduler.DecorrelatedJitter), noSignals)}
+		return &client{world: w, delay: byPolicy(w, policyWith(policy.DecorrelatedJitter), noSignals)}
 	},
 	// The default RetryPolicy of Temporal: 1 s, doubled up to 100 s, without end.
 	"temporal": func(w *world) strategy {
-		p := policy(scheduler.NoJitter)
+		p := policyWith(policy.NoJitter)
 		p.MaxDelay = 100 * time.Second
 		return &client{world: w, delay: byPolicy(w, p, noSignals)}
 	},
@@ -38,14 +38,14 @@ var strategies = map[string]func(*world) strategy{
 		return &client{world: w, delay: awsDelay(w), budget: newAWSAdaptive()}
 	},
 	"finagle": func(w *world) strategy {
-		return &client{world: w, delay: byPolicy(w, policy(scheduler.FullJitter), noSignals), budget: &finagle{}}
+		return &client{world: w, delay: byPolicy(w, policyWith(policy.FullJitter), noSignals), budget: &finagle{}}
 	},
 	// The adaptive delay of the original design, without breaker and budgets.
 	"original": func(w *world) strategy {
-		p := policy(scheduler.FullJitter)
-		p.BackoffStrategy = scheduler.Adaptive
+		p := policyWith(policy.FullJitter)
+		p.BackoffStrategy = policy.Adaptive
 		o := &original{registry: health.NewRegistry()}
-		o.client = &client{world: w, delay: byPolicy(w, p, func() scheduler.Signals {
+		o.client = &client{world: w, delay: byPolicy(w, p, func() policy.Signals {
 			return p.Signals(o.registry.Figures(service, p.LearningWindow, w.now))
 		})}
 		o.budget = o
@@ -55,8 +55,8 @@ var strategies = map[string]func(*world) strategy{
 
 // policy returns what the strategies have in common: exponential delays from 1 s
 // to 30 s, without end.
-func policy(j scheduler.Jitter) *scheduler.Policy {
-	p := scheduler.Builtin().Resolve(scheduler.Query{Service: service})
+func policyWith(j policy.Jitter) *policy.Policy {
+	p := policy.Builtin().Resolve(policy.Query{Service: service})
 	p.MaxAttempts, p.JitterType = math.MaxInt, j
 	p.BaseDelay, p.MaxDelay = time.Second, 30*time.Second
 	return &p
@@ -80,5 +80,5 @@ func (o *original) requested(failed, _, retry bool, _ int, now time.Time) {
 	o.registry.End(service, result, health.NoResponse, now)
 }
 
-func (*original) withdraw(scheduler.Failure, time.Time) (int, bool) { return 0, true }
-func (*original) pace(time.Time) time.Duration                      { return 0 }
+func (*original) withdraw(policy.Failure, time.Time) (int, bool) { return 0, true }
+func (*original) pace(time.Time) time.Duration                   { return 0 }

@@ -4,7 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // Target is what operations are tried at: servers that take one request at a
@@ -84,7 +84,7 @@ type request struct {
 // answer is how a request ended. A zero failure is a success.
 type answer struct {
 	failed  bool
-	failure scheduler.Failure
+	failure policy.Failure
 	took    time.Duration
 }
 
@@ -106,11 +106,11 @@ func (s *server) ask(operation string, reply func(answer)) {
 	case trouble.Hang:
 		s.giveUp(r)
 	case trouble.Down:
-		s.refuse(r, scheduler.Failure{Code: "503", Message: "connection refused"})
+		s.refuse(r, policy.Failure{Code: "503", Message: "connection refused"})
 	case trouble.PerSecond > 0 && !s.passes(trouble.PerSecond):
-		s.refuse(r, scheduler.Failure{Code: "429", Message: "too many requests", RetryAfter: trouble.RetryAfter})
+		s.refuse(r, policy.Failure{Code: "429", Message: "too many requests", RetryAfter: trouble.RetryAfter})
 	case s.Sheds > 0 && !s.takesOn():
-		s.refuse(r, scheduler.Failure{Code: "503", Message: overloaded})
+		s.refuse(r, policy.Failure{Code: "503", Message: overloaded})
 	case s.busy < s.Servers:
 		s.giveUp(r)
 		s.serve(r)
@@ -118,18 +118,18 @@ func (s *server) ask(operation string, reply func(answer)) {
 		s.giveUp(r)
 		s.queue = append(s.queue, r)
 	default:
-		s.refuse(r, scheduler.Failure{Code: "503", Message: overloaded})
+		s.refuse(r, policy.Failure{Code: "503", Message: overloaded})
 	}
 }
 
-func (s *server) refuse(r *request, f scheduler.Failure) {
+func (s *server) refuse(r *request, f policy.Failure) {
 	s.clock.after(refusal, func() { r.answer(answer{failed: true, failure: f}) })
 }
 
 // giveUp ends the caller's wait in time.
 func (s *server) giveUp(r *request) {
 	s.clock.after(s.Timeout, func() {
-		r.answer(answer{failed: true, failure: scheduler.Failure{Code: timedOut, Message: "no reply in time"}})
+		r.answer(answer{failed: true, failure: policy.Failure{Code: timedOut, Message: "no reply in time"}})
 	})
 }
 
@@ -166,9 +166,9 @@ func (s *server) serve(r *request) {
 		s.busy--
 		switch {
 		case r.operation == s.Poisoned && s.Poisoned != "":
-			r.answer(answer{failed: true, failure: scheduler.Failure{Code: "500", Message: "cannot handle this"}})
+			r.answer(answer{failed: true, failure: policy.Failure{Code: "500", Message: "cannot handle this"}})
 		case s.random.Float64() < trouble.Failing:
-			r.answer(answer{failed: true, failure: scheduler.Failure{Code: "500", Message: "internal error"}})
+			r.answer(answer{failed: true, failure: policy.Failure{Code: "500", Message: "internal error"}})
 		default:
 			r.answer(answer{})
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/client"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
-	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // Patience bounds what an example does in seconds at most.
@@ -24,7 +24,7 @@ const Patience = time.Minute
 func Start(t *testing.T, policies string) *nats.Conn {
 	t.Helper()
 	url := testkit.Server(t).ClientURL()
-	set, err := scheduler.Parse("test.yaml", []byte(policies))
+	set, err := policy.Parse("test.yaml", []byte(policies))
 	if err != nil {
 		t.Fatalf("the test's policies are invalid: %v", err)
 	}

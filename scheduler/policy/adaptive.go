@@ -1,0 +1,204 @@
+package policy
+
+import (
+	"math"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+// Signals are what the adaptive factors read. The zero value says nothing, and
+// every factor is 1 then.
+type Signals struct {
+	// HealthScore is the service's health, 0 (dead) to 100 (well). It counts only
+	// with HealthKnown.
+	HealthScore float64
+	// HealthKnown tells that HealthScore is measured or reported.
+	HealthKnown bool
+	// SuccessRate is the share of successes, 0 to 1, among the last Samples
+	// operations, at most the policy's LearningWindow of them.
+	SuccessRate float64
+	// Samples is how many operations the success rate, the trend and the variance
+	// were taken from. 0 says nothing of all three.
+	Samples int
+	// Age is how long ago the last of the samples was taken.
+	Age time.Duration
+	// Variance is the squared coefficient of variation of the response times:
+	// their variance over the square of their mean. 0 is perfectly steady.
+	Variance float64
+	// ResponseTrend is the relative change of the recent response time against
+	// the longer run: 0.5 is half as slow again, 0 the same, below 0 faster.
+	ResponseTrend float64
+	// CPU and Memory are the service's utilisation in percent, 0 to 100.
+	CPU, Memory float64
+	// Pool is how much of its connection pool the service uses in percent, 0 to
+	// 100.
+	Pool float64
+	// Queue is how many requests wait at the service.
+	Queue int
+	// Load is the system's load average per core; 1 keeps every core busy.
+	Load float64
+}
+
+// Factors are what an adaptive delay is the product of, besides the delay of
+// its strategy. Each is 1 when it has nothing to say. Only Priority is ever
+// below 1.
+type Factors struct {
+	Health       float64 `json:"health"`
+	SuccessRate  float64 `json:"successRate"`
+	ResponseTime float64 `json:"responseTime"`
+	CPU          float64 `json:"cpu"`
+	Memory       float64 `json:"memory"`
+	Pool         float64 `json:"pool"`
+	Queue        float64 `json:"queue"`
+	Load         float64 `json:"load"`
+	Priority     float64 `json:"priority"`
+}
+
+var noFactors = Factors{1, 1, 1, 1, 1, 1, 1, 1, 1}
+
+// Product returns what a delay is multiplied by in all.
+func (f Factors) Product() float64 {
+	return f.Health * f.SuccessRate * f.ResponseTime * f.CPU * f.Memory * f.Pool * f.Queue * f.Load * f.Priority
+}
+
+// Map returns the factors by the names that they have in events.
+func (f Factors) Map() map[string]float64 {
+	return map[string]float64{
+		"health": f.Health, "successRate": f.SuccessRate, "responseTime": f.ResponseTime,
+		"cpu": f.CPU, "memory": f.Memory, "pool": f.Pool, "queue": f.Queue, "load": f.Load,
+		"priority": f.Priority,
+	}
+}
+
+// Adapts reports whether p's delays are multiplied by the adaptive factors.
+func (p *Policy) Adapts() bool { return p.EnableAdaptiveBackoff || p.BackoffStrategy == Adaptive }
+
+// factors returns what p's delay is multiplied by. fresh is the freshness of the
+// signals, which the confidence needs as well and which takes longest to compute.
+func (p *Policy) factors(s *Signals, fresh float64, priority events.Priority) Factors {
+	f := noFactors
+	f.Health = healthFactor(s.HealthScore, s.HealthKnown)
+	f.Load = loadFactor(s.Load)
+	f.Priority = priorityFactor(priority)
+	if s.Samples > 0 {
+		weight := evidenceWeight(s.Samples, p.LearningWindow, fresh)
+		f.SuccessRate = successFactor(s.SuccessRate, p.SuccessRateThreshold, p.AdaptationFactor, weight)
+		f.ResponseTime = responseFactor(s.ResponseTrend, weight)
+	}
+	if p.EnableResourceAwareRetry {
+		f.CPU = utilisationFactor(s.CPU, busyCPU)
+		f.Memory = utilisationFactor(s.Memory, busyMemory)
+		f.Pool = utilisationFactor(s.Pool, busyPool)
+		f.Queue = queueFactor(s.Queue)
+	}
+	return f
+}
+
+// The points at which the factors begin to speak.
+const (
+	wellScore  = 80  // the lowest health score of a service that is well
+	busyCPU    = 70  // percent; beyond it queueing delay rises steeply
+	busyMemory = 80  // percent
+	busyPool   = 70  // percent
+	longQueue  = 100 // requests; at this length the factor is half way to 2
+
+	// halfLife is the age at which evidence is worth half.
+	halfLife = 5 * time.Minute
+)
+
+// healthFactor is 1 for a health score of 80 and more, and rises in a straight
+// line to 3 for a score of 0. It is 1 when the score is not known.
+func healthFactor(score float64, known bool) float64 {
+	if !known {
+		return 1
+	}
+	return 1 + 2*share(wellScore-score, wellScore)
+}
+
+// successFactor is 1 while the success rate is at the threshold or above, and
+// rises in a straight line to 1 + adaptation for a success rate of 0. weight, 0
+// to 1, scales what it adds.
+func successFactor(rate, threshold, adaptation, weight float64) float64 {
+	return 1 + maxAdaptation*share(adaptation, maxAdaptation)*weight*share(threshold-rate, threshold)
+}
+
+// responseFactor is 1 while response times are steady or fall, and rises in a
+// straight line to 2 for response times that are twice as long as they were, and
+// more. weight, 0 to 1, scales what it adds.
+func responseFactor(trend, weight float64) float64 { return 1 + weight*share(trend, 1) }
+
+// utilisationFactor is 1 up to the busy mark, in percent, and rises in a
+// straight line to 2 at 100 percent.
+func utilisationFactor(percent, busy float64) float64 { return 1 + share(percent-busy, 100-busy) }
+
+// queueFactor is 1 + q/(q + 100) for q waiting requests: 1 for none, 1.5 for
+// 100, and never 2.
+func queueFactor(q int) float64 {
+	if q <= 0 {
+		return 1
+	}
+	return 1 + float64(q)/(float64(q)+longQueue)
+}
+
+// loadFactor is 1 up to a load average of 1 per core, and rises in a straight
+// line to 2 at 2 per core and more.
+func loadFactor(load float64) float64 { return 1 + share(load-1, 1) }
+
+// priorityFactor is ½ for critical, ¾ for high, and 1 for normal and low: a low
+// priority already waits in its lane behind the others.
+func priorityFactor(p events.Priority) float64 {
+	switch p {
+	case events.Critical:
+		return 0.5
+	case events.High:
+		return 0.75
+	}
+	return 1
+}
+
+// evidenceWeight is how much a success rate or a trend counts: the samples' share
+// of the learning window, at most 1, times their freshness.
+func evidenceWeight(samples, window int, fresh float64) float64 {
+	return share(float64(samples), float64(max(window, 1))) * fresh
+}
+
+// freshness is 2^(−age / 5 min): 1 for evidence of now, ½ after five minutes.
+func freshness(age time.Duration) float64 {
+	if age <= 0 {
+		return 1
+	}
+	return math.Exp2(-float64(age) / float64(halfLife))
+}
+
+// confidence is how much evidence stands behind the factors, from 0 to 1, for n
+// samples of age a whose squared coefficient of variation is v:
+//
+//	n/(n+2) × 2^(−a / 5 min) × 1/(1+v)
+//
+// fresh is the second of these, the freshness of the samples. The first term
+// grows with evidence; the 2 stands for the two imaginary observations of
+// Laplace's rule of succession, so that ten samples are worth 0.83. The second
+// falls with the age of the evidence, the third with its variance: response
+// times whose standard deviation equals their mean count for half.
+func confidence(s *Signals, fresh float64) float64 {
+	if s.Samples <= 0 {
+		return 0
+	}
+	n, v := float64(s.Samples), s.Variance
+	if !(v >= 0) {
+		v = 0
+	}
+	return n / (n + 2) * fresh / (1 + v)
+}
+
+// share returns part/whole within 0 and 1, and 0 where that is no number.
+func share(part, whole float64) float64 {
+	if !(part > 0) || !(whole > 0) {
+		return 0
+	}
+	if part >= whole {
+		return 1
+	}
+	return part / whole
+}

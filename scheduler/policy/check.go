@@ -1,0 +1,246 @@
+package policy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+// clash is a fault of a policy's values together. keys are those that take part.
+type clash struct {
+	keys           []int
+	problem, meant string
+}
+
+// check reports the clashes in set that the parser's file takes part in.
+func (p *parser) check(set *Set) {
+	told := make(map[string]bool)
+	tell := func(t trace, c clash) {
+		blamed, ok := p.blame(t, c.keys)
+		if !ok {
+			return
+		}
+		origin := t.origins[blamed]
+		for _, i := range c.keys {
+			if from := t.origins[i]; from.Layer != origin.Layer {
+				c.problem += fmt.Sprintf(" (%s is from %s)", keys[i].Name, from)
+			}
+		}
+		f := PolicyFault{Line: origin.Line, Column: origin.Column, Key: origin.Layer + "." + keys[blamed].Name, Problem: c.problem, Meant: c.meant}
+		if text := f.Error(); !told[text] {
+			told[text] = true
+			p.at(f.Line, f.Column, f.Key, f.Problem, f.Meant)
+		}
+	}
+	for _, sc := range set.scopes() {
+		layers := set.applying(Query{Service: sc.service, Operation: sc.operation, Account: sc.account, Campaign: sc.campaign})
+		t := traced(layers)
+		for _, c := range clashes(&t.policy, sc) {
+			tell(t, c)
+		}
+		if sc.matches() {
+			base := traced(set.applying(Query{Service: sc.service, Operation: sc.operation}))
+			for _, c := range sharedClashes(set.layers[sc], &base.policy) {
+				tell(t, c)
+			}
+		}
+	}
+	for _, circle := range set.circles() {
+		for _, sc := range set.neededBy(circle[:len(circle)-1]) {
+			t := traced(set.applying(Query{Service: sc.service, Operation: sc.operation}))
+			if _, ok := p.blame(t, []int{keyDependsOn}); ok {
+				tell(t, clash{[]int{keyDependsOn}, "goes in a circle: " + circleText(circle), ""})
+				break
+			}
+		}
+	}
+}
+
+// blame returns at which of some keys a fault is reported: of those that the
+// parser's file set, the one in the uppermost layer, the last in the file. ok is
+// false when the file set none of them.
+func (p *parser) blame(t trace, candidates []int) (blamed int, ok bool) {
+	for _, i := range candidates {
+		switch {
+		case t.origins[i].File != p.file || t.origins[i].Line == 0:
+		case !ok, t.ranks[i] > t.ranks[blamed], t.ranks[i] == t.ranks[blamed] && t.origins[i].Line > t.origins[blamed].Line:
+			blamed, ok = i, true
+		}
+	}
+	return blamed, ok
+}
+
+// clashes returns what in a policy for the operations of sc cannot be meant.
+func clashes(p *Policy, sc scope) []clash {
+	var found []clash
+	if p.BaseDelay > p.MaxDelay {
+		found = append(found, clash{
+			[]int{keyBaseDelay, keyMaxDelay},
+			fmt.Sprintf("baseDelay %s is longer than maxDelay %s", spanText(p.BaseDelay), spanText(p.MaxDelay)), "",
+		})
+	}
+	if least := p.Delays(1, events.Critical, Signals{}).Min; p.MaxElapsedTime > 0 && p.MaxAttempts > 1 && least > p.MaxElapsedTime && p.BaseDelay <= p.MaxDelay {
+		found = append(found, clash{
+			[]int{keyMaxElapsedTime, keyBaseDelay, keyJitterType},
+			fmt.Sprintf("maxElapsedTime %s is over before the first delay of at least %s", spanText(p.MaxElapsedTime), spanText(least)),
+			"no operation would be tried again; write maxAttempts: 1 if that is meant",
+		})
+	}
+	if p.RetryBudgetPerHour > 0 && p.RetryBudgetPerMinute > p.RetryBudgetPerHour {
+		found = append(found, clash{
+			[]int{keyRetryBudgetPerMinute, keyRetryBudgetPerHour},
+			fmt.Sprintf("retryBudgetPerMinute %d is more than retryBudgetPerHour %d", p.RetryBudgetPerMinute, p.RetryBudgetPerHour), "",
+		})
+	}
+	if target, known := p.knownTarget(sc); known && !p.HasDefaultTarget() && !p.Allows(target) {
+		found = append(found, clash{
+			[]int{keyTarget, keyTargets},
+			fmt.Sprintf("target %s is not among targets", short(target)), "",
+		})
+	}
+	return append(found, selfDependence(p, sc)...)
+}
+
+// knownTarget returns the policy's target when it is the same for all operations
+// of sc.
+func (p *Policy) knownTarget(sc scope) (target string, known bool) {
+	open := sc.service == "" && strings.Contains(p.Target, "{service}") || sc.operation == "" && strings.Contains(p.Target, "{operation}")
+	return p.TargetOf("", sc.service, sc.operation), !open
+}
+
+// selfDependence returns the entries of dependsOn by which operations of sc
+// would wait for themselves.
+func selfDependence(p *Policy, sc scope) []clash {
+	if len(p.DependsOn) > 0 && sc.service == "" {
+		return []clash{{[]int{keyDependsOn}, "cannot stand under default", "what every service needs would need itself"}}
+	}
+	var found []clash
+	for _, needed := range p.DependsOn {
+		service, operation, _ := strings.Cut(needed, ":")
+		if service == sc.service && (operation == "" || sc.operation == "" || operation == sc.operation) {
+			found = append(found, clash{[]int{keyDependsOn}, fmt.Sprintf("%s would need itself by %s", placeName(sc), needed), ""})
+		}
+	}
+	return found
+}
+
+// sharedClashes returns the keys of a match that belong to all operations of
+// its key together and differ there from base.
+func sharedClashes(l *layer, base *Policy) []clash {
+	var found []clash
+	for i := range keys {
+		k := &keys[i]
+		if !l.keys.has(i) || !k.Shared {
+			continue
+		}
+		if i == keyRules || k.text(&l.values) != k.text(base) {
+			found = append(found, clash{
+				[]int{i},
+				"belongs to all operations of a service and operation type together and cannot differ by account or campaign",
+				"set it for " + placeName(l.scope),
+			})
+		}
+	}
+	return found
+}
+
+// placeName returns the service or the key of a scope, as dependsOn names it.
+func placeName(sc scope) string {
+	switch {
+	case sc.service == "":
+		return defaultLayer
+	case sc.operation == "":
+		return sc.service
+	}
+	return sc.service + ":" + sc.operation
+}
+
+// checkDependency returns what is wrong with an entry of dependsOn.
+func checkDependency(s string) *flaw {
+	service, operation, keyed := strings.Cut(s, ":")
+	err := events.CheckName(service)
+	if err == nil && keyed {
+		err = events.CheckName(operation)
+	}
+	if err != nil {
+		return &flaw{fmt.Sprintf("%q is no service and no service:operation: %v", short(s), err), ""}
+	}
+	return nil
+}
+
+// circleText tells a circle in a line of bounded length.
+func circleText(circle []string) string {
+	const most = 10
+	if last := len(circle) - 1; last > most {
+		circle = append(slices.Clone(circle[:most]), fmt.Sprintf("(%d more)", last-most), circle[last])
+	}
+	return strings.Join(circle, " needs ")
+}
+
+// circles returns circles of services and keys, in each of which each needs the
+// next, the last being the first again. What needs itself is none. There are at
+// most maxFaults: when all need all, their number grows with its cube.
+func (s *Set) circles() (found [][]string) {
+	const onPath, done = 1, 2 // 0 is not visited
+	state := make(map[string]int)
+	var path []string
+	var visit func(name string)
+	visit = func(name string) {
+		state[name] = onPath
+		path = append(path, name)
+		for _, needed := range s.needs(name) {
+			switch {
+			case needed == name:
+			case state[needed] == onPath && len(found) < maxFaults:
+				found = append(found, append(slices.Clone(path[slices.Index(path, needed):]), needed))
+			case state[needed] == 0:
+				visit(needed)
+			}
+		}
+		path = path[:len(path)-1]
+		state[name] = done
+	}
+	for _, sc := range s.scopes() {
+		if name := placeName(sc); sc.service != "" && !sc.matches() && state[name] == 0 {
+			visit(name)
+		}
+	}
+	return found
+}
+
+// neededBy returns the scopes whose dependsOn the services and keys of a circle
+// have.
+func (s *Set) neededBy(names []string) (scopes []scope) {
+	for _, name := range names {
+		service, operation, keyed := strings.Cut(name, ":")
+		scopes = append(scopes, scope{service: service, operation: operation})
+		if known := s.services[service]; known != nil && !keyed {
+			for _, o := range slices.Sorted(maps.Keys(known.operations)) {
+				scopes = append(scopes, scope{service: service, operation: o})
+			}
+		}
+	}
+	return scopes
+}
+
+// needs returns what a service, all its operation types together, or a key
+// depends on.
+func (s *Set) needs(name string) []string {
+	service, operation, keyed := strings.Cut(name, ":")
+	known := s.services[service]
+	switch {
+	case known == nil:
+		return nil
+	case keyed:
+		return s.at(service, operation).policy.DependsOn
+	}
+	all := slices.Clone(known.policy.DependsOn)
+	for _, o := range known.operations {
+		all = append(all, o.policy.DependsOn...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}

@@ -1,0 +1,338 @@
+package policy
+
+import (
+	"encoding"
+	"fmt"
+	"math"
+	"math/bits"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/spelling"
+)
+
+// Key describes a key of a policy file.
+type Key struct {
+	// Name is the key as policy files write it.
+	Name string
+	// Values are what it may be set to, in words.
+	Values string
+	// Meaning is what it does, in a sentence without its end.
+	Meaning string
+	// Shared tells that the key's value belongs to all operations of a service
+	// and operation type together, as a breaker or a budget does, so that it
+	// cannot differ by account or campaign.
+	Shared bool
+}
+
+// Keys returns every key that sets a field of a [Policy], in the order in which
+// policies are shown.
+func Keys() []Key {
+	list := make([]Key, len(keys))
+	for i := range keys {
+		list[i] = keys[i].Key
+	}
+	return list
+}
+
+// key is a [Key] together with the field that it sets.
+type key struct {
+	Key
+	// read reads a scalar; it is nil for the keys that are lists.
+	read func(p *Policy, text string) *flaw
+	// text returns the value as policy files write it.
+	text func(p *Policy) string
+}
+
+// flaw is what is wrong with a value, and what is meant there instead.
+type flaw struct{ problem, meant string }
+
+// The places of the keys in keys.
+const (
+	keyMaxAttempts = iota
+	keyBaseDelay
+	keyMaxDelay
+	keyMultiplier
+	keyBackoffStrategy
+	keyJitterType
+	keyAttemptTimeout
+	keyMaxElapsedTime
+	keyEnableAdaptiveBackoff
+	keySuccessRateThreshold
+	keyAdaptationFactor
+	keyLearningWindow
+	keyEnableCircuitBreaker
+	keyCircuitBreakerThreshold
+	keyCircuitBreakerTimeout
+	keyCircuitBreakerFailureRate
+	keyCircuitBreakerWindow
+	keyCircuitBreakerMinimumCalls
+	keyHalfOpenMaxRequests
+	keyHalfOpenSuccesses
+	keyEnableResourceAwareRetry
+	keyMaxConcurrentRetries
+	keyRetryBudgetPerMinute
+	keyRetryBudgetPerHour
+	keyRespectGlobalBackpressure
+	keyPriority
+	keyTarget
+	keyTargets
+	keyDependsOn
+	keyRules
+)
+
+// Bounds of what a policy may say.
+const (
+	// maxDuration bounds every duration of a policy.
+	maxDuration = 365 * 24 * time.Hour
+	// maxMultiplier and maxAdaptation bound the growth of a delay.
+	maxMultiplier, maxAdaptation = 100, 10
+	// maxWindow is how many operations per service are remembered at all.
+	maxWindow = 100
+	maxCount  = math.MaxInt32
+)
+
+var keys = [...]key{
+	keyMaxAttempts:     whole("maxAttempts", 1, maxCount, "how often an operation is tried at most, the attempt that failed before its submission included", func(p *Policy) *int { return &p.MaxAttempts }),
+	keyBaseDelay:       span("baseDelay", 0, "the delay after attempt 1, before factors and jitter", func(p *Policy) *time.Duration { return &p.BaseDelay }),
+	keyMaxDelay:        span("maxDelay", 0, "the longest delay, save a Retry-After that the target named", func(p *Policy) *time.Duration { return &p.MaxDelay }),
+	keyMultiplier:      number("multiplier", 1, maxMultiplier, "by how much the exponential delay grows with each attempt", func(p *Policy) *float64 { return &p.Multiplier }),
+	keyBackoffStrategy: choice("backoffStrategy", strategyWords[:], "how the delay grows with the attempts", func(p *Policy) wording { return &p.BackoffStrategy }),
+	keyJitterType:      choice("jitterType", jitterWords[:], "how the delay is spread at random", func(p *Policy) wording { return &p.JitterType }),
+	keyAttemptTimeout:  span("attemptTimeout", 1, "how long one attempt may take", func(p *Policy) *time.Duration { return &p.AttemptTimeout }),
+	keyMaxElapsedTime:  span("maxElapsedTime", 0, "how long after its first failure an operation may still be tried; 0 is without limit", func(p *Policy) *time.Duration { return &p.MaxElapsedTime }),
+
+	keyEnableAdaptiveBackoff: truth("enableAdaptiveBackoff", "whether the adaptive factors apply to a strategy other than adaptive too", func(p *Policy) *bool { return &p.EnableAdaptiveBackoff }),
+	keySuccessRateThreshold:  number("successRateThreshold", 0, 1, "the success rate below which delays grow", func(p *Policy) *float64 { return &p.SuccessRateThreshold }),
+	keyAdaptationFactor:      number("adaptationFactor", 0, maxAdaptation, "by what share a success rate of 0 lengthens a delay", func(p *Policy) *float64 { return &p.AdaptationFactor }),
+	keyLearningWindow:        whole("learningWindow", 1, maxWindow, "over how many of the last operations the success rate is taken", func(p *Policy) *int { return &p.LearningWindow }),
+
+	keyEnableCircuitBreaker:       shared(truth("enableCircuitBreaker", "whether the key has a circuit breaker", func(p *Policy) *bool { return &p.EnableCircuitBreaker })),
+	keyCircuitBreakerThreshold:    shared(whole("circuitBreakerThreshold", 1, maxCount, "how many failures in a row open the breaker", func(p *Policy) *int { return &p.CircuitBreakerThreshold })),
+	keyCircuitBreakerTimeout:      shared(span("circuitBreakerTimeout", 1, "how long the breaker stays open before it lets probes through", func(p *Policy) *time.Duration { return &p.CircuitBreakerTimeout })),
+	keyCircuitBreakerFailureRate:  shared(number("circuitBreakerFailureRate", 0, 1, "the share of failures in the window that opens the breaker; 0 leaves it out of account", func(p *Policy) *float64 { return &p.CircuitBreakerFailureRate })),
+	keyCircuitBreakerWindow:       shared(span("circuitBreakerWindow", 1, "over what time the failure rate is taken", func(p *Policy) *time.Duration { return &p.CircuitBreakerWindow })),
+	keyCircuitBreakerMinimumCalls: shared(whole("circuitBreakerMinimumCalls", 1, maxCount, "how many calls the window needs before its failure rate counts", func(p *Policy) *int { return &p.CircuitBreakerMinimumCalls })),
+	keyHalfOpenMaxRequests:        shared(whole("halfOpenMaxRequests", 1, maxCount, "how many probes of a half-open breaker may be in flight at once, over all instances", func(p *Policy) *int { return &p.HalfOpenMaxRequests })),
+	keyHalfOpenSuccesses:          shared(whole("halfOpenSuccesses", 1, maxCount, "how many successes in a row close the breaker", func(p *Policy) *int { return &p.HalfOpenSuccesses })),
+
+	keyEnableResourceAwareRetry:  truth("enableResourceAwareRetry", "whether CPU, memory, pool use and queue length lengthen adaptive delays", func(p *Policy) *bool { return &p.EnableResourceAwareRetry }),
+	keyMaxConcurrentRetries:      shared(whole("maxConcurrentRetries", 0, maxCount, "how many operations of the key may be in flight at once, over all instances; 0 is without limit", func(p *Policy) *int { return &p.MaxConcurrentRetries })),
+	keyRetryBudgetPerMinute:      shared(whole("retryBudgetPerMinute", 0, maxCount, "how many redeliveries of the key are made in a minute at most; 0 is without limit", func(p *Policy) *int { return &p.RetryBudgetPerMinute })),
+	keyRetryBudgetPerHour:        shared(whole("retryBudgetPerHour", 0, maxCount, "how many redeliveries of the key are made in an hour at most; 0 is without limit", func(p *Policy) *int { return &p.RetryBudgetPerHour })),
+	keyRespectGlobalBackpressure: truth("respectGlobalBackpressure", "whether operations are held while backpressure is on", func(p *Policy) *bool { return &p.RespectGlobalBackpressure }),
+
+	keyPriority: choice("priority", priorityWords(), "the priority of operations that name none", func(p *Policy) wording { return &p.Priority }),
+	keyTarget: {
+		Key:  Key{Name: "target", Values: "a subject, with {service} and {operation} filled in", Meaning: "where operations go that name no target"},
+		read: readTarget,
+		text: func(p *Policy) string { return p.Target },
+	},
+	keyTargets: {
+		Key:  Key{Name: "targets", Values: "a list of subject patterns", Meaning: "of which a target must match one; empty allows every subject that is not forbidden to all"},
+		text: func(p *Policy) string { return flow(p.Targets) },
+	},
+	keyDependsOn: {
+		Key:  Key{Name: "dependsOn", Values: "a list of services, or of service:operation", Meaning: "what the operations cannot do without", Shared: true},
+		text: func(p *Policy) string { return flow(p.DependsOn) },
+	},
+	keyRules: {
+		Key:  Key{Name: "rules", Values: "a list of rules with name, service, codes, message, class and limit", Meaning: "how failures are classified before the built-in table is asked; the first rule that matches decides", Shared: true},
+		text: func(p *Policy) string { return fmt.Sprintf("%d rules", len(p.Rules)) },
+	},
+}
+
+// keyIndex is the place in keys of each name.
+var keyIndex = func() map[string]int {
+	index := make(map[string]int, len(keys))
+	for i := range keys {
+		index[keys[i].Name] = i
+	}
+	return index
+}()
+
+// keySet is a set of places in keys.
+type keySet uint64
+
+func (s keySet) has(i int) bool { return s&(1<<i) != 0 }
+func (s *keySet) add(i int)     { *s |= 1 << i }
+
+// apply copies the fields of the keys in s. It is spelt out because calls
+// through the table would move every resolved policy to the heap.
+func (s keySet) apply(to, from *Policy) {
+	for rest := uint64(s); rest != 0; rest &= rest - 1 {
+		switch bits.TrailingZeros64(rest) {
+		case keyMaxAttempts:
+			to.MaxAttempts = from.MaxAttempts
+		case keyBaseDelay:
+			to.BaseDelay = from.BaseDelay
+		case keyMaxDelay:
+			to.MaxDelay = from.MaxDelay
+		case keyMultiplier:
+			to.Multiplier = from.Multiplier
+		case keyBackoffStrategy:
+			to.BackoffStrategy = from.BackoffStrategy
+		case keyJitterType:
+			to.JitterType = from.JitterType
+		case keyAttemptTimeout:
+			to.AttemptTimeout = from.AttemptTimeout
+		case keyMaxElapsedTime:
+			to.MaxElapsedTime = from.MaxElapsedTime
+		case keyEnableAdaptiveBackoff:
+			to.EnableAdaptiveBackoff = from.EnableAdaptiveBackoff
+		case keySuccessRateThreshold:
+			to.SuccessRateThreshold = from.SuccessRateThreshold
+		case keyAdaptationFactor:
+			to.AdaptationFactor = from.AdaptationFactor
+		case keyLearningWindow:
+			to.LearningWindow = from.LearningWindow
+		case keyEnableCircuitBreaker:
+			to.EnableCircuitBreaker = from.EnableCircuitBreaker
+		case keyCircuitBreakerThreshold:
+			to.CircuitBreakerThreshold = from.CircuitBreakerThreshold
+		case keyCircuitBreakerTimeout:
+			to.CircuitBreakerTimeout = from.CircuitBreakerTimeout
+		case keyCircuitBreakerFailureRate:
+			to.CircuitBreakerFailureRate = from.CircuitBreakerFailureRate
+		case keyCircuitBreakerWindow:
+			to.CircuitBreakerWindow = from.CircuitBreakerWindow
+		case keyCircuitBreakerMinimumCalls:
+			to.CircuitBreakerMinimumCalls = from.CircuitBreakerMinimumCalls
+		case keyHalfOpenMaxRequests:
+			to.HalfOpenMaxRequests = from.HalfOpenMaxRequests
+		case keyHalfOpenSuccesses:
+			to.HalfOpenSuccesses = from.HalfOpenSuccesses
+		case keyEnableResourceAwareRetry:
+			to.EnableResourceAwareRetry = from.EnableResourceAwareRetry
+		case keyMaxConcurrentRetries:
+			to.MaxConcurrentRetries = from.MaxConcurrentRetries
+		case keyRetryBudgetPerMinute:
+			to.RetryBudgetPerMinute = from.RetryBudgetPerMinute
+		case keyRetryBudgetPerHour:
+			to.RetryBudgetPerHour = from.RetryBudgetPerHour
+		case keyRespectGlobalBackpressure:
+			to.RespectGlobalBackpressure = from.RespectGlobalBackpressure
+		case keyPriority:
+			to.Priority = from.Priority
+		case keyTarget:
+			to.Target = from.Target
+		case keyTargets:
+			to.Targets = from.Targets
+		case keyDependsOn:
+			to.DependsOn = from.DependsOn
+		case keyRules:
+			to.Rules = from.Rules
+		}
+	}
+}
+
+func shared(k key) key {
+	k.Shared = true
+	return k
+}
+
+func whole(name string, least, most int, meaning string, field func(*Policy) *int) key {
+	values := fmt.Sprintf("a whole number from %d", least)
+	if most < maxCount {
+		values += fmt.Sprintf(" to %d", most)
+	}
+	return key{
+		Key: Key{Name: name, Values: values, Meaning: meaning},
+		read: func(p *Policy, s string) *flaw {
+			n, f := readWhole(s, least, most)
+			if f == nil {
+				*field(p) = n
+			}
+			return f
+		},
+		text: func(p *Policy) string { return strconv.Itoa(*field(p)) },
+	}
+}
+
+func number(name string, least, most float64, meaning string, field func(*Policy) *float64) key {
+	return key{
+		Key: Key{Name: name, Values: fmt.Sprintf("a number from %v to %v", least, most), Meaning: meaning},
+		read: func(p *Policy, s string) *flaw {
+			n, f := readNumber(s, least, most)
+			if f == nil {
+				*field(p) = n
+			}
+			return f
+		},
+		text: func(p *Policy) string { return strconv.FormatFloat(*field(p), 'g', -1, 64) },
+	}
+}
+
+func truth(name, meaning string, field func(*Policy) *bool) key {
+	return key{
+		Key: Key{Name: name, Values: "true or false", Meaning: meaning},
+		read: func(p *Policy, s string) *flaw {
+			b, f := readTruth(s)
+			if f == nil {
+				*field(p) = b
+			}
+			return f
+		},
+		text: func(p *Policy) string { return strconv.FormatBool(*field(p)) },
+	}
+}
+
+func span(name string, least time.Duration, meaning string, field func(*Policy) *time.Duration) key {
+	values := "a duration such as 1500 (milliseconds), 1.5s or 2m, up to a year"
+	if least > 0 {
+		values += ", longer than 0"
+	}
+	return key{
+		Key: Key{Name: name, Values: values, Meaning: meaning},
+		read: func(p *Policy, s string) *flaw {
+			d, f := readSpan(s, least)
+			if f == nil {
+				*field(p) = d
+			}
+			return f
+		},
+		text: func(p *Policy) string { return spanText(*field(p)) },
+	}
+}
+
+// wording is a value that is written as one of several words.
+type wording interface {
+	encoding.TextUnmarshaler
+	encoding.TextMarshaler
+}
+
+func choice(name string, words []string, meaning string, field func(*Policy) wording) key {
+	return key{
+		Key: Key{Name: name, Values: oneOf(words), Meaning: meaning},
+		read: func(p *Policy, s string) *flaw {
+			word := strings.ToLower(s)
+			if err := field(p).UnmarshalText([]byte(word)); err != nil {
+				return &flaw{fmt.Sprintf("%q is not %s", short(s), oneOf(words)), didYouMean(spelling.Nearest(word, words))}
+			}
+			return nil
+		},
+		text: func(p *Policy) string {
+			b, err := field(p).MarshalText()
+			if err != nil {
+				return err.Error()
+			}
+			return string(b)
+		},
+	}
+}
+
+func priorityWords() []string {
+	words := make([]string, 0, len(events.Priorities))
+	for _, p := range events.Priorities {
+		words = append(words, p.String())
+	}
+	return words
+}
+
+// oneOf joins words as "a, b or c".
+func oneOf(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}

@@ -1,0 +1,69 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// FuzzParseOverrides lays any overrides over a policy. What is accepted never
+// gives more than the policy, and means the same when it is told again.
+func FuzzParseOverrides(f *testing.F) {
+	for _, c := range [][2]string{
+		{"maxattempts", "2"},
+		{"maxattempts", "1e9"},
+		{"maxattempts", "-1"},
+		{"maxattempts", "99999999999999999999"},
+		{"basedelay", "250"},
+		{"basedelay", "1.5s"},
+		{"maxdelay", "8760h"},
+		{"maxdelay", "0"},
+		{"multiplier", "NaN"},
+		{"multiplier", "0x1p3"},
+		{"multiplier", "1e400"},
+		{"backoffstrategy", "linear"},
+		{"jittertype", "Full"},
+		{"attempttimeout", "1m"},
+		{"maxelapsedtime", "-0"},
+		{"maxAttempts", "2"},
+		{"target", "x"},
+		{"", ""},
+		{"basedelay", "\xff"},
+		{"basedelay", "1\n"},
+	} {
+		f.Add(c[0], c[1], "maxattempts", "3")
+	}
+	p := usual()
+	f.Fuzz(func(t *testing.T, name, value, other, otherValue string) {
+		asked := map[string]string{name: value, other: otherValue}
+		o, err := ParseOverrides(asked)
+		if err != nil {
+			for _, fault := range Faults(err) {
+				if !slices.Contains([]string{name, other}, fault.Key) || fault.Problem == "" || strings.ContainsAny(fault.Error(), "\r\n") {
+					t.Errorf("the fault of %q is told as %q", asked, fault)
+				}
+			}
+			if len(Faults(err)) == 0 {
+				t.Errorf("the error of %q is no fault: %v", asked, err)
+			}
+			return
+		}
+		got := p.Override(o)
+		if got.MaxAttempts < 1 || got.MaxAttempts > p.MaxAttempts || got.MaxDelay < 0 || got.MaxDelay > p.MaxDelay || got.BaseDelay < 0 || got.BaseDelay > got.MaxDelay ||
+			got.AttemptTimeout <= 0 || got.AttemptTimeout > p.AttemptTimeout || got.MaxElapsedTime < 0 || !(got.Multiplier > 0) {
+			t.Fatalf("%q gives %+v", asked, got)
+		}
+		told := map[string]string{}
+		for attribute, i := range overridable {
+			told[attribute] = keys[i].text(got)
+		}
+		again, err := ParseOverrides(told)
+		if err != nil {
+			t.Fatalf("%q is told as %v, which is refused: %v", asked, told, err)
+		}
+		if twice := p.Override(again); !alike(got, twice) {
+			t.Fatalf("%q gives %+v and, told as %v, %+v", asked, got, told, twice)
+		}
+		decideWithinBounds(t, got, Query{Service: "a", Operation: "b"})
+	})
+}

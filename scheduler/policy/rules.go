@@ -1,0 +1,163 @@
+package policy
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/spelling"
+)
+
+// Bounds of the rules of one layer, which bound the time that classification
+// takes.
+const (
+	maxRules    = 50
+	maxCodes    = 50
+	maxRuleName = 128 // bytes; the name travels in events
+	maxPattern  = 256 // bytes
+)
+
+// ruleWords are the keys of a rule.
+var ruleWords = []string{"name", "service", "codes", "message", "class", "limit"}
+
+// rules reads a list of classification rules.
+func (p *parser) rules(node *yaml.Node, path string, origin Origin) ([]Rule, bool) {
+	switch {
+	case node.Kind == yaml.AliasNode:
+		return nil, false // reported by plainNodes
+	case node.Kind != yaml.SequenceNode:
+		p.fault(node, path, "is not a list of rules", "")
+		return nil, false
+	case len(node.Content) > maxRules:
+		p.fault(node, path, fmt.Sprintf("has %d rules, more than the %d allowed", len(node.Content), maxRules), "")
+		return nil, false
+	}
+	before := p.count
+	rules := make([]Rule, 0, len(node.Content))
+	for i, item := range node.Content {
+		r := p.rule(item, fmt.Sprintf("%s[%d]", path, i))
+		r.origin = origin
+		if origin.Line > 0 {
+			r.origin.Line, r.origin.Column = item.Line, item.Column
+		}
+		for j := range rules {
+			if rules[j].Name == r.Name && (rules[j].Class != r.Class || rules[j].Limit != r.Limit) {
+				p.fault(item, fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("bears the name %q of a rule with another class or limit", r.Name), "")
+				break
+			}
+		}
+		rules = append(rules, r)
+	}
+	return rules, p.count == before
+}
+
+// rule reads one rule. One that has no name is named after its path.
+func (p *parser) rule(node *yaml.Node, path string) Rule {
+	r := Rule{Name: path}
+	stated := map[string]bool{}
+	for _, e := range p.entries(node, path) {
+		at := e.path(path)
+		stated[e.name] = true
+		if e.name == "codes" {
+			r.Codes = p.codes(e.value, at)
+			continue
+		}
+		if f := p.ruleKey(&r, e, at); f != nil {
+			p.fault(e.value, at, f.problem, f.meant)
+		}
+	}
+	if node.Kind == yaml.MappingNode {
+		if !stated["codes"] && !stated["message"] {
+			p.fault(node, path, "states neither codes nor message", "")
+		}
+		if !stated["class"] {
+			p.fault(node, path, "has no class", "write class: retryable or class: not_retryable")
+		}
+		if r.Class == NotRetryable && r.Limit > 0 {
+			p.fault(node, path, "limits what is not retryable", "a limit bounds how often a rule may decide retryable")
+		}
+	}
+	return NewRule(r)
+}
+
+// ruleKey reads one key of a rule that is a single value.
+func (p *parser) ruleKey(r *Rule, e entry, path string) *flaw {
+	switch e.name {
+	case "name", "service", "message", "class", "limit":
+	default:
+		return &flaw{"no such key", didYouMean(spelling.Nearest(e.name, ruleWords))}
+	}
+	if !p.scalar(e.value, path) {
+		return nil
+	}
+	s := e.value.Value
+	switch e.name {
+	case "name":
+		if len(s) > maxRuleName || strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+			return &flaw{fmt.Sprintf("%q is no line of at most %d bytes", short(s), maxRuleName), ""}
+		}
+		r.Name = s
+	case "service":
+		if err := events.CheckName(s); err != nil {
+			return &flaw{"the service " + err.Error(), ""}
+		}
+		r.Service = s
+	case "message":
+		if len(s) > maxPattern {
+			return &flaw{fmt.Sprintf("has %d bytes, more than the %d allowed", len(s), maxPattern), ""}
+		}
+		if strings.Trim(s, "*") == "" {
+			return &flaw{fmt.Sprintf("%q matches every message", s), "leave it out"}
+		}
+		r.Message = s
+	case "class":
+		class, err := ParseClass(s)
+		if err != nil {
+			return &flaw{fmt.Sprintf("%q is not %s", short(s), oneOf(classWords[:])), didYouMean(spelling.Nearest(s, classWords[:]))}
+		}
+		r.Class = class
+	case "limit":
+		limit, f := readLimit(s)
+		if f != nil {
+			return f
+		}
+		r.Limit = limit
+	}
+	return nil
+}
+
+// readLimit reads how often a rule may decide: a number, or once.
+func readLimit(s string) (int, *flaw) {
+	if s == "once" {
+		return 1, nil
+	}
+	n, f := readWhole(s, 0, maxCount)
+	if f != nil {
+		f.problem += ", nor once"
+	}
+	return n, f
+}
+
+// codes reads the codes of a rule.
+func (p *parser) codes(node *yaml.Node, path string) []string {
+	codes, ok := p.list(node, path, func(code string) *flaw {
+		switch {
+		case len(code) > maxCode:
+			return &flaw{fmt.Sprintf("%q has %d bytes, more than the %d allowed", short(code), len(code), maxCode), ""}
+		case normalCode(code) == "":
+			return &flaw{fmt.Sprintf("%q is no code", code), ""}
+		}
+		return nil
+	})
+	switch {
+	case !ok:
+	case len(codes) == 0:
+		p.fault(node, path, "is empty", "leave it out to match any code")
+	case len(codes) > maxCodes:
+		p.fault(node, path, "has "+strconv.Itoa(len(codes))+" codes, more than the "+strconv.Itoa(maxCodes)+" allowed", "")
+	}
+	return codes
+}
