@@ -289,7 +289,7 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 	}
 	status.RetryCoordination = s.Coordination()
 	status.Gates, status.GateCounts = s.gates.Worst(statusLimit, s.clock.Now())
-	status.LimitsShared, status.Coordination = !s.leases.divided(), s.breakers.coordination()
+	status.LimitsShared, status.Coordination = !s.leases.Divided(), s.breakers.coordination()
 	status.Breakers, status.BreakerCounts = s.breakers.notClosed(ctx, statusLimit)
 	return status, nil
 }

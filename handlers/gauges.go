@@ -87,7 +87,7 @@ func (g *gauges) instance(o metric.Observer) {
 		shared    bool
 	}{
 		{"breakers", s.breakers.shared, s.breakers.group.Status().Shared},
-		{"limits", storeName(s.leases.ledgers), !s.leases.divided()},
+		{"limits", storeName(s.leases.Store), !s.leases.Divided()},
 	} {
 		o.ObserveInt64(g.shared, truth(c.shared), metric.WithAttributes(attribute.String(labelOf, c.of), attribute.String(labelStore, c.store)))
 	}

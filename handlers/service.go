@@ -77,7 +77,7 @@ type Config struct {
 	Breakers breaker.Store
 	// Ledgers is where the instances share budgets and concurrency; a bucket on
 	// NATS when nil.
-	Ledgers Ledgers
+	Ledgers ledger.Store
 	// Backpressure says when global backpressure turns on. All instances should
 	// have the same.
 	Backpressure gate.Limits
@@ -175,7 +175,7 @@ type Service struct {
 	recovery *recovery
 	breakers *breakers
 	gates    *scheduler.Gates
-	leases   *leases
+	leases   *ledger.Leases
 	ledger   *ledger.NATS // nil when the limits are shared elsewhere
 	lanes    *lanes
 	intake   *intake
@@ -294,7 +294,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		s.pulling.Go(func() { p.Run(runCtx) })
 	}
 	s.rest.Go(func() { s.breakers.run(runCtx) })
-	s.rest.Go(func() { s.leases.run(runCtx) })
+	s.rest.Go(func() { s.leases.Run(runCtx) })
 	s.rest.Go(func() { s.lanes.run(runCtx) })
 	s.pulling.Go(func() { s.ahead.run(runCtx) })
 	s.pulling.Go(func() { s.takeOver(runCtx) })
@@ -377,9 +377,9 @@ func (s *Service) wire(ctx context.Context) error {
 		}
 		ledgers = s.ledger
 	}
-	s.leases = newLeases(s.id, ledgers, s.clock.Now, s.log)
-	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: s.leases.want, Now: s.clock.Now})
-	s.leases.gates = s.gates
+	wanted := ledger.NewQueue()
+	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: wanted.Want, Now: s.clock.Now})
+	s.leases = ledger.NewLeases(wanted, s.gates, ledger.LeasesConfig{Instance: s.id, Store: ledgers, Now: s.clock.Now, Log: s.log})
 	err := s.waiter.Await(ctx, "the bucket of the lanes", func(ctx context.Context) (err error) {
 		s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.config.ForgetIdleAfter, s.gates, s.policies.Load)
 		return err
