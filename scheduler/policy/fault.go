@@ -4,8 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
 )
 
 // PolicyFault is one fault of a policy file or of an operation's overrides. Faults
@@ -95,4 +100,208 @@ func (l *faultList) err() error {
 		errs = append(errs, &PolicyFault{File: l.file, Problem: fmt.Sprintf("faults left out here: %d", more)})
 	}
 	return errors.Join(errs...)
+}
+
+// flaw is what is wrong with a value, and what is meant there instead.
+type flaw struct{ problem, meant string }
+
+func readWhole(s string, least, most int) (int, *flaw) {
+	n, err := strconv.Atoi(s)
+	if err == nil && n >= least && n <= most {
+		return n, nil
+	}
+	f := &flaw{problem: fmt.Sprintf("%q is no whole number of at least %d", short(s), least)}
+	if most < maxCount {
+		f.problem = fmt.Sprintf("%q is no whole number from %d to %d", short(s), least, most)
+	} else if err == nil && n > most || err != nil && digits(s) {
+		f.problem = fmt.Sprintf("%q is more than %d", short(s), most)
+	}
+	if err != nil {
+		plain := strings.NewReplacer("_", "", ",", "").Replace(s)
+		if x, err := strconv.ParseFloat(plain, 64); err == nil && x == math.Trunc(x) && x >= float64(least) && x <= float64(most) {
+			f.meant = didYouMean(strconv.Itoa(int(x)))
+		}
+	}
+	return 0, f
+}
+
+func readNumber(s string, least, most float64) (float64, *flaw) {
+	n, err := strconv.ParseFloat(s, 64)
+	if err == nil && n >= least && n <= most {
+		return n, nil
+	}
+	f := &flaw{problem: fmt.Sprintf("%q is no number from %v to %v", short(s), least, most)}
+	percent, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
+	if err == nil && most == 1 && percent > 1 && percent <= 100 {
+		f.meant = didYouMean(strconv.FormatFloat(percent/100, 'g', -1, 64))
+	} else if dotted := strings.Replace(s, ",", ".", 1); dotted != s {
+		if n, err := strconv.ParseFloat(dotted, 64); err == nil && n >= least && n <= most {
+			f.meant = didYouMean(dotted)
+		}
+	}
+	return 0, f
+}
+
+func readTruth(s string) (bool, *flaw) {
+	switch s {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	f := &flaw{problem: fmt.Sprintf("%q is neither true nor false", short(s))}
+	switch strings.ToLower(s) {
+	case "yes", "on", "y", "1", "true", "enabled":
+		f.meant = didYouMean("true")
+	case "no", "off", "n", "0", "false", "disabled":
+		f.meant = didYouMean("false")
+	}
+	return false, f
+}
+
+// readSpan reads a Go duration, or a whole number of milliseconds as the
+// original design writes it, from least to maxDuration.
+func readSpan(s string, least time.Duration) (time.Duration, *flaw) {
+	d, err := time.ParseDuration(s)
+	if digits(s) {
+		d, err = milliseconds(s), nil
+	}
+	if digits(strings.TrimPrefix(s, "-")) && s[0] == '-' {
+		d, err = -1, nil
+	}
+	switch {
+	case err != nil:
+		return 0, spanFlaw(s)
+	case d < 0:
+		return 0, &flaw{fmt.Sprintf("%q is below 0", short(s)), ""}
+	case d > maxDuration:
+		return 0, &flaw{fmt.Sprintf("%q is longer than a year", short(s)), ""}
+	case d < least:
+		return 0, &flaw{fmt.Sprintf("%q is not longer than 0", short(s)), ""}
+	}
+	return d, nil
+}
+
+// milliseconds reads digits, as more than a year where they are more.
+func milliseconds(digits string) time.Duration {
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n > int64(maxDuration/time.Millisecond) {
+		return math.MaxInt64
+	}
+	return time.Duration(n) * time.Millisecond
+}
+
+func digits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// units are the names of units that people use, with Go's and its length. What
+// Go has no unit for is told in hours.
+var units = map[string]time.Duration{
+	"ms": time.Millisecond, "msec": time.Millisecond, "msecs": time.Millisecond, "millisecond": time.Millisecond, "milliseconds": time.Millisecond, "millis": time.Millisecond,
+	"s": time.Second, "sec": time.Second, "secs": time.Second, "second": time.Second, "seconds": time.Second,
+	"m": time.Minute, "min": time.Minute, "mins": time.Minute, "minute": time.Minute, "minutes": time.Minute,
+	"h": time.Hour, "hr": time.Hour, "hrs": time.Hour, "hour": time.Hour, "hours": time.Hour,
+	"d": 24 * time.Hour, "day": 24 * time.Hour, "days": 24 * time.Hour, "w": 7 * 24 * time.Hour, "week": 7 * 24 * time.Hour, "weeks": 7 * 24 * time.Hour,
+}
+
+// spanFlaw says what is wrong with a text that is no duration.
+func spanFlaw(s string) *flaw {
+	plain := strings.ToLower(strings.NewReplacer(",", ".", "_", "", " ", "").Replace(s))
+	if d, err := time.ParseDuration(plain); err == nil && d >= 0 && d <= maxDuration {
+		return &flaw{fmt.Sprintf("%q is no duration", short(s)), didYouMean(spanText(d))}
+	}
+	end := strings.IndexFunc(plain, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
+	amount, unit := plain, ""
+	if end >= 0 {
+		amount, unit = plain[:end], plain[end:]
+	}
+	x, err := strconv.ParseFloat(amount, 64)
+	if err != nil {
+		return &flaw{fmt.Sprintf("%q is no duration", short(s)), "write milliseconds such as 1500, or a duration such as 1.5s or 2m"}
+	}
+	length, known := units[unit]
+	switch ms := x * 1000; {
+	case unit == "" && x*float64(time.Second) <= float64(maxDuration) && ms == math.Trunc(ms):
+		return &flaw{
+			fmt.Sprintf("%q is no whole number of milliseconds and has no unit", short(s)),
+			fmt.Sprintf("did you mean %d or %s?", int64(ms), spanText(time.Duration(x*float64(time.Second)))),
+		}
+	case known && x*float64(length) <= float64(maxDuration):
+		return &flaw{fmt.Sprintf("%q is no duration", short(s)), didYouMean(spanText(time.Duration(x * float64(length))))}
+	case known:
+		return &flaw{fmt.Sprintf("%q is longer than a year", short(s)), ""}
+	}
+	return &flaw{fmt.Sprintf("%q is no duration", short(s)), "write milliseconds such as 1500, or a duration such as 1.5s or 2m"}
+}
+
+// spanText returns d as policy files write it: without the zero units that
+// [time.Duration.String] appends.
+func spanText(d time.Duration) string {
+	if d == 0 {
+		return "0"
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// short clips a value for an error.
+func short(s string) string {
+	if len(s) <= 40 {
+		return s
+	}
+	return strings.ToValidUTF8(s[:40], "") + "…"
+}
+
+func didYouMean(word string) string {
+	if word == "" {
+		return ""
+	}
+	return "did you mean " + word + "?"
+}
+
+// readTarget reads the key target.
+func readTarget(p *Policy, s string) *flaw {
+	filled := strings.NewReplacer("{service}", "service", "{operation}", "operation").Replace(s)
+	if strings.ContainsAny(filled, "{}") {
+		return &flaw{fmt.Sprintf("%q has a placeholder that is neither {service} nor {operation}", short(s)), ""}
+	}
+	if err := (events.Subjects{}).CheckTarget(filled); err != nil {
+		return &flaw{err.Error(), ""}
+	}
+	p.Target = s
+	return nil
+}
+
+// checkPattern returns what is wrong with a subject pattern of targets.
+func checkPattern(pattern string) *flaw {
+	tokens := strings.Split(pattern, ".")
+	for i, token := range tokens {
+		switch {
+		case token == "":
+			return &flaw{fmt.Sprintf("%q has an empty token", short(pattern)), ""}
+		case token == ">" && i < len(tokens)-1:
+			return &flaw{fmt.Sprintf("%q has > before its end", short(pattern)), "* stands for one token, > for all that follow"}
+		case token != "*" && token != ">" && strings.ContainsAny(token, "*>"):
+			return &flaw{fmt.Sprintf("%q has a wildcard within a token", short(pattern)), "* and > stand for whole tokens"}
+		case token == "*" || token == ">":
+			// work makes a subject of Rebound's own one of those that may be targets.
+			tokens[i] = "work"
+		}
+	}
+	if err := (events.Subjects{}).CheckTarget(strings.Join(tokens, ".")); err != nil {
+		return &flaw{fmt.Sprintf("%q can match no target: %v", short(pattern), err), ""}
+	}
+	return nil
 }

@@ -46,9 +46,6 @@ type key struct {
 	text func(p *Policy) string
 }
 
-// flaw is what is wrong with a value, and what is meant there instead.
-type flaw struct{ problem, meant string }
-
 // The places of the keys in keys.
 const (
 	keyMaxAttempts = iota
@@ -157,7 +154,8 @@ var keyIndex = func() map[string]int {
 type keySet uint64
 
 func (s keySet) has(i int) bool { return s&(1<<i) != 0 }
-func (s *keySet) add(i int)     { *s |= 1 << i }
+
+func (s *keySet) add(i int) { *s |= 1 << i }
 
 // apply copies the fields of the keys in s. It is spelt out because calls
 // through the table would move every resolved policy to the heap.

@@ -11,6 +11,92 @@ import (
 	"github.com/rebound-mq/rebound/internal/spelling"
 )
 
+// Rule classifies the failures that it matches. A rule matches when every
+// condition that it states holds; it states at least one of Codes and Message.
+type Rule struct {
+	// Name identifies the rule in decisions and events.
+	Name string
+	// Service restricts the rule to one service. Empty is any.
+	Service string
+	// Codes are the failure codes that match, compared like those of the
+	// built-in table: letter case, underscores, hyphens and spaces do not count.
+	// Empty is any.
+	Codes []string
+	// Message is a text that the failure's message must contain, letter case
+	// aside; a * stands for any text. Empty is any. Only the first
+	// [events.MaxError] bytes of a message are looked at.
+	Message string
+	// Class is what the rule decides.
+	Class Class
+	// Limit is how often the rule may decide [Retryable] for one operation; after
+	// that it decides [NotRetryable]. 0 is without limit.
+	Limit int
+
+	origin  Origin
+	codes   []string // Codes, normalised
+	message []string // the pieces of Message between its stars, lower case
+}
+
+// NewRule returns r ready for use in a [Policy] that is built by hand; policy
+// files go through it by themselves. A rule without it matches nothing.
+func NewRule(r Rule) Rule {
+	r.codes, r.message = nil, nil
+	for _, c := range r.Codes {
+		r.codes = append(r.codes, normalCode(c))
+	}
+	for piece := range strings.SplitSeq(lowerASCII(r.Message), "*") {
+		if piece != "" {
+			r.message = append(r.message, piece)
+		}
+	}
+	return r
+}
+
+// matches tells whether every condition that the rule states holds. code is
+// normal.
+func (r *Rule) matches(service string, code []byte, message string) bool {
+	switch {
+	case r.Service != "" && r.Service != service:
+		return false
+	case len(r.codes) == 0 && len(r.message) == 0:
+		return false
+	case len(r.codes) > 0 && !r.hasCode(code):
+		return false
+	}
+	return len(r.message) == 0 || containsInOrder(message, r.message)
+}
+
+func (r *Rule) hasCode(code []byte) bool {
+	for _, c := range r.codes {
+		if string(code) == c {
+			return true
+		}
+	}
+	return false
+}
+
+// String returns the rule in a line, as policy show prints it.
+func (r Rule) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s", r.Name, r.Class)
+	switch {
+	case r.Limit == 1:
+		b.WriteString(" once")
+	case r.Limit > 1:
+		fmt.Fprintf(&b, " %d times", r.Limit)
+	}
+	if r.Service != "" {
+		fmt.Fprintf(&b, " for %s", r.Service)
+	}
+	if len(r.Codes) > 0 {
+		fmt.Fprintf(&b, " on %s", strings.Join(r.Codes, ", "))
+	}
+	if r.Message != "" {
+		fmt.Fprintf(&b, " with message %q", r.Message)
+	}
+	return b.String()
+}
+
 // Bounds of the rules of one layer, which bound the time that classification
 // takes.
 const (
