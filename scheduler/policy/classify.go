@@ -313,17 +313,37 @@ func kindOfMessage(message string) *kind {
 		if within = wordBytes[message[i]]; before || !within {
 			continue
 		}
-		for _, ph := range phrases[toLower(message[i])] {
-			// The second byte rules most phrases out without a call.
-			if i+1 >= len(message) || toLower(message[i+1]) != ph.text[1] || !hasPrefixFold(message[i:], ph.text) {
-				continue
-			}
-			if ph.kind.class == Retryable {
-				return ph.kind
-			}
-			if found == nil {
-				found = ph.kind
-			}
+		k := kindOfWords(message[i:])
+		if k == nil {
+			continue
+		}
+		if k.class == Retryable {
+			return k
+		}
+		if found == nil {
+			found = k
+		}
+	}
+	return found
+}
+
+// kindOfWords returns what the phrases tell with which words begin: the first
+// retryable kind, else the first of any.
+func kindOfWords(words string) (found *kind) {
+	if len(words) < 2 {
+		return nil
+	}
+	// The second byte rules most phrases out without a call.
+	second := toLower(words[1])
+	for _, ph := range phrases[toLower(words[0])] {
+		if ph.text[1] != second || !hasPrefixFold(words, ph.text) {
+			continue
+		}
+		if ph.kind.class == Retryable {
+			return ph.kind
+		}
+		if found == nil {
+			found = ph.kind
 		}
 	}
 	return found

@@ -41,7 +41,7 @@ func Keys() []Key {
 type key struct {
 	Key
 	// read reads a scalar; it is nil for the keys that are lists.
-	read func(p *Policy, text string) *flaw
+	read func(p *Policy, text string) *issue
 	// text returns the value as policy files write it.
 	text func(p *Policy) string
 }
@@ -238,7 +238,7 @@ func whole(name string, least, most int, meaning string, field func(*Policy) *in
 	}
 	return key{
 		Key: Key{Name: name, Values: values, Meaning: meaning},
-		read: func(p *Policy, s string) *flaw {
+		read: func(p *Policy, s string) *issue {
 			n, f := readWhole(s, least, most)
 			if f == nil {
 				*field(p) = n
@@ -252,7 +252,7 @@ func whole(name string, least, most int, meaning string, field func(*Policy) *in
 func number(name string, least, most float64, meaning string, field func(*Policy) *float64) key {
 	return key{
 		Key: Key{Name: name, Values: fmt.Sprintf("a number from %v to %v", least, most), Meaning: meaning},
-		read: func(p *Policy, s string) *flaw {
+		read: func(p *Policy, s string) *issue {
 			n, f := readNumber(s, least, most)
 			if f == nil {
 				*field(p) = n
@@ -266,7 +266,7 @@ func number(name string, least, most float64, meaning string, field func(*Policy
 func truth(name, meaning string, field func(*Policy) *bool) key {
 	return key{
 		Key: Key{Name: name, Values: "true or false", Meaning: meaning},
-		read: func(p *Policy, s string) *flaw {
+		read: func(p *Policy, s string) *issue {
 			b, f := readTruth(s)
 			if f == nil {
 				*field(p) = b
@@ -284,7 +284,7 @@ func span(name string, least time.Duration, meaning string, field func(*Policy) 
 	}
 	return key{
 		Key: Key{Name: name, Values: values, Meaning: meaning},
-		read: func(p *Policy, s string) *flaw {
+		read: func(p *Policy, s string) *issue {
 			d, f := readSpan(s, least)
 			if f == nil {
 				*field(p) = d
@@ -304,10 +304,10 @@ type wording interface {
 func choice(name string, words []string, meaning string, field func(*Policy) wording) key {
 	return key{
 		Key: Key{Name: name, Values: oneOf(words), Meaning: meaning},
-		read: func(p *Policy, s string) *flaw {
+		read: func(p *Policy, s string) *issue {
 			word := strings.ToLower(s)
 			if err := field(p).UnmarshalText([]byte(word)); err != nil {
-				return &flaw{fmt.Sprintf("%q is not %s", short(s), oneOf(words)), didYouMean(spelling.Nearest(word, words))}
+				return &issue{fmt.Sprintf("%q is not %s", short(s), oneOf(words)), didYouMean(spelling.Nearest(word, words))}
 			}
 			return nil
 		},

@@ -186,7 +186,7 @@ type Overrides struct {
 }
 
 // ParseOverrides reads the overrides among an operation's attributes; others it
-// leaves alone. Every fault is reported, each as a [*PolicyFault].
+// leaves alone. Every fault is reported, each as a [*Fault].
 func ParseOverrides(attributes map[string]string) (Overrides, error) {
 	var o Overrides
 	var faults []error
@@ -196,7 +196,7 @@ func ParseOverrides(attributes map[string]string) (Overrides, error) {
 			continue
 		}
 		if f := keys[i].read(&o.policy, attributes[name]); f != nil {
-			faults = append(faults, &PolicyFault{Key: name, Problem: f.problem, Meant: f.meant})
+			faults = append(faults, &Fault{Key: name, Problem: f.problem, Hint: f.hint})
 			continue
 		}
 		o.wished.add(i)

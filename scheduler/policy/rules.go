@@ -115,10 +115,10 @@ func (p *parser) rules(node *yaml.Node, path string, origin Origin) ([]Rule, boo
 	case node.Kind == yaml.AliasNode:
 		return nil, false // reported by plainNodes
 	case node.Kind != yaml.SequenceNode:
-		p.fault(node, path, "is not a list of rules", "")
+		p.report(node, path, "is not a list of rules", "")
 		return nil, false
 	case len(node.Content) > maxRules:
-		p.fault(node, path, fmt.Sprintf("has %d rules, more than the %d allowed", len(node.Content), maxRules), "")
+		p.report(node, path, fmt.Sprintf("has %d rules, more than the %d allowed", len(node.Content), maxRules), "")
 		return nil, false
 	}
 	before := p.count
@@ -131,7 +131,7 @@ func (p *parser) rules(node *yaml.Node, path string, origin Origin) ([]Rule, boo
 		}
 		for j := range rules {
 			if rules[j].Name == r.Name && (rules[j].Class != r.Class || rules[j].Limit != r.Limit) {
-				p.fault(item, fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("bears the name %q of a rule with another class or limit", r.Name), "")
+				p.report(item, fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("bears the name %q of a rule with another class or limit", r.Name), "")
 				break
 			}
 		}
@@ -152,98 +152,112 @@ func (p *parser) rule(node *yaml.Node, path string) Rule {
 			continue
 		}
 		if f := p.ruleKey(&r, e, at); f != nil {
-			p.fault(e.value, at, f.problem, f.meant)
+			p.report(e.value, at, f.problem, f.hint)
 		}
 	}
 	if node.Kind == yaml.MappingNode {
 		if !stated["codes"] && !stated["message"] {
-			p.fault(node, path, "states neither codes nor message", "")
+			p.report(node, path, "states neither codes nor message", "")
 		}
 		if !stated["class"] {
-			p.fault(node, path, "has no class", "write class: retryable or class: not_retryable")
+			p.report(node, path, "has no class", "write class: retryable or class: not_retryable")
 		}
 		if r.Class == NotRetryable && r.Limit > 0 {
-			p.fault(node, path, "limits what is not retryable", "a limit bounds how often a rule may decide retryable")
+			p.report(node, path, "limits what is not retryable", "a limit bounds how often a rule may decide retryable")
 		}
 	}
 	return NewRule(r)
 }
 
 // ruleKey reads one key of a rule that is a single value.
-func (p *parser) ruleKey(r *Rule, e entry, path string) *flaw {
-	switch e.name {
-	case "name", "service", "message", "class", "limit":
-	default:
-		return &flaw{"no such key", didYouMean(spelling.Nearest(e.name, ruleWords))}
-	}
-	if !p.scalar(e.value, path) {
+func (p *parser) ruleKey(r *Rule, e entry, path string) *issue {
+	read := ruleKeys[e.name]
+	switch {
+	case read == nil:
+		return &issue{"no such key", didYouMean(spelling.Nearest(e.name, ruleWords))}
+	case !p.scalar(e.value, path):
 		return nil
 	}
-	s := e.value.Value
-	switch e.name {
-	case "name":
-		if len(s) > maxRuleName || strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-			return &flaw{fmt.Sprintf("%q is no line of at most %d bytes", short(s), maxRuleName), ""}
-		}
-		r.Name = s
-	case "service":
-		if err := events.CheckName(s); err != nil {
-			return &flaw{"the service " + err.Error(), ""}
-		}
-		r.Service = s
-	case "message":
-		if len(s) > maxPattern {
-			return &flaw{fmt.Sprintf("has %d bytes, more than the %d allowed", len(s), maxPattern), ""}
-		}
-		if strings.Trim(s, "*") == "" {
-			return &flaw{fmt.Sprintf("%q matches every message", s), "leave it out"}
-		}
-		r.Message = s
-	case "class":
-		class, err := ParseClass(s)
-		if err != nil {
-			return &flaw{fmt.Sprintf("%q is not %s", short(s), oneOf(classWords[:])), didYouMean(spelling.Nearest(s, classWords[:]))}
-		}
-		r.Class = class
-	case "limit":
-		limit, f := readLimit(s)
-		if f != nil {
-			return f
-		}
-		r.Limit = limit
+	return read(r, e.value.Value)
+}
+
+// ruleKeys read the keys of a rule that are single values.
+var ruleKeys = map[string]func(r *Rule, s string) *issue{
+	"name":    readRuleName,
+	"service": readRuleService,
+	"message": readRuleMessage,
+	"class":   readRuleClass,
+	"limit":   readRuleLimit,
+}
+
+func readRuleName(r *Rule, s string) *issue {
+	if len(s) > maxRuleName || strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		return &issue{fmt.Sprintf("%q is no line of at most %d bytes", short(s), maxRuleName), ""}
 	}
+	r.Name = s
 	return nil
 }
 
-// readLimit reads how often a rule may decide: a number, or once.
-func readLimit(s string) (int, *flaw) {
+func readRuleService(r *Rule, s string) *issue {
+	if err := events.CheckName(s); err != nil {
+		return &issue{"the service " + err.Error(), ""}
+	}
+	r.Service = s
+	return nil
+}
+
+func readRuleMessage(r *Rule, s string) *issue {
+	if len(s) > maxPattern {
+		return &issue{fmt.Sprintf("has %d bytes, more than the %d allowed", len(s), maxPattern), ""}
+	}
+	if strings.Trim(s, "*") == "" {
+		return &issue{fmt.Sprintf("%q matches every message", s), "leave it out"}
+	}
+	r.Message = s
+	return nil
+}
+
+func readRuleClass(r *Rule, s string) *issue {
+	class, err := ParseClass(s)
+	if err != nil {
+		return &issue{fmt.Sprintf("%q is not %s", short(s), oneOf(classWords[:])), didYouMean(spelling.Nearest(s, classWords[:]))}
+	}
+	r.Class = class
+	return nil
+}
+
+// readRuleLimit reads how often a rule may decide: a number, or once.
+func readRuleLimit(r *Rule, s string) *issue {
 	if s == "once" {
-		return 1, nil
+		r.Limit = 1
+		return nil
 	}
-	n, f := readWhole(s, 0, maxCount)
-	if f != nil {
-		f.problem += ", nor once"
+	n, wrong := readWhole(s, 0, maxCount)
+	if wrong != nil {
+		wrong.problem += ", nor once"
+		return wrong
 	}
-	return n, f
+	r.Limit = n
+	return nil
 }
 
 // codes reads the codes of a rule.
 func (p *parser) codes(node *yaml.Node, path string) []string {
-	codes, ok := p.list(node, path, func(code string) *flaw {
+	codes, ok := p.list(node, path, func(code string) *issue {
 		switch {
 		case len(code) > maxCode:
-			return &flaw{fmt.Sprintf("%q has %d bytes, more than the %d allowed", short(code), len(code), maxCode), ""}
+			return &issue{fmt.Sprintf("%q has %d bytes, more than the %d allowed", short(code), len(code), maxCode), ""}
 		case normalCode(code) == "":
-			return &flaw{fmt.Sprintf("%q is no code", code), ""}
+			return &issue{fmt.Sprintf("%q is no code", code), ""}
 		}
 		return nil
 	})
 	switch {
 	case !ok:
 	case len(codes) == 0:
-		p.fault(node, path, "is empty", "leave it out to match any code")
+		p.report(node, path, "is empty", "leave it out to match any code")
 	case len(codes) > maxCodes:
-		p.fault(node, path, "has "+strconv.Itoa(len(codes))+" codes, more than the "+strconv.Itoa(maxCodes)+" allowed", "")
+		p.report(node, path, "has "+strconv.Itoa(len(codes))+" codes, more than the "+strconv.Itoa(maxCodes)+" allowed", "")
 	}
 	return codes
 }
