@@ -89,13 +89,13 @@ func FuzzHeaders(f *testing.F) {
 			upper[strings.ToUpper(name)] = h[name]
 		}
 		r, other := newRequest("x", h, nil), newRequest("x", upper, nil)
-		if r.ID != other.ID || r.Attempt != other.Attempt || r.FirstFailure != other.FirstFailure || r.Deadline != other.Deadline || r.Repeated != other.Repeated || r.Replay != other.Replay {
+		if r.ID != other.ID || r.Attempt != other.Attempt || r.FirstFailure != other.FirstFailure || r.Deadline != other.Deadline || r.Repeated != other.Repeated || r.Replays != other.Replays {
 			t.Fatalf("%q is read as %+v, in capitals as %+v", h, r, other)
 		}
-		if r.Attempt < 1 || r.Replay < 0 || !r.Redelivered() && (r.Attempt != 1 || r.Replay != 0 || r.Repeated) {
+		if r.Attempt < 1 || r.Replays < 0 || !r.Redelivered() && (r.Attempt != 1 || r.Replays != 0 || r.Repeated) {
 			t.Fatalf("%q is read as %+v", h, r)
 		}
-		err, otherErr := ReplyError(&nats.Msg{Header: h}), ReplyError(&nats.Msg{Header: upper})
+		err, otherErr := ErrorFromReply(&nats.Msg{Header: h}), ErrorFromReply(&nats.Msg{Header: upper})
 		if (err == nil) != (otherErr == nil) {
 			t.Fatalf("%q fails with %v, in capitals with %v", h, err, otherErr)
 		}

@@ -10,9 +10,9 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// ReplyError returns the failure that a reply of a NATS micro service tells of,
+// ErrorFromReply returns the failure that a reply of a NATS micro service tells of,
 // as an [*Error] with its code and Retry-After, and nil when it tells of none.
-func ReplyError(m *nats.Msg) error {
+func ErrorFromReply(m *nats.Msg) error {
 	code, message := events.HeaderValue(m.Header, micro.ErrorCodeHeader), events.HeaderValue(m.Header, micro.ErrorHeader)
 	if code == "" && message == "" {
 		return nil
@@ -20,10 +20,10 @@ func ReplyError(m *nats.Msg) error {
 	return &Error{Code: code, Message: message, RetryAfter: after(events.HeaderValue(m.Header, events.HeaderRetryAfter))}
 }
 
-// ResponseError returns the failure that a response of an HTTP server tells of,
+// ErrorFromResponse returns the failure that a response of an HTTP server tells of,
 // as an [*Error] with the status as its code and Retry-After, and nil for a
 // status below 400. It does not look at the body.
-func ResponseError(r *http.Response) error {
+func ErrorFromResponse(r *http.Response) error {
 	code := statusCode(r.StatusCode)
 	if code == "" {
 		return nil

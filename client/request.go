@@ -32,8 +32,8 @@ type Request struct {
 	// Repeated is whether this very attempt may have been made before, because the
 	// instance of the service that made it died.
 	Repeated bool
-	// Replay is how often the operation came back from the dead letters.
-	Replay int
+	// Replays is how often the operation came back from the dead letters.
+	Replays int
 
 	replyTo string // empty when nobody waits for an answer
 	reply   nats.Header
@@ -43,9 +43,9 @@ type Request struct {
 // Redelivered reports whether the request comes from Rebound.
 func (r *Request) Redelivered() bool { return r.ID != "" }
 
-// Reply sets what the requester is answered when the handler returns nil. Without
+// SetReply sets what the requester is answered when the handler returns nil. Without
 // it that is an empty message. Rebound itself heeds only that there is an answer.
-func (r *Request) Reply(data []byte, header nats.Header) { r.body, r.reply = data, header }
+func (r *Request) SetReply(data []byte, header nats.Header) { r.body, r.reply = data, header }
 
 // newRequest reads a message. What only Rebound writes is believed only where it
 // makes sense.
@@ -60,7 +60,7 @@ func newRequest(subject string, h nats.Header, data []byte) *Request {
 	r.Deadline = moment(events.HeaderValue(h, events.HeaderDeadline))
 	r.Repeated = events.HeaderValue(h, events.HeaderRepeated) == "true"
 	if n, err := strconv.Atoi(events.HeaderValue(h, events.HeaderReplay)); err == nil && n > 0 {
-		r.Replay = n
+		r.Replays = n
 	}
 	return r
 }

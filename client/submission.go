@@ -32,9 +32,9 @@ type Submission struct {
 	// is refused.
 	Header nats.Header
 
-	// ID is the CloudEvents id, a new one when empty. Source and ID identify the
+	// EventID is the CloudEvents id, a new one when empty. Source and EventID identify the
 	// operation: a second submission of one that waits already merges with it.
-	ID string
+	EventID string
 	// Source is the CloudEvents source, [Config.Source] when empty.
 	Source string
 	// Subject is the CloudEvents subject; it may be empty.
@@ -113,7 +113,7 @@ func (c *Client) encode(s *Submission, now time.Time) (*nats.Msg, error) {
 	if e.SetSource(s.Source); s.Source == "" {
 		e.SetSource(c.source)
 	}
-	if e.SetID(s.ID); s.ID == "" {
+	if e.SetID(s.EventID); s.EventID == "" {
 		e.SetID(nuid.Next())
 	}
 	if s.Subject != "" {

@@ -246,17 +246,17 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 		}
 		return st.CachedInfo().State.Msgs, nil
 	}
-	for _, q := range s.queues {
-		c, err := s.js.Consumer(ctx, q.stream, q.config.Durable)
+	for _, p := range s.pullers {
+		c, err := s.js.Consumer(ctx, p.Stream(), p.Name())
 		if err != nil {
-			return nil, fmt.Errorf("reading consumer %s: %w", q.config.Durable, err)
+			return nil, fmt.Errorf("reading consumer %s: %w", p.Name(), err)
 		}
 		info := c.CachedInfo()
 		switch waiting := info.NumPending + uint64(info.NumAckPending); {
-		case q.config.Durable == reportConsumer:
+		case p.Name() == reportConsumer:
 			status.Reports.Waiting = waiting
 			continue
-		case q.stream == s.streams.Intake():
+		case p.Stream() == s.streams.Intake():
 			status.Submitted = waiting
 			continue
 		}
@@ -288,7 +288,7 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 	}
 	status.RetryCoordination = s.Coordination()
 	status.Gates, status.GateCounts = s.gates.Worst(statusLimit, s.clock.Now())
-	status.LimitsShared, status.Coordination = !s.leases.divided(), s.breakers.coordination()
+	status.LimitsShared, status.Coordination = !s.leases.Divided(), s.breakers.coordination()
 	status.Breakers, status.BreakerCounts = s.breakers.notClosed(ctx, statusLimit)
 	return status, nil
 }

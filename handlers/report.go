@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
@@ -30,13 +31,13 @@ type workReports struct {
 // handle takes in one report of the intake stream. One that is refused is done
 // with: it would be refused for ever. When it came before, an instance may have
 // died between taking it in and acknowledging it, so that its refusal says nothing.
-func (w *workReports) handle(ctx context.Context, t *taken) error {
+func (w *workReports) handle(ctx context.Context, t *pull.Message) error {
 	m := &nats.Msg{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()}
-	err := w.take(ctx, m, t.meta.Timestamp)
+	err := w.take(ctx, m, t.Stored())
 	if !errors.As(err, new(*scheduler.RefusedError)) {
 		return err
 	}
-	if t.meta.NumDelivered == 1 {
+	if t.Deliveries() == 1 {
 		w.count(t.Subject(), err)
 	}
 	return nil

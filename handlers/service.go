@@ -15,7 +15,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/breaker"
@@ -25,6 +24,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/host"
 	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
@@ -38,6 +38,9 @@ const (
 
 	// intakeInFlight is how many submissions are taken in at once.
 	intakeInFlight = 512
+	// duePulls is over how many pulls the in-flight limit is split at least, so that a
+	// pull that waits for operations of one priority leaves some to the others.
+	duePulls = 8
 	// maxAckPending is how many messages of one consumer all instances together
 	// may have in hand.
 	maxAckPending = 1 << 16
@@ -74,7 +77,7 @@ type Config struct {
 	Breakers breaker.Store
 	// Ledgers is where the instances share budgets and concurrency; a bucket on
 	// NATS when nil.
-	Ledgers Ledgers
+	Ledgers ledger.Store
 	// Backpressure says when global backpressure turns on. All instances should
 	// have the same.
 	Backpressure gate.Limits
@@ -172,7 +175,7 @@ type Service struct {
 	recovery *recovery
 	breakers *breakers
 	gates    *scheduler.Gates
-	leases   *leases
+	leases   *ledger.Leases
 	ledger   *ledger.NATS // nil when the limits are shared elsewhere
 	lanes    *lanes
 	intake   *intake
@@ -180,16 +183,16 @@ type Service struct {
 	limit    *submissionLimit
 	// workReports are those of workers.
 	workReports *workReports
-	queues      []*queue
+	pullers     []*pull.Puller
 	micro       micro.Service
-	// coordinator knows the other instances, allowance bounds what this one has in
-	// hand.
+	// coordinator knows the other instances, inFlight bounds what this one has in
+	// flight.
 	coordinator *coordinator
-	allowance   *allowance
+	inFlight    *pull.Limit
 	metrics     *metrics
 	// adoptions and advisories take over what adopted consumers give up.
 	adoptions  *adoptions
-	advisories *queue
+	advisories *pull.Puller
 	// keeper sees to it that the streams are there, storage knows whether they take
 	// what is to be stored, and sweeper fires what the server forgot.
 	keeper  *keeper
@@ -204,7 +207,7 @@ type Service struct {
 	draining chan struct{}
 	drain    sync.Once
 	cancel   context.CancelFunc
-	// pulling is done when every queue has drained, rest when everything else
+	// pulling is done when every puller has drained, rest when everything else
 	// has ended too.
 	pulling sync.WaitGroup
 	rest    sync.WaitGroup
@@ -287,11 +290,11 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		cancel()
 		return nil, errors.Join(err, s.reports.sub.Unsubscribe(), s.coordinator.sub.Unsubscribe())
 	}
-	for _, q := range s.queues {
-		s.pulling.Go(func() { q.run(runCtx, s.draining) })
+	for _, p := range s.pullers {
+		s.pulling.Go(func() { p.Run(runCtx) })
 	}
 	s.rest.Go(func() { s.breakers.run(runCtx) })
-	s.rest.Go(func() { s.leases.run(runCtx) })
+	s.rest.Go(func() { s.leases.Run(runCtx) })
 	s.rest.Go(func() { s.lanes.run(runCtx) })
 	s.pulling.Go(func() { s.ahead.run(runCtx) })
 	s.pulling.Go(func() { s.takeOver(runCtx) })
@@ -304,7 +307,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.rest.Go(func() { s.follower.run(runCtx) })
 	s.rest.Go(func() { s.reports.run(runCtx) })
 	s.rest.Go(func() { s.coordinator.run(runCtx) })
-	s.rest.Go(func() { s.allowance.run(runCtx) })
+	s.rest.Go(func() { s.inFlight.Run(runCtx) })
 	if config.Host == nil {
 		s.rest.Go(func() { s.sampler().Run(runCtx) })
 	}
@@ -374,9 +377,9 @@ func (s *Service) wire(ctx context.Context) error {
 		}
 		ledgers = s.ledger
 	}
-	s.leases = newLeases(s.id, ledgers, s.clock.Now, s.log)
-	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: s.leases.want, Now: s.clock.Now})
-	s.leases.gates = s.gates
+	wanted := ledger.NewQueue()
+	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: wanted.Want, Now: s.clock.Now})
+	s.leases = ledger.NewLeases(wanted, s.gates, ledger.LeasesConfig{Instance: s.id, Store: ledgers, Now: s.clock.Now, Log: s.log})
 	err := s.waiter.Await(ctx, "the bucket of the lanes", func(ctx context.Context) (err error) {
 		s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.config.ForgetIdleAfter, s.gates, s.policies.Load)
 		return err
@@ -417,24 +420,22 @@ func (s *Service) wire(ctx context.Context) error {
 		pipeline: pipeline, store: st, submissions: waiting, letters: deadletter.New(s.js, s.config.Prefix), draining: s.draining,
 	}
 
-	add := func(stream, name, filter string, inFlight, bytes *semaphore.Weighted, handle func(context.Context, *taken) error) {
-		s.queues = append(s.queues, &queue{
-			nc: s.nc, js: s.js, stream: stream, config: streams.Consumer(name, filter, s.config.Lease, maxAckPending),
-			inFlight: inFlight, bytes: bytes, maxBytes: s.config.MaxInFlightBytes, missed: s.missed, log: s.log, handle: handle,
+	add := func(stream, name, filter string, limit *pull.Limit, bytes *pull.Bytes, handle pull.Handler) *pull.Puller {
+		p := pull.New(pull.Durable(s.js, stream, streams.Consumer(name, filter, s.config.Lease, maxAckPending)), handle, pull.Config{
+			Conn: s.nc, Limit: limit, Bytes: bytes, Missed: s.missed, Draining: s.draining, Log: s.log,
 		})
+		s.pullers = append(s.pullers, p)
+		return p
 	}
 	add(s.streams.Intake(), intakeConsumer, s.subjects.Submissions(),
-		semaphore.NewWeighted(intakeInFlight), semaphore.NewWeighted(s.config.MaxInFlightBytes), s.intake.handle)
+		pull.NewLimit(intakeInFlight, 1), pull.NewBytes(s.config.MaxInFlightBytes), s.intake.handle)
 	add(s.streams.Intake(), reportConsumer, s.subjects.Reports(),
-		semaphore.NewWeighted(intakeInFlight), semaphore.NewWeighted(s.config.MaxInFlightBytes), s.workReports.handle)
-	s.allowance = newAllowance(s.config.MaxInFlight)
-	bytes := semaphore.NewWeighted(s.config.MaxInFlightBytes)
-	var dues []*queue
+		pull.NewLimit(intakeInFlight, 1), pull.NewBytes(s.config.MaxInFlightBytes), s.workReports.handle)
+	s.inFlight = pull.NewLimit(s.config.MaxInFlight, duePulls)
+	bytes := pull.NewBytes(s.config.MaxInFlightBytes)
+	var dues []*pull.Puller
 	for _, p := range events.Priorities {
-		add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), s.allowance.permits, bytes, redeliver.handle)
-		q := s.queues[len(s.queues)-1]
-		q.batch = s.allowance.batch
-		dues = append(dues, q)
+		dues = append(dues, add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), s.inFlight, bytes, redeliver.handle))
 	}
 	if s.coordinator, err = s.newCoordinator(st, dues); err != nil {
 		return err
@@ -484,12 +485,12 @@ func (s *Service) sampler() *host.Sampler {
 // ensureConsumers makes the consumers of a stream: before anything is pulled, so that
 // a missing permission is an error at start, and when the stream was made anew.
 func (s *Service) ensureConsumers(ctx context.Context, stream string) error {
-	for _, q := range s.queues {
-		if q.stream != stream {
+	for _, p := range s.pullers {
+		if p.Stream() != stream {
 			continue
 		}
-		if _, err := s.js.CreateOrUpdateConsumer(ctx, q.stream, q.config); err != nil {
-			return fmt.Errorf("making consumer %s of stream %s: %w", q.config.Durable, q.stream, err)
+		if err := p.Ensure(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -510,8 +511,8 @@ func (s *Service) housekeep(ctx context.Context) {
 		s.recovery.forget(forgetAfter)
 		s.registry.Forget(time.Time{}, s.clock.Now())
 		var handled uint64
-		for _, q := range s.queues {
-			handled += q.handled.Load()
+		for _, p := range s.pullers {
+			handled += p.Handled()
 		}
 		if handled == before && handled != released {
 			debug.FreeOSMemory()
@@ -589,7 +590,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	err := s.micro.Stop()
 	done := make(chan struct{})
 	go func() {
-		s.waitQueues()
+		s.waitPullers()
 		close(done)
 	}()
 	select {
@@ -603,9 +604,9 @@ func (s *Service) Stop(ctx context.Context) error {
 	return err
 }
 
-// waitQueues waits for the queues, which end by themselves once draining, and
+// waitPullers waits for the pullers, which end by themselves once draining, and
 // then ends the rest.
-func (s *Service) waitQueues() {
+func (s *Service) waitPullers() {
 	s.pulling.Wait()
 	s.mu.Lock()
 	s.stopped = true

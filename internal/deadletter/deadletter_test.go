@@ -60,7 +60,7 @@ func list(t *testing.T, l *deadletter.Letters, f deadletter.Filter) string {
 	return strings.Join(got, " ")
 }
 
-func TestListSelectsByEveryFilter(t *testing.T) {
+func TestLetters_ListSelectsByEveryFilter(t *testing.T) {
 	l, _ := bury(t, 6)
 	id := events.OperationID("/s", "3", "mail", "op")
 	for name, c := range map[string]struct {
@@ -86,7 +86,7 @@ func TestListSelectsByEveryFilter(t *testing.T) {
 	}
 }
 
-func TestAFilterReportsAllItsFaults(t *testing.T) {
+func TestFilter_ReportsAllItsFaults(t *testing.T) {
 	f := deadletter.Filter{IDs: []string{"x"}, Service: "a.b", Reason: "bored", Limit: -1, Since: died, Until: died}
 	err := f.Check()
 	for _, want := range []string{`id "x"`, "service", `reason "bored"`, "limit -1", "is not before"} {
@@ -96,7 +96,7 @@ func TestAFilterReportsAllItsFaults(t *testing.T) {
 	}
 }
 
-func TestGetDiscardAndReplayOfWhatIsGone(t *testing.T) {
+func TestLetters_GetDiscardAndReplayOfWhatIsGone(t *testing.T) {
 	l, js := bury(t, 2)
 	ctx := context.Background()
 	d, err := l.Get(ctx, events.OperationID("/s", "0", "billing", "op"))
@@ -132,7 +132,7 @@ func TestGetDiscardAndReplayOfWhatIsGone(t *testing.T) {
 	}
 }
 
-func TestAListLeavesOutWhatDiesMeanwhile(t *testing.T) {
+func TestLetters_ListLeavesOutWhatDiesMeanwhile(t *testing.T) {
 	l, js := bury(t, 3)
 	n := 0
 	for d, err := range l.List(context.Background(), deadletter.Filter{}) {

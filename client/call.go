@@ -12,14 +12,14 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// Policy names the policy of operations that [Execute] makes: the one that the
+// Call names the policy of operations that [Execute] makes: the one that the
 // policies in force have for the service and the operation type, for the account
 // and the campaign if there are such, with the overrides laid over it.
 //
 // Make one for each kind of operation and keep it: what it resolves to is kept
-// with it, until other policies come in force. A Policy must not be changed or
+// with it, until other policies come in force. A Call must not be changed or
 // copied once it is used. It is safe for concurrent use.
-type Policy struct {
+type Call struct {
 	// Service and Operation make the key, service:operation; see
 	// [events.CheckName] for what they may be.
 	Service, Operation string
@@ -51,7 +51,7 @@ const (
 type bound struct {
 	client   *Client
 	set      *policy.Set
-	source   *Policy
+	source   *Call
 	policy   *policy.Policy
 	priority events.Priority
 	timeout  time.Duration // of one attempt
@@ -60,7 +60,7 @@ type bound struct {
 }
 
 // bind returns what p resolves to.
-func (p *Policy) bind(c *Client) (*bound, error) {
+func (p *Call) bind(c *Client) (*bound, error) {
 	set := c.policies.Load()
 	if b := p.bound.Load(); b != nil && b.client == c && b.set == set {
 		return b, nil
@@ -73,7 +73,7 @@ func (p *Policy) bind(c *Client) (*bound, error) {
 	return b, nil
 }
 
-func (c *Client) resolve(set *policy.Set, p *Policy) (*bound, error) {
+func (c *Client) resolve(set *policy.Set, p *Call) (*bound, error) {
 	var faults []error
 	for _, n := range []struct{ what, name string }{{"service", p.Service}, {"operation", p.Operation}} {
 		if err := events.CheckName(n.name); err != nil {

@@ -1,9 +1,8 @@
-package handlers
+package ledger
 
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"testing"
@@ -33,45 +32,51 @@ func (a *askedLedgers) Renew(_ context.Context, key string, c gate.Claim, _ gate
 	return gate.Lease{Granted: true, Given: time.Now(), Budget: 1}, nil
 }
 
-// TestLeases_WantedKeyGoesBeforeThoseThatOnlyNeedRenewal has a key wanted that stands
+// leasesOf returns leases from store; want is called with the keys that want one.
+func leasesOf(queue *Queue, store Store, want func(key string)) *Leases {
+	gates := scheduler.NewGates(breaker.NewGroup(breaker.Config{}), scheduler.GatesConfig{Lease: want})
+	return NewLeases(queue, gates, LeasesConfig{Instance: "a", Store: store, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+}
+
+// TestQueue_WantedKeyGoesBeforeThoseThatOnlyNeedRenewal has a key wanted that stands
 // behind many others already.
-func TestLeases_WantedKeyGoesBeforeThoseThatOnlyNeedRenewal(t *testing.T) {
-	l := newLeases("a", &askedLedgers{}, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
+func TestQueue_WantedKeyGoesBeforeThoseThatOnlyNeedRenewal(t *testing.T) {
+	q := NewQueue()
 	for i := range 100 {
 		key := fmt.Sprintf("pay:op%d", i)
-		l.keys[key] = &leaseKey{place: inStale}
-		l.stale = append(l.stale, key)
+		q.keys[key] = &queueKey{place: inStale}
+		q.stale = append(q.stale, key)
 	}
-	l.turn = 1 // the first is that of a stale one
-	l.want("pay:op99")
-	if key, ok := l.next(); !ok || key != "pay:op99" {
+	q.turn = 1 // the first is that of a stale one
+	q.Want("pay:op99")
+	if key, ok := q.next(); !ok || key != "pay:op99" {
 		t.Errorf("the first key is %s, want pay:op99", key)
 	}
-	l.done("pay:op99")
+	q.done("pay:op99")
 	seen := map[string]bool{}
-	for len(l.stale) > 1 {
-		key, _ := l.next()
+	for len(q.stale) > 1 {
+		key, _ := q.next()
 		if seen[key] || key == "pay:op99" {
 			t.Errorf("key %s comes twice", key)
 		}
 		seen[key] = true
-		l.done(key)
+		q.done(key)
 	}
 	if len(seen) != 99 {
 		t.Errorf("%d others come, want 99", len(seen))
 	}
 }
 
-func TestLeases_StaleKeysAreNotStarved(t *testing.T) {
-	l := newLeases("a", &askedLedgers{}, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
-	l.keys["pay:stale"] = &leaseKey{place: inStale}
-	l.stale = append(l.stale, "pay:stale")
-	l.turn = 1
+func TestQueue_StaleKeysAreNotStarved(t *testing.T) {
+	q := NewQueue()
+	q.keys["pay:stale"] = &queueKey{place: inStale}
+	q.stale = append(q.stale, "pay:stale")
+	q.turn = 1
 	for i := range staleTurn {
-		l.want(fmt.Sprintf("pay:op%d", i))
+		q.Want(fmt.Sprintf("pay:op%d", i))
 	}
 	for range staleTurn {
-		if key, _ := l.next(); key == "pay:stale" {
+		if key, _ := q.next(); key == "pay:stale" {
 			return
 		}
 	}
@@ -80,31 +85,31 @@ func TestLeases_StaleKeysAreNotStarved(t *testing.T) {
 
 func TestLeases_StoreForgetsTheKeysThatAreOver(t *testing.T) {
 	store := &askedLedgers{}
-	l := newLeases("a", store, time.Now, slog.New(slog.DiscardHandler))
-	l.gates = scheduler.NewGates(breaker.NewGroup(breaker.Config{}), scheduler.GatesConfig{Lease: func(string) {}})
-	policy := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
-	policy.RetryBudgetPerMinute = 10
-	l.keys["pay:charge"], l.keys["pay:gone"] = &leaseKey{}, &leaseKey{}
-	l.gates.Room(&policy, "pay", "charge", 0, time.Now())
+	queue := NewQueue()
+	l := leasesOf(queue, store, func(string) {})
+	p := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
+	p.RetryBudgetPerMinute = 10
+	queue.keys["pay:charge"], queue.keys["pay:gone"] = &queueKey{}, &queueKey{}
+	l.gates.(*scheduler.Gates).Room(&p, "pay", "charge", 0, time.Now())
 	l.look(time.Now())
-	if !slices.Equal(store.forgotten, []string{"pay:gone"}) || len(l.keys) != 1 {
-		t.Errorf("the store has forgotten %v and %d keys are left, want pay:gone forgotten and the one in use left", store.forgotten, len(l.keys))
+	if !slices.Equal(store.forgotten, []string{"pay:gone"}) || len(queue.keys) != 1 {
+		t.Errorf("the store has forgotten %v and %d keys are left, want pay:gone forgotten and the one in use left", store.forgotten, len(queue.keys))
 	}
 }
 
 func TestLeases_WhatIsLeftIsReturnedAtTheEnd(t *testing.T) {
 	store := &askedLedgers{asked: make(chan string, 10)}
-	l := newLeases("a", store, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
-	l.gates = scheduler.NewGates(breaker.NewGroup(breaker.Config{}), scheduler.GatesConfig{Lease: l.want})
-	policy := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
-	policy.RetryBudgetPerMinute = 10
+	queue := NewQueue()
+	l := leasesOf(queue, store, queue.Want)
+	p := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
+	p.RetryBudgetPerMinute = 10
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		l.run(ctx)
+		l.Run(ctx)
 	}()
-	l.gates.Room(&policy, "pay", "charge", 0, time.Now())
+	l.gates.(*scheduler.Gates).Room(&p, "pay", "charge", 0, time.Now())
 	<-store.asked
 	testkit.Eventually(t, 20*time.Second, "the lease having come", func() bool { return l.gates.Owes("pay:charge") })
 	cancel()
