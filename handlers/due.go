@@ -7,9 +7,11 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 )
@@ -19,6 +21,7 @@ type due struct {
 	pipeline *scheduler.Pipeline
 	store    *opstore.Store
 	clock    *natsconn.Clock
+	stream   string // of what waits
 	// submissions are taken away before the first attempt at what was taken in
 	// before its turn.
 	submissions *submissions
@@ -28,12 +31,12 @@ type due struct {
 
 // handle keeps one due operation in hand for the rest of its delay and then
 // hands it to the pipeline.
-func (d *due) handle(ctx context.Context, t *taken) error {
-	op, err := events.FromHeader(t.Headers())
+func (d *due) handle(ctx context.Context, t *pull.Message) error {
+	op, err := wire.ReadState(t.Headers())
 	if err != nil {
 		return d.bury(ctx, t, err)
 	}
-	m := scheduler.Message{Header: t.Headers(), Data: t.Data(), Version: t.meta.Sequence.Stream, Stored: t.meta.Timestamp, Shared: t.shared}
+	m := scheduler.Message{Header: t.Headers(), Data: t.Data(), Version: t.Sequence(), Stored: t.Stored(), Shared: t.Shared}
 	d.store.ContestFired(ctx, op, m)
 	if op.Ahead > 0 {
 		if err := d.submissions.remove(ctx, op); err != nil {
@@ -48,11 +51,11 @@ func (d *due) handle(ctx context.Context, t *taken) error {
 	}
 	// Whoever made it due earlier than this is of another opinion on the time.
 	if !d.wait(ctx, min(d.clock.Until(op.Due), scheduler.EarlyArming+scheduler.ShortDelay)) {
-		return errRelease
+		return pull.ErrGiveBack
 	}
 	err = d.pipeline.Attempt(ctx, op, m)
 	if errors.Is(err, errInterrupted) || errors.Is(err, context.Canceled) {
-		return errRelease
+		return pull.ErrGiveBack
 	}
 	return err
 }
@@ -111,12 +114,12 @@ func (d *due) wait(ctx context.Context, rest time.Duration) bool {
 
 // bury ends a due message that is none of ours: somebody else published on our
 // subject.
-func (d *due) bury(ctx context.Context, t *taken, problem error) error {
-	name := fmt.Sprintf("%s-%d", t.meta.Stream, t.meta.Sequence.Stream)
+func (d *due) bury(ctx context.Context, t *pull.Message, problem error) error {
+	name := fmt.Sprintf("%s-%d", d.stream, t.Sequence())
 	op := &events.Operation{
 		ID:      events.OperationID("rejected", name, events.Invalid, events.Invalid),
 		EventID: name, Source: "/rejected", Service: events.Invalid, Operation: events.Invalid,
-		FirstFailure: t.meta.Timestamp.UTC(), Submitted: t.meta.Timestamp.UTC(),
+		FirstFailure: t.Stored().UTC(), Submitted: t.Stored().UTC(),
 	}
 	m := scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()}
 	return d.pipeline.Reject(ctx, op, m, problem)

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/opstore"
 )
 
@@ -37,14 +38,14 @@ func TestSweeper_ForgottenWatchdogStillEndsTheAttemptOfItsWorker(t *testing.T) {
 			jetstream.ScheduleHeader:       {"@at " + at.UTC().Format(time.RFC3339Nano)},
 			jetstream.ScheduleTargetHeader: {"retry.due.normal.s.o." + op.ID},
 		}
-		if err := op.Put(h); err != nil {
+		if err := wire.PutState(op, h); err != nil {
 			t.Fatal(err)
 		}
 		watchdog := &jetstream.RawStreamMsg{Subject: "retry.parked.normal.s.o." + op.ID, Sequence: 5, Header: h}
 		if err := s.fire(t.Context(), []*jetstream.RawStreamMsg{watchdog}); err != nil {
 			t.Fatal(err)
 		}
-		op, err := events.FromHeader(js.sent[0].Header)
+		op, err := wire.ReadState(js.sent[0].Header)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,11 +11,12 @@ import (
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/pull"
 )
 
 // observe makes the instruments for how things stand. They are read when somebody
 // looks, from what this instance has in memory: neither NATS nor a store is asked.
-func (s *Service) observe(dues []*queue) error {
+func (s *Service) observe(dues []*pull.Puller) error {
 	g := &gauges{service: s, dues: dues}
 	var faults []error
 	var read []metric.Observable
@@ -59,7 +60,7 @@ func (s *Service) observe(dues []*queue) error {
 // gauges reads how things stand at an instance.
 type gauges struct {
 	service *Service
-	dues    []*queue
+	dues    []*pull.Puller
 
 	shared, instances, backpressure, inHand metric.Int64Observable
 	inFlight, counted, open, governed       metric.Int64Observable
@@ -86,7 +87,7 @@ func (g *gauges) instance(o metric.Observer) {
 		shared    bool
 	}{
 		{"breakers", s.breakers.shared, s.breakers.group.Status().Shared},
-		{"limits", storeName(s.leases.ledgers), !s.leases.divided()},
+		{"limits", storeName(s.leases.Store), !s.leases.Divided()},
 	} {
 		o.ObserveInt64(g.shared, truth(c.shared), metric.WithAttributes(attribute.String(labelOf, c.of), attribute.String(labelStore, c.store)))
 	}
@@ -94,8 +95,8 @@ func (g *gauges) instance(o metric.Observer) {
 	o.ObserveInt64(g.instances, int64(v.TotalInstances))
 	o.ObserveInt64(g.backpressure, truth(v.GlobalBackpressure))
 	inHand := 0
-	for _, q := range g.dues {
-		inHand += q.inHand()
+	for _, p := range g.dues {
+		inHand += p.Unacked()
 	}
 	o.ObserveInt64(g.inHand, int64(inHand))
 	for result, n := range map[string]uint64{"accepted": s.workReports.taken.Load(), "refused": s.workReports.refused.Load()} {

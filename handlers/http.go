@@ -44,7 +44,7 @@ func (s *Service) readiness() readiness {
 	}
 	var details []string
 	switch {
-	case s.leases.divided():
+	case s.leases.Divided():
 		details = append(details, "coordination is local: the store of the limits is out of reach, and each instance has an even share of them")
 	case !r.Coordination.Shared:
 		details = append(details, "coordination is local: the store ("+r.Coordination.Store+") is out of reach, and the instance goes on alone")

@@ -15,7 +15,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/breaker"
@@ -28,6 +27,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/notify"
 	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
@@ -41,6 +41,9 @@ const (
 
 	// intakeInFlight is how many submissions are taken in at once.
 	intakeInFlight = 512
+	// duePulls is over how many pulls the in-flight limit is split at least, so that a
+	// pull that waits for operations of one priority leaves some to the others.
+	duePulls = 8
 	// maxAckPending is how many messages of one consumer all instances together
 	// may have in hand.
 	maxAckPending = 1 << 16
@@ -63,7 +66,7 @@ type Config struct {
 	// built-in ones when nil.
 	Policies *policy.Set
 	// Limits are those of the streams.
-	Limits events.StreamLimits
+	Limits streams.Limits
 	// Lease is how long an operation that an instance had in hand when it died
 	// waits before another takes it; 30 s when zero, at least 2 s.
 	Lease time.Duration
@@ -80,7 +83,7 @@ type Config struct {
 	Breakers breaker.Store
 	// Ledgers is where the instances share budgets and concurrency; a bucket on
 	// NATS when nil.
-	Ledgers Ledgers
+	Ledgers ledger.Store
 	// Backpressure says when global backpressure turns on. All instances should
 	// have the same.
 	Backpressure gate.Limits
@@ -178,7 +181,7 @@ type Service struct {
 	recovery *opstore.Recovery
 	breakers *breakers
 	gates    *scheduler.Gates
-	leases   *leases
+	leases   *ledger.Leases
 	ledger   *ledger.NATS // nil when the limits are shared elsewhere
 	lanes    *lanes.Lanes
 	store    *opstore.Store
@@ -187,16 +190,16 @@ type Service struct {
 	limit    *submissionLimit
 	// workReports are those of workers.
 	workReports *workReports
-	queues      []*queue
+	pullers     []*pull.Puller
 	micro       micro.Service
-	// coordinator knows the other instances, allowance bounds what this one has in
-	// hand.
+	// coordinator knows the other instances, inFlight bounds what this one has in
+	// flight.
 	coordinator *coordinator
-	allowance   *allowance
+	inFlight    *pull.Limit
 	metrics     *metrics
 	// adoptions and advisories take over what adopted consumers give up.
 	adoptions  *adoptions
-	advisories *queue
+	advisories *pull.Puller
 	// keeper sees to it that the streams are there, storage knows whether they take
 	// what is to be stored, and sweeper fires what the server forgot.
 	keeper  *keeper
@@ -212,7 +215,7 @@ type Service struct {
 	draining chan struct{}
 	drain    sync.Once
 	cancel   context.CancelFunc
-	// pulling is done when every queue has drained, rest when everything else
+	// pulling is done when every puller has drained, rest when everything else
 	// has ended too.
 	pulling sync.WaitGroup
 	rest    sync.WaitGroup
@@ -295,11 +298,11 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		cancel()
 		return nil, errors.Join(err, s.reports.sub.Unsubscribe(), s.coordinator.sub.Unsubscribe())
 	}
-	for _, q := range s.queues {
-		s.pulling.Go(func() { q.run(runCtx, s.draining) })
+	for _, p := range s.pullers {
+		s.pulling.Go(func() { p.Run(runCtx) })
 	}
 	s.rest.Go(func() { s.breakers.run(runCtx) })
-	s.rest.Go(func() { s.leases.run(runCtx) })
+	s.rest.Go(func() { s.leases.Run(runCtx) })
 	s.rest.Go(func() { s.lanes.Run(runCtx) })
 	s.pulling.Go(func() { s.ahead.run(runCtx) })
 	s.pulling.Go(func() { s.takeOver(runCtx) })
@@ -312,7 +315,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.rest.Go(func() { s.follower.run(runCtx) })
 	s.rest.Go(func() { s.reports.run(runCtx) })
 	s.rest.Go(func() { s.coordinator.run(runCtx) })
-	s.rest.Go(func() { s.allowance.run(runCtx) })
+	s.rest.Go(func() { s.inFlight.Run(runCtx) })
 	if config.Host == nil {
 		s.rest.Go(func() { s.sampler().Run(runCtx) })
 	}
@@ -323,7 +326,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 // prepare makes or verifies what the service needs in JetStream, and builds its
 // parts.
 func (s *Service) prepare(ctx context.Context) error {
-	for _, c := range s.streams.Configs(s.config.Limits) {
+	for _, c := range streams.Configs(s.streams, s.config.Limits) {
 		err := s.waiter.Await(ctx, "stream "+c.Name, func(ctx context.Context) error {
 			return streams.Ensure(ctx, s.js, []jetstream.StreamConfig{c})
 		})
@@ -395,9 +398,9 @@ func (s *Service) wire(ctx context.Context) error {
 		}
 		ledgers = s.ledger
 	}
-	s.leases = newLeases(s.id, ledgers, s.clock.Now, s.log)
-	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: keys.Changed, Lease: s.leases.want, Now: s.clock.Now})
-	s.leases.gates = s.gates
+	wanted := ledger.NewQueue()
+	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: keys.Changed, Lease: wanted.Want, Now: s.clock.Now})
+	s.leases = ledger.NewLeases(wanted, s.gates, ledger.LeasesConfig{Instance: s.id, Store: ledgers, Now: s.clock.Now, Log: s.log})
 	s.lanes = lanes.New(keys, st, lanes.Config{Gates: s.gates, Policies: s.policies.Load, Now: s.clock.Now})
 	s.breakers.join(ctx)
 	pipeline := &scheduler.Pipeline{
@@ -428,27 +431,25 @@ func (s *Service) wire(ctx context.Context) error {
 		warn: rate.Sometimes{First: 1, Interval: warnEvery}, counts: make(map[string]*counted),
 	}
 	redeliver := &due{
-		pipeline: pipeline, store: st, clock: s.clock, submissions: waiting, letters: deadletter.New(s.js, s.config.Prefix), draining: s.draining,
+		pipeline: pipeline, store: st, clock: s.clock, stream: s.streams.Waiting(), submissions: waiting, letters: deadletter.New(s.js, s.config.Prefix), draining: s.draining,
 	}
 
-	add := func(stream, name, filter string, inFlight, bytes *semaphore.Weighted, handle func(context.Context, *taken) error) {
-		s.queues = append(s.queues, &queue{
-			nc: s.nc, js: s.js, stream: stream, config: streams.Consumer(name, filter, s.config.Lease, maxAckPending),
-			inFlight: inFlight, bytes: bytes, maxBytes: s.config.MaxInFlightBytes, missed: s.missing.Set, log: s.log, handle: handle,
+	add := func(stream, name, filter string, limit *pull.Limit, bytes *pull.Bytes, handle pull.Handler) *pull.Puller {
+		p := pull.New(pull.Durable(s.js, stream, streams.Consumer(name, filter, s.config.Lease, maxAckPending)), handle, pull.Config{
+			Conn: s.nc, Limit: limit, Bytes: bytes, Missed: s.missing.Set, Draining: s.draining, Log: s.log,
 		})
+		s.pullers = append(s.pullers, p)
+		return p
 	}
 	add(s.streams.Intake(), intakeConsumer, s.subjects.Submissions(),
-		semaphore.NewWeighted(intakeInFlight), semaphore.NewWeighted(s.config.MaxInFlightBytes), s.intake.handle)
+		pull.NewLimit(intakeInFlight, 1), pull.NewBytes(s.config.MaxInFlightBytes), s.intake.handle)
 	add(s.streams.Intake(), reportConsumer, s.subjects.Reports(),
-		semaphore.NewWeighted(intakeInFlight), semaphore.NewWeighted(s.config.MaxInFlightBytes), s.workReports.handle)
-	s.allowance = newAllowance(s.config.MaxInFlight)
-	bytes := semaphore.NewWeighted(s.config.MaxInFlightBytes)
-	var dues []*queue
+		pull.NewLimit(intakeInFlight, 1), pull.NewBytes(s.config.MaxInFlightBytes), s.workReports.handle)
+	s.inFlight = pull.NewLimit(s.config.MaxInFlight, duePulls)
+	bytes := pull.NewBytes(s.config.MaxInFlightBytes)
+	var dues []*pull.Puller
 	for _, p := range events.Priorities {
-		add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), s.allowance.permits, bytes, redeliver.handle)
-		q := s.queues[len(s.queues)-1]
-		q.batch = s.allowance.batch
-		dues = append(dues, q)
+		dues = append(dues, add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), s.inFlight, bytes, redeliver.handle))
 	}
 	if s.coordinator, err = s.newCoordinator(st, dues); err != nil {
 		return err
@@ -485,7 +486,7 @@ func (s *Service) lookAhead(ctx context.Context, pipeline *scheduler.Pipeline) (
 
 // publisher publishes to the streams of workers.
 func (s *Service) publisher() *publisher {
-	return &publisher{js: s.js, subjects: s.subjects, work: s.streams.WorkConfig(s.config.Limits), log: s.log}
+	return &publisher{js: s.js, subjects: s.subjects, work: streams.WorkConfig(s.streams, s.config.Limits), log: s.log}
 }
 
 // sampler measures the host that the instance runs on.
@@ -498,12 +499,12 @@ func (s *Service) sampler() *host.Sampler {
 // ensureConsumers makes the consumers of a stream: before anything is pulled, so that
 // a missing permission is an error at start, and when the stream was made anew.
 func (s *Service) ensureConsumers(ctx context.Context, stream string) error {
-	for _, q := range s.queues {
-		if q.stream != stream {
+	for _, p := range s.pullers {
+		if p.Stream() != stream {
 			continue
 		}
-		if _, err := s.js.CreateOrUpdateConsumer(ctx, q.stream, q.config); err != nil {
-			return fmt.Errorf("making consumer %s of stream %s: %w", q.config.Durable, q.stream, err)
+		if err := p.Ensure(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -524,8 +525,8 @@ func (s *Service) housekeep(ctx context.Context) {
 		s.recovery.Forget(forgetAfter)
 		s.registry.Forget(time.Time{}, s.clock.Now())
 		var handled uint64
-		for _, q := range s.queues {
-			handled += q.handled.Load()
+		for _, p := range s.pullers {
+			handled += p.Handled()
 		}
 		if handled == before && handled != released {
 			debug.FreeOSMemory()
@@ -600,7 +601,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	err := s.micro.Stop()
 	done := make(chan struct{})
 	go func() {
-		s.waitQueues()
+		s.waitPullers()
 		close(done)
 	}()
 	select {
@@ -614,9 +615,9 @@ func (s *Service) Stop(ctx context.Context) error {
 	return err
 }
 
-// waitQueues waits for the queues, which end by themselves once draining, and
+// waitPullers waits for the pullers, which end by themselves once draining, and
 // then ends the rest.
-func (s *Service) waitQueues() {
+func (s *Service) waitPullers() {
 	s.pulling.Wait()
 	s.mu.Lock()
 	s.stopped = true

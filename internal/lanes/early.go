@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
@@ -126,10 +127,10 @@ func (p *pages) stretched(ctx context.Context, n int, before, now time.Time) (ta
 // hasten makes the operation of a message due now, if it waits for long enough to be
 // worth it, and neither for a worker nor because its target asked for that.
 func hasten(m *jetstream.RawStreamMsg, now time.Time) (ok bool, err error) {
-	op, foreign := events.FromHeader(m.Header)
+	op, foreign := wire.ReadState(m.Header)
 	if foreign != nil || op.Work != nil || op.RetryAfter.After(now) || op.Due.Sub(now) <= earlyWorth {
 		return false, nil
 	}
 	op.Due = now
-	return true, op.Put(m.Header)
+	return true, wire.PutState(op, m.Header)
 }

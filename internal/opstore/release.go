@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 )
@@ -63,7 +64,7 @@ func (s *Store) Release(ctx context.Context, held *jetstream.RawStreamMsg, momen
 // asDue returns what is held or parked as the message that makes it due, and its slot.
 func (s *Store) asDue(held *jetstream.RawStreamMsg) (msg *nats.Msg, slot string) {
 	due, slot := s.subjects.Release(held.Subject)
-	msg = &nats.Msg{Subject: due, Data: held.Data, Header: events.CarriedHeader(held.Header)}
+	msg = &nats.Msg{Subject: due, Data: held.Data, Header: wire.CarriedHeader(held.Header)}
 	for _, name := range []string{events.HeaderState, events.HeaderWork} {
 		if state, ok := held.Header[name]; ok {
 			msg.Header[name] = state
@@ -92,10 +93,10 @@ func (s *Store) letOut(ctx context.Context, held *jetstream.RawStreamMsg, msg *n
 // rewrite changes the operation that msg carries. What carries none is buried as soon as
 // it is due.
 func rewrite(msg *nats.Msg, how func(*events.Operation)) error {
-	op, foreign := events.FromHeader(msg.Header)
+	op, foreign := wire.ReadState(msg.Header)
 	if foreign == nil {
 		how(op)
-		return op.Put(msg.Header)
+		return wire.PutState(op, msg.Header)
 	}
 	return nil
 }
@@ -123,11 +124,11 @@ func (s *Store) Clear(ctx context.Context, m *jetstream.RawStreamMsg) (ok bool, 
 // earlierRun tells whether one message carries an earlier run of an operation than
 // another.
 func earlierRun(one, other *jetstream.RawStreamMsg) bool {
-	earlier, foreign := events.FromHeader(one.Header)
+	earlier, foreign := wire.ReadState(one.Header)
 	if foreign != nil {
 		return false
 	}
-	later, foreign := events.FromHeader(other.Header)
+	later, foreign := wire.ReadState(other.Header)
 	return foreign == nil && earlier.Replay < later.Replay
 }
 

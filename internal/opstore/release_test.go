@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // scheduled is what stands parked until a time.
@@ -16,7 +17,7 @@ func scheduled(t *testing.T, at time.Time) *jetstream.RawStreamMsg {
 	t.Helper()
 	op := &events.Operation{ID: "0123456789abcdef0123456789abcdef", Service: "s", Operation: "o", Attempt: 2, Due: at}
 	msg := &nats.Msg{Header: nats.Header{}}
-	if err := op.Put(msg.Header); err != nil {
+	if err := wire.PutState(op, msg.Header); err != nil {
 		t.Fatal(err)
 	}
 	fireAt(msg, at, "retry.due.normal.s.o."+op.ID)
@@ -43,7 +44,7 @@ func TestStore_ReleaseOfWhatTheServerMayBeFiringIsContested(t *testing.T) {
 				if err := s.Release(t.Context(), scheduled(t, time.Now().Add(c.in)), time.Time{}); err != nil {
 					t.Fatal(err)
 				}
-				op, err := events.FromHeader(js.sent[len(js.sent)-1].Header)
+				op, err := wire.ReadState(js.sent[len(js.sent)-1].Header)
 				if err != nil {
 					t.Fatal(err)
 				}

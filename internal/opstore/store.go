@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
@@ -98,8 +99,8 @@ var _ scheduler.Store = (*Store)(nil)
 // which it can stand, is a register that changes only by compare-and-set:
 // the publish names the last sequence that it expects there.
 func (s *Store) Place(ctx context.Context, op *events.Operation, m scheduler.Message) error {
-	msg := &nats.Msg{Data: m.Data, Header: events.CarriedHeader(m.Header)}
-	if err := op.Put(msg.Header); err != nil {
+	msg := &nats.Msg{Data: m.Data, Header: wire.CarriedHeader(m.Header)}
+	if err := wire.PutState(op, msg.Header); err != nil {
 		return err
 	}
 	due := s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID)
@@ -134,9 +135,9 @@ func (s *Store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 func (s *Store) Watch(ctx context.Context, op *events.Operation, m scheduler.Message) (scheduler.Message, error) {
 	msg := &nats.Msg{
 		Subject: s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID),
-		Data:    m.Data, Header: events.CarriedHeader(m.Header),
+		Data:    m.Data, Header: wire.CarriedHeader(m.Header),
 	}
-	if err := op.Put(msg.Header); err != nil {
+	if err := wire.PutState(op, msg.Header); err != nil {
 		return m, err
 	}
 	fireAt(msg, op.Due, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
@@ -170,7 +171,7 @@ func (s *Store) change(ctx context.Context, doing string, op *events.Operation, 
 			if forked {
 				op.Fork(m.Stored)
 			}
-			if err := op.Put(msg.Header); err != nil {
+			if err := wire.PutState(op, msg.Header); err != nil {
 				return permanentError{err}
 			}
 		}
@@ -194,9 +195,9 @@ func (s *Store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 	}
 	msg := &nats.Msg{
 		Subject: s.subjects.Held(op.Priority, op.Service, op.Operation, op.ID),
-		Data:    m.Data, Header: events.CarriedHeader(m.Header),
+		Data:    m.Data, Header: wire.CarriedHeader(m.Header),
 	}
-	if err := op.Put(msg.Header); err != nil {
+	if err := wire.PutState(op, msg.Header); err != nil {
 		return err
 	}
 	at := s.clock.Now().Add(maxHeld)
@@ -243,7 +244,7 @@ func (s *Store) Find(ctx context.Context, op *events.Operation) (w scheduler.Wai
 		if err != nil {
 			return err
 		}
-		state, err := events.FromHeader(m.Header)
+		state, err := wire.ReadState(m.Header)
 		if err != nil {
 			return permanentError{fmt.Errorf("%w: %w", scheduler.ErrForeign, err)}
 		}
@@ -287,14 +288,14 @@ func (s *Store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 	if op.Attempt > 0 {
 		d.State = op
 	}
-	msg, err := d.Message(s.subjects)
+	msg, err := wire.EncodeDeadLetter(s.subjects, &d)
 	if err != nil {
 		return err
 	}
 	if most := s.maxPayload - streams.HeaderSize(msg.Header); int64(len(msg.Data)) > most {
 		d.Truncated = len(msg.Data)
 		d.Data = msg.Data[:max(most-64, 0)]
-		if msg, err = d.Message(s.subjects); err != nil {
+		if msg, err = wire.EncodeDeadLetter(s.subjects, &d); err != nil {
 			return err
 		}
 	}
@@ -313,7 +314,7 @@ func (s *Store) Ended(ctx context.Context, op *events.Operation, m scheduler.Mes
 		outcome.DeadLetter = s.subjects.Dead(op.Service, op.Operation, op.ID)
 	}
 	subject := s.subjects.Outcome(outcome.Outcome, op.Service, op.Operation)
-	msg, err := events.Encode(subject, outcome.Outcome, op.OutcomeID(), outcome.About, outcome.EndedAt, outcome)
+	msg, err := wire.EncodeEvent(subject, wire.Event{Name: outcome.Outcome, ID: op.OutcomeID(), About: outcome.About, Time: outcome.EndedAt, Data: outcome})
 	if err != nil {
 		return err
 	}
@@ -366,7 +367,7 @@ func (s *Store) withdraw(ctx context.Context, op *events.Operation, outcome uint
 // Scheduled implements [scheduler.Store].
 func (s *Store) Scheduled(ctx context.Context, op *events.Operation, event events.Scheduled) error {
 	subject := s.subjects.Event(events.RetryScheduled, op.Service, op.Operation)
-	msg, err := events.Encode(subject, events.RetryScheduled, op.MessageID(events.RetryScheduled), event.About, s.clock.Now(), event)
+	msg, err := wire.EncodeEvent(subject, wire.Event{Name: events.RetryScheduled, ID: op.MessageID(events.RetryScheduled), About: event.About, Time: s.clock.Now(), Data: event})
 	if err != nil {
 		return err
 	}
