@@ -20,6 +20,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 )
@@ -327,7 +328,7 @@ func (a *ahead) place(ctx context.Context, m *jetstream.RawStreamMsg) (*events.O
 	if m.Header.Get(events.HeaderDeadSequence) != "" {
 		return nil, scheduler.ErrInTurn
 	}
-	op, err := events.Decode(a.store.subjects, events.Submission{
+	op, err := wire.DecodeSubmission(a.store.subjects, wire.Submission{
 		Subject: m.Subject, Header: m.Header, Data: m.Data, Name: submissionName(m.Sequence, m.Time), Received: m.Time,
 	})
 	if err != nil {

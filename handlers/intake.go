@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
@@ -40,7 +41,7 @@ type intake struct {
 func (in *intake) handle(ctx context.Context, t *pull.Message) error {
 	in.pending(t.Pending())
 	take := in.submit
-	if events.HeaderValue(t.Headers(), events.HeaderDeadSequence) != "" {
+	if wire.HeaderValue(t.Headers(), events.HeaderDeadSequence) != "" {
 		take = in.replay
 	}
 	err := take(ctx, t)
@@ -86,7 +87,7 @@ func (in *intake) refuse(ctx context.Context, op *events.Operation, m scheduler.
 }
 
 func (in *intake) decode(subject string, h nats.Header, data []byte, name string, t *pull.Message) (*events.Operation, error) {
-	op, err := events.Decode(in.subjects, events.Submission{Subject: subject, Header: h, Data: data, Name: name, Received: t.Stored()})
+	op, err := wire.DecodeSubmission(in.subjects, wire.Submission{Subject: subject, Header: h, Data: data, Name: name, Received: t.Stored()})
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +126,7 @@ func (in *intake) reject(ctx context.Context, t *pull.Message, rejected *events.
 // then, see [due.exhume]. So a repeat of the request, or a second one, finds the
 // operation waiting or the dead letter gone.
 func (in *intake) replay(ctx context.Context, t *pull.Message) error {
-	sequence, err := strconv.ParseUint(events.HeaderValue(t.Headers(), events.HeaderDeadSequence), 10, 64)
+	sequence, err := strconv.ParseUint(wire.HeaderValue(t.Headers(), events.HeaderDeadSequence), 10, 64)
 	if err != nil {
 		return in.refused(t, "header %s is not a sequence", events.HeaderDeadSequence)
 	}

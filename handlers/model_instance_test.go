@@ -367,7 +367,7 @@ func (w *world) start(name string, policies *policy.Set, frozen, pressure []span
 	}
 	pipeline := &scheduler.Pipeline{
 		Policies: current, Store: st, Ends: newRecovery(st, js, letters), Target: &modelTarget{i},
-		Publisher: &publisher{js: js, work: events.Streams{}.WorkConfig(events.StreamLimits{}), log: log},
+		Publisher: &publisher{js: js, work: streams.WorkConfig(events.Streams{}, streams.Limits{}), log: log},
 		Gates:     gates, CheckTarget: events.Subjects{}.CheckTarget, Now: time.Now, Random: random, Draining: i.draining,
 	}
 	in := &intake{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20, pending: func(uint64) {}}

@@ -61,7 +61,7 @@ type Config struct {
 	// built-in ones when nil.
 	Policies *policy.Set
 	// Limits are those of the streams.
-	Limits events.StreamLimits
+	Limits streams.Limits
 	// Lease is how long an operation that an instance had in hand when it died
 	// waits before another takes it; 30 s when zero, at least 2 s.
 	Lease time.Duration
@@ -319,7 +319,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 // prepare makes or verifies what the service needs in JetStream, and builds its
 // parts.
 func (s *Service) prepare(ctx context.Context) error {
-	for _, c := range s.streams.Configs(s.config.Limits) {
+	for _, c := range streams.Configs(s.streams, s.config.Limits) {
 		err := s.waiter.Await(ctx, "stream "+c.Name, func(ctx context.Context) error {
 			return streams.Ensure(ctx, s.js, []jetstream.StreamConfig{c})
 		})
@@ -473,7 +473,7 @@ func (s *Service) lookAhead(ctx context.Context, st *store, pipeline *scheduler.
 
 // publisher publishes to the streams of workers.
 func (s *Service) publisher() *publisher {
-	return &publisher{js: s.js, subjects: s.subjects, work: s.streams.WorkConfig(s.config.Limits), log: s.log}
+	return &publisher{js: s.js, subjects: s.subjects, work: streams.WorkConfig(s.streams, s.config.Limits), log: s.log}
 }
 
 // sampler measures the host that the instance runs on.

@@ -1,8 +1,14 @@
 package policy
 
 import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
 	"maps"
+	"os"
 	"slices"
+	"sync"
 
 	"github.com/rebound-mq/rebound/events"
 )
@@ -228,3 +234,45 @@ func numbered(numbers map[string]uint32, name string) uint32 {
 
 // scopes returns the scopes of all layers in order.
 func (s *Set) scopes() []scope { return slices.SortedFunc(maps.Keys(s.layers), scope.compare) }
+
+// Name returns the name that the set was parsed under.
+func (s *Set) Name() string { return s.name }
+
+// Source returns a copy of the file that the set was parsed from, byte for byte.
+func (s *Set) Source() []byte { return slices.Clone(s.source) }
+
+//go:embed builtin.yaml
+var builtin []byte
+
+// Builtin returns the built-in policies: the original design's
+// DEFAULT_RETRY_CONFIGS, two services that it names without values, and a
+// default. [Set.Source] of it is their file, which says why they are as they
+// are.
+func Builtin() *Set { return parsedBuiltin() }
+
+var parsedBuiltin = sync.OnceValue(func() *Set {
+	set, err := parse(nil, BuiltinFile, builtin)
+	if err != nil {
+		panic(err) // the file is a constant, and a test reads it
+	}
+	return set
+})
+
+// LoadFile reads the policy file at path; see [Parse].
+func LoadFile(path string) (*Set, error) {
+	src, err := readFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the policy file: %w", err)
+	}
+	return Parse(path, src)
+}
+
+// readFile reads no more of the file than tells that it is too large.
+func readFile(path string) (src []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return io.ReadAll(io.LimitReader(f, MaxSource+1))
+}
