@@ -234,8 +234,8 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 			return nil, fmt.Errorf("opening JetStream: %w", err)
 		}
 	}
-	waiter := &natsconn.Waiter{Conns: []*nats.Conn{nc}, Log: config.Logger, Told: config.Waiting}
-	reading, err := apartSoon(ctx, waiter, js, "reading")
+	waiter := natsconn.NewWaiter(nc, config.Waiting, config.Logger)
+	reading, err := waiter.Dedicated(ctx, js, "reading")
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +244,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 			reading.Conn().Close()
 		}
 	}()
-	sharing, err := apartSoon(ctx, waiter, js, "sharing")
+	sharing, err := waiter.Dedicated(ctx, js, "sharing")
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +253,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 			sharing.Conn().Close()
 		}
 	}()
-	looking, err := apartSoon(ctx, waiter, js, "intake")
+	looking, err := waiter.Dedicated(ctx, js, "intake")
 	if err != nil {
 		return nil, err
 	}

@@ -90,7 +90,7 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	defer s.nc.Close()
-	waiter := natsconn.Waiter{Conns: []*nats.Conn{s.nc.Conn}, Log: log, Told: front.Waiting}
+	waiter := natsconn.NewWaiter(s.nc.Conn, front.Waiting, log)
 	err = waiter.Await(ctx, "JetStream", func(ctx context.Context) error { return natsconn.CheckServer(ctx, s.js) })
 	if ctx.Err() != nil {
 		log.Info("stopped before the service had started")
