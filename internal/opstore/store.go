@@ -62,8 +62,7 @@ type Lanes interface {
 type Meter interface {
 	Parked(ctx context.Context, op *events.Operation)
 	Held(ctx context.Context, op *events.Operation)
-	// Buried counts a dead letter.
-	Buried(ctx context.Context, op *events.Operation)
+	DeadLettered(ctx context.Context, op *events.Operation)
 	// Decided measures a delay that was decided upon.
 	Decided(ctx context.Context, op *events.Operation, delay time.Duration)
 	Ended(ctx context.Context, op *events.Operation, outcome events.Outcome)
@@ -74,7 +73,7 @@ type unmetered struct{}
 
 func (unmetered) Parked(context.Context, *events.Operation)                 {}
 func (unmetered) Held(context.Context, *events.Operation)                   {}
-func (unmetered) Buried(context.Context, *events.Operation)                 {}
+func (unmetered) DeadLettered(context.Context, *events.Operation)           {}
 func (unmetered) Decided(context.Context, *events.Operation, time.Duration) {}
 func (unmetered) Ended(context.Context, *events.Operation, events.Outcome)  {}
 
@@ -304,7 +303,7 @@ func (s *Store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 	if err := s.Publish(ctx, "burying operation "+op.ID, msg); err != nil {
 		return err
 	}
-	s.meter.Buried(ctx, op)
+	s.meter.DeadLettered(ctx, op)
 	return nil
 }
 
