@@ -209,13 +209,13 @@ func (s *Service) submit(ctx context.Context, r micro.Request) (any, error) {
 	}
 	var rejected *events.RejectedError
 	if errors.As(err, &rejected) {
-		s.metrics.rejected(ctx, rejected.Service, rejected.Operation)
+		s.metrics.Rejected(ctx, rejected.Service, rejected.Operation)
 	}
 	if err == nil {
 		err = s.limit.admit(ctx, op.Service)
 	}
 	if errors.As(err, new(*manyError)) {
-		s.metrics.refused.Add(ctx, 1, s.metrics.of(op).counted...)
+		s.metrics.Refused(ctx, op)
 	}
 	if err != nil {
 		return nil, err
@@ -225,7 +225,7 @@ func (s *Service) submit(ctx context.Context, r micro.Request) (any, error) {
 	ack, err := s.js.PublishMsg(ctx, m, jetstream.WithMsgID(op.MessageID("submit")))
 	if err != nil {
 		if err = s.limit.stored(op.Service, op.Operation, err); errors.As(err, new(*manyError)) {
-			s.metrics.refused.Add(ctx, 1, s.metrics.of(op).counted...)
+			s.metrics.Refused(ctx, op)
 		}
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
@@ -30,7 +31,7 @@ type intake struct {
 	subjects   events.Subjects
 	pipeline   *scheduler.Pipeline
 	letters    *deadletter.Letters
-	metrics    *metrics
+	metrics    *telemetry.Metrics
 	maxPayload int64
 	// pending is told how many submissions wait behind each.
 	pending func(uint64)
@@ -72,7 +73,7 @@ func (in *intake) accept(ctx context.Context, op *events.Operation, m scheduler.
 	if err := in.pipeline.Accept(ctx, op, m); err != nil {
 		return err
 	}
-	in.metrics.accepted(ctx, op)
+	in.metrics.Accepted(ctx, op)
 	return nil
 }
 
@@ -81,7 +82,7 @@ func (in *intake) refuse(ctx context.Context, op *events.Operation, m scheduler.
 	if err := in.pipeline.Reject(ctx, op, m, problem); err != nil {
 		return err
 	}
-	in.metrics.rejected(ctx, op.Service, op.Operation)
+	in.metrics.Rejected(ctx, op.Service, op.Operation)
 	return nil
 }
 
@@ -170,7 +171,7 @@ func (in *intake) replay(ctx context.Context, t *pull.Message) error {
 	if err != nil {
 		return err
 	}
-	in.metrics.accepted(ctx, op)
+	in.metrics.Accepted(ctx, op)
 	if left {
 		return nil
 	}

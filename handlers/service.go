@@ -26,6 +26,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/scheduler/policy"
@@ -189,7 +190,7 @@ type Service struct {
 	// flight.
 	coordinator *coordinator
 	inFlight    *pull.Limit
-	metrics     *metrics
+	metrics     *telemetry.Metrics
 	// adoptions and advisories take over what adopted consumers give up.
 	adoptions  *adoptions
 	advisories *pull.Puller
@@ -269,7 +270,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter, storage: &storage{js: js},
 	}
 	s.elections = newElections(s.askLeader, s.clock.Now, func() uint64 { return nc.Stats().Reconnects })
-	if s.metrics, err = newMetrics(id, config.Version); err != nil {
+	if s.metrics, err = telemetry.NewMetrics(id, config.Version); err != nil {
 		return nil, fmt.Errorf("making the metrics: %w", err)
 	}
 	if err := s.prepare(ctx); err != nil {
@@ -391,7 +392,7 @@ func (s *Service) wire(ctx context.Context) error {
 	s.breakers.join(ctx)
 	pipeline := &scheduler.Pipeline{
 		Policies: s.policies.Load, Store: st, Ends: s.recovery, Target: &requester{nc: s.nc}, Publisher: s.publisher(), CheckTarget: s.subjects.CheckTarget,
-		Gates: s.gates, Health: s.registry, Began: s.metrics.began, Attempted: s.metrics.attempted,
+		Gates: s.gates, Health: s.registry, Began: s.metrics.Began, Attempted: s.metrics.Attempted,
 		Now: s.clock.Now, Random: rand.Float64, Draining: s.draining,
 	}
 	s.intake = &intake{

@@ -18,6 +18,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
@@ -59,7 +60,7 @@ type store struct {
 	// delay is how long JetStream takes to answer.
 	delay health.Delay
 	// metrics counts what is stored.
-	metrics *metrics
+	metrics *telemetry.Metrics
 	// random is the source of jitter.
 	random func() float64
 }
@@ -95,7 +96,7 @@ func (s *store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 		return scheduler.ErrTaken
 	}
 	if err == nil && parked {
-		s.metrics.parked.Add(ctx, 1, s.metrics.of(op).counted...)
+		s.metrics.Parked(ctx, op)
 	}
 	return err
 }
@@ -180,7 +181,7 @@ func (s *store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 	if _, err := s.change(ctx, "holding operation "+op.ID, op, m, msg); err != nil {
 		return err
 	}
-	s.metrics.held.Add(ctx, 1, s.metrics.of(op).counted...)
+	s.metrics.Held(ctx, op)
 	// The gate may have opened meanwhile.
 	s.lanes.check(op.Service, op.Operation)
 	return nil
@@ -368,7 +369,7 @@ func (s *store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 	if err := s.publish(ctx, "burying operation "+op.ID, msg); err != nil {
 		return err
 	}
-	s.metrics.dead.Add(ctx, 1, s.metrics.of(op).counted...)
+	s.metrics.DeadLettered(ctx, op)
 	return nil
 }
 
@@ -404,7 +405,7 @@ func (s *store) Ended(ctx context.Context, op *events.Operation, m scheduler.Mes
 			return err
 		}
 	}
-	s.metrics.ended(ctx, op, outcome)
+	s.metrics.Ended(ctx, op, outcome)
 	return nil
 }
 
@@ -438,7 +439,7 @@ func (s *store) Scheduled(ctx context.Context, op *events.Operation, event event
 	if err := s.publish(ctx, "publishing the decision on operation "+op.ID, msg); err != nil {
 		return err
 	}
-	s.metrics.decided(ctx, op, events.Milliseconds(event.DelayMs))
+	s.metrics.Decided(ctx, op, events.Milliseconds(event.DelayMs))
 	return nil
 }
 
