@@ -13,6 +13,7 @@ import (
 
 	"github.com/rebound-mq/rebound/client"
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -127,7 +128,7 @@ func TestDeadLettersAreReplayed(t *testing.T) {
 func TestATruncatedDeadLetterIsNotReplayed(t *testing.T) {
 	r := newRig(t, swift)
 	d := events.DeadLetter{ID: strings.Repeat("a", 32), Service: "a", Operation: "op", Reason: events.ReasonRejected, DiedAt: time.Now(), Truncated: 100}
-	m, err := d.Message(events.Subjects{})
+	m, err := wire.EncodeDeadLetter(events.Subjects{}, &d)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // stored is a message of a stream.
@@ -127,7 +128,7 @@ func FuzzFailureOf(f *testing.F) {
 			"ce-errorcode":    {url.PathEscape(cut(failure.Code, events.MaxCode))},
 			"ce-errormessage": {url.PathEscape(failure.Message)},
 		}
-		op, problem := events.Decode(events.Subjects{}, events.Submission{Subject: "retry.submit.a.b", Header: h, Name: "n", Received: now})
+		op, problem := wire.DecodeSubmission(events.Subjects{}, wire.Submission{Subject: "retry.submit.a.b", Header: h, Name: "n", Received: now})
 		if problem != nil {
 			t.Fatalf("%#v is refused: %v", err, problem)
 		}

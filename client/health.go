@@ -12,6 +12,7 @@ import (
 	"github.com/synadia-io/orbit.go/natsext"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/health"
 )
 
@@ -82,7 +83,7 @@ func (c *Client) ReportHealth(ctx context.Context, service string, report events
 		return err
 	}
 	now := time.Now()
-	m, err := report.Message(c.subjects, service, c.source, nuid.Next(), now)
+	m, err := wire.EncodeHealth(c.subjects, service, report, wire.Envelope{Source: c.source, ID: nuid.Next(), Time: now})
 	if err == nil {
 		err = c.nc.PublishMsg(m)
 		if err == nil {

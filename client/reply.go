@@ -5,19 +5,19 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // ErrorFromReply returns the failure that a reply of a NATS micro service tells of,
 // as an [*Error] with its code and Retry-After, and nil when it tells of none.
 func ErrorFromReply(m *nats.Msg) error {
-	code, message := events.HeaderValue(m.Header, micro.ErrorCodeHeader), events.HeaderValue(m.Header, micro.ErrorHeader)
+	code, message := wire.MicroError(m.Header)
 	if code == "" && message == "" {
 		return nil
 	}
-	return &Error{Code: code, Message: message, RetryAfter: after(events.HeaderValue(m.Header, events.HeaderRetryAfter))}
+	return &Error{Code: code, Message: message, RetryAfter: after(wire.HeaderValue(m.Header, events.HeaderRetryAfter))}
 }
 
 // ErrorFromResponse returns the failure that a response of an HTTP server tells of,

@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // Request is what a [Worker] or a [StreamWorker] hands to its handler: an operation, new or
@@ -51,15 +52,15 @@ func (r *Request) SetReply(data []byte, header nats.Header) { r.body, r.reply = 
 // makes sense.
 func newRequest(subject string, h nats.Header, data []byte) *Request {
 	r := &Request{Subject: subject, Header: h, Data: data, Attempt: 1}
-	attempt, err := strconv.Atoi(events.HeaderValue(h, events.HeaderAttempt))
-	if err != nil || attempt < 1 || events.HeaderValue(h, events.HeaderID) == "" {
+	attempt, err := strconv.Atoi(wire.HeaderValue(h, events.HeaderAttempt))
+	if err != nil || attempt < 1 || wire.HeaderValue(h, events.HeaderID) == "" {
 		return r
 	}
-	r.Attempt, r.ID = attempt, events.HeaderValue(h, events.HeaderID)
-	r.FirstFailure = moment(events.HeaderValue(h, events.HeaderFirstFailure))
-	r.Deadline = moment(events.HeaderValue(h, events.HeaderDeadline))
-	r.Repeated = events.HeaderValue(h, events.HeaderRepeated) == "true"
-	if n, err := strconv.Atoi(events.HeaderValue(h, events.HeaderReplay)); err == nil && n > 0 {
+	r.Attempt, r.ID = attempt, wire.HeaderValue(h, events.HeaderID)
+	r.FirstFailure = moment(wire.HeaderValue(h, events.HeaderFirstFailure))
+	r.Deadline = moment(wire.HeaderValue(h, events.HeaderDeadline))
+	r.Repeated = wire.HeaderValue(h, events.HeaderRepeated) == "true"
+	if n, err := strconv.Atoi(wire.HeaderValue(h, events.HeaderReplay)); err == nil && n > 0 {
 		r.Replays = n
 	}
 	return r

@@ -181,7 +181,7 @@ func (s *Service) judge(ctx context.Context, ad adoption.Adoption, found adoptio
 // included.
 func (s *Service) ownStreams() []string {
 	var names []string
-	for _, c := range s.streams.Configs(s.config.Limits) {
+	for _, c := range streams.Configs(s.streams, s.config.Limits) {
 		names = append(names, c.Name)
 	}
 	names = append(names, s.streams.Advisories(), s.streams.Work())

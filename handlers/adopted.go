@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/adoption"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
@@ -129,7 +130,7 @@ func (a *adopted) take(ctx context.Context, op *events.Operation, m scheduler.Me
 		return a.intake.refuse(ctx, op, m, fmt.Errorf("message %d is no longer in stream %s; %s", given.Sequence, given.Stream, given.Says()))
 	}
 	op.Origin.Subject = stored.Subject
-	if parent := events.HeaderValue(stored.Header, events.HeaderTraceParent); len(parent) <= events.MaxName {
+	if parent := wire.HeaderValue(stored.Header, events.HeaderTraceParent); len(parent) <= events.MaxName {
 		op.TraceParent = parent
 	}
 	m.Header, m.Data = stored.Header, stored.Data

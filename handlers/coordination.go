@@ -17,6 +17,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/scheduler"
@@ -105,7 +106,7 @@ func (s *Service) newCoordinator(st *store, dues []*pull.Puller) (*coordinator, 
 	}
 	now := c.store.clock.Now()
 	report := c.report(now)
-	if _, err := report.Message(c.subjects); err != nil {
+	if _, err := wire.EncodeInstance(c.subjects, &report); err != nil {
 		return nil, fmt.Errorf("telling the other instances of this one: %w", err)
 	}
 	c.register = health.NewRegister(s.config.Prefix, report, now)
@@ -165,7 +166,7 @@ func (c *coordinator) run(ctx context.Context) {
 
 // take takes over the report of an instance. It returns whether to answer it.
 func (c *coordinator) take(m *nats.Msg, now time.Time) (answer bool) {
-	r, err := events.DecodeInstance(c.subjects, m)
+	r, err := wire.DecodeInstance(c.subjects, m)
 	news := false
 	if err == nil {
 		c.mu.Lock()
@@ -356,7 +357,7 @@ func (c *coordinator) publish(now time.Time) {
 	r := c.report(now)
 	c.mu.Unlock()
 	c.published = now
-	m, err := r.Message(c.subjects)
+	m, err := wire.EncodeInstance(c.subjects, &r)
 	if err == nil {
 		err = c.nc.PublishMsg(m)
 	}
@@ -405,7 +406,7 @@ func (c *coordinator) tell(ctx context.Context, e events.BackpressureChange) {
 }
 
 func (c *coordinator) publishChange(ctx context.Context, e events.BackpressureChange) error {
-	m, err := e.Message(c.subjects)
+	m, err := wire.EncodeBackpressure(c.subjects, &e)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
@@ -27,7 +28,7 @@ type due struct {
 // handle keeps one due operation in hand for the rest of its delay and then
 // hands it to the pipeline.
 func (d *due) handle(ctx context.Context, t *pull.Message) error {
-	op, err := events.FromHeader(t.Headers())
+	op, err := wire.ReadState(t.Headers())
 	if err != nil {
 		return d.bury(ctx, t, err)
 	}

@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+
+	"github.com/rebound-mq/rebound/internal/pull"
+	"github.com/rebound-mq/rebound/internal/telemetry"
 )
 
 // HTTP returns the handler of the service's HTTP side: /healthz says that the
@@ -62,6 +65,27 @@ func (s *Service) warnings() []string {
 		}
 	}
 	return all
+}
+
+// observe has /metrics show how the instance stands; dues have the due operations in
+// hand.
+func (s *Service) observe(dues []*pull.Puller) error {
+	return telemetry.Observe(s.metrics, telemetry.Sources{
+		Now: s.clock.Now, Gates: s.gates, Breakers: s.breakers.group, Health: s.registry,
+		Instance: func() telemetry.Standing {
+			v := s.Coordination()
+			standing := telemetry.Standing{
+				Breakers:  telemetry.Sharing{Store: s.breakers.shared, Shared: s.breakers.group.Status().Shared},
+				Limits:    telemetry.Sharing{Store: storeName(s.leases.Store), Shared: !s.leases.Divided()},
+				Instances: v.TotalInstances, Backpressure: v.GlobalBackpressure,
+				ReportsAccepted: s.workReports.taken.Load(), ReportsRefused: s.workReports.refused.Load(),
+			}
+			for _, p := range dues {
+				standing.InHand += p.Unacked()
+			}
+			return standing
+		},
+	})
 }
 
 func (s *Service) writeJSON(w http.ResponseWriter, code int, body any) {

@@ -10,9 +10,11 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
@@ -29,7 +31,7 @@ type intake struct {
 	subjects   events.Subjects
 	pipeline   *scheduler.Pipeline
 	letters    *deadletter.Letters
-	metrics    *metrics
+	metrics    *telemetry.Metrics
 	maxPayload int64
 	// pending is told how many submissions wait behind each.
 	pending func(uint64)
@@ -39,7 +41,7 @@ type intake struct {
 func (in *intake) handle(ctx context.Context, t *pull.Message) error {
 	in.pending(t.Pending())
 	take := in.submit
-	if events.HeaderValue(t.Headers(), events.HeaderDeadSequence) != "" {
+	if wire.HeaderValue(t.Headers(), events.HeaderDeadSequence) != "" {
 		take = in.replay
 	}
 	err := take(ctx, t)
@@ -71,7 +73,7 @@ func (in *intake) accept(ctx context.Context, op *events.Operation, m scheduler.
 	if err := in.pipeline.Accept(ctx, op, m); err != nil {
 		return err
 	}
-	in.metrics.accepted(ctx, op)
+	in.metrics.Accepted(ctx, op)
 	return nil
 }
 
@@ -80,12 +82,12 @@ func (in *intake) refuse(ctx context.Context, op *events.Operation, m scheduler.
 	if err := in.pipeline.Reject(ctx, op, m, problem); err != nil {
 		return err
 	}
-	in.metrics.rejected(ctx, op.Service, op.Operation)
+	in.metrics.Rejected(ctx, op.Service, op.Operation)
 	return nil
 }
 
 func (in *intake) decode(subject string, h nats.Header, data []byte, name string, t *pull.Message) (*events.Operation, error) {
-	op, err := events.Decode(in.subjects, events.Submission{Subject: subject, Header: h, Data: data, Name: name, Received: t.Stored()})
+	op, err := wire.DecodeSubmission(in.subjects, wire.Submission{Subject: subject, Header: h, Data: data, Name: name, Received: t.Stored()})
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +126,7 @@ func (in *intake) reject(ctx context.Context, t *pull.Message, rejected *events.
 // then, see [due.exhume]. So a repeat of the request, or a second one, finds the
 // operation waiting or the dead letter gone.
 func (in *intake) replay(ctx context.Context, t *pull.Message) error {
-	sequence, err := strconv.ParseUint(events.HeaderValue(t.Headers(), events.HeaderDeadSequence), 10, 64)
+	sequence, err := strconv.ParseUint(wire.HeaderValue(t.Headers(), events.HeaderDeadSequence), 10, 64)
 	if err != nil {
 		return in.refused(t, "header %s is not a sequence", events.HeaderDeadSequence)
 	}
@@ -169,7 +171,7 @@ func (in *intake) replay(ctx context.Context, t *pull.Message) error {
 	if err != nil {
 		return err
 	}
-	in.metrics.accepted(ctx, op)
+	in.metrics.Accepted(ctx, op)
 	if left {
 		return nil
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
@@ -324,8 +325,8 @@ func (b *modelBucket) Put(ctx context.Context, key string, value []byte) (uint64
 }
 
 // modelMetrics count for all instances, because they are dear to make.
-var modelMetrics = sync.OnceValue(func() *metrics {
-	m, err := newMetrics("model", "test")
+var modelMetrics = sync.OnceValue(func() *telemetry.Metrics {
+	m, err := telemetry.NewMetrics("model", "test")
 	if err != nil {
 		panic(err)
 	}
@@ -366,7 +367,7 @@ func (w *world) start(name string, policies *policy.Set, frozen, pressure []span
 	}
 	pipeline := &scheduler.Pipeline{
 		Policies: current, Store: st, Ends: newRecovery(st, js, letters), Target: &modelTarget{i},
-		Publisher: &publisher{js: js, work: events.Streams{}.WorkConfig(events.StreamLimits{}), log: log},
+		Publisher: &publisher{js: js, work: streams.WorkConfig(events.Streams{}, streams.Limits{}), log: log},
 		Gates:     gates, CheckTarget: events.Subjects{}.CheckTarget, Now: time.Now, Random: random, Draining: i.draining,
 	}
 	in := &intake{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20, pending: func(uint64) {}}

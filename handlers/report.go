@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/scheduler"
 )
@@ -45,7 +46,7 @@ func (w *workReports) handle(ctx context.Context, t *pull.Message) error {
 
 // take takes in one report that was made at that time.
 func (w *workReports) take(ctx context.Context, m *nats.Msg, at time.Time) error {
-	service, operation, r, err := events.DecodeReport(w.subjects, m, at)
+	service, operation, r, err := wire.DecodeReport(w.subjects, m, at)
 	if err != nil {
 		return &scheduler.RefusedError{Refusal: scheduler.RefusedInvalid, Problem: err}
 	}

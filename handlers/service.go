@@ -26,6 +26,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/scheduler/policy"
@@ -60,7 +61,7 @@ type Config struct {
 	// built-in ones when nil.
 	Policies *policy.Set
 	// Limits are those of the streams.
-	Limits events.StreamLimits
+	Limits streams.Limits
 	// Lease is how long an operation that an instance had in hand when it died
 	// waits before another takes it; 30 s when zero, at least 2 s.
 	Lease time.Duration
@@ -189,7 +190,7 @@ type Service struct {
 	// flight.
 	coordinator *coordinator
 	inFlight    *pull.Limit
-	metrics     *metrics
+	metrics     *telemetry.Metrics
 	// adoptions and advisories take over what adopted consumers give up.
 	adoptions  *adoptions
 	advisories *pull.Puller
@@ -233,8 +234,8 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 			return nil, fmt.Errorf("opening JetStream: %w", err)
 		}
 	}
-	waiter := &natsconn.Waiter{Conns: []*nats.Conn{nc}, Log: config.Logger, Told: config.Waiting}
-	reading, err := apartSoon(ctx, waiter, js, "reading")
+	waiter := natsconn.NewWaiter(nc, config.Waiting, config.Logger)
+	reading, err := waiter.Dedicated(ctx, js, "reading")
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +244,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 			reading.Conn().Close()
 		}
 	}()
-	sharing, err := apartSoon(ctx, waiter, js, "sharing")
+	sharing, err := waiter.Dedicated(ctx, js, "sharing")
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +253,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 			sharing.Conn().Close()
 		}
 	}()
-	looking, err := apartSoon(ctx, waiter, js, "intake")
+	looking, err := waiter.Dedicated(ctx, js, "intake")
 	if err != nil {
 		return nil, err
 	}
@@ -269,7 +270,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter, storage: &storage{js: js},
 	}
 	s.elections = newElections(s.askLeader, s.clock.Now, func() uint64 { return nc.Stats().Reconnects })
-	if s.metrics, err = newMetrics(id, config.Version); err != nil {
+	if s.metrics, err = telemetry.NewMetrics(id, config.Version); err != nil {
 		return nil, fmt.Errorf("making the metrics: %w", err)
 	}
 	if err := s.prepare(ctx); err != nil {
@@ -318,7 +319,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 // prepare makes or verifies what the service needs in JetStream, and builds its
 // parts.
 func (s *Service) prepare(ctx context.Context) error {
-	for _, c := range s.streams.Configs(s.config.Limits) {
+	for _, c := range streams.Configs(s.streams, s.config.Limits) {
 		err := s.waiter.Await(ctx, "stream "+c.Name, func(ctx context.Context) error {
 			return streams.Ensure(ctx, s.js, []jetstream.StreamConfig{c})
 		})
@@ -391,7 +392,7 @@ func (s *Service) wire(ctx context.Context) error {
 	s.breakers.join(ctx)
 	pipeline := &scheduler.Pipeline{
 		Policies: s.policies.Load, Store: st, Ends: s.recovery, Target: &requester{nc: s.nc}, Publisher: s.publisher(), CheckTarget: s.subjects.CheckTarget,
-		Gates: s.gates, Health: s.registry, Began: s.metrics.began, Attempted: s.metrics.attempted,
+		Gates: s.gates, Health: s.registry, Began: s.metrics.Began, Attempted: s.metrics.Attempted,
 		Now: s.clock.Now, Random: rand.Float64, Draining: s.draining,
 	}
 	s.intake = &intake{
@@ -472,7 +473,7 @@ func (s *Service) lookAhead(ctx context.Context, st *store, pipeline *scheduler.
 
 // publisher publishes to the streams of workers.
 func (s *Service) publisher() *publisher {
-	return &publisher{js: s.js, subjects: s.subjects, work: s.streams.WorkConfig(s.config.Limits), log: s.log}
+	return &publisher{js: s.js, subjects: s.subjects, work: streams.WorkConfig(s.streams, s.config.Limits), log: s.log}
 }
 
 // sampler measures the host that the instance runs on.

@@ -11,13 +11,14 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
 func TestLanes_OnlyWhatIsOlderThanItsSlotIsRemoved(t *testing.T) {
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
 	js := testkit.JetStream(t, nc)
-	for _, c := range (events.Streams{}).Configs(events.StreamLimits{}) {
+	for _, c := range streams.Configs(events.Streams{}, streams.Limits{}) {
 		if _, err := js.CreateStream(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}

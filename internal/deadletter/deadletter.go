@@ -16,6 +16,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
@@ -176,7 +177,7 @@ func (l *Letters) scan(ctx context.Context, subject string, after, last uint64) 
 			if m.Sequence > last {
 				return
 			}
-			if !yield(events.ReadDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)) {
+			if !yield(wire.DecodeDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)) {
 				return
 			}
 		}
@@ -202,7 +203,7 @@ func (l *Letters) Of(ctx context.Context, service, operation, id string) (*event
 	if err != nil {
 		return nil, fmt.Errorf("reading dead letter %s: %w", id, err)
 	}
-	return events.ReadDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
+	return wire.DecodeDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
 }
 
 // At returns the dead letter at a sequence of the stream, or [ErrNotFound] when it
@@ -215,7 +216,7 @@ func (l *Letters) At(ctx context.Context, sequence uint64) (*events.DeadLetter, 
 	if err != nil {
 		return nil, fmt.Errorf("reading dead letter %d: %w", sequence, err)
 	}
-	return events.ReadDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
+	return wire.DecodeDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
 }
 
 // ReplayMessage returns the message that asks for a dead letter to be replayed. It names

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
@@ -24,7 +25,7 @@ var died = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 func bury(t *testing.T, n int) (*deadletter.Letters, jetstream.JetStream) {
 	t.Helper()
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
-	if err := streams.Ensure(context.Background(), js, events.Streams{}.Configs(events.StreamLimits{})); err != nil {
+	if err := streams.Ensure(context.Background(), js, streams.Configs(events.Streams{}, streams.Limits{})); err != nil {
 		t.Fatal(err)
 	}
 	for i := range n {
@@ -37,7 +38,7 @@ func bury(t *testing.T, n int) (*deadletter.Letters, jetstream.JetStream) {
 			ID: id, Service: service, Operation: "op", Reason: reason, Detail: "d", DiedAt: died.Add(time.Duration(i) * time.Minute), Data: []byte(fmt.Sprint(i)),
 			State: &events.Operation{ID: id, Service: service, Operation: "op", Attempt: 3, History: []events.Attempt{{Number: 3, Code: code}}},
 		}
-		m, err := d.Message(events.Subjects{})
+		m, err := wire.EncodeDeadLetter(events.Subjects{}, &d)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +145,7 @@ func TestLetters_ListLeavesOutWhatDiesMeanwhile(t *testing.T) {
 		}
 		// It is replayed and dies again.
 		d.Header = nil
-		m, err := d.Message(events.Subjects{})
+		m, err := wire.EncodeDeadLetter(events.Subjects{}, d)
 		if err == nil {
 			_, err = js.PublishMsg(context.Background(), m)
 		}

@@ -104,7 +104,7 @@ func moderate(ctx context.Context, c *client.Client, checker *Checker, post clie
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "the pills: %s in replay %d\n", ended[post.EventID].Outcome.Outcome, ended[post.EventID].Replay)
+	fmt.Fprintf(out, "the pills: %s in replay %d\n", ended[post.EventID].Name(), ended[post.EventID].Replay)
 	return nil
 }
 

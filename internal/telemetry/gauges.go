@@ -1,4 +1,4 @@
-package handlers
+package telemetry
 
 import (
 	"context"
@@ -11,22 +11,61 @@ import (
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/internal/pull"
+	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/scheduler"
 )
 
-// observe makes the instruments for how things stand. They are read when somebody
-// looks, from what this instance has in memory: neither NATS nor a store is asked.
-func (s *Service) observe(dues []*pull.Puller) error {
-	g := &gauges{service: s, dues: dues}
+// Sources are what [Observe] reads how an instance stands from. They are read when
+// somebody looks, so they must answer from memory: neither NATS nor a store is asked.
+// None may be nil.
+type Sources struct {
+	// Now is the clock.
+	Now func() time.Time
+	// Instance is how the instance as a whole stands.
+	Instance func() Standing
+	Gates    interface {
+		Standings(now time.Time) []scheduler.Standing
+	}
+	Breakers interface {
+		States() map[string]breaker.State
+	}
+	Health interface {
+		All(now time.Time) []health.Metrics
+	}
+}
+
+// Standing is how an instance as a whole stands.
+type Standing struct {
+	// Breakers and Limits say where breakers and limits are shared.
+	Breakers, Limits Sharing
+	// Instances counts the instances that this one knows, itself included.
+	Instances int
+	// Backpressure says that global backpressure is on.
+	Backpressure bool
+	// InHand counts the due operations that the instance has in hand.
+	InHand int
+	// ReportsAccepted and ReportsRefused count the reports of workers since the start.
+	ReportsAccepted, ReportsRefused uint64
+}
+
+// Sharing says where something is shared between instances, and whether it is now.
+type Sharing struct {
+	Store  string
+	Shared bool
+}
+
+// Observe makes the instruments for how an instance stands.
+func Observe(m *Metrics, s Sources) error {
+	g := &gauges{Sources: s, metrics: m}
 	var faults []error
 	var read []metric.Observable
 	whole := func(name, unit, help string) metric.Int64Observable {
-		o, err := s.metrics.Meter().Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(help))
+		o, err := m.Meter().Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(help))
 		faults, read = append(faults, err), append(read, o)
 		return o
 	}
 	number := func(name, unit, help string) metric.Float64Observable {
-		o, err := s.metrics.Meter().Float64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(help))
+		o, err := m.Meter().Float64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(help))
 		faults, read = append(faults, err), append(read, o)
 		return o
 	}
@@ -47,20 +86,20 @@ func (s *Service) observe(dues []*pull.Puller) error {
 		"How many operations a second the governor of a key lets go at this instance. There is none while the governor is off.")
 	g.breaker = whole("rebound.breaker.state", "", "The state of a key's circuit breaker: 0 is closed, 1 half-open, 2 open.")
 	g.score = number("rebound.service.health.score", "", "The health of a service as this instance sees it, from 0 (ill) to 100 (well).")
-	reports, err := s.metrics.Meter().Int64ObservableCounter("rebound.worker.reports", metric.WithUnit("{report}"),
+	reports, err := m.Meter().Int64ObservableCounter("rebound.worker.reports", metric.WithUnit("{report}"),
 		metric.WithDescription("Reports of workers on attempts that this instance accepted or refused."))
 	g.reports = reports
-	_, registered := s.metrics.Meter().RegisterCallback(g.observe, append(read, reports)...)
+	_, registered := m.Meter().RegisterCallback(g.observe, append(read, reports)...)
 	if err := errors.Join(append(faults, err, registered)...); err != nil {
 		return fmt.Errorf("making the metrics: %w", err)
 	}
 	return nil
 }
 
-// gauges reads how things stand at an instance.
+// gauges read how things stand at an instance.
 type gauges struct {
-	service *Service
-	dues    []*pull.Puller
+	Sources
+	metrics *Metrics
 
 	shared, instances, backpressure, inHand metric.Int64Observable
 	inFlight, counted, open, governed       metric.Int64Observable
@@ -71,7 +110,7 @@ type gauges struct {
 
 // observe implements [metric.Callback].
 func (g *gauges) observe(_ context.Context, o metric.Observer) error {
-	now := g.service.clock.Now()
+	now := g.Now()
 	g.instance(o)
 	g.gates(o, now)
 	g.breakers(o)
@@ -81,31 +120,20 @@ func (g *gauges) observe(_ context.Context, o metric.Observer) error {
 
 // instance reads what concerns the instance as a whole.
 func (g *gauges) instance(o metric.Observer) {
-	s := g.service
-	for _, c := range []struct {
-		of, store string
-		shared    bool
-	}{
-		{"breakers", s.breakers.shared, s.breakers.group.Status().Shared},
-		{"limits", storeName(s.leases.Store), !s.leases.Divided()},
-	} {
-		o.ObserveInt64(g.shared, truth(c.shared), metric.WithAttributes(attribute.String(labelOf, c.of), attribute.String(labelStore, c.store)))
+	s := g.Instance()
+	for of, c := range map[string]Sharing{"breakers": s.Breakers, "limits": s.Limits} {
+		o.ObserveInt64(g.shared, truth(c.Shared), metric.WithAttributes(attribute.String(labelOf, of), attribute.String(labelStore, c.Store)))
 	}
-	v := s.Coordination()
-	o.ObserveInt64(g.instances, int64(v.TotalInstances))
-	o.ObserveInt64(g.backpressure, truth(v.GlobalBackpressure))
-	inHand := 0
-	for _, p := range g.dues {
-		inHand += p.Unacked()
-	}
-	o.ObserveInt64(g.inHand, int64(inHand))
-	for result, n := range map[string]uint64{"accepted": s.workReports.taken.Load(), "refused": s.workReports.refused.Load()} {
+	o.ObserveInt64(g.instances, int64(s.Instances))
+	o.ObserveInt64(g.backpressure, truth(s.Backpressure))
+	o.ObserveInt64(g.inHand, int64(s.InHand))
+	for result, n := range map[string]uint64{"accepted": s.ReportsAccepted, "refused": s.ReportsRefused} {
 		o.ObserveInt64(g.reports, int64(n), metric.WithAttributes(attribute.String(labelResult, result)))
 	}
 }
 
-// standing is how the gates stand whose keys have the same labels.
-type standing struct {
+// keyStanding is how the gates stand whose keys have the same labels.
+type keyStanding struct {
 	inFlight, held int
 	shut, governed bool
 	rate           float64
@@ -114,9 +142,9 @@ type standing struct {
 // gates reads how the gates stand. Of keys that are taken together the sums count,
 // and one that is shut or governed.
 func (g *gauges) gates(o metric.Observer, now time.Time) {
-	all := make(map[*labels]standing)
-	for _, k := range g.service.gates.Standings(now) {
-		l := g.service.metrics.keyed(k.Key)
+	all := make(map[*labels]keyStanding)
+	for _, k := range g.Gates.Standings(now) {
+		l := g.metrics.keyed(k.Key)
 		s := all[l]
 		s.inFlight += k.InFlight
 		s.held += k.Held
@@ -142,8 +170,8 @@ var severity = [...]int64{breaker.Closed: 0, breaker.HalfOpen: 1, breaker.Open: 
 // worst.
 func (g *gauges) breakers(o metric.Observer) {
 	worst := make(map[*labels]int64)
-	for key, state := range g.service.breakers.group.States() {
-		l := g.service.metrics.keyed(key)
+	for key, state := range g.Breakers.States() {
+		l := g.metrics.keyed(key)
 		worst[l] = max(worst[l], severity[state])
 	}
 	for l, v := range worst {
@@ -155,8 +183,8 @@ func (g *gauges) breakers(o metric.Observer) {
 // worst.
 func (g *gauges) scores(o metric.Observer, now time.Time) {
 	worst := make(map[*[]metric.ObserveOption]float64)
-	for _, m := range g.service.registry.All(now) {
-		service := g.service.metrics.services.Of(m.ServiceType)
+	for _, m := range g.Health.All(now) {
+		service := g.metrics.services.Of(m.ServiceType)
 		if score, ok := worst[service]; !ok || m.HealthScore < score {
 			worst[service] = m.HealthScore
 		}
@@ -167,7 +195,7 @@ func (g *gauges) scores(o metric.Observer, now time.Time) {
 }
 
 // keyed returns the labels of a key as gates and breakers write it.
-func (m *metrics) keyed(key string) *labels {
+func (m *Metrics) keyed(key string) *labels {
 	service, operation, err := events.SplitKey(key)
 	if err != nil {
 		return m.key(events.Invalid, events.Invalid)

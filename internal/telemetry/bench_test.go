@@ -1,4 +1,4 @@
-package handlers
+package telemetry_test
 
 import (
 	"context"
@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
-func BenchmarkMetricsOfAnAttemptAndItsOutcome(b *testing.B) {
-	m, err := newMetrics("instance", "1.0.0")
+func BenchmarkMetrics_AttemptAndOutcome(b *testing.B) {
+	m, err := telemetry.NewMetrics("instance", "1.0.0")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -19,8 +20,8 @@ func BenchmarkMetricsOfAnAttemptAndItsOutcome(b *testing.B) {
 	reply, outcome := scheduler.Reply{Duration: 3 * time.Millisecond}, events.Outcome{Outcome: events.RetrySuccess}
 	b.ReportAllocs()
 	for b.Loop() {
-		m.began(ctx, op, time.Millisecond)
-		m.attempted(ctx, op, reply)
-		m.ended(ctx, op, outcome)
+		m.Began(ctx, op, time.Millisecond)
+		m.Attempted(ctx, op, reply)
+		m.Ended(ctx, op, outcome)
 	}
 }

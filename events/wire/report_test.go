@@ -1,4 +1,4 @@
-package events_test
+package wire_test
 
 import (
 	"strings"
@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 const reportSubject = "retry.report.billing.charge"
@@ -22,10 +23,10 @@ func reportHeader(more ...string) nats.Header {
 	return h
 }
 
-func TestAReportIsReadInEveryForm(t *testing.T) {
+func TestDecodeReport_ReadsEveryForm(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	want := events.Report{ID: "0f1e2d3c4b5a69788796a5b4c3d2e1f0", Attempt: 2, Token: "secret", Result: events.Failed, Code: "503", Error: "busy", RetryAfterMs: 1500}
-	binary, err := want.Message(reportSubject, "/worker", "1", at)
+	binary, err := wire.EncodeReport(reportSubject, want, wire.Envelope{Source: "/worker", ID: "1", Time: at})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,14 +42,14 @@ func TestAReportIsReadInEveryForm(t *testing.T) {
 		}},
 	} {
 		m.Subject = reportSubject
-		service, operation, got, err := events.DecodeReport(events.Subjects{}, m, at)
+		service, operation, got, err := wire.DecodeReport(events.Subjects{}, m, at)
 		if err != nil || got != want || service != "billing" || operation != "charge" {
 			t.Errorf("a report in %s is read as %+v of %s:%s with error %v, want %+v of billing:charge", name, got, service, operation, err, want)
 		}
 	}
 }
 
-func TestAReportThatCannotBeReadSaysWhyAndKeepsTheToken(t *testing.T) {
+func TestDecodeReport_UnreadableSaysWhyAndKeepsTheToken(t *testing.T) {
 	for name, c := range map[string]struct {
 		m    *nats.Msg
 		says string
@@ -75,7 +76,7 @@ func TestAReportThatCannotBeReadSaysWhyAndKeepsTheToken(t *testing.T) {
 		"another service": {&nats.Msg{Subject: reportSubject, Header: reportHeader("ce-specversion", "1.0", "ce-id", "1", "ce-source", "/w",
 			"ce-type", "rebound.report.v1", "ce-service", "other")}, "differs from"},
 	} {
-		_, _, _, err := events.DecodeReport(events.Subjects{}, c.m, time.Now())
+		_, _, _, err := wire.DecodeReport(events.Subjects{}, c.m, time.Now())
 		if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: got error %v, want one that says %q and not the token", name, err, c.says)
 		}
@@ -91,15 +92,15 @@ func FuzzDecodeReport(f *testing.F) {
 		if result != "" {
 			h["Retry-Result"] = []string{result}
 		}
-		service, operation, r, err := events.DecodeReport(events.Subjects{}, &nats.Msg{Subject: subject, Header: h, Data: data}, time.Now())
+		service, operation, r, err := wire.DecodeReport(events.Subjects{}, &nats.Msg{Subject: subject, Header: h, Data: data}, time.Now())
 		if err != nil {
 			return
 		}
-		m, err := r.Message(events.Subjects{}.Report(service, operation), "/w", "1", time.Now())
+		m, err := wire.EncodeReport(events.Subjects{}.Report(service, operation), r, wire.Envelope{Source: "/w", ID: "1", Time: time.Now()})
 		if err != nil {
 			t.Fatalf("report %+v was read and cannot be written: %v", r, err)
 		}
-		if _, _, again, err := events.DecodeReport(events.Subjects{}, m, time.Now()); err != nil || again != r {
+		if _, _, again, err := wire.DecodeReport(events.Subjects{}, m, time.Now()); err != nil || again != r {
 			t.Errorf("report %+v is read again as %+v with error %v", r, again, err)
 		}
 	})

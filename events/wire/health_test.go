@@ -1,4 +1,4 @@
-package events_test
+package wire_test
 
 import (
 	"encoding/json"
@@ -11,11 +11,12 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 func ptr[T any](v T) *T { return &v }
 
-func TestAHealthReportIsReadInEveryMode(t *testing.T) {
+func TestDecodeHealth_ReadsEveryMode(t *testing.T) {
 	const data = `{"cpuUtilization":95.5,"queueLength":12,"successRate":0.9}`
 	want := events.HealthReport{CPUUtilization: ptr(95.5), QueueLength: ptr(12), SuccessRate: ptr(0.9)}
 	binary := map[string]string{"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/pool", "ce-type": events.TypeHealth}
@@ -43,7 +44,7 @@ func TestAHealthReportIsReadInEveryMode(t *testing.T) {
 		{"numbers in other notations", nil, `{"cpuUtilization":9.55e1,"queueLength":12.0,"successRate":0.90}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			service, got, err := events.DecodeHealth(events.Subjects{}, &nats.Msg{Subject: "retry.health.connection_pool", Header: c.header, Data: []byte(c.data)})
+			service, got, err := wire.DecodeHealth(events.Subjects{}, &nats.Msg{Subject: "retry.health.connection_pool", Header: c.header, Data: []byte(c.data)})
 			if err != nil || service != "connection_pool" || !reflect.DeepEqual(got, want) {
 				t.Errorf("got %s, %+v, %v", service, got, err)
 			}
@@ -51,7 +52,7 @@ func TestAHealthReportIsReadInEveryMode(t *testing.T) {
 	}
 }
 
-func TestABadHealthReportIsRefusedWithWhatIsWrong(t *testing.T) {
+func TestDecodeHealth_BadReportIsRefusedWithWhatIsWrong(t *testing.T) {
 	binary := func(k, v string) nats.Header {
 		h := nats.Header{"ce-specversion": {"1.0"}, "ce-id": {"1"}, "ce-source": {"/pool"}, "ce-type": {events.TypeHealth}}
 		h[k] = []string{v}
@@ -95,7 +96,7 @@ func TestABadHealthReportIsRefusedWithWhatIsWrong(t *testing.T) {
 		{"an envelope without data", "retry.health.a", structured, `{"specversion":"1.0","id":"1","source":"/a","type":"rebound.health.v1"}`, "the data is not a JSON object"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, report, err := events.DecodeHealth(events.Subjects{}, &nats.Msg{Subject: c.subject, Header: c.header, Data: []byte(c.data)})
+			_, report, err := wire.DecodeHealth(events.Subjects{}, &nats.Msg{Subject: c.subject, Header: c.header, Data: []byte(c.data)})
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got the error %v, want %q", err, c.want)
 			}
@@ -109,17 +110,17 @@ func TestABadHealthReportIsRefusedWithWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestAHealthReportComesBackFromItsMessage(t *testing.T) {
+func TestEncodeHealth_ReportComesBackFromItsMessage(t *testing.T) {
 	want := events.HealthReport{
 		CPUUtilization: ptr(1.5), MemoryUtilization: ptr(2.5), PoolUtilization: ptr(100.0), SystemLoad: ptr(0.0), ActiveConnections: ptr(0),
 		QueueLength: ptr(1_000_000_000), SuccessRate: ptr(0.25), ErrorRate: ptr(0.75), AverageResponseTime: ptr(1e-3),
 	}
 	subjects := events.Subjects{Prefix: "again"}
-	m, err := want.Message(subjects, "pool", "/pool/eu", "1", time.Unix(1, 0))
+	m, err := wire.EncodeHealth(subjects, "pool", want, wire.Envelope{Source: "/pool/eu", ID: "1", Time: time.Unix(1, 0)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	service, got, err := events.DecodeHealth(subjects, m)
+	service, got, err := wire.DecodeHealth(subjects, m)
 	if err != nil || service != "pool" || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %s, %+v, %v, want %+v", service, got, err, want)
 	}
@@ -136,7 +137,7 @@ func TestAHealthReportComesBackFromItsMessage(t *testing.T) {
 		"a figure not a number": {"a", "/a", events.HealthReport{SuccessRate: ptr(math.NaN())}},
 		"no figure":             {"a", "/a", events.HealthReport{}},
 	} {
-		if m, err := c.report.Message(subjects, c.service, c.source, "1", time.Unix(1, 0)); err == nil {
+		if m, err := wire.EncodeHealth(subjects, c.service, c.report, wire.Envelope{Source: c.source, ID: "1", Time: time.Unix(1, 0)}); err == nil {
 			t.Errorf("%s: got the message %+v, want an error", name, m)
 		}
 	}
@@ -155,7 +156,7 @@ func FuzzDecodeHealth(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, subject, contentType, version string, data []byte) {
 		h := nats.Header{"content-type": {contentType}, "ce-specversion": {version}, "ce-id": {"1"}, "ce-source": {"/a"}, "ce-type": {events.TypeHealth}}
-		service, report, err := events.DecodeHealth(events.Subjects{}, &nats.Msg{Subject: subject, Header: h, Data: data})
+		service, report, err := wire.DecodeHealth(events.Subjects{}, &nats.Msg{Subject: subject, Header: h, Data: data})
 		if err != nil {
 			if report != (events.HealthReport{}) {
 				t.Fatalf("a refused report says %+v", report)
@@ -166,11 +167,11 @@ func FuzzDecodeHealth(f *testing.F) {
 			t.Fatalf("service %q was accepted", service)
 		}
 		// What was accepted can be reported again, and reads the same.
-		m, err := report.Message(events.Subjects{}, service, "/a", "1", time.Unix(1, 0))
+		m, err := wire.EncodeHealth(events.Subjects{}, service, report, wire.Envelope{Source: "/a", ID: "1", Time: time.Unix(1, 0)})
 		if err != nil {
 			t.Fatalf("%+v was read and cannot be reported: %v", report, err)
 		}
-		_, again, err := events.DecodeHealth(events.Subjects{}, m)
+		_, again, err := wire.DecodeHealth(events.Subjects{}, m)
 		a, _ := json.Marshal(report)
 		b, _ := json.Marshal(again)
 		if err != nil || string(a) != string(b) {

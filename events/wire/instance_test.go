@@ -1,4 +1,4 @@
-package events_test
+package wire_test
 
 import (
 	"encoding/json"
@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // instance is a report with a value in every field.
@@ -29,16 +30,16 @@ func instance() events.InstanceReport {
 	}
 }
 
-func TestAReportOfAnInstanceIsReadAsItWasWritten(t *testing.T) {
+func TestDecodeInstance_ReadsWhatWasWritten(t *testing.T) {
 	for name, prefix := range map[string]string{"with the default prefix": "", "with another prefix": "again"} {
 		t.Run(name, func(t *testing.T) {
 			want := instance()
 			subjects := events.Subjects{Prefix: prefix}
-			m, err := want.Message(subjects)
+			m, err := wire.EncodeInstance(subjects, &want)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := events.DecodeInstance(subjects, m)
+			got, err := wire.DecodeInstance(subjects, m)
 			if err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("got %+v, %v, want %+v", got, err, want)
 			}
@@ -46,7 +47,7 @@ func TestAReportOfAnInstanceIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
-func TestABadReportOfAnInstanceIsRefusedWithWhatIsWrong(t *testing.T) {
+func TestDecodeInstance_BadReportIsRefusedWithWhatIsWrong(t *testing.T) {
 	with := func(change func(*events.InstanceReport)) string {
 		r := instance()
 		change(&r)
@@ -85,7 +86,7 @@ func TestABadReportOfAnInstanceIsRefusedWithWhatIsWrong(t *testing.T) {
 		{"a cause of no backpressure", "retry.instance.a1", with(func(r *events.InstanceReport) { r.Backpressure.On = false }), `off and has the cause "failure_rate"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := events.DecodeInstance(events.Subjects{}, &nats.Msg{Subject: c.subject, Data: []byte(c.data)})
+			got, err := wire.DecodeInstance(events.Subjects{}, &nats.Msg{Subject: c.subject, Data: []byte(c.data)})
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %+v, %v, want an error that says %q", got, err, c.want)
 			}
@@ -109,29 +110,29 @@ func TestDecodeInstance_BadHeaderIsRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			report := instance()
-			m, err := report.Message(events.Subjects{})
+			m, err := wire.EncodeInstance(events.Subjects{}, &report)
 			if err != nil {
 				t.Fatal(err)
 			}
 			m.Header[c.header] = c.values
-			if _, err := events.DecodeInstance(events.Subjects{}, m); err == nil || !strings.Contains(err.Error(), c.want) {
+			if _, err := wire.DecodeInstance(events.Subjects{}, m); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("the error is %v, want one that says %q", err, c.want)
 			}
 		})
 	}
 }
 
-func TestABadReportIsNotSent(t *testing.T) {
+func TestEncodeInstance_BadReportIsNotSent(t *testing.T) {
 	r := instance()
 	r.ID, r.StoreDelayMs = "a.b", -1
-	if m, err := r.Message(events.Subjects{}); err == nil {
+	if m, err := wire.EncodeInstance(events.Subjects{}, &r); err == nil {
 		t.Errorf("the message is %s, want an error", m.Data)
 	}
 }
 
-func TestTheEventOfBackpressureIsAboutNoKey(t *testing.T) {
+func TestEncodeBackpressure_IsAboutNoKey(t *testing.T) {
 	change := events.BackpressureChange{Backpressure: instance().Backpressure, By: "a1", Instances: 2, FailureRate: 0.5, Samples: 100}
-	m, err := change.Message(events.Subjects{})
+	m, err := wire.EncodeBackpressure(events.Subjects{}, &change)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +142,7 @@ func TestTheEventOfBackpressureIsAboutNoKey(t *testing.T) {
 	}
 	off := change
 	off.Backpressure = events.Backpressure{Since: change.Since.Add(5 * time.Second)}
-	other, err := off.Message(events.Subjects{})
+	other, err := wire.EncodeBackpressure(events.Subjects{}, &off)
 	if err != nil || other.Header.Get("Nats-Msg-Id") == m.Header.Get("Nats-Msg-Id") {
 		t.Errorf("turning off has the message id %s of turning on, %v", other.Header.Get("Nats-Msg-Id"), err)
 	}
@@ -156,15 +157,15 @@ func FuzzDecodeInstance(f *testing.F) {
 	f.Add("retry.instance.a1", []byte(`{"id":"a1","state":"leaving","version":"","started":"2026-03-01T12:00:00Z"}`))
 	f.Add("retry.instance.", []byte(`null`))
 	f.Fuzz(func(t *testing.T, subject string, data []byte) {
-		r, err := events.DecodeInstance(events.Subjects{}, &nats.Msg{Subject: subject, Data: data})
+		r, err := wire.DecodeInstance(events.Subjects{}, &nats.Msg{Subject: subject, Data: data})
 		if err != nil {
 			return
 		}
-		m, err := r.Message(events.Subjects{})
+		m, err := wire.EncodeInstance(events.Subjects{}, &r)
 		if err != nil {
 			t.Fatalf("%+v was taken and cannot be told: %v", r, err)
 		}
-		again, err := events.DecodeInstance(events.Subjects{}, m)
+		again, err := wire.DecodeInstance(events.Subjects{}, m)
 		if err != nil || !again.Started.Equal(r.Started) || again.ID != r.ID || again.Failed != r.Failed {
 			t.Errorf("%+v becomes %+v, %v", r, again, err)
 		}

@@ -1,4 +1,4 @@
-package events
+package wire
 
 import (
 	"encoding/json"
@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"pgregory.net/rapid"
+
+	"github.com/rebound-mq/rebound/events"
 )
 
 var received = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -16,7 +18,7 @@ var received = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // binaryEvent is a CloudEvent in binary mode with all that one needs.
 func binaryEvent(more map[string]string) nats.Header {
 	h := nats.Header{}
-	for k, v := range map[string]string{"ce-specversion": "1.0", "ce-id": "42", "ce-source": "/billing", "ce-type": TypeFailed} {
+	for k, v := range map[string]string{"ce-specversion": "1.0", "ce-id": "42", "ce-source": "/billing", "ce-type": events.TypeFailed} {
 		h[k] = []string{v}
 	}
 	for k, v := range more {
@@ -29,8 +31,8 @@ func submission(subject string, h nats.Header, data string) Submission {
 	return Submission{Subject: subject, Header: h, Data: []byte(data), Name: "s-7", Received: received}
 }
 
-func TestDecodeReadsEveryAttributeOfABinaryEvent(t *testing.T) {
-	op, err := Decode(Subjects{}, submission("retry.submit.billing.charge", binaryEvent(map[string]string{
+func TestDecodeSubmission_ReadsEveryAttributeOfABinaryEvent(t *testing.T) {
+	op, err := DecodeSubmission(events.Subjects{}, submission("retry.submit.billing.charge", binaryEvent(map[string]string{
 		"ce-service": "billing", "ce-operation": "charge", "ce-target": "billing.charge.v2", "ce-priority": "high",
 		"ce-attempt": "3", "ce-accountid": "acc", "ce-campaignid": "camp", "ce-errorcode": "503", "ce-errormessage": "busy%20now",
 		"ce-retryafter": "30", "ce-deadline": "2026-03-01T13:00:00Z", "ce-firstfailure": "2026-03-01T11:59:00Z",
@@ -40,15 +42,15 @@ func TestDecodeReadsEveryAttributeOfABinaryEvent(t *testing.T) {
 	if err != nil {
 		t.Fatalf("a valid event was rejected: %v", err)
 	}
-	want := Operation{
-		ID: OperationID("/billing", "42", "billing", "charge"), EventID: "42", Source: "/billing", Type: TypeFailed, Subject: "order/1",
+	want := events.Operation{
+		ID: events.OperationID("/billing", "42", "billing", "charge"), EventID: "42", Source: "/billing", Type: events.TypeFailed, Subject: "order/1",
 		Service: "billing", Operation: "charge", Account: "acc", Campaign: "camp",
 		TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-		Target:      "billing.charge.v2", Delivery: Request, Priority: High, PriorityGiven: true,
+		Target:      "billing.charge.v2", Delivery: events.Request, Priority: events.High, PriorityGiven: true,
 		Overrides: map[string]string{"maxattempts": "7", "basedelay": "250"}, Attempt: 3,
 		RetryAfter: received.Add(30 * time.Second), Deadline: received.Add(time.Hour),
 		FirstFailure: received.Add(-time.Minute), Submitted: received,
-		History: []Attempt{{Number: 3, At: received.Add(-time.Minute), Code: "503", Error: "busy now"}},
+		History: []events.Attempt{{Number: 3, At: received.Add(-time.Minute), Code: "503", Error: "busy now"}},
 	}
 	got, _ := json.Marshal(op)
 	expected, _ := json.Marshal(want)
@@ -57,8 +59,8 @@ func TestDecodeReadsEveryAttributeOfABinaryEvent(t *testing.T) {
 	}
 }
 
-func TestDecodeTakesABareMessageWithTheNamesOfItsSubject(t *testing.T) {
-	op, err := Decode(Subjects{}, submission("retry.submit.billing.charge", nil, `{"id":1}`))
+func TestDecodeSubmission_TakesABareMessageWithTheNamesOfItsSubject(t *testing.T) {
+	op, err := DecodeSubmission(events.Subjects{}, submission("retry.submit.billing.charge", nil, `{"id":1}`))
 	if err != nil {
 		t.Fatalf("a bare message was rejected: %v", err)
 	}
@@ -67,20 +69,20 @@ func TestDecodeTakesABareMessageWithTheNamesOfItsSubject(t *testing.T) {
 	}
 }
 
-func TestDecodeTakesAttributesOfABareMessageFromHeaders(t *testing.T) {
+func TestDecodeSubmission_TakesAttributesOfABareMessageFromHeaders(t *testing.T) {
 	h := nats.Header{"Ce-ErrorCode": {"429"}, "CE-PRIORITY": {"low"}}
-	op, err := Decode(Subjects{Prefix: "again"}, submission("again.submit.a.b", h, ""))
+	op, err := DecodeSubmission(events.Subjects{Prefix: "again"}, submission("again.submit.a.b", h, ""))
 	if err != nil {
 		t.Fatalf("a bare message with headers was rejected: %v", err)
 	}
-	if last, _ := op.Last(); last.Code != "429" || op.Priority != Low {
+	if last, _ := op.Last(); last.Code != "429" || op.Priority != events.Low {
 		t.Errorf("got code %q and priority %s, want 429 and low", last.Code, op.Priority)
 	}
 }
 
-func TestDecodeReadsAStructuredEvent(t *testing.T) {
+func TestDecodeSubmission_ReadsAStructuredEvent(t *testing.T) {
 	h := nats.Header{"Content-Type": {"application/cloudevents+json; charset=utf-8"}}
-	op, err := Decode(Subjects{}, submission("retry.submit.billing.charge", h,
+	op, err := DecodeSubmission(events.Subjects{}, submission("retry.submit.billing.charge", h,
 		`{"specversion":"1.0","id":"1","source":"/s","type":"rebound.operation.failed.v1","attempt":2,"errorcode":"UNAVAILABLE","data":{"amount":3}}`))
 	if err != nil {
 		t.Fatalf("a structured event was rejected: %v", err)
@@ -90,7 +92,7 @@ func TestDecodeReadsAStructuredEvent(t *testing.T) {
 	}
 }
 
-func TestDecodeRejects(t *testing.T) {
+func TestDecodeSubmission_Rejects(t *testing.T) {
 	structured := nats.Header{"content-type": {"application/cloudevents+json"}}
 	long := strings.Repeat("x", 10_000)
 	with := func(k, v string) nats.Header { return binaryEvent(map[string]string{k: v}) }
@@ -111,7 +113,7 @@ func TestDecodeRejects(t *testing.T) {
 		{"an operation attribute with a control character", "", with("ce-operation", "a%00"), "", `has the character '\x00'`},
 		{"a service attribute that differs from the subject", "", with("ce-service", "other"), "", `differs from "billing" in the subject`},
 		{"an event without an id", "", with("ce-id", ""), "", "id is required to be a non-empty string"},
-		{"an event with no id header", "", nats.Header{"ce-specversion": {"1.0"}, "ce-source": {"/s"}, "ce-type": {TypeFailed}}, "", "id: MUST be a non-empty string"},
+		{"an event with no id header", "", nats.Header{"ce-specversion": {"1.0"}, "ce-source": {"/s"}, "ce-type": {events.TypeFailed}}, "", "id: MUST be a non-empty string"},
 		{"an event of an unknown version", "", with("ce-specversion", "7.0"), "", `specversion "7.0" is not known`},
 		{"an event of another of our types", "", with("ce-type", "rebound.retrySuccess.v1"), "", "not for submissions"},
 		{"an id of 10,000 characters", "", with("ce-id", long), "", "attribute id has 10000 bytes, more than the 1024 allowed"},
@@ -140,15 +142,15 @@ func TestDecodeRejects(t *testing.T) {
 		{"a structured message that is no object", "", structured, `[1,2]`, "reading the CloudEvent in structured mode"},
 		{"data_base64 that is a number", "", structured, `{"specversion":"1.0","id":"1","source":"/s","type":"t","data_base64":1}`, "structured mode"},
 		{"a batch", "", nats.Header{"content-type": {"application/cloudevents-batch+json"}}, `[]`, "batch"},
-		{"headers of more than 16 KiB", "", nats.Header{"x": {strings.Repeat("y", MaxHeaders)}}, "", "headers have"},
+		{"headers of more than 16 KiB", "", nats.Header{"x": {strings.Repeat("y", events.MaxHeaders)}}, "", "headers have"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			subject := c.subject
 			if subject == "" {
 				subject = "retry.submit.billing.charge"
 			}
-			op, err := Decode(Subjects{}, submission(subject, c.header, c.data))
-			var rejected *RejectedError
+			op, err := DecodeSubmission(events.Subjects{}, submission(subject, c.header, c.data))
+			var rejected *events.RejectedError
 			if !errors.As(err, &rejected) {
 				t.Fatalf("got operation %+v and error %v, want a rejection", op, err)
 			}
@@ -162,8 +164,8 @@ func TestDecodeRejects(t *testing.T) {
 	}
 }
 
-func TestDecodeReportsAllFaultsAtOnce(t *testing.T) {
-	_, err := Decode(Subjects{}, submission("retry.submit.a.b", binaryEvent(map[string]string{"ce-attempt": "x", "ce-priority": "y", "ce-target": ">"}), ""))
+func TestDecodeSubmission_ReportsAllFaultsAtOnce(t *testing.T) {
+	_, err := DecodeSubmission(events.Subjects{}, submission("retry.submit.a.b", binaryEvent(map[string]string{"ce-attempt": "x", "ce-priority": "y", "ce-target": ">"}), ""))
 	for _, want := range []string{"attempt", "priority", "target"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want it to tell of the %s", err, want)
@@ -171,52 +173,30 @@ func TestDecodeReportsAllFaultsAtOnce(t *testing.T) {
 	}
 }
 
-func TestDecodeNeverRepeatsThePayloadInAnError(t *testing.T) {
+func TestDecodeSubmission_NeverRepeatsThePayloadInAnError(t *testing.T) {
 	h := nats.Header{"content-type": {"application/cloudevents+json"}}
 	for _, data := range []string{
 		`{"specversion":"1.0","id":"1","source":"/s","type":"t","data":"s3cret"`,
 		`{"specversion":"1.0","id":7,"source":"/s","type":"t","password":"s3cret"}`,
 		`{"specversion":"1.0","id":"1","source":"/s","type":"t","time":"s3cret","data":"s3cret"}`,
 	} {
-		if _, err := Decode(Subjects{}, submission("retry.submit.a.b", h, data)); err != nil && strings.Contains(err.Error(), "s3cret\",\"data") {
+		if _, err := DecodeSubmission(events.Subjects{}, submission("retry.submit.a.b", h, data)); err != nil && strings.Contains(err.Error(), "s3cret\",\"data") {
 			t.Errorf("the error shows the payload: %v", err)
 		}
 	}
 }
 
-func TestOperationIDDependsOnEachPart(t *testing.T) {
-	seen := map[string][4]string{}
-	for _, parts := range [][4]string{{"a", "b", "c", "d"}, {"ab", "", "c", "d"}, {"a", "bc", "", "d"}, {"", "ab", "c", "d"}, {"a", "b", "cd", ""}} {
-		id := OperationID(parts[0], parts[1], parts[2], parts[3])
-		if other, ok := seen[id]; ok || len(id) != 32 {
-			t.Errorf("%q and %q share the id %s", parts, other, id)
-		}
-		seen[id] = parts
-	}
-}
-
-func TestHistoryIsBoundedAndKeepsBothEnds(t *testing.T) {
-	op := &Operation{}
-	for n := 1; n <= 100; n++ {
-		op.Record(Attempt{Number: n, Error: strings.Repeat("e", 1000)})
-	}
-	first, last := op.History[0].Number, op.History[len(op.History)-1].Number
-	if len(op.History) != MaxHistory || op.Omitted != 100-MaxHistory || first != 1 || last != 100 {
-		t.Errorf("after 100 attempts: %d kept, %d omitted, first %d, last %d", len(op.History), op.Omitted, first, last)
-	}
-}
-
-func TestTheLargestStateFitsIntoItsRoom(t *testing.T) {
-	full := strings.Repeat(`"`, MaxAttribute)
-	op := &Operation{
+func TestPutState_LargestFitsIntoAHeader(t *testing.T) {
+	full := strings.Repeat(`"`, events.MaxAttribute)
+	op := &events.Operation{
 		ID: strings.Repeat("f", 32), EventID: full, Source: full, Type: full, Subject: full, Target: strings.Repeat("t", 255),
-		Service: strings.Repeat("s", MaxName), Operation: strings.Repeat("o", MaxName), Account: full, Campaign: full, Attempt: 1 << 30,
+		Service: strings.Repeat("s", events.MaxName), Operation: strings.Repeat("o", events.MaxName), Account: full, Campaign: full, Attempt: 1 << 30,
 	}
 	for n := range 50 {
-		op.Record(Attempt{Number: n, At: received, Error: strings.Repeat(`"`, 1000), Code: strings.Repeat(`"`, 1000), Rule: strings.Repeat("r", 64), Class: "not_retryable", Strategy: "adaptive_exponential", DelayMs: 1e9 / 3})
+		op.Record(events.Attempt{Number: n, At: received, Error: strings.Repeat(`"`, 1000), Code: strings.Repeat(`"`, 1000), Rule: strings.Repeat("r", 64), Class: "not_retryable", Strategy: "adaptive_exponential", DelayMs: 1e9 / 3})
 	}
 	h := nats.Header{}
-	if err := op.Put(h); err != nil {
+	if err := PutState(op, h); err != nil {
 		t.Fatal(err)
 	}
 	if size := headerSize(h); size > 47<<10 {
@@ -224,45 +204,45 @@ func TestTheLargestStateFitsIntoItsRoom(t *testing.T) {
 	}
 }
 
-func TestStateSurvivesTheHeader(t *testing.T) {
+func TestReadState_ReadsWhatWasPut(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		op := &Operation{
+		op := &events.Operation{
 			ID: "0123456789abcdef0123456789abcdef", EventID: rapid.String().Draw(t, "id"), Source: rapid.String().Draw(t, "source"),
 			Service: "a", Operation: "b", Attempt: rapid.IntRange(1, 1<<31-1).Draw(t, "attempt"),
-			Due: received, Priority: rapid.SampledFrom(Priorities[:]).Draw(t, "priority"),
+			Due: received, Priority: rapid.SampledFrom(events.Priorities[:]).Draw(t, "priority"),
 		}
-		op.Record(Attempt{Number: 1, Error: rapid.String().Draw(t, "error")})
+		op.Record(events.Attempt{Number: 1, Error: rapid.String().Draw(t, "error")})
 		h := nats.Header{}
-		if err := op.Put(h); err != nil {
+		if err := PutState(op, h); err != nil {
 			t.Fatal(err)
 		}
-		if strings.ContainsAny(h.Get(HeaderState), "\r\n") {
-			t.Fatalf("the header %q has a line break", h.Get(HeaderState))
+		if strings.ContainsAny(h.Get(events.HeaderState), "\r\n") {
+			t.Fatalf("the header %q has a line break", h.Get(events.HeaderState))
 		}
-		back, err := FromHeader(h)
+		back, err := ReadState(h)
 		if err != nil {
 			t.Fatal(err)
 		}
 		again := nats.Header{}
-		if err := back.Put(again); err != nil {
+		if err := PutState(back, again); err != nil {
 			t.Fatal(err)
 		}
-		if h.Get(HeaderState) != again.Get(HeaderState) {
-			t.Fatalf("got %s, want %s", again.Get(HeaderState), h.Get(HeaderState))
+		if h.Get(events.HeaderState) != again.Get(events.HeaderState) {
+			t.Fatalf("got %s, want %s", again.Get(events.HeaderState), h.Get(events.HeaderState))
 		}
 	})
 }
 
-func TestTargetHeaderCarriesTheSubmissionAndHidesTheState(t *testing.T) {
-	op, err := Decode(Subjects{}, submission("retry.submit.billing.charge", nats.Header{"X-Tenant": {"7"}, "Nats-Msg-Id": {"m"}}, ""))
+func TestTargetHeader_CarriesTheSubmissionAndHidesTheState(t *testing.T) {
+	op, err := DecodeSubmission(events.Subjects{}, submission("retry.submit.billing.charge", nats.Header{"X-Tenant": {"7"}, "Nats-Msg-Id": {"m"}}, ""))
 	if err != nil {
 		t.Fatal(err)
 	}
 	op.Deadline = received
-	h := op.TargetHeader(nats.Header{"X-Tenant": {"7"}, HeaderState: {"{}"}, "Nats-Msg-Id": {"m"}}, 2, true)
+	h := TargetHeader(op, nats.Header{"X-Tenant": {"7"}, events.HeaderState: {"{}"}, "Nats-Msg-Id": {"m"}}, 2, true)
 	for k, want := range map[string]string{
-		"X-Tenant": "7", HeaderID: op.ID, HeaderAttempt: "2", HeaderRepeated: "true", HeaderDeadline: "2026-03-01T12:00:00Z",
-		"ce-id": "s-7", "ce-specversion": "1.0", "ce-service": "billing", HeaderState: "", "Nats-Msg-Id": "",
+		"X-Tenant": "7", events.HeaderID: op.ID, events.HeaderAttempt: "2", events.HeaderRepeated: "true", events.HeaderDeadline: "2026-03-01T12:00:00Z",
+		"ce-id": "s-7", "ce-specversion": "1.0", "ce-service": "billing", events.HeaderState: "", "Nats-Msg-Id": "",
 	} {
 		if got := h.Get(k); got != want {
 			t.Errorf("header %s is %q, want %q", k, got, want)
@@ -270,7 +250,7 @@ func TestTargetHeaderCarriesTheSubmissionAndHidesTheState(t *testing.T) {
 	}
 }
 
-func TestEncodeAndDecodeAgreeOnPercentEncoding(t *testing.T) {
+func TestPercentEncode_IsDecodedAgain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := rapid.String().Draw(t, "s")
 		if got := percentDecode(percentEncode(s)); got != s {
@@ -279,20 +259,20 @@ func TestEncodeAndDecodeAgreeOnPercentEncoding(t *testing.T) {
 	})
 }
 
-func TestDeadLetterSurvivesItsMessage(t *testing.T) {
-	op, err := Decode(Subjects{}, submission("retry.submit.billing.charge", nats.Header{"X-Tenant": {"7"}}, "data"))
+func TestDecodeDeadLetter_ReadsWhatWasEncoded(t *testing.T) {
+	op, err := DecodeSubmission(events.Subjects{}, submission("retry.submit.billing.charge", nats.Header{"X-Tenant": {"7"}}, "data"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := DeadLetter{
-		ID: op.ID, Service: op.Service, Operation: op.Operation, Reason: ReasonExhausted, Detail: "all 3\nattempts", DiedAt: received,
+	d := events.DeadLetter{
+		ID: op.ID, Service: op.Service, Operation: op.Operation, Reason: events.ReasonExhausted, Detail: "all 3\nattempts", DiedAt: received,
 		SubmittedTo: "retry.submit.billing.charge", State: op, Header: nats.Header{"X-Tenant": {"7"}}, Data: []byte("data"),
 	}
-	m, err := d.Message(Subjects{})
+	m, err := EncodeDeadLetter(events.Subjects{}, &d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, err := ReadDeadLetter(m.Subject, 9, m.Header, m.Data)
+	back, err := DecodeDeadLetter(m.Subject, 9, m.Header, m.Data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,16 +287,16 @@ func TestDeadLetterSurvivesItsMessage(t *testing.T) {
 func BenchmarkDecodeBinary(b *testing.B) {
 	s := submission("retry.submit.billing.charge", binaryEvent(map[string]string{"ce-errorcode": "503", "ce-priority": "high"}), "payload")
 	for b.Loop() {
-		if _, err := Decode(Subjects{}, s); err != nil {
+		if _, err := DecodeSubmission(events.Subjects{}, s); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
 func BenchmarkEncodeOutcome(b *testing.B) {
-	op := &Operation{ID: "0123456789abcdef0123456789abcdef", EventID: "e", Source: "/s", Service: "a", Operation: "b", Attempt: 2, FirstFailure: received}
+	op := &events.Operation{ID: "0123456789abcdef0123456789abcdef", EventID: "e", Source: "/s", Service: "a", Operation: "b", Attempt: 2, FirstFailure: received}
 	for b.Loop() {
-		if _, err := Encode("retry.outcome.retrySuccess.a.b", RetrySuccess, op.OutcomeID(), op.About(), received, op.Ended(RetrySuccess, received)); err != nil {
+		if _, err := EncodeEvent("retry.outcome.retrySuccess.a.b", Event{Name: events.RetrySuccess, ID: op.OutcomeID(), About: op.About(), Time: received, Data: op.Ended(events.RetrySuccess, received)}); err != nil {
 			b.Fatal(err)
 		}
 	}
