@@ -40,9 +40,9 @@ type DeadLetterFilter struct {
 	Limit int
 }
 
-// ErrEverything says that a filter that selects every dead letter is refused for
+// ErrFilterTooWide says that a filter that selects every dead letter is refused for
 // what acts on them. Who means it iterates over [DeadLetters.List].
-var ErrEverything = errors.New("client: the filter selects every dead letter")
+var ErrFilterTooWide = errors.New("client: the filter selects every dead letter")
 
 // ErrTruncated says that a dead letter cannot be replayed because its payload was
 // too large to be kept whole.
@@ -114,10 +114,10 @@ const atOnce = 256
 // ReplayAll replays the dead letters that f selects, see [DeadLetters.Replay],
 // and returns for how many that is stored. Those whose payload was truncated are
 // left alone. After an error the same call goes on with the rest. It returns
-// [ErrEverything] for a filter that narrows nothing down.
+// [ErrFilterTooWide] for a filter that narrows nothing down.
 func (d DeadLetters) ReplayAll(ctx context.Context, f DeadLetterFilter) (int, error) {
 	if deadletter.Filter(f).Everything() {
-		return 0, ErrEverything
+		return 0, ErrFilterTooWide
 	}
 	done := 0
 	var sent []jetstream.PubAckFuture
@@ -156,11 +156,11 @@ func (d DeadLetters) ReplayAll(ctx context.Context, f DeadLetterFilter) (int, er
 }
 
 // DiscardAll removes the dead letters that f selects for good and returns how
-// many it removed. It returns [ErrEverything] for a filter that narrows nothing
+// many it removed. It returns [ErrFilterTooWide] for a filter that narrows nothing
 // down.
 func (d DeadLetters) DiscardAll(ctx context.Context, f DeadLetterFilter) (int, error) {
 	if deadletter.Filter(f).Everything() {
-		return 0, ErrEverything
+		return 0, ErrFilterTooWide
 	}
 	done := 0
 	for letter, err := range d.List(ctx, f) {

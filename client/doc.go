@@ -9,7 +9,7 @@
 //
 //	c, err := client.New(ctx, client.Config{})
 //
-//	var createSession = &client.Policy{Service: "session_manager", Operation: "create_session"}
+//	var createSession = &client.Call{Service: "session_manager", Operation: "create_session"}
 //
 //	session, err := client.Execute(ctx, c, createSession, func(ctx context.Context) (*Session, error) {
 //		return sessions.Create(ctx, options)
@@ -29,7 +29,7 @@
 // find:
 //
 //   - [Error] names its code itself. [NotRetryable] and [RetryAfter] make one, and
-//     [ReplyError] and [ResponseError] read one from a reply of a NATS micro
+//     [ErrorFromReply] and [ErrorFromResponse] read one from a reply of a NATS micro
 //     service and from a response of an HTTP server.
 //   - An error with a method GRPCStatus, Code, ErrorCode, StatusCode or
 //     HTTPStatusCode, as gRPC, Connect, Twirp and the AWS SDK have them.

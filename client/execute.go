@@ -21,13 +21,13 @@ import (
 // by a retryScheduled event and the end, of an operation that failed at least
 // once, by retrySuccess or retryFailed.
 //
-// The error is one of [*RateLimitedError], [*UnavailableError],
+// The error is one of [*RateLimitedError], [*BreakerOpenError],
 // [*ExhaustedError], [*NotRetryableError], [*CancelledError] and
 // [*HandedOverError], or it says what is wrong with p or the options. The result
 // is the zero value then.
 //
 // Execute is safe for concurrent use.
-func Execute[T any](ctx context.Context, c *Client, p *Policy, fn func(context.Context) (T, error), options ...ExecuteOption) (T, error) {
+func Execute[T any](ctx context.Context, c *Client, p *Call, fn func(context.Context) (T, error), options ...ExecuteOption) (T, error) {
 	var none T
 	b, err := p.bind(c)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
@@ -123,7 +124,7 @@ func (w *StreamWorker) makeStream(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	config := w.client.streams.WorkConfig(events.StreamLimits{Replicas: intake.CachedInfo().Config.Replicas})
+	config := streams.WorkConfig(w.client.streams, streams.Limits{Replicas: intake.CachedInfo().Config.Replicas})
 	if _, err = w.client.js.CreateStream(ctx, config); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		return "", err
 	}

@@ -10,7 +10,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/adoption"
+	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/policy"
@@ -38,7 +40,7 @@ type adopted struct {
 }
 
 // handle takes over the message that one advisory tells of.
-func (a *adopted) handle(ctx context.Context, t *taken) error {
+func (a *adopted) handle(ctx context.Context, t *pull.Message) error {
 	given, err := adoption.ParseAdvisory(t.Data())
 	if err != nil {
 		return a.bury(ctx, t, err)
@@ -56,18 +58,18 @@ func (a *adopted) handle(ctx context.Context, t *taken) error {
 	if err != nil {
 		return err
 	}
-	op := operationOf(ad, given, source, t.meta.Timestamp)
+	op := operationOf(ad, given, source, t.Stored())
 
 	ledger, err := a.adoptions.ledgerNow(ctx)
 	if err != nil {
 		return err
 	}
-	mine, first, err := ledger.Claim(ctx, adoption.Message(op.Source, op.EventID), t.name())
+	mine, first, err := ledger.Claim(ctx, adoption.Message(op.Source, op.EventID), nameOf(t))
 	if err != nil || !mine {
 		return err
 	}
-	shared := func() bool { return !first || t.shared() }
-	m := scheduler.Message{Name: t.name(), Stored: t.meta.Timestamp, Shared: shared}
+	shared := func() bool { return !first || t.Shared() }
+	m := scheduler.Message{Name: nameOf(t), Stored: t.Stored(), Shared: shared}
 	return a.take(ctx, op, m, given, source)
 }
 
@@ -128,7 +130,7 @@ func (a *adopted) take(ctx context.Context, op *events.Operation, m scheduler.Me
 		return a.intake.refuse(ctx, op, m, fmt.Errorf("message %d is no longer in stream %s; %s", given.Sequence, given.Stream, given.Says()))
 	}
 	op.Origin.Subject = stored.Subject
-	if parent := events.HeaderValue(stored.Header, events.HeaderTraceParent); len(parent) <= events.MaxName {
+	if parent := wire.HeaderValue(stored.Header, events.HeaderTraceParent); len(parent) <= events.MaxName {
 		op.TraceParent = parent
 	}
 	m.Header, m.Data = stored.Header, stored.Data
@@ -180,12 +182,12 @@ func (a *adopted) admit(op *events.Operation, m *jetstream.RawStreamMsg, source 
 }
 
 // bury ends a message of the stream of advisories that is none.
-func (a *adopted) bury(ctx context.Context, t *taken, problem error) error {
-	name := "advisory-" + t.name()
+func (a *adopted) bury(ctx context.Context, t *pull.Message, problem error) error {
+	name := "advisory-" + nameOf(t)
 	op := &events.Operation{
 		ID:      events.OperationID("rejected", name, events.Invalid, events.Invalid),
 		EventID: name, Source: "/rejected", Service: events.Invalid, Operation: events.Invalid,
-		FirstFailure: t.meta.Timestamp.UTC(), Submitted: t.meta.Timestamp.UTC(),
+		FirstFailure: t.Stored().UTC(), Submitted: t.Stored().UTC(),
 	}
 	return a.intake.refuse(ctx, op, scheduler.Message{Header: t.Headers(), Data: t.Data()}, problem)
 }

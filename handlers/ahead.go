@@ -20,6 +20,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 )
@@ -314,8 +315,8 @@ func (a *ahead) take(ctx context.Context, m *jetstream.RawStreamMsg) error {
 		return fmt.Errorf("taking submission %d in ahead of its turn: %w", m.Sequence, err)
 	}
 	a.took.Add(1)
-	a.intake.metrics.accepted(ctx, op)
-	a.intake.metrics.ahead.Add(ctx, 1, a.intake.metrics.of(op).counted...)
+	a.intake.metrics.Accepted(ctx, op)
+	a.intake.metrics.AcceptedAhead(ctx, op)
 	if err := a.submissions.delete(ctx, m.Sequence); err != nil {
 		return fmt.Errorf("removing submission %d, which was taken in ahead of its turn: %w", m.Sequence, err)
 	}
@@ -327,7 +328,7 @@ func (a *ahead) place(ctx context.Context, m *jetstream.RawStreamMsg) (*events.O
 	if m.Header.Get(events.HeaderDeadSequence) != "" {
 		return nil, scheduler.ErrInTurn
 	}
-	op, err := events.Decode(a.store.subjects, events.Submission{
+	op, err := wire.DecodeSubmission(a.store.subjects, wire.Submission{
 		Subject: m.Subject, Header: m.Header, Data: m.Data, Name: submissionName(m.Sequence, m.Time), Received: m.Time,
 	})
 	if err != nil {

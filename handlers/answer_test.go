@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/scheduler"
 )
@@ -111,7 +112,7 @@ func TestStore_PlaceDoesWhatTheAnswersProve(t *testing.T) {
 				if got := last.Header.Get(jetstream.ExpectedLastSubjSeqHeader); got != "5" {
 					t.Errorf("the last try expects version %s, want 5", got)
 				}
-				state, err := events.FromHeader(last.Header)
+				state, err := wire.ReadState(last.Header)
 				if err != nil {
 					t.Fatal(err)
 				}

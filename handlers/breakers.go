@@ -14,6 +14,7 @@ import (
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/ledger"
 )
 
@@ -142,8 +143,9 @@ func (b *breakers) publish(ctx context.Context, c breaker.Change) error {
 	}
 	// Instances that were parted may have made changes of the same generation.
 	id := c.Key + "." + strconv.FormatUint(c.Generation, 10) + "." + strconv.FormatInt(c.At.UnixMilli(), 36) + "." + events.BreakerChanged
-	msg, err := events.Encode(b.store.subjects.Event(events.BreakerChanged, service, operation), events.BreakerChanged, id,
-		events.About{Service: service, Operation: operation}, c.At, event)
+	msg, err := wire.EncodeEvent(b.store.subjects.Event(events.BreakerChanged, service, operation), wire.Event{
+		Name: events.BreakerChanged, ID: id, About: events.About{Service: service, Operation: operation}, Time: c.At, Data: event,
+	})
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,9 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
@@ -44,18 +46,18 @@ const (
 // measures of all; the others take over what it reports, so that all agree. One
 // that has just started decides nothing until it knows what was decided before.
 type coordinator struct {
-	self      events.InstanceReport // what never changes of it
-	nc        *nats.Conn
-	subjects  events.Subjects
-	log       *slog.Logger
-	warn      rate.Sometimes
-	limits    gate.Limits
-	host      func() health.Host
-	dues      []*queue
-	breakers  *breakers
-	store     *store
-	gates     *scheduler.Gates
-	allowance *allowance
+	self     events.InstanceReport // what never changes of it
+	nc       *nats.Conn
+	subjects events.Subjects
+	log      *slog.Logger
+	warn     rate.Sometimes
+	limits   gate.Limits
+	host     func() health.Host
+	dues     []*pull.Puller
+	breakers *breakers
+	store    *store
+	gates    *scheduler.Gates
+	inFlight *pull.Limit
 
 	sub     *nats.Subscription
 	reports chan *nats.Msg
@@ -82,13 +84,13 @@ type coordinator struct {
 }
 
 // newCoordinator returns the coordinator of the service, whose due operations come
-// through the queues dues.
-func (s *Service) newCoordinator(st *store, dues []*queue) (*coordinator, error) {
+// through the pullers dues.
+func (s *Service) newCoordinator(st *store, dues []*pull.Puller) (*coordinator, error) {
 	c := &coordinator{
 		self: events.InstanceReport{ID: s.id, HostName: hostName(s.log), Version: s.config.Version, Started: s.started.UTC()},
 		nc:   s.nc, subjects: s.subjects, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
 		limits: s.config.Backpressure, host: s.config.Host, dues: dues, breakers: s.breakers, store: st,
-		gates: s.gates, allowance: s.allowance, policies: s.follower.startedWith, reports: make(chan *nats.Msg, maxWaitingInstances), state: events.InstanceJoining, instances: 1,
+		gates: s.gates, inFlight: s.inFlight, policies: s.follower.startedWith, reports: make(chan *nats.Msg, maxWaitingInstances), state: events.InstanceJoining, instances: 1,
 	}
 	if c.host == nil {
 		c.host = func() health.Host {
@@ -104,7 +106,7 @@ func (s *Service) newCoordinator(st *store, dues []*queue) (*coordinator, error)
 	}
 	now := c.store.clock.Now()
 	report := c.report(now)
-	if _, err := report.Message(c.subjects); err != nil {
+	if _, err := wire.EncodeInstance(c.subjects, &report); err != nil {
 		return nil, fmt.Errorf("telling the other instances of this one: %w", err)
 	}
 	c.register = health.NewRegister(s.config.Prefix, report, now)
@@ -164,7 +166,7 @@ func (c *coordinator) run(ctx context.Context) {
 
 // take takes over the report of an instance. It returns whether to answer it.
 func (c *coordinator) take(m *nats.Msg, now time.Time) (answer bool) {
-	r, err := events.DecodeInstance(c.subjects, m)
+	r, err := wire.DecodeInstance(c.subjects, m)
 	news := false
 	if err == nil {
 		c.mu.Lock()
@@ -198,9 +200,9 @@ func (c *coordinator) take(m *nats.Msg, now time.Time) (answer bool) {
 // it comes for the first time any more.
 func (c *coordinator) hearDelivered(delivered []events.Delivered) {
 	for _, d := range delivered {
-		for _, q := range c.dues {
-			if q.config.Durable == d.Consumer {
-				q.course.hear(d.Made, d.Sequence)
+		for _, p := range c.dues {
+			if p.Name() == d.Consumer {
+				p.DeliveredElsewhere(d.Made, d.Sequence)
 			}
 		}
 	}
@@ -300,7 +302,7 @@ func (c *coordinator) leads(now time.Time) (instances int, ok bool) {
 // act has this instance take its share.
 func (c *coordinator) act(v health.Coordination) {
 	c.gates.SetInstances(v.TotalInstances)
-	c.allowance.set(v.InHandLimit(c.self.ID, c.allowance.most))
+	c.inFlight.Set(v.InHandLimit(c.self.ID, c.inFlight.Most()))
 }
 
 // view returns the instances as they are known, with fresh figures of this one.
@@ -317,10 +319,10 @@ func (c *coordinator) report(now time.Time) events.InstanceReport {
 	r := c.self
 	r.State = c.state
 	r.InFlight = c.gates.Active()
-	for _, q := range c.dues {
-		r.InHand += q.inHand()
-		if made, sequence := q.course.reached(); sequence > 0 {
-			r.Delivered = append(r.Delivered, events.Delivered{Consumer: q.config.Durable, Made: made, Sequence: sequence})
+	for _, p := range c.dues {
+		r.InHand += p.Unacked()
+		if made, sequence := p.Delivered(); sequence > 0 {
+			r.Delivered = append(r.Delivered, events.Delivered{Consumer: p.Name(), Made: made, Sequence: sequence})
 		}
 	}
 	r.Succeeded, r.Failed = c.gates.Counts(now)
@@ -355,7 +357,7 @@ func (c *coordinator) publish(now time.Time) {
 	r := c.report(now)
 	c.mu.Unlock()
 	c.published = now
-	m, err := r.Message(c.subjects)
+	m, err := wire.EncodeInstance(c.subjects, &r)
 	if err == nil {
 		err = c.nc.PublishMsg(m)
 	}
@@ -404,7 +406,7 @@ func (c *coordinator) tell(ctx context.Context, e events.BackpressureChange) {
 }
 
 func (c *coordinator) publishChange(ctx context.Context, e events.BackpressureChange) error {
-	m, err := e.Message(c.subjects)
+	m, err := wire.EncodeBackpressure(c.subjects, &e)
 	if err != nil {
 		return err
 	}

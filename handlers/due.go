@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 )
@@ -25,8 +27,8 @@ type due struct {
 
 // handle keeps one due operation in hand for the rest of its delay and then
 // hands it to the pipeline.
-func (d *due) handle(ctx context.Context, t *taken) error {
-	op, err := events.FromHeader(t.Headers())
+func (d *due) handle(ctx context.Context, t *pull.Message) error {
+	op, err := wire.ReadState(t.Headers())
 	if err != nil {
 		return d.bury(ctx, t, err)
 	}
@@ -44,25 +46,25 @@ func (d *due) handle(ctx context.Context, t *taken) error {
 	}
 	// Whoever made it due earlier than this is of another opinion on the time.
 	if !d.wait(ctx, min(d.store.clock.Until(op.Due), scheduler.EarlyArming+scheduler.ShortDelay)) {
-		return errRelease
+		return pull.ErrGiveBack
 	}
-	m := scheduler.Message{Header: t.Headers(), Data: t.Data(), Version: t.meta.Sequence.Stream, Stored: t.meta.Timestamp, Shared: t.shared}
+	m := scheduler.Message{Header: t.Headers(), Data: t.Data(), Version: t.Sequence(), Stored: t.Stored(), Shared: t.Shared}
 	err = d.pipeline.Attempt(ctx, op, m)
 	if errors.Is(err, errInterrupted) || errors.Is(err, context.Canceled) {
-		return errRelease
+		return pull.ErrGiveBack
 	}
 	return err
 }
 
 // doubt contests an operation that the server fired and that may have gone on long ago:
 // one that was killed may fire again what it had fired before.
-func (d *due) doubt(ctx context.Context, op *events.Operation, t *taken) {
+func (d *due) doubt(ctx context.Context, op *events.Operation, t *pull.Message) {
 	fired := t.Headers().Get(headerScheduler)
 	if op.Work != nil || fired == "" || fired != d.store.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID) {
 		return // it was not fired, or is contested anyhow
 	}
 	var moment time.Time
-	if t.meta.Timestamp.Sub(op.Due.Add(-scheduler.EarlyArming)) > youngest {
+	if t.Stored().Sub(op.Due.Add(-scheduler.EarlyArming)) > youngest {
 		moment = time.Now() // a new leader may have fired it, of which is not known yet
 	}
 	if since := op.Waits(); d.store.elections.doubts(ctx, since, moment) {
@@ -124,12 +126,12 @@ func (d *due) wait(ctx context.Context, rest time.Duration) bool {
 
 // bury ends a due message that is none of ours: somebody else published on our
 // subject.
-func (d *due) bury(ctx context.Context, t *taken, problem error) error {
-	name := fmt.Sprintf("%s-%d", d.store.streams.Waiting(), t.meta.Sequence.Stream)
+func (d *due) bury(ctx context.Context, t *pull.Message, problem error) error {
+	name := fmt.Sprintf("%s-%d", d.store.streams.Waiting(), t.Sequence())
 	op := &events.Operation{
 		ID:      events.OperationID("rejected", name, events.Invalid, events.Invalid),
 		EventID: name, Source: "/rejected", Service: events.Invalid, Operation: events.Invalid,
-		FirstFailure: t.meta.Timestamp.UTC(), Submitted: t.meta.Timestamp.UTC(),
+		FirstFailure: t.Stored().UTC(), Submitted: t.Stored().UTC(),
 	}
 	m := scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()}
 	return d.pipeline.Reject(ctx, op, m, problem)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 const (
@@ -126,10 +127,10 @@ func (p *pages) stretched(ctx context.Context, n int, before, now time.Time) (ta
 		if !m.Time.Before(before) {
 			return taken, false, nil
 		}
-		op, err := events.FromHeader(m.Header)
+		op, err := wire.ReadState(m.Header)
 		if err == nil && op.Work == nil && !op.RetryAfter.After(now) && op.Due.Sub(now) > earlyWorth {
 			op.Due = now
-			if err := op.Put(m.Header); err != nil {
+			if err := wire.PutState(op, m.Header); err != nil {
 				return nil, false, err
 			}
 			taken = append(taken, m)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 )
 
@@ -19,7 +20,7 @@ func scheduled(t *testing.T, at time.Time, work *events.Work) *jetstream.RawStre
 	t.Helper()
 	op := &events.Operation{ID: "0123456789abcdef0123456789abcdef", Service: "s", Operation: "o", Attempt: 2, Due: at, Work: work}
 	msg := &nats.Msg{Header: nats.Header{}}
-	if err := op.Put(msg.Header); err != nil {
+	if err := wire.PutState(op, msg.Header); err != nil {
 		t.Fatal(err)
 	}
 	fireAt(msg, at, "retry.due.normal.s.o."+op.ID)
@@ -49,7 +50,7 @@ func TestRelease_OfWhatTheServerMayBeFiringIsContested(t *testing.T) {
 				if err := s.release(t.Context(), scheduled(t, time.Now().Add(c.in), nil), time.Time{}); err != nil {
 					t.Fatal(err)
 				}
-				op, err := events.FromHeader(js.sent[len(js.sent)-1].Header)
+				op, err := wire.ReadState(js.sent[len(js.sent)-1].Header)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -73,7 +74,7 @@ func TestSweep_AForgottenWatchdogStillEndsTheAttemptOfItsWorker(t *testing.T) {
 		if err := s.fire(t.Context(), []*jetstream.RawStreamMsg{scheduled(t, at, work)}); err != nil {
 			t.Fatal(err)
 		}
-		op, err := events.FromHeader(js.sent[0].Header)
+		op, err := wire.ReadState(js.sent[0].Header)
 		if err != nil {
 			t.Fatal(err)
 		}

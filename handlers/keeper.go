@@ -69,7 +69,7 @@ type kept struct {
 // by those who use them.
 func (s *Service) newKeeper() *keeper {
 	k := &keeper{nc: s.nc, log: s.log, created: s.created, storage: s.storage, wake: make(chan struct{}, 1), checked: s.nc.Stats().Reconnects}
-	for _, config := range s.streams.Configs(s.config.Limits) {
+	for _, config := range streams.Configs(s.streams, s.config.Limits) {
 		name := config.Name
 		one := &kept{stream: name, make: func(ctx context.Context) error {
 			return streams.Ensure(ctx, s.js, []jetstream.StreamConfig{config})

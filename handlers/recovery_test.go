@@ -13,6 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -20,7 +21,7 @@ func TestRecovery_RunsThatNobodyAsksForAnyMoreAreDropped(t *testing.T) {
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
 	js := testkit.JetStream(t, nc)
 	names, subjects := events.Streams{}, events.Subjects{}
-	for _, config := range names.Configs(events.StreamLimits{}) {
+	for _, config := range streams.Configs(names, streams.Limits{}) {
 		if _, err := js.CreateStream(t.Context(), config); err != nil {
 			t.Fatal(err)
 		}

@@ -13,10 +13,12 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
@@ -58,7 +60,7 @@ type store struct {
 	// delay is how long JetStream takes to answer.
 	delay health.Delay
 	// metrics counts what is stored.
-	metrics *metrics
+	metrics *telemetry.Metrics
 	// random is the source of jitter.
 	random func() float64
 }
@@ -69,8 +71,8 @@ var _ scheduler.Store = (*store)(nil)
 // which it can stand, is a register that changes only by compare-and-set:
 // the publish names the last sequence that it expects there.
 func (s *store) Place(ctx context.Context, op *events.Operation, m scheduler.Message) error {
-	msg := &nats.Msg{Data: m.Data, Header: events.CarriedHeader(m.Header)}
-	if err := op.Put(msg.Header); err != nil {
+	msg := &nats.Msg{Data: m.Data, Header: wire.CarriedHeader(m.Header)}
+	if err := wire.PutState(op, msg.Header); err != nil {
 		return err
 	}
 	due := s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID)
@@ -94,7 +96,7 @@ func (s *store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 		return scheduler.ErrTaken
 	}
 	if err == nil && parked {
-		s.metrics.parked.Add(ctx, 1, s.metrics.of(op).counted...)
+		s.metrics.Parked(ctx, op)
 	}
 	return err
 }
@@ -105,9 +107,9 @@ func (s *store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 func (s *store) Watch(ctx context.Context, op *events.Operation, m scheduler.Message) (scheduler.Message, error) {
 	msg := &nats.Msg{
 		Subject: s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID),
-		Data:    m.Data, Header: events.CarriedHeader(m.Header),
+		Data:    m.Data, Header: wire.CarriedHeader(m.Header),
 	}
-	if err := op.Put(msg.Header); err != nil {
+	if err := wire.PutState(op, msg.Header); err != nil {
 		return m, err
 	}
 	fireAt(msg, op.Due, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
@@ -141,7 +143,7 @@ func (s *store) change(ctx context.Context, doing string, op *events.Operation, 
 			if forked {
 				op.Fork(m.Stored)
 			}
-			if err := op.Put(msg.Header); err != nil {
+			if err := wire.PutState(op, msg.Header); err != nil {
 				return permanentError{err}
 			}
 		}
@@ -165,9 +167,9 @@ func (s *store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 	}
 	msg := &nats.Msg{
 		Subject: s.subjects.Held(op.Priority, op.Service, op.Operation, op.ID),
-		Data:    m.Data, Header: events.CarriedHeader(m.Header),
+		Data:    m.Data, Header: wire.CarriedHeader(m.Header),
 	}
-	if err := op.Put(msg.Header); err != nil {
+	if err := wire.PutState(op, msg.Header); err != nil {
 		return err
 	}
 	at := s.clock.Now().Add(maxHeld)
@@ -179,7 +181,7 @@ func (s *store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 	if _, err := s.change(ctx, "holding operation "+op.ID, op, m, msg); err != nil {
 		return err
 	}
-	s.metrics.held.Add(ctx, 1, s.metrics.of(op).counted...)
+	s.metrics.Held(ctx, op)
 	// The gate may have opened meanwhile.
 	s.lanes.check(op.Service, op.Operation)
 	return nil
@@ -191,7 +193,7 @@ func (s *store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 // the server at a moment or later.
 func (s *store) release(ctx context.Context, held *jetstream.RawStreamMsg, moment time.Time) error {
 	due, slot := s.subjects.Release(held.Subject)
-	msg := &nats.Msg{Subject: due, Data: held.Data, Header: events.CarriedHeader(held.Header)}
+	msg := &nats.Msg{Subject: due, Data: held.Data, Header: wire.CarriedHeader(held.Header)}
 	for _, name := range []string{events.HeaderState, events.HeaderWork} {
 		if state, ok := held.Header[name]; ok {
 			msg.Header[name] = state
@@ -229,10 +231,10 @@ func (s *store) release(ctx context.Context, held *jetstream.RawStreamMsg, momen
 // rewrite changes the operation that msg carries. What carries none is buried as soon as
 // it is due.
 func rewrite(msg *nats.Msg, how func(*events.Operation)) error {
-	op, foreign := events.FromHeader(msg.Header)
+	op, foreign := wire.ReadState(msg.Header)
 	if foreign == nil {
 		how(op)
-		return op.Put(msg.Header)
+		return wire.PutState(op, msg.Header)
 	}
 	return nil
 }
@@ -260,11 +262,11 @@ func (s *store) clear(ctx context.Context, m *jetstream.RawStreamMsg) (ok bool, 
 // earlierRun tells whether one message carries an earlier run of an operation than
 // another.
 func earlierRun(one, other *jetstream.RawStreamMsg) bool {
-	earlier, foreign := events.FromHeader(one.Header)
+	earlier, foreign := wire.ReadState(one.Header)
 	if foreign != nil {
 		return false
 	}
-	later, foreign := events.FromHeader(other.Header)
+	later, foreign := wire.ReadState(other.Header)
 	return foreign == nil && earlier.Replay < later.Replay
 }
 
@@ -307,7 +309,7 @@ func (s *store) Find(ctx context.Context, op *events.Operation) (w scheduler.Wai
 		if err != nil {
 			return err
 		}
-		state, err := events.FromHeader(m.Header)
+		state, err := wire.ReadState(m.Header)
 		if err != nil {
 			return permanentError{fmt.Errorf("%w: %w", scheduler.ErrForeign, err)}
 		}
@@ -351,14 +353,14 @@ func (s *store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 	if op.Attempt > 0 {
 		d.State = op
 	}
-	msg, err := d.Message(s.subjects)
+	msg, err := wire.EncodeDeadLetter(s.subjects, &d)
 	if err != nil {
 		return err
 	}
 	if room := s.maxPayload - headerRoom(msg.Header); int64(len(msg.Data)) > room {
 		d.Truncated = len(msg.Data)
 		d.Data = msg.Data[:max(room-64, 0)]
-		if msg, err = d.Message(s.subjects); err != nil {
+		if msg, err = wire.EncodeDeadLetter(s.subjects, &d); err != nil {
 			return err
 		}
 	}
@@ -367,7 +369,7 @@ func (s *store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 	if err := s.publish(ctx, "burying operation "+op.ID, msg); err != nil {
 		return err
 	}
-	s.metrics.dead.Add(ctx, 1, s.metrics.of(op).counted...)
+	s.metrics.DeadLettered(ctx, op)
 	return nil
 }
 
@@ -377,7 +379,7 @@ func (s *store) Ended(ctx context.Context, op *events.Operation, m scheduler.Mes
 		outcome.DeadLetter = s.subjects.Dead(op.Service, op.Operation, op.ID)
 	}
 	subject := s.subjects.Outcome(outcome.Outcome, op.Service, op.Operation)
-	msg, err := events.Encode(subject, outcome.Outcome, op.OutcomeID(), outcome.About, outcome.EndedAt, outcome)
+	msg, err := wire.EncodeEvent(subject, wire.Event{Name: outcome.Outcome, ID: op.OutcomeID(), About: outcome.About, Time: outcome.EndedAt, Data: outcome})
 	if err != nil {
 		return err
 	}
@@ -403,7 +405,7 @@ func (s *store) Ended(ctx context.Context, op *events.Operation, m scheduler.Mes
 			return err
 		}
 	}
-	s.metrics.ended(ctx, op, outcome)
+	s.metrics.Ended(ctx, op, outcome)
 	return nil
 }
 
@@ -430,14 +432,14 @@ func (s *store) withdraw(ctx context.Context, op *events.Operation, told uint64)
 // Scheduled implements [scheduler.Store].
 func (s *store) Scheduled(ctx context.Context, op *events.Operation, event events.Scheduled) error {
 	subject := s.subjects.Event(events.RetryScheduled, op.Service, op.Operation)
-	msg, err := events.Encode(subject, events.RetryScheduled, op.MessageID(events.RetryScheduled), event.About, s.clock.Now(), event)
+	msg, err := wire.EncodeEvent(subject, wire.Event{Name: events.RetryScheduled, ID: op.MessageID(events.RetryScheduled), About: event.About, Time: s.clock.Now(), Data: event})
 	if err != nil {
 		return err
 	}
 	if err := s.publish(ctx, "publishing the decision on operation "+op.ID, msg); err != nil {
 		return err
 	}
-	s.metrics.decided(ctx, op, events.Milliseconds(event.DelayMs))
+	s.metrics.Decided(ctx, op, events.Milliseconds(event.DelayMs))
 	return nil
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/synadia-io/orbit.go/natsext"
 
-	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 )
 
@@ -38,8 +38,8 @@ func askAll[T any](ctx context.Context, s *session, endpoint, what string) ([]T,
 			return all, nil
 		case err != nil:
 			return nil, fmt.Errorf("asking for %s: %w", what, err)
-		case events.HeaderValue(m.Header, micro.ErrorCodeHeader) != "":
-			return nil, &answerError{code: events.HeaderValue(m.Header, micro.ErrorCodeHeader), text: events.HeaderValue(m.Header, micro.ErrorHeader)}
+		case wire.HeaderValue(m.Header, micro.ErrorCodeHeader) != "":
+			return nil, &answerError{code: wire.HeaderValue(m.Header, micro.ErrorCodeHeader), text: wire.HeaderValue(m.Header, micro.ErrorHeader)}
 		}
 		var answer T
 		if err := json.Unmarshal(m.Data, &answer); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/config"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 )
@@ -144,8 +145,8 @@ func (s *session) request(ctx context.Context, m *nats.Msg, into any) error {
 	case err != nil:
 		return err
 	}
-	if code := events.HeaderValue(answer.Header, micro.ErrorCodeHeader); code != "" {
-		return &answerError{code: code, text: events.HeaderValue(answer.Header, micro.ErrorHeader)}
+	if code := wire.HeaderValue(answer.Header, micro.ErrorCodeHeader); code != "" {
+		return &answerError{code: code, text: wire.HeaderValue(answer.Header, micro.ErrorHeader)}
 	}
 	if err := json.Unmarshal(answer.Data, into); err != nil {
 		return fmt.Errorf("decoding the answer of the service: %w", err)

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // maxDeliveries bounds the first deliveries that are under way at once.
@@ -156,7 +157,7 @@ func submission(delivery string, p payload, at time.Time, f failure) (*nats.Msg,
 	if err := e.SetData(event.ApplicationJSON, p.data); err != nil {
 		return nil, fmt.Errorf("encoding webhook %s: %w", delivery, err)
 	}
-	m, err := events.EncodeEvent(events.Subjects{}.Submit(serviceName, p.event), &e)
+	m, err := wire.EncodeCloudEvent(events.Subjects{}.Submit(serviceName, p.event), &e)
 	if err != nil {
 		return nil, err
 	}

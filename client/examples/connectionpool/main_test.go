@@ -6,6 +6,7 @@ import (
 
 	"github.com/rebound-mq/rebound/client/examples/internal/rig"
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -36,7 +37,7 @@ a checkout waits 2.0 times as long because of the pool
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, report, err := events.DecodeHealth(events.Subjects{}, m)
+	_, report, err := wire.DecodeHealth(events.Subjects{}, m)
 	if err != nil {
 		t.Fatal(err)
 	}
