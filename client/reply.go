@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
@@ -14,7 +13,7 @@ import (
 // ErrorFromReply returns the failure that a reply of a NATS micro service tells of,
 // as an [*Error] with its code and Retry-After, and nil when it tells of none.
 func ErrorFromReply(m *nats.Msg) error {
-	code, message := wire.HeaderValue(m.Header, micro.ErrorCodeHeader), wire.HeaderValue(m.Header, micro.ErrorHeader)
+	code, message := wire.MicroError(m.Header)
 	if code == "" && message == "" {
 		return nil
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
 
 	"github.com/rebound-mq/rebound/events"
@@ -118,13 +117,13 @@ func (a *streamAttempt) working(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	switch code := wire.HeaderValue(answer.Header, micro.ErrorCodeHeader); code {
+	switch code, text := wire.MicroError(answer.Header); code {
 	case "":
 		return nil
 	case "403", "404", "409":
 		return ErrAttemptOver
 	default:
-		return &Error{Code: code, Message: wire.HeaderValue(answer.Header, micro.ErrorHeader)}
+		return &Error{Code: code, Message: text}
 	}
 }
 

@@ -5,11 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -348,9 +346,7 @@ func (c *Client) resubmit(ctx context.Context, service, operation string, delive
 	m := nats.NewMsg(c.subjects.Submit(service, operation))
 	m.Data, m.Header = r.Data, wire.CarriedHeader(r.Header)
 	set := func(name, value string) {
-		name = "ce-" + name
-		maps.DeleteFunc(m.Header, func(k string, _ []string) bool { return strings.EqualFold(k, name) })
-		m.Header[name] = []string{url.PathEscape(value)}
+		wire.SetHeader(m.Header, "ce-"+name, url.PathEscape(value))
 	}
 	if wire.HeaderValue(r.Header, "ce-id") == "" {
 		set("id", cmp.Or(wire.HeaderValue(r.Header, jetstream.MsgIDHeader), nuid.Next()))

@@ -325,7 +325,7 @@ func (a *ahead) take(ctx context.Context, m *jetstream.RawStreamMsg) error {
 
 // place stores the operation of a submission that the consumer is well away from.
 func (a *ahead) place(ctx context.Context, m *jetstream.RawStreamMsg) (*events.Operation, error) {
-	if m.Header.Get(events.HeaderDeadSequence) != "" {
+	if wire.HeaderValue(m.Header, events.HeaderDeadSequence) != "" {
 		return nil, scheduler.ErrInTurn
 	}
 	op, err := wire.DecodeSubmission(a.store.subjects, wire.Submission{

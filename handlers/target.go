@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
@@ -96,7 +95,7 @@ func (r *requester) connected(ctx context.Context) error {
 
 // failure reads a reply's headers; failed is false when they tell of none.
 func failure(h nats.Header, now time.Time) (f policy.Failure, failed bool) {
-	f.Code, f.Message = wire.HeaderValue(h, micro.ErrorCodeHeader), wire.HeaderValue(h, micro.ErrorHeader)
+	f.Code, f.Message = wire.MicroError(h)
 	if f.Code == "" && f.Message == "" {
 		return f, false
 	}

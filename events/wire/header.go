@@ -1,9 +1,11 @@
 package wire
 
 import (
+	"maps"
 	"strings"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
 )
 
 // HeaderValue returns the first value of a header, whatever the letter case of its
@@ -23,6 +25,18 @@ func HeaderValue(h nats.Header, name string) string {
 		return ""
 	}
 	return h[found][0]
+}
+
+// SetHeader puts value in the place of a header, whatever the letter case of its name.
+func SetHeader(h nats.Header, name, value string) {
+	maps.DeleteFunc(h, func(k string, _ []string) bool { return strings.EqualFold(k, name) })
+	h[name] = []string{value}
+}
+
+// MicroError returns the code and the text of the error that the answer of a NATS
+// micro service tells of, both empty when it tells of none.
+func MicroError(h nats.Header) (code, text string) {
+	return HeaderValue(h, micro.ErrorCodeHeader), HeaderValue(h, micro.ErrorHeader)
 }
 
 // carried reports whether a header of a submission goes along with the

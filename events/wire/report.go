@@ -12,7 +12,6 @@ import (
 	"github.com/cloudevents/sdk-go/v2/types"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/clip"
@@ -62,8 +61,8 @@ func readReport(service, operation string, m *nats.Msg, received time.Time) (eve
 func reportFromHeader(h nats.Header, received time.Time) (events.Report, error) {
 	r := events.Report{
 		ID: HeaderValue(h, events.HeaderID), Token: HeaderValue(h, events.HeaderToken), Result: events.Result(HeaderValue(h, events.HeaderResult)),
-		Code: HeaderValue(h, micro.ErrorCodeHeader), Error: HeaderValue(h, micro.ErrorHeader),
 	}
+	r.Code, r.Error = MicroError(h)
 	var err error
 	if r.Attempt, err = strconv.Atoi(HeaderValue(h, events.HeaderAttempt)); err != nil {
 		return events.Report{}, fmt.Errorf("header %s is no whole number", events.HeaderAttempt)

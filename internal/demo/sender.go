@@ -15,7 +15,6 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
@@ -124,8 +123,8 @@ func (s *sender) deliver(ctx context.Context, delivery string, p payload) (failu
 	case err != nil:
 		return failure{}, false, err
 	}
-	code := reply.Header.Get(micro.ErrorCodeHeader)
-	return failure{code, reply.Header.Get(micro.ErrorHeader), reply.Header.Get(events.HeaderRetryAfter)}, code != "", nil
+	code, text := wire.MicroError(reply.Header)
+	return failure{code, text, wire.HeaderValue(reply.Header, events.HeaderRetryAfter)}, code != "", nil
 }
 
 // webhookHeader sets the headers of a webhook, which go along with it to every
