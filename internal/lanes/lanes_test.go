@@ -1,16 +1,17 @@
-package handlers
+package lanes
 
 import (
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
@@ -23,11 +24,8 @@ func TestLanes_OnlyWhatIsOlderThanItsSlotIsRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := &store{
-		js: js, log: slog.New(slog.DiscardHandler), warn: rate.Sometimes{First: 1}, metrics: modelMetrics(),
-		random: func() float64 { return 0.5 }, clock: natsconn.NewClock(nil), storage: &storage{},
-	}
-	l := &lanes{store: s, reading: js}
+	persister := opstore.NewPersister(opstore.NewStorage(js, nil), slog.New(slog.DiscardHandler), rand.Float64)
+	l := New(NewKeys(js, nil, persister, KeysConfig{Reading: js}), opstore.New(js, persister, opstore.Config{}), Config{Now: time.Now})
 	id, other := strings.Repeat("a", 32), strings.Repeat("b", 32)
 	put := func(subject string) *jetstream.RawStreamMsg {
 		ack, err := js.Publish(t.Context(), subject, nil)

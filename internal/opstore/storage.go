@@ -1,4 +1,4 @@
-package handlers
+package opstore
 
 import (
 	"context"
@@ -17,18 +17,16 @@ const (
 	// refusedFor is how long after the last refusal a store counts as full. What was
 	// refused is tried again more often than that.
 	refusedFor = 5 * time.Second
-	// storageRoom is what an account must have left to count as not full.
-	storageRoom = 16 << 10
+	// reserve is what an account must have left to count as not full.
+	reserve = 16 << 10
 )
 
-// storage knows whether JetStream takes what is to be stored. It hears of every try,
+// Storage knows whether JetStream takes what is to be stored. It hears of every try,
 // and looks at the figures of the account, because an instance may have nothing to
 // store while nothing that waits can be fired.
-type storage struct {
-	js jetstream.JetStream
-	// missed is called when a stream may be missing; nil is nobody.
-	missed func()
-	// refusals counts how often a store was full.
+type Storage struct {
+	js       jetstream.JetStream
+	missed   func()
 	refusals atomic.Uint64
 
 	mu      sync.Mutex // guards what follows
@@ -37,8 +35,17 @@ type storage struct {
 	account string     // what the figures of the account say; empty when it has room
 }
 
-// seen is told how a try ended.
-func (s *storage) seen(err error) {
+// NewStorage returns what is known of the streams behind js. missed is called when one
+// may be missing; nil is nobody.
+func NewStorage(js jetstream.JetStream, missed func()) *Storage {
+	return &Storage{js: js, missed: missed}
+}
+
+// Refusals returns how often a store was full.
+func (s *Storage) Refusals() uint64 { return s.refusals.Load() }
+
+// seen takes account of how a try ended.
+func (s *Storage) seen(err error) {
 	if err == nil {
 		return
 	}
@@ -80,8 +87,8 @@ func fullness(err error) string {
 	return ""
 }
 
-// look reads the figures of the account.
-func (s *storage) look(ctx context.Context) error {
+// Look reads the figures of the account.
+func (s *Storage) Look(ctx context.Context) error {
 	info, err := s.js.AccountInfo(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the figures of the account: %w", err)
@@ -103,11 +110,11 @@ func (s *storage) look(ctx context.Context) error {
 }
 
 func fullTier(t jetstream.Tier) bool {
-	return t.Limits.MaxStore > 0 && t.Store+storageRoom > uint64(t.Limits.MaxStore)
+	return t.Limits.MaxStore > 0 && t.Store+reserve > uint64(t.Limits.MaxStore)
 }
 
-// problem says why nothing can be stored, empty when it can.
-func (s *storage) problem() string {
+// Problem says why nothing can be stored, empty when it can.
+func (s *Storage) Problem() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.account != "" {

@@ -1,4 +1,4 @@
-package handlers
+package lanes
 
 import (
 	"context"
@@ -7,9 +7,9 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
 const (
@@ -27,21 +27,10 @@ const (
 
 // earlier is what is parked of a key whose breaker has closed.
 type earlier struct {
-	before  time.Time     // what was parked before that may come early
-	all     []*pages      // of the priorities of which some may be left
-	idle    time.Duration // until the governor is asked again
-	refused time.Time     // since when it has no room; zero is not now
-}
-
-// healed has the lanes of a key looked at whose breaker closed, even if it has
-// none: what was parked while its target was ill need not wait any longer.
-func (l *lanes) healed(c breaker.Change) {
-	if c.To != breaker.Closed {
-		return
-	}
-	if service, operation, err := events.SplitKey(c.Key); err == nil {
-		l.check(service, operation)
-	}
+	before  time.Time       // what was parked before that may come early
+	all     []*pages        // of the priorities of which some may be left
+	idle    backoff.Backoff // between questions to the governor while it has no room
+	refused time.Time       // since when it has no room; zero is not now
 }
 
 // early lets some parked operations of a key out before they are due, the most
@@ -49,8 +38,8 @@ func (l *lanes) healed(c breaker.Change) {
 // It spares what waits because its target asked for it, and what a worker has. It
 // returns when there may be more to do; until then the lanes of the key are looked at
 // like all others, and what is held goes first.
-func (l *lanes) early(ctx context.Context, k *keyLanes) (next time.Time, err error) {
-	now := l.store.clock.Now()
+func (l *Lanes) early(ctx context.Context, k *keyLanes) (next time.Time, err error) {
+	now := l.now()
 	k.flow.begin(now)
 	k.flow.arrived(l.room(k, events.Normal, now), now)
 	n, before, ever := l.gates.Early(l.policy(k), k.service, k.operation, k.flow.coming, now)
@@ -68,27 +57,28 @@ func (l *lanes) early(ctx context.Context, k *keyLanes) (next time.Time, err err
 	case n <= 0:
 		return e.wait(now), nil
 	}
-	e.idle, e.refused = paceEvery, time.Time{}
+	e.idle.Reset()
+	e.refused = time.Time{}
 	page, more, err := e.all[0].stretched(ctx, n, before, now.UTC())
 	if err != nil {
 		return next, err
 	}
 	moved, err := l.move(ctx, page)
-	k.flow.released(moved, l.store.clock.Now())
+	k.flow.released(moved, l.now())
 	if err != nil {
 		return next, err
 	}
 	if !more {
 		e.all = slices.Delete(e.all, 0, 1)
 	}
-	return l.store.clock.Now().Add(e.idle), nil
+	return l.now().Add(pollEvery), nil
 }
 
 // parked returns all that is parked of a key.
-func (l *lanes) parked(k *keyLanes, before time.Time) *earlier {
-	e := &earlier{before: before, idle: paceEvery}
+func (l *Lanes) parked(k *keyLanes, before time.Time) *earlier {
+	e := &earlier{before: before, idle: polls(2*pollEvery, earlySlowest)}
 	for _, p := range events.Priorities {
-		parked := l.pages(l.store.subjects.ParkedOfKey(p, k.service, k.operation))
+		parked := l.pages(l.subjects.ParkedOfKey(p, k.service, k.operation))
 		e.all = append(e.all, &parked)
 	}
 	return e
@@ -103,19 +93,15 @@ func (e *earlier) wait(now time.Time) time.Time {
 		e.all = nil
 		return time.Time{}
 	}
-	e.idle = min(2*e.idle, earlySlowest)
-	return now.Add(e.idle)
+	return now.Add(e.idle.Next())
 }
 
 // stretched takes up to n parked operations that were parked before a time and may
 // come earlier, reading one page at most. more is false at the end.
 func (p *pages) stretched(ctx context.Context, n int, before, now time.Time) (taken []*jetstream.RawStreamMsg, more bool, err error) {
 	if len(p.page) == 0 {
-		if err := p.next(ctx, earlyPage); err != nil {
+		if err := p.next(ctx, earlyPage); err != nil || len(p.page) == 0 {
 			return nil, false, err
-		}
-		if len(p.page) == 0 {
-			return nil, false, nil
 		}
 	}
 	for len(taken) < n {
@@ -127,14 +113,24 @@ func (p *pages) stretched(ctx context.Context, n int, before, now time.Time) (ta
 		if !m.Time.Before(before) {
 			return taken, false, nil
 		}
-		op, err := wire.ReadState(m.Header)
-		if err == nil && op.Work == nil && !op.RetryAfter.After(now) && op.Due.Sub(now) > earlyWorth {
-			op.Due = now
-			if err := wire.PutState(op, m.Header); err != nil {
-				return nil, false, err
-			}
+		early, err := hasten(m, now)
+		if err != nil {
+			return nil, false, err
+		}
+		if early {
 			taken = append(taken, m)
 		}
 	}
 	return taken, true, nil
+}
+
+// hasten makes the operation of a message due now, if it waits for long enough to be
+// worth it, and neither for a worker nor because its target asked for that.
+func hasten(m *jetstream.RawStreamMsg, now time.Time) (ok bool, err error) {
+	op, foreign := wire.ReadState(m.Header)
+	if foreign != nil || op.Work != nil || op.RetryAfter.After(now) || op.Due.Sub(now) <= earlyWorth {
+		return false, nil
+	}
+	op.Due = now
+	return true, wire.PutState(op, m.Header)
 }

@@ -1,4 +1,4 @@
-package handlers
+package opstore
 
 import (
 	"context"
@@ -19,10 +19,6 @@ import (
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
-// clockSlack covers the difference between the clocks of two servers of a
-// cluster when messages of two streams are compared by their time.
-const clockSlack = 2 * time.Second
-
 const (
 	// mostRuns is how many runs of a key are remembered before those are dropped that are
 	// older than what is asked for, and runsKept how often that may be at most.
@@ -30,11 +26,11 @@ const (
 	runsKept = time.Minute
 )
 
-// recovery finds out whether a run is concluded that another instance may have had.
+// Recovery finds out whether a run is concluded that another instance may have had.
 // That happens only after a crash or the like, so it reads the streams then instead
 // of keeping books all the time.
-type recovery struct {
-	store   *store
+type Recovery struct {
+	store   *Store
 	reading jetstream.JetStream
 	letters *deadletter.Letters
 
@@ -56,18 +52,19 @@ type concluded struct {
 	used  time.Time
 }
 
-func newRecovery(s *store, reading jetstream.JetStream, letters *deadletter.Letters) *recovery {
-	return &recovery{store: s, reading: reading, letters: letters, keys: make(map[string]*concluded)}
+// NewRecovery returns what reads the ends of a store's runs over a connection of its own.
+func NewRecovery(s *Store, reading jetstream.JetStream, letters *deadletter.Letters) *Recovery {
+	return &Recovery{store: s, reading: reading, letters: letters, keys: make(map[string]*concluded)}
 }
 
-var _ scheduler.Ends = (*recovery)(nil)
+var _ scheduler.Ends = (*Recovery)(nil)
 
-// Concluded implements [scheduler.Ends]. An operation that was buried, but of which
-// that was not told yet, is told of now.
-func (r *recovery) Concluded(ctx context.Context, op *events.Operation, since time.Time) (bool, error) {
-	told, err := r.told(ctx, op, since)
-	if err != nil || told {
-		return told, err
+// Concluded implements [scheduler.Ends]. An operation that was buried, but whose outcome
+// was not stored yet, has it stored now.
+func (r *Recovery) Concluded(ctx context.Context, op *events.Operation, since time.Time) (bool, error) {
+	ended, err := r.ended(ctx, op, since)
+	if err != nil || ended {
+		return ended, err
 	}
 	d, err := r.buried(ctx, op, since)
 	if err != nil || d == nil {
@@ -83,8 +80,8 @@ func (r *recovery) Concluded(ctx context.Context, op *events.Operation, since ti
 }
 
 // buried returns the dead letter of the run, nil when there is none.
-func (r *recovery) buried(ctx context.Context, op *events.Operation, since time.Time) (found *events.DeadLetter, err error) {
-	err = r.store.persist(ctx, "looking for the dead letter of operation "+op.ID, func(ctx context.Context) error {
+func (r *Recovery) buried(ctx context.Context, op *events.Operation, since time.Time) (found *events.DeadLetter, err error) {
+	err = r.store.Persist(ctx, "looking for the dead letter of operation "+op.ID, func(ctx context.Context) error {
 		found = nil
 		d, err := r.letters.Of(ctx, op.Service, op.Operation, op.ID)
 		switch {
@@ -93,7 +90,7 @@ func (r *recovery) buried(ctx context.Context, op *events.Operation, since time.
 		case err != nil:
 			return err
 		}
-		if d.State != nil && d.State.Replay == op.Replay && d.DiedAt.After(since.Add(-clockSlack)) && d.State.Attempt >= op.Attempt {
+		if d.State != nil && d.State.Replay == op.Replay && d.DiedAt.After(since.Add(-streams.ClockSlack)) && d.State.Attempt >= op.Attempt {
 			found = d
 		}
 		return nil
@@ -101,12 +98,12 @@ func (r *recovery) buried(ctx context.Context, op *events.Operation, since time.
 	return found, err
 }
 
-// told reports whether the outcome of the run is stored. After a crash many
+// ended reports whether the outcome of the run is stored. After a crash many
 // messages come again at once: those that ask while a reading goes on wait for
 // the next one and share it.
-func (r *recovery) told(ctx context.Context, op *events.Operation, since time.Time) (bool, error) {
+func (r *Recovery) ended(ctx context.Context, op *events.Operation, since time.Time) (bool, error) {
 	asked := time.Now()
-	since = since.Add(-clockSlack)
+	since = since.Add(-streams.ClockSlack)
 	r.mu.Lock()
 	c := r.keys[op.Key()]
 	if c == nil {
@@ -125,24 +122,24 @@ func (r *recovery) told(ctx context.Context, op *events.Operation, since time.Ti
 		c.from, c.next, c.runs, c.began, c.read = since, 0, make(map[string]struct{}), asked, time.Time{}
 	}
 	if c.read.After(asked) {
-		_, told := c.runs[op.Run()]
-		return told, nil
+		_, ended := c.runs[op.Run()]
+		return ended, nil
 	}
 	began := time.Now()
-	err := r.store.persist(ctx, "reading the outcomes of "+op.Key(), func(ctx context.Context) error {
+	err := r.store.Persist(ctx, "reading the outcomes of "+op.Key(), func(ctx context.Context) error {
 		return c.readOn(ctx, r, r.store.subjects.Outcomes("", op.Service, op.Operation))
 	})
 	if err != nil {
 		return false, err
 	}
 	c.read = began
-	_, told := c.runs[op.Run()]
-	return told, nil
+	_, ended := c.runs[op.Run()]
+	return ended, nil
 }
 
 // readOn reads the outcomes that were stored since it was read last. Any replica
 // answers that, so it is read until what the leader knows is reached.
-func (c *concluded) readOn(ctx context.Context, r *recovery, subject string) error {
+func (c *concluded) readOn(ctx context.Context, r *Recovery, subject string) error {
 	s := r.store
 	last, err := streams.LeaderGet(ctx, s.js, s.streams.Outcomes(), streams.LastBySubject(subject))
 	if streams.IsGone(err) {
@@ -172,15 +169,15 @@ func (c *concluded) readOn(ctx context.Context, r *recovery, subject string) err
 	return nil
 }
 
-// reset drops everything that was read: the stream of outcomes is another one.
-func (r *recovery) reset() {
+// Reset drops everything that was read: the stream of outcomes is another one.
+func (r *Recovery) Reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.keys)
 }
 
-// forget drops what has not been asked for in a while.
-func (r *recovery) forget(olderThan time.Duration) {
+// Forget drops what has not been asked for in a while.
+func (r *Recovery) Forget(olderThan time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := len(r.keys)

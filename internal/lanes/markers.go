@@ -1,15 +1,18 @@
-package handlers
+package lanes
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/rebound-mq/rebound/internal/notify"
+	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
@@ -25,15 +28,17 @@ const restMost = 2 * time.Minute
 // rest, twice as long, was relied on by holds of long ago only: when the lanes are
 // empty then, it is removed, and only in the revision that was seen. What goes past
 // that, as when the bucket is lost, is found in the lanes themselves, see
-// [lanes.scan].
+// [Lanes.scan].
 type markers struct {
-	store  *store
-	js     jetstream.JetStream // for reading
-	config jetstream.KeyValueConfig
-	bucket jetstream.KeyValue
+	js        jetstream.JetStream
+	reading   jetstream.JetStream
+	persister *opstore.Persister
+	config    jetstream.KeyValueConfig
+	bucket    jetstream.KeyValue
+	log       *slog.Logger
 	// fresh and rest are described above, sweep is how often the bucket is read.
 	fresh, rest, sweep time.Duration
-	lost               chan struct{} // full when the bucket was made anew
+	lost               notify.Signal // set when the bucket was made anew
 
 	mu     sync.Mutex // guards what follows, and the state of every [marker]
 	stream jetstream.Stream
@@ -61,17 +66,15 @@ type edition struct {
 	messages uint64
 }
 
-func openMarkers(ctx context.Context, st *store, reading jetstream.JetStream, replicas int, forgetAfter time.Duration) (*markers, error) {
-	rest := min(restMost, forgetAfter)
-	m := &markers{
-		store: st, js: reading, fresh: rest / 2, rest: rest, sweep: min(sweepMost, rest/2), lost: make(chan struct{}, 1),
-		config: jetstream.KeyValueConfig{
-			Bucket: st.streams.LanesBucket(), Description: "Rebound: the keys that have lanes", Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
-		},
+func newMarkers(js jetstream.JetStream, bucket jetstream.KeyValue, persister *opstore.Persister, config KeysConfig) *markers {
+	rest := config.Rest
+	if rest == 0 {
+		rest = min(restMost, config.ForgetAfter)
 	}
-	var err error
-	m.bucket, err = streams.Bucket(ctx, st.js, m.config)
-	return m, err
+	return &markers{
+		js: js, reading: config.Reading, persister: persister, config: config.bucket(), bucket: bucket, log: config.Log,
+		fresh: rest / 2, rest: rest, sweep: min(sweepEvery, rest/2), lost: notify.NewSignal(),
+	}
 }
 
 // name is the key's in the bucket.
@@ -93,7 +96,7 @@ func (m *markers) write(ctx context.Context, k *keyLanes) error {
 	}
 	var began time.Time
 	var epoch uint64
-	err := m.store.persist(ctx, "naming the lanes of "+k.key(), func(ctx context.Context) error {
+	err := m.persister.Persist(ctx, "naming the lanes of "+k.key(), func(ctx context.Context) error {
 		began, epoch = time.Now(), m.bucketEpoch()
 		_, err := m.bucket.Put(ctx, k.name(), nil)
 		if errors.Is(err, jetstream.ErrNoStreamResponse) {
@@ -135,24 +138,24 @@ func (m *markers) remark(ctx context.Context, k *keyLanes) error {
 	if known {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	return m.put(ctx, k)
 }
 
 // reopen makes the bucket anew if it is gone.
 func (m *markers) reopen(ctx context.Context) error {
-	_, err := m.store.js.Stream(ctx, "KV_"+m.config.Bucket)
+	_, err := m.js.Stream(ctx, "KV_"+m.config.Bucket)
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
-	if _, err := streams.Bucket(ctx, m.store.js, m.config); err != nil {
+	if _, err := streams.Bucket(ctx, m.js, m.config); err != nil {
 		return err
 	}
 	m.mu.Lock()
 	m.renewed()
 	m.mu.Unlock()
-	m.store.log.Warn("the bucket that names the keys with lanes was gone and is made anew", "bucket", m.config.Bucket)
+	m.log.Warn("the bucket that names the keys with lanes was gone and is made anew", "bucket", m.config.Bucket)
 	return nil
 }
 
@@ -161,18 +164,15 @@ func (m *markers) reopen(ctx context.Context) error {
 func (m *markers) renewed() {
 	m.epoch++
 	m.read = edition{}
-	select {
-	case m.lost <- struct{}{}:
-	default:
-	}
+	m.lost.Set()
 }
 
 // list returns the keys that are marked, as service.operation, and the last revision
 // of the bucket then. ok is false when they are those of the last time.
 func (m *markers) list(ctx context.Context) (names map[string]bool, last uint64, ok bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
-	stream, err := m.js.Stream(ctx, "KV_"+m.config.Bucket)
+	stream, err := m.reading.Stream(ctx, "KV_"+m.config.Bucket)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, 0, false, m.reopen(ctx)
 	}

@@ -1,4 +1,4 @@
-package handlers
+package lanes
 
 import (
 	"context"
@@ -23,14 +23,14 @@ type pages struct {
 	read time.Time                 // when that was, zero before the first page
 }
 
-func (l *lanes) pages(subject string) pages {
-	return pages{js: l.reading, stream: l.store.streams.Waiting(), subject: subject}
+func (l *Lanes) pages(subject string) pages {
+	return pages{js: l.reading, stream: l.streams.Waiting(), subject: subject}
 }
 
 // next reads the next page, of up to n messages, in place of what there is. It is
 // empty at the end.
 func (p *pages) next(ctx context.Context, n int) error {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	var page []*jetstream.RawStreamMsg
 	for m, err := range streams.Page(ctx, p.js, p.stream, p.subject, p.from, n) {

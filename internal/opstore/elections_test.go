@@ -1,4 +1,4 @@
-package handlers
+package opstore
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 // voters is what elections ask.
@@ -19,7 +21,7 @@ type voters struct {
 	reconnects uint64
 }
 
-func (v *voters) elections() *elections {
+func (v *voters) elections() *Elections {
 	ask := func(context.Context) (*jetstream.StreamInfo, error) {
 		v.asked++
 		if v.alone {
@@ -27,7 +29,7 @@ func (v *voters) elections() *elections {
 		}
 		return ledSince(v.elected), v.err
 	}
-	return newElections(ask, time.Now, func() uint64 { return v.reconnects })
+	return NewElections(ask, time.Now, func() uint64 { return v.reconnects })
 }
 
 // ledSince is what a leader says of itself.
@@ -54,7 +56,7 @@ func TestElections_WhatWaitedBeforeTheLeaderIsDoubted(t *testing.T) {
 				if c.elected != unknown {
 					v.elected = now.Add(-c.elected)
 				}
-				if got := v.elections().doubts(t.Context(), now.Add(-c.stored), now); got != c.want {
+				if got := v.elections().Doubts(t.Context(), now.Add(-c.stored), now); got != c.want {
 					t.Errorf("doubts = %v, want %v", got, c.want)
 				}
 			})
@@ -69,7 +71,7 @@ func TestElections_OneQuestionServesAllThatCameBeforeIt(t *testing.T) {
 		first := time.Now()
 		time.Sleep(time.Millisecond)
 		for range 10 {
-			e.doubts(t.Context(), first, first)
+			e.Doubts(t.Context(), first, first)
 		}
 		if v.asked != 1 {
 			t.Errorf("10 questions of the same moment were asked %d times, want once", v.asked)
@@ -78,14 +80,14 @@ func TestElections_OneQuestionServesAllThatCameBeforeIt(t *testing.T) {
 		later := time.Now()
 		v.elected = later
 		time.Sleep(time.Millisecond)
-		if e.doubts(t.Context(), later.Add(-clockSlack/2), time.Time{}); v.asked != 1 {
+		if e.Doubts(t.Context(), later.Add(-streams.ClockSlack/2), time.Time{}); v.asked != 1 {
 			t.Error("a question of no moment was asked, want that it goes by what is known")
 		}
-		if !e.doubts(t.Context(), later.Add(-clockSlack/2), later) || v.asked != 2 {
+		if !e.Doubts(t.Context(), later.Add(-streams.ClockSlack/2), later) || v.asked != 2 {
 			t.Errorf("a later question was asked %d times in all, want that it hears of the new leader by a second", v.asked)
 		}
-		e.heard(time.Now().Add(time.Second), ledSince(first))
-		if !e.doubts(t.Context(), later.Add(-clockSlack/2), time.Time{}) {
+		e.Heard(time.Now().Add(time.Second), ledSince(first))
+		if !e.Doubts(t.Context(), later.Add(-streams.ClockSlack/2), time.Time{}) {
 			t.Error("the word of a server that led before counts, want the latest election to")
 		}
 	})
@@ -99,7 +101,7 @@ func TestElections_AServerAloneIsDoubtedWhenItCameBack(t *testing.T) {
 		time.Sleep(time.Minute)
 		for range 3 {
 			time.Sleep(time.Millisecond)
-			if e.doubts(t.Context(), stored, time.Now().Add(-time.Nanosecond)) {
+			if e.Doubts(t.Context(), stored, time.Now().Add(-time.Nanosecond)) {
 				t.Error("what a server alone shows is doubted, want not before it was away")
 			}
 		}
@@ -107,7 +109,7 @@ func TestElections_AServerAloneIsDoubtedWhenItCameBack(t *testing.T) {
 			t.Errorf("a server alone was asked %d times, want once", v.asked)
 		}
 		v.reconnects++
-		if !e.doubts(t.Context(), stored, time.Now()) {
+		if !e.Doubts(t.Context(), stored, time.Now()) {
 			t.Error("what a server shows that was away is not doubted")
 		}
 	})

@@ -1,4 +1,4 @@
-package handlers
+package opstore
 
 import (
 	"context"
@@ -7,24 +7,27 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 const (
 	// lookSpacing is how far apart two questions for the present leader are at least.
 	lookSpacing = 20 * time.Millisecond
-	// youngest is how old is at least what a server shows although it was removed: it
+	// Youngest is how old is at least what a server shows although it was removed: it
 	// must have come back since, and lead.
-	youngest = time.Second
+	Youngest = time.Second
 )
 
-// elections knows since when the stream of waiting operations has its present leader.
+// Elections knows since when the stream of waiting operations has its present leader.
 //
 // A server that fires or lets out an operation stores it as due and then removes what
 // waited. One that is killed between the two has both when it comes back, and does not
 // compare notes with the others: once it leads, what has long ended is fired or let out
 // again. So what waits since before the election may have gone on. Without a cluster
 // the server itself is the leader, and the connection breaks when it is killed.
-type elections struct {
+type Elections struct {
 	// ask asks the leader of the stream.
 	ask func(ctx context.Context) (*jetstream.StreamInfo, error)
 	// now is the server's time, reconnects counts how often the connection came back.
@@ -41,14 +44,16 @@ type elections struct {
 	returned uint64     // how often it had come back by then
 }
 
-func newElections(ask func(context.Context) (*jetstream.StreamInfo, error), now func() time.Time, reconnects func() uint64) *elections {
-	return &elections{ask: ask, now: now, reconnects: reconnects, looking: semaphore.NewWeighted(1), returned: reconnects()}
+// NewElections returns elections that ask the leader of the stream by ask, go by the
+// server's time, now, and learn from reconnects how often the connection came back.
+func NewElections(ask func(context.Context) (*jetstream.StreamInfo, error), now func() time.Time, reconnects func() uint64) *Elections {
+	return &Elections{ask: ask, now: now, reconnects: reconnects, looking: semaphore.NewWeighted(1), returned: reconnects()}
 }
 
-// doubts reports whether what waits since a time may have gone on: it was stored before
+// Doubts reports whether what waits since a time may have gone on: it was stored before
 // the leader was elected that leads at a moment of this host's clock or later. Of a
 // moment that is zero it goes by what is known. A leader that cannot be asked is doubted.
-func (e *elections) doubts(ctx context.Context, stored, moment time.Time) bool {
+func (e *Elections) Doubts(ctx context.Context, stored, moment time.Time) bool {
 	if e == nil {
 		return false
 	}
@@ -59,12 +64,12 @@ func (e *elections) doubts(ctx context.Context, stored, moment time.Time) bool {
 			return true
 		}
 	}
-	return !last.IsZero() && stored.Before(last.Add(clockSlack))
+	return !last.IsZero() && stored.Before(last.Add(streams.ClockSlack))
 }
 
 // last returns the last election of which is known; ok is whether that was asked at a
 // moment or later.
-func (e *elections) last(moment time.Time) (at time.Time, ok bool) {
+func (e *Elections) last(moment time.Time) (at time.Time, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if n := e.reconnects(); n != e.returned {
@@ -78,7 +83,7 @@ func (e *elections) last(moment time.Time) (at time.Time, ok bool) {
 }
 
 // look asks, unless another has asked meanwhile.
-func (e *elections) look(ctx context.Context, moment time.Time) (time.Time, error) {
+func (e *Elections) look(ctx context.Context, moment time.Time) (time.Time, error) {
 	if err := e.looking.Acquire(ctx, 1); err != nil {
 		return time.Time{}, err
 	}
@@ -89,20 +94,20 @@ func (e *elections) look(ctx context.Context, moment time.Time) (time.Time, erro
 	e.mu.Lock()
 	rest := lookSpacing - time.Since(e.asked)
 	e.mu.Unlock()
-	pause(ctx, rest)
+	backoff.Sleep(ctx, rest)
 	asked := time.Now()
 	info, err := e.ask(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
-	e.heard(asked, info)
+	e.Heard(asked, info)
 	at, _ := e.last(moment)
 	return at, nil
 }
 
-// heard takes over the answer to a question. A server that was cut off may still take
+// Heard takes over the answer to a question. A server that was cut off may still take
 // itself for the leader, so that the latest election counts.
-func (e *elections) heard(asked time.Time, info *jetstream.StreamInfo) {
+func (e *Elections) Heard(asked time.Time, info *jetstream.StreamInfo) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if asked.After(e.asked) {

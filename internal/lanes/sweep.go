@@ -1,4 +1,4 @@
-package handlers
+package lanes
 
 import (
 	"context"
@@ -25,7 +25,7 @@ const (
 
 // sweeps looks, until ctx ends, for what others have held, and forgets what is no
 // longer needed.
-func (l *lanes) sweeps(ctx context.Context) {
+func (l *Lanes) sweeps(ctx context.Context) {
 	ticker := time.NewTicker(l.markers.sweep)
 	defer ticker.Stop()
 	var scan time.Time // when the next is due
@@ -48,7 +48,7 @@ func (l *lanes) sweeps(ctx context.Context) {
 	}
 }
 
-func (l *lanes) complain(ctx context.Context, what string, err error) {
+func (l *Lanes) complain(ctx context.Context, what string, err error) {
 	if err != nil && ctx.Err() == nil {
 		l.warn.Do(func() { l.log.Warn(what, "error", err) })
 	}
@@ -57,10 +57,10 @@ func (l *lanes) complain(ctx context.Context, what string, err error) {
 // sweep has the lanes looked at of all keys that are marked, unless one question tells
 // that nothing at all is held: then those alone whose markers may go. A key of which
 // nothing was known for long is forgotten.
-func (l *lanes) sweep(ctx context.Context, now time.Time) {
+func (l *Lanes) sweep(ctx context.Context, now time.Time) {
 	names, last, changed, err := l.markers.list(ctx)
 	l.complain(ctx, "the keys that have lanes could not be read; it is tried again", err)
-	held, err := l.count(ctx, l.store.subjects.Lanes("", ""))
+	held, err := l.Count(ctx, "", "")
 	l.complain(ctx, "held operations could not be counted; it is tried again", err)
 	none := err == nil && held == 0
 	for name := range names {
@@ -84,23 +84,23 @@ func (l *lanes) sweep(ctx context.Context, now time.Time) {
 		}
 	}
 	l.keys = shrink.Map(l.keys, before-len(l.keys))
-	l.signal()
+	l.wake.Set()
 }
 
 // scan seeks the keys that have something in their lanes, and marks them.
-func (l *lanes) scan(ctx context.Context) error {
+func (l *Lanes) scan(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
-	if n, err := l.count(ctx, l.store.subjects.Lanes("", "")); err != nil || n == 0 {
+	if n, err := l.Count(ctx, "", ""); err != nil || n == 0 {
 		return err
 	}
 	type key struct{ service, operation string }
 	found := make(map[key]bool)
-	for subject, err := range streams.Subjects(ctx, l.reading, l.store.streams.Waiting(), l.store.subjects.AllHeld()) {
+	for subject, err := range streams.Subjects(ctx, l.reading, l.streams.Waiting(), l.subjects.AllHeld()) {
 		if err != nil {
 			return err
 		}
-		if service, operation, ok := l.store.subjects.SplitHeld(subject); ok {
+		if service, operation, ok := l.subjects.SplitHeld(subject); ok {
 			found[key{strings.Clone(service), strings.Clone(operation)}] = true
 		}
 	}
@@ -108,7 +108,7 @@ func (l *lanes) scan(ctx context.Context) error {
 		if err := l.markers.remark(ctx, l.of(f.service, f.operation)); err != nil {
 			return err
 		}
-		l.check(f.service, f.operation)
+		l.Check(f.service, f.operation)
 	}
 	return nil
 }
@@ -116,7 +116,7 @@ func (l *lanes) scan(ctx context.Context) error {
 // unmark removes the marker of a key whose lanes were empty for a while. Only the
 // stream's leader is asked, twice: what was held although the key seemed idle is found
 // by the second question, and marked again.
-func (l *lanes) unmark(ctx context.Context, k *keyLanes) error {
+func (l *Lanes) unmark(ctx context.Context, k *keyLanes) error {
 	if !l.markers.removable(k, time.Now()) {
 		return nil
 	}
@@ -124,7 +124,7 @@ func (l *lanes) unmark(ctx context.Context, k *keyLanes) error {
 		return err
 	}
 	defer l.looks.Release(removalWeight)
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	if err := k.marker.writing.Acquire(ctx, 1); err != nil {
 		return fmt.Errorf("unnaming the lanes of %s: %w", k.key(), err)
@@ -145,9 +145,9 @@ func (l *lanes) unmark(ctx context.Context, k *keyLanes) error {
 }
 
 // holds tells whether the stream's leader knows of anything in the lanes of a key.
-func (l *lanes) holds(ctx context.Context, k *keyLanes) (bool, error) {
-	lanes := l.store.subjects.Lanes(k.service, k.operation)
-	_, err := streams.LeaderGet(ctx, l.store.js, l.store.streams.Waiting(), streams.LastBySubject(lanes))
+func (l *Lanes) holds(ctx context.Context, k *keyLanes) (bool, error) {
+	lanes := l.subjects.Lanes(k.service, k.operation)
+	_, err := streams.LeaderGet(ctx, l.js, l.streams.Waiting(), streams.LastBySubject(lanes))
 	switch {
 	case streams.IsGone(err):
 		return false, nil
