@@ -8,10 +8,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 	"github.com/synadia-io/orbit.go/natsext"
 
-	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 )
 
@@ -38,8 +37,9 @@ func askAll[T any](ctx context.Context, s *session, endpoint, what string) ([]T,
 			return all, nil
 		case err != nil:
 			return nil, fmt.Errorf("asking for %s: %w", what, err)
-		case events.HeaderValue(m.Header, micro.ErrorCodeHeader) != "":
-			return nil, &answerError{code: events.HeaderValue(m.Header, micro.ErrorCodeHeader), text: events.HeaderValue(m.Header, micro.ErrorHeader)}
+		}
+		if code, text := wire.MicroError(m.Header); code != "" {
+			return nil, &answerError{code: code, text: text}
 		}
 		var answer T
 		if err := json.Unmarshal(m.Data, &answer); err != nil {

@@ -11,10 +11,10 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
 	"github.com/spf13/cobra"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/config"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 )
@@ -144,8 +144,8 @@ func (s *session) request(ctx context.Context, m *nats.Msg, into any) error {
 	case err != nil:
 		return err
 	}
-	if code := events.HeaderValue(answer.Header, micro.ErrorCodeHeader); code != "" {
-		return &answerError{code: code, text: events.HeaderValue(answer.Header, micro.ErrorHeader)}
+	if code, text := wire.MicroError(answer.Header); code != "" {
+		return &answerError{code: code, text: text}
 	}
 	if err := json.Unmarshal(answer.Data, into); err != nil {
 		return fmt.Errorf("decoding the answer of the service: %w", err)

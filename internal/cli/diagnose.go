@@ -157,7 +157,7 @@ func (d *diagnosis) server(ctx context.Context, s *session, c *config.Config) {
 
 // streams checks the streams and reports whether all exist.
 func (d *diagnosis) streams(ctx context.Context, s *session) bool {
-	states, err := streams.Verify(ctx, s.js, s.streams.Configs(limits(s)))
+	states, err := streams.Verify(ctx, s.js, streams.Configs(s.streams, limits(s)))
 	if err != nil {
 		d.add(checkFail, "streams", oneSentence(err), "check the permissions below")
 		return false

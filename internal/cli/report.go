@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/config"
 )
@@ -58,7 +59,7 @@ A report that nobody waits for is refused, and the exit code is 1.`,
 
 // report makes a report, or stores it for a service when none answers.
 func (a *app) report(ctx context.Context, s *session, service, operation string, r events.Report) error {
-	m, err := r.Message(s.subjects.Report(service, operation), cliReportSource, nuid.Next(), time.Now())
+	m, err := wire.EncodeReport(s.subjects.Report(service, operation), r, wire.Envelope{Source: cliReportSource, ID: nuid.Next(), Time: time.Now()})
 	if err != nil {
 		return usageError{err}
 	}

@@ -13,11 +13,11 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
-	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/config"
 	"github.com/rebound-mq/rebound/internal/embedded"
 	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
@@ -90,7 +90,7 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	defer s.nc.Close()
-	waiter := natsconn.Waiter{Conns: []*nats.Conn{s.nc.Conn}, Log: log, Told: front.Waiting}
+	waiter := natsconn.NewWaiter(s.nc.Conn, front.Waiting, log)
 	err = waiter.Await(ctx, "JetStream", func(ctx context.Context) error { return natsconn.CheckServer(ctx, s.js) })
 	if ctx.Err() != nil {
 		log.Info("stopped before the service had started")
@@ -146,7 +146,7 @@ func loadPolicies(c *config.Config) (*policy.Set, error) {
 }
 
 // limits returns the limits of the streams on the server of s.
-func limits(s *session) events.StreamLimits {
+func limits(s *session) streams.Limits {
 	c := s.config
 	replicas := c.Replicas
 	if replicas == 0 {
@@ -155,7 +155,7 @@ func limits(s *session) events.StreamLimits {
 			replicas = clusterReplicas
 		}
 	}
-	return events.StreamLimits{
+	return streams.Limits{
 		Replicas: replicas, OutcomesMaxAge: c.OutcomesMaxAge, OutcomesMaxBytes: c.OutcomesMaxBytes, DeadMaxAge: c.DeadMaxAge, MaxSubmitted: int64(c.MaxSubmitted),
 	}
 }

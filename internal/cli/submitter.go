@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 )
 
@@ -75,7 +75,7 @@ func (s *submitter) submit(ctx context.Context, sub *submission) (submitted, err
 
 // message encodes a submission and checks its size.
 func (s *submitter) message(sub *submission) (*nats.Msg, error) {
-	m, err := events.EncodeEvent(s.subjects.Submit(sub.service, sub.operation), sub.event)
+	m, err := wire.EncodeCloudEvent(s.subjects.Submit(sub.service, sub.operation), sub.event)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (s *submitter) message(sub *submission) (*nats.Msg, error) {
 
 // store publishes a submission where a service will find it.
 func (s *submitter) store(ctx context.Context, m *nats.Msg) (submitted, error) {
-	op, err := events.Decode(s.subjects, events.Submission{Subject: m.Subject, Header: m.Header, Data: m.Data, Received: time.Now()})
+	op, err := wire.DecodeSubmission(s.subjects, wire.Submission{Subject: m.Subject, Header: m.Header, Data: m.Data, Received: time.Now()})
 	if err != nil {
 		return submitted{}, err
 	}
