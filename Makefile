@@ -75,4 +75,4 @@ lint: ## Run go vet, golangci-lint, gofumpt and govulncheck
 .PHONY: bench
 bench: build ## Print the measurements
 	cd bench && $(GO) run .
-	$(GO) test -run '^$$' -bench . -benchmem ./events ./scheduler/policy ./scheduler/gate
+	$(GO) test -run '^$$' -bench . -benchmem ./events/wire ./scheduler/policy ./scheduler/gate

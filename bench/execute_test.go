@@ -28,8 +28,8 @@ func BenchmarkExecuteFirstSuccess(b *testing.B) {
 		do   func(context.Context) (int, error)
 	}{
 		{"the function alone", answer},
-		{"rebound", withRebound(c, &client.Policy{Service: "billing", Operation: "charge"})},
-		{"rebound with a breaker", withRebound(c, &client.Policy{Service: "session_manager", Operation: "create_session"})},
+		{"rebound", withRebound(c, &client.Call{Service: "billing", Operation: "charge"})},
+		{"rebound with a breaker", withRebound(c, &client.Call{Service: "session_manager", Operation: "create_session"})},
 		{"cenkalti/backoff", withBackoff()},
 		{"failsafe-go", withFailsafe(executor.With[int](retrypolicy.NewWithDefaults[int]()))},
 		{"failsafe-go with a breaker", withFailsafe(executor.With[int](retrypolicy.NewWithDefaults[int](), circuitbreaker.NewWithDefaults[int]()))},
@@ -46,7 +46,7 @@ func BenchmarkExecuteFirstSuccess(b *testing.B) {
 	}
 }
 
-func withRebound(c *client.Client, p *client.Policy) func(context.Context) (int, error) {
+func withRebound(c *client.Client, p *client.Call) func(context.Context) (int, error) {
 	return func(ctx context.Context) (int, error) { return client.Execute(ctx, c, p, answer) }
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // breakerForAll gives every key a breaker. Nothing is parked, so that what is
@@ -81,8 +83,10 @@ func (r *rig) fillLane(ctx context.Context, n int) error {
 // operate acts on the breaker of what is submitted.
 func (r *rig) operate(what string) error {
 	m, err := r.nc.Request("rebound.breaker."+what, []byte(`{"key":"bench:op"}`), 10*time.Second)
-	if err == nil && m.Header.Get("Nats-Service-Error") != "" {
-		err = errors.New(m.Header.Get("Nats-Service-Error"))
+	if err == nil {
+		if code, text := wire.MicroError(m.Header); code != "" {
+			err = errors.New(text)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("%s of the breaker: %w", what, err)

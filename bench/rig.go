@@ -17,6 +17,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // serverCommand makes this program a NATS server, for a process of its own.
@@ -109,7 +111,11 @@ func (r *rig) startWith(ctx context.Context, policies string, flags ...string) e
 	}
 	return await(ctx, 30*time.Second, func() bool {
 		m, err := r.nc.Request("rebound.status", nil, time.Second)
-		return err == nil && m.Header.Get("Nats-Service-Error-Code") == ""
+		if err != nil {
+			return false
+		}
+		code, _ := wire.MicroError(m.Header)
+		return code == ""
 	})
 }
 

@@ -15,7 +15,7 @@ import (
 // 2 s.
 func within(parent context.Context, t *testing.T, look func(ctx context.Context)) {
 	t.Helper()
-	_, err := client.Execute(parent, local(t), &client.Policy{Service: "a", Operation: "b"}, func(ctx context.Context) (struct{}, error) {
+	_, err := client.Execute(parent, local(t), &client.Call{Service: "a", Operation: "b"}, func(ctx context.Context) (struct{}, error) {
 		look(ctx)
 		return struct{}{}, nil
 	})

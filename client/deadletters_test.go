@@ -13,6 +13,7 @@ import (
 
 	"github.com/rebound-mq/rebound/client"
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -21,7 +22,7 @@ func (r *rig) bury(service string, ids ...string) []string {
 	r.t.Helper()
 	batch := make([]client.Submission, len(ids))
 	for i, id := range ids {
-		batch[i] = client.Submission{Service: service, Operation: "op", ID: id, Data: []byte(id), Err: &client.Error{Code: "404"}}
+		batch[i] = client.Submission{Service: service, Operation: "op", EventID: id, Data: []byte(id), Err: &client.Error{Code: "404"}}
 	}
 	receipts, err := r.SubmitBatch(ctx(r.t), batch)
 	if err != nil {
@@ -92,8 +93,8 @@ func TestDeadLettersAreReplayed(t *testing.T) {
 	r := newRig(t, swift)
 	var calls atomic.Int64
 	r.worker(client.WorkerConfig{Service: "a", Operation: "op"}, func(_ context.Context, req *client.Request) error {
-		if req.Replay != 1 || req.Attempt != 1 {
-			t.Errorf("a replay came as attempt %d of replay %d, want 1 of 1", req.Attempt, req.Replay)
+		if req.Replays != 1 || req.Attempt != 1 {
+			t.Errorf("a replay came as attempt %d of replay %d, want 1 of 1", req.Attempt, req.Replays)
 		}
 		calls.Add(1)
 		return nil
@@ -108,8 +109,8 @@ func TestDeadLettersAreReplayed(t *testing.T) {
 	if err := letters.Replay(ctx(t), ids[0]); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := letters.ReplayAll(ctx(t), client.DeadLetterFilter{}); n != 0 || !errors.Is(err, client.ErrEverything) {
-		t.Errorf("replaying everything gives %d, %v, want ErrEverything", n, err)
+	if n, err := letters.ReplayAll(ctx(t), client.DeadLetterFilter{}); n != 0 || !errors.Is(err, client.ErrFilterTooWide) {
+		t.Errorf("replaying everything gives %d, %v, want ErrFilterTooWide", n, err)
 	}
 	if n, err := letters.ReplayAll(ctx(t), client.DeadLetterFilter{Service: "a"}); n < 299 || n > 300 || err != nil {
 		t.Errorf("replaying all of a gives %d, %v, want the 299 others at least", n, err)
@@ -127,7 +128,7 @@ func TestDeadLettersAreReplayed(t *testing.T) {
 func TestATruncatedDeadLetterIsNotReplayed(t *testing.T) {
 	r := newRig(t, swift)
 	d := events.DeadLetter{ID: strings.Repeat("a", 32), Service: "a", Operation: "op", Reason: events.ReasonRejected, DiedAt: time.Now(), Truncated: 100}
-	m, err := d.Message(events.Subjects{})
+	m, err := wire.EncodeDeadLetter(events.Subjects{}, &d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,8 +154,8 @@ func TestDeadLettersAreDiscarded(t *testing.T) {
 	if err := letters.Discard(ctx(t), ids[0]); !errors.Is(err, client.ErrNotFound) {
 		t.Errorf("discarding it again gives %v, want ErrNotFound", err)
 	}
-	if n, err := letters.DiscardAll(ctx(t), client.DeadLetterFilter{}); n != 0 || !errors.Is(err, client.ErrEverything) {
-		t.Errorf("discarding everything gives %d, %v, want ErrEverything", n, err)
+	if n, err := letters.DiscardAll(ctx(t), client.DeadLetterFilter{}); n != 0 || !errors.Is(err, client.ErrFilterTooWide) {
+		t.Errorf("discarding everything gives %d, %v, want ErrFilterTooWide", n, err)
 	}
 	if n, err := letters.DiscardAll(ctx(t), client.DeadLetterFilter{Service: "a"}); n != 2 || err != nil {
 		t.Errorf("discarding all of a gives %d, %v, want 2", n, err)
@@ -175,7 +176,7 @@ func TestHealthIsReportedAndRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.outcomes(1, client.OutcomeFilter{})
-	all, err := r.Health(ctx(t))
+	all, err := r.FetchHealth(ctx(t))
 	if err != nil || len(all) != 1 || all[0].ServiceType != "billing" || all[0].CPUUtilization == nil || *all[0].CPUUtilization != 91 || all[0].Samples != 1 {
 		t.Errorf("the health is %+v, %v, want one attempt at billing with CPU at 91 %%", all, err)
 	}
@@ -189,7 +190,7 @@ func TestExecuteGoesByTheHealthThatItsProcessReports(t *testing.T) {
 	r := newRig(t, `
 connection_pool: {baseDelay: 1ms, jitterType: none}
 `)
-	acquire := &client.Policy{Service: "connection_pool", Operation: "acquire_connection"}
+	acquire := &client.Call{Service: "connection_pool", Operation: "acquire_connection"}
 	pool := 100.0
 	// A context without a deadline, as who reports now and then has it.
 	if err := r.ReportHealth(t.Context(), "connection_pool", events.HealthReport{PoolUtilization: &pool}); err != nil {
@@ -209,7 +210,7 @@ connection_pool: {baseDelay: 1ms, jitterType: none}
 	if got := decision.Factors["pool"]; got != 2 {
 		t.Errorf("the pool factor of a full pool is %v, want 2; the decision is %+v", got, decision)
 	}
-	if got := r.ServiceHealth(); len(got) != 1 || got[0].PoolUtilization == nil || *got[0].PoolUtilization != 100 {
+	if got := r.LocalHealth(); len(got) != 1 || got[0].PoolUtilization == nil || *got[0].PoolUtilization != 100 {
 		t.Errorf("the health of the services is %+v, want that of a full pool", got)
 	}
 }

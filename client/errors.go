@@ -16,9 +16,9 @@ var (
 	// ErrRateLimited: a limit of the policy lets no retry through, see
 	// [RateLimitedError].
 	ErrRateLimited = errors.New("client: rate limited")
-	// ErrUnavailable: the breaker lets no attempt through, see
-	// [UnavailableError].
-	ErrUnavailable = errors.New("client: unavailable")
+	// ErrBreakerOpen: the breaker lets no attempt through, see
+	// [BreakerOpenError].
+	ErrBreakerOpen = errors.New("client: unavailable")
 	// ErrExhausted: there is no attempt left, see [ExhaustedError].
 	ErrExhausted = errors.New("client: exhausted")
 	// ErrNotRetryable: every other attempt would fail as well, see
@@ -45,9 +45,9 @@ var (
 	ErrClosed = errors.New("client: closed")
 )
 
-// Ended is what the errors with which [Execute] ends have in common. All of them
+// FailedCall is what the errors with which [Execute] ends have in common. All of them
 // unwrap to Last.
-type Ended struct {
+type FailedCall struct {
 	// Key is the operation's, service:operation.
 	Key string
 	// Attempts is how many attempts were made. 0 is none: the function was not
@@ -58,7 +58,7 @@ type Ended struct {
 	Last error
 }
 
-func (e *Ended) after() string {
+func (e *FailedCall) after() string {
 	switch e.Attempts {
 	case 0:
 		return "before the first attempt"
@@ -69,7 +69,7 @@ func (e *Ended) after() string {
 }
 
 // unwrap returns Last with what stands beside it.
-func (e *Ended) unwrap(others ...error) []error {
+func (e *FailedCall) unwrap(others ...error) []error {
 	if e.Last != nil {
 		others = append(others, e.Last)
 	}
@@ -79,7 +79,7 @@ func (e *Ended) unwrap(others ...error) []error {
 // RateLimitedError says that a limit of the policy lets no retry through, which
 // the original design calls a blocked retry coordination.
 type RateLimitedError struct {
-	Ended
+	FailedCall
 	// Limit is the policy key that sets the limit: retryBudgetPerMinute,
 	// retryBudgetPerHour or maxConcurrentRetries.
 	Limit string
@@ -96,12 +96,12 @@ func (e *RateLimitedError) Error() string {
 // Unwrap returns the last error.
 func (e *RateLimitedError) Unwrap() []error { return e.unwrap(ErrRateLimited) }
 
-// UnavailableError says that the breaker of the key lets no attempt through.
-type UnavailableError struct {
-	Ended
-	// NextAttempt is when the breaker lets an attempt through again; zero when
+// BreakerOpenError says that the breaker of the key lets no attempt through.
+type BreakerOpenError struct {
+	FailedCall
+	// RetryAt is when the breaker lets an attempt through again; zero when
 	// that is not known, because an operator holds it or probes are in flight.
-	NextAttempt time.Time
+	RetryAt time.Time
 	// Breaker is [breaker.ErrOpen] or [breaker.ErrProbing].
 	//
 	// [breaker.ErrOpen]: https://pkg.go.dev/github.com/rebound-mq/rebound/breaker#pkg-variables
@@ -110,16 +110,16 @@ type UnavailableError struct {
 }
 
 // Error implements error.
-func (e *UnavailableError) Error() string {
+func (e *BreakerOpenError) Error() string {
 	return fmt.Sprintf("%s is unavailable, its breaker lets no attempt through, %s", e.Key, e.after())
 }
 
 // Unwrap returns Breaker and the last error.
-func (e *UnavailableError) Unwrap() []error { return e.unwrap(ErrUnavailable, e.Breaker) }
+func (e *BreakerOpenError) Unwrap() []error { return e.unwrap(ErrBreakerOpen, e.Breaker) }
 
 // ExhaustedError says that no attempt is left.
 type ExhaustedError struct {
-	Ended
+	FailedCall
 	// Reason is why: [events.ReasonExhausted], [events.ReasonDeadline] when no
 	// further attempt can end before the context's deadline, or
 	// [events.ReasonMaxElapsed].
@@ -138,7 +138,7 @@ func (e *ExhaustedError) Unwrap() []error { return e.unwrap(ErrExhausted) }
 
 // NotRetryableError says that every other attempt would fail like the last.
 type NotRetryableError struct {
-	Ended
+	FailedCall
 	// Rule is the classification rule that decided, one of the policy's or of the
 	// built-in table; see [policy.Policy.Classify].
 	Rule string
@@ -155,7 +155,7 @@ func (e *NotRetryableError) Unwrap() []error { return e.unwrap(ErrNotRetryable) 
 // CancelledError says that the context of [Execute] ended, before an attempt,
 // during one or during a delay.
 type CancelledError struct {
-	Ended
+	FailedCall
 	// Cause is the context's error, [context.Canceled] or
 	// [context.DeadlineExceeded].
 	Cause error
@@ -172,20 +172,20 @@ func (e *CancelledError) Unwrap() []error { return e.unwrap(e.Cause) }
 // HandedOverError says that no attempt is left here and that the operation goes
 // on in the service, see [WithHandOver]. How it ends is told by an outcome.
 type HandedOverError struct {
-	Ended
+	FailedCall
 	// Receipt says under which id the operation goes on.
 	Receipt Receipt
-	// Why is the error with which [Execute] would have ended.
-	Why error
+	// Cause is the error with which [Execute] would have ended.
+	Cause error
 }
 
 // Error implements error.
 func (e *HandedOverError) Error() string {
-	return fmt.Sprintf("operation %s goes on in the service: %v", e.Receipt.ID, e.Why)
+	return fmt.Sprintf("operation %s goes on in the service: %v", e.Receipt.ID, e.Cause)
 }
 
 // Unwrap returns Why, which unwraps to the last error.
-func (e *HandedOverError) Unwrap() []error { return []error{ErrHandedOver, e.Why} }
+func (e *HandedOverError) Unwrap() []error { return []error{ErrHandedOver, e.Cause} }
 
 // Error is a failure that says how it is to be classified. Functions given to
 // [Execute] and handlers of a [Worker] return one to name the code, or to ask

@@ -47,10 +47,10 @@ func (r *rig) told(subject string) []*nats.Msg {
 
 func TestExecuteTellsWhatTheServiceTells(t *testing.T) {
 	r := newRig(t, swift)
-	p := &client.Policy{Service: "billing", Operation: "charge", Account: "acc", Campaign: "camp", Priority: client.High}
+	p := &client.Call{Service: "billing", Operation: "charge", Account: "acc", Campaign: "camp", Priority: client.High}
 	c := connected(t, client.Config{Conn: r.nc, Policies: policySet(t, swift), Source: "/billing/eu"})
 	fn, _ := failing(2, errBusy)
-	if _, err := client.Execute(ctx(t), c, p, fn, client.WithID("inv-1")); err != nil {
+	if _, err := client.Execute(ctx(t), c, p, fn, client.WithEventID("inv-1")); err != nil {
 		t.Fatal(err)
 	}
 	fn, _ = failing(always, &client.Error{Code: "404", Message: "no such invoice"})
@@ -104,14 +104,14 @@ hurried: {maxElapsedTime: 6ms}
 		is     error
 	}{
 		"exhausted": {patience, events.ReasonExhausted, client.ErrExhausted},
-		"guarded":   {patience, events.ReasonExhausted, client.ErrUnavailable},
+		"guarded":   {patience, events.ReasonExhausted, client.ErrBreakerOpen},
 		"budgeted":  {patience, events.ReasonExhausted, client.ErrRateLimited},
 		"hurried":   {patience, events.ReasonMaxElapsed, client.ErrExhausted},
 		"short":     {2 * time.Millisecond, events.ReasonDeadline, nil},
 	} {
 		ctx, cancel := context.WithTimeout(ctx(t), want.within)
 		fn, _ := failing(always, errBusy)
-		_, err := client.Execute(ctx, r.Client, &client.Policy{Service: service, Operation: "op"}, fn)
+		_, err := client.Execute(ctx, r.Client, &client.Call{Service: service, Operation: "op"}, fn)
 		cancel()
 		if err == nil || want.is != nil && !errors.Is(err, want.is) {
 			t.Errorf("%s ended with %v, want %v", service, err, want.is)
@@ -139,8 +139,8 @@ func TestAnOperationIsHandedOver(t *testing.T) {
 		return nil
 	})
 	fn, calls := failing(always, errBusy)
-	p := &client.Policy{Service: "billing", Operation: "charge", Priority: client.Low, Overrides: map[string]string{"maxAttempts": "3"}}
-	_, err := client.Execute(ctx(t), r.Client, p, fn, client.WithID("inv-1"),
+	p := &client.Call{Service: "billing", Operation: "charge", Priority: client.Low, Overrides: map[string]string{"maxAttempts": "3"}}
+	_, err := client.Execute(ctx(t), r.Client, p, fn, client.WithEventID("inv-1"),
 		client.WithHandOver(client.Submission{Data: []byte(`{"id":1}`), Target: "billing.charge.v2", Header: nats.Header{"X-Tenant": {"t"}}}))
 	var over *client.HandedOverError
 	if !errors.As(err, &over) || !errors.Is(err, errBusy) || !errors.Is(err, client.ErrExhausted) || calls.Load() != 2 || over.Attempts != 2 {
@@ -163,7 +163,7 @@ func TestAnOperationIsHandedOverOnlyWhenItMayGoOn(t *testing.T) {
 	run := func(service string, ctx context.Context, err error, options ...client.ExecuteOption) error {
 		t.Helper()
 		fn, _ := failing(always, err)
-		_, err = client.Execute(ctx, r.Client, &client.Policy{Service: service, Operation: "op"}, fn, append(options, handOver)...)
+		_, err = client.Execute(ctx, r.Client, &client.Call{Service: service, Operation: "op"}, fn, append(options, handOver)...)
 		return err
 	}
 	short, cancel := context.WithTimeout(ctx(t), time.Millisecond)
@@ -177,7 +177,7 @@ func TestAnOperationIsHandedOverOnlyWhenItMayGoOn(t *testing.T) {
 		"at its deadline":                     {run("short", short, errBusy), true},
 		"when its breaker opens":              {run("guarded", ctx(t), errBusy), true},
 		"when its breaker is open":            {run("guarded", ctx(t), errBusy), true},
-		"after one attempt, if that is asked": {run("one", ctx(t), errBusy, client.WithAttempts(1)), true},
+		"after one attempt, if that is asked": {run("one", ctx(t), errBusy, client.WithMaxAttempts(1)), true},
 		"not when it is not retryable":        {run("wrong", ctx(t), client.NotRetryable(errBusy)), false},
 		"not when the caller cancels":         {run("cancelled", cancelled, errBusy), false},
 	} {
@@ -190,7 +190,7 @@ func TestAnOperationIsHandedOverOnlyWhenItMayGoOn(t *testing.T) {
 func TestAHandOverThatFailsIsTold(t *testing.T) {
 	r := newRig(t, swift)
 	fn, _ := failing(always, errBusy)
-	_, err := client.Execute(ctx(t), r.Client, &client.Policy{Service: "a", Operation: "b"}, fn, client.WithHandOver(client.Submission{Target: "$SYS.x"}))
+	_, err := client.Execute(ctx(t), r.Client, &client.Call{Service: "a", Operation: "b"}, fn, client.WithHandOver(client.Submission{Target: "$SYS.x"}))
 	if !errors.As(err, new(*events.RejectedError)) || !errors.Is(err, client.ErrExhausted) || errors.Is(err, client.ErrHandedOver) {
 		t.Errorf("got %v, want to be exhausted with a rejected hand-over", err)
 	}
@@ -214,7 +214,7 @@ func TestPoliciesThatAreAppliedAreFollowed(t *testing.T) {
 		}
 		return revision.Number
 	}
-	p := &client.Policy{Service: "a", Operation: "b"}
+	p := &client.Call{Service: "a", Operation: "b"}
 	attempts := func(c *client.Client) int64 {
 		t.Helper()
 		fn, calls := failing(always, errBusy)
@@ -255,7 +255,7 @@ func TestEventsThatNobodyStoresAreLoggedAndLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	fn, _ := failing(1, errBusy)
-	if got, err := client.Execute(ctx(t), c, &client.Policy{Service: "a", Operation: "b"}, fn); got != 2 || err != nil {
+	if got, err := client.Execute(ctx(t), c, &client.Call{Service: "a", Operation: "b"}, fn); got != 2 || err != nil {
 		t.Errorf("got %d, %v, want the work to be done all the same", got, err)
 	}
 	closeClient(t, c)

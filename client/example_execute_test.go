@@ -22,7 +22,7 @@ func ExampleExecute() {
 		fmt.Println(err)
 		return
 	}
-	createSession := &client.Policy{
+	createSession := &client.Call{
 		Service: "session_manager", Operation: "create_session",
 		Overrides: map[string]string{"baseDelay": "10ms"},
 	}
@@ -46,14 +46,14 @@ func ExampleExecute_errors() {
 		fmt.Println(err)
 		return
 	}
-	executeAction := &client.Policy{Service: "session_manager", Operation: "execute_action"}
+	executeAction := &client.Call{Service: "session_manager", Operation: "execute_action"}
 
 	_, err = client.Execute(ctx, c, executeAction, func(context.Context) (struct{}, error) {
 		return struct{}{}, &client.Error{Code: "FORBIDDEN", Message: "the account is suspended"}
 	})
 	var (
 		limited     *client.RateLimitedError
-		unavailable *client.UnavailableError
+		unavailable *client.BreakerOpenError
 		exhausted   *client.ExhaustedError
 		wrong       *client.NotRetryableError
 	)
@@ -61,7 +61,7 @@ func ExampleExecute_errors() {
 	case errors.As(err, &limited):
 		fmt.Println("come back at", limited.RetryAt)
 	case errors.As(err, &unavailable):
-		fmt.Println("the breaker is open until", unavailable.NextAttempt)
+		fmt.Println("the breaker is open until", unavailable.RetryAt)
 	case errors.As(err, &exhausted):
 		fmt.Println("gave up after", exhausted.Attempts, "attempts")
 	case errors.As(err, &wrong):
@@ -86,13 +86,13 @@ func ExampleWithHandOver() {
 	}
 	defer func() { must(0, worker.Stop(ctx)) }()
 
-	executeAction := &client.Policy{
+	executeAction := &client.Call{
 		Service: "campaign_orchestrator", Operation: "execute_action", Campaign: "product_launch_2026", Priority: client.Critical,
 		Overrides: map[string]string{"baseDelay": "1ms", "maxDelay": "5ms"},
 	}
 	_, err = client.Execute(ctx, c, executeAction, func(context.Context) (int, error) {
 		return 0, &client.Error{Code: "503", Message: "no capacity"}
-	}, client.WithID("action-1"), client.WithHandOver(client.Submission{Data: []byte("post"), Target: "campaign_orchestrator.execute_action"}))
+	}, client.WithEventID("action-1"), client.WithHandOver(client.Submission{Data: []byte("post"), Target: "campaign_orchestrator.execute_action"}))
 
 	var over *client.HandedOverError
 	if !errors.As(err, &over) {
@@ -101,7 +101,7 @@ func ExampleWithHandOver() {
 	}
 	fmt.Printf("handed over after %d attempts: %v\n", over.Attempts, over.Last)
 	for outcome := range c.Outcomes(ctx, client.OutcomeFilter{Since: time.Unix(1, 0)}) {
-		fmt.Println(outcome.EventID, "ended in", outcome.Outcome.Outcome)
+		fmt.Println(outcome.EventID, "ended in", outcome.Name())
 		break
 	}
 	// Unordered output:
@@ -111,13 +111,13 @@ func ExampleWithHandOver() {
 }
 
 // Only two attempts are made here, whatever the policy allows.
-func ExampleWithAttempts() {
+func ExampleWithMaxAttempts() {
 	ctx := context.Background()
 	c := must(client.New(ctx, client.Config{Policies: quickPolicies()}))
-	_, err := client.Execute(ctx, c, &client.Policy{Service: "billing", Operation: "charge"}, func(ctx context.Context) (int, error) {
+	_, err := client.Execute(ctx, c, &client.Call{Service: "billing", Operation: "charge"}, func(ctx context.Context) (int, error) {
 		fmt.Println("attempt", client.AttemptFrom(ctx))
 		return 0, errors.New("connection refused")
-	}, client.WithAttempts(2))
+	}, client.WithMaxAttempts(2))
 	fmt.Println(errors.Is(err, client.ErrExhausted))
 	// Output:
 	// attempt 1
@@ -126,20 +126,20 @@ func ExampleWithAttempts() {
 }
 
 // The operation's events bear the id of the invoice.
-func ExampleWithID() {
+func ExampleWithEventID() {
 	ctx, c, stop := startClient()
 	defer stop()
-	_, err := client.Execute(ctx, c, &client.Policy{Service: "billing", Operation: "charge"}, func(ctx context.Context) (int, error) {
+	_, err := client.Execute(ctx, c, &client.Call{Service: "billing", Operation: "charge"}, func(ctx context.Context) (int, error) {
 		if client.AttemptFrom(ctx) == 1 {
 			return 0, &client.Error{Code: "503"}
 		}
 		return 42, nil
-	}, client.WithID("inv-1"))
+	}, client.WithEventID("inv-1"))
 	if err != nil {
 		fmt.Println(err)
 	}
 	for outcome := range c.Outcomes(ctx, client.OutcomeFilter{Service: "billing", Since: time.Unix(1, 0)}) {
-		fmt.Printf("%s: %s after %d attempts\n", outcome.EventID, outcome.Outcome.Outcome, outcome.Attempts)
+		fmt.Printf("%s: %s after %d attempts\n", outcome.EventID, outcome.Name(), outcome.Attempts)
 		break
 	}
 	// Output: inv-1: retrySuccess after 2 attempts
@@ -149,7 +149,7 @@ func ExampleWithID() {
 func ExampleAttemptFrom() {
 	ctx := context.Background()
 	c := must(client.New(ctx, client.Config{Policies: quickPolicies()}))
-	got, err := client.Execute(ctx, c, &client.Policy{Service: "billing", Operation: "charge"}, func(ctx context.Context) (string, error) {
+	got, err := client.Execute(ctx, c, &client.Call{Service: "billing", Operation: "charge"}, func(ctx context.Context) (string, error) {
 		request := nats.NewMsg("billing.charge")
 		request.Header.Set(events.HeaderAttempt, fmt.Sprint(client.AttemptFrom(ctx)))
 		return request.Header.Get(events.HeaderAttempt), nil
@@ -160,7 +160,7 @@ func ExampleAttemptFrom() {
 
 // A policy is named once and used for all operations of its kind.
 func ExamplePolicy() {
-	acquire := &client.Policy{
+	acquire := &client.Call{
 		Service: "connection_pool", Operation: "acquire_connection",
 		Account: "premium_account_1", Priority: client.High,
 		Overrides: map[string]string{"maxAttempts": "3", "maxDelay": "2s"},
@@ -184,7 +184,7 @@ func ExampleNotRetryable() {
 	ctx := context.Background()
 	c := must(client.New(ctx, client.Config{}))
 	refused := errors.New("the card was refused")
-	_, err := client.Execute(ctx, c, &client.Policy{Service: "billing", Operation: "charge"}, func(context.Context) (int, error) {
+	_, err := client.Execute(ctx, c, &client.Call{Service: "billing", Operation: "charge"}, func(context.Context) (int, error) {
 		return 0, client.NotRetryable(refused)
 	})
 	fmt.Println(errors.Is(err, client.ErrNotRetryable), errors.Is(err, refused))
@@ -196,7 +196,7 @@ func ExampleRetryAfter() {
 	ctx := context.Background()
 	c := must(client.New(ctx, client.Config{Policies: quickPolicies()}))
 	start := time.Now()
-	_, err := client.Execute(ctx, c, &client.Policy{Service: "billing", Operation: "charge"}, func(ctx context.Context) (int, error) {
+	_, err := client.Execute(ctx, c, &client.Call{Service: "billing", Operation: "charge"}, func(ctx context.Context) (int, error) {
 		if client.AttemptFrom(ctx) == 1 {
 			return 0, client.RetryAfter(errors.New("busy"), 50*time.Millisecond)
 		}
@@ -207,12 +207,12 @@ func ExampleRetryAfter() {
 }
 
 // A request to a NATS micro service is retried as the service answers.
-func ExampleReplyError() {
+func ExampleErrorFromReply() {
 	ask := func(nc *nats.Conn) func(context.Context) ([]byte, error) {
 		return func(ctx context.Context) ([]byte, error) {
 			reply, err := nc.RequestWithContext(ctx, "billing.charge", nil)
 			if err == nil {
-				err = client.ReplyError(reply)
+				err = client.ErrorFromReply(reply)
 			}
 			if err != nil {
 				return nil, err
@@ -222,15 +222,15 @@ func ExampleReplyError() {
 	}
 	_ = ask // a function to give to Execute
 
-	err := client.ReplyError(&nats.Msg{Header: nats.Header{"Nats-Service-Error-Code": {"503"}, "Nats-Service-Error": {"busy"}}})
+	err := client.ErrorFromReply(&nats.Msg{Header: nats.Header{"Nats-Service-Error-Code": {"503"}, "Nats-Service-Error": {"busy"}}})
 	var failure *client.Error
 	fmt.Println(errors.As(err, &failure), failure.Code, failure.Message)
 	// Output: true 503 busy
 }
 
 // A request to an HTTP server is retried as the server answers.
-func ExampleResponseError() {
-	err := client.ResponseError(&http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"30"}}})
+func ExampleErrorFromResponse() {
+	err := client.ErrorFromResponse(&http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"30"}}})
 	var failure *client.Error
 	fmt.Println(errors.As(err, &failure), failure.Code, failure.RetryAfter.Round(time.Second))
 	// Output: true 429 30s
@@ -240,7 +240,7 @@ func ExampleResponseError() {
 func ExamplePanicError() {
 	ctx := context.Background()
 	c := must(client.New(ctx, client.Config{}))
-	_, err := client.Execute(ctx, c, &client.Policy{Service: "analytics", Operation: "collect"}, func(context.Context) (int, error) {
+	_, err := client.Execute(ctx, c, &client.Call{Service: "analytics", Operation: "collect"}, func(context.Context) (int, error) {
 		var series []int
 		return series[7], nil
 	})
@@ -253,12 +253,12 @@ func ExamplePanicError() {
 func ExampleClient_Breakers() {
 	ctx := context.Background()
 	c := must(client.New(ctx, client.Config{}))
-	executeAction := &client.Policy{Service: "session_manager", Operation: "execute_action"}
+	executeAction := &client.Call{Service: "session_manager", Operation: "execute_action"}
 	for range 5 {
-		_, _ = client.Execute(ctx, c, executeAction, func(context.Context) (int, error) { return 0, &client.Error{Code: "503"} }, client.WithAttempts(1))
+		_, _ = client.Execute(ctx, c, executeAction, func(context.Context) (int, error) { return 0, &client.Error{Code: "503"} }, client.WithMaxAttempts(1))
 	}
 	_, err := client.Execute(ctx, c, executeAction, func(context.Context) (int, error) { return 42, nil })
-	fmt.Println(errors.Is(err, client.ErrUnavailable))
+	fmt.Println(errors.Is(err, client.ErrBreakerOpen))
 
 	circuits, err := c.Breakers(ctx)
 	for _, circuit := range circuits {
@@ -270,10 +270,10 @@ func ExampleClient_Breakers() {
 }
 
 // What Execute sees of its services, without asking anybody.
-func ExampleClient_ServiceHealth() {
+func ExampleClient_LocalHealth() {
 	ctx := context.Background()
 	c := must(client.New(ctx, client.Config{Policies: quickPolicies()}))
-	_, err := client.Execute(ctx, c, &client.Policy{Service: "billing", Operation: "charge"}, func(ctx context.Context) (int, error) {
+	_, err := client.Execute(ctx, c, &client.Call{Service: "billing", Operation: "charge"}, func(ctx context.Context) (int, error) {
 		if client.AttemptFrom(ctx) == 1 {
 			return 0, &client.Error{Code: "503"}
 		}
@@ -282,7 +282,7 @@ func ExampleClient_ServiceHealth() {
 	if err != nil {
 		fmt.Println(err)
 	}
-	for _, m := range c.ServiceHealth() {
+	for _, m := range c.LocalHealth() {
 		fmt.Printf("%s: success rate %.1f of %d attempts\n", m.ServiceType, *m.SuccessRate, m.Samples)
 	}
 	// Output: billing: success rate 0.5 of 2 attempts

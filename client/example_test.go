@@ -24,7 +24,7 @@ func ExampleNew() {
 		fmt.Println(err)
 		return
 	}
-	receipt, err := c.Submit(ctx, client.Submission{Service: "billing", Operation: "charge", ID: "inv-1"})
+	receipt, err := c.Submit(ctx, client.Submission{Service: "billing", Operation: "charge", EventID: "inv-1"})
 	fmt.Println(receipt.Source, receipt.EventID, err)
 	fmt.Println(c.Close(ctx))
 	// Output:
@@ -38,13 +38,13 @@ func ExampleClient_Submit() {
 	defer stop()
 
 	receipt, err := c.Submit(ctx, client.Submission{
-		Service: "billing", Operation: "charge", ID: "inv-1", Data: []byte(`{"amount":12}`),
+		Service: "billing", Operation: "charge", EventID: "inv-1", Data: []byte(`{"amount":12}`),
 		Priority: client.High, Deadline: time.Now().Add(time.Hour),
 		Err: &client.Error{Code: "503", Message: "the card processor is away"},
 	})
 	fmt.Println(receipt.Stream, receipt.Sequence, receipt.Duplicate, err)
 
-	again, err := c.Submit(ctx, client.Submission{Service: "billing", Operation: "charge", ID: "inv-1"})
+	again, err := c.Submit(ctx, client.Submission{Service: "billing", Operation: "charge", EventID: "inv-1"})
 	fmt.Println(again.ID == receipt.ID, again.Duplicate, err)
 	// Output:
 	// RETRY_INTAKE 1 false <nil>
@@ -58,7 +58,7 @@ func ExampleClient_SubmitBatch() {
 
 	var batch []client.Submission
 	for i := range 100 {
-		batch = append(batch, client.Submission{Service: "billing", Operation: "charge", ID: fmt.Sprintf("inv-%d", i)})
+		batch = append(batch, client.Submission{Service: "billing", Operation: "charge", EventID: fmt.Sprintf("inv-%d", i)})
 	}
 	receipts, err := c.SubmitBatch(ctx, batch)
 	fmt.Println(len(receipts), receipts[42].EventID, err)
@@ -70,7 +70,7 @@ func ExampleClient_SubmitAsync() {
 	ctx, c, stop := startClient()
 	defer stop()
 
-	submitted, err := c.SubmitAsync(ctx, client.Submission{Service: "billing", Operation: "charge", ID: "inv-1"})
+	submitted, err := c.SubmitAsync(ctx, client.Submission{Service: "billing", Operation: "charge", EventID: "inv-1"})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -110,7 +110,7 @@ func ExampleClient_StartWorker() {
 		fmt.Println(err)
 	}
 	for outcome := range c.Outcomes(ctx, client.OutcomeFilter{Since: time.Unix(1, 0)}) {
-		fmt.Println(outcome.EventID, "ended in", outcome.Outcome.Outcome)
+		fmt.Println(outcome.EventID, "ended in", outcome.Name())
 		break
 	}
 	if err := worker.Stop(ctx); err != nil {
@@ -151,7 +151,7 @@ func ExampleClient_Outcomes() {
 	ctx, c, stop := startClient()
 	defer stop()
 	for _, id := range []string{"inv-1", "inv-2"} {
-		_, err := c.Submit(ctx, client.Submission{Service: "billing", Operation: "charge", ID: id, Err: &client.Error{Code: "404"}})
+		_, err := c.Submit(ctx, client.Submission{Service: "billing", Operation: "charge", EventID: id, Err: &client.Error{Code: "404"}})
 		if err != nil {
 			fmt.Println(err)
 		}
@@ -177,7 +177,7 @@ func ExampleClient_Outcomes() {
 // once it is one.
 func bury(ctx context.Context, c *client.Client, id string) string {
 	receipt := must(c.Submit(ctx, client.Submission{
-		Service: "billing", Operation: "charge", ID: id, Data: []byte(`{"amount":12}`), Err: &client.Error{Code: "404", Message: "no such customer"},
+		Service: "billing", Operation: "charge", EventID: id, Data: []byte(`{"amount":12}`), Err: &client.Error{Code: "404", Message: "no such customer"},
 	}))
 	for outcome := range c.Outcomes(ctx, client.OutcomeFilter{Since: time.Unix(1, 0)}) {
 		if outcome.ID == receipt.ID {
@@ -227,7 +227,7 @@ func ExampleDeadLetters_Replay() {
 	id := bury(ctx, c, "inv-1")
 	charged := make(chan struct{})
 	worker := must(c.StartWorker(ctx, client.WorkerConfig{Service: "billing", Operation: "charge"}, func(_ context.Context, r *client.Request) error {
-		fmt.Printf("replay %d, attempt %d\n", r.Replay, r.Attempt)
+		fmt.Printf("replay %d, attempt %d\n", r.Replays, r.Attempt)
 		close(charged)
 		return nil
 	}))
@@ -286,7 +286,7 @@ func ExampleClient_ReportHealth() {
 }
 
 // All instances of the service together know how billing is.
-func ExampleClient_Health() {
+func ExampleClient_FetchHealth() {
 	ctx, c, stop := startClient()
 	defer stop()
 	queue := 120
@@ -294,9 +294,9 @@ func ExampleClient_Health() {
 		fmt.Println(err)
 	}
 
-	services, err := c.Health(ctx)
+	services, err := c.FetchHealth(ctx)
 	for len(services) == 0 && err == nil { // the report is on its way
-		services, err = c.Health(ctx)
+		services, err = c.FetchHealth(ctx)
 	}
 	for _, m := range services {
 		fmt.Printf("%s: %d requests wait\n", m.ServiceType, *m.QueueLength)
@@ -326,7 +326,7 @@ func ExampleClient_StartStreamWorker() {
 		fmt.Println(err)
 	}
 	for outcome := range c.Outcomes(ctx, client.OutcomeFilter{Since: time.Unix(1, 0)}) {
-		fmt.Println("ended in", outcome.Outcome.Outcome, "after", outcome.Attempts, "attempts")
+		fmt.Println("ended in", outcome.Name(), "after", outcome.Attempts, "attempts")
 		break
 	}
 	if err := worker.Stop(ctx); err != nil {

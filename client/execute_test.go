@@ -41,7 +41,7 @@ func TestExecuteReturnsTheFirstSuccess(t *testing.T) {
 				c := local(t)
 				fn, calls := failing(failures, errBusy)
 				start := time.Now()
-				got, err := client.Execute(t.Context(), c, &client.Policy{Service: "billing", Operation: "charge"}, fn)
+				got, err := client.Execute(t.Context(), c, &client.Call{Service: "billing", Operation: "charge"}, fn)
 				if err != nil || got != failures+1 || calls.Load() != int64(failures+1) {
 					t.Errorf("got %d, %v after %d calls, want the result of call %d", got, err, calls.Load(), failures+1)
 				}
@@ -73,7 +73,7 @@ func TestExecuteEndsWithATypedError(t *testing.T) {
 			}
 			return ""
 		}},
-		"exhausted when the attempts of the call are used up": {"billing", errBusy, []client.ExecuteOption{client.WithAttempts(2)}, ended{client.ErrExhausted, 2}, nil},
+		"exhausted when the attempts of the call are used up": {"billing", errBusy, []client.ExecuteOption{client.WithMaxAttempts(2)}, ended{client.ErrExhausted, 2}, nil},
 		"exhausted when maxElapsedTime is over": {"hurried", errBusy, nil, ended{client.ErrExhausted, 2}, func(err error) string {
 			var e *client.ExhaustedError
 			if !errors.As(err, &e) || e.Reason != events.ReasonMaxElapsed {
@@ -90,14 +90,14 @@ func TestExecuteEndsWithATypedError(t *testing.T) {
 		}},
 		"not retryable by the caller's word":                {"billing", client.NotRetryable(errBusy), nil, ended{client.ErrNotRetryable, 1}, nil},
 		"not retryable when a rule's limit is reached":      {"session_manager", &client.Error{Code: "SESSION_EXPIRED"}, nil, ended{client.ErrNotRetryable, 2}, nil},
-		"unavailable when its failures open the breaker":    {"guarded", errBusy, nil, ended{client.ErrUnavailable, 2}, nil},
+		"unavailable when its failures open the breaker":    {"guarded", errBusy, nil, ended{client.ErrBreakerOpen, 2}, nil},
 		"not unavailable by failures that are the caller's": {"guarded", &client.Error{Code: "409"}, nil, ended{client.ErrExhausted, 4}, nil},
 		"exhausted by the last retry of its budget":         {"budgeted", errBusy, nil, ended{client.ErrExhausted, 4}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				fn, calls := failing(always, tc.err)
-				got, err := client.Execute(t.Context(), local(t), &client.Policy{Service: tc.service, Operation: "charge"}, fn, tc.options...)
+				got, err := client.Execute(t.Context(), local(t), &client.Call{Service: tc.service, Operation: "charge"}, fn, tc.options...)
 				if got != 0 || !errors.Is(err, tc.want.is) || calls.Load() != int64(tc.want.attempts) {
 					t.Fatalf("got %d, %v after %d calls, want %v after %d", got, err, calls.Load(), tc.want.is, tc.want.attempts)
 				}
@@ -116,7 +116,7 @@ func TestExecuteEndsWithATypedError(t *testing.T) {
 
 func TestASpentBudgetEndsTheCallAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := local(t), &client.Policy{Service: "budgeted", Operation: "charge"}
+		c, p := local(t), &client.Call{Service: "budgeted", Operation: "charge"}
 		fn, _ := failing(always, errBusy)
 		if _, err := client.Execute(t.Context(), c, p, fn); !errors.Is(err, client.ErrExhausted) {
 			t.Fatalf("with a budget of 3 retries got %v, want 3 retries", err)
@@ -144,21 +144,21 @@ func TestASpentBudgetEndsTheCallAtOnce(t *testing.T) {
 
 func TestAnOpenBreakerRefusesUntilItsNextAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := local(t), &client.Policy{Service: "guarded", Operation: "charge"}
+		c, p := local(t), &client.Call{Service: "guarded", Operation: "charge"}
 		fn, _ := failing(always, errBusy)
-		if _, err := client.Execute(t.Context(), c, p, fn); !errors.Is(err, client.ErrUnavailable) {
+		if _, err := client.Execute(t.Context(), c, p, fn); !errors.Is(err, client.ErrBreakerOpen) {
 			t.Fatalf("got %v, want the breaker to open", err)
 		}
 		fn, calls := failing(0, nil)
 		_, err := client.Execute(t.Context(), c, p, fn)
-		var unavailable *client.UnavailableError
+		var unavailable *client.BreakerOpenError
 		if !errors.As(err, &unavailable) || !errors.Is(err, breaker.ErrOpen) || unavailable.Attempts != 0 || unavailable.Last != nil || calls.Load() != 0 {
-			t.Fatalf("with an open breaker got %v after %d calls, want an UnavailableError and no call", err, calls.Load())
+			t.Fatalf("with an open breaker got %v after %d calls, want an BreakerOpenError and no call", err, calls.Load())
 		}
-		if in := time.Until(unavailable.NextAttempt); in <= 0 || in > 10*time.Second {
+		if in := time.Until(unavailable.RetryAt); in <= 0 || in > 10*time.Second {
 			t.Errorf("the next attempt is in %v, want within circuitBreakerTimeout", in)
 		}
-		time.Sleep(time.Until(unavailable.NextAttempt))
+		time.Sleep(time.Until(unavailable.RetryAt))
 		if got, err := client.Execute(t.Context(), c, p, fn); got != 1 || err != nil {
 			t.Errorf("at NextAttempt got %d, %v, want a probe that succeeds", got, err)
 		}
@@ -171,7 +171,7 @@ func TestAnOpenBreakerRefusesUntilItsNextAttempt(t *testing.T) {
 
 func TestRetriesInFlightAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := local(t), &client.Policy{Service: "narrow", Operation: "charge"}
+		c, p := local(t), &client.Call{Service: "narrow", Operation: "charge"}
 		var inFlight, most, limited atomic.Int64
 		retry := func(ctx context.Context) (int, error) {
 			if client.AttemptFrom(ctx) == 1 {
@@ -207,7 +207,7 @@ func TestAPanicIsAFailureThatIsNotRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		beneath := errors.New("a bug")
 		calls := 0
-		_, err := client.Execute(t.Context(), local(t), &client.Policy{Service: "guarded", Operation: "charge"}, func(context.Context) (int, error) {
+		_, err := client.Execute(t.Context(), local(t), &client.Call{Service: "guarded", Operation: "charge"}, func(context.Context) (int, error) {
 			calls++
 			panic(beneath)
 		})
@@ -228,7 +228,7 @@ func TestARuleOfThePolicyMayRetryAPanic(t *testing.T) {
 			t.Fatal(err)
 		}
 		calls := 0
-		got, err := client.Execute(t.Context(), c, &client.Policy{Service: "a", Operation: "b"}, func(context.Context) (int, error) {
+		got, err := client.Execute(t.Context(), c, &client.Call{Service: "a", Operation: "b"}, func(context.Context) (int, error) {
 			if calls++; calls == 1 {
 				panic("once")
 			}
@@ -243,7 +243,7 @@ func TestARuleOfThePolicyMayRetryAPanic(t *testing.T) {
 func TestAGoroutineThatExitsInItsAttemptGivesEverythingBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := local(t)
-		p := &client.Policy{Service: "narrow", Operation: "charge"}
+		p := &client.Call{Service: "narrow", Operation: "charge"}
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			_, _ = client.Execute(t.Context(), c, p, func(ctx context.Context) (int, error) {
@@ -267,7 +267,7 @@ func TestExecuteEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		fn, calls := failing(0, nil)
-		_, err := client.Execute(ctx, local(t), &client.Policy{Service: "a", Operation: "b"}, fn)
+		_, err := client.Execute(ctx, local(t), &client.Call{Service: "a", Operation: "b"}, fn)
 		var cancelled *client.CancelledError
 		if !errors.As(err, &cancelled) || !errors.Is(err, context.Canceled) || calls.Load() != 0 {
 			t.Errorf("got %v after %d calls, want a CancelledError and no call", err, calls.Load())
@@ -277,7 +277,7 @@ func TestExecuteEndsWithItsContext(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(50*time.Millisecond, cancel)
-			_, err := client.Execute(ctx, local(t), &client.Policy{Service: "guarded", Operation: "b"}, func(ctx context.Context) (int, error) {
+			_, err := client.Execute(ctx, local(t), &client.Call{Service: "guarded", Operation: "b"}, func(ctx context.Context) (int, error) {
 				<-ctx.Done()
 				return 0, ctx.Err()
 			})
@@ -292,7 +292,7 @@ func TestExecuteEndsWithItsContext(t *testing.T) {
 			time.AfterFunc(50*time.Millisecond, cancel)
 			start := time.Now()
 			fn, calls := failing(always, errBusy)
-			_, err := client.Execute(ctx, local(t), &client.Policy{Service: "a", Operation: "b"}, fn)
+			_, err := client.Execute(ctx, local(t), &client.Call{Service: "a", Operation: "b"}, fn)
 			if !errors.As(err, new(*client.CancelledError)) || !errors.Is(err, errBusy) || calls.Load() != 1 || time.Since(start) != 50*time.Millisecond {
 				t.Errorf("got %v after %d calls and %v, want a CancelledError with the last error after 50ms", err, calls.Load(), time.Since(start))
 			}
@@ -304,7 +304,7 @@ func TestExecuteEndsWithItsContext(t *testing.T) {
 			defer cancel()
 			start := time.Now()
 			fn, calls := failing(always, errBusy)
-			_, err := client.Execute(ctx, local(t), &client.Policy{Service: "a", Operation: "b"}, fn)
+			_, err := client.Execute(ctx, local(t), &client.Call{Service: "a", Operation: "b"}, fn)
 			var e *client.ExhaustedError
 			if !errors.As(err, &e) || e.Reason != events.ReasonDeadline || calls.Load() != 2 || time.Since(start) != 100*time.Millisecond {
 				t.Errorf("got %v after %d calls and %v, want to be exhausted by the deadline after 2 calls and 100ms", err, calls.Load(), time.Since(start))
@@ -316,7 +316,7 @@ func TestExecuteEndsWithItsContext(t *testing.T) {
 func TestAnAttemptEndsWithThePolicysTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		got, err := client.Execute(t.Context(), local(t), &client.Policy{Service: "a", Operation: "b"}, func(ctx context.Context) (int, error) {
+		got, err := client.Execute(t.Context(), local(t), &client.Call{Service: "a", Operation: "b"}, func(ctx context.Context) (int, error) {
 			if client.AttemptFrom(ctx) == 2 {
 				return 2, nil
 			}
@@ -333,7 +333,7 @@ func TestARetryAfterIsAFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		fn, _ := failing(1, fmt.Errorf("charging: %w", client.RetryAfter(errBusy, 42*time.Second)))
-		if _, err := client.Execute(t.Context(), local(t), &client.Policy{Service: "a", Operation: "b"}, fn); err != nil {
+		if _, err := client.Execute(t.Context(), local(t), &client.Call{Service: "a", Operation: "b"}, fn); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(start); took != 42*time.Second {
@@ -344,7 +344,7 @@ func TestARetryAfterIsAFloor(t *testing.T) {
 
 func TestFailuresOfAServiceLengthenAdaptiveDelays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := local(t), &client.Policy{Service: "learning", Operation: "b"}
+		c, p := local(t), &client.Call{Service: "learning", Operation: "b"}
 		delay := func() time.Duration {
 			t.Helper()
 			start := time.Now()
@@ -370,7 +370,7 @@ func TestFailuresOfAServiceLengthenAdaptiveDelays(t *testing.T) {
 		if ill := delay(); first != 100*time.Millisecond || ill <= first {
 			t.Errorf("the delay is %v while the service is well and %v when it fails, want 100ms and more than that", first, ill)
 		}
-		metrics := c.ServiceHealth()
+		metrics := c.LocalHealth()
 		if len(metrics) != 1 || metrics[0].ServiceType != "learning" || metrics[0].Samples != 100 || *metrics[0].SuccessRate >= 1 {
 			t.Errorf("the health is %+v, want that of learning over the last 100 attempts", metrics)
 		}
@@ -381,17 +381,17 @@ func TestAPolicyIsBoundedAndChecked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := local(t)
 		fn, calls := failing(always, errBusy)
-		p := &client.Policy{Service: "a", Operation: "b", Overrides: map[string]string{"maxAttempts": "2", "baseDelay": "5"}}
+		p := &client.Call{Service: "a", Operation: "b", Overrides: map[string]string{"maxAttempts": "2", "baseDelay": "5"}}
 		start := time.Now()
 		if _, err := client.Execute(t.Context(), c, p, fn); !errors.Is(err, client.ErrExhausted) || calls.Load() != 2 || time.Since(start) != 5*time.Millisecond {
 			t.Errorf("with overrides got %v after %d calls and %v, want to be exhausted after 2 and 5ms", err, calls.Load(), time.Since(start))
 		}
 		fn, calls = failing(always, errBusy)
-		if _, err := client.Execute(t.Context(), c, &client.Policy{Service: "a", Operation: "b", Overrides: map[string]string{"maxattempts": "1000"}}, fn); !errors.Is(err, client.ErrExhausted) || calls.Load() != 4 {
+		if _, err := client.Execute(t.Context(), c, &client.Call{Service: "a", Operation: "b", Overrides: map[string]string{"maxattempts": "1000"}}, fn); !errors.Is(err, client.ErrExhausted) || calls.Load() != 4 {
 			t.Errorf("with more attempts than the policy allows got %v after %d calls, want to be exhausted after the policy's 4", err, calls.Load())
 		}
 		fn, calls = failing(0, nil)
-		_, err := client.Execute(t.Context(), c, &client.Policy{Service: "a.b", Operation: "", Priority: "urgent", Overrides: map[string]string{"target": "x", "baseDelay": "soon"}}, fn)
+		_, err := client.Execute(t.Context(), c, &client.Call{Service: "a.b", Operation: "", Priority: "urgent", Overrides: map[string]string{"target": "x", "baseDelay": "soon"}}, fn)
 		for _, want := range []string{`"a.b" has the character '.'`, "operation is empty", `priority "urgent"`, `"target" is no key`, `"soon"`} {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("a faulty policy gives %v, want it to say %q", err, want)
@@ -404,7 +404,7 @@ func TestAPolicyIsBoundedAndChecked(t *testing.T) {
 }
 
 func TestAPolicyMayBeUsedWithSeveralClients(t *testing.T) {
-	p := &client.Policy{Service: "guarded", Operation: "charge"}
+	p := &client.Call{Service: "guarded", Operation: "charge"}
 	one, two := local(t), local(t)
 	fn, _ := failing(0, nil)
 	for range 3 {
@@ -422,10 +422,10 @@ func TestAPolicyMayBeUsedWithSeveralClients(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
-	c, p := local(t), &client.Policy{Service: "a", Operation: "b"}
+	c, p := local(t), &client.Call{Service: "a", Operation: "b"}
 	fn, calls := failing(0, nil)
 	for name, option := range map[string]client.ExecuteOption{
-		"no attempt": client.WithAttempts(0), "an empty id": client.WithID(""), "a hand-over without NATS": client.WithHandOver(client.Submission{}),
+		"no attempt": client.WithMaxAttempts(0), "an empty id": client.WithEventID(""), "a hand-over without NATS": client.WithHandOver(client.Submission{}),
 	} {
 		if _, err := client.Execute(t.Context(), c, p, fn, option); err == nil || calls.Load() != 0 {
 			t.Errorf("%s: got %v after %d calls, want an error and no call", name, err, calls.Load())

@@ -94,7 +94,7 @@ func codeOf(err error) string {
 		return e.Code
 	case *PanicError:
 		return codePanic
-	case *UnavailableError:
+	case *BreakerOpenError:
 		return codeOpen
 	case *RateLimitedError:
 		return codeLimited

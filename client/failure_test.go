@@ -115,14 +115,14 @@ func TestFailureOfReadsTheCode(t *testing.T) {
 		"JetStream":                        {&jetstream.APIError{Code: 503, ErrorCode: 10077}, "503", policy.RuleUnavailable},
 		"a panic":                          {newPanicError("x"), "panic", policy.RulePanic},
 		"an error that panics":             {(*nilError)(nil), "panic", policy.RulePanic},
-		"the breaker of another Execute":   {&UnavailableError{Ended: Ended{Last: &Error{Code: "404"}, Attempts: 1}}, "CIRCUIT_BREAKER_OPEN", policy.RuleUnavailable},
-		"the budget of another Execute":    {&RateLimitedError{Ended: Ended{Last: &Error{Code: "404"}, Attempts: 1}}, "RATE_LIMIT_EXCEEDED", policy.RuleRateLimited},
+		"the breaker of another Execute":   {&BreakerOpenError{FailedCall: FailedCall{Last: &Error{Code: "404"}, Attempts: 1}}, "CIRCUIT_BREAKER_OPEN", policy.RuleUnavailable},
+		"the budget of another Execute":    {&RateLimitedError{FailedCall: FailedCall{Last: &Error{Code: "404"}, Attempts: 1}}, "RATE_LIMIT_EXCEEDED", policy.RuleRateLimited},
 		"words in the message":             {errors.New("pool exhausted"), "", "message:" + policy.RuleExhausted},
 		"nothing known":                    {errors.New("hm"), "", policy.RuleUnknown},
 		"NotRetryable over an error's own": {NotRetryable(&Error{Code: "503"}), "invalid", policy.RuleInvalid},
 		"RetryAfter with an error's own":   {RetryAfter(&Error{Code: "429"}, time.Second), "429", policy.RuleRateLimited},
-		"a reply of a NATS micro service":  {ReplyError(&nats.Msg{Header: nats.Header{"Nats-Service-Error-Code": {"409"}, "Nats-Service-Error": {"busy"}}}), "409", policy.RuleConflict},
-		"a response of an HTTP server":     {ResponseError(&http.Response{StatusCode: http.StatusTooEarly}), "425", policy.RuleTooEarly},
+		"a reply of a NATS micro service":  {ErrorFromReply(&nats.Msg{Header: nats.Header{"Nats-Service-Error-Code": {"409"}, "Nats-Service-Error": {"busy"}}}), "409", policy.RuleConflict},
+		"a response of an HTTP server":     {ErrorFromResponse(&http.Response{StatusCode: http.StatusTooEarly}), "425", policy.RuleTooEarly},
 		"a code too long to be any":        {errors.New("nats: " + strings.Repeat("x", 200)), "", policy.RuleUnknown},
 		"a code with line breaks":          {&Error{Code: "4\r\n04"}, "4 04", policy.RuleNotFound},
 	} {
@@ -146,9 +146,9 @@ func TestFailureOfReadsARetryAfterWhereverItStands(t *testing.T) {
 		"beneath a code":    {&Error{Code: "429", Err: awsError{}}, 3 * time.Second},
 		"above a code":      {RetryAfter(fmt.Errorf("x: %w", awsError{}), time.Hour), time.Hour},
 		"negative":          {RetryAfter(errors.New("x"), -time.Hour), 0},
-		"of a reply":        {ReplyError(&nats.Msg{Header: nats.Header{"Nats-Service-Error": {"busy"}, "retry-after": {"90"}}}), 90 * time.Second},
-		"that is no time":   {ReplyError(&nats.Msg{Header: nats.Header{"Nats-Service-Error": {"busy"}, "Retry-After": {"soon"}}}), 0},
-		"of a response":     {ResponseError(&http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {"7"}}}), 7 * time.Second},
+		"of a reply":        {ErrorFromReply(&nats.Msg{Header: nats.Header{"Nats-Service-Error": {"busy"}, "retry-after": {"90"}}}), 90 * time.Second},
+		"that is no time":   {ErrorFromReply(&nats.Msg{Header: nats.Header{"Nats-Service-Error": {"busy"}, "Retry-After": {"soon"}}}), 0},
+		"of a response":     {ErrorFromResponse(&http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {"7"}}}), 7 * time.Second},
 		"with NotRetryable": {NotRetryable(&Error{RetryAfter: time.Second}), time.Second},
 	} {
 		// A Retry-After that is read as a moment is some nanoseconds less by now.
@@ -161,7 +161,7 @@ func TestFailureOfReadsARetryAfterWhereverItStands(t *testing.T) {
 func TestWhatIsNoFailureIsNoError(t *testing.T) {
 	for name, err := range map[string]error{
 		"NotRetryable(nil)": NotRetryable(nil), "RetryAfter(nil)": RetryAfter(nil, time.Second),
-		"a reply without error headers": ReplyError(&nats.Msg{}), "a response of status 204": ResponseError(&http.Response{StatusCode: http.StatusNoContent}),
+		"a reply without error headers": ErrorFromReply(&nats.Msg{}), "a response of status 204": ErrorFromResponse(&http.Response{StatusCode: http.StatusNoContent}),
 	} {
 		if err != nil {
 			t.Errorf("%s is %v, want nil", name, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // stored is a message of a stream.
@@ -89,13 +90,13 @@ func FuzzHeaders(f *testing.F) {
 			upper[strings.ToUpper(name)] = h[name]
 		}
 		r, other := newRequest("x", h, nil), newRequest("x", upper, nil)
-		if r.ID != other.ID || r.Attempt != other.Attempt || r.FirstFailure != other.FirstFailure || r.Deadline != other.Deadline || r.Repeated != other.Repeated || r.Replay != other.Replay {
+		if r.ID != other.ID || r.Attempt != other.Attempt || r.FirstFailure != other.FirstFailure || r.Deadline != other.Deadline || r.Repeated != other.Repeated || r.Replays != other.Replays {
 			t.Fatalf("%q is read as %+v, in capitals as %+v", h, r, other)
 		}
-		if r.Attempt < 1 || r.Replay < 0 || !r.Redelivered() && (r.Attempt != 1 || r.Replay != 0 || r.Repeated) {
+		if r.Attempt < 1 || r.Replays < 0 || !r.Redelivered() && (r.Attempt != 1 || r.Replays != 0 || r.Repeated) {
 			t.Fatalf("%q is read as %+v", h, r)
 		}
-		err, otherErr := ReplyError(&nats.Msg{Header: h}), ReplyError(&nats.Msg{Header: upper})
+		err, otherErr := ErrorFromReply(&nats.Msg{Header: h}), ErrorFromReply(&nats.Msg{Header: upper})
 		if (err == nil) != (otherErr == nil) {
 			t.Fatalf("%q fails with %v, in capitals with %v", h, err, otherErr)
 		}
@@ -127,7 +128,7 @@ func FuzzFailureOf(f *testing.F) {
 			"ce-errorcode":    {url.PathEscape(cut(failure.Code, events.MaxCode))},
 			"ce-errormessage": {url.PathEscape(failure.Message)},
 		}
-		op, problem := events.Decode(events.Subjects{}, events.Submission{Subject: "retry.submit.a.b", Header: h, Name: "n", Received: now})
+		op, problem := wire.DecodeSubmission(events.Subjects{}, wire.Submission{Subject: "retry.submit.a.b", Header: h, Name: "n", Received: now})
 		if problem != nil {
 			t.Fatalf("%#v is refused: %v", err, problem)
 		}

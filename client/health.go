@@ -12,6 +12,7 @@ import (
 	"github.com/synadia-io/orbit.go/natsext"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/health"
 )
 
@@ -22,10 +23,10 @@ const (
 	allTimeout = 2 * time.Second
 )
 
-// ServiceHealth returns the health of every service at which this process has
+// LocalHealth returns the health of every service at which this process has
 // made attempts by [Execute], or of which it has reported the health, by name
 // (the original design's getServiceHealthMetrics).
-func (c *Client) ServiceHealth() []health.Metrics {
+func (c *Client) LocalHealth() []health.Metrics {
 	now := time.Now()
 	for _, m := range c.meters() {
 		m.drain(now)
@@ -33,11 +34,11 @@ func (c *Client) ServiceHealth() []health.Metrics {
 	return c.health.All(now)
 }
 
-// Health asks every instance of the service for the health of the services, as
+// FetchHealth asks every instance of the service for the health of the services, as
 // it measures it at redeliveries and as they report it themselves, and puts the
 // answers together, see [health.Merge]. It waits for 250 ms after the last
 // answer, at most 2 s. The list is empty when no instance answers.
-func (c *Client) Health(ctx context.Context) ([]health.Metrics, error) {
+func (c *Client) FetchHealth(ctx context.Context) ([]health.Metrics, error) {
 	if err := c.connected(); err != nil {
 		return nil, err
 	}
@@ -56,7 +57,7 @@ func (c *Client) Health(ctx context.Context) ([]health.Metrics, error) {
 			Services []health.Metrics `json:"services"`
 		}
 		if err == nil {
-			err = ReplyError(m)
+			err = ErrorFromReply(m)
 		}
 		if err == nil {
 			err = json.Unmarshal(m.Data, &answer)
@@ -82,7 +83,7 @@ func (c *Client) ReportHealth(ctx context.Context, service string, report events
 		return err
 	}
 	now := time.Now()
-	m, err := report.Message(c.subjects, service, c.source, nuid.Next(), now)
+	m, err := wire.EncodeHealth(c.subjects, service, report, wire.Envelope{Source: c.source, ID: nuid.Next(), Time: now})
 	if err == nil {
 		err = c.nc.PublishMsg(m)
 		if err == nil {

@@ -17,7 +17,7 @@ type ExecuteOption func(*run) error
 // failure is not retryable, and not when the caller cancels.
 //
 // The policy's attempts are for both together. Half of them, rounded up, are
-// made here, or as many as [WithAttempts] says.
+// made here, or as many as [WithMaxAttempts] says.
 //
 // Of s, Data, Target and what else describes the operation to its target are
 // used; service, operation type, account, campaign, priority and overrides are
@@ -30,7 +30,7 @@ func WithHandOver(s Submission) ExecuteOption {
 		}
 		r.handOver = &s
 		if r.id == "" {
-			r.id = s.ID
+			r.id = s.EventID
 		}
 		if r.most == 0 {
 			r.most = (r.bound.policy.MaxAttempts + 1) / 2
@@ -39,9 +39,9 @@ func WithHandOver(s Submission) ExecuteOption {
 	}
 }
 
-// WithAttempts bounds the attempts that are made here, from 1. The policy's
+// WithMaxAttempts bounds the attempts that are made here, from 1. The policy's
 // maxAttempts bounds them as well.
-func WithAttempts(n int) ExecuteOption {
+func WithMaxAttempts(n int) ExecuteOption {
 	return func(r *run) error {
 		if n < 1 {
 			return fmt.Errorf("%d attempts are less than 1", n)
@@ -51,10 +51,10 @@ func WithAttempts(n int) ExecuteOption {
 	}
 }
 
-// WithID sets the CloudEvents id of the operation, which its events bear; by
+// WithEventID sets the CloudEvents id of the operation, which its events bear; by
 // default it is a new one. The client's source and the id identify the
 // operation, also when it is handed over.
-func WithID(id string) ExecuteOption {
+func WithEventID(id string) ExecuteOption {
 	return func(r *run) error {
 		if id == "" {
 			return errors.New("the id is empty")

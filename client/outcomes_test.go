@@ -16,7 +16,7 @@ func (r *rig) end(service string, from, to int, err error) {
 	r.t.Helper()
 	for i := from; i <= to; i++ {
 		fn, _ := failing(1, err)
-		_, _ = client.Execute(ctx(r.t), r.Client, &client.Policy{Service: service, Operation: "op"}, fn, client.WithID(fmt.Sprint(i)))
+		_, _ = client.Execute(ctx(r.t), r.Client, &client.Call{Service: service, Operation: "op"}, fn, client.WithEventID(fmt.Sprint(i)))
 	}
 }
 

@@ -42,10 +42,10 @@ func TestExecuteNeverDoesMoreThanItMay(t *testing.T) {
 		)
 		synctest.Test(t, func(t *testing.T) {
 			start := time.Now()
-			got, err = client.Execute(t.Context(), local(t), &client.Policy{Service: "a", Operation: "b"}, func(ctx context.Context) (int, error) {
+			got, err = client.Execute(t.Context(), local(t), &client.Call{Service: "a", Operation: "b"}, func(ctx context.Context) (int, error) {
 				calls = append(calls, client.AttemptFrom(ctx))
 				return len(calls), at(len(calls))
-			}, client.WithAttempts(bound))
+			}, client.WithMaxAttempts(bound))
 			took = time.Since(start)
 		})
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 const (
@@ -112,7 +113,7 @@ func (p *publisher) fill(batch []notice) []notice {
 func (p *publisher) send(ctx context.Context, batch []notice) {
 	waiting := make([]*nats.Msg, 0, len(batch))
 	for _, e := range batch {
-		m, err := events.Encode(e.subject, e.name, e.id, e.about, e.at, e.data)
+		m, err := wire.EncodeEvent(e.subject, wire.Event{Name: e.name, ID: e.id, About: e.about, Time: e.at, Data: e.data})
 		if err != nil {
 			p.lose(1, err)
 			continue

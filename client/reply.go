@@ -5,25 +5,25 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
-// ReplyError returns the failure that a reply of a NATS micro service tells of,
+// ErrorFromReply returns the failure that a reply of a NATS micro service tells of,
 // as an [*Error] with its code and Retry-After, and nil when it tells of none.
-func ReplyError(m *nats.Msg) error {
-	code, message := events.HeaderValue(m.Header, micro.ErrorCodeHeader), events.HeaderValue(m.Header, micro.ErrorHeader)
+func ErrorFromReply(m *nats.Msg) error {
+	code, message := wire.MicroError(m.Header)
 	if code == "" && message == "" {
 		return nil
 	}
-	return &Error{Code: code, Message: message, RetryAfter: after(events.HeaderValue(m.Header, events.HeaderRetryAfter))}
+	return &Error{Code: code, Message: message, RetryAfter: after(wire.HeaderValue(m.Header, events.HeaderRetryAfter))}
 }
 
-// ResponseError returns the failure that a response of an HTTP server tells of,
+// ErrorFromResponse returns the failure that a response of an HTTP server tells of,
 // as an [*Error] with the status as its code and Retry-After, and nil for a
 // status below 400. It does not look at the body.
-func ResponseError(r *http.Response) error {
+func ErrorFromResponse(r *http.Response) error {
 	code := statusCode(r.StatusCode)
 	if code == "" {
 		return nil

@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // Request is what a [Worker] or a [StreamWorker] hands to its handler: an operation, new or
@@ -32,8 +33,8 @@ type Request struct {
 	// Repeated is whether this very attempt may have been made before, because the
 	// instance of the service that made it died.
 	Repeated bool
-	// Replay is how often the operation came back from the dead letters.
-	Replay int
+	// Replays is how often the operation came back from the dead letters.
+	Replays int
 
 	replyTo string // empty when nobody waits for an answer
 	reply   nats.Header
@@ -43,24 +44,24 @@ type Request struct {
 // Redelivered reports whether the request comes from Rebound.
 func (r *Request) Redelivered() bool { return r.ID != "" }
 
-// Reply sets what the requester is answered when the handler returns nil. Without
+// SetReply sets what the requester is answered when the handler returns nil. Without
 // it that is an empty message. Rebound itself heeds only that there is an answer.
-func (r *Request) Reply(data []byte, header nats.Header) { r.body, r.reply = data, header }
+func (r *Request) SetReply(data []byte, header nats.Header) { r.body, r.reply = data, header }
 
 // newRequest reads a message. What only Rebound writes is believed only where it
 // makes sense.
 func newRequest(subject string, h nats.Header, data []byte) *Request {
 	r := &Request{Subject: subject, Header: h, Data: data, Attempt: 1}
-	attempt, err := strconv.Atoi(events.HeaderValue(h, events.HeaderAttempt))
-	if err != nil || attempt < 1 || events.HeaderValue(h, events.HeaderID) == "" {
+	attempt, err := strconv.Atoi(wire.HeaderValue(h, events.HeaderAttempt))
+	if err != nil || attempt < 1 || wire.HeaderValue(h, events.HeaderID) == "" {
 		return r
 	}
-	r.Attempt, r.ID = attempt, events.HeaderValue(h, events.HeaderID)
-	r.FirstFailure = moment(events.HeaderValue(h, events.HeaderFirstFailure))
-	r.Deadline = moment(events.HeaderValue(h, events.HeaderDeadline))
-	r.Repeated = events.HeaderValue(h, events.HeaderRepeated) == "true"
-	if n, err := strconv.Atoi(events.HeaderValue(h, events.HeaderReplay)); err == nil && n > 0 {
-		r.Replay = n
+	r.Attempt, r.ID = attempt, wire.HeaderValue(h, events.HeaderID)
+	r.FirstFailure = moment(wire.HeaderValue(h, events.HeaderFirstFailure))
+	r.Deadline = moment(wire.HeaderValue(h, events.HeaderDeadline))
+	r.Repeated = wire.HeaderValue(h, events.HeaderRepeated) == "true"
+	if n, err := strconv.Atoi(wire.HeaderValue(h, events.HeaderReplay)); err == nil && n > 0 {
+		r.Replays = n
 	}
 	return r
 }

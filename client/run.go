@@ -11,6 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
@@ -48,7 +49,7 @@ func (r *run) failed(a *attempt, permit breaker.Permit, err error) error {
 	d := r.bound.client.decide(r.bound, r.op, r.failure, now)
 	switch {
 	case d.Reason == events.ReasonNotRetryable:
-		err := &NotRetryableError{Ended: r.ended(), Rule: d.Rule}
+		err := &NotRetryableError{FailedCall: r.ended(), Rule: d.Rule}
 		r.tellFailed(d, d.Detail(r.bound.policy, r.op))
 		return err
 	case !d.Retry:
@@ -104,7 +105,7 @@ func (r *run) record(number int, took time.Duration, now time.Time) {
 func (r *run) operation(now time.Time) *events.Operation {
 	b := r.bound
 	op := &events.Operation{
-		Service: b.source.Service, Operation: b.source.Operation, Account: b.source.Account, Campaign: b.source.Campaign,
+		Service: b.call.Service, Operation: b.call.Operation, Account: b.call.Account, Campaign: b.call.Campaign,
 		Priority: b.priority, PriorityGiven: true, FirstFailure: now.UTC(), Submitted: now.UTC(),
 	}
 	if deadline, ok := r.ctx.Deadline(); ok {
@@ -146,14 +147,7 @@ func (r *run) inVain(d policy.Decision, now time.Time) error {
 
 // wait reports whether the delay ran its course.
 func (r *run) wait(delay time.Duration) bool {
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return r.ctx.Err() == nil
-	case <-r.ctx.Done():
-		return false
-	}
+	return backoff.Sleep(r.ctx, delay) && r.ctx.Err() == nil
 }
 
 // admit takes what a retry needs of the key's limits.
@@ -194,8 +188,8 @@ func (r *run) succeeded() {
 	r.tellOutcome(r.op.Ended(events.RetrySuccess, time.Now()))
 }
 
-func (r *run) ended() Ended {
-	e := Ended{Key: r.bound.key.name, Last: r.last}
+func (r *run) ended() FailedCall {
+	e := FailedCall{Key: r.bound.key.name, Last: r.last}
 	if r.op != nil {
 		e.Attempts = r.op.Attempt
 	}
@@ -204,7 +198,7 @@ func (r *run) ended() Ended {
 
 // exhausted ends a run that has no attempt left here.
 func (r *run) exhausted(d policy.Decision, detail string) error {
-	err := &ExhaustedError{Ended: r.ended(), Reason: d.Reason, Detail: detail}
+	err := &ExhaustedError{FailedCall: r.ended(), Reason: d.Reason, Detail: detail}
 	if d.Reason == events.ReasonMaxElapsed {
 		r.tellFailed(d, detail) // which it is for the service, too
 		return err
@@ -218,9 +212,9 @@ func (r *run) refused(refusal error) error {
 	if isCancelled(refusal) {
 		return r.cancelled()
 	}
-	err := &UnavailableError{Ended: r.ended(), Breaker: refusal}
+	err := &BreakerOpenError{FailedCall: r.ended(), Breaker: refusal}
 	if n, next := r.bound.breaker.Ready(time.Now()); n == 0 && r.bound.breaker.State() == breaker.Open {
-		err.NextAttempt = next
+		err.RetryAt = next
 	}
 	return r.orElsewhere(err, r.undecided(events.ReasonExhausted), "the breaker of the key lets no attempt through")
 }
@@ -228,14 +222,14 @@ func (r *run) refused(refusal error) error {
 // limited ends a run that a limit lets make no retry.
 func (r *run) limited(limit string, next time.Time) error {
 	r.release()
-	err := &RateLimitedError{Ended: r.ended(), Limit: limit, RetryAt: next}
+	err := &RateLimitedError{FailedCall: r.ended(), Limit: limit, RetryAt: next}
 	return r.orElsewhere(err, r.undecided(events.ReasonExhausted), "the key's "+limit+" lets no retry through")
 }
 
 // cancelled ends a run whose context has ended.
 func (r *run) cancelled() error {
 	r.release()
-	err := &CancelledError{Ended: r.ended(), Cause: r.ctx.Err()}
+	err := &CancelledError{FailedCall: r.ended(), Cause: r.ctx.Err()}
 	if errors.Is(err.Cause, context.DeadlineExceeded) {
 		return r.orElsewhere(err, r.undecided(events.ReasonDeadline), "the deadline is over")
 	}
@@ -247,7 +241,7 @@ func (r *run) cancelled() error {
 // its failure.
 func (r *run) undecided(reason events.Reason) policy.Decision {
 	d := policy.Decision{Reason: reason}
-	d.Class, d.Rule = r.bound.policy.Classify(r.bound.source.Service, r.failure, nil)
+	d.Class, d.Rule = r.bound.policy.Classify(r.bound.call.Service, r.failure, nil)
 	return d
 }
 
@@ -262,7 +256,7 @@ func (r *run) orElsewhere(why error, d policy.Decision, detail string) error {
 		r.tellFailed(d, detail)
 		return errors.Join(why, fmt.Errorf("handing the operation over: %w", err))
 	}
-	return &HandedOverError{Ended: r.ended(), Receipt: receipt, Why: why}
+	return &HandedOverError{FailedCall: r.ended(), Receipt: receipt, Cause: why}
 }
 
 // handOverTimeout bounds a submission whose caller's own time may be over.
@@ -270,11 +264,11 @@ const handOverTimeout = 5 * time.Second
 
 func (r *run) submit(why error) (Receipt, error) {
 	s, b := *r.handOver, r.bound
-	s.Service, s.Operation, s.Account, s.Campaign = b.source.Service, b.source.Operation, b.source.Account, b.source.Campaign
-	s.Priority, s.Overrides, s.ID = b.source.Priority, b.source.Overrides, r.id
+	s.Service, s.Operation, s.Account, s.Campaign = b.call.Service, b.call.Operation, b.call.Account, b.call.Campaign
+	s.Priority, s.Overrides, s.EventID = b.call.Priority, b.call.Overrides, r.id
 	s.Attempt, s.Err = 1, r.last
 	if r.op != nil {
-		s.Attempt, s.FirstFailure, s.ID, s.Source = r.op.Attempt, r.op.FirstFailure, r.op.EventID, r.op.Source
+		s.Attempt, s.FirstFailure, s.EventID, s.Source = r.op.Attempt, r.op.FirstFailure, r.op.EventID, r.op.Source
 	}
 	if s.Err == nil { // no attempt was made
 		s.Err = why

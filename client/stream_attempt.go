@@ -10,10 +10,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
@@ -33,8 +34,8 @@ func (w *StreamWorker) attempt(m jetstream.Msg) *streamAttempt {
 	if !a.request.Redelivered() {
 		return a
 	}
-	a.subject, a.token = events.HeaderValue(h, events.HeaderReport), events.HeaderValue(h, events.HeaderToken)
-	if ms, err := strconv.ParseInt(events.HeaderValue(h, events.HeaderTimeout), 10, 64); err == nil && ms > 0 {
+	a.subject, a.token = wire.HeaderValue(h, events.HeaderReport), wire.HeaderValue(h, events.HeaderToken)
+	if ms, err := strconv.ParseInt(wire.HeaderValue(h, events.HeaderTimeout), 10, 64); err == nil && ms > 0 {
 		a.timeout = time.Duration(ms) * time.Millisecond
 	}
 	if _, _, err := w.client.subjects.SplitReport(a.subject); err != nil {
@@ -117,13 +118,13 @@ func (a *streamAttempt) working(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	switch code := events.HeaderValue(answer.Header, micro.ErrorCodeHeader); code {
+	switch code, text := wire.MicroError(answer.Header); code {
 	case "":
 		return nil
 	case "403", "404", "409":
 		return ErrAttemptOver
 	default:
-		return &Error{Code: code, Message: events.HeaderValue(answer.Header, micro.ErrorHeader)}
+		return &Error{Code: code, Message: text}
 	}
 }
 
@@ -147,6 +148,7 @@ func (a *streamAttempt) report(f policy.Failure, failed bool) error {
 	// The worker's context may have ended; what was done is to be told even so.
 	ctx, cancel := context.WithTimeout(context.Background(), reportFor)
 	defer cancel()
+	pace := backoff.Backoff{First: retryPause, Longest: retryPause}
 	for {
 		call, end := context.WithTimeout(ctx, publishTimeout)
 		_, err := a.client.js.PublishMsg(call, m)
@@ -154,9 +156,7 @@ func (a *streamAttempt) report(f policy.Failure, failed bool) error {
 		if err == nil || errors.Is(err, nats.ErrConnectionClosed) {
 			return err
 		}
-		select {
-		case <-time.After(pullPause):
-		case <-ctx.Done():
+		if !pace.Wait(ctx) {
 			return orNoStream(err)
 		}
 	}
@@ -164,5 +164,5 @@ func (a *streamAttempt) report(f policy.Failure, failed bool) error {
 
 func (a *streamAttempt) message(r events.Report) (*nats.Msg, error) {
 	r.ID, r.Attempt, r.Token = a.request.ID, a.request.Attempt, a.token
-	return r.Message(a.subject, a.client.source, nuid.Next(), time.Now())
+	return wire.EncodeReport(a.subject, r, wire.Envelope{Source: a.client.source, ID: nuid.Next(), Time: time.Now()})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // Submission is an operation that failed and is to be brought back to its
@@ -32,9 +33,9 @@ type Submission struct {
 	// is refused.
 	Header nats.Header
 
-	// ID is the CloudEvents id, a new one when empty. Source and ID identify the
+	// EventID is the CloudEvents id, a new one when empty. Source and EventID identify the
 	// operation: a second submission of one that waits already merges with it.
-	ID string
+	EventID string
 	// Source is the CloudEvents source, [Config.Source] when empty.
 	Source string
 	// Subject is the CloudEvents subject; it may be empty.
@@ -93,7 +94,7 @@ func (c *Client) message(s *Submission, now time.Time) (*nats.Msg, Receipt, erro
 // stamp checks a submission as the service does, gives it the message id under
 // which JetStream recognises it, and returns what is known of its receipt.
 func (c *Client) stamp(m *nats.Msg, now time.Time) (Receipt, error) {
-	op, err := events.Decode(c.subjects, events.Submission{Subject: m.Subject, Header: m.Header, Data: m.Data, Received: now})
+	op, err := wire.DecodeSubmission(c.subjects, wire.Submission{Subject: m.Subject, Header: m.Header, Data: m.Data, Received: now})
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -113,7 +114,7 @@ func (c *Client) encode(s *Submission, now time.Time) (*nats.Msg, error) {
 	if e.SetSource(s.Source); s.Source == "" {
 		e.SetSource(c.source)
 	}
-	if e.SetID(s.ID); s.ID == "" {
+	if e.SetID(s.EventID); s.EventID == "" {
 		e.SetID(nuid.Next())
 	}
 	if s.Subject != "" {
@@ -135,12 +136,12 @@ func (c *Client) encode(s *Submission, now time.Time) (*nats.Msg, error) {
 			return nil, fmt.Errorf("the payload: %w", err)
 		}
 	}
-	m, err := events.EncodeEvent(c.subjects.Submit(s.Service, s.Operation), &e)
+	m, err := wire.EncodeCloudEvent(c.subjects.Submit(s.Service, s.Operation), &e)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Header)) {
-		if lower := strings.ToLower(name); strings.HasPrefix(lower, "ce-") || lower == "content-type" || len(events.CarriedHeader(nats.Header{name: nil})) == 0 {
+		if lower := strings.ToLower(name); strings.HasPrefix(lower, "ce-") || lower == "content-type" || len(wire.CarriedHeader(nats.Header{name: nil})) == 0 {
 			return nil, fmt.Errorf("header %q is not for submissions", oneLine(name))
 		}
 		m.Header[name] = s.Header[name]

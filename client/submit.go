@@ -57,8 +57,8 @@ func orNoStream(err error) error {
 	return err
 }
 
-// Submitted is a submission that is on its way. It is safe for concurrent use.
-type Submitted struct {
+// PendingSubmission is a submission that is on its way. It is safe for concurrent use.
+type PendingSubmission struct {
 	receipt Receipt
 	ack     jetstream.PubAckFuture
 
@@ -68,10 +68,10 @@ type Submitted struct {
 }
 
 // SubmitAsync sends a submission and does not wait until it is stored; only
-// [Submitted.Wait] says whether it is. It waits while more than 4000 submissions
+// [PendingSubmission.Wait] says whether it is. It waits while more than 4000 submissions
 // of the client are on their way, at most until ctx ends. The error is as that of
 // [Client.Submit].
-func (c *Client) SubmitAsync(ctx context.Context, s Submission) (*Submitted, error) {
+func (c *Client) SubmitAsync(ctx context.Context, s Submission) (*PendingSubmission, error) {
 	if err := c.connected(); err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func (c *Client) SubmitAsync(ctx context.Context, s Submission) (*Submitted, err
 		ack, err := c.js.PublishMsgAsync(m)
 		switch {
 		case err == nil:
-			return &Submitted{receipt: receipt, ack: ack, turn: make(chan struct{}, 1)}, nil
+			return &PendingSubmission{receipt: receipt, ack: ack, turn: make(chan struct{}, 1)}, nil
 		case !errors.Is(err, jetstream.ErrTooManyStalledMsgs):
 			return nil, storing(receipt.ID, err)
 		case ctx.Err() != nil:
@@ -95,7 +95,7 @@ func (c *Client) SubmitAsync(ctx context.Context, s Submission) (*Submitted, err
 // Wait waits until the submission is stored. The error is as that of
 // [Client.Submit]; one that no acknowledgement comes for within 10 seconds has
 // failed. After the error of ctx one may wait again.
-func (s *Submitted) Wait(ctx context.Context) (Receipt, error) {
+func (s *PendingSubmission) Wait(ctx context.Context) (Receipt, error) {
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
@@ -124,7 +124,7 @@ func (s *Submitted) Wait(ctx context.Context) (Receipt, error) {
 // has a zero receipt. The error joins a [*BatchError] for each of them.
 func (c *Client) SubmitBatch(ctx context.Context, batch []Submission) ([]Receipt, error) {
 	receipts := make([]Receipt, len(batch))
-	sent := make([]*Submitted, len(batch))
+	sent := make([]*PendingSubmission, len(batch))
 	var faults []error
 	fault := func(i int, err error) {
 		if err != nil {

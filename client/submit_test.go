@@ -26,7 +26,7 @@ func TestASubmissionReachesItsTargetWhole(t *testing.T) {
 	data := []byte("\x00\xff any bytes")
 	receipt, err := r.Submit(ctx(t), client.Submission{
 		Service: "billing", Operation: "charge", Data: data, ContentType: "application/x-thing", Header: nats.Header{"X-Tenant": {"a", "b"}},
-		ID: "inv-1", Source: "/eu", Subject: "order/1", Account: "acc", Campaign: "camp", Priority: client.Critical,
+		EventID: "inv-1", Source: "/eu", Subject: "order/1", Account: "acc", Campaign: "camp", Priority: client.Critical,
 		Attempt: 2, Err: fmt.Errorf("50 %% ü: %w", errBusy), FirstFailure: first, Deadline: deadline,
 		Overrides: map[string]string{"maxAttempts": "3"}, TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 	})
@@ -59,7 +59,7 @@ func TestASubmissionReachesItsTargetWhole(t *testing.T) {
 
 func TestTheSameSubmissionIsStoredOnce(t *testing.T) {
 	r := newRig(t, swift)
-	s := client.Submission{Service: "a", Operation: "b", ID: "1", Err: errBusy}
+	s := client.Submission{Service: "a", Operation: "b", EventID: "1", Err: errBusy}
 	first, err := r.Submit(ctx(t), s)
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func TestTheSameSubmissionIsStoredOnce(t *testing.T) {
 	if err != nil || !second.Duplicate || second.Sequence != first.Sequence || second.ID != first.ID {
 		t.Errorf("the second receipt is %+v, %v, want a duplicate of %+v", second, err, first)
 	}
-	s.ID = ""
+	s.EventID = ""
 	third, err := r.Submit(ctx(t), s)
 	if err != nil || third.Duplicate || third.ID == first.ID {
 		t.Errorf("without an id the receipt is %+v, %v, want a new operation", third, err)
@@ -102,7 +102,7 @@ func TestABatchReportsEachSubmission(t *testing.T) {
 	r := newRig(t, swift)
 	batch := make([]client.Submission, 300)
 	for i := range batch {
-		batch[i] = client.Submission{Service: "a", Operation: "b", ID: fmt.Sprint(i), Err: errBusy}
+		batch[i] = client.Submission{Service: "a", Operation: "b", EventID: fmt.Sprint(i), Err: errBusy}
 	}
 	batch[7].Priority = "urgent"
 	receipts, err := r.SubmitBatch(ctx(t), batch)
@@ -122,7 +122,7 @@ func TestABatchReportsEachSubmission(t *testing.T) {
 
 func TestAnAsynchronousSubmissionIsWaitedForAnyNumberOfTimes(t *testing.T) {
 	r := newRig(t, swift)
-	s, err := r.SubmitAsync(ctx(t), client.Submission{Service: "a", Operation: "b", ID: "1", Err: errBusy})
+	s, err := r.SubmitAsync(ctx(t), client.Submission{Service: "a", Operation: "b", EventID: "1", Err: errBusy})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestWithoutStreamsThereIsNobodyToSubmitTo(t *testing.T) {
 			t.Errorf("List gives %v, want ErrNoStream", err)
 		}
 	}
-	if metrics, err := c.Health(ctx(t)); len(metrics) != 0 || err != nil {
+	if metrics, err := c.FetchHealth(ctx(t)); len(metrics) != 0 || err != nil {
 		t.Errorf("Health gives %v, %v, want nothing", metrics, err)
 	}
 }
@@ -168,7 +168,7 @@ func TestWithoutNATSOnlyExecuteWorks(t *testing.T) {
 	_, errs["SubmitBatch"] = c.SubmitBatch(ctx(t), make([]client.Submission, 1))
 	_, errs["StartWorker"] = c.StartWorker(ctx(t), client.WorkerConfig{}, nil)
 	errs["Serve"] = c.Serve(ctx(t), client.WorkerConfig{}, nil)
-	_, errs["Health"] = c.Health(ctx(t))
+	_, errs["Health"] = c.FetchHealth(ctx(t))
 	errs["ReportHealth"] = c.ReportHealth(ctx(t), "a", events.HealthReport{})
 	_, errs["Get"] = c.DeadLetters().Get(ctx(t), "x")
 	for _, err := range c.Outcomes(ctx(t), client.OutcomeFilter{}) {

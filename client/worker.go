@@ -5,11 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +18,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
@@ -345,16 +344,14 @@ func (w *Worker) submit(r *Request, f policy.Failure) (Receipt, error) {
 func (c *Client) resubmit(ctx context.Context, service, operation string, delivery events.Delivery, r *Request, f policy.Failure) (Receipt, error) {
 	now := time.Now()
 	m := nats.NewMsg(c.subjects.Submit(service, operation))
-	m.Data, m.Header = r.Data, events.CarriedHeader(r.Header)
+	m.Data, m.Header = r.Data, wire.CarriedHeader(r.Header)
 	set := func(name, value string) {
-		name = "ce-" + name
-		maps.DeleteFunc(m.Header, func(k string, _ []string) bool { return strings.EqualFold(k, name) })
-		m.Header[name] = []string{url.PathEscape(value)}
+		wire.SetHeader(m.Header, "ce-"+name, url.PathEscape(value))
 	}
-	if events.HeaderValue(r.Header, "ce-id") == "" {
-		set("id", cmp.Or(events.HeaderValue(r.Header, jetstream.MsgIDHeader), nuid.Next()))
+	if wire.HeaderValue(r.Header, "ce-id") == "" {
+		set("id", cmp.Or(wire.HeaderValue(r.Header, jetstream.MsgIDHeader), nuid.Next()))
 	}
-	if events.HeaderValue(r.Header, "ce-source") == "" {
+	if wire.HeaderValue(r.Header, "ce-source") == "" {
 		set("source", c.source)
 	}
 	set("target", r.Subject)

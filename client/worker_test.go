@@ -38,7 +38,7 @@ func TestAWorkerAnswersByTheConventionOfMicro(t *testing.T) {
 	}{
 		"success": {func(context.Context, *client.Request) error { return nil }, nats.Header{}, ""},
 		"an answer": {func(_ context.Context, r *client.Request) error {
-			r.Reply([]byte("done"), nats.Header{"X": {"y"}})
+			r.SetReply([]byte("done"), nats.Header{"X": {"y"}})
 			return nil
 		}, nats.Header{"X": {"y"}}, "done"},
 		"a failure with a code":    {func(context.Context, *client.Request) error { return errBusy }, nats.Header{micro.ErrorCodeHeader: {"503"}, micro.ErrorHeader: {"busy"}}, ""},

@@ -1,11 +1,6 @@
 package events
 
-import (
-	"strconv"
-	"time"
-
-	"github.com/nats-io/nats.go"
-)
+import "time"
 
 // BackpressureChange is the data of rebound.backpressureChanged.v1: global
 // backpressure turned on or off, by what was measured over all instances.
@@ -37,17 +32,11 @@ type Backpressure struct {
 	Since time.Time `json:"since,omitzero"`
 }
 
-// aboutAll stands where other events have the key that they are about. A key of
+// AboutAll stands where other events have the key that they are about. A key of
 // that name is no trouble: the name of the event comes first in its subject.
-var aboutAll = About{Service: "rebound", Operation: "all"}
+var AboutAll = About{Service: "rebound", Operation: "all"}
 
 // Backpressure is where [BackpressureChanged] is published.
 func (s Subjects) Backpressure() string {
-	return s.Event(BackpressureChanged, aboutAll.Service, aboutAll.Operation)
-}
-
-// Message returns the message that publishes the event.
-func (c *BackpressureChange) Message(subjects Subjects) (*nats.Msg, error) {
-	id := c.By + "." + strconv.FormatInt(c.Since.UnixMilli(), 36) + "." + BackpressureChanged
-	return Encode(subjects.Backpressure(), BackpressureChanged, id, aboutAll, c.Since, c)
+	return s.Event(BackpressureChanged, AboutAll.Service, AboutAll.Operation)
 }

@@ -1,18 +1,11 @@
 package events
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
-	"github.com/nats-io/nats.go"
-
-	"github.com/rebound-mq/rebound/internal/strictjson"
+	"github.com/rebound-mq/rebound/internal/clip"
 )
 
 // InstanceReport is what an instance tells the others of itself, once a second,
@@ -65,13 +58,6 @@ type Delivered struct {
 	Sequence uint64
 }
 
-const (
-	// headerPolicies bears [InstanceReport.Policies], headerDelivered each of
-	// [InstanceReport.Delivered]: consumer, nanoseconds since 1970 and sequence.
-	headerPolicies  = "Retry-Policies"
-	headerDelivered = "Retry-Delivered"
-)
-
 // MaxDelivered is of how many consumers a report may tell.
 const MaxDelivered = 8
 
@@ -89,104 +75,30 @@ const (
 )
 
 const (
-	// maxInstanceReport bounds a report, in bytes.
-	maxInstanceReport = 4 << 10
-	maxHostName       = 255
-	maxVersion        = 128
-	maxPolicies       = 255
+	maxHostName = 255
+	maxVersion  = 128
 )
 
 // MaxInstanceFigure is the largest count, load or delay that an [InstanceReport]
 // may have.
 const MaxInstanceFigure = 1e9
 
-// Message returns the message that tells the others. The error is that of a report
-// that nobody would take.
-func (r *InstanceReport) Message(subjects Subjects) (*nats.Msg, error) {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the report of instance %s: %w", clip(r.ID, 80), err)
-	}
-	m := &nats.Msg{Subject: subjects.Instance(r.ID), Data: data, Header: make(nats.Header)}
-	if isLine(r.Policies, maxPolicies) && r.Policies != "" {
-		m.Header.Set(headerPolicies, r.Policies)
-	}
-	for _, d := range r.Delivered {
-		m.Header.Add(headerDelivered, fmt.Sprintf("%s %d %d", d.Consumer, d.Made.UnixNano(), d.Sequence))
-	}
-	if _, err := DecodeInstance(subjects, m); err != nil {
-		return nil, fmt.Errorf("the report of instance %s: %w", clip(r.ID, 80), err)
-	}
-	return m, nil
-}
-
-// DecodeInstance reads a report from a message on a [Subjects.Instance] subject,
-// strictly: whoever may publish there could send anything. The error lists every
-// fault.
-func DecodeInstance(subjects Subjects, m *nats.Msg) (InstanceReport, error) {
-	id, err := subjects.SplitInstance(m.Subject)
-	if err != nil {
-		return InstanceReport{}, err
-	}
-	if len(m.Data) > maxInstanceReport {
-		return InstanceReport{}, fmt.Errorf("the report has %d bytes, more than the %d allowed", len(m.Data), maxInstanceReport)
-	}
-	var r InstanceReport
-	if err := strictjson.Unmarshal(m.Data, &r); err != nil {
-		return InstanceReport{}, fmt.Errorf("reading the report: %w", err)
-	}
-	if r.Policies = m.Header.Get(headerPolicies); !isLine(r.Policies, maxPolicies) {
-		return InstanceReport{}, fmt.Errorf("header %s is no line of at most %d bytes", headerPolicies, maxPolicies)
-	}
-	if r.Delivered, err = decodeDelivered(m.Header.Values(headerDelivered)); err != nil {
-		return InstanceReport{}, err
-	}
-	if err := r.check(id); err != nil {
-		return InstanceReport{}, err
-	}
-	return r, nil
-}
-
-// decodeDelivered reads the headers that say what consumers have delivered.
-func decodeDelivered(values []string) ([]Delivered, error) {
-	if len(values) > MaxDelivered {
-		return nil, fmt.Errorf("header %s stands %d times, more than the %d allowed", headerDelivered, len(values), MaxDelivered)
-	}
-	var all []Delivered
-	for _, v := range values {
-		fields := strings.Split(v, " ")
-		if len(fields) != 3 || CheckName(fields[0]) != nil {
-			return nil, fmt.Errorf("header %s: %q is no consumer, time and sequence", headerDelivered, clip(v, 80))
-		}
-		made, err := strconv.ParseInt(fields[1], 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("header %s: the time %q is no number", headerDelivered, clip(fields[1], 40))
-		}
-		sequence, err := strconv.ParseUint(fields[2], 10, 64)
-		if err != nil || sequence == 0 {
-			return nil, fmt.Errorf("header %s: %q is no sequence", headerDelivered, clip(fields[2], 40))
-		}
-		all = append(all, Delivered{Consumer: fields[0], Made: time.Unix(0, made).UTC(), Sequence: sequence})
-	}
-	return all, nil
-}
-
-// check reports what is wrong with a report of the instance id.
-func (r *InstanceReport) check(id string) error {
+// Check reports what is wrong with a report of the instance id.
+func (r *InstanceReport) Check(id string) error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if r.ID != id {
-		fault("id %q differs from %q in the subject", clip(r.ID, 80), id)
+		fault("id %q differs from %q in the subject", clip.Text(r.ID, 80), id)
 	}
 	switch r.State {
 	case InstanceJoining, InstanceServing, InstanceLeaving:
 	default:
-		fault("state %q is none of joining, serving, leaving", clip(string(r.State), 40))
+		fault("state %q is none of joining, serving, leaving", clip.Text(string(r.State), 40))
 	}
-	if !isLine(r.HostName, maxHostName) {
+	if !clip.IsLine(r.HostName, maxHostName) {
 		fault("hostName is no line of at most %d bytes", maxHostName)
 	}
-	if !isLine(r.Version, maxVersion) {
+	if !clip.IsLine(r.Version, maxVersion) {
 		fault("version is no line of at most %d bytes", maxVersion)
 	}
 	if r.Started.IsZero() {
@@ -211,16 +123,11 @@ func (r *InstanceReport) check(id string) error {
 	}
 	switch b := r.Backpressure; {
 	case b.On && CheckName(b.Cause) != nil:
-		fault("backpressure is on with the cause %q, which is no name", clip(b.Cause, 80))
+		fault("backpressure is on with the cause %q, which is no name", clip.Text(b.Cause, 80))
 	case b.On && b.Since.IsZero():
 		fault("backpressure is on since no time")
 	case !b.On && b.Cause != "":
-		fault("backpressure is off and has the cause %q", clip(b.Cause, 80))
+		fault("backpressure is off and has the cause %q", clip.Text(b.Cause, 80))
 	}
 	return errors.Join(faults...)
-}
-
-// isLine reports whether s is at most limit bytes of printable text.
-func isLine(s string, limit int) bool {
-	return len(s) <= limit && utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }

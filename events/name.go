@@ -2,8 +2,8 @@ package events
 
 import (
 	"fmt"
-	"strings"
-	"unicode/utf8"
+
+	"github.com/rebound-mq/rebound/internal/clip"
 )
 
 // MaxName is the longest service or operation type, in bytes.
@@ -31,37 +31,8 @@ func CheckName(name string) error {
 		switch {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
 		default:
-			return fmt.Errorf("%q has the character %q; only letters, digits, dashes and underscores are allowed", clip(name, 80), c)
+			return fmt.Errorf("%q has the character %q; only letters, digits, dashes and underscores are allowed", clip.Text(name, 80), c)
 		}
 	}
 	return nil
-}
-
-// clip cuts s off after at most limit bytes and says so with an ellipsis. It cuts
-// no character in two.
-func clip(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	for limit > 0 && !utf8.RuneStart(s[limit]) {
-		limit--
-	}
-	return s[:limit] + "…"
-}
-
-// oneLine makes s fit for the value of a header.
-func oneLine(s string) string {
-	return clip(strings.Join(strings.Fields(s), " "), 1000)
-}
-
-// valid replaces what is not UTF-8 in s, which JSON cannot hold.
-func valid(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
-
-// lastTokens returns the last n tokens of a subject, nil when it has fewer.
-func lastTokens(subject string, n int) []string {
-	tokens := strings.Split(subject, ".")
-	if len(tokens) < n {
-		return nil
-	}
-	return tokens[len(tokens)-n:]
 }

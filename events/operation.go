@@ -3,7 +3,6 @@ package events
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -11,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
+	"github.com/rebound-mq/rebound/internal/clip"
 )
 
 // Delivery says how an operation reaches its target.
@@ -171,7 +170,7 @@ func Key(service, operation string) string { return service + ":" + operation }
 func SplitKey(key string) (service, operation string, err error) {
 	service, operation, ok := strings.Cut(key, ":")
 	if !ok {
-		return "", "", fmt.Errorf("key %q is not of the form service:operation", clip(key, 200))
+		return "", "", fmt.Errorf("key %q is not of the form service:operation", clip.Text(key, 200))
 	}
 	if err := CheckName(service); err != nil {
 		return "", "", fmt.Errorf("service in key %w", err)
@@ -210,8 +209,8 @@ func (o *Operation) PreviousDelay() time.Duration {
 // Record appends an attempt to the history, clipped to the bounds.
 func (o *Operation) Record(a Attempt) {
 	a.Replay = o.Replay
-	a.Error = clip(valid(a.Error), MaxError)
-	a.Code = clip(valid(a.Code), MaxCode)
+	a.Error = clip.Text(clip.UTF8(a.Error), MaxError)
+	a.Code = clip.Text(clip.UTF8(a.Code), MaxCode)
 	if len(o.History) >= MaxHistory {
 		o.History = slices.Delete(o.History, keptFirst, keptFirst+1)
 		o.Omitted++
@@ -276,69 +275,6 @@ func (o *Operation) Last() (a Attempt, ok bool) {
 		return Attempt{}, false
 	}
 	return o.History[len(o.History)-1], true
-}
-
-// Put writes the operation's state into a header.
-func (o *Operation) Put(h nats.Header) error {
-	var state strings.Builder
-	enc := json.NewEncoder(&state)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(o); err != nil {
-		return fmt.Errorf("encoding the state of operation %s: %w", o.ID, err)
-	}
-	h[HeaderState] = []string{strings.TrimSuffix(state.String(), "\n")}
-	if o.Work != nil {
-		return o.Work.put(h)
-	}
-	return nil
-}
-
-// FromHeader reads the state that [Operation.Put] wrote.
-func FromHeader(h nats.Header) (*Operation, error) {
-	state := h[HeaderState]
-	if len(state) == 0 {
-		return nil, fmt.Errorf("message has no %s header", HeaderState)
-	}
-	o := new(Operation)
-	if err := json.Unmarshal([]byte(state[0]), o); err != nil {
-		return nil, fmt.Errorf("decoding the %s header: %w", HeaderState, err)
-	}
-	switch {
-	case o.ID == "" || o.Attempt < 0 || o.Attempt == 0 && o.Replay == 0:
-		return nil, fmt.Errorf("%s header is incomplete: it has id %q and attempt %d", HeaderState, clip(o.ID, 80), o.Attempt)
-	case CheckName(o.ID) != nil || o.Attempt > math.MaxInt32 || o.Replay < 0 || o.Replay > math.MaxInt32 || o.Omitted < 0:
-		// The id becomes a token of subjects.
-		return nil, fmt.Errorf("%s header has the id %q, attempt %d of run %d, which no operation has", HeaderState, clip(o.ID, 80), o.Attempt, o.Replay)
-	case CheckName(o.Service) != nil || CheckName(o.Operation) != nil:
-		return nil, fmt.Errorf("%s header names no valid service and operation type", HeaderState)
-	}
-	var err error
-	if o.Work, err = workFrom(h); err != nil {
-		return nil, err
-	}
-	return o, nil
-}
-
-// TargetHeader returns the headers that a target receives with an attempt:
-// those of the submission, its CloudEvents attributes, and the Retry- headers
-// that tell about the retrying.
-func (o *Operation) TargetHeader(submission nats.Header, attempt int, repeated bool) nats.Header {
-	h := CarriedHeader(submission)
-	o.Attributes(h)
-	h.Set(HeaderID, o.ID)
-	h.Set(HeaderAttempt, strconv.Itoa(attempt))
-	h.Set(HeaderFirstFailure, o.FirstFailure.UTC().Format(time.RFC3339Nano))
-	if !o.Deadline.IsZero() {
-		h.Set(HeaderDeadline, o.Deadline.UTC().Format(time.RFC3339Nano))
-	}
-	if o.Replay > 0 {
-		h.Set(HeaderReplay, strconv.Itoa(o.Replay))
-	}
-	if repeated {
-		h.Set(HeaderRepeated, "true")
-	}
-	o.Origin.put(h)
-	return h
 }
 
 // Milliseconds converts a figure of an event to a duration.

@@ -149,3 +149,7 @@ func (o *Operation) Ended(name string, now time.Time) Outcome {
 	}
 	return out
 }
+
+// EventType returns the CloudEvents type of one of our events by its name,
+// such as rebound.retrySuccess.v1.
+func EventType(name string) string { return "rebound." + name + ".v1" }

@@ -3,8 +3,6 @@ package events
 import (
 	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Streams names the streams under one prefix. The zero value uses
@@ -52,66 +50,3 @@ func (s Streams) Work() string { return s.name("_WORK") }
 
 // DedupWindow is how long a stream remembers a message id.
 const DedupWindow = 2 * time.Minute
-
-// StreamLimits are the limits that an operator may set. Zero means none.
-type StreamLimits struct {
-	// Replicas is how many servers of a cluster store each stream; 0 means 1.
-	Replicas int
-	// MaxSubmitted is how many submissions of one service may wait to be taken in.
-	MaxSubmitted int64
-	// OutcomesMaxAge and OutcomesMaxBytes bound what happened.
-	OutcomesMaxAge   time.Duration
-	OutcomesMaxBytes int64
-	// DeadMaxAge bounds how long a dead letter is kept.
-	DeadMaxAge time.Duration
-}
-
-// Configs returns the configuration of every stream, in the order in which
-// they are made.
-//
-// The stream of what waits cannot discard new messages: the server refuses
-// that together with message schedules. It has no limit of its own instead, so
-// that nothing in it is ever discarded; a full account refuses the publish.
-func (s Streams) Configs(limits StreamLimits) []jetstream.StreamConfig {
-	p := Subjects(s).prefix()
-	replicas := max(limits.Replicas, 1)
-	kept := func(name, description string, subjects ...string) jetstream.StreamConfig {
-		c := queue(name, description, replicas, subjects...)
-		c.Retention, c.Discard = jetstream.LimitsPolicy, jetstream.DiscardOld
-		return c
-	}
-
-	intake := queue(s.Intake(), "Rebound: what services say", replicas, p+".submit.>", p+".report.>")
-	if limits.MaxSubmitted > 0 {
-		intake.MaxMsgsPerSubject, intake.DiscardNewPerSubject = limits.MaxSubmitted, true
-	}
-
-	waiting := queue(s.Waiting(), "Rebound: operations that wait for their time or their gate", replicas, p+".parked.>", p+".due.>", p+".held.>")
-	waiting.Discard = jetstream.DiscardOld
-	waiting.AllowMsgSchedules, waiting.AllowMsgTTL, waiting.AllowRollup = true, true, true
-
-	outcomes := kept(s.Outcomes(), "Rebound: what happened to operations", p+".outcome.>", p+".event.>")
-	outcomes.MaxAge = limits.OutcomesMaxAge
-	outcomes.MaxBytes = limits.OutcomesMaxBytes
-
-	dead := kept(s.Dead(), "Rebound: dead letters", p+".dead.>")
-	dead.MaxMsgsPerSubject = 1
-	dead.MaxAge = limits.DeadMaxAge
-
-	return []jetstream.StreamConfig{intake, waiting, outcomes, dead}
-}
-
-// WorkConfig returns the configuration of [Streams.Work].
-func (s Streams) WorkConfig(limits StreamLimits) jetstream.StreamConfig {
-	return queue(s.Work(), "Rebound: what workers are to do", max(limits.Replicas, 1), Subjects(s).Works())
-}
-
-// queue returns the configuration of a work queue.
-func queue(name, description string, replicas int, subjects ...string) jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name: name, Description: description, Subjects: subjects,
-		Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
-		Storage: jetstream.FileStorage, Replicas: replicas,
-		Duplicates: DedupWindow, AllowDirect: true,
-	}
-}

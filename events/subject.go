@@ -3,6 +3,8 @@ package events
 import (
 	"fmt"
 	"strings"
+
+	"github.com/rebound-mq/rebound/internal/clip"
 )
 
 // DefaultPrefix is the first token of every subject of ours.
@@ -59,6 +61,9 @@ func (s Subjects) Due(p Priority, service, operation, id string) string {
 	return s.prefix() + ".due." + p.String() + "." + service + "." + operation + "." + id
 }
 
+// AllDue matches every [Subjects.Due], and what is published there by mistake.
+func (s Subjects) AllDue() string { return s.prefix() + ".due.>" }
+
 // DueOf matches every due operation of one priority.
 func (s Subjects) DueOf(p Priority) string { return s.prefix() + ".due." + p.String() + ".>" }
 
@@ -98,6 +103,9 @@ func (s Subjects) SplitHeld(subject string) (service, operation string, ok bool)
 	return tokens[1], tokens[2], true
 }
 
+// AllParked matches every [Subjects.Parked], and what is published there by mistake.
+func (s Subjects) AllParked() string { return s.prefix() + ".parked.>" }
+
 // ParkedOfKey matches the parked operations of one key and one priority.
 func (s Subjects) ParkedOfKey(p Priority, service, operation string) string {
 	return s.Parked(p, service, operation, "*")
@@ -129,6 +137,9 @@ func (s Subjects) Outcomes(name, service, operation string) string {
 	return s.Outcome(orAny(name), orAny(service), orAny(operation))
 }
 
+// AllOutcomes matches every [Subjects.Outcome], and what is published there by mistake.
+func (s Subjects) AllOutcomes() string { return s.prefix() + ".outcome.>" }
+
 // Event is where an event that is no outcome, such as [RetryScheduled], is
 // published.
 func (s Subjects) Event(name, service, operation string) string {
@@ -141,10 +152,16 @@ func (s Subjects) Events(name, service, operation string) string {
 	return s.Event(orAny(name), orAny(service), orAny(operation))
 }
 
+// AllEvents matches every [Subjects.Event], and what is published there by mistake.
+func (s Subjects) AllEvents() string { return s.prefix() + ".event.>" }
+
 // Dead is where the dead letter of an operation is kept.
 func (s Subjects) Dead(service, operation, id string) string {
 	return s.prefix() + ".dead." + service + "." + operation + "." + id
 }
+
+// AllDead matches every [Subjects.Dead], and what is published there by mistake.
+func (s Subjects) AllDead() string { return s.prefix() + ".dead.>" }
 
 // DeadLetters matches dead letters; an empty service, operation or id matches
 // any.
@@ -165,7 +182,7 @@ func (s Subjects) HealthReports() string { return s.prefix() + ".health.>" }
 func (s Subjects) SplitHealth(subject string) (service string, err error) {
 	service, ok := strings.CutPrefix(subject, s.prefix()+".health.")
 	if !ok {
-		return "", fmt.Errorf("subject %q is not under %s.health", clip(subject, 200), s.prefix())
+		return "", fmt.Errorf("subject %q is not under %s.health", clip.Text(subject, 200), s.prefix())
 	}
 	if err := CheckName(service); err != nil {
 		return "", fmt.Errorf("service in subject %w", err)
@@ -185,7 +202,7 @@ func (s Subjects) Instances() string { return s.Instance("*") }
 func (s Subjects) SplitInstance(subject string) (id string, err error) {
 	id, ok := strings.CutPrefix(subject, s.Instance(""))
 	if !ok {
-		return "", fmt.Errorf("subject %q is not under %s.instance", clip(subject, 200), s.prefix())
+		return "", fmt.Errorf("subject %q is not under %s.instance", clip.Text(subject, 200), s.prefix())
 	}
 	if err := CheckName(id); err != nil {
 		return "", fmt.Errorf("id in subject %w", err)
@@ -231,12 +248,12 @@ func (s Subjects) split(kind, subject string) (service, operation string, err er
 	under := s.prefix() + "." + kind
 	rest, ok := strings.CutPrefix(subject, under+".")
 	if !ok {
-		return "", "", fmt.Errorf("subject %q is not under %s", clip(subject, 200), under)
+		return "", "", fmt.Errorf("subject %q is not under %s", clip.Text(subject, 200), under)
 	}
 	tokens := strings.Split(rest, ".")
 	if len(tokens) != 2 {
 		return "", "", fmt.Errorf("subject %q has %d tokens after %s; it needs two, the service and the operation type",
-			clip(subject, 200), len(tokens), under)
+			clip.Text(subject, 200), len(tokens), under)
 	}
 	for i, what := range []string{"service", "operation type"} {
 		if err := CheckName(tokens[i]); err != nil {
@@ -250,7 +267,7 @@ func (s Subjects) split(kind, subject string) (service, operation string, err er
 // subject of at most 255 bytes that belongs neither to the server, nor to an
 // inbox, nor to Rebound itself. The allow-list of a policy comes on top.
 func (s Subjects) CheckTarget(subject string) error {
-	shown := clip(subject, 80)
+	shown := clip.Text(subject, 80)
 	switch {
 	case subject == "":
 		return fmt.Errorf("target is empty")

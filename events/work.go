@@ -2,14 +2,7 @@ package events
 
 import (
 	"crypto/subtle"
-	"encoding/json"
-	"fmt"
-	"math"
-	"strconv"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Publish is a JetStream publish to the target. A worker takes the operation from
@@ -53,41 +46,4 @@ type WorkResult struct {
 // every wrong token.
 func (w *Work) Knows(token string) bool {
 	return subtle.ConstantTimeCompare([]byte(w.Token), []byte(token)) == 1
-}
-
-// put writes the work into a header.
-func (w *Work) put(h nats.Header) error {
-	text, err := json.Marshal(w)
-	if err != nil {
-		return fmt.Errorf("encoding the work: %w", err)
-	}
-	h[HeaderWork] = []string{string(text)}
-	return nil
-}
-
-// workFrom reads what [Work.put] wrote, nil when nothing was.
-func workFrom(h nats.Header) (*Work, error) {
-	text := h[HeaderWork]
-	if len(text) == 0 {
-		return nil, nil
-	}
-	w := new(Work)
-	if err := json.Unmarshal([]byte(text[0]), w); err != nil {
-		return nil, fmt.Errorf("decoding the %s header: %w", HeaderWork, err)
-	}
-	if w.Token == "" || w.Attempt < 1 || w.Attempt > math.MaxInt32 {
-		return nil, fmt.Errorf("%s header is incomplete", HeaderWork)
-	}
-	return w, nil
-}
-
-// WorkHeader returns the headers that a worker receives: those of every target,
-// and those that it needs to report. timeout is how long the worker may be silent.
-func (o *Operation) WorkHeader(submission nats.Header, subjects Subjects, timeout time.Duration) nats.Header {
-	h := o.TargetHeader(submission, o.Work.Attempt, o.Work.Attempt <= o.Repeats)
-	h[HeaderToken] = []string{o.Work.Token}
-	h[HeaderReport] = []string{subjects.Report(o.Service, o.Operation)}
-	h[HeaderTimeout] = []string{strconv.FormatInt(timeout.Milliseconds(), 10)}
-	h[jetstream.MsgIDHeader] = []string{o.Run() + "." + strconv.Itoa(o.Work.Attempt) + ".work"}
-	return h
 }

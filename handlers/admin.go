@@ -326,7 +326,7 @@ type PolicyCheck struct {
 	Faults []PolicyFault `json:"faults"`
 }
 
-// PolicyFault is one fault of a policy file; see [policy.PolicyFault].
+// PolicyFault is one fault of a policy file; see [policy.Fault].
 type PolicyFault struct {
 	File    string `json:"file,omitempty"`
 	Line    int    `json:"line,omitempty"`

@@ -11,12 +11,12 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/adoption"
 	"github.com/rebound-mq/rebound/internal/policies"
+	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
@@ -87,12 +87,12 @@ func (s *Service) adopting(ctx context.Context) error {
 		warn: rate.Sometimes{First: 1, Interval: warnEvery}, subs: make(map[string]*nats.Subscription),
 	}
 	s.adoptions = a
-	s.advisories = &queue{
-		nc: s.nc, js: s.js, stream: a.capture.Stream(),
-		config:   streams.Consumer("rebound-advisories", "", s.config.Lease, maxAckPending),
-		inFlight: semaphore.NewWeighted(adoptedInFlight), bytes: semaphore.NewWeighted(s.config.MaxInFlightBytes),
-		maxBytes: s.config.MaxInFlightBytes, log: log, handle: take.handle,
-	}
+	s.advisories = pull.New(
+		pull.Durable(s.js, a.capture.Stream(), streams.Consumer("rebound-advisories", "", s.config.Lease, maxAckPending)), take.handle,
+		pull.Config{
+			Conn: s.nc, Limit: pull.NewLimit(adoptedInFlight, 1), Bytes: pull.NewBytes(s.config.MaxInFlightBytes),
+			Draining: s.draining, Log: log,
+		})
 	return nil
 }
 
@@ -100,7 +100,7 @@ func (s *Service) adopting(ctx context.Context) error {
 func (s *Service) takeOver(ctx context.Context) {
 	select {
 	case <-s.adoptions.begun:
-		s.advisories.run(ctx, s.draining)
+		s.advisories.Run(ctx)
 	case <-s.draining:
 	case <-ctx.Done():
 	}
@@ -142,7 +142,7 @@ func (s *Service) adoptAdd(ctx context.Context, r micro.Request) (any, error) {
 	err = s.adoptions.await(ctx, func(list []adoption.Adoption) bool { return slices.Contains(list, ad) })
 	if err != nil && isNew {
 		// The time for the request may be over.
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), streams.CallTimeout)
 		defer cancel()
 		err = errors.Join(err, s.adoptions.bucket.Remove(undo, ad.Stream, ad.Consumer))
 	}
@@ -181,7 +181,7 @@ func (s *Service) judge(ctx context.Context, ad adoption.Adoption, found adoptio
 // included.
 func (s *Service) ownStreams() []string {
 	var names []string
-	for _, c := range s.streams.Configs(s.config.Limits) {
+	for _, c := range streams.Configs(s.streams, s.config.Limits) {
 		names = append(names, c.Name)
 	}
 	names = append(names, s.streams.Advisories(), s.streams.Work())

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -36,7 +37,7 @@ func TestAClusterThatLosesTheLeaderOfTheAdvisoriesLosesNoMessage(t *testing.T) {
 	const messages = 900
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
-	config := handlers.Config{Limits: events.StreamLimits{Replicas: 3}, Lease: 2 * time.Second, Policies: policySet(t, `
+	config := handlers.Config{Limits: streams.Limits{Replicas: 3}, Lease: 2 * time.Second, Policies: policySet(t, `
 default: {maxAttempts: 100, baseDelay: 10ms, maxDelay: 500ms, jitterType: none, attemptTimeout: 2s}
 `)}
 	r.start(config)

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/adoption"
 	"github.com/rebound-mq/rebound/internal/testkit"
@@ -159,7 +160,7 @@ func TestAnAdoptedMessageThatIsExhaustedIsDeadLetteredWithItsOrigin(t *testing.T
 		t.Errorf("the outcome is %+v after %d calls, want it exhausted after 3 deliveries and 3 attempts", got, target.Load())
 	}
 	d := r.deadLetters()[0]
-	if string(d.Data) != "x" || d.Header.Get("X-Tenant") != "7" || d.State == nil || d.State.Origin == nil ||
+	if string(d.Data) != "x" || wire.HeaderValue(d.Header, "X-Tenant") != "7" || d.State == nil || d.State.Origin == nil ||
 		*d.State.Origin != (events.Origin{Stream: "ORDERS", Consumer: "worker", Sequence: sequence, Subject: "orders.new"}) {
 		t.Fatalf("the dead letter is %+v, want the message and where it was", d)
 	}

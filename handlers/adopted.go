@@ -10,7 +10,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/adoption"
+	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/policy"
@@ -38,7 +40,7 @@ type adopted struct {
 }
 
 // handle takes over the message that one advisory tells of.
-func (a *adopted) handle(ctx context.Context, t *taken) error {
+func (a *adopted) handle(ctx context.Context, t *pull.Message) error {
 	given, err := adoption.ParseAdvisory(t.Data())
 	if err != nil {
 		return a.bury(ctx, t, err)
@@ -56,18 +58,18 @@ func (a *adopted) handle(ctx context.Context, t *taken) error {
 	if err != nil {
 		return err
 	}
-	op := operationOf(ad, given, source, t.meta.Timestamp)
+	op := operationOf(ad, given, source, t.Stored())
 
 	ledger, err := a.adoptions.ledgerNow(ctx)
 	if err != nil {
 		return err
 	}
-	mine, first, err := ledger.Claim(ctx, adoption.Message(op.Source, op.EventID), t.name())
+	mine, first, err := ledger.Claim(ctx, adoption.Message(op.Source, op.EventID), nameOf(t))
 	if err != nil || !mine {
 		return err
 	}
-	shared := func() bool { return !first || t.shared() }
-	m := scheduler.Message{Name: t.name(), Stored: t.meta.Timestamp, Shared: shared}
+	shared := func() bool { return !first || t.Shared() }
+	m := scheduler.Message{Name: nameOf(t), Stored: t.Stored(), Shared: shared}
 	return a.take(ctx, op, m, given, source)
 }
 
@@ -115,7 +117,7 @@ func operationOf(ad adoption.Adoption, given adoption.Advisory, source adoption.
 }
 
 // before compares moments that two servers took.
-func before(a, b time.Time) bool { return !a.After(b.Add(clockSlack)) }
+func before(a, b time.Time) bool { return !a.After(b.Add(streams.ClockSlack)) }
 
 // take reads the message and hands it to the pipeline. One that is gone becomes a
 // dead letter that says so.
@@ -128,7 +130,7 @@ func (a *adopted) take(ctx context.Context, op *events.Operation, m scheduler.Me
 		return a.intake.refuse(ctx, op, m, fmt.Errorf("message %d is no longer in stream %s; %s", given.Sequence, given.Stream, given.Says()))
 	}
 	op.Origin.Subject = stored.Subject
-	if parent := events.HeaderValue(stored.Header, events.HeaderTraceParent); len(parent) <= events.MaxName {
+	if parent := wire.HeaderValue(stored.Header, events.HeaderTraceParent); len(parent) <= events.MaxName {
 		op.TraceParent = parent
 	}
 	m.Header, m.Data = stored.Header, stored.Data
@@ -147,7 +149,7 @@ func (a *adopted) read(ctx context.Context, given adoption.Advisory, source adop
 	if source.Stream == nil || !before(source.Stream.Created, given.Time) {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	m, gone, err := streams.GetAt(ctx, a.adoptions.js, given.Stream, given.Sequence)
 	switch {
@@ -173,19 +175,19 @@ func (a *adopted) admit(op *events.Operation, m *jetstream.RawStreamMsg, source 
 		// It would come back as a new message, without end.
 		return reject("target %q is a subject of stream %s itself, which would hand the message to consumer %s again", target, op.Origin.Stream, op.Origin.Consumer)
 	}
-	if size := headerRoom(m.Header); size > events.MaxHeaders {
+	if size := streams.HeaderSize(m.Header); size > events.MaxHeaders {
 		return reject("the headers have %d bytes together, more than the %d allowed", size, events.MaxHeaders)
 	}
 	return a.intake.fits(op, m.Header, m.Data)
 }
 
 // bury ends a message of the stream of advisories that is none.
-func (a *adopted) bury(ctx context.Context, t *taken, problem error) error {
-	name := "advisory-" + t.name()
+func (a *adopted) bury(ctx context.Context, t *pull.Message, problem error) error {
+	name := "advisory-" + nameOf(t)
 	op := &events.Operation{
 		ID:      events.OperationID("rejected", name, events.Invalid, events.Invalid),
 		EventID: name, Source: "/rejected", Service: events.Invalid, Operation: events.Invalid,
-		FirstFailure: t.meta.Timestamp.UTC(), Submitted: t.meta.Timestamp.UTC(),
+		FirstFailure: t.Stored().UTC(), Submitted: t.Stored().UTC(),
 	}
 	return a.intake.refuse(ctx, op, scheduler.Message{Header: t.Headers(), Data: t.Data()}, problem)
 }
@@ -224,7 +226,7 @@ func (c *candidates) of(ctx context.Context, ad adoption.Adoption) (adoption.Can
 	if time.Since(k.at) < candidateAge {
 		return k.found, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	found, err := adoption.Find(ctx, c.js, ad.Stream, ad.Consumer)
 	if err != nil && !errors.Is(err, adoption.ErrNoStream) && !errors.Is(err, adoption.ErrNoConsumer) {

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
@@ -132,7 +133,7 @@ func TestAhead_ThreeInstancesOnAClusterEndEachOperationOnce(t *testing.T) {
 	t.Parallel()
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
-	config := handlers.Config{Limits: events.StreamLimits{Replicas: 3}, Policies: policySet(t, `
+	config := handlers.Config{Limits: streams.Limits{Replicas: 3}, Policies: policySet(t, `
 default: {maxAttempts: 5, baseDelay: 10ms, maxDelay: 1s, backoffStrategy: fixed, jitterType: none, attemptTimeout: 10s}
 `)}
 	for range 3 {
@@ -177,7 +178,7 @@ func TestAhead_WorksBesideWhatAnOlderInstanceLeft(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	ctx := t.Context()
-	if err := streams.Ensure(ctx, r.js, events.Streams{}.Configs(events.StreamLimits{})); err != nil {
+	if err := streams.Ensure(ctx, r.js, streams.Configs(events.Streams{}, streams.Limits{})); err != nil {
 		t.Fatal(err)
 	}
 	consumer, err := r.js.CreateOrUpdateConsumer(ctx, "RETRY_INTAKE", streams.Consumer("rebound-intake", "retry.submit.>", 2*time.Second, 1<<16))
@@ -241,7 +242,7 @@ func TestAhead_WaitsUntilEveryInstanceCanBearIt(t *testing.T) {
 // instance has an instance report itself until the test ends.
 func (r *rig) instance(i events.InstanceReport) {
 	r.t.Helper()
-	m, err := i.Message(events.Subjects{Prefix: "retry"})
+	m, err := wire.EncodeInstance(events.Subjects{Prefix: "retry"}, &i)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -271,13 +272,13 @@ func (r *rig) instance(i events.InstanceReport) {
 // and died before it could remove it: the operation is due.
 func (r *rig) leaveAhead(m *jetstream.RawStreamMsg, sequence uint64) {
 	r.t.Helper()
-	op, err := events.Decode(events.Subjects{Prefix: "retry"}, events.Submission{Subject: m.Subject, Header: m.Header, Data: m.Data, Received: m.Time})
+	op, err := wire.DecodeSubmission(events.Subjects{Prefix: "retry"}, wire.Submission{Subject: m.Subject, Header: m.Header, Data: m.Data, Received: m.Time})
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	op.Ahead, op.Due, op.Priority = sequence, time.Now().UTC(), events.Normal
 	due := nats.NewMsg(events.Subjects{}.Due(op.Priority, op.Service, op.Operation, op.ID))
-	if err := op.Put(due.Header); err != nil {
+	if err := wire.PutState(op, due.Header); err != nil {
 		r.t.Fatal(err)
 	}
 	if _, err := r.js.PublishMsg(r.t.Context(), due); err != nil {
@@ -302,7 +303,7 @@ func (r *rig) submitted(subject string) *jetstream.RawStreamMsg {
 func TestAhead_SubmissionIsGoneBeforeTheFirstAttempt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	if err := streams.Ensure(t.Context(), r.js, events.Streams{}.Configs(events.StreamLimits{})); err != nil {
+	if err := streams.Ensure(t.Context(), r.js, streams.Configs(events.Streams{}, streams.Limits{})); err != nil {
 		t.Fatal(err)
 	}
 	r.submit("retry.submit.small.op", event("left", "normal"), "x")
@@ -324,7 +325,7 @@ func TestAhead_SubmissionIsGoneBeforeTheFirstAttempt(t *testing.T) {
 func TestAhead_AnotherSubmissionInThatPlaceStays(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	if err := streams.Ensure(t.Context(), r.js, events.Streams{}.Configs(events.StreamLimits{})); err != nil {
+	if err := streams.Ensure(t.Context(), r.js, streams.Configs(events.Streams{}, streams.Limits{})); err != nil {
 		t.Fatal(err)
 	}
 	r.submit("retry.submit.small.op", event("first", "normal"), "x")
@@ -349,7 +350,7 @@ func TestIntake_SubmissionThatWasPlacedBeforeIsNotRunAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	ctx := context.Background()
-	if err := streams.Ensure(ctx, r.js, events.Streams{}.Configs(events.StreamLimits{})); err != nil {
+	if err := streams.Ensure(ctx, r.js, streams.Configs(events.Streams{}, streams.Limits{})); err != nil {
 		t.Fatal(err)
 	}
 	r.submit("retry.submit.small.op", event("placed", "normal"), "x")

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
@@ -113,7 +114,7 @@ func (r *rig) checkBuried(cases []badMessage) {
 	}
 	letters := map[string]*events.DeadLetter{}
 	for _, d := range r.deadLetters() {
-		letters[d.Header.Get(headerCase)] = d
+		letters[wire.HeaderValue(d.Header, headerCase)] = d
 	}
 	for _, c := range cases {
 		r.t.Run(c.name, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -18,7 +19,7 @@ func TestAClusterThatLosesItsLeaderLosesNoOperation(t *testing.T) {
 	t.Parallel()
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
-	config := handlers.Config{Limits: events.StreamLimits{Replicas: 3}, Lease: 2 * time.Second, Policies: policySet(t, `
+	config := handlers.Config{Limits: streams.Limits{Replicas: 3}, Lease: 2 * time.Second, Policies: policySet(t, `
 default: {maxAttempts: 100, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: exponential, jitterType: full, attemptTimeout: 1s}
 `)}
 	r.start(config)
@@ -60,7 +61,7 @@ func TestAClusterThatLosesItsLeaderKeepsItsLanes(t *testing.T) {
 	t.Parallel()
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
-	config := handlers.Config{Limits: events.StreamLimits{Replicas: 3}, Lease: 2 * time.Second, Policies: policySet(t, guarded)}
+	config := handlers.Config{Limits: streams.Limits{Replicas: 3}, Lease: 2 * time.Second, Policies: policySet(t, guarded)}
 	r.start(config)
 	r.start(config)
 	target, _ := r.switched("pay.charge")

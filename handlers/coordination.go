@@ -17,7 +17,12 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/pull"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
@@ -44,18 +49,19 @@ const (
 // measures of all; the others take over what it reports, so that all agree. One
 // that has just started decides nothing until it knows what was decided before.
 type coordinator struct {
-	self      events.InstanceReport // what never changes of it
-	nc        *nats.Conn
-	subjects  events.Subjects
-	log       *slog.Logger
-	warn      rate.Sometimes
-	limits    gate.Limits
-	host      func() health.Host
-	dues      []*queue
-	breakers  *breakers
-	store     *store
-	gates     *scheduler.Gates
-	allowance *allowance
+	self     events.InstanceReport // what never changes of it
+	nc       *nats.Conn
+	subjects events.Subjects
+	log      *slog.Logger
+	warn     rate.Sometimes
+	limits   gate.Limits
+	host     func() health.Host
+	dues     []*pull.Puller
+	breakers *breakers
+	store    *opstore.Store
+	clock    *natsconn.Clock
+	gates    *scheduler.Gates
+	inFlight *pull.Limit
 
 	sub     *nats.Subscription
 	reports chan *nats.Msg
@@ -82,13 +88,13 @@ type coordinator struct {
 }
 
 // newCoordinator returns the coordinator of the service, whose due operations come
-// through the queues dues.
-func (s *Service) newCoordinator(st *store, dues []*queue) (*coordinator, error) {
+// through the pullers dues.
+func (s *Service) newCoordinator(st *opstore.Store, dues []*pull.Puller) (*coordinator, error) {
 	c := &coordinator{
 		self: events.InstanceReport{ID: s.id, HostName: hostName(s.log), Version: s.config.Version, Started: s.started.UTC()},
 		nc:   s.nc, subjects: s.subjects, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
-		limits: s.config.Backpressure, host: s.config.Host, dues: dues, breakers: s.breakers, store: st,
-		gates: s.gates, allowance: s.allowance, policies: s.follower.startedWith, reports: make(chan *nats.Msg, maxWaitingInstances), state: events.InstanceJoining, instances: 1,
+		limits: s.config.Backpressure, host: s.config.Host, dues: dues, breakers: s.breakers, store: st, clock: s.clock,
+		gates: s.gates, inFlight: s.inFlight, policies: s.follower.startedWith, reports: make(chan *nats.Msg, maxWaitingInstances), state: events.InstanceJoining, instances: 1,
 	}
 	if c.host == nil {
 		c.host = func() health.Host {
@@ -102,9 +108,9 @@ func (s *Service) newCoordinator(st *store, dues []*queue) (*coordinator, error)
 			return h
 		}
 	}
-	now := c.store.clock.Now()
+	now := c.clock.Now()
 	report := c.report(now)
-	if _, err := report.Message(c.subjects); err != nil {
+	if _, err := wire.EncodeInstance(c.subjects, &report); err != nil {
 		return nil, fmt.Errorf("telling the other instances of this one: %w", err)
 	}
 	c.register = health.NewRegister(s.config.Prefix, report, now)
@@ -145,18 +151,18 @@ func (c *coordinator) run(ctx context.Context) {
 	defer ticker.Stop()
 	answer := time.NewTimer(0) // the first report asks the others for theirs
 	defer answer.Stop()
-	c.echoed = c.store.clock.Now()
+	c.echoed = c.clock.Now()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case m := <-c.reports:
-			if c.take(m, c.store.clock.Now()) {
-				answer.Reset(max(answerEvery-c.store.clock.Now().Sub(c.published), 0))
+			if c.take(m, c.clock.Now()) {
+				answer.Reset(max(answerEvery-c.clock.Now().Sub(c.published), 0))
 			}
 		case <-answer.C:
-			c.publish(c.store.clock.Now())
+			c.publish(c.clock.Now())
 		case <-ticker.C:
-			c.tick(ctx, c.store.clock.Now())
+			c.tick(ctx, c.clock.Now())
 		}
 	}
 	c.leave()
@@ -164,7 +170,7 @@ func (c *coordinator) run(ctx context.Context) {
 
 // take takes over the report of an instance. It returns whether to answer it.
 func (c *coordinator) take(m *nats.Msg, now time.Time) (answer bool) {
-	r, err := events.DecodeInstance(c.subjects, m)
+	r, err := wire.DecodeInstance(c.subjects, m)
 	news := false
 	if err == nil {
 		c.mu.Lock()
@@ -198,9 +204,9 @@ func (c *coordinator) take(m *nats.Msg, now time.Time) (answer bool) {
 // it comes for the first time any more.
 func (c *coordinator) hearDelivered(delivered []events.Delivered) {
 	for _, d := range delivered {
-		for _, q := range c.dues {
-			if q.config.Durable == d.Consumer {
-				q.course.hear(d.Made, d.Sequence)
+		for _, p := range c.dues {
+			if p.Name() == d.Consumer {
+				p.DeliveredElsewhere(d.Made, d.Sequence)
 			}
 		}
 	}
@@ -284,7 +290,7 @@ func (c *coordinator) decide(v health.Coordination, now time.Time) (e events.Bac
 func (c *coordinator) decides() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	d, ok := c.register.Decider(c.store.clock.Now())
+	d, ok := c.register.Decider(c.clock.Now())
 	return !ok || d.ID == c.self.ID
 }
 
@@ -300,7 +306,7 @@ func (c *coordinator) leads(now time.Time) (instances int, ok bool) {
 // act has this instance take its share.
 func (c *coordinator) act(v health.Coordination) {
 	c.gates.SetInstances(v.TotalInstances)
-	c.allowance.set(v.InHandLimit(c.self.ID, c.allowance.most))
+	c.inFlight.Set(v.InHandLimit(c.self.ID, c.inFlight.Most()))
 }
 
 // view returns the instances as they are known, with fresh figures of this one.
@@ -317,17 +323,17 @@ func (c *coordinator) report(now time.Time) events.InstanceReport {
 	r := c.self
 	r.State = c.state
 	r.InFlight = c.gates.Active()
-	for _, q := range c.dues {
-		r.InHand += q.inHand()
-		if made, sequence := q.course.reached(); sequence > 0 {
-			r.Delivered = append(r.Delivered, events.Delivered{Consumer: q.config.Durable, Made: made, Sequence: sequence})
+	for _, p := range c.dues {
+		r.InHand += p.Unacked()
+		if made, sequence := p.Delivered(); sequence > 0 {
+			r.Delivered = append(r.Delivered, events.Delivered{Consumer: p.Name(), Made: made, Sequence: sequence})
 		}
 	}
 	r.Succeeded, r.Failed = c.gates.Counts(now)
 	h := c.host()
 	r.CPUUtilization, r.MemoryUtilization = figure(h.CPUUtilization, 100), figure(h.MemoryUtilization, 100)
 	r.SystemLoad = figure(h.SystemLoad, events.MaxInstanceFigure)
-	r.StoreDelayMs = events.InMilliseconds(max(c.store.delay.Get(now), c.breakers.group.Delay()))
+	r.StoreDelayMs = events.InMilliseconds(max(c.store.Delay(now), c.breakers.group.Delay()))
 	r.Backpressure = backpressure(c.pressure)
 	r.Policies = c.policies()
 	return r
@@ -355,7 +361,7 @@ func (c *coordinator) publish(now time.Time) {
 	r := c.report(now)
 	c.mu.Unlock()
 	c.published = now
-	m, err := r.Message(c.subjects)
+	m, err := wire.EncodeInstance(c.subjects, &r)
 	if err == nil {
 		err = c.nc.PublishMsg(m)
 	}
@@ -374,7 +380,7 @@ func (c *coordinator) leave() {
 	c.mu.Lock()
 	c.state = events.InstanceLeaving
 	c.mu.Unlock()
-	c.publish(c.store.clock.Now())
+	c.publish(c.clock.Now())
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	if err = errors.Join(err, c.nc.FlushWithContext(ctx)); err != nil {
@@ -393,7 +399,7 @@ func (c *coordinator) tell(ctx context.Context, e events.BackpressureChange) {
 		}
 		err := c.publishChange(ctx, e)
 		if err != nil && ctx.Err() != nil {
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), streams.CallTimeout)
 			defer cancel()
 			err = c.publishChange(last, e)
 		}
@@ -404,11 +410,11 @@ func (c *coordinator) tell(ctx context.Context, e events.BackpressureChange) {
 }
 
 func (c *coordinator) publishChange(ctx context.Context, e events.BackpressureChange) error {
-	m, err := e.Message(c.subjects)
+	m, err := wire.EncodeBackpressure(c.subjects, &e)
 	if err != nil {
 		return err
 	}
-	return c.store.publish(ctx, "telling of global backpressure", m)
+	return c.store.Publish(ctx, "telling of global backpressure", m)
 }
 
 // Coordination returns how the instances are, as this one sees them.

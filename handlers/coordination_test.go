@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/testkit"
@@ -348,7 +349,7 @@ func TestFalseReportsOfInstancesAreRefused(t *testing.T) {
 	for i := range 2 * health.MaxInstances {
 		flood := good
 		flood.ID = fmt.Sprint("z", i)
-		m, err := flood.Message(events.Subjects{})
+		m, err := wire.EncodeInstance(events.Subjects{}, &flood)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/strictjson"
 	"github.com/rebound-mq/rebound/scheduler"
@@ -198,8 +199,8 @@ func (s *Service) submit(ctx context.Context, r micro.Request) (any, error) {
 	subject := s.config.Prefix + ".submit." + strings.TrimPrefix(r.Subject(), ServiceName+".submit.")
 	h := nats.Header(r.Headers())
 	now := s.clock.Now()
-	submission := events.Submission{Subject: subject, Header: h, Data: r.Data(), Name: nuid.Next(), Received: now}
-	op, err := events.Decode(s.subjects, submission)
+	submission := wire.Submission{Subject: subject, Header: h, Data: r.Data(), Name: nuid.Next(), Received: now}
+	op, err := wire.DecodeSubmission(s.subjects, submission)
 	if err == nil {
 		err = s.intake.fits(op, h, r.Data())
 	}
@@ -208,23 +209,23 @@ func (s *Service) submit(ctx context.Context, r micro.Request) (any, error) {
 	}
 	var rejected *events.RejectedError
 	if errors.As(err, &rejected) {
-		s.metrics.rejected(ctx, rejected.Service, rejected.Operation)
+		s.metrics.Rejected(ctx, rejected.Service, rejected.Operation)
 	}
 	if err == nil {
 		err = s.limit.admit(ctx, op.Service)
 	}
 	if errors.As(err, new(*manyError)) {
-		s.metrics.refused.Add(ctx, 1, s.metrics.of(op).counted...)
+		s.metrics.Refused(ctx, op)
 	}
 	if err != nil {
 		return nil, err
 	}
-	m := &nats.Msg{Subject: subject, Header: events.CarriedHeader(h), Data: r.Data()}
-	op.Attributes(m.Header)
+	m := &nats.Msg{Subject: subject, Header: wire.CarriedHeader(h), Data: r.Data()}
+	wire.AddAttributes(op, m.Header)
 	ack, err := s.js.PublishMsg(ctx, m, jetstream.WithMsgID(op.MessageID("submit")))
 	if err != nil {
 		if err = s.limit.stored(op.Service, op.Operation, err); errors.As(err, new(*manyError)) {
-			s.metrics.refused.Add(ctx, 1, s.metrics.of(op).counted...)
+			s.metrics.Refused(ctx, op)
 		}
 		return nil, err
 	}
@@ -246,17 +247,17 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 		}
 		return st.CachedInfo().State.Msgs, nil
 	}
-	for _, q := range s.queues {
-		c, err := s.js.Consumer(ctx, q.stream, q.config.Durable)
+	for _, p := range s.pullers {
+		c, err := s.js.Consumer(ctx, p.Stream(), p.Name())
 		if err != nil {
-			return nil, fmt.Errorf("reading consumer %s: %w", q.config.Durable, err)
+			return nil, fmt.Errorf("reading consumer %s: %w", p.Name(), err)
 		}
 		info := c.CachedInfo()
 		switch waiting := info.NumPending + uint64(info.NumAckPending); {
-		case q.config.Durable == reportConsumer:
+		case p.Name() == reportConsumer:
 			status.Reports.Waiting = waiting
 			continue
-		case q.stream == s.streams.Intake():
+		case p.Stream() == s.streams.Intake():
 			status.Submitted = waiting
 			continue
 		}
@@ -274,7 +275,7 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if status.Held, err = s.lanes.count(ctx, s.subjects.Lanes("", "")); err != nil {
+	if status.Held, err = s.lanes.Count(ctx, "", ""); err != nil {
 		return nil, err
 	}
 	if active := status.Due + status.InFlight + status.Held; waiting > active {
@@ -288,7 +289,7 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 	}
 	status.RetryCoordination = s.Coordination()
 	status.Gates, status.GateCounts = s.gates.Worst(statusLimit, s.clock.Now())
-	status.LimitsShared, status.Coordination = !s.leases.divided(), s.breakers.coordination()
+	status.LimitsShared, status.Coordination = !s.leases.Divided(), s.breakers.coordination()
 	status.Breakers, status.BreakerCounts = s.breakers.notClosed(ctx, statusLimit)
 	return status, nil
 }

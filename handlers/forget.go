@@ -39,7 +39,7 @@ func (s *Service) forget(since, now time.Time) int {
 	gates := s.gates.Forget(since, now)
 	breakers := s.breakers.group.Forget(since)
 	s.registry.Forget(since, now)
-	s.metrics.forget(since, func(service string) bool {
+	s.metrics.Forget(since, func(service string) bool {
 		_, ok := s.registry.Metrics(service, now)
 		return ok
 	})

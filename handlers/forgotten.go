@@ -2,19 +2,18 @@ package handlers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/streams"
-	"github.com/rebound-mq/rebound/scheduler"
 )
 
 const (
@@ -38,9 +37,11 @@ const (
 // alone, the one that decides for all. That is slow on purpose; after a start, a full
 // store, or a change of the stream's leader it goes through at once.
 type sweeper struct {
-	store   *store
+	store   *opstore.Store
+	clock   *natsconn.Clock
+	stream  string // of what waits
 	reading jetstream.JetStream
-	storage *storage
+	storage *opstore.Storage
 	// decides tells whether this instance is the one that sweeps.
 	decides func() bool
 	// leader names the server that leads the stream.
@@ -59,14 +60,14 @@ type reasons struct {
 }
 
 func (s *sweeper) reasons() reasons {
-	return reasons{refusals: s.storage.refusals.Load(), leader: s.leader()}
+	return reasons{refusals: s.storage.Refusals(), leader: s.leader()}
 }
 
 // run sweeps until ctx ends.
 func (s *sweeper) run(ctx context.Context) {
 	hasty, known := true, s.reasons()
 	for ctx.Err() == nil {
-		if s.decides() && s.storage.problem() == "" {
+		if s.decides() && s.storage.Problem() == "" {
 			if now := s.reasons(); now != known {
 				hasty, known = true, now
 			}
@@ -81,8 +82,8 @@ func (s *sweeper) run(ctx context.Context) {
 			hasty = hasty && !done
 		}
 		for rest := forgottenRest; rest > 0 && ctx.Err() == nil; rest -= time.Second {
-			pause(ctx, time.Second)
-			if s.storage.problem() == "" && s.reasons() != known {
+			backoff.Sleep(ctx, time.Second)
+			if s.storage.Problem() == "" && s.reasons() != known {
 				break
 			}
 		}
@@ -101,7 +102,7 @@ func (s *sweeper) pass(ctx context.Context, hasty bool, known reasons) (done boo
 		between = hastyPause
 	}
 	for sequence := uint64(1); sequence <= last && s.decides(); {
-		if s.storage.problem() != "" || !hasty && s.reasons() != known {
+		if s.storage.Problem() != "" || !hasty && s.reasons() != known {
 			return false, nil
 		}
 		next, err := s.page(ctx, sequence)
@@ -112,7 +113,7 @@ func (s *sweeper) pass(ctx context.Context, hasty bool, known reasons) (done boo
 			break
 		}
 		if sequence = next; sequence <= last {
-			pause(ctx, between)
+			backoff.Sleep(ctx, between)
 		}
 		if ctx.Err() != nil {
 			return false, ctx.Err()
@@ -123,11 +124,11 @@ func (s *sweeper) pass(ctx context.Context, hasty bool, known reasons) (done boo
 
 // last returns the sequence of the newest of what waits, 0 when nothing does.
 func (s *sweeper) last(ctx context.Context) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
-	stream, err := s.reading.Stream(ctx, s.store.streams.Waiting())
+	stream, err := s.reading.Stream(ctx, s.stream)
 	if err != nil {
-		return 0, fmt.Errorf("reading stream %s: %w", s.store.streams.Waiting(), err)
+		return 0, fmt.Errorf("reading stream %s: %w", s.stream, err)
 	}
 	state := stream.CachedInfo().State
 	if state.Msgs == 0 {
@@ -140,52 +141,27 @@ func (s *sweeper) last(ctx context.Context) (uint64, error) {
 // the end. Without a filter by subject the server counts nothing for it.
 func (s *sweeper) page(ctx context.Context, sequence uint64) (next uint64, err error) {
 	var forgotten []*jetstream.RawStreamMsg
-	read, cancel := context.WithTimeout(ctx, publishTimeout)
+	read, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
-	over := s.store.clock.Now().Add(-forgottenAfter)
-	for m, err := range streams.Page(read, s.reading, s.store.streams.Waiting(), ">", sequence, forgottenPage) {
+	over := s.clock.Now().Add(-forgottenAfter)
+	for m, err := range streams.Page(read, s.reading, s.stream, ">", sequence, forgottenPage) {
 		if err != nil {
 			return 0, fmt.Errorf("reading what waits from %d on: %w", sequence, err)
 		}
 		next = m.Sequence + 1
-		if at, ok := fires(m); ok && at.Before(over) {
+		if at, ok := opstore.FiresAt(m); ok && at.Before(over) {
 			forgotten = append(forgotten, m)
 		}
 	}
 	return next, s.fire(ctx, forgotten)
 }
 
-// fires returns when the schedule fires that a message is; ok is false for none.
-func fires(m *jetstream.RawStreamMsg) (at time.Time, ok bool) {
-	text, ok := strings.CutPrefix(m.Header.Get(headerSchedule), "@at ")
-	if !ok {
-		return time.Time{}, false
-	}
-	at, err := time.Parse(time.RFC3339Nano, text)
-	return at, err == nil
-}
-
 // fire makes what was forgotten due, by the step that lets an operation out. One that
 // was fired after all, or taken by somebody else, is not there any more.
 func (s *sweeper) fire(ctx context.Context, forgotten []*jetstream.RawStreamMsg) error {
-	var group errgroup.Group
-	group.SetLimit(releasers)
-	var fired atomic.Uint64
-	for _, m := range forgotten {
-		group.Go(func() error {
-			err := s.store.release(ctx, m, time.Time{})
-			switch {
-			case err == nil:
-				fired.Add(1)
-			case errors.Is(err, scheduler.ErrMoved):
-				return nil
-			}
-			return err
-		})
-	}
-	err := group.Wait()
-	if n := fired.Load(); n > 0 {
-		s.fired.Add(n)
+	n, err := s.store.ReleaseAll(ctx, forgotten, time.Time{})
+	if n > 0 {
+		s.fired.Add(uint64(n))
 		s.log.Warn("operations whose time was over had been forgotten by the NATS server; they are due now", "operations", n)
 	}
 	return err

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/health"
 )
 
@@ -76,7 +77,7 @@ func (r *reports) run(ctx context.Context) {
 // take feeds one report to the registry. One that is refused is counted; the log
 // tells of the first and of one a minute, so that a flood of them fills no disk.
 func (r *reports) take(m *nats.Msg, now time.Time) {
-	service, report, err := events.DecodeHealth(r.subjects, m)
+	service, report, err := wire.DecodeHealth(r.subjects, m)
 	if err == nil {
 		err = r.registry.Report(service, report, now)
 	}

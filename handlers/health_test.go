@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/testkit"
@@ -175,7 +176,7 @@ func (b *lockedBuilder) String() string {
 
 func TestEveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
 	r := newRig(t, handlers.Config{}, handlers.Config{})
-	m, err := events.HealthReport{QueueLength: new(int)}.Message(events.Subjects{}, "pool", "/pool", "1", time.Now())
+	m, err := wire.EncodeHealth(events.Subjects{}, "pool", events.HealthReport{QueueLength: new(int)}, wire.Envelope{Source: "/pool", ID: "1", Time: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+
+	"github.com/rebound-mq/rebound/internal/pull"
+	"github.com/rebound-mq/rebound/internal/telemetry"
 )
 
 // HTTP returns the handler of the service's HTTP side: /healthz says that the
@@ -44,7 +47,7 @@ func (s *Service) readiness() readiness {
 	}
 	var details []string
 	switch {
-	case s.leases.divided():
+	case s.leases.Divided():
 		details = append(details, "coordination is local: the store of the limits is out of reach, and each instance has an even share of them")
 	case !r.Coordination.Shared:
 		details = append(details, "coordination is local: the store ("+r.Coordination.Store+") is out of reach, and the instance goes on alone")
@@ -62,6 +65,27 @@ func (s *Service) warnings() []string {
 		}
 	}
 	return all
+}
+
+// observe has /metrics show how the instance stands; dues have the due operations in
+// hand.
+func (s *Service) observe(dues []*pull.Puller) error {
+	return telemetry.Observe(s.metrics, telemetry.Sources{
+		Now: s.clock.Now, Gates: s.gates, Breakers: s.breakers.group, Health: s.registry,
+		Instance: func() telemetry.Standing {
+			v := s.Coordination()
+			standing := telemetry.Standing{
+				Breakers:  telemetry.Sharing{Store: s.breakers.shared, Shared: s.breakers.group.Status().Shared},
+				Limits:    telemetry.Sharing{Store: storeName(s.leases.Store), Shared: !s.leases.Divided()},
+				Instances: v.TotalInstances, Backpressure: v.GlobalBackpressure,
+				ReportsAccepted: s.workReports.taken.Load(), ReportsRefused: s.workReports.refused.Load(),
+			}
+			for _, p := range dues {
+				standing.InHand += p.Unacked()
+			}
+			return standing
+		},
+	})
 }
 
 func (s *Service) writeJSON(w http.ResponseWriter, code int, body any) {

@@ -10,8 +10,11 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
@@ -28,17 +31,17 @@ type intake struct {
 	subjects   events.Subjects
 	pipeline   *scheduler.Pipeline
 	letters    *deadletter.Letters
-	metrics    *metrics
+	metrics    *telemetry.Metrics
 	maxPayload int64
 	// pending is told how many submissions wait behind each.
 	pending func(uint64)
 }
 
 // handle takes in one message of the intake stream.
-func (in *intake) handle(ctx context.Context, t *taken) error {
-	in.pending(t.meta.NumPending)
+func (in *intake) handle(ctx context.Context, t *pull.Message) error {
+	in.pending(t.Pending())
 	take := in.submit
-	if events.HeaderValue(t.Headers(), events.HeaderDeadSequence) != "" {
+	if wire.HeaderValue(t.Headers(), events.HeaderDeadSequence) != "" {
 		take = in.replay
 	}
 	err := take(ctx, t)
@@ -49,8 +52,8 @@ func (in *intake) handle(ctx context.Context, t *taken) error {
 	return err
 }
 
-func (in *intake) submit(ctx context.Context, t *taken) error {
-	name := t.name()
+func (in *intake) submit(ctx context.Context, t *pull.Message) error {
+	name := nameOf(t)
 	op, err := in.decode(t.Subject(), t.Headers(), t.Data(), name, t)
 	if err != nil {
 		return err
@@ -59,9 +62,9 @@ func (in *intake) submit(ctx context.Context, t *taken) error {
 }
 
 // submission is the message of a submission of that name.
-func submission(t *taken, name string) scheduler.Message {
+func submission(t *pull.Message, name string) scheduler.Message {
 	return scheduler.Message{
-		Subject: t.Subject(), Header: t.Headers(), Data: t.Data(), Name: name, Stored: t.meta.Timestamp, Shared: t.shared,
+		Subject: t.Subject(), Header: t.Headers(), Data: t.Data(), Name: name, Stored: t.Stored(), Shared: t.Shared,
 	}
 }
 
@@ -70,7 +73,7 @@ func (in *intake) accept(ctx context.Context, op *events.Operation, m scheduler.
 	if err := in.pipeline.Accept(ctx, op, m); err != nil {
 		return err
 	}
-	in.metrics.accepted(ctx, op)
+	in.metrics.Accepted(ctx, op)
 	return nil
 }
 
@@ -79,12 +82,12 @@ func (in *intake) refuse(ctx context.Context, op *events.Operation, m scheduler.
 	if err := in.pipeline.Reject(ctx, op, m, problem); err != nil {
 		return err
 	}
-	in.metrics.rejected(ctx, op.Service, op.Operation)
+	in.metrics.Rejected(ctx, op.Service, op.Operation)
 	return nil
 }
 
-func (in *intake) decode(subject string, h nats.Header, data []byte, name string, t *taken) (*events.Operation, error) {
-	op, err := events.Decode(in.subjects, events.Submission{Subject: subject, Header: h, Data: data, Name: name, Received: t.meta.Timestamp})
+func (in *intake) decode(subject string, h nats.Header, data []byte, name string, t *pull.Message) (*events.Operation, error) {
+	op, err := wire.DecodeSubmission(in.subjects, wire.Submission{Subject: subject, Header: h, Data: data, Name: name, Received: t.Stored()})
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +96,7 @@ func (in *intake) decode(subject string, h nats.Header, data []byte, name string
 
 // fits rejects a submission that leaves no room for the operation's state.
 func (in *intake) fits(op *events.Operation, h nats.Header, data []byte) error {
-	size, limit := int64(len(data))+headerRoom(h), in.maxPayload-stateRoom
+	size, limit := int64(len(data))+streams.HeaderSize(h), in.maxPayload-stateRoom
 	if size <= limit {
 		return nil
 	}
@@ -106,12 +109,12 @@ func (in *intake) fits(op *events.Operation, h nats.Header, data []byte) error {
 
 // reject buries what cannot be accepted. Its id comes from the message's place
 // in the stream, because its own cannot be trusted.
-func (in *intake) reject(ctx context.Context, t *taken, rejected *events.RejectedError) error {
-	name := t.name()
+func (in *intake) reject(ctx context.Context, t *pull.Message, rejected *events.RejectedError) error {
+	name := nameOf(t)
 	op := &events.Operation{
 		ID:      events.OperationID("rejected", name, rejected.Service, rejected.Operation),
 		EventID: name, Source: "/rejected", Service: rejected.Service, Operation: rejected.Operation,
-		FirstFailure: t.meta.Timestamp.UTC(), Submitted: t.meta.Timestamp.UTC(),
+		FirstFailure: t.Stored().UTC(), Submitted: t.Stored().UTC(),
 	}
 	m := scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()}
 	return in.refuse(ctx, op, m, rejected.Problem)
@@ -122,13 +125,13 @@ func (in *intake) reject(ctx context.Context, t *taken, rejected *events.Rejecte
 // The dead letter is removed before the first attempt, by whoever has the operation
 // then, see [due.exhume]. So a repeat of the request, or a second one, finds the
 // operation waiting or the dead letter gone.
-func (in *intake) replay(ctx context.Context, t *taken) error {
-	sequence, err := strconv.ParseUint(events.HeaderValue(t.Headers(), events.HeaderDeadSequence), 10, 64)
+func (in *intake) replay(ctx context.Context, t *pull.Message) error {
+	sequence, err := strconv.ParseUint(wire.HeaderValue(t.Headers(), events.HeaderDeadSequence), 10, 64)
 	if err != nil {
 		return in.refused(t, "header %s is not a sequence", events.HeaderDeadSequence)
 	}
 	d, err := in.letters.At(ctx, sequence)
-	never := errors.Is(err, streams.ErrBehind) && t.meta.NumDelivered > mostBehind
+	never := errors.Is(err, streams.ErrBehind) && t.Deliveries() > mostBehind
 	if never || errors.Is(err, deadletter.ErrNotFound) {
 		return nil
 	}
@@ -160,15 +163,15 @@ func (in *intake) replay(ctx context.Context, t *taken) error {
 			return err
 		}
 	}
-	op.Restart(t.meta.Timestamp)
+	op.Restart(t.Stored())
 	op.Dead = d.Grave()
-	m := submission(t, t.name())
+	m := submission(t, nameOf(t))
 	m.Subject, m.Header, m.Data = d.SubmittedTo, d.Header, d.Data
 	left, err := in.pipeline.Replay(ctx, op, m)
 	if err != nil {
 		return err
 	}
-	in.metrics.accepted(ctx, op)
+	in.metrics.Accepted(ctx, op)
 	if left {
 		return nil
 	}
@@ -179,7 +182,7 @@ func (in *intake) replay(ctx context.Context, t *taken) error {
 }
 
 // refused says that a request for a replay cannot be met.
-func (in *intake) refused(t *taken, layout string, args ...any) error {
+func (in *intake) refused(t *pull.Message, layout string, args ...any) error {
 	rejected := &events.RejectedError{Service: events.Invalid, Operation: events.Invalid, Problem: fmt.Errorf(layout, args...)}
 	if service, operation, err := in.subjects.SplitSubmit(t.Subject()); err == nil {
 		rejected.Service, rejected.Operation = service, operation
@@ -194,5 +197,5 @@ func submissionName(sequence uint64, stored time.Time) string {
 	return strconv.FormatInt(stored.UnixNano(), 36) + "-" + strconv.FormatUint(sequence, 10)
 }
 
-// name is [submissionName] of a message in hand.
-func (t *taken) name() string { return submissionName(t.meta.Sequence.Stream, t.meta.Timestamp) }
+// nameOf is [submissionName] of a message in flight.
+func nameOf(t *pull.Message) string { return submissionName(t.Sequence(), t.Stored()) }

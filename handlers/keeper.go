@@ -14,6 +14,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/internal/adoption"
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/notify"
+	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/policies"
 	"github.com/rebound-mq/rebound/internal/streams"
 )
@@ -36,11 +39,11 @@ type keeper struct {
 	log  *slog.Logger
 	// created returns when a stream was made.
 	created func(ctx context.Context, stream string) (time.Time, error)
-	storage *storage
+	storage *opstore.Storage
 	full    string // what was last logged of the storage; of the checking goroutine
 
 	// wake is full when something is to be checked at once.
-	wake chan struct{}
+	wake notify.Signal
 
 	mu sync.Mutex
 	// checked is the connection that the last check went over, as the client counts
@@ -68,8 +71,8 @@ type kept struct {
 // newKeeper lists what the service needs. The buckets of breakers and lanes are kept
 // by those who use them.
 func (s *Service) newKeeper() *keeper {
-	k := &keeper{nc: s.nc, log: s.log, created: s.created, storage: s.storage, wake: make(chan struct{}, 1), checked: s.nc.Stats().Reconnects}
-	for _, config := range s.streams.Configs(s.config.Limits) {
+	k := &keeper{nc: s.nc, log: s.log, created: s.created, storage: s.storage, wake: s.missing, checked: s.nc.Stats().Reconnects}
+	for _, config := range streams.Configs(s.streams, s.config.Limits) {
 		name := config.Name
 		one := &kept{stream: name, make: func(ctx context.Context) error {
 			return streams.Ensure(ctx, s.js, []jetstream.StreamConfig{config})
@@ -78,7 +81,7 @@ func (s *Service) newKeeper() *keeper {
 		case s.streams.Intake(), s.streams.Waiting():
 			one.renewed = func(ctx context.Context) error { return s.ensureConsumers(ctx, name) }
 		case s.streams.Outcomes():
-			one.renewed = func(context.Context) error { s.recovery.reset(); return nil }
+			one.renewed = func(context.Context) error { s.recovery.Reset(); return nil }
 		}
 		k.kept = append(k.kept, one)
 	}
@@ -118,17 +121,9 @@ func (k *keeper) run(ctx context.Context) {
 			return
 		case <-ticker.C:
 		case <-k.wake:
-			pause(ctx, keepPause) // many find the same missing
+			backoff.Sleep(ctx, keepPause) // many find the same missing
 		case <-back:
 		}
-	}
-}
-
-// missed has everything checked soon.
-func (k *keeper) missed() {
-	select {
-	case k.wake <- struct{}{}:
-	default:
 	}
 }
 
@@ -152,7 +147,7 @@ func (k *keeper) check(ctx context.Context) {
 	checks.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, keepTimeout)
 		defer cancel()
-		if err := k.storage.look(ctx); err != nil {
+		if err := k.storage.Look(ctx); err != nil {
 			k.log.Debug("whether the account has room is not known", "error", err)
 		}
 	})
@@ -216,7 +211,7 @@ func (k *keeper) note(one *kept, err error) {
 
 // tellFull logs when nothing can be stored, and when it can again.
 func (k *keeper) tellFull() {
-	full := k.storage.problem()
+	full := k.storage.Problem()
 	switch {
 	case full == k.full:
 	case full != "":

@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
-	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -51,7 +51,7 @@ func TestLanes_BucketThatIsRemovedIsMadeAnewAndWhatIsHeldIsMarked(t *testing.T) 
 	for name, start := range map[string]func(*testing.T) (*rig, handlers.Config){
 		"one server": func(t *testing.T) (*rig, handlers.Config) { return newRig(t), handlers.Config{} },
 		"a cluster": func(t *testing.T) (*rig, handlers.Config) {
-			return connect(t, testkit.Cluster(t, 3).URL()), handlers.Config{Limits: events.StreamLimits{Replicas: 3}}
+			return connect(t, testkit.Cluster(t, 3).URL()), handlers.Config{Limits: streams.Limits{Replicas: 3}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

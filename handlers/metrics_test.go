@@ -22,6 +22,7 @@ import (
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/redisconn"
+	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -113,7 +114,7 @@ func (s *scraper) want(want map[string]float64) map[string]float64 {
 	return values
 }
 
-func TestMetricsTellWhatBecomesOfOperations(t *testing.T) {
+func TestMetrics_TellWhatBecomesOfOperations(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	s := r.start(handlers.Config{Policies: policySet(t, `
@@ -213,7 +214,7 @@ pay:
 	}
 }
 
-func TestMetricsTellOfAttemptsByWorkers(t *testing.T) {
+func TestMetrics_TellOfAttemptsByWorkers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	m := newScraper(t, r.start(handlers.Config{Policies: policySet(t, working("20s"))}))
@@ -235,7 +236,7 @@ func TestMetricsTellOfAttemptsByWorkers(t *testing.T) {
 	})
 }
 
-func TestMetricsTellWhetherCoordinationIsShared(t *testing.T) {
+func TestMetrics_TellWhetherCoordinationIsShared(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
 	client, err := redisconn.Open(redis.URL())
@@ -271,15 +272,15 @@ func TestMetricsTellWhetherCoordinationIsShared(t *testing.T) {
 	m.await(limits, 1)
 }
 
-func TestInventedKeysHaveNoMetricsOfTheirOwnBeyondABound(t *testing.T) {
+func TestMetrics_InventedKeysHaveNoneOfTheirOwnBeyondABound(t *testing.T) {
 	t.Parallel()
 	const beyond = 50
 	r := newRig(t)
 	m := newScraper(t, r.start(handlers.Config{Policies: policySet(t, `default: {maxAttempts: 2, baseDelay: 1ms, enableCircuitBreaker: true}`)}))
 	r.parallel("*.o", func(req micro.Request) { _ = req.Respond(nil) })
-	r.submitAll(handlers.MaxMeteredKeys+beyond, func(i int) (string, map[string]string) { return fmt.Sprintf("retry.submit.s%d.o", i), nil })
+	r.submitAll(telemetry.MaxMeteredKeys+beyond, func(i int) (string, map[string]string) { return fmt.Sprintf("retry.submit.s%d.o", i), nil })
 	testkit.Eventually(t, 60*time.Second, "every operation having ended", func() bool {
-		return r.count("RETRY_OUTCOMES", "retry.outcome.>") == handlers.MaxMeteredKeys+beyond
+		return r.count("RETRY_OUTCOMES", "retry.outcome.>") == telemetry.MaxMeteredKeys+beyond
 	})
 	m.await(`rebound_operations_in_hand`, 0)
 	values := m.want(map[string]float64{
@@ -295,8 +296,8 @@ func TestInventedKeysHaveNoMetricsOfTheirOwnBeyondABound(t *testing.T) {
 		series[name]++
 	}
 	for name, n := range series {
-		if strings.HasPrefix(name, "rebound_") && n > handlers.MaxMeteredKeys+1 {
-			t.Errorf("%s has %d series, want at most %d", name, n, handlers.MaxMeteredKeys+1)
+		if strings.HasPrefix(name, "rebound_") && n > telemetry.MaxMeteredKeys+1 {
+			t.Errorf("%s has %d series, want at most %d", name, n, telemetry.MaxMeteredKeys+1)
 		}
 	}
 }

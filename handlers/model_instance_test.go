@@ -14,20 +14,27 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/lanes"
 	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// lease is the ack wait of the model's consumers.
-const lease = 30 * time.Second
+const (
+	// lease is the ack wait of the model's consumers.
+	lease = 30 * time.Second
+	// pullWait is how long a pull waits for messages.
+	pullWait = 5 * time.Second
+)
 
 // longestLate is how late a write arrives at most whose caller was told nothing. It
 // is less than what streams remember message ids for.
@@ -126,7 +133,7 @@ func unavailable(r *rand.Rand) error {
 
 // silence waits for the end of a call that nobody answers, as the client does.
 func silence(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	<-ctx.Done()
 	return ctx.Err()
@@ -319,8 +326,8 @@ func (b *modelBucket) Put(ctx context.Context, key string, value []byte) (uint64
 }
 
 // modelMetrics count for all instances, because they are dear to make.
-var modelMetrics = sync.OnceValue(func() *metrics {
-	m, err := newMetrics("model", "test")
+var modelMetrics = sync.OnceValue(func() *telemetry.Metrics {
+	m, err := telemetry.NewMetrics("model", "test")
 	if err != nil {
 		panic(err)
 	}
@@ -336,22 +343,11 @@ func (w *world) start(name string, policies *policy.Set, frozen, pressure []span
 	random := func() float64 { return w.roll(name, "random").Float64() }
 	current := func() *policy.Set { return policies }
 	log := slog.New(slog.DiscardHandler)
-	st := &store{
-		js: js, log: log, maxPayload: 1 << 20, warn: rate.Sometimes{First: 1}, metrics: modelMetrics(), random: random,
-		clock: natsconn.NewClock(nil), storage: &storage{},
-	}
-	letters := deadletter.New(js, "")
-	gates := scheduler.NewGates(breaker.NewGroup(breaker.Config{Instance: name}), scheduler.GatesConfig{Room: func(key string) { st.lanes.changed(key) }})
-	st.lanes = &lanes{
-		reading: js, store: st, gates: gates, policies: current, log: log,
-		markers: &markers{
-			store: st, js: js, bucket: &modelBucket{js: js}, fresh: time.Hour, rest: 24 * time.Hour, sweep: sweepMost, lost: make(chan struct{}, 1),
-			config: jetstream.KeyValueConfig{Bucket: events.Streams{}.LanesBucket()},
-		},
-		warn: rate.Sometimes{First: 1}, wake: make(chan struct{}, 1), looks: semaphore.NewWeighted(looks), keys: make(map[string]*keyLanes),
-	}
+	clock, persister := natsconn.NewClock(nil), opstore.NewPersister(opstore.NewStorage(js, nil), log, random)
+	keys := lanes.NewKeys(js, &modelBucket{js: js}, persister, lanes.KeysConfig{Reading: js, Rest: 24 * time.Hour, Log: log})
+	var elections *opstore.Elections
 	if w.elects {
-		st.elections = newElections(func(ctx context.Context) (*jetstream.StreamInfo, error) {
+		elections = opstore.NewElections(func(ctx context.Context) (*jetstream.StreamInfo, error) {
 			s, err := js.Stream(ctx, events.Streams{}.Waiting())
 			if err != nil {
 				return nil, err
@@ -359,19 +355,23 @@ func (w *world) start(name string, policies *policy.Set, frozen, pressure []span
 			return s.CachedInfo(), nil
 		}, time.Now, func() uint64 { return 0 })
 	}
+	st := opstore.New(js, persister, opstore.Config{Clock: clock, MaxPayload: 1 << 20, Lanes: keys, Elections: elections})
+	letters := deadletter.New(js, "")
+	gates := scheduler.NewGates(breaker.NewGroup(breaker.Config{Instance: name}), scheduler.GatesConfig{Room: keys.Changed})
+	held := lanes.New(keys, st, lanes.Config{Gates: gates, Policies: current, Now: clock.Now})
 	pipeline := &scheduler.Pipeline{
-		Policies: current, Store: st, Ends: newRecovery(st, js, letters), Target: &modelTarget{i},
-		Publisher: &publisher{js: js, work: events.Streams{}.WorkConfig(events.StreamLimits{}), log: log},
+		Policies: current, Store: st, Ends: opstore.NewRecovery(st, js, letters), Target: &modelTarget{i},
+		Publisher: &publisher{js: js, work: streams.WorkConfig(events.Streams{}, streams.Limits{}), log: log},
 		Gates:     gates, CheckTarget: events.Subjects{}.CheckTarget, Now: time.Now, Random: random, Draining: i.draining,
 	}
 	in := &intake{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20, pending: func(uint64) {}}
 	reports := &workReports{pipeline: pipeline, log: log, warn: rate.Sometimes{First: 1}}
-	redeliver := &due{pipeline: pipeline, store: st, letters: letters, draining: i.draining}
+	redeliver := &due{pipeline: pipeline, store: st, clock: clock, stream: "RETRY", letters: letters, draining: i.draining}
 
 	i.pull("RETRY_INTAKE", "retry.submit.>", in.handle)
 	i.pull("RETRY_INTAKE", "retry.report.>", reports.handle)
 	i.pull("RETRY", "retry.due.>", redeliver.handle)
-	i.owned.Go(func() { st.lanes.run(i.ctx) })
+	i.owned.Go(func() { held.Run(i.ctx) })
 	i.owned.Go(func() { i.squeeze(gates) })
 	return i
 }
@@ -391,48 +391,43 @@ func (i *instance) squeeze(gates *scheduler.Gates) {
 	}
 }
 
-// pull works on the messages of a consumer, as a queue does.
-func (i *instance) pull(stream, filter string, handle func(context.Context, *taken) error) {
-	q := &queue{
-		nc: i.w.wire, stream: stream, config: jetstream.ConsumerConfig{Durable: filter, AckWait: lease},
-		bytes: semaphore.NewWeighted(1 << 30), maxBytes: 1 << 30, log: slog.New(slog.DiscardHandler), handle: handle,
-		held: make(map[*taken]struct{}), draining: i.draining, pulled: make(chan struct{}),
+// pull works on the messages of a consumer.
+func (i *instance) pull(stream, filter string, handle pull.Handler) {
+	p := pull.New(modelSource{i, i.w.consumer(stream, filter)}, handle, pull.Config{
+		Conn: i.w.wire, Limit: pull.NewLimit(1<<30, 1), Bytes: pull.NewBytes(1 << 30),
+		Draining: i.draining, Log: slog.New(slog.DiscardHandler),
+	})
+	i.pulls.Go(func() { p.Run(i.ctx) })
+}
+
+// modelSource is a consumer as an instance pulls from it.
+type modelSource struct {
+	i *instance
+	c *modelConsumer
+}
+
+func (s modelSource) Stream() string                              { return s.c.stream }
+func (s modelSource) Name() string                                { return s.c.filter }
+func (s modelSource) Lease() time.Duration                        { return lease }
+func (s modelSource) Made() time.Time                             { return time.Time{} }
+func (s modelSource) Open(context.Context) (pull.Consumer, error) { return s, nil }
+
+// Receive implements [pull.Consumer].
+func (s modelSource) Receive(ctx context.Context, n int, take func(jetstream.Msg, time.Time)) error {
+	i, c := s.i, s.c
+	for range n {
+		began := time.Now()
+		d, err := c.next(ctx, i)
+		if err != nil {
+			return err
+		}
+		r := i.w.roll(i.name, fmt.Sprint("deliver ", c.stream, d.m.sequence))
+		asked := time.Now().Add(-min(time.Since(began), spread(r, 0, pullWait)))
+		i.w.work(r)
+		i.gate()
+		take(&modelMsg{i: i, c: c, m: d.m, n: d.n}, asked)
 	}
-	c := i.w.consumer(stream, filter)
-	ctx, cancel := context.WithCancel(i.ctx)
-	beatCtx, stopBeat := context.WithCancel(i.ctx)
-	i.owned.Go(func() {
-		select {
-		case <-i.draining:
-		case <-i.ctx.Done():
-		}
-		cancel()
-	})
-	i.owned.Go(func() { q.heartbeat(beatCtx) })
-	i.pulls.Go(func() {
-		defer stopBeat()
-		defer q.wg.Wait()
-		defer close(q.pulled)
-		for {
-			began := time.Now()
-			d, err := c.next(ctx, i)
-			if err != nil {
-				return
-			}
-			r := i.w.roll(i.name, fmt.Sprint("deliver ", stream, d.m.sequence))
-			asked := time.Now().Add(-min(time.Since(began), spread(r, 0, fetchWait)))
-			i.w.work(r)
-			i.gate()
-			t := &taken{
-				Msg: &modelMsg{i: i, c: c, m: d.m}, beat: asked, reconnects: q.nc.Stats().Reconnects, q: q,
-				meta: &jetstream.MsgMetadata{Sequence: jetstream.SequencePair{Stream: d.m.sequence}, NumDelivered: d.n, Timestamp: d.m.at, Stream: stream},
-			}
-			q.mu.Lock()
-			q.held[t] = struct{}{}
-			q.mu.Unlock()
-			q.wg.Go(func() { q.work(ctx, i.ctx, t) })
-		}
-	})
+	return nil
 }
 
 // stop lets the instance drain, or die.
@@ -483,7 +478,7 @@ func (w *world) consumer(stream, filter string) *modelConsumer {
 func (c *modelConsumer) next(ctx context.Context, i *instance) (delivery, error) {
 	for ctx.Err() == nil {
 		now := time.Now()
-		if s, ok := within(i.frozen, now); ok && now.Sub(s.from) > 2*fetchWait {
+		if s, ok := within(i.frozen, now); ok && now.Sub(s.from) > 2*pullWait {
 			time.Sleep(time.Until(s.to))
 			continue
 		}
@@ -553,6 +548,14 @@ type modelMsg struct {
 	i *instance
 	c *modelConsumer
 	m *storedMsg
+	n uint64 // the delivery
+}
+
+// Metadata implements [jetstream.Msg].
+func (m *modelMsg) Metadata() (*jetstream.MsgMetadata, error) {
+	return &jetstream.MsgMetadata{
+		Sequence: jetstream.SequencePair{Stream: m.m.sequence}, NumDelivered: m.n, Timestamp: m.m.at, Stream: m.c.stream,
+	}, nil
 }
 
 func (m *modelMsg) Subject() string      { return m.m.subject }
@@ -686,7 +689,7 @@ func (w *world) report(ctx context.Context, js *modelJS, m *storedMsg) {
 		report := &nats.Msg{Subject: h.Get(events.HeaderReport), Header: nats.Header{
 			events.HeaderID: {id}, events.HeaderToken: {h.Get(events.HeaderToken)}, events.HeaderAttempt: {fmt.Sprint(attempt)}, events.HeaderResult: {string(result)},
 		}}
-		callCtx, cancel := context.WithTimeout(ctx, publishTimeout)
+		callCtx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 		_, err := js.PublishMsg(callCtx, report)
 		cancel()
 		if errors.Is(err, context.Canceled) {

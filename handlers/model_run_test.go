@@ -16,7 +16,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
@@ -215,7 +217,7 @@ func (w *world) operate() {
 		dead := w.streams["RETRY_DEAD"].matching(">", time.Now())
 		w.mu.Unlock()
 		for _, m := range dead {
-			d, err := events.ReadDeadLetter(m.subject, m.sequence, m.header, m.data)
+			d, err := wire.DecodeDeadLetter(m.subject, m.sequence, m.header, m.data)
 			if err != nil || d.State == nil || len(told[d.State.Run()]) == 0 || !chance(r, 0.3) {
 				continue
 			}
@@ -252,8 +254,8 @@ func (w *world) elect(r *rand.Rand) {
 	s, now := w.streams["RETRY"], time.Now()
 	var removed []*storedMsg
 	for _, m := range s.all {
-		op, err := events.FromHeader(m.header)
-		if err == nil && len(told[op.Run()]) > 0 && m.ended && !m.gone.IsZero() && now.Sub(m.gone) > youngest {
+		op, err := wire.ReadState(m.header)
+		if err == nil && len(told[op.Run()]) > 0 && m.ended && !m.gone.IsZero() && now.Sub(m.gone) > opstore.Youngest {
 			removed = append(removed, m)
 		}
 	}
@@ -264,7 +266,7 @@ func (w *world) elect(r *rand.Rand) {
 	m.gone, s.elected = time.Time{}, now
 	for _, behind := range w.streams["RETRY_OUTCOMES"].behind {
 		if behind.from.Before(now.Add(10*time.Second)) && behind.to.After(now) {
-			op, _ := events.FromHeader(m.header)
+			op, _ := wire.ReadState(m.header)
 			w.late[op.ID] = true // nobody can know yet that its run has ended
 		}
 	}
@@ -351,7 +353,7 @@ func (w *world) check() {
 	w.mu.Unlock()
 	dead := make(map[string]bool)
 	for _, m := range letters {
-		d, err := events.ReadDeadLetter(m.subject, m.sequence, m.header, m.data)
+		d, err := wire.DecodeDeadLetter(m.subject, m.sequence, m.header, m.data)
 		if err != nil || d.State == nil {
 			w.blame("dead letter %d is none: %v", m.sequence, err)
 			continue

@@ -167,7 +167,7 @@ func (s *Service) policyCheck(_ context.Context, r micro.Request) (any, error) {
 	_, err := policy.Parse(request.name(), []byte(request.Source))
 	check := PolicyCheck{Valid: err == nil, Faults: []PolicyFault{}}
 	for _, f := range policy.Faults(err) {
-		check.Faults = append(check.Faults, PolicyFault{File: f.File, Line: f.Line, Column: f.Column, Key: f.Key, Problem: f.Problem, Meant: f.Meant})
+		check.Faults = append(check.Faults, PolicyFault{File: f.File, Line: f.Line, Column: f.Column, Key: f.Key, Problem: f.Problem, Meant: f.Hint})
 	}
 	return check, nil
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
-	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/policies"
 	"github.com/rebound-mq/rebound/internal/testkit"
@@ -81,7 +81,7 @@ func TestChangedPoliciesDecideNextOnEveryInstanceAndLeaveWhatWaits(t *testing.T)
 	testkit.Eventually(t, 10*time.Second, "the new ones being parked", func() bool { return r.size("RETRY") == waiting+30 })
 	delays := map[string]map[time.Duration]int{"charge": {}, "refund": {}}
 	for _, m := range r.messages("RETRY", "retry.parked.>") {
-		op, err := events.FromHeader(m.Header)
+		op, err := wire.ReadState(m.Header)
 		if err != nil {
 			t.Fatal(err)
 		}

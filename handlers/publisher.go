@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/policy"
@@ -49,12 +50,12 @@ func (p *publisher) Token() string { return rand.Text() }
 // Publish implements [scheduler.Publisher]. The message id makes a repeat
 // recognisable, so that what a stream does not confirm is published again.
 func (p *publisher) Publish(ctx context.Context, op *events.Operation, m scheduler.Message, timeout time.Duration) *policy.Failure {
-	msg := &nats.Msg{Subject: op.Work.Target, Header: op.WorkHeader(m.Header, p.subjects, timeout), Data: m.Data}
+	msg := &nats.Msg{Subject: op.Work.Target, Header: wire.WorkHeader(op, m.Header, p.subjects, timeout), Data: m.Data}
 	ctx, cancel := context.WithTimeout(ctx, min(max(timeout, minPublishing), maxPublishing))
 	defer cancel()
 	made, backoff := false, shortestBackoff
 	for {
-		callCtx, cancel := context.WithTimeout(ctx, publishTimeout)
+		callCtx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 		_, err := p.js.PublishMsg(callCtx, msg)
 		cancel()
 		if err == nil {

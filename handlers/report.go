@@ -14,6 +14,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
@@ -30,13 +32,13 @@ type workReports struct {
 // handle takes in one report of the intake stream. One that is refused is done
 // with: it would be refused for ever. When it came before, an instance may have
 // died between taking it in and acknowledging it, so that its refusal says nothing.
-func (w *workReports) handle(ctx context.Context, t *taken) error {
+func (w *workReports) handle(ctx context.Context, t *pull.Message) error {
 	m := &nats.Msg{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()}
-	err := w.take(ctx, m, t.meta.Timestamp)
+	err := w.take(ctx, m, t.Stored())
 	if !errors.As(err, new(*scheduler.RefusedError)) {
 		return err
 	}
-	if t.meta.NumDelivered == 1 {
+	if t.Deliveries() == 1 {
 		w.count(t.Subject(), err)
 	}
 	return nil
@@ -44,7 +46,7 @@ func (w *workReports) handle(ctx context.Context, t *taken) error {
 
 // take takes in one report that was made at that time.
 func (w *workReports) take(ctx context.Context, m *nats.Msg, at time.Time) error {
-	service, operation, r, err := events.DecodeReport(w.subjects, m, at)
+	service, operation, r, err := wire.DecodeReport(w.subjects, m, at)
 	if err != nil {
 		return &scheduler.RefusedError{Refusal: scheduler.RefusedInvalid, Problem: err}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
@@ -265,7 +266,7 @@ func TestReportsAreCloudEventsToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	report := events.Report{ID: m.Headers().Get(events.HeaderID), Attempt: attempt, Token: m.Headers().Get(events.HeaderToken), Result: events.Failed, Code: "404", Error: "gone"}
-	msg, err := report.Message(m.Headers().Get(events.HeaderReport), "/worker", "1", time.Now())
+	msg, err := wire.EncodeReport(m.Headers().Get(events.HeaderReport), report, wire.Envelope{Source: "/worker", ID: "1", Time: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/breaker"
@@ -23,9 +22,14 @@ import (
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/host"
+	"github.com/rebound-mq/rebound/internal/lanes"
 	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/notify"
+	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/scheduler/policy"
@@ -38,12 +42,18 @@ const (
 
 	// intakeInFlight is how many submissions are taken in at once.
 	intakeInFlight = 512
+	// duePulls is over how many pulls the in-flight limit is split at least, so that a
+	// pull that waits for operations of one priority leaves some to the others.
+	duePulls = 8
 	// maxAckPending is how many messages of one consumer all instances together
 	// may have in hand.
 	maxAckPending = 1 << 16
 	// forgetAfter is how long what was read to recover from a crash is kept.
 	forgetAfter    = time.Minute
 	housekeepEvery = 10 * time.Second
+	// shortestBackoff and longestBackoff bound the pauses between two tries.
+	shortestBackoff = 50 * time.Millisecond
+	longestBackoff  = 2 * time.Second
 	// warnEvery is how often the log tells of what may happen very often.
 	warnEvery = time.Minute
 )
@@ -57,7 +67,7 @@ type Config struct {
 	// built-in ones when nil.
 	Policies *policy.Set
 	// Limits are those of the streams.
-	Limits events.StreamLimits
+	Limits streams.Limits
 	// Lease is how long an operation that an instance had in hand when it died
 	// waits before another takes it; 30 s when zero, at least 2 s.
 	Lease time.Duration
@@ -74,7 +84,7 @@ type Config struct {
 	Breakers breaker.Store
 	// Ledgers is where the instances share budgets and concurrency; a bucket on
 	// NATS when nil.
-	Ledgers Ledgers
+	Ledgers ledger.Store
 	// Backpressure says when global backpressure turns on. All instances should
 	// have the same.
 	Backpressure gate.Limits
@@ -169,42 +179,44 @@ type Service struct {
 	follower *policyFollower
 	registry *health.Registry
 	reports  *reports
-	recovery *recovery
+	recovery *opstore.Recovery
 	breakers *breakers
 	gates    *scheduler.Gates
-	leases   *leases
+	leases   *ledger.Leases
 	ledger   *ledger.NATS // nil when the limits are shared elsewhere
-	lanes    *lanes
+	lanes    *lanes.Lanes
+	store    *opstore.Store
 	intake   *intake
 	ahead    *ahead
 	limit    *submissionLimit
 	// workReports are those of workers.
 	workReports *workReports
-	queues      []*queue
+	pullers     []*pull.Puller
 	micro       micro.Service
-	// coordinator knows the other instances, allowance bounds what this one has in
-	// hand.
+	// coordinator knows the other instances, inFlight bounds what this one has in
+	// flight.
 	coordinator *coordinator
-	allowance   *allowance
-	metrics     *metrics
+	inFlight    *pull.Limit
+	metrics     *telemetry.Metrics
 	// adoptions and advisories take over what adopted consumers give up.
 	adoptions  *adoptions
-	advisories *queue
+	advisories *pull.Puller
 	// keeper sees to it that the streams are there, storage knows whether they take
 	// what is to be stored, and sweeper fires what the server forgot.
 	keeper  *keeper
-	storage *storage
+	storage *opstore.Storage
+	missing notify.Signal // set when a stream or a consumer may be missing
 	sweeper *sweeper
 	leader  atomic.Value // a string: the server that leads the waiting operations
 	// elections knows since when that server leads.
-	elections *elections
+	elections *opstore.Elections
 
 	// waiter waits at the start for what passes by itself.
 	waiter   *natsconn.Waiter
 	draining chan struct{}
 	drain    sync.Once
 	cancel   context.CancelFunc
-	// pulling is done when every queue has drained, rest when everything else
+	// pulling is done when every puller has drained, rest when everything else
 	// has ended too.
 	pulling sync.WaitGroup
 	rest    sync.WaitGroup
@@ -230,8 +242,8 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 			return nil, fmt.Errorf("opening JetStream: %w", err)
 		}
 	}
-	waiter := &natsconn.Waiter{Conns: []*nats.Conn{nc}, Log: config.Logger, Told: config.Waiting}
-	reading, err := apartSoon(ctx, waiter, js, "reading")
+	waiter := natsconn.NewWaiter(nc, config.Waiting, config.Logger)
+	reading, err := waiter.Dedicated(ctx, js, "reading")
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +252,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 			reading.Conn().Close()
 		}
 	}()
-	sharing, err := apartSoon(ctx, waiter, js, "sharing")
+	sharing, err := waiter.Dedicated(ctx, js, "sharing")
 	if err != nil {
 		return nil, err
 	}
@@ -249,7 +261,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 			sharing.Conn().Close()
 		}
 	}()
-	looking, err := apartSoon(ctx, waiter, js, "intake")
+	looking, err := waiter.Dedicated(ctx, js, "intake")
 	if err != nil {
 		return nil, err
 	}
@@ -263,17 +275,17 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		config: config, nc: nc, js: js, reading: reading, sharing: sharing, looking: looking, id: id, started: time.Now(), clock: natsconn.NewClock(config.Now),
 		subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
 		letters: deadletter.New(reading, config.Prefix), log: config.Logger.With("instance", id),
-		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter, storage: &storage{js: js},
+		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter, missing: notify.NewSignal(),
 	}
-	s.elections = newElections(s.askLeader, s.clock.Now, func() uint64 { return nc.Stats().Reconnects })
-	if s.metrics, err = newMetrics(id, config.Version); err != nil {
+	s.storage = opstore.NewStorage(js, s.missing.Set)
+	s.elections = opstore.NewElections(s.askLeader, s.clock.Now, func() uint64 { return nc.Stats().Reconnects })
+	if s.metrics, err = telemetry.NewMetrics(id, config.Version); err != nil {
 		return nil, fmt.Errorf("making the metrics: %w", err)
 	}
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
 	s.keeper = s.newKeeper()
-	s.storage.missed = s.keeper.missed
 	s.sweeper = s.newSweeper()
 	if s.reports, err = hear(nc, s.subjects, s.registry, s.clock.Now, s.log); err != nil {
 		return nil, err
@@ -287,12 +299,12 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		cancel()
 		return nil, errors.Join(err, s.reports.sub.Unsubscribe(), s.coordinator.sub.Unsubscribe())
 	}
-	for _, q := range s.queues {
-		s.pulling.Go(func() { q.run(runCtx, s.draining) })
+	for _, p := range s.pullers {
+		s.pulling.Go(func() { p.Run(runCtx) })
 	}
 	s.rest.Go(func() { s.breakers.run(runCtx) })
-	s.rest.Go(func() { s.leases.run(runCtx) })
-	s.rest.Go(func() { s.lanes.run(runCtx) })
+	s.rest.Go(func() { s.leases.Run(runCtx) })
+	s.rest.Go(func() { s.lanes.Run(runCtx) })
 	s.pulling.Go(func() { s.ahead.run(runCtx) })
 	s.pulling.Go(func() { s.takeOver(runCtx) })
 	s.pulling.Go(func() { s.adoptions.witness.run(runCtx, s.draining) })
@@ -304,7 +316,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.rest.Go(func() { s.follower.run(runCtx) })
 	s.rest.Go(func() { s.reports.run(runCtx) })
 	s.rest.Go(func() { s.coordinator.run(runCtx) })
-	s.rest.Go(func() { s.allowance.run(runCtx) })
+	s.rest.Go(func() { s.inFlight.Run(runCtx) })
 	if config.Host == nil {
 		s.rest.Go(func() { s.sampler().Run(runCtx) })
 	}
@@ -315,7 +327,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 // prepare makes or verifies what the service needs in JetStream, and builds its
 // parts.
 func (s *Service) prepare(ctx context.Context) error {
-	for _, c := range s.streams.Configs(s.config.Limits) {
+	for _, c := range streams.Configs(s.streams, s.config.Limits) {
 		err := s.waiter.Await(ctx, "stream "+c.Name, func(ctx context.Context) error {
 			return streams.Ensure(ctx, s.js, []jetstream.StreamConfig{c})
 		})
@@ -352,19 +364,32 @@ func (s *Service) prepare(ctx context.Context) error {
 
 // wire builds the parts and joins them.
 func (s *Service) wire(ctx context.Context) error {
-	st := &store{
-		js: s.js, subjects: s.subjects, streams: s.streams, clock: s.clock, elections: s.elections, storage: s.storage, log: s.log, maxPayload: s.nc.MaxPayload(),
-		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: s.metrics, random: rand.Float64,
+	persister := opstore.NewPersister(s.storage, s.log, rand.Float64)
+	var keys *lanes.Keys
+	err := s.waiter.Await(ctx, "the bucket of the lanes", func(ctx context.Context) (err error) {
+		keys, err = lanes.OpenKeys(ctx, s.js, persister, lanes.KeysConfig{
+			Prefix: s.config.Prefix, Reading: s.reading, Replicas: s.config.Limits.Replicas, ForgetAfter: s.config.ForgetIdleAfter, Log: s.log,
+		})
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	s.recovery = newRecovery(st, s.reading, s.letters)
+	st := opstore.New(s.js, persister, opstore.Config{
+		Prefix: s.config.Prefix, Clock: s.clock, MaxPayload: s.nc.MaxPayload(), Lanes: keys, Elections: s.elections, Meter: s.metrics,
+	})
+	s.store = st
+	s.recovery = opstore.NewRecovery(st, s.reading, s.letters)
 	shared := s.config.Breakers
 	if shared == nil {
 		shared = breaker.NewNATS(s.sharing, s.streams.BreakersBucket(), s.config.Limits.Replicas)
 	}
-	room := func(key string) { s.lanes.changed(key) }
-	s.breakers = newBreakers(s.id, shared, s.config.ForgetIdleAfter, st, room, func(c breaker.Change) {
-		s.gates.Changed(c)
-		s.lanes.healed(c)
+	s.breakers = newBreakers(breakersConfig{
+		instance: s.id, shared: shared, forget: s.config.ForgetIdleAfter, store: st, subjects: s.subjects, now: s.clock.Now, room: keys.Changed, log: s.log,
+		heard: func(c breaker.Change) {
+			s.gates.Changed(c)
+			keys.BreakerChanged(c)
+		},
 	})
 	ledgers := s.config.Ledgers
 	if ledgers == nil {
@@ -374,34 +399,27 @@ func (s *Service) wire(ctx context.Context) error {
 		}
 		ledgers = s.ledger
 	}
-	s.leases = newLeases(s.id, ledgers, s.clock.Now, s.log)
-	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: s.leases.want, Now: s.clock.Now})
-	s.leases.gates = s.gates
-	err := s.waiter.Await(ctx, "the bucket of the lanes", func(ctx context.Context) (err error) {
-		s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.config.ForgetIdleAfter, s.gates, s.policies.Load)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	st.lanes = s.lanes
+	wanted := ledger.NewQueue()
+	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: keys.Changed, Lease: wanted.Want, Now: s.clock.Now})
+	s.leases = ledger.NewLeases(wanted, s.gates, ledger.LeasesConfig{Instance: s.id, Store: ledgers, Now: s.clock.Now, Log: s.log})
+	s.lanes = lanes.New(keys, st, lanes.Config{Gates: s.gates, Policies: s.policies.Load, Now: s.clock.Now})
 	s.breakers.join(ctx)
 	pipeline := &scheduler.Pipeline{
 		Policies: s.policies.Load, Store: st, Ends: s.recovery, Target: &requester{nc: s.nc}, Publisher: s.publisher(), CheckTarget: s.subjects.CheckTarget,
-		Gates: s.gates, Health: s.registry, Began: s.metrics.began, Attempted: s.metrics.attempted,
+		Gates: s.gates, Health: s.registry, Began: s.metrics.Began, Attempted: s.metrics.Attempted,
 		Now: s.clock.Now, Random: rand.Float64, Draining: s.draining,
 	}
 	s.intake = &intake{
 		subjects: s.subjects, pipeline: pipeline, letters: s.letters, metrics: s.metrics,
-		maxPayload: st.maxPayload,
+		maxPayload: s.nc.MaxPayload(),
 	}
 	s.workReports = &workReports{
 		subjects: s.subjects, pipeline: pipeline, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
 	}
-	waiting := &submissions{store: st}
+	waiting := &submissions{js: s.js, store: st, subjects: s.subjects, streams: s.streams}
 	err = s.waiter.Await(ctx, "the stream of submissions", func(ctx context.Context) (err error) {
 		if waiting.stream, err = s.js.Stream(ctx, s.streams.Intake()); err == nil {
-			s.ahead, err = s.lookAhead(ctx, st, pipeline)
+			s.ahead, err = s.lookAhead(ctx, pipeline)
 		}
 		return err
 	})
@@ -414,27 +432,25 @@ func (s *Service) wire(ctx context.Context) error {
 		warn: rate.Sometimes{First: 1, Interval: warnEvery}, counts: make(map[string]*counted),
 	}
 	redeliver := &due{
-		pipeline: pipeline, store: st, submissions: waiting, letters: deadletter.New(s.js, s.config.Prefix), draining: s.draining,
+		pipeline: pipeline, store: st, clock: s.clock, stream: s.streams.Waiting(), submissions: waiting, letters: deadletter.New(s.js, s.config.Prefix), draining: s.draining,
 	}
 
-	add := func(stream, name, filter string, inFlight, bytes *semaphore.Weighted, handle func(context.Context, *taken) error) {
-		s.queues = append(s.queues, &queue{
-			nc: s.nc, js: s.js, stream: stream, config: streams.Consumer(name, filter, s.config.Lease, maxAckPending),
-			inFlight: inFlight, bytes: bytes, maxBytes: s.config.MaxInFlightBytes, missed: s.missed, log: s.log, handle: handle,
+	add := func(stream, name, filter string, limit *pull.Limit, bytes *pull.Bytes, handle pull.Handler) *pull.Puller {
+		p := pull.New(pull.Durable(s.js, stream, streams.Consumer(name, filter, s.config.Lease, maxAckPending)), handle, pull.Config{
+			Conn: s.nc, Limit: limit, Bytes: bytes, Missed: s.missing.Set, Draining: s.draining, Log: s.log,
 		})
+		s.pullers = append(s.pullers, p)
+		return p
 	}
 	add(s.streams.Intake(), intakeConsumer, s.subjects.Submissions(),
-		semaphore.NewWeighted(intakeInFlight), semaphore.NewWeighted(s.config.MaxInFlightBytes), s.intake.handle)
+		pull.NewLimit(intakeInFlight, 1), pull.NewBytes(s.config.MaxInFlightBytes), s.intake.handle)
 	add(s.streams.Intake(), reportConsumer, s.subjects.Reports(),
-		semaphore.NewWeighted(intakeInFlight), semaphore.NewWeighted(s.config.MaxInFlightBytes), s.workReports.handle)
-	s.allowance = newAllowance(s.config.MaxInFlight)
-	bytes := semaphore.NewWeighted(s.config.MaxInFlightBytes)
-	var dues []*queue
+		pull.NewLimit(intakeInFlight, 1), pull.NewBytes(s.config.MaxInFlightBytes), s.workReports.handle)
+	s.inFlight = pull.NewLimit(s.config.MaxInFlight, duePulls)
+	bytes := pull.NewBytes(s.config.MaxInFlightBytes)
+	var dues []*pull.Puller
 	for _, p := range events.Priorities {
-		add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), s.allowance.permits, bytes, redeliver.handle)
-		q := s.queues[len(s.queues)-1]
-		q.batch = s.allowance.batch
-		dues = append(dues, q)
+		dues = append(dues, add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), s.inFlight, bytes, redeliver.handle))
 	}
 	if s.coordinator, err = s.newCoordinator(st, dues); err != nil {
 		return err
@@ -451,27 +467,27 @@ const (
 
 // lookAhead returns what takes submissions in before their turn. It works on a
 // connection of its own.
-func (s *Service) lookAhead(ctx context.Context, st *store, pipeline *scheduler.Pipeline) (*ahead, error) {
+func (s *Service) lookAhead(ctx context.Context, pipeline *scheduler.Pipeline) (*ahead, error) {
 	stream, err := s.looking.Stream(ctx, s.streams.Intake())
 	if err != nil {
 		return nil, fmt.Errorf("reading stream %s: %w", s.streams.Intake(), err)
 	}
-	own := &store{
-		js: s.looking, subjects: st.subjects, streams: st.streams, clock: st.clock, storage: st.storage, log: st.log, maxPayload: st.maxPayload, random: st.random,
-		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: st.metrics,
-	}
+	own := opstore.New(s.looking, opstore.NewPersister(s.storage, s.log, rand.Float64), opstore.Config{
+		Prefix: s.config.Prefix, Clock: s.clock, MaxPayload: s.nc.MaxPayload(), Meter: s.metrics,
+	})
 	placing := *pipeline
 	placing.Store = own
 	return &ahead{
-		js: s.looking, store: own, intake: s.intake, pipeline: &placing, submissions: &submissions{store: own, stream: stream},
-		consumer: intakeConsumer, leads: func() (int, bool) { return s.coordinator.leads(s.clock.Now()) }, log: s.log,
+		js: s.looking, store: own, streams: s.streams, intake: s.intake, pipeline: &placing,
+		submissions: &submissions{js: s.looking, store: own, subjects: s.subjects, streams: s.streams, stream: stream},
+		consumer:    intakeConsumer, leads: func() (int, bool) { return s.coordinator.leads(s.clock.Now()) }, log: s.log,
 		warn: rate.Sometimes{First: 1, Interval: warnAhead}, wake: make(chan struct{}, 1), draining: s.draining,
 	}, nil
 }
 
 // publisher publishes to the streams of workers.
 func (s *Service) publisher() *publisher {
-	return &publisher{js: s.js, subjects: s.subjects, work: s.streams.WorkConfig(s.config.Limits), log: s.log}
+	return &publisher{js: s.js, subjects: s.subjects, work: streams.WorkConfig(s.streams, s.config.Limits), log: s.log}
 }
 
 // sampler measures the host that the instance runs on.
@@ -484,12 +500,12 @@ func (s *Service) sampler() *host.Sampler {
 // ensureConsumers makes the consumers of a stream: before anything is pulled, so that
 // a missing permission is an error at start, and when the stream was made anew.
 func (s *Service) ensureConsumers(ctx context.Context, stream string) error {
-	for _, q := range s.queues {
-		if q.stream != stream {
+	for _, p := range s.pullers {
+		if p.Stream() != stream {
 			continue
 		}
-		if _, err := s.js.CreateOrUpdateConsumer(ctx, q.stream, q.config); err != nil {
-			return fmt.Errorf("making consumer %s of stream %s: %w", q.config.Durable, q.stream, err)
+		if err := p.Ensure(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -507,11 +523,11 @@ func (s *Service) housekeep(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		s.recovery.forget(forgetAfter)
+		s.recovery.Forget(forgetAfter)
 		s.registry.Forget(time.Time{}, s.clock.Now())
 		var handled uint64
-		for _, q := range s.queues {
-			handled += q.handled.Load()
+		for _, p := range s.pullers {
+			handled += p.Handled()
 		}
 		if handled == before && handled != released {
 			debug.FreeOSMemory()
@@ -559,19 +575,16 @@ func (s *Service) Ready() error {
 	if err := s.keeper.problem(); err != nil {
 		return err
 	}
-	if full := s.storage.problem(); full != "" {
+	if full := s.storage.Problem(); full != "" {
 		return errors.New(full)
 	}
 	return nil
 }
 
-// missed has the streams checked at once.
-func (s *Service) missed() { s.keeper.missed() }
-
 // newSweeper returns what fires what the server forgot.
 func (s *Service) newSweeper() *sweeper {
 	return &sweeper{
-		store: s.lanes.store, reading: s.reading, storage: s.storage, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
+		store: s.store, clock: s.clock, stream: s.streams.Waiting(), reading: s.reading, storage: s.storage, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
 		decides: s.coordinator.decides,
 		leader: func() string {
 			leader, _ := s.leader.Load().(string)
@@ -589,7 +602,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	err := s.micro.Stop()
 	done := make(chan struct{})
 	go func() {
-		s.waitQueues()
+		s.waitPullers()
 		close(done)
 	}()
 	select {
@@ -603,9 +616,9 @@ func (s *Service) Stop(ctx context.Context) error {
 	return err
 }
 
-// waitQueues waits for the queues, which end by themselves once draining, and
+// waitPullers waits for the pullers, which end by themselves once draining, and
 // then ends the rest.
-func (s *Service) waitQueues() {
+func (s *Service) waitPullers() {
 	s.pulling.Wait()
 	s.mu.Lock()
 	s.stopped = true

@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/testkit"
@@ -314,7 +315,7 @@ func TestAnOperationThatIsExhaustedBecomesADeadLetterWithItsHistory(t *testing.T
 		t.Errorf("the target was called %d times, want 3", calls.Load())
 	}
 	d := r.deadLetters()[0]
-	if string(d.Data) != "bytes\x00\xff" || d.Header.Get("X-Tenant") != "7" || d.SubmittedTo == "" && d.State == nil {
+	if string(d.Data) != "bytes\x00\xff" || wire.HeaderValue(d.Header, "X-Tenant") != "7" || d.SubmittedTo == "" && d.State == nil {
 		t.Errorf("the dead letter lost the submission: %+v", d)
 	}
 	if len(d.State.History) != 4 {
@@ -665,7 +666,9 @@ func TestAConclusionThatIsStoredIsNotMadeAgain(t *testing.T) {
 	}{
 		{"a success", func(r *rig, op *events.Operation) {
 			op.Attempt++
-			m, err := events.Encode("retry.outcome.retrySuccess.billing.charge", events.RetrySuccess, op.OutcomeID(), op.About(), time.Now(), op.Ended(events.RetrySuccess, time.Now()))
+			m, err := wire.EncodeEvent("retry.outcome.retrySuccess.billing.charge", wire.Event{
+				Name: events.RetrySuccess, ID: op.OutcomeID(), About: op.About(), Time: time.Now(), Data: op.Ended(events.RetrySuccess, time.Now()),
+			})
 			if err != nil {
 				r.t.Fatal(err)
 			}
@@ -677,7 +680,7 @@ func TestAConclusionThatIsStoredIsNotMadeAgain(t *testing.T) {
 			op.Attempt++
 			op.Record(events.Attempt{Number: op.Attempt, At: time.Now(), Code: "503"})
 			d := events.DeadLetter{ID: op.ID, Service: "billing", Operation: "charge", Reason: events.ReasonExhausted, DiedAt: time.Now(), State: op, Data: []byte("x")}
-			m, err := d.Message(events.Subjects{})
+			m, err := wire.EncodeDeadLetter(events.Subjects{}, &d)
 			if err != nil {
 				r.t.Fatal(err)
 			}
@@ -707,7 +710,7 @@ default: {maxAttempts: 2, baseDelay: 1s, jitterType: none}
 			if err != nil {
 				t.Fatal(err)
 			}
-			op, err := events.FromHeader(m.Headers())
+			op, err := wire.ReadState(m.Headers())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -12,9 +12,9 @@ import (
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
-	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -22,7 +22,7 @@ func TestStart_AClusterWithoutALeaderIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
-	config := handlers.Config{Limits: events.StreamLimits{Replicas: 3}, Policies: policySet(t, quick)}
+	config := handlers.Config{Limits: streams.Limits{Replicas: 3}, Policies: policySet(t, quick)}
 	begin(r, config)()
 	cluster.Stop(0)
 	cluster.Stop(1)

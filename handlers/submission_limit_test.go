@@ -18,7 +18,7 @@ import (
 // paused. No more than limit submissions of one service may wait.
 func (r *rig) blocked(limit int64) {
 	r.t.Helper()
-	limits := events.StreamLimits{MaxSubmitted: limit}
+	limits := streams.Limits{MaxSubmitted: limit}
 	r.start(handlers.Config{Limits: limits})
 	if _, err := r.js.PauseConsumer(r.t.Context(), "RETRY_INTAKE", "rebound-intake", time.Now().Add(time.Hour)); err != nil {
 		r.t.Fatal(err)
@@ -91,10 +91,10 @@ func TestSubmissionLimit_StreamRefusesWhatIsPublishedToIt(t *testing.T) {
 func TestSubmissionLimit_LeavesAStreamThatExistsAsItIs(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	if err := streams.Ensure(t.Context(), r.js, events.Streams{}.Configs(events.StreamLimits{})); err != nil {
+	if err := streams.Ensure(t.Context(), r.js, streams.Configs(events.Streams{}, streams.Limits{})); err != nil {
 		t.Fatal(err)
 	}
-	r.start(handlers.Config{Limits: events.StreamLimits{MaxSubmitted: 5}})
+	r.start(handlers.Config{Limits: streams.Limits{MaxSubmitted: 5}})
 	s, err := r.js.Stream(t.Context(), "RETRY_INTAKE")
 	if err != nil {
 		t.Fatal(err)

@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
@@ -40,7 +40,7 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 		return scheduler.Reply{}, err
 	}
 	reconnects := r.nc.Stats().Reconnects
-	request := &nats.Msg{Subject: subject, Header: op.TargetHeader(m.Header, attempt, repeated), Data: m.Data}
+	request := &nats.Msg{Subject: subject, Header: wire.TargetHeader(op, m.Header, attempt, repeated), Data: m.Data}
 
 	callCtx, cancel := context.WithTimeout(ctx, timeout+min(slowReply, timeout/10))
 	defer cancel()
@@ -95,12 +95,12 @@ func (r *requester) connected(ctx context.Context) error {
 
 // failure reads a reply's headers; failed is false when they tell of none.
 func failure(h nats.Header, now time.Time) (f policy.Failure, failed bool) {
-	f.Code, f.Message = events.HeaderValue(h, micro.ErrorCodeHeader), events.HeaderValue(h, micro.ErrorHeader)
+	f.Code, f.Message = wire.MicroError(h)
 	if f.Code == "" && f.Message == "" {
 		return f, false
 	}
 	// A date that cannot be read is no reason to lose the failure itself.
-	if at, err := events.ParseRetryAfter(events.HeaderValue(h, events.HeaderRetryAfter), now); err == nil && at.After(now) {
+	if at, err := events.ParseRetryAfter(wire.HeaderValue(h, events.HeaderRetryAfter), now); err == nil && at.After(now) {
 		f.RetryAfter = at.Sub(now)
 	}
 	return f, true

@@ -17,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
@@ -293,7 +294,7 @@ func wantHeaders(t *testing.T, name string, h nats.Header) {
 }
 
 func TestHeadersAreThoseOfTheContract(t *testing.T) {
-	o, err := events.Decode(events.Subjects{}, events.Submission{
+	o, err := wire.DecodeSubmission(events.Subjects{}, wire.Submission{
 		Subject: "retry.submit.billing.charge", Data: []byte(`{}`), Name: "s-1", Received: now,
 		Header: nats.Header{"ce-deadline": {"2026-03-02T00:00:00Z"}},
 	})
@@ -308,16 +309,16 @@ func TestHeadersAreThoseOfTheContract(t *testing.T) {
 		wantHeaders(t, "eventHeaders", msg.Header)
 	})
 	t.Run("of a redelivery", func(t *testing.T) {
-		wantHeaders(t, "redeliveryHeaders", o.TargetHeader(nil, 2, true))
+		wantHeaders(t, "redeliveryHeaders", wire.TargetHeader(o, nil, 2, true))
 	})
 	t.Run("of an operation for a worker", func(t *testing.T) {
 		given := *o
 		given.Work = &events.Work{Token: "secret", Attempt: 2, Target: "retry.work.billing.charge", Started: now}
-		wantHeaders(t, "workHeaders", given.WorkHeader(nil, events.Subjects{}, 30*time.Second))
+		wantHeaders(t, "workHeaders", wire.WorkHeader(&given, nil, events.Subjects{}, 30*time.Second))
 	})
 	t.Run("of a report", func(t *testing.T) {
 		report := events.Report{ID: o.ID, Attempt: 2, Token: "secret", Result: events.Failed, Code: "503", Error: "busy", RetryAfterMs: 1500}
-		msg, err := report.Message("retry.report.billing.charge", "/worker", "1", now)
+		msg, err := wire.EncodeReport("retry.report.billing.charge", report, wire.Envelope{Source: "/worker", ID: "1", Time: now})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -331,7 +332,7 @@ func TestHeadersAreThoseOfTheContract(t *testing.T) {
 			ID: o.ID, Service: o.Service, Operation: o.Operation, Reason: events.ReasonExhausted, Detail: "all attempts were made",
 			DiedAt: now, SubmittedTo: "retry.submit.billing.charge", Truncated: 9, State: o,
 		}
-		msg, err := d.Message(events.Subjects{})
+		msg, err := wire.EncodeDeadLetter(events.Subjects{}, &d)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -339,7 +340,7 @@ func TestHeadersAreThoseOfTheContract(t *testing.T) {
 	})
 	t.Run("of a health report", func(t *testing.T) {
 		queue := 3
-		msg, err := events.HealthReport{QueueLength: &queue}.Message(events.Subjects{}, "pool", "/pool", "1", now)
+		msg, err := wire.EncodeHealth(events.Subjects{}, "pool", events.HealthReport{QueueLength: &queue}, wire.Envelope{Source: "/pool", ID: "1", Time: now})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/scheduler"
@@ -181,7 +182,7 @@ var (
 // wantValid insists that the data of an event of ours conforms to its schema.
 func wantValid(t rapid.TB, subject, name string, about events.About, data any) *nats.Msg {
 	t.Helper()
-	msg, err := events.Encode(subject, name, "an-id", about, now, data)
+	msg, err := wire.EncodeEvent(subject, wire.Event{Name: name, ID: "an-id", About: about, Time: now, Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -373,11 +374,11 @@ func TestAnyDeadLetterConformsOnceItWasStoredAndRead(t *testing.T) {
 		} else if rapid.Bool().Draw(t, "could not be read") {
 			d.Service, d.Operation = events.Invalid, events.Invalid
 		}
-		m, err := d.Message(events.Subjects{})
+		m, err := wire.EncodeDeadLetter(events.Subjects{}, &d)
 		if err != nil {
 			t.Fatal(err)
 		}
-		stored, err := events.ReadDeadLetter(m.Subject, rapid.Uint64Min(1).Draw(t, "sequence"), m.Header, m.Data)
+		stored, err := wire.DecodeDeadLetter(m.Subject, rapid.Uint64Min(1).Draw(t, "sequence"), m.Header, m.Data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -429,7 +430,7 @@ func TestAHealthReportIsAcceptedIfAndOnlyIfItConforms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _, accepted := events.DecodeHealth(events.Subjects{}, &nats.Msg{Subject: "retry.health.pool", Data: doc})
+		_, _, accepted := wire.DecodeHealth(events.Subjects{}, &nats.Msg{Subject: "retry.health.pool", Data: doc})
 		conforms := schemas.Validate("rebound.health.v1", doc)
 		if (accepted == nil) != (conforms == nil) {
 			t.Errorf("decoding says %v, the schema says %v\n%s", accepted, conforms, doc)

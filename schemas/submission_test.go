@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
@@ -27,7 +28,7 @@ func decode(attributes map[string]any) error {
 	if s, ok := attributes["operation"].(string); ok && events.CheckName(s) == nil {
 		operation = s
 	}
-	_, err := events.Decode(events.Subjects{}, events.Submission{
+	_, err := wire.DecodeSubmission(events.Subjects{}, wire.Submission{
 		Subject: events.Subjects{}.Submit(service, operation), Data: doc, Received: now,
 		Header: nats.Header{"content-type": {"application/cloudevents+json"}},
 	})

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/adoption"
 )
 
@@ -76,10 +77,10 @@ func FuzzParseAdvisory(f *testing.F) {
 		}
 		op.Record(events.Attempt{Number: op.Attempt, At: a.Time, Code: a.Code, Error: a.Says()})
 		h := nats.Header{}
-		if err := op.Put(h); err != nil {
+		if err := wire.PutState(op, h); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := events.FromHeader(h); err != nil {
+		if _, err := wire.ReadState(h); err != nil {
 			t.Fatalf("%q becomes an operation whose state cannot be read: %v", data, err)
 		}
 	})

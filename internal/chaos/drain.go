@@ -14,6 +14,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/rebound-mq/rebound/events"
+	eventwire "github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/streams"
 )
@@ -231,7 +232,7 @@ func (r *Record) bury(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 	letter := DeadLetter{
 		ID: m.Subject()[strings.LastIndexByte(m.Subject(), '.')+1:], Payload: string(m.Data()), Sequence: meta.Sequence.Stream, At: meta.Timestamp,
 	}
-	d, err := events.ReadDeadLetter(m.Subject(), meta.Sequence.Stream, m.Headers(), m.Data())
+	d, err := eventwire.DecodeDeadLetter(m.Subject(), meta.Sequence.Stream, m.Headers(), m.Data())
 	switch {
 	case err != nil:
 		letter.Problem = err.Error()
@@ -247,7 +248,7 @@ func (r *Record) bury(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 // wait records something that had not ended.
 func (r *Record) wait(m *jetstream.RawStreamMsg) {
 	w := Waiting{ID: m.Subject[strings.LastIndexByte(m.Subject, '.')+1:], Subject: m.Subject, Since: m.Time}
-	if op, err := events.FromHeader(m.Header); err == nil {
+	if op, err := eventwire.ReadState(m.Header); err == nil {
 		w.ID, w.Replay, w.Due = op.ID, op.Replay, op.Due
 	} else if id := m.Header.Get("ce-id"); id != "" { // a submission
 		_, name, _ := strings.Cut(m.Subject, "."+service+".")

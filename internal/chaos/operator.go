@@ -13,7 +13,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
+
+	eventwire "github.com/rebound-mq/rebound/events/wire"
 )
 
 // operator brings the faults about, one after the other, and does what operators do.
@@ -91,8 +92,10 @@ func (o *operator) ask(ctx context.Context, subject string, request any) bool {
 		call, cancel := context.WithTimeout(ctx, 3*time.Second)
 		answer, err := o.nc.RequestWithContext(call, subject, body)
 		cancel()
-		if err == nil && answer.Header.Get(micro.ErrorCodeHeader) == "" {
-			return true
+		if err == nil {
+			if code, _ := eventwire.MicroError(answer.Header); code == "" {
+				return true
+			}
 		}
 		pause(ctx, 100*time.Millisecond)
 	}

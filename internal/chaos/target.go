@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 // target answers attempts, as a NATS micro service and as a worker of the stream of
@@ -177,7 +178,7 @@ const workers = "workers"
 // the contract says.
 func (t *target) work(ctx context.Context) error {
 	names := events.Streams{}
-	config := names.WorkConfig(events.StreamLimits{Replicas: nodeCount})
+	config := streams.WorkConfig(names, streams.Limits{Replicas: nodeCount})
 	if _, err := t.js.CreateStream(ctx, config); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		return fmt.Errorf("making the stream of work: %w", err)
 	}

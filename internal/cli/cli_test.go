@@ -44,7 +44,7 @@ type cli struct {
 func newCLI(t *testing.T) *cli {
 	t.Helper()
 	c := bareCLI(t, testkit.Server(t).ClientURL())
-	if err := streams.Ensure(t.Context(), c.js, events.Streams{}.Configs(events.StreamLimits{})); err != nil {
+	if err := streams.Ensure(t.Context(), c.js, streams.Configs(events.Streams{}, streams.Limits{})); err != nil {
 		t.Fatal(err)
 	}
 	return c

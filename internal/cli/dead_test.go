@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // reply answers a request with success.
@@ -36,7 +37,7 @@ func (c *cli) bury(n int, service, operation string, change ...func(*events.Dead
 		for _, f := range change {
 			f(d)
 		}
-		m, err := d.Message(events.Subjects{})
+		m, err := wire.EncodeDeadLetter(events.Subjects{}, d)
 		if err != nil {
 			c.t.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/cli/command"
 	"github.com/rebound-mq/rebound/internal/config"
@@ -73,7 +74,7 @@ func (o *reportOptions) complete(args []string) error {
 
 // run makes the report, or stores it for a service when none answers.
 func (o *reportOptions) run(ctx context.Context, s *session.Session) error {
-	m, err := o.report.Message(s.Subjects.Report(o.service, o.operation), reportSource, nuid.Next(), time.Now())
+	m, err := wire.EncodeReport(s.Subjects.Report(o.service, o.operation), o.report, wire.Envelope{Source: reportSource, ID: nuid.Next(), Time: time.Now()})
 	if err != nil {
 		return command.Usage(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,11 +16,26 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 // ErrNotFound says that there is no such dead letter, or that it is gone.
 var ErrNotFound = errors.New("no such dead letter")
+
+// Letters gives access to the dead letters of one prefix. It is safe for
+// concurrent use.
+type Letters struct {
+	js       jetstream.JetStream
+	subjects events.Subjects
+	streams  events.Streams
+}
+
+// New returns the access to the dead letters under a subject prefix, empty for
+// [events.DefaultPrefix].
+func New(js jetstream.JetStream, prefix string) *Letters {
+	return &Letters{js: js, subjects: events.Subjects{Prefix: prefix}, streams: events.Streams{Prefix: prefix}}
+}
 
 // Filter selects dead letters. The zero value selects all of them.
 type Filter struct {
@@ -49,24 +65,13 @@ func (f Filter) Everything() bool {
 
 // Check reports every fault of a filter.
 func (f Filter) Check() error {
-	var faults []error
-	for what, name := range map[string]string{"service": f.Service, "operation": f.Operation} {
-		if name != "" && name != events.Invalid {
-			if err := events.CheckName(name); err != nil {
-				faults = append(faults, fmt.Errorf("%s %w", what, err))
-			}
-		}
-	}
+	faults := []error{checkName("service", f.Service), checkName("operation", f.Operation)}
 	for _, id := range f.IDs {
 		if !isID(id) {
 			faults = append(faults, fmt.Errorf("id %q is not an operation id of 32 hexadecimal digits", id))
 		}
 	}
-	known := f.Reason == ""
-	for _, r := range events.Reasons {
-		known = known || r == f.Reason
-	}
-	if !known {
+	if f.Reason != "" && !slices.Contains(events.Reasons[:], f.Reason) {
 		faults = append(faults, fmt.Errorf("reason %q is none of %v", f.Reason, events.Reasons))
 	}
 	if f.Limit < 0 {
@@ -76,6 +81,17 @@ func (f Filter) Check() error {
 		faults = append(faults, fmt.Errorf("since %s is not before until %s", f.Since.Format(time.RFC3339), f.Until.Format(time.RFC3339)))
 	}
 	return errors.Join(faults...)
+}
+
+// checkName checks a name to select by, if there is one.
+func checkName(what, name string) error {
+	if name == "" || name == events.Invalid {
+		return nil
+	}
+	if err := events.CheckName(name); err != nil {
+		return fmt.Errorf("%s %w", what, err)
+	}
+	return nil
 }
 
 func isID(s string) bool {
@@ -90,59 +106,41 @@ func (f Filter) matches(d *events.DeadLetter) bool {
 		(f.Until.IsZero() || d.DiedAt.Before(f.Until))
 }
 
-// Letters gives access to the dead letters of one prefix. It is safe for
-// concurrent use.
-type Letters struct {
-	js       jetstream.JetStream
-	subjects events.Subjects
-	streams  events.Streams
-}
-
-// New returns the access to the dead letters under a subject prefix, empty for
-// [events.DefaultPrefix].
-func New(js jetstream.JetStream, prefix string) *Letters {
-	return &Letters{js: js, subjects: events.Subjects{Prefix: prefix}, streams: events.Streams{Prefix: prefix}}
-}
-
-// List iterates over the dead letters that f selects, oldest first. It reads
-// them page by page; what is added meanwhile is not included, or a replay would
-// never end whose operations die again, and what is removed is not either. An
-// error ends the iteration.
+// List iterates over the dead letters that f selects, oldest first, page by page. What
+// is added meanwhile is not included: a replay of operations that die again would never
+// end. What is removed meanwhile is not included either. An error ends the iteration.
 func (l *Letters) List(ctx context.Context, f Filter) iter.Seq2[*events.DeadLetter, error] {
 	return func(yield func(*events.DeadLetter, error) bool) {
-		if err := f.Check(); err != nil {
+		left := f.Limit
+		for d, err := range l.candidates(ctx, f) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !f.matches(d) {
+				continue
+			}
+			if !yield(d, nil) {
+				return
+			}
+			if left--; left == 0 {
+				return
+			}
+		}
+	}
+}
+
+// candidates iterates over the dead letters under the subjects that f selects.
+func (l *Letters) candidates(ctx context.Context, f Filter) iter.Seq2[*events.DeadLetter, error] {
+	return func(yield func(*events.DeadLetter, error) bool) {
+		subjects, last, err := l.selection(ctx, f)
+		if err != nil {
 			yield(nil, err)
 			return
 		}
-		last := uint64(math.MaxUint64)
-		ids := f.IDs
-		if len(ids) == 0 {
-			ids = []string{""}
-			stream, err := l.js.Stream(ctx, l.streams.Dead())
-			if err != nil {
-				yield(nil, fmt.Errorf("reading the dead letters: %w", err))
-				return
-			}
-			last = stream.CachedInfo().State.LastSeq
-		}
-		left := f.Limit
-		for _, id := range ids {
-			subject := l.subjects.DeadLetters(f.Service, f.Operation, id)
-			for d, err := range l.scan(ctx, subject, f.After) {
-				if err != nil {
-					yield(nil, err)
-					return
-				}
-				if d.Sequence > last {
-					break
-				}
-				if !f.matches(d) {
-					continue
-				}
-				if !yield(d, nil) {
-					return
-				}
-				if left--; left == 0 {
+		for _, subject := range subjects {
+			for d, err := range l.scan(ctx, subject, f.After, last) {
+				if !yield(d, err) {
 					return
 				}
 			}
@@ -150,15 +148,36 @@ func (l *Letters) List(ctx context.Context, f Filter) iter.Seq2[*events.DeadLett
 	}
 }
 
-func (l *Letters) scan(ctx context.Context, subject string, after uint64) iter.Seq2[*events.DeadLetter, error] {
+// selection returns the subjects to read and the last sequence to read.
+func (l *Letters) selection(ctx context.Context, f Filter) (subjects []string, last uint64, err error) {
+	if err := f.Check(); err != nil {
+		return nil, 0, err
+	}
+	for _, id := range f.IDs {
+		subjects = append(subjects, l.subjects.DeadLetters(f.Service, f.Operation, id))
+	}
+	if len(subjects) > 0 {
+		return subjects, math.MaxUint64, nil
+	}
+	stream, err := l.js.Stream(ctx, l.streams.Dead())
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading the dead letters: %w", err)
+	}
+	return []string{l.subjects.DeadLetters(f.Service, f.Operation, "")}, stream.CachedInfo().State.LastSeq, nil
+}
+
+// scan iterates over the dead letters of a subject after one sequence and up to another.
+func (l *Letters) scan(ctx context.Context, subject string, after, last uint64) iter.Seq2[*events.DeadLetter, error] {
 	return func(yield func(*events.DeadLetter, error) bool) {
 		for m, err := range streams.Scan(ctx, l.js, l.streams.Dead(), subject, jetstreamext.GetBatchSeq(after+1)) {
 			if err != nil {
 				yield(nil, fmt.Errorf("reading the dead letters: %w", err))
 				return
 			}
-			d, err := events.ReadDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
-			if !yield(d, err) {
+			if m.Sequence > last {
+				return
+			}
+			if !yield(wire.DecodeDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)) {
 				return
 			}
 		}
@@ -174,8 +193,8 @@ func (l *Letters) Get(ctx context.Context, id string) (*events.DeadLetter, error
 	return nil, fmt.Errorf("dead letter %s: %w", id, ErrNotFound)
 }
 
-// Of returns the dead letter of an operation as the stream's leader knows it, or
-// [ErrNotFound] when it knows of none.
+// Of returns the dead letter of an operation as the stream's leader has it, or
+// [ErrNotFound] when the leader has none.
 func (l *Letters) Of(ctx context.Context, service, operation, id string) (*events.DeadLetter, error) {
 	m, err := streams.LeaderGet(ctx, l.js, l.streams.Dead(), streams.LastBySubject(l.subjects.Dead(service, operation, id)))
 	if streams.IsGone(err) {
@@ -184,7 +203,7 @@ func (l *Letters) Of(ctx context.Context, service, operation, id string) (*event
 	if err != nil {
 		return nil, fmt.Errorf("reading dead letter %s: %w", id, err)
 	}
-	return events.ReadDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
+	return wire.DecodeDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
 }
 
 // At returns the dead letter at a sequence of the stream, or [ErrNotFound] when it
@@ -197,12 +216,12 @@ func (l *Letters) At(ctx context.Context, sequence uint64) (*events.DeadLetter, 
 	if err != nil {
 		return nil, fmt.Errorf("reading dead letter %d: %w", sequence, err)
 	}
-	return events.ReadDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
+	return wire.DecodeDeadLetter(m.Subject, m.Sequence, m.Header, m.Data)
 }
 
-// ReplayMessage returns the message that asks for a dead letter to be replayed.
-// It names the dead letter and carries none of it, so nobody can replay what is
-// not there. Its message id makes JetStream drop a second one.
+// ReplayMessage returns the message that asks for a dead letter to be replayed. It names
+// the dead letter and carries none of it, so that only what is there can be replayed. Its
+// message id makes JetStream drop a second request.
 func (l *Letters) ReplayMessage(d *events.DeadLetter) *nats.Msg {
 	m := nats.NewMsg(l.subjects.Submit(d.Service, d.Operation))
 	m.Header[events.HeaderDeadSequence] = []string{strconv.FormatUint(d.Sequence, 10)}

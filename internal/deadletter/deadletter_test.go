@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
@@ -24,7 +25,7 @@ var died = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 func bury(t *testing.T, n int) (*deadletter.Letters, jetstream.JetStream) {
 	t.Helper()
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
-	if err := streams.Ensure(context.Background(), js, events.Streams{}.Configs(events.StreamLimits{})); err != nil {
+	if err := streams.Ensure(context.Background(), js, streams.Configs(events.Streams{}, streams.Limits{})); err != nil {
 		t.Fatal(err)
 	}
 	for i := range n {
@@ -37,7 +38,7 @@ func bury(t *testing.T, n int) (*deadletter.Letters, jetstream.JetStream) {
 			ID: id, Service: service, Operation: "op", Reason: reason, Detail: "d", DiedAt: died.Add(time.Duration(i) * time.Minute), Data: []byte(fmt.Sprint(i)),
 			State: &events.Operation{ID: id, Service: service, Operation: "op", Attempt: 3, History: []events.Attempt{{Number: 3, Code: code}}},
 		}
-		m, err := d.Message(events.Subjects{})
+		m, err := wire.EncodeDeadLetter(events.Subjects{}, &d)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +61,7 @@ func list(t *testing.T, l *deadletter.Letters, f deadletter.Filter) string {
 	return strings.Join(got, " ")
 }
 
-func TestListSelectsByEveryFilter(t *testing.T) {
+func TestLetters_ListSelectsByEveryFilter(t *testing.T) {
 	l, _ := bury(t, 6)
 	id := events.OperationID("/s", "3", "mail", "op")
 	for name, c := range map[string]struct {
@@ -86,7 +87,7 @@ func TestListSelectsByEveryFilter(t *testing.T) {
 	}
 }
 
-func TestAFilterReportsAllItsFaults(t *testing.T) {
+func TestFilter_ReportsAllItsFaults(t *testing.T) {
 	f := deadletter.Filter{IDs: []string{"x"}, Service: "a.b", Reason: "bored", Limit: -1, Since: died, Until: died}
 	err := f.Check()
 	for _, want := range []string{`id "x"`, "service", `reason "bored"`, "limit -1", "is not before"} {
@@ -96,7 +97,7 @@ func TestAFilterReportsAllItsFaults(t *testing.T) {
 	}
 }
 
-func TestGetDiscardAndReplayOfWhatIsGone(t *testing.T) {
+func TestLetters_GetDiscardAndReplayOfWhatIsGone(t *testing.T) {
 	l, js := bury(t, 2)
 	ctx := context.Background()
 	d, err := l.Get(ctx, events.OperationID("/s", "0", "billing", "op"))
@@ -132,7 +133,7 @@ func TestGetDiscardAndReplayOfWhatIsGone(t *testing.T) {
 	}
 }
 
-func TestAListLeavesOutWhatDiesMeanwhile(t *testing.T) {
+func TestLetters_ListLeavesOutWhatDiesMeanwhile(t *testing.T) {
 	l, js := bury(t, 3)
 	n := 0
 	for d, err := range l.List(context.Background(), deadletter.Filter{}) {
@@ -144,7 +145,7 @@ func TestAListLeavesOutWhatDiesMeanwhile(t *testing.T) {
 		}
 		// It is replayed and dies again.
 		d.Header = nil
-		m, err := d.Message(events.Subjects{})
+		m, err := wire.EncodeDeadLetter(events.Subjects{}, d)
 		if err == nil {
 			_, err = js.PublishMsg(context.Background(), m)
 		}

@@ -15,12 +15,12 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // maxDeliveries bounds the first deliveries that are under way at once.
@@ -123,8 +123,8 @@ func (s *sender) deliver(ctx context.Context, delivery string, p payload) (failu
 	case err != nil:
 		return failure{}, false, err
 	}
-	code := reply.Header.Get(micro.ErrorCodeHeader)
-	return failure{code, reply.Header.Get(micro.ErrorHeader), reply.Header.Get(events.HeaderRetryAfter)}, code != "", nil
+	code, text := wire.MicroError(reply.Header)
+	return failure{code, text, wire.HeaderValue(reply.Header, events.HeaderRetryAfter)}, code != "", nil
 }
 
 // webhookHeader sets the headers of a webhook, which go along with it to every
@@ -156,7 +156,7 @@ func submission(delivery string, p payload, at time.Time, f failure) (*nats.Msg,
 	if err := e.SetData(event.ApplicationJSON, p.data); err != nil {
 		return nil, fmt.Errorf("encoding webhook %s: %w", delivery, err)
 	}
-	m, err := events.EncodeEvent(events.Subjects{}.Submit(serviceName, p.event), &e)
+	m, err := wire.EncodeCloudEvent(events.Subjects{}.Submit(serviceName, p.event), &e)
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,7 @@ func (d *Diagnosis) server(ctx context.Context, s *session.Session, c *config.Co
 
 // streams checks the streams and reports whether all exist.
 func (d *Diagnosis) streams(ctx context.Context, s *session.Session) bool {
-	states, err := streams.Verify(ctx, s.JS, s.Streams.Configs(s.Limits()))
+	states, err := streams.Verify(ctx, s.JS, streams.Configs(s.Streams, s.Limits()))
 	if err != nil {
 		d.add(Fail, "streams", wording.Sentence(err), "check the permissions below")
 		return false

@@ -1,5 +1,7 @@
-// Package ledger keeps the ledgers by which instances share the limits of keys,
-// see [gate.Ledger], in Redis or in a NATS key-value bucket.
+// Package ledger shares the limits of keys between instances. Most important is
+// [Leases], which keep one instance's shares by renewing them at a [Store] of ledgers:
+// [Redis], or [NATS] with a key-value bucket. What a ledger is, and how it is divided, is
+// said at [gate.Ledger].
 package ledger
 
 import (

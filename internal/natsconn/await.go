@@ -11,40 +11,51 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
 const (
-	// awaitTell is how often a wait is told of again.
-	awaitTell = 10 * time.Second
-	// awaitPause is how long is paused between two tries.
+	// logAgain is how often a wait is logged again.
+	logAgain = 10 * time.Second
+	// awaitPause is the mean pause between two tries.
 	awaitPause = 500 * time.Millisecond
-	// deniedEvery is how often is checked, during a call, whether the server denied it.
+	// deniedEvery is how often a call is checked for a permission that the server denies.
 	deniedEvery = 20 * time.Millisecond
 )
 
-// Waiter waits for what a server cannot do yet, such as a stream without a leader.
+// Waiter waits at the start for what a server cannot do yet, such as a stream without a
+// leader. It is for one goroutine.
 type Waiter struct {
-	// Conns are the connections that are used, on which a server says what a user may
-	// not do.
-	Conns []*nats.Conn
-	Log   *slog.Logger
-	// Told is called with what is waited for, and empty when that is over; nil is
-	// nobody.
-	Told func(reason string)
+	// conns are the connections that are used, on which a server says what a user may not
+	// do.
+	conns   []*nats.Conn
+	log     *slog.Logger
+	waiting func(reason string)
 }
 
-// Await calls do until it succeeds, fails for what does not pass by itself, or ctx
-// ends. What is being done is told at once when it fails, and then every ten seconds.
+// NewWaiter returns a waiter for what is done over a connection. It calls waiting with
+// what it waits for, and with nothing when that is over; nil is nobody.
+func NewWaiter(nc *nats.Conn, waiting func(reason string), log *slog.Logger) *Waiter {
+	if waiting == nil {
+		waiting = func(string) {}
+	}
+	return &Waiter{conns: []*nats.Conn{nc}, log: log, waiting: waiting}
+}
+
+// Await calls do until it succeeds, fails for what does not pass by itself, or ctx ends.
+// What it waits for is logged at the first failure, and then every ten seconds.
 func (w *Waiter) Await(ctx context.Context, doing string, do func(context.Context) error) error {
-	var told time.Time
+	var logged time.Time
 	began := time.Now()
+	retry := backoff.Backoff{First: awaitPause, Longest: awaitPause}
 	for {
 		err := w.call(ctx, do)
 		switch {
 		case err == nil:
-			if !told.IsZero() {
-				w.Log.Info("what was waited for at the start is there", "waited for", doing, "for", time.Since(began).Round(time.Millisecond))
-				w.tell("")
+			if !logged.IsZero() {
+				w.log.Info("what was waited for at the start is there", "waited for", doing, "for", time.Since(began).Round(time.Millisecond))
+				w.waiting("")
 			}
 			return nil
 		case ctx.Err() != nil:
@@ -52,24 +63,12 @@ func (w *Waiter) Await(ctx context.Context, doing string, do func(context.Contex
 		case !Passes(err):
 			return err
 		}
-		reason := fmt.Sprintf("waiting at the start for %s: %v", doing, unanswered(err))
-		w.tell(reason)
-		if time.Since(told) >= awaitTell {
-			told = time.Now()
-			w.Log.Warn("waiting at the start; it goes on by itself", "waiting for", doing, "for", time.Since(began).Round(time.Millisecond), "error", unanswered(err))
+		w.waiting(fmt.Sprintf("waiting at the start for %s: %v", doing, unanswered(err)))
+		if time.Since(logged) >= logAgain {
+			logged = time.Now()
+			w.log.Warn("waiting at the start; it goes on by itself", "waiting for", doing, "for", time.Since(began).Round(time.Millisecond), "error", unanswered(err))
 		}
-		timer := time.NewTimer(awaitPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-		}
-	}
-}
-
-func (w *Waiter) tell(reason string) {
-	if w.Told != nil {
-		w.Told(reason)
+		retry.Wait(ctx)
 	}
 }
 
@@ -93,8 +92,8 @@ func (e *PermissionError) Error() string {
 // Unwrap returns what the server said.
 func (e *PermissionError) Unwrap() error { return e.Err }
 
-// call calls do once, which ends at once when the server says that the user may not
-// do it. Otherwise an answer would be waited for that never comes.
+// call calls do once, and ends it at once when the server says that the user may not do
+// it: the answer would never come.
 func (w *Waiter) call(ctx context.Context, do func(context.Context) error) error {
 	before := w.errors()
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -119,14 +118,14 @@ func (w *Waiter) call(ctx context.Context, do func(context.Context) error) error
 }
 
 func (w *Waiter) errors() []error {
-	last := make([]error, len(w.Conns))
-	for i, nc := range w.Conns {
+	last := make([]error, len(w.conns))
+	for i, nc := range w.conns {
 		last[i] = nc.LastError()
 	}
 	return last
 }
 
-// denied returns the violation of a permission that the server told of since, nil
+// denied returns the violation of a permission that the server reported since then, nil
 // when there is none.
 func (w *Waiter) denied(before []error) error {
 	for i, err := range w.errors() {

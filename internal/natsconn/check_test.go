@@ -17,11 +17,11 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestCheckServerAcceptsOurs(t *testing.T) {
+func TestCheckServer_AcceptsOurs(t *testing.T) {
 	usable(t, connect(t, load(t, "--nats="+testkit.Server(t).ClientURL())))
 }
 
-func TestCheckServerRefusesAnOldVersion(t *testing.T) {
+func TestCheckServer_RefusesAnOldVersion(t *testing.T) {
 	for version, tooOld := range map[string]bool{
 		"2.11.9": true, "1.4.1": true, "2.9.0-beta.1": true,
 		"2.12.0": false, "2.12.0-preview.1": false, "3.0.0": false, "dev": false,
@@ -39,7 +39,7 @@ func TestCheckServerRefusesAnOldVersion(t *testing.T) {
 	}
 }
 
-func TestCheckServerRefusesAServerWithoutJetStream(t *testing.T) {
+func TestCheckServer_RefusesAServerWithoutJetStream(t *testing.T) {
 	with := natsd.NewAccount("WITHOUT")
 	for name, c := range map[string]struct {
 		options *natsd.Options

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// drift is by how much two clocks may go apart, in parts of a million. Clocks that are
-// being slewed go apart by up to 500.
+// drift is by how much two clocks may come to differ, in parts of a million. Clocks that
+// are being slewed differ by up to 500.
 const drift = 500
 
 // Clock tells the time of a NATS server. It knows two bounds of that time from answers
@@ -14,6 +14,11 @@ const drift = 500
 // the host's own clock is within the bounds it is the host's time; else the lower bound,
 // so that nothing is done early. A step of the host's clock does no harm, because what
 // passed since the last answer is measured by its monotonic clock.
+//
+// The service goes by this clock. It differs on purpose from [streams.Clock], by which
+// the stores of breakers and limits go: those compare moments that several instances
+// wrote, so that they want the smallest error either way and ask the leader of their own
+// bucket, which may be another server.
 type Clock struct {
 	host func() time.Time
 	base time.Time // the host's when the clock was made
@@ -55,8 +60,8 @@ func (c *Clock) Saw(asked, server, heard time.Time) {
 
 // bounds returns the bounds as they are after so long. The caller has the lock.
 func (c *Clock) bounds(elapsed time.Duration) (low, high time.Duration) {
-	apart := max(elapsed-c.at, 0) / 1_000_000 * drift
-	return c.low - apart, c.high + apart
+	drifted := max(elapsed-c.at, 0) / 1_000_000 * drift
+	return c.low - drifted, c.high + drifted
 }
 
 // Now returns the server's time.

@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func TestConnectByURL(t *testing.T) {
+func TestConnect_ByURL(t *testing.T) {
 	s := testkit.Server(t)
 	nc := connect(t, load(t, "--nats="+s.ClientURL()))
 	if nc.Opts.Name != "a test" {
@@ -31,7 +31,7 @@ func TestConnectByURL(t *testing.T) {
 	usable(t, nc)
 }
 
-func TestConnectWithoutSettingsHonoursNATSURL(t *testing.T) {
+func TestConnect_WithoutSettingsHonoursNATSURL(t *testing.T) {
 	s := testkit.Server(t)
 	cfg, err := config.Load(nil, []string{"HOME=" + t.TempDir(), "NATS_URL=" + s.ClientURL()}, "")
 	if err != nil {
@@ -40,8 +40,12 @@ func TestConnectWithoutSettingsHonoursNATSURL(t *testing.T) {
 	usable(t, connect(t, cfg))
 }
 
-func TestConnectInProcessNeedsNoURL(t *testing.T) {
-	s := testkit.Server(t, func(o *embedded.Options) { o.User, o.Password = "ann", "pw" })
+func TestConnect_InProcessNeedsNoURL(t *testing.T) {
+	s, err := embedded.Start(t.Context(), embedded.Options{StoreDir: t.TempDir(), Port: embedded.RandomPort, User: "ann", Password: "pw"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Shutdown)
 	cfg, err := config.Load(nil, []string{
 		"HOME=" + t.TempDir(), "NATS_URL=tls://192.0.2.1:1", "REBOUND_USER=ann", "REBOUND_PASSWORD=pw",
 	}, "")
@@ -51,7 +55,7 @@ func TestConnectInProcessNeedsNoURL(t *testing.T) {
 	usable(t, connect(t, cfg, s.InProcess()))
 }
 
-func TestConnectWithEachIdentity(t *testing.T) {
+func TestConnect_WithEachIdentity(t *testing.T) {
 	id := newIdentity(t)
 	for name, c := range map[string]struct {
 		server string
@@ -81,7 +85,7 @@ func TestConnectWithEachIdentity(t *testing.T) {
 	}
 }
 
-func TestConnectFailsWithOneClearSentence(t *testing.T) {
+func TestConnect_FailsWithOneClearSentence(t *testing.T) {
 	refused := "nats://" + freeAddress(t)
 	pki := certificates(t)
 	tls := tlsServer(t, pki)
@@ -121,7 +125,7 @@ func TestConnectFailsWithOneClearSentence(t *testing.T) {
 	}
 }
 
-func TestConnectEndsWithItsContext(t *testing.T) {
+func TestConnect_EndsWithItsContext(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // it accepts and says nothing
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +143,7 @@ func TestConnectEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestConnectionComesBackByItself(t *testing.T) {
+func TestConn_ComesBackByItself(t *testing.T) {
 	dir := t.TempDir()
 	first := testkit.Server(t, func(o *embedded.Options) { o.StoreDir = dir })
 	log := &recorder{}
@@ -164,7 +168,7 @@ func TestConnectionComesBackByItself(t *testing.T) {
 	usable(t, nc)
 }
 
-func TestAsynchronousErrorsAreLogged(t *testing.T) {
+func TestConn_AsynchronousErrorsAreLogged(t *testing.T) {
 	s := testkit.Server(t)
 	log := &recorder{}
 	nc, err := natsconn.Connect(t.Context(), load(t, "--nats="+s.ClientURL()), "x", slog.New(log))

@@ -14,7 +14,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestConnectByContext(t *testing.T) {
+func TestConnect_ByContext(t *testing.T) {
 	id := newIdentity(t)
 	pki := certificates(t)
 	for name, fields := range map[string]map[string]any{
@@ -40,7 +40,7 @@ func TestConnectByContext(t *testing.T) {
 	}
 }
 
-func TestContextNamesTheWayToJetStream(t *testing.T) {
+func TestContext_NamesTheWayToJetStream(t *testing.T) {
 	s := testkit.Server(t)
 	contexts(t, map[string]map[string]any{
 		"elsewhere": {"url": s.ClientURL(), "jetstream_domain": "hub"},
@@ -64,7 +64,7 @@ func TestContextNamesTheWayToJetStream(t *testing.T) {
 	}
 }
 
-func TestContextFailsWithOneClearSentence(t *testing.T) {
+func TestContext_FailsWithOneClearSentence(t *testing.T) {
 	nowhere := "nats://" + freeAddress(t)
 	dir := contexts(t, map[string]map[string]any{
 		"nsc":    {"nsc": "nsc://operator/account/user"},

@@ -8,10 +8,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 	"github.com/synadia-io/orbit.go/natsext"
 
-	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 )
 
@@ -31,11 +30,11 @@ func (e *AnswerError) Error() string { return e.Text }
 
 // answerError returns the error that an answer stands for, or nil.
 func answerError(answer *nats.Msg) error {
-	code := events.HeaderValue(answer.Header, micro.ErrorCodeHeader)
+	code, text := wire.MicroError(answer.Header)
 	if code == "" {
 		return nil
 	}
-	return &AnswerError{Code: code, Text: events.HeaderValue(answer.Header, micro.ErrorHeader)}
+	return &AnswerError{Code: code, Text: text}
 }
 
 // Ask sends a request to an endpoint of the service, an empty one when request is
@@ -93,8 +92,9 @@ func AskAll[T any](ctx context.Context, s *Session, endpoint, what string) ([]T,
 			return all, nil
 		case err != nil:
 			return nil, fmt.Errorf("asking for %s: %w", what, err)
-		case events.HeaderValue(m.Header, micro.ErrorCodeHeader) != "":
-			return nil, answerError(m)
+		}
+		if err := answerError(m); err != nil {
+			return nil, err
 		}
 		var answer T
 		if err := json.Unmarshal(m.Data, &answer); err != nil {

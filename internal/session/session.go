@@ -15,6 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/config"
 	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 const connectTimeout = 10 * time.Second
@@ -82,7 +83,7 @@ const (
 const ClusterReplicas = 3
 
 // Limits returns the limits of the streams on this server.
-func (s *Session) Limits() events.StreamLimits {
+func (s *Session) Limits() streams.Limits {
 	c := s.Config
 	replicas := c.Replicas
 	if replicas == 0 {
@@ -91,7 +92,7 @@ func (s *Session) Limits() events.StreamLimits {
 			replicas = ClusterReplicas
 		}
 	}
-	return events.StreamLimits{
+	return streams.Limits{
 		Replicas: replicas, OutcomesMaxAge: c.OutcomesMaxAge, OutcomesMaxBytes: c.OutcomesMaxBytes, DeadMaxAge: c.DeadMaxAge, MaxSubmitted: int64(c.MaxSubmitted),
 	}
 }

@@ -8,9 +8,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Clock is the clock of the server that leads a stream, by which instances go whose
-// own clocks differ. The zero value goes by our own clock. It is safe for concurrent
-// use.
+// Clock is the clock of the server that leads a stream, by which instances go that share
+// what the stream keeps and whose own clocks differ. The zero value goes by our own clock.
+// It is safe for concurrent use.
+//
+// It takes the time of an answer to be half way between question and receipt, which is
+// the smallest error. The clock by which the service waits, natsconn.Clock, takes the
+// earliest time that the answer allows instead, so that nothing is done early. The two
+// may also be those of different servers.
 type Clock struct {
 	mu     sync.Mutex // guards what follows
 	offset time.Duration
@@ -24,8 +29,8 @@ const (
 	clockGrain = time.Millisecond
 )
 
-// Now returns the time, and asks the leader of the stream for it now and then. One
-// who does not answer leaves the clock as it is.
+// Now returns the time, and asks the leader of the stream for it now and then. A leader
+// that does not answer leaves the clock as it is.
 func (c *Clock) Now(ctx context.Context, js jetstream.JetStream, stream string) time.Time {
 	c.mu.Lock()
 	due := time.Since(c.asked) >= clockAge

@@ -34,7 +34,7 @@ func config(t *testing.T, js jetstream.JetStream, name string) jetstream.StreamC
 
 func TestEnsureMakesEveryStreamAndIsIdempotent(t *testing.T) {
 	js := jetStream(t)
-	configs := events.Streams{}.Configs(events.StreamLimits{OutcomesMaxAge: time.Hour})
+	configs := streams.Configs(events.Streams{}, streams.Limits{OutcomesMaxAge: time.Hour})
 	for range 2 {
 		if err := streams.Ensure(context.Background(), js, configs); err != nil {
 			t.Fatal(err)
@@ -54,11 +54,11 @@ func TestEnsureMakesEveryStreamAndIsIdempotent(t *testing.T) {
 func TestEnsureWidensAndNeverNarrows(t *testing.T) {
 	js := jetStream(t)
 	ctx := context.Background()
-	start := events.Streams{}.Configs(events.StreamLimits{OutcomesMaxAge: time.Hour, DeadMaxAge: time.Hour})
+	start := streams.Configs(events.Streams{}, streams.Limits{OutcomesMaxAge: time.Hour, DeadMaxAge: time.Hour})
 	if err := streams.Ensure(ctx, js, start); err != nil {
 		t.Fatal(err)
 	}
-	next := events.Streams{}.Configs(events.StreamLimits{OutcomesMaxAge: 10 * time.Minute, DeadMaxAge: 2 * time.Hour})
+	next := streams.Configs(events.Streams{}, streams.Limits{OutcomesMaxAge: 10 * time.Minute, DeadMaxAge: 2 * time.Hour})
 	if err := streams.Ensure(ctx, js, next); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestEnsureAddsWhatAnOlderStreamLacks(t *testing.T) {
 	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "RETRY_OUTCOMES", Subjects: []string{"retry.outcome.>"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := streams.Ensure(ctx, js, events.Streams{}.Configs(events.StreamLimits{})); err != nil {
+	if err := streams.Ensure(ctx, js, streams.Configs(events.Streams{}, streams.Limits{})); err != nil {
 		t.Fatal(err)
 	}
 	if c := config(t, js, "RETRY_OUTCOMES"); len(c.Subjects) != 2 || !c.AllowDirect {
@@ -110,7 +110,7 @@ func TestEnsureRefusesWhatCannotServe(t *testing.T) {
 			if _, err := js.CreateStream(context.Background(), c.config); err != nil {
 				t.Fatal(err)
 			}
-			err := streams.Ensure(context.Background(), js, events.Streams{}.Configs(events.StreamLimits{}))
+			err := streams.Ensure(context.Background(), js, streams.Configs(events.Streams{}, streams.Limits{}))
 			var incompatible *streams.IncompatibleError
 			if !errors.As(err, &incompatible) || incompatible.Stream != c.config.Name || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want an incompatible stream %s, saying %q", err, c.config.Name, c.want)
@@ -122,7 +122,7 @@ func TestEnsureRefusesWhatCannotServe(t *testing.T) {
 func TestLeaderGetReadsByWildcardAndBySequence(t *testing.T) {
 	js := jetStream(t)
 	ctx := context.Background()
-	if err := streams.Ensure(ctx, js, events.Streams{}.Configs(events.StreamLimits{})); err != nil {
+	if err := streams.Ensure(ctx, js, streams.Configs(events.Streams{}, streams.Limits{})); err != nil {
 		t.Fatal(err)
 	}
 	subjects := events.Subjects{}
@@ -147,7 +147,7 @@ func TestLeaderGetReadsByWildcardAndBySequence(t *testing.T) {
 func TestScanReadsPageByPage(t *testing.T) {
 	js := jetStream(t)
 	ctx := context.Background()
-	if err := streams.Ensure(ctx, js, events.Streams{}.Configs(events.StreamLimits{})); err != nil {
+	if err := streams.Ensure(ctx, js, streams.Configs(events.Streams{}, streams.Limits{})); err != nil {
 		t.Fatal(err)
 	}
 	const n = 1000

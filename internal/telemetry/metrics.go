@@ -1,71 +1,246 @@
 package telemetry
 
 import (
-	"fmt"
-	"log/slog"
-	"net/http"
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/prometheus/otlptranslator"
 	"go.opentelemetry.io/otel/attribute"
-	exporter "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
-	sdk "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/exemplar"
-	"go.opentelemetry.io/otel/sdk/resource"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler"
 )
 
-// maxScrapes is how many scrapes are answered at once; more are told to come
-// again. Whoever reaches the port may ask, and each answer costs time and memory.
-const maxScrapes = 4
+// The bounds of what is told apart. Whoever may submit can invent keys; those beyond the
+// bounds are counted together. Keys that are not used are forgotten, and leave their
+// places to others.
+const (
+	// MaxMeteredKeys is how many keys, and how many services, have metrics of their own.
+	MaxMeteredKeys = 500
+	// MaxMeasuredKeys is how many keys have histograms of their own, which take as much
+	// as all the rest.
+	MaxMeasuredKeys = 100
+	// OtherKeys is the service and the operation type of the keys beyond the bounds.
+	OtherKeys = "other"
+)
 
-// Metrics are the metrics of one instance, with those of its process. They belong
-// to no global registry or provider, so that a process may run several instances.
-// There is nothing to stop. It is safe for concurrent use.
+// The labels.
+const (
+	labelService   = "service"
+	labelOperation = "operation"
+	labelResult    = "result"
+	labelOutcome   = "outcome"
+	labelReason    = "reason"
+	labelOf        = "of"
+	labelStore     = "store"
+)
+
+var (
+	// delayBuckets, in seconds, span the delays of policies, from those in memory
+	// to hours.
+	delayBuckets = []float64{0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600}
+	// durationBuckets, in seconds, span what a request or a worker takes.
+	durationBuckets = []float64{0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300}
+	// latenessBuckets, in seconds, tell milliseconds apart, and what waited at a gate.
+	latenessBuckets = []float64{0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 60, 300, 1800, 3600}
+)
+
+// meteredKey is what most metrics are told apart by.
+type meteredKey struct{ service, operation string }
+
+// Metrics count and measure what happens at one instance. They count what is done, so
+// that a repeat after a crash counts again. They are safe for concurrent use.
 type Metrics struct {
-	registry *prometheus.Registry
-	provider *sdk.MeterProvider
+	*Registry
+	keys     *Series[meteredKey, labels]
+	measured *Series[meteredKey, meteredKey]
+	services *Series[string, []metric.ObserveOption]
+
+	submissions, attempts, outcomes Counter
+	refused, ahead                  Counter
+	parked, held, dead              Counter
+	delay, duration, lateness       Histogram
 }
 
-// NewMetrics returns the metrics of the instance with that id, which is of that
-// version of the program. The error says which collector cannot be set up.
+// labels are those of one key, made once so that counting makes none.
+type labels struct {
+	used               atomic.Int64 // when something was counted last, Unix nanoseconds
+	observed           []metric.ObserveOption
+	counted, measured  []string
+	accepted, rejected []string
+	succeeded, failed  []string
+	success            []string
+	failure            map[events.Reason][]string
+}
+
+func (m *Metrics) newLabels(k meteredKey) *labels {
+	with := func(more ...string) []string { return append([]string{k.service, k.operation}, more...) }
+	measured := m.measured.Of(k)
+	l := &labels{
+		observed: []metric.ObserveOption{metric.WithAttributes(attribute.String(labelService, k.service), attribute.String(labelOperation, k.operation))},
+		counted:  with(), measured: []string{measured.service, measured.operation},
+		accepted: with("accepted"), rejected: with("rejected"), succeeded: with("success"), failed: with("failure"),
+		success: with(events.RetrySuccess, ""), failure: make(map[events.Reason][]string, len(events.Reasons)),
+	}
+	for _, r := range events.Reasons {
+		l.failure[r] = with(events.RetryFailed, string(r))
+	}
+	l.used.Store(time.Now().UnixNano())
+	return l
+}
+
+// NewMetrics makes the instruments for what happens. [Observe] makes those for how the
+// instance stands.
 func NewMetrics(instance, version string) (*Metrics, error) {
-	registry := prometheus.NewRegistry()
-	for _, c := range []prometheus.Collector{
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	} {
-		if err := registry.Register(c); err != nil {
-			return nil, fmt.Errorf("collecting metrics of the process: %w", err)
-		}
-	}
-	reader, err := exporter.New(
-		exporter.WithRegisterer(registry), exporter.WithoutScopeInfo(),
-		exporter.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes),
-	)
+	registry, err := NewRegistry(instance, version)
 	if err != nil {
-		return nil, fmt.Errorf("exporting metrics to Prometheus: %w", err)
+		return nil, err
 	}
-	return &Metrics{registry: registry, provider: sdk.NewMeterProvider(
-		sdk.WithReader(reader),
-		sdk.WithResource(resource.NewSchemaless(
-			attribute.String("service.name", "rebound"), attribute.String("service.version", version),
-			attribute.String("service.instance.id", instance),
-		)),
-		// Series bounds the labels, and names what is beyond the bound.
-		sdk.WithCardinalityLimit(0),
-		sdk.WithExemplarFilter(exemplar.AlwaysOffFilter),
-	)}, nil
+	other := meteredKey{OtherKeys, OtherKeys}
+	m := &Metrics{
+		Registry: registry,
+		measured: NewSeries(MaxMeasuredKeys, other, func(k meteredKey) *meteredKey { return &k }),
+		services: NewSeries(MaxMeteredKeys, OtherKeys, func(service string) *[]metric.ObserveOption {
+			return &[]metric.ObserveOption{metric.WithAttributes(attribute.String(labelService, service))}
+		}),
+	}
+	m.keys = NewSeries(MaxMeteredKeys, other, m.newLabels)
+	return m, m.makeInstruments()
 }
 
-// Meter makes instruments.
-func (m *Metrics) Meter() metric.Meter { return m.provider.Meter("github.com/rebound-mq/rebound") }
+func (m *Metrics) makeInstruments() error {
+	var faults []error
+	counter := func(name, help string, more ...string) Counter {
+		c, err := m.Counter(name, help, append([]string{labelService, labelOperation}, more...)...)
+		faults = append(faults, err)
+		return c
+	}
+	histogram := func(name string, buckets []float64, help string, labels ...string) Histogram {
+		h, err := m.Histogram(name, help, buckets, labels...)
+		faults = append(faults, err)
+		return h
+	}
+	m.submissions = counter("rebound_submissions_total",
+		"Submissions that this instance took in or rejected, replays of dead letters and messages of adopted consumers included.", labelResult)
+	m.refused = counter("rebound_submissions_refused_total",
+		"Submissions that were asked for and refused, because as many of their service as may be wait to be taken in.")
+	m.ahead = counter("rebound_submissions_ahead_total",
+		"Submissions that this instance took in ahead of their turn, because a service with many stood before them.")
+	m.attempts = counter("rebound_attempts_total",
+		"Attempts that have ended at this instance, by whether the target succeeded. The attempt that failed before the submission is not counted.", labelResult)
+	m.outcomes = counter("rebound_outcomes_total",
+		"Operations that have ended at this instance, by outcome. Those that ended in retryFailed have the reason.", labelOutcome, labelReason)
+	m.parked = counter("rebound_operations_parked_total",
+		"How often operations were parked in NATS until they are due. Delays below half a second are waited for in memory and not counted.")
+	m.held = counter("rebound_operations_held_total",
+		"How often due operations were moved to a lane because the gate of their key was shut.")
+	m.dead = counter("rebound_dead_letters_total",
+		"Operations that were kept as dead letters by this instance.")
+	m.delay = histogram("rebound_retry_delay_seconds", delayBuckets,
+		"The delays in seconds that were decided upon after failures, jitter and the wait for an open breaker included.", labelService, labelOperation)
+	m.duration = histogram("rebound_attempt_duration_seconds", durationBuckets,
+		"How long attempts took in seconds: until the target's reply, or until the worker's report.", labelService, labelOperation)
+	m.lateness = histogram("rebound_attempt_lateness_seconds", latenessBuckets,
+		"How many seconds after they were due attempts began, of all keys together. Operations that a shut gate held are late by that time.")
+	return errors.Join(faults...)
+}
 
-// Handler answers with all metrics in a format that Prometheus reads. What cannot
-// be collected is an error to who asks, and is logged.
-func (m *Metrics) Handler(log *slog.Logger) http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), MaxRequestsInFlight: maxScrapes,
-	})
+// Forget drops the metrics of the keys of which nothing was counted since a time, and
+// of the services that are not known.
+func (m *Metrics) Forget(since time.Time, known func(service string) bool) {
+	m.services.Forget(func(service string, _ *[]metric.ObserveOption) bool { return !known(service) })
+	keys := m.keys.Forget(func(_ meteredKey, l *labels) bool { return l.used.Load() < since.UnixNano() })
+	for _, k := range keys {
+		key := map[string]string{labelService: k.service, labelOperation: k.operation}
+		for _, c := range []Counter{m.submissions, m.attempts, m.outcomes, m.parked, m.held, m.dead} {
+			c.Forget(key)
+		}
+		m.delay.Forget(key)
+		m.duration.Forget(key)
+		m.measured.Forget(func(measured meteredKey, _ *meteredKey) bool { return measured == k })
+	}
+}
+
+// Accepted counts a submission that was taken in.
+func (m *Metrics) Accepted(ctx context.Context, op *events.Operation) {
+	m.submissions.Add(ctx, 1, m.of(op).accepted...)
+}
+
+// AcceptedAhead counts a submission that was taken in ahead of its turn. It is one of
+// those that [Metrics.Accepted] counts.
+func (m *Metrics) AcceptedAhead(ctx context.Context, op *events.Operation) {
+	m.ahead.Add(ctx, 1, m.of(op).counted...)
+}
+
+// Rejected counts a submission that cannot be taken in.
+func (m *Metrics) Rejected(ctx context.Context, service, operation string) {
+	m.submissions.Add(ctx, 1, m.use(service, operation).rejected...)
+}
+
+// Refused counts a submission that was asked for and refused, because too many wait.
+func (m *Metrics) Refused(ctx context.Context, op *events.Operation) {
+	m.refused.Add(ctx, 1, m.of(op).counted...)
+}
+
+// Parked counts an operation that was parked.
+func (m *Metrics) Parked(ctx context.Context, op *events.Operation) {
+	m.parked.Add(ctx, 1, m.of(op).counted...)
+}
+
+// Held counts an operation that was moved to a lane.
+func (m *Metrics) Held(ctx context.Context, op *events.Operation) {
+	m.held.Add(ctx, 1, m.of(op).counted...)
+}
+
+// DeadLettered counts an operation that was kept as a dead letter.
+func (m *Metrics) DeadLettered(ctx context.Context, op *events.Operation) {
+	m.dead.Add(ctx, 1, m.of(op).counted...)
+}
+
+// Began measures how late an attempt begins; it is a [scheduler.Pipeline]'s Began.
+func (m *Metrics) Began(ctx context.Context, _ *events.Operation, late time.Duration) {
+	m.lateness.Record(ctx, late.Seconds())
+}
+
+// Attempted counts an attempt that has ended; it is a [scheduler.Pipeline]'s
+// Attempted.
+func (m *Metrics) Attempted(ctx context.Context, op *events.Operation, r scheduler.Reply) {
+	l := m.of(op)
+	result := l.succeeded
+	if r.Failed {
+		result = l.failed
+	}
+	m.attempts.Add(ctx, 1, result...)
+	m.duration.Record(ctx, r.Duration.Seconds(), l.measured...)
+}
+
+// Decided measures the delay that was decided upon after a failure.
+func (m *Metrics) Decided(ctx context.Context, op *events.Operation, delay time.Duration) {
+	m.delay.Record(ctx, delay.Seconds(), m.of(op).measured...)
+}
+
+// Ended counts an outcome.
+func (m *Metrics) Ended(ctx context.Context, op *events.Operation, o events.Outcome) {
+	l := m.of(op)
+	outcome := l.success
+	if o.Outcome == events.RetryFailed {
+		outcome = l.failure[o.Reason]
+	}
+	m.outcomes.Add(ctx, 1, outcome...)
+}
+
+// of returns the labels of an operation's key, of which something is counted.
+func (m *Metrics) of(op *events.Operation) *labels { return m.use(op.Service, op.Operation) }
+
+// use returns the labels of a key of which something is counted.
+func (m *Metrics) use(service, operation string) *labels {
+	l := m.key(service, operation)
+	l.used.Store(time.Now().UnixNano())
+	return l
+}
+
+func (m *Metrics) key(service, operation string) *labels {
+	return m.keys.Of(meteredKey{service, operation})
 }

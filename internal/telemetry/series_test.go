@@ -10,7 +10,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func TestKeysBeyondTheBoundShareOneValue(t *testing.T) {
+func TestSeries_KeysBeyondTheBoundShareOneValue(t *testing.T) {
 	s := telemetry.NewSeries(2, "other", func(k string) *string { return &k })
 	for _, step := range []struct{ key, want string }{
 		{"a", "a"}, {"b", "b"}, {"c", "other"}, {"a", "a"}, {"other", "other"}, {"d", "other"}, {"b", "b"},
@@ -24,7 +24,7 @@ func TestKeysBeyondTheBoundShareOneValue(t *testing.T) {
 	}
 }
 
-func TestAKeyHasOneValueHoweverManyAskAtOnce(t *testing.T) {
+func TestSeries_KeyHasOneValueHoweverManyAskAtOnce(t *testing.T) {
 	const most, askers = 50, 8
 	s := telemetry.NewSeries(most, -1, func(k int) *int { return &k })
 	var mu sync.Mutex
@@ -46,7 +46,7 @@ func TestAKeyHasOneValueHoweverManyAskAtOnce(t *testing.T) {
 	}
 }
 
-func TestAKnownKeyAllocatesNothing(t *testing.T) {
+func TestSeries_KnownKeyAllocatesNothing(t *testing.T) {
 	s := telemetry.NewSeries(1, "other", func(k string) *string { return &k })
 	s.Of("a")
 	if n := testing.AllocsPerRun(100, func() { s.Of("a"); s.Of("b") }); n != 0 {

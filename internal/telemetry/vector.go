@@ -15,9 +15,9 @@ type Counter struct{ vector *prometheus.CounterVec }
 
 // Counter makes a counter with labels of these names, the first of which make the
 // key by which [Counter.Forget] drops.
-func (m *Metrics) Counter(name, help string, labels ...string) (Counter, error) {
+func (r *Registry) Counter(name, help string, labels ...string) (Counter, error) {
 	c := Counter{prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)}
-	if err := m.registry.Register(c.vector); err != nil {
+	if err := r.registry.Register(c.vector); err != nil {
 		return Counter{}, fmt.Errorf("making the metric %s: %w", name, err)
 	}
 	return c, nil
@@ -35,9 +35,9 @@ func (c Counter) Forget(labels map[string]string) { c.vector.DeletePartialMatch(
 type Histogram struct{ vector *prometheus.HistogramVec }
 
 // Histogram makes a histogram with these bounds and labels of these names.
-func (m *Metrics) Histogram(name, help string, bounds []float64, labels ...string) (Histogram, error) {
+func (r *Registry) Histogram(name, help string, bounds []float64, labels ...string) (Histogram, error) {
 	h := Histogram{prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: bounds}, labels)}
-	if err := m.registry.Register(h.vector); err != nil {
+	if err := r.registry.Register(h.vector); err != nil {
 		return Histogram{}, fmt.Errorf("making the metric %s: %w", name, err)
 	}
 	return h, nil

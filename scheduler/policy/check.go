@@ -9,53 +9,78 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// clash is a fault of a policy's values together. keys are those that take part.
-type clash struct {
-	keys           []int
-	problem, meant string
+// conflict is a fault of a policy's values together: keys are those that take part.
+type conflict struct {
+	keys []int
+	issue
 }
 
-// check reports the clashes in set that the parser's file takes part in.
+// check reports the conflicts in set that the parser's file takes part in.
 func (p *parser) check(set *Set) {
-	told := make(map[string]bool)
-	tell := func(t trace, c clash) {
-		blamed, ok := p.blame(t, c.keys)
-		if !ok {
-			return
-		}
-		origin := t.origins[blamed]
-		for _, i := range c.keys {
-			if from := t.origins[i]; from.Layer != origin.Layer {
-				c.problem += fmt.Sprintf(" (%s is from %s)", keys[i].Name, from)
-			}
-		}
-		f := PolicyFault{Line: origin.Line, Column: origin.Column, Key: origin.Layer + "." + keys[blamed].Name, Problem: c.problem, Meant: c.meant}
-		if text := f.Error(); !told[text] {
-			told[text] = true
-			p.at(f.Line, f.Column, f.Key, f.Problem, f.Meant)
-		}
-	}
+	c := checker{parser: p, set: set, reported: make(map[string]bool)}
 	for _, sc := range set.scopes() {
-		layers := set.applying(Query{Service: sc.service, Operation: sc.operation, Account: sc.account, Campaign: sc.campaign})
-		t := traced(layers)
-		for _, c := range clashes(&t.policy, sc) {
-			tell(t, c)
-		}
-		if sc.matches() {
-			base := traced(set.applying(Query{Service: sc.service, Operation: sc.operation}))
-			for _, c := range sharedClashes(set.layers[sc], &base.policy) {
-				tell(t, c)
-			}
-		}
+		c.layers(sc)
 	}
 	for _, circle := range set.circles() {
-		for _, sc := range set.neededBy(circle[:len(circle)-1]) {
-			t := traced(set.applying(Query{Service: sc.service, Operation: sc.operation}))
-			if _, ok := p.blame(t, []int{keyDependsOn}); ok {
-				tell(t, clash{[]int{keyDependsOn}, "goes in a circle: " + circleText(circle), ""})
-				break
-			}
+		c.circle(circle)
+	}
+}
+
+// checker looks for conflicts in a set and reports each once.
+type checker struct {
+	*parser
+	set      *Set
+	reported map[string]bool // the texts of the faults
+}
+
+// layers reports the conflicts between the layers that apply to sc.
+func (c *checker) layers(sc scope) {
+	t := c.traced(sc)
+	for _, found := range conflicts(&t.policy, sc) {
+		c.conflict(t, found)
+	}
+	if !sc.matches() {
+		return
+	}
+	base := c.traced(sc.place())
+	for _, found := range sharedConflicts(c.set.layers[sc], &base.policy) {
+		c.conflict(t, found)
+	}
+}
+
+// circle reports a circle of dependencies at the first place in it for which the file
+// is to blame.
+func (c *checker) circle(circle []string) {
+	for _, sc := range c.set.neededBy(circle[:len(circle)-1]) {
+		t := c.traced(sc)
+		if _, ok := c.blame(t, []int{keyDependsOn}); ok {
+			c.conflict(t, conflict{[]int{keyDependsOn}, issue{"goes in a circle: " + circleText(circle), ""}})
+			return
 		}
+	}
+}
+
+func (c *checker) traced(sc scope) trace {
+	return traced(c.set.applying(Query{Service: sc.service, Operation: sc.operation, Account: sc.account, Campaign: sc.campaign}))
+}
+
+// conflict reports a conflict in t, if the file takes part in it and it was not
+// reported before.
+func (c *checker) conflict(t trace, found conflict) {
+	blamed, ok := c.blame(t, found.keys)
+	if !ok {
+		return
+	}
+	origin := t.origins[blamed]
+	for _, i := range found.keys {
+		if from := t.origins[i]; from.Layer != origin.Layer {
+			found.problem += fmt.Sprintf(" (%s is from %s)", keys[i].Name, from)
+		}
+	}
+	f := Fault{Line: origin.Line, Column: origin.Column, Key: origin.Layer + "." + keys[blamed].Name, Problem: found.problem, Hint: found.hint}
+	if text := f.Error(); !c.reported[text] {
+		c.reported[text] = true
+		c.reportAt(f.Line, f.Column, f.Key, f.Problem, f.Hint)
 	}
 }
 
@@ -73,33 +98,25 @@ func (p *parser) blame(t trace, candidates []int) (blamed int, ok bool) {
 	return blamed, ok
 }
 
-// clashes returns what in a policy for the operations of sc cannot be meant.
-func clashes(p *Policy, sc scope) []clash {
-	var found []clash
+// conflicts returns what in a policy for the operations of sc cannot be meant.
+func conflicts(p *Policy, sc scope) (found []conflict) {
+	add := func(i issue, keys ...int) { found = append(found, conflict{keys, i}) }
 	if p.BaseDelay > p.MaxDelay {
-		found = append(found, clash{
-			[]int{keyBaseDelay, keyMaxDelay},
-			fmt.Sprintf("baseDelay %s is longer than maxDelay %s", spanText(p.BaseDelay), spanText(p.MaxDelay)), "",
-		})
+		add(issue{fmt.Sprintf("baseDelay %s is longer than maxDelay %s", spanText(p.BaseDelay), spanText(p.MaxDelay)), ""},
+			keyBaseDelay, keyMaxDelay)
 	}
 	if least := p.Delays(1, events.Critical, Signals{}).Min; p.MaxElapsedTime > 0 && p.MaxAttempts > 1 && least > p.MaxElapsedTime && p.BaseDelay <= p.MaxDelay {
-		found = append(found, clash{
-			[]int{keyMaxElapsedTime, keyBaseDelay, keyJitterType},
+		add(issue{
 			fmt.Sprintf("maxElapsedTime %s is over before the first delay of at least %s", spanText(p.MaxElapsedTime), spanText(least)),
 			"no operation would be tried again; write maxAttempts: 1 if that is meant",
-		})
+		}, keyMaxElapsedTime, keyBaseDelay, keyJitterType)
 	}
 	if p.RetryBudgetPerHour > 0 && p.RetryBudgetPerMinute > p.RetryBudgetPerHour {
-		found = append(found, clash{
-			[]int{keyRetryBudgetPerMinute, keyRetryBudgetPerHour},
-			fmt.Sprintf("retryBudgetPerMinute %d is more than retryBudgetPerHour %d", p.RetryBudgetPerMinute, p.RetryBudgetPerHour), "",
-		})
+		add(issue{fmt.Sprintf("retryBudgetPerMinute %d is more than retryBudgetPerHour %d", p.RetryBudgetPerMinute, p.RetryBudgetPerHour), ""},
+			keyRetryBudgetPerMinute, keyRetryBudgetPerHour)
 	}
 	if target, known := p.knownTarget(sc); known && !p.HasDefaultTarget() && !p.Allows(target) {
-		found = append(found, clash{
-			[]int{keyTarget, keyTargets},
-			fmt.Sprintf("target %s is not among targets", short(target)), "",
-		})
+		add(issue{fmt.Sprintf("target %s is not among targets", short(target)), ""}, keyTarget, keyTargets)
 	}
 	return append(found, selfDependence(p, sc)...)
 }
@@ -113,35 +130,34 @@ func (p *Policy) knownTarget(sc scope) (target string, known bool) {
 
 // selfDependence returns the entries of dependsOn by which operations of sc
 // would wait for themselves.
-func selfDependence(p *Policy, sc scope) []clash {
+func selfDependence(p *Policy, sc scope) []conflict {
 	if len(p.DependsOn) > 0 && sc.service == "" {
-		return []clash{{[]int{keyDependsOn}, "cannot stand under default", "what every service needs would need itself"}}
+		return []conflict{{[]int{keyDependsOn}, issue{"cannot stand under default", "what every service needs would need itself"}}}
 	}
-	var found []clash
+	var found []conflict
 	for _, needed := range p.DependsOn {
 		service, operation, _ := strings.Cut(needed, ":")
 		if service == sc.service && (operation == "" || sc.operation == "" || operation == sc.operation) {
-			found = append(found, clash{[]int{keyDependsOn}, fmt.Sprintf("%s would need itself by %s", placeName(sc), needed), ""})
+			found = append(found, conflict{[]int{keyDependsOn}, issue{fmt.Sprintf("%s would need itself by %s", placeName(sc), needed), ""}})
 		}
 	}
 	return found
 }
 
-// sharedClashes returns the keys of a match that belong to all operations of
+// sharedConflicts returns the keys of a match that belong to all operations of
 // its key together and differ there from base.
-func sharedClashes(l *layer, base *Policy) []clash {
-	var found []clash
+func sharedConflicts(l *layer, base *Policy) []conflict {
+	var found []conflict
 	for i := range keys {
 		k := &keys[i]
 		if !l.keys.has(i) || !k.Shared {
 			continue
 		}
 		if i == keyRules || k.text(&l.values) != k.text(base) {
-			found = append(found, clash{
-				[]int{i},
+			found = append(found, conflict{[]int{i}, issue{
 				"belongs to all operations of a service and operation type together and cannot differ by account or campaign",
 				"set it for " + placeName(l.scope),
-			})
+			}})
 		}
 	}
 	return found
@@ -159,14 +175,14 @@ func placeName(sc scope) string {
 }
 
 // checkDependency returns what is wrong with an entry of dependsOn.
-func checkDependency(s string) *flaw {
+func checkDependency(s string) *issue {
 	service, operation, keyed := strings.Cut(s, ":")
 	err := events.CheckName(service)
 	if err == nil && keyed {
 		err = events.CheckName(operation)
 	}
 	if err != nil {
-		return &flaw{fmt.Sprintf("%q is no service and no service:operation: %v", short(s), err), ""}
+		return &issue{fmt.Sprintf("%q is no service and no service:operation: %v", short(s), err), ""}
 	}
 	return nil
 }

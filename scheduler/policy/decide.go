@@ -7,6 +7,69 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
+// Decide says what becomes of an operation whose attempt failed.
+//
+// An operation ends when its failure is not retryable, when its attempts are
+// exhausted, when its next attempt could not end before its deadline (it would
+// be due less than [MinAttempt] before it), or when that attempt would be due
+// later than MaxElapsedTime after the first failure; the first of these that
+// holds is the reason. The delay is never shortened to meet a deadline: the
+// target needs it, and the service learns at once that it waits in vain.
+//
+// Otherwise the operation waits for the strategy's delay, times the adaptive
+// factors where they apply, capped by MaxDelay, spread by the jitter. While the
+// gate of the key is shut, this delay counts from when it opens, so that few
+// operations come due in vain and what waits for one target does not come due all
+// at once. A Retry-After is a floor: the operation never waits for less, even
+// where that is longer than MaxDelay, because the target itself knows best.
+//
+// random yields numbers in [0, 1). It is drawn from at most once, and not at all
+// when nothing is left to chance. Decide allocates nothing and takes the same
+// time for any attempt.
+func (p *Policy) Decide(in Input, random func() float64) Decision {
+	verdict := p.judge(in.Service, in.Failure, in.Seen)
+	d := Decision{
+		Class: verdict.class, Rule: verdict.rule, Limited: verdict.limited, Unhealthy: verdict.unhealthy,
+		Confidence: 1, Factors: noFactors,
+	}
+	attempt := max(in.Attempt, 1)
+	if d.Class == NotRetryable {
+		d.Reason = events.ReasonNotRetryable
+		return d
+	}
+	if attempt >= p.MaxAttempts {
+		d.Reason = events.ReasonExhausted
+		return d
+	}
+
+	if p.Adapts() {
+		fresh := freshness(in.Signals.Age)
+		d.Factors = p.factors(&in.Signals, fresh, in.Priority)
+		d.Confidence = confidence(&in.Signals, fresh)
+	}
+	low, high := p.spread(attempt, in.Previous, d.Factors.Product())
+	if !in.Opens.IsZero() {
+		d.Gate = max(in.Opens.Sub(in.Now), 0)
+	}
+	delay := max(d.Gate+p.draw(low, high, random), in.Failure.RetryAfter)
+	due := in.Now.Add(delay)
+
+	if !in.Deadline.IsZero() && due.Add(p.minAttempt()).After(in.Deadline) {
+		d.Reason, d.Gate = events.ReasonDeadline, 0
+		return d
+	}
+	elapsed := delay
+	if !in.FirstFailure.IsZero() {
+		elapsed = due.Sub(in.FirstFailure)
+	}
+	if p.MaxElapsedTime > 0 && elapsed > p.MaxElapsedTime {
+		d.Reason, d.Gate = events.ReasonMaxElapsed, 0
+		return d
+	}
+	d.Retry, d.Delay, d.Due, d.Strategy = true, delay, due, p.strategyName()
+	return d
+}
+
 // Input is what a decision is made from. Nothing else goes into it but the
 // policy and the random source.
 type Input struct {
@@ -92,69 +155,6 @@ type Decision struct {
 // ends at once instead of waiting for an attempt that is bound to be cut off.
 // A policy with a shorter AttemptTimeout needs only that.
 const MinAttempt = 10 * time.Millisecond
-
-// Decide says what becomes of an operation whose attempt failed.
-//
-// An operation ends when its failure is not retryable, when its attempts are
-// exhausted, when its next attempt could not end before its deadline (it would
-// be due less than [MinAttempt] before it), or when that attempt would be due
-// later than MaxElapsedTime after the first failure; the first of these that
-// holds is the reason. The delay is never shortened to meet a deadline: the
-// target needs it, and the service learns at once that it waits in vain.
-//
-// Otherwise the operation waits for the strategy's delay, times the adaptive
-// factors where they apply, capped by MaxDelay, spread by the jitter. While the
-// gate of the key is shut, this delay counts from when it opens, so that few
-// operations come due in vain and what waits for one target does not come due all
-// at once. A Retry-After is a floor: the operation never waits for less, even
-// where that is longer than MaxDelay, because the target itself knows best.
-//
-// random yields numbers in [0, 1). It is drawn from at most once, and not at all
-// when nothing is left to chance. Decide allocates nothing and takes the same
-// time for any attempt.
-func (p *Policy) Decide(in Input, random func() float64) Decision {
-	verdict := p.judge(in.Service, in.Failure, in.Seen)
-	d := Decision{
-		Class: verdict.class, Rule: verdict.rule, Limited: verdict.limited, Unhealthy: verdict.unhealthy,
-		Confidence: 1, Factors: noFactors,
-	}
-	attempt := max(in.Attempt, 1)
-	if d.Class == NotRetryable {
-		d.Reason = events.ReasonNotRetryable
-		return d
-	}
-	if attempt >= p.MaxAttempts {
-		d.Reason = events.ReasonExhausted
-		return d
-	}
-
-	if p.Adapts() {
-		fresh := freshness(in.Signals.Age)
-		d.Factors = p.factors(&in.Signals, fresh, in.Priority)
-		d.Confidence = confidence(&in.Signals, fresh)
-	}
-	low, high := p.spread(attempt, in.Previous, d.Factors.Product())
-	if !in.Opens.IsZero() {
-		d.Gate = max(in.Opens.Sub(in.Now), 0)
-	}
-	delay := max(d.Gate+p.draw(low, high, random), in.Failure.RetryAfter)
-	due := in.Now.Add(delay)
-
-	if !in.Deadline.IsZero() && due.Add(p.minAttempt()).After(in.Deadline) {
-		d.Reason, d.Gate = events.ReasonDeadline, 0
-		return d
-	}
-	elapsed := delay
-	if !in.FirstFailure.IsZero() {
-		elapsed = due.Sub(in.FirstFailure)
-	}
-	if p.MaxElapsedTime > 0 && elapsed > p.MaxElapsedTime {
-		d.Reason, d.Gate = events.ReasonMaxElapsed, 0
-		return d
-	}
-	d.Retry, d.Delay, d.Due, d.Strategy = true, delay, due, p.strategyName()
-	return d
-}
 
 // minAttempt returns the least time that an attempt by p is worth making with.
 func (p *Policy) minAttempt() time.Duration {

@@ -26,7 +26,7 @@ func (p *parser) document(src []byte) *yaml.Node {
 	loader, err := yaml.NewLoader(bytes.NewReader(src), yaml.WithV4Defaults(), yaml.WithUniqueKeys(false),
 		yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(maxDepth))))
 	if err != nil {
-		p.at(0, 0, "", "cannot be read: "+err.Error(), "")
+		p.reportAt(0, 0, "", "cannot be read: "+err.Error(), "")
 		return nil
 	}
 	var document yaml.Node
@@ -40,7 +40,7 @@ func (p *parser) document(src []byte) *yaml.Node {
 	var next yaml.Node
 	switch err := loader.Load(&next); {
 	case err == nil:
-		p.at(next.Line, next.Column, "", "a second document begins", "a policy file is one document")
+		p.reportAt(next.Line, next.Column, "", "a second document begins", "a policy file is one document")
 	case !errors.Is(err, io.EOF):
 		p.syntax(src, err)
 	}
@@ -55,7 +55,7 @@ func (p *parser) document(src []byte) *yaml.Node {
 // plainText reports a file that is too large or no text at all.
 func (p *parser) plainText(src []byte) bool {
 	if len(src) > MaxSource {
-		p.at(0, 0, "", fmt.Sprintf("is larger than the %d bytes allowed", MaxSource), "")
+		p.reportAt(0, 0, "", fmt.Sprintf("is larger than the %d bytes allowed", MaxSource), "")
 		return false
 	}
 	line, column := 1, 1
@@ -63,10 +63,10 @@ func (p *parser) plainText(src []byte) bool {
 		r, n := utf8.DecodeRune(rest)
 		switch {
 		case r == utf8.RuneError && n == 1:
-			p.at(line, column, "", fmt.Sprintf("has the byte 0x%02x, which is not UTF-8", rest[0]), "")
+			p.reportAt(line, column, "", fmt.Sprintf("has the byte 0x%02x, which is not UTF-8", rest[0]), "")
 			return false
 		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0x7f:
-			p.at(line, column, "", fmt.Sprintf("has the control character %U", r), "")
+			p.reportAt(line, column, "", fmt.Sprintf("has the control character %U", r), "")
 			return false
 		}
 		column++
@@ -82,20 +82,20 @@ func (p *parser) plainText(src []byte) bool {
 func (p *parser) syntax(src []byte, err error) {
 	var e *yaml.LoadError
 	if !errors.As(err, &e) {
-		p.at(0, 0, "", "is not valid YAML: "+oneLine(err.Error()), "")
+		p.reportAt(0, 0, "", "is not valid YAML: "+oneLine(err.Error()), "")
 		return
 	}
 	line, column := e.Mark.Line, e.Mark.Column
 	lines := bytes.Split(src, []byte("\n"))
 	if line >= 1 && line <= len(lines) && bytes.HasPrefix(bytes.TrimLeft(lines[line-1], " "), []byte("\t")) {
-		p.at(line, column, "", "is not valid YAML: the line begins with a tab", "indent with spaces")
+		p.reportAt(line, column, "", "is not valid YAML: the line begins with a tab", "indent with spaces")
 		return
 	}
 	said := oneLine(e.Message)
 	if e.ContextMsg != "" {
 		said += " " + oneLine(e.ContextMsg)
 	}
-	p.at(line, column, "", "is not valid YAML: "+said, "")
+	p.reportAt(line, column, "", "is not valid YAML: "+said, "")
 }
 
 // oneLine returns s without line breaks, clipped: parts of the file may stand in
@@ -114,12 +114,12 @@ func (p *parser) plainNodes(node *yaml.Node, path string) {
 	const layers = "what services share stands under default"
 	switch {
 	case node.Kind == yaml.AliasNode:
-		p.fault(node, path, "is an alias; policy files have none", layers)
+		p.report(node, path, "is an alias; policy files have none", layers)
 		return
 	case node.Anchor != "":
-		p.fault(node, path, "has an anchor; policy files have none", layers)
+		p.report(node, path, "has an anchor; policy files have none", layers)
 	case node.Style&yaml.TaggedStyle != 0:
-		p.fault(node, path, "has the tag "+oneLine(node.Tag)+"; policy files have none", "")
+		p.report(node, path, "has the tag "+oneLine(node.Tag)+"; policy files have none", "")
 	}
 	for i, child := range node.Content {
 		switch {
@@ -128,7 +128,7 @@ func (p *parser) plainNodes(node *yaml.Node, path string) {
 		case i%2 == 1:
 			p.plainNodes(child, entry{name: node.Content[i-1].Value}.path(path))
 		case child.Kind == yaml.ScalarNode && child.ShortTag() == "!!merge":
-			p.fault(child, path, "has the merge key <<; policy files have none", layers)
+			p.report(child, path, "has the merge key <<; policy files have none", layers)
 		default:
 			p.plainNodes(child, path)
 		}
@@ -164,10 +164,10 @@ func (p *parser) entries(node *yaml.Node, path string) []entry {
 	case node.Kind == yaml.AliasNode:
 		return nil // reported by plainNodes
 	case node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null":
-		p.fault(node, path, "has nothing under it", "")
+		p.report(node, path, "has nothing under it", "")
 		return nil
 	case node.Kind != yaml.MappingNode:
-		p.fault(node, path, "is not a mapping of keys to values", "")
+		p.report(node, path, "is not a mapping of keys to values", "")
 		return nil
 	}
 	entries := make([]entry, 0, len(node.Content)/2)
@@ -175,11 +175,11 @@ func (p *parser) entries(node *yaml.Node, path string) []entry {
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		e := entry{node.Content[i].Value, node.Content[i], node.Content[i+1]}
 		if e.key.Kind != yaml.ScalarNode {
-			p.fault(e.key, path, "has a key that is no text", "")
+			p.report(e.key, path, "has a key that is no text", "")
 			continue
 		}
 		if line, ok := first[e.name]; ok {
-			p.fault(e.key, e.path(path), fmt.Sprintf("stands on line %d already", line), "")
+			p.report(e.key, e.path(path), fmt.Sprintf("stands on line %d already", line), "")
 			continue
 		}
 		first[e.name] = e.key.Line
@@ -201,6 +201,7 @@ func find(node *yaml.Node, name string) *yaml.Node {
 	return nil
 }
 
-func (p *parser) fault(node *yaml.Node, key, problem, meant string) {
-	p.at(node.Line, node.Column, key, problem, meant)
+// report reports a fault at node.
+func (p *parser) report(node *yaml.Node, key, problem, hint string) {
+	p.reportAt(node.Line, node.Column, key, problem, hint)
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // TestEveryFaultOfAPolicyFileIsTold has the exact message that each faulty file
-// gets: where, what, and what was meant.
+// gets: where, what, and a hint.
 func TestEveryFaultOfAPolicyFileIsTold(t *testing.T) {
 	for _, tc := range []struct{ name, src, want string }{
 		{"a misspelt key", "billing:\n  maxAttemps: 3\n", `p.yaml:2:3: billing.maxAttemps: no such key; did you mean maxAttempts?`},
@@ -161,7 +161,7 @@ func TestFaultsBeyondAHundredAreCounted(t *testing.T) {
 func TestFaultsSayEverythingApart(t *testing.T) {
 	_, err := Parse("p.yaml", []byte("billing:\n  maxAttemps: 3\n"))
 	faults := Faults(err)
-	want := PolicyFault{File: "p.yaml", Line: 2, Column: 3, Key: "billing.maxAttemps", Problem: "no such key", Meant: "did you mean maxAttempts?"}
+	want := Fault{File: "p.yaml", Line: 2, Column: 3, Key: "billing.maxAttemps", Problem: "no such key", Hint: "did you mean maxAttempts?"}
 	if len(faults) != 1 || *faults[0] != want {
 		t.Errorf("the faults are %+v, want only %+v", faults, want)
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding"
 	"fmt"
 	"math"
-	"math/bits"
 	"strconv"
 	"strings"
 	"time"
@@ -41,13 +40,10 @@ func Keys() []Key {
 type key struct {
 	Key
 	// read reads a scalar; it is nil for the keys that are lists.
-	read func(p *Policy, text string) *flaw
+	read func(p *Policy, text string) *issue
 	// text returns the value as policy files write it.
 	text func(p *Policy) string
 }
-
-// flaw is what is wrong with a value, and what is meant there instead.
-type flaw struct{ problem, meant string }
 
 // The places of the keys in keys.
 const (
@@ -157,74 +153,49 @@ var keyIndex = func() map[string]int {
 type keySet uint64
 
 func (s keySet) has(i int) bool { return s&(1<<i) != 0 }
-func (s *keySet) add(i int)     { *s |= 1 << i }
 
-// apply copies the fields of the keys in s. It is spelt out because calls
-// through the table would move every resolved policy to the heap.
+func (s *keySet) add(i int) { *s |= 1 << i }
+
+// apply copies the fields of the keys in s. The fields are spelt out because calls
+// through the table would move every resolved policy to the heap; a test sets every
+// key, so that none is left out.
 func (s keySet) apply(to, from *Policy) {
-	for rest := uint64(s); rest != 0; rest &= rest - 1 {
-		switch bits.TrailingZeros64(rest) {
-		case keyMaxAttempts:
-			to.MaxAttempts = from.MaxAttempts
-		case keyBaseDelay:
-			to.BaseDelay = from.BaseDelay
-		case keyMaxDelay:
-			to.MaxDelay = from.MaxDelay
-		case keyMultiplier:
-			to.Multiplier = from.Multiplier
-		case keyBackoffStrategy:
-			to.BackoffStrategy = from.BackoffStrategy
-		case keyJitterType:
-			to.JitterType = from.JitterType
-		case keyAttemptTimeout:
-			to.AttemptTimeout = from.AttemptTimeout
-		case keyMaxElapsedTime:
-			to.MaxElapsedTime = from.MaxElapsedTime
-		case keyEnableAdaptiveBackoff:
-			to.EnableAdaptiveBackoff = from.EnableAdaptiveBackoff
-		case keySuccessRateThreshold:
-			to.SuccessRateThreshold = from.SuccessRateThreshold
-		case keyAdaptationFactor:
-			to.AdaptationFactor = from.AdaptationFactor
-		case keyLearningWindow:
-			to.LearningWindow = from.LearningWindow
-		case keyEnableCircuitBreaker:
-			to.EnableCircuitBreaker = from.EnableCircuitBreaker
-		case keyCircuitBreakerThreshold:
-			to.CircuitBreakerThreshold = from.CircuitBreakerThreshold
-		case keyCircuitBreakerTimeout:
-			to.CircuitBreakerTimeout = from.CircuitBreakerTimeout
-		case keyCircuitBreakerFailureRate:
-			to.CircuitBreakerFailureRate = from.CircuitBreakerFailureRate
-		case keyCircuitBreakerWindow:
-			to.CircuitBreakerWindow = from.CircuitBreakerWindow
-		case keyCircuitBreakerMinimumCalls:
-			to.CircuitBreakerMinimumCalls = from.CircuitBreakerMinimumCalls
-		case keyHalfOpenMaxRequests:
-			to.HalfOpenMaxRequests = from.HalfOpenMaxRequests
-		case keyHalfOpenSuccesses:
-			to.HalfOpenSuccesses = from.HalfOpenSuccesses
-		case keyEnableResourceAwareRetry:
-			to.EnableResourceAwareRetry = from.EnableResourceAwareRetry
-		case keyMaxConcurrentRetries:
-			to.MaxConcurrentRetries = from.MaxConcurrentRetries
-		case keyRetryBudgetPerMinute:
-			to.RetryBudgetPerMinute = from.RetryBudgetPerMinute
-		case keyRetryBudgetPerHour:
-			to.RetryBudgetPerHour = from.RetryBudgetPerHour
-		case keyRespectGlobalBackpressure:
-			to.RespectGlobalBackpressure = from.RespectGlobalBackpressure
-		case keyPriority:
-			to.Priority = from.Priority
-		case keyTarget:
-			to.Target = from.Target
-		case keyTargets:
-			to.Targets = from.Targets
-		case keyDependsOn:
-			to.DependsOn = from.DependsOn
-		case keyRules:
-			to.Rules = from.Rules
-		}
+	assign(s.has(keyMaxAttempts), &to.MaxAttempts, &from.MaxAttempts)
+	assign(s.has(keyBaseDelay), &to.BaseDelay, &from.BaseDelay)
+	assign(s.has(keyMaxDelay), &to.MaxDelay, &from.MaxDelay)
+	assign(s.has(keyMultiplier), &to.Multiplier, &from.Multiplier)
+	assign(s.has(keyBackoffStrategy), &to.BackoffStrategy, &from.BackoffStrategy)
+	assign(s.has(keyJitterType), &to.JitterType, &from.JitterType)
+	assign(s.has(keyAttemptTimeout), &to.AttemptTimeout, &from.AttemptTimeout)
+	assign(s.has(keyMaxElapsedTime), &to.MaxElapsedTime, &from.MaxElapsedTime)
+	assign(s.has(keyEnableAdaptiveBackoff), &to.EnableAdaptiveBackoff, &from.EnableAdaptiveBackoff)
+	assign(s.has(keySuccessRateThreshold), &to.SuccessRateThreshold, &from.SuccessRateThreshold)
+	assign(s.has(keyAdaptationFactor), &to.AdaptationFactor, &from.AdaptationFactor)
+	assign(s.has(keyLearningWindow), &to.LearningWindow, &from.LearningWindow)
+	assign(s.has(keyEnableCircuitBreaker), &to.EnableCircuitBreaker, &from.EnableCircuitBreaker)
+	assign(s.has(keyCircuitBreakerThreshold), &to.CircuitBreakerThreshold, &from.CircuitBreakerThreshold)
+	assign(s.has(keyCircuitBreakerTimeout), &to.CircuitBreakerTimeout, &from.CircuitBreakerTimeout)
+	assign(s.has(keyCircuitBreakerFailureRate), &to.CircuitBreakerFailureRate, &from.CircuitBreakerFailureRate)
+	assign(s.has(keyCircuitBreakerWindow), &to.CircuitBreakerWindow, &from.CircuitBreakerWindow)
+	assign(s.has(keyCircuitBreakerMinimumCalls), &to.CircuitBreakerMinimumCalls, &from.CircuitBreakerMinimumCalls)
+	assign(s.has(keyHalfOpenMaxRequests), &to.HalfOpenMaxRequests, &from.HalfOpenMaxRequests)
+	assign(s.has(keyHalfOpenSuccesses), &to.HalfOpenSuccesses, &from.HalfOpenSuccesses)
+	assign(s.has(keyEnableResourceAwareRetry), &to.EnableResourceAwareRetry, &from.EnableResourceAwareRetry)
+	assign(s.has(keyMaxConcurrentRetries), &to.MaxConcurrentRetries, &from.MaxConcurrentRetries)
+	assign(s.has(keyRetryBudgetPerMinute), &to.RetryBudgetPerMinute, &from.RetryBudgetPerMinute)
+	assign(s.has(keyRetryBudgetPerHour), &to.RetryBudgetPerHour, &from.RetryBudgetPerHour)
+	assign(s.has(keyRespectGlobalBackpressure), &to.RespectGlobalBackpressure, &from.RespectGlobalBackpressure)
+	assign(s.has(keyPriority), &to.Priority, &from.Priority)
+	assign(s.has(keyTarget), &to.Target, &from.Target)
+	assign(s.has(keyTargets), &to.Targets, &from.Targets)
+	assign(s.has(keyDependsOn), &to.DependsOn, &from.DependsOn)
+	assign(s.has(keyRules), &to.Rules, &from.Rules)
+}
+
+// assign copies a value if it is set.
+func assign[T any](set bool, to, from *T) {
+	if set {
+		*to = *from
 	}
 }
 
@@ -240,7 +211,7 @@ func whole(name string, least, most int, meaning string, field func(*Policy) *in
 	}
 	return key{
 		Key: Key{Name: name, Values: values, Meaning: meaning},
-		read: func(p *Policy, s string) *flaw {
+		read: func(p *Policy, s string) *issue {
 			n, f := readWhole(s, least, most)
 			if f == nil {
 				*field(p) = n
@@ -254,7 +225,7 @@ func whole(name string, least, most int, meaning string, field func(*Policy) *in
 func number(name string, least, most float64, meaning string, field func(*Policy) *float64) key {
 	return key{
 		Key: Key{Name: name, Values: fmt.Sprintf("a number from %v to %v", least, most), Meaning: meaning},
-		read: func(p *Policy, s string) *flaw {
+		read: func(p *Policy, s string) *issue {
 			n, f := readNumber(s, least, most)
 			if f == nil {
 				*field(p) = n
@@ -268,7 +239,7 @@ func number(name string, least, most float64, meaning string, field func(*Policy
 func truth(name, meaning string, field func(*Policy) *bool) key {
 	return key{
 		Key: Key{Name: name, Values: "true or false", Meaning: meaning},
-		read: func(p *Policy, s string) *flaw {
+		read: func(p *Policy, s string) *issue {
 			b, f := readTruth(s)
 			if f == nil {
 				*field(p) = b
@@ -286,7 +257,7 @@ func span(name string, least time.Duration, meaning string, field func(*Policy) 
 	}
 	return key{
 		Key: Key{Name: name, Values: values, Meaning: meaning},
-		read: func(p *Policy, s string) *flaw {
+		read: func(p *Policy, s string) *issue {
 			d, f := readSpan(s, least)
 			if f == nil {
 				*field(p) = d
@@ -306,10 +277,10 @@ type wording interface {
 func choice(name string, words []string, meaning string, field func(*Policy) wording) key {
 	return key{
 		Key: Key{Name: name, Values: oneOf(words), Meaning: meaning},
-		read: func(p *Policy, s string) *flaw {
+		read: func(p *Policy, s string) *issue {
 			word := strings.ToLower(s)
 			if err := field(p).UnmarshalText([]byte(word)); err != nil {
-				return &flaw{fmt.Sprintf("%q is not %s", short(s), oneOf(words)), didYouMean(spelling.Nearest(word, words))}
+				return &issue{fmt.Sprintf("%q is not %s", short(s), oneOf(words)), didYouMean(spelling.Nearest(word, words))}
 			}
 			return nil
 		},

@@ -39,7 +39,7 @@ import (
 // is a mere label.
 //
 // src is at most [MaxSource] bytes. Every fault is reported, up to a hundred,
-// each as a [*PolicyFault]; [Faults] takes them apart.
+// each as a [*Fault]; [Faults] takes them apart.
 func Parse(name string, src []byte) (*Set, error) { return parse(Builtin(), name, src) }
 
 // MaxSource is the most bytes that a policy file may have. It fits into a NATS
@@ -98,12 +98,12 @@ func (p *parser) root(node *yaml.Node) {
 		case e.name == defaultLayer:
 			p.layer(e.value, scope{}, path)
 		case isKey && e.value.Kind != yaml.MappingNode:
-			p.fault(e.key, path, "is a key of a policy and stands at the top level", "indent it under default or a service")
+			p.report(e.key, path, "is a key of a policy and stands at the top level", "indent it under default or a service")
 		case p.labelled(e.value):
 			p.original(e, path)
 		default:
 			if err := events.CheckName(e.name); err != nil {
-				p.fault(e.key, path, "the service "+err.Error(), "")
+				p.report(e.key, path, "the service "+err.Error(), "")
 				continue
 			}
 			p.layer(e.value, scope{service: e.name}, path)
@@ -126,9 +126,9 @@ func (p *parser) original(e entry, path string) {
 			return ""
 		}
 		if node.Kind != yaml.ScalarNode {
-			p.fault(node, path+"."+word, "is not a single value", "")
+			p.report(node, path+"."+word, "is not a single value", "")
 		} else if err := check(node.Value); err != nil {
-			p.fault(node, path+"."+word, err.Error(), "")
+			p.report(node, path+"."+word, err.Error(), "")
 		}
 		return node.Value
 	}
@@ -137,7 +137,7 @@ func (p *parser) original(e entry, path string) {
 		account: name(wordAccount, checkID), campaign: name(wordCampaign, checkID),
 	}
 	if find(e.value, wordService) == nil {
-		p.fault(e.key, path, "has no serviceType", "what bears operationType, accountId or campaignId at the top level needs it")
+		p.report(e.key, path, "has no serviceType", "what bears operationType, accountId or campaignId at the top level needs it")
 	}
 	if p.count == before {
 		p.layer(e.value, sc, path)
@@ -194,7 +194,7 @@ func (p *parser) nested(e entry, path, what string, check func(string) error, un
 	for _, inner := range p.entries(e.value, path) {
 		at := inner.path(path)
 		if err := check(inner.name); err != nil {
-			p.fault(inner.key, at, what+" "+err.Error(), "")
+			p.report(inner.key, at, what+" "+err.Error(), "")
 			continue
 		}
 		p.layer(inner.value, under(inner.name), at)
@@ -205,11 +205,11 @@ func (p *parser) nested(e entry, path, what string, check func(string) error, un
 func (p *parser) same(e entry, path, want string) {
 	switch {
 	case e.value.Kind != yaml.ScalarNode:
-		p.fault(e.value, path, "is not a single value", "")
+		p.report(e.value, path, "is not a single value", "")
 	case want == "":
-		p.fault(e.key, path, "has no meaning here", "")
+		p.report(e.key, path, "has no meaning here", "")
 	case e.value.Value != want:
-		p.fault(e.value, path, fmt.Sprintf("%q differs from %s, under which it stands", short(e.value.Value), short(want)), "")
+		p.report(e.value, path, fmt.Sprintf("%q differs from %s, under which it stands", short(e.value.Value), short(want)), "")
 	}
 }
 
@@ -217,7 +217,7 @@ func (p *parser) same(e entry, path, want string) {
 func (p *parser) key(l *layer, i int, e entry, at, path string) {
 	if l.keys.has(i) {
 		before := l.origins[i]
-		p.fault(e.key, at, fmt.Sprintf("is set for the same operations on line %d already", before.Line), "")
+		p.report(e.key, at, fmt.Sprintf("is set for the same operations on line %d already", before.Line), "")
 		return
 	}
 	origin := Origin{Layer: path, File: p.file, Line: e.key.Line, Column: e.key.Column}
@@ -235,7 +235,7 @@ func (p *parser) key(l *layer, i int, e entry, at, path string) {
 	default:
 		if ok = p.scalar(e.value, at); ok {
 			if f := keys[i].read(&l.values, e.value.Value); f != nil {
-				p.fault(e.value, at, f.problem, f.meant)
+				p.report(e.value, at, f.problem, f.hint)
 				ok = false
 			}
 		}
@@ -247,16 +247,16 @@ func (p *parser) key(l *layer, i int, e entry, at, path string) {
 }
 
 // list reads a sequence of texts.
-func (p *parser) list(node *yaml.Node, path string, check func(string) *flaw) ([]string, bool) {
+func (p *parser) list(node *yaml.Node, path string, check func(string) *issue) ([]string, bool) {
 	switch node.Kind {
 	case yaml.SequenceNode:
 	case yaml.AliasNode:
 		return nil, false // reported by plainNodes
 	case yaml.ScalarNode:
-		p.fault(node, path, "is not a list", "write ["+oneLine(node.Value)+"]")
+		p.report(node, path, "is not a list", "write ["+oneLine(node.Value)+"]")
 		return nil, false
 	default:
-		p.fault(node, path, "is not a list", "")
+		p.report(node, path, "is not a list", "")
 		return nil, false
 	}
 	before := p.count
@@ -267,7 +267,7 @@ func (p *parser) list(node *yaml.Node, path string, check func(string) *flaw) ([
 			continue
 		}
 		if f := check(item.Value); f != nil {
-			p.fault(item, at, f.problem, f.meant)
+			p.report(item, at, f.problem, f.hint)
 		}
 		list = append(list, item.Value)
 	}
@@ -279,9 +279,9 @@ func (p *parser) scalar(node *yaml.Node, path string) bool {
 	switch {
 	case node.Kind == yaml.AliasNode: // reported by plainNodes
 	case node.Kind != yaml.ScalarNode:
-		p.fault(node, path, "is not a single value", "")
+		p.report(node, path, "is not a single value", "")
 	case node.ShortTag() == "!!null" || node.Value == "":
-		p.fault(node, path, "has no value", "")
+		p.report(node, path, "has no value", "")
 	default:
 		return true
 	}
@@ -295,17 +295,17 @@ func (p *parser) unknown(e entry, path string, sc scope) {
 	}
 	switch e.name {
 	case wordOperations:
-		meant := "operations stand under a service"
+		hint := "operations stand under a service"
 		if sc.operation != "" || sc.matches() {
-			meant = "operations stand under a service itself"
+			hint = "operations stand under a service itself"
 		}
-		p.fault(e.key, path, "cannot stand here", meant)
+		p.report(e.key, path, "cannot stand here", hint)
 		return
 	case wordAccounts, wordCampaigns:
-		p.fault(e.key, path, "cannot stand here", "campaigns may stand under an account, and nothing else within another")
+		p.report(e.key, path, "cannot stand here", "campaigns may stand under an account, and nothing else within another")
 		return
 	}
-	p.fault(e.key, path, "no such key", p.hint(e.name, sc))
+	p.report(e.key, path, "no such key", p.hint(e.name, sc))
 }
 
 // hint returns what an unknown key probably means.
@@ -313,8 +313,8 @@ func (p *parser) hint(name string, sc scope) string {
 	if p.full() {
 		return ""
 	}
-	if meant, ok := otherNames[name]; ok {
-		return didYouMean(meant)
+	if name, ok := otherNames[name]; ok {
+		return didYouMean(name)
 	}
 	if sc.service == wordAccounts || sc.service == wordCampaigns {
 		return sc.service + " of all services stand under default"

@@ -1,9 +1,12 @@
 package policy
 
 import (
+	"strings"
 	"time"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 // Policy says how operations of a key are retried (the original design's
@@ -100,60 +103,75 @@ type Policy struct {
 	Rules []Rule
 }
 
-// Rule classifies the failures that it matches. A rule matches when every
-// condition that it states holds; it states at least one of Codes and Message.
-type Rule struct {
-	// Name identifies the rule in decisions and events.
-	Name string
-	// Service restricts the rule to one service. Empty is any.
-	Service string
-	// Codes are the failure codes that match, compared like those of the
-	// built-in table: letter case, underscores, hyphens and spaces do not count.
-	// Empty is any.
-	Codes []string
-	// Message is a text that the failure's message must contain, letter case
-	// aside; a * stands for any text. Empty is any. Only the first
-	// [events.MaxError] bytes of a message are looked at.
-	Message string
-	// Class is what the rule decides.
-	Class Class
-	// Limit is how often the rule may decide [Retryable] for one operation; after
-	// that it decides [NotRetryable]. 0 is without limit.
-	Limit int
-
-	origin  Origin
-	codes   []string // Codes, normalised
-	message []string // the pieces of Message between its stars, lower case
+// TargetOf returns the subject to which an operation goes: the one that it asks
+// for, else the policy's.
+func (p *Policy) TargetOf(asked, service, operation string) string {
+	if asked != "" {
+		return asked
+	}
+	if !strings.Contains(p.Target, "{") {
+		return p.Target
+	}
+	return strings.NewReplacer("{service}", service, "{operation}", operation).Replace(p.Target)
 }
 
-// Strategy is how the delay grows with the attempts. Its words in policy files
-// and attributes are fixed, linear, exponential and adaptive.
-type Strategy uint8
+// defaultTarget is the built-in target, which a file that only names targets does
+// not mean.
+const defaultTarget = "{service}.{operation}"
 
-const (
-	// Exponential is base × multiplier^(attempt−1).
-	Exponential Strategy = iota
-	// Fixed is the base delay after every attempt.
-	Fixed
-	// Linear is base × attempt.
-	Linear
-	// Adaptive is the exponential delay times the adaptive [Factors].
-	Adaptive
-)
+// HasDefaultTarget reports whether p names no target of its own.
+func (p *Policy) HasDefaultTarget() bool { return p.Target == defaultTarget }
 
-// Jitter is how a delay d is spread at random. Its words in policy files and
-// attributes are none, full, equal and decorrelated. The formulas are those of
-// Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-type Jitter uint8
+// Allows reports whether subject is among the targets that the policy allows.
+func (p *Policy) Allows(subject string) bool {
+	return len(p.Targets) == 0 || Matches(p.Targets, subject)
+}
 
-const (
-	// NoJitter leaves d as it is.
-	NoJitter Jitter = iota
-	// FullJitter is random(0, d).
-	FullJitter
-	// EqualJitter is d/2 + random(0, d/2).
-	EqualJitter
-	// DecorrelatedJitter is random(base, previous × 3), capped; it takes the
-	// place of the strategy's own growth.
-	DecorrelatedJitter
-)
+// Matches reports whether subject, which has no wildcard, matches one of the NATS
+// subject patterns.
+func Matches(patterns []string, subject string) bool {
+	tokens := strings.Split(subject, ".")
+	for _, pattern := range patterns {
+		if matchesPattern(strings.Split(pattern, "."), tokens) {
+			return true
+		}
+	}
+	return false
+}
+
+// matchesPattern matches tokens of a subject against those of a NATS pattern.
+func matchesPattern(pattern, tokens []string) bool {
+	for i, p := range pattern {
+		switch {
+		case p == ">":
+			return len(tokens) > i
+		case i >= len(tokens), p != "*" && p != tokens[i]:
+			return false
+		}
+	}
+	return len(pattern) == len(tokens)
+}
+
+// Gate returns the gate's part of p.
+func (p *Policy) Gate() gate.Settings {
+	return gate.Settings{
+		MaxConcurrent: p.MaxConcurrentRetries,
+		PerMinute:     p.RetryBudgetPerMinute, PerHour: p.RetryBudgetPerHour,
+		RespectBackpressure: p.RespectGlobalBackpressure,
+	}
+}
+
+// BreakerSettings are the policy's part for the breaker of its key.
+func (p *Policy) BreakerSettings() breaker.Settings {
+	return breaker.Settings{
+		Threshold: p.CircuitBreakerThreshold, Timeout: p.CircuitBreakerTimeout,
+		FailureRate: p.CircuitBreakerFailureRate, Window: p.CircuitBreakerWindow,
+		MinimumCalls:        p.CircuitBreakerMinimumCalls,
+		HalfOpenMaxRequests: p.HalfOpenMaxRequests, HalfOpenSuccesses: p.HalfOpenSuccesses,
+		ProbeLease: p.AttemptTimeout + ProbeSlack,
+	}
+}
+
+// ProbeSlack is what an attempt may take beyond its timeout: the wait for a late
+// reply and for the conclusion to be told.
+const ProbeSlack = 2 * time.Second

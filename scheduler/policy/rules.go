@@ -11,6 +11,92 @@ import (
 	"github.com/rebound-mq/rebound/internal/spelling"
 )
 
+// Rule classifies the failures that it matches. A rule matches when every
+// condition that it states holds; it states at least one of Codes and Message.
+type Rule struct {
+	// Name identifies the rule in decisions and events.
+	Name string
+	// Service restricts the rule to one service. Empty is any.
+	Service string
+	// Codes are the failure codes that match, compared like those of the
+	// built-in table: letter case, underscores, hyphens and spaces do not count.
+	// Empty is any.
+	Codes []string
+	// Message is a text that the failure's message must contain, letter case
+	// aside; a * stands for any text. Empty is any. Only the first
+	// [events.MaxError] bytes of a message are looked at.
+	Message string
+	// Class is what the rule decides.
+	Class Class
+	// Limit is how often the rule may decide [Retryable] for one operation; after
+	// that it decides [NotRetryable]. 0 is without limit.
+	Limit int
+
+	origin  Origin
+	codes   []string // Codes, normalised
+	message []string // the pieces of Message between its stars, lower case
+}
+
+// NewRule returns r ready for use in a [Policy] that is built by hand; policy
+// files go through it by themselves. A rule without it matches nothing.
+func NewRule(r Rule) Rule {
+	r.codes, r.message = nil, nil
+	for _, c := range r.Codes {
+		r.codes = append(r.codes, normalCode(c))
+	}
+	for piece := range strings.SplitSeq(lowerASCII(r.Message), "*") {
+		if piece != "" {
+			r.message = append(r.message, piece)
+		}
+	}
+	return r
+}
+
+// matches tells whether every condition that the rule states holds. code is
+// normal.
+func (r *Rule) matches(service string, code []byte, message string) bool {
+	switch {
+	case r.Service != "" && r.Service != service:
+		return false
+	case len(r.codes) == 0 && len(r.message) == 0:
+		return false
+	case len(r.codes) > 0 && !r.hasCode(code):
+		return false
+	}
+	return len(r.message) == 0 || containsInOrder(message, r.message)
+}
+
+func (r *Rule) hasCode(code []byte) bool {
+	for _, c := range r.codes {
+		if string(code) == c {
+			return true
+		}
+	}
+	return false
+}
+
+// String returns the rule in a line, as policy show prints it.
+func (r Rule) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s", r.Name, r.Class)
+	switch {
+	case r.Limit == 1:
+		b.WriteString(" once")
+	case r.Limit > 1:
+		fmt.Fprintf(&b, " %d times", r.Limit)
+	}
+	if r.Service != "" {
+		fmt.Fprintf(&b, " for %s", r.Service)
+	}
+	if len(r.Codes) > 0 {
+		fmt.Fprintf(&b, " on %s", strings.Join(r.Codes, ", "))
+	}
+	if r.Message != "" {
+		fmt.Fprintf(&b, " with message %q", r.Message)
+	}
+	return b.String()
+}
+
 // Bounds of the rules of one layer, which bound the time that classification
 // takes.
 const (
@@ -29,10 +115,10 @@ func (p *parser) rules(node *yaml.Node, path string, origin Origin) ([]Rule, boo
 	case node.Kind == yaml.AliasNode:
 		return nil, false // reported by plainNodes
 	case node.Kind != yaml.SequenceNode:
-		p.fault(node, path, "is not a list of rules", "")
+		p.report(node, path, "is not a list of rules", "")
 		return nil, false
 	case len(node.Content) > maxRules:
-		p.fault(node, path, fmt.Sprintf("has %d rules, more than the %d allowed", len(node.Content), maxRules), "")
+		p.report(node, path, fmt.Sprintf("has %d rules, more than the %d allowed", len(node.Content), maxRules), "")
 		return nil, false
 	}
 	before := p.count
@@ -45,7 +131,7 @@ func (p *parser) rules(node *yaml.Node, path string, origin Origin) ([]Rule, boo
 		}
 		for j := range rules {
 			if rules[j].Name == r.Name && (rules[j].Class != r.Class || rules[j].Limit != r.Limit) {
-				p.fault(item, fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("bears the name %q of a rule with another class or limit", r.Name), "")
+				p.report(item, fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("bears the name %q of a rule with another class or limit", r.Name), "")
 				break
 			}
 		}
@@ -66,98 +152,112 @@ func (p *parser) rule(node *yaml.Node, path string) Rule {
 			continue
 		}
 		if f := p.ruleKey(&r, e, at); f != nil {
-			p.fault(e.value, at, f.problem, f.meant)
+			p.report(e.value, at, f.problem, f.hint)
 		}
 	}
 	if node.Kind == yaml.MappingNode {
 		if !stated["codes"] && !stated["message"] {
-			p.fault(node, path, "states neither codes nor message", "")
+			p.report(node, path, "states neither codes nor message", "")
 		}
 		if !stated["class"] {
-			p.fault(node, path, "has no class", "write class: retryable or class: not_retryable")
+			p.report(node, path, "has no class", "write class: retryable or class: not_retryable")
 		}
 		if r.Class == NotRetryable && r.Limit > 0 {
-			p.fault(node, path, "limits what is not retryable", "a limit bounds how often a rule may decide retryable")
+			p.report(node, path, "limits what is not retryable", "a limit bounds how often a rule may decide retryable")
 		}
 	}
 	return NewRule(r)
 }
 
 // ruleKey reads one key of a rule that is a single value.
-func (p *parser) ruleKey(r *Rule, e entry, path string) *flaw {
-	switch e.name {
-	case "name", "service", "message", "class", "limit":
-	default:
-		return &flaw{"no such key", didYouMean(spelling.Nearest(e.name, ruleWords))}
-	}
-	if !p.scalar(e.value, path) {
+func (p *parser) ruleKey(r *Rule, e entry, path string) *issue {
+	read := ruleKeys[e.name]
+	switch {
+	case read == nil:
+		return &issue{"no such key", didYouMean(spelling.Nearest(e.name, ruleWords))}
+	case !p.scalar(e.value, path):
 		return nil
 	}
-	s := e.value.Value
-	switch e.name {
-	case "name":
-		if len(s) > maxRuleName || strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-			return &flaw{fmt.Sprintf("%q is no line of at most %d bytes", short(s), maxRuleName), ""}
-		}
-		r.Name = s
-	case "service":
-		if err := events.CheckName(s); err != nil {
-			return &flaw{"the service " + err.Error(), ""}
-		}
-		r.Service = s
-	case "message":
-		if len(s) > maxPattern {
-			return &flaw{fmt.Sprintf("has %d bytes, more than the %d allowed", len(s), maxPattern), ""}
-		}
-		if strings.Trim(s, "*") == "" {
-			return &flaw{fmt.Sprintf("%q matches every message", s), "leave it out"}
-		}
-		r.Message = s
-	case "class":
-		class, err := ParseClass(s)
-		if err != nil {
-			return &flaw{fmt.Sprintf("%q is not %s", short(s), oneOf(classWords[:])), didYouMean(spelling.Nearest(s, classWords[:]))}
-		}
-		r.Class = class
-	case "limit":
-		limit, f := readLimit(s)
-		if f != nil {
-			return f
-		}
-		r.Limit = limit
+	return read(r, e.value.Value)
+}
+
+// ruleKeys read the keys of a rule that are single values.
+var ruleKeys = map[string]func(r *Rule, s string) *issue{
+	"name":    readRuleName,
+	"service": readRuleService,
+	"message": readRuleMessage,
+	"class":   readRuleClass,
+	"limit":   readRuleLimit,
+}
+
+func readRuleName(r *Rule, s string) *issue {
+	if len(s) > maxRuleName || strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		return &issue{fmt.Sprintf("%q is no line of at most %d bytes", short(s), maxRuleName), ""}
 	}
+	r.Name = s
 	return nil
 }
 
-// readLimit reads how often a rule may decide: a number, or once.
-func readLimit(s string) (int, *flaw) {
+func readRuleService(r *Rule, s string) *issue {
+	if err := events.CheckName(s); err != nil {
+		return &issue{"the service " + err.Error(), ""}
+	}
+	r.Service = s
+	return nil
+}
+
+func readRuleMessage(r *Rule, s string) *issue {
+	if len(s) > maxPattern {
+		return &issue{fmt.Sprintf("has %d bytes, more than the %d allowed", len(s), maxPattern), ""}
+	}
+	if strings.Trim(s, "*") == "" {
+		return &issue{fmt.Sprintf("%q matches every message", s), "leave it out"}
+	}
+	r.Message = s
+	return nil
+}
+
+func readRuleClass(r *Rule, s string) *issue {
+	class, err := ParseClass(s)
+	if err != nil {
+		return &issue{fmt.Sprintf("%q is not %s", short(s), oneOf(classWords[:])), didYouMean(spelling.Nearest(s, classWords[:]))}
+	}
+	r.Class = class
+	return nil
+}
+
+// readRuleLimit reads how often a rule may decide: a number, or once.
+func readRuleLimit(r *Rule, s string) *issue {
 	if s == "once" {
-		return 1, nil
+		r.Limit = 1
+		return nil
 	}
-	n, f := readWhole(s, 0, maxCount)
-	if f != nil {
-		f.problem += ", nor once"
+	n, wrong := readWhole(s, 0, maxCount)
+	if wrong != nil {
+		wrong.problem += ", nor once"
+		return wrong
 	}
-	return n, f
+	r.Limit = n
+	return nil
 }
 
 // codes reads the codes of a rule.
 func (p *parser) codes(node *yaml.Node, path string) []string {
-	codes, ok := p.list(node, path, func(code string) *flaw {
+	codes, ok := p.list(node, path, func(code string) *issue {
 		switch {
 		case len(code) > maxCode:
-			return &flaw{fmt.Sprintf("%q has %d bytes, more than the %d allowed", short(code), len(code), maxCode), ""}
+			return &issue{fmt.Sprintf("%q has %d bytes, more than the %d allowed", short(code), len(code), maxCode), ""}
 		case normalCode(code) == "":
-			return &flaw{fmt.Sprintf("%q is no code", code), ""}
+			return &issue{fmt.Sprintf("%q is no code", code), ""}
 		}
 		return nil
 	})
 	switch {
 	case !ok:
 	case len(codes) == 0:
-		p.fault(node, path, "is empty", "leave it out to match any code")
+		p.report(node, path, "is empty", "leave it out to match any code")
 	case len(codes) > maxCodes:
-		p.fault(node, path, "has "+strconv.Itoa(len(codes))+" codes, more than the "+strconv.Itoa(maxCodes)+" allowed", "")
+		p.report(node, path, "has "+strconv.Itoa(len(codes))+" codes, more than the "+strconv.Itoa(maxCodes)+" allowed", "")
 	}
 	return codes
 }

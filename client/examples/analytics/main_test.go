@@ -46,7 +46,7 @@ func count(t *testing.T, nc *nats.Conn, n int) []string {
 // end makes operations of a campaign that end at once.
 func end(t *testing.T, c *client.Client, campaign string, n int, code string) {
 	t.Helper()
-	policy := &client.Policy{Service: "campaign_orchestrator", Operation: "execute_action", Campaign: campaign}
+	policy := &client.Call{Service: "campaign_orchestrator", Operation: "execute_action", Campaign: campaign}
 	for range n {
 		_, _ = client.Execute(rig.Context(t), c, policy, func(ctx context.Context) (int, error) {
 			if client.AttemptFrom(ctx) == 1 || code == "404" {

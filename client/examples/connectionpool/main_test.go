@@ -6,6 +6,7 @@ import (
 
 	"github.com/rebound-mq/rebound/client/examples/internal/rig"
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -36,7 +37,7 @@ a checkout waits 2.0 times as long because of the pool
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, report, err := events.DecodeHealth(events.Subjects{}, m)
+	_, report, err := wire.DecodeHealth(events.Subjects{}, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +45,7 @@ a checkout waits 2.0 times as long because of the pool
 		t.Errorf("the first report is %s, want a full pool with 2 connections in use and at least 1 caller who waits", m.Data)
 	}
 	outcome := rig.Outcomes(t, rig.Client(t, nc), 1)[0]
-	if outcome.Outcome.Outcome != events.RetrySuccess || outcome.Service != service || outcome.Attempts < 2 {
+	if !outcome.Succeeded() || outcome.Service != service || outcome.Attempts < 2 {
 		t.Errorf("the first outcome is %+v, want the success of a later attempt", outcome)
 	}
 }

@@ -25,7 +25,7 @@ const reportEvery = 15 * time.Second
 // Pool is a bounded pool of connections. It is safe for concurrent use.
 type Pool struct {
 	client  *client.Client
-	acquire *client.Policy
+	acquire *client.Call
 	idle    chan *nats.Conn
 	waiting atomic.Int64
 }
@@ -34,7 +34,7 @@ type Pool struct {
 func NewPool(c *client.Client, url string, size int) (*Pool, error) {
 	p := &Pool{
 		client:  c,
-		acquire: &client.Policy{Service: service, Operation: operation},
+		acquire: &client.Call{Service: service, Operation: operation},
 		idle:    make(chan *nats.Conn, size),
 	}
 	for range size {

@@ -25,7 +25,7 @@ type Sessions struct {
 // account is what is kept for an account: its policies, which are made once and
 // used for all its operations, and the token of its session, empty for none.
 type account struct {
-	create, act *client.Policy
+	create, act *client.Call
 	token       string
 }
 
@@ -98,7 +98,7 @@ func (s *Sessions) call(ctx context.Context, path, token, text string) (body str
 		return "", err
 	}
 	defer func() { err = errors.Join(err, response.Body.Close()) }()
-	if err := client.ResponseError(response); err != nil {
+	if err := client.ErrorFromResponse(response); err != nil {
 		if code := response.Header.Get(headerCode); code != "" {
 			err = &client.Error{Code: code, Err: err}
 		}
@@ -114,8 +114,8 @@ func (s *Sessions) account(name string) *account {
 	a, ok := s.accounts[name]
 	if !ok {
 		a = &account{
-			create: &client.Policy{Service: "session_manager", Operation: "create_session", Account: name},
-			act:    &client.Policy{Service: "session_manager", Operation: "execute_action", Account: name, Priority: client.High},
+			create: &client.Call{Service: "session_manager", Operation: "create_session", Account: name},
+			act:    &client.Call{Service: "session_manager", Operation: "execute_action", Account: name, Priority: client.High},
 		}
 		s.accounts[name] = a
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/config"
 	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/redisconn"
@@ -18,7 +17,7 @@ import (
 type shared struct {
 	client   redis.UniversalClient
 	breakers breaker.Store
-	ledgers  handlers.Ledgers
+	ledgers  ledger.Store
 }
 
 // openShared opens the Redis that is configured, if one is.

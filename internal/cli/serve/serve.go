@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"github.com/rebound-mq/rebound/handlers"
@@ -133,7 +132,7 @@ func (i *instance) open(ctx context.Context) (err error) {
 
 // start starts the service as soon as the server is able to.
 func (i *instance) start(ctx context.Context) error {
-	waiter := natsconn.Waiter{Conns: []*nats.Conn{i.session.NC.Conn}, Log: i.log, Told: i.front.Waiting}
+	waiter := natsconn.NewWaiter(i.session.NC.Conn, i.front.Waiting, i.log)
 	err := waiter.Await(ctx, "JetStream", func(ctx context.Context) error { return natsconn.CheckServer(ctx, i.session.JS) })
 	if err == nil {
 		err = ctx.Err()

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/config"
 )
 
@@ -178,7 +179,7 @@ func (f *submissionFlags) header() (map[string]string, error) {
 		if !ok || name == "" || strings.ContainsAny(name, " :\r\n\t") || strings.ContainsAny(value, "\r\n") {
 			return nil, fmt.Errorf("--header %q is not NAME=VALUE", h)
 		}
-		if len(events.CarriedHeader(map[string][]string{name: {value}})) == 0 {
+		if len(wire.CarriedHeader(map[string][]string{name: {value}})) == 0 {
 			return nil, fmt.Errorf("--header %s is not for submissions; what begins with Nats- or Retry- does not go along", name)
 		}
 		out[name] = value

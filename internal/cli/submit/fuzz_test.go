@@ -8,6 +8,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // FuzzParseSubmission reads any line as a submission. What is accepted is a
@@ -34,7 +35,7 @@ func FuzzParseSubmission(f *testing.F) {
 		if events.CheckName(s.service) != nil || events.CheckName(s.operation) != nil || s.event.Validate() != nil {
 			t.Fatalf("%q is read as %+v", text, s)
 		}
-		m, err := events.EncodeEvent(events.Subjects{}.Submit(s.service, s.operation), s.event)
+		m, err := wire.EncodeCloudEvent(events.Subjects{}.Submit(s.service, s.operation), s.event)
 		if err != nil {
 			t.Fatalf("%q is read as %+v, which no message carries: %v", text, s.event, err)
 		}

@@ -7,13 +7,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/session"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
 )
 
@@ -77,7 +77,7 @@ func (s *submitter) submit(ctx context.Context, sub *submission) (submitted, err
 
 // message encodes a submission and checks its size.
 func (s *submitter) message(sub *submission) (*nats.Msg, error) {
-	m, err := events.EncodeEvent(s.session.Subjects.Submit(sub.service, sub.operation), sub.event)
+	m, err := wire.EncodeCloudEvent(s.session.Subjects.Submit(sub.service, sub.operation), sub.event)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (s *submitter) message(sub *submission) (*nats.Msg, error) {
 
 // store publishes a submission where a service will find it.
 func (s *submitter) store(ctx context.Context, m *nats.Msg) (submitted, error) {
-	op, err := events.Decode(s.session.Subjects, events.Submission{Subject: m.Subject, Header: m.Header, Data: m.Data, Received: time.Now()})
+	op, err := wire.DecodeSubmission(s.session.Subjects, wire.Submission{Subject: m.Subject, Header: m.Header, Data: m.Data, Received: time.Now()})
 	if err != nil {
 		return submitted{}, err
 	}

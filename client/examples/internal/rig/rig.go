@@ -51,7 +51,7 @@ func apply(t *testing.T, nc *nats.Conn, policies string) {
 	}
 	reply, err := nc.RequestWithContext(Context(t), "rebound.policy.apply", request)
 	if err == nil {
-		err = client.ReplyError(reply)
+		err = client.ErrorFromReply(reply)
 	}
 	if err != nil {
 		t.Fatalf("applying the test's policies: %v", err)

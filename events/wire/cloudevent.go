@@ -1,0 +1,276 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/binding"
+	"github.com/cloudevents/sdk-go/v2/binding/format"
+	"github.com/cloudevents/sdk-go/v2/binding/spec"
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/cloudevents/sdk-go/v2/types"
+	"github.com/nats-io/nats.go"
+
+	"github.com/rebound-mq/rebound/internal/clip"
+)
+
+// Envelope says what a CloudEvent tells of itself, whatever its type.
+type Envelope struct {
+	Source string
+	// ID distinguishes the event from the source's others.
+	ID string
+	// Time is when the event was made.
+	Time time.Time
+}
+
+// event returns an event of a type.
+func (v Envelope) event(eventType string) event.Event {
+	e := event.New()
+	e.SetID(v.ID)
+	e.SetSource(v.Source)
+	e.SetType(eventType)
+	e.SetTime(v.Time.UTC())
+	return e
+}
+
+// EncodeCloudEvent returns the message that carries a CloudEvent in binary mode to
+// subject. Attribute values are percent-encoded where the NATS protocol binding
+// asks for it; the data is not touched.
+func EncodeCloudEvent(subject string, e *event.Event) (*nats.Msg, error) {
+	m := nats.NewMsg(subject)
+	if err := binding.ToMessage(e).ReadBinary(context.Background(), &writer{m}); err != nil {
+		return nil, fmt.Errorf("encoding event %s: %w", clip.Text(e.ID(), 80), err)
+	}
+	return m, nil
+}
+
+// writer receives a CloudEvent from the SDK into a NATS message.
+type writer struct{ msg *nats.Msg }
+
+// Start implements binding.BinaryWriter.
+func (w *writer) Start(context.Context) error { return nil }
+
+// End implements binding.BinaryWriter.
+func (w *writer) End(context.Context) error { return nil }
+
+// SetAttribute implements binding.BinaryWriter.
+func (w *writer) SetAttribute(attribute spec.Attribute, value any) error {
+	if attribute.Kind() == spec.DataContentType {
+		return w.set(headerContentType, value)
+	}
+	return w.set(headerCloudEvents+attribute.Name(), value)
+}
+
+// SetExtension implements binding.BinaryWriter.
+func (w *writer) SetExtension(name string, value any) error {
+	return w.set(headerCloudEvents+name, value)
+}
+
+// SetData implements binding.BinaryWriter.
+func (w *writer) SetData(data io.Reader) (err error) {
+	w.msg.Data, err = io.ReadAll(data)
+	return err
+}
+
+func (w *writer) set(name string, value any) error {
+	if value == nil {
+		delete(w.msg.Header, name)
+		return nil
+	}
+	s, err := types.Format(value)
+	if err != nil {
+		return fmt.Errorf("attribute %s: %w", name, err)
+	}
+	w.msg.Header[name] = []string{percentEncode(s)}
+	return nil
+}
+
+// percentEncode encodes what the CloudEvents HTTP binding, to which the NATS
+// binding refers, wants encoded in a header: everything but printable ASCII,
+// and of that the percent sign and the double quote.
+func percentEncode(s string) string {
+	plain := func(c byte) bool { return c >= ' ' && c < 0x7f && c != '%' && c != '"' }
+	i := 0
+	for i < len(s) && plain(s[i]) {
+		i++
+	}
+	if i == len(s) {
+		return s
+	}
+	var b strings.Builder
+	b.WriteString(s[:i])
+	for ; i < len(s); i++ {
+		if plain(s[i]) {
+			b.WriteByte(s[i])
+		} else {
+			fmt.Fprintf(&b, "%%%02X", s[i])
+		}
+	}
+	return b.String()
+}
+
+// percentDecode is the reverse, lenient with what was never encoded.
+func percentDecode(s string) string {
+	if strings.IndexByte(s, '%') < 0 {
+		return s
+	}
+	if decoded, err := url.PathUnescape(s); err == nil {
+		return decoded
+	}
+	return s
+}
+
+// message reads a NATS message for the CloudEvents SDK. Attribute headers are
+// matched without regard to case and are percent-decoded, as the NATS protocol
+// binding of CloudEvents has it.
+type message struct {
+	header nats.Header
+	data   []byte
+}
+
+const (
+	headerContentType = "content-type"
+	headerCloudEvents = "ce-"
+)
+
+var versions = spec.WithPrefix(headerCloudEvents)
+
+func (m *message) version() spec.Version {
+	return versions.Version(HeaderValue(m.header, versions.PrefixedSpecVersionName()))
+}
+
+// event reads the CloudEvent.
+func (m *message) event() (*event.Event, error) {
+	if m.ReadEncoding() == binding.EncodingStructured {
+		return m.structured()
+	}
+	return binding.ToEvent(context.Background(), m)
+}
+
+// structured reads an envelope. The SDK's JSON reader panics on some malformed
+// ones, such as a data_base64 that is no string; that is an error here.
+func (m *message) structured() (e *event.Event, err error) {
+	defer func() {
+		if recover() != nil {
+			e, err = nil, errors.New("the envelope is malformed")
+		}
+	}()
+	if !json.Valid(m.data) {
+		return nil, errors.New("the envelope is not valid JSON")
+	}
+	return binding.ToEvent(context.Background(), m)
+}
+
+// ReadEncoding implements binding.MessageReader.
+func (m *message) ReadEncoding() binding.Encoding {
+	contentType := strings.ToLower(HeaderValue(m.header, headerContentType))
+	switch {
+	case strings.HasPrefix(contentType, event.ApplicationCloudEventsBatchJSON):
+		return binding.EncodingBatch
+	case format.IsFormat(contentType):
+		return binding.EncodingStructured
+	case HeaderValue(m.header, versions.PrefixedSpecVersionName()) != "":
+		return binding.EncodingBinary
+	}
+	return binding.EncodingUnknown
+}
+
+// ReadStructured implements binding.MessageReader.
+func (m *message) ReadStructured(ctx context.Context, w binding.StructuredWriter) error {
+	f := format.Lookup(strings.ToLower(HeaderValue(m.header, headerContentType)))
+	if f == nil {
+		return binding.ErrNotStructured
+	}
+	return w.SetStructuredEvent(ctx, f, bytes.NewReader(m.data))
+}
+
+// ReadBinary implements binding.MessageReader. It leaves the data out.
+func (m *message) ReadBinary(_ context.Context, w binding.BinaryWriter) error {
+	version := m.version()
+	if version == nil {
+		return fmt.Errorf("specversion %q is not known", clip.Text(HeaderValue(m.header, versions.PrefixedSpecVersionName()), 80))
+	}
+	for name, value := range m.attributes() {
+		var err error
+		if attribute := version.Attribute(headerCloudEvents + name); attribute != nil {
+			err = w.SetAttribute(attribute, value)
+		} else {
+			err = w.SetExtension(name, value)
+		}
+		if err != nil {
+			return fmt.Errorf("attribute %s: %w", clip.Text(name, 80), err)
+		}
+	}
+	if contentType := HeaderValue(m.header, headerContentType); contentType != "" {
+		return w.SetAttribute(version.AttributeFromKind(spec.DataContentType), contentType)
+	}
+	return nil
+}
+
+// GetAttribute implements binding.MessageMetadataReader.
+func (m *message) GetAttribute(kind spec.Kind) (spec.Attribute, any) {
+	version := m.version()
+	if version == nil {
+		return nil, nil
+	}
+	attribute := version.AttributeFromKind(kind)
+	if attribute == nil {
+		return nil, nil
+	}
+	if value := HeaderValue(m.header, attribute.PrefixedName()); value != "" {
+		return attribute, percentDecode(value)
+	}
+	return attribute, nil
+}
+
+// GetExtension implements binding.MessageMetadataReader.
+func (m *message) GetExtension(name string) any {
+	if value := HeaderValue(m.header, headerCloudEvents+name); value != "" {
+		return percentDecode(value)
+	}
+	return nil
+}
+
+// Finish implements binding.Message.
+func (m *message) Finish(error) error { return nil }
+
+// attributes returns the ce- headers by their lower-case names.
+func (m *message) attributes() map[string]string {
+	out := make(map[string]string, len(m.header))
+	for k, v := range m.header {
+		if len(v) == 0 || !hasPrefixFold(k, headerCloudEvents) {
+			continue
+		}
+		name, value := strings.ToLower(k[len(headerCloudEvents):]), v[0]
+		if _, twice := out[name]; twice {
+			value = HeaderValue(m.header, headerCloudEvents+name)
+		}
+		out[name] = percentDecode(value)
+	}
+	return out
+}
+
+// sanitised keeps pieces of a payload out of an error of the decoder: JSON
+// decoders quote what they stumbled over.
+func sanitised(err error) error {
+	text := err.Error()
+	if i := strings.Index(text, ", error found in"); i >= 0 {
+		text = text[:i]
+	}
+	if i := strings.Index(text, "|..."); i >= 0 {
+		text = text[:i]
+	}
+	return errors.New(clip.Text(text, 400))
+}
+
+var (
+	_ binding.Message               = (*message)(nil)
+	_ binding.MessageMetadataReader = (*message)(nil)
+)

@@ -1,0 +1,97 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/clip"
+	"github.com/rebound-mq/rebound/internal/strictjson"
+)
+
+const (
+	// headerPolicies bears [events.InstanceReport.Policies], headerDelivered each of
+	// its Delivered: consumer, nanoseconds since 1970 and sequence.
+	headerPolicies  = "Retry-Policies"
+	headerDelivered = "Retry-Delivered"
+
+	// maxInstanceReport bounds a report, in bytes.
+	maxInstanceReport = 4 << 10
+	maxPolicies       = 255
+)
+
+// EncodeInstance returns the message that tells the others of r. The error is that of
+// a report that nobody would take.
+func EncodeInstance(subjects events.Subjects, r *events.InstanceReport) (*nats.Msg, error) {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the report of instance %s: %w", clip.Text(r.ID, 80), err)
+	}
+	m := &nats.Msg{Subject: subjects.Instance(r.ID), Data: data, Header: make(nats.Header)}
+	if clip.IsLine(r.Policies, maxPolicies) && r.Policies != "" {
+		m.Header.Set(headerPolicies, r.Policies)
+	}
+	for _, d := range r.Delivered {
+		m.Header.Add(headerDelivered, fmt.Sprintf("%s %d %d", d.Consumer, d.Made.UnixNano(), d.Sequence))
+	}
+	if _, err := DecodeInstance(subjects, m); err != nil {
+		return nil, fmt.Errorf("the report of instance %s: %w", clip.Text(r.ID, 80), err)
+	}
+	return m, nil
+}
+
+// DecodeInstance reads a report from a message on a [events.Subjects.Instance] subject,
+// strictly: whoever may publish there could send anything. The error lists every
+// fault.
+func DecodeInstance(subjects events.Subjects, m *nats.Msg) (events.InstanceReport, error) {
+	id, err := subjects.SplitInstance(m.Subject)
+	if err != nil {
+		return events.InstanceReport{}, err
+	}
+	if len(m.Data) > maxInstanceReport {
+		return events.InstanceReport{}, fmt.Errorf("the report has %d bytes, more than the %d allowed", len(m.Data), maxInstanceReport)
+	}
+	var r events.InstanceReport
+	if err := strictjson.Unmarshal(m.Data, &r); err != nil {
+		return events.InstanceReport{}, fmt.Errorf("reading the report: %w", err)
+	}
+	if r.Policies = m.Header.Get(headerPolicies); !clip.IsLine(r.Policies, maxPolicies) {
+		return events.InstanceReport{}, fmt.Errorf("header %s is no line of at most %d bytes", headerPolicies, maxPolicies)
+	}
+	if r.Delivered, err = decodeDelivered(m.Header.Values(headerDelivered)); err != nil {
+		return events.InstanceReport{}, err
+	}
+	if err := r.Check(id); err != nil {
+		return events.InstanceReport{}, err
+	}
+	return r, nil
+}
+
+// decodeDelivered reads the headers that say what consumers have delivered.
+func decodeDelivered(values []string) ([]events.Delivered, error) {
+	if len(values) > events.MaxDelivered {
+		return nil, fmt.Errorf("header %s stands %d times, more than the %d allowed", headerDelivered, len(values), events.MaxDelivered)
+	}
+	var all []events.Delivered
+	for _, v := range values {
+		fields := strings.Split(v, " ")
+		if len(fields) != 3 || events.CheckName(fields[0]) != nil {
+			return nil, fmt.Errorf("header %s: %q is no consumer, time and sequence", headerDelivered, clip.Text(v, 80))
+		}
+		made, err := strconv.ParseInt(fields[1], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("header %s: the time %q is no number", headerDelivered, clip.Text(fields[1], 40))
+		}
+		sequence, err := strconv.ParseUint(fields[2], 10, 64)
+		if err != nil || sequence == 0 {
+			return nil, fmt.Errorf("header %s: %q is no sequence", headerDelivered, clip.Text(fields[2], 40))
+		}
+		all = append(all, events.Delivered{Consumer: fields[0], Made: time.Unix(0, made).UTC(), Sequence: sequence})
+	}
+	return all, nil
+}

@@ -1,0 +1,173 @@
+package wire_test
+
+import (
+	"encoding/json"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
+)
+
+// instance is a report with a value in every field.
+func instance() events.InstanceReport {
+	since := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	return events.InstanceReport{
+		ID: "a1", State: events.InstanceServing, HostName: "worker-3.example", Version: "1.2.0", Started: since.Add(-time.Hour),
+		InFlight: 12, InHand: 40, Succeeded: 90, Failed: 10, CPUUtilization: 35.5, MemoryUtilization: 60, SystemLoad: 0.7, StoreDelayMs: 1.5,
+		Backpressure: events.Backpressure{On: true, Cause: "failure_rate", Since: since},
+		Policies:     "0123456789abcdef",
+		Delivered: []events.Delivered{
+			{Consumer: "rebound-due-critical", Made: since.Add(time.Nanosecond), Sequence: 1},
+			{Consumer: "rebound-due-low", Made: since, Sequence: math.MaxUint64},
+		},
+	}
+}
+
+func TestDecodeInstance_ReadsWhatWasWritten(t *testing.T) {
+	for name, prefix := range map[string]string{"with the default prefix": "", "with another prefix": "again"} {
+		t.Run(name, func(t *testing.T) {
+			want := instance()
+			subjects := events.Subjects{Prefix: prefix}
+			m, err := wire.EncodeInstance(subjects, &want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := wire.DecodeInstance(subjects, m)
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("got %+v, %v, want %+v", got, err, want)
+			}
+		})
+	}
+}
+
+func TestDecodeInstance_BadReportIsRefusedWithWhatIsWrong(t *testing.T) {
+	with := func(change func(*events.InstanceReport)) string {
+		r := instance()
+		change(&r)
+		data, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	ok := with(func(*events.InstanceReport) {})
+	for _, c := range []struct{ name, subject, data, want string }{
+		{"another subject", "retry.health.a1", ok, `subject "retry.health.a1" is not under retry.instance`},
+		{"no id", "retry.instance.", ok, "id in subject is empty"},
+		{"an id that is no name", "retry.instance.a/1", ok, `has the character '/'`},
+		{"another instance's id", "retry.instance.b", ok, `id "a1" differs from "b"`},
+		{"too much", "retry.instance.a1", ok + strings.Repeat(" ", 4096), "more than the 4096 allowed"},
+		{"nothing", "retry.instance.a1", "", "reading the report"},
+		{"no JSON", "retry.instance.a1", "a1", "reading the report"},
+		{"null", "retry.instance.a1", "null", "it is null"},
+		{"two objects", "retry.instance.a1", ok + ok, "something follows the JSON value"},
+		{"an unknown field", "retry.instance.a1", `{"idd":"a1"}`, `unknown field "idd"`},
+		{"a field twice", "retry.instance.a1", `{"id":"a1","id":"a2"}`, `"id" stands twice`},
+		{"a number as text", "retry.instance.a1", `{"inFlight":"3"}`, "reading the report"},
+		{"a number too large for a float", "retry.instance.a1", `{"systemLoad":1e999}`, "reading the report"},
+		{"an unknown state", "retry.instance.a1", with(func(r *events.InstanceReport) { r.State = "dead" }), `state "dead" is none of`},
+		{"a host name with a line break", "retry.instance.a1", with(func(r *events.InstanceReport) { r.HostName = "a\nb" }), "hostName is no line"},
+		{"a host name that is too long", "retry.instance.a1", with(func(r *events.InstanceReport) { r.HostName = strings.Repeat("h", 256) }), "hostName is no line of at most 255 bytes"},
+		{"a version with an escape sequence", "retry.instance.a1", with(func(r *events.InstanceReport) { r.Version = "\x1b[2J" }), "version is no line"},
+		{"no start", "retry.instance.a1", with(func(r *events.InstanceReport) { r.Started = time.Time{} }), "started is missing"},
+		{"less than nothing in flight", "retry.instance.a1", with(func(r *events.InstanceReport) { r.InFlight = -1 }), "inFlight is -1, not between 0 and 1000000000"},
+		{"too many failures", "retry.instance.a1", with(func(r *events.InstanceReport) { r.Failed = 1e9 + 1 }), "failed is 1.000000001e+09"},
+		{"more than all of the CPU", "retry.instance.a1", with(func(r *events.InstanceReport) { r.CPUUtilization = 101 }), "cpuUtilization is 101, not between 0 and 100"},
+		{"a load below zero", "retry.instance.a1", with(func(r *events.InstanceReport) { r.SystemLoad = -0.1 }), "systemLoad is -0.1"},
+		{"backpressure without a cause", "retry.instance.a1", with(func(r *events.InstanceReport) { r.Backpressure.Cause = "" }), `with the cause ""`},
+		{"backpressure since no time", "retry.instance.a1", with(func(r *events.InstanceReport) { r.Backpressure.Since = time.Time{} }), "since no time"},
+		{"a cause of no backpressure", "retry.instance.a1", with(func(r *events.InstanceReport) { r.Backpressure.On = false }), `off and has the cause "failure_rate"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := wire.DecodeInstance(events.Subjects{}, &nats.Msg{Subject: c.subject, Data: []byte(c.data)})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %+v, %v, want an error that says %q", got, err, c.want)
+			}
+		})
+	}
+}
+
+func TestDecodeInstance_BadHeaderIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		name, header string
+		values       []string
+		want         string
+	}{
+		{"policies with a line break", "Retry-Policies", []string{"a\nb"}, "Retry-Policies is no line"},
+		{"deliveries of too many consumers", "Retry-Delivered", slices.Repeat([]string{"c 1 1"}, 9), "stands 9 times, more than the 8 allowed"},
+		{"a delivery without a sequence", "Retry-Delivered", []string{"c 1"}, `"c 1" is no consumer, time and sequence`},
+		{"a delivery of a consumer that has no name", "Retry-Delivered", []string{"a.b 1 1"}, `"a.b 1 1" is no consumer, time and sequence`},
+		{"a delivery at a time that is no number", "Retry-Delivered", []string{"c now 1"}, `the time "now" is no number`},
+		{"a delivery of the sequence 0", "Retry-Delivered", []string{"c 1 1", "c 1 0"}, `"0" is no sequence`},
+		{"a delivery of a negative sequence", "Retry-Delivered", []string{"c 1 -1"}, `"-1" is no sequence`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			report := instance()
+			m, err := wire.EncodeInstance(events.Subjects{}, &report)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Header[c.header] = c.values
+			if _, err := wire.DecodeInstance(events.Subjects{}, m); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("the error is %v, want one that says %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestEncodeInstance_BadReportIsNotSent(t *testing.T) {
+	r := instance()
+	r.ID, r.StoreDelayMs = "a.b", -1
+	if m, err := wire.EncodeInstance(events.Subjects{}, &r); err == nil {
+		t.Errorf("the message is %s, want an error", m.Data)
+	}
+}
+
+func TestEncodeBackpressure_IsAboutNoKey(t *testing.T) {
+	change := events.BackpressureChange{Backpressure: instance().Backpressure, By: "a1", Instances: 2, FailureRate: 0.5, Samples: 100}
+	m, err := wire.EncodeBackpressure(events.Subjects{}, &change)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Subject != "retry.event.backpressureChanged.rebound.all" || m.Header.Get("ce-type") != "rebound.backpressureChanged.v1" ||
+		m.Header.Get("ce-subject") != "rebound:all" || m.Header.Get("Nats-Msg-Id") == "" {
+		t.Errorf("the event is on %s with %v", m.Subject, m.Header)
+	}
+	off := change
+	off.Backpressure = events.Backpressure{Since: change.Since.Add(5 * time.Second)}
+	other, err := wire.EncodeBackpressure(events.Subjects{}, &off)
+	if err != nil || other.Header.Get("Nats-Msg-Id") == m.Header.Get("Nats-Msg-Id") {
+		t.Errorf("turning off has the message id %s of turning on, %v", other.Header.Get("Nats-Msg-Id"), err)
+	}
+}
+
+func FuzzDecodeInstance(f *testing.F) {
+	whole, err := json.Marshal(instance())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("retry.instance.a1", whole)
+	f.Add("retry.instance.a1", []byte(`{"id":"a1","state":"leaving","version":"","started":"2026-03-01T12:00:00Z"}`))
+	f.Add("retry.instance.", []byte(`null`))
+	f.Fuzz(func(t *testing.T, subject string, data []byte) {
+		r, err := wire.DecodeInstance(events.Subjects{}, &nats.Msg{Subject: subject, Data: data})
+		if err != nil {
+			return
+		}
+		m, err := wire.EncodeInstance(events.Subjects{}, &r)
+		if err != nil {
+			t.Fatalf("%+v was taken and cannot be told: %v", r, err)
+		}
+		again, err := wire.DecodeInstance(events.Subjects{}, m)
+		if err != nil || !again.Started.Equal(r.Started) || again.ID != r.ID || again.Failed != r.Failed {
+			t.Errorf("%+v becomes %+v, %v", r, again, err)
+		}
+	})
+}

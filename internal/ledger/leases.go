@@ -1,0 +1,217 @@
+package ledger
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/gate"
+)
+
+const (
+	// renewEvery is how often leases that are to be renewed are looked for.
+	renewEvery = gate.LeaseTime / 3
+	// renewTimeout bounds one renewal: a store that is slower is of no use.
+	renewTimeout = gate.LeaseTime / 2
+	// renewers is how many leases are renewed at once.
+	renewers = 64
+	// returnTimeout bounds the return of what is left when the instance stops.
+	returnTimeout = time.Second
+	// warnEvery is how often the log says that the store is out of reach.
+	warnEvery = time.Minute
+)
+
+// Leases keep one instance's shares in the limits of the keys in use. Their work is in
+// proportion to those keys, however many others there are.
+type Leases struct {
+	queue *Queue
+	gates Gates
+	LeasesConfig
+	warn rate.Sometimes
+	lost atomic.Bool // the store is out of reach
+}
+
+// LeasesConfig says for whom leases are had, and from where.
+type LeasesConfig struct {
+	// Instance is the id of this instance.
+	Instance string
+	// Store holds the ledgers.
+	Store Store
+	// Now is the clock.
+	Now func() time.Time
+	Log *slog.Logger
+}
+
+// Store holds the ledgers by which instances share the limits of keys. [Redis] and
+// [NATS] are stores.
+type Store interface {
+	// Renew gives an instance its next lease of a key's limits. After an error it
+	// is unknown whether it did.
+	Renew(ctx context.Context, key string, c gate.Claim, s gate.Settings) (gate.Lease, error)
+	// Forget drops what this process remembers of keys that it does not use any more.
+	Forget(keys []string)
+}
+
+// Gates are what [Leases] need of the gates of the keys; see [scheduler.Gates].
+type Gates interface {
+	LeaseNeed(key string, now time.Time) scheduler.LeaseNeed
+	Claim(key string) (c gate.Claim, s gate.Settings, ok bool)
+	Share(key string, l gate.Lease, now time.Time)
+	Returned(key string, l gate.Lease)
+	Owes(key string) bool
+	Parted(now time.Time) (parted bool)
+}
+
+// NewLeases returns the leases of the keys in queue, by which gates let operations
+// through.
+func NewLeases(queue *Queue, gates Gates, c LeasesConfig) *Leases {
+	return &Leases{queue: queue, gates: gates, LeasesConfig: c, warn: rate.Sometimes{First: 1, Interval: warnEvery}}
+}
+
+// Run renews leases until ctx ends, and then returns what is left of them: another
+// instance may use it.
+func (l *Leases) Run(ctx context.Context) {
+	var workers sync.WaitGroup
+	for range renewers {
+		workers.Go(func() { l.work(ctx) })
+	}
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			l.look(l.Now())
+		}
+	}
+	keys := l.queue.close()
+	workers.Wait()
+	l.returnAll(ctx, keys)
+}
+
+// Divided reports whether the limits are divided evenly between the instances, because
+// the store is out of reach.
+func (l *Leases) Divided() bool { return l.lost.Load() }
+
+// look queues the leases that are to be renewed or returned, and forgets the keys that
+// are not used any more. While the store is out of reach a few are tried, to learn
+// whether it is back.
+func (l *Leases) look(now time.Time) {
+	most := 0
+	if l.lost.Load() {
+		most = renewers
+	}
+	forgotten := l.queue.fill(most, func(key string) due {
+		switch l.gates.LeaseNeed(key, now) {
+		case scheduler.LeaseRenewal, scheduler.LeaseReturn:
+			return dueNow
+		case scheduler.LeaseOver:
+			return dueNever
+		default:
+			return dueLater
+		}
+	})
+	if len(forgotten) > 0 {
+		l.Store.Forget(forgotten)
+	}
+}
+
+// work renews leases one after the other.
+func (l *Leases) work(ctx context.Context) {
+	for {
+		key, ok := l.queue.next()
+		if !ok {
+			return
+		}
+		l.note(ctx, l.renew(ctx, key))
+		l.queue.done(key)
+	}
+}
+
+// renew renews the lease of a key, or returns what is left of it when the key is not in
+// use any more.
+func (l *Leases) renew(ctx context.Context, key string) error {
+	if l.gates.LeaseNeed(key, l.Now()) == scheduler.LeaseReturn {
+		return l.giveBack(ctx, key)
+	}
+	began := l.Now()
+	lease, ok, err := l.ask(ctx, key, false)
+	if err != nil || !ok {
+		return err
+	}
+	lease.Until, lease.LeftUntil = began.Add(gate.LeaseTime), began.Add(time.Minute)
+	l.gates.Share(key, lease, l.Now())
+	return nil
+}
+
+func (l *Leases) giveBack(ctx context.Context, key string) error {
+	lease, ok, err := l.ask(ctx, key, true)
+	if err != nil || !ok {
+		return err
+	}
+	l.gates.Returned(key, lease)
+	return nil
+}
+
+// ask makes a claim at the store; ok is false for a key that has no limits any more.
+func (l *Leases) ask(ctx context.Context, key string, leaving bool) (lease gate.Lease, ok bool, err error) {
+	claim, settings, ok := l.gates.Claim(key)
+	if !ok {
+		return lease, false, nil
+	}
+	claim.Instance, claim.Leaving = l.Instance, leaving
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+	defer cancel()
+	lease, err = l.Store.Renew(ctx, key, claim, settings)
+	return lease, true, err
+}
+
+// returnAll returns what is left of the leases of keys, as far as there is time.
+func (l *Leases) returnAll(ctx context.Context, keys []string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), returnTimeout)
+	defer cancel()
+	todo := make(chan string, len(keys))
+	for _, key := range keys {
+		todo <- key
+	}
+	close(todo)
+	lost := l.lost.Load()
+	var workers sync.WaitGroup
+	for range renewers {
+		workers.Go(func() {
+			for key := range todo {
+				if lost || ctx.Err() != nil || !l.gates.Owes(key) {
+					continue
+				}
+				if err := l.giveBack(ctx, key); err != nil {
+					l.Log.Debug("what is left of a budget could not be returned", "key", key, "error", err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+}
+
+// note takes in how a renewal went.
+func (l *Leases) note(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	lost := err != nil && l.gates.Parted(l.Now())
+	changed := l.lost.Swap(lost) != lost
+	switch {
+	case lost:
+		l.warn.Do(func() {
+			l.Log.Warn("budgets and concurrency are divided evenly between the instances: their store is out of reach", "error", err)
+		})
+	case err != nil:
+		l.Log.Debug("a lease could not be had; it is asked for again", "error", err)
+	case changed:
+		l.Log.Info("budgets and concurrency are shared by demand again")
+	}
+}

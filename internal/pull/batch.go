@@ -1,0 +1,27 @@
+package pull
+
+import "time"
+
+// batch is how many messages a pull asks for, so that it ends because they came and not
+// because its time is over: in a cluster a server may still send to a pull that has just
+// ended, and what it sends then comes again only when its lease is over. 0 is not known.
+type batch int
+
+// most returns how many messages the next pull asks for at most.
+func (b batch) most() int {
+	if b == 0 {
+		return MaxBatch
+	}
+	return int(b)
+}
+
+// had takes note of how many messages a pull asked for and received, and how long it
+// took.
+func (b *batch) had(asked, received int, took time.Duration) {
+	switch {
+	case received < asked:
+		*b = batch(max(received*3/4, 1))
+	case took < fetchWait/4:
+		*b = batch(min(max(b.most(), 2*asked), MaxBatch))
+	}
+}

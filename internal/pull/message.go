@@ -1,0 +1,128 @@
+package pull
+
+import (
+	"context"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Message is a message in flight: pulled by this instance and not acknowledged yet. The
+// server leases it; the [Puller] renews the lease while the message is handled and
+// settles it afterwards, so a [Handler] does neither.
+type Message struct {
+	msg        jetstream.Msg
+	meta       *jetstream.MsgMetadata
+	puller     *Puller
+	reconnects uint64 // how often the connection had come back when the message was asked for
+	// forgotten is whether the consumer may have forgotten an earlier delivery, see
+	// [deliveries].
+	forgotten bool
+
+	// renewed is a moment before which the lease was not renewed for the last time: when
+	// the message was asked for, or the server was told that it is being worked on. lost
+	// is whether the lease may have been over once. Both are guarded by Puller.mu.
+	renewed time.Time
+	lost    bool
+}
+
+// Subject, Headers and Data are those of the message.
+func (m *Message) Subject() string { return m.msg.Subject() }
+
+// Headers returns the headers of the message.
+func (m *Message) Headers() nats.Header { return m.msg.Headers() }
+
+// Data returns the payload of the message.
+func (m *Message) Data() []byte { return m.msg.Data() }
+
+// Sequence returns the sequence of the message in its stream.
+func (m *Message) Sequence() uint64 { return m.meta.Sequence.Stream }
+
+// Stored returns when the stream stored the message.
+func (m *Message) Stored() time.Time { return m.meta.Timestamp }
+
+// Deliveries returns how often the consumer says that it delivered the message, this time
+// included.
+func (m *Message) Deliveries() uint64 { return m.meta.NumDelivered }
+
+// Pending returns how many messages waited behind this one.
+func (m *Message) Pending() uint64 { return m.meta.NumPending }
+
+// Repeated reports whether the message may have been delivered before.
+func (m *Message) Repeated() bool { return m.forgotten || m.meta.NumDelivered > 1 }
+
+// Shared reports whether the server may have given the message to another instance as
+// well: it came before, the server was out of reach for a while, or this instance stood
+// still. A message that lay in a socket meanwhile still says that it is delivered once.
+func (m *Message) Shared() bool {
+	nc := m.puller.config.Conn
+	if m.Repeated() || nc.Stats().Reconnects != m.reconnects || nc.Status() != nats.CONNECTED {
+		return true
+	}
+	m.puller.mu.Lock()
+	defer m.puller.mu.Unlock()
+	return m.mayBeLost(time.Now())
+}
+
+// mayBeLost reports whether the lease may have been over once, or be over by the time
+// that what is done now arrives: half of it is left for that. The caller has locked
+// Puller.mu.
+func (m *Message) mayBeLost(now time.Time) bool {
+	m.lost = m.lost || elapsed(m.renewed, now) > m.puller.source.Lease()/2
+	return m.lost
+}
+
+// elapsed returns the time between two moments by the clock that went on more: the
+// monotonic one stands still while a machine is suspended.
+func elapsed(since, now time.Time) time.Duration {
+	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
+}
+
+// renew tells the server, well before a lease is over, that the messages in flight are
+// being worked on.
+func (p *Puller) renew(ctx context.Context) {
+	every := p.source.Lease() / 12
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			for _, m := range p.stale(now, 2*every) {
+				if err := m.msg.InProgress(); err != nil {
+					p.config.Log.Debug("a lease could not be renewed", "subject", m.Subject(), "error", err)
+					continue
+				}
+				p.mu.Lock()
+				m.renewed = now
+				p.mu.Unlock()
+			}
+		}
+	}
+}
+
+// stale returns the messages in flight whose lease was not renewed for longer than that.
+func (p *Puller) stale(now time.Time, longer time.Duration) []*Message {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var stale []*Message
+	for m := range p.unacked {
+		if elapsed(m.renewed, now) > longer {
+			m.mayBeLost(now)
+			stale = append(stale, m)
+		}
+	}
+	return stale
+}
+
+// loseLeases marks the lease of every message in flight as lost: the consumer that
+// delivered them is gone, and the next one delivers them again.
+func (p *Puller) loseLeases() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for m := range p.unacked {
+		m.lost = true
+	}
+}

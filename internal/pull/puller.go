@@ -1,0 +1,294 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/backoff"
+)
+
+const (
+	// MaxBatch is the most messages that one pull asks for.
+	MaxBatch = 256
+	// ackTimeout is how long the server is given to confirm an acknowledgement, and
+	// ackTries how often it is asked to.
+	ackTimeout = 5 * time.Second
+	ackTries   = 3
+	// firstPause and longestPause are between two pulls after one that failed.
+	firstPause   = 50 * time.Millisecond
+	longestPause = 2 * time.Second
+	// firstReturn is after how long a message comes again that could not be handled. It
+	// grows with every delivery up to longestReturn.
+	firstReturn   = 100 * time.Millisecond
+	longestReturn = 5 * time.Second
+)
+
+// ErrGiveBack is the error of a [Handler] that wants the message given back at once, for
+// any instance to take.
+var ErrGiveBack = errors.New("the message is given back")
+
+// Handler works on a message until its next state is stored. Without an error the message
+// is acknowledged, with [ErrGiveBack] it is given back at once, and with any other error
+// it is given back after a while.
+type Handler func(ctx context.Context, m *Message) error
+
+// Source is where a [Puller] gets its messages from: a consumer that may have to be made.
+type Source interface {
+	// Stream and Name are the stream's and the consumer's names, and Lease is how long the
+	// consumer waits for an acknowledgement.
+	Stream() string
+	Name() string
+	Lease() time.Duration
+	// Open makes the consumer, or brings it up to date.
+	Open(ctx context.Context) (Consumer, error)
+}
+
+// Consumer is a consumer that exists.
+type Consumer interface {
+	// Made returns when the consumer was made.
+	Made() time.Time
+	// Receive pulls up to n messages until a while has passed or ctx ends, and hands each
+	// to take, together with a moment before which the server did not send it. It
+	// returns once nothing more can come of the pull.
+	Receive(ctx context.Context, n int, take func(m jetstream.Msg, asked time.Time)) error
+}
+
+// Config is what a [Puller] needs besides its source and its handler.
+type Config struct {
+	// Conn is the connection that the messages come by.
+	Conn *nats.Conn
+	// Limit bounds how many messages are in flight, and Bytes their size. Pullers may
+	// share them.
+	Limit *Limit
+	Bytes *Bytes
+	// Missed is called when the consumer or its stream may be missing; nil is nobody.
+	Missed func()
+	// Draining is closed when nothing more is to be pulled.
+	Draining <-chan struct{}
+	Log      *slog.Logger
+}
+
+// Puller pulls the messages of one consumer and hands each to its handler in a goroutine
+// of its own. It pulls no more messages than its limit allows, so none grows old in a
+// buffer. How large they are is known only once they are here: those for which there are
+// no bytes left wait in flight, their lease renewed, and nothing more is pulled until
+// they have got them. Its methods are safe for concurrent use.
+type Puller struct {
+	source Source
+	handle Handler
+	config Config
+
+	handled    atomic.Uint64
+	deliveries deliveries
+	batch      batch // belongs to the goroutine that pulls
+
+	mu      sync.Mutex
+	unacked map[*Message]struct{} // guarded by mu
+	working sync.WaitGroup
+	pulled  chan struct{} // closed when nothing more is pulled
+}
+
+// New returns a puller of the source's messages.
+func New(source Source, handle Handler, config Config) *Puller {
+	return &Puller{
+		source: source, handle: handle, config: config,
+		unacked: make(map[*Message]struct{}), pulled: make(chan struct{}),
+	}
+}
+
+// Stream returns the name of the stream.
+func (p *Puller) Stream() string { return p.source.Stream() }
+
+// Name returns the name of the consumer.
+func (p *Puller) Name() string { return p.source.Name() }
+
+// Handled returns how many messages were worked on.
+func (p *Puller) Handled() uint64 { return p.handled.Load() }
+
+// Unacked returns how many messages are in flight.
+func (p *Puller) Unacked() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.unacked)
+}
+
+// Delivered returns when the consumer was made and the latest sequence that it has
+// delivered here, 0 when none yet.
+func (p *Puller) Delivered() (made time.Time, sequence uint64) { return p.deliveries.reached() }
+
+// DeliveredElsewhere takes note of the latest sequence that the consumer which was made
+// then has delivered to another instance.
+func (p *Puller) DeliveredElsewhere(made time.Time, sequence uint64) {
+	p.deliveries.hear(made, sequence)
+}
+
+// Ensure makes the consumer, or brings it up to date.
+func (p *Puller) Ensure(ctx context.Context) error {
+	_, err := p.source.Open(ctx)
+	return err
+}
+
+// Run pulls until Draining is closed and returns when every message in flight is handled.
+// ctx bounds the handling. It is called once.
+func (p *Puller) Run(ctx context.Context) {
+	pullCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	var owned sync.WaitGroup
+	owned.Go(func() {
+		select {
+		case <-p.config.Draining:
+			stop()
+		case <-pullCtx.Done():
+		}
+	})
+	renewCtx, stopRenewing := context.WithCancel(ctx)
+	owned.Go(func() { p.renew(renewCtx) })
+
+	p.pull(pullCtx, ctx)
+	close(p.pulled)
+	p.working.Wait()
+	stop()
+	stopRenewing()
+	owned.Wait()
+}
+
+// pull pulls batch after batch.
+func (p *Puller) pull(ctx, handleCtx context.Context) {
+	var consumer Consumer
+	retry := backoff.Backoff{First: firstPause, Longest: longestPause}
+	for ctx.Err() == nil {
+		var err error
+		if consumer == nil {
+			consumer, err = p.source.Open(ctx)
+		}
+		if err == nil {
+			err = p.fetch(ctx, handleCtx, consumer)
+		}
+		if err == nil {
+			retry.Reset()
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		consumer = nil
+		p.failed(err)
+		retry.Wait(ctx)
+	}
+}
+
+// failed takes note of a pull that failed. The consumer may be gone.
+func (p *Puller) failed(err error) {
+	if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+		p.loseLeases()
+	}
+	if p.config.Missed != nil {
+		p.config.Missed()
+	}
+	p.config.Log.Warn("pulling messages failed", "consumer", p.Name(), "error", err)
+}
+
+// fetch pulls one batch, no larger than the limit leaves.
+func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error {
+	permits := p.config.Limit.acquire(ctx, p.batch.most())
+	if permits == 0 {
+		return nil
+	}
+	wanted, began, reconnects := permits, time.Now(), p.config.Conn.Stats().Reconnects
+	defer func() { p.config.Limit.release(permits) }()
+
+	elsewhere, another := p.deliveries.begin(consumer.Made())
+	if another {
+		p.loseLeases()
+	}
+	err := consumer.Receive(ctx, permits, func(msg jetstream.Msg, asked time.Time) {
+		meta, err := msg.Metadata()
+		if err != nil {
+			p.config.Log.Error("a message has no metadata", "consumer", p.Name(), "error", err)
+			return
+		}
+		m := &Message{
+			msg: msg, meta: meta, puller: p, reconnects: reconnects, renewed: asked,
+			forgotten: p.deliveries.forgotten(meta, elsewhere),
+		}
+		p.mu.Lock()
+		p.unacked[m] = struct{}{}
+		p.mu.Unlock()
+		permits--
+		p.working.Go(func() {
+			defer p.config.Limit.release(1)
+			p.work(ctx, handleCtx, m)
+		})
+	})
+	p.batch.had(wanted, wanted-permits, time.Since(began))
+	p.config.Bytes.await(ctx)
+	return err
+}
+
+// work handles one message, once there are bytes left for it, and settles it with the
+// server. The bytes are waited for until pullCtx ends.
+func (p *Puller) work(pullCtx, ctx context.Context, m *Message) {
+	size := p.config.Bytes.of(m)
+	err := ErrGiveBack
+	if p.config.Bytes.acquire(pullCtx, size) == nil {
+		err = p.handle(ctx, m)
+		p.config.Bytes.release(size)
+		p.handled.Add(1)
+	}
+	p.mu.Lock()
+	delete(p.unacked, m)
+	p.mu.Unlock()
+	switch {
+	case err == nil:
+		p.ack(ctx, m)
+	case errors.Is(err, ErrGiveBack), ctx.Err() != nil:
+		p.awaitPulled()
+		p.giveBack(m, 0)
+	default:
+		p.config.Log.Warn("a message could not be handled and comes again", "subject", m.Subject(), "deliveries", m.Deliveries(), "error", err)
+		p.giveBack(m, min(time.Duration(m.Deliveries())*firstReturn, longestReturn))
+	}
+}
+
+// awaitPulled waits, while the puller drains, until nothing more is pulled: a message
+// given back before that might be delivered to the pull that is about to end.
+func (p *Puller) awaitPulled() {
+	select {
+	case <-p.config.Draining:
+		<-p.pulled
+	default:
+	}
+}
+
+// ack acknowledges a message and waits for the server's confirmation. An acknowledgement
+// that gets lost makes the message come again, which is recognised then.
+func (p *Puller) ack(ctx context.Context, m *Message) {
+	for range ackTries {
+		ackCtx, cancel := context.WithTimeout(ctx, ackTimeout)
+		err := m.msg.DoubleAck(ackCtx)
+		cancel()
+		if err == nil || errors.Is(err, jetstream.ErrMsgAlreadyAckd) || ctx.Err() != nil {
+			return
+		}
+		p.config.Log.Warn("an acknowledgement was not confirmed", "subject", m.Subject(), "error", err)
+	}
+}
+
+// giveBack hands a message back to the server. When that fails, the server takes it back
+// by itself when the lease is over.
+func (p *Puller) giveBack(m *Message, after time.Duration) {
+	nak := m.msg.Nak
+	if after > 0 {
+		nak = func() error { return m.msg.NakWithDelay(after) }
+	}
+	if err := nak(); err != nil {
+		p.config.Log.Debug("a message could not be given back", "subject", m.Subject(), "error", err)
+	}
+}

@@ -1,0 +1,52 @@
+package pull
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+func TestPuller_WhatAConsumerDeliveredThatIsGoneIsShared(t *testing.T) {
+	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
+	js := testkit.JetStream(t, nc)
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Retention: jetstream.WorkQueuePolicy}); err != nil {
+		t.Fatal(err)
+	}
+	came, done := make(chan *Message, 2), make(chan struct{})
+	draining := make(chan struct{})
+	source := Durable(js, "S", jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Minute})
+	p := New(source, func(_ context.Context, m *Message) error {
+		came <- m
+		<-done
+		return nil
+	}, Config{Conn: nc, Limit: NewLimit(10, 1), Bytes: NewBytes(1 << 20), Draining: draining, Log: slog.New(slog.DiscardHandler)})
+	var running sync.WaitGroup
+	running.Go(func() { p.Run(t.Context()) })
+	defer running.Wait()
+	defer close(draining)
+	defer close(done)
+	testkit.Eventually(t, 10*time.Second, "the consumer", func() bool {
+		_, err := js.Consumer(t.Context(), "S", "c")
+		return err == nil
+	})
+	if _, err := js.Publish(t.Context(), "s", nil); err != nil {
+		t.Fatal(err)
+	}
+	first := <-came
+	if first.Shared() {
+		t.Error("what was just delivered is shared, want it not while its consumer is there")
+	}
+	if err := js.DeleteConsumer(t.Context(), "S", "c"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 10*time.Second, "what the consumer had delivered to be shared", first.Shared)
+	if again := <-came; !again.Shared() {
+		t.Error("what the new consumer delivers again is not shared")
+	}
+}

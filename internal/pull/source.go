@@ -1,0 +1,83 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// fetchWait is how long a pull waits for messages at most, and drainWait how long for
+	// those that are on their way when it ends.
+	fetchWait = 5 * time.Second
+	drainWait = time.Second
+	// heartbeatEvery is how often the server says that it knows of a pull which waits. A
+	// pull of which it says nothing twice is given up.
+	heartbeatEvery = time.Second
+)
+
+// durable is a durable consumer of a stream.
+type durable struct {
+	js     jetstream.JetStream
+	stream string
+	config jetstream.ConsumerConfig
+}
+
+// Durable returns the durable consumer of a stream as a [Source].
+func Durable(js jetstream.JetStream, stream string, config jetstream.ConsumerConfig) Source {
+	return &durable{js, stream, config}
+}
+
+func (s *durable) Stream() string       { return s.stream }
+func (s *durable) Name() string         { return s.config.Durable }
+func (s *durable) Lease() time.Duration { return s.config.AckWait }
+
+// Open makes or updates the consumer.
+func (s *durable) Open(ctx context.Context) (Consumer, error) {
+	c, err := s.js.CreateOrUpdateConsumer(ctx, s.stream, s.config)
+	if err != nil {
+		return nil, fmt.Errorf("making consumer %s of stream %s: %w", s.config.Durable, s.stream, err)
+	}
+	return streamConsumer{c}, nil
+}
+
+// streamConsumer is a consumer of a stream.
+type streamConsumer struct{ jetstream.Consumer }
+
+func (c streamConsumer) Made() time.Time { return c.CachedInfo().Created }
+
+// Receive pulls up to n messages in [fetchWait] or until ctx ends. What the server has
+// sent by then is handed to take even so: it would not come again before the lease is
+// over.
+func (c streamConsumer) Receive(ctx context.Context, n int, take func(jetstream.Msg, time.Time)) error {
+	asked := time.Now()
+	pull, err := c.Messages(jetstream.StopAfter(n), jetstream.PullMaxMessages(n),
+		jetstream.PullExpiry(2*fetchWait), jetstream.PullHeartbeat(heartbeatEvery))
+	if err != nil {
+		return err
+	}
+	defer pull.Stop()
+	// Of a message that comes it is known only that it was sent after it was asked for.
+	waitCtx, cancel := context.WithTimeout(ctx, min(fetchWait, c.CachedInfo().Config.AckWait/4))
+	defer cancel()
+	wait := jetstream.NextContext(waitCtx)
+	for n > 0 {
+		msg, err := pull.Next(wait)
+		switch {
+		case err == nil:
+			n--
+			take(msg, asked)
+		case errors.Is(err, jetstream.ErrMsgIteratorClosed):
+			return nil
+		case waitCtx.Err() != nil && errors.Is(err, waitCtx.Err()):
+			pull.Drain()
+			wait = jetstream.NextMaxWait(drainWait)
+		default:
+			return err
+		}
+	}
+	return nil
+}

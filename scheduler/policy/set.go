@@ -1,0 +1,278 @@
+package policy
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/rebound-mq/rebound/events"
+)
+
+// Set is an immutable set of policies. It is safe for concurrent use.
+//
+// A policy is laid together key by key from the layers that apply, of which
+// each covers those before it:
+//
+//  1. the default
+//  2. the service
+//  3. the service's operation type
+//  4. the account: under the default, the service, the operation type
+//  5. the campaign: likewise
+//  6. the account and the campaign together: likewise
+//  7. the operation's own overrides, which [Policy.Override] lays over it
+//
+// Within a layer, what a policy file says covers what the built-in policies say
+// there; so a file's default lies under the service that only the built-in
+// policies name, and above the built-in default. Classification rules are
+// inherited: those of the upper layer are asked first, and replace those below
+// that bear the same name. Every other key is replaced, lists included.
+type Set struct {
+	name   string
+	source []byte
+	layers map[scope]*layer
+
+	// What follows is computed from layers.
+
+	root                *place
+	services            map[string]*servicePlace
+	accounts, campaigns map[string]uint32 // numbers from 1 for the names that matches use
+	matches             map[match]*layer
+	places              uint32 // how many there are
+}
+
+// place is the default, a service or an operation type of a service, with its
+// policy as far as that does not depend upon account and campaign.
+type place struct {
+	number uint32
+	within *place // nil for the default
+	kinds  matchKind
+	policy Policy
+}
+
+// servicePlace is a service with its operation types.
+type servicePlace struct {
+	place
+	operations map[string]*place
+}
+
+// match is what a layer of an account or a campaign applies to, by number; 0 is
+// any. What Set keeps under it has what wider places say of the same account and
+// campaign merged in, so that at most one layer of a kind applies.
+type match struct{ place, account, campaign uint32 }
+
+// matchKind is a set of what the matches of a place name, so that most
+// operations are spared from looking for any.
+type matchKind uint8
+
+const (
+	ofAccount matchKind = 1 << iota
+	ofCampaign
+	ofBoth
+)
+
+// Query names the operation that a policy is wanted for.
+type Query struct {
+	Service   string `json:"service"`
+	Operation string `json:"operation"`
+	// Account and Campaign may be empty.
+	Account  string `json:"accountId,omitempty"`
+	Campaign string `json:"campaignId,omitempty"`
+	// Priority is the operation's own. It counts only with PriorityGiven, and
+	// bears upon delays, not upon the policy.
+	Priority      events.Priority `json:"-"`
+	PriorityGiven bool            `json:"-"`
+}
+
+// Resolve returns the policy for q. It allocates nothing, and takes the same
+// time however many policies there are. The slices of the policy are shared and
+// must not be changed.
+//
+// Where a match of an account and one of a campaign do not go together, so that
+// baseDelay would be longer than maxDelay, baseDelay is cut to maxDelay.
+func (s *Set) Resolve(q Query) Policy {
+	at := s.at(q.Service, q.Operation)
+	p := at.policy
+	if len(s.matches) == 0 {
+		return p
+	}
+	account, campaign := s.accounts[q.Account], s.campaigns[q.Campaign]
+	if account == 0 && campaign == 0 {
+		return p
+	}
+	if account != 0 {
+		s.match(at, ofAccount, account, 0).applyTo(&p)
+	}
+	if campaign != 0 {
+		s.match(at, ofCampaign, 0, campaign).applyTo(&p)
+	}
+	if account != 0 && campaign != 0 {
+		s.match(at, ofBoth, account, campaign).applyTo(&p)
+	}
+	p.BaseDelay = min(p.BaseDelay, p.MaxDelay)
+	return p
+}
+
+// at returns the narrowest place that a policy file names for a key.
+func (s *Set) at(service, operation string) *place {
+	known, ok := s.services[service]
+	if !ok {
+		return s.root
+	}
+	if narrower, ok := known.operations[operation]; ok {
+		return narrower
+	}
+	return &known.place
+}
+
+// match returns the layer of a kind that applies at a place, nil when none does.
+func (s *Set) match(at *place, kind matchKind, account, campaign uint32) *layer {
+	for ; at != nil; at = at.within {
+		if at.kinds&kind == 0 {
+			continue
+		}
+		if l := s.matches[match{at.number, account, campaign}]; l != nil {
+			return l
+		}
+	}
+	return nil
+}
+
+// applying returns all layers that apply to q, the lowest first.
+func (s *Set) applying(q Query) []*layer {
+	var layers []*layer
+	for _, of := range []scope{{}, {account: q.Account}, {campaign: q.Campaign}, {account: q.Account, campaign: q.Campaign}} {
+		for _, sc := range []scope{
+			of,
+			{q.Service, "", of.account, of.campaign},
+			{q.Service, q.Operation, of.account, of.campaign},
+		} {
+			if l := s.layers[sc]; l != nil && !slices.Contains(layers, l) {
+				layers = append(layers, l)
+			}
+		}
+	}
+	return layers
+}
+
+// newSet computes a set from its layers.
+func newSet(name string, source []byte, layers map[scope]*layer) *Set {
+	s := &Set{
+		name: name, source: source, layers: layers,
+		root: new(place), services: make(map[string]*servicePlace),
+		accounts: make(map[string]uint32), campaigns: make(map[string]uint32), matches: make(map[match]*layer),
+	}
+	if l := layers[scope{}]; l != nil {
+		l.over(&s.root.policy)
+	}
+	for _, sc := range s.scopes() { // wider places come first
+		at := s.settle(sc.place())
+		if !sc.matches() {
+			continue
+		}
+		kind := ofBoth
+		if sc.campaign == "" {
+			kind = ofAccount
+		} else if sc.account == "" {
+			kind = ofCampaign
+		}
+		account, campaign := numbered(s.accounts, sc.account), numbered(s.campaigns, sc.campaign)
+		merged := layers[sc].merge(s.match(at, kind, account, campaign))
+		s.matches[match{at.number, account, campaign}] = merged
+		at.kinds |= kind
+	}
+	return s
+}
+
+// settle returns a place, whose policy it computes when the place is new.
+func (s *Set) settle(sc scope) *place {
+	if sc.service == "" {
+		return s.root
+	}
+	service := s.services[sc.service]
+	if service == nil {
+		service = &servicePlace{s.within(s.root, scope{service: sc.service}), make(map[string]*place)}
+		s.services[sc.service] = service
+	}
+	if sc.operation == "" {
+		return &service.place
+	}
+	operation := service.operations[sc.operation]
+	if operation == nil {
+		narrower := s.within(&service.place, sc)
+		operation = &narrower
+		service.operations[sc.operation] = operation
+	}
+	return operation
+}
+
+// within returns a new place within another.
+func (s *Set) within(wider *place, sc scope) place {
+	s.places++
+	p := place{number: s.places, within: wider, policy: wider.policy}
+	if l := s.layers[sc]; l != nil {
+		l.over(&p.policy)
+	}
+	return p
+}
+
+// numbered returns the number of a name, which it gets when it has none; the
+// empty name has 0.
+func numbered(numbers map[string]uint32, name string) uint32 {
+	if name == "" {
+		return 0
+	}
+	if numbers[name] == 0 {
+		numbers[name] = uint32(len(numbers)) + 1
+	}
+	return numbers[name]
+}
+
+// scopes returns the scopes of all layers in order.
+func (s *Set) scopes() []scope { return slices.SortedFunc(maps.Keys(s.layers), scope.compare) }
+
+// Name returns the name that the set was parsed under.
+func (s *Set) Name() string { return s.name }
+
+// Source returns a copy of the file that the set was parsed from, byte for byte.
+func (s *Set) Source() []byte { return slices.Clone(s.source) }
+
+//go:embed builtin.yaml
+var builtin []byte
+
+// Builtin returns the built-in policies: the original design's
+// DEFAULT_RETRY_CONFIGS, two services that it names without values, and a
+// default. [Set.Source] of it is their file, which says why they are as they
+// are.
+func Builtin() *Set { return parsedBuiltin() }
+
+var parsedBuiltin = sync.OnceValue(func() *Set {
+	set, err := parse(nil, BuiltinFile, builtin)
+	if err != nil {
+		panic(err) // the file is a constant, and a test reads it
+	}
+	return set
+})
+
+// LoadFile reads the policy file at path; see [Parse].
+func LoadFile(path string) (*Set, error) {
+	src, err := readFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the policy file: %w", err)
+	}
+	return Parse(path, src)
+}
+
+// readFile reads no more of the file than tells that it is too large.
+func readFile(path string) (src []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return io.ReadAll(io.LimitReader(f, MaxSource+1))
+}
