@@ -1,11 +1,11 @@
-package handlers
+package keeper
 
 import (
 	"runtime"
 	"testing"
 )
 
-func TestService_KeysForgottenInGreatNumberGiveTheirMemoryBack(t *testing.T) {
+func TestForgetter_KeysForgottenInGreatNumberGiveTheirMemoryBack(t *testing.T) {
 	const chunks, size = 1000, 64 << 10
 	keys := make(map[int][]byte)
 	for i := range chunks {

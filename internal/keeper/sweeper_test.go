@@ -1,4 +1,4 @@
-package handlers
+package keeper
 
 import (
 	"context"
@@ -30,7 +30,7 @@ func (p *publishing) PublishMsg(_ context.Context, m *nats.Msg, _ ...jetstream.P
 func TestSweeper_ForgottenWatchdogStillEndsTheAttemptOfItsWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		js, log := &publishing{}, slog.New(slog.DiscardHandler)
-		s := &sweeper{log: log, store: opstore.New(js, opstore.NewPersister(opstore.NewStorage(js, nil), log, rand.Float64), opstore.Config{})}
+		s := NewSweeper(opstore.New(js, opstore.NewPersister(opstore.NewStorage(js, nil), log, rand.Float64), opstore.Config{}), SweeperConfig{Log: log})
 		at := time.Now().Add(-2 * forgottenAfter)
 		work := &events.Work{Token: "t", Attempt: 3, Started: at.Add(-time.Minute)}
 		op := &events.Operation{ID: "0123456789abcdef0123456789abcdef", Service: "s", Operation: "o", Attempt: 2, Due: at, Work: work}
