@@ -34,7 +34,7 @@ const (
 // what it fired, because a store was full, takes it for fired until it is restarted.
 //
 // It reads the waiting operations page by page, the oldest first, and by one instance
-// alone, the one that decides for all. That is slow on purpose; after a start, a full
+// alone, the leader. That is slow on purpose; after a start, a full
 // store, or a change of the stream's leader it goes through at once.
 type sweeper struct {
 	store   *opstore.Store
@@ -42,8 +42,8 @@ type sweeper struct {
 	stream  string // of what waits
 	reading jetstream.JetStream
 	storage *opstore.Storage
-	// decides tells whether this instance is the one that sweeps.
-	decides func() bool
+	// leads tells whether this instance is the one that sweeps.
+	leads func() bool
 	// leader names the server that leads the stream.
 	leader func() string
 	log    *slog.Logger
@@ -67,7 +67,7 @@ func (s *sweeper) reasons() reasons {
 func (s *sweeper) run(ctx context.Context) {
 	hasty, known := true, s.reasons()
 	for ctx.Err() == nil {
-		if s.decides() && s.storage.Problem() == "" {
+		if s.leads() && s.storage.Problem() == "" {
 			if now := s.reasons(); now != known {
 				hasty, known = true, now
 			}
@@ -101,7 +101,7 @@ func (s *sweeper) pass(ctx context.Context, hasty bool, known reasons) (done boo
 	if hasty {
 		between = hastyPause
 	}
-	for sequence := uint64(1); sequence <= last && s.decides(); {
+	for sequence := uint64(1); sequence <= last && s.leads(); {
 		if s.storage.Problem() != "" || !hasty && s.reasons() != known {
 			return false, nil
 		}
