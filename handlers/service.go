@@ -23,6 +23,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/cluster"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/host"
+	"github.com/rebound-mq/rebound/internal/keeper"
 	"github.com/rebound-mq/rebound/internal/lanes"
 	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/natsconn"
@@ -40,6 +41,9 @@ import (
 const (
 	DefaultMaxInFlight      = 8192
 	DefaultMaxInFlightBytes = 256 << 20
+
+	// DefaultForgetIdleAfter is how long a key is remembered that is not used.
+	DefaultForgetIdleAfter = time.Hour
 
 	// intakeInFlight is how many submissions are taken in at once.
 	intakeInFlight = 512
@@ -203,13 +207,12 @@ type Service struct {
 	// adoptions and advisories take over what adopted consumers give up.
 	adoptions  *adoptions
 	advisories *pull.Puller
-	// keeper sees to it that the streams are there, storage knows whether they take
-	// what is to be stored, and sweeper fires what the server forgot.
-	keeper  *keeper
+	// keeper sees to it that the streams are there, and storage knows whether they take
+	// what is to be stored.
+	keeper  *keeper.Keeper
 	storage *opstore.Storage
 	missing notify.Signal // set when a stream or a consumer may be missing
-	sweeper *sweeper
-	leader  atomic.Value // a string: the server that leads the waiting operations
+	leader  atomic.Value  // a string: the server that leads the waiting operations
 	// elections knows since when that server leads.
 	elections *opstore.Elections
 
@@ -294,7 +297,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	if s.member, err = s.join(); err != nil {
 		return nil, errors.Join(err, s.reports.Close())
 	}
-	s.sweeper = s.newSweeper()
+	sweeper, forgetter := s.newSweeper(), keeper.NewForgetter(config.ForgetIdleAfter, s.forget)
 	runCtx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	if err := s.serve(runCtx); err != nil {
@@ -311,10 +314,10 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.pulling.Go(func() { s.takeOver(runCtx) })
 	s.pulling.Go(func() { s.adoptions.witness.run(runCtx, s.draining) })
 	s.rest.Go(func() { s.adoptions.run(runCtx) })
-	s.rest.Go(func() { s.keeper.run(runCtx) })
-	s.rest.Go(func() { s.sweeper.run(runCtx) })
+	s.rest.Go(func() { s.keeper.Run(runCtx) })
+	s.rest.Go(func() { sweeper.Run(runCtx) })
 	s.rest.Go(func() { s.housekeep(runCtx) })
-	s.rest.Go(func() { s.forgetIdle(runCtx) })
+	s.rest.Go(func() { forgetter.Run(runCtx) })
 	s.rest.Go(func() { s.follower.run(runCtx) })
 	s.rest.Go(func() { s.reports.Run(runCtx) })
 	s.rest.Go(func() { s.member.Run(runCtx) })
@@ -570,25 +573,13 @@ func (s *Service) Ready() error {
 			return errors.New(trouble)
 		}
 	}
-	if err := s.keeper.problem(); err != nil {
+	if err := s.keeper.Problem(); err != nil {
 		return err
 	}
 	if full := s.storage.Problem(); full != "" {
 		return errors.New(full)
 	}
 	return nil
-}
-
-// newSweeper returns what fires what the server forgot.
-func (s *Service) newSweeper() *sweeper {
-	return &sweeper{
-		store: s.store, clock: s.clock, stream: s.streams.Waiting(), reading: s.reading, storage: s.storage, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
-		leads: s.member.NoOtherLeads,
-		leader: func() string {
-			leader, _ := s.leader.Load().(string)
-			return leader
-		},
-	}
 }
 
 // Stop drains the service: nothing more is pulled, attempts in flight are waited
