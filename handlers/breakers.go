@@ -15,7 +15,6 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
-	"github.com/rebound-mq/rebound/internal/ledger"
 )
 
 // breakers are the circuit breakers of one instance and what is told of them.
@@ -45,11 +44,8 @@ func newBreakers(instance string, shared breaker.Store, forget time.Duration, st
 
 // storeName names where instances share breakers or limits.
 func storeName(s any) string {
-	switch s.(type) {
-	case *breaker.Redis, *ledger.Redis:
-		return "redis"
-	case *breaker.NATS, *ledger.NATS:
-		return "nats"
+	if named, ok := s.(fmt.Stringer); ok {
+		return named.String()
 	}
 	return "other"
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/breaker/natsstore"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
@@ -363,7 +364,7 @@ func (s *Service) wire(ctx context.Context) error {
 	s.recovery = newRecovery(st, s.reading, s.letters)
 	shared := s.config.Breakers
 	if shared == nil {
-		shared = breaker.NewNATS(s.sharing, s.streams.BreakersBucket(), s.config.Limits.Replicas)
+		shared = natsstore.New(s.sharing, s.streams.BreakersBucket(), s.config.Limits.Replicas)
 	}
 	room := func(key string) { s.lanes.changed(key) }
 	s.breakers = newBreakers(s.id, shared, s.config.ForgetIdleAfter, st, room, func(c breaker.Change) {
