@@ -12,25 +12,25 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// Call names the policy of operations that [Execute] makes: the one that the
-// policies in force have for the service and the operation type, for the account
-// and the campaign if there are such, with the overrides laid over it.
+// Call describes one kind of call to [Execute]: the service and the operation type, the
+// account and the campaign if there are such, and overrides. The policies in force have the
+// policy for these; the overrides are laid over it.
 //
-// Make one for each kind of operation and keep it: what it resolves to is kept
-// with it, until other policies come in force. A Call must not be changed or
-// copied once it is used. It is safe for concurrent use.
+// Make one for each kind of call and keep it: it remembers its policy until other policies
+// come in force. A Call must not be changed or copied once it is used. It is safe for
+// concurrent use.
 type Call struct {
 	// Service and Operation make the key, service:operation; see
 	// [events.CheckName] for what they may be.
 	Service, Operation string
 	// Account and Campaign may be empty.
 	Account, Campaign string
-	// Priority is the operations' own; empty is the policy's.
+	// Priority ranks the operations; empty is the policy's priority.
 	Priority Priority
-	// Overrides are the operations' own wishes, by the policy file's keys: any of
-	// maxAttempts, baseDelay, maxDelay, multiplier, backoffStrategy, jitterType,
-	// attemptTimeout and maxElapsedTime. Each is bounded by the policy, see
-	// [policy.Policy.Override]. They go along when an operation is handed over.
+	// Overrides change the policy by the keys of the policy file: any of maxAttempts,
+	// baseDelay, maxDelay, multiplier, backoffStrategy, jitterType, attemptTimeout and
+	// maxElapsedTime. The policy bounds each, see [policy.Policy.Override]. They go along
+	// when an operation is handed over.
 	Overrides map[string]string
 
 	bound atomic.Pointer[bound]
@@ -47,11 +47,11 @@ const (
 	Low      Priority = "low"
 )
 
-// bound is what a Policy resolved to.
+// bound is a Call with the policy that it resolved to.
 type bound struct {
 	client   *Client
 	set      *policy.Set
-	source   *Call
+	call     *Call
 	policy   *policy.Policy
 	priority events.Priority
 	timeout  time.Duration // of one attempt
@@ -59,34 +59,34 @@ type bound struct {
 	breaker  *breaker.Breaker // nil without one
 }
 
-// bind returns what p resolves to.
-func (p *Call) bind(c *Client) (*bound, error) {
+// bind resolves the call, unless that was done for the policies in force already.
+func (call *Call) bind(c *Client) (*bound, error) {
 	set := c.policies.Load()
-	if b := p.bound.Load(); b != nil && b.client == c && b.set == set {
+	if b := call.bound.Load(); b != nil && b.client == c && b.set == set {
 		return b, nil
 	}
-	b, err := c.resolve(set, p)
+	b, err := c.resolve(set, call)
 	if err != nil {
-		return nil, fmt.Errorf("client: the policy of %q:%q: %w", oneLine(p.Service), oneLine(p.Operation), err)
+		return nil, fmt.Errorf("client: the policy of %q:%q: %w", oneLine(call.Service), oneLine(call.Operation), err)
 	}
-	p.bound.Store(b)
+	call.bound.Store(b)
 	return b, nil
 }
 
-func (c *Client) resolve(set *policy.Set, p *Call) (*bound, error) {
+func (c *Client) resolve(set *policy.Set, call *Call) (*bound, error) {
 	var faults []error
-	for _, n := range []struct{ what, name string }{{"service", p.Service}, {"operation", p.Operation}} {
+	for _, n := range []struct{ what, name string }{{"service", call.Service}, {"operation", call.Operation}} {
 		if err := events.CheckName(n.name); err != nil {
 			faults = append(faults, fmt.Errorf("%s %w", n.what, err))
 		}
 	}
-	priority, err := events.ParsePriority(string(p.Priority))
+	priority, err := events.ParsePriority(string(call.Priority))
 	if err != nil {
 		faults = append(faults, err)
 	}
-	overrides, err := policy.ParseOverrides(overridden(p.Overrides))
+	overrides, err := policy.ParseOverrides(overridden(call.Overrides))
 	faults = append(faults, err)
-	for name := range p.Overrides {
+	for name := range call.Overrides {
 		if !isOverride(name) {
 			faults = append(faults, fmt.Errorf("%q is no key that an operation may override", oneLine(name)))
 		}
@@ -95,17 +95,17 @@ func (c *Client) resolve(set *policy.Set, p *Call) (*bound, error) {
 		return nil, err
 	}
 
-	found := set.Resolve(policy.Query{Service: p.Service, Operation: p.Operation, Account: p.Account, Campaign: p.Campaign})
-	if p.Priority == "" {
+	found := set.Resolve(policy.Query{Service: call.Service, Operation: call.Operation, Account: call.Account, Campaign: call.Campaign})
+	if call.Priority == "" {
 		priority = found.Priority
 	}
 	b := &bound{
-		client: c, set: set, source: p, policy: found.Override(overrides), priority: priority,
-		key: c.key(p.Service, p.Operation),
+		client: c, set: set, call: call, policy: found.Override(overrides), priority: priority,
+		key: c.key(call.Service, call.Operation),
 	}
 	b.timeout = b.policy.AttemptTimeout
-	// What accounts and campaigns share belongs to the key as a whole.
-	shared := set.Resolve(policy.Query{Service: p.Service, Operation: p.Operation})
+	// Limits and breaker belong to the key as a whole, for accounts and campaigns share it.
+	shared := set.Resolve(policy.Query{Service: call.Service, Operation: call.Operation})
 	b.key.limit(&shared)
 	if shared.EnableCircuitBreaker {
 		b.breaker = c.breakers.Breaker(b.key.name, shared.BreakerSettings())
@@ -113,7 +113,7 @@ func (c *Client) resolve(set *policy.Set, p *Call) (*bound, error) {
 	return b, nil
 }
 
-// overrideNames are the keys that an operation may override, as attributes.
+// overrideNames are the keys that an operation may override, in the letter case of attributes.
 var overrideNames = map[string]bool{
 	"maxattempts": true, "basedelay": true, "maxdelay": true, "multiplier": true, "backoffstrategy": true,
 	"jittertype": true, "attempttimeout": true, "maxelapsedtime": true,

@@ -23,11 +23,11 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// Config configures a [Client]. The zero value is a client without NATS.
+// Config configures a [Client]. The zero value configures a client without NATS.
 type Config struct {
-	// Conn is the connection to NATS. Without it [Execute] works in this process
-	// alone, and everything else returns [ErrNotConnected]. It stays the caller's
-	// to close, after [Client.Close].
+	// Conn is the connection to NATS. Without it [Execute] works in this process alone,
+	// and everything else returns [ErrNotConnected]. The caller closes it, after
+	// [Client.Close].
 	Conn *nats.Conn
 	// JetStream is the access to JetStream on Conn, for a domain or an API prefix
 	// of its own; Conn's default when nil.
@@ -35,24 +35,23 @@ type Config struct {
 	// Prefix is the first token of the service's subjects,
 	// [events.DefaultPrefix] when empty.
 	Prefix string
-	// Policies are in force while none were applied in the service; the built-in
-	// ones when nil.
+	// Policies are in force until others are applied in the service; the built-in ones
+	// when nil.
 	Policies *policy.Set
-	// Breakers are the breakers of [Execute]; of this process alone when nil. With
-	// a group that has a store, which the caller runs, several processes and the
-	// service share them.
+	// Breakers are the breakers of [Execute]; those of this process alone when nil. With a
+	// group that has a store, several processes and the service share them; the caller
+	// runs that group.
 	Breakers *breaker.Group
 	// Source is the CloudEvents source of what this client submits and of the
 	// operations that it executes; /rebound/client/ and the host's name when
 	// empty.
 	Source string
-	// Logger is where the client says what it can tell nobody else, such as events
-	// that could not be published; [slog.Default] when nil.
+	// Logger is for what no error can say, such as that events could not be published;
+	// [slog.Default] when nil.
 	Logger *slog.Logger
 }
 
-// ackTimeout is how long the acknowledgement of what is sent asynchronously is
-// waited for.
+// ackTimeout bounds the wait for the acknowledgement of an asynchronous publish.
 const ackTimeout = 10 * time.Second
 
 // Client gives a service access to Rebound. It is safe for concurrent use.
@@ -69,7 +68,7 @@ type Client struct {
 	policies atomic.Pointer[policy.Set]
 	breakers *breaker.Group
 	health   *health.Registry
-	pipeline *scheduler.Pipeline
+	pipeline *scheduler.Pipeline // decides only
 	keys     keys
 	start    time.Time // what clock counts from
 
@@ -79,18 +78,15 @@ type Client struct {
 	closed    atomic.Bool
 }
 
-// New returns a client. With a connection it asks for the policies in force, for
-// as long as ctx lives, and follows them from then on; that it cannot read any is
-// logged and no error. The client must be closed. The error lists all that is
-// wrong with the configuration.
+// New returns a client, which must be closed. With a connection it reads the policies in
+// force, until ctx ends, and follows them from then on; policies that it cannot read are
+// logged and no error. The error lists all that is wrong with the configuration.
 func New(ctx context.Context, config Config) (*Client, error) {
 	c := &Client{config: config, nc: config.Conn, js: config.JetStream, start: time.Now()}
 	if err := c.configure(); err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	c.pipeline = &scheduler.Pipeline{
-		Policies: c.policies.Load, Health: c.health, Now: time.Now, Random: rand.Float64, CheckTarget: c.subjects.CheckTarget,
-	}
+	c.pipeline = &scheduler.Pipeline{Health: c.health, Random: rand.Float64}
 	if c.nc == nil {
 		c.cancel = func() {}
 		return c, nil
@@ -100,7 +96,7 @@ func New(ctx context.Context, config Config) (*Client, error) {
 	c.cancel = cancel
 	c.publisher = newPublisher(c.js, c.log)
 	c.running.Go(func() { c.publisher.run(own) })
-	f := &follower{client: c}
+	f := newFollower(c)
 	f.first(ctx)
 	c.running.Go(func() { f.run(own) })
 	return c, nil
@@ -148,10 +144,9 @@ func (c *Client) configure() error {
 	return errors.Join(faults...)
 }
 
-// Close publishes the events that are waiting and ends what the client runs. It
-// is cut off when ctx ends, and then says how many events are lost. Calls of
-// [Execute] that are under way go on, their later events are dropped; workers and
-// iterators are to be ended before.
+// Close publishes the events that are waiting and ends what the client runs. When ctx ends
+// first, it says how many events are lost. Stop workers and end iterations before. Calls of
+// [Execute] that are under way go on, but their later events are dropped.
 func (c *Client) Close(ctx context.Context) error {
 	if c.closed.Swap(true) {
 		return nil
@@ -176,6 +171,6 @@ func (c *Client) connected() error {
 	return nil
 }
 
-// clock returns the time since the client was made. It is read without the wall
-// clock, which would cost as much again.
+// clock returns the time since the client was made, without the cost of reading the wall
+// clock.
 func (c *Client) clock() time.Duration { return time.Since(c.start) }

@@ -40,8 +40,8 @@ type DeadLetterFilter struct {
 	Limit int
 }
 
-// ErrFilterTooWide says that a filter that selects every dead letter is refused for
-// what acts on them. Who means it iterates over [DeadLetters.List].
+// ErrFilterTooWide says that [DeadLetters.ReplayAll] and [DeadLetters.DiscardAll] refuse a
+// filter that selects every dead letter. To act on all, iterate over [DeadLetters.List].
 var ErrFilterTooWide = errors.New("client: the filter selects every dead letter")
 
 // ErrTruncated says that a dead letter cannot be replayed because its payload was
@@ -108,56 +108,69 @@ func (d DeadLetters) Discard(ctx context.Context, id string) error {
 	return nil
 }
 
-// atOnce bounds the replays that are not acknowledged yet.
-const atOnce = 256
-
-// ReplayAll replays the dead letters that f selects, see [DeadLetters.Replay],
-// and returns for how many that is stored. Those whose payload was truncated are
-// left alone. After an error the same call goes on with the rest. It returns
-// [ErrFilterTooWide] for a filter that narrows nothing down.
+// ReplayAll replays the dead letters that f selects, see [DeadLetters.Replay], and returns
+// how many of these requests are stored. It leaves out those whose payload was truncated.
+// After an error the same call goes on with the rest. It returns [ErrFilterTooWide] for a
+// filter that selects every dead letter.
 func (d DeadLetters) ReplayAll(ctx context.Context, f DeadLetterFilter) (int, error) {
 	if deadletter.Filter(f).Everything() {
 		return 0, ErrFilterTooWide
 	}
-	done := 0
-	var sent []jetstream.PubAckFuture
-	settle := func() error {
-		for _, ack := range sent {
-			select {
-			case <-ack.Ok():
-				done++
-			case err := <-ack.Err():
-				return fmt.Errorf("client: replaying dead letters: %w", orNoStream(err))
-			case <-ctx.Done():
-				return fmt.Errorf("client: replaying dead letters: %w", ctx.Err())
-			}
-		}
-		sent = sent[:0]
-		return nil
-	}
+	var replays replays
 	for letter, err := range d.List(ctx, f) {
 		if err != nil {
-			return done, err
+			return replays.stored, err
 		}
 		if letter.Truncated > 0 {
 			continue
 		}
 		ack, err := d.client.js.PublishMsgAsync(d.client.letters.ReplayMessage(letter))
 		if err != nil {
-			return done, fmt.Errorf("client: replaying dead letter %s: %w", letter.ID, err)
+			return replays.stored, fmt.Errorf("client: replaying dead letter %s: %w", letter.ID, err)
 		}
-		if sent = append(sent, ack); len(sent) == atOnce {
-			if err := settle(); err != nil {
-				return done, err
-			}
+		if err := replays.sent(ctx, ack); err != nil {
+			return replays.stored, err
 		}
 	}
-	return done, settle()
+	err := replays.await(ctx)
+	return replays.stored, err
 }
 
-// DiscardAll removes the dead letters that f selects for good and returns how
-// many it removed. It returns [ErrFilterTooWide] for a filter that narrows nothing
-// down.
+// maxReplays is how many replays may be unacknowledged at once.
+const maxReplays = 256
+
+// replays counts the replays that are stored and keeps those that are on their way.
+type replays struct {
+	onTheWay []jetstream.PubAckFuture
+	stored   int
+}
+
+// sent adds a replay, and waits for all that are on their way once they are many.
+func (r *replays) sent(ctx context.Context, ack jetstream.PubAckFuture) error {
+	if r.onTheWay = append(r.onTheWay, ack); len(r.onTheWay) < maxReplays {
+		return nil
+	}
+	return r.await(ctx)
+}
+
+// await waits until all replays that are on their way are stored.
+func (r *replays) await(ctx context.Context) error {
+	for _, ack := range r.onTheWay {
+		select {
+		case <-ack.Ok():
+			r.stored++
+		case err := <-ack.Err():
+			return fmt.Errorf("client: replaying dead letters: %w", orNoStream(err))
+		case <-ctx.Done():
+			return fmt.Errorf("client: replaying dead letters: %w", ctx.Err())
+		}
+	}
+	r.onTheWay = r.onTheWay[:0]
+	return nil
+}
+
+// DiscardAll removes the dead letters that f selects for good and returns how many it
+// removed. It returns [ErrFilterTooWide] for a filter that selects every dead letter.
 func (d DeadLetters) DiscardAll(ctx context.Context, f DeadLetterFilter) (int, error) {
 	if deadletter.Filter(f).Everything() {
 		return 0, ErrFilterTooWide

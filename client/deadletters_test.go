@@ -110,7 +110,7 @@ func TestDeadLettersAreReplayed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n, err := letters.ReplayAll(ctx(t), client.DeadLetterFilter{}); n != 0 || !errors.Is(err, client.ErrFilterTooWide) {
-		t.Errorf("replaying everything gives %d, %v, want ErrEverything", n, err)
+		t.Errorf("replaying everything gives %d, %v, want ErrFilterTooWide", n, err)
 	}
 	if n, err := letters.ReplayAll(ctx(t), client.DeadLetterFilter{Service: "a"}); n < 299 || n > 300 || err != nil {
 		t.Errorf("replaying all of a gives %d, %v, want the 299 others at least", n, err)
@@ -155,7 +155,7 @@ func TestDeadLettersAreDiscarded(t *testing.T) {
 		t.Errorf("discarding it again gives %v, want ErrNotFound", err)
 	}
 	if n, err := letters.DiscardAll(ctx(t), client.DeadLetterFilter{}); n != 0 || !errors.Is(err, client.ErrFilterTooWide) {
-		t.Errorf("discarding everything gives %d, %v, want ErrEverything", n, err)
+		t.Errorf("discarding everything gives %d, %v, want ErrFilterTooWide", n, err)
 	}
 	if n, err := letters.DiscardAll(ctx(t), client.DeadLetterFilter{Service: "a"}); n != 2 || err != nil {
 		t.Errorf("discarding all of a gives %d, %v, want 2", n, err)

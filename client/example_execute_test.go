@@ -101,7 +101,7 @@ func ExampleWithHandOver() {
 	}
 	fmt.Printf("handed over after %d attempts: %v\n", over.Attempts, over.Last)
 	for outcome := range c.Outcomes(ctx, client.OutcomeFilter{Since: time.Unix(1, 0)}) {
-		fmt.Println(outcome.EventID, "ended in", outcome.Outcome.Outcome)
+		fmt.Println(outcome.EventID, "ended in", outcome.Name())
 		break
 	}
 	// Unordered output:
@@ -139,7 +139,7 @@ func ExampleWithEventID() {
 		fmt.Println(err)
 	}
 	for outcome := range c.Outcomes(ctx, client.OutcomeFilter{Service: "billing", Since: time.Unix(1, 0)}) {
-		fmt.Printf("%s: %s after %d attempts\n", outcome.EventID, outcome.Outcome.Outcome, outcome.Attempts)
+		fmt.Printf("%s: %s after %d attempts\n", outcome.EventID, outcome.Name(), outcome.Attempts)
 		break
 	}
 	// Output: inv-1: retrySuccess after 2 attempts

@@ -110,7 +110,7 @@ func ExampleClient_StartWorker() {
 		fmt.Println(err)
 	}
 	for outcome := range c.Outcomes(ctx, client.OutcomeFilter{Since: time.Unix(1, 0)}) {
-		fmt.Println(outcome.EventID, "ended in", outcome.Outcome.Outcome)
+		fmt.Println(outcome.EventID, "ended in", outcome.Name())
 		break
 	}
 	if err := worker.Stop(ctx); err != nil {
@@ -326,7 +326,7 @@ func ExampleClient_StartStreamWorker() {
 		fmt.Println(err)
 	}
 	for outcome := range c.Outcomes(ctx, client.OutcomeFilter{Since: time.Unix(1, 0)}) {
-		fmt.Println("ended in", outcome.Outcome.Outcome, "after", outcome.Attempts, "attempts")
+		fmt.Println("ended in", outcome.Name(), "after", outcome.Attempts, "attempts")
 		break
 	}
 	if err := worker.Stop(ctx); err != nil {

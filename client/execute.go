@@ -8,28 +8,25 @@ import (
 	"github.com/rebound-mq/rebound/health"
 )
 
-// Execute calls fn, and calls it again while it fails and p allows, after the
-// delays that p decides. It returns the result of the first call that succeeds.
+// Execute calls fn, and calls it again while it fails, as the policy of call decides. It
+// returns the result of the first call of fn that succeeds.
 //
-// fn gets a context that ends with ctx and after the policy's attemptTimeout. It
-// is to heed it: a function that does not is waited for. A panic of fn is a
-// failure, see [PanicError]. An error is classified by the policy as the
-// service classifies failures; the package's overview says how it is read.
+// fn gets a context that ends with ctx and after the policy's attemptTimeout. Execute waits
+// for an fn that does not heed it. A panic of fn is a failure, see [PanicError]. The policy
+// classifies an error as in the service; the package's overview says how it is read.
 //
-// Every call needs the leave of the key's breaker when the policy has one, and
-// every retry that of the key's budget. With a connection, each decision is told
-// by a retryScheduled event and the end, of an operation that failed at least
-// once, by retrySuccess or retryFailed.
+// The key's breaker, if the policy has one, must let every attempt through, and the key's
+// budget every retry. With a connection, a retryScheduled event tells of each decision, and
+// retrySuccess or retryFailed of the end of an operation that failed at least once.
 //
-// The error is one of [*RateLimitedError], [*BreakerOpenError],
-// [*ExhaustedError], [*NotRetryableError], [*CancelledError] and
-// [*HandedOverError], or it says what is wrong with p or the options. The result
-// is the zero value then.
+// The error is one of [*RateLimitedError], [*BreakerOpenError], [*ExhaustedError],
+// [*NotRetryableError], [*CancelledError] and [*HandedOverError], or it says what is wrong
+// with call or the options. The result is the zero value then.
 //
 // Execute is safe for concurrent use.
-func Execute[T any](ctx context.Context, c *Client, p *Call, fn func(context.Context) (T, error), options ...ExecuteOption) (T, error) {
+func Execute[T any](ctx context.Context, c *Client, call *Call, fn func(context.Context) (T, error), options ...ExecuteOption) (T, error) {
 	var none T
-	b, err := p.bind(c)
+	b, err := call.bind(c)
 	if err != nil {
 		return none, err
 	}
@@ -49,7 +46,7 @@ func Execute[T any](ctx context.Context, c *Client, p *Call, fn func(context.Con
 			return none, b.begin(ctx, &r).refused(err)
 		}
 		a := &attempt{Context: ctx, bound: b, number: number, began: began}
-		v, err := call(a, permit, r, fn)
+		v, err := attemptOnce(a, permit, r, fn)
 		if err == nil {
 			b.succeeded(a, permit)
 			if r != nil {
@@ -63,9 +60,9 @@ func Execute[T any](ctx context.Context, c *Client, p *Call, fn func(context.Con
 	}
 }
 
-// call makes one attempt and turns a panic into an error. When the goroutine
-// exits within fn, all that the attempt holds is given back.
-func call[T any](a *attempt, permit breaker.Permit, r *run, fn func(context.Context) (T, error)) (v T, err error) {
+// attemptOnce makes one attempt and turns a panic into an error. When the goroutine exits
+// within fn, it gives back all that the attempt holds.
+func attemptOnce[T any](a *attempt, permit breaker.Permit, r *run, fn func(context.Context) (T, error)) (v T, err error) {
 	returned := false
 	defer func() {
 		if returned {
@@ -86,7 +83,7 @@ func call[T any](a *attempt, permit breaker.Permit, r *run, fn func(context.Cont
 	return v, err
 }
 
-// begin returns the run, which is made when something first goes wrong.
+// begin returns the run, which is only made when something goes wrong.
 func (b *bound) begin(ctx context.Context, r **run) *run {
 	if *r == nil {
 		*r = &run{bound: b, ctx: ctx}
@@ -94,8 +91,7 @@ func (b *bound) begin(ctx context.Context, r **run) *run {
 	return *r
 }
 
-// allow asks the breaker for leave. A closed breaker does not look at the wall
-// clock.
+// allow asks the breaker for a permit. A closed breaker needs no wall clock.
 func (b *bound) allow(ctx context.Context, clock time.Duration) (breaker.Permit, error) {
 	switch {
 	case b.breaker == nil:
@@ -106,7 +102,7 @@ func (b *bound) allow(ctx context.Context, clock time.Duration) (breaker.Permit,
 	return b.breaker.Allow(ctx, time.Now())
 }
 
-// succeeded tells those who measure of a success.
+// succeeded records a success with the breaker and the meter.
 func (b *bound) succeeded(a *attempt, permit breaker.Permit) {
 	clock := b.client.clock()
 	took := clock - a.began

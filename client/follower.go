@@ -7,13 +7,15 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/policies"
 )
 
 const (
-	// followAgain is after what time following the policies is tried again.
+	// followAgain is the mean pause before following the policies is tried again.
 	followAgain = 2 * time.Second
-	// bucketAgain is how often the bucket is looked for that no service has made.
+	// bucketAgain is the mean pause before a bucket that no service has made is looked for
+	// again.
 	bucketAgain = 30 * time.Second
 )
 
@@ -21,12 +23,15 @@ const (
 type follower struct {
 	client *Client
 	warn   rate.Sometimes
-	seen   uint64 // the latest revision that came
+	seen   uint64 // the latest revision that was read
+}
+
+func newFollower(c *Client) *follower {
+	return &follower{client: c, warn: rate.Sometimes{First: 1, Interval: warnEvery}}
 }
 
 // first reads the policies in force.
 func (f *follower) first(ctx context.Context) {
-	f.warn = rate.Sometimes{First: 1, Interval: warnEvery}
 	bucket, err := policies.Open(ctx, f.client.js, f.client.config.Prefix)
 	var latest policies.Revision
 	if err == nil {
@@ -44,22 +49,17 @@ func (f *follower) first(ctx context.Context) {
 // run follows the policies until ctx ends.
 func (f *follower) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		again := followAgain
+		pace := backoff.Backoff{First: followAgain, Longest: followAgain}
 		err := f.follow(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, policies.ErrNoBucket):
-			again = bucketAgain
+			pace = backoff.Backoff{First: bucketAgain, Longest: bucketAgain}
 		case err != nil:
 			f.complain(err)
 		}
-		timer := time.NewTimer(again)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-		timer.Stop()
+		pace.Wait(ctx)
 	}
 }
 

@@ -22,92 +22,133 @@ type Outcome struct {
 	StoredAt time.Time
 }
 
-// OutcomeFilter selects outcomes. The zero value selects all that come from now
-// on.
+// Name returns [events.RetrySuccess] or [events.RetryFailed].
+func (o Outcome) Name() string { return o.Outcome.Outcome }
+
+// Succeeded reports whether the operation ended in [events.RetrySuccess].
+func (o Outcome) Succeeded() bool { return o.Name() == events.RetrySuccess }
+
+// OutcomeFilter selects outcomes. The zero value selects all that are stored from now on.
 type OutcomeFilter struct {
 	// Service, Operation and Name select by service, by operation type, and by
 	// [events.RetrySuccess] or [events.RetryFailed]; empty selects any.
 	Service, Operation, Name string
 	// Since begins with those that were stored then or later; zero begins with
-	// what comes.
+	// those that are stored from now on.
 	Since time.Time
-	// After begins with the one behind that [Outcome.Sequence], whatever Since says.
-	// Who keeps the sequence in the same write as what is made of the outcomes takes
-	// each into account exactly once. 0 begins where Since says.
+	// After begins behind that [Outcome.Sequence], whatever Since says; 0 begins where
+	// Since says. A program that stores the sequence in the same write as its own results
+	// counts each outcome exactly once.
 	After uint64
-	// Durable names a position that the server keeps, so that an iteration with
-	// the same name, in whatever process, goes on where the last one ended; several
-	// at once share the outcomes. It is a consumer of that name in the stream of
-	// outcomes, which stays until somebody deletes it. Since and After count only
-	// when it is made. Empty keeps none.
+	// Durable names a position that the server keeps: an iteration with the same name, in
+	// whatever process, goes on where the last one ended, and several at once share the
+	// outcomes. It is a consumer of that name in the stream of outcomes, which stays until
+	// somebody deletes it. Since and After count only when it is made. Empty keeps none.
 	Durable string
 }
 
 const (
-	// outcomeAckWait is after what time an outcome is given out again that a
-	// durable iteration took and did not finish.
+	// outcomeAckWait is how long a durable iteration may take for one outcome before it is
+	// given out again.
 	outcomeAckWait = time.Minute
-	// outcomesAhead is how many outcomes a durable iteration has in hand.
+	// outcomesAhead is how many outcomes an iteration requests ahead of the loop's body.
 	outcomesAhead = 32
-	// quiet is how long nothing may come before ctx is looked at.
+	// quiet bounds the wait for one outcome, after which ctx is looked at.
 	quiet = 5 * time.Second
 )
 
 // Outcomes iterates over outcomes until ctx ends, which is no error. An error ends
 // the iteration; it is [ErrNoStream] when no service has ever run.
 //
-// With [OutcomeFilter.Durable] an outcome is done with once the loop's body has
-// ended for it, be it by break; one whose body panics, whose process dies, or that
-// takes more than a minute comes again. Outcomes come in the order in which they
-// were stored, but for those that were given back.
+// With [OutcomeFilter.Durable] an outcome is done with once the loop's body has ended for
+// it, by break too. It comes again when the body panics, when the process dies, or after a
+// minute in the body. Outcomes come in the order in which they were stored, except those
+// that come again.
 func (c *Client) Outcomes(ctx context.Context, f OutcomeFilter) iter.Seq2[Outcome, error] {
 	return func(yield func(Outcome, error) bool) {
-		fail := func(err error) {
-			if ctx.Err() == nil {
-				yield(Outcome{}, fmt.Errorf("client: following the outcomes: %w", orNoStream(err)))
-			}
+		if err := c.eachOutcome(ctx, f, yield); err != nil && ctx.Err() == nil {
+			yield(Outcome{}, fmt.Errorf("client: following the outcomes: %w", orNoStream(err)))
 		}
-		if err := c.connected(); err != nil {
-			fail(err)
+	}
+}
+
+// eachOutcome calls yield for every outcome until it returns false. It returns nil then,
+// and otherwise why it ended.
+func (c *Client) eachOutcome(ctx context.Context, f OutcomeFilter, yield func(Outcome, error) bool) error {
+	if err := c.connected(); err != nil {
+		return err
+	}
+	consumer, err := c.outcomeConsumer(ctx, f)
+	if err != nil {
+		return err
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(outcomesAhead))
+	if err != nil {
+		return err
+	}
+	r := &outcomeReader{messages: messages, durable: f.Durable != ""}
+	defer r.end()
+	for more := true; more; {
+		if more, err = r.next(ctx, yield); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// outcomeReader reads outcomes, for one iteration.
+type outcomeReader struct {
+	messages jetstream.MessagesContext
+	durable  bool
+	// inHand is the message that the loop's body works on.
+	inHand jetstream.Msg
+}
+
+// next calls yield for the next outcome, if one comes within a while. It reports whether
+// to go on.
+func (r *outcomeReader) next(ctx context.Context, yield func(Outcome, error) bool) (more bool, err error) {
+	m, err := r.receive(ctx)
+	if err != nil || m == nil {
+		return err == nil, err
+	}
+	r.inHand = m
+	if ctx.Err() != nil {
+		return false, nil // it came just before ctx ended
+	}
+	outcome, err := readOutcome(m)
+	more = yield(outcome, err) && err == nil
+	r.inHand = nil
+	if !r.durable {
+		return more, nil
+	}
+	if err := m.Ack(); err != nil && more {
+		return false, err
+	}
+	return more, nil
+}
+
+// receive returns the next message, nil when none comes for a while.
+func (r *outcomeReader) receive(ctx context.Context) (jetstream.Msg, error) {
+	next, cancel := context.WithTimeout(ctx, quiet)
+	defer cancel()
+	m, err := r.messages.Next(jetstream.NextContext(next))
+	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return nil, nil
+	}
+	return m, err
+}
+
+// end ends the pull. What a durable consumer gave out and is not done with goes back at
+// once; where that fails, the server takes it back by itself.
+func (r *outcomeReader) end() {
+	if !r.durable {
+		r.messages.Stop()
+		return
+	}
+	r.messages.Drain()
+	for m, err := r.inHand, error(nil); err == nil; m, err = r.messages.Next() {
+		if m != nil && m.Nak() != nil {
 			return
-		}
-		consumer, err := c.outcomeConsumer(ctx, f)
-		if err != nil {
-			fail(err)
-			return
-		}
-		messages, err := consumer.Messages(jetstream.PullMaxMessages(outcomesAhead))
-		if err != nil {
-			fail(err)
-			return
-		}
-		var held jetstream.Msg // what the body has in hand
-		defer func() { giveBack(messages, held, f.Durable != "") }()
-		for {
-			m, err := nextMessage(ctx, messages)
-			switch {
-			case err != nil:
-				fail(err)
-				return
-			case m == nil:
-				continue
-			}
-			held = m
-			if ctx.Err() != nil {
-				return // the message was in hand already
-			}
-			outcome, err := readOutcome(m)
-			more := yield(outcome, err) && err == nil
-			held = nil
-			if f.Durable != "" {
-				if err := m.Ack(); err != nil && more {
-					fail(err)
-					return
-				}
-			}
-			if !more {
-				return
-			}
 		}
 	}
 }
@@ -169,32 +210,6 @@ func (f OutcomeFilter) check() error {
 		faults = append(faults, fmt.Errorf("%q is no outcome; the outcomes are %s and %s", oneLine(f.Name), events.RetrySuccess, events.RetryFailed))
 	}
 	return errors.Join(faults...)
-}
-
-// nextMessage returns the next message, nil when none comes for a while.
-func nextMessage(ctx context.Context, messages jetstream.MessagesContext) (jetstream.Msg, error) {
-	next, cancel := context.WithTimeout(ctx, quiet)
-	defer cancel()
-	m, err := messages.Next(jetstream.NextContext(next))
-	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-		return nil, nil
-	}
-	return m, err
-}
-
-// giveBack ends a pull. What a durable consumer has given out and is not done
-// with goes back at once; where that fails, the server takes it back by itself.
-func giveBack(messages jetstream.MessagesContext, held jetstream.Msg, durable bool) {
-	if !durable {
-		messages.Stop()
-		return
-	}
-	messages.Drain()
-	for m, err := held, error(nil); err == nil; m, err = messages.Next() {
-		if m != nil && m.Nak() != nil {
-			return
-		}
-	}
 }
 
 func readOutcome(m jetstream.Msg) (Outcome, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
@@ -104,7 +105,7 @@ func (r *run) record(number int, took time.Duration, now time.Time) {
 func (r *run) operation(now time.Time) *events.Operation {
 	b := r.bound
 	op := &events.Operation{
-		Service: b.source.Service, Operation: b.source.Operation, Account: b.source.Account, Campaign: b.source.Campaign,
+		Service: b.call.Service, Operation: b.call.Operation, Account: b.call.Account, Campaign: b.call.Campaign,
 		Priority: b.priority, PriorityGiven: true, FirstFailure: now.UTC(), Submitted: now.UTC(),
 	}
 	if deadline, ok := r.ctx.Deadline(); ok {
@@ -146,14 +147,7 @@ func (r *run) inVain(d policy.Decision, now time.Time) error {
 
 // wait reports whether the delay ran its course.
 func (r *run) wait(delay time.Duration) bool {
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return r.ctx.Err() == nil
-	case <-r.ctx.Done():
-		return false
-	}
+	return backoff.Sleep(r.ctx, delay) && r.ctx.Err() == nil
 }
 
 // admit takes what a retry needs of the key's limits.
@@ -247,7 +241,7 @@ func (r *run) cancelled() error {
 // its failure.
 func (r *run) undecided(reason events.Reason) policy.Decision {
 	d := policy.Decision{Reason: reason}
-	d.Class, d.Rule = r.bound.policy.Classify(r.bound.source.Service, r.failure, nil)
+	d.Class, d.Rule = r.bound.policy.Classify(r.bound.call.Service, r.failure, nil)
 	return d
 }
 
@@ -270,8 +264,8 @@ const handOverTimeout = 5 * time.Second
 
 func (r *run) submit(why error) (Receipt, error) {
 	s, b := *r.handOver, r.bound
-	s.Service, s.Operation, s.Account, s.Campaign = b.source.Service, b.source.Operation, b.source.Account, b.source.Campaign
-	s.Priority, s.Overrides, s.EventID = b.source.Priority, b.source.Overrides, r.id
+	s.Service, s.Operation, s.Account, s.Campaign = b.call.Service, b.call.Operation, b.call.Account, b.call.Campaign
+	s.Priority, s.Overrides, s.EventID = b.call.Priority, b.call.Overrides, r.id
 	s.Attempt, s.Err = 1, r.last
 	if r.op != nil {
 		s.Attempt, s.FirstFailure, s.EventID, s.Source = r.op.Attempt, r.op.FirstFailure, r.op.EventID, r.op.Source

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
@@ -147,6 +148,7 @@ func (a *streamAttempt) report(f policy.Failure, failed bool) error {
 	// The worker's context may have ended; what was done is to be told even so.
 	ctx, cancel := context.WithTimeout(context.Background(), reportFor)
 	defer cancel()
+	pace := backoff.Backoff{First: retryPause, Longest: retryPause}
 	for {
 		call, end := context.WithTimeout(ctx, publishTimeout)
 		_, err := a.client.js.PublishMsg(call, m)
@@ -154,9 +156,7 @@ func (a *streamAttempt) report(f policy.Failure, failed bool) error {
 		if err == nil || errors.Is(err, nats.ErrConnectionClosed) {
 			return err
 		}
-		select {
-		case <-time.After(pullPause):
-		case <-ctx.Done():
+		if !pace.Wait(ctx) {
 			return orNoStream(err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
@@ -149,19 +150,17 @@ func (w *StreamWorker) Stop(ctx context.Context) error {
 const (
 	// fetchWait is how long a pull waits for operations.
 	fetchWait = 5 * time.Second
-	// pullPause is how long is waited after a pull that failed.
-	pullPause = 500 * time.Millisecond
+	// retryPause is the mean pause before a pull or a report is tried again.
+	retryPause = 500 * time.Millisecond
 )
 
 // pull takes operations for as long as handlers are free.
 func (w *StreamWorker) pull(ctx context.Context) {
+	pace := backoff.Backoff{First: retryPause, Longest: retryPause}
 	for ctx.Err() == nil {
 		if err := w.fetch(ctx); err != nil && ctx.Err() == nil {
 			w.client.log.Warn("operations could not be taken", "target", w.config.Target, "error", err)
-			select {
-			case <-time.After(pullPause):
-			case <-ctx.Done():
-			}
+			pace.Wait(ctx)
 		}
 	}
 }
@@ -268,7 +267,7 @@ func (w *StreamWorker) conclude(a *streamAttempt, m jetstream.Msg, err error) {
 	}
 	if err != nil {
 		w.client.log.Error("how an attempt ended could not be told; it is made again", "target", w.config.Target, "operation", a.request.ID, "error", err)
-		w.giveBack(m, pullPause)
+		w.giveBack(m, retryPause)
 		return
 	}
 	w.done(m)

@@ -26,7 +26,7 @@ func BenchmarkStore_Change(b *testing.B) { storetest.BenchmarkChange(b, store) }
 
 func TestStore_ServerIsRestarted(t *testing.T) {
 	dir, port := t.TempDir(), embedded.RandomPort
-	serve := func() *embedded.Server {
+	serve := func() *testkit.NATSServer {
 		return testkit.Server(t, func(o *embedded.Options) { o.StoreDir, o.Port = dir, port })
 	}
 	s := serve()

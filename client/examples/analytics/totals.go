@@ -44,7 +44,7 @@ func (t *Totals) rest() client.OutcomeFilter {
 func (t *Totals) add(o client.Outcome) {
 	total := t.Groups[groupOf(o)]
 	total.Attempts += o.Attempts
-	if o.Outcome.Outcome == events.RetrySuccess {
+	if o.Succeeded() {
 		total.Successes++
 		total.SuccessMs += o.ElapsedMs
 	} else {

@@ -100,7 +100,7 @@ func (c Campaign) report(out io.Writer, ended []client.Outcome) {
 		if o.Campaign != c.ID {
 			continue
 		}
-		count[o.Outcome.Outcome]++
+		count[o.Name()]++
 		attempts += o.Attempts
 		if o.Error != nil {
 			fmt.Fprintf(out, "%s: given up for %s: %s\n", c.ID, o.Account, o.Error.Message)

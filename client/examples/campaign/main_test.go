@@ -30,7 +30,7 @@ newsletter_may: 2 done, 1 given up, 7 attempts
 		if o.Priority != priorities[o.Campaign] {
 			t.Errorf("an action of %s has priority %q, want %q", o.Campaign, o.Priority, priorities[o.Campaign])
 		}
-		if o.Outcome.Outcome == events.RetryFailed && (o.Reason != events.ReasonNotRetryable || o.Account != "suspended_1") {
+		if o.Name() == events.RetryFailed && (o.Reason != events.ReasonNotRetryable || o.Account != "suspended_1") {
 			t.Errorf("the action for %s ended for the reason %s, want only that of suspended_1 to fail, as not retryable", o.Account, o.Reason)
 		}
 	}

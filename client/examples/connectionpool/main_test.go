@@ -45,7 +45,7 @@ a checkout waits 2.0 times as long because of the pool
 		t.Errorf("the first report is %s, want a full pool with 2 connections in use and at least 1 caller who waits", m.Data)
 	}
 	outcome := rig.Outcomes(t, rig.Client(t, nc), 1)[0]
-	if outcome.Outcome.Outcome != events.RetrySuccess || outcome.Service != service || outcome.Attempts < 2 {
+	if !outcome.Succeeded() || outcome.Service != service || outcome.Attempts < 2 {
 		t.Errorf("the first outcome is %+v, want the success of a later attempt", outcome)
 	}
 }

@@ -80,8 +80,8 @@ func run(ctx context.Context, url string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "the weather: %s after %d attempts\n", ended[weather].Outcome.Outcome, ended[weather].Attempts)
-	fmt.Fprintf(out, "the pills: %s after %d attempt\n", ended[pills].Outcome.Outcome, ended[pills].Attempts)
+	fmt.Fprintf(out, "the weather: %s after %d attempts\n", ended[weather].Name(), ended[weather].Attempts)
+	fmt.Fprintf(out, "the pills: %s after %d attempt\n", ended[pills].Name(), ended[pills].Attempts)
 	return moderate(ctx, c, checker, ended[pills], out)
 }
 
@@ -104,7 +104,7 @@ func moderate(ctx context.Context, c *client.Client, checker *Checker, post clie
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "the pills: %s in replay %d\n", ended[post.EventID].Outcome.Outcome, ended[post.EventID].Replay)
+	fmt.Fprintf(out, "the pills: %s in replay %d\n", ended[post.EventID].Name(), ended[post.EventID].Replay)
 	return nil
 }
 

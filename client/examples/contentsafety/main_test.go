@@ -30,7 +30,7 @@ the pills: retrySuccess in replay 1
 
 	c := rig.Client(t, nc)
 	for _, o := range rig.Outcomes(t, c, 3) {
-		if o.Outcome.Outcome == events.RetryFailed && (o.Reason != events.ReasonNotRetryable || o.Error.Code != codeRejected) {
+		if o.Name() == events.RetryFailed && (o.Reason != events.ReasonNotRetryable || o.Error.Code != codeRejected) {
 			t.Errorf("the rejected post ended for the reason %s with code %s, want %s with %s", o.Reason, o.Error.Code, events.ReasonNotRetryable, codeRejected)
 		}
 	}

@@ -28,7 +28,7 @@ mallory: "good night" not posted, by rule "expired session" after 2 attempts
 
 	var told string
 	for _, o := range rig.Outcomes(t, rig.Client(t, nc), 3) {
-		told += fmt.Sprintf("%s %s %s after %d %s\n", o.Account, o.Operation, o.Outcome.Outcome, o.Attempts, o.Reason)
+		told += fmt.Sprintf("%s %s %s after %d %s\n", o.Account, o.Operation, o.Name(), o.Attempts, o.Reason)
 	}
 	const wantTold = `alice create_session retrySuccess after 2 
 alice execute_action retrySuccess after 2 
