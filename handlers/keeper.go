@@ -88,12 +88,12 @@ func (s *Service) newKeeper() *keeper {
 			_, err := policies.Ensure(ctx, s.js, prefix, replicas)
 			return err
 		}},
-		&kept{stream: "KV_" + adoption.BucketName(prefix), renewed: s.adoptions.restore, make: func(ctx context.Context) error {
+		&kept{stream: "KV_" + adoption.BucketName(prefix), renewed: s.adoptions.follower.Restore, make: func(ctx context.Context) error {
 			_, err := adoption.Ensure(ctx, s.js, prefix, replicas)
 			return err
 		}},
-		&kept{stream: s.streams.Advisories(), wanted: s.adoptions.some, make: s.adoptions.apply},
-		&kept{stream: "KV_" + adoption.LedgerName(prefix), wanted: s.adoptions.some, make: func(ctx context.Context) error {
+		&kept{stream: s.streams.Advisories(), wanted: s.adoptions.register.Any, make: s.adoptions.follower.Apply},
+		&kept{stream: "KV_" + adoption.LedgerName(prefix), wanted: s.adoptions.register.Any, make: func(ctx context.Context) error {
 			_, err := adoption.EnsureLedger(ctx, s.js, prefix, replicas)
 			return err
 		}},

@@ -19,9 +19,8 @@ import (
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
-// clockSlack covers the difference between the clocks of two servers of a
-// cluster when messages of two streams are compared by their time.
-const clockSlack = 2 * time.Second
+// clockSlack is [streams.ClockSlack].
+const clockSlack = streams.ClockSlack
 
 const (
 	// mostRuns is how many runs of a key are remembered before those are dropped that are

@@ -357,7 +357,7 @@ func (s *store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 	if err != nil {
 		return err
 	}
-	if room := s.maxPayload - headerRoom(msg.Header); int64(len(msg.Data)) > room {
+	if room := s.maxPayload - wire.HeaderSize(msg.Header); int64(len(msg.Data)) > room {
 		d.Truncated = len(msg.Data)
 		d.Data = msg.Data[:max(room-64, 0)]
 		if msg, err = wire.EncodeDeadLetter(s.subjects, &d); err != nil {
@@ -490,15 +490,4 @@ func (s *store) persist(ctx context.Context, doing string, do func(context.Conte
 			return fmt.Errorf("%s: %w", doing, err)
 		}
 	}
-}
-
-// headerRoom is how many bytes a header takes of a message.
-func headerRoom(h nats.Header) int64 {
-	n := int64(len("NATS/1.0\r\n\r\n"))
-	for k, values := range h {
-		for _, v := range values {
-			n += int64(len(k) + len(v) + len(": \r\n"))
-		}
-	}
-	return n
 }
