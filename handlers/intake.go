@@ -95,7 +95,7 @@ func (in *intake) decode(subject string, h nats.Header, data []byte, name string
 
 // Fits rejects a submission that leaves no room for the operation's state.
 func (in *intake) Fits(op *events.Operation, h nats.Header, data []byte) error {
-	size, limit := int64(len(data))+wire.HeaderSize(h), in.maxPayload-stateRoom
+	size, limit := int64(len(data))+streams.HeaderSize(h), in.maxPayload-stateRoom
 	if size <= limit {
 		return nil
 	}

@@ -8,17 +8,6 @@ import (
 	"github.com/nats-io/nats.go/micro"
 )
 
-// HeaderSize returns how many bytes a header takes of a message.
-func HeaderSize(h nats.Header) int64 {
-	n := int64(len("NATS/1.0\r\n\r\n"))
-	for k, values := range h {
-		for _, v := range values {
-			n += int64(len(k) + len(v) + len(": \r\n"))
-		}
-	}
-	return n
-}
-
 // HeaderValue returns the first value of a header, whatever the letter case of its
 // name: NATS headers keep the case of the sender. Of several that differ in nothing
 // else it is the one that is written as name, else the first in the order of bytes.

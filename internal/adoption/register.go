@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 // Register knows the adopted consumers as the bucket last listed them, and the ledger once
@@ -59,7 +61,7 @@ func (r *Register) find(ctx context.Context, stream, consumer string) (Adoption,
 	if i := slices.IndexFunc(list, func(ad Adoption) bool { return ad.Stream == stream && ad.Consumer == consumer }); i >= 0 {
 		return list[i], nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	return r.bucket.Get(ctx, stream, consumer)
 }

@@ -235,7 +235,7 @@ func (r *Relay) store(ctx context.Context, missed missedAdvisory) error {
 		r.config.Log.Warn("what was heard is no advisory that can be read", "error", err)
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	claimed, err := r.config.Claimed(ctx, given)
 	if err != nil || claimed {

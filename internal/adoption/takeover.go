@@ -18,12 +18,8 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-const (
-	// requestTimeout bounds one request to JetStream.
-	requestTimeout = 5 * time.Second
-	// candidateAge is how long the description of an adopted consumer is reused.
-	candidateAge = time.Second
-)
+// candidateAge is how long the description of an adopted consumer is reused.
+const candidateAge = time.Second
 
 // Intake takes in what adopted consumers gave up, as it takes in submissions.
 type Intake interface {
@@ -169,7 +165,7 @@ func (t *Takeover) read(ctx context.Context, given Advisory, source Candidate) (
 	if source.Stream == nil || !before(source.Stream.Created, given.Time) {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	m, gone, err := streams.GetAt(ctx, t.js, given.Stream, given.Sequence)
 	switch {
@@ -194,7 +190,7 @@ func (t *Takeover) admit(op *events.Operation, m *jetstream.RawStreamMsg, source
 		// It would come back as a new message, without end.
 		return reject("target %q is a subject of stream %s itself, which would hand the message to consumer %s again", target, op.Origin.Stream, op.Origin.Consumer)
 	}
-	if size := wire.HeaderSize(m.Header); size > events.MaxHeaders {
+	if size := streams.HeaderSize(m.Header); size > events.MaxHeaders {
 		return reject("the headers have %d bytes together, more than the %d allowed", size, events.MaxHeaders)
 	}
 	return t.intake.Fits(op, m.Header, m.Data)
@@ -242,7 +238,7 @@ func (c *candidates) of(ctx context.Context, ad Adoption) (Candidate, error) {
 	if time.Since(cached.at) < candidateAge {
 		return cached.found, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	found, err := Find(ctx, c.js, ad.Stream, ad.Consumer)
 	if err != nil && !errors.Is(err, ErrNoStream) && !errors.Is(err, ErrNoConsumer) {

@@ -123,7 +123,7 @@ func TestSubmitLinesTellsTheRefusedOnes(t *testing.T) {
 			}, "\n")
 			r := c.runWith(input, "submit", "-", "--output", "json")
 			checkFailure(t, r, exitFailure, "refused lines: 5-9")
-			results := jsonLines[lineResult](t, r.stdout)
+			results := jsonLines[struct{ Line int }](t, r.stdout)
 			if len(results) != 9 || !strings.Contains(r.stderr, "4 operations submitted, 5 refused") {
 				t.Errorf("%d results; %s", len(results), r.stderr)
 			}
@@ -202,10 +202,4 @@ func TestSubmitNoticesTheServiceOfAnotherPrefix(t *testing.T) {
 	c.fails(exitFailure, "works under another --prefix", "submit", "billing", "charge")
 	r := c.runWith(`{"service":"s","operation":"o"}`, "submit", "-")
 	checkFailure(t, r, exitFailure, "works under another --prefix")
-}
-
-func TestRangesJoinNeighbours(t *testing.T) {
-	if got := ranges([]int{9, 3, 7, 8, 1, 2, 12}); got != "1-3, 7-9, 12" {
-		t.Error(got)
-	}
 }

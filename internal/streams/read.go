@@ -238,14 +238,3 @@ func IsGone(err error) bool {
 func saysGone(text string) bool {
 	return strings.Contains(text, "no message found") || strings.Contains(text, "sequence") && strings.Contains(text, "not found")
 }
-
-// ClockSlack covers the difference between the clocks of two servers of a cluster when
-// messages of two streams are compared by their times.
-const ClockSlack = 2 * time.Second
-
-// MessageName names a message of a stream for ever. It becomes the event id of a bare
-// submission, so a repeat after a crash is the same operation. A stream that is made anew
-// counts from 1 again and has its messages at other times.
-func MessageName(sequence uint64, stored time.Time) string {
-	return strconv.FormatInt(stored.UnixNano(), 36) + "-" + strconv.FormatUint(sequence, 10)
-}
