@@ -190,7 +190,7 @@ func TestSubmitLinesCanBeInterrupted(t *testing.T) {
 
 func TestSubmitNoticesTheServiceOfAnotherPrefix(t *testing.T) {
 	c := newCLI(t)
-	other, err := handlers.Start(t.Context(), c.nc, handlers.Config{Prefix: "other", Logger: testkit.Logger(t)})
+	other, err := handlers.Start(t.Context(), c.nc, handlers.Config{Prefix: "other", Logger: testkit.Logger(t), Backpressure: unhindered})
 	if err != nil {
 		t.Fatal(err)
 	}

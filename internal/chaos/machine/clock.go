@@ -1,6 +1,6 @@
 //go:build linux
 
-package chaos
+package machine
 
 import (
 	"context"
@@ -10,12 +10,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 )
 
-// clockVariable tells a program that [BuildClocked] built by how many seconds its
+// ClockVariable tells a program that [BuildClocked] built by how many seconds its
 // clock is wrong from when on: pairs of milliseconds since its start and seconds.
-const clockVariable = "CHAOS_CLOCK"
+const ClockVariable = "CHAOS_CLOCK"
 
 // clockSource is what the standard library's package time gets besides. The monotonic
 // clock stays as it is, as it does when a real clock is set.
@@ -28,7 +27,7 @@ type clockStep struct{ after, seconds int64 }
 var clockSteps = readClockSteps()
 
 func readClockSteps() (steps []clockStep) {
-	text, _ := syscall.Getenv("` + clockVariable + `")
+	text, _ := syscall.Getenv("` + ClockVariable + `")
 	var numbers []int64
 	n, sign, digits := int64(0), int64(1), false
 	for _, c := range text + " " {
@@ -58,7 +57,7 @@ func clockError(mono int64) (seconds int64) {
 }
 `
 
-// BuildClocked builds the program of a package so that [clockVariable] sets its clock.
+// BuildClocked builds the program of a package so that [ClockVariable] sets its clock.
 // A library that is loaded before the program's own does not do it: Go asks the kernel
 // for the time itself.
 func BuildClocked(ctx context.Context, dir, output, from string) error {
@@ -99,21 +98,3 @@ func BuildClocked(ctx context.Context, dir, output, from string) error {
 	}
 	return nil
 }
-
-// clockErrors are by how many seconds a clock may be wrong.
-var clockErrors = []int{3600, -3600, 2, -2, 30, -30, 0}
-
-// clockStep starts the first instance with its clock wrong by something, and sets it to
-// something else a while later.
-func clockStep(ctx context.Context, o *operator) {
-	in := o.h.instances[0]
-	first, then := clockErrors[o.rng.IntN(len(clockErrors))], clockErrors[o.rng.IntN(len(clockErrors))]
-	later := o.between(time.Second, 4*time.Second)
-	in.env = []string{fmt.Sprintf("%s=0 %d %d %d", clockVariable, first, later.Milliseconds(), then)}
-	o.h.note("the clock of %s is %d s ahead, and %d s ahead after %s", in.name, first, then, later.Round(time.Millisecond))
-	o.replace(ctx, in, false, 0)
-	pause(ctx, later+o.between(time.Second, 3*time.Second))
-}
-
-// clockEnv is how wrong the clock of the first instance is at first.
-func (h *history) clockEnv() []string { return []string{clockVariable + "=0 3600"} }

@@ -1,4 +1,4 @@
-package chaos
+package proof
 
 import (
 	"math"
@@ -59,7 +59,7 @@ func TestSeries_TrendIsTheLine(t *testing.T) {
 func TestRecord_LatenessIsMeasuredFromWhatWasDecided(t *testing.T) {
 	r := fine()
 	r.Attempts[1].At = at(360)
-	s := r.lateness(at(0), time.Minute)
+	s := r.Lateness(at(0), time.Minute)
 	if len(s.Points) != 1 || s.Points[0].Value != 1 {
 		t.Errorf("the lateness is %+v, want one median of 1 ms", s.Points)
 	}

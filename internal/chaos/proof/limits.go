@@ -1,4 +1,4 @@
-package chaos
+package proof
 
 import (
 	"slices"
@@ -20,20 +20,20 @@ func (c *checker) limits() {
 	}
 	for key, attempts := range byKey {
 		slices.SortStableFunc(attempts, func(a, b *Attempt) int { return a.At.Compare(b.At) })
-		l := c.record.Limits[key]
-		if l.Concurrent > 0 {
-			if most, at := peak(attempts, l.Timeout); most > l.Concurrent {
-				c.report(OverLimit, "", "%d operations of %s in flight at %s, of %d that may be", most, key, clock(at), l.Concurrent)
-			}
-		}
-		if l.Budget > 0 {
-			if most, at := busiest(attempts, budgetWindow); most > l.Budget {
-				c.report(OverLimit, "", "%d attempts of %s in the minute before %s, of %d that the budget allows", most, key, clock(at), l.Budget)
-			}
-		}
-		if l.Probes > 0 {
-			c.probes(key, attempts, l)
-		}
+		c.limit(key, attempts, c.record.Limits[key])
+	}
+}
+
+// limit checks the limits of one key, whose attempts are in the order of their arrival.
+func (c *checker) limit(key string, attempts []*Attempt, l Limits) {
+	if most, at := peak(attempts, l.Timeout); l.Concurrent > 0 && most > l.Concurrent {
+		c.report(OverLimit, "", "%d operations of %s in flight at %s, of %d that may be", most, key, clock(at), l.Concurrent)
+	}
+	if most, at := busiest(attempts, budgetWindow); l.Budget > 0 && most > l.Budget {
+		c.report(OverLimit, "", "%d attempts of %s in the minute before %s, of %d that the budget allows", most, key, clock(at), l.Budget)
+	}
+	if l.Probes > 0 {
+		c.probes(key, attempts, l)
 	}
 }
 

@@ -1,4 +1,4 @@
-package chaos
+package proof
 
 import (
 	"time"
@@ -65,9 +65,6 @@ type Submission struct {
 	Doomed bool
 	// MaxAttempts is the operation's own, 0 for the policy's.
 	MaxAttempts int
-
-	published bool
-	priority  string
 }
 
 // Attempt is one arrival of an operation at the target.
@@ -87,7 +84,8 @@ type Attempt struct {
 	Silent bool
 }
 
-func (a *Attempt) succeeded() bool { return a.Code == "" && !a.Silent }
+// Succeeded reports whether the target took the operation.
+func (a *Attempt) Succeeded() bool { return a.Code == "" && !a.Silent }
 
 // Told is an event of the stream of outcomes.
 type Told[T any] struct {
@@ -130,8 +128,8 @@ type Fault struct {
 	What string
 }
 
-// goesOn ends what is said of an instance that no longer stands still.
-const goesOn = "goes on"
+// GoesOn ends the fault that says of an instance that it no longer stands still.
+const GoesOn = "goes on"
 
 // Instance is a process of Rebound, measured early in the history and at its end.
 type Instance struct {

@@ -1,6 +1,6 @@
 //go:build linux
 
-package chaos
+package machine
 
 import (
 	"errors"
@@ -16,27 +16,28 @@ const (
 	blockSize           = 16
 )
 
-// ports is a block of ports of this history alone: whoever listens on the first one
+// Ports is a block of ports of one history alone: whoever listens on the first one
 // has the others.
-type ports struct {
+type Ports struct {
 	guard net.Listener
 	next  int
 }
 
-func takePorts() (*ports, error) {
+// TakePorts takes a block of ports that is free.
+func TakePorts() (*Ports, error) {
 	blocks := (lastPort - firstPort) / blockSize
 	for i := range blocks {
 		first := firstPort + (os.Getpid()*7+i)%blocks*blockSize
 		guard, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(first)) //nolint:noctx // a listener of this machine
 		if err == nil {
-			return &ports{guard: guard, next: first + 1}, nil
+			return &Ports{guard: guard, next: first + 1}, nil
 		}
 	}
 	return nil, errors.New("no free block of ports on this machine")
 }
 
-// take returns a port that nobody listens on.
-func (p *ports) take() (int, error) {
+// Take returns a port that nobody listens on.
+func (p *Ports) Take() (int, error) {
 	end := p.guard.Addr().(*net.TCPAddr).Port + blockSize
 	for p.next < end {
 		port := p.next
@@ -49,4 +50,5 @@ func (p *ports) take() (int, error) {
 	return 0, errors.New("the block of ports of this history is used up")
 }
 
-func (p *ports) release() { _ = p.guard.Close() }
+// Release gives the block back.
+func (p *Ports) Release() { _ = p.guard.Close() }

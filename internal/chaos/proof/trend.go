@@ -1,4 +1,4 @@
-package chaos
+package proof
 
 import (
 	"fmt"
@@ -100,9 +100,9 @@ func PrintTrends(w io.Writer, all []Series) error {
 	return table.Flush()
 }
 
-// lateness returns by how much the attempts since a time came after their own, in
+// Lateness returns by how much the attempts since a time came after their own, in
 // milliseconds: the median of each window.
-func (r *Record) lateness(since time.Time, window time.Duration) Series {
+func (r *Record) Lateness(since time.Time, window time.Duration) Series {
 	c := index(r)
 	late := make(map[time.Time][]float64)
 	for key, attempts := range c.attempts {

@@ -1,4 +1,4 @@
-package chaos
+package proof
 
 import (
 	"slices"
@@ -268,26 +268,5 @@ func TestCheck_CountsEachOperation(t *testing.T) {
 	found := Check(r)
 	if len(found) != 100 || found[0].Class != Lost || found[99].Class != Lost {
 		t.Errorf("found %d violations, want 100 that are lost: %+v", len(found), found[:min(len(found), 3)])
-	}
-}
-
-func TestKinds_AreChosenByWord(t *testing.T) {
-	for _, test := range []struct {
-		words string
-		want  []string
-	}{
-		{"calm", []string{"calm-request", "calm-publish", "calm-one-key", "calm-limits"}},
-		{"frozen,calm-limits", []string{"frozen", "frozen-long-lease", "calm-limits"}},
-		{"instances,instances", nil},
-		{"nothing", nil},
-	} {
-		chosen, err := Kinds(test.words)
-		var got []string
-		for _, k := range chosen {
-			got = append(got, k.Name)
-		}
-		if test.want == nil != (err != nil) || err == nil && !slices.Equal(got, test.want) {
-			t.Errorf("Kinds(%q) = %v, %v, want %v", test.words, got, err, test.want)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package chaos
+package proof
 
 import (
 	"cmp"
@@ -195,8 +195,8 @@ func (c *checker) end(s *Submission, key run, last bool) {
 func (c *checker) founded(s *Submission, key run, told *Told[events.Outcome]) {
 	var heard, failed bool
 	for _, a := range c.attempts[key] {
-		heard = heard || a.succeeded()
-		failed = failed || !a.succeeded()
+		heard = heard || a.Succeeded()
+		failed = failed || !a.Succeeded()
 	}
 	switch told.Event.Outcome {
 	case events.RetrySuccess:
@@ -264,7 +264,7 @@ func (c *checker) repeats() {
 // say. The one that came in its place is marked.
 func (c *checker) late(a *Attempt) bool {
 	for _, f := range c.record.Faults {
-		if since := a.At.Sub(f.At); strings.HasSuffix(f.What, goesOn) && since >= 0 && since < lateSlack {
+		if since := a.At.Sub(f.At); strings.HasSuffix(f.What, GoesOn) && since >= 0 && since < lateSlack {
 			return true
 		}
 	}
@@ -274,22 +274,32 @@ func (c *checker) late(a *Attempt) bool {
 // counts checks the numbers of attempts against the policy.
 func (c *checker) counts() {
 	for key, attempts := range c.attempts {
-		most := c.record.Limits[attempts[0].Key].MaxAttempts
-		if s := c.submissions[key.id]; s != nil && s.MaxAttempts > 0 {
-			most = s.MaxAttempts
+		if most := c.mostAttempts(key.id, attempts[0].Key); most > 0 {
+			c.count(key, attempts, most)
 		}
-		made := 0
-		for _, a := range attempts {
-			if !a.Repeated {
-				made++
-			}
-			if most > 0 && a.Number > most {
-				c.report(Excessive, key.id, "attempt %d of run %d, of %d that the policy allows", a.Number, key.number, most)
-			}
+	}
+}
+
+// mostAttempts returns how many attempts an operation may have, 0 for no limit.
+func (c *checker) mostAttempts(id, key string) int {
+	if s := c.submissions[id]; s != nil && s.MaxAttempts > 0 {
+		return s.MaxAttempts
+	}
+	return c.record.Limits[key].MaxAttempts
+}
+
+func (c *checker) count(key run, attempts []*Attempt, most int) {
+	made := 0
+	for _, a := range attempts {
+		if !a.Repeated {
+			made++
 		}
-		if most > 0 && made > most {
-			c.report(Excessive, key.id, "run %d had %d attempts that are no repeats, of %d that the policy allows", key.number, made, most)
+		if a.Number > most {
+			c.report(Excessive, key.id, "attempt %d of run %d, of %d that the policy allows", a.Number, key.number, most)
 		}
+	}
+	if made > most {
+		c.report(Excessive, key.id, "run %d had %d attempts that are no repeats, of %d that the policy allows", key.number, made, most)
 	}
 }
 
@@ -304,25 +314,31 @@ func (c *checker) early() {
 	}
 	for key, attempts := range c.attempts {
 		for _, a := range attempts {
-			s := c.due[attemptOf{key, a.Number}]
-			if s == nil || a.Repeated {
-				continue // a repeat may be made upon a decision of which only another's was told
-			}
-			due, delay := s.Event.Due, events.Milliseconds(s.Event.DelayMs)
-			if c.record.Skewed {
-				due = c.decided(key, a.Number).Add(delay)
-			}
-			// What came before the decision was made upon another one, which is not told.
-			if !a.At.Add(earlySlack).Before(due) || a.At.Before(due.Add(-delay)) {
-				continue
-			}
-			healed := slices.ContainsFunc(closed[a.Key], func(t time.Time) bool {
-				return t.After(due.Add(-delay-time.Second)) && t.Before(a.At.Add(changeSlack))
-			})
-			if !healed {
-				c.report(Early, key.id, "attempt %d of run %d came %s before it was due", a.Number, key.number, due.Sub(a.At).Round(100*time.Microsecond))
-			}
+			c.inTime(key, a, closed[a.Key])
 		}
+	}
+}
+
+// inTime checks that one attempt comes when it is due, or once the breaker of its key
+// has closed.
+func (c *checker) inTime(key run, a *Attempt, closed []time.Time) {
+	s := c.due[attemptOf{key, a.Number}]
+	if s == nil || a.Repeated {
+		return // a repeat may be made upon a decision of which only another's was published
+	}
+	due, delay := s.Event.Due, events.Milliseconds(s.Event.DelayMs)
+	if c.record.Skewed {
+		due = c.decided(key, a.Number).Add(delay)
+	}
+	// What came before the decision was made upon another one, which was not published.
+	if !a.At.Add(earlySlack).Before(due) || a.At.Before(due.Add(-delay)) {
+		return
+	}
+	healed := slices.ContainsFunc(closed, func(t time.Time) bool {
+		return t.After(due.Add(-delay-time.Second)) && t.Before(a.At.Add(changeSlack))
+	})
+	if !healed {
+		c.report(Early, key.id, "attempt %d of run %d came %s before it was due", a.Number, key.number, due.Sub(a.At).Round(100*time.Microsecond))
 	}
 }
 
