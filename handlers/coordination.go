@@ -22,6 +22,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 const (
@@ -418,7 +419,7 @@ func (s *Service) Coordination() health.Coordination { return s.coordinator.view
 
 // coordination answers how the instances are.
 func (s *Service) coordination(context.Context, micro.Request) (any, error) {
-	return CoordinationShown{Instance: s.id, Coordination: s.Coordination(), Sharing: s.breakers.coordination()}, nil
+	return schemas.Coordination{Instance: s.id, Coordination: s.Coordination(), Sharing: s.breakers.coordination()}, nil
 }
 
 // comparePolicies notices when instances go by different policy files, which happens

@@ -15,6 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 const (
@@ -93,7 +94,7 @@ func (r *reports) take(m *nats.Msg, now time.Time) {
 
 // health answers how the services are, as this instance sees it.
 func (s *Service) health(_ context.Context, r micro.Request) (any, error) {
-	var request HealthRequest
+	var request schemas.HealthQuery
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
@@ -103,7 +104,7 @@ func (s *Service) health(_ context.Context, r micro.Request) (any, error) {
 		}
 	}
 	now := s.clock.Now()
-	answer := Health{Instance: s.id, RefusedReports: s.reports.refused.Load(), Services: []health.Metrics{}}
+	answer := schemas.Health{Instance: s.id, RefusedReports: s.reports.refused.Load(), Services: []health.Metrics{}}
 	if err := s.Ready(); err != nil {
 		answer.NotReady = err.Error()
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func (a *app) adoptCommand() *cobra.Command {
@@ -32,7 +33,7 @@ The deliveries that were made count as attempts, so the policy must allow more o
   rebound adopt remove --stream ORDERS --consumer worker`,
 		Args: noArgs,
 	}
-	var request handlers.AdoptAdd
+	var request schemas.AdoptAdd
 	consumerVars(cmd, &request.Stream, &request.Consumer)
 	flags := cmd.Flags()
 	flags.StringVar(&request.Target, "target", "", "the subject that attempts go to; the policy's when not given")
@@ -44,7 +45,7 @@ The deliveries that were made count as attempts, so the policy must allow more o
 			return err
 		}
 		return a.connected(cmd, func(s *session) error {
-			var added handlers.AdoptAdded
+			var added schemas.AdoptAdded
 			if err := s.adoption(cmd.Context(), "add", request, &added); err != nil {
 				return err
 			}
@@ -76,7 +77,7 @@ func (a *app) adoptList() *cobra.Command {
 	output := outputVar(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.connected(cmd, func(s *session) error {
-			var list handlers.AdoptList
+			var list schemas.AdoptList
 			if err := s.adoption(cmd.Context(), "list", nil, &list); err != nil {
 				return err
 			}
@@ -117,14 +118,14 @@ func (a *app) adoptRemove() *cobra.Command {
 does what was not taken over yet. Operations that its messages became go on.`,
 		Args: noArgs,
 	}
-	var request handlers.AdoptRemove
+	var request schemas.AdoptRemove
 	consumerVars(cmd, &request.Stream, &request.Consumer)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := consumerGiven(request.Stream, request.Consumer); err != nil {
 			return err
 		}
 		return a.connected(cmd, func(s *session) error {
-			if err := s.adoption(cmd.Context(), "remove", request, new(handlers.AdoptRemove)); err != nil {
+			if err := s.adoption(cmd.Context(), "remove", request, new(schemas.AdoptRemove)); err != nil {
 				return err
 			}
 			a.say("consumer %s of stream %s is adopted no more", printable(request.Consumer), printable(request.Stream))

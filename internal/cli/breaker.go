@@ -14,6 +14,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/config"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func (a *app) breakerCommand() *cobra.Command {
@@ -40,7 +41,7 @@ keys. One that is closed and not used is forgotten after a while.`,
 	limit := cmd.Flags().Int("limit", 0, "how many to list without --all, at most 1000 (default 100)")
 	cmd.MarkFlagsMutuallyExclusive("all", "limit")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		query := handlers.BreakerQuery{Limit: *limit, ByKey: *all}
+		query := schemas.BreakerQuery{Limit: *limit, ByKey: *all}
 		if *all {
 			query.Limit = listPage
 		}
@@ -87,10 +88,10 @@ keys. One that is closed and not used is forgotten after a while.`,
 const listPage = 500
 
 // listBreakers asks for a list of breakers, one by keys to its end.
-func (s *session) listBreakers(cmd *cobra.Command, query handlers.BreakerQuery) (list handlers.BreakerList, err error) {
-	var breakers []handlers.Breaker
+func (s *session) listBreakers(cmd *cobra.Command, query schemas.BreakerQuery) (list schemas.BreakerList, err error) {
+	var breakers []schemas.Breaker
 	for {
-		list = handlers.BreakerList{}
+		list = schemas.BreakerList{}
 		if err := s.send(cmd, "breaker.list", query, &list); err != nil {
 			return list, err
 		}
@@ -115,8 +116,8 @@ func (a *app) breakerShow() *cobra.Command {
 			return err
 		}
 		return a.connected(cmd, func(s *session) error {
-			var shown handlers.BreakerShown
-			if err := s.send(cmd, "breaker.show", handlers.BreakerShow{Key: args[0]}, &shown); err != nil {
+			var shown schemas.BreakerShown
+			if err := s.send(cmd, "breaker.show", schemas.BreakerShow{Key: args[0]}, &shown); err != nil {
 				return err
 			}
 			a.tellCoordination(shown.Coordination)
@@ -137,7 +138,7 @@ func (a *app) breakerShow() *cobra.Command {
 
 func (a *app) breakerTrip() *cobra.Command {
 	var during durationFlag
-	cmd := a.breakerAction("trip", "tripped", func(act *handlers.BreakerAct) { act.ForMs = events.InMilliseconds(time.Duration(during)) })
+	cmd := a.breakerAction("trip", "tripped", func(act *schemas.BreakerAct) { act.ForMs = events.InMilliseconds(time.Duration(during)) })
 	cmd.Short = "Open a circuit breaker for a while"
 	cmd.Long = `Opens a circuit breaker. After the time it lets probes through, and closes when they
 succeed.`
@@ -162,7 +163,7 @@ func (a *app) breakerReset() *cobra.Command {
 }
 
 // breakerAction is something that an operator does to a breaker.
-func (a *app) breakerAction(verb, past string, complete func(*handlers.BreakerAct)) *cobra.Command {
+func (a *app) breakerAction(verb, past string, complete func(*schemas.BreakerAct)) *cobra.Command {
 	cmd := &cobra.Command{Use: verb + " KEY", Args: exactArgs(1)}
 	output := outputVar(cmd)
 	note := cmd.Flags().String("note", "", "what to tell who looks at it, at most 500 bytes")
@@ -170,7 +171,7 @@ func (a *app) breakerAction(verb, past string, complete func(*handlers.BreakerAc
 		if err := checkKey(args[0]); err != nil {
 			return err
 		}
-		act := handlers.BreakerAct{Key: args[0], Note: *note}
+		act := schemas.BreakerAct{Key: args[0], Note: *note}
 		if complete != nil {
 			complete(&act)
 		}
@@ -178,7 +179,7 @@ func (a *app) breakerAction(verb, past string, complete func(*handlers.BreakerAc
 			return usageError{err}
 		}
 		return a.connected(cmd, func(s *session) error {
-			var acted handlers.BreakerActed
+			var acted schemas.BreakerActed
 			if err := s.send(cmd, "breaker."+verb, act, &acted); err != nil {
 				return err
 			}
@@ -200,14 +201,14 @@ func (a *app) breakerAction(verb, past string, complete func(*handlers.BreakerAc
 }
 
 // tellCoordination warns when what is shown is one instance's own.
-func (a *app) tellCoordination(c handlers.Coordination) {
+func (a *app) tellCoordination(c schemas.Sharing) {
 	if !c.Shared {
 		a.say("rebound: warning: this is what one instance knows; the store of the breakers (%s) has been out of reach since %s", c.Store, moment(c.Since))
 	}
 }
 
 // writeBreakers writes a table of breakers; nothing when there are none.
-func writeBreakers(w io.Writer, breakers []handlers.Breaker) error {
+func writeBreakers(w io.Writer, breakers []schemas.Breaker) error {
 	if len(breakers) == 0 {
 		return nil
 	}
@@ -218,7 +219,7 @@ func writeBreakers(w io.Writer, breakers []handlers.Breaker) error {
 	return t.flush()
 }
 
-func stateOf(b *handlers.Breaker) string {
+func stateOf(b *schemas.Breaker) string {
 	if b.Held {
 		return breaker.Open.String() + ", held"
 	}
@@ -231,7 +232,7 @@ type figure struct {
 	value any
 }
 
-func breakerFigures(b *handlers.Breaker) []figure {
+func breakerFigures(b *schemas.Breaker) []figure {
 	return []figure{
 		{"key", b.ServiceKey},
 		{"state", stateOf(b)},

@@ -21,7 +21,7 @@ func (a *app) deadCommand() *cobra.Command {
 
 // letterFlags select dead letters by flags.
 type letterFlags struct {
-	filter       deadletter.Filter
+	filter       events.DeadLetterFilter
 	reason       *wordFlag
 	since, until whenFlag
 }
@@ -44,7 +44,7 @@ func letterVars(cmd *cobra.Command) *letterFlags {
 }
 
 // selection returns the filter of the flags and of the ids that are named.
-func (f *letterFlags) selection(ids []string) (deadletter.Filter, error) {
+func (f *letterFlags) selection(ids []string) (events.DeadLetterFilter, error) {
 	out := f.filter
 	out.Reason = events.Reason(f.reason.value)
 	out.Since, out.Until = f.since.at, f.until.at

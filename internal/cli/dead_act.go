@@ -104,7 +104,7 @@ type acting struct {
 	*session
 	letters *deadletter.Letters
 	action  action
-	filter  deadletter.Filter
+	filter  events.DeadLetterFilter
 
 	// The listing goroutine's own.
 	found    map[string]bool

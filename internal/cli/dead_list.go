@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func (a *app) deadList() *cobra.Command {
@@ -33,7 +33,7 @@ func (a *app) deadList() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err := print(handlers.Summarise(d)); err != nil {
+				if err := print(schemas.SummariseDead(d)); err != nil {
 					return err
 				}
 				n++
@@ -49,12 +49,12 @@ func (a *app) deadList() *cobra.Command {
 }
 
 // summaries returns what prints one dead letter and what ends the printing.
-func (a *app) summaries(output string) (print func(handlers.DeadSummary) error, end func() error) {
+func (a *app) summaries(output string) (print func(schemas.DeadSummary) error, end func() error) {
 	if output == asJSON {
-		return func(d handlers.DeadSummary) error { return writeJSON(a.stdout, d) }, func() error { return nil }
+		return func(d schemas.DeadSummary) error { return writeJSON(a.stdout, d) }, func() error { return nil }
 	}
 	var t *table
-	print = func(d handlers.DeadSummary) error {
+	print = func(d schemas.DeadSummary) error {
 		if t == nil {
 			t = newTable(a.stdout, "ID", "SERVICE", "OPERATION", "REASON", "CODE", "ATTEMPTS", "REPLAYS", "DIED", "BYTES")
 		}

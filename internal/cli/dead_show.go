@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/internal/deadletter"
 )
 
 // hexHead is how much of a payload that is no text is shown.
@@ -27,7 +26,7 @@ func (a *app) deadShow() *cobra.Command {
 	output := outputVar(cmd)
 	raw := cmd.Flags().Bool("raw", false, "write only the original payload, byte for byte")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := (deadletter.Filter{IDs: args}).Check(); err != nil {
+		if err := (events.DeadLetterFilter{IDs: args}).Check(); err != nil {
 			return usageError{err}
 		}
 		return a.connected(cmd, func(s *session) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/config"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // A clock that differs by more than these makes operations come due early or
@@ -278,7 +279,7 @@ func (d *diagnosis) instances(ctx context.Context, s *session) {
 }
 
 func (d *diagnosis) service(ctx context.Context, s *session) {
-	var status handlers.Status
+	var status schemas.Status
 	switch err := s.ask(ctx, handlers.ServiceName+".status", &status); {
 	case errors.Is(err, nats.ErrNoResponders):
 		d.add(checkWarn, "service", "no instance answers", "start one with `rebound serve`")
@@ -296,7 +297,7 @@ func (d *diagnosis) service(ctx context.Context, s *session) {
 const manySubmitted = 10_000
 
 // submitted checks whether a service floods the intake.
-func (d *diagnosis) submitted(status *handlers.Status) {
+func (d *diagnosis) submitted(status *schemas.Status) {
 	const check = "submissions"
 	if len(status.Waiting) == 0 {
 		d.add(checkOK, check, "none wait to be taken in", "")
@@ -314,7 +315,7 @@ func (d *diagnosis) submitted(status *handlers.Status) {
 	}
 }
 
-func (d *diagnosis) policiesInForce(p handlers.PolicyState) {
+func (d *diagnosis) policiesInForce(p schemas.PolicyState) {
 	const check = "policies in force"
 	if p.Refused != nil {
 		d.add(checkFail, check, fmt.Sprintf("%s; revision %d was refused: %s", p.Name, p.Refused.Revision, oneSentence(errors.New(p.Refused.Problem))),

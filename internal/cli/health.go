@@ -8,18 +8,18 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // health asks every instance for the health of the services, as it sees it.
-func (s *session) health(ctx context.Context) ([]handlers.Health, error) {
-	return askAll[handlers.Health](ctx, s, "health", "the health of the services")
+func (s *session) health(ctx context.Context) ([]schemas.Health, error) {
+	return askAll[schemas.Health](ctx, s, "health", "the health of the services")
 }
 
 // writeHealth writes a table of the services' health, put together from what the
 // instances see; nothing when they see none.
-func writeHealth(w io.Writer, instances []handlers.Health) error {
+func writeHealth(w io.Writer, instances []schemas.Health) error {
 	lists := make([][]health.Metrics, len(instances))
 	for i, h := range instances {
 		lists[i] = h.Services

@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/policies"
 	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func (a *app) policyCommand() *cobra.Command {
@@ -135,7 +135,7 @@ func (a *app) policyHistory() *cobra.Command {
 			}
 			if output.value == asJSON {
 				for _, r := range history {
-					if err := writeJSON(a.stdout, handlers.SummariseRevision(r)); err != nil {
+					if err := writeJSON(a.stdout, r.Summary()); err != nil {
 						return err
 					}
 				}
@@ -265,7 +265,7 @@ func (f *policiesFrom) set(a *app, cmd *cobra.Command) (set *policy.Set, err err
 		if len(shown) == 0 {
 			return fmt.Errorf("no instance answers at %s; name a policy file with --file or a revision with --revision", s.url())
 		}
-		slices.SortFunc(shown, func(x, y handlers.PolicyShow) int { return int(y.Revision) - int(x.Revision) })
+		slices.SortFunc(shown, func(x, y schemas.PolicyShow) int { return int(y.Revision) - int(x.Revision) })
 		for _, other := range shown {
 			if other.Source != shown[0].Source {
 				a.say("rebound: warning: instances differ: %s has %s in force, %s has %s", shown[0].Instance, shown[0].Name, other.Instance, other.Name)
@@ -279,7 +279,7 @@ func (f *policiesFrom) set(a *app, cmd *cobra.Command) (set *policy.Set, err err
 	})
 }
 
-func parsePolicies(shown handlers.PolicyShow) (*policy.Set, error) {
+func parsePolicies(shown schemas.PolicyShow) (*policy.Set, error) {
 	if shown.Name == policy.BuiltinFile {
 		return policy.Builtin(), nil
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func (a *app) policyExplain() *cobra.Command {
@@ -24,7 +24,7 @@ after each attempt is distributed when nothing is known of the target's health.`
 		Args: noArgs,
 	}
 	from := policiesVar(cmd)
-	var q handlers.PolicyQuery
+	var q schemas.PolicyQuery
 	priorities := make([]string, len(events.Priorities))
 	for i, p := range events.Priorities {
 		priorities[i] = p.String()

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // takeUp is how long instances are given to take up new policies. They need some
@@ -12,8 +12,8 @@ import (
 const takeUp = 3 * time.Second
 
 // policiesInForce asks every instance for the policies that it has in force.
-func (s *session) policiesInForce(ctx context.Context) ([]handlers.PolicyShow, error) {
-	return askAll[handlers.PolicyShow](ctx, s, "policy.show", "the policies in force")
+func (s *session) policiesInForce(ctx context.Context) ([]schemas.PolicyShow, error) {
+	return askAll[schemas.PolicyShow](ctx, s, "policy.show", "the policies in force")
 }
 
 // awaitRevision waits until every instance has a revision in force, or a later

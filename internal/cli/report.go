@@ -14,6 +14,7 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/config"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func (a *app) reportCommand() *cobra.Command {
@@ -65,7 +66,7 @@ func (a *app) report(ctx context.Context, s *session, service, operation string,
 	}
 	request := *m
 	request.Subject = handlers.ServiceName + ".report." + service + "." + operation
-	var answer handlers.Reported
+	var answer schemas.Reported
 	switch err := s.request(ctx, &request, &answer); {
 	case errors.Is(err, nats.ErrNoResponders):
 		if _, err := s.js.PublishMsg(ctx, m); err != nil {

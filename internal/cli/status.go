@@ -14,6 +14,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -32,7 +33,7 @@ trends the worst is shown. As JSON, each instance's view of health stands by its
 	output := outputVar(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.connected(cmd, func(s *session) error {
-			var status handlers.Status
+			var status schemas.Status
 			err := s.ask(cmd.Context(), handlers.ServiceName+".status", &status)
 			if errors.Is(err, nats.ErrNoResponders) {
 				return fmt.Errorf("no service answers at %s; `rebound serve` starts one", s.url())
@@ -91,7 +92,7 @@ trends the worst is shown. As JSON, each instance's view of health stands by its
 }
 
 // tellProblems says on standard error what is wrong with the instances.
-func (a *app) tellProblems(instances []handlers.Health) {
+func (a *app) tellProblems(instances []schemas.Health) {
 	for _, i := range instances {
 		if i.NotReady != "" {
 			a.say("rebound: instance %s is not ready: %s", i.Instance, printable(i.NotReady))
@@ -103,7 +104,7 @@ func (a *app) tellProblems(instances []handlers.Health) {
 }
 
 // submittedMost tells which services have the most submissions waiting.
-func submittedMost(s *handlers.Status) string {
+func submittedMost(s *schemas.Status) string {
 	parts := make([]string, len(s.Waiting))
 	for i, w := range s.Waiting {
 		parts[i] = fmt.Sprintf("%s %d", w.Service, w.Submitted)
@@ -116,9 +117,9 @@ func submittedMost(s *handlers.Status) string {
 
 // statusWithHealth is the status as JSON.
 type statusWithHealth struct {
-	handlers.Status
+	schemas.Status
 	// Health is what each instance sees.
-	Health []handlers.Health `json:"health"`
+	Health []schemas.Health `json:"health"`
 }
 
 // shownWorst is how many rows the tables of a status have, so that it fits a page.
@@ -126,7 +127,7 @@ const shownWorst = 8
 
 // writeWorstBreakers prints the worst breakers that are not closed, and how many
 // others there are.
-func writeWorstBreakers(w io.Writer, status *handlers.Status) error {
+func writeWorstBreakers(w io.Writer, status *schemas.Status) error {
 	shown := status.Breakers[:min(shownWorst, len(status.Breakers))]
 	if err := writeBreakers(w, shown); err != nil {
 		return err
@@ -160,7 +161,7 @@ func writeOthers(w io.Writer, n int, thing string, by map[string]int) error {
 
 // writeGates prints the worst gates that limit something, and how many others there
 // are.
-func writeGates(w io.Writer, status *handlers.Status) error {
+func writeGates(w io.Writer, status *schemas.Status) error {
 	gates := slices.DeleteFunc(slices.Clone(status.Gates), func(g scheduler.KeyReport) bool { return g.Cause == "" && !g.Governed })
 	if len(gates) == 0 {
 		return nil

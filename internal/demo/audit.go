@@ -155,7 +155,7 @@ func gather(ctx context.Context, js jetstream.JetStream, all map[string]*evidenc
 		e := of(outcome.ID)
 		e.Outcomes = append(e.Outcomes, outcome.Outcome)
 	}
-	for d, err := range deadletter.New(js, "").List(ctx, deadletter.Filter{}) {
+	for d, err := range deadletter.New(js, "").List(ctx, events.DeadLetterFilter{}) {
 		if err != nil {
 			return 0, err
 		}

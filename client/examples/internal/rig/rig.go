@@ -13,6 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // Patience bounds what an example does in seconds at most.
@@ -45,7 +46,7 @@ func Start(t *testing.T, policies string) *nats.Conn {
 // apply puts policies in force as `rebound policy apply` does.
 func apply(t *testing.T, nc *nats.Conn, policies string) {
 	t.Helper()
-	request, err := json.Marshal(handlers.PolicySource{Name: "test.yaml", Source: policies})
+	request, err := json.Marshal(schemas.PolicySource{Name: "test.yaml", Source: policies})
 	if err != nil {
 		t.Fatal(err)
 	}
