@@ -267,7 +267,7 @@ func TestCutFromRedisTotalsAreComplete(t *testing.T) {
 
 func TestNATSRestarted(t *testing.T) {
 	dir, port := t.TempDir(), embedded.RandomPort
-	serve := func() *embedded.Server {
+	serve := func() *testkit.NATSServer {
 		return testkit.Server(t, func(o *embedded.Options) { o.StoreDir, o.Port = dir, port })
 	}
 	s := serve()

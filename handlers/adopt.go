@@ -97,7 +97,7 @@ func (s *Service) adoptAdd(ctx context.Context, r micro.Request) (any, error) {
 	err = s.adoptions.await(ctx, func(list []adoption.Adoption) bool { return slices.Contains(list, ad) })
 	if err != nil && isNew {
 		// The time for the request may be over.
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), streams.CallTimeout)
 		defer cancel()
 		err = errors.Join(err, s.adoptions.bucket.Remove(undo, ad.Stream, ad.Consumer))
 	}

@@ -117,7 +117,7 @@ func operationOf(ad adoption.Adoption, given adoption.Advisory, source adoption.
 }
 
 // before compares moments that two servers took.
-func before(a, b time.Time) bool { return !a.After(b.Add(clockSlack)) }
+func before(a, b time.Time) bool { return !a.After(b.Add(streams.ClockSlack)) }
 
 // take reads the message and hands it to the pipeline. One that is gone becomes a
 // dead letter that says so.
@@ -149,7 +149,7 @@ func (a *adopted) read(ctx context.Context, given adoption.Advisory, source adop
 	if source.Stream == nil || !before(source.Stream.Created, given.Time) {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	m, gone, err := streams.GetAt(ctx, a.adoptions.js, given.Stream, given.Sequence)
 	switch {
@@ -175,7 +175,7 @@ func (a *adopted) admit(op *events.Operation, m *jetstream.RawStreamMsg, source 
 		// It would come back as a new message, without end.
 		return reject("target %q is a subject of stream %s itself, which would hand the message to consumer %s again", target, op.Origin.Stream, op.Origin.Consumer)
 	}
-	if size := headerRoom(m.Header); size > events.MaxHeaders {
+	if size := streams.HeaderSize(m.Header); size > events.MaxHeaders {
 		return reject("the headers have %d bytes together, more than the %d allowed", size, events.MaxHeaders)
 	}
 	return a.intake.fits(op, m.Header, m.Data)
@@ -226,7 +226,7 @@ func (c *candidates) of(ctx context.Context, ad adoption.Adoption) (adoption.Can
 	if time.Since(k.at) < candidateAge {
 		return k.found, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	found, err := adoption.Find(ctx, c.js, ad.Stream, ad.Consumer)
 	if err != nil && !errors.Is(err, adoption.ErrNoStream) && !errors.Is(err, adoption.ErrNoConsumer) {

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/internal/adoption"
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 const (
@@ -222,7 +223,7 @@ func (a *adoptions) find(ctx context.Context, stream, consumer string) (adoption
 		return a.latest[i], nil
 	}
 	a.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	return a.bucket.Get(ctx, stream, consumer)
 }

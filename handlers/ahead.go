@@ -21,6 +21,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 )
@@ -83,7 +84,8 @@ const (
 // The consumer itself stays as it was.
 type ahead struct {
 	js          jetstream.JetStream
-	store       *store
+	store       *opstore.Store
+	streams     events.Streams
 	intake      *intake
 	pipeline    *scheduler.Pipeline
 	submissions *submissions
@@ -177,7 +179,7 @@ func (p position) beyond() uint64 {
 // next returns the position that follows p at now.
 func (p position) next(info *jetstream.ConsumerInfo, now time.Time) position {
 	n := position{at: now, delivered: info.Delivered.Stream, pending: info.NumPending, created: info.Created}
-	if now.Sub(p.at) > publishTimeout || n.delivered < p.delivered {
+	if now.Sub(p.at) > streams.CallTimeout || n.delivered < p.delivered {
 		return n // p is of a time long ago or of another consumer
 	}
 	n.paced = true
@@ -194,9 +196,9 @@ func (a *ahead) position(ctx context.Context) (position, error) {
 	if now.Sub(a.stands.at) < freshFor {
 		return a.stands, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
-	c, err := a.js.Consumer(ctx, a.store.streams.Intake(), a.consumer)
+	c, err := a.js.Consumer(ctx, a.streams.Intake(), a.consumer)
 	if err != nil {
 		return position{}, fmt.Errorf("reading consumer %s: %w", a.consumer, err)
 	}
@@ -246,13 +248,13 @@ func (a *ahead) look(ctx context.Context) (rest time.Duration, more bool, err er
 // round takes in some submissions of every service but the one whose turn it is. It
 // returns how long to rest afterwards.
 func (a *ahead) round(ctx context.Context, from uint64) (time.Duration, error) {
-	next, err := a.next(ctx, from, a.store.subjects.Submissions())
+	next, err := a.next(ctx, from, a.intake.subjects.Submissions())
 	if err != nil || next == nil {
 		return aheadRest, err
 	}
-	inTurn, _, _ := a.store.subjects.SplitSubmit(next.Subject)
+	inTurn, _, _ := a.intake.subjects.SplitSubmit(next.Subject)
 	began := time.Now()
-	counts, err := a.submissions.waiting(ctx, a.store.subjects.Submissions())
+	counts, err := a.submissions.waiting(ctx, a.intake.subjects.Submissions())
 	rest := max(aheadRest, listRest*time.Since(began))
 	if err != nil {
 		return rest, err
@@ -280,7 +282,7 @@ func (a *ahead) serve(ctx context.Context, working *errgroup.Group, service stri
 		if a.drains() {
 			return from, nil
 		}
-		m, err := a.next(ctx, from, a.store.subjects.Submit(service, "*"))
+		m, err := a.next(ctx, from, a.intake.subjects.Submit(service, "*"))
 		if err != nil || m == nil {
 			return from, err
 		}
@@ -292,9 +294,9 @@ func (a *ahead) serve(ctx context.Context, working *errgroup.Group, service stri
 
 // next returns the first submission from a sequence on, nil when there is none.
 func (a *ahead) next(ctx context.Context, from uint64, subject string) (*jetstream.RawStreamMsg, error) {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
-	m, err := streams.LeaderGet(ctx, a.js, a.store.streams.Intake(), streams.NextBySubject(from, subject))
+	m, err := streams.LeaderGet(ctx, a.js, a.streams.Intake(), streams.NextBySubject(from, subject))
 	if streams.IsGone(err) {
 		return nil, nil
 	}
@@ -328,7 +330,7 @@ func (a *ahead) place(ctx context.Context, m *jetstream.RawStreamMsg) (*events.O
 	if wire.HeaderValue(m.Header, events.HeaderDeadSequence) != "" {
 		return nil, scheduler.ErrInTurn
 	}
-	op, err := wire.DecodeSubmission(a.store.subjects, wire.Submission{
+	op, err := wire.DecodeSubmission(a.intake.subjects, wire.Submission{
 		Subject: m.Subject, Header: m.Header, Data: m.Data, Name: submissionName(m.Sequence, m.Time), Received: m.Time,
 	})
 	if err != nil {
@@ -375,7 +377,7 @@ func (a *ahead) bearable(ctx context.Context, instances int) bool {
 func (a *ahead) ask(ctx context.Context, instances int) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	replies, err := natsext.RequestMany(ctx, a.store.js.Conn(), micro.APIPrefix+".INFO."+ServiceName, nil)
+	replies, err := natsext.RequestMany(ctx, a.js.Conn(), micro.APIPrefix+".INFO."+ServiceName, nil)
 	if err != nil {
 		return fmt.Errorf("asking for the instances: %w", err)
 	}
@@ -391,7 +393,7 @@ func (a *ahead) ask(ctx context.Context, instances int) error {
 		if err := json.Unmarshal(m.Data, &info); err != nil {
 			return fmt.Errorf("decoding the answer of an instance: %w", err)
 		}
-		if info.Metadata["prefix"] != a.store.subjects.Prefix {
+		if info.Metadata["prefix"] != a.intake.subjects.Prefix {
 			continue
 		}
 		if info.Metadata[aheadMetadata] != aheadCapable {

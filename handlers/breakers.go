@@ -16,6 +16,8 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/ledger"
+	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
@@ -23,9 +25,10 @@ import (
 type breakers struct {
 	group *breaker.Group
 	// shared names where the instances share them.
-	shared string
-	store  *store
-	log    *slog.Logger
+	shared   string
+	store    *opstore.Store
+	subjects events.Subjects
+	log      *slog.Logger
 	// heard is called with every change, this instance's own or not.
 	heard func(breaker.Change)
 
@@ -34,12 +37,28 @@ type breakers struct {
 	changes []breaker.Change // to be told, in order; guarded by mu
 }
 
-// newBreakers makes the breakers. room is called with a key whose breaker may let
-// more attempts through than before, heard with every change.
-func newBreakers(instance string, shared breaker.Store, forget time.Duration, st *store, room func(key string), heard func(breaker.Change)) *breakers {
-	b := &breakers{shared: storeName(shared), store: st, log: st.log, heard: heard, wake: make(chan struct{}, 1)}
+// breakersConfig configures [breakers].
+type breakersConfig struct {
+	instance string
+	// shared is where the instances share them.
+	shared breaker.Store
+	// forget is how long a closed one is remembered that is not used.
+	forget   time.Duration
+	store    *opstore.Store
+	subjects events.Subjects
+	// now is the server's time.
+	now func() time.Time
+	// room is called with a key whose breaker may let more attempts through than before.
+	room func(key string)
+	// heard is called with every change, this instance's own or not.
+	heard func(breaker.Change)
+	log   *slog.Logger
+}
+
+func newBreakers(c breakersConfig) *breakers {
+	b := &breakers{shared: storeName(c.shared), store: c.store, subjects: c.subjects, log: c.log, heard: c.heard, wake: make(chan struct{}, 1)}
 	b.group = breaker.NewGroup(breaker.Config{
-		Instance: instance, Store: shared, Forget: forget, Room: room, Changed: b.changed, StatusChanged: b.statusChanged, Now: st.clock.Now,
+		Instance: c.instance, Store: c.shared, Forget: c.forget, Room: c.room, Changed: b.changed, StatusChanged: b.statusChanged, Now: c.now,
 	})
 	return b
 }
@@ -102,7 +121,7 @@ func (b *breakers) run(ctx context.Context) {
 	}
 	tasks.Wait()
 	// The last results may have changed a breaker.
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), streams.CallTimeout)
 	defer cancel()
 	b.tell(last)
 }
@@ -144,13 +163,13 @@ func (b *breakers) publish(ctx context.Context, c breaker.Change) error {
 	}
 	// Instances that were parted may have made changes of the same generation.
 	id := c.Key + "." + strconv.FormatUint(c.Generation, 10) + "." + strconv.FormatInt(c.At.UnixMilli(), 36) + "." + events.BreakerChanged
-	msg, err := wire.EncodeEvent(b.store.subjects.Event(events.BreakerChanged, service, operation), wire.Event{
+	msg, err := wire.EncodeEvent(b.subjects.Event(events.BreakerChanged, service, operation), wire.Event{
 		Name: events.BreakerChanged, ID: id, About: events.About{Service: service, Operation: operation}, Time: c.At, Data: event,
 	})
 	if err != nil {
 		return err
 	}
-	return b.store.publish(ctx, "telling of the breaker of "+c.Key, msg)
+	return b.store.Publish(ctx, "telling of the breaker of "+c.Key, msg)
 }
 
 // coordination says with whom the breakers are shared.
@@ -240,7 +259,7 @@ func (s *Service) breakerShow(ctx context.Context, r micro.Request) (any, error)
 		return nil, notFoundError{fmt.Errorf("nothing is known of a breaker of %s", request.Key)}
 	}
 	shown := schemas.BreakerShown{Breaker: describe(&c), Coordination: s.breakers.coordination()}
-	if shown.HeldOperations, err = s.lanes.count(ctx, s.subjects.Lanes(service, operation)); err != nil {
+	if shown.HeldOperations, err = s.lanes.Count(ctx, service, operation); err != nil {
 		return nil, err
 	}
 	return shown, nil

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 const (
@@ -32,14 +34,14 @@ func (s *Service) created(ctx context.Context, name string) (time.Time, error) {
 		if info.Cluster != nil {
 			s.leader.Store(info.Cluster.Leader)
 		}
-		s.elections.heard(moment, info)
+		s.elections.Heard(moment, info)
 	}
 	return info.Created, nil
 }
 
 // askLeader asks the leader of what waits.
 func (s *Service) askLeader(ctx context.Context) (*jetstream.StreamInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	stream, err := s.reading.Stream(ctx, s.streams.Waiting())
 	if err != nil {

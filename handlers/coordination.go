@@ -19,7 +19,10 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/pull"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/schemas"
@@ -56,7 +59,8 @@ type coordinator struct {
 	host     func() health.Host
 	dues     []*pull.Puller
 	breakers *breakers
-	store    *store
+	store    *opstore.Store
+	clock    *natsconn.Clock
 	gates    *scheduler.Gates
 	inFlight *pull.Limit
 
@@ -86,11 +90,11 @@ type coordinator struct {
 
 // newCoordinator returns the coordinator of the service, whose due operations come
 // through the pullers dues.
-func (s *Service) newCoordinator(st *store, dues []*pull.Puller) (*coordinator, error) {
+func (s *Service) newCoordinator(st *opstore.Store, dues []*pull.Puller) (*coordinator, error) {
 	c := &coordinator{
 		self: events.InstanceReport{ID: s.id, HostName: hostName(s.log), Version: s.config.Version, Started: s.started.UTC()},
 		nc:   s.nc, subjects: s.subjects, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
-		limits: s.config.Backpressure, host: s.config.Host, dues: dues, breakers: s.breakers, store: st,
+		limits: s.config.Backpressure, host: s.config.Host, dues: dues, breakers: s.breakers, store: st, clock: s.clock,
 		gates: s.gates, inFlight: s.inFlight, policies: s.follower.startedWith, reports: make(chan *nats.Msg, maxWaitingInstances), state: events.InstanceJoining, instances: 1,
 	}
 	if c.host == nil {
@@ -105,7 +109,7 @@ func (s *Service) newCoordinator(st *store, dues []*pull.Puller) (*coordinator, 
 			return h
 		}
 	}
-	now := c.store.clock.Now()
+	now := c.clock.Now()
 	report := c.report(now)
 	if _, err := wire.EncodeInstance(c.subjects, &report); err != nil {
 		return nil, fmt.Errorf("telling the other instances of this one: %w", err)
@@ -148,18 +152,18 @@ func (c *coordinator) run(ctx context.Context) {
 	defer ticker.Stop()
 	answer := time.NewTimer(0) // the first report asks the others for theirs
 	defer answer.Stop()
-	c.echoed = c.store.clock.Now()
+	c.echoed = c.clock.Now()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case m := <-c.reports:
-			if c.take(m, c.store.clock.Now()) {
-				answer.Reset(max(answerEvery-c.store.clock.Now().Sub(c.published), 0))
+			if c.take(m, c.clock.Now()) {
+				answer.Reset(max(answerEvery-c.clock.Now().Sub(c.published), 0))
 			}
 		case <-answer.C:
-			c.publish(c.store.clock.Now())
+			c.publish(c.clock.Now())
 		case <-ticker.C:
-			c.tick(ctx, c.store.clock.Now())
+			c.tick(ctx, c.clock.Now())
 		}
 	}
 	c.leave()
@@ -287,7 +291,7 @@ func (c *coordinator) decide(v health.Coordination, now time.Time) (e events.Bac
 func (c *coordinator) decides() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	d, ok := c.register.Decider(c.store.clock.Now())
+	d, ok := c.register.Decider(c.clock.Now())
 	return !ok || d.ID == c.self.ID
 }
 
@@ -330,7 +334,7 @@ func (c *coordinator) report(now time.Time) events.InstanceReport {
 	h := c.host()
 	r.CPUUtilization, r.MemoryUtilization = figure(h.CPUUtilization, 100), figure(h.MemoryUtilization, 100)
 	r.SystemLoad = figure(h.SystemLoad, events.MaxInstanceFigure)
-	r.StoreDelayMs = events.InMilliseconds(max(c.store.delay.Get(now), c.breakers.group.Delay()))
+	r.StoreDelayMs = events.InMilliseconds(max(c.store.Delay(now), c.breakers.group.Delay()))
 	r.Backpressure = backpressure(c.pressure)
 	r.Policies = c.policies()
 	return r
@@ -377,7 +381,7 @@ func (c *coordinator) leave() {
 	c.mu.Lock()
 	c.state = events.InstanceLeaving
 	c.mu.Unlock()
-	c.publish(c.store.clock.Now())
+	c.publish(c.clock.Now())
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	if err = errors.Join(err, c.nc.FlushWithContext(ctx)); err != nil {
@@ -396,7 +400,7 @@ func (c *coordinator) tell(ctx context.Context, e events.BackpressureChange) {
 		}
 		err := c.publishChange(ctx, e)
 		if err != nil && ctx.Err() != nil {
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), streams.CallTimeout)
 			defer cancel()
 			err = c.publishChange(last, e)
 		}
@@ -411,7 +415,7 @@ func (c *coordinator) publishChange(ctx context.Context, e events.BackpressureCh
 	if err != nil {
 		return err
 	}
-	return c.store.publish(ctx, "telling of global backpressure", m)
+	return c.store.Publish(ctx, "telling of global backpressure", m)
 }
 
 // Coordination returns how the instances are, as this one sees them.

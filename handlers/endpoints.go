@@ -278,7 +278,7 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if status.Held, err = s.lanes.count(ctx, s.subjects.Lanes("", "")); err != nil {
+	if status.Held, err = s.lanes.Count(ctx, "", ""); err != nil {
 		return nil, err
 	}
 	if active := status.Due + status.InFlight + status.Held; waiting > active {

@@ -96,7 +96,7 @@ func (in *intake) decode(subject string, h nats.Header, data []byte, name string
 
 // fits rejects a submission that leaves no room for the operation's state.
 func (in *intake) fits(op *events.Operation, h nats.Header, data []byte) error {
-	size, limit := int64(len(data))+headerRoom(h), in.maxPayload-stateRoom
+	size, limit := int64(len(data))+streams.HeaderSize(h), in.maxPayload-stateRoom
 	if size <= limit {
 		return nil
 	}

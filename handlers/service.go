@@ -22,8 +22,12 @@ import (
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/host"
+	"github.com/rebound-mq/rebound/internal/keeper"
+	"github.com/rebound-mq/rebound/internal/lanes"
 	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/notify"
+	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/telemetry"
@@ -37,6 +41,9 @@ const (
 	DefaultMaxInFlight      = 8192
 	DefaultMaxInFlightBytes = 256 << 20
 
+	// DefaultForgetIdleAfter is how long a key is remembered that is not used.
+	DefaultForgetIdleAfter = time.Hour
+
 	// intakeInFlight is how many submissions are taken in at once.
 	intakeInFlight = 512
 	// duePulls is over how many pulls the in-flight limit is split at least, so that a
@@ -48,6 +55,9 @@ const (
 	// forgetAfter is how long what was read to recover from a crash is kept.
 	forgetAfter    = time.Minute
 	housekeepEvery = 10 * time.Second
+	// shortestBackoff and longestBackoff bound the pauses between two tries.
+	shortestBackoff = 50 * time.Millisecond
+	longestBackoff  = 2 * time.Second
 	// warnEvery is how often the log tells of what may happen very often.
 	warnEvery = time.Minute
 )
@@ -173,12 +183,13 @@ type Service struct {
 	follower *policyFollower
 	registry *health.Registry
 	reports  *reports
-	recovery *recovery
+	recovery *opstore.Recovery
 	breakers *breakers
 	gates    *scheduler.Gates
 	leases   *ledger.Leases
 	ledger   *ledger.NATS // nil when the limits are shared elsewhere
-	lanes    *lanes
+	lanes    *lanes.Lanes
+	store    *opstore.Store
 	intake   *intake
 	ahead    *ahead
 	limit    *submissionLimit
@@ -194,14 +205,14 @@ type Service struct {
 	// adoptions and advisories take over what adopted consumers give up.
 	adoptions  *adoptions
 	advisories *pull.Puller
-	// keeper sees to it that the streams are there, storage knows whether they take
-	// what is to be stored, and sweeper fires what the server forgot.
-	keeper  *keeper
-	storage *storage
-	sweeper *sweeper
-	leader  atomic.Value // a string: the server that leads the waiting operations
+	// keeper sees to it that the streams are there, and storage knows whether they take
+	// what is to be stored.
+	keeper  *keeper.Keeper
+	storage *opstore.Storage
+	missing notify.Signal // set when a stream or a consumer may be missing
+	leader  atomic.Value  // a string: the server that leads the waiting operations
 	// elections knows since when that server leads.
-	elections *elections
+	elections *opstore.Elections
 
 	// waiter waits at the start for what passes by itself.
 	waiter   *natsconn.Waiter
@@ -267,9 +278,10 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		config: config, nc: nc, js: js, reading: reading, sharing: sharing, looking: looking, id: id, started: time.Now(), clock: natsconn.NewClock(config.Now),
 		subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
 		letters: deadletter.New(reading, config.Prefix), log: config.Logger.With("instance", id),
-		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter, storage: &storage{js: js},
+		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter, missing: notify.NewSignal(),
 	}
-	s.elections = newElections(s.askLeader, s.clock.Now, func() uint64 { return nc.Stats().Reconnects })
+	s.storage = opstore.NewStorage(js, s.missing.Set)
+	s.elections = opstore.NewElections(s.askLeader, s.clock.Now, func() uint64 { return nc.Stats().Reconnects })
 	if s.metrics, err = telemetry.NewMetrics(id, config.Version); err != nil {
 		return nil, fmt.Errorf("making the metrics: %w", err)
 	}
@@ -277,8 +289,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		return nil, err
 	}
 	s.keeper = s.newKeeper()
-	s.storage.missed = s.keeper.missed
-	s.sweeper = s.newSweeper()
+	sweeper, forgetter := s.newSweeper(), keeper.NewForgetter(config.ForgetIdleAfter, s.forget)
 	if s.reports, err = hear(nc, s.subjects, s.registry, s.clock.Now, s.log); err != nil {
 		return nil, err
 	}
@@ -296,15 +307,15 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	}
 	s.rest.Go(func() { s.breakers.run(runCtx) })
 	s.rest.Go(func() { s.leases.Run(runCtx) })
-	s.rest.Go(func() { s.lanes.run(runCtx) })
+	s.rest.Go(func() { s.lanes.Run(runCtx) })
 	s.pulling.Go(func() { s.ahead.run(runCtx) })
 	s.pulling.Go(func() { s.takeOver(runCtx) })
 	s.pulling.Go(func() { s.adoptions.witness.run(runCtx, s.draining) })
 	s.rest.Go(func() { s.adoptions.run(runCtx) })
-	s.rest.Go(func() { s.keeper.run(runCtx) })
-	s.rest.Go(func() { s.sweeper.run(runCtx) })
+	s.rest.Go(func() { s.keeper.Run(runCtx) })
+	s.rest.Go(func() { sweeper.Run(runCtx) })
 	s.rest.Go(func() { s.housekeep(runCtx) })
-	s.rest.Go(func() { s.forgetIdle(runCtx) })
+	s.rest.Go(func() { forgetter.Run(runCtx) })
 	s.rest.Go(func() { s.follower.run(runCtx) })
 	s.rest.Go(func() { s.reports.run(runCtx) })
 	s.rest.Go(func() { s.coordinator.run(runCtx) })
@@ -356,19 +367,32 @@ func (s *Service) prepare(ctx context.Context) error {
 
 // wire builds the parts and joins them.
 func (s *Service) wire(ctx context.Context) error {
-	st := &store{
-		js: s.js, subjects: s.subjects, streams: s.streams, clock: s.clock, elections: s.elections, storage: s.storage, log: s.log, maxPayload: s.nc.MaxPayload(),
-		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: s.metrics, random: rand.Float64,
+	persister := opstore.NewPersister(s.storage, s.log, rand.Float64)
+	var keys *lanes.Keys
+	err := s.waiter.Await(ctx, "the bucket of the lanes", func(ctx context.Context) (err error) {
+		keys, err = lanes.OpenKeys(ctx, s.js, persister, lanes.KeysConfig{
+			Prefix: s.config.Prefix, Reading: s.reading, Replicas: s.config.Limits.Replicas, ForgetAfter: s.config.ForgetIdleAfter, Log: s.log,
+		})
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	s.recovery = newRecovery(st, s.reading, s.letters)
+	st := opstore.New(s.js, persister, opstore.Config{
+		Prefix: s.config.Prefix, Clock: s.clock, MaxPayload: s.nc.MaxPayload(), Lanes: keys, Elections: s.elections, Meter: s.metrics,
+	})
+	s.store = st
+	s.recovery = opstore.NewRecovery(st, s.reading, s.letters)
 	shared := s.config.Breakers
 	if shared == nil {
 		shared = breaker.NewNATS(s.sharing, s.streams.BreakersBucket(), s.config.Limits.Replicas)
 	}
-	room := func(key string) { s.lanes.changed(key) }
-	s.breakers = newBreakers(s.id, shared, s.config.ForgetIdleAfter, st, room, func(c breaker.Change) {
-		s.gates.Changed(c)
-		s.lanes.healed(c)
+	s.breakers = newBreakers(breakersConfig{
+		instance: s.id, shared: shared, forget: s.config.ForgetIdleAfter, store: st, subjects: s.subjects, now: s.clock.Now, room: keys.Changed, log: s.log,
+		heard: func(c breaker.Change) {
+			s.gates.Changed(c)
+			keys.BreakerChanged(c)
+		},
 	})
 	ledgers := s.config.Ledgers
 	if ledgers == nil {
@@ -379,16 +403,9 @@ func (s *Service) wire(ctx context.Context) error {
 		ledgers = s.ledger
 	}
 	wanted := ledger.NewQueue()
-	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: wanted.Want, Now: s.clock.Now})
+	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: keys.Changed, Lease: wanted.Want, Now: s.clock.Now})
 	s.leases = ledger.NewLeases(wanted, s.gates, ledger.LeasesConfig{Instance: s.id, Store: ledgers, Now: s.clock.Now, Log: s.log})
-	err := s.waiter.Await(ctx, "the bucket of the lanes", func(ctx context.Context) (err error) {
-		s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.config.ForgetIdleAfter, s.gates, s.policies.Load)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	st.lanes = s.lanes
+	s.lanes = lanes.New(keys, st, lanes.Config{Gates: s.gates, Policies: s.policies.Load, Now: s.clock.Now})
 	s.breakers.join(ctx)
 	pipeline := &scheduler.Pipeline{
 		Policies: s.policies.Load, Store: st, Ends: s.recovery, Target: &requester{nc: s.nc}, Publisher: s.publisher(), CheckTarget: s.subjects.CheckTarget,
@@ -397,15 +414,15 @@ func (s *Service) wire(ctx context.Context) error {
 	}
 	s.intake = &intake{
 		subjects: s.subjects, pipeline: pipeline, letters: s.letters, metrics: s.metrics,
-		maxPayload: st.maxPayload,
+		maxPayload: s.nc.MaxPayload(),
 	}
 	s.workReports = &workReports{
 		subjects: s.subjects, pipeline: pipeline, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
 	}
-	waiting := &submissions{store: st}
+	waiting := &submissions{js: s.js, store: st, subjects: s.subjects, streams: s.streams}
 	err = s.waiter.Await(ctx, "the stream of submissions", func(ctx context.Context) (err error) {
 		if waiting.stream, err = s.js.Stream(ctx, s.streams.Intake()); err == nil {
-			s.ahead, err = s.lookAhead(ctx, st, pipeline)
+			s.ahead, err = s.lookAhead(ctx, pipeline)
 		}
 		return err
 	})
@@ -418,12 +435,12 @@ func (s *Service) wire(ctx context.Context) error {
 		warn: rate.Sometimes{First: 1, Interval: warnEvery}, counts: make(map[string]*counted),
 	}
 	redeliver := &due{
-		pipeline: pipeline, store: st, submissions: waiting, letters: deadletter.New(s.js, s.config.Prefix), draining: s.draining,
+		pipeline: pipeline, store: st, clock: s.clock, stream: s.streams.Waiting(), submissions: waiting, letters: deadletter.New(s.js, s.config.Prefix), draining: s.draining,
 	}
 
 	add := func(stream, name, filter string, limit *pull.Limit, bytes *pull.Bytes, handle pull.Handler) *pull.Puller {
 		p := pull.New(pull.Durable(s.js, stream, streams.Consumer(name, filter, s.config.Lease, maxAckPending)), handle, pull.Config{
-			Conn: s.nc, Limit: limit, Bytes: bytes, Missed: s.missed, Draining: s.draining, Log: s.log,
+			Conn: s.nc, Limit: limit, Bytes: bytes, Missed: s.missing.Set, Draining: s.draining, Log: s.log,
 		})
 		s.pullers = append(s.pullers, p)
 		return p
@@ -453,20 +470,20 @@ const (
 
 // lookAhead returns what takes submissions in before their turn. It works on a
 // connection of its own.
-func (s *Service) lookAhead(ctx context.Context, st *store, pipeline *scheduler.Pipeline) (*ahead, error) {
+func (s *Service) lookAhead(ctx context.Context, pipeline *scheduler.Pipeline) (*ahead, error) {
 	stream, err := s.looking.Stream(ctx, s.streams.Intake())
 	if err != nil {
 		return nil, fmt.Errorf("reading stream %s: %w", s.streams.Intake(), err)
 	}
-	own := &store{
-		js: s.looking, subjects: st.subjects, streams: st.streams, clock: st.clock, storage: st.storage, log: st.log, maxPayload: st.maxPayload, random: st.random,
-		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: st.metrics,
-	}
+	own := opstore.New(s.looking, opstore.NewPersister(s.storage, s.log, rand.Float64), opstore.Config{
+		Prefix: s.config.Prefix, Clock: s.clock, MaxPayload: s.nc.MaxPayload(), Meter: s.metrics,
+	})
 	placing := *pipeline
 	placing.Store = own
 	return &ahead{
-		js: s.looking, store: own, intake: s.intake, pipeline: &placing, submissions: &submissions{store: own, stream: stream},
-		consumer: intakeConsumer, leads: func() (int, bool) { return s.coordinator.leads(s.clock.Now()) }, log: s.log,
+		js: s.looking, store: own, streams: s.streams, intake: s.intake, pipeline: &placing,
+		submissions: &submissions{js: s.looking, store: own, subjects: s.subjects, streams: s.streams, stream: stream},
+		consumer:    intakeConsumer, leads: func() (int, bool) { return s.coordinator.leads(s.clock.Now()) }, log: s.log,
 		warn: rate.Sometimes{First: 1, Interval: warnAhead}, wake: make(chan struct{}, 1), draining: s.draining,
 	}, nil
 }
@@ -509,7 +526,7 @@ func (s *Service) housekeep(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		s.recovery.forget(forgetAfter)
+		s.recovery.Forget(forgetAfter)
 		s.registry.Forget(time.Time{}, s.clock.Now())
 		var handled uint64
 		for _, p := range s.pullers {
@@ -558,28 +575,13 @@ func (s *Service) Ready() error {
 			return errors.New(trouble)
 		}
 	}
-	if err := s.keeper.problem(); err != nil {
+	if err := s.keeper.Problem(); err != nil {
 		return err
 	}
-	if full := s.storage.problem(); full != "" {
+	if full := s.storage.Problem(); full != "" {
 		return errors.New(full)
 	}
 	return nil
-}
-
-// missed has the streams checked at once.
-func (s *Service) missed() { s.keeper.missed() }
-
-// newSweeper returns what fires what the server forgot.
-func (s *Service) newSweeper() *sweeper {
-	return &sweeper{
-		store: s.lanes.store, reading: s.reading, storage: s.storage, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
-		decides: s.coordinator.decides,
-		leader: func() string {
-			leader, _ := s.leader.Load().(string)
-			return leader
-		},
-	}
 }
 
 // Stop drains the service: nothing more is pulled, attempts in flight are waited

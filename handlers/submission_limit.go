@@ -65,7 +65,7 @@ func (l *submissionLimit) admit(ctx context.Context, service string) error {
 		l.counts[service] = c
 	}
 	if now := time.Now(); now.Sub(c.at) > countedFor {
-		all, err := l.submissions.waiting(ctx, l.submissions.store.subjects.Submit(service, "*"))
+		all, err := l.submissions.waiting(ctx, l.submissions.subjects.Submit(service, "*"))
 		if err != nil {
 			return err
 		}

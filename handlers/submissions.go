@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/schemas"
 )
@@ -16,19 +17,22 @@ import (
 // submissions takes submissions out of the intake stream whose operations were
 // taken in before their turn.
 type submissions struct {
-	store  *store
-	stream jetstream.Stream
+	js       jetstream.JetStream
+	store    *opstore.Store
+	subjects events.Subjects
+	streams  events.Streams
+	stream   jetstream.Stream
 }
 
 // remove takes away the submission that op.Ahead names, and returns once it is
 // gone. A message there that is not it stays: the stream was made anew.
 func (s *submissions) remove(ctx context.Context, op *events.Operation) error {
-	return s.store.persist(ctx, "removing the submission of operation "+op.ID, func(ctx context.Context) error {
-		m, gone, err := streams.GetAt(ctx, s.store.js, s.store.streams.Intake(), op.Ahead)
+	return s.store.Persist(ctx, "removing the submission of operation "+op.ID, func(ctx context.Context) error {
+		m, gone, err := streams.GetAt(ctx, s.js, s.streams.Intake(), op.Ahead)
 		switch {
 		case err != nil || gone:
 			return err
-		case m.Subject != s.store.subjects.Submit(op.Service, op.Operation), !m.Time.Equal(op.Submitted):
+		case m.Subject != s.subjects.Submit(op.Service, op.Operation), !m.Time.Equal(op.Submitted):
 			return nil
 		}
 		return s.delete(ctx, op.Ahead)
@@ -46,15 +50,15 @@ func (s *submissions) delete(ctx context.Context, sequence uint64) error {
 // waiting counts by service the submissions that wait on a subject, those in hand
 // included.
 func (s *submissions) waiting(ctx context.Context, subject string) (map[string]uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	info, err := s.stream.Info(ctx, jetstream.WithSubjectFilter(subject))
 	if err != nil {
-		return nil, fmt.Errorf("counting the submissions in stream %s: %w", s.store.streams.Intake(), err)
+		return nil, fmt.Errorf("counting the submissions in stream %s: %w", s.streams.Intake(), err)
 	}
 	counts := make(map[string]uint64)
 	for subject, n := range info.State.Subjects {
-		if service, _, err := s.store.subjects.SplitSubmit(subject); err == nil {
+		if service, _, err := s.subjects.SplitSubmit(subject); err == nil {
 			counts[service] += n
 		}
 	}
@@ -66,7 +70,7 @@ const maxWaitingShown = 5
 
 // most returns up to n services of which the most submissions wait.
 func (s *submissions) most(ctx context.Context, n int) ([]schemas.ServiceSubmitted, error) {
-	counts, err := s.waiting(ctx, s.store.subjects.Submissions())
+	counts, err := s.waiting(ctx, s.subjects.Submissions())
 	if err != nil {
 		return nil, err
 	}

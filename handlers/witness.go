@@ -13,6 +13,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/adoption"
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 const (
@@ -163,7 +164,7 @@ func (w *witness) review(ctx context.Context, until time.Time) {
 		return
 	}
 	if state := stream.CachedInfo().State; state.Msgs > 0 {
-		if behind := state.FirstTime.Add(-clockSlack); behind.Before(until) {
+		if behind := state.FirstTime.Add(-streams.ClockSlack); behind.Before(until) {
 			until = behind
 		}
 	}
@@ -212,7 +213,7 @@ func (w *witness) store(ctx context.Context, t testimony) error {
 		w.log.Warn("what was heard is no advisory that can be read", "error", err)
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	claimed, err := w.claimed(ctx, given)
 	if err != nil || claimed {

@@ -9,14 +9,6 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// Ends knows how runs of operations ended.
-type Ends interface {
-	// Concluded reports whether the run of op has ended since a time: its outcome is
-	// stored, or a dead letter whose outcome Concluded then publishes. False proves
-	// nothing. It is safe for concurrent use.
-	Concluded(ctx context.Context, op *events.Operation, since time.Time) (bool, error)
-}
-
 // claim is what is proved of a holder's claim on an operation.
 type claim int
 
@@ -45,30 +37,6 @@ func judge(op *events.Operation, version uint64, w Waiting, found, concluded boo
 	return doubt
 }
 
-const (
-	// shortestDoubt and longestDoubt bound the pauses between two looks at what is
-	// in doubt, and doubtRounds is how often it is looked.
-	shortestDoubt = 50 * time.Millisecond
-	longestDoubt  = 2 * time.Second
-	doubtRounds   = 8
-	// restoreRound is from which round on an operation that is nowhere is stored
-	// anew by its holder, who has it in hand.
-	restoreRound = 4
-)
-
-// errDoubt says that it could not be proved what became of an operation. Whoever
-// gets it lets the message come again.
-var errDoubt = errors.New("it is in doubt who has the operation")
-
-// pauseInDoubt waits before the next look. The error asks to let the message come
-// again.
-func (p *Pipeline) pauseInDoubt(ctx context.Context, op *events.Operation, round int) error {
-	if round < doubtRounds && p.wait(ctx, min(shortestDoubt<<round, longestDoubt)) {
-		return nil
-	}
-	return fmt.Errorf("operation %s: %w", op.ID, errDoubt)
-}
-
 // claim asks the store what is proved of a holder's claim.
 func (p *Pipeline) claim(ctx context.Context, op *events.Operation, m Message) (claim, Waiting, error) {
 	w, found, err := p.Store.Find(ctx, op)
@@ -88,18 +56,6 @@ func (p *Pipeline) concluded(ctx context.Context, op *events.Operation) (bool, e
 		return false, nil
 	}
 	return p.Ends.Concluded(ctx, op, op.Contested)
-}
-
-// NearFiring is how long before the time of a schedule what is stored in its place may
-// meet it: in a cluster a compare-and-set does not see that the schedule fires while
-// that is in process, so two may have the operation.
-const NearFiring = time.Second
-
-// Share notes that another holder may have this version of op as well, since a time at
-// the latest, and have made any attempt up to the next one that is stored.
-func Share(op *events.Operation, since time.Time) {
-	op.Contest(since)
-	op.Repeats = max(op.Repeats, op.Attempt+mostUnstored)
 }
 
 // over reports whether the claim on an operation is over that another may have had
@@ -140,38 +96,52 @@ func (p *Pipeline) advance(ctx context.Context, op *events.Operation, m Message,
 	}
 }
 
-// keep stores how an attempt went before anything follows from it: another holder may
-// have made it too, or may make it before it is known here that a dead letter is
-// stored. The first result that is stored counts, and whoever takes the operation
-// next concludes the attempt.
-func (p *Pipeline) keep(ctx context.Context, op *events.Operation, m Message, a *made) error {
-	ended := a.at.Add(a.reply.Duration).UTC()
-	result := &events.WorkResult{
-		At: ended, Failed: a.reply.Failed, Code: a.reply.Failure.Code, Error: a.reply.Failure.Message, Counted: true,
-	}
-	if after := a.reply.Failure.RetryAfter; after > 0 {
-		result.RetryAfter = p.Now().Add(after).UTC()
-	}
-	op.Work = &events.Work{Token: op.Run(), Attempt: op.Attempt + 1, Target: a.subject, Started: a.at.UTC()}
-	return p.advance(ctx, op, m, func(ctx context.Context, op *events.Operation, m Message) error {
-		return p.result(ctx, op, m, result)
-	})
+// NearFiring is how long before the time of a schedule what is stored in its place may
+// meet it: in a cluster a compare-and-set does not see that the schedule fires while
+// that is in process, so two may have the operation.
+const NearFiring = time.Second
+
+// Share notes that another holder may have this version of op as well, since a time at
+// the latest, and have made any attempt up to the next one that is stored.
+func Share(op *events.Operation, since time.Time) {
+	op.Contest(since)
+	op.Repeats = max(op.Repeats, op.Attempt+mostUnstored)
 }
 
-// tell publishes the outcome of a run, unless another holder has done so while it
-// could not be stored.
-func (p *Pipeline) tell(ctx context.Context, op *events.Operation, m Message, outcome events.Outcome) error {
-	for round := 0; ; round++ {
-		err := p.Store.Ended(ctx, op, m, outcome)
-		if !errors.Is(err, ErrShared) {
-			return err
-		}
-		op.Contest(m.Stored)
-		if told, err := p.concluded(ctx, op); err != nil || told {
-			return err
-		}
-		if err := p.pauseInDoubt(ctx, op, round); err != nil {
-			return err
-		}
+const (
+	// shortestDoubt and longestDoubt bound the pauses between two looks at what is
+	// in doubt, and doubtRounds is how often it is looked.
+	shortestDoubt = 50 * time.Millisecond
+	longestDoubt  = 2 * time.Second
+	doubtRounds   = 8
+	// restoreRound is from which round on an operation that is nowhere is stored
+	// anew by its holder, who has it in hand.
+	restoreRound = 4
+)
+
+// errDoubt says that it could not be proved what became of an operation. Whoever
+// gets it lets the message come again.
+var errDoubt = errors.New("it is in doubt who has the operation")
+
+// pauseInDoubt waits before the next look. The error asks to let the message come
+// again.
+func (p *Pipeline) pauseInDoubt(ctx context.Context, op *events.Operation, round int) error {
+	if round < doubtRounds && p.wait(ctx, min(shortestDoubt<<round, longestDoubt)) {
+		return nil
 	}
+	return fmt.Errorf("operation %s: %w", op.ID, errDoubt)
+}
+
+// wait reports whether the delay ran its course. It ends early when the
+// instance is about to stop.
+func (p *Pipeline) wait(ctx context.Context, delay time.Duration) bool {
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-p.Draining:
+	case <-ctx.Done():
+	}
+	return false
 }

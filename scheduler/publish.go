@@ -14,26 +14,6 @@ import (
 // codeWorkerTimeout is the code of an attempt on which its worker did not report.
 const codeWorkerTimeout = "worker_timeout"
 
-// Publisher brings operations to the streams from which workers take them.
-type Publisher interface {
-	// Publish stores op, with the headers of its work, at op.Work.Target. refused
-	// says why that cannot be; nil is that it is stored, or that nobody knows.
-	// timeout is how long the worker may be silent.
-	Publish(ctx context.Context, op *events.Operation, m Message, timeout time.Duration) (refused *policy.Failure)
-	// Subject is the target of a key that has none of its own.
-	Subject(service, operation string) string
-	// Token returns a text that nobody can guess.
-	Token() string
-}
-
-// target returns the subject to which an operation goes.
-func (p *Pipeline) target(policy *policy.Policy, op *events.Operation) string {
-	if op.Delivery == events.Publish && p.Publisher != nil && op.Target == "" && policy.HasDefaultTarget() {
-		return p.Publisher.Subject(op.Service, op.Operation)
-	}
-	return policy.TargetOf(op.Target, op.Service, op.Operation)
-}
-
 // publish hands an attempt over to a worker. The operation is parked with a
 // watchdog, which fires when no report came in time, before it is published: what
 // happens to this instance in between ends in the watchdog firing. The watchdog

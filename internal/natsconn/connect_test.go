@@ -41,7 +41,11 @@ func TestConnect_WithoutSettingsHonoursNATSURL(t *testing.T) {
 }
 
 func TestConnect_InProcessNeedsNoURL(t *testing.T) {
-	s := testkit.Server(t, func(o *embedded.Options) { o.User, o.Password = "ann", "pw" })
+	s, err := embedded.Start(t.Context(), embedded.Options{StoreDir: t.TempDir(), Port: embedded.RandomPort, User: "ann", Password: "pw"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Shutdown)
 	cfg, err := config.Load(nil, []string{
 		"HOME=" + t.TempDir(), "NATS_URL=tls://192.0.2.1:1", "REBOUND_USER=ann", "REBOUND_PASSWORD=pw",
 	}, "")

@@ -1,0 +1,26 @@
+package streams
+
+import (
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// CallTimeout bounds one call of JetStream, whose answer may be lost.
+	CallTimeout = 5 * time.Second
+	// ClockSlack covers the difference between the clocks of two servers of a cluster
+	// when messages of two streams are compared by their time.
+	ClockSlack = 2 * time.Second
+)
+
+// HeaderSize returns how many bytes a header takes of a message.
+func HeaderSize(h nats.Header) int64 {
+	n := int64(len("NATS/1.0\r\n\r\n"))
+	for k, values := range h {
+		for _, v := range values {
+			n += int64(len(k) + len(v) + len(": \r\n"))
+		}
+	}
+	return n
+}

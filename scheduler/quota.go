@@ -1,0 +1,101 @@
+package scheduler
+
+import (
+	"time"
+
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
+)
+
+// Room is what the lanes of a key may let out at this instance. Every instance lets
+// out what its own gate has room for.
+type Room struct {
+	// N is how many operations may be let out now, those included that were let out
+	// and have not come yet; [breaker.Unlimited] when nothing limits them. It is 0 or
+	// less when enough wait at the gate.
+	N int
+	// Shut is whether the gate lets none through, Cause why, and Next when it is worth
+	// while to ask again, as in [Shut].
+	Shut  bool
+	Cause gate.Cause
+	Next  time.Time
+	// Came counts the operations that came to the gate, and InFlight is how many it
+	// let through whose attempts have not ended.
+	Came     uint64
+	InFlight int
+}
+
+// lookAhead is for how long the lanes of a governed key let operations out in
+// advance, so that the gate never waits for them.
+const lookAhead = 100 * time.Millisecond
+
+// Room says what the lanes of a key may let out now of operations of a priority.
+// It takes nothing: only a [Pass] is certain.
+func (g *Gates) Room(policy *policy.Policy, service, operation string, p events.Priority, now time.Time) Room {
+	key := events.Key(service, operation)
+	k, b := g.of(policy, key), g.breaker(policy, key)
+	defer k.release()
+	g.want(k, now)
+	a := k.gate.Ready(g.conditions(k, b, p, now), now)
+	report := k.gate.Report()
+	r := Room{N: a.N, Cause: a.Cause, Next: a.Next, Came: k.came.Load(), InFlight: report.InFlight}
+	switch {
+	case a.N == breaker.Unlimited:
+		return r
+	case a.Cause == gate.CauseGovernor && a.N == 0 && a.Next.Sub(now) > lookAhead:
+		r.Shut, r.Next = true, a.Next.Add(-lookAhead/2)
+		return r
+	case a.Cause == gate.CauseGovernor:
+		// What is let out waits at the gate for its moment.
+		r.N = max(a.N, ahead(report))
+	case a.Cause == gate.CauseConcurrency && report.InFlight+a.N > 0:
+		r.N = a.N + min(report.InFlight+a.N, maxWaiting/2)
+	case a.N > 0:
+	case a.Cause == gate.CauseBudgetShare, a.Cause == gate.CauseConcurrency:
+		g.renew(k, a.Cause, now)
+		if r.Next.IsZero() {
+			r.Next = now.Add(gate.LeaseTime)
+		}
+	}
+	r.Shut = r.N == 0
+	r.N -= k.waiting()
+	return r
+}
+
+// Early says how many parked operations of a key may be let out before they are
+// due, and of which time at the latest they must be: what was parked later was not
+// parked because the target was ill. coming is how many were let out and have not
+// come yet. ever is whether that may be at all before the breaker closes again.
+func (g *Gates) Early(policy *policy.Policy, service, operation string, coming int, now time.Time) (n int, parkedBefore time.Time, ever bool) {
+	key := events.Key(service, operation)
+	b := g.breaker(policy, key)
+	if b == nil {
+		return 0, time.Time{}, false
+	}
+	k := g.of(policy, key)
+	defer k.release()
+	g.want(k, now)
+	coming += k.waiting()
+	n, parkedBefore = k.gate.Early(g.conditions(k, b, events.Normal, now), 0, coming, now)
+	report := k.gate.Report()
+	if n > 0 && n != breaker.Unlimited {
+		n = max(n, ahead(report)-coming)
+	}
+	return n, parkedBefore, report.Governed && !parkedBefore.IsZero()
+}
+
+// ahead is how many operations of a governed key are let out in advance.
+func ahead(r gate.Report) int { return min(int(r.Rate*lookAhead.Seconds())+1, maxWaiting/2) }
+
+// Opens is when the gate of a key that is shut can open at the earliest. It is
+// zero when the gate is open or nobody knows.
+func (g *Gates) Opens(policy *policy.Policy, service, operation string, now time.Time) time.Time {
+	b := g.breaker(policy, events.Key(service, operation))
+	if b == nil || b.State() != breaker.Open {
+		return time.Time{}
+	}
+	_, next := b.Ready(now)
+	return next
+}

@@ -1,0 +1,143 @@
+package scheduler
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler/gate"
+)
+
+// Standing is how the gate of one key stands, and how many operations its lanes
+// held when this instance counted them last.
+type Standing struct {
+	KeyReport
+	Held int
+}
+
+// KeyReport says how the gate of one key stands at this instance.
+type KeyReport struct {
+	// Key is service:operation.
+	Key string `json:"key"`
+	gate.Report
+	// Cause is what limits operations of normal priority now, empty when nothing does,
+	// and Shut whether it lets none through.
+	Cause gate.Cause `json:"cause,omitempty"`
+	Shut  bool       `json:"shut"`
+}
+
+// Standings returns, in no order, how every gate stands of which this instance
+// knows.
+func (g *Gates) Standings(now time.Time) []Standing {
+	all := g.all()
+	standings := make([]Standing, len(all))
+	for i, k := range all {
+		standings[i] = Standing{KeyReport: g.report(k, now), Held: k.counted()}
+	}
+	return standings
+}
+
+func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
+	// A breaker that the policy does not use any more is closed.
+	b, _ := g.breakers.Lookup(k.key)
+	a := k.gate.Ready(g.conditions(k, b, events.Normal, now), now)
+	// A key that was given no lease yet is shut to those who wait for it alone.
+	shut := a.N == 0 && (!momentary(a.Cause) || !k.unclaimed())
+	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut}
+}
+
+// GateCounts counts the gates that are shut, govern the release or have operations in
+// flight.
+type GateCounts struct {
+	All  int `json:"all"`
+	Shut int `json:"shut"`
+	// Causes are how many are limited by what.
+	Causes map[gate.Cause]int `json:"causes"`
+}
+
+// Worst returns how up to most gates stand that are shut, govern the release or have
+// operations in flight, the worst first: shut, then those with the most operations held and in
+// flight. It counts all of them.
+func (g *Gates) Worst(most int, now time.Time) ([]KeyReport, GateCounts) {
+	counts := GateCounts{Causes: make(map[gate.Cause]int)}
+	var all []Standing
+	for _, s := range g.Standings(now) {
+		if !s.Shut && s.InFlight == 0 && !s.Governed {
+			continue // it has limits that are in nobody's way
+		}
+		counts.All++
+		if s.Shut {
+			counts.Shut++
+		}
+		if s.Cause != "" {
+			counts.Causes[s.Cause]++
+		}
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b Standing) int {
+		switch {
+		case a.Shut && !b.Shut:
+			return -1
+		case b.Shut && !a.Shut:
+			return 1
+		}
+		return cmp.Or(cmp.Compare(b.Held+b.InFlight, a.Held+a.InFlight), strings.Compare(a.Key, b.Key))
+	})
+	reports := make([]KeyReport, min(most, len(all)))
+	for i := range reports {
+		reports[i] = all[i].KeyReport
+	}
+	return reports, counts
+}
+
+// Active returns how many attempts are in flight at this instance.
+func (g *Gates) Active() int { return int(g.inFlight.Load()) }
+
+// Counts returns how many attempts of the last minute succeeded and failed at this
+// instance, of those that speak of their target's health.
+func (g *Gates) Counts(now time.Time) (succeeded, failed int) { return g.tally.last(now) }
+
+// tally counts the attempts of the last minute, second by second. It is safe for
+// concurrent use.
+type tally struct {
+	mu      sync.Mutex // guards what follows
+	seconds [60]struct {
+		at                int64 // in Unix seconds
+		succeeded, failed int
+	}
+}
+
+// add counts an attempt that speaks of its target's health.
+func (t *tally) add(r gate.Result, now time.Time) {
+	if r != gate.Success && r != gate.Failure {
+		return
+	}
+	at := now.Unix()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := &t.seconds[uint64(at)%uint64(len(t.seconds))]
+	if s.at != at {
+		s.at, s.succeeded, s.failed = at, 0, 0
+	}
+	if r == gate.Success {
+		s.succeeded++
+	} else {
+		s.failed++
+	}
+}
+
+// last returns what was counted in the last minute.
+func (t *tally) last(now time.Time) (succeeded, failed int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.seconds {
+		if age := now.Unix() - s.at; age >= 0 && age < int64(len(t.seconds)) {
+			succeeded += s.succeeded
+			failed += s.failed
+		}
+	}
+	return succeeded, failed
+}
