@@ -64,8 +64,8 @@ func (s *Service) keptBuckets() []keeper.Stream {
 // newSweeper returns what fires what the server forgot.
 func (s *Service) newSweeper() *keeper.Sweeper {
 	return keeper.NewSweeper(s.store, keeper.SweeperConfig{
-		Reading: s.reading, Stream: s.streams.Waiting(), Storage: s.storage, Decides: s.coordinator.decides, Now: s.clock.Now, Log: s.log,
-		Leader: func() string {
+		Reading: s.reading, Stream: s.streams.Waiting(), Storage: s.storage, Leads: s.member.NoOtherLeads, Now: s.clock.Now, Log: s.log,
+		StreamLeader: func() string {
 			leader, _ := s.leader.Load().(string)
 			return leader
 		},

@@ -20,6 +20,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/cluster"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/host"
 	"github.com/rebound-mq/rebound/internal/keeper"
@@ -182,7 +183,7 @@ type Service struct {
 	policies atomic.Pointer[policy.Set]
 	follower *policyFollower
 	registry *health.Registry
-	reports  *reports
+	reports  *cluster.HealthReports
 	recovery *opstore.Recovery
 	breakers *breakers
 	gates    *scheduler.Gates
@@ -197,11 +198,12 @@ type Service struct {
 	workReports *workReports
 	pullers     []*pull.Puller
 	micro       micro.Service
-	// coordinator knows the other instances, inFlight bounds what this one has in
-	// flight.
-	coordinator *coordinator
-	inFlight    *pull.Limit
-	metrics     *telemetry.Metrics
+	// member is this instance among the others, inFlight bounds what it has in flight,
+	// and dues pull the due operations.
+	member   *cluster.Member
+	dues     []*pull.Puller
+	inFlight *pull.Limit
+	metrics  *telemetry.Metrics
 	// adoptions and advisories take over what adopted consumers give up.
 	adoptions  *adoptions
 	advisories *pull.Puller
@@ -289,18 +291,18 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		return nil, err
 	}
 	s.keeper = s.newKeeper()
-	sweeper, forgetter := s.newSweeper(), keeper.NewForgetter(config.ForgetIdleAfter, s.forget)
-	if s.reports, err = hear(nc, s.subjects, s.registry, s.clock.Now, s.log); err != nil {
+	if s.reports, err = cluster.HearHealth(nc, s.subjects, s.registry, s.clock.Now, s.log); err != nil {
 		return nil, err
 	}
-	if err := s.coordinator.hear(); err != nil {
-		return nil, errors.Join(err, s.reports.sub.Unsubscribe())
+	if s.member, err = s.join(); err != nil {
+		return nil, errors.Join(err, s.reports.Close())
 	}
+	sweeper, forgetter := s.newSweeper(), keeper.NewForgetter(config.ForgetIdleAfter, s.forget)
 	runCtx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	if err := s.serve(runCtx); err != nil {
 		cancel()
-		return nil, errors.Join(err, s.reports.sub.Unsubscribe(), s.coordinator.sub.Unsubscribe())
+		return nil, errors.Join(err, s.reports.Close(), s.member.Close())
 	}
 	for _, p := range s.pullers {
 		s.pulling.Go(func() { p.Run(runCtx) })
@@ -317,8 +319,8 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.rest.Go(func() { s.housekeep(runCtx) })
 	s.rest.Go(func() { forgetter.Run(runCtx) })
 	s.rest.Go(func() { s.follower.run(runCtx) })
-	s.rest.Go(func() { s.reports.run(runCtx) })
-	s.rest.Go(func() { s.coordinator.run(runCtx) })
+	s.rest.Go(func() { s.reports.Run(runCtx) })
+	s.rest.Go(func() { s.member.Run(runCtx) })
 	s.rest.Go(func() { s.inFlight.Run(runCtx) })
 	if config.Host == nil {
 		s.rest.Go(func() { s.sampler().Run(runCtx) })
@@ -451,14 +453,10 @@ func (s *Service) wire(ctx context.Context) error {
 		pull.NewLimit(intakeInFlight, 1), pull.NewBytes(s.config.MaxInFlightBytes), s.workReports.handle)
 	s.inFlight = pull.NewLimit(s.config.MaxInFlight, duePulls)
 	bytes := pull.NewBytes(s.config.MaxInFlightBytes)
-	var dues []*pull.Puller
 	for _, p := range events.Priorities {
-		dues = append(dues, add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), s.inFlight, bytes, redeliver.handle))
+		s.dues = append(s.dues, add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), s.inFlight, bytes, redeliver.handle))
 	}
-	if s.coordinator, err = s.newCoordinator(st, dues); err != nil {
-		return err
-	}
-	return s.observe(dues)
+	return s.observe(s.dues)
 }
 
 // intakeConsumer is the consumer of submissions, reportConsumer that of what workers
@@ -483,7 +481,7 @@ func (s *Service) lookAhead(ctx context.Context, pipeline *scheduler.Pipeline) (
 	return &ahead{
 		js: s.looking, store: own, streams: s.streams, intake: s.intake, pipeline: &placing,
 		submissions: &submissions{js: s.looking, store: own, subjects: s.subjects, streams: s.streams, stream: stream},
-		consumer:    intakeConsumer, leads: func() (int, bool) { return s.coordinator.leads(s.clock.Now()) }, log: s.log,
+		consumer:    intakeConsumer, leads: func() (int, bool) { return s.member.Leads() }, log: s.log,
 		warn: rate.Sometimes{First: 1, Interval: warnAhead}, wake: make(chan struct{}, 1), draining: s.draining,
 	}, nil
 }

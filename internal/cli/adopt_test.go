@@ -24,7 +24,7 @@ func (c *cli) orders(n int) {
 func TestAConsumerIsAdoptedListedAndLeftAlone(t *testing.T) {
 	c := newCLI(t)
 	c.orders(3)
-	c.fails(exitFailure, "no instance answers", "adopt", "--stream", "ORDERS", "--consumer", "worker")
+	c.fails(exitFailure, "no service answers", "adopt", "--stream", "ORDERS", "--consumer", "worker")
 	c.service()
 	r := c.run("adopt", "--stream", "ORDERS", "--consumer", "worker", "--service", "orders", "--operation", "process", "--target", "orders-worker.process")
 	if r.code != exitOK || !strings.Contains(r.stderr, "is adopted; what it gives up becomes operations of orders:process, which go to orders-worker.process") {

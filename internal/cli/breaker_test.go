@@ -4,8 +4,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/internal/doctor"
 	"github.com/rebound-mq/rebound/schemas"
+
+	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
 func TestBreakersAreTrippedHeldShownAndReset(t *testing.T) {
@@ -63,7 +65,7 @@ func TestServeSharesBreakersInRedisAndOutlivesIt(t *testing.T) {
 	if got := coordination(); got.Store != "redis" || !got.Shared || got.Problem != "" {
 		t.Errorf("the breakers are %+v, want them shared in Redis", got)
 	}
-	if found := c.findings(exitOK, "--redis", redis.URL())["redis"]; found.Status != checkOK || !strings.Contains(found.Found, "version") {
+	if found := c.findings(exitOK, "--redis", redis.URL())["redis"]; found.Status != doctor.OK || !strings.Contains(found.Found, "version") {
 		t.Errorf("the doctor says %+v of Redis", found)
 	}
 	redis.Stop()
@@ -71,7 +73,7 @@ func TestServeSharesBreakersInRedisAndOutlivesIt(t *testing.T) {
 	if r := c.run("breaker", "hold", "billing:charge"); r.code != exitOK || !strings.Contains(r.stderr, "only one instance knows") {
 		t.Errorf("holding without Redis gave %+v", r)
 	}
-	if found := c.findings(exitOK, "--redis", redis.URL())["redis"]; found.Status != checkWarn {
+	if found := c.findings(exitOK, "--redis", redis.URL())["redis"]; found.Status != doctor.Warn {
 		t.Errorf("the doctor says %+v of Redis that is gone", found)
 	}
 	redis.Restart()

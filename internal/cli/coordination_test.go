@@ -8,6 +8,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/cli/terminal"
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/schemas"
 )
@@ -52,9 +53,9 @@ func TestTheTableOfInstances(t *testing.T) {
 		},
 	}
 	var out bytes.Buffer
-	figures := newTable(&out)
+	figures := terminal.NewTable(&out)
 	coordinationRows(figures, &c)
-	if err := figures.flush(); err != nil {
+	if err := figures.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	err := writeInstances(&out, &c)

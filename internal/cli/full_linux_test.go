@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/rebound-mq/rebound/internal/doctor"
+
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -47,7 +49,7 @@ func TestServe_AFullDiskIsToldAndOutlived(t *testing.T) {
 	})
 	found := false
 	for check, f := range c.findings(exitFailure) {
-		found = found || strings.HasPrefix(check, "instance") && f.Status == checkFail && strings.Contains(f.Found, "the disk is full")
+		found = found || strings.HasPrefix(check, "instance") && f.Status == doctor.Fail && strings.Contains(f.Found, "the disk is full")
 	}
 	if !found {
 		t.Error("the doctor does not say that the disk is full")

@@ -22,7 +22,7 @@ func policyFile(t *testing.T, text string) string {
 func TestPoliciesAreAppliedShownAndRolledBack(t *testing.T) {
 	c := newCLI(t)
 	c.fails(exitFailure, "no policies were applied", "policy", "history")
-	c.fails(exitFailure, "no instance answers", "policy", "show")
+	c.fails(exitFailure, "no service answers", "policy", "show")
 	first := policyFile(t, "# patient billing\nbilling: {maxAttempts: 7}\n")
 	if r := c.run("policy", "apply", first); r.code != exitOK || !strings.Contains(r.stderr, "revision 1 is applied; no instance is running") {
 		t.Errorf("applying without an instance gave %+v", r)

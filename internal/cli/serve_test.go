@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rebound-mq/rebound/internal/doctor"
+
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -62,7 +64,7 @@ func TestServeStoresThreeTimesOnACluster(t *testing.T) {
 	}
 	testkit.Eventually(t, patience, "all is well", func() bool {
 		found := c.findings(exitOK)
-		return found["replicas"].Status == checkOK && found["durability"].Status == checkOK
+		return found["replicas"].Status == doctor.OK && found["durability"].Status == doctor.OK
 	})
 	r.interrupt()
 	if out := r.wait(); out.code != exitOK {

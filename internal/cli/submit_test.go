@@ -124,7 +124,7 @@ func TestSubmitLinesTellsTheRefusedOnes(t *testing.T) {
 			}, "\n")
 			r := c.runWith(input, "submit", "-", "--output", "json")
 			checkFailure(t, r, exitFailure, "refused lines: 5-9")
-			results := jsonLines[lineResult](t, r.stdout)
+			results := jsonLines[struct{ Line int }](t, r.stdout)
 			if len(results) != 9 || !strings.Contains(r.stderr, "4 operations submitted, 5 refused") {
 				t.Errorf("%d results; %s", len(results), r.stderr)
 			}
@@ -191,7 +191,7 @@ func TestSubmitLinesCanBeInterrupted(t *testing.T) {
 
 func TestSubmitNoticesTheServiceOfAnotherPrefix(t *testing.T) {
 	c := newCLI(t)
-	other, err := handlers.Start(t.Context(), c.nc, handlers.Config{Prefix: "other", Logger: testkit.Logger(t)})
+	other, err := handlers.Start(t.Context(), c.nc, handlers.Config{Prefix: "other", Logger: testkit.Logger(t), Backpressure: unhindered})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,10 +203,4 @@ func TestSubmitNoticesTheServiceOfAnotherPrefix(t *testing.T) {
 	c.fails(exitFailure, "works under another --prefix", "submit", "billing", "charge")
 	r := c.runWith(`{"service":"s","operation":"o"}`, "submit", "-")
 	checkFailure(t, r, exitFailure, "works under another --prefix")
-}
-
-func TestRangesJoinNeighbours(t *testing.T) {
-	if got := ranges([]int{9, 3, 7, 8, 1, 2, 12}); got != "1-3, 7-9, 12" {
-		t.Error(got)
-	}
 }

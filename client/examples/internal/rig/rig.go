@@ -12,6 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/client"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 	"github.com/rebound-mq/rebound/schemas"
 )
@@ -29,7 +30,11 @@ func Start(t *testing.T, policies string) *nats.Conn {
 	if err != nil {
 		t.Fatalf("the test's policies are invalid: %v", err)
 	}
-	service, err := handlers.Start(Context(t), testkit.Connect(t, url), handlers.Config{Policies: set, Logger: testkit.Logger(t)})
+	service, err := handlers.Start(Context(t), testkit.Connect(t, url), handlers.Config{
+		Policies: set, Logger: testkit.Logger(t),
+		// A busy machine must not hold operations back.
+		Backpressure: gate.Limits{StoreDelay: time.Hour},
+	})
 	if err != nil {
 		t.Fatalf("starting the service: %v", err)
 	}
