@@ -18,6 +18,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/breaker/natsstore"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/cluster"
@@ -387,7 +388,7 @@ func (s *Service) wire(ctx context.Context) error {
 	s.recovery = opstore.NewRecovery(st, s.reading, s.letters)
 	shared := s.config.Breakers
 	if shared == nil {
-		shared = breaker.NewNATS(s.sharing, s.streams.BreakersBucket(), s.config.Limits.Replicas)
+		shared = natsstore.New(s.sharing, s.streams.BreakersBucket(), s.config.Limits.Replicas)
 	}
 	s.breakers = newBreakers(breakersConfig{
 		instance: s.id, shared: shared, forget: s.config.ForgetIdleAfter, store: st, subjects: s.subjects, now: s.clock.Now, room: keys.Changed, log: s.log,
