@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -65,10 +66,7 @@ func (s *Service) keptBuckets() []keeper.Stream {
 func (s *Service) newSweeper() *keeper.Sweeper {
 	return keeper.NewSweeper(s.store, keeper.SweeperConfig{
 		Reading: s.reading, Stream: s.streams.Waiting(), Storage: s.storage, Leads: s.member.NoOtherLeads, Now: s.clock.Now, Log: s.log,
-		StreamLeader: func() string {
-			leader, _ := s.leader.Load().(string)
-			return leader
-		},
+		StreamLeader: s.leader.Name,
 	})
 }
 
@@ -86,4 +84,32 @@ func (s *Service) forget(since, now time.Time) int {
 		s.log.Debug("keys that were not used are forgotten", "gates", gates, "breakers", breakers)
 	}
 	return gates + breakers
+}
+
+// created returns when a stream was made. What is asked of the leader of the waiting
+// operations measures the clock, too.
+func (s *Service) created(ctx context.Context, name string) (time.Time, error) {
+	if name == s.streams.Waiting() {
+		info, err := s.leader.Ask(ctx)
+		if err != nil {
+			return time.Time{}, err
+		}
+		return info.Created, nil
+	}
+	stream, err := s.js.Stream(ctx, name)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return stream.CachedInfo().Created, nil
+}
+
+// askLeader asks the leader of the waiting operations on the connection for reading.
+func (s *Service) askLeader(ctx context.Context) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
+	defer cancel()
+	stream, err := s.reading.Stream(ctx, s.streams.Waiting())
+	if err != nil {
+		return nil, fmt.Errorf("asking the leader of stream %s: %w", s.streams.Waiting(), err)
+	}
+	return stream.CachedInfo(), nil
 }

@@ -178,7 +178,6 @@ type Service struct {
 	id       string
 	started  time.Time
 	clock    *natsconn.Clock
-	skewed   atomic.Bool // the log tells that the host's clock differs
 	log      *slog.Logger
 
 	policies atomic.Pointer[policy.Set]
@@ -212,8 +211,8 @@ type Service struct {
 	// what is to be stored.
 	keeper  *keeper.Keeper
 	storage *opstore.Storage
-	missing notify.Signal // set when a stream or a consumer may be missing
-	leader  atomic.Value  // a string: the server that leads the waiting operations
+	missing notify.Signal          // set when a stream or a consumer may be missing
+	leader  *natsconn.StreamLeader // of the waiting operations
 	// elections knows since when that server leads.
 	elections *opstore.Elections
 
@@ -285,6 +284,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	}
 	s.storage = opstore.NewStorage(js, s.missing.Set)
 	s.elections = opstore.NewElections(s.askLeader, s.clock.Now, func() uint64 { return nc.Stats().Reconnects })
+	s.leader = natsconn.NewStreamLeader(js, s.streams.Waiting(), s.clock, s.elections.Heard, s.log)
 	if s.metrics, err = telemetry.NewMetrics(id, config.Version); err != nil {
 		return nil, fmt.Errorf("making the metrics: %w", err)
 	}
@@ -341,7 +341,7 @@ func (s *Service) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.waiter.Await(ctx, "the time of the server", s.measure); err != nil {
+	if err := s.waiter.Await(ctx, "the time of the server", s.leader.Measure); err != nil {
 		return err
 	}
 	err := s.waiter.Await(ctx, "the policies in force", func(ctx context.Context) (err error) {
