@@ -35,7 +35,7 @@ func (s *Service) keptStreams() []keeper.Stream {
 		}
 		kept = append(kept, one)
 	}
-	return append(kept, keeper.Stream{Name: s.streams.Advisories(), Wanted: s.adoptions.some, Make: s.adoptions.apply})
+	return append(kept, keeper.Stream{Name: s.streams.Advisories(), Wanted: s.adoptions.register.Any, Make: s.adoptions.follower.Apply})
 }
 
 // keptBuckets are the streams behind the buckets that the service needs. Those of
@@ -47,11 +47,11 @@ func (s *Service) keptBuckets() []keeper.Stream {
 			_, err := policies.Ensure(ctx, s.js, prefix, replicas)
 			return err
 		}},
-		{Name: "KV_" + adoption.BucketName(prefix), Renewed: s.adoptions.restore, Make: func(ctx context.Context) error {
+		{Name: "KV_" + adoption.BucketName(prefix), Renewed: s.adoptions.follower.Restore, Make: func(ctx context.Context) error {
 			_, err := adoption.Ensure(ctx, s.js, prefix, replicas)
 			return err
 		}},
-		{Name: "KV_" + adoption.LedgerName(prefix), Wanted: s.adoptions.some, Make: func(ctx context.Context) error {
+		{Name: "KV_" + adoption.LedgerName(prefix), Wanted: s.adoptions.register.Any, Make: func(ctx context.Context) error {
 			_, err := adoption.EnsureLedger(ctx, s.js, prefix, replicas)
 			return err
 		}},

@@ -204,9 +204,8 @@ type Service struct {
 	dues     []*pull.Puller
 	inFlight *pull.Limit
 	metrics  *telemetry.Metrics
-	// adoptions and advisories take over what adopted consumers give up.
-	adoptions  *adoptions
-	advisories *pull.Puller
+	// adoptions takes over what adopted consumers give up.
+	adoptions *adopting
 	// keeper sees to it that the streams are there, and storage knows whether they take
 	// what is to be stored.
 	keeper  *keeper.Keeper
@@ -312,9 +311,9 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.rest.Go(func() { s.leases.Run(runCtx) })
 	s.rest.Go(func() { s.lanes.Run(runCtx) })
 	s.pulling.Go(func() { s.ahead.run(runCtx) })
-	s.pulling.Go(func() { s.takeOver(runCtx) })
-	s.pulling.Go(func() { s.adoptions.witness.run(runCtx, s.draining) })
-	s.rest.Go(func() { s.adoptions.run(runCtx) })
+	s.pulling.Go(func() { s.adoptions.takeOver(runCtx) })
+	s.pulling.Go(func() { s.adoptions.relay.Run(runCtx) })
+	s.rest.Go(func() { s.adoptions.follower.Run(runCtx) })
 	s.rest.Go(func() { s.keeper.Run(runCtx) })
 	s.rest.Go(func() { sweeper.Run(runCtx) })
 	s.rest.Go(func() { s.housekeep(runCtx) })
@@ -354,7 +353,7 @@ func (s *Service) prepare(ctx context.Context) error {
 	if err := s.wire(ctx); err != nil {
 		return err
 	}
-	if err := s.waiter.Await(ctx, "the adopted consumers", s.adopting); err != nil {
+	if err := s.waiter.Await(ctx, "the adopted consumers", s.adopt); err != nil {
 		return err
 	}
 	for _, stream := range []string{s.streams.Intake(), s.streams.Waiting()} {
