@@ -11,6 +11,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // Persister repeats a call of JetStream until its answer is final.
@@ -92,24 +93,18 @@ func (s *Submissions) waiting(ctx context.Context, subject string) (map[string]u
 	return counts, nil
 }
 
-// Waiting is how many submissions of a service wait.
-type Waiting struct {
-	Service     string
-	Submissions uint64
-}
-
 // Most returns up to n services with the most submissions that wait, the most first.
-func (s *Submissions) Most(ctx context.Context, n int) ([]Waiting, error) {
+func (s *Submissions) Most(ctx context.Context, n int) ([]schemas.ServiceSubmitted, error) {
 	counts, err := s.waiting(ctx, s.subjects.Submissions())
 	if err != nil {
 		return nil, err
 	}
-	all := make([]Waiting, 0, len(counts))
+	all := make([]schemas.ServiceSubmitted, 0, len(counts))
 	for service, n := range counts {
-		all = append(all, Waiting{service, n})
+		all = append(all, schemas.ServiceSubmitted{Service: service, Submitted: n})
 	}
-	slices.SortFunc(all, func(a, b Waiting) int {
-		return cmp.Or(cmp.Compare(b.Submissions, a.Submissions), cmp.Compare(a.Service, b.Service))
+	slices.SortFunc(all, func(a, b schemas.ServiceSubmitted) int {
+		return cmp.Or(cmp.Compare(b.Submitted, a.Submitted), cmp.Compare(a.Service, b.Service))
 	})
 	return all[:min(n, len(all))], nil
 }
