@@ -37,6 +37,7 @@ func (r *rig) request(subject string, h nats.Header, body any, out any) (code, d
 }
 
 func TestASubmissionByRequestIsAnsweredWithItsIDOrTheError(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	var got handlers.Submitted
@@ -69,6 +70,7 @@ func TestASubmissionByRequestIsAnsweredWithItsIDOrTheError(t *testing.T) {
 }
 
 func TestTheSameSubmissionByRequestTwiceIsOne(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	calls := r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	h := nats.Header{"ce-specversion": {"1.0"}, "ce-id": {"1"}, "ce-source": {"/s"}, "ce-type": {events.TypeFailed}}
@@ -86,6 +88,7 @@ func TestTheSameSubmissionByRequestTwiceIsOne(t *testing.T) {
 }
 
 func TestDeadLettersAreListedShownReplayedAndDiscardedByRequest(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "404", "no such order", nil })
 	r.target("billing.refund", func(int, micro.Request) (string, string, micro.Headers) { return "422", "bad amount", nil })
@@ -146,6 +149,7 @@ func TestDeadLettersAreListedShownReplayedAndDiscardedByRequest(t *testing.T) {
 }
 
 func TestStatusCountsWhatWaitsWhere(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 2, baseDelay: 1h, maxDelay: 2h, jitterType: none}
 `), Version: "1.2.3"})
@@ -165,6 +169,7 @@ default: {maxAttempts: 2, baseDelay: 1h, maxDelay: 2h, jitterType: none}
 }
 
 func TestTheMicroFrameworkShowsTheEndpointsWithTheirSchemas(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Version: "1.2.3"})
 	var info micro.Info
 	r.request("$SRV.INFO.rebound", nil, nil, &info)

@@ -62,6 +62,7 @@ default: {maxAttempts: 4, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: adapti
 `
 
 func TestAServiceWhoseRedeliveriesFailWaitsLonger(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, resourceAware)})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
 	r.submit("retry.submit.billing.charge", map[string]string{"ce-errorcode": "503"}, "x")
@@ -83,6 +84,7 @@ func TestAServiceWhoseRedeliveriesFailWaitsLonger(t *testing.T) {
 }
 
 func TestOnlyRedeliveriesAreMeasured(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	r.target("billing.refund", func(int, micro.Request) (string, string, micro.Headers) { return "422", "bad amount", nil })
@@ -101,6 +103,7 @@ func TestOnlyRedeliveriesAreMeasured(t *testing.T) {
 }
 
 func TestAReportOfABusyServiceLengthensItsDelaysUntilItHasFaded(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	s := r.start(handlers.Config{Policies: policy.Builtin()})
 	busy := 95.0
@@ -131,6 +134,7 @@ func TestAReportOfABusyServiceLengthensItsDelaysUntilItHasFaded(t *testing.T) {
 }
 
 func TestABadReportIsCountedAndToldOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	var log lockedBuilder
 	r.start(handlers.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -175,6 +179,7 @@ func (b *lockedBuilder) String() string {
 }
 
 func TestEveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{}, handlers.Config{})
 	m, err := wire.EncodeHealth(events.Subjects{}, "pool", events.HealthReport{QueueLength: new(int)}, wire.Envelope{Source: "/pool", ID: "1", Time: time.Now()})
 	if err != nil {
@@ -211,6 +216,7 @@ func TestEveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
 }
 
 func TestARequestForHealthIsChecked(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	for what, body := range map[string]any{
 		"a service with a dot": map[string]any{"service": "a.b"}, "an unknown key": map[string]any{"servise": "a"}, "no JSON": []byte("{"),
