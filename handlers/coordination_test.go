@@ -41,7 +41,7 @@ func (r *rig) agree(n int, services ...*handlers.Service) {
 // runs on theirs.
 func idle() health.Host { return health.Host{} }
 
-func TestInstancesKnowEachOther(t *testing.T) {
+func TestCluster_InstancesKnowEachOther(t *testing.T) {
 	t.Parallel()
 	var r *rig
 	var a, b *handlers.Service
@@ -110,7 +110,7 @@ func (r *rig) startAt(url string, c handlers.Config) (*handlers.Service, *nats.C
 	return s, nc
 }
 
-func TestAnInstanceThatIsKilledIsForgottenAfterItsLease(t *testing.T) {
+func TestCluster_InstanceThatIsKilledIsForgottenAfterItsLease(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b := r.start(handlers.Config{Host: idle}), r.start(handlers.Config{Host: idle})
@@ -131,7 +131,7 @@ func TestAnInstanceThatIsKilledIsForgottenAfterItsLease(t *testing.T) {
 	}
 }
 
-func TestAnInstanceThatIsCutOffComesBack(t *testing.T) {
+func TestCluster_InstanceThatIsCutOffComesBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	wire := testkit.Proxy(t, strings.TrimPrefix(r.url, "nats://"))
@@ -148,7 +148,7 @@ func TestAnInstanceThatIsCutOffComesBack(t *testing.T) {
 	r.agree(2, a, b)
 }
 
-func TestASlowServerIsEverybodysProblemOnlyIfItIsSlowForAll(t *testing.T) {
+func TestPressure_SlowServerIsEverybodysProblemOnlyIfItIsSlowForAll(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	wire := testkit.Proxy(t, strings.TrimPrefix(r.url, "nats://"))
@@ -170,7 +170,7 @@ func TestASlowServerIsEverybodysProblemOnlyIfItIsSlowForAll(t *testing.T) {
 	}
 }
 
-func TestAnInstanceThatStopsTakesLeave(t *testing.T) {
+func TestCluster_InstanceThatStopsTakesLeave(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a := r.start(handlers.Config{Host: idle})
@@ -186,7 +186,7 @@ func TestAnInstanceThatStopsTakesLeave(t *testing.T) {
 	})
 }
 
-func TestBackpressureTurnsOnByTheFailuresOfAllInstances(t *testing.T) {
+func TestPressure_TurnsOnByTheFailuresOfAllInstances(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var log [2]lockedBuilder
@@ -226,7 +226,7 @@ func TestBackpressureTurnsOnByTheFailuresOfAllInstances(t *testing.T) {
 		}
 	}
 
-	// One that joins now knows at once, and the lowest id decides nothing new.
+	// One that joins now knows at once, and the leader decides nothing new.
 	late := r.start(handlers.Config{Host: idle, Backpressure: limits})
 	testkit.Eventually(t, 10*time.Second, "backpressure at the one that joins", func() bool { return late.Coordination().GlobalBackpressure })
 	var status handlers.Status
@@ -250,7 +250,7 @@ func (r *rig) validChange(m *jetstream.RawStreamMsg, on bool, cause string) {
 	}
 }
 
-func TestBackpressureIsToldWhenItTurnsOff(t *testing.T) {
+func TestPressure_IsAnnouncedWhenItTurnsOff(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var load atomic.Int64
@@ -274,7 +274,7 @@ func TestBackpressureIsToldWhenItTurnsOff(t *testing.T) {
 	}
 }
 
-func TestBackpressureOutlivesTheInstanceThatDecidedOnIt(t *testing.T) {
+func TestPressure_OutlivesTheInstanceThatDecidedOnIt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	host := func() health.Host { return health.Host{SystemLoad: 8} }
@@ -301,7 +301,7 @@ func TestBackpressureOutlivesTheInstanceThatDecidedOnIt(t *testing.T) {
 	}
 }
 
-func TestALoadedInstancePullsLess(t *testing.T) {
+func TestCluster_LoadedInstancePullsLess(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	loaded := func() health.Host { return health.Host{SystemLoad: 3.5} }
@@ -351,7 +351,7 @@ func TestALoadedInstancePullsLess(t *testing.T) {
 	r.awaitOutcomes(n, 30*time.Second)
 }
 
-func TestFalseReportsOfInstancesAreRefused(t *testing.T) {
+func TestCluster_FalseReportsOfInstancesAreRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var log lockedBuilder
@@ -389,7 +389,7 @@ func TestFalseReportsOfInstancesAreRefused(t *testing.T) {
 	}
 }
 
-func TestCoordinator_WhatWasDeliveredToAnotherInstanceIsARepeatHere(t *testing.T) {
+func TestCluster_WhatWasDeliveredToAnotherInstanceIsARepeatHere(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.start(handlers.Config{Host: idle})

@@ -61,7 +61,7 @@ default: {maxAttempts: 4, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: adapti
   successRateThreshold: 0.7, adaptationFactor: 0.5, learningWindow: 10}
 `
 
-func TestAServiceWhoseRedeliveriesFailWaitsLonger(t *testing.T) {
+func TestHealth_ServiceWhoseRedeliveriesFailWaitsLonger(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, resourceAware)})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
@@ -83,7 +83,7 @@ func TestAServiceWhoseRedeliveriesFailWaitsLonger(t *testing.T) {
 	}
 }
 
-func TestOnlyRedeliveriesAreMeasured(t *testing.T) {
+func TestHealth_OnlyRedeliveriesAreMeasured(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
@@ -102,7 +102,7 @@ func TestOnlyRedeliveriesAreMeasured(t *testing.T) {
 	}
 }
 
-func TestAReportOfABusyServiceLengthensItsDelaysUntilItHasFaded(t *testing.T) {
+func TestHealth_ReportOfABusyServiceLengthensItsDelaysUntilItHasFaded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	s := r.start(handlers.Config{Policies: policy.Builtin()})
@@ -133,7 +133,7 @@ func TestAReportOfABusyServiceLengthensItsDelaysUntilItHasFaded(t *testing.T) {
 	}
 }
 
-func TestABadReportIsCountedAndToldOnce(t *testing.T) {
+func TestHealth_BadReportIsCountedAndLoggedOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var log lockedBuilder
@@ -178,7 +178,7 @@ func (b *lockedBuilder) String() string {
 	return b.all.String()
 }
 
-func TestEveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
+func TestHealth_EveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{}, handlers.Config{})
 	m, err := wire.EncodeHealth(events.Subjects{}, "pool", events.HealthReport{QueueLength: new(int)}, wire.Envelope{Source: "/pool", ID: "1", Time: time.Now()})
@@ -215,7 +215,7 @@ func TestEveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
 	})
 }
 
-func TestARequestForHealthIsChecked(t *testing.T) {
+func TestHealth_RequestIsChecked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	for what, body := range map[string]any{

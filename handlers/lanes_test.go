@@ -94,7 +94,7 @@ func (r *rig) act(what string, act handlers.BreakerAct) handlers.BreakerActed {
 	return acted
 }
 
-func TestABreakerOpensAfterItsFailuresAndTheRestIsHeldUntilTheTargetIsWell(t *testing.T) {
+func TestLanes_BreakerOpensAndTheRestIsHeldUntilTheTargetIsWell(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	target, calls := r.switched("pay.charge")
@@ -135,7 +135,7 @@ func TestABreakerOpensAfterItsFailuresAndTheRestIsHeldUntilTheTargetIsWell(t *te
 	}
 }
 
-func TestHeldOperationsAreWrittenOnceAndLeaveByPriorityAndAge(t *testing.T) {
+func TestLanes_HeldOperationsAreWrittenOnceAndLeaveByPriorityAndAge(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	target, calls := r.switched("pay.charge")
@@ -196,7 +196,7 @@ func TestHeldOperationsAreWrittenOnceAndLeaveByPriorityAndAge(t *testing.T) {
 	}
 }
 
-func TestASecondSubmissionOfAHeldOperationMerges(t *testing.T) {
+func TestLanes_SecondSubmissionOfAHeldOperationMerges(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	target, calls := r.switched("pay.charge")
@@ -224,7 +224,7 @@ func TestASecondSubmissionOfAHeldOperationMerges(t *testing.T) {
 	}
 }
 
-func TestAHeldOperationEndsAtItsDeadline(t *testing.T) {
+func TestLanes_HeldOperationEndsAtItsDeadline(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	_, calls := r.switched("pay.charge")
@@ -250,7 +250,7 @@ func TestAHeldOperationEndsAtItsDeadline(t *testing.T) {
 	})
 }
 
-func TestDecisionsTakenWhileABreakerIsOpenDelayPastItsNextAttempt(t *testing.T) {
+func TestBreakers_DecisionsTakenWhileOneIsOpenDelayPastItsNextAttempt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	_, _ = r.switched("pay.charge")
@@ -274,7 +274,7 @@ func TestDecisionsTakenWhileABreakerIsOpenDelayPastItsNextAttempt(t *testing.T) 
 	}
 }
 
-func TestAnInstanceLetsOutWhatOneThatStoppedHasHeld(t *testing.T) {
+func TestLanes_InstanceLetsOutWhatOneThatStoppedHasHeld(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	first := r.start(handlers.Config{Policies: policySet(t, guarded)})
@@ -299,7 +299,7 @@ func TestAnInstanceLetsOutWhatOneThatStoppedHasHeld(t *testing.T) {
 }
 
 // Lanes of many pages are let out by two instances at once.
-func TestInstancesLetTheSameLanesOutSideBySide(t *testing.T) {
+func TestLanes_InstancesLetTheSameOutSideBySide(t *testing.T) {
 	t.Parallel()
 	config := handlers.Config{Policies: policySet(t, guarded)}
 	r := newRig(t, config, config)
@@ -318,7 +318,7 @@ func TestInstancesLetTheSameLanesOutSideBySide(t *testing.T) {
 	}
 }
 
-func TestWhatSomebodyElsePutsIntoALaneIsBuried(t *testing.T) {
+func TestLanes_ForeignMessageIsBuried(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	_, _ = r.switched("pay.charge")
