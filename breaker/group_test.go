@@ -15,7 +15,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// results tells a breaker the results of attempts made at now.
+// results makes an attempt for each of results, all at now.
 func results(t *testing.T, b *Breaker, now time.Time, results ...Result) {
 	t.Helper()
 	for _, r := range results {
@@ -29,12 +29,12 @@ func results(t *testing.T, b *Breaker, now time.Time, results ...Result) {
 
 func TestBreakerOfOneInstance(t *testing.T) {
 	var changes []string
-	var room []string
+	var freed []string
 	g := NewGroup(Config{
 		Changed: func(c Change) {
 			changes = append(changes, fmt.Sprintf("%s %v>%v %s %v", c.Key, c.From, c.To, c.Cause, c.Own))
 		},
-		Room: func(key string) { room = append(room, key) },
+		Freed: func(key string) { freed = append(freed, key) },
 	})
 	b := g.Breaker("billing:charge", settings())
 	now := start
@@ -76,8 +76,8 @@ func TestBreakerOfOneInstance(t *testing.T) {
 	if !slices.Equal(changes, expected) {
 		t.Errorf("changes are %q, want %q", changes, expected)
 	}
-	if len(room) == 0 {
-		t.Error("nobody was told that there is room")
+	if len(freed) == 0 {
+		t.Error("Freed was never called")
 	}
 	c := b.Circuit()
 	if c.TotalRequests != 5 || c.TotalFailures != 3 {

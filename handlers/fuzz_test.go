@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 )
 
@@ -84,7 +85,7 @@ func FuzzRead(f *testing.F) {
 		if twice, _ := json.Marshal(again); string(twice) != string(written) {
 			t.Fatalf("%s is read again as %s", written, twice)
 		}
-		if act, ok := into.(*BreakerAct); ok && act.Check() == nil && (act.ForMs < 0 || events.Milliseconds(act.ForMs) > maxTrip || len(act.Note) > maxNote) {
+		if act, ok := into.(*BreakerAct); ok && act.Check() == nil && (act.ForMs < 0 || events.Milliseconds(act.ForMs) > breaker.LongestTrip || len(act.Note) > breaker.MaxNote) {
 			t.Fatalf("%q is accepted as %+v", data, act)
 		}
 		if act, ok := into.(*DeadAct); ok && bound(&act.Filter, maxActLimit, maxActLimit) == nil && (act.Limit < 1 || act.Limit > maxActLimit) {
