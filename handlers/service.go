@@ -178,7 +178,6 @@ type Service struct {
 	id       string
 	started  time.Time
 	clock    *natsconn.Clock
-	skewed   atomic.Bool // the log tells that the host's clock differs
 	log      *slog.Logger
 
 	policies atomic.Pointer[policy.Set]
@@ -205,15 +204,14 @@ type Service struct {
 	dues     []*pull.Puller
 	inFlight *pull.Limit
 	metrics  *telemetry.Metrics
-	// adoptions and advisories take over what adopted consumers give up.
-	adoptions  *adoptions
-	advisories *pull.Puller
+	// adoptions takes over what adopted consumers give up.
+	adoptions *adopting
 	// keeper sees to it that the streams are there, and storage knows whether they take
 	// what is to be stored.
 	keeper  *keeper.Keeper
 	storage *opstore.Storage
-	missing notify.Signal // set when a stream or a consumer may be missing
-	leader  atomic.Value  // a string: the server that leads the waiting operations
+	missing notify.Signal          // set when a stream or a consumer may be missing
+	leader  *natsconn.StreamLeader // of the waiting operations
 	// elections knows since when that server leads.
 	elections *opstore.Elections
 
@@ -285,6 +283,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	}
 	s.storage = opstore.NewStorage(js, s.missing.Set)
 	s.elections = opstore.NewElections(s.askLeader, s.clock.Now, func() uint64 { return nc.Stats().Reconnects })
+	s.leader = natsconn.NewStreamLeader(js, s.streams.Waiting(), s.clock, s.elections.Heard, s.log)
 	if s.metrics, err = telemetry.NewMetrics(id, config.Version); err != nil {
 		return nil, fmt.Errorf("making the metrics: %w", err)
 	}
@@ -312,9 +311,9 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.rest.Go(func() { s.leases.Run(runCtx) })
 	s.rest.Go(func() { s.lanes.Run(runCtx) })
 	s.pulling.Go(func() { s.ahead.run(runCtx) })
-	s.pulling.Go(func() { s.takeOver(runCtx) })
-	s.pulling.Go(func() { s.adoptions.witness.run(runCtx, s.draining) })
-	s.rest.Go(func() { s.adoptions.run(runCtx) })
+	s.pulling.Go(func() { s.adoptions.takeOver(runCtx) })
+	s.pulling.Go(func() { s.adoptions.relay.Run(runCtx) })
+	s.rest.Go(func() { s.adoptions.follower.Run(runCtx) })
 	s.rest.Go(func() { s.keeper.Run(runCtx) })
 	s.rest.Go(func() { sweeper.Run(runCtx) })
 	s.rest.Go(func() { s.housekeep(runCtx) })
@@ -341,7 +340,7 @@ func (s *Service) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.waiter.Await(ctx, "the time of the server", s.measure); err != nil {
+	if err := s.waiter.Await(ctx, "the time of the server", s.leader.Measure); err != nil {
 		return err
 	}
 	err := s.waiter.Await(ctx, "the policies in force", func(ctx context.Context) (err error) {
@@ -354,7 +353,7 @@ func (s *Service) prepare(ctx context.Context) error {
 	if err := s.wire(ctx); err != nil {
 		return err
 	}
-	if err := s.waiter.Await(ctx, "the adopted consumers", s.adopting); err != nil {
+	if err := s.waiter.Await(ctx, "the adopted consumers", s.adopt); err != nil {
 		return err
 	}
 	for _, stream := range []string{s.streams.Intake(), s.streams.Waiting()} {
