@@ -8,7 +8,7 @@ import (
 
 // What an instance changed comes back from the store with its times in
 // milliseconds. That is no change.
-func TestOwnChangeSeenAgainIsToldOnce(t *testing.T) {
+func TestBreaker_OwnChangeSeenAgainIsNotifiedOnce(t *testing.T) {
 	const key = "billing:charge"
 	var changes []Change
 	g := NewGroup(Config{Instance: "a", Store: NewMemory(), Changed: func(c Change) { changes = append(changes, c) }})

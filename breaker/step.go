@@ -6,7 +6,7 @@ import (
 )
 
 // Step is the state machine: it applies e to c at now and returns the circuit
-// that follows and what else came of it. It is pure, and never changes what c
+// that follows, and its effect. It is pure, and never changes what c
 // refers to. When nothing was written it returns c as it is. step.lua is the same
 // function for Redis, and a test compares the two.
 //
@@ -183,12 +183,12 @@ func (t *step) count(r *Tally) {
 	t.effect.Written = true
 }
 
-// averageSpan is over about how many results the response time is averaged.
+// averageSpan is about how many results the average response time covers.
 const averageSpan = 100
 
 func inMillis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// expire gives back the probes whose lease is over. A probe that belongs to an
+// expire gives back the probes whose lease has ended. A probe that belongs to an
 // earlier generation stays until then, because it is in flight nevertheless.
 func (t *step) expire() {
 	t.Probes = slices.DeleteFunc(t.Probes, func(p Probe) bool { return !p.Expires.After(t.now) })
