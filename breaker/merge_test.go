@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestRejoin(t *testing.T) {
+func TestStep_Rejoin(t *testing.T) {
 	closed := func(gen uint64, fails int) Circuit {
 		return Circuit{ServiceKey: "k", State: Closed, Generation: gen, FailureCount: fails, Version: 5}
 	}
@@ -81,7 +81,7 @@ func TestRejoin(t *testing.T) {
 	}
 }
 
-func TestMergeWindowKeepsTheWorseOfEachBucket(t *testing.T) {
+func TestStep_MergedWindowKeepsTheWorseOfEachBucket(t *testing.T) {
 	bucket := func(second, s, f int) Bucket {
 		return Bucket{Start: start.Add(time.Duration(second) * time.Second), Successes: s, Failures: f}
 	}
@@ -95,7 +95,7 @@ func TestMergeWindowKeepsTheWorseOfEachBucket(t *testing.T) {
 }
 
 // An instance that only remembers, and saw nothing of its own, changes nothing.
-func TestRejoinOfAMemory(t *testing.T) {
+func TestStep_RejoinOfAMemory(t *testing.T) {
 	stored := Circuit{ServiceKey: "k", State: Closed, Generation: 5, Version: 9, Probes: []Probe{{ID: "a", Expires: start.Add(time.Minute)}}}
 	mine := Circuit{ServiceKey: "k", State: Open, Held: true, Generation: 4, Version: 8}
 	e := Event{Kind: Rejoin, Circuit: &mine, Tally: Tally{Requests: 2}, Returned: []string{"a"}}

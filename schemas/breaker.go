@@ -104,19 +104,13 @@ type BreakerActed struct {
 	ThisInstanceOnly bool `json:"thisInstanceOnly,omitempty"`
 }
 
-// The bounds of what an operator may ask for.
-const (
-	MaxTrip = 30 * 24 * time.Hour
-	MaxNote = 500
-)
-
 // Check reports what is wrong with a request, its key apart.
 func (a BreakerAct) Check() error {
 	switch {
-	case len(a.Note) > MaxNote:
-		return fmt.Errorf("the note has %d bytes, more than the %d allowed", len(a.Note), MaxNote)
-	case a.ForMs < 0 || a.ForMs > events.InMilliseconds(MaxTrip):
-		return fmt.Errorf("forMs is %v; a breaker can be tripped for 0 to %v ms", a.ForMs, events.InMilliseconds(MaxTrip))
+	case len(a.Note) > breaker.MaxNote:
+		return fmt.Errorf("the note has %d bytes, more than the %d allowed", len(a.Note), breaker.MaxNote)
+	case a.ForMs < 0 || a.ForMs > events.InMilliseconds(breaker.LongestTrip):
+		return fmt.Errorf("forMs is %v; a breaker can be tripped for 0 to %v ms", a.ForMs, events.InMilliseconds(breaker.LongestTrip))
 	}
 	return nil
 }

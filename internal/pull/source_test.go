@@ -160,7 +160,7 @@ func TestPuller_AsksForNoMoreThanTheLimitAndRenewsLeases(t *testing.T) {
 		synctest.Wait()
 		r.drain()
 		if r.Handled() != 3 {
-			t.Errorf("%d messages were handled, want the third, too, once there was room", r.Handled())
+			t.Errorf("%d messages were handled, want the third, too, once the limit allowed it", r.Handled())
 		}
 	})
 }
