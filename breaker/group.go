@@ -203,13 +203,20 @@ func (g *Group) Reset(ctx context.Context, key, note string) (Circuit, error) {
 	return g.operate(ctx, key, Event{Kind: Reset, Note: note})
 }
 
+// Bounds of what an operator may ask for.
+const (
+	// MaxTrip is the longest time that a tripped breaker stays open.
+	MaxTrip = HeldTTL
+	// MaxNote is the most bytes that a note has.
+	MaxNote = 500
+)
+
 func (g *Group) operate(ctx context.Context, key string, e Event) (Circuit, error) {
-	const longest = 500
-	if len(e.Note) > longest {
-		return Circuit{}, fmt.Errorf("breaker: the note has %d bytes, more than the %d allowed", len(e.Note), longest)
+	if len(e.Note) > MaxNote {
+		return Circuit{}, fmt.Errorf("breaker: the note has %d bytes, more than the %d allowed", len(e.Note), MaxNote)
 	}
-	if e.For < 0 || e.For > HeldTTL {
-		return Circuit{}, fmt.Errorf("breaker: a breaker can be tripped for at most %v, not %v", HeldTTL, e.For)
+	if e.For < 0 || e.For > MaxTrip {
+		return Circuit{}, fmt.Errorf("breaker: a breaker can be tripped for at most %v, not %v", MaxTrip, e.For)
 	}
 	b := g.breaker(key)
 	r, err := b.do(ctx, e, g.now())
