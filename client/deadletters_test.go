@@ -57,6 +57,7 @@ func (r *rig) letters(f client.DeadLetterFilter) []*events.DeadLetter {
 }
 
 func TestDeadLettersAreListedAndRead(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	ids := append(r.bury("a", "1", "2"), r.bury("b", "3")...)
 	for _, tc := range []struct {
@@ -90,6 +91,7 @@ func TestDeadLettersAreListedAndRead(t *testing.T) {
 }
 
 func TestDeadLettersAreReplayed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	var calls atomic.Int64
 	r.worker(client.WorkerConfig{Service: "a", Operation: "op"}, func(_ context.Context, req *client.Request) error {
@@ -126,6 +128,7 @@ func TestDeadLettersAreReplayed(t *testing.T) {
 }
 
 func TestATruncatedDeadLetterIsNotReplayed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	d := events.DeadLetter{ID: strings.Repeat("a", 32), Service: "a", Operation: "op", Reason: events.ReasonRejected, DiedAt: time.Now(), Truncated: 100}
 	m, err := wire.EncodeDeadLetter(events.Subjects{}, &d)
@@ -144,6 +147,7 @@ func TestATruncatedDeadLetterIsNotReplayed(t *testing.T) {
 }
 
 func TestDeadLettersAreDiscarded(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	ids := r.bury("a", "1", "2", "3")
 	r.bury("b", "4")
@@ -166,6 +170,7 @@ func TestDeadLettersAreDiscarded(t *testing.T) {
 }
 
 func TestHealthIsReportedAndRead(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	cpu := 91.0
 	if err := r.ReportHealth(ctx(t), "billing", events.HealthReport{CPUUtilization: &cpu}); err != nil {
@@ -187,6 +192,7 @@ func TestHealthIsReportedAndRead(t *testing.T) {
 }
 
 func TestExecuteGoesByTheHealthThatItsProcessReports(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, `
 connection_pool: {baseDelay: 1ms, jitterType: none}
 `)
@@ -216,6 +222,7 @@ connection_pool: {baseDelay: 1ms, jitterType: none}
 }
 
 func TestTheAccessToJetStreamMustBelongToTheConnection(t *testing.T) {
+	t.Parallel()
 	url := testkit.Server(t).ClientURL()
 	one, two := testkit.Connect(t, url), testkit.Connect(t, url)
 	if _, err := client.New(ctx(t), client.Config{Conn: one, JetStream: testkit.JetStream(t, two), Prefix: "a.b"}); err == nil ||

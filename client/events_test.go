@@ -46,6 +46,7 @@ func (r *rig) told(subject string) []*nats.Msg {
 }
 
 func TestExecuteTellsWhatTheServiceTells(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	p := &client.Call{Service: "billing", Operation: "charge", Account: "acc", Campaign: "camp", Priority: client.High}
 	c := connected(t, client.Config{Conn: r.nc, Policies: policySet(t, swift), Source: "/billing/eu"})
@@ -93,6 +94,7 @@ func TestExecuteTellsWhatTheServiceTells(t *testing.T) {
 // Every way in which an operation that failed may end tells one outcome that
 // conforms to its schema.
 func TestEveryEndIsTold(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift+`
 guarded: {enableCircuitBreaker: true, circuitBreakerThreshold: 1, circuitBreakerTimeout: 1h}
 budgeted: {retryBudgetPerMinute: 1}
@@ -129,6 +131,7 @@ hurried: {maxElapsedTime: 6ms}
 }
 
 func TestAnOperationIsHandedOver(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	var mu sync.Mutex
 	var got []*client.Request
@@ -158,6 +161,7 @@ func TestAnOperationIsHandedOver(t *testing.T) {
 }
 
 func TestAnOperationIsHandedOverOnlyWhenItMayGoOn(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift+"guarded: {enableCircuitBreaker: true, circuitBreakerThreshold: 1, circuitBreakerTimeout: 1h}\n")
 	handOver := client.WithHandOver(client.Submission{})
 	run := func(service string, ctx context.Context, err error, options ...client.ExecuteOption) error {
@@ -188,6 +192,7 @@ func TestAnOperationIsHandedOverOnlyWhenItMayGoOn(t *testing.T) {
 }
 
 func TestAHandOverThatFailsIsTold(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	fn, _ := failing(always, errBusy)
 	_, err := client.Execute(ctx(t), r.Client, &client.Call{Service: "a", Operation: "b"}, fn, client.WithHandOver(client.Submission{Target: "$SYS.x"}))
@@ -200,6 +205,7 @@ func TestAHandOverThatFailsIsTold(t *testing.T) {
 }
 
 func TestPoliciesThatAreAppliedAreFollowed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	js := testkit.JetStream(t, r.nc)
 	bucket, err := policies.Open(ctx(t), js, "")
@@ -248,6 +254,7 @@ func (l *lines) Write(p []byte) (int, error) {
 }
 
 func TestEventsThatNobodyStoresAreLoggedAndLost(t *testing.T) {
+	t.Parallel()
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
 	log := new(lines)
 	c, err := client.New(ctx(t), client.Config{Conn: nc, Policies: policySet(t, swift), Logger: slog.New(slog.NewTextHandler(log, nil))})

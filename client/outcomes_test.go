@@ -27,6 +27,7 @@ func (r *rig) stored(n int) {
 }
 
 func TestOutcomesAreFiltered(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	r.end("a", 1, 2, errBusy)
 	r.end("b", 3, 4, errBusy)
@@ -54,6 +55,7 @@ func TestOutcomesAreFiltered(t *testing.T) {
 }
 
 func TestOutcomesGoOnAfterASequence(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	r.end("a", 1, 4, errBusy)
 	all := r.outcomes(4, client.OutcomeFilter{})
@@ -66,6 +68,7 @@ func TestOutcomesGoOnAfterASequence(t *testing.T) {
 }
 
 func TestLiveOutcomesBeginWithWhatComesAndEndWithTheContext(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	r.end("a", 1, 1, errBusy)
 	r.stored(1)
@@ -105,6 +108,7 @@ func TestLiveOutcomesBeginWithWhatComesAndEndWithTheContext(t *testing.T) {
 }
 
 func TestNoOutcomeComesAfterTheContextHasEnded(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	r.end("a", 1, 20, errBusy)
 	r.stored(20)
@@ -128,6 +132,7 @@ func TestNoOutcomeComesAfterTheContextHasEnded(t *testing.T) {
 }
 
 func TestADurableIterationGoesOnWhereItEnded(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	r.end("a", 1, 6, errBusy)
 	r.stored(6)
@@ -168,6 +173,7 @@ func TestADurableIterationGoesOnWhereItEnded(t *testing.T) {
 }
 
 func TestAnOutcomeFilterIsChecked(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	for _, f := range []client.OutcomeFilter{{Service: "a.b"}, {Operation: ">"}, {Name: "retryScheduled"}, {Durable: "a b"}} {
 		n := 0

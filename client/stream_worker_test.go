@@ -54,6 +54,7 @@ func (r *rig) left(stream string) uint64 {
 }
 
 func TestAStreamWorkerReportsByItself(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		handle client.Handler
 		end    string
@@ -90,6 +91,7 @@ func TestAStreamWorkerReportsByItself(t *testing.T) {
 }
 
 func TestALongHandlerKeepsItsAttempt(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift+"billing: {attemptTimeout: 1500ms}\n")
 	js := testkit.JetStream(t, r.nc)
 	if _, err := js.CreateStream(ctx(t), jetstream.StreamConfig{Name: "JOBS", Subjects: []string{"jobs.>"}}); err != nil {
@@ -119,6 +121,7 @@ func TestALongHandlerKeepsItsAttempt(t *testing.T) {
 }
 
 func TestAnOperationComesBackWhenItsWorkerDies(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift+"billing: {attemptTimeout: 1s}\n")
 	nc, err := nats.Connect(r.url)
 	if err != nil {
@@ -152,6 +155,7 @@ func TestAnOperationComesBackWhenItsWorkerDies(t *testing.T) {
 }
 
 func TestAHandlerLearnsThatItsAttemptIsOver(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift+"billing: {attemptTimeout: 20s}\n")
 	cause := make(chan error, 1)
 	r.streamWorker(chargeStream, func(ctx context.Context, req *client.Request) error {
@@ -182,6 +186,7 @@ func TestAHandlerLearnsThatItsAttemptIsOver(t *testing.T) {
 }
 
 func TestAFirstAttemptThatFailsComesBackToItsStream(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	js := testkit.JetStream(t, r.nc)
 	if _, err := js.CreateStream(ctx(t), jetstream.StreamConfig{Name: "JOBS", Subjects: []string{"jobs.>"}}); err != nil {
@@ -204,6 +209,7 @@ func TestAFirstAttemptThatFailsComesBackToItsStream(t *testing.T) {
 }
 
 func TestStoppingAStreamWorkerWaitsForItsHandlers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	begun, finish := make(chan struct{}), make(chan struct{})
 	w, err := r.StartStreamWorker(ctx(t), chargeStream, func(context.Context, *client.Request) error {
@@ -233,6 +239,7 @@ func TestStoppingAStreamWorkerWaitsForItsHandlers(t *testing.T) {
 }
 
 func TestAHandlerThatIsCutOffLeavesItsOperationToOthers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift+"billing: {attemptTimeout: 20s}\n")
 	begun := make(chan struct{})
 	w, err := r.StartStreamWorker(ctx(t), chargeStream, func(ctx context.Context, _ *client.Request) error {
@@ -257,6 +264,7 @@ func TestAHandlerThatIsCutOffLeavesItsOperationToOthers(t *testing.T) {
 }
 
 func TestAStreamWorkerThatCannotWorkSaysWhy(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	if _, err := r.StartStreamWorker(ctx(t), client.StreamWorkerConfig{Service: "a b", Operation: "charge", Target: "*", Concurrency: -1}, nil); err == nil {
 		t.Error("a worker with a wrong configuration was started")

@@ -16,6 +16,7 @@ import (
 )
 
 func TestASubmissionReachesItsTargetWhole(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	requests := make(chan *client.Request, 1)
 	r.worker(client.WorkerConfig{Service: "billing", Operation: "charge"}, func(_ context.Context, req *client.Request) error {
@@ -58,6 +59,7 @@ func TestASubmissionReachesItsTargetWhole(t *testing.T) {
 }
 
 func TestTheSameSubmissionIsStoredOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	s := client.Submission{Service: "a", Operation: "b", EventID: "1", Err: errBusy}
 	first, err := r.Submit(ctx(t), s)
@@ -76,6 +78,7 @@ func TestTheSameSubmissionIsStoredOnce(t *testing.T) {
 }
 
 func TestWhatTheServiceWouldRejectIsRejected(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	for name, s := range map[string]client.Submission{
 		"no service":                    {Operation: "b"},
@@ -99,6 +102,7 @@ func TestWhatTheServiceWouldRejectIsRejected(t *testing.T) {
 }
 
 func TestABatchReportsEachSubmission(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	batch := make([]client.Submission, 300)
 	for i := range batch {
@@ -121,6 +125,7 @@ func TestABatchReportsEachSubmission(t *testing.T) {
 }
 
 func TestAnAsynchronousSubmissionIsWaitedForAnyNumberOfTimes(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	s, err := r.SubmitAsync(ctx(t), client.Submission{Service: "a", Operation: "b", EventID: "1", Err: errBusy})
 	if err != nil {
@@ -136,6 +141,7 @@ func TestAnAsynchronousSubmissionIsWaitedForAnyNumberOfTimes(t *testing.T) {
 }
 
 func TestWithoutStreamsThereIsNobodyToSubmitTo(t *testing.T) {
+	t.Parallel()
 	c := connected(t, client.Config{Conn: testkit.Connect(t, testkit.Server(t).ClientURL())})
 	s := client.Submission{Service: "a", Operation: "b"}
 	if _, err := c.Submit(ctx(t), s); !errors.Is(err, client.ErrNoStream) {

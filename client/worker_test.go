@@ -31,6 +31,7 @@ func (r *rig) ask(m *nats.Msg) *nats.Msg {
 }
 
 func TestAWorkerAnswersByTheConventionOfMicro(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		handle client.Handler
 		want   nats.Header
@@ -82,6 +83,7 @@ func mustJSON(t *testing.T, v any) string {
 }
 
 func TestAWorkerSubmitsWhatFailsAtFirstAndKnowsItAgain(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	var mu sync.Mutex
 	var got []client.Request
@@ -129,6 +131,7 @@ func TestAWorkerSubmitsWhatFailsAtFirstAndKnowsItAgain(t *testing.T) {
 }
 
 func TestWhatAWorkerSubmits(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	config := charge
 	config.SubmitFailures = true
@@ -171,6 +174,7 @@ func TestWhatAWorkerSubmits(t *testing.T) {
 }
 
 func TestAWorkerBoundsItsHandlers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	config := charge
 	config.Concurrency = 3
@@ -201,6 +205,7 @@ func TestAWorkerBoundsItsHandlers(t *testing.T) {
 }
 
 func TestStopWaitsForHandlersAndThenCutsThemOff(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	begun := make(chan struct{})
 	w, err := r.StartWorker(ctx(t), charge, func(ctx context.Context, _ *client.Request) error {
@@ -238,6 +243,7 @@ func TestStopWaitsForHandlersAndThenCutsThemOff(t *testing.T) {
 }
 
 func TestWhatHasNoTurnBeforeTheEndIsAnsweredAsUnavailable(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	config := charge
 	config.Concurrency = 1
@@ -282,6 +288,7 @@ func TestWhatHasNoTurnBeforeTheEndIsAnsweredAsUnavailable(t *testing.T) {
 }
 
 func TestServeEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	serving, stop := context.WithCancel(ctx(t))
 	done := make(chan error, 1)
@@ -299,6 +306,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 }
 
 func TestAWorkerIsChecked(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	for name, config := range map[string]client.WorkerConfig{
 		"no names":            {},
@@ -313,6 +321,7 @@ func TestAWorkerIsChecked(t *testing.T) {
 }
 
 func TestAWorkerTellsOfItselfToMicro(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	r.worker(charge, func(context.Context, *client.Request) error { return nil })
 	r.ask(nats.NewMsg("billing.charge"))

@@ -48,6 +48,10 @@ func (r *rig) orders(change ...func(*jetstream.StreamConfig, *jetstream.Consumer
 	return consumer
 }
 
+// pulled is how many messages a worker pulls ahead: few, so that they do not wait for
+// it until their time is up when the machine is busy.
+const pulled = 20
+
 // work handles the consumer's messages until the test ends.
 func (r *rig) work(consumer jetstream.Consumer, handle func(jetstream.Msg) error) {
 	r.t.Helper()
@@ -55,7 +59,7 @@ func (r *rig) work(consumer jetstream.Consumer, handle func(jetstream.Msg) error
 		if err := handle(m); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 			r.t.Logf("the worker: %v", err)
 		}
-	})
+	}, jetstream.PullMaxMessages(pulled))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -86,6 +90,7 @@ func (r *rig) order(subject, data string, h nats.Header) uint64 {
 }
 
 func TestWhatAnAdoptedConsumerGivesUpIsRedeliveredAsItWas(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
 	consumer := r.orders()
 	var mu sync.Mutex
@@ -144,6 +149,7 @@ func TestWhatAnAdoptedConsumerGivesUpIsRedeliveredAsItWas(t *testing.T) {
 }
 
 func TestAnAdoptedMessageThatIsExhaustedIsDeadLetteredWithItsOrigin(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
 	consumer := r.orders()
 	calls := r.target("orders.worker", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
@@ -177,6 +183,7 @@ func TestAnAdoptedMessageThatIsExhaustedIsDeadLetteredWithItsOrigin(t *testing.T
 }
 
 func TestAMessageThatIsGoneBecomesADeadLetterThatSaysSo(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
 	// A work queue removes what is terminated.
 	consumer := r.orders(func(s *jetstream.StreamConfig, _ *jetstream.ConsumerConfig) { s.Retention = jetstream.WorkQueuePolicy })
@@ -208,6 +215,7 @@ func TestAMessageThatIsGoneBecomesADeadLetterThatSaysSo(t *testing.T) {
 }
 
 func TestAMessageThatIsToldOfTwiceIsTakenOverOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)}, handlers.Config{Policies: policySet(t, patient)})
 	r.orders()
 	calls := r.target("t.x", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
@@ -237,6 +245,7 @@ func (r *rig) tell(sequence uint64, at time.Time) *jetstream.PubAck {
 }
 
 func TestAMessageOfAStreamThatWasMadeAnewIsNotTakenForTheOldOne(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
 	r.orders()
 	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
@@ -249,6 +258,7 @@ func TestAMessageOfAStreamThatWasMadeAnewIsNotTakenForTheOldOne(t *testing.T) {
 // TestAClaimOutlivesTheInstanceThatMadeIt leaves claims behind as an instance does
 // that is killed between claiming a message and storing its operation.
 func TestAClaimOutlivesTheInstanceThatMadeIt(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	stop := begin(r, handlers.Config{})
 	r.orders()
@@ -303,6 +313,7 @@ func (r *rig) awaitTaken() {
 }
 
 func TestATargetThatBecomesASubjectOfTheStreamIsNoEndlessLoop(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
 	consumer := r.orders()
 	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Service: "orders", Operation: "process", Target: "shop.orders"})
@@ -331,6 +342,7 @@ func TestATargetThatBecomesASubjectOfTheStreamIsNoEndlessLoop(t *testing.T) {
 }
 
 func TestWhatIsNoAdvisoryBecomesADeadLetter(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.orders()
 	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker"})
@@ -346,6 +358,7 @@ func TestWhatIsNoAdvisoryBecomesADeadLetter(t *testing.T) {
 }
 
 func TestAConsumerThatIsLeftAloneIsNotTakenFrom(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)}, handlers.Config{Policies: policySet(t, patient)})
 	consumer := r.orders()
 	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
@@ -373,6 +386,7 @@ func TestAConsumerThatIsLeftAloneIsNotTakenFrom(t *testing.T) {
 }
 
 func TestTheEndpointsOfAdoptionAnswerByTheirSchemasOrRefuse(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 3}
 closed: {targets: [inside.*]}

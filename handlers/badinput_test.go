@@ -50,6 +50,7 @@ lane: {enableCircuitBreaker: true}
 // TestService_BadInputEndsWithWhatIsWrongWithIt sends everything that is bad to one
 // instance, and then looks what became of each.
 func TestService_BadInputEndsWithWhatIsWrongWithIt(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	var log lockedBuilder
 	r.start(handlers.Config{Policies: policySet(t, badPolicies), Logger: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})

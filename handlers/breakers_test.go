@@ -24,6 +24,7 @@ import (
 )
 
 func TestAnswersAboutBreakersFollowTheirSchemas(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	act := schemas.BreakerAct{Key: "pay:charge", ForMs: 60_000, Note: "being moved"}
 	for _, c := range []struct {
@@ -70,6 +71,7 @@ func TestAnswersAboutBreakersFollowTheirSchemas(t *testing.T) {
 
 // TestInstancesShareBreakers trips a breaker at the attempts of two instances.
 func TestInstancesShareBreakers(t *testing.T) {
+	t.Parallel()
 	redis := testkit.Redis(t)
 	for name, store := range map[string]func() breaker.Store{
 		"in NATS": func() breaker.Store { return nil },
@@ -112,6 +114,7 @@ func TestInstancesShareBreakers(t *testing.T) {
 }
 
 func TestProbesAreBoundedOverAllInstances(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	set := policySet(t, guarded)
 	for range 3 {
@@ -161,6 +164,7 @@ func TestProbesAreBoundedOverAllInstances(t *testing.T) {
 }
 
 func TestAnInstanceWithoutItsStoreIsReadyAndSaysSo(t *testing.T) {
+	t.Parallel()
 	redis := testkit.Redis(t)
 	client, err := redisconn.Open(redis.URL())
 	if err != nil {

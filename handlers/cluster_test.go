@@ -103,6 +103,7 @@ func TestAClusterThatLosesItsLeaderKeepsItsLanes(t *testing.T) {
 // TestAnInstanceOnALeafNodeWorksInTheDomainOfItsHub has operations fail, be held, and
 // be let out, on streams that are reached by their domain alone.
 func TestAnInstanceOnALeafNodeWorksInTheDomainOfItsHub(t *testing.T) {
+	t.Parallel()
 	r := connect(t, testkit.Leaf(t, "hub"))
 	r.domain = "hub"
 	r.js = testkit.JetStreamIn(t, r.nc, "hub")

@@ -17,6 +17,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/intake"
 	"github.com/rebound-mq/rebound/internal/strictjson"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/schemas"
@@ -28,6 +29,9 @@ const ServiceName = "rebound"
 
 // requestTimeout bounds how long a request may be worked on.
 const requestTimeout = 30 * time.Second
+
+// maxWaitingShown is how many services the status shows by their submissions.
+const maxWaitingShown = 5
 
 // maxErrorText is the longest text of an error that is answered, in bytes.
 const maxErrorText = 16 << 10
@@ -66,7 +70,7 @@ func (s *Service) serve(ctx context.Context) error {
 	service, err := micro.AddService(s.nc, micro.Config{
 		Name: ServiceName, Version: s.config.Version,
 		Description: "Retries failed operations: holds them, brings them back, keeps what finally failed.",
-		Metadata:    map[string]string{"prefix": s.config.Prefix, aheadMetadata: aheadCapable},
+		Metadata:    map[string]string{"prefix": s.config.Prefix, intake.CapabilityKey: intake.Capability},
 	})
 	if err != nil {
 		return fmt.Errorf("registering the service: %w", err)
@@ -140,7 +144,7 @@ func (s *Service) answer(ctx context.Context, e endpoint) micro.HandlerFunc {
 				switch {
 				case errors.As(err, &refused):
 					code = refusalCode(refused.Refusal)
-				case errors.As(err, new(*manyError)):
+				case errors.As(err, new(*intake.TooManyError)):
 					code = codeTooMany
 				case errors.As(err, new(badRequestError)), errors.As(err, new(*events.RejectedError)):
 					code = codeBadRequest
@@ -215,9 +219,9 @@ func (s *Service) submit(ctx context.Context, r micro.Request) (any, error) {
 		s.metrics.Rejected(ctx, rejected.Service, rejected.Operation)
 	}
 	if err == nil {
-		err = s.limit.admit(ctx, op.Service)
+		err = s.limit.Admit(ctx, op.Service)
 	}
-	if errors.As(err, new(*manyError)) {
+	if errors.As(err, new(*intake.TooManyError)) {
 		s.metrics.Refused(ctx, op)
 	}
 	if err != nil {
@@ -227,7 +231,7 @@ func (s *Service) submit(ctx context.Context, r micro.Request) (any, error) {
 	wire.AddAttributes(op, m.Header)
 	ack, err := s.js.PublishMsg(ctx, m, jetstream.WithMsgID(op.MessageID("submit")))
 	if err != nil {
-		if err = s.limit.stored(op.Service, op.Operation, err); errors.As(err, new(*manyError)) {
+		if err = s.limit.StoreError(op.Service, op.Operation, err); errors.As(err, new(*intake.TooManyError)) {
 			s.metrics.Refused(ctx, op)
 		}
 		return nil, err
@@ -268,9 +272,9 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 		status.InFlight += uint64(info.NumAckPending)
 	}
 	var err error
-	status.Limit, status.Waiting = s.limit.most, []schemas.ServiceSubmitted{}
+	status.Limit, status.Waiting = s.limit.Most(), []schemas.ServiceSubmitted{}
 	if status.Submitted > 0 {
-		if status.Waiting, err = s.limit.submissions.most(ctx, maxWaitingShown); err != nil {
+		if status.Waiting, err = s.submissions.Most(ctx, maxWaitingShown); err != nil {
 			return nil, err
 		}
 	}

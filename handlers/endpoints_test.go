@@ -38,6 +38,7 @@ func (r *rig) request(subject string, h nats.Header, body any, out any) (code, d
 }
 
 func TestASubmissionByRequestIsAnsweredWithItsIDOrTheError(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	var got schemas.Submitted
@@ -70,6 +71,7 @@ func TestASubmissionByRequestIsAnsweredWithItsIDOrTheError(t *testing.T) {
 }
 
 func TestTheSameSubmissionByRequestTwiceIsOne(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	calls := r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	h := nats.Header{"ce-specversion": {"1.0"}, "ce-id": {"1"}, "ce-source": {"/s"}, "ce-type": {events.TypeFailed}}
@@ -87,6 +89,7 @@ func TestTheSameSubmissionByRequestTwiceIsOne(t *testing.T) {
 }
 
 func TestDeadLettersAreListedShownReplayedAndDiscardedByRequest(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "404", "no such order", nil })
 	r.target("billing.refund", func(int, micro.Request) (string, string, micro.Headers) { return "422", "bad amount", nil })
@@ -147,6 +150,7 @@ func TestDeadLettersAreListedShownReplayedAndDiscardedByRequest(t *testing.T) {
 }
 
 func TestStatusCountsWhatWaitsWhere(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 2, baseDelay: 1h, maxDelay: 2h, jitterType: none}
 `), Version: "1.2.3"})
@@ -166,6 +170,7 @@ default: {maxAttempts: 2, baseDelay: 1h, maxDelay: 2h, jitterType: none}
 }
 
 func TestTheMicroFrameworkShowsTheEndpointsWithTheirSchemas(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Version: "1.2.3"})
 	var info micro.Info
 	r.request("$SRV.INFO.rebound", nil, nil, &info)

@@ -54,15 +54,15 @@ func TestService_KeysThatAreNotUsedAreForgotten(t *testing.T) {
 		t.Errorf("the status tells of %d breakers and counts %+v, want 20 of %d", len(status.Breakers), status.BreakerCounts, open)
 	}
 
-	testkit.Eventually(t, 2*time.Minute, "all but the open breakers being forgotten", func() bool {
+	testkit.Eventually(t, 5*time.Minute, "all but the open breakers being forgotten", func() bool {
 		status = schemas.Status{}
 		r.request("rebound.status", nil, nil, &status)
 		return status.BreakerCounts == breaker.Counts{Open: open, Held: open}
 	})
-	testkit.Eventually(t, 2*time.Minute, "the stores having forgotten them", func() bool {
+	testkit.Eventually(t, 5*time.Minute, "the stores having forgotten them", func() bool {
 		return r.stored("KV_RETRY_BREAKERS") == open && r.stored("KV_RETRY_LEDGERS") == 0
 	})
-	testkit.Eventually(t, 2*time.Minute, "the metrics of the keys being dropped", func() bool {
+	testkit.Eventually(t, 5*time.Minute, "the metrics of the keys being dropped", func() bool {
 		return bytes.Count(m.text(), []byte(`operation="many"`)) <= 10*open
 	})
 

@@ -55,6 +55,7 @@ func (r *rig) parallel(subject string, handle func(micro.Request)) {
 }
 
 func TestABudgetHoldsOverAllInstances(t *testing.T) {
+	t.Parallel()
 	const due, budget, instances = 5000, 200, 3
 	for name, config := range stores(t) {
 		t.Run(name, func(t *testing.T) {
@@ -131,6 +132,7 @@ func cutOff(t *testing.T, s *testkit.RedisServer) ([]string, func()) {
 // TestABudgetHoldsWhileItsStoreIsOut harms Redis while three instances spend a
 // budget: each goes on with what is its own share at the most.
 func TestABudgetHoldsWhileItsStoreIsOut(t *testing.T) {
+	t.Parallel()
 	const due, budget, instances = 600, 90, 3
 	for name, fault := range map[string]storeFault{
 		"killed and restarted empty":   {straight(func(s *testkit.RedisServer) { s.Stop(); s.Restart() })},
@@ -183,6 +185,7 @@ func TestABudgetHoldsWhileItsStoreIsOut(t *testing.T) {
 }
 
 func TestConcurrencyIsBoundedOverAllInstances(t *testing.T) {
+	t.Parallel()
 	const due, most, instances = 300, 6, 3
 	for name, config := range stores(t) {
 		t.Run(name, func(t *testing.T) {
@@ -214,6 +217,7 @@ func TestConcurrencyIsBoundedOverAllInstances(t *testing.T) {
 }
 
 func TestWhatDependsOnAnIllServiceIsHeldWithoutAnAttempt(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 5, baseDelay: 10ms, jitterType: none}
 ledger: {enableCircuitBreaker: true}
@@ -236,6 +240,7 @@ report: {dependsOn: ["ledger:read"]}
 }
 
 func TestWhatWasParkedDuringAnOutageIsLetOutEarlyOnceTheTargetIsWell(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default:
   maxAttempts: 50

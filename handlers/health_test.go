@@ -63,6 +63,7 @@ default: {maxAttempts: 4, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: adapti
 `
 
 func TestHealth_ServiceWhoseRedeliveriesFailWaitsLonger(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, resourceAware)})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
 	r.submit("retry.submit.billing.charge", map[string]string{"ce-errorcode": "503"}, "x")
@@ -84,6 +85,7 @@ func TestHealth_ServiceWhoseRedeliveriesFailWaitsLonger(t *testing.T) {
 }
 
 func TestHealth_OnlyRedeliveriesAreMeasured(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	r.target("billing.refund", func(int, micro.Request) (string, string, micro.Headers) { return "422", "bad amount", nil })
@@ -102,6 +104,7 @@ func TestHealth_OnlyRedeliveriesAreMeasured(t *testing.T) {
 }
 
 func TestHealth_ReportOfABusyServiceLengthensItsDelaysUntilItHasFaded(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	s := r.start(handlers.Config{Policies: policy.Builtin()})
 	busy := 95.0
@@ -132,6 +135,7 @@ func TestHealth_ReportOfABusyServiceLengthensItsDelaysUntilItHasFaded(t *testing
 }
 
 func TestHealth_BadReportIsCountedAndLoggedOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	var log lockedBuilder
 	r.start(handlers.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -176,6 +180,7 @@ func (b *lockedBuilder) String() string {
 }
 
 func TestHealth_EveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{}, handlers.Config{})
 	m, err := wire.EncodeHealth(events.Subjects{}, "pool", events.HealthReport{QueueLength: new(int)}, wire.Envelope{Source: "/pool", ID: "1", Time: time.Now()})
 	if err != nil {
@@ -212,6 +217,7 @@ func TestHealth_EveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
 }
 
 func TestHealth_RequestIsChecked(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	for what, body := range map[string]any{
 		"a service with a dot": map[string]any{"service": "a.b"}, "an unknown key": map[string]any{"servise": "a"}, "no JSON": []byte("{"),

@@ -78,6 +78,7 @@ func TestLanes_BucketThatIsRemovedIsMadeAnewAndWhatIsHeldIsMarked(t *testing.T) 
 
 // The bucket is lost together with all who know what it named.
 func TestLanes_WhatNoBucketNamesIsFoundInTheLanes(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	first := r.start(handlers.Config{Policies: policySet(t, guarded)})
 	_, _ = r.switched("pay.charge")

@@ -12,6 +12,7 @@ import (
 )
 
 func TestPuller_MessageThatComesLateInAPullIsHandledAtOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Lease: 2 * time.Second})
 	r.target("late.op", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 

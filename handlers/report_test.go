@@ -91,6 +91,7 @@ func (r *rig) reports() schemas.ReportCounts {
 }
 
 func TestAWorkersSuccessEndsTheOperation(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))}, handlers.Config{Policies: policySet(t, working("20s"))})
 	r.submit("retry.submit.billing.charge", map[string]string{"ce-delivery": "publish", "X-Tenant": "7"}, `{"id":1}`)
 	m := r.job("RETRY_WORK")
@@ -111,6 +112,7 @@ func TestAWorkersSuccessEndsTheOperation(t *testing.T) {
 }
 
 func TestAWorkersFailureIsAnAttemptLikeAnyOther(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))})
 	r.submit("retry.submit.billing.charge", publish, "x")
 	first := r.job("RETRY_WORK")
@@ -136,6 +138,7 @@ func TestAWorkersFailureIsAnAttemptLikeAnyOther(t *testing.T) {
 }
 
 func TestAWorkerThatIsSilentFailsTheAttempt(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("400ms"))})
 	r.submit("retry.submit.billing.charge", publish, "x")
 	first := r.job("RETRY_WORK")
@@ -180,6 +183,7 @@ func TestAHeartbeatExtendsTheWatchdog(t *testing.T) {
 }
 
 func TestReportsThatNobodyWaitsForAreRefused(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))})
 	r.submit("retry.submit.billing.charge", publish, "x")
 	first := r.job("RETRY_WORK")
@@ -236,6 +240,7 @@ func TestReportsThatNobodyWaitsForAreRefused(t *testing.T) {
 }
 
 func TestAReportThatComesTwiceCountsOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))}, handlers.Config{Policies: policySet(t, working("20s"))})
 	const operations = 50
 	for range operations {
@@ -259,6 +264,7 @@ func TestAReportThatComesTwiceCountsOnce(t *testing.T) {
 }
 
 func TestReportsAreCloudEventsToo(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))})
 	r.submit("retry.submit.billing.charge", publish, "x")
 	m := r.job("RETRY_WORK")
@@ -279,6 +285,7 @@ func TestReportsAreCloudEventsToo(t *testing.T) {
 }
 
 func TestTheUsersStreamIsPublishedTo(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	if _, err := r.js.CreateStream(context.Background(), jetstream.StreamConfig{Name: "JOBS", Subjects: []string{"jobs.>", "retry.work.>"}}); err != nil {
 		t.Fatal(err)
@@ -300,6 +307,7 @@ func TestTheUsersStreamIsPublishedTo(t *testing.T) {
 }
 
 func TestATargetThatNoStreamCapturesFailsTheAttempt(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))})
 	r.submit("retry.submit.billing.charge", map[string]string{"ce-delivery": "publish", "ce-target": "jobs.charge"}, "x")
 	got := r.awaitOutcomes(1, 20*time.Second)[0]

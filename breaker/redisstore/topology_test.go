@@ -26,6 +26,7 @@ func universal(t testing.TB, o redis.UniversalOptions) redis.UniversalClient {
 
 // Every script touches keys of one slot only, and a Cluster accepts them.
 func TestRedisCluster(t *testing.T) {
+	t.Parallel()
 	nodes := []*testkit.RedisServer{testkit.Redis(t, "--cluster-enabled", "yes"), testkit.Redis(t, "--cluster-enabled", "yes")}
 	const slots = 16384
 	for n, node := range nodes {
@@ -65,6 +66,7 @@ func TestRedisCluster(t *testing.T) {
 }
 
 func TestRedisFailover(t *testing.T) {
+	t.Parallel()
 	master := testkit.Redis(t)
 	replica, sentinel := testkit.Sentinel(t, master)
 	all := storetest.Fleet(t, storetest.Handles(2, func() breaker.Store {

@@ -69,6 +69,7 @@ func TestABucketKeepsAdoptions(t *testing.T) {
 }
 
 func TestOpeningABucketThatIsNotThereSaysSo(t *testing.T) {
+	t.Parallel()
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
 	if _, err := adoption.Open(t.Context(), js, ""); !errors.Is(err, adoption.ErrNoBucket) {
 		t.Errorf("opening it gives %v", err)

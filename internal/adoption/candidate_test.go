@@ -55,6 +55,7 @@ func TestAConsumerIsJudgedBeforeItIsAdopted(t *testing.T) {
 }
 
 func TestAConsumerIsFoundWhateverItsKind(t *testing.T) {
+	t.Parallel()
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
 	if _, err := adoption.Find(t.Context(), js, "ORDERS", "worker"); !errors.Is(err, adoption.ErrNoStream) {
 		t.Errorf("without a stream it gives %v", err)

@@ -50,6 +50,7 @@ func TestTheStreamListensOnTheAdvisoriesOfTheAdoptedConsumersOnly(t *testing.T) 
 }
 
 func TestWhatTheServerSaysOfAMessageGivenUpIsStored(t *testing.T) {
+	t.Parallel()
 	_, js := newBucket(t)
 	consumer := makeWorker(t, js, "ORDERS", "worker")
 	c := adoption.NewCapture(js, "", 1)

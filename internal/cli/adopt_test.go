@@ -22,6 +22,7 @@ func (c *cli) orders(n int) {
 }
 
 func TestAConsumerIsAdoptedListedAndLeftAlone(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.orders(3)
 	c.fails(exitFailure, "no service answers", "adopt", "--stream", "ORDERS", "--consumer", "worker")
@@ -55,6 +56,7 @@ func TestAConsumerIsAdoptedListedAndLeftAlone(t *testing.T) {
 }
 
 func TestWhatCannotBeAdoptedIsSaidInOneSentence(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.orders(5)
 	c.service()

@@ -12,6 +12,7 @@ import (
 )
 
 func TestBreakersAreTrippedHeldShownAndReset(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.fails(exitFailure, "no service answers", "breaker", "list")
 	c.service()
@@ -53,6 +54,7 @@ func TestBreakersAreTrippedHeldShownAndReset(t *testing.T) {
 }
 
 func TestServeSharesBreakersInRedisAndOutlivesIt(t *testing.T) {
+	t.Parallel()
 	redis := testkit.Redis(t)
 	c := bareCLI(t, testkit.Server(t).ClientURL())
 	args := []string{"serve", "--http", "off", "--redis", redis.URL()}

@@ -14,6 +14,7 @@ import (
 )
 
 func TestStatusShowsTheInstances(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.service()
 	c.service()

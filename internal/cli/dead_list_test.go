@@ -11,6 +11,7 @@ import (
 )
 
 func TestDeadListSelects(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	ids := c.bury(3, "billing", "charge")
 	c.bury(2, "billing", "refund", func(d *events.DeadLetter) { d.Reason = events.ReasonDeadline })
@@ -46,6 +47,7 @@ func TestDeadListSelects(t *testing.T) {
 }
 
 func TestDeadRefuses(t *testing.T) {
+	t.Parallel()
 	c := bareCLI(t, testkit.Server(t).ClientURL())
 	c.fails(exitFailure, "there is no stream RETRY_DEAD", "dead", "list")
 	c.fails(exitUsage, `id "x" is not an operation id`, "dead", "list", "x")

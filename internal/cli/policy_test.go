@@ -20,6 +20,7 @@ func policyFile(t *testing.T, text string) string {
 }
 
 func TestPoliciesAreAppliedShownAndRolledBack(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.fails(exitFailure, "no policies were applied", "policy", "history")
 	c.fails(exitFailure, "no service answers", "policy", "show")

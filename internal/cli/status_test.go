@@ -11,6 +11,7 @@ import (
 )
 
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.fails(exitFailure, "no service answers", "status")
 	c.bury(2, "billing", "charge")
@@ -27,6 +28,7 @@ func TestStatus(t *testing.T) {
 }
 
 func TestStatusShowsTheHealthThatEveryInstanceSees(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.service()
 	c.service()

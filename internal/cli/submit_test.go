@@ -18,6 +18,7 @@ import (
 )
 
 func TestSubmitReachesTheTargetWithItsAttributes(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.service()
 	got := make(chan *nats.Msg, 10)
@@ -56,6 +57,7 @@ func TestSubmitReachesTheTargetWithItsAttributes(t *testing.T) {
 }
 
 func TestSubmitWithoutAServiceStoresForOne(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	r := c.run("submit", "billing", "charge", "--id", "1", "--output", "json")
 	answers := jsonLines[schemas.Submitted](t, r.stdout)
@@ -71,6 +73,7 @@ func TestSubmitWithoutAServiceStoresForOne(t *testing.T) {
 }
 
 func TestSubmitRefuses(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.service()
 	big := filepath.Join(t.TempDir(), "big")
@@ -104,6 +107,7 @@ func TestSubmitRefuses(t *testing.T) {
 }
 
 func TestSubmitLinesTellsTheRefusedOnes(t *testing.T) {
+	t.Parallel()
 	for _, served := range []bool{true, false} {
 		t.Run(fmt.Sprintf("with a service: %v", served), func(t *testing.T) {
 			c := newCLI(t)
@@ -151,6 +155,7 @@ func (c *cli) checkPayloads(want map[string]string) {
 }
 
 func TestSubmitLinesOfManyAndLongOnes(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	var input strings.Builder
 	for i := range 5000 {
@@ -182,6 +187,7 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 func TestSubmitLinesCanBeInterrupted(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	r := c.start(&endless{t.Context(), `{"service":"s","operation":"o"}` + "\n"}, "submit", "-")
 	testkit.Eventually(t, patience, "the first line is stored", func() bool { return c.messages("RETRY_INTAKE") == 1 })
@@ -190,6 +196,7 @@ func TestSubmitLinesCanBeInterrupted(t *testing.T) {
 }
 
 func TestSubmitNoticesTheServiceOfAnotherPrefix(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	other, err := handlers.Start(t.Context(), c.nc, handlers.Config{Prefix: "other", Logger: testkit.Logger(t), Backpressure: unhindered})
 	if err != nil {

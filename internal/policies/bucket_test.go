@@ -89,6 +89,7 @@ func TestWhatIsNotValidOrNotTheLatestIsRefused(t *testing.T) {
 }
 
 func TestOpeningABucketThatIsNotThereSaysSo(t *testing.T) {
+	t.Parallel()
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
 	if _, err := policies.Open(t.Context(), js, "other"); !errors.Is(err, policies.ErrNoBucket) || !strings.Contains(err.Error(), "OTHER_POLICIES") {
 		t.Errorf("opening it gave %v", err)
