@@ -27,7 +27,7 @@ type Summary struct {
 	// HalfOpenSuccesses is how many probes succeeded in a row.
 	HalfOpenSuccesses int `json:"halfOpenSuccesses"`
 
-	// TotalRequests and TotalFailures count every result that was ever told.
+	// TotalRequests and TotalFailures count every result there ever was.
 	TotalRequests uint64 `json:"totalRequests"`
 	TotalFailures uint64 `json:"totalFailures"`
 	// AverageResponseTime is the mean response time of about the last 100
@@ -94,7 +94,7 @@ const (
 	CauseHeld Cause = "held"
 	// CauseReset: an operator closed it.
 	CauseReset Cause = "reset"
-	// CauseMerged: an instance that was alone joined with a worse state.
+	// CauseMerged: an instance that was alone came back with a worse state.
 	CauseMerged Cause = "merged"
 )
 

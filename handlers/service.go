@@ -393,7 +393,7 @@ func (s *Service) wire(ctx context.Context) error {
 		shared = natsstore.New(s.sharing, s.streams.BreakersBucket(), s.config.Limits.Replicas)
 	}
 	s.breakers = newBreakers(breakersConfig{
-		instance: s.id, shared: shared, forget: s.config.ForgetIdleAfter, store: st, subjects: s.subjects, now: s.clock.Now, room: keys.Changed, log: s.log,
+		instance: s.id, shared: shared, forget: s.config.ForgetIdleAfter, store: st, subjects: s.subjects, now: s.clock.Now, freed: keys.Changed, log: s.log,
 		heard: func(c breaker.Change) {
 			s.gates.Changed(c)
 			keys.BreakerChanged(c)
