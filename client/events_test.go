@@ -45,7 +45,7 @@ func (r *rig) told(subject string) []*nats.Msg {
 	return all
 }
 
-func TestExecuteTellsWhatTheServiceTells(t *testing.T) {
+func TestExecute_PublishesTheEventsOfTheService(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	p := &client.Call{Service: "billing", Operation: "charge", Account: "acc", Campaign: "camp", Priority: client.High}
@@ -93,7 +93,7 @@ func TestExecuteTellsWhatTheServiceTells(t *testing.T) {
 
 // Every way in which an operation that failed may end tells one outcome that
 // conforms to its schema.
-func TestEveryEndIsTold(t *testing.T) {
+func TestExecute_EveryEndHasAnOutcome(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift+`
 guarded: {enableCircuitBreaker: true, circuitBreakerThreshold: 1, circuitBreakerTimeout: 1h}
@@ -130,7 +130,7 @@ hurried: {maxElapsedTime: 6ms}
 	}
 }
 
-func TestAnOperationIsHandedOver(t *testing.T) {
+func TestWithHandOver_OperationGoesOnInTheService(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	var mu sync.Mutex
@@ -160,7 +160,7 @@ func TestAnOperationIsHandedOver(t *testing.T) {
 	}
 }
 
-func TestAnOperationIsHandedOverOnlyWhenItMayGoOn(t *testing.T) {
+func TestWithHandOver_OnlyWhatMayGoOnIsHandedOver(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift+"guarded: {enableCircuitBreaker: true, circuitBreakerThreshold: 1, circuitBreakerTimeout: 1h}\n")
 	handOver := client.WithHandOver(client.Submission{})
@@ -191,7 +191,7 @@ func TestAnOperationIsHandedOverOnlyWhenItMayGoOn(t *testing.T) {
 	}
 }
 
-func TestAHandOverThatFailsIsTold(t *testing.T) {
+func TestWithHandOver_FailureIsReported(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	fn, _ := failing(always, errBusy)
@@ -204,7 +204,7 @@ func TestAHandOverThatFailsIsTold(t *testing.T) {
 	}
 }
 
-func TestPoliciesThatAreAppliedAreFollowed(t *testing.T) {
+func TestFollower_PutsAppliedPoliciesInForce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	js := testkit.JetStream(t, r.nc)
@@ -253,7 +253,7 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.Buffer.Write(p)
 }
 
-func TestEventsThatNobodyStoresAreLoggedAndLost(t *testing.T) {
+func TestPublisher_EventsThatNobodyStoresAreLoggedAndLost(t *testing.T) {
 	t.Parallel()
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
 	log := new(lines)

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/internal/policies"
+	"github.com/rebound-mq/rebound/internal/policies/summary"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 	"github.com/rebound-mq/rebound/schemas"
 )
@@ -217,7 +218,7 @@ func (s *Service) policyHistory(ctx context.Context, _ micro.Request) (any, erro
 	}
 	list := schemas.PolicyHistory{Revisions: []schemas.PolicyRevision{}}
 	for _, r := range history {
-		list.Revisions = append(list.Revisions, r.Summary())
+		list.Revisions = append(list.Revisions, summary.Of(r))
 	}
 	return list, nil
 }
