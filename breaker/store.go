@@ -171,12 +171,14 @@ func toRecord(c *Circuit) record {
 
 func (r *record) circuit() Circuit {
 	c := Circuit{
-		ServiceKey: r.Key, Version: r.Version, State: r.State, FailureCount: r.Failures,
-		LastFailureTime: fromMillis(r.LastFailure), NextAttemptTime: fromMillis(r.NextAttempt),
-		HalfOpenAttempts: r.Attempts, HalfOpenSuccesses: r.Successes,
-		TotalRequests: r.Requests, TotalFailures: r.AllFailures, AverageResponseTime: r.Average,
-		Held: r.Held, Generation: r.Generation, Cause: r.Cause, Note: r.Note,
-		ChangedAt: fromMillis(r.ChangedAt), ChangedBy: r.ChangedBy,
+		Summary: Summary{
+			ServiceKey: r.Key, State: r.State, FailureCount: r.Failures,
+			LastFailureTime: fromMillis(r.LastFailure), NextAttemptTime: fromMillis(r.NextAttempt),
+			HalfOpenAttempts: r.Attempts, HalfOpenSuccesses: r.Successes,
+			TotalRequests: r.Requests, TotalFailures: r.AllFailures, AverageResponseTime: r.Average,
+			Held: r.Held, Cause: r.Cause, Note: r.Note, ChangedAt: fromMillis(r.ChangedAt), ChangedBy: r.ChangedBy,
+		},
+		Generation: r.Generation, Version: r.Version,
 	}
 	for _, p := range r.Probes {
 		c.Probes = append(c.Probes, Probe{ID: p.ID, Expires: fromMillis(p.Expires)})
