@@ -65,7 +65,7 @@ const (
 	HeldTTL = 30 * 24 * time.Hour
 )
 
-// TTL is for how long a store keeps the circuit c, to which e led, if nobody touches it;
+// TTL is how long a store keeps the circuit c, to which e led, if nobody touches it;
 // 0 is for a circuit that must not be forgotten.
 func (e *Event) TTL(c *Circuit, s *Settings) time.Duration {
 	if !c.ordinary() || e.Idle <= 0 {
@@ -99,7 +99,7 @@ func Apply(c Circuit, e Event, now time.Time, s Settings) Reply {
 
 // record is a [Circuit] as the stores keep it: JSON with short names, times in
 // milliseconds since 1970, nothing that is zero. Every whole number stays below the
-// 14 digits that Redis's JSON library writes. step.lua works on it.
+// 14 digits that Redis's JSON library writes. redisstore's step.lua works on it.
 type record struct {
 	Key         string         `json:"key"`
 	Version     uint64         `json:"v,omitempty"`
@@ -171,12 +171,14 @@ func toRecord(c *Circuit) record {
 
 func (r *record) circuit() Circuit {
 	c := Circuit{
-		ServiceKey: r.Key, Version: r.Version, State: r.State, FailureCount: r.Failures,
-		LastFailureTime: fromMillis(r.LastFailure), NextAttemptTime: fromMillis(r.NextAttempt),
-		HalfOpenAttempts: r.Attempts, HalfOpenSuccesses: r.Successes,
-		TotalRequests: r.Requests, TotalFailures: r.AllFailures, AverageResponseTime: r.Average,
-		Held: r.Held, Generation: r.Generation, Cause: r.Cause, Note: r.Note,
-		ChangedAt: fromMillis(r.ChangedAt), ChangedBy: r.ChangedBy,
+		Summary: Summary{
+			ServiceKey: r.Key, State: r.State, FailureCount: r.Failures,
+			LastFailureTime: fromMillis(r.LastFailure), NextAttemptTime: fromMillis(r.NextAttempt),
+			HalfOpenAttempts: r.Attempts, HalfOpenSuccesses: r.Successes,
+			TotalRequests: r.Requests, TotalFailures: r.AllFailures, AverageResponseTime: r.Average,
+			Held: r.Held, Cause: r.Cause, Note: r.Note, ChangedAt: fromMillis(r.ChangedAt), ChangedBy: r.ChangedBy,
+		},
+		Generation: r.Generation, Version: r.Version,
 	}
 	for _, p := range r.Probes {
 		c.Probes = append(c.Probes, Probe{ID: p.ID, Expires: fromMillis(p.Expires)})

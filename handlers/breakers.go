@@ -185,27 +185,16 @@ func (b *breakers) logUnread(err error) {
 }
 
 // notClosed returns the worst breakers that are not closed, and counts all.
-func (b *breakers) notClosed(ctx context.Context, most int) ([]schemas.Breaker, breaker.Counts) {
+func (b *breakers) notClosed(ctx context.Context, most int) ([]breaker.Summary, breaker.Counts) {
 	circuits, counts, err := b.group.Worst(ctx, most, func(*breaker.Circuit) bool { return true })
 	b.logUnread(err)
-	out := []schemas.Breaker{}
+	out := []breaker.Summary{}
 	for _, c := range circuits {
 		if c.State != breaker.Closed {
-			out = append(out, describe(&c))
+			out = append(out, c.Summary)
 		}
 	}
 	return out, counts
-}
-
-// describe returns what the API says of a breaker.
-func describe(c *breaker.Circuit) schemas.Breaker {
-	return schemas.Breaker{
-		ServiceKey: c.ServiceKey, State: c.State, FailureCount: c.FailureCount,
-		LastFailureTime: c.LastFailureTime, NextAttemptTime: c.NextAttemptTime,
-		HalfOpenAttempts: c.HalfOpenAttempts, HalfOpenSuccesses: c.HalfOpenSuccesses,
-		TotalRequests: c.TotalRequests, TotalFailures: c.TotalFailures, AverageResponseTime: c.AverageResponseTime,
-		Held: c.Held, Cause: c.Cause, Note: c.Note, ChangedAt: c.ChangedAt, ChangedBy: c.ChangedBy,
-	}
 }
 
 func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error) {
@@ -221,7 +210,7 @@ func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error)
 		service, _, err := events.SplitKey(c.ServiceKey)
 		return err == nil && (request.Service == "" || request.Service == service)
 	}
-	list := schemas.BreakerList{Coordination: s.breakers.coordination(), Breakers: []schemas.Breaker{}}
+	list := schemas.BreakerList{Coordination: s.breakers.coordination(), Breakers: []breaker.Summary{}}
 	var circuits []breaker.Circuit
 	var err error
 	if request.ByKey {
@@ -231,7 +220,7 @@ func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error)
 	}
 	s.breakers.logUnread(err)
 	for _, c := range circuits {
-		list.Breakers = append(list.Breakers, describe(&c))
+		list.Breakers = append(list.Breakers, c.Summary)
 	}
 	if n := len(circuits); request.ByKey && n == limit {
 		list.Next = circuits[n-1].ServiceKey
@@ -253,7 +242,7 @@ func (s *Service) breakerShow(ctx context.Context, r micro.Request) (any, error)
 	if !ok {
 		return nil, notFoundError{fmt.Errorf("nothing is known of a breaker of %s", request.Key)}
 	}
-	shown := schemas.BreakerShown{Breaker: describe(&c), Coordination: s.breakers.coordination()}
+	shown := schemas.BreakerShown{Summary: c.Summary, Coordination: s.breakers.coordination()}
 	if shown.HeldOperations, err = s.lanes.Count(ctx, service, operation); err != nil {
 		return nil, err
 	}
@@ -291,5 +280,5 @@ func (s *Service) operate(r micro.Request, do func(schemas.BreakerAct) (breaker.
 	if err != nil && !alone {
 		return nil, err
 	}
-	return schemas.BreakerActed{Breaker: describe(&c), ThisInstanceOnly: alone}, nil
+	return schemas.BreakerActed{Summary: c.Summary, ThisInstanceOnly: alone}, nil
 }

@@ -154,7 +154,7 @@ func (s *Service) answer(ctx context.Context, e endpoint) micro.HandlerFunc {
 					s.log.Error("a request failed", "endpoint", e.name, "error", err)
 				}
 				text := shortened(err.Error())
-				body, _ := json.Marshal(map[string]string{"code": code, "error": text})
+				body, _ := json.Marshal(schemas.Error{Code: code, Error: text})
 				err = r.Error(code, strings.Join(strings.Fields(text), " "), body)
 			}
 			if err != nil {
