@@ -35,7 +35,7 @@ type Event struct {
 	Circuit  *Circuit
 	Diverged bool
 	Returned []string
-	// Idle is for how long the store keeps the circuit if nobody touches it and it is
+	// Idle is how long the store keeps the circuit if nobody touches it and it is
 	// closed, with nothing that an operator said; 0 is a day.
 	Idle time.Duration
 }

@@ -39,7 +39,7 @@ type Config struct {
 	Instance string
 	// Store is what the instances share; nil is a breaker of this instance's own.
 	Store Store
-	// Forget is for how long the store keeps a closed breaker that nobody uses; 0 is a
+	// Forget is how long the store keeps a closed breaker that nobody uses; 0 is a
 	// day. See [Group.Forget].
 	Forget time.Duration
 	// Changed is called for every change of a breaker that this instance made or
@@ -52,8 +52,8 @@ type Config struct {
 	// StatusChanged is called, like Changed, when the group loses or regains its
 	// store.
 	StatusChanged func(Status)
-	// Now is the clock, [time.Now] when nil. The times that are passed in are of it
-	// too.
+	// Now is the clock, [time.Now] when nil. The times that are passed in are of this
+	// clock too.
 	Now func() time.Time
 }
 
@@ -62,9 +62,9 @@ type Change struct {
 	Key      string
 	From, To State
 	Cause    Cause
-	// Note is what an operator said about it.
+	// Note is what an operator said about the change.
 	Note string
-	// Generation is the one that began with it. Key and Generation identify the
+	// Generation is the one that began with the change. Key and Generation identify the
 	// change over all instances, unless they were detached.
 	Generation uint64
 	At         time.Time
@@ -72,9 +72,9 @@ type Change struct {
 	// open, or held.
 	NextAttempt time.Time
 	Held        bool
-	// Own says that this instance made the change. Of all instances just one has
-	// it so: the one that is to publish it. A change that an instance made
-	// while it was alone is published then, and again, as merged, if it wins.
+	// Own says that this instance made the change, and is the one that is to publish
+	// it. A change that an instance made while it was alone is published then, and
+	// again, as merged, if it wins.
 	Own bool
 }
 
@@ -190,7 +190,7 @@ func (g *Group) Circuits(ctx context.Context) ([]Circuit, error) {
 
 // The bounds of what an operator may ask for.
 const (
-	// LongestTrip is for how long a breaker can be tripped at most.
+	// LongestTrip is how long a breaker can be tripped at most.
 	LongestTrip = HeldTTL
 	// MaxNote is how many bytes a note may have.
 	MaxNote = 500

@@ -65,7 +65,7 @@ const (
 	HeldTTL = 30 * 24 * time.Hour
 )
 
-// TTL is for how long a store keeps the circuit c, to which e led, if nobody touches it;
+// TTL is how long a store keeps the circuit c, to which e led, if nobody touches it;
 // 0 is for a circuit that must not be forgotten.
 func (e *Event) TTL(c *Circuit, s *Settings) time.Duration {
 	if !c.ordinary() || e.Idle <= 0 {
