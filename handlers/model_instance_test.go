@@ -364,7 +364,7 @@ func (w *world) start(name string, policies *policy.Set, frozen, pressure []span
 		Publisher: &publisher{js: js, work: streams.WorkConfig(events.Streams{}, streams.Limits{}), log: log},
 		Gates:     gates, CheckTarget: events.Subjects{}.CheckTarget, Now: time.Now, Random: random, Draining: i.draining,
 	}
-	in := &intake{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20, pending: func(uint64) {}}
+	in := &submitHandler{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20, pending: func(uint64) {}}
 	reports := &workReports{pipeline: pipeline, log: log, warn: rate.Sometimes{First: 1}}
 	redeliver := &due{pipeline: pipeline, store: st, clock: clock, stream: "RETRY", letters: letters, draining: i.draining}
 

@@ -24,6 +24,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/cluster"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/host"
+	"github.com/rebound-mq/rebound/internal/intake"
 	"github.com/rebound-mq/rebound/internal/keeper"
 	"github.com/rebound-mq/rebound/internal/lanes"
 	"github.com/rebound-mq/rebound/internal/ledger"
@@ -191,9 +192,11 @@ type Service struct {
 	ledger   *ledger.NATS // nil when the limits are shared elsewhere
 	lanes    *lanes.Lanes
 	store    *opstore.Store
-	intake   *intake
-	ahead    *ahead
-	limit    *submissionLimit
+	// intake takes submissions in, each service in its fair share of them.
+	intake      *submitHandler
+	fairShare   *intake.FairShare
+	submissions *intake.Submissions
+	limit       *intake.Limit
 	// workReports are those of workers.
 	workReports *workReports
 	pullers     []*pull.Puller
@@ -310,7 +313,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.rest.Go(func() { s.breakers.run(runCtx) })
 	s.rest.Go(func() { s.leases.Run(runCtx) })
 	s.rest.Go(func() { s.lanes.Run(runCtx) })
-	s.pulling.Go(func() { s.ahead.run(runCtx) })
+	s.pulling.Go(func() { s.fairShare.Run(runCtx) })
 	s.pulling.Go(func() { s.adoptions.takeOver(runCtx) })
 	s.pulling.Go(func() { s.adoptions.relay.Run(runCtx) })
 	s.rest.Go(func() { s.adoptions.follower.Run(runCtx) })
@@ -390,7 +393,7 @@ func (s *Service) wire(ctx context.Context) error {
 		shared = natsstore.New(s.sharing, s.streams.BreakersBucket(), s.config.Limits.Replicas)
 	}
 	s.breakers = newBreakers(breakersConfig{
-		instance: s.id, shared: shared, forget: s.config.ForgetIdleAfter, store: st, subjects: s.subjects, now: s.clock.Now, room: keys.Changed, log: s.log,
+		instance: s.id, shared: shared, forget: s.config.ForgetIdleAfter, store: st, subjects: s.subjects, now: s.clock.Now, freed: keys.Changed, log: s.log,
 		heard: func(c breaker.Change) {
 			s.gates.Changed(c)
 			keys.BreakerChanged(c)
@@ -414,30 +417,25 @@ func (s *Service) wire(ctx context.Context) error {
 		Gates: s.gates, Health: s.registry, Began: s.metrics.Began, Attempted: s.metrics.Attempted,
 		Now: s.clock.Now, Random: rand.Float64, Draining: s.draining,
 	}
-	s.intake = &intake{
-		subjects: s.subjects, pipeline: pipeline, letters: s.letters, metrics: s.metrics,
-		maxPayload: s.nc.MaxPayload(),
-	}
-	s.workReports = &workReports{
-		subjects: s.subjects, pipeline: pipeline, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
-	}
-	waiting := &submissions{js: s.js, store: st, subjects: s.subjects, streams: s.streams}
 	err = s.waiter.Await(ctx, "the stream of submissions", func(ctx context.Context) (err error) {
-		if waiting.stream, err = s.js.Stream(ctx, s.streams.Intake()); err == nil {
-			s.ahead, err = s.lookAhead(ctx, pipeline)
+		if s.submissions, err = intake.OpenSubmissions(ctx, s.js, persister, s.config.Prefix); err == nil {
+			s.fairShare, err = s.shareFairly(ctx, pipeline)
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	s.intake.pending = s.ahead.noticed
-	s.limit = &submissionLimit{
-		most: uint64(max(s.config.Limits.MaxSubmitted, 0)), submissions: waiting, log: s.log,
-		warn: rate.Sometimes{First: 1, Interval: warnEvery}, counts: make(map[string]*counted),
+	s.limit = intake.NewLimit(uint64(max(s.config.Limits.MaxSubmitted, 0)), s.submissions, s.log)
+	s.intake = &submitHandler{
+		subjects: s.subjects, pipeline: pipeline, letters: s.letters, metrics: s.metrics,
+		maxPayload: s.nc.MaxPayload(), pending: s.fairShare.Pending,
+	}
+	s.workReports = &workReports{
+		subjects: s.subjects, pipeline: pipeline, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
 	}
 	redeliver := &due{
-		pipeline: pipeline, store: st, clock: s.clock, stream: s.streams.Waiting(), submissions: waiting, letters: deadletter.New(s.js, s.config.Prefix), draining: s.draining,
+		pipeline: pipeline, store: st, clock: s.clock, stream: s.streams.Waiting(), submissions: s.submissions, letters: deadletter.New(s.js, s.config.Prefix), draining: s.draining,
 	}
 
 	add := func(stream, name, filter string, limit *pull.Limit, bytes *pull.Bytes, handle pull.Handler) *pull.Puller {
@@ -466,24 +464,22 @@ const (
 	reportConsumer = "rebound-report"
 )
 
-// lookAhead returns what takes submissions in before their turn. It works on a
-// connection of its own.
-func (s *Service) lookAhead(ctx context.Context, pipeline *scheduler.Pipeline) (*ahead, error) {
-	stream, err := s.looking.Stream(ctx, s.streams.Intake())
+// shareFairly returns what takes submissions in ahead of their turn, on a connection of its
+// own.
+func (s *Service) shareFairly(ctx context.Context, pipeline *scheduler.Pipeline) (*intake.FairShare, error) {
+	persister := opstore.NewPersister(s.storage, s.log, rand.Float64)
+	submissions, err := intake.OpenSubmissions(ctx, s.looking, persister, s.config.Prefix)
 	if err != nil {
-		return nil, fmt.Errorf("reading stream %s: %w", s.streams.Intake(), err)
+		return nil, err
 	}
-	own := opstore.New(s.looking, opstore.NewPersister(s.storage, s.log, rand.Float64), opstore.Config{
+	placing := *pipeline
+	placing.Store = opstore.New(s.looking, persister, opstore.Config{
 		Prefix: s.config.Prefix, Clock: s.clock, MaxPayload: s.nc.MaxPayload(), Meter: s.metrics,
 	})
-	placing := *pipeline
-	placing.Store = own
-	return &ahead{
-		js: s.looking, store: own, streams: s.streams, intake: s.intake, pipeline: &placing,
-		submissions: &submissions{js: s.looking, store: own, subjects: s.subjects, streams: s.streams, stream: stream},
-		consumer:    intakeConsumer, leads: func() (int, bool) { return s.member.Leads() }, log: s.log,
-		warn: rate.Sometimes{First: 1, Interval: warnAhead}, wake: make(chan struct{}, 1), draining: s.draining,
-	}, nil
+	return intake.NewFairShare(submissions, &placing, intake.FairShareConfig{
+		Prefix: s.config.Prefix, Consumer: intakeConsumer, Service: ServiceName, MaxPayload: s.nc.MaxPayload(),
+		Leads: func() (int, bool) { return s.member.Leads() }, Meter: s.metrics, Draining: s.draining, Log: s.log,
+	}), nil
 }
 
 // publisher publishes to the streams of workers.

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// InstanceLease is for how long an instance counts after it was heard last.
+	// InstanceLease is how long an instance counts after its last report.
 	InstanceLease = 3 * time.Second
 	// MaxInstances is how many instances a [Register] keeps at most.
 	MaxInstances = 256
@@ -104,7 +104,7 @@ func (r *Register) Own(report events.InstanceReport, now time.Time) {
 	r.instances[r.own] = heard{report, now}
 }
 
-// Heard takes over what another instance reported, at now. News is whether it was
+// Heard takes over what another instance reported, at now. news is whether it was
 // not known before. The error is [ErrManyInstances], or [ErrOwnReport].
 func (r *Register) Heard(report events.InstanceReport, now time.Time) (news bool, err error) {
 	if report.ID == r.own {
@@ -140,7 +140,7 @@ func (r *Register) RenewAll(now time.Time) {
 	}
 }
 
-// expire forgets the instances whose lease is over.
+// expire forgets the instances whose lease has ended.
 func (r *Register) expire(now time.Time) {
 	maps.DeleteFunc(r.instances, func(id string, h heard) bool { return id != r.own && now.Sub(h.at) >= InstanceLease })
 }

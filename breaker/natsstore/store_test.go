@@ -25,6 +25,7 @@ func TestStore(t *testing.T) { storetest.Run(t, store) }
 func BenchmarkStore_Change(b *testing.B) { storetest.BenchmarkChange(b, store) }
 
 func TestStore_ServerIsRestarted(t *testing.T) {
+	t.Parallel()
 	dir, port := t.TempDir(), embedded.RandomPort
 	serve := func() *testkit.NATSServer {
 		return testkit.Server(t, func(o *embedded.Options) { o.StoreDir, o.Port = dir, port })

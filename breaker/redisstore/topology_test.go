@@ -25,7 +25,8 @@ func universal(t testing.TB, o redis.UniversalOptions) redis.UniversalClient {
 }
 
 // Every script touches keys of one slot only, and a Cluster accepts them.
-func TestRedisCluster(t *testing.T) {
+func TestStore_Cluster(t *testing.T) {
+	t.Parallel()
 	nodes := []*testkit.RedisServer{testkit.Redis(t, "--cluster-enabled", "yes"), testkit.Redis(t, "--cluster-enabled", "yes")}
 	const slots = 16384
 	for n, node := range nodes {
@@ -64,7 +65,8 @@ func TestRedisCluster(t *testing.T) {
 	}
 }
 
-func TestRedisFailover(t *testing.T) {
+func TestStore_Failover(t *testing.T) {
+	t.Parallel()
 	master := testkit.Redis(t)
 	replica, sentinel := testkit.Sentinel(t, master)
 	all := storetest.Fleet(t, storetest.Handles(2, func() breaker.Store {

@@ -36,6 +36,7 @@ func TestHistories_LoseNothing(t *testing.T) {
 		{"instances", 3},
 	} {
 		t.Run(test.kind, func(t *testing.T) {
+			t.Parallel()
 			kinds, err := Kinds(test.kind)
 			if err != nil {
 				t.Fatal(err)

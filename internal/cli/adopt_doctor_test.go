@@ -16,6 +16,7 @@ import (
 )
 
 func TestDoctorOfAdoptedConsumers(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.orders(3)
 	if _, told := c.findings(exitOK)["adoption"]; told {
@@ -37,6 +38,7 @@ func TestDoctorOfAdoptedConsumers(t *testing.T) {
 // TestThePermissionsThatTheDoctorAsksForAreEnough takes over from a consumer as a
 // user who may do exactly what the doctor lists.
 func TestThePermissionsThatTheDoctorAsksForAreEnough(t *testing.T) {
+	t.Parallel()
 	adopted := []adoption.Adoption{{Stream: "ORDERS", Consumer: "worker", Service: "orders", Operation: "process", Target: "t.x"}}
 	admin := &natsd.User{Username: "admin", Password: "pass"}
 	user := &natsd.User{Username: "rebound", Password: "pass", Permissions: &natsd.Permissions{}}

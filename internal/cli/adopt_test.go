@@ -6,7 +6,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // orders makes the stream ORDERS with a consumer that gives up after n deliveries.
@@ -22,6 +22,7 @@ func (c *cli) orders(n int) {
 }
 
 func TestAConsumerIsAdoptedListedAndLeftAlone(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.orders(3)
 	c.fails(exitFailure, "no service answers", "adopt", "--stream", "ORDERS", "--consumer", "worker")
@@ -36,7 +37,7 @@ func TestAConsumerIsAdoptedListedAndLeftAlone(t *testing.T) {
 	if got := c.ok("adopt", "list"); !strings.Contains(got, "ORDERS.worker") {
 		t.Errorf("the list is\n%s", got)
 	}
-	list := jsonLines[handlers.AdoptedConsumer](t, c.ok("adopt", "list", "--output", "json"))
+	list := jsonLines[schemas.AdoptedConsumer](t, c.ok("adopt", "list", "--output", "json"))
 	if len(list) != 1 || list[0].Stream != "ORDERS" || list[0].Consumer != "worker" || list[0].Service != "ORDERS" || list[0].Target != "ORDERS.worker" {
 		t.Errorf("the list is %+v", list)
 	}
@@ -55,6 +56,7 @@ func TestAConsumerIsAdoptedListedAndLeftAlone(t *testing.T) {
 }
 
 func TestWhatCannotBeAdoptedIsSaidInOneSentence(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.orders(5)
 	c.service()

@@ -40,6 +40,7 @@ func (c *cli) expect(found map[string]doctor.Finding, want map[string]string) {
 }
 
 func TestDoctorOfAHealthyServer(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	found := c.findings(exitOK)
 	c.expect(found, map[string]string{
@@ -72,6 +73,7 @@ func TestDoctorBeforeTheFirstStart(t *testing.T) {
 }
 
 func TestDoctorOfStreams(t *testing.T) {
+	t.Parallel()
 	c := bareCLI(t, testkit.Server(t).ClientURL())
 	c.expect(c.findings(exitOK), map[string]string{"stream RETRY_DEAD": doctor.Warn})
 	if _, err := c.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "RETRY", Subjects: []string{"retry.due.>"}}); err != nil {

@@ -16,6 +16,7 @@ import (
 )
 
 func TestServe_AFullDiskIsToldAndOutlived(t *testing.T) {
+	t.Parallel()
 	dir := testkit.SmallDisk(t, 96<<20)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

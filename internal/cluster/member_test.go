@@ -63,6 +63,7 @@ func join(t *testing.T, url, id string, load *atomic.Int64) *instance {
 }
 
 func TestMember_LowestIDLeadsAndItsSuccessorGoesOn(t *testing.T) {
+	t.Parallel()
 	url := testkit.Server(t).ClientURL()
 	var load atomic.Int64
 	b := join(t, url, "b", &load)
@@ -94,6 +95,7 @@ func TestMember_LowestIDLeadsAndItsSuccessorGoesOn(t *testing.T) {
 }
 
 func TestMember_OneThatHearsNobodyForgetsNobody(t *testing.T) {
+	t.Parallel()
 	url := testkit.Server(t).ClientURL()
 	var load atomic.Int64
 	a, b := join(t, url, "a", &load), join(t, url, "b", &load)

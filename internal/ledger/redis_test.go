@@ -25,6 +25,7 @@ func client(t *testing.T, addr string) redis.UniversalClient {
 // TestRedis_AnswersThatAreNoneAreErrors has Redis refuse: neither is that contention,
 // nor a ledger of which nothing is given out.
 func TestRedis_AnswersThatAreNoneAreErrors(t *testing.T) {
+	t.Parallel()
 	for name, refuse := range map[string][]any{
 		"a replica that takes no writes": {"REPLICAOF", "127.0.0.1", "1"},
 		"no memory left":                 {"CONFIG", "SET", "maxmemory", "1"},
@@ -50,6 +51,7 @@ func TestRedis_AnswersThatAreNoneAreErrors(t *testing.T) {
 }
 
 func TestRedis_AFlushForgetsNoBudget(t *testing.T) {
+	t.Parallel()
 	server := testkit.Redis(t)
 	limits := gate.Settings{PerMinute: 10}
 	store := ledger.NewRedis(client(t, server.Addr()), "")

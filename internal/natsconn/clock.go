@@ -10,9 +10,9 @@ import (
 // are being slewed differ by up to 500.
 const drift = 500
 
-// maxSkew is by how much the host's clock may differ from the server's before that is
+// MaxSkew is by how much the host's clock may differ from the server's before that is
 // worth a warning.
-const maxSkew = 100 * time.Millisecond
+const MaxSkew = 100 * time.Millisecond
 
 // Clock tells the time of a NATS server. It knows two bounds of that time from answers
 // that bear it: the server wrote it after the question and before the receipt. While
@@ -78,8 +78,8 @@ func (c *Clock) Now() time.Time {
 // Until returns how long it is until t by the server's time.
 func (c *Clock) Until(t time.Time) time.Duration { return t.Sub(c.Now()) }
 
-// Skew returns by how much the host's clock is surely ahead of the server's; it is
-// negative when it is behind.
+// Skew returns by how much the host's clock is ahead of the server's at least. It is
+// negative when the host's is behind.
 func (c *Clock) Skew() time.Duration {
 	_, skew := c.read()
 	return skew
@@ -94,9 +94,9 @@ func (c *Clock) Problem() string {
 	}
 	skew = skew.Round(time.Millisecond)
 	switch {
-	case skew > maxSkew:
+	case skew > MaxSkew:
 		return fmt.Sprintf("the clock of the host is %s ahead of the NATS server's", skew)
-	case skew < -maxSkew:
+	case skew < -MaxSkew:
 		return fmt.Sprintf("the clock of the host is %s behind the NATS server's", -skew)
 	}
 	return ""

@@ -15,6 +15,7 @@ import (
 )
 
 func TestRecovery_RunsThatNobodyAsksForAnyMoreAreDropped(t *testing.T) {
+	t.Parallel()
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
 	js := testkit.JetStream(t, nc)
 	names, subjects := events.Streams{}, events.Subjects{}
