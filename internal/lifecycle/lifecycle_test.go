@@ -1,4 +1,4 @@
-package handlers
+package lifecycle
 
 import (
 	"context"
@@ -11,32 +11,32 @@ import (
 
 func TestLifecycle_WaitsForWhatDrainsThenEndsTheRestThenCleansUpLastFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLifecycle()
+		l := New()
 		var order []string
 		note := func(what string) func() { return func() { order = append(order, what) } }
-		l.cleanup(note("first cleanup"))
-		l.cleanup(note("last cleanup"))
-		l.start([]runner{
-			{drains: true, run: func(ctx context.Context) {
+		l.Cleanup(note("first cleanup"))
+		l.Cleanup(note("last cleanup"))
+		l.Start([]Runner{
+			{Drains: true, Run: func(ctx context.Context) {
 				<-l.draining
 				time.Sleep(time.Second) // what is in hand takes its time
 				if ctx.Err() == nil {
 					note("drained")()
 				}
 			}},
-			{run: func(ctx context.Context) {
+			{Run: func(ctx context.Context) {
 				<-ctx.Done()
 				note("ended")()
 			}},
 		})
-		if err := l.end(t.Context()); err != nil {
+		if err := l.End(t.Context()); err != nil {
 			t.Errorf("the end says %v, want nil", err)
 		}
 		if want := []string{"drained", "ended", "last cleanup", "first cleanup"}; !slices.Equal(order, want) {
 			t.Errorf("the end came as %q, want %q", order, want)
 		}
-		l.during(func() { t.Error("a request is begun after the end") })
-		if err := l.end(t.Context()); err != nil || len(order) != 4 {
+		l.During(func() { t.Error("a request is begun after the end") })
+		if err := l.End(t.Context()); err != nil || len(order) != 4 {
 			t.Errorf("a second end says %v and does %q, want nothing", err, order[4:])
 		}
 	})
@@ -44,13 +44,13 @@ func TestLifecycle_WaitsForWhatDrainsThenEndsTheRestThenCleansUpLastFirst(t *tes
 
 func TestLifecycle_CutsOffWhatDrainsTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLifecycle()
+		l := New()
 		cleaned := false
-		l.cleanup(func() { cleaned = true })
-		l.start([]runner{{drains: true, run: func(ctx context.Context) { <-ctx.Done() }}})
+		l.Cleanup(func() { cleaned = true })
+		l.Start([]Runner{{Drains: true, Run: func(ctx context.Context) { <-ctx.Done() }}})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if err := l.end(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if err := l.End(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("the end says %v, want that its time was over", err)
 		}
 		if !cleaned {
@@ -61,11 +61,11 @@ func TestLifecycle_CutsOffWhatDrainsTooLong(t *testing.T) {
 
 func TestLifecycle_WaitsForTheRequestsThatWereBegun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLifecycle()
+		l := New()
 		done := false
-		go l.during(func() { time.Sleep(time.Second); done = true })
+		go l.During(func() { time.Sleep(time.Second); done = true })
 		synctest.Wait()
-		if err := l.end(t.Context()); err != nil || !done {
+		if err := l.End(t.Context()); err != nil || !done {
 			t.Errorf("the end came with %v while a request was under way", err)
 		}
 	})
