@@ -196,8 +196,8 @@ func (l *lanes) policy(k *keyLanes) *policy.Policy {
 	return &policy
 }
 
-func (l *lanes) room(k *keyLanes, p events.Priority, now time.Time) scheduler.Room {
-	return l.gates.Room(l.policy(k), k.service, k.operation, p, now)
+func (l *lanes) room(k *keyLanes, p events.Priority, now time.Time) scheduler.Quota {
+	return l.gates.Quota(l.policy(k), k.service, k.operation, p, now)
 }
 
 // letOut lets the lanes of a key out for as long as its gate is open and they are

@@ -379,7 +379,7 @@ func (s *Service) wire(ctx context.Context) error {
 		ledgers = s.ledger
 	}
 	wanted := ledger.NewQueue()
-	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: room, Lease: wanted.Want, Now: s.clock.Now})
+	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Opened: room, Lease: wanted.Want, Now: s.clock.Now})
 	s.leases = ledger.NewLeases(wanted, s.gates, ledger.LeasesConfig{Instance: s.id, Store: ledgers, Now: s.clock.Now, Log: s.log})
 	err := s.waiter.Await(ctx, "the bucket of the lanes", func(ctx context.Context) (err error) {
 		s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.config.ForgetIdleAfter, s.gates, s.policies.Load)
