@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// Counts tells of how many breakers the group knows, by state.
+// Counts is how many breakers the group knows, by state.
 type Counts struct {
 	Closed   int `json:"closed"`
 	HalfOpen int `json:"halfOpen"`

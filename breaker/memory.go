@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/rebound-mq/rebound/internal/notify"
 )
 
 // Memory is a [Store] within one process, for several instances that live in it,
@@ -25,7 +27,7 @@ func NewMemory() *Memory {
 // call has not yet passed on.
 type watcher struct {
 	pending map[string]Circuit // guarded by Memory.mu
-	wake    chan struct{}
+	wake    notify.Signal
 }
 
 // Apply implements [Store].
@@ -39,18 +41,15 @@ func (m *Memory) Apply(ctx context.Context, key string, e Event, now time.Time, 
 	if !ok {
 		c = NewCircuit(key)
 	}
-	r := apply(c, e, now, s)
+	r := Apply(c, e, now, s)
 	if r.Written {
 		m.circuits[key] = r.Circuit
 		for w := range m.watchers {
 			w.pending[key] = r.Circuit
-			select {
-			case w.wake <- struct{}{}:
-			default:
-			}
+			w.wake.Set()
 		}
 	}
-	r.Circuit = r.Circuit.clone()
+	r.Circuit = r.Circuit.Clone()
 	return r, nil
 }
 
@@ -63,7 +62,7 @@ func (m *Memory) Load(ctx context.Context) ([]Circuit, error) {
 	defer m.mu.Unlock()
 	all := make([]Circuit, 0, len(m.circuits))
 	for _, c := range m.circuits {
-		all = append(all, c.clone())
+		all = append(all, c.Clone())
 	}
 	return all, nil
 }
@@ -78,7 +77,7 @@ func (m *Memory) Read(ctx context.Context, keys []string) ([]Circuit, error) {
 	var read []Circuit
 	for _, key := range keys {
 		if c, ok := m.circuits[key]; ok {
-			read = append(read, c.clone())
+			read = append(read, c.Clone())
 		}
 	}
 	return read, nil
@@ -89,7 +88,7 @@ func (m *Memory) Forget([]string) {}
 
 // Watch implements [Store].
 func (m *Memory) Watch(ctx context.Context, ready func(), changed func(Circuit)) error {
-	w := &watcher{pending: map[string]Circuit{}, wake: make(chan struct{}, 1)}
+	w := &watcher{pending: map[string]Circuit{}, wake: notify.NewSignal()}
 	m.mu.Lock()
 	m.watchers[w] = struct{}{}
 	m.mu.Unlock()
@@ -116,7 +115,7 @@ func (m *Memory) drain(w *watcher) []Circuit {
 	defer m.mu.Unlock()
 	var all []Circuit
 	for _, c := range w.pending {
-		all = append(all, c.clone())
+		all = append(all, c.Clone())
 	}
 	clear(w.pending)
 	slices.SortFunc(all, func(a, b Circuit) int { return a.ChangedAt.Compare(b.ChangedAt) })

@@ -20,7 +20,7 @@ func (t *step) rejoin() {
 	t.effect.Written = true
 	if t.Version == 0 {
 		key, generation := t.ServiceKey, t.Generation
-		t.Circuit = mine.clone()
+		t.Circuit = mine.Clone()
 		t.ServiceKey, t.Generation = key, max(generation, mine.Generation)
 		t.expire()
 		return
@@ -80,7 +80,7 @@ func (t *step) mergeProbes(mine []Probe) {
 }
 
 // mergeWindow keeps, of two buckets that count the same while, the one with more
-// failures: both may hold what happened before the instances parted, so adding
+// failures: both may hold what happened before the instance was detached, so adding
 // them would count that twice.
 func (t *step) mergeWindow(mine []Bucket) {
 	if len(mine) == 0 {

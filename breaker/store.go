@@ -2,15 +2,18 @@ package breaker
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"time"
 )
 
-// Store holds the circuits that several instances share. [Memory], [Redis] and
-// [NATS] are stores. All methods are safe for concurrent use, return when ctx
-// ends, and return an error when the store cannot be reached; whether an event
-// was applied is unknown then.
+// Store holds the circuits that several instances share. [Memory] is one; those in Redis
+// and in NATS are packages beside this one. All methods are safe for concurrent use,
+// return when ctx ends, and return an error when the store cannot be reached; whether an
+// event was applied is unknown then. A store keeps what [Encode] returns, and does what
+// [Apply] does.
 type Store interface {
-	// Apply lets [Step] run on the circuit of key, in one atomic step, and tells
+	// Apply lets [Step] run on the circuit of key, in one atomic step, and notifies
 	// the watchers. now is the caller's clock; a store with a clock of its own
 	// uses that.
 	Apply(ctx context.Context, key string, e Event, now time.Time, s Settings) (Reply, error)
@@ -54,16 +57,17 @@ type Pulse struct {
 	Now time.Time
 }
 
-// How long a store keeps a circuit that nobody touches, when [Event.Idle] does not
-// say. A circuit that is open stays for as long in addition.
+// How long a store keeps a circuit that nobody touches, when [Event.Idle] does not say. A
+// circuit that is open stays until its timeout in addition.
 const (
-	circuitTTL = 24 * time.Hour
-	holdTTL    = 30 * 24 * time.Hour
+	CircuitTTL = 24 * time.Hour
+	// HeldTTL is that of a circuit that is held.
+	HeldTTL = 30 * 24 * time.Hour
 )
 
-// idle is for how long a store keeps the circuit that e led to if nobody touches it,
-// 0 when it is one that must not be forgotten.
-func (e *Event) idle(c *Circuit, s *Settings) time.Duration {
+// TTL is how long a store keeps the circuit c, to which e led, if nobody touches it;
+// 0 is for a circuit that must not be forgotten.
+func (e *Event) TTL(c *Circuit, s *Settings) time.Duration {
 	if !c.ordinary() || e.Idle <= 0 {
 		return 0
 	}
@@ -80,9 +84,9 @@ func (c *Circuit) ordinary() bool {
 	return c.State == Closed && !c.Held && c.Note == ""
 }
 
-// apply is what a store does that runs [Step] itself: c is what it holds, a
+// Apply is what a store does that runs [Step] itself: c is what it holds, a
 // [NewCircuit] when it holds nothing.
-func apply(c Circuit, e Event, now time.Time, s Settings) Reply {
+func Apply(c Circuit, e Event, now time.Time, s Settings) Reply {
 	if e.Kind != Rejoin && (e.Seen > c.Version || e.Seen > 0 && e.SeenGeneration > c.Generation) {
 		return Reply{Circuit: c, Lost: true, Now: now}
 	}
@@ -91,4 +95,110 @@ func apply(c Circuit, e Event, now time.Time, s Settings) Reply {
 		next.Version++
 	}
 	return Reply{Circuit: next, Effect: effect, Now: now}
+}
+
+// record is a [Circuit] as the stores keep it: JSON with short names, times in
+// milliseconds since 1970, nothing that is zero. Every whole number stays below the
+// 14 digits that Redis's JSON library writes. step.lua works on it.
+type record struct {
+	Key         string         `json:"key"`
+	Version     uint64         `json:"v,omitempty"`
+	State       State          `json:"state"`
+	Failures    int            `json:"fails,omitempty"`
+	LastFailure int64          `json:"last,omitempty"`
+	NextAttempt int64          `json:"next,omitempty"`
+	Attempts    int            `json:"tries,omitempty"`
+	Successes   int            `json:"oks,omitempty"`
+	Requests    uint64         `json:"n,omitempty"`
+	AllFailures uint64         `json:"nf,omitempty"`
+	Average     float64        `json:"ms,omitempty"`
+	Held        bool           `json:"held,omitempty"`
+	Generation  uint64         `json:"gen,omitempty"`
+	Cause       Cause          `json:"cause,omitempty"`
+	Note        string         `json:"note,omitempty"`
+	ChangedAt   int64          `json:"at,omitempty"`
+	ChangedBy   string         `json:"by,omitempty"`
+	Probes      []probeRecord  `json:"probes,omitempty"`
+	Window      []bucketRecord `json:"win,omitempty"`
+}
+
+type probeRecord struct {
+	ID      string `json:"id"`
+	Expires int64  `json:"exp"`
+}
+
+type bucketRecord struct {
+	Start     int64 `json:"t"`
+	Successes int   `json:"s"`
+	Failures  int   `json:"f"`
+}
+
+// Encode returns c as the stores keep it.
+func Encode(c *Circuit) ([]byte, error) {
+	b, err := json.Marshal(toRecord(c))
+	if err != nil {
+		return nil, fmt.Errorf("breaker: encoding the circuit of %s: %w", c.ServiceKey, err)
+	}
+	return b, nil
+}
+
+// Decode reads what [Encode] wrote.
+func Decode(data []byte) (Circuit, error) {
+	var r record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return Circuit{}, fmt.Errorf("breaker: decoding a stored circuit: %w", err)
+	}
+	return r.circuit(), nil
+}
+
+func toRecord(c *Circuit) record {
+	r := record{
+		Key: c.ServiceKey, Version: c.Version, State: c.State, Failures: c.FailureCount,
+		LastFailure: millis(c.LastFailureTime), NextAttempt: millis(c.NextAttemptTime),
+		Attempts: c.HalfOpenAttempts, Successes: c.HalfOpenSuccesses,
+		Requests: c.TotalRequests, AllFailures: c.TotalFailures, Average: c.AverageResponseTime,
+		Held: c.Held, Generation: c.Generation, Cause: c.Cause, Note: c.Note,
+		ChangedAt: millis(c.ChangedAt), ChangedBy: c.ChangedBy,
+	}
+	for _, p := range c.Probes {
+		r.Probes = append(r.Probes, probeRecord{ID: p.ID, Expires: millis(p.Expires)})
+	}
+	for _, b := range c.Window {
+		r.Window = append(r.Window, bucketRecord{Start: millis(b.Start), Successes: b.Successes, Failures: b.Failures})
+	}
+	return r
+}
+
+func (r *record) circuit() Circuit {
+	c := Circuit{
+		Summary: Summary{
+			ServiceKey: r.Key, State: r.State, FailureCount: r.Failures,
+			LastFailureTime: fromMillis(r.LastFailure), NextAttemptTime: fromMillis(r.NextAttempt),
+			HalfOpenAttempts: r.Attempts, HalfOpenSuccesses: r.Successes,
+			TotalRequests: r.Requests, TotalFailures: r.AllFailures, AverageResponseTime: r.Average,
+			Held: r.Held, Cause: r.Cause, Note: r.Note, ChangedAt: fromMillis(r.ChangedAt), ChangedBy: r.ChangedBy,
+		},
+		Generation: r.Generation, Version: r.Version,
+	}
+	for _, p := range r.Probes {
+		c.Probes = append(c.Probes, Probe{ID: p.ID, Expires: fromMillis(p.Expires)})
+	}
+	for _, b := range r.Window {
+		c.Window = append(c.Window, Bucket{Start: fromMillis(b.Start), Successes: b.Successes, Failures: b.Failures})
+	}
+	return c
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // The budget's bound, checked against a plain list of what was let through.
-func TestABudgetIsNeverExceededInAnyWhile(t *testing.T) {
+func TestBudget_IsNeverExceededInAnyWindow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		perMinute, perHour := rapid.IntRange(0, 5).Draw(t, "per minute"), rapid.IntRange(0, 20).Draw(t, "per hour")
 		b := newBudget()

@@ -56,7 +56,8 @@ func (r *rig) letters(f client.DeadLetterFilter) []*events.DeadLetter {
 	return all
 }
 
-func TestDeadLettersAreListedAndRead(t *testing.T) {
+func TestDeadLetters_AreListedAndRead(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	ids := append(r.bury("a", "1", "2"), r.bury("b", "3")...)
 	for _, tc := range []struct {
@@ -89,7 +90,8 @@ func TestDeadLettersAreListedAndRead(t *testing.T) {
 	}
 }
 
-func TestDeadLettersAreReplayed(t *testing.T) {
+func TestDeadLetters_AreReplayed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	var calls atomic.Int64
 	r.worker(client.WorkerConfig{Service: "a", Operation: "op"}, func(_ context.Context, req *client.Request) error {
@@ -125,7 +127,8 @@ func TestDeadLettersAreReplayed(t *testing.T) {
 	}
 }
 
-func TestATruncatedDeadLetterIsNotReplayed(t *testing.T) {
+func TestDeadLetters_TruncatedOneIsNotReplayed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	d := events.DeadLetter{ID: strings.Repeat("a", 32), Service: "a", Operation: "op", Reason: events.ReasonRejected, DiedAt: time.Now(), Truncated: 100}
 	m, err := wire.EncodeDeadLetter(events.Subjects{}, &d)
@@ -143,7 +146,8 @@ func TestATruncatedDeadLetterIsNotReplayed(t *testing.T) {
 	}
 }
 
-func TestDeadLettersAreDiscarded(t *testing.T) {
+func TestDeadLetters_AreDiscarded(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	ids := r.bury("a", "1", "2", "3")
 	r.bury("b", "4")
@@ -165,7 +169,8 @@ func TestDeadLettersAreDiscarded(t *testing.T) {
 	}
 }
 
-func TestHealthIsReportedAndRead(t *testing.T) {
+func TestClient_HealthIsReportedAndRead(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	cpu := 91.0
 	if err := r.ReportHealth(ctx(t), "billing", events.HealthReport{CPUUtilization: &cpu}); err != nil {
@@ -186,7 +191,8 @@ func TestHealthIsReportedAndRead(t *testing.T) {
 	}
 }
 
-func TestExecuteGoesByTheHealthThatItsProcessReports(t *testing.T) {
+func TestExecute_GoesByTheHealthThatItsProcessReports(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, `
 connection_pool: {baseDelay: 1ms, jitterType: none}
 `)
@@ -215,7 +221,8 @@ connection_pool: {baseDelay: 1ms, jitterType: none}
 	}
 }
 
-func TestTheAccessToJetStreamMustBelongToTheConnection(t *testing.T) {
+func TestNew_AccessToJetStreamMustBelongToTheConnection(t *testing.T) {
+	t.Parallel()
 	url := testkit.Server(t).ClientURL()
 	one, two := testkit.Connect(t, url), testkit.Connect(t, url)
 	if _, err := client.New(ctx(t), client.Config{Conn: one, JetStream: testkit.JetStream(t, two), Prefix: "a.b"}); err == nil ||

@@ -45,7 +45,8 @@ func (r *rig) told(subject string) []*nats.Msg {
 	return all
 }
 
-func TestExecuteTellsWhatTheServiceTells(t *testing.T) {
+func TestExecute_PublishesTheEventsOfTheService(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	p := &client.Call{Service: "billing", Operation: "charge", Account: "acc", Campaign: "camp", Priority: client.High}
 	c := connected(t, client.Config{Conn: r.nc, Policies: policySet(t, swift), Source: "/billing/eu"})
@@ -92,7 +93,8 @@ func TestExecuteTellsWhatTheServiceTells(t *testing.T) {
 
 // Every way in which an operation that failed may end tells one outcome that
 // conforms to its schema.
-func TestEveryEndIsTold(t *testing.T) {
+func TestExecute_EveryEndHasAnOutcome(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift+`
 guarded: {enableCircuitBreaker: true, circuitBreakerThreshold: 1, circuitBreakerTimeout: 1h}
 budgeted: {retryBudgetPerMinute: 1}
@@ -128,7 +130,8 @@ hurried: {maxElapsedTime: 6ms}
 	}
 }
 
-func TestAnOperationIsHandedOver(t *testing.T) {
+func TestWithHandOver_OperationGoesOnInTheService(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	var mu sync.Mutex
 	var got []*client.Request
@@ -157,7 +160,8 @@ func TestAnOperationIsHandedOver(t *testing.T) {
 	}
 }
 
-func TestAnOperationIsHandedOverOnlyWhenItMayGoOn(t *testing.T) {
+func TestWithHandOver_OnlyWhatMayGoOnIsHandedOver(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift+"guarded: {enableCircuitBreaker: true, circuitBreakerThreshold: 1, circuitBreakerTimeout: 1h}\n")
 	handOver := client.WithHandOver(client.Submission{})
 	run := func(service string, ctx context.Context, err error, options ...client.ExecuteOption) error {
@@ -187,7 +191,8 @@ func TestAnOperationIsHandedOverOnlyWhenItMayGoOn(t *testing.T) {
 	}
 }
 
-func TestAHandOverThatFailsIsTold(t *testing.T) {
+func TestWithHandOver_FailureIsReported(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	fn, _ := failing(always, errBusy)
 	_, err := client.Execute(ctx(t), r.Client, &client.Call{Service: "a", Operation: "b"}, fn, client.WithHandOver(client.Submission{Target: "$SYS.x"}))
@@ -199,7 +204,8 @@ func TestAHandOverThatFailsIsTold(t *testing.T) {
 	}
 }
 
-func TestPoliciesThatAreAppliedAreFollowed(t *testing.T) {
+func TestFollower_PutsAppliedPoliciesInForce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	js := testkit.JetStream(t, r.nc)
 	bucket, err := policies.Open(ctx(t), js, "")
@@ -247,7 +253,8 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.Buffer.Write(p)
 }
 
-func TestEventsThatNobodyStoresAreLoggedAndLost(t *testing.T) {
+func TestPublisher_EventsThatNobodyStoresAreLoggedAndLost(t *testing.T) {
+	t.Parallel()
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
 	log := new(lines)
 	c, err := client.New(ctx(t), client.Config{Conn: nc, Policies: policySet(t, swift), Logger: slog.New(slog.NewTextHandler(log, nil))})

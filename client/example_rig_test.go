@@ -28,7 +28,7 @@ func startRebound(ctx context.Context) (nc *nats.Conn, stop func()) {
 	dir := must(os.MkdirTemp("", "rebound-example"))
 	server := must(embedded.Start(ctx, embedded.Options{StoreDir: dir, Port: embedded.RandomPort}))
 	own := must(nats.Connect(server.ClientURL()))
-	service := must(handlers.Start(ctx, own, handlers.Config{Policies: quickPolicies(), Logger: silent}))
+	service := must(handlers.Start(ctx, own, handlers.Config{Policies: quickPolicies(), Logger: silent, Backpressure: unhindered}))
 	nc = must(nats.Connect(server.ClientURL()))
 	return nc, func() {
 		nc.Close()

@@ -112,8 +112,8 @@ func (r *outcomeReader) next(ctx context.Context, yield func(Outcome, error) boo
 		return err == nil, err
 	}
 	r.inHand = m
-	if ctx.Err() != nil {
-		return false, nil // it came just before ctx ended
+	if over := ctx.Err() != nil; over {
+		return false, nil // the message came just before ctx ended
 	}
 	outcome, err := readOutcome(m)
 	more = yield(outcome, err) && err == nil

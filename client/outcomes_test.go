@@ -26,7 +26,8 @@ func (r *rig) stored(n int) {
 	testkit.Eventually(r.t, patience, fmt.Sprintf("%d outcomes are stored", n), func() bool { return len(r.told("retry.outcome.>")) >= n })
 }
 
-func TestOutcomesAreFiltered(t *testing.T) {
+func TestOutcomes_AreFiltered(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	r.end("a", 1, 2, errBusy)
 	r.end("b", 3, 4, errBusy)
@@ -53,7 +54,8 @@ func TestOutcomesAreFiltered(t *testing.T) {
 	}
 }
 
-func TestOutcomesGoOnAfterASequence(t *testing.T) {
+func TestOutcomes_GoOnAfterASequence(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	r.end("a", 1, 4, errBusy)
 	all := r.outcomes(4, client.OutcomeFilter{})
@@ -65,7 +67,8 @@ func TestOutcomesGoOnAfterASequence(t *testing.T) {
 	}
 }
 
-func TestLiveOutcomesBeginWithWhatComesAndEndWithTheContext(t *testing.T) {
+func TestOutcomes_BeginWithTheNextAndEndWithTheContext(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	r.end("a", 1, 1, errBusy)
 	r.stored(1)
@@ -104,7 +107,8 @@ func TestLiveOutcomesBeginWithWhatComesAndEndWithTheContext(t *testing.T) {
 	}
 }
 
-func TestNoOutcomeComesAfterTheContextHasEnded(t *testing.T) {
+func TestOutcomes_NoneComesAfterTheContextHasEnded(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	r.end("a", 1, 20, errBusy)
 	r.stored(20)
@@ -127,7 +131,8 @@ func TestNoOutcomeComesAfterTheContextHasEnded(t *testing.T) {
 	}
 }
 
-func TestADurableIterationGoesOnWhereItEnded(t *testing.T) {
+func TestOutcomes_DurableIterationGoesOnWhereItEnded(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	r.end("a", 1, 6, errBusy)
 	r.stored(6)
@@ -167,7 +172,8 @@ func TestADurableIterationGoesOnWhereItEnded(t *testing.T) {
 	}
 }
 
-func TestAnOutcomeFilterIsChecked(t *testing.T) {
+func TestOutcomes_FilterIsChecked(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	for _, f := range []client.OutcomeFilter{{Service: "a.b"}, {Operation: ">"}, {Name: "retryScheduled"}, {Durable: "a b"}} {
 		n := 0

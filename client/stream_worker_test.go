@@ -53,7 +53,8 @@ func (r *rig) left(stream string) uint64 {
 	return s.CachedInfo().State.Msgs
 }
 
-func TestAStreamWorkerReportsByItself(t *testing.T) {
+func TestStreamWorker_ReportsByItself(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		handle client.Handler
 		end    string
@@ -89,7 +90,8 @@ func TestAStreamWorkerReportsByItself(t *testing.T) {
 	}
 }
 
-func TestALongHandlerKeepsItsAttempt(t *testing.T) {
+func TestStreamWorker_LongHandlerKeepsItsAttempt(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift+"billing: {attemptTimeout: 1500ms}\n")
 	js := testkit.JetStream(t, r.nc)
 	if _, err := js.CreateStream(ctx(t), jetstream.StreamConfig{Name: "JOBS", Subjects: []string{"jobs.>"}}); err != nil {
@@ -118,7 +120,8 @@ func TestALongHandlerKeepsItsAttempt(t *testing.T) {
 	}
 }
 
-func TestAnOperationComesBackWhenItsWorkerDies(t *testing.T) {
+func TestStreamWorker_OperationComesBackWhenItsWorkerDies(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift+"billing: {attemptTimeout: 1s}\n")
 	nc, err := nats.Connect(r.url)
 	if err != nil {
@@ -151,7 +154,8 @@ func TestAnOperationComesBackWhenItsWorkerDies(t *testing.T) {
 	}
 }
 
-func TestAHandlerLearnsThatItsAttemptIsOver(t *testing.T) {
+func TestStreamWorker_HandlerLearnsThatItsAttemptIsOver(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift+"billing: {attemptTimeout: 20s}\n")
 	cause := make(chan error, 1)
 	r.streamWorker(chargeStream, func(ctx context.Context, req *client.Request) error {
@@ -181,7 +185,8 @@ func TestAHandlerLearnsThatItsAttemptIsOver(t *testing.T) {
 	}
 }
 
-func TestAFirstAttemptThatFailsComesBackToItsStream(t *testing.T) {
+func TestStreamWorker_FirstAttemptThatFailsComesBackToItsStream(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	js := testkit.JetStream(t, r.nc)
 	if _, err := js.CreateStream(ctx(t), jetstream.StreamConfig{Name: "JOBS", Subjects: []string{"jobs.>"}}); err != nil {
@@ -203,7 +208,8 @@ func TestAFirstAttemptThatFailsComesBackToItsStream(t *testing.T) {
 	}
 }
 
-func TestStoppingAStreamWorkerWaitsForItsHandlers(t *testing.T) {
+func TestStreamWorker_StopWaitsForItsHandlers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	begun, finish := make(chan struct{}), make(chan struct{})
 	w, err := r.StartStreamWorker(ctx(t), chargeStream, func(context.Context, *client.Request) error {
@@ -232,7 +238,8 @@ func TestStoppingAStreamWorkerWaitsForItsHandlers(t *testing.T) {
 	}
 }
 
-func TestAHandlerThatIsCutOffLeavesItsOperationToOthers(t *testing.T) {
+func TestStreamWorker_HandlerThatIsCutOffLeavesItsOperationToOthers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift+"billing: {attemptTimeout: 20s}\n")
 	begun := make(chan struct{})
 	w, err := r.StartStreamWorker(ctx(t), chargeStream, func(ctx context.Context, _ *client.Request) error {
@@ -256,7 +263,8 @@ func TestAHandlerThatIsCutOffLeavesItsOperationToOthers(t *testing.T) {
 	}
 }
 
-func TestAStreamWorkerThatCannotWorkSaysWhy(t *testing.T) {
+func TestStreamWorker_SaysWhyItCannotWork(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	if _, err := r.StartStreamWorker(ctx(t), client.StreamWorkerConfig{Service: "a b", Operation: "charge", Target: "*", Concurrency: -1}, nil); err == nil {
 		t.Error("a worker with a wrong configuration was started")

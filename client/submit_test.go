@@ -15,7 +15,8 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestASubmissionReachesItsTargetWhole(t *testing.T) {
+func TestSubmit_ReachesTheTargetWhole(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	requests := make(chan *client.Request, 1)
 	r.worker(client.WorkerConfig{Service: "billing", Operation: "charge"}, func(_ context.Context, req *client.Request) error {
@@ -57,7 +58,8 @@ func TestASubmissionReachesItsTargetWhole(t *testing.T) {
 	}
 }
 
-func TestTheSameSubmissionIsStoredOnce(t *testing.T) {
+func TestSubmit_SameSubmissionIsStoredOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	s := client.Submission{Service: "a", Operation: "b", EventID: "1", Err: errBusy}
 	first, err := r.Submit(ctx(t), s)
@@ -75,7 +77,8 @@ func TestTheSameSubmissionIsStoredOnce(t *testing.T) {
 	}
 }
 
-func TestWhatTheServiceWouldRejectIsRejected(t *testing.T) {
+func TestSubmit_RejectsWhatTheServiceWouldReject(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	for name, s := range map[string]client.Submission{
 		"no service":                    {Operation: "b"},
@@ -98,7 +101,8 @@ func TestWhatTheServiceWouldRejectIsRejected(t *testing.T) {
 	}
 }
 
-func TestABatchReportsEachSubmission(t *testing.T) {
+func TestSubmitBatch_ReportsEachSubmission(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	batch := make([]client.Submission, 300)
 	for i := range batch {
@@ -120,7 +124,8 @@ func TestABatchReportsEachSubmission(t *testing.T) {
 	}
 }
 
-func TestAnAsynchronousSubmissionIsWaitedForAnyNumberOfTimes(t *testing.T) {
+func TestSubmitAsync_IsWaitedForAnyNumberOfTimes(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	s, err := r.SubmitAsync(ctx(t), client.Submission{Service: "a", Operation: "b", EventID: "1", Err: errBusy})
 	if err != nil {
@@ -135,7 +140,8 @@ func TestAnAsynchronousSubmissionIsWaitedForAnyNumberOfTimes(t *testing.T) {
 	}
 }
 
-func TestWithoutStreamsThereIsNobodyToSubmitTo(t *testing.T) {
+func TestClient_WithoutStreamsSaysThatNobodyIsThere(t *testing.T) {
+	t.Parallel()
 	c := connected(t, client.Config{Conn: testkit.Connect(t, testkit.Server(t).ClientURL())})
 	s := client.Submission{Service: "a", Operation: "b"}
 	if _, err := c.Submit(ctx(t), s); !errors.Is(err, client.ErrNoStream) {
@@ -159,7 +165,7 @@ func TestWithoutStreamsThereIsNobodyToSubmitTo(t *testing.T) {
 	}
 }
 
-func TestWithoutNATSOnlyExecuteWorks(t *testing.T) {
+func TestClient_WithoutNATSOnlyExecuteWorks(t *testing.T) {
 	c := local(t)
 	defer closeClient(t, c)
 	errs := map[string]error{}

@@ -209,7 +209,7 @@ func awaitHandlers(ctx context.Context, cancel context.CancelFunc, wait func()) 
 	return fmt.Errorf("client: stopping the worker was cut off: %w", ctx.Err())
 }
 
-// errStopping is the failure of what had no turn before the end.
+// errStopping is the failure of a request that arrived but was not begun before the end.
 var errStopping = &Error{Code: "UNAVAILABLE", Message: "the worker is stopping"}
 
 // take hands a request to a handler of its own. While all are at work it waits,

@@ -30,7 +30,8 @@ func (r *rig) ask(m *nats.Msg) *nats.Msg {
 	return reply
 }
 
-func TestAWorkerAnswersByTheConventionOfMicro(t *testing.T) {
+func TestWorker_AnswersByTheConventionOfMicro(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		handle client.Handler
 		want   nats.Header
@@ -81,7 +82,8 @@ func mustJSON(t *testing.T, v any) string {
 	return string(b)
 }
 
-func TestAWorkerSubmitsWhatFailsAtFirstAndKnowsItAgain(t *testing.T) {
+func TestWorker_SubmitsWhatFailsAtFirstAndKnowsItAgain(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	var mu sync.Mutex
 	var got []client.Request
@@ -128,7 +130,8 @@ func TestAWorkerSubmitsWhatFailsAtFirstAndKnowsItAgain(t *testing.T) {
 	}
 }
 
-func TestWhatAWorkerSubmits(t *testing.T) {
+func TestWorker_SubmitsWhatMayComeBack(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	config := charge
 	config.SubmitFailures = true
@@ -170,7 +173,8 @@ func TestWhatAWorkerSubmits(t *testing.T) {
 	}
 }
 
-func TestAWorkerBoundsItsHandlers(t *testing.T) {
+func TestWorker_BoundsItsHandlers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	config := charge
 	config.Concurrency = 3
@@ -200,7 +204,8 @@ func TestAWorkerBoundsItsHandlers(t *testing.T) {
 	}
 }
 
-func TestStopWaitsForHandlersAndThenCutsThemOff(t *testing.T) {
+func TestWorker_StopWaitsForHandlersAndThenCutsThemOff(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	begun := make(chan struct{})
 	w, err := r.StartWorker(ctx(t), charge, func(ctx context.Context, _ *client.Request) error {
@@ -237,7 +242,8 @@ func TestStopWaitsForHandlersAndThenCutsThemOff(t *testing.T) {
 	}
 }
 
-func TestWhatHasNoTurnBeforeTheEndIsAnsweredAsUnavailable(t *testing.T) {
+func TestWorker_AnswersWhatHasNoTurnBeforeTheEndAsUnavailable(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	config := charge
 	config.Concurrency = 1
@@ -281,7 +287,8 @@ func TestWhatHasNoTurnBeforeTheEndIsAnsweredAsUnavailable(t *testing.T) {
 	}
 }
 
-func TestServeEndsWithItsContext(t *testing.T) {
+func TestServe_EndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	serving, stop := context.WithCancel(ctx(t))
 	done := make(chan error, 1)
@@ -298,7 +305,8 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestAWorkerIsChecked(t *testing.T) {
+func TestWorker_IsChecked(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	for name, config := range map[string]client.WorkerConfig{
 		"no names":            {},
@@ -312,7 +320,8 @@ func TestAWorkerIsChecked(t *testing.T) {
 	}
 }
 
-func TestAWorkerTellsOfItselfToMicro(t *testing.T) {
+func TestWorker_StatsAreThoseOfMicro(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, swift)
 	r.worker(charge, func(context.Context, *client.Request) error { return nil })
 	r.ask(nats.NewMsg("billing.charge"))

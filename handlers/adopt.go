@@ -8,10 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
-	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/adoption"
@@ -19,95 +17,63 @@ import (
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
-// AdoptAdd is the request of rebound.adopt.add.
-type AdoptAdd struct {
-	Stream   string `json:"stream"`
-	Consumer string `json:"consumer"`
-	// Service and Operation are the key of the operations, the names of stream
-	// and consumer when empty.
-	Service   string `json:"service,omitempty"`
-	Operation string `json:"operation,omitempty"`
-	// Target is where they go, empty for the target of the policy.
-	Target string `json:"target,omitempty"`
+// adoptedInFlight is how many messages are taken over at once. Each may be as large as the
+// server allows.
+const adoptedInFlight = 64
+
+// adopting takes over the messages of adopted consumers.
+type adopting struct {
+	bucket   *adoption.Bucket
+	capture  *adoption.Capture
+	register *adoption.Register
+	follower *adoption.Follower
+	relay    *adoption.Relay
+	// advisories hands each advisory to the takeover.
+	advisories *pull.Puller
+	draining   <-chan struct{}
 }
 
-// AdoptedConsumer is a consumer whose messages are retried once it gave them up.
-type AdoptedConsumer struct {
-	Stream    string `json:"stream"`
-	Consumer  string `json:"consumer"`
-	Service   string `json:"service"`
-	Operation string `json:"operation"`
-	// Target is where its messages go, by the policies in force when the adoption
-	// names none.
-	Target    string    `json:"target"`
-	AdoptedAt time.Time `json:"adoptedAt"`
-	// Warnings say what its owner should know.
-	Warnings []string `json:"warnings,omitempty"`
-}
-
-// AdoptAdded is the answer to rebound.adopt.add.
-type AdoptAdded struct {
-	AdoptedConsumer
-	// Replaced is whether it was adopted before, perhaps in another way.
-	Replaced bool `json:"replaced,omitempty"`
-}
-
-// AdoptList is the answer to rebound.adopt.list.
-type AdoptList struct {
-	Consumers []AdoptedConsumer `json:"consumers"`
-	// Waiting counts the messages that were given up and are not taken over yet.
-	Waiting uint64 `json:"waiting"`
-}
-
-// AdoptRemove is the request of rebound.adopt.remove, and its answer.
-type AdoptRemove struct {
-	Stream   string `json:"stream"`
-	Consumer string `json:"consumer"`
-}
-
-// adopting builds what takes over the messages of adopted consumers.
-func (s *Service) adopting(ctx context.Context) error {
-	bucket, err := adoption.Ensure(ctx, s.js, s.config.Prefix, s.config.Limits.Replicas)
+// adopt builds what takes over the messages of adopted consumers.
+func (s *Service) adopt(ctx context.Context) error {
+	prefix, replicas := s.config.Prefix, s.config.Limits.Replicas
+	bucket, err := adoption.Ensure(ctx, s.js, prefix, replicas)
 	if err != nil {
 		return err
 	}
-	log := s.log
-	a := &adoptions{
-		js: s.js, prefix: s.config.Prefix, replicas: s.config.Limits.Replicas, bucket: bucket,
-		capture: adoption.NewCapture(s.js, s.config.Prefix, s.config.Limits.Replicas), log: log,
-		noted: make(chan struct{}, 1), begun: make(chan struct{}), changed: make(chan struct{}),
-	}
-	take := &adopted{
-		adoptions: a, candidates: candidates{js: s.js}, intake: s.intake, pipeline: s.intake.pipeline,
-	}
-	a.witness = &witness{
-		nc: s.nc, js: s.js, subjects: s.subjects, stream: a.capture.Stream(), log: log, claimed: take.claimed,
-		warn: rate.Sometimes{First: 1, Interval: warnEvery}, subs: make(map[string]*nats.Subscription),
-	}
-	s.adoptions = a
-	s.advisories = pull.New(
-		pull.Durable(s.js, a.capture.Stream(), streams.Consumer("rebound-advisories", "", s.config.Lease, maxAckPending)), take.handle,
-		pull.Config{
+	capture := adoption.NewCapture(s.js, prefix, replicas)
+	register := adoption.NewRegister(bucket, adoption.RegisterConfig{JetStream: s.js, Prefix: prefix, Replicas: replicas, Log: s.log})
+	takeover := adoption.NewTakeover(s.js, register, s.intake, s.policies.Load)
+	relay := adoption.NewRelay(adoption.RelayConfig{
+		Conn: s.nc, JetStream: s.js, Subjects: s.subjects, Stream: capture.Stream(), Group: ServiceName,
+		Claimed: takeover.Claimed, Draining: s.draining, Log: s.log,
+	})
+	advisories := pull.Durable(s.js, capture.Stream(), streams.Consumer("rebound-advisories", "", s.config.Lease, maxAckPending))
+	s.adoptions = &adopting{
+		bucket: bucket, capture: capture, register: register, follower: adoption.NewFollower(register, relay, capture), relay: relay,
+		advisories: pull.New(advisories, takeover.Handle, pull.Config{
 			Conn: s.nc, Limit: pull.NewLimit(adoptedInFlight, 1), Bytes: pull.NewBytes(s.config.MaxInFlightBytes),
-			Draining: s.draining, Log: log,
-		})
+			Draining: s.draining, Log: s.log,
+		}),
+		draining: s.draining,
+	}
 	return nil
 }
 
 // takeOver pulls advisories from when the first consumer is adopted.
-func (s *Service) takeOver(ctx context.Context) {
+func (a *adopting) takeOver(ctx context.Context) {
 	select {
-	case <-s.adoptions.begun:
-		s.advisories.Run(ctx)
-	case <-s.draining:
+	case <-a.follower.Begun():
+		a.advisories.Run(ctx)
+	case <-a.draining:
 	case <-ctx.Done():
 	}
 }
 
 func (s *Service) adoptAdd(ctx context.Context, r micro.Request) (any, error) {
-	var request AdoptAdd
+	var request schemas.AdoptAdd
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
@@ -139,17 +105,17 @@ func (s *Service) adoptAdd(ctx context.Context, r micro.Request) (any, error) {
 	if err := s.adoptions.bucket.Put(ctx, ad); err != nil {
 		return nil, err
 	}
-	err = s.adoptions.await(ctx, func(list []adoption.Adoption) bool { return slices.Contains(list, ad) })
+	err = s.adoptions.follower.Await(ctx, func(list []adoption.Adoption) bool { return slices.Contains(list, ad) })
 	if err != nil && isNew {
 		// The time for the request may be over.
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), streams.CallTimeout)
 		defer cancel()
 		err = errors.Join(err, s.adoptions.bucket.Remove(undo, ad.Stream, ad.Consumer))
 	}
 	if err != nil {
 		return nil, err
 	}
-	return AdoptAdded{AdoptedConsumer: s.describe(ad, warnings), Replaced: !isNew}, nil
+	return schemas.AdoptAdded{AdoptedConsumer: s.describe(ad, warnings), Replaced: !isNew}, nil
 }
 
 // judge says whether a consumer may be adopted, and what to warn of.
@@ -194,9 +160,9 @@ func (s *Service) ownStreams() []string {
 	return names
 }
 
-func (s *Service) describe(ad adoption.Adoption, warnings []string) AdoptedConsumer {
+func (s *Service) describe(ad adoption.Adoption, warnings []string) schemas.AdoptedConsumer {
 	policy := s.policies.Load().Resolve(policy.Query{Service: ad.Service, Operation: ad.Operation})
-	return AdoptedConsumer{
+	return schemas.AdoptedConsumer{
 		Stream: ad.Stream, Consumer: ad.Consumer, Service: ad.Service, Operation: ad.Operation,
 		Target: policy.TargetOf(ad.Target, ad.Service, ad.Operation), AdoptedAt: ad.AdoptedAt, Warnings: warnings,
 	}
@@ -207,7 +173,7 @@ func (s *Service) adoptList(ctx context.Context, _ micro.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := AdoptList{Consumers: []AdoptedConsumer{}}
+	out := schemas.AdoptList{Consumers: []schemas.AdoptedConsumer{}}
 	for _, ad := range list {
 		warnings, err := s.review(ctx, ad)
 		if err != nil {
@@ -249,7 +215,7 @@ func (s *Service) review(ctx context.Context, ad adoption.Adoption) (warnings []
 }
 
 func (s *Service) adoptRemove(ctx context.Context, r micro.Request) (any, error) {
-	var request AdoptRemove
+	var request schemas.AdoptRemove
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
@@ -263,7 +229,7 @@ func (s *Service) adoptRemove(ctx context.Context, r micro.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	err = s.adoptions.await(ctx, func(list []adoption.Adoption) bool {
+	err = s.adoptions.follower.Await(ctx, func(list []adoption.Adoption) bool {
 		return !slices.ContainsFunc(list, func(ad adoption.Adoption) bool { return ad.Stream == request.Stream && ad.Consumer == request.Consumer })
 	})
 	if err != nil {

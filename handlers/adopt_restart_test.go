@@ -21,6 +21,7 @@ import (
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/embedded"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // fails says which of the messages the worker fails, a third of them.
@@ -119,7 +120,7 @@ func port(t *testing.T, address string) int {
 	return n
 }
 
-func TestExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
+func TestAdoption_ExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
 	t.Parallel()
 	const messages = 5000
 	dir := t.TempDir()
@@ -131,8 +132,8 @@ func TestExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
 	stop := begin(r, config)
 	f := &failing{t: t, seen: map[uint64]int{}, pace: rate.NewLimiter(800, 1)}
 	r.target("t.x", f.target)
-	consumer := r.orders(func(_ *jetstream.StreamConfig, c *jetstream.ConsumerConfig) { c.AckWait = 2 * time.Second })
-	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
+	consumer := r.orders(func(_ *jetstream.StreamConfig, c *jetstream.ConsumerConfig) { c.AckWait = 5 * time.Second })
+	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
 	for i := range messages {
 		if _, err := r.js.PublishAsync("orders.new", []byte(fmt.Sprint("order ", i+1)), jetstream.WithStallWait(time.Minute)); err != nil {
 			t.Fatal(err)
@@ -172,7 +173,7 @@ func TestExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
 // begin starts an instance that the test stops itself.
 func begin(r *rig, config handlers.Config) (stop func()) {
 	r.t.Helper()
-	config.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	config.Logger, config.Backpressure = slog.New(slog.NewTextHandler(io.Discard, nil)), unhindered
 	s, err := handlers.Start(r.t.Context(), testkit.Connect(r.t, r.url), config)
 	if err != nil {
 		r.t.Fatal(err)
@@ -180,7 +181,7 @@ func begin(r *rig, config handlers.Config) (stop func()) {
 	var once sync.Once
 	stop = func() {
 		once.Do(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			if err := s.Stop(ctx); err != nil {
 				r.t.Errorf("stopping the service: %v", err)

@@ -15,41 +15,58 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
-	"github.com/rebound-mq/rebound/internal/ledger"
+	"github.com/rebound-mq/rebound/internal/notify"
+	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
-// breakers are the circuit breakers of one instance and what is told of them.
+// breakers are the circuit breakers of one instance, whose changes it publishes.
 type breakers struct {
 	group *breaker.Group
 	// shared names where the instances share them.
-	shared string
-	store  *store
-	log    *slog.Logger
+	shared   string
+	store    *opstore.Store
+	subjects events.Subjects
+	log      *slog.Logger
 	// heard is called with every change, this instance's own or not.
 	heard func(breaker.Change)
 
-	wake    chan struct{} // full when there is something to tell
+	wake    notify.Signal // there is something to publish
 	mu      sync.Mutex
-	changes []breaker.Change // to be told, in order; guarded by mu
+	changes []breaker.Change // to be published, in order; guarded by mu
 }
 
-// newBreakers makes the breakers. room is called with a key whose breaker may let
-// more attempts through than before, heard with every change.
-func newBreakers(instance string, shared breaker.Store, forget time.Duration, st *store, room func(key string), heard func(breaker.Change)) *breakers {
-	b := &breakers{shared: storeName(shared), store: st, log: st.log, heard: heard, wake: make(chan struct{}, 1)}
+// breakersConfig configures [breakers].
+type breakersConfig struct {
+	instance string
+	// shared is where the instances share them.
+	shared breaker.Store
+	// forget is how long a closed one is remembered that is not used.
+	forget   time.Duration
+	store    *opstore.Store
+	subjects events.Subjects
+	// now is the server's time.
+	now func() time.Time
+	// freed is called with a key whose breaker may let more attempts through than before.
+	freed func(key string)
+	// heard is called with every change, this instance's own or not.
+	heard func(breaker.Change)
+	log   *slog.Logger
+}
+
+func newBreakers(c breakersConfig) *breakers {
+	b := &breakers{shared: storeName(c.shared), store: c.store, subjects: c.subjects, log: c.log, heard: c.heard, wake: notify.NewSignal()}
 	b.group = breaker.NewGroup(breaker.Config{
-		Instance: instance, Store: shared, Forget: forget, Room: room, Changed: b.changed, StatusChanged: b.statusChanged, Now: st.clock.Now,
+		Instance: c.instance, Store: c.shared, Forget: c.forget, Freed: c.freed, Changed: b.changed, StatusChanged: b.statusChanged, Now: c.now,
 	})
 	return b
 }
 
 // storeName names where instances share breakers or limits.
 func storeName(s any) string {
-	switch s.(type) {
-	case *breaker.Redis, *ledger.Redis:
-		return "redis"
-	case *breaker.NATS, *ledger.NATS:
-		return "nats"
+	if named, ok := s.(fmt.Stringer); ok {
+		return named.String()
 	}
 	return "other"
 }
@@ -71,10 +88,7 @@ func (b *breakers) changed(c breaker.Change) {
 	b.mu.Lock()
 	b.changes = append(b.changes, c)
 	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
+	b.wake.Set()
 }
 
 func (b *breakers) statusChanged(s breaker.Status) {
@@ -88,7 +102,7 @@ func (b *breakers) statusChanged(s breaker.Status) {
 	}
 }
 
-// run keeps the breakers shared and tells of their changes, until ctx ends.
+// run keeps the breakers shared and publishes their changes, until ctx ends.
 func (b *breakers) run(ctx context.Context) {
 	var tasks sync.WaitGroup
 	tasks.Go(func() { b.group.Run(ctx) })
@@ -96,18 +110,18 @@ func (b *breakers) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-b.wake:
-			b.tell(ctx)
+			b.publishAll(ctx)
 		}
 	}
 	tasks.Wait()
 	// The last results may have changed a breaker.
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), streams.CallTimeout)
 	defer cancel()
-	b.tell(last)
+	b.publishAll(last)
 }
 
-// tell publishes the changes that were not told yet.
-func (b *breakers) tell(ctx context.Context) {
+// publishAll publishes the changes that were not published yet.
+func (b *breakers) publishAll(ctx context.Context) {
 	for {
 		b.mu.Lock()
 		if len(b.changes) == 0 {
@@ -141,72 +155,62 @@ func (b *breakers) publish(ctx context.Context, c breaker.Change) error {
 		HalfOpenAttempts: circuit.HalfOpenAttempts, TotalRequests: circuit.TotalRequests, TotalFailures: circuit.TotalFailures,
 		AverageResponseTimeMs: circuit.AverageResponseTime,
 	}
-	// Instances that were parted may have made changes of the same generation.
+	// Instances that were detached may have made changes of the same generation.
 	id := c.Key + "." + strconv.FormatUint(c.Generation, 10) + "." + strconv.FormatInt(c.At.UnixMilli(), 36) + "." + events.BreakerChanged
-	msg, err := wire.EncodeEvent(b.store.subjects.Event(events.BreakerChanged, service, operation), wire.Event{
+	msg, err := wire.EncodeEvent(b.subjects.Event(events.BreakerChanged, service, operation), wire.Event{
 		Name: events.BreakerChanged, ID: id, About: events.About{Service: service, Operation: operation}, Time: c.At, Data: event,
 	})
 	if err != nil {
 		return err
 	}
-	return b.store.publish(ctx, "telling of the breaker of "+c.Key, msg)
+	return b.store.Publish(ctx, "telling of the breaker of "+c.Key, msg)
 }
 
 // coordination says with whom the breakers are shared.
-func (b *breakers) coordination() Coordination {
+func (b *breakers) coordination() schemas.Sharing {
 	s := b.group.Status()
-	c := Coordination{Store: b.shared, Shared: s.Shared, Since: s.Since.UTC()}
+	c := schemas.Sharing{Store: b.shared, Shared: s.Shared, Since: s.Since.UTC()}
 	if s.Err != nil {
 		c.Problem = s.Err.Error()
 	}
 	return c
 }
 
-// told logs why the store could not be read; what is told is this instance's own then.
-func (b *breakers) told(err error) {
+// logUnread logs why the store could not be read; the answer is what this instance knows
+// then.
+func (b *breakers) logUnread(err error) {
 	if err != nil {
 		b.log.Debug("the store of the circuit breakers could not be read", "error", err)
 	}
 }
 
 // notClosed returns the worst breakers that are not closed, and counts all.
-func (b *breakers) notClosed(ctx context.Context, most int) ([]Breaker, breaker.Counts) {
+func (b *breakers) notClosed(ctx context.Context, most int) ([]breaker.Summary, breaker.Counts) {
 	circuits, counts, err := b.group.Worst(ctx, most, func(*breaker.Circuit) bool { return true })
-	b.told(err)
-	out := []Breaker{}
+	b.logUnread(err)
+	out := []breaker.Summary{}
 	for _, c := range circuits {
 		if c.State != breaker.Closed {
-			out = append(out, describe(&c))
+			out = append(out, c.Summary)
 		}
 	}
 	return out, counts
 }
 
-// describe returns what is told of a breaker.
-func describe(c *breaker.Circuit) Breaker {
-	return Breaker{
-		ServiceKey: c.ServiceKey, State: c.State, FailureCount: c.FailureCount,
-		LastFailureTime: c.LastFailureTime, NextAttemptTime: c.NextAttemptTime,
-		HalfOpenAttempts: c.HalfOpenAttempts, HalfOpenSuccesses: c.HalfOpenSuccesses,
-		TotalRequests: c.TotalRequests, TotalFailures: c.TotalFailures, AverageResponseTime: c.AverageResponseTime,
-		Held: c.Held, Cause: c.Cause, Note: c.Note, ChangedAt: c.ChangedAt, ChangedBy: c.ChangedBy,
-	}
-}
-
 func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error) {
-	var request BreakerQuery
+	var request schemas.BreakerQuery
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
 	if err := request.Check(); err != nil {
 		return nil, badRequestError{err}
 	}
-	limit := cmp.Or(request.Limit, defaultListLimit)
+	limit := cmp.Or(request.Limit, schemas.DefaultListLimit)
 	want := func(c *breaker.Circuit) bool {
 		service, _, err := events.SplitKey(c.ServiceKey)
 		return err == nil && (request.Service == "" || request.Service == service)
 	}
-	list := BreakerList{Coordination: s.breakers.coordination(), Breakers: []Breaker{}}
+	list := schemas.BreakerList{Coordination: s.breakers.coordination(), Breakers: []breaker.Summary{}}
 	var circuits []breaker.Circuit
 	var err error
 	if request.ByKey {
@@ -214,9 +218,9 @@ func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error)
 	} else {
 		circuits, list.Counts, err = s.breakers.group.Worst(ctx, limit, want)
 	}
-	s.breakers.told(err)
+	s.breakers.logUnread(err)
 	for _, c := range circuits {
-		list.Breakers = append(list.Breakers, describe(&c))
+		list.Breakers = append(list.Breakers, c.Summary)
 	}
 	if n := len(circuits); request.ByKey && n == limit {
 		list.Next = circuits[n-1].ServiceKey
@@ -225,7 +229,7 @@ func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error)
 }
 
 func (s *Service) breakerShow(ctx context.Context, r micro.Request) (any, error) {
-	var request BreakerShow
+	var request schemas.BreakerShow
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
@@ -234,34 +238,34 @@ func (s *Service) breakerShow(ctx context.Context, r micro.Request) (any, error)
 		return nil, badRequestError{err}
 	}
 	c, ok, err := s.breakers.group.Find(ctx, request.Key)
-	s.breakers.told(err)
+	s.breakers.logUnread(err)
 	if !ok {
 		return nil, notFoundError{fmt.Errorf("nothing is known of a breaker of %s", request.Key)}
 	}
-	shown := BreakerShown{Breaker: describe(&c), Coordination: s.breakers.coordination()}
-	if shown.HeldOperations, err = s.lanes.count(ctx, s.subjects.Lanes(service, operation)); err != nil {
+	shown := schemas.BreakerShown{Summary: c.Summary, Coordination: s.breakers.coordination()}
+	if shown.HeldOperations, err = s.lanes.Count(ctx, service, operation); err != nil {
 		return nil, err
 	}
 	return shown, nil
 }
 
 func (s *Service) breakerTrip(ctx context.Context, r micro.Request) (any, error) {
-	return s.operate(r, func(a BreakerAct) (breaker.Circuit, error) {
+	return s.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) {
 		return s.breakers.group.Trip(ctx, a.Key, events.Milliseconds(a.ForMs), a.Note)
 	})
 }
 
 func (s *Service) breakerHold(ctx context.Context, r micro.Request) (any, error) {
-	return s.operate(r, func(a BreakerAct) (breaker.Circuit, error) { return s.breakers.group.Hold(ctx, a.Key, a.Note) })
+	return s.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) { return s.breakers.group.Hold(ctx, a.Key, a.Note) })
 }
 
 func (s *Service) breakerReset(ctx context.Context, r micro.Request) (any, error) {
-	return s.operate(r, func(a BreakerAct) (breaker.Circuit, error) { return s.breakers.group.Reset(ctx, a.Key, a.Note) })
+	return s.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) { return s.breakers.group.Reset(ctx, a.Key, a.Note) })
 }
 
 // operate does what an operator asks for.
-func (s *Service) operate(r micro.Request, do func(BreakerAct) (breaker.Circuit, error)) (any, error) {
-	var request BreakerAct
+func (s *Service) operate(r micro.Request, do func(schemas.BreakerAct) (breaker.Circuit, error)) (any, error) {
+	var request schemas.BreakerAct
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
@@ -276,22 +280,5 @@ func (s *Service) operate(r micro.Request, do func(BreakerAct) (breaker.Circuit,
 	if err != nil && !alone {
 		return nil, err
 	}
-	return BreakerActed{Breaker: describe(&c), ThisInstanceOnly: alone}, nil
-}
-
-// The bounds of what an operator may ask for.
-const (
-	maxTrip = 30 * 24 * time.Hour
-	maxNote = 500
-)
-
-// Check reports what is wrong with a request, its key apart.
-func (a BreakerAct) Check() error {
-	switch {
-	case len(a.Note) > maxNote:
-		return fmt.Errorf("the note has %d bytes, more than the %d allowed", len(a.Note), maxNote)
-	case a.ForMs < 0 || a.ForMs > events.InMilliseconds(maxTrip):
-		return fmt.Errorf("forMs is %v; a breaker can be tripped for 0 to %v ms", a.ForMs, events.InMilliseconds(maxTrip))
-	}
-	return nil
+	return schemas.BreakerActed{Summary: c.Summary, ThisInstanceOnly: alone}, nil
 }

@@ -9,6 +9,9 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/intake"
+	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
@@ -17,10 +20,12 @@ import (
 // due brings due operations to their targets.
 type due struct {
 	pipeline *scheduler.Pipeline
-	store    *store
+	store    *opstore.Store
+	clock    *natsconn.Clock
+	stream   string // of what waits
 	// submissions are taken away before the first attempt at what was taken in
 	// before its turn.
-	submissions *submissions
+	submissions *intake.Submissions
 	letters     *deadletter.Letters
 	draining    <-chan struct{}
 }
@@ -32,9 +37,10 @@ func (d *due) handle(ctx context.Context, t *pull.Message) error {
 	if err != nil {
 		return d.bury(ctx, t, err)
 	}
-	d.doubt(ctx, op, t)
+	m := scheduler.Message{Header: t.Headers(), Data: t.Data(), Version: t.Sequence(), Stored: t.Stored(), Shared: t.Shared}
+	d.store.ContestFired(ctx, op, m)
 	if op.Ahead > 0 {
-		if err := d.submissions.remove(ctx, op); err != nil {
+		if err := d.submissions.Remove(ctx, op); err != nil {
 			return err
 		}
 		op.Ahead = 0
@@ -45,10 +51,9 @@ func (d *due) handle(ctx context.Context, t *pull.Message) error {
 		}
 	}
 	// Whoever made it due earlier than this is of another opinion on the time.
-	if !d.wait(ctx, min(d.store.clock.Until(op.Due), scheduler.EarlyArming+scheduler.ShortDelay)) {
+	if !d.wait(ctx, min(d.clock.Until(op.Due), scheduler.EarlyArming+scheduler.ShortDelay)) {
 		return pull.ErrGiveBack
 	}
-	m := scheduler.Message{Header: t.Headers(), Data: t.Data(), Version: t.Sequence(), Stored: t.Stored(), Shared: t.Shared}
 	err = d.pipeline.Attempt(ctx, op, m)
 	if errors.Is(err, errInterrupted) || errors.Is(err, context.Canceled) {
 		return pull.ErrGiveBack
@@ -56,28 +61,12 @@ func (d *due) handle(ctx context.Context, t *pull.Message) error {
 	return err
 }
 
-// doubt contests an operation that the server fired and that may have gone on long ago:
-// one that was killed may fire again what it had fired before.
-func (d *due) doubt(ctx context.Context, op *events.Operation, t *pull.Message) {
-	fired := t.Headers().Get(headerScheduler)
-	if op.Work != nil || fired == "" || fired != d.store.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID) {
-		return // it was not fired, or is contested anyhow
-	}
-	var moment time.Time
-	if t.Stored().Sub(op.Due.Add(-scheduler.EarlyArming)) > youngest {
-		moment = time.Now() // a new leader may have fired it, of which is not known yet
-	}
-	if since := op.Waits(); d.store.elections.doubts(ctx, since, moment) {
-		op.Contest(since)
-	}
-}
-
 // exhume removes the dead letter that op replays. When it is gone already, an earlier
 // replay of it may have removed it, and begun and ended between the two moments in
 // which the intake saw the dead letter and stored op: then this is a second run.
 func (d *due) exhume(ctx context.Context, op *events.Operation) error {
 	gone, behind := false, 0
-	err := d.store.persist(ctx, "removing the dead letter of operation "+op.ID, func(ctx context.Context) error {
+	err := d.store.Persist(ctx, "removing the dead letter of operation "+op.ID, func(ctx context.Context) error {
 		letter, err := d.letters.At(ctx, op.Dead.Sequence)
 		if err == nil && letter.Grave().Is(op.Dead) {
 			err = d.letters.Discard(ctx, letter)
@@ -127,7 +116,7 @@ func (d *due) wait(ctx context.Context, rest time.Duration) bool {
 // bury ends a due message that is none of ours: somebody else published on our
 // subject.
 func (d *due) bury(ctx context.Context, t *pull.Message, problem error) error {
-	name := fmt.Sprintf("%s-%d", d.store.streams.Waiting(), t.Sequence())
+	name := fmt.Sprintf("%s-%d", d.stream, t.Sequence())
 	op := &events.Operation{
 		ID:      events.OperationID("rejected", name, events.Invalid, events.Invalid),
 		EventID: name, Source: "/rejected", Service: events.Invalid, Operation: events.Invalid,

@@ -11,11 +11,12 @@ import (
 
 	"github.com/nats-io/nats.go/micro"
 
-	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/breaker/redisstore"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/redisconn"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // stores are where instances share what they share.
@@ -28,7 +29,7 @@ func stores(t *testing.T) map[string]func() handlers.Config {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = client.Close() })
-			return handlers.Config{Breakers: breaker.NewRedis(client, ""), Ledgers: ledger.NewRedis(client, "")}
+			return handlers.Config{Breakers: redisstore.New(client, ""), Ledgers: ledger.NewRedis(client, "")}
 		},
 	}
 }
@@ -54,6 +55,7 @@ func (r *rig) parallel(subject string, handle func(micro.Request)) {
 }
 
 func TestABudgetHoldsOverAllInstances(t *testing.T) {
+	t.Parallel()
 	const due, budget, instances = 5000, 200, 3
 	for name, config := range stores(t) {
 		t.Run(name, func(t *testing.T) {
@@ -130,6 +132,7 @@ func cutOff(t *testing.T, s *testkit.RedisServer) ([]string, func()) {
 // TestABudgetHoldsWhileItsStoreIsOut harms Redis while three instances spend a
 // budget: each goes on with what is its own share at the most.
 func TestABudgetHoldsWhileItsStoreIsOut(t *testing.T) {
+	t.Parallel()
 	const due, budget, instances = 600, 90, 3
 	for name, fault := range map[string]storeFault{
 		"killed and restarted empty":   {straight(func(s *testkit.RedisServer) { s.Stop(); s.Restart() })},
@@ -161,7 +164,7 @@ func TestABudgetHoldsWhileItsStoreIsOut(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { _ = client.Close() })
-				r.start(handlers.Config{Policies: policies, Breakers: breaker.NewRedis(client, ""), Ledgers: ledger.NewRedis(client, "")})
+				r.start(handlers.Config{Policies: policies, Breakers: redisstore.New(client, ""), Ledgers: ledger.NewRedis(client, "")})
 			}
 			for i := range due {
 				r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), "normal"), "x")
@@ -182,6 +185,7 @@ func TestABudgetHoldsWhileItsStoreIsOut(t *testing.T) {
 }
 
 func TestConcurrencyIsBoundedOverAllInstances(t *testing.T) {
+	t.Parallel()
 	const due, most, instances = 300, 6, 3
 	for name, config := range stores(t) {
 		t.Run(name, func(t *testing.T) {
@@ -213,6 +217,7 @@ func TestConcurrencyIsBoundedOverAllInstances(t *testing.T) {
 }
 
 func TestWhatDependsOnAnIllServiceIsHeldWithoutAnAttempt(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 5, baseDelay: 10ms, jitterType: none}
 ledger: {enableCircuitBreaker: true}
@@ -221,7 +226,7 @@ report: {dependsOn: ["ledger:read"]}
 `)})
 	calls := r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	r.target("report.make", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
-	r.act("trip", handlers.BreakerAct{Key: "ledger:write", ForMs: 600_000})
+	r.act("trip", schemas.BreakerAct{Key: "ledger:write", ForMs: 600_000})
 	r.submit("retry.submit.billing.charge", event("1", "normal"), "x")
 	r.submit("retry.submit.report.make", event("2", "normal"), "x")
 	testkit.Eventually(t, 10*time.Second, "the operation that depends on it being held", func() bool { return r.count("RETRY", "retry.held.*.billing.>") == 1 })
@@ -229,12 +234,13 @@ report: {dependsOn: ["ledger:read"]}
 	if n := calls.Load(); n != 0 {
 		t.Errorf("%d attempts were made while the service below is out, want none", n)
 	}
-	r.act("reset", handlers.BreakerAct{Key: "ledger:write"})
+	r.act("reset", schemas.BreakerAct{Key: "ledger:write"})
 	r.awaitOutcomes(2, 10*time.Second)
 	r.awaitEmpty()
 }
 
 func TestWhatWasParkedDuringAnOutageIsLetOutEarlyOnceTheTargetIsWell(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default:
   maxAttempts: 50
@@ -256,7 +262,7 @@ default:
 	asked["ce-retryafter"] = "600"
 	r.submit("retry.submit.pay.charge", asked, "x")
 	testkit.Eventually(t, 20*time.Second, "all being parked", func() bool { return r.count("RETRY", "retry.parked.>") == parked+1 })
-	r.act("trip", handlers.BreakerAct{Key: "pay:charge", ForMs: 500})
+	r.act("trip", schemas.BreakerAct{Key: "pay:charge", ForMs: 500})
 	target.down.Store(false)
 	// Probes that succeed close the breaker.
 	for i := range 10 {

@@ -12,6 +12,7 @@ import (
 )
 
 func TestRequester_ErrorInSmallLettersIsAFailure(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	_, err := r.nc.Subscribe("billing.charge", func(m *nats.Msg) {
 		_ = m.RespondMsg(&nats.Msg{Header: nats.Header{"nats-service-error-code": {"404"}, "nats-service-error": {"no such order"}}})
@@ -27,6 +28,7 @@ func TestRequester_ErrorInSmallLettersIsAFailure(t *testing.T) {
 }
 
 func TestIntake_ReplayInSmallLettersIsAReplay(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	_, err := r.nc.Subscribe("billing.charge", func(m *nats.Msg) { _ = m.Respond(nil) })
 	if err != nil {

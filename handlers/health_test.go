@@ -17,6 +17,7 @@ import (
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // report publishes a health report as it stands.
@@ -30,8 +31,8 @@ func (r *rig) report(subject, data string) {
 // health asks for the health of one service; ok is false when nothing is known.
 func (r *rig) health(service string) (m health.Metrics, ok bool) {
 	r.t.Helper()
-	var answer handlers.Health
-	if code, text := r.request("rebound.health", nil, handlers.HealthRequest{Service: service}, &answer); code != "" {
+	var answer schemas.Health
+	if code, text := r.request("rebound.health", nil, schemas.HealthQuery{Service: service}, &answer); code != "" {
 		r.t.Fatalf("asking for the health of %s: %s %s", service, code, text)
 	}
 	if len(answer.Services) == 0 {
@@ -61,7 +62,8 @@ default: {maxAttempts: 4, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: adapti
   successRateThreshold: 0.7, adaptationFactor: 0.5, learningWindow: 10}
 `
 
-func TestAServiceWhoseRedeliveriesFailWaitsLonger(t *testing.T) {
+func TestHealth_ServiceWhoseRedeliveriesFailWaitsLonger(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, resourceAware)})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
 	r.submit("retry.submit.billing.charge", map[string]string{"ce-errorcode": "503"}, "x")
@@ -82,7 +84,8 @@ func TestAServiceWhoseRedeliveriesFailWaitsLonger(t *testing.T) {
 	}
 }
 
-func TestOnlyRedeliveriesAreMeasured(t *testing.T) {
+func TestHealth_OnlyRedeliveriesAreMeasured(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	r.target("billing.refund", func(int, micro.Request) (string, string, micro.Headers) { return "422", "bad amount", nil })
@@ -100,7 +103,8 @@ func TestOnlyRedeliveriesAreMeasured(t *testing.T) {
 	}
 }
 
-func TestAReportOfABusyServiceLengthensItsDelaysUntilItHasFaded(t *testing.T) {
+func TestHealth_ReportOfABusyServiceLengthensItsDelaysUntilItHasFaded(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	s := r.start(handlers.Config{Policies: policy.Builtin()})
 	busy := 95.0
@@ -130,7 +134,8 @@ func TestAReportOfABusyServiceLengthensItsDelaysUntilItHasFaded(t *testing.T) {
 	}
 }
 
-func TestABadReportIsCountedAndToldOnce(t *testing.T) {
+func TestHealth_BadReportIsCountedAndLoggedOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	var log lockedBuilder
 	r.start(handlers.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -146,7 +151,7 @@ func TestABadReportIsCountedAndToldOnce(t *testing.T) {
 		_, ok := r.health("pool")
 		return ok
 	})
-	var answer handlers.Health
+	var answer schemas.Health
 	r.request("rebound.health", nil, nil, &answer)
 	if answer.RefusedReports != n+3 {
 		t.Errorf("%d reports were refused, want %d", answer.RefusedReports, n+3)
@@ -174,7 +179,8 @@ func (b *lockedBuilder) String() string {
 	return b.all.String()
 }
 
-func TestEveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
+func TestHealth_EveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{}, handlers.Config{})
 	m, err := wire.EncodeHealth(events.Subjects{}, "pool", events.HealthReport{QueueLength: new(int)}, wire.Envelope{Source: "/pool", ID: "1", Time: time.Now()})
 	if err != nil {
@@ -183,7 +189,7 @@ func TestEveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
 	if err := r.nc.PublishMsg(m); err != nil {
 		t.Fatal(err)
 	}
-	answers := map[string]handlers.Health{}
+	answers := map[string]schemas.Health{}
 	inbox := r.nc.NewInbox()
 	sub, err := r.nc.SubscribeSync(inbox)
 	if err != nil {
@@ -198,7 +204,7 @@ func TestEveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
 			if err != nil {
 				t.Fatalf("waiting for two answers: %v", err)
 			}
-			var answer handlers.Health
+			var answer schemas.Health
 			if err := json.Unmarshal(m.Data, &answer); err != nil {
 				t.Fatal(err)
 			}
@@ -210,7 +216,8 @@ func TestEveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
 	})
 }
 
-func TestARequestForHealthIsChecked(t *testing.T) {
+func TestHealth_RequestIsChecked(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	for what, body := range map[string]any{
 		"a service with a dot": map[string]any{"service": "a.b"}, "an unknown key": map[string]any{"servise": "a"}, "no JSON": []byte("{"),

@@ -5,29 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/intake"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
-// stateRoom is what an operation's state and the headers of JetStream may take
-// of a message, on top of the submission.
-const stateRoom = 48 << 10
-
 // mostBehind is how often a replay comes again whose dead letter its stream has not
 // come to, which takes 6 s, before the dead letter is taken for one that never was.
 const mostBehind = 10
 
-// intake takes submissions in.
-type intake struct {
+// submitHandler takes submissions in.
+type submitHandler struct {
 	subjects   events.Subjects
 	pipeline   *scheduler.Pipeline
 	letters    *deadletter.Letters
@@ -38,7 +34,7 @@ type intake struct {
 }
 
 // handle takes in one message of the intake stream.
-func (in *intake) handle(ctx context.Context, t *pull.Message) error {
+func (in *submitHandler) handle(ctx context.Context, t *pull.Message) error {
 	in.pending(t.Pending())
 	take := in.submit
 	if wire.HeaderValue(t.Headers(), events.HeaderDeadSequence) != "" {
@@ -52,13 +48,13 @@ func (in *intake) handle(ctx context.Context, t *pull.Message) error {
 	return err
 }
 
-func (in *intake) submit(ctx context.Context, t *pull.Message) error {
+func (in *submitHandler) submit(ctx context.Context, t *pull.Message) error {
 	name := nameOf(t)
 	op, err := in.decode(t.Subject(), t.Headers(), t.Data(), name, t)
 	if err != nil {
 		return err
 	}
-	return in.accept(ctx, op, submission(t, name))
+	return in.Accept(ctx, op, submission(t, name))
 }
 
 // submission is the message of a submission of that name.
@@ -68,8 +64,8 @@ func submission(t *pull.Message, name string) scheduler.Message {
 	}
 }
 
-// accept hands a submission to the pipeline.
-func (in *intake) accept(ctx context.Context, op *events.Operation, m scheduler.Message) error {
+// Accept hands a submission to the pipeline.
+func (in *submitHandler) Accept(ctx context.Context, op *events.Operation, m scheduler.Message) error {
 	if err := in.pipeline.Accept(ctx, op, m); err != nil {
 		return err
 	}
@@ -77,8 +73,8 @@ func (in *intake) accept(ctx context.Context, op *events.Operation, m scheduler.
 	return nil
 }
 
-// refuse buries a submission that cannot be accepted.
-func (in *intake) refuse(ctx context.Context, op *events.Operation, m scheduler.Message, problem error) error {
+// Refuse buries a submission that cannot be accepted.
+func (in *submitHandler) Refuse(ctx context.Context, op *events.Operation, m scheduler.Message, problem error) error {
 	if err := in.pipeline.Reject(ctx, op, m, problem); err != nil {
 		return err
 	}
@@ -86,30 +82,22 @@ func (in *intake) refuse(ctx context.Context, op *events.Operation, m scheduler.
 	return nil
 }
 
-func (in *intake) decode(subject string, h nats.Header, data []byte, name string, t *pull.Message) (*events.Operation, error) {
+func (in *submitHandler) decode(subject string, h nats.Header, data []byte, name string, t *pull.Message) (*events.Operation, error) {
 	op, err := wire.DecodeSubmission(in.subjects, wire.Submission{Subject: subject, Header: h, Data: data, Name: name, Received: t.Stored()})
 	if err != nil {
 		return nil, err
 	}
-	return op, in.fits(op, h, data)
+	return op, in.Fits(op, h, data)
 }
 
-// fits rejects a submission that leaves no room for the operation's state.
-func (in *intake) fits(op *events.Operation, h nats.Header, data []byte) error {
-	size, limit := int64(len(data))+headerRoom(h), in.maxPayload-stateRoom
-	if size <= limit {
-		return nil
-	}
-	return &events.RejectedError{
-		Service: op.Service, Operation: op.Operation,
-		Problem: fmt.Errorf("the submission has %d bytes, more than the %d allowed: the server's maximum less %d for the operation's state",
-			size, limit, stateRoom),
-	}
+// Fits rejects a submission that leaves too few bytes for the operation's state.
+func (in *submitHandler) Fits(op *events.Operation, h nats.Header, data []byte) error {
+	return intake.Fits(op, h, data, in.maxPayload)
 }
 
 // reject buries what cannot be accepted. Its id comes from the message's place
 // in the stream, because its own cannot be trusted.
-func (in *intake) reject(ctx context.Context, t *pull.Message, rejected *events.RejectedError) error {
+func (in *submitHandler) reject(ctx context.Context, t *pull.Message, rejected *events.RejectedError) error {
 	name := nameOf(t)
 	op := &events.Operation{
 		ID:      events.OperationID("rejected", name, rejected.Service, rejected.Operation),
@@ -117,7 +105,7 @@ func (in *intake) reject(ctx context.Context, t *pull.Message, rejected *events.
 		FirstFailure: t.Stored().UTC(), Submitted: t.Stored().UTC(),
 	}
 	m := scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()}
-	return in.refuse(ctx, op, m, rejected.Problem)
+	return in.Refuse(ctx, op, m, rejected.Problem)
 }
 
 // replay brings a dead letter back as a fresh operation with its history.
@@ -125,7 +113,7 @@ func (in *intake) reject(ctx context.Context, t *pull.Message, rejected *events.
 // The dead letter is removed before the first attempt, by whoever has the operation
 // then, see [due.exhume]. So a repeat of the request, or a second one, finds the
 // operation waiting or the dead letter gone.
-func (in *intake) replay(ctx context.Context, t *pull.Message) error {
+func (in *submitHandler) replay(ctx context.Context, t *pull.Message) error {
 	sequence, err := strconv.ParseUint(wire.HeaderValue(t.Headers(), events.HeaderDeadSequence), 10, 64)
 	if err != nil {
 		return in.refused(t, "header %s is not a sequence", events.HeaderDeadSequence)
@@ -182,7 +170,7 @@ func (in *intake) replay(ctx context.Context, t *pull.Message) error {
 }
 
 // refused says that a request for a replay cannot be met.
-func (in *intake) refused(t *pull.Message, layout string, args ...any) error {
+func (in *submitHandler) refused(t *pull.Message, layout string, args ...any) error {
 	rejected := &events.RejectedError{Service: events.Invalid, Operation: events.Invalid, Problem: fmt.Errorf(layout, args...)}
 	if service, operation, err := in.subjects.SplitSubmit(t.Subject()); err == nil {
 		rejected.Service, rejected.Operation = service, operation
@@ -190,12 +178,5 @@ func (in *intake) refused(t *pull.Message, layout string, args ...any) error {
 	return rejected
 }
 
-// submissionName names a message of the intake stream for ever. It becomes the
-// event id of a bare submission, so a repeat after a crash is the same operation. A
-// stream that is made anew counts from 1 again and has its messages at other times.
-func submissionName(sequence uint64, stored time.Time) string {
-	return strconv.FormatInt(stored.UnixNano(), 36) + "-" + strconv.FormatUint(sequence, 10)
-}
-
-// nameOf is [submissionName] of a message in flight.
-func nameOf(t *pull.Message) string { return submissionName(t.Sequence(), t.Stored()) }
+// nameOf is [streams.MessageName] of a message in flight.
+func nameOf(t *pull.Message) string { return streams.MessageName(t.Sequence(), t.Stored()) }

@@ -14,13 +14,14 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/lanes"
 	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/telemetry"
@@ -132,7 +133,7 @@ func unavailable(r *rand.Rand) error {
 
 // silence waits for the end of a call that nobody answers, as the client does.
 func silence(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	<-ctx.Done()
 	return ctx.Err()
@@ -342,22 +343,11 @@ func (w *world) start(name string, policies *policy.Set, frozen, pressure []span
 	random := func() float64 { return w.roll(name, "random").Float64() }
 	current := func() *policy.Set { return policies }
 	log := slog.New(slog.DiscardHandler)
-	st := &store{
-		js: js, log: log, maxPayload: 1 << 20, warn: rate.Sometimes{First: 1}, metrics: modelMetrics(), random: random,
-		clock: natsconn.NewClock(nil), storage: &storage{},
-	}
-	letters := deadletter.New(js, "")
-	gates := scheduler.NewGates(breaker.NewGroup(breaker.Config{Instance: name}), scheduler.GatesConfig{Opened: func(key string) { st.lanes.changed(key) }})
-	st.lanes = &lanes{
-		reading: js, store: st, gates: gates, policies: current, log: log,
-		markers: &markers{
-			store: st, js: js, bucket: &modelBucket{js: js}, fresh: time.Hour, rest: 24 * time.Hour, sweep: sweepMost, lost: make(chan struct{}, 1),
-			config: jetstream.KeyValueConfig{Bucket: events.Streams{}.LanesBucket()},
-		},
-		warn: rate.Sometimes{First: 1}, wake: make(chan struct{}, 1), looks: semaphore.NewWeighted(looks), keys: make(map[string]*keyLanes),
-	}
+	clock, persister := natsconn.NewClock(nil), opstore.NewPersister(opstore.NewStorage(js, nil), log, random)
+	keys := lanes.NewKeys(js, &modelBucket{js: js}, persister, lanes.KeysConfig{Reading: js, Rest: 24 * time.Hour, Log: log})
+	var elections *opstore.Elections
 	if w.elects {
-		st.elections = newElections(func(ctx context.Context) (*jetstream.StreamInfo, error) {
+		elections = opstore.NewElections(func(ctx context.Context) (*jetstream.StreamInfo, error) {
 			s, err := js.Stream(ctx, events.Streams{}.Waiting())
 			if err != nil {
 				return nil, err
@@ -365,19 +355,23 @@ func (w *world) start(name string, policies *policy.Set, frozen, pressure []span
 			return s.CachedInfo(), nil
 		}, time.Now, func() uint64 { return 0 })
 	}
+	st := opstore.New(js, persister, opstore.Config{Clock: clock, MaxPayload: 1 << 20, Lanes: keys, Elections: elections})
+	letters := deadletter.New(js, "")
+	gates := scheduler.NewGates(breaker.NewGroup(breaker.Config{Instance: name}), scheduler.GatesConfig{Opened: keys.Changed})
+	held := lanes.New(keys, st, lanes.Config{Gates: gates, Policies: current, Now: clock.Now})
 	pipeline := &scheduler.Pipeline{
-		Policies: current, Store: st, Ends: newRecovery(st, js, letters), Target: &modelTarget{i},
+		Policies: current, Store: st, Ends: opstore.NewRecovery(st, js, letters), Target: &modelTarget{i},
 		Publisher: &publisher{js: js, work: streams.WorkConfig(events.Streams{}, streams.Limits{}), log: log},
 		Gates:     gates, CheckTarget: events.Subjects{}.CheckTarget, Now: time.Now, Random: random, Draining: i.draining,
 	}
-	in := &intake{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20, pending: func(uint64) {}}
+	in := &submitHandler{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20, pending: func(uint64) {}}
 	reports := &workReports{pipeline: pipeline, log: log, warn: rate.Sometimes{First: 1}}
-	redeliver := &due{pipeline: pipeline, store: st, letters: letters, draining: i.draining}
+	redeliver := &due{pipeline: pipeline, store: st, clock: clock, stream: "RETRY", letters: letters, draining: i.draining}
 
 	i.pull("RETRY_INTAKE", "retry.submit.>", in.handle)
 	i.pull("RETRY_INTAKE", "retry.report.>", reports.handle)
 	i.pull("RETRY", "retry.due.>", redeliver.handle)
-	i.owned.Go(func() { st.lanes.run(i.ctx) })
+	i.owned.Go(func() { held.Run(i.ctx) })
 	i.owned.Go(func() { i.squeeze(gates) })
 	return i
 }
@@ -695,7 +689,7 @@ func (w *world) report(ctx context.Context, js *modelJS, m *storedMsg) {
 		report := &nats.Msg{Subject: h.Get(events.HeaderReport), Header: nats.Header{
 			events.HeaderID: {id}, events.HeaderToken: {h.Get(events.HeaderToken)}, events.HeaderAttempt: {fmt.Sprint(attempt)}, events.HeaderResult: {string(result)},
 		}}
-		callCtx, cancel := context.WithTimeout(ctx, publishTimeout)
+		callCtx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 		_, err := js.PublishMsg(callCtx, report)
 		cancel()
 		if errors.Is(err, context.Canceled) {

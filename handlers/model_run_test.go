@@ -18,6 +18,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
@@ -254,7 +255,7 @@ func (w *world) elect(r *rand.Rand) {
 	var removed []*storedMsg
 	for _, m := range s.all {
 		op, err := wire.ReadState(m.header)
-		if err == nil && len(told[op.Run()]) > 0 && m.ended && !m.gone.IsZero() && now.Sub(m.gone) > youngest {
+		if err == nil && len(told[op.Run()]) > 0 && m.ended && !m.gone.IsZero() && now.Sub(m.gone) > opstore.Youngest {
 			removed = append(removed, m)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
@@ -189,10 +190,10 @@ func (w *world) apply(msg *nats.Msg, forgets bool) (ack jetstream.PubAck, err er
 		}
 	}
 	m := &storedMsg{subject: msg.Subject, header: cloneHeader(msg.Header), data: msg.Data}
-	if schedule := msg.Header.Get(headerScheduler); schedule != "" {
+	if schedule := msg.Header.Get(opstore.HeaderScheduler); schedule != "" {
 		s.end(schedule, now)
 	}
-	if msg.Header.Get(headerSchedule) != "" || s.last {
+	if msg.Header.Get(jetstream.ScheduleHeader) != "" || s.last {
 		s.purge(msg.Subject, now)
 	}
 	s.store(m, now)
@@ -303,13 +304,13 @@ func (w *world) fire(done <-chan struct{}) {
 					next = at
 				}
 			default:
-				fired := &storedMsg{subject: m.header.Get(headerScheduleTarget), header: cloneHeader(m.header), data: m.data}
+				fired := &storedMsg{subject: m.header.Get(jetstream.ScheduleTargetHeader), header: cloneHeader(m.header), data: m.data}
 				for name := range fired.header {
-					if strings.HasPrefix(name, headerSchedule) || strings.HasPrefix(name, "Nats-Expected-") || name == jetstream.MsgIDHeader {
+					if strings.HasPrefix(name, jetstream.ScheduleHeader) || strings.HasPrefix(name, "Nats-Expected-") || name == jetstream.MsgIDHeader {
 						delete(fired.header, name)
 					}
 				}
-				fired.header[headerScheduler], fired.header[headerScheduleNext] = []string{m.subject}, []string{schedulePurge}
+				fired.header[opstore.HeaderScheduler], fired.header[opstore.HeaderScheduleNext] = []string{m.subject}, []string{opstore.SchedulePurge}
 				s.end(m.subject, now)
 				s.store(fired, now)
 				w.noteLocked("server    fires %d %s: %d %s", m.sequence, short(m.subject), fired.sequence, short(fired.subject))
@@ -336,6 +337,6 @@ func (w *world) fire(done <-chan struct{}) {
 // firesAt is when the server fires a schedule, which it does on a grain of 250 ms.
 func firesAt(m *storedMsg) (time.Time, bool) {
 	const grain = 250 * time.Millisecond
-	at, ok := fires(&jetstream.RawStreamMsg{Header: m.header})
+	at, ok := opstore.FiresAt(&jetstream.RawStreamMsg{Header: m.header})
 	return at.Add(grain - 1).Truncate(grain), ok
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -20,7 +21,7 @@ import (
 )
 
 // inForce asks every instance for the policies that it has in force.
-func (r *rig) inForce(instances int) []handlers.PolicyShow {
+func (r *rig) inForce(instances int) []schemas.PolicyShow {
 	r.t.Helper()
 	inbox := r.nc.NewInbox()
 	sub, err := r.nc.SubscribeSync(inbox)
@@ -31,13 +32,13 @@ func (r *rig) inForce(instances int) []handlers.PolicyShow {
 		r.t.Fatal(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	var shown []handlers.PolicyShow
+	var shown []schemas.PolicyShow
 	for len(shown) < instances {
 		m, err := sub.NextMsg(5 * time.Second)
 		if err != nil {
 			r.t.Fatalf("%d of %d instances answered: %v", len(shown), instances, err)
 		}
-		var p handlers.PolicyShow
+		var p schemas.PolicyShow
 		if err := json.Unmarshal(m.Data, &p); err != nil {
 			r.t.Fatal(err)
 		}
@@ -48,14 +49,15 @@ func (r *rig) inForce(instances int) []handlers.PolicyShow {
 
 func (r *rig) apply(source string) uint64 {
 	r.t.Helper()
-	var applied handlers.PolicyApplied
-	if code, text := r.request("rebound.policy.apply", nil, handlers.PolicySource{Source: source}, &applied); code != "" {
+	var applied schemas.PolicyApplied
+	if code, text := r.request("rebound.policy.apply", nil, schemas.PolicySource{Source: source}, &applied); code != "" {
 		r.t.Fatalf("applying was answered with %s %s", code, text)
 	}
 	return applied.Revision
 }
 
 func TestChangedPoliciesDecideNextOnEveryInstanceAndLeaveWhatWaits(t *testing.T) {
+	t.Parallel()
 	const waiting, instances = 10_000, 3
 	r := newRig(t, handlers.Config{}, handlers.Config{}, handlers.Config{})
 	r.apply("default: {maxAttempts: 5, baseDelay: 1h, maxDelay: 2h, jitterType: none}\n")
@@ -68,13 +70,12 @@ func TestChangedPoliciesDecideNextOnEveryInstanceAndLeaveWhatWaits(t *testing.T)
 	<-r.js.PublishAsyncComplete()
 	testkit.Eventually(t, time.Minute, "all being parked", func() bool { return r.size("RETRY") == waiting && r.size("RETRY_INTAKE") == 0 })
 
-	revision := r.apply("default: {maxAttempts: 5, baseDelay: 2h, maxDelay: 2h, jitterType: none}\n")
-	took := r.awaitRevision(revision, instances)
-	t.Logf("%d instances had it in force after %s", instances, took)
-	// The bound of 100 ms is for a quiet machine; a busy one gets ten times that.
-	if took > time.Second {
-		t.Errorf("the instances took %s, want it within 100 ms on a quiet machine", took)
-	}
+	n := 0
+	testkit.Quick(t, time.Second, "having the policies in force at each instance", func() time.Duration {
+		n++
+		revision := r.apply(fmt.Sprintf("# %d\ndefault: {maxAttempts: 5, baseDelay: 2h, maxDelay: 2h, jitterType: none}\n", n))
+		return r.awaitRevision(revision, instances)
+	})
 	for range 30 {
 		r.submit("retry.submit.billing.refund", nil, "x")
 	}
@@ -126,10 +127,11 @@ func (r *rig) awaitRevision(revision uint64, instances int) time.Duration {
 }
 
 func TestPoliciesThatAreNotValidAreRefusedAndTheOldOnesStay(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	good := r.apply("billing: {maxAttempts: 7}\n")
 	r.awaitRevision(good, 1)
-	if code, text := r.request("rebound.policy.apply", nil, handlers.PolicySource{Source: "billing: {maxAttempts: many}\n"}, nil); code != "400" || !strings.Contains(text, "request:1:24: billing.maxAttempts") {
+	if code, text := r.request("rebound.policy.apply", nil, schemas.PolicySource{Source: "billing: {maxAttempts: many}\n"}, nil); code != "400" || !strings.Contains(text, "request:1:24: billing.maxAttempts") {
 		t.Errorf("bad policies were answered with %s %s", code, text)
 	}
 	// Somebody puts them in with a plain client.
@@ -144,7 +146,7 @@ func TestPoliciesThatAreNotValidAreRefusedAndTheOldOnesStay(t *testing.T) {
 	if p := r.inForce(1)[0]; p.Revision != good || p.Refused.Revision <= good || !strings.Contains(p.Refused.Problem, "YAML") || p.Source != "billing: {maxAttempts: 7}\n" {
 		t.Errorf("in force is %+v, want revision %d still", p, good)
 	}
-	var status handlers.Status
+	var status schemas.Status
 	r.request("rebound.status", nil, nil, &status)
 	if status.Policies.Revision != good || status.Policies.Refused == nil {
 		t.Errorf("the status tells of the policies %+v", status.Policies)
@@ -159,6 +161,7 @@ func TestPoliciesThatAreNotValidAreRefusedAndTheOldOnesStay(t *testing.T) {
 }
 
 func TestAnInstanceStartsWithThePoliciesThatWereApplied(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	revision := r.apply("billing: {maxAttempts: 7}\n")
 	s := r.start(handlers.Config{})
@@ -170,6 +173,7 @@ func TestAnInstanceStartsWithThePoliciesThatWereApplied(t *testing.T) {
 }
 
 func TestTheEndpointsOfPoliciesAnswerByTheirSchemas(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.apply("# first\nbilling: {maxAttempts: 7}\n")
 	r.awaitRevision(1, 1)
@@ -179,11 +183,11 @@ func TestTheEndpointsOfPoliciesAnswerByTheirSchemas(t *testing.T) {
 		want            string
 	}{
 		{"rebound.policy.show", "policyShow.response", nil, `"name":"revision 1"`},
-		{"rebound.policy.check", "policyCheck.response", handlers.PolicySource{Name: "p.yaml", Source: "billing: {maxAttemps: 7}"}, `"meant":"did you mean maxAttempts?"`},
-		{"rebound.policy.check", "policyCheck.response", handlers.PolicySource{Source: "billing: {maxAttempts: 7}"}, `"valid":true`},
-		{"rebound.policy.explain", "policyExplain.response", handlers.PolicyQuery{Service: "billing", Operation: "charge", Priority: "high", Overrides: map[string]string{"maxattempts": "2"}}, `"text":"2"`},
+		{"rebound.policy.check", "policyCheck.response", schemas.PolicySource{Name: "p.yaml", Source: "billing: {maxAttemps: 7}"}, `"meant":"did you mean maxAttempts?"`},
+		{"rebound.policy.check", "policyCheck.response", schemas.PolicySource{Source: "billing: {maxAttempts: 7}"}, `"valid":true`},
+		{"rebound.policy.explain", "policyExplain.response", schemas.PolicyQuery{Service: "billing", Operation: "charge", Priority: "high", Overrides: map[string]string{"maxattempts": "2"}}, `"text":"2"`},
 		{"rebound.policy.history", "policyHistory.response", nil, `"comment":"first"`},
-		{"rebound.policy.rollback", "policyApplied.response", handlers.PolicyRollback{Revision: 1}, `"revision":2`},
+		{"rebound.policy.rollback", "policyApplied.response", schemas.PolicyRollback{Revision: 1}, `"revision":2`},
 	} {
 		var answer json.RawMessage
 		if code, text := r.request(c.subject, nil, c.body, &answer); code != "" {
@@ -198,10 +202,10 @@ func TestTheEndpointsOfPoliciesAnswerByTheirSchemas(t *testing.T) {
 		subject, code, want string
 		body                any
 	}{
-		{"rebound.policy.rollback", "404", "no such revision", handlers.PolicyRollback{Revision: 99}},
-		{"rebound.policy.explain", "400", "service", handlers.PolicyQuery{Service: "a.b", Operation: "c"}},
-		{"rebound.policy.explain", "400", "maxattempts", handlers.PolicyQuery{Service: "a", Operation: "c", Overrides: map[string]string{"maxattempts": "0"}}},
-		{"rebound.policy.explain", "400", "urgent", handlers.PolicyQuery{Service: "a", Operation: "c", Priority: "urgent"}},
+		{"rebound.policy.rollback", "404", "no such revision", schemas.PolicyRollback{Revision: 99}},
+		{"rebound.policy.explain", "400", "service", schemas.PolicyQuery{Service: "a.b", Operation: "c"}},
+		{"rebound.policy.explain", "400", "maxattempts", schemas.PolicyQuery{Service: "a", Operation: "c", Overrides: map[string]string{"maxattempts": "0"}}},
+		{"rebound.policy.explain", "400", "urgent", schemas.PolicyQuery{Service: "a", Operation: "c", Priority: "urgent"}},
 		{"rebound.policy.apply", "400", "unknown field", map[string]string{"file": "x"}},
 	} {
 		if code, text := r.request(c.subject, nil, c.body, nil); code != c.code || !strings.Contains(text, c.want) {
@@ -211,6 +215,7 @@ func TestTheEndpointsOfPoliciesAnswerByTheirSchemas(t *testing.T) {
 }
 
 func TestAPolicyOfAnAccountAndOneOfACampaignDecide(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 billing:
   maxAttempts: 2

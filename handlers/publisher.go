@@ -55,7 +55,7 @@ func (p *publisher) Publish(ctx context.Context, op *events.Operation, m schedul
 	defer cancel()
 	made, backoff := false, shortestBackoff
 	for {
-		callCtx, cancel := context.WithTimeout(ctx, publishTimeout)
+		callCtx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 		_, err := p.js.PublishMsg(callCtx, msg)
 		cancel()
 		if err == nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // working are policies with which a worker may be silent for that long.
@@ -82,14 +83,15 @@ func (r *rig) sayTo(m *nats.Msg) string {
 	return answer.Header.Get(micro.ErrorCodeHeader)
 }
 
-func (r *rig) reports() handlers.Reports {
+func (r *rig) reports() schemas.ReportCounts {
 	r.t.Helper()
-	var status handlers.Status
+	var status schemas.Status
 	r.request("rebound.status", nil, nil, &status)
 	return status.Reports
 }
 
 func TestAWorkersSuccessEndsTheOperation(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))}, handlers.Config{Policies: policySet(t, working("20s"))})
 	r.submit("retry.submit.billing.charge", map[string]string{"ce-delivery": "publish", "X-Tenant": "7"}, `{"id":1}`)
 	m := r.job("RETRY_WORK")
@@ -110,6 +112,7 @@ func TestAWorkersSuccessEndsTheOperation(t *testing.T) {
 }
 
 func TestAWorkersFailureIsAnAttemptLikeAnyOther(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))})
 	r.submit("retry.submit.billing.charge", publish, "x")
 	first := r.job("RETRY_WORK")
@@ -135,6 +138,7 @@ func TestAWorkersFailureIsAnAttemptLikeAnyOther(t *testing.T) {
 }
 
 func TestAWorkerThatIsSilentFailsTheAttempt(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("400ms"))})
 	r.submit("retry.submit.billing.charge", publish, "x")
 	first := r.job("RETRY_WORK")
@@ -179,6 +183,7 @@ func TestAHeartbeatExtendsTheWatchdog(t *testing.T) {
 }
 
 func TestReportsThatNobodyWaitsForAreRefused(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))})
 	r.submit("retry.submit.billing.charge", publish, "x")
 	first := r.job("RETRY_WORK")
@@ -235,6 +240,7 @@ func TestReportsThatNobodyWaitsForAreRefused(t *testing.T) {
 }
 
 func TestAReportThatComesTwiceCountsOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))}, handlers.Config{Policies: policySet(t, working("20s"))})
 	const operations = 50
 	for range operations {
@@ -258,6 +264,7 @@ func TestAReportThatComesTwiceCountsOnce(t *testing.T) {
 }
 
 func TestReportsAreCloudEventsToo(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))})
 	r.submit("retry.submit.billing.charge", publish, "x")
 	m := r.job("RETRY_WORK")
@@ -278,6 +285,7 @@ func TestReportsAreCloudEventsToo(t *testing.T) {
 }
 
 func TestTheUsersStreamIsPublishedTo(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	if _, err := r.js.CreateStream(context.Background(), jetstream.StreamConfig{Name: "JOBS", Subjects: []string{"jobs.>", "retry.work.>"}}); err != nil {
 		t.Fatal(err)
@@ -299,6 +307,7 @@ func TestTheUsersStreamIsPublishedTo(t *testing.T) {
 }
 
 func TestATargetThatNoStreamCapturesFailsTheAttempt(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))})
 	r.submit("retry.submit.billing.charge", map[string]string{"ce-delivery": "publish", "ce-target": "jobs.charge"}, "x")
 	got := r.awaitOutcomes(1, 20*time.Second)[0]

@@ -18,12 +18,19 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/breaker/natsstore"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/cluster"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/host"
+	"github.com/rebound-mq/rebound/internal/intake"
+	"github.com/rebound-mq/rebound/internal/keeper"
+	"github.com/rebound-mq/rebound/internal/lanes"
 	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/notify"
+	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/telemetry"
@@ -37,6 +44,9 @@ const (
 	DefaultMaxInFlight      = 8192
 	DefaultMaxInFlightBytes = 256 << 20
 
+	// DefaultForgetIdleAfter is how long a key is remembered that is not used.
+	DefaultForgetIdleAfter = time.Hour
+
 	// intakeInFlight is how many submissions are taken in at once.
 	intakeInFlight = 512
 	// duePulls is over how many pulls the in-flight limit is split at least, so that a
@@ -48,6 +58,9 @@ const (
 	// forgetAfter is how long what was read to recover from a crash is kept.
 	forgetAfter    = time.Minute
 	housekeepEvery = 10 * time.Second
+	// shortestBackoff and longestBackoff bound the pauses between two tries.
+	shortestBackoff = 50 * time.Millisecond
+	longestBackoff  = 2 * time.Second
 	// warnEvery is how often the log tells of what may happen very often.
 	warnEvery = time.Minute
 )
@@ -166,42 +179,44 @@ type Service struct {
 	id       string
 	started  time.Time
 	clock    *natsconn.Clock
-	skewed   atomic.Bool // the log tells that the host's clock differs
 	log      *slog.Logger
 
 	policies atomic.Pointer[policy.Set]
 	follower *policyFollower
 	registry *health.Registry
-	reports  *reports
-	recovery *recovery
+	reports  *cluster.HealthReports
+	recovery *opstore.Recovery
 	breakers *breakers
 	gates    *scheduler.Gates
 	leases   *ledger.Leases
 	ledger   *ledger.NATS // nil when the limits are shared elsewhere
-	lanes    *lanes
-	intake   *intake
-	ahead    *ahead
-	limit    *submissionLimit
+	lanes    *lanes.Lanes
+	store    *opstore.Store
+	// intake takes submissions in, each service in its fair share of them.
+	intake      *submitHandler
+	fairShare   *intake.FairShare
+	submissions *intake.Submissions
+	limit       *intake.Limit
 	// workReports are those of workers.
 	workReports *workReports
 	pullers     []*pull.Puller
 	micro       micro.Service
-	// coordinator knows the other instances, inFlight bounds what this one has in
-	// flight.
-	coordinator *coordinator
-	inFlight    *pull.Limit
-	metrics     *telemetry.Metrics
-	// adoptions and advisories take over what adopted consumers give up.
-	adoptions  *adoptions
-	advisories *pull.Puller
-	// keeper sees to it that the streams are there, storage knows whether they take
-	// what is to be stored, and sweeper fires what the server forgot.
-	keeper  *keeper
-	storage *storage
-	sweeper *sweeper
-	leader  atomic.Value // a string: the server that leads the waiting operations
+	// member is this instance among the others, inFlight bounds what it has in flight,
+	// and dues pull the due operations.
+	member   *cluster.Member
+	dues     []*pull.Puller
+	inFlight *pull.Limit
+	metrics  *telemetry.Metrics
+	// adoptions takes over what adopted consumers give up.
+	adoptions *adopting
+	// keeper sees to it that the streams are there, and storage knows whether they take
+	// what is to be stored.
+	keeper  *keeper.Keeper
+	storage *opstore.Storage
+	missing notify.Signal          // set when a stream or a consumer may be missing
+	leader  *natsconn.StreamLeader // of the waiting operations
 	// elections knows since when that server leads.
-	elections *elections
+	elections *opstore.Elections
 
 	// waiter waits at the start for what passes by itself.
 	waiter   *natsconn.Waiter
@@ -267,9 +282,11 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		config: config, nc: nc, js: js, reading: reading, sharing: sharing, looking: looking, id: id, started: time.Now(), clock: natsconn.NewClock(config.Now),
 		subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
 		letters: deadletter.New(reading, config.Prefix), log: config.Logger.With("instance", id),
-		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter, storage: &storage{js: js},
+		registry: health.NewRegistry(), draining: make(chan struct{}), waiter: waiter, missing: notify.NewSignal(),
 	}
-	s.elections = newElections(s.askLeader, s.clock.Now, func() uint64 { return nc.Stats().Reconnects })
+	s.storage = opstore.NewStorage(js, s.missing.Set)
+	s.elections = opstore.NewElections(s.askLeader, s.clock.Now, func() uint64 { return nc.Stats().Reconnects })
+	s.leader = natsconn.NewStreamLeader(js, s.streams.Waiting(), s.clock, s.elections.Heard, s.log)
 	if s.metrics, err = telemetry.NewMetrics(id, config.Version); err != nil {
 		return nil, fmt.Errorf("making the metrics: %w", err)
 	}
@@ -277,37 +294,36 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		return nil, err
 	}
 	s.keeper = s.newKeeper()
-	s.storage.missed = s.keeper.missed
-	s.sweeper = s.newSweeper()
-	if s.reports, err = hear(nc, s.subjects, s.registry, s.clock.Now, s.log); err != nil {
+	if s.reports, err = cluster.HearHealth(nc, s.subjects, s.registry, s.clock.Now, s.log); err != nil {
 		return nil, err
 	}
-	if err := s.coordinator.hear(); err != nil {
-		return nil, errors.Join(err, s.reports.sub.Unsubscribe())
+	if s.member, err = s.join(); err != nil {
+		return nil, errors.Join(err, s.reports.Close())
 	}
+	sweeper, forgetter := s.newSweeper(), keeper.NewForgetter(config.ForgetIdleAfter, s.forget)
 	runCtx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	if err := s.serve(runCtx); err != nil {
 		cancel()
-		return nil, errors.Join(err, s.reports.sub.Unsubscribe(), s.coordinator.sub.Unsubscribe())
+		return nil, errors.Join(err, s.reports.Close(), s.member.Close())
 	}
 	for _, p := range s.pullers {
 		s.pulling.Go(func() { p.Run(runCtx) })
 	}
 	s.rest.Go(func() { s.breakers.run(runCtx) })
 	s.rest.Go(func() { s.leases.Run(runCtx) })
-	s.rest.Go(func() { s.lanes.run(runCtx) })
-	s.pulling.Go(func() { s.ahead.run(runCtx) })
-	s.pulling.Go(func() { s.takeOver(runCtx) })
-	s.pulling.Go(func() { s.adoptions.witness.run(runCtx, s.draining) })
-	s.rest.Go(func() { s.adoptions.run(runCtx) })
-	s.rest.Go(func() { s.keeper.run(runCtx) })
-	s.rest.Go(func() { s.sweeper.run(runCtx) })
+	s.rest.Go(func() { s.lanes.Run(runCtx) })
+	s.pulling.Go(func() { s.fairShare.Run(runCtx) })
+	s.pulling.Go(func() { s.adoptions.takeOver(runCtx) })
+	s.pulling.Go(func() { s.adoptions.relay.Run(runCtx) })
+	s.rest.Go(func() { s.adoptions.follower.Run(runCtx) })
+	s.rest.Go(func() { s.keeper.Run(runCtx) })
+	s.rest.Go(func() { sweeper.Run(runCtx) })
 	s.rest.Go(func() { s.housekeep(runCtx) })
-	s.rest.Go(func() { s.forgetIdle(runCtx) })
+	s.rest.Go(func() { forgetter.Run(runCtx) })
 	s.rest.Go(func() { s.follower.run(runCtx) })
-	s.rest.Go(func() { s.reports.run(runCtx) })
-	s.rest.Go(func() { s.coordinator.run(runCtx) })
+	s.rest.Go(func() { s.reports.Run(runCtx) })
+	s.rest.Go(func() { s.member.Run(runCtx) })
 	s.rest.Go(func() { s.inFlight.Run(runCtx) })
 	if config.Host == nil {
 		s.rest.Go(func() { s.sampler().Run(runCtx) })
@@ -327,7 +343,7 @@ func (s *Service) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.waiter.Await(ctx, "the time of the server", s.measure); err != nil {
+	if err := s.waiter.Await(ctx, "the time of the server", s.leader.Measure); err != nil {
 		return err
 	}
 	err := s.waiter.Await(ctx, "the policies in force", func(ctx context.Context) (err error) {
@@ -340,7 +356,7 @@ func (s *Service) prepare(ctx context.Context) error {
 	if err := s.wire(ctx); err != nil {
 		return err
 	}
-	if err := s.waiter.Await(ctx, "the adopted consumers", s.adopting); err != nil {
+	if err := s.waiter.Await(ctx, "the adopted consumers", s.adopt); err != nil {
 		return err
 	}
 	for _, stream := range []string{s.streams.Intake(), s.streams.Waiting()} {
@@ -356,19 +372,32 @@ func (s *Service) prepare(ctx context.Context) error {
 
 // wire builds the parts and joins them.
 func (s *Service) wire(ctx context.Context) error {
-	st := &store{
-		js: s.js, subjects: s.subjects, streams: s.streams, clock: s.clock, elections: s.elections, storage: s.storage, log: s.log, maxPayload: s.nc.MaxPayload(),
-		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: s.metrics, random: rand.Float64,
+	persister := opstore.NewPersister(s.storage, s.log, rand.Float64)
+	var keys *lanes.Keys
+	err := s.waiter.Await(ctx, "the bucket of the lanes", func(ctx context.Context) (err error) {
+		keys, err = lanes.OpenKeys(ctx, s.js, persister, lanes.KeysConfig{
+			Prefix: s.config.Prefix, Reading: s.reading, Replicas: s.config.Limits.Replicas, ForgetAfter: s.config.ForgetIdleAfter, Log: s.log,
+		})
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	s.recovery = newRecovery(st, s.reading, s.letters)
+	st := opstore.New(s.js, persister, opstore.Config{
+		Prefix: s.config.Prefix, Clock: s.clock, MaxPayload: s.nc.MaxPayload(), Lanes: keys, Elections: s.elections, Meter: s.metrics,
+	})
+	s.store = st
+	s.recovery = opstore.NewRecovery(st, s.reading, s.letters)
 	shared := s.config.Breakers
 	if shared == nil {
-		shared = breaker.NewNATS(s.sharing, s.streams.BreakersBucket(), s.config.Limits.Replicas)
+		shared = natsstore.New(s.sharing, s.streams.BreakersBucket(), s.config.Limits.Replicas)
 	}
-	room := func(key string) { s.lanes.changed(key) }
-	s.breakers = newBreakers(s.id, shared, s.config.ForgetIdleAfter, st, room, func(c breaker.Change) {
-		s.gates.Changed(c)
-		s.lanes.healed(c)
+	s.breakers = newBreakers(breakersConfig{
+		instance: s.id, shared: shared, forget: s.config.ForgetIdleAfter, store: st, subjects: s.subjects, now: s.clock.Now, freed: keys.Changed, log: s.log,
+		heard: func(c breaker.Change) {
+			s.gates.Changed(c)
+			keys.BreakerChanged(c)
+		},
 	})
 	ledgers := s.config.Ledgers
 	if ledgers == nil {
@@ -379,51 +408,39 @@ func (s *Service) wire(ctx context.Context) error {
 		ledgers = s.ledger
 	}
 	wanted := ledger.NewQueue()
-	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Opened: room, Lease: wanted.Want, Now: s.clock.Now})
+	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Opened: keys.Changed, Lease: wanted.Want, Now: s.clock.Now})
 	s.leases = ledger.NewLeases(wanted, s.gates, ledger.LeasesConfig{Instance: s.id, Store: ledgers, Now: s.clock.Now, Log: s.log})
-	err := s.waiter.Await(ctx, "the bucket of the lanes", func(ctx context.Context) (err error) {
-		s.lanes, err = openLanes(ctx, st, s.reading, s.config.Limits.Replicas, s.config.ForgetIdleAfter, s.gates, s.policies.Load)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	st.lanes = s.lanes
+	s.lanes = lanes.New(keys, st, lanes.Config{Gates: s.gates, Policies: s.policies.Load, Now: s.clock.Now})
 	s.breakers.join(ctx)
 	pipeline := &scheduler.Pipeline{
 		Policies: s.policies.Load, Store: st, Ends: s.recovery, Target: &requester{nc: s.nc}, Publisher: s.publisher(), CheckTarget: s.subjects.CheckTarget,
 		Gates: s.gates, Health: s.registry, Began: s.metrics.Began, Attempted: s.metrics.Attempted,
 		Now: s.clock.Now, Random: rand.Float64, Draining: s.draining,
 	}
-	s.intake = &intake{
-		subjects: s.subjects, pipeline: pipeline, letters: s.letters, metrics: s.metrics,
-		maxPayload: st.maxPayload,
-	}
-	s.workReports = &workReports{
-		subjects: s.subjects, pipeline: pipeline, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
-	}
-	waiting := &submissions{store: st}
 	err = s.waiter.Await(ctx, "the stream of submissions", func(ctx context.Context) (err error) {
-		if waiting.stream, err = s.js.Stream(ctx, s.streams.Intake()); err == nil {
-			s.ahead, err = s.lookAhead(ctx, st, pipeline)
+		if s.submissions, err = intake.OpenSubmissions(ctx, s.js, persister, s.config.Prefix); err == nil {
+			s.fairShare, err = s.shareFairly(ctx, pipeline)
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	s.intake.pending = s.ahead.noticed
-	s.limit = &submissionLimit{
-		most: uint64(max(s.config.Limits.MaxSubmitted, 0)), submissions: waiting, log: s.log,
-		warn: rate.Sometimes{First: 1, Interval: warnEvery}, counts: make(map[string]*counted),
+	s.limit = intake.NewLimit(uint64(max(s.config.Limits.MaxSubmitted, 0)), s.submissions, s.log)
+	s.intake = &submitHandler{
+		subjects: s.subjects, pipeline: pipeline, letters: s.letters, metrics: s.metrics,
+		maxPayload: s.nc.MaxPayload(), pending: s.fairShare.Pending,
+	}
+	s.workReports = &workReports{
+		subjects: s.subjects, pipeline: pipeline, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
 	}
 	redeliver := &due{
-		pipeline: pipeline, store: st, submissions: waiting, letters: deadletter.New(s.js, s.config.Prefix), draining: s.draining,
+		pipeline: pipeline, store: st, clock: s.clock, stream: s.streams.Waiting(), submissions: s.submissions, letters: deadletter.New(s.js, s.config.Prefix), draining: s.draining,
 	}
 
 	add := func(stream, name, filter string, limit *pull.Limit, bytes *pull.Bytes, handle pull.Handler) *pull.Puller {
 		p := pull.New(pull.Durable(s.js, stream, streams.Consumer(name, filter, s.config.Lease, maxAckPending)), handle, pull.Config{
-			Conn: s.nc, Limit: limit, Bytes: bytes, Missed: s.missed, Draining: s.draining, Log: s.log,
+			Conn: s.nc, Limit: limit, Bytes: bytes, Missed: s.missing.Set, Draining: s.draining, Log: s.log,
 		})
 		s.pullers = append(s.pullers, p)
 		return p
@@ -434,14 +451,10 @@ func (s *Service) wire(ctx context.Context) error {
 		pull.NewLimit(intakeInFlight, 1), pull.NewBytes(s.config.MaxInFlightBytes), s.workReports.handle)
 	s.inFlight = pull.NewLimit(s.config.MaxInFlight, duePulls)
 	bytes := pull.NewBytes(s.config.MaxInFlightBytes)
-	var dues []*pull.Puller
 	for _, p := range events.Priorities {
-		dues = append(dues, add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), s.inFlight, bytes, redeliver.handle))
+		s.dues = append(s.dues, add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), s.inFlight, bytes, redeliver.handle))
 	}
-	if s.coordinator, err = s.newCoordinator(st, dues); err != nil {
-		return err
-	}
-	return s.observe(dues)
+	return s.observe(s.dues)
 }
 
 // intakeConsumer is the consumer of submissions, reportConsumer that of what workers
@@ -451,24 +464,22 @@ const (
 	reportConsumer = "rebound-report"
 )
 
-// lookAhead returns what takes submissions in before their turn. It works on a
-// connection of its own.
-func (s *Service) lookAhead(ctx context.Context, st *store, pipeline *scheduler.Pipeline) (*ahead, error) {
-	stream, err := s.looking.Stream(ctx, s.streams.Intake())
+// shareFairly returns what takes submissions in ahead of their turn, on a connection of its
+// own.
+func (s *Service) shareFairly(ctx context.Context, pipeline *scheduler.Pipeline) (*intake.FairShare, error) {
+	persister := opstore.NewPersister(s.storage, s.log, rand.Float64)
+	submissions, err := intake.OpenSubmissions(ctx, s.looking, persister, s.config.Prefix)
 	if err != nil {
-		return nil, fmt.Errorf("reading stream %s: %w", s.streams.Intake(), err)
-	}
-	own := &store{
-		js: s.looking, subjects: st.subjects, streams: st.streams, clock: st.clock, storage: st.storage, log: st.log, maxPayload: st.maxPayload, random: st.random,
-		warn: rate.Sometimes{First: 1, Interval: warnEvery}, metrics: st.metrics,
+		return nil, err
 	}
 	placing := *pipeline
-	placing.Store = own
-	return &ahead{
-		js: s.looking, store: own, intake: s.intake, pipeline: &placing, submissions: &submissions{store: own, stream: stream},
-		consumer: intakeConsumer, leads: func() (int, bool) { return s.coordinator.leads(s.clock.Now()) }, log: s.log,
-		warn: rate.Sometimes{First: 1, Interval: warnAhead}, wake: make(chan struct{}, 1), draining: s.draining,
-	}, nil
+	placing.Store = opstore.New(s.looking, persister, opstore.Config{
+		Prefix: s.config.Prefix, Clock: s.clock, MaxPayload: s.nc.MaxPayload(), Meter: s.metrics,
+	})
+	return intake.NewFairShare(submissions, &placing, intake.FairShareConfig{
+		Prefix: s.config.Prefix, Consumer: intakeConsumer, Service: ServiceName, MaxPayload: s.nc.MaxPayload(),
+		Leads: func() (int, bool) { return s.member.Leads() }, Meter: s.metrics, Draining: s.draining, Log: s.log,
+	}), nil
 }
 
 // publisher publishes to the streams of workers.
@@ -509,7 +520,7 @@ func (s *Service) housekeep(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		s.recovery.forget(forgetAfter)
+		s.recovery.Forget(forgetAfter)
 		s.registry.Forget(time.Time{}, s.clock.Now())
 		var handled uint64
 		for _, p := range s.pullers {
@@ -558,28 +569,13 @@ func (s *Service) Ready() error {
 			return errors.New(trouble)
 		}
 	}
-	if err := s.keeper.problem(); err != nil {
+	if err := s.keeper.Problem(); err != nil {
 		return err
 	}
-	if full := s.storage.problem(); full != "" {
+	if full := s.storage.Problem(); full != "" {
 		return errors.New(full)
 	}
 	return nil
-}
-
-// missed has the streams checked at once.
-func (s *Service) missed() { s.keeper.missed() }
-
-// newSweeper returns what fires what the server forgot.
-func (s *Service) newSweeper() *sweeper {
-	return &sweeper{
-		store: s.lanes.store, reading: s.reading, storage: s.storage, log: s.log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
-		decides: s.coordinator.decides,
-		leader: func() string {
-			leader, _ := s.leader.Load().(string)
-			return leader
-		},
-	}
 }
 
 // Stop drains the service: nothing more is pulled, attempts in flight are waited

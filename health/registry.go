@@ -68,12 +68,12 @@ func (r *Registry) Begin(name string) {
 }
 
 // End says that an attempt has ended at now, and how. The response time is
-// [NoResponse] where there was none; with [Unknown] it is not looked at.
+// [NoResponse] where there was none; with [Unknown] it is ignored.
 func (r *Registry) End(name string, result Result, response time.Duration, now time.Time) {
 	s := r.heard(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.active = max(s.active-1, 0) // it is another's when this one was pushed out meanwhile
+	s.active = max(s.active-1, 0) // a service that was pushed out meanwhile began at 0 again
 	if result != Unknown {
 		s.ring.add(result == Failed, response, now.UnixNano())
 	}
@@ -96,8 +96,8 @@ func (r *Registry) Report(name string, report events.HealthReport, now time.Time
 	return nil
 }
 
-// heard returns the service, newly made if need be, as the one of which was heard
-// last.
+// heard returns the service, newly made if need be, and makes it the one that was heard
+// of last.
 func (r *Registry) heard(name string) *service {
 	if s, ok := r.services.Get(name); ok {
 		return s

@@ -15,12 +15,12 @@ import (
 
 func set(t *testing.T, c *adoption.Capture, adopted ...adoption.Adoption) {
 	t.Helper()
-	if err := c.Set(t.Context(), adopted); err != nil {
+	if err := c.Listen(t.Context(), adopted); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestTheStreamListensOnTheAdvisoriesOfTheAdoptedConsumersOnly(t *testing.T) {
+func TestCapture_ListensOnTheAdvisoriesOfTheAdoptedConsumersOnly(t *testing.T) {
 	_, js := newBucket(t)
 	c := adoption.NewCapture(js, "", 1)
 	set(t, c)
@@ -49,7 +49,8 @@ func TestTheStreamListensOnTheAdvisoriesOfTheAdoptedConsumersOnly(t *testing.T) 
 	}
 }
 
-func TestWhatTheServerSaysOfAMessageGivenUpIsStored(t *testing.T) {
+func TestCapture_StoresWhatTheServerSaysOfAMessageGivenUp(t *testing.T) {
+	t.Parallel()
 	_, js := newBucket(t)
 	consumer := makeWorker(t, js, "ORDERS", "worker")
 	c := adoption.NewCapture(js, "", 1)
@@ -97,7 +98,7 @@ func TestWhatTheServerSaysOfAMessageGivenUpIsStored(t *testing.T) {
 	}
 }
 
-func TestAStreamThatStoresTheAdvisoriesAlreadyIsNamed(t *testing.T) {
+func TestCapture_StreamThatStoresTheAdvisoriesAlreadyIsNamed(t *testing.T) {
 	_, js := newBucket(t)
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "AUDIT", Subjects: []string{"$JS.EVENT.ADVISORY.>"}}); err != nil {
 		t.Fatal(err)
@@ -105,7 +106,7 @@ func TestAStreamThatStoresTheAdvisoriesAlreadyIsNamed(t *testing.T) {
 	c := adoption.NewCapture(js, "", 1)
 	for what, err := range map[string]error{
 		"looking": c.Captured(t.Context(), []adoption.Adoption{worker()}),
-		"setting": c.Set(t.Context(), []adoption.Adoption{worker()}),
+		"setting": c.Listen(t.Context(), []adoption.Adoption{worker()}),
 	} {
 		var captured *adoption.CapturedError
 		if !errors.As(err, &captured) || captured.Stream != "AUDIT" {
@@ -114,13 +115,13 @@ func TestAStreamThatStoresTheAdvisoriesAlreadyIsNamed(t *testing.T) {
 	}
 }
 
-func TestAStreamOfTheNameThatCannotServeIsRefused(t *testing.T) {
+func TestCapture_StreamOfTheNameThatCannotServeIsRefused(t *testing.T) {
 	_, js := newBucket(t)
 	c := adoption.NewCapture(js, "", 1)
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: c.Stream(), Subjects: []string{"x"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Set(t.Context(), []adoption.Adoption{worker()}); !errors.As(err, new(*streams.IncompatibleError)) {
+	if err := c.Listen(t.Context(), []adoption.Adoption{worker()}); !errors.As(err, new(*streams.IncompatibleError)) {
 		t.Errorf("it gives %v, want that it is incompatible", err)
 	}
 }

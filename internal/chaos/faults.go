@@ -11,6 +11,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/chaos/machine"
+	"github.com/rebound-mq/rebound/internal/chaos/proof"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 )
 
@@ -156,13 +159,13 @@ func (o *operator) bounce(ctx context.Context, kill bool, away time.Duration) {
 func (o *operator) restart(ctx context.Context, n *node, kill bool, away time.Duration) {
 	if kill {
 		o.h.note("kill -9 of node %s, away for %s", n.name, away.Round(time.Millisecond))
-		n.kill()
+		n.Kill()
 	} else {
 		o.h.note("SIGTERM to node %s, away for %s", n.name, away.Round(time.Millisecond))
-		o.h.failed(n.stop())
+		o.h.failed(n.Stop())
 	}
-	pause(ctx, away)
-	o.h.failed(n.start())
+	backoff.Sleep(ctx, away)
+	o.h.failed(n.Start())
 	o.h.note("node %s is started again", n.name)
 }
 
@@ -170,13 +173,8 @@ func (o *operator) restart(ctx context.Context, n *node, kill bool, away time.Du
 func (o *operator) whole(ctx context.Context) {
 	err := await(ctx, startWait, func(ctx context.Context) bool {
 		for info := range o.streams(ctx) {
-			if info == nil || info.Cluster == nil || info.Cluster.Leader == "" {
+			if !replicated(info) {
 				return false
-			}
-			for _, r := range info.Cluster.Replicas {
-				if !r.Current || r.Offline {
-					return false
-				}
 			}
 		}
 		return true
@@ -184,6 +182,14 @@ func (o *operator) whole(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		o.h.failed(fmt.Errorf("the cluster is not whole again: %w", err))
 	}
+}
+
+// replicated reports whether a stream has a leader that all its replicas follow.
+func replicated(info *jetstream.StreamInfo) bool {
+	if info == nil || info.Cluster == nil || info.Cluster.Leader == "" {
+		return false
+	}
+	return !slices.ContainsFunc(info.Cluster.Replicas, func(r *jetstream.PeerInfo) bool { return !r.Current || r.Offline })
 }
 
 // streams yields what is known of each stream, nil for one that does not answer.
@@ -226,7 +232,7 @@ func lateFollower(ctx context.Context, o *operator) {
 			o.h.note("late follower %s leads", n.name)
 			break
 		}
-		pause(ctx, 200*time.Millisecond)
+		backoff.Sleep(ctx, 200*time.Millisecond)
 	}
 	o.whole(ctx)
 }
@@ -234,26 +240,26 @@ func lateFollower(ctx context.Context, o *operator) {
 // replace ends an instance and starts it again.
 func (o *operator) replace(ctx context.Context, in *instance, kill bool, away time.Duration) {
 	if kill {
-		o.h.note("kill -9 of instance %s, away for %s", in.name, away.Round(time.Millisecond))
-		in.kill()
+		o.h.note("kill -9 of instance %s, away for %s", in.Name, away.Round(time.Millisecond))
+		in.Kill()
 	} else {
-		o.h.note("SIGTERM to instance %s, away for %s", in.name, away.Round(time.Millisecond))
-		if err := in.stop(); err != nil {
+		o.h.note("SIGTERM to instance %s, away for %s", in.Name, away.Round(time.Millisecond))
+		if err := in.Stop(); err != nil {
 			o.h.exited(err.Error())
 		}
 	}
-	pause(ctx, away)
-	o.h.failed(in.start())
-	o.h.note("instance %s is started again", in.name)
+	backoff.Sleep(ctx, away)
+	o.h.failed(in.Start())
+	o.h.note("instance %s is started again", in.Name)
 }
 
 func (o *operator) freeze(ctx context.Context, d time.Duration) {
 	in := o.anInstance()
-	o.h.note("instance %s stands still for %s", in.name, d.Round(time.Millisecond))
-	in.freeze()
-	pause(ctx, d)
-	in.thaw()
-	o.h.note("instance %s "+goesOn, in.name)
+	o.h.note("instance %s stands still for %s", in.Name, d.Round(time.Millisecond))
+	in.Freeze()
+	backoff.Sleep(ctx, d)
+	in.Thaw()
+	o.h.note("instance %s "+proof.GoesOn, in.Name)
 }
 
 // rolling replaces all instances, one at a time.
@@ -261,7 +267,7 @@ func rolling(ctx context.Context, o *operator) {
 	for _, in := range o.h.instances {
 		o.replace(ctx, in, false, 0)
 		if err := await(ctx, startWait, in.ready); err != nil && ctx.Err() == nil {
-			o.h.exited(fmt.Sprintf("instance %s is not ready %s after it was replaced", in.name, startWait))
+			o.h.exited(fmt.Sprintf("instance %s is not ready %s after it was replaced", in.Name, startWait))
 		}
 	}
 }
@@ -280,40 +286,40 @@ func (o *operator) breaker(ctx context.Context, act, key string, d time.Duration
 
 // harm cuts or slows a random wire whose name begins as given.
 func (o *operator) harm(ctx context.Context, prefix string, cut bool) {
-	var of []*wire
+	var of []*machine.Wire
 	for _, w := range o.h.wires {
-		if w.name[:1] == prefix {
+		if w.Name[:1] == prefix {
 			of = append(of, w)
 		}
 	}
 	w, d := of[o.rng.IntN(len(of))], o.between(300*time.Millisecond, 6*time.Second)
 	delay := o.between(20*time.Millisecond, 400*time.Millisecond)
 	if cut {
-		o.h.note("wire %s cut for %s", w.name, d.Round(time.Millisecond))
-		o.h.failed(w.cut())
+		o.h.note("wire %s cut for %s", w.Name, d.Round(time.Millisecond))
+		o.h.failed(w.Cut())
 	} else {
-		o.h.note("wire %s slower by %s for %s", w.name, delay.Round(time.Millisecond), d.Round(time.Millisecond))
-		o.h.failed(w.slow(delay))
+		o.h.note("wire %s slower by %s for %s", w.Name, delay.Round(time.Millisecond), d.Round(time.Millisecond))
+		o.h.failed(w.Slow(delay))
 	}
-	pause(ctx, d)
-	w.mend()
-	o.h.note("wire %s mended", w.name)
+	backoff.Sleep(ctx, d)
+	w.Mend()
+	o.h.note("wire %s mended", w.Name)
 }
 
 // nodeApart cuts all wires between one node and the others.
 func nodeApart(ctx context.Context, o *operator) {
 	i, d := o.rng.IntN(len(o.h.nodes)), o.between(time.Second, 8*time.Second)
 	o.h.note("node n%d is apart for %s", i+1, d.Round(time.Millisecond))
-	var cut []*wire
+	var cut []*machine.Wire
 	for ends, w := range o.h.routes {
 		if ends[0] == i || ends[1] == i {
-			o.h.failed(w.cut())
+			o.h.failed(w.Cut())
 			cut = append(cut, w)
 		}
 	}
-	pause(ctx, d)
+	backoff.Sleep(ctx, d)
 	for _, w := range cut {
-		w.mend()
+		w.Mend()
 	}
 	o.h.note("node n%d is back", i+1)
 	o.whole(ctx)
@@ -324,7 +330,7 @@ func (o *operator) moody(ctx context.Context, what string, f func(m *mood)) {
 	d := o.between(500*time.Millisecond, 2*time.Second)
 	o.h.note("the target is %s for %s", what, d.Round(time.Millisecond))
 	o.h.target.change(f)
-	pause(ctx, d)
+	backoff.Sleep(ctx, d)
 	o.h.target.change(func(m *mood) { *m = mood{} })
 	o.h.note("the target is well")
 }
@@ -333,7 +339,7 @@ func targetAbsent(ctx context.Context, o *operator) {
 	d := o.between(500*time.Millisecond, 3*time.Second)
 	o.h.note("the target is absent for %s", d.Round(time.Millisecond))
 	o.h.failed(o.h.target.leave())
-	pause(ctx, d)
+	backoff.Sleep(ctx, d)
 	o.h.failed(o.h.target.listen())
 	o.h.note("the target is back")
 }
@@ -350,7 +356,7 @@ func replay(ctx context.Context, o *operator) {
 	call, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	letters, n := deadletter.New(o.js, ""), 0
-	for d, err := range letters.List(call, deadletter.Filter{Limit: 3}) {
+	for d, err := range letters.List(call, events.DeadLetterFilter{Limit: 3}) {
 		if err != nil {
 			break
 		}
@@ -377,11 +383,4 @@ func (o *operator) removeBucket(ctx context.Context, name string) {
 	call, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	_ = o.js.DeleteKeyValue(call, name) // it may be gone already
-}
-
-// exited records that a process did not end or come back as it should.
-func (h *history) exited(what string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.record.Exits = append(h.record.Exits, Fault{time.Now(), what})
 }

@@ -14,6 +14,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/chaos/machine"
+	"github.com/rebound-mq/rebound/internal/chaos/proof"
 )
 
 // Config says how histories are run.
@@ -43,17 +46,6 @@ func (c *Config) rate(k *Kind) int {
 	return k.Rate
 }
 
-// Report is how a history went.
-type Report struct {
-	Record     *Record
-	Violations []Violation
-	Took       time.Duration
-	// Logs holds what the processes wrote about each operation that a violation names.
-	Logs map[string][]string
-	// Kept is where the logs are, empty when they are not kept.
-	Kept string
-}
-
 // history is one that is running.
 type history struct {
 	kind   *Kind
@@ -63,17 +55,17 @@ type history struct {
 	ctx    context.Context
 	rng    *rand.Rand // of the operator alone
 
-	ports     *ports
-	disk      *disk
+	ports     *machine.Ports
+	disk      *machine.Disk
 	redis     *redisServer
 	nodes     []*node
 	instances []*instance
-	wires     []*wire
-	routes    map[[2]int]*wire
+	wires     []*machine.Wire
+	routes    map[[2]int]*machine.Wire
 	target    *target
 	operator  *operator
 	closers   []func()
-	all       []*process
+	all       []*machine.Process
 
 	// soaking is when the samples of a soak begin.
 	soaking time.Time
@@ -81,8 +73,8 @@ type history struct {
 	producing, reviving sync.WaitGroup
 
 	mu          sync.Mutex
-	record      *Record       // guarded by mu while the history runs
-	submissions []*Submission // guarded by mu
+	record      *proof.Record // guarded by mu while the history runs
+	submissions []*submission // guarded by mu
 	ending      bool          // guarded by mu
 	broken      error         // why the harness itself failed; guarded by mu
 }
@@ -98,8 +90,8 @@ func Run(ctx context.Context, config Config, kind *Kind, seed uint64) (report *R
 	ctx, cancel := context.WithCancel(ctx)
 	h := &history{
 		kind: kind, seed: seed, config: &config, dir: dir, ctx: ctx, rng: rand.New(rand.NewPCG(seed, 0)),
-		routes: make(map[[2]int]*wire),
-		record: &Record{Kind: kind.Name, Seed: seed, Calm: kind.Calm, Skewed: kind.Clock, Limits: kind.limits()},
+		routes: make(map[[2]int]*machine.Wire),
+		record: &proof.Record{Kind: kind.Name, Seed: seed, Calm: kind.Calm, Skewed: kind.Clock, Limits: kind.limits()},
 	}
 	defer func() {
 		cancel()
@@ -110,7 +102,7 @@ func Run(ctx context.Context, config Config, kind *Kind, seed uint64) (report *R
 		return nil, fmt.Errorf("history %s with seed %d: %w", kind.Name, seed, err)
 	}
 	h.halt()
-	report = &Report{Record: h.record, Violations: Check(h.record), Took: time.Since(began)}
+	report = &Report{Record: h.record, Violations: proof.Check(h.record), Took: time.Since(began)}
 	report.Logs = h.mentions(report.Violations)
 	if len(report.Violations) > 0 && config.Keep != "" {
 		if report.Kept, err = h.keep(report); err != nil {
@@ -151,10 +143,10 @@ func (h *history) run(ctx context.Context) error {
 // start brings everything up.
 func (h *history) start(ctx context.Context) error {
 	var err error
-	if h.ports, err = takePorts(); err != nil {
+	if h.ports, err = machine.TakePorts(); err != nil {
 		return err
 	}
-	h.closers = append(h.closers, h.ports.release)
+	h.closers = append(h.closers, h.ports.Release)
 	for _, step := range []func(context.Context) error{h.mountDisk, h.startRedis, h.startNodes, h.startInstances, h.startTarget, h.startOperator} {
 		if err := step(ctx); err != nil {
 			return err
@@ -225,7 +217,7 @@ func (h *history) endInstances() {
 	h.mu.Unlock()
 	h.reviving.Wait()
 	for _, in := range h.instances {
-		in.kill()
+		in.Kill()
 	}
 }
 
@@ -233,7 +225,7 @@ func (h *history) endInstances() {
 func (h *history) halt() {
 	h.endInstances()
 	for _, p := range h.all {
-		p.kill()
+		p.Kill()
 	}
 }
 
@@ -248,30 +240,38 @@ func (h *history) close() {
 	h.producing.Wait()
 }
 
-// process makes a process that writes its log into the directory of the history.
-func (h *history) process(name, path string, args ...string) (*process, error) {
-	log, err := os.Create(filepath.Join(h.dir, name+".log"))
+// process makes a process that writes its log into the directory of the history. What
+// it ends of by itself is recorded, unless the command says what to do then.
+func (h *history) process(c machine.Command) (*machine.Process, error) {
+	log, err := os.Create(filepath.Join(h.dir, c.Name+".log"))
 	if err != nil {
 		return nil, err
 	}
 	h.closers = append(h.closers, func() { _ = log.Close() })
-	p := &process{name: name, path: path, args: args, log: log}
-	p.surprise = func(what string) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if !h.ending {
-			h.record.Exits = append(h.record.Exits, Fault{time.Now(), what})
-		}
+	c.Log = log
+	if c.Ended == nil {
+		c.Ended = h.exited
 	}
+	p := machine.NewProcess(c)
 	h.all = append(h.all, p)
 	return p, nil
+}
+
+// exited records that a process did not end or come back as it should, unless the
+// history is ending.
+func (h *history) exited(what string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.ending {
+		h.record.Exits = append(h.record.Exits, proof.Fault{At: time.Now(), What: what})
+	}
 }
 
 // note records what is done to the history.
 func (h *history) note(format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.record.Faults = append(h.record.Faults, Fault{time.Now(), fmt.Sprintf(format, args...)})
+	h.record.Faults = append(h.record.Faults, proof.Fault{At: time.Now(), What: fmt.Sprintf(format, args...)})
 }
 
 // failed records that the harness could not do what it should.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rebound-mq/rebound/internal/chaos/machine"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -21,8 +22,8 @@ func TestHistories_LoseNothing(t *testing.T) {
 		// The bound is for a machine that does much else.
 		Lasting: 10 * time.Second, Rate: 40, Drain: 3 * time.Minute, Dir: dir,
 	}
-	for path, from := range map[string]string{config.Rebound: Program, config.NATSServer: NATSServer} {
-		if err := Build(t.Context(), path, from); err != nil {
+	for path, from := range map[string]string{config.Rebound: machine.Program, config.NATSServer: machine.NATSServer} {
+		if err := machine.Build(t.Context(), path, from); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -35,6 +36,7 @@ func TestHistories_LoseNothing(t *testing.T) {
 		{"instances", 3},
 	} {
 		t.Run(test.kind, func(t *testing.T) {
+			t.Parallel()
 			kinds, err := Kinds(test.kind)
 			if err != nil {
 				t.Fatal(err)

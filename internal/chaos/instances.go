@@ -12,13 +12,17 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/chaos/machine"
+	"github.com/rebound-mq/rebound/internal/chaos/proof"
 )
 
 // instance is one `rebound serve`.
 type instance struct {
-	*process
+	*machine.Process
 	http     int // port
-	measured Instance
+	measured proof.Instance
 }
 
 // startWait bounds how long processes may take to be ready.
@@ -31,50 +35,49 @@ func (h *history) startInstances(ctx context.Context) error {
 		return err
 	}
 	for i := range instanceCount {
-		name := fmt.Sprintf("r%d", i+1)
-		port, err := h.ports.take()
-		if err != nil {
-			return err
-		}
-		urls, err := h.serverURLs(name)
-		if err != nil {
-			return err
-		}
-		args := []string{
-			"serve", "--nats", urls, "--replicas", strconv.Itoa(nodeCount), "--policies", policies,
-			"--http", "127.0.0.1:" + strconv.Itoa(port), "--log-level", "warn",
-		}
-		if h.kind.Lease > 0 {
-			args = append(args, "--lease", h.kind.Lease.String())
-		}
-		if h.redis != nil {
-			args = append(args, "--redis", h.redis.url())
-		}
-		clocked := h.kind.Clock && i == 0
-		program := h.config.Rebound
-		if clocked {
-			program = h.config.Clocked
-		}
-		p, err := h.process(name, program, args...)
-		if err != nil {
-			return err
-		}
-		if clocked {
-			p.env = h.clockEnv()
-		}
-		in := &instance{process: p, http: port, measured: Instance{Name: name}}
-		p.surprise = func(what string) { h.revive(in, what) }
-		h.instances = append(h.instances, in)
-		if err := in.start(); err != nil {
+		if err := h.startInstance(i, policies); err != nil {
 			return err
 		}
 	}
 	for _, in := range h.instances {
 		if err := await(ctx, startWait, func(ctx context.Context) bool { return in.ready(ctx) }); err != nil {
-			return fmt.Errorf("instance %s is not ready: %w; it says: %s", in.name, err, lastLine(in.log.Name()))
+			return fmt.Errorf("instance %s is not ready: %w; it says: %s", in.Name, err, machine.LastLine(in.Log.Name()))
 		}
 	}
 	return nil
+}
+
+// startInstance starts the i-th instance with the policies of a file.
+func (h *history) startInstance(i int, policies string) error {
+	name := fmt.Sprintf("r%d", i+1)
+	port, err := h.ports.Take()
+	if err != nil {
+		return err
+	}
+	urls, err := h.serverURLs(name)
+	if err != nil {
+		return err
+	}
+	in := &instance{http: port, measured: proof.Instance{Name: name}}
+	c := machine.Command{Name: name, Path: h.config.Rebound, Ended: func(what string) { h.revive(in, what) }}
+	c.Args = []string{
+		"serve", "--nats", urls, "--replicas", strconv.Itoa(nodeCount), "--policies", policies,
+		"--http", "127.0.0.1:" + strconv.Itoa(port), "--log-level", "warn",
+	}
+	if h.kind.Lease > 0 {
+		c.Args = append(c.Args, "--lease", h.kind.Lease.String())
+	}
+	if h.redis != nil {
+		c.Args = append(c.Args, "--redis", h.redis.url())
+	}
+	if h.kind.Clock && i == 0 {
+		c.Path, c.Env = h.config.Clocked, h.clockEnv()
+	}
+	if in.Process, err = h.process(c); err != nil {
+		return err
+	}
+	h.instances = append(h.instances, in)
+	return in.Start()
 }
 
 // revive starts an instance that ended by itself again, as a service manager does.
@@ -84,10 +87,10 @@ func (h *history) revive(in *instance, what string) {
 	if h.ending {
 		return
 	}
-	h.record.Exits = append(h.record.Exits, Fault{time.Now(), what})
+	h.record.Exits = append(h.record.Exits, proof.Fault{At: time.Now(), What: what})
 	h.reviving.Go(func() {
-		if pause(h.ctx, time.Second) && !in.running() {
-			h.failed(in.start())
+		if backoff.Sleep(h.ctx, time.Second) && !in.Running() {
+			h.failed(in.Start())
 		}
 	})
 }
@@ -138,7 +141,7 @@ func (in *instance) goroutines(ctx context.Context) int {
 // measure reads what the instances hold, at first and at last.
 func (h *history) measure(ctx context.Context, last bool) {
 	for _, in := range h.instances {
-		g, r := in.goroutines(ctx), in.resident()
+		g, r := in.goroutines(ctx), in.Resident()
 		if last {
 			in.measured.GoroutinesEnd, in.measured.ResidentEnd = g, r
 		} else {
@@ -146,3 +149,21 @@ func (h *history) measure(ctx context.Context, last bool) {
 		}
 	}
 }
+
+// clockErrors are by how many seconds a clock may be wrong.
+var clockErrors = []int{3600, -3600, 2, -2, 30, -30, 0}
+
+// clockStep starts the first instance with its clock wrong by something, and sets it to
+// something else a while later.
+func clockStep(ctx context.Context, o *operator) {
+	in := o.h.instances[0]
+	first, then := clockErrors[o.rng.IntN(len(clockErrors))], clockErrors[o.rng.IntN(len(clockErrors))]
+	later := o.between(time.Second, 4*time.Second)
+	in.Env = []string{fmt.Sprintf("%s=0 %d %d %d", machine.ClockVariable, first, later.Milliseconds(), then)}
+	o.h.note("the clock of %s is %d s ahead, and %d s ahead after %s", in.Name, first, then, later.Round(time.Millisecond))
+	o.replace(ctx, in, false, 0)
+	backoff.Sleep(ctx, later+o.between(time.Second, 3*time.Second))
+}
+
+// clockEnv is how wrong the clock of the first instance is at first.
+func (h *history) clockEnv() []string { return []string{machine.ClockVariable + "=0 3600"} }

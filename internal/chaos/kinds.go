@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/chaos/proof"
 )
 
 // Kind is what a history is about.
@@ -19,7 +20,7 @@ type Kind struct {
 	Publish, Mixed bool
 	// Policy is the policy file, Limits what it promises of each key.
 	Policy string
-	Limits Limits
+	Limits proof.Limits
 	// Fail is how many percent of the attempts fail at the target.
 	Fail int
 	// Lease is that of the instances, 0 for the default.
@@ -79,14 +80,14 @@ default:
 )
 
 var (
-	plain    = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second}
-	breaking = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2}
-	limiting = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2, Concurrent: 8, Budget: 2400}
+	plain    = proof.Limits{MaxAttempts: 1000, Timeout: 3 * time.Second}
+	breaking = proof.Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2}
+	limiting = proof.Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2, Concurrent: 8, Budget: 2400}
 	// alone and storeless are what is left of these while the store of breakers and limits
 	// comes and goes: each instance may go on alone, with probes of its own, and a store
 	// that comes back empty has forgotten what was spent.
-	alone     = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2 * instanceCount}
-	storeless = Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2 * instanceCount, Concurrent: 8}
+	alone     = proof.Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2 * instanceCount}
+	storeless = proof.Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2 * instanceCount, Concurrent: 8}
 )
 
 const (
@@ -184,8 +185,8 @@ func Kinds(words string) ([]*Kind, error) {
 func (k *Kind) published(i int) bool { return k.Publish && (!k.Mixed || i/k.Keys%2 == 0) }
 
 // limits returns what the policy promises of each key.
-func (k *Kind) limits() map[string]Limits {
-	all := make(map[string]Limits, k.Keys)
+func (k *Kind) limits() map[string]proof.Limits {
+	all := make(map[string]proof.Limits, k.Keys)
 	for i := range k.Keys {
 		all[events.Key(service, fmt.Sprintf("op%d", i))] = k.Limits
 	}

@@ -14,20 +14,24 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/chaos/machine"
 )
 
 // node is one NATS server of the cluster.
 type node struct {
-	*process
+	*machine.Process
+	name            string
 	client, cluster int // ports
 	store           string
 }
 
 func (n *node) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", n.client) }
 
-// nodeConfig has an account of the system, so that the operator may move the leader
+// nodeTemplate has an account of the system, so that the operator may move the leader
 // of the meta group, and one for everybody else, who needs no user.
-const nodeConfig = `
+const nodeTemplate = `
 server_name: %q
 listen: "127.0.0.1:%d"
 jetstream { store_dir: %q, max_mem: 256MB, max_file: %s }
@@ -48,10 +52,10 @@ no_auth_user: app
 // startNodes starts the cluster and waits until it has a leader that all follow.
 func (h *history) startNodes(ctx context.Context) error {
 	for i := range nodeCount {
-		n := &node{store: filepath.Join(h.dir, fmt.Sprintf("store-%d", i+1))}
+		n := &node{name: fmt.Sprintf("n%d", i+1), store: filepath.Join(h.dir, fmt.Sprintf("store-%d", i+1))}
 		var err error
-		if n.client, err = h.ports.take(); err == nil {
-			n.cluster, err = h.ports.take()
+		if n.client, err = h.ports.Take(); err == nil {
+			n.cluster, err = h.ports.Take()
 		}
 		if err != nil {
 			return err
@@ -62,40 +66,54 @@ func (h *history) startNodes(ctx context.Context) error {
 		return err
 	}
 	for i, n := range h.nodes {
-		name := fmt.Sprintf("n%d", i+1)
-		store, size := n.store, "16GB"
-		if i == 0 && h.disk != nil {
-			store, size = h.disk.path, "1GB"
-		}
-		var routes []string
-		advertise := ""
-		for j, other := range h.nodes {
-			port := other.cluster
-			if w := h.route(i, j); w != nil {
-				port = w.port()
-			}
-			if i != j {
-				routes = append(routes, fmt.Sprintf("\"nats://127.0.0.1:%d\"", port))
-			}
-		}
-		if h.kind.Wires {
-			// What the servers tell each other of their addresses would lead around the wires.
-			advertise = "  advertise: \"127.0.0.1:1\"\n"
-		}
-		config := fmt.Sprintf(nodeConfig, name, n.client, store, size, n.cluster, advertise, strings.Join(routes, ", "))
-		file := filepath.Join(h.dir, name+".conf")
-		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-			return err
-		}
-		var err error
-		if n.process, err = h.process(name, h.config.NATSServer, "-c", file); err != nil {
-			return err
-		}
-		if err := n.start(); err != nil {
+		if err := h.startNode(i, n); err != nil {
 			return err
 		}
 	}
 	return h.awaitCluster(ctx)
+}
+
+func (h *history) startNode(i int, n *node) error {
+	file := filepath.Join(h.dir, n.name+".conf")
+	if err := os.WriteFile(file, []byte(h.nodeConfig(i)), 0o600); err != nil {
+		return err
+	}
+	var err error
+	if n.Process, err = h.process(machine.Command{Name: n.name, Path: h.config.NATSServer, Args: []string{"-c", file}}); err != nil {
+		return err
+	}
+	return n.Start()
+}
+
+// nodeConfig returns the configuration of the i-th node.
+func (h *history) nodeConfig(i int) string {
+	n := h.nodes[i]
+	store, size := n.store, "16GB"
+	if i == 0 && h.disk != nil {
+		store, size = h.disk.Path, "1GB"
+	}
+	advertise := ""
+	if h.kind.Wires {
+		// What the servers tell each other of their addresses would lead around the wires.
+		advertise = "  advertise: \"127.0.0.1:1\"\n"
+	}
+	return fmt.Sprintf(nodeTemplate, n.name, n.client, store, size, n.cluster, advertise, strings.Join(h.routesOf(i), ", "))
+}
+
+// routesOf returns the addresses at which the i-th node reaches the others.
+func (h *history) routesOf(i int) []string {
+	var routes []string
+	for j, other := range h.nodes {
+		if i == j {
+			continue
+		}
+		port := other.cluster
+		if w := h.route(i, j); w != nil {
+			port = w.Port()
+		}
+		routes = append(routes, fmt.Sprintf("\"nats://127.0.0.1:%d\"", port))
+	}
+	return routes
 }
 
 // awaitCluster waits until JetStream answers with all servers in it.
@@ -177,21 +195,6 @@ func await(ctx context.Context, bound time.Duration, done func(ctx context.Conte
 	}
 }
 
-// pause waits for d, less when ctx ends; it reports whether it waited.
-func pause(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // streamLeader returns the name of the node that leads a stream.
 func streamLeader(ctx context.Context, js jetstream.JetStream, name string) (string, error) {
 	s, err := js.Stream(ctx, name)
@@ -203,4 +206,77 @@ func streamLeader(ctx context.Context, js jetstream.JetStream, name string) (str
 		return "", errors.New("the stream has no leader")
 	}
 	return c.Leader, nil
+}
+
+// layWires lays a wire between each two nodes when the kind asks for it.
+func (h *history) layWires() error {
+	if !h.kind.Wires {
+		return nil
+	}
+	for i := range h.nodes {
+		for j, to := range h.nodes {
+			if i == j {
+				continue
+			}
+			w, err := machine.LayWire(fmt.Sprintf("n%d-n%d", i+1, j+1), to.cluster)
+			if err != nil {
+				return err
+			}
+			h.addWire(w)
+			h.routes[[2]int{i, j}] = w
+		}
+	}
+	return nil
+}
+
+// route returns the wire from one node to another, nil when there is none.
+func (h *history) route(from, to int) *machine.Wire { return h.routes[[2]int{from, to}] }
+
+func (h *history) addWire(w *machine.Wire) {
+	h.wires = append(h.wires, w)
+	h.closers = append(h.closers, w.Remove)
+}
+
+// serverURLs are the addresses of the nodes as one instance knows them.
+func (h *history) serverURLs(instance string) (string, error) {
+	if !h.kind.Wires {
+		return h.urls(), nil
+	}
+	all := make([]string, len(h.nodes))
+	for i, n := range h.nodes {
+		w, err := machine.LayWire(fmt.Sprintf("%s-n%d", instance, i+1), n.client)
+		if err != nil {
+			return "", err
+		}
+		h.addWire(w)
+		all[i] = fmt.Sprintf("nats://127.0.0.1:%d", w.Port())
+	}
+	return strings.Join(all, ","), nil
+}
+
+// mountDisk mounts the disk of the first node when the kind asks for one.
+func (h *history) mountDisk(context.Context) error {
+	if !h.kind.Disk {
+		return nil
+	}
+	disk, err := machine.MountDisk(filepath.Join(h.dir, "disk"))
+	if err != nil {
+		return err
+	}
+	h.disk = disk
+	h.closers = append(h.closers, func() { h.failed(disk.Unmount()) })
+	return nil
+}
+
+// diskFull fills the disk of the first node for a while, and starts the node again
+// afterwards: a server that found its disk full does not write again by itself.
+func diskFull(ctx context.Context, o *operator) {
+	d := o.between(2*time.Second, 6*time.Second)
+	o.h.note("the disk of n1 is full for %s", d.Round(time.Millisecond))
+	o.h.failed(o.h.disk.Fill())
+	backoff.Sleep(ctx, d)
+	o.h.failed(o.h.disk.Drain())
+	o.h.note("the disk of n1 has room again")
+	o.restart(ctx, o.h.nodes[0], false, 0)
+	o.whole(ctx)
 }

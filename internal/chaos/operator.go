@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	eventwire "github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
 // operator brings the faults about, one after the other, and does what operators do.
@@ -62,7 +63,7 @@ func (o *operator) run(ctx context.Context) {
 	for n := 0; len(kind.Faults) > 0 && (kind.Times == 0 || n < kind.Times); n++ {
 		rest := kind.Rest/4 + time.Duration(o.rng.Int64N(int64(kind.Rest)*3/4))
 		name := kind.Faults[o.rng.IntN(len(kind.Faults))]
-		if !pause(ctx, rest) {
+		if !backoff.Sleep(ctx, rest) {
 			break
 		}
 		faults[name](o.h.ctx, o)
@@ -97,7 +98,7 @@ func (o *operator) ask(ctx context.Context, subject string, request any) bool {
 				return true
 			}
 		}
-		pause(ctx, 100*time.Millisecond)
+		backoff.Sleep(ctx, 100*time.Millisecond)
 	}
 	return false
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/chaos/proof"
 )
 
 const (
@@ -28,12 +30,20 @@ const (
 // priorities are those of the operations, in turn: most are normal.
 var priorities = [...]string{"normal", "high", "normal", "normal", "low", "normal", "critical"}
 
+// submission is an operation of the producer.
+type submission struct {
+	proof.Submission
+	// published makes it go to the workers of a stream.
+	published bool
+	priority  string
+}
+
 // produce submits operations at the kind's rate until ctx ends, and waits for the
 // last acknowledgements. What it could not begin in time it begins at once.
 func (h *history) produce(ctx context.Context, js jetstream.JetStream) {
 	began, every := time.Now(), time.Second/time.Duration(h.config.rate(h.kind))
 	for i := 0; ; i++ {
-		if !pause(ctx, time.Until(began.Add(time.Duration(i)*every))) {
+		if !backoff.Sleep(ctx, time.Until(began.Add(time.Duration(i)*every))) {
 			h.producing.Wait()
 			return
 		}
@@ -43,9 +53,9 @@ func (h *history) produce(ctx context.Context, js jetstream.JetStream) {
 }
 
 // next makes the next operation known to the target and to the record.
-func (h *history) next() *Submission {
+func (h *history) next() *submission {
 	h.mu.Lock()
-	s := h.submission(len(h.submissions))
+	s := h.makeSubmission(len(h.submissions))
 	h.submissions = append(h.submissions, s)
 	h.mu.Unlock()
 	h.target.expect(s)
@@ -54,7 +64,7 @@ func (h *history) next() *Submission {
 
 // submit submits an operation. What was begun is brought to its end, even after the
 // last second.
-func (h *history) submit(js jetstream.JetStream, s *Submission) {
+func (h *history) submit(js jetstream.JetStream, s *submission) {
 	if persist(h.ctx, js, s.message(), "submit-"+s.EventID, submitFor) {
 		h.mu.Lock()
 		s.Stored = time.Now()
@@ -62,13 +72,13 @@ func (h *history) submit(js jetstream.JetStream, s *Submission) {
 	}
 }
 
-// submission returns the i-th operation.
-func (h *history) submission(i int) *Submission {
+// makeSubmission returns the i-th operation.
+func (h *history) makeSubmission(i int) *submission {
 	op, id := "op"+strconv.Itoa(i%h.kind.Keys), strconv.Itoa(i)
-	s := &Submission{
+	s := &submission{Submission: proof.Submission{
 		ID: events.OperationID(source, id, service, op), EventID: id, Key: events.Key(service, op),
-		Payload: fmt.Sprintf("payload %d of %d", i, h.seed), At: time.Now(), published: h.kind.published(i), priority: priorities[i%len(priorities)],
-	}
+		Payload: fmt.Sprintf("payload %d of %d", i, h.seed), At: time.Now(),
+	}, published: h.kind.published(i), priority: priorities[i%len(priorities)]}
 	switch {
 	case i%refusedOf == refusedOf-1:
 		s.Doomed = true
@@ -78,7 +88,7 @@ func (h *history) submission(i int) *Submission {
 	return s
 }
 
-func (s *Submission) message() *nats.Msg {
+func (s *submission) message() *nats.Msg {
 	_, op, _ := events.SplitKey(s.Key)
 	m := nats.NewMsg(events.Subjects{}.Submit(service, op))
 	m.Data = []byte(s.Payload)

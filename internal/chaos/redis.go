@@ -11,11 +11,14 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/chaos/machine"
 )
 
 // redisServer is the redis-server of one history.
 type redisServer struct {
-	*process
+	*machine.Process
 	port int
 }
 
@@ -31,16 +34,17 @@ func (h *history) startRedis(ctx context.Context) error {
 		return fmt.Errorf("redis-server is not here (%w); install it, on Debian with: apt-get install redis-server", err)
 	}
 	r := new(redisServer)
-	if r.port, err = h.ports.take(); err != nil {
+	if r.port, err = h.ports.Take(); err != nil {
 		return err
 	}
-	r.process, err = h.process("redis", path, "--bind", "127.0.0.1", "--port", strconv.Itoa(r.port),
-		"--save", "", "--appendonly", "no", "--dir", h.dir, "--daemonize", "no")
+	r.Process, err = h.process(machine.Command{Name: "redis", Path: path, Args: []string{
+		"--bind", "127.0.0.1", "--port", strconv.Itoa(r.port), "--save", "", "--appendonly", "no", "--dir", h.dir, "--daemonize", "no",
+	}})
 	if err != nil {
 		return err
 	}
 	h.redis = r
-	if err := r.start(); err != nil {
+	if err := r.Start(); err != nil {
 		return err
 	}
 	return r.await(ctx)
@@ -70,9 +74,9 @@ func redisFlush(ctx context.Context, o *operator) {
 func redisRestart(ctx context.Context, o *operator) {
 	away := o.between(0, 2*time.Second)
 	o.h.note("Redis killed, away for %s", away.Round(time.Millisecond))
-	o.h.redis.kill()
-	pause(ctx, away)
-	o.h.failed(o.h.redis.start())
+	o.h.redis.Kill()
+	backoff.Sleep(ctx, away)
+	o.h.failed(o.h.redis.Start())
 	o.h.failed(o.h.redis.await(ctx))
 	o.h.note("Redis is back, empty")
 }
@@ -80,9 +84,9 @@ func redisRestart(ctx context.Context, o *operator) {
 func redisHalt(ctx context.Context, o *operator) {
 	d := o.between(500*time.Millisecond, 4*time.Second)
 	o.h.note("Redis stands still for %s", d.Round(time.Millisecond))
-	o.h.redis.freeze()
-	pause(ctx, d)
-	o.h.redis.thaw()
+	o.h.redis.Freeze()
+	backoff.Sleep(ctx, d)
+	o.h.redis.Thaw()
 	o.h.note("Redis goes on")
 }
 
@@ -94,7 +98,7 @@ func redisReadOnly(ctx context.Context, o *operator) {
 		return o.h.redis.do(func(c *redis.Client) error { return c.ConfigSet(ctx, "min-replicas-to-write", n).Err() })
 	}
 	o.h.failed(set("1"))
-	pause(ctx, d)
+	backoff.Sleep(ctx, d)
 	o.h.failed(set("0"))
 	o.h.note("Redis may be written again")
 }

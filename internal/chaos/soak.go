@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/chaos/proof"
 )
 
 const (
@@ -27,7 +30,7 @@ const (
 // sampler measures the instances again and again.
 type sampler struct {
 	h       *history
-	samples []Series // four by four for each instance; the sampler's goroutine alone
+	samples []proof.Series // four by four for each instance; the sampler's goroutine alone
 	done    sync.WaitGroup
 }
 
@@ -35,18 +38,18 @@ type sampler struct {
 func (s *sampler) start(ctx context.Context) {
 	for _, in := range s.h.instances {
 		s.samples = append(s.samples,
-			Series{Name: in.name + " resident (MiB)", Floor: 32},
-			Series{Name: in.name + " goroutines", Floor: 40},
-			Series{Name: in.name + " files", Floor: 20})
+			proof.Series{Name: in.Name + " resident (MiB)", Floor: 32},
+			proof.Series{Name: in.Name + " goroutines", Floor: 40},
+			proof.Series{Name: in.Name + " files", Floor: 20})
 	}
 	s.done.Go(func() {
-		for pause(ctx, sampleEvery) {
+		for backoff.Sleep(ctx, sampleEvery) {
 			for i, in := range s.h.instances {
 				now := time.Now()
-				for j, value := range []float64{float64(in.resident()) / (1 << 20), float64(in.goroutines(ctx)), float64(in.files())} {
+				for j, value := range []float64{float64(in.Resident()) / (1 << 20), float64(in.goroutines(ctx)), float64(in.Files())} {
 					if value > 0 { // it is not running, or stands still
 						series := &s.samples[3*i+j]
-						series.Points = append(series.Points, Point{now, value})
+						series.Points = append(series.Points, proof.Point{At: now, Value: value})
 					}
 				}
 			}
@@ -62,7 +65,7 @@ func (h *history) flood(ctx context.Context, js jetstream.JetStream) (bool, erro
 	began := time.Now()
 	room := make(chan struct{}, floodPending)
 	var ended atomic.Int64
-	h.target.watch(func(*Submission) {
+	h.target.watch(func(*submission) {
 		if d := time.Since(began); d > floodWarm && d < floodFor {
 			ended.Add(1)
 		}
@@ -76,7 +79,7 @@ func (h *history) flood(ctx context.Context, js jetstream.JetStream) (bool, erro
 	defer end()
 	var killing sync.WaitGroup
 	killing.Go(func() {
-		for pause(flooding, floodFault) {
+		for backoff.Sleep(flooding, floodFault) {
 			faults["node-kill"](h.ctx, h.operator)
 		}
 	})

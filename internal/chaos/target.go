@@ -17,6 +17,8 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/chaos/proof"
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
@@ -29,10 +31,10 @@ type target struct {
 	nc   *nats.Conn
 
 	mu       sync.Mutex
-	attempts []Attempt              // guarded by mu
+	attempts []proof.Attempt        // guarded by mu
 	mood     mood                   // guarded by mu
-	kind     map[string]*Submission // by event id; guarded by mu
-	ended    func(s *Submission)    // told of the last attempt of each operation, or nil; guarded by mu
+	kind     map[string]*submission // by event id; guarded by mu
+	ended    func(s *submission)    // told of the last attempt of each operation, or nil; guarded by mu
 	micro    micro.Service          // nil while it is absent; guarded by mu
 	working  sync.WaitGroup
 }
@@ -44,11 +46,11 @@ type mood struct {
 }
 
 func newTarget(nc *nats.Conn, js jetstream.JetStream, seed uint64, fail int) *target {
-	return &target{seed: seed, fail: fail, nc: nc, js: js, kind: make(map[string]*Submission)}
+	return &target{seed: seed, fail: fail, nc: nc, js: js, kind: make(map[string]*submission)}
 }
 
 // expect tells the target of an operation before it is submitted.
-func (t *target) expect(s *Submission) {
+func (t *target) expect(s *submission) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.kind[s.EventID] = s
@@ -61,7 +63,7 @@ func (t *target) change(f func(m *mood)) {
 }
 
 // watch has ended called with each operation whose last attempt was made.
-func (t *target) watch(ended func(s *Submission)) {
+func (t *target) watch(ended func(s *submission)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.ended = ended
@@ -110,7 +112,7 @@ func (t *target) leave() error {
 func (t *target) attempt(subject string, h nats.Header, data []byte, arrived time.Time) (code string, silent bool) {
 	number, _ := strconv.Atoi(h.Get(events.HeaderAttempt))
 	replay, _ := strconv.Atoi(h.Get(events.HeaderReplay))
-	a := Attempt{
+	a := proof.Attempt{
 		ID: h.Get(events.HeaderID), Key: events.Key(service, operationOf(subject)), Number: number, Replay: replay,
 		Repeated: h.Get(events.HeaderRepeated) == "true", Token: h.Get(events.HeaderToken), Payload: string(data), At: arrived,
 	}
@@ -123,7 +125,7 @@ func (t *target) attempt(subject string, h nats.Header, data []byte, arrived tim
 	a.End = time.Now()
 	t.mu.Lock()
 	t.attempts = append(t.attempts, a)
-	if last := a.succeeded() || s != nil && s.Doomed && (s.MaxAttempts == 0 || a.Number >= s.MaxAttempts); last && t.ended != nil {
+	if last := a.Succeeded() || s != nil && s.Doomed && (s.MaxAttempts == 0 || a.Number >= s.MaxAttempts); last && t.ended != nil {
 		t.ended(s)
 	}
 	t.mu.Unlock()
@@ -134,7 +136,7 @@ func (t *target) attempt(subject string, h nats.Header, data []byte, arrived tim
 func operationOf(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
 
 // answer decides how an attempt ends.
-func (t *target) answer(a *Attempt, s *Submission, now mood) (code string, silent bool) {
+func (t *target) answer(a *proof.Attempt, s *submission, now mood) (code string, silent bool) {
 	switch {
 	case now.silent:
 		return "", true
@@ -153,7 +155,7 @@ func (t *target) answer(a *Attempt, s *Submission, now mood) (code string, silen
 }
 
 // pace returns how long an attempt takes: most are quick.
-func (t *target) pace(a *Attempt, now mood) time.Duration {
+func (t *target) pace(a *proof.Attempt, now mood) time.Duration {
 	d := time.Duration(t.dice(a)>>8%3000) * time.Microsecond
 	if t.dice(a)>>16%10 == 0 {
 		d += 40 * time.Millisecond
@@ -162,7 +164,7 @@ func (t *target) pace(a *Attempt, now mood) time.Duration {
 }
 
 // dice throws the dice of one attempt, the same whenever it is made.
-func (t *target) dice(a *Attempt) uint64 {
+func (t *target) dice(a *proof.Attempt) uint64 {
 	f := fnv.New64a()
 	_, _ = fmt.Fprintf(f, "%d/%s/%d/%d", t.seed, a.Payload, a.Replay, a.Number)
 	x := f.Sum64() // mixed once more, for FNV hardly moves its high bits
@@ -192,7 +194,7 @@ func (t *target) work(ctx context.Context) error {
 		for ctx.Err() == nil {
 			batch, err := c.Fetch(256, jetstream.FetchMaxWait(time.Second))
 			if err != nil {
-				pause(ctx, 200*time.Millisecond)
+				backoff.Sleep(ctx, 200*time.Millisecond)
 				continue
 			}
 			for m := range batch.Messages() {
@@ -218,7 +220,7 @@ func (t *target) handle(ctx context.Context, m jetstream.Msg, arrived time.Time)
 		if err == nil {
 			return
 		}
-		pause(ctx, 50*time.Millisecond)
+		backoff.Sleep(ctx, 50*time.Millisecond)
 	}
 }
 
@@ -249,7 +251,7 @@ func persist(ctx context.Context, js jetstream.JetStream, m *nats.Msg, id string
 		if err == nil {
 			return true
 		}
-		if !pause(ctx, 50*time.Millisecond) {
+		if !backoff.Sleep(ctx, 50*time.Millisecond) {
 			return false
 		}
 	}

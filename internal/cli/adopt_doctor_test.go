@@ -4,18 +4,19 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/doctor"
+
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/adoption"
-	"github.com/rebound-mq/rebound/internal/config"
-	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
 func TestDoctorOfAdoptedConsumers(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.orders(3)
 	if _, told := c.findings(exitOK)["adoption"]; told {
@@ -23,13 +24,13 @@ func TestDoctorOfAdoptedConsumers(t *testing.T) {
 	}
 	c.service()
 	c.ok("adopt", "--stream", "ORDERS", "--consumer", "worker")
-	if f := c.findings(exitOK)["adoption"]; f.Status != checkOK || f.Found != "1 consumer adopted" {
+	if f := c.findings(exitOK)["adoption"]; f.Status != doctor.OK || f.Found != "1 consumer adopted" {
 		t.Errorf("%+v", f)
 	}
 	if err := c.js.DeleteStream(t.Context(), "ORDERS"); err != nil {
 		t.Fatal(err)
 	}
-	if f := c.findings(exitOK)["adoption"]; f.Status != checkWarn || !strings.Contains(f.Found, "stream ORDERS: there is no such stream") {
+	if f := c.findings(exitOK)["adoption"]; f.Status != doctor.Warn || !strings.Contains(f.Found, "stream ORDERS: there is no such stream") {
 		t.Errorf("without its stream: %+v", f)
 	}
 }
@@ -37,6 +38,7 @@ func TestDoctorOfAdoptedConsumers(t *testing.T) {
 // TestThePermissionsThatTheDoctorAsksForAreEnough takes over from a consumer as a
 // user who may do exactly what the doctor lists.
 func TestThePermissionsThatTheDoctorAsksForAreEnough(t *testing.T) {
+	t.Parallel()
 	adopted := []adoption.Adoption{{Stream: "ORDERS", Consumer: "worker", Service: "orders", Operation: "process", Target: "t.x"}}
 	admin := &natsd.User{Username: "admin", Password: "pass"}
 	user := &natsd.User{Username: "rebound", Password: "pass", Permissions: &natsd.Permissions{}}
@@ -70,7 +72,7 @@ func TestThePermissionsThatTheDoctorAsksForAreEnough(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, patience, "the message being parked", func() bool { return c.messages("RETRY") == 1 })
-	if f := c.findings(exitOK)["adoption"]; f.Status != checkOK {
+	if f := c.findings(exitOK)["adoption"]; f.Status != doctor.OK {
 		t.Errorf("the doctor says %+v", f)
 	}
 	c.ok("adopt", "list")
@@ -90,18 +92,15 @@ func needed(t *testing.T, adopted []adoption.Adoption) (publish, subscribe *nats
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &session{
-		config: &config.Config{}, nc: &natsconn.Conn{Conn: nc}, js: js,
-		subjects: events.Subjects{}, streams: events.Streams{},
-	}
-	subjects := func(needs []need) *natsd.SubjectPermission {
+	need := handlers.Deployment{JetStream: js, Inbox: nats.InboxPrefix + ">", Answers: true, Adopted: adopted}.Permissions()
+	subjects := func(needs []handlers.Permission) *natsd.SubjectPermission {
 		p := &natsd.SubjectPermission{}
 		for _, n := range needs {
-			p.Allow = append(p.Allow, n.subject)
+			p.Allow = append(p.Allow, n.Subject)
 		}
 		return p
 	}
-	publish = subjects(append(append(s.publishes(false), s.adoptionPublishes(adopted, false)...), need{s.inboxes(), "answering"}))
+	publish, subscribe = subjects(need.Publish), subjects(need.Subscribe)
 	publish.Allow = append(publish.Allow, adopted[0].Target)
-	return publish, subjects(append(s.subscribes(), adoptionSubscribes(adopted)...))
+	return publish, subscribe
 }

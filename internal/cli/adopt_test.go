@@ -6,7 +6,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // orders makes the stream ORDERS with a consumer that gives up after n deliveries.
@@ -22,9 +22,10 @@ func (c *cli) orders(n int) {
 }
 
 func TestAConsumerIsAdoptedListedAndLeftAlone(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.orders(3)
-	c.fails(exitFailure, "no instance answers", "adopt", "--stream", "ORDERS", "--consumer", "worker")
+	c.fails(exitFailure, "no service answers", "adopt", "--stream", "ORDERS", "--consumer", "worker")
 	c.service()
 	r := c.run("adopt", "--stream", "ORDERS", "--consumer", "worker", "--service", "orders", "--operation", "process", "--target", "orders-worker.process")
 	if r.code != exitOK || !strings.Contains(r.stderr, "is adopted; what it gives up becomes operations of orders:process, which go to orders-worker.process") {
@@ -36,7 +37,7 @@ func TestAConsumerIsAdoptedListedAndLeftAlone(t *testing.T) {
 	if got := c.ok("adopt", "list"); !strings.Contains(got, "ORDERS.worker") {
 		t.Errorf("the list is\n%s", got)
 	}
-	list := jsonLines[handlers.AdoptedConsumer](t, c.ok("adopt", "list", "--output", "json"))
+	list := jsonLines[schemas.AdoptedConsumer](t, c.ok("adopt", "list", "--output", "json"))
 	if len(list) != 1 || list[0].Stream != "ORDERS" || list[0].Consumer != "worker" || list[0].Service != "ORDERS" || list[0].Target != "ORDERS.worker" {
 		t.Errorf("the list is %+v", list)
 	}
@@ -55,6 +56,7 @@ func TestAConsumerIsAdoptedListedAndLeftAlone(t *testing.T) {
 }
 
 func TestWhatCannotBeAdoptedIsSaidInOneSentence(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.orders(5)
 	c.service()

@@ -4,11 +4,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/internal/doctor"
+	"github.com/rebound-mq/rebound/schemas"
+
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
 func TestBreakersAreTrippedHeldShownAndReset(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.fails(exitFailure, "no service answers", "breaker", "list")
 	c.service()
@@ -20,7 +24,7 @@ func TestBreakersAreTrippedHeldShownAndReset(t *testing.T) {
 	if r := c.run("breaker", "trip", "billing:charge", "--for", "1h", "--note", "being\nmoved"); r.code != exitOK || !strings.Contains(r.stderr, "is tripped until 2") {
 		t.Errorf("tripping gave %+v", r)
 	}
-	tripped := jsonLines[handlers.BreakerShown](t, c.ok("breaker", "show", "billing:charge", "--output", "json"))[0]
+	tripped := jsonLines[schemas.BreakerShown](t, c.ok("breaker", "show", "billing:charge", "--output", "json"))[0]
 	if tripped.State.String() != "OPEN" || tripped.Held || tripped.NextAttemptTime.IsZero() || tripped.Note != "being\nmoved" || !tripped.Coordination.Shared {
 		t.Errorf("the tripped breaker is %+v", tripped)
 	}
@@ -35,7 +39,7 @@ func TestBreakersAreTrippedHeldShownAndReset(t *testing.T) {
 	if got := c.ok("breaker", "list", "shipping"); got != "" {
 		t.Errorf("the breakers of another service are\n%s", got)
 	}
-	acted := jsonLines[handlers.BreakerActed](t, c.ok("breaker", "reset", "billing:charge", "--output", "json"))[0]
+	acted := jsonLines[schemas.BreakerActed](t, c.ok("breaker", "reset", "billing:charge", "--output", "json"))[0]
 	if acted.State.String() != "CLOSED" || acted.Cause != "reset" {
 		t.Errorf("the breaker that was reset is %+v", acted)
 	}
@@ -50,6 +54,7 @@ func TestBreakersAreTrippedHeldShownAndReset(t *testing.T) {
 }
 
 func TestServeSharesBreakersInRedisAndOutlivesIt(t *testing.T) {
+	t.Parallel()
 	redis := testkit.Redis(t)
 	c := bareCLI(t, testkit.Server(t).ClientURL())
 	args := []string{"serve", "--http", "off", "--redis", redis.URL()}
@@ -57,13 +62,13 @@ func TestServeSharesBreakersInRedisAndOutlivesIt(t *testing.T) {
 	for _, r := range []*running{first, second} {
 		testkit.Eventually(t, patience, "it runs", func() bool { return strings.Contains(r.stderr.String(), "is running") })
 	}
-	coordination := func() handlers.Coordination {
+	coordination := func() schemas.Sharing {
 		return jsonLines[statusWithHealth](t, c.ok("status", "--output", "json"))[0].Coordination
 	}
 	if got := coordination(); got.Store != "redis" || !got.Shared || got.Problem != "" {
 		t.Errorf("the breakers are %+v, want them shared in Redis", got)
 	}
-	if found := c.findings(exitOK, "--redis", redis.URL())["redis"]; found.Status != checkOK || !strings.Contains(found.Found, "version") {
+	if found := c.findings(exitOK, "--redis", redis.URL())["redis"]; found.Status != doctor.OK || !strings.Contains(found.Found, "version") {
 		t.Errorf("the doctor says %+v of Redis", found)
 	}
 	redis.Stop()
@@ -71,13 +76,13 @@ func TestServeSharesBreakersInRedisAndOutlivesIt(t *testing.T) {
 	if r := c.run("breaker", "hold", "billing:charge"); r.code != exitOK || !strings.Contains(r.stderr, "only one instance knows") {
 		t.Errorf("holding without Redis gave %+v", r)
 	}
-	if found := c.findings(exitOK, "--redis", redis.URL())["redis"]; found.Status != checkWarn {
+	if found := c.findings(exitOK, "--redis", redis.URL())["redis"]; found.Status != doctor.Warn {
 		t.Errorf("the doctor says %+v of Redis that is gone", found)
 	}
 	redis.Restart()
 	testkit.Eventually(t, patience, "both join again and know of the breaker", func() bool {
 		for range 8 {
-			if list := jsonLines[handlers.Breaker](t, c.ok("breaker", "list", "--output", "json")); !coordination().Shared || len(list) != 1 || !list[0].Held {
+			if list := jsonLines[breaker.Summary](t, c.ok("breaker", "list", "--output", "json")); !coordination().Shared || len(list) != 1 || !list[0].Held {
 				return false
 			}
 		}

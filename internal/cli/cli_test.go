@@ -16,6 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 // patience bounds the wait for something that takes well under a second on a
@@ -31,6 +32,10 @@ func TestMain(m *testing.M) {
 	}
 	testkit.Main(m)
 }
+
+// unhindered are limits that a busy machine does not reach: it must not hold
+// operations back.
+var unhindered = gate.Limits{StoreDelay: time.Hour}
 
 // cli runs commands against one server.
 type cli struct {
@@ -60,7 +65,7 @@ func bareCLI(t *testing.T, url string) *cli {
 // service starts an instance and stops it when the test ends.
 func (c *cli) service() {
 	c.t.Helper()
-	s, err := handlers.Start(c.t.Context(), c.nc, handlers.Config{Logger: testkit.Logger(c.t)})
+	s, err := handlers.Start(c.t.Context(), c.nc, handlers.Config{Logger: testkit.Logger(c.t), Backpressure: unhindered})
 	if err != nil {
 		c.t.Fatal(err)
 	}

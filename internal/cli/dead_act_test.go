@@ -9,6 +9,7 @@ import (
 )
 
 func TestDeadReplayBringsBackOnceAServiceRuns(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	if _, err := c.nc.Subscribe("ok.charge", reply); err != nil {
 		t.Fatal(err)
@@ -32,6 +33,7 @@ func TestDeadReplayBringsBackOnceAServiceRuns(t *testing.T) {
 }
 
 func TestDeadActsOnlyOnWhatIsMeant(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	ids := c.bury(3, "billing", "charge")
 	c.fails(exitUsage, "would replay every dead letter", "dead", "replay")
@@ -57,6 +59,7 @@ func TestDeadActsOnlyOnWhatIsMeant(t *testing.T) {
 }
 
 func TestDeadReplayLeavesAPartOfAPayloadAlone(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.bury(1, "billing", "charge", func(d *events.DeadLetter) { d.Truncated = 1 << 20 })
 	if r := c.run("dead", "replay", "--yes"); r.code != 0 || !strings.Contains(r.stderr, "1 dead letter left alone") {
@@ -68,6 +71,7 @@ func TestDeadReplayLeavesAPartOfAPayloadAlone(t *testing.T) {
 }
 
 func TestDeadReplayIsInterruptedAndResumed(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	const all = 5000
 	c.bury(all, "billing", "charge")

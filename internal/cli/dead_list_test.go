@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func TestDeadListSelects(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	ids := c.bury(3, "billing", "charge")
 	c.bury(2, "billing", "refund", func(d *events.DeadLetter) { d.Reason = events.ReasonDeadline })
@@ -34,7 +35,7 @@ func TestDeadListSelects(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := c.run(append([]string{"dead", "list", "--output", "json"}, tc.args...)...)
-			if got := jsonLines[handlers.DeadSummary](t, r.stdout); r.code != 0 || len(got) != tc.want {
+			if got := jsonLines[schemas.DeadSummary](t, r.stdout); r.code != 0 || len(got) != tc.want {
 				t.Errorf("%d of them, want %d: %s", len(got), tc.want, r.stderr)
 			}
 		})
@@ -46,6 +47,7 @@ func TestDeadListSelects(t *testing.T) {
 }
 
 func TestDeadRefuses(t *testing.T) {
+	t.Parallel()
 	c := bareCLI(t, testkit.Server(t).ClientURL())
 	c.fails(exitFailure, "there is no stream RETRY_DEAD", "dead", "list")
 	c.fails(exitUsage, `id "x" is not an operation id`, "dead", "list", "x")

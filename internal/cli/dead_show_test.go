@@ -9,6 +9,7 @@ import (
 )
 
 func TestDeadShowPrintsEverything(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	id := c.bury(1, "billing", "charge")[0]
 	out := c.ok("dead", "show", id)
@@ -26,6 +27,7 @@ func TestDeadShowPrintsEverything(t *testing.T) {
 }
 
 func TestDeadShowOfBytes(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	payload := bytes.Repeat([]byte{0x1b, '[', '2', 'J', 0xff, 0}, 100)
 	id := c.bury(1, "billing", "charge", func(d *events.DeadLetter) {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rebound-mq/rebound/internal/doctor"
+
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -14,21 +16,21 @@ import (
 )
 
 // findings runs the doctor and returns what it found, by check.
-func (c *cli) findings(code int, args ...string) map[string]finding {
+func (c *cli) findings(code int, args ...string) map[string]doctor.Finding {
 	c.t.Helper()
 	r := c.run(append([]string{"doctor", "--output", "json"}, args...)...)
-	said := jsonLines[diagnosis](c.t, r.stdout)
+	said := jsonLines[doctor.Diagnosis](c.t, r.stdout)
 	if r.code != code || len(said) != 1 || said[0].OK != (code == exitOK) {
 		c.t.Fatalf("the doctor ended with %d: %+v", r.code, r)
 	}
-	found := make(map[string]finding)
+	found := make(map[string]doctor.Finding)
 	for _, f := range said[0].Findings {
 		found[f.Check] = f
 	}
 	return found
 }
 
-func (c *cli) expect(found map[string]finding, want map[string]string) {
+func (c *cli) expect(found map[string]doctor.Finding, want map[string]string) {
 	c.t.Helper()
 	for check, status := range want {
 		if found[check].Status != status {
@@ -38,14 +40,15 @@ func (c *cli) expect(found map[string]finding, want map[string]string) {
 }
 
 func TestDoctorOfAHealthyServer(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	found := c.findings(exitOK)
 	c.expect(found, map[string]string{
-		"settings": checkOK, "policy file": checkOK, "server": checkOK, "stream RETRY": checkOK, "permissions": checkOK,
-		"clock": checkOK, "durability": checkWarn, "replicas": checkOK, "service": checkWarn,
+		"settings": doctor.OK, "policy file": doctor.OK, "server": doctor.OK, "stream RETRY": doctor.OK, "permissions": doctor.OK,
+		"clock": doctor.OK, "durability": doctor.Warn, "replicas": doctor.OK, "service": doctor.Warn,
 	})
 	c.service()
-	c.expect(c.findings(exitOK), map[string]string{"service": checkOK})
+	c.expect(c.findings(exitOK), map[string]string{"service": doctor.OK})
 	out := c.ok("doctor", "--prefix", "retry")
 	for _, want := range []string{"SETTING", "--prefix", "REBOUND_NATS", "default", "ok    server: nats-server 2.", "→ look for `sync_interval"} {
 		if !strings.Contains(out, want) {
@@ -58,24 +61,25 @@ func TestDoctorBeforeTheFirstStart(t *testing.T) {
 	c := &cli{t: t, env: []string{"HOME=" + t.TempDir()}}
 	free := []string{"--listen", "127.0.0.1:0", "--http", "off"}
 	c.expect(c.findings(exitOK, append(free, "--sync-interval", "always")...), map[string]string{
-		"connection": checkWarn, "store directory": checkOK, "listen": checkOK, "durability": checkOK,
+		"connection": doctor.Warn, "store directory": doctor.OK, "listen": doctor.OK, "durability": doctor.OK,
 	})
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.expect(c.findings(exitFailure, append(free, "--store-dir", file)...), map[string]string{"store directory": checkFail})
-	c.expect(c.findings(exitFailure, "--nats", "127.0.0.1:1"), map[string]string{"connection": checkFail})
-	c.expect(c.findings(exitFailure, "--nats", oldServer(t)), map[string]string{"server": checkFail})
+	c.expect(c.findings(exitFailure, append(free, "--store-dir", file)...), map[string]string{"store directory": doctor.Fail})
+	c.expect(c.findings(exitFailure, "--nats", "127.0.0.1:1"), map[string]string{"connection": doctor.Fail})
+	c.expect(c.findings(exitFailure, "--nats", oldServer(t)), map[string]string{"server": doctor.Fail})
 }
 
 func TestDoctorOfStreams(t *testing.T) {
+	t.Parallel()
 	c := bareCLI(t, testkit.Server(t).ClientURL())
-	c.expect(c.findings(exitOK), map[string]string{"stream RETRY_DEAD": checkWarn})
+	c.expect(c.findings(exitOK), map[string]string{"stream RETRY_DEAD": doctor.Warn})
 	if _, err := c.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "RETRY", Subjects: []string{"retry.due.>"}}); err != nil {
 		t.Fatal(err)
 	}
-	c.expect(c.findings(exitFailure), map[string]string{"stream RETRY": checkFail})
+	c.expect(c.findings(exitFailure), map[string]string{"stream RETRY": doctor.Fail})
 }
 
 func TestDoctorOfPermissions(t *testing.T) {
@@ -85,7 +89,7 @@ func TestDoctorOfPermissions(t *testing.T) {
 	})
 	c := &cli{t: t, env: []string{"HOME=" + t.TempDir(), "REBOUND_NATS=" + server, "REBOUND_USER=rebound", "REBOUND_PASSWORD=pass"}}
 	f := c.findings(exitFailure)["permissions"]
-	if f.Status != checkFail || !strings.Contains(f.Found, "publish to retry.> (") || !strings.Contains(f.Found, "subscribe to rebound.> (") ||
+	if f.Status != doctor.Fail || !strings.Contains(f.Found, "publish to retry.> (") || !strings.Contains(f.Found, "subscribe to rebound.> (") ||
 		!strings.Contains(f.Found, "subscribe to retry.health.> (") || !strings.Contains(f.Found, "subscribe to retry.instance.* (") || strings.Contains(f.Found, "$JS") {
 		t.Errorf("%+v", f)
 	}
@@ -99,24 +103,4 @@ func restricted(t *testing.T, p *natsd.Permissions) string {
 	})
 	testkit.Connect(t, server.ClientURL(), nats.UserInfo("rebound", "pass"))
 	return server.ClientURL()
-}
-
-func TestPermits(t *testing.T) {
-	for name, tc := range map[string]struct {
-		allow, deny []string
-		want        bool
-	}{
-		"nothing said":            {nil, nil, true},
-		"allowed":                 {[]string{"a.>"}, nil, true},
-		"allowed with a queue":    {[]string{"a.> q"}, nil, true},
-		"another allowed":         {[]string{"b.>"}, nil, false},
-		"a part allowed":          {[]string{"a.b"}, nil, false},
-		"a part denied":           {[]string{">"}, []string{"a.b.c"}, false},
-		"something else denied":   {[]string{">"}, []string{"b"}, true},
-		"denied, nothing allowed": {nil, []string{"a.>"}, false},
-	} {
-		if got := permits(&natsd.SubjectPermission{Allow: tc.allow, Deny: tc.deny}, "a.b.>"); got != tc.want {
-			t.Errorf("%s: %v", name, got)
-		}
-	}
 }

@@ -10,10 +10,13 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/rebound-mq/rebound/internal/doctor"
+
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
 func TestServe_AFullDiskIsToldAndOutlived(t *testing.T) {
+	t.Parallel()
 	dir := testkit.SmallDisk(t, 96<<20)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -47,7 +50,7 @@ func TestServe_AFullDiskIsToldAndOutlived(t *testing.T) {
 	})
 	found := false
 	for check, f := range c.findings(exitFailure) {
-		found = found || strings.HasPrefix(check, "instance") && f.Status == checkFail && strings.Contains(f.Found, "the disk is full")
+		found = found || strings.HasPrefix(check, "instance") && f.Status == doctor.Fail && strings.Contains(f.Found, "the disk is full")
 	}
 	if !found {
 		t.Error("the doctor does not say that the disk is full")

@@ -1,20 +1,96 @@
 package cli
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/cli/command"
+	"github.com/rebound-mq/rebound/internal/cli/flags"
+	"github.com/rebound-mq/rebound/internal/cli/terminal"
+	"github.com/rebound-mq/rebound/internal/session"
+	"github.com/rebound-mq/rebound/internal/wording"
 )
 
-// told is one outcome or event as it is stored.
-type told struct {
+// outcomesOptions say which outcomes to print, and how many.
+type outcomesOptions struct {
+	*command.App
+	since              flags.When
+	service, operation flags.Name
+	only               *flags.Word
+	events, noFollow   bool
+	count              int
+	output             *flags.Output
+}
+
+func outcomesCommand(a *command.App) *cobra.Command {
+	o := outcomesOptions{App: a}
+	cmd := &cobra.Command{
+		Use:   "outcomes",
+		Short: "Follow how operations end",
+		Example: `  rebound outcomes --since 10m
+  rebound outcomes --service billing --only failed --output json
+  rebound outcomes --no-follow --since 7d --output json | jq -r 'select(.reason=="exhausted").id'`,
+		Args: command.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.count < 0 {
+				return command.Usagef("--count %d is negative", o.count)
+			}
+			return a.Connected(cmd, o.run)
+		},
+	}
+	f := cmd.Flags()
+	f.Var(&o.since, "since", "begin then: how long ago (10m, 7d), or an RFC 3339 time; without it with what comes, or with --no-follow at the beginning")
+	f.Var(&o.service, "service", "only of this service")
+	f.Var(&o.operation, "operation", "only of this operation type")
+	o.only = flags.WordVar(cmd, "only", "", "only this outcome", "success", "failed")
+	f.BoolVar(&o.events, "events", false, "also each decision and what else happens (retryScheduled, …)")
+	f.IntVar(&o.count, "count", 0, "end after this many, 0 for no end")
+	f.BoolVar(&o.noFollow, "no-follow", false, "end after what is stored by now")
+	o.output = flags.OutputVar(cmd)
+	return cmd
+}
+
+func (o *outcomesOptions) run(ctx context.Context, s *session.Session) error {
+	print := outcomePrinter(o.App, o.output.JSON())
+	n := 0
+	for e, err := range follow(ctx, s, o.query()) {
+		if err != nil && ctx.Err() != nil {
+			return nil // interrupted before the first event came
+		}
+		if err != nil {
+			return err
+		}
+		if err := print(e); err != nil {
+			return err
+		}
+		if n++; n == o.count {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (o *outcomesOptions) query() outcomeQuery {
+	return outcomeQuery{
+		service: string(o.service), operation: string(o.operation),
+		name:   map[string]string{"success": events.RetrySuccess, "failed": events.RetryFailed}[o.only.Value],
+		events: o.events, since: o.since.At, onlyStored: o.noFollow,
+	}
+}
+
+// storedEvent is one outcome or other event as it is stored.
+type storedEvent struct {
 	subject  string
 	at       time.Time
 	data     []byte
@@ -31,134 +107,128 @@ type outcomeQuery struct {
 	// events adds those events that are no outcomes.
 	events bool
 	since  time.Time
+	// onlyStored ends after what is stored by now.
+	onlyStored bool
 }
 
-func (a *app) outcomesCommand() *cobra.Command {
-	var (
-		query              outcomeQuery
-		since              whenFlag
-		count              int
-		noFollow           bool
-		service, operation nameFlag
-	)
-	cmd := &cobra.Command{
-		Use:   "outcomes",
-		Short: "Follow how operations end",
-		Example: `  rebound outcomes --since 10m
-  rebound outcomes --service billing --only failed --output json
-  rebound outcomes --no-follow --since 7d --output json | jq -r 'select(.reason=="exhausted").id'`,
-		Args: noArgs,
-	}
-	flags := cmd.Flags()
-	flags.Var(&since, "since", "begin then: how long ago (10m, 7d), or an RFC 3339 time; without it with what comes, or with --no-follow at the beginning")
-	flags.Var(&service, "service", "only of this service")
-	flags.Var(&operation, "operation", "only of this operation type")
-	only := wordVar(cmd, "only", "", "only this outcome", "success", "failed")
-	flags.BoolVar(&query.events, "events", false, "also each decision and what else happens (retryScheduled, …)")
-	flags.IntVar(&count, "count", 0, "end after this many, 0 for no end")
-	flags.BoolVar(&noFollow, "no-follow", false, "end after what is stored by now")
-	output := outputVar(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if count < 0 {
-			return usagef("--count %d is negative", count)
-		}
-		query.service, query.operation, query.since = string(service), string(operation), since.at
-		query.name = map[string]string{"success": events.RetrySuccess, "failed": events.RetryFailed}[only.value]
-		return a.connected(cmd, func(s *session) error {
-			print := a.outcomePrinter(output.value)
-			n := 0
-			for t, err := range s.follow(cmd.Context(), query, noFollow) {
-				if err != nil {
-					if cmd.Context().Err() != nil {
-						// It was told to stop while it was still beginning.
-						break
-					}
-					return err
-				}
-				if err := print(t); err != nil {
-					return err
-				}
-				if n++; n == count {
-					break
-				}
-			}
-			return nil
-		})
-	}
-	return cmd
-}
-
-// follow reads what is told until ctx ends, which is no error, or, with
-// onlyKept, until the end of what is stored by now.
-func (s *session) follow(ctx context.Context, q outcomeQuery, onlyKept bool) iter.Seq2[told, error] {
-	return func(yield func(told, error) bool) {
-		end, err := s.lastSequence(ctx, s.streams.Outcomes())
+// follow reads the events that q asks for until ctx ends, which is no error, or
+// until the end of what is stored by now.
+func follow(ctx context.Context, s *session.Session, q outcomeQuery) iter.Seq2[storedEvent, error] {
+	return func(yield func(storedEvent, error) bool) {
+		f, err := startFollowing(ctx, s, q)
 		if err != nil {
-			yield(told{}, err)
+			yield(storedEvent{}, err)
 			return
 		}
-		consumer, err := s.js.OrderedConsumer(ctx, s.streams.Outcomes(), q.consumer(s.subjects, onlyKept))
-		if err != nil {
-			yield(told{}, fmt.Errorf("following the outcomes: %w", err))
+		if f == nil {
 			return
 		}
-		if onlyKept && consumer.CachedInfo().NumPending == 0 {
-			return
-		}
-		messages, err := consumer.Messages()
-		if err != nil {
-			yield(told{}, fmt.Errorf("following the outcomes: %w", err))
-			return
-		}
-		defer messages.Stop()
+		defer f.messages.Stop()
 		for {
-			t, err := next(ctx, messages)
+			e, err := f.next(ctx)
 			switch {
-			case ctx.Err() != nil:
+			case errors.Is(err, errNoMore):
 				return
-			case errors.Is(err, context.DeadlineExceeded):
-				// What was still to come may have been removed meanwhile.
-				info, err := consumer.Info(ctx)
-				if onlyKept && err == nil && info.NumPending == 0 {
-					return
-				}
-				continue
 			case err != nil:
-				yield(told{}, fmt.Errorf("following the outcomes: %w", err))
-				return
-			case onlyKept && t.sequence > end:
+				yield(storedEvent{}, err)
 				return
 			}
-			if !yield(t, nil) || onlyKept && (t.sequence == end || t.pending == 0) {
+			if !yield(e, nil) || f.isLast(e) {
 				return
 			}
 		}
 	}
+}
+
+// following reads events one after the other.
+type following struct {
+	consumer jetstream.Consumer
+	messages jetstream.MessagesContext
+	// onlyStored ends at the sequence end.
+	onlyStored bool
+	end        uint64
+}
+
+// startFollowing returns nil when q asks for nothing that is stored.
+func startFollowing(ctx context.Context, s *session.Session, q outcomeQuery) (*following, error) {
+	end, err := lastSequence(ctx, s, s.Streams.Outcomes())
+	if err != nil {
+		return nil, err
+	}
+	f := &following{onlyStored: q.onlyStored, end: end}
+	f.consumer, err = s.JS.OrderedConsumer(ctx, s.Streams.Outcomes(), q.consumer(s.Subjects))
+	if err != nil {
+		return nil, fmt.Errorf("following the outcomes: %w", err)
+	}
+	if q.onlyStored && f.consumer.CachedInfo().NumPending == 0 {
+		return nil, nil
+	}
+	if f.messages, err = f.consumer.Messages(); err != nil {
+		return nil, fmt.Errorf("following the outcomes: %w", err)
+	}
+	return f, nil
+}
+
+// errNoMore says that nothing more is to come, or to be waited for.
+var errNoMore = errors.New("no more events")
+
+// next waits for the next event.
+func (f *following) next(ctx context.Context) (storedEvent, error) {
+	for {
+		e, err := next(ctx, f.messages)
+		switch {
+		case ctx.Err() != nil:
+			return e, errNoMore
+		case errors.Is(err, context.DeadlineExceeded):
+			if f.isDrained(ctx) {
+				return e, errNoMore
+			}
+		case err != nil:
+			return e, fmt.Errorf("following the outcomes: %w", err)
+		case f.onlyStored && e.sequence > f.end:
+			return e, errNoMore
+		default:
+			return e, nil
+		}
+	}
+}
+
+// isDrained reports whether what was still to come has been removed meanwhile.
+func (f *following) isDrained(ctx context.Context) bool {
+	if !f.onlyStored {
+		return false
+	}
+	info, err := f.consumer.Info(ctx)
+	return err == nil && info.NumPending == 0
+}
+
+func (f *following) isLast(e storedEvent) bool {
+	return f.onlyStored && (e.sequence == f.end || e.pending == 0)
 }
 
 // quiet is how long nothing may come before the state of the stream is asked
 // for.
 const quiet = 5 * time.Second
 
-func next(ctx context.Context, messages jetstream.MessagesContext) (told, error) {
+func next(ctx context.Context, messages jetstream.MessagesContext) (storedEvent, error) {
 	ctx, cancel := context.WithTimeout(ctx, quiet)
 	defer cancel()
 	m, err := messages.Next(jetstream.NextContext(ctx))
 	if err != nil {
-		return told{}, err
+		return storedEvent{}, err
 	}
 	meta, err := m.Metadata()
 	if err != nil {
-		return told{}, err
+		return storedEvent{}, err
 	}
-	return told{
+	return storedEvent{
 		subject: m.Subject(), at: meta.Timestamp, data: m.Data(),
 		sequence: meta.Sequence.Stream, pending: meta.NumPending,
 	}, nil
 }
 
 // consumer describes the consumer that finds what q asks for.
-func (q outcomeQuery) consumer(subjects events.Subjects, onlyKept bool) jetstream.OrderedConsumerConfig {
+func (q outcomeQuery) consumer(subjects events.Subjects) jetstream.OrderedConsumerConfig {
 	c := jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{subjects.Outcomes(q.name, q.service, q.operation)},
 		DeliverPolicy:  jetstream.DeliverNewPolicy,
@@ -169,20 +239,108 @@ func (q outcomeQuery) consumer(subjects events.Subjects, onlyKept bool) jetstrea
 	switch {
 	case !q.since.IsZero():
 		c.DeliverPolicy, c.OptStartTime = jetstream.DeliverByStartTimePolicy, &q.since
-	case onlyKept:
+	case q.onlyStored:
 		c.DeliverPolicy = jetstream.DeliverAllPolicy
 	}
 	return c
 }
 
 // lastSequence returns the sequence of the last message of a stream.
-func (s *session) lastSequence(ctx context.Context, name string) (uint64, error) {
-	stream, err := s.js.Stream(ctx, name)
+func lastSequence(ctx context.Context, s *session.Session, name string) (uint64, error) {
+	stream, err := s.JS.Stream(ctx, name)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		return 0, s.missing(name)
+		return 0, s.NoStream(name)
 	case err != nil:
 		return 0, fmt.Errorf("reading stream %s: %w", name, err)
 	}
 	return stream.CachedInfo().State.LastSeq, nil
+}
+
+// outcomePrinter returns what prints one outcome or event.
+func outcomePrinter(a *command.App, json bool) func(storedEvent) error {
+	if json {
+		return func(e storedEvent) error { return printEvent(a, e) }
+	}
+	headed := false
+	return func(t storedEvent) error {
+		if !headed {
+			headed = true
+			if _, err := fmt.Fprintf(a.Stdout, outcomeLayout+"\n", "AT", "EVENT", "SERVICE:OPERATION", "ID", "ATTEMPT", "DETAIL"); err != nil {
+				return err
+			}
+		}
+		return printRow(a, t)
+	}
+}
+
+// outcomeLayout has fixed columns, because a row is to appear at once.
+const outcomeLayout = "%-12s  %-14s  %-34s  %-32s  %-7v  %s"
+
+// anyEvent has what is shown of outcomes and of decisions.
+type anyEvent struct {
+	events.Outcome
+	Attempt int        `json:"attempt"`
+	DelayMs float64    `json:"delayMs"`
+	Due     *time.Time `json:"due"`
+}
+
+func printRow(a *command.App, t storedEvent) error {
+	name := eventName(t.subject)
+	var e anyEvent
+	if err := json.Unmarshal(t.data, &e); err != nil {
+		a.Say("the message on %s is no event: %v", t.subject, err)
+		return nil
+	}
+	_, err := fmt.Fprintf(a.Stdout, outcomeLayout+"\n", t.at.Local().Format("15:04:05.000"), name,
+		terminal.Printable(e.Service+":"+e.Operation), terminal.Printable(e.ID), cmp.Or(e.Attempts, e.Attempt), terminal.Printable(detail(name, e)))
+	return err
+}
+
+// detail says in a few words what matters about an event.
+func detail(name string, e anyEvent) string {
+	failure := ""
+	if e.Error != nil && *e.Error != (events.Failure{}) {
+		failure = " (" + strings.TrimSpace(e.Error.Code+" "+e.Error.Message) + ")"
+	}
+	switch name {
+	case events.RetrySuccess:
+		return "after " + wording.Short(e.ElapsedMs)
+	case events.RetryFailed:
+		return string(e.Reason) + ": " + e.Detail + failure
+	case events.RetryScheduled:
+		return "again in " + wording.Short(e.DelayMs) + ", " + e.Strategy + failure
+	}
+	return ""
+}
+
+// printEvent prints the event's data in one line, with the event's name in
+// front.
+func printEvent(a *command.App, t storedEvent) error {
+	var line bytes.Buffer
+	if err := json.Compact(&line, t.data); err != nil {
+		a.Say("the message on %s is no event: %v", t.subject, err)
+		return nil
+	}
+	if !bytes.HasPrefix(line.Bytes(), []byte("{")) {
+		a.Say("the message on %s is no event", t.subject)
+		return nil
+	}
+	rest := line.Bytes()[1:]
+	comma := ","
+	if rest[0] == '}' {
+		comma = ""
+	}
+	_, err := fmt.Fprintf(a.Stdout, "{\"event\":%q%s%s\n", eventName(t.subject), comma, rest)
+	return err
+}
+
+// eventName returns the event's name, which is the third token from the end of
+// its subject.
+func eventName(subject string) string {
+	tokens := strings.Split(subject, ".")
+	if len(tokens) < 3 {
+		return subject
+	}
+	return tokens[len(tokens)-3]
 }

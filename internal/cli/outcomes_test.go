@@ -11,6 +11,7 @@ import (
 type anyOutcome struct{ Event, ID, Service, Operation, Outcome, Reason string }
 
 func TestOutcomesFollows(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.service()
 	r := c.start(nil, "outcomes", "--count", "1", "--output", "json")
@@ -23,6 +24,7 @@ func TestOutcomesFollows(t *testing.T) {
 }
 
 func TestOutcomesEndsWithoutFaultWhenInterrupted(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	r := c.start(nil, "outcomes")
 	testkit.Eventually(t, patience, "the command follows", func() bool { return c.consumers("RETRY_OUTCOMES") == 1 })
@@ -33,6 +35,7 @@ func TestOutcomesEndsWithoutFaultWhenInterrupted(t *testing.T) {
 }
 
 func TestOutcomesThatAreKept(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.service()
 	if _, err := c.nc.Subscribe("ok.charge", reply); err != nil {
@@ -85,6 +88,7 @@ func TestOutcomesThatAreKept(t *testing.T) {
 }
 
 func TestOutcomesRefuses(t *testing.T) {
+	t.Parallel()
 	c := bareCLI(t, testkit.Server(t).ClientURL())
 	c.fails(exitFailure, "there is no stream RETRY_OUTCOMES", "outcomes")
 	c.fails(exitUsage, "none of success, failed", "outcomes", "--only", "all")

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func policyFile(t *testing.T, text string) string {
@@ -20,9 +20,10 @@ func policyFile(t *testing.T, text string) string {
 }
 
 func TestPoliciesAreAppliedShownAndRolledBack(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.fails(exitFailure, "no policies were applied", "policy", "history")
-	c.fails(exitFailure, "no instance answers", "policy", "show")
+	c.fails(exitFailure, "no service answers", "policy", "show")
 	first := policyFile(t, "# patient billing\nbilling: {maxAttempts: 7}\n")
 	if r := c.run("policy", "apply", first); r.code != exitOK || !strings.Contains(r.stderr, "revision 1 is applied; no instance is running") {
 		t.Errorf("applying without an instance gave %+v", r)
@@ -43,7 +44,7 @@ func TestPoliciesAreAppliedShownAndRolledBack(t *testing.T) {
 	if got := c.ok("policy", "show", "--revision", "2", "--source"); got != "billing: {maxAttempts: 3}\n" {
 		t.Errorf("revision 2 is %q", got)
 	}
-	history := jsonLines[handlers.PolicyRevision](t, c.ok("policy", "history", "--output", "json"))
+	history := jsonLines[schemas.PolicyRevision](t, c.ok("policy", "history", "--output", "json"))
 	if len(history) != 3 || history[0].Revision != 3 || history[0].Comment != "patient billing" || history[1].Comment != "" {
 		t.Errorf("the history is %+v", history)
 	}

@@ -47,6 +47,7 @@ func exit(t *testing.T, err error) int {
 }
 
 func TestServeFailsWithOneSentence(t *testing.T) {
+	t.Parallel()
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -129,6 +130,7 @@ func speakOld(c net.Conn) {
 }
 
 func TestServeDrainsAtTheFirstSignalAndEndsAtTheSecond(t *testing.T) {
+	t.Parallel()
 	server := testkit.Server(t)
 	c := bareCLI(t, server.ClientURL())
 	asked := make(chan struct{}, 10)
@@ -160,6 +162,7 @@ func TestServeDrainsAtTheFirstSignalAndEndsAtTheSecond(t *testing.T) {
 }
 
 func TestServeEndsWellWhenIdle(t *testing.T) {
+	t.Parallel()
 	cmd, stderr := program(t, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

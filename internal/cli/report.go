@@ -13,10 +13,22 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/cli/command"
 	"github.com/rebound-mq/rebound/internal/config"
+	"github.com/rebound-mq/rebound/internal/session"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
-func (a *app) reportCommand() *cobra.Command {
+// reportOptions say how an attempt goes, and at which operation.
+type reportOptions struct {
+	*command.App
+	service, operation string
+	retryAfter         string
+	report             events.Report
+}
+
+func reportCommand(a *command.App) *cobra.Command {
+	o := reportOptions{App: a}
 	cmd := &cobra.Command{
 		Use:   "report SERVICE OPERATION success|failure|working",
 		Short: "Report how an attempt goes that was given to a worker",
@@ -26,58 +38,59 @@ success and failure end the attempt, working has its watchdog start anew.
 A report that nobody waits for is refused, and the exit code is 1.`,
 		Example: `  rebound report billing charge success --id 0f1e2d3c4b5a69788796a5b4c3d2e1f0 --attempt 2 --token WF5JPXVSTQH4RZB2N7L3KDYEMA
   rebound report billing charge failure --id … --attempt 2 --token … --error-code 503 --retry-after 30s`,
-		Args:      exactArgs(3),
+		Args:      command.ExactArgs(3),
 		ValidArgs: []string{string(events.Succeeded), string(events.Failed), string(events.Working)},
-	}
-	var r events.Report
-	var wait string
-	flags := cmd.Flags()
-	flags.StringVar(&r.ID, "id", "", "Retry-Id of the message")
-	flags.IntVar(&r.Attempt, "attempt", 0, "Retry-Attempt of the message")
-	flags.StringVar(&r.Token, "token", "", "Retry-Token of the message")
-	flags.StringVar(&r.Code, "error-code", "", "code of the failure, such as 503 or RATE_LIMIT_EXCEEDED")
-	flags.StringVar(&r.Error, "error-message", "", "message of the failure")
-	flags.StringVar(&wait, "retry-after", "", "after a failure, not before then: a duration (30s)")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		for what, name := range map[string]string{"SERVICE": args[0], "OPERATION": args[1]} {
-			if err := events.CheckName(name); err != nil {
-				return usagef("%s %w", what, err)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.complete(args); err != nil {
+				return err
 			}
-		}
-		r.Result = events.Result(args[2])
-		if wait != "" {
-			after, err := config.ParseDuration(wait)
-			if err != nil {
-				return usagef("--retry-after %q is no duration", wait)
-			}
-			r.RetryAfterMs = events.InMilliseconds(after)
-		}
-		return a.connected(cmd, func(s *session) error { return a.report(cmd.Context(), s, args[0], args[1], r) })
+			return a.Connected(cmd, o.run)
+		},
 	}
+	f := cmd.Flags()
+	f.StringVar(&o.report.ID, "id", "", "Retry-Id of the message")
+	f.IntVar(&o.report.Attempt, "attempt", 0, "Retry-Attempt of the message")
+	f.StringVar(&o.report.Token, "token", "", "Retry-Token of the message")
+	f.StringVar(&o.report.Code, "error-code", "", "code of the failure, such as 503 or RATE_LIMIT_EXCEEDED")
+	f.StringVar(&o.report.Error, "error-message", "", "message of the failure")
+	f.StringVar(&o.retryAfter, "retry-after", "", "after a failure, not before then: a duration (30s)")
 	return cmd
 }
 
-// report makes a report, or stores it for a service when none answers.
-func (a *app) report(ctx context.Context, s *session, service, operation string, r events.Report) error {
-	m, err := wire.EncodeReport(s.subjects.Report(service, operation), r, wire.Envelope{Source: cliReportSource, ID: nuid.Next(), Time: time.Now()})
-	if err != nil {
-		return usageError{err}
-	}
-	request := *m
-	request.Subject = handlers.ServiceName + ".report." + service + "." + operation
-	var answer handlers.Reported
-	switch err := s.request(ctx, &request, &answer); {
-	case errors.Is(err, nats.ErrNoResponders):
-		if _, err := s.js.PublishMsg(ctx, m); err != nil {
-			return fmt.Errorf("storing the report: %w", err)
-		}
-		a.say("no service answers; the report waits in stream %s until one runs", s.streams.Intake())
-		return nil
-	case err != nil:
+func (o *reportOptions) complete(args []string) error {
+	o.service, o.operation, o.report.Result = args[0], args[1], events.Result(args[2])
+	if err := command.CheckNames(o.service, o.operation); err != nil {
 		return err
 	}
+	if o.retryAfter == "" {
+		return nil
+	}
+	after, err := config.ParseDuration(o.retryAfter)
+	if err != nil {
+		return command.Usagef("--retry-after %q is no duration", o.retryAfter)
+	}
+	o.report.RetryAfterMs = events.InMilliseconds(after)
 	return nil
 }
 
-// cliReportSource is the CloudEvents source of what is reported.
-const cliReportSource = "/rebound/report"
+// run makes the report, or stores it for a service when none answers.
+func (o *reportOptions) run(ctx context.Context, s *session.Session) error {
+	m, err := wire.EncodeReport(s.Subjects.Report(o.service, o.operation), o.report, wire.Envelope{Source: reportSource, ID: nuid.Next(), Time: time.Now()})
+	if err != nil {
+		return command.Usage(err)
+	}
+	request := *m
+	request.Subject = handlers.ServiceName + ".report." + o.service + "." + o.operation
+	err = s.Request(ctx, &request, new(schemas.Reported))
+	if !errors.Is(err, nats.ErrNoResponders) {
+		return err
+	}
+	if _, err := s.JS.PublishMsg(ctx, m); err != nil {
+		return fmt.Errorf("storing the report: %w", err)
+	}
+	o.Say("%s; the report waits in stream %s until one runs", session.NoService, s.Streams.Intake())
+	return nil
+}
+
+// reportSource is the CloudEvents source of what is reported.
+const reportSource = "/rebound/report"

@@ -12,6 +12,7 @@ import (
 )
 
 func TestReportEndsWhatSubmitPublished(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.service()
 	id := strings.TrimSpace(c.ok("submit", "billing", "charge", "--delivery", "publish", "--set", "baseDelay=10ms"))
@@ -54,6 +55,7 @@ func TestReportEndsWhatSubmitPublished(t *testing.T) {
 }
 
 func TestReportWithoutAServiceStoresForOne(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	r := c.run("report", "billing", "charge", "success", "--id", strings.Repeat("0", 32), "--attempt", "2", "--token", "t")
 	if r.code != 0 || !strings.Contains(r.stderr, "no service answers") || c.messages("RETRY_INTAKE") != 1 {

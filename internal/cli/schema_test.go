@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rebound-mq/rebound/internal/cli/command"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
@@ -52,8 +53,8 @@ func TestVersion(t *testing.T) {
 	for given, want := range map[string]string{
 		"dev": "0.0.0+dev", "v1.2.3": "1.2.3", "v1.2.3-4-gabc-dirty": "1.2.3-4-gabc-dirty", "abc1234": "0.0.0+abc1234", "a/b": "0.0.0+a-b",
 	} {
-		if got := semantic(given); got != want {
-			t.Errorf("semantic(%q) = %q, want %q", given, got, want)
+		if got := (&command.App{Version: given}).SemanticVersion(); got != want {
+			t.Errorf("the semantic version of %q = %q, want %q", given, got, want)
 		}
 	}
 }

@@ -7,10 +7,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rebound-mq/rebound/internal/doctor"
+
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
 func TestServeOnTheEmbeddedServer(t *testing.T) {
+	t.Parallel()
 	home := t.TempDir()
 	own := &cli{t: t, env: []string{"HOME=" + home, "REBOUND_LISTEN=127.0.0.1:0", "REBOUND_HTTP=127.0.0.1:0"}}
 	r := own.start(nil, "serve")
@@ -53,6 +56,7 @@ func get(t *testing.T, url string) string {
 }
 
 func TestServeStoresThreeTimesOnACluster(t *testing.T) {
+	t.Parallel()
 	c := bareCLI(t, testkit.Cluster(t, 3).URL())
 	r := c.start(nil, "serve", "--http", "off")
 	testkit.Eventually(t, patience, "it runs", func() bool { return strings.Contains(r.stderr.String(), "is running") })
@@ -62,7 +66,7 @@ func TestServeStoresThreeTimesOnACluster(t *testing.T) {
 	}
 	testkit.Eventually(t, patience, "all is well", func() bool {
 		found := c.findings(exitOK)
-		return found["replicas"].Status == checkOK && found["durability"].Status == checkOK
+		return found["replicas"].Status == doctor.OK && found["durability"].Status == doctor.OK
 	})
 	r.interrupt()
 	if out := r.wait(); out.code != exitOK {
@@ -71,6 +75,7 @@ func TestServeStoresThreeTimesOnACluster(t *testing.T) {
 }
 
 func TestServeLogsInJSONOnly(t *testing.T) {
+	t.Parallel()
 	c := bareCLI(t, testkit.Server(t).ClientURL())
 	c.env = append(c.env, "REBOUND_TYPO=1")
 	r := c.start(nil, "serve", "--http", "off", "--log-format", "json")

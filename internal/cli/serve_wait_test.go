@@ -10,6 +10,7 @@ import (
 )
 
 func TestServe_WhileItWaitsForALeaderItLivesAndSaysWhyItIsNotReady(t *testing.T) {
+	t.Parallel()
 	cluster := testkit.Cluster(t, 3)
 	cluster.Stop(0)
 	cluster.Stop(1)

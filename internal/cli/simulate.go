@@ -1,19 +1,32 @@
 package cli
 
 import (
+	"context"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/rebound-mq/rebound/internal/cli/command"
+	"github.com/rebound-mq/rebound/internal/cli/flags"
+	"github.com/rebound-mq/rebound/internal/cli/terminal"
 	"github.com/rebound-mq/rebound/internal/simulator"
 )
 
 // everything stands for all scenarios or all strategies.
 const everything = "all"
 
-func (a *app) simulateCommand() *cobra.Command {
+type simulateOptions struct {
+	*command.App
+	scenario, strategy *flags.Word
+	seed               uint64
+	output             *flags.Output
+}
+
+func simulateCommand(a *command.App) *cobra.Command {
+	o := simulateOptions{App: a}
 	cmd := &cobra.Command{
 		Use:   "simulate",
 		Short: "Compare, in virtual time, how failed operations are brought back",
@@ -29,62 +42,73 @@ default. Needs no server. The same seed gives the same figures.
   P50, P99  how long after its first failure an operation succeeded`,
 		Example: `  rebound simulate --scenario backlog
   rebound simulate --scenario overload --strategy rebound --output json`,
-		Args: noArgs,
+		Args: command.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
-	var scenarios []string
+	scenarios := []string{everything}
 	for _, s := range simulator.Scenarios() {
 		scenarios = append(scenarios, s.Name)
 	}
-	scenario := wordVar(cmd, "scenario", everything, "what happens", append([]string{everything}, scenarios...)...)
-	strategy := wordVar(cmd, "strategy", everything, "what brings operations back", append([]string{everything}, simulator.Strategies()...)...)
-	seed := cmd.Flags().Uint64("seed", 1, "what chance begins with")
-	output := outputVar(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		strategies := []string{strategy.value}
-		if strategy.value == everything {
-			strategies = simulator.Strategies()
-		}
-		for _, s := range simulator.Scenarios() {
-			if scenario.value != everything && scenario.value != s.Name {
-				continue
-			}
-			if output.value == asTable {
-				a.say("%s: %s", s.Name, s.About)
-			}
-			var results []simulator.Result
-			for _, name := range strategies {
-				r, err := simulator.Run(cmd.Context(), s, name, *seed)
-				if err != nil {
-					return err
-				}
-				if output.value == asJSON {
-					if err := writeJSON(a.stdout, r); err != nil {
-						return err
-					}
-				}
-				results = append(results, r)
-			}
-			if output.value == asTable {
-				if err := writeSimulated(a.stdout, results); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
+	o.scenario = flags.WordVar(cmd, "scenario", everything, "what happens", scenarios...)
+	o.strategy = flags.WordVar(cmd, "strategy", everything, "what brings operations back", append([]string{everything}, simulator.Strategies()...)...)
+	cmd.Flags().Uint64Var(&o.seed, "seed", 1, "what chance begins with")
+	o.output = flags.OutputVar(cmd)
 	return cmd
 }
 
+func (o *simulateOptions) run(ctx context.Context) error {
+	scenarios := slices.DeleteFunc(simulator.Scenarios(), func(s simulator.Scenario) bool {
+		return o.scenario.Value != everything && o.scenario.Value != s.Name
+	})
+	for _, s := range scenarios {
+		if err := o.play(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// play plays a scenario with each strategy.
+func (o *simulateOptions) play(ctx context.Context, s simulator.Scenario) error {
+	if !o.output.JSON() {
+		o.Say("%s: %s", s.Name, s.About)
+	}
+	var results []simulator.Result
+	for _, strategy := range o.strategies() {
+		r, err := simulator.Run(ctx, s, strategy, o.seed)
+		if err != nil {
+			return err
+		}
+		if o.output.JSON() {
+			if err := terminal.WriteJSON(o.Stdout, r); err != nil {
+				return err
+			}
+		}
+		results = append(results, r)
+	}
+	if o.output.JSON() {
+		return nil
+	}
+	return writeSimulated(o.Stdout, results)
+}
+
+func (o *simulateOptions) strategies() []string {
+	if o.strategy.Value == everything {
+		return simulator.Strategies()
+	}
+	return []string{o.strategy.Value}
+}
+
 func writeSimulated(w io.Writer, results []simulator.Result) error {
-	t := newTable(w, "SCENARIO", "STRATEGY", "FAILED", "RECOVERED", "GIVEN UP", "LEFT", "GOODPUT", "WASTED", "MOST", "PEAK", "DRAIN", "IDEAL",
+	t := terminal.NewTable(w, "SCENARIO", "STRATEGY", "FAILED", "RECOVERED", "GIVEN UP", "LEFT", "GOODPUT", "WASTED", "MOST", "PEAK", "DRAIN", "IDEAL",
 		"P50", "P99", "CRITICAL P99", "LOW P99")
 	for _, r := range results {
 		normal := r.Latency["normal"]
-		t.row(r.Scenario, r.Strategy, r.Operations, r.Succeeded, r.GivenUp, r.Left,
+		t.Row(r.Scenario, r.Strategy, r.Operations, r.Succeeded, r.GivenUp, r.Left,
 			decimal(r.Goodput, 1)+"/s", r.Wasted, r.MostAttempts, decimal(r.PeakLoad, 2), seconds(r.DrainMs), seconds(r.IdealMs),
 			seconds(normal.P50Ms), seconds(normal.P99Ms), seconds(r.Latency["critical"].P99Ms), seconds(r.Latency["low"].P99Ms))
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 func decimal(v float64, digits int) string { return strconv.FormatFloat(v, 'f', digits, 64) }

@@ -14,9 +14,11 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func TestSubmitReachesTheTargetWithItsAttributes(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.service()
 	got := make(chan *nats.Msg, 10)
@@ -55,13 +57,14 @@ func TestSubmitReachesTheTargetWithItsAttributes(t *testing.T) {
 }
 
 func TestSubmitWithoutAServiceStoresForOne(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	r := c.run("submit", "billing", "charge", "--id", "1", "--output", "json")
-	answers := jsonLines[handlers.Submitted](t, r.stdout)
+	answers := jsonLines[schemas.Submitted](t, r.stdout)
 	if r.code != 0 || len(answers) != 1 || answers[0].Stream != "RETRY_INTAKE" || !strings.Contains(r.stderr, "no service answers") {
 		t.Fatalf("%+v", r)
 	}
-	if again := jsonLines[handlers.Submitted](t, c.ok("submit", "billing", "charge", "--id", "1", "--output", "json")); !again[0].Duplicate || again[0].ID != answers[0].ID {
+	if again := jsonLines[schemas.Submitted](t, c.ok("submit", "billing", "charge", "--id", "1", "--output", "json")); !again[0].Duplicate || again[0].ID != answers[0].ID {
 		t.Errorf("the same submission again: %+v", again)
 	}
 	if n := c.messages("RETRY_INTAKE"); n != 1 {
@@ -70,6 +73,7 @@ func TestSubmitWithoutAServiceStoresForOne(t *testing.T) {
 }
 
 func TestSubmitRefuses(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	c.service()
 	big := filepath.Join(t.TempDir(), "big")
@@ -103,6 +107,7 @@ func TestSubmitRefuses(t *testing.T) {
 }
 
 func TestSubmitLinesTellsTheRefusedOnes(t *testing.T) {
+	t.Parallel()
 	for _, served := range []bool{true, false} {
 		t.Run(fmt.Sprintf("with a service: %v", served), func(t *testing.T) {
 			c := newCLI(t)
@@ -123,7 +128,7 @@ func TestSubmitLinesTellsTheRefusedOnes(t *testing.T) {
 			}, "\n")
 			r := c.runWith(input, "submit", "-", "--output", "json")
 			checkFailure(t, r, exitFailure, "refused lines: 5-9")
-			results := jsonLines[lineResult](t, r.stdout)
+			results := jsonLines[struct{ Line int }](t, r.stdout)
 			if len(results) != 9 || !strings.Contains(r.stderr, "4 operations submitted, 5 refused") {
 				t.Errorf("%d results; %s", len(results), r.stderr)
 			}
@@ -150,6 +155,7 @@ func (c *cli) checkPayloads(want map[string]string) {
 }
 
 func TestSubmitLinesOfManyAndLongOnes(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	var input strings.Builder
 	for i := range 5000 {
@@ -181,6 +187,7 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 func TestSubmitLinesCanBeInterrupted(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
 	r := c.start(&endless{t.Context(), `{"service":"s","operation":"o"}` + "\n"}, "submit", "-")
 	testkit.Eventually(t, patience, "the first line is stored", func() bool { return c.messages("RETRY_INTAKE") == 1 })
@@ -189,8 +196,9 @@ func TestSubmitLinesCanBeInterrupted(t *testing.T) {
 }
 
 func TestSubmitNoticesTheServiceOfAnotherPrefix(t *testing.T) {
+	t.Parallel()
 	c := newCLI(t)
-	other, err := handlers.Start(t.Context(), c.nc, handlers.Config{Prefix: "other", Logger: testkit.Logger(t)})
+	other, err := handlers.Start(t.Context(), c.nc, handlers.Config{Prefix: "other", Logger: testkit.Logger(t), Backpressure: unhindered})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,10 +210,4 @@ func TestSubmitNoticesTheServiceOfAnotherPrefix(t *testing.T) {
 	c.fails(exitFailure, "works under another --prefix", "submit", "billing", "charge")
 	r := c.runWith(`{"service":"s","operation":"o"}`, "submit", "-")
 	checkFailure(t, r, exitFailure, "works under another --prefix")
-}
-
-func TestRangesJoinNeighbours(t *testing.T) {
-	if got := ranges([]int{9, 3, 7, 8, 1, 2, 12}); got != "1-3, 7-9, 12" {
-		t.Error(got)
-	}
 }

@@ -2,9 +2,11 @@ package cli
 
 import (
 	"fmt"
-	"regexp"
 	"runtime"
-	"strings"
+
+	"github.com/rebound-mq/rebound/internal/cli/command"
+	"github.com/rebound-mq/rebound/internal/cli/flags"
+	"github.com/rebound-mq/rebound/internal/cli/terminal"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -20,29 +22,26 @@ type versions struct {
 	NATSClient string `json:"natsClient"`
 }
 
-func (a *app) versionCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "version", Short: "Print the version", Args: noArgs}
-	output := outputVar(cmd)
-	cmd.RunE = func(*cobra.Command, []string) error {
-		v := versions{a.version, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, natsd.VERSION, nats.Version}
-		if output.value == asJSON {
-			return writeJSON(a.stdout, v)
-		}
-		_, err := fmt.Fprintf(a.stdout, "rebound %s (%s, %s, embedded nats-server %s)\n", v.Rebound, v.Go, v.Platform, v.NATSServer)
-		return err
+type versionOptions struct {
+	*command.App
+	output *flags.Output
+}
+
+func versionCommand(a *command.App) *cobra.Command {
+	o := versionOptions{App: a}
+	cmd := &cobra.Command{
+		Use: "version", Short: "Print the version", Args: command.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return o.run() },
 	}
+	o.output = flags.OutputVar(cmd)
 	return cmd
 }
 
-var semVer = regexp.MustCompile(`^\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?$`)
-
-// semantic makes the version one that NATS micro takes, which a development
-// build's is not.
-func semantic(version string) string {
-	if bare := strings.TrimPrefix(version, "v"); semVer.MatchString(bare) {
-		return bare
+func (o *versionOptions) run() error {
+	v := versions{o.Version, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, natsd.VERSION, nats.Version}
+	if o.output.JSON() {
+		return terminal.WriteJSON(o.Stdout, v)
 	}
-	return "0.0.0+" + notInVersions.ReplaceAllString(version, "-")
+	_, err := fmt.Fprintf(o.Stdout, "rebound %s (%s, %s, embedded nats-server %s)\n", v.Rebound, v.Go, v.Platform, v.NATSServer)
+	return err
 }
-
-var notInVersions = regexp.MustCompile(`[^0-9A-Za-z-]`)

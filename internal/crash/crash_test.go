@@ -77,6 +77,7 @@ func TestNothingIsLostWhenTheProgramIsKilled(t *testing.T) {
 	}
 
 	t.Run("together with its embedded server", func(t *testing.T) {
+		t.Parallel()
 		port := freePort(t)
 		args := append(serve(policy), "--store-dir", filepath.Join(t.TempDir(), "store"), "--listen", "127.0.0.1:"+strconv.Itoa(port))
 		url := "nats://127.0.0.1:" + strconv.Itoa(port)
@@ -90,6 +91,7 @@ func TestNothingIsLostWhenTheProgramIsKilled(t *testing.T) {
 	})
 
 	two := func(t *testing.T, policy string, outages, workers bool) {
+		t.Parallel()
 		url := testkit.Server(t).ClientURL()
 		args := append(serve(policy), "--nats", url)
 		running := []*program{start(t, binary, args), start(t, binary, args)}

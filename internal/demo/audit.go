@@ -135,46 +135,71 @@ func (e *FaultsError) Error() string {
 // gather adds to the evidence what the streams hold, and returns how many dead
 // letters there are.
 func gather(ctx context.Context, js jetstream.JetStream, all map[string]*evidence) (dead int, err error) {
-	of := func(id string) *evidence {
-		if all[id] == nil {
-			all[id] = &evidence{}
-		}
-		return all[id]
+	g := gathering{all: all}
+	if err := g.outcomes(ctx, js); err != nil {
+		return 0, err
 	}
-	subjects, names := events.Subjects{}, events.Streams{}
-	from := jetstreamext.GetBatchSeq(1)
+	if dead, err = g.deadLetters(ctx, js); err != nil {
+		return 0, err
+	}
+	return dead, g.waiting(ctx, js)
+}
 
-	for m, err := range streams.Scan(ctx, js, names.Outcomes(), subjects.Outcomes("", "", ""), from) {
+// gathering collects evidence by the id of the operation.
+type gathering struct{ all map[string]*evidence }
+
+func (g gathering) of(id string) *evidence {
+	if g.all[id] == nil {
+		g.all[id] = &evidence{}
+	}
+	return g.all[id]
+}
+
+func (g gathering) outcomes(ctx context.Context, js jetstream.JetStream) error {
+	subjects, names := events.Subjects{}, events.Streams{}
+	for m, err := range streams.Scan(ctx, js, names.Outcomes(), subjects.Outcomes("", "", ""), jetstreamext.GetBatchSeq(1)) {
 		if err != nil {
-			return 0, fmt.Errorf("reading the outcomes: %w", err)
+			return fmt.Errorf("reading the outcomes: %w", err)
 		}
 		var outcome events.Outcome
 		if err := json.Unmarshal(m.Data, &outcome); err != nil {
-			return 0, fmt.Errorf("reading the outcome at %s: %w", m.Subject, err)
+			return fmt.Errorf("reading the outcome at %s: %w", m.Subject, err)
 		}
-		e := of(outcome.ID)
+		e := g.of(outcome.ID)
 		e.Outcomes = append(e.Outcomes, outcome.Outcome)
 	}
-	for d, err := range deadletter.New(js, "").List(ctx, deadletter.Filter{}) {
+	return nil
+}
+
+// deadLetters returns how many there are.
+func (g gathering) deadLetters(ctx context.Context, js jetstream.JetStream) (n int, err error) {
+	for d, err := range deadletter.New(js, "").List(ctx, events.DeadLetterFilter{}) {
 		if err != nil {
 			return 0, err
 		}
-		e := of(d.ID)
+		e := g.of(d.ID)
 		e.Dead = append(e.Dead, sha256.Sum256(d.Data))
-		dead++
+		n++
 	}
+	return n, nil
+}
+
+// waiting collects what waits, and what was submitted and not taken in yet.
+func (g gathering) waiting(ctx context.Context, js jetstream.JetStream) error {
+	subjects, names := events.Subjects{}, events.Streams{}
+	from := jetstreamext.GetBatchSeq(1)
 	for m, err := range streams.Scan(ctx, js, names.Waiting(), ">", from) {
 		if err != nil {
-			return 0, fmt.Errorf("reading what waits: %w", err)
+			return fmt.Errorf("reading what waits: %w", err)
 		}
 		tokens := strings.Split(m.Subject, ".")
-		of(tokens[len(tokens)-1]).Waiting = true
+		g.of(tokens[len(tokens)-1]).Waiting = true
 	}
 	for m, err := range streams.Scan(ctx, js, names.Intake(), subjects.Submissions(), from) {
 		if err != nil {
-			return 0, fmt.Errorf("reading what is submitted: %w", err)
+			return fmt.Errorf("reading what is submitted: %w", err)
 		}
-		of(operationID(m.Header.Get(headerDelivery), m.Header.Get(headerEvent))).Waiting = true
+		g.of(operationID(m.Header.Get(headerDelivery), m.Header.Get(headerEvent))).Waiting = true
 	}
-	return dead, nil
+	return nil
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
 // Options describe a run. The zero value runs until its context ends.
@@ -215,7 +217,7 @@ func (r *run) play(ctx context.Context) error {
 	stopped := wait()
 	stopSender()
 	if stopped == nil {
-		pause(playCtx, settleTime)
+		backoff.Sleep(playCtx, settleTime)
 	}
 	// The target is there until the last attempt is made.
 	drained := r.stage.drain(context.WithoutCancel(ctx))
@@ -260,7 +262,7 @@ func (r *run) catchUp(ctx context.Context) error {
 	}
 	last := stream.CachedInfo().State.LastSeq
 	for r.observed.Load() < last {
-		if !pause(ctx, 10*time.Millisecond) {
+		if !backoff.Sleep(ctx, 10*time.Millisecond) {
 			return fmt.Errorf("only %d of %d events were observed", r.observed.Load(), last)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/embedded"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
@@ -74,7 +75,11 @@ func (s *stage) open(ctx context.Context, set *policy.Set, version string) (err 
 	if s.js, err = jetstream.New(s.ownConn); err != nil {
 		return fmt.Errorf("opening JetStream: %w", err)
 	}
-	s.service, err = handlers.Start(ctx, s.serviceConn, handlers.Config{Policies: set, Version: version, Logger: log})
+	s.service, err = handlers.Start(ctx, s.serviceConn, handlers.Config{
+		Policies: set, Version: version, Logger: log,
+		// What else this machine does must not hold the demo back.
+		Backpressure: gate.Limits{StoreDelay: time.Hour},
+	})
 	return err
 }
 

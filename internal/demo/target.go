@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
 const (
@@ -45,8 +46,10 @@ type target struct {
 	again func() bool
 	tally *tally
 
-	ctx   context.Context // ends when the target does; late answers heed it
-	late  sync.WaitGroup
+	ctx     context.Context // ends when the target does; late answers heed it
+	late    sync.WaitGroup
+	service micro.Service // nil while the target is down; run's goroutine alone
+
 	mu    sync.Mutex // guards what follows
 	mood  mood
 	until time.Time // zero when the mood stays
@@ -57,28 +60,18 @@ type target struct {
 func (t *target) run(ctx context.Context) error {
 	t.ctx = ctx
 	defer t.late.Wait()
-	var service micro.Service
 	defer func() {
-		if service != nil {
-			_ = service.Stop()
+		if t.service != nil {
+			_ = t.service.Stop()
 		}
 	}()
 	for i := 0; ; i = (i + 1) % len(t.script) {
 		p := t.script[i]
-		switch {
-		case p.mood == down && service != nil:
-			if err := service.Stop(); err != nil {
-				return fmt.Errorf("stopping the target: %w", err)
-			}
-			service = nil
-		case p.mood != down && service == nil:
-			var err error
-			if service, err = t.serve(); err != nil {
-				return fmt.Errorf("starting the target: %w", err)
-			}
+		if err := t.listen(p.mood != down); err != nil {
+			return err
 		}
 		t.enter(p.mood, time.Now().Add(p.time))
-		if !pause(ctx, p.time) {
+		if !backoff.Sleep(ctx, p.time) {
 			return nil
 		}
 		if i == len(t.script)-1 && !t.again() {
@@ -89,16 +82,20 @@ func (t *target) run(ctx context.Context) error {
 	}
 }
 
-// pause reports whether the time ran its course.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
+// listen registers the micro service or takes it away, unless that is done already.
+func (t *target) listen(up bool) (err error) {
+	switch {
+	case up && t.service == nil:
+		if t.service, err = t.serve(); err != nil {
+			return fmt.Errorf("starting the target: %w", err)
+		}
+	case !up && t.service != nil:
+		if err = t.service.Stop(); err != nil {
+			return fmt.Errorf("stopping the target: %w", err)
+		}
+		t.service = nil
 	}
+	return nil
 }
 
 // serve registers the micro service.
@@ -163,7 +160,7 @@ func (t *target) handle(req micro.Request) {
 		_ = req.Error(a.code, a.text, nil, micro.WithHeaders(header))
 	default:
 		t.late.Go(func() {
-			if pause(t.ctx, a.after) {
+			if backoff.Sleep(t.ctx, a.after) {
 				_ = t.nc.Publish(req.Reply(), []byte(http.StatusText(http.StatusOK)))
 			}
 		})

@@ -16,6 +16,7 @@ import (
 )
 
 func TestServer_StartsJetStreamAgainWhenAFullDiskHasRoom(t *testing.T) {
+	t.Parallel()
 	dir := testkit.SmallDisk(t, 64<<20)
 	var log recorder
 	s := start(t, embedded.Options{

@@ -127,11 +127,40 @@ func prepareStore(o Options) (*dirLock, error) {
 	return lockDir(o.StoreDir)
 }
 
+// startLocked runs a server on files that no other one uses.
 func startLocked(ctx context.Context, o Options) (*Server, error) {
 	if err := probePort(ctx, o.Host, o.Port); err != nil {
 		return nil, err
 	}
-	server, err := natsd.NewServer(&natsd.Options{
+	server, err := natsd.NewServer(o.server())
+	if err != nil {
+		return nil, fmt.Errorf("embedded NATS server: %w", err)
+	}
+	log := newServerLog(o.Logger)
+	server.SetLoggerV2(log, o.Logger.Enabled(ctx, levelServerDebug), false, false)
+	port, err := awaitReady(ctx, server, log)
+	if err != nil {
+		server.Shutdown()
+		server.WaitForShutdown()
+		return nil, startError(o, err)
+	}
+	s := &Server{
+		server: server, host: o.Host, port: port, logger: o.Logger, done: make(chan struct{}),
+		log: log, config: jetStreamConfig(server, o),
+	}
+	reviveCtx, end := context.WithCancel(context.Background())
+	s.endRevival = end
+	s.revival.Go(func() { s.revive(reviveCtx) })
+	go func() {
+		server.WaitForShutdown()
+		close(s.done)
+	}()
+	return s, nil
+}
+
+// server returns the options as the server has them.
+func (o Options) server() *natsd.Options {
+	return &natsd.Options{
 		ServerName:             o.Name,
 		Host:                   o.Host,
 		Port:                   o.Port,
@@ -147,13 +176,11 @@ func startLocked(ctx context.Context, o Options) (*Server, error) {
 		DisableJetStreamBanner: true,
 		NoSigs:                 true,
 		NoLog:                  true,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("embedded NATS server: %w", err)
 	}
-	log := newServerLog(o.Logger)
-	server.SetLoggerV2(log, o.Logger.Enabled(ctx, levelServerDebug), false, false)
+}
 
+// awaitReady starts the server, waits until it is ready and returns its port.
+func awaitReady(ctx context.Context, server *natsd.Server, log *serverLog) (port int, err error) {
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
@@ -168,27 +195,14 @@ func startLocked(ctx context.Context, o Options) (*Server, error) {
 		<-started
 		err = fmt.Errorf("embedded NATS server: start was cancelled: %w", context.Cause(ctx))
 	}
-	addr, listening := server.Addr().(*net.TCPAddr)
-	if err == nil && (!listening || !server.JetStreamEnabled()) {
-		err = errors.New("it did not become ready")
-	}
 	if err != nil {
-		server.Shutdown()
-		server.WaitForShutdown()
-		return nil, startError(o, err)
+		return 0, err
 	}
-	s := &Server{
-		server: server, host: o.Host, port: addr.Port, logger: o.Logger, done: make(chan struct{}),
-		log: log, config: jetStreamConfig(server, o),
+	addr, listening := server.Addr().(*net.TCPAddr)
+	if !listening || !server.JetStreamEnabled() {
+		return 0, errors.New("it did not become ready")
 	}
-	reviveCtx, end := context.WithCancel(context.Background())
-	s.endRevival = end
-	s.revival.Go(func() { s.revive(reviveCtx) })
-	go func() {
-		server.WaitForShutdown()
-		close(s.done)
-	}()
-	return s, nil
+	return addr.Port, nil
 }
 
 // probePort says why an address cannot be listened on before the server

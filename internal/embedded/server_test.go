@@ -23,6 +23,7 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 func TestStartIsReadyWithWhatWasStored(t *testing.T) {
+	t.Parallel()
 	o := embedded.Options{StoreDir: filepath.Join(t.TempDir(), "made", "for us"), Port: embedded.RandomPort}
 	first := start(t, o)
 	js := testkit.JetStream(t, testkit.Connect(t, first.ClientURL()))
@@ -56,6 +57,7 @@ func TestStartIsReadyWithWhatWasStored(t *testing.T) {
 }
 
 func TestInProcessConnectionReachesTheServer(t *testing.T) {
+	t.Parallel()
 	s := start(t, embedded.Options{StoreDir: t.TempDir(), Port: embedded.RandomPort})
 	nc := testkit.Connect(t, "", s.InProcess())
 	if _, err := testkit.JetStream(t, nc).AccountInfo(t.Context()); err != nil {
@@ -64,6 +66,7 @@ func TestInProcessConnectionReachesTheServer(t *testing.T) {
 }
 
 func TestServerAsksForCredentials(t *testing.T) {
+	t.Parallel()
 	s := start(t, embedded.Options{StoreDir: t.TempDir(), Port: embedded.RandomPort, User: "ann", Password: "pw"})
 	if nc, err := nats.Connect(s.ClientURL()); !errors.Is(err, nats.ErrAuthorization) {
 		nc.Close()
@@ -74,6 +77,7 @@ func TestServerAsksForCredentials(t *testing.T) {
 }
 
 func TestLimitsReachTheServer(t *testing.T) {
+	t.Parallel()
 	s := start(t, embedded.Options{
 		StoreDir: t.TempDir(), Port: embedded.RandomPort,
 		MaxStore: 10 << 20, MaxPayload: 4096, SyncAlways: true,
@@ -177,6 +181,7 @@ func TestStartIsCancelled(t *testing.T) {
 }
 
 func TestServerMessagesReachTheLogger(t *testing.T) {
+	t.Parallel()
 	var log recorder
 	s := start(t, embedded.Options{
 		StoreDir: t.TempDir(), Port: embedded.RandomPort, Host: "0.0.0.0", Logger: slog.New(&log),

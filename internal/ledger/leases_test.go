@@ -98,6 +98,7 @@ func TestLeases_StoreForgetsTheKeysThatAreOver(t *testing.T) {
 }
 
 func TestLeases_WhatIsLeftIsReturnedAtTheEnd(t *testing.T) {
+	t.Parallel()
 	store := &askedLedgers{asked: make(chan string, 10)}
 	queue := NewQueue()
 	l := leasesOf(queue, store, queue.Want)

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,8 +24,8 @@ type NATS struct {
 	seen   map[string]version // by key
 }
 
-// version is how a ledger stood when this instance wrote or read it last. As a rule
-// it still does when the instance renews, which saves reading it.
+// version is the ledger as this instance wrote or read it last. As a rule it still
+// stands when the instance renews, which saves reading it.
 type version struct {
 	data     []byte
 	revision uint64
@@ -41,6 +40,9 @@ func NewNATS(js jetstream.JetStream, bucket string, replicas int) *NATS {
 	}}
 }
 
+// String names the kind of the store.
+func (*NATS) String() string { return "nats" }
+
 // Join opens the bucket, which it makes when it is missing, so that the next lease
 // need not wait for it.
 func (n *NATS) Join(ctx context.Context) error {
@@ -50,13 +52,13 @@ func (n *NATS) Join(ctx context.Context) error {
 }
 
 // Renew gives an instance its next lease of a key's limits. The error is that of
-// NATS or of ctx; then it is not known whether the ledger has changed.
+// NATS or of ctx; whether the ledger has changed is unknown then.
 func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Settings) (gate.Lease, error) {
 	kv, err := n.open(ctx)
 	if err != nil {
 		return gate.Lease{}, err
 	}
-	name := natsKey(key)
+	name := streams.BucketKey(key)
 	// What was seen last may be out of date, or nothing; then the write is refused.
 	v, fresh := n.last(name), false
 	read := func() (l gate.Ledger, now time.Time, err error) {
@@ -79,7 +81,8 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 		}
 		return err == nil, err
 	}
-	lease, err := renew(ctx, "NATS", key, c, s, read, replace)
+	l := stored{store: "NATS", key: key, read: read, replace: replace}
+	lease, err := l.renew(ctx, c, s)
 	if err != nil && ctx.Err() == nil {
 		n.forget()
 	}
@@ -104,12 +107,10 @@ func (n *NATS) Forget(keys []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, key := range keys {
-		delete(n.seen, natsKey(key))
+		delete(n.seen, streams.BucketKey(key))
 	}
 	n.seen = shrink.Map(n.seen, len(keys))
 }
-
-func natsKey(key string) string { return strings.Replace(key, ":", ".", 1) }
 
 // read asks the leader: another replica might not know of the last write.
 func (n *NATS) read(ctx context.Context, kv *streams.Expiring, name string) (version, error) {
@@ -120,7 +121,8 @@ func (n *NATS) read(ctx context.Context, kv *streams.Expiring, name string) (ver
 	return version{data: data, revision: revision}, nil
 }
 
-// forget has the bucket opened anew: it is in memory, so it goes with its server.
+// forget makes the next call open the bucket anew: it is in memory, so it is lost with its
+// server.
 func (n *NATS) forget() {
 	n.mu.Lock()
 	n.bucket = nil

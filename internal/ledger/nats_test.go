@@ -12,7 +12,8 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func TestABucketThatIsGoneIsMadeAnew(t *testing.T) {
+func TestNATS_BucketThatIsGoneIsMadeAnew(t *testing.T) {
+	t.Parallel()
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -42,6 +43,7 @@ func TestABucketThatIsGoneIsMadeAnew(t *testing.T) {
 // TestNATS_LedgerOfAKeyThatIsLeftExpires renews a lease of concurrency alone: once
 // it has run out the ledger says nothing.
 func TestNATS_LedgerOfAKeyThatIsLeftExpires(t *testing.T) {
+	t.Parallel()
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
 	store := ledger.NewNATS(js, "LEDGERS", 1)
 	limits := gate.Settings{MaxConcurrent: 10}
@@ -61,6 +63,7 @@ func TestNATS_LedgerOfAKeyThatIsLeftExpires(t *testing.T) {
 }
 
 func TestNATS_RenewalIsOneWriteWhileNobodyElseWrites(t *testing.T) {
+	t.Parallel()
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
 	store := ledger.NewNATS(testkit.JetStream(t, nc), "LEDGERS", 1)
 	if err := store.Join(t.Context()); err != nil {

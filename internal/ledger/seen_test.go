@@ -9,6 +9,7 @@ import (
 )
 
 func TestNATS_KeyThatIsForgottenIsNotRemembered(t *testing.T) {
+	t.Parallel()
 	store := NewNATS(testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL())), "LEDGERS", 1)
 	limits := gate.Settings{PerMinute: 100}
 	renew := func(key string, c gate.Claim) gate.Lease {

@@ -18,10 +18,12 @@ import (
 )
 
 func TestCheckServer_AcceptsOurs(t *testing.T) {
+	t.Parallel()
 	usable(t, connect(t, load(t, "--nats="+testkit.Server(t).ClientURL())))
 }
 
 func TestCheckServer_RefusesAnOldVersion(t *testing.T) {
+	t.Parallel()
 	for version, tooOld := range map[string]bool{
 		"2.11.9": true, "1.4.1": true, "2.9.0-beta.1": true,
 		"2.12.0": false, "2.12.0-preview.1": false, "3.0.0": false, "dev": false,
@@ -40,6 +42,7 @@ func TestCheckServer_RefusesAnOldVersion(t *testing.T) {
 }
 
 func TestCheckServer_RefusesAServerWithoutJetStream(t *testing.T) {
+	t.Parallel()
 	with := natsd.NewAccount("WITHOUT")
 	for name, c := range map[string]struct {
 		options *natsd.Options
@@ -79,6 +82,7 @@ func TestCheckServer_RefusesAServerWithoutJetStream(t *testing.T) {
 }
 
 func TestClockSkew(t *testing.T) {
+	t.Parallel()
 	c := testkit.Cluster(t, 3)
 	js := jetStream(t, connect(t, load(t, "--nats="+c.URL())))
 	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "CLOCK", Subjects: []string{"clock"}, Replicas: 3})

@@ -23,6 +23,7 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 func TestConnect_ByURL(t *testing.T) {
+	t.Parallel()
 	s := testkit.Server(t)
 	nc := connect(t, load(t, "--nats="+s.ClientURL()))
 	if nc.Opts.Name != "a test" {
@@ -32,6 +33,7 @@ func TestConnect_ByURL(t *testing.T) {
 }
 
 func TestConnect_WithoutSettingsHonoursNATSURL(t *testing.T) {
+	t.Parallel()
 	s := testkit.Server(t)
 	cfg, err := config.Load(nil, []string{"HOME=" + t.TempDir(), "NATS_URL=" + s.ClientURL()}, "")
 	if err != nil {
@@ -41,7 +43,12 @@ func TestConnect_WithoutSettingsHonoursNATSURL(t *testing.T) {
 }
 
 func TestConnect_InProcessNeedsNoURL(t *testing.T) {
-	s := testkit.Server(t, func(o *embedded.Options) { o.User, o.Password = "ann", "pw" })
+	t.Parallel()
+	s, err := embedded.Start(t.Context(), embedded.Options{StoreDir: t.TempDir(), Port: embedded.RandomPort, User: "ann", Password: "pw"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Shutdown)
 	cfg, err := config.Load(nil, []string{
 		"HOME=" + t.TempDir(), "NATS_URL=tls://192.0.2.1:1", "REBOUND_USER=ann", "REBOUND_PASSWORD=pw",
 	}, "")
@@ -52,6 +59,7 @@ func TestConnect_InProcessNeedsNoURL(t *testing.T) {
 }
 
 func TestConnect_WithEachIdentity(t *testing.T) {
+	t.Parallel()
 	id := newIdentity(t)
 	for name, c := range map[string]struct {
 		server string
@@ -82,6 +90,7 @@ func TestConnect_WithEachIdentity(t *testing.T) {
 }
 
 func TestConnect_FailsWithOneClearSentence(t *testing.T) {
+	t.Parallel()
 	refused := "nats://" + freeAddress(t)
 	pki := certificates(t)
 	tls := tlsServer(t, pki)
@@ -122,6 +131,7 @@ func TestConnect_FailsWithOneClearSentence(t *testing.T) {
 }
 
 func TestConnect_EndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // it accepts and says nothing
 	if err != nil {
 		t.Fatal(err)
@@ -130,16 +140,18 @@ func TestConnect_EndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	_, err = natsconn.Connect(ctx, load(t, "--nats="+silent.Addr().String()), "x", testkit.Logger(t), nats.Timeout(time.Second))
+	_, err = natsconn.Connect(ctx, load(t, "--nats="+silent.Addr().String()), "x", testkit.Logger(t), nats.Timeout(10*time.Minute))
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error is %v", err)
 	}
-	if took := time.Since(begin); took > 900*time.Millisecond {
+	// Much sooner than the connection would give up by itself, on any machine.
+	if took := time.Since(begin); took > time.Minute {
 		t.Errorf("it took %v to give up", took)
 	}
 }
 
 func TestConn_ComesBackByItself(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	first := testkit.Server(t, func(o *embedded.Options) { o.StoreDir = dir })
 	log := &recorder{}
@@ -165,6 +177,7 @@ func TestConn_ComesBackByItself(t *testing.T) {
 }
 
 func TestConn_AsynchronousErrorsAreLogged(t *testing.T) {
+	t.Parallel()
 	s := testkit.Server(t)
 	log := &recorder{}
 	nc, err := natsconn.Connect(t.Context(), load(t, "--nats="+s.ClientURL()), "x", slog.New(log))

@@ -21,13 +21,13 @@ type Message struct {
 	forgotten bool
 
 	// renewed is a moment before which the lease was not renewed for the last time: when
-	// the message was asked for, or the server was told that it is being worked on. lost
+	// the message was asked for, or the server heard that it is being worked on. lost
 	// is whether the lease may have been over once. Both are guarded by Puller.mu.
 	renewed time.Time
 	lost    bool
 }
 
-// Subject, Headers and Data are those of the message.
+// Subject returns the subject of the message.
 func (m *Message) Subject() string { return m.msg.Subject() }
 
 // Headers returns the headers of the message.

@@ -10,6 +10,7 @@ import (
 )
 
 func TestMessage_IsSharedOnceAnotherInstanceMayHaveIt(t *testing.T) {
+	t.Parallel()
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
 	p := New(Durable(nil, "S", jetstream.ConsumerConfig{AckWait: time.Minute}), nil, Config{Conn: nc})
 	for says, c := range map[string]struct {

@@ -13,6 +13,7 @@ import (
 )
 
 func TestPuller_WhatAConsumerDeliveredThatIsGoneIsShared(t *testing.T) {
+	t.Parallel()
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
 	js := testkit.JetStream(t, nc)
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Retention: jetstream.WorkQueuePolicy}); err != nil {

@@ -48,7 +48,7 @@ func newRebound(w *world) *rebound {
 	r.breakers = breaker.NewGroup(breaker.Config{
 		Instance: "simulator",
 		Changed:  func(c breaker.Change) { r.key(c.Key).wake() },
-		Room:     func(k string) { r.key(k).wake() },
+		Freed:    func(k string) { r.key(k).wake() },
 	})
 	return r
 }

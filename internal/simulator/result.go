@@ -108,19 +108,12 @@ func (m *measurement) gaveUpAt(op *operation, now time.Time) {
 
 // result sums up.
 func (m *measurement) result(strategy string, w *world) Result {
-	healed, length := start.Add(w.Healed), start.Add(w.Length)
 	r := Result{
 		Scenario: w.Name, Strategy: strategy, Operations: m.operations,
 		Retries: m.retries, Wasted: m.wasted, MostAttempts: m.mostAttempts,
 		PeakLoad: m.peak(w.Healed) / w.Target.Capacity(), Latency: map[string]Latency{},
 	}
-	good := 0
-	for _, at := range m.firsts {
-		if at.Before(length) {
-			good++
-		}
-	}
-	took := map[events.Priority][]time.Duration{}
+	healed := start.Add(w.Healed)
 	for _, at := range m.handed {
 		if at.Before(healed) {
 			r.Backlog++
@@ -128,32 +121,60 @@ func (m *measurement) result(strategy string, w *world) Result {
 	}
 	for _, e := range m.ends {
 		if e.kind != poisoned && e.first.Before(healed) {
-			if e.at.Before(healed) {
-				r.Backlog--
-			}
-			r.DrainMs = max(r.DrainMs, events.InMilliseconds(e.at.Sub(healed)))
+			r.drain(e.at, healed)
 		}
-		if !e.succeeded {
+		if e.succeeded {
+			r.Succeeded++
+		} else {
 			r.GivenUp++
-			continue
 		}
-		r.Succeeded++
-		if e.at.Before(length) {
-			good++
-		}
-		took[e.priority] = append(took[e.priority], e.at.Sub(e.first))
 	}
 	r.Left = r.Operations - r.Succeeded - r.GivenUp
-	r.Goodput = float64(good) / w.Length.Seconds()
+	r.Goodput = float64(m.good(start.Add(w.Length))) / w.Length.Seconds()
 	r.IdealMs = 1000 * float64(r.Backlog) / w.spare()
+	m.latencies(r.Latency)
+	return r
+}
+
+// drain counts an operation of the backlog that ended.
+func (r *Result) drain(at, healed time.Time) {
+	if at.Before(healed) {
+		r.Backlog--
+	}
+	r.DrainMs = max(r.DrainMs, events.InMilliseconds(at.Sub(healed)))
+}
+
+// good counts the operations that succeeded before a time, at the first try or later.
+func (m *measurement) good(before time.Time) int {
+	n := 0
+	for _, at := range m.firsts {
+		if at.Before(before) {
+			n++
+		}
+	}
+	for _, e := range m.ends {
+		if e.succeeded && e.at.Before(before) {
+			n++
+		}
+	}
+	return n
+}
+
+// latencies fills in how long operations took to succeed, by priority.
+func (m *measurement) latencies(to map[string]Latency) {
+	took := map[events.Priority][]time.Duration{}
+	for _, e := range m.ends {
+		if e.succeeded {
+			took[e.priority] = append(took[e.priority], e.at.Sub(e.first))
+		}
+	}
 	for p, list := range took {
 		slices.Sort(list)
-		r.Latency[p.String()] = Latency{
+		to[p.String()] = Latency{
 			P50Ms: events.InMilliseconds(list[len(list)/2]),
 			P99Ms: events.InMilliseconds(list[len(list)*99/100]),
 		}
 	}
-	return r
 }
 
 // spare is what the target can do for the backlog beside the first tries.

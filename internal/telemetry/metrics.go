@@ -13,7 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
-// The bounds of what is told apart. Whoever may submit can invent keys; those beyond the
+// The bounds of the labels. Whoever may submit can invent keys; those beyond the
 // bounds are counted together. Keys that are not used are forgotten, and leave their
 // places to others.
 const (
@@ -47,7 +47,7 @@ var (
 	latenessBuckets = []float64{0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 60, 300, 1800, 3600}
 )
 
-// meteredKey is what most metrics are told apart by.
+// meteredKey is the labels of most metrics.
 type meteredKey struct{ service, operation string }
 
 // Metrics count and measure what happens at one instance. They count what is done, so

@@ -4,21 +4,21 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
 
-	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/rebound-mq/rebound/internal/embedded"
+	"github.com/rebound-mq/rebound/internal/testkit/natsd"
 )
 
-// Nodes is a running NATS cluster with JetStream.
+// Nodes is a running NATS cluster with JetStream, each server in a process of its own.
 type Nodes struct {
-	t       testing.TB
-	options []*natsd.Options
-	// servers are the running servers; one that was stopped stays here until
-	// it is started again.
-	servers []*natsd.Server
+	t     testing.TB
+	nodes []*natsd.Node
+	// servers are the running servers; one that was stopped is nil until it is
+	// started again.
+	servers []*natsProcess
 }
 
 // Cluster starts a cluster of n servers with JetStream on files, waits until it
@@ -48,26 +48,17 @@ func (c *Nodes) start(n int) error {
 	if err != nil {
 		return err
 	}
-	routes := make([]*url.URL, n)
+	routes := make([]string, n)
 	for i, p := range ports {
-		routes[i] = &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", p)}
+		routes[i] = fmt.Sprintf("nats://127.0.0.1:%d", p)
 	}
 	for i, p := range ports {
-		c.options = append(c.options, &natsd.Options{
-			ServerName:             fmt.Sprintf("node-%d", i+1),
-			Host:                   "127.0.0.1",
-			Port:                   natsd.RANDOM_PORT,
-			JetStream:              true,
-			StoreDir:               c.t.TempDir(),
-			Routes:                 routes,
-			Cluster:                natsd.ClusterOpts{Name: "testkit", Host: "127.0.0.1", Port: p},
-			DisableJetStreamBanner: true,
-			NoSigs:                 true,
-			NoLog:                  true,
+		c.nodes = append(c.nodes, &natsd.Node{
+			Name: fmt.Sprintf("node-%d", i+1), StoreDir: c.t.TempDir(), Port: embedded.RandomPort, ClusterPort: p, Routes: routes,
 		})
 	}
-	c.servers = make([]*natsd.Server, n)
-	for i := range c.options {
+	c.servers = make([]*natsProcess, n)
+	for i := range c.nodes {
 		if err := c.run(i); err != nil {
 			return err
 		}
@@ -76,18 +67,13 @@ func (c *Nodes) start(n int) error {
 }
 
 func (c *Nodes) run(i int) error {
-	o := *c.options[i]
-	s, err := natsd.NewServer(&o)
+	s, state, err := startNATS(natsd.Config{Node: c.nodes[i]}, logWriter(c.t))
 	if err != nil {
 		return err
 	}
 	c.servers[i] = s
-	go s.Start()
-	if !s.ReadyForConnections(startTimeout) {
-		return fmt.Errorf("%s accepts no connections", o.ServerName)
-	}
 	// A server that comes back listens where its clients knew it.
-	c.options[i].Port = s.Addr().(*net.TCPAddr).Port
+	c.nodes[i].Port = state.Port
 	return nil
 }
 
@@ -113,12 +99,13 @@ func (c *Nodes) ready() bool {
 		if s == nil {
 			continue
 		}
-		if !s.JetStreamIsCurrent() {
+		state, err := s.state()
+		if err != nil || !state.Current {
 			return false
 		}
-		if s.JetStreamIsLeader() {
+		if state.Leads {
 			leaders++
-			if len(s.JetStreamClusterPeers()) < len(c.servers) {
+			if state.Peers < len(c.servers) {
 				return false
 			}
 		}
@@ -132,9 +119,9 @@ func (c *Nodes) URL() string { return strings.Join(c.URLs(), ",") }
 
 // URLs returns the address of each server.
 func (c *Nodes) URLs() []string {
-	urls := make([]string, len(c.options))
-	for i, o := range c.options {
-		urls[i] = fmt.Sprintf("nats://127.0.0.1:%d", o.Port)
+	urls := make([]string, len(c.nodes))
+	for i, n := range c.nodes {
+		urls[i] = fmt.Sprintf("nats://127.0.0.1:%d", n.Port)
 	}
 	return urls
 }
@@ -143,7 +130,10 @@ func (c *Nodes) URLs() []string {
 // -1 while there is none.
 func (c *Nodes) Leader() int {
 	for i, s := range c.servers {
-		if s != nil && s.JetStreamIsLeader() {
+		if s == nil {
+			continue
+		}
+		if state, err := s.state(); err == nil && state.Leads {
 			return i
 		}
 	}
@@ -153,8 +143,7 @@ func (c *Nodes) Leader() int {
 // Stop stops the server with this index and waits until it is down.
 func (c *Nodes) Stop(i int) {
 	if s := c.servers[i]; s != nil {
-		s.Shutdown()
-		s.WaitForShutdown()
+		s.stop()
 		c.servers[i] = nil
 	}
 }

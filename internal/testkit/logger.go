@@ -11,9 +11,7 @@ import (
 // It may be used from any goroutine; what is logged after the test has ended is
 // discarded.
 func Logger(t testing.TB) *slog.Logger {
-	w := &testWriter{t: t}
-	t.Cleanup(w.end)
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
+	return slog.New(slog.NewTextHandler(logWriter(t), &slog.HandlerOptions{
 		Level: slog.LevelDebug,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 			if len(groups) == 0 && a.Key == slog.TimeKey {
@@ -22,6 +20,13 @@ func Logger(t testing.TB) *slog.Logger {
 			return a
 		},
 	}))
+}
+
+// logWriter returns a writer of lines into the log of the test.
+func logWriter(t testing.TB) *testWriter {
+	w := &testWriter{t: t}
+	t.Cleanup(w.end)
+	return w
 }
 
 // testWriter writes each line with t.Log, which must not be called once the

@@ -12,6 +12,7 @@ import (
 )
 
 func TestProxyCutsAndMends(t *testing.T) {
+	t.Parallel()
 	r := testkit.Redis(t)
 	p := testkit.Proxy(t, r.Addr())
 	ask := func() error {

@@ -1,50 +1,73 @@
 package testkit
 
 import (
-	"context"
+	"net"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
-	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/internal/embedded"
+	"github.com/rebound-mq/rebound/internal/testkit/natsd"
 )
 
-// startTimeout bounds the start of one server or process on a busy machine.
-const startTimeout = 60 * time.Second
+// NATSServer is a NATS server with JetStream in a process of its own.
+type NATSServer struct {
+	process  *natsProcess
+	port     int
+	storeDir string
+	stop     sync.Once
+}
 
 // Server starts a NATS server with JetStream on files in t.TempDir(), on a
-// random port, and stops it when the test ends. A change may alter the options,
-// for example the store directory to start a server on the files of an earlier
-// one.
-func Server(t testing.TB, change ...func(*embedded.Options)) *embedded.Server {
+// random port, and stops it when the test ends. It is a process of its own, which
+// the race detector of the test does not slow down. A change may alter the options,
+// for example the store directory to start a server on the files of an earlier one.
+func Server(t testing.TB, change ...func(*embedded.Options)) *NATSServer {
 	t.Helper()
-	o := embedded.Options{Port: embedded.RandomPort, Logger: Logger(t)}
+	o := embedded.Options{Port: embedded.RandomPort}
 	for _, f := range change {
 		f(&o)
 	}
 	if o.StoreDir == "" {
 		o.StoreDir = t.TempDir()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	s, err := embedded.Start(ctx, o)
+	process, state, err := startNATS(natsd.Config{Single: &o}, logWriter(t))
 	if err != nil {
 		t.Fatalf("testkit: starting a NATS server: %v", err)
 	}
+	s := &NATSServer{process: process, port: state.Port, storeDir: o.StoreDir}
 	t.Cleanup(s.Shutdown)
 	return s
 }
 
+// Shutdown stops the server and waits until its files are closed.
+func (s *NATSServer) Shutdown() { s.stop.Do(s.process.stop) }
+
+// Port returns the port that the server listens on.
+func (s *NATSServer) Port() int { return s.port }
+
+// Addr returns the address that the server listens on, as host:port.
+func (s *NATSServer) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// ClientURL returns the URL at which clients reach the server.
+func (s *NATSServer) ClientURL() string { return "nats://" + s.Addr() }
+
+// StoreDir returns the directory that was given for JetStream's files.
+func (s *NATSServer) StoreDir() string { return s.storeDir }
+
 // PlainServer starts a NATS server of those options on a random port of the loopback
-// address, for what [Server] cannot be told, and stops it when the test ends.
-func PlainServer(t testing.TB, o *natsd.Options) *natsd.Server {
+// address, in the process of the test, for what [Server] cannot be told, and stops it
+// when the test ends.
+func PlainServer(t testing.TB, o *server.Options) *server.Server {
 	t.Helper()
-	o.Host, o.Port = "127.0.0.1", natsd.RANDOM_PORT
+	o.Host, o.Port = "127.0.0.1", embedded.RandomPort
 	o.NoLog, o.NoSigs = true, true
-	s, err := natsd.NewServer(o)
+	s, err := server.NewServer(o)
 	if err != nil {
 		t.Fatalf("testkit: making a NATS server: %v", err)
 	}

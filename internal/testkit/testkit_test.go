@@ -20,6 +20,7 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m, testkit.ProxyLeaks()...) }
 
 func TestServerStoresOnFiles(t *testing.T) {
+	t.Parallel()
 	s := testkit.Server(t)
 	js := testkit.JetStream(t, testkit.Connect(t, s.ClientURL()))
 	stream := createStream(t, js, 1)
@@ -30,6 +31,7 @@ func TestServerStoresOnFiles(t *testing.T) {
 }
 
 func TestServersRunSideBySide(t *testing.T) {
+	t.Parallel()
 	a, b := testkit.Server(t), testkit.Server(t)
 	if a.ClientURL() == b.ClientURL() || a.StoreDir() == b.StoreDir() {
 		t.Errorf("two servers share %s or %s", a.ClientURL(), a.StoreDir())
@@ -37,6 +39,7 @@ func TestServersRunSideBySide(t *testing.T) {
 }
 
 func TestServerStartsOnTheFilesOfAnother(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	inDir := func(o *embedded.Options) { o.StoreDir = dir }
 	first := testkit.Server(t, inDir)
@@ -57,6 +60,7 @@ func TestServerStartsOnTheFilesOfAnother(t *testing.T) {
 }
 
 func TestClusterReplicatesAndOutlivesAServer(t *testing.T) {
+	t.Parallel()
 	c := testkit.Cluster(t, 3)
 	js := testkit.JetStream(t, testkit.Connect(t, c.URL()))
 	s := createStream(t, js, 3)
@@ -83,6 +87,7 @@ func TestClusterReplicatesAndOutlivesAServer(t *testing.T) {
 }
 
 func TestRedisAnswersStopsAndComesBack(t *testing.T) {
+	t.Parallel()
 	r := testkit.Redis(t)
 	if err := ping(r.Addr()); err != nil {
 		t.Fatal(err)
@@ -115,6 +120,7 @@ func TestRedisFailsTheTestWithoutAServer(t *testing.T) {
 }
 
 func TestEventuallyWaits(t *testing.T) {
+	t.Parallel()
 	var looks int
 	testkit.Eventually(t, 10*time.Second, "three looks", func() bool {
 		looks++
@@ -126,6 +132,7 @@ func TestEventuallyWaits(t *testing.T) {
 }
 
 func TestEventuallyFailsTheTestInTime(t *testing.T) {
+	t.Parallel()
 	message := failure(t, func(f testing.TB) {
 		testkit.Eventually(f, 20*time.Millisecond, "pigs fly", func() bool { return false })
 	})
@@ -135,6 +142,7 @@ func TestEventuallyFailsTheTestInTime(t *testing.T) {
 }
 
 func TestLoggerIsSafeAfterTheTest(t *testing.T) {
+	t.Parallel()
 	end := make(chan struct{})
 	var wg sync.WaitGroup
 	t.Run("a test that leaves a goroutine that logs", func(t *testing.T) {

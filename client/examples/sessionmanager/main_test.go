@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func TestAnExpiredSessionIsRenewedOnce(t *testing.T) {
+func TestSessions_ExpiredOneIsRenewedOnce(t *testing.T) {
 	nc := rig.Start(t, "session_manager: {baseDelay: 10ms, maxDelay: 50ms}")
 	var out bytes.Buffer
 	if err := run(t.Context(), nc.ConnectedUrl(), &out); err != nil {

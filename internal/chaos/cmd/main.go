@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/internal/chaos"
+	"github.com/rebound-mq/rebound/internal/chaos/machine"
 )
 
 func main() {
@@ -126,9 +127,9 @@ func (o *options) build(ctx context.Context, dir string, kinds []*chaos.Kind) er
 		build func(output string) error
 		need  bool
 	}{
-		{&o.config.Rebound, "rebound", func(output string) error { return chaos.Build(ctx, output, chaos.Program) }, true},
-		{&o.config.NATSServer, "nats-server", func(output string) error { return chaos.Build(ctx, output, chaos.NATSServer) }, true},
-		{&o.config.Clocked, "rebound-clocked", func(output string) error { return chaos.BuildClocked(ctx, dir, output, chaos.Program) }, clocked(kinds)},
+		{&o.config.Rebound, "rebound", func(output string) error { return machine.Build(ctx, output, machine.Program) }, true},
+		{&o.config.NATSServer, "nats-server", func(output string) error { return machine.Build(ctx, output, machine.NATSServer) }, true},
+		{&o.config.Clocked, "rebound-clocked", func(output string) error { return machine.BuildClocked(ctx, dir, output, machine.Program) }, clocked(kinds)},
 	} {
 		var err error
 		switch {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/internal/chaos"
+	"github.com/rebound-mq/rebound/internal/chaos/machine"
+	"github.com/rebound-mq/rebound/internal/chaos/proof"
 )
 
 // summary counts by kind what the histories came to.
@@ -32,7 +34,7 @@ type summary struct {
 type row struct {
 	kind                                       string
 	histories, failed, submitted, told, faults int
-	classes                                    map[chaos.Class]int
+	classes                                    map[proof.Class]int
 	took                                       time.Duration
 	missing                                    string // why it cannot be run here
 }
@@ -47,7 +49,7 @@ func (s *summary) add(ctx context.Context, j job, r *chaos.Report, err error) {
 	defer s.mu.Unlock()
 	to := s.row(j.kind.Name)
 	switch {
-	case errors.Is(err, chaos.ErrNotHere):
+	case errors.Is(err, machine.ErrNotHere):
 		to.missing = err.Error()
 		fmt.Fprintln(s.out, err)
 		return
@@ -64,7 +66,7 @@ func (s *summary) add(ctx context.Context, j job, r *chaos.Report, err error) {
 	to.told += len(r.Record.Outcomes)
 	to.faults += len(r.Record.Faults)
 	to.took += r.Took
-	counts := make(map[chaos.Class]int)
+	counts := make(map[proof.Class]int)
 	for _, v := range r.Violations {
 		to.classes[v.Class]++
 		counts[v.Class]++
@@ -77,7 +79,7 @@ func (s *summary) add(ctx context.Context, j job, r *chaos.Report, err error) {
 				fmt.Fprintln(s.out, f.What)
 			}
 		}
-		s.fail(chaos.PrintTrends(s.out, r.Record.Series))
+		s.fail(proof.PrintTrends(s.out, r.Record.Series))
 	}
 	if len(r.Violations) == 0 {
 		return
@@ -97,9 +99,9 @@ func (s *summary) fail(err error) {
 	}
 }
 
-func verdict(counts map[chaos.Class]int) string {
+func verdict(counts map[proof.Class]int) string {
 	var parts []string
-	for _, c := range chaos.Classes {
+	for _, c := range proof.Classes {
 		if counts[c] > 0 {
 			parts = append(parts, fmt.Sprintf("%s %d", c, counts[c]))
 		}
@@ -116,7 +118,7 @@ func (s *summary) row(kind string) *row {
 			return r
 		}
 	}
-	r := &row{kind: kind, classes: make(map[chaos.Class]int)}
+	r := &row{kind: kind, classes: make(map[proof.Class]int)}
 	s.rows = append(s.rows, r)
 	return r
 }
@@ -135,7 +137,7 @@ func (o *options) command(j job) string {
 }
 
 // shown are the classes with a column of their own, others are one.
-var shown = []chaos.Class{chaos.Lost, chaos.Doubled, chaos.Early, chaos.Stuck, chaos.Unmarked}
+var shown = []proof.Class{proof.Lost, proof.Doubled, proof.Early, proof.Stuck, proof.Unmarked}
 
 // end prints the table. The error says that something failed.
 func (s *summary) end() error {
@@ -175,7 +177,7 @@ func (s *summary) end() error {
 
 func (r *row) others() string {
 	var parts []string
-	for _, c := range chaos.Classes {
+	for _, c := range proof.Classes {
 		if r.classes[c] > 0 && !slices.Contains(shown, c) {
 			parts = append(parts, fmt.Sprintf("%s %d", c, r.classes[c]))
 		}

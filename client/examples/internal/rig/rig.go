@@ -12,7 +12,9 @@ import (
 	"github.com/rebound-mq/rebound/client"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // Patience bounds what an example does in seconds at most.
@@ -28,7 +30,11 @@ func Start(t *testing.T, policies string) *nats.Conn {
 	if err != nil {
 		t.Fatalf("the test's policies are invalid: %v", err)
 	}
-	service, err := handlers.Start(Context(t), testkit.Connect(t, url), handlers.Config{Policies: set, Logger: testkit.Logger(t)})
+	service, err := handlers.Start(Context(t), testkit.Connect(t, url), handlers.Config{
+		Policies: set, Logger: testkit.Logger(t),
+		// A busy machine must not hold operations back.
+		Backpressure: gate.Limits{StoreDelay: time.Hour},
+	})
 	if err != nil {
 		t.Fatalf("starting the service: %v", err)
 	}
@@ -45,7 +51,7 @@ func Start(t *testing.T, policies string) *nats.Conn {
 // apply puts policies in force as `rebound policy apply` does.
 func apply(t *testing.T, nc *nats.Conn, policies string) {
 	t.Helper()
-	request, err := json.Marshal(handlers.PolicySource{Name: "test.yaml", Source: policies})
+	request, err := json.Marshal(schemas.PolicySource{Name: "test.yaml", Source: policies})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,349 @@
+// Package natsstore shares circuit breakers between instances in a NATS key-value bucket,
+// for those that have NATS alone. Most important is [Store], a [breaker.Store].
+package natsstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/internal/shrink"
+	"github.com/rebound-mq/rebound/internal/streams"
+)
+
+// Store is a [breaker.Store] in a NATS key-value bucket. The instances run the state
+// machine themselves and compare and set. They go by the clock of the server that leads
+// the bucket, which they learn from its answers.
+//
+// Reads go to the bucket's leader, and what is written is always compared with the
+// newest.
+type Store struct {
+	conn   *nats.Conn
+	js     jetstream.JetStream
+	config jetstream.KeyValueConfig
+
+	mu     sync.Mutex // guards what follows
+	bucket *streams.Expiring
+	cells  map[string]*cell
+}
+
+// cell is what was last seen of one key.
+type cell struct {
+	writing chan struct{} // holds a token during a compare-and-set, so that instances compete and not goroutines
+
+	mu       sync.Mutex // guards what follows
+	circuit  breaker.Circuit
+	revision uint64
+}
+
+// DefaultBucket is the bucket that Rebound makes for its breakers.
+const DefaultBucket = "rebound_breakers"
+
+// parallel is how many keys are read at once.
+const parallel = 64
+
+// New returns the store in the named bucket, [DefaultBucket] when it is empty. The bucket
+// has this many replicas and is made when it is missing.
+func New(js jetstream.JetStream, bucket string, replicas int) *Store {
+	if bucket == "" {
+		bucket = DefaultBucket
+	}
+	return &Store{
+		conn: js.Conn(), js: js, cells: map[string]*cell{},
+		config: jetstream.KeyValueConfig{
+			Bucket: bucket, Description: "Circuit breakers of Rebound", History: 1,
+			TTL: 2 * breaker.HeldTTL, Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
+		},
+	}
+}
+
+// String names the kind of the store.
+func (*Store) String() string { return "nats" }
+
+// Apply implements [breaker.Store].
+func (store *Store) Apply(ctx context.Context, key string, e breaker.Event, now time.Time, s breaker.Settings) (breaker.Reply, error) {
+	kv, err := store.open(ctx)
+	if err != nil {
+		return breaker.Reply{}, err
+	}
+	c := store.cell(key)
+	select {
+	case c.writing <- struct{}{}:
+	case <-ctx.Done():
+		return breaker.Reply{}, ctx.Err()
+	}
+	defer func() { <-c.writing }()
+	r, err := c.apply(ctx, kv, key, e, now, s)
+	if err != nil {
+		return breaker.Reply{}, fmt.Errorf("breaker: %s of %s in NATS: %w", e.Kind, key, err)
+	}
+	return r, nil
+}
+
+// apply compares and sets until nobody else was faster, or ctx ends. It begins with
+// what was last seen, so that as a rule there is one round trip.
+func (c *cell) apply(ctx context.Context, kv *streams.Expiring, key string, e breaker.Event, now time.Time, s breaker.Settings) (breaker.Reply, error) {
+	for try, fresh := 1, false; ; try++ {
+		circuit, revision := c.get(key)
+		r := breaker.Apply(circuit, e, now, s)
+		var pending bool
+		if r.Written {
+			err := c.put(ctx, kv, key, &r.Circuit, revision, e.TTL(&r.Circuit, &s))
+			if !streams.IsConflict(err) {
+				return r, err
+			}
+			pending = streams.IsPending(err)
+		} else if fresh {
+			return r, nil // what was seen is what there is
+		}
+		if pending || try > 2 {
+			if err := streams.Pause(ctx, try); err != nil {
+				return breaker.Reply{}, err
+			}
+		}
+		if err := c.refresh(ctx, kv, key); err != nil {
+			return breaker.Reply{}, err
+		}
+		fresh = true
+	}
+}
+
+func (c *cell) put(ctx context.Context, kv *streams.Expiring, key string, circuit *breaker.Circuit, revision uint64, idle time.Duration) error {
+	data, err := breaker.Encode(circuit)
+	if err != nil {
+		return err
+	}
+	if revision, err = kv.Replace(ctx, streams.BucketKey(key), data, revision, idle); err != nil {
+		return err
+	}
+	c.set(*circuit, revision)
+	return nil
+}
+
+// refresh reads the key from the bucket's leader.
+func (c *cell) refresh(ctx context.Context, kv *streams.Expiring, key string) error {
+	data, revision, err := kv.Latest(ctx, streams.BucketKey(key))
+	circuit := breaker.NewCircuit(key)
+	switch {
+	case streams.IsGone(err):
+	case err != nil:
+		return fmt.Errorf("reading: %w", err)
+	default:
+		if circuit, err = breaker.Decode(data); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.circuit, c.revision = circuit, revision
+	return nil
+}
+
+func (c *cell) get(key string) (breaker.Circuit, uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.revision == 0 {
+		return breaker.NewCircuit(key), 0
+	}
+	return c.circuit.Clone(), c.revision
+}
+
+// set notes what was seen, unless something later was.
+func (c *cell) set(circuit breaker.Circuit, revision uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if revision > c.revision {
+		c.circuit, c.revision = circuit, revision
+	}
+}
+
+// Load implements [breaker.Store].
+func (store *Store) Load(ctx context.Context) ([]breaker.Circuit, error) {
+	var circuits []breaker.Circuit
+	err := store.follow(ctx, func(entry jetstream.KeyValueEntry) (bool, error) {
+		if entry == nil {
+			return true, nil // all that there is has been seen
+		}
+		c, err := breaker.Decode(entry.Value())
+		circuits = append(circuits, c)
+		return false, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("breaker: reading circuits in NATS: %w", err)
+	}
+	return circuits, nil
+}
+
+// Read implements [breaker.Store].
+func (store *Store) Read(ctx context.Context, keys []string) ([]breaker.Circuit, error) {
+	kv, err := store.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	read := make([]breaker.Circuit, len(keys))
+	calls, ctx := errgroup.WithContext(ctx)
+	calls.SetLimit(parallel)
+	for i, key := range keys {
+		calls.Go(func() error {
+			entry, err := kv.Get(ctx, streams.BucketKey(key))
+			if errors.Is(err, jetstream.ErrKeyNotFound) {
+				return nil
+			}
+			if err == nil {
+				read[i], err = breaker.Decode(entry.Value())
+			}
+			return err
+		})
+	}
+	if err := calls.Wait(); err != nil {
+		return nil, fmt.Errorf("breaker: reading circuits in NATS: %w", err)
+	}
+	return slices.DeleteFunc(read, func(c breaker.Circuit) bool { return c.ServiceKey == "" }), nil
+}
+
+// Forget implements [breaker.Store].
+func (store *Store) Forget(keys []string) {
+	store.mu.Lock()
+	defer store.mu.Unlock()
+	for _, key := range keys {
+		delete(store.cells, key)
+	}
+	store.cells = shrink.Map(store.cells, len(keys))
+}
+
+// Watch implements [breaker.Store].
+func (store *Store) Watch(ctx context.Context, ready func(), changed func(breaker.Circuit)) error {
+	err := store.follow(ctx, func(entry jetstream.KeyValueEntry) (bool, error) {
+		if entry == nil {
+			ready()
+			return false, nil
+		}
+		c, err := breaker.Decode(entry.Value())
+		if err != nil {
+			return false, err
+		}
+		store.cell(c.ServiceKey).set(c, entry.Revision())
+		changed(c)
+		return false, nil
+	})
+	if err != nil {
+		return fmt.Errorf("breaker: watching circuits in NATS: %w", err)
+	}
+	return nil
+}
+
+// errWatchEnded is the error of a watcher that the connection ended.
+var errWatchEnded = errors.New("the watcher ended")
+
+// follow calls f with what is in the bucket, then with nil, then with what
+// changes, until f has enough or fails, or ctx ends.
+func (store *Store) follow(ctx context.Context, f func(jetstream.KeyValueEntry) (enough bool, err error)) error {
+	kv, err := store.open(ctx)
+	if err != nil {
+		return err
+	}
+	w, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	if err != nil {
+		return err
+	}
+	defer func() {
+		_ = w.Stop() // it fails when the connection or the context ended it already
+		for range w.Updates() {
+			// Its goroutine may wait to deliver.
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case entry, ok := <-w.Updates():
+			if !ok {
+				return errWatchEnded
+			}
+			if enough, err := f(entry); enough || err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Ping implements [breaker.Store]. The epoch is when the bucket was made, the clock that of its
+// leader.
+func (store *Store) Ping(ctx context.Context) (breaker.Pulse, error) {
+	kv, err := store.open(ctx)
+	if err != nil {
+		return breaker.Pulse{}, err
+	}
+	status, err := bucketStatus(ctx, kv)
+	if errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+		store.forget()
+		if kv, err = store.open(ctx); err == nil {
+			status, err = bucketStatus(ctx, kv)
+		}
+	}
+	if err != nil {
+		return breaker.Pulse{}, fmt.Errorf("breaker: asking for the bucket in NATS: %w", err)
+	}
+	b, ok := status.(*jetstream.KeyValueBucketStatus)
+	if !ok {
+		return breaker.Pulse{}, fmt.Errorf("breaker: the bucket %s is of an unknown kind, %T", store.config.Bucket, status)
+	}
+	info := b.StreamInfo()
+	return breaker.Pulse{Epoch: info.Created.UTC().Format(time.RFC3339Nano), Now: info.TimeStamp}, nil
+}
+
+func bucketStatus(ctx context.Context, kv jetstream.KeyValue) (status jetstream.KeyValueStatus, err error) {
+	err = streams.UntilAnswered(ctx, func(ctx context.Context) error {
+		status, err = kv.Status(ctx)
+		return err
+	})
+	return status, err
+}
+
+// errDisconnected saves waiting for a server that is known not to be there.
+var errDisconnected = errors.New("breaker: not connected to NATS")
+
+// open returns the bucket and makes it when it is missing.
+func (store *Store) open(ctx context.Context) (*streams.Expiring, error) {
+	if !store.conn.IsConnected() {
+		return nil, errDisconnected
+	}
+	store.mu.Lock()
+	defer store.mu.Unlock()
+	if store.bucket != nil {
+		return store.bucket, nil
+	}
+	kv, err := streams.ExpiringBucket(ctx, store.js, store.config)
+	if err != nil {
+		return nil, fmt.Errorf("breaker: %w", err)
+	}
+	store.bucket = kv
+	return kv, nil
+}
+
+// forget drops the bucket, which is gone, and all that was seen of it.
+func (store *Store) forget() {
+	store.mu.Lock()
+	defer store.mu.Unlock()
+	store.bucket = nil
+	clear(store.cells)
+}
+
+func (store *Store) cell(key string) *cell {
+	store.mu.Lock()
+	defer store.mu.Unlock()
+	c, ok := store.cells[key]
+	if !ok {
+		c = &cell{writing: make(chan struct{}, 1)}
+		store.cells[key] = c
+	}
+	return c
+}

@@ -1,0 +1,100 @@
+//go:build linux
+
+package machine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// ClockVariable tells a program that [BuildClocked] built by how many seconds its
+// clock is wrong from when on: pairs of milliseconds since its start and seconds.
+const ClockVariable = "CHAOS_CLOCK"
+
+// clockSource is what the standard library's package time gets besides. The monotonic
+// clock stays as it is, as it does when a real clock is set.
+const clockSource = `package time
+
+import "syscall"
+
+type clockStep struct{ after, seconds int64 }
+
+var clockSteps = readClockSteps()
+
+func readClockSteps() (steps []clockStep) {
+	text, _ := syscall.Getenv("` + ClockVariable + `")
+	var numbers []int64
+	n, sign, digits := int64(0), int64(1), false
+	for _, c := range text + " " {
+		switch {
+		case c == '-':
+			sign = -1
+		case '0' <= c && c <= '9':
+			n, digits = n*10+int64(c-'0'), true
+		case digits:
+			numbers = append(numbers, sign*n)
+			n, sign, digits = 0, 1, false
+		}
+	}
+	for i := 0; i+1 < len(numbers); i += 2 {
+		steps = append(steps, clockStep{numbers[i] * 1e6, numbers[i+1]})
+	}
+	return steps
+}
+
+func clockError(mono int64) (seconds int64) {
+	for _, s := range clockSteps {
+		if mono-startNano >= s.after {
+			seconds = s.seconds
+		}
+	}
+	return seconds
+}
+`
+
+// BuildClocked builds the program of a package so that [ClockVariable] sets its clock.
+// A library that is loaded before the program's own does not do it: Go asks the kernel
+// for the time itself.
+func BuildClocked(ctx context.Context, dir, output, from string) error {
+	root, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("finding the standard library: %w", err)
+	}
+	library := filepath.Join(strings.TrimSpace(string(root)), "src", "time")
+	source, err := os.ReadFile(filepath.Join(library, "time.go"))
+	if err != nil {
+		return err
+	}
+	const reads = "sec, nsec, mono := runtimeNow()\n"
+	if strings.Count(string(source), reads) != 1 {
+		return fmt.Errorf("%w: package time of %s reads the clock in another way", ErrNotHere, library)
+	}
+	overlay := make(map[string]string)
+	for name, text := range map[string]string{
+		"time.go":       strings.Replace(string(source), reads, reads+"\tsec += clockError(mono)\n", 1),
+		"clock_step.go": clockSource,
+	} {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			return err
+		}
+		overlay[filepath.Join(library, name)] = file
+	}
+	text, err := json.Marshal(map[string]any{"Replace": overlay})
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		return err
+	}
+	if text, err := exec.CommandContext(ctx, "go", "build", "-overlay", file, "-o", output, from).CombinedOutput(); err != nil {
+		return fmt.Errorf("building %s with a clock that can be set: %w\n%s", from, err, text)
+	}
+	return nil
+}

@@ -1,0 +1,49 @@
+package serve
+
+import (
+	"log/slog"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/breaker/redisstore"
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/config"
+	"github.com/rebound-mq/rebound/internal/ledger"
+	"github.com/rebound-mq/rebound/internal/redisconn"
+)
+
+// shared is the Redis in which the instances share their breakers and the limits
+// of keys. Its zero value is NATS.
+type shared struct {
+	client   redis.UniversalClient
+	breakers breaker.Store
+	ledgers  ledger.Store
+}
+
+// openShared opens the Redis that is configured, if one is.
+func openShared(c *config.Config, log *slog.Logger) (shared, error) {
+	url := c.Redis.Reveal()
+	if url == "" {
+		return shared{}, nil
+	}
+	redisconn.LogTo(log)
+	client, err := redisconn.Open(url)
+	if err != nil {
+		return shared{}, err
+	}
+	breakers, ledgers := redisstore.DefaultPrefix, ledger.DefaultPrefix
+	if c.Prefix != events.DefaultPrefix {
+		breakers, ledgers = "rebound:"+c.Prefix+":breaker:", "rebound:"+c.Prefix+":ledger:"
+	}
+	return shared{client, redisstore.New(client, breakers), ledger.NewRedis(client, ledgers)}, nil
+}
+
+func (s *shared) close(log *slog.Logger) {
+	if s.client == nil {
+		return
+	}
+	if err := s.client.Close(); err != nil {
+		log.Debug("closing the connection to Redis", "error", err)
+	}
+}

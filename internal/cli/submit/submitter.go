@@ -1,0 +1,109 @@
+package submit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/internal/session"
+	"github.com/rebound-mq/rebound/schemas"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/handlers"
+)
+
+// submitTries is how often an unanswered submission is sent. Its id makes it the
+// same submission each time.
+const submitTries = 3
+
+// errOtherPrefix says that the service that answers is not the one that is
+// meant.
+var errOtherPrefix = errors.New("the service that answers here works under another --prefix")
+
+// submission is one operation to submit.
+type submission struct {
+	service, operation string
+	event              *event.Event
+	// header holds headers beside the event's own.
+	header map[string]string
+}
+
+// submitted is what came of a submission.
+type submitted struct {
+	schemas.Submitted
+	// stored is whether JetStream took it, because no service answered.
+	stored bool
+}
+
+// submitter submits operations. It is safe for concurrent use.
+type submitter struct {
+	session *session.Session
+	// alone is whether no service answers.
+	alone atomic.Bool
+}
+
+func newSubmitter(s *session.Session) *submitter { return &submitter{session: s} }
+
+// submit hands a submission to the service, which checks it, or stores it for
+// one when none answers.
+func (s *submitter) submit(ctx context.Context, sub *submission) (submitted, error) {
+	m, err := s.message(sub)
+	if err != nil {
+		return submitted{}, err
+	}
+	for try := 1; !s.alone.Load(); try++ {
+		request := *m
+		request.Subject = handlers.ServiceName + ".submit." + sub.service + "." + sub.operation
+		var answer schemas.Submitted
+		err := s.session.Request(ctx, &request, &answer)
+		switch {
+		case err == nil && answer.Stream != s.session.Streams.Intake():
+			return submitted{}, fmt.Errorf("%w: the submission is in stream %s, not %s", errOtherPrefix, answer.Stream, s.session.Streams.Intake())
+		case err == nil:
+			return submitted{Submitted: answer}, nil
+		case errors.Is(err, nats.ErrNoResponders):
+			s.alone.Store(true)
+		case try == submitTries, !errors.Is(err, context.DeadlineExceeded), ctx.Err() != nil:
+			return submitted{}, err
+		}
+	}
+	return s.store(ctx, m)
+}
+
+// message encodes a submission and checks its size.
+func (s *submitter) message(sub *submission) (*nats.Msg, error) {
+	m, err := wire.EncodeCloudEvent(s.session.Subjects.Submit(sub.service, sub.operation), sub.event)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range sub.header {
+		m.Header[name] = []string{value}
+	}
+	if size, limit := int64(m.Size()-len(m.Subject)), s.session.NC.MaxPayload(); size > limit {
+		return nil, fmt.Errorf("the submission has %d bytes, %d of them payload, more than the server's maximum of %d", size, len(m.Data), limit)
+	}
+	return m, nil
+}
+
+// store publishes a submission where a service will find it.
+func (s *submitter) store(ctx context.Context, m *nats.Msg) (submitted, error) {
+	op, err := wire.DecodeSubmission(s.session.Subjects, wire.Submission{Subject: m.Subject, Header: m.Header, Data: m.Data, Received: time.Now()})
+	if err != nil {
+		return submitted{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, session.AnswerTimeout)
+	defer cancel()
+	ack, err := s.session.JS.PublishMsg(ctx, m, jetstream.WithMsgID(op.MessageID("submit")))
+	if err != nil {
+		return submitted{}, s.session.Explain(fmt.Errorf("storing the submission: %w", err))
+	}
+	return submitted{stored: true, Submitted: schemas.Submitted{
+		ID: op.ID, EventID: op.EventID, Source: op.Source, Stream: ack.Stream, Sequence: ack.Sequence, Duplicate: ack.Duplicate,
+	}}, nil
+}

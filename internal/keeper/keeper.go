@@ -1,0 +1,226 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/notify"
+	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/streams"
+)
+
+const (
+	// checkEvery is how often an instance checks that its streams are there.
+	checkEvery = 2 * time.Second
+	// missingPause is how long after something was found missing everything is checked.
+	missingPause = 100 * time.Millisecond
+)
+
+// Keeper sees to it that the streams of the service exist, those behind its buckets
+// included, and makes anew what vanished while the instance runs. Until then the
+// instance is not ready.
+type Keeper struct {
+	nc      *nats.Conn
+	kept    []*kept
+	created func(ctx context.Context, stream string) (time.Time, error)
+	storage *opstore.Storage
+	missing notify.Signal
+	log     *slog.Logger
+	full    string // what was last logged of the storage; of the checking goroutine
+
+	mu sync.Mutex
+	// checked is the connection that the last check went over, as the client counts
+	// its reconnects; guarded by mu.
+	checked uint64
+}
+
+// Stream is a stream that the service needs, and what keeps it.
+type Stream struct {
+	Name string
+	// Make makes it when it is missing.
+	Make func(ctx context.Context) error
+	// Renewed does what follows from its being another one than before, whoever made
+	// it; nil is nothing.
+	Renewed func(ctx context.Context) error
+	// Wanted tells whether it is needed yet; nil is from the start.
+	Wanted func() bool
+}
+
+// kept is a stream that is being kept.
+type kept struct {
+	Stream
+	created time.Time // of the one that was seen last; of the checking goroutine
+
+	mu      sync.Mutex
+	problem string // guarded by mu; empty when all is well
+}
+
+// Config configures a [Keeper]. All of it is required.
+type Config struct {
+	// Created returns when a stream was made.
+	Created func(ctx context.Context, stream string) (time.Time, error)
+	// Storage knows whether the streams take what is to be stored.
+	Storage *opstore.Storage
+	// Missing has everything checked at once when it is set.
+	Missing notify.Signal
+	Log     *slog.Logger
+}
+
+// New returns a keeper of streams. Until its first check they count as being there.
+func New(nc *nats.Conn, streams []Stream, config Config) *Keeper {
+	k := &Keeper{
+		nc: nc, created: config.Created, storage: config.Storage, missing: config.Missing, log: config.Log, checked: nc.Stats().Reconnects,
+	}
+	for _, s := range streams {
+		k.kept = append(k.kept, &kept{Stream: s})
+	}
+	return k
+}
+
+// Run checks until ctx ends: now and then, and at once when the connection came back
+// or somebody found something missing.
+func (k *Keeper) Run(ctx context.Context) {
+	back := k.nc.StatusChanged(nats.CONNECTED)
+	defer k.nc.RemoveStatusListener(back)
+	ticker := time.NewTicker(checkEvery)
+	defer ticker.Stop()
+	for {
+		k.check(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-k.missing:
+			backoff.Sleep(ctx, missingPause) // many find the same missing
+		case <-back:
+		}
+	}
+}
+
+// check checks each stream, all at once: one whose leader is away keeps nobody
+// waiting.
+func (k *Keeper) check(ctx context.Context) {
+	if !k.nc.IsConnected() {
+		return
+	}
+	connection := k.nc.Stats().Reconnects
+	var checks sync.WaitGroup
+	for _, one := range k.kept {
+		checks.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
+			defer cancel()
+			if err := k.keep(ctx, one); ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				k.note(one, err)
+			}
+		})
+	}
+	checks.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
+		defer cancel()
+		if err := k.storage.Look(ctx); err != nil {
+			k.log.Debug("whether the account has room is not known", "error", err)
+		}
+	})
+	checks.Wait()
+	k.logFull()
+	k.mu.Lock()
+	k.checked = connection
+	k.mu.Unlock()
+}
+
+// keep checks one stream and makes it anew when it is missing. What follows from its
+// being another one is done until it succeeds.
+func (k *Keeper) keep(ctx context.Context, one *kept) error {
+	if one.Wanted != nil && !one.Wanted() {
+		return nil
+	}
+	created, err := k.created(ctx, one.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		k.note(one, fmt.Errorf("stream %s is missing and is being made anew", one.Name))
+		if err := one.Make(ctx); err != nil {
+			return fmt.Errorf("stream %s is missing and cannot be made anew: %w", one.Name, err)
+		}
+		created, err = k.created(ctx, one.Name)
+	}
+	switch {
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled):
+		return errors.New("JetStream is switched off at the NATS server, as when its disk is full")
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("stream %s does not answer, as one without a leader", one.Name)
+	case err != nil:
+		return fmt.Errorf("stream %s cannot be read: %w", one.Name, err)
+	case created.Equal(one.created):
+		return nil
+	case !one.created.IsZero() && one.Renewed != nil:
+		if err := one.Renewed(ctx); err != nil {
+			return fmt.Errorf("stream %s was made anew and is not in use yet: %w", one.Name, err)
+		}
+	}
+	one.created = created
+	return nil
+}
+
+// note keeps how a stream is, and logs what is news.
+func (k *Keeper) note(one *kept, err error) {
+	problem := ""
+	if err != nil {
+		problem = err.Error()
+	}
+	one.mu.Lock()
+	was := one.problem
+	one.problem = problem
+	one.mu.Unlock()
+	switch {
+	case problem == was:
+	case problem != "":
+		k.log.Warn("a stream cannot serve; it is tried again", "stream", one.Name, "problem", problem)
+	default:
+		k.log.Info("a stream serves again", "stream", one.Name)
+	}
+}
+
+// logFull logs when nothing can be stored, and when it can again.
+func (k *Keeper) logFull() {
+	full := k.storage.Problem()
+	switch {
+	case full == k.full:
+	case full != "":
+		k.log.Warn("nothing can be stored; what waits goes on when there is room", "problem", full)
+	default:
+		k.log.Info("there is room to store again")
+	}
+	k.full = full
+}
+
+// Problem says what is missing, nil when nothing is.
+func (k *Keeper) Problem() error {
+	k.mu.Lock()
+	checked := k.checked
+	k.mu.Unlock()
+	if k.nc.Stats().Reconnects != checked {
+		return errors.New("the connection has just come back and the streams are being checked")
+	}
+	var problems []string
+	for _, one := range k.kept {
+		one.mu.Lock()
+		if one.problem != "" {
+			problems = append(problems, one.problem)
+		}
+		one.mu.Unlock()
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	slices.Sort(problems)
+	return errors.New(strings.Join(slices.Compact(problems), "; "))
+}

@@ -1,0 +1,194 @@
+package keeper
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/time/rate"
+
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/streams"
+)
+
+const (
+	// forgottenAfter is by how much the time of a schedule must be over to count as
+	// forgotten. A server that has much to fire at once is a few seconds late.
+	forgottenAfter = 5 * time.Second
+	// sweepRest is how long after a pass the next begins.
+	sweepRest = 10 * time.Second
+	// sweepPage is how many messages are read at once. sweepPause is the pause between
+	// two pages when there is no reason for haste: then a pass takes a second for each
+	// thousand that wait.
+	sweepPage  = 1024
+	sweepPause = time.Second
+	hastyPause = 10 * time.Millisecond
+	// warnEvery is how often the log says that a pass failed.
+	warnEvery = time.Minute
+)
+
+// Sweeper fires the schedules that the server forgot. A server that could not store
+// what it fired, because a store was full, takes it for fired until it is restarted.
+//
+// It reads the waiting operations page by page, the oldest first, and by one instance
+// alone, the leader of the instances. That is slow on purpose; after a start, a full
+// store, or a change of the stream's leader it goes through at once.
+type Sweeper struct {
+	store  *opstore.Store
+	config SweeperConfig
+	warn   rate.Sometimes
+}
+
+// SweeperConfig configures a [Sweeper]. All of it is required.
+type SweeperConfig struct {
+	// Reading is JetStream on a connection for reading much, and Stream the one of the
+	// waiting operations.
+	Reading jetstream.JetStream
+	Stream  string
+	Storage *opstore.Storage
+	// Leads reports whether this instance is the one that sweeps.
+	Leads func() bool
+	// StreamLeader names the server that leads the stream.
+	StreamLeader func() string
+	// Now is the server's time.
+	Now func() time.Time
+	Log *slog.Logger
+}
+
+// NewSweeper returns what fires by a store what the server forgot.
+func NewSweeper(store *opstore.Store, config SweeperConfig) *Sweeper {
+	return &Sweeper{store: store, config: config, warn: rate.Sometimes{First: 1, Interval: warnEvery}}
+}
+
+// reasons are what a hasty pass is made for when they change.
+type reasons struct {
+	refusals uint64
+	leader   string
+}
+
+func (s *Sweeper) reasons() reasons {
+	return reasons{refusals: s.config.Storage.Refusals(), leader: s.config.StreamLeader()}
+}
+
+// full tells whether nothing can be stored.
+func (s *Sweeper) full() bool { return s.config.Storage.Problem() != "" }
+
+// pace is how a pass is made.
+type pace struct {
+	hasty bool
+	// known are the reasons for haste that it takes account of.
+	known reasons
+}
+
+// Run sweeps until ctx ends.
+func (s *Sweeper) Run(ctx context.Context) {
+	p := pace{hasty: true, known: s.reasons()}
+	for ctx.Err() == nil {
+		if s.config.Leads() && !s.full() {
+			p = s.sweep(ctx, p)
+		}
+		s.rest(ctx, p)
+	}
+}
+
+// sweep makes a pass and returns the pace of the next.
+func (s *Sweeper) sweep(ctx context.Context, p pace) pace {
+	if now := s.reasons(); now != p.known {
+		p = pace{hasty: true, known: now}
+	}
+	began := time.Now()
+	done, err := s.pass(ctx, p)
+	s.config.Log.Debug("what waits was gone through for what the server forgot", "hasty", p.hasty, "done", done, "took", time.Since(began))
+	if err != nil && ctx.Err() == nil {
+		s.warn.Do(func() {
+			s.config.Log.Warn("what the server may have forgotten could not be looked for; it is tried again", "error", err)
+		})
+	}
+	p.hasty = p.hasty && !done
+	return p
+}
+
+// rest waits for the next pass, until there is a new reason for haste at most.
+func (s *Sweeper) rest(ctx context.Context, p pace) {
+	for rest := sweepRest; rest > 0; rest -= time.Second {
+		if !backoff.Sleep(ctx, time.Second) || !s.full() && s.reasons() != p.known {
+			return
+		}
+	}
+}
+
+// pass goes through what waits, to what is the end when it begins. done is whether it
+// came to that end: one that is not hasty breaks off when there is reason for haste.
+func (s *Sweeper) pass(ctx context.Context, p pace) (done bool, err error) {
+	last, err := s.last(ctx)
+	if err != nil {
+		return false, err
+	}
+	pause := sweepPause
+	if p.hasty {
+		pause = hastyPause
+	}
+	for sequence := uint64(1); sequence <= last && s.config.Leads(); {
+		if s.full() || !p.hasty && s.reasons() != p.known {
+			return false, nil
+		}
+		next, err := s.page(ctx, sequence)
+		switch {
+		case err != nil:
+			return false, err
+		case next == 0 || next > last:
+			return true, ctx.Err()
+		case !backoff.Sleep(ctx, pause):
+			return false, ctx.Err()
+		}
+		sequence = next
+	}
+	return true, nil
+}
+
+// last returns the sequence of the newest of what waits, 0 when nothing does.
+func (s *Sweeper) last(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
+	defer cancel()
+	stream, err := s.config.Reading.Stream(ctx, s.config.Stream)
+	if err != nil {
+		return 0, fmt.Errorf("reading stream %s: %w", s.config.Stream, err)
+	}
+	state := stream.CachedInfo().State
+	if state.Msgs == 0 {
+		return 0, nil
+	}
+	return state.LastSeq, nil
+}
+
+// page fires what was forgotten of one page and returns where the next begins, 0 at
+// the end. Without a filter by subject the server counts nothing for it.
+func (s *Sweeper) page(ctx context.Context, sequence uint64) (next uint64, err error) {
+	var forgotten []*jetstream.RawStreamMsg
+	read, cancel := context.WithTimeout(ctx, streams.CallTimeout)
+	defer cancel()
+	over := s.config.Now().Add(-forgottenAfter)
+	for m, err := range streams.Page(read, s.config.Reading, s.config.Stream, ">", sequence, sweepPage) {
+		if err != nil {
+			return 0, fmt.Errorf("reading what waits from %d on: %w", sequence, err)
+		}
+		next = m.Sequence + 1
+		if at, ok := opstore.FiresAt(m); ok && at.Before(over) {
+			forgotten = append(forgotten, m)
+		}
+	}
+	return next, s.fire(ctx, forgotten)
+}
+
+// fire makes what was forgotten due, by the step that lets an operation out. One that
+// was fired after all, or taken by somebody else, is not there any more.
+func (s *Sweeper) fire(ctx context.Context, forgotten []*jetstream.RawStreamMsg) error {
+	n, err := s.store.ReleaseAll(ctx, forgotten, time.Time{})
+	if n > 0 {
+		s.config.Log.Warn("operations whose time was over had been forgotten by the NATS server; they are due now", "operations", n)
+	}
+	return err
+}

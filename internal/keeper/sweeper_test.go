@@ -1,0 +1,59 @@
+package keeper
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// publishing is JetStream that stores what is published.
+type publishing struct {
+	jetstream.JetStream
+	sent []*nats.Msg
+}
+
+func (p *publishing) PublishMsg(_ context.Context, m *nats.Msg, _ ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	p.sent = append(p.sent, m)
+	return &jetstream.PubAck{Sequence: uint64(len(p.sent))}, nil
+}
+
+func TestSweeper_ForgottenWatchdogStillEndsTheAttemptOfItsWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		js, log := &publishing{}, slog.New(slog.DiscardHandler)
+		s := NewSweeper(opstore.New(js, opstore.NewPersister(opstore.NewStorage(js, nil), log, rand.Float64), opstore.Config{}), SweeperConfig{Log: log})
+		at := time.Now().Add(-2 * forgottenAfter)
+		work := &events.Work{Token: "t", Attempt: 3, Started: at.Add(-time.Minute)}
+		op := &events.Operation{ID: "0123456789abcdef0123456789abcdef", Service: "s", Operation: "o", Attempt: 2, Due: at, Work: work}
+		h := nats.Header{
+			jetstream.ScheduleHeader:       {"@at " + at.UTC().Format(time.RFC3339Nano)},
+			jetstream.ScheduleTargetHeader: {"retry.due.normal.s.o." + op.ID},
+		}
+		if err := wire.PutState(op, h); err != nil {
+			t.Fatal(err)
+		}
+		watchdog := &jetstream.RawStreamMsg{Subject: "retry.parked.normal.s.o." + op.ID, Sequence: 5, Header: h}
+		if err := s.fire(t.Context(), []*jetstream.RawStreamMsg{watchdog}); err != nil {
+			t.Fatal(err)
+		}
+		op, err := wire.ReadState(js.sent[0].Header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if op.Work == nil || !op.Work.Knows("t") || op.Contested.IsZero() {
+			t.Errorf("what is due bears the work %+v and is contested since %s, want its worker's attempt, contested", op.Work, op.Contested)
+		}
+	})
+}

@@ -1,0 +1,333 @@
+package lanes
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler/policy"
+)
+
+const (
+	// sweepEvery is how often at least the bucket is read for keys that another instance
+	// marked, which may have died since.
+	sweepEvery = 10 * time.Second
+	// pollEvery is how often the gate is asked when it lets nothing through, which slows
+	// down to pollSlowest.
+	pollEvery   = 20 * time.Millisecond
+	pollSlowest = 100 * time.Millisecond
+	// patience bounds the wait for the governor's next slot with the pages in hand.
+	patience = 2 * time.Second
+	// lookEvery is how often an empty lane is read again while others of its key are let
+	// out.
+	lookEvery = 2 * time.Second
+	// maxLooks bounds the keys that are asked at once whether their lanes are empty.
+	maxLooks = 64
+	// failedPause is the pause after a failure to let a key out.
+	failedPause = 2 * time.Second
+	// warnEvery is how often the log says that something is tried again.
+	warnEvery = time.Minute
+)
+
+// Lanes lets held operations out once the gate of their key opens. All instances do so
+// side by side: each operation is let out by compare-and-set, so that it leaves its lane
+// once.
+type Lanes struct {
+	*Keys
+	store    *opstore.Store
+	gates    *scheduler.Gates
+	policies func() *policy.Set
+	now      func() time.Time
+	warn     rate.Sometimes
+	looks    *semaphore.Weighted // of the questions about lanes that may be empty
+}
+
+// Config configures [Lanes]. All of it is required.
+type Config struct {
+	Gates *scheduler.Gates
+	// Policies returns those in force.
+	Policies func() *policy.Set
+	// Now is the server's time.
+	Now func() time.Time
+}
+
+// New returns what lets the held operations of keys out, by a store.
+func New(keys *Keys, store *opstore.Store, config Config) *Lanes {
+	return &Lanes{
+		Keys: keys, store: store, gates: config.Gates, policies: config.Policies, now: config.Now,
+		warn: rate.Sometimes{First: 1, Interval: warnEvery}, looks: semaphore.NewWeighted(maxLooks),
+	}
+}
+
+// Run lets out what the gates allow, until ctx ends.
+func (l *Lanes) Run(ctx context.Context) {
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	tasks.Go(func() { l.sweeps(ctx) })
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		open, next := l.open(l.now())
+		for _, k := range open {
+			tasks.Go(func() { l.letOut(ctx, k) })
+		}
+		timer.Reset(next)
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-l.wake:
+		}
+	}
+}
+
+// open claims the keys that are to be looked at and whose gate is open. It returns how
+// long to wait for the next gate that opens by itself.
+func (l *Lanes) open(now time.Time) (open []*keyLanes, wait time.Duration) {
+	const shortest = 10 * time.Millisecond
+	wait = sweepEvery
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range l.keys {
+		timeIsUp := !k.next.IsZero() && !now.Before(k.next)
+		if !k.releasing && (k.look || timeIsUp) {
+			k.look, k.next = false, time.Time{}
+			// Critical operations may go when no others may.
+			if room := l.room(k, events.Critical, now); !room.Shut {
+				k.releasing = true
+				open = append(open, k)
+			} else {
+				k.next = room.Next
+			}
+		}
+		if !k.next.IsZero() {
+			wait = min(wait, max(k.next.Sub(now), shortest))
+		}
+	}
+	return open, wait
+}
+
+func (l *Lanes) policy(k *keyLanes) *policy.Policy {
+	resolved := l.policies().Resolve(policy.Query{Service: k.service, Operation: k.operation})
+	return &resolved
+}
+
+// room asks the gate of a key what it allows operations of a priority now.
+func (l *Lanes) room(k *keyLanes, p events.Priority, now time.Time) scheduler.Quota {
+	return l.gates.Quota(l.policy(k), k.service, k.operation, p, now)
+}
+
+// letOut lets the lanes of a key out for as long as its gate is open and they are
+// not empty.
+func (l *Lanes) letOut(ctx context.Context, k *keyLanes) {
+	next, err := l.drain(ctx, k)
+	again := false
+	if err != nil && ctx.Err() == nil {
+		l.warn.Do(func() {
+			l.log.Warn("held operations could not be let out; it is tried again", "key", k.key(), "error", err)
+		})
+		backoff.Sleep(ctx, failedPause)
+		again = true
+	}
+	l.mu.Lock()
+	k.releasing, k.next = false, next
+	k.look = k.look || again
+	l.mu.Unlock()
+	l.wake.Set()
+}
+
+// drain lets operations out by priority and age, never more than the gate allows, so
+// that a target that is slow, or that has just healed, sets the pace. It returns when to
+// look again: zero is when woken, as every sweep does for a key that is marked. When the
+// lanes are empty, what is parked for no reason any more follows.
+func (l *Lanes) drain(ctx context.Context, k *keyLanes) (next time.Time, err error) {
+	// Most keys hold nothing, which one question tells.
+	switch empty, err := l.empty(ctx, k); {
+	case err != nil:
+		return next, err
+	case empty:
+		return l.emptied(ctx, k)
+	}
+	if err := l.markers.remark(ctx, k); err != nil {
+		return next, err
+	}
+	k.flow.begin(l.now())
+	d := &drain{Lanes: l, key: k, idle: polls(pollEvery, pollSlowest)}
+	for _, p := range events.Priorities {
+		d.all[p] = l.pages(l.subjects.Lane(p, k.service, k.operation))
+	}
+	for ctx.Err() == nil {
+		if next, done, err := d.step(ctx); done || err != nil {
+			return next, err
+		}
+	}
+	return next, nil
+}
+
+// polls returns the pauses between questions to this instance's own gate. Nobody else
+// hears them, so they are not spread.
+func polls(first, longest time.Duration) backoff.Backoff {
+	return backoff.Backoff{First: first, Longest: longest, Random: func() float64 { return 0.5 }}
+}
+
+// drain lets out the lanes of one key.
+type drain struct {
+	*Lanes
+	key  *keyLanes
+	all  [len(events.Priorities)]pages // of the lanes, by priority
+	idle backoff.Backoff               // while the gate lets nothing through
+}
+
+// step lets out as many operations as may go now, or waits for the gate. done is
+// whether there is nothing more to do until next.
+func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error) {
+	k := d.key
+	held, err := readAhead(ctx, &d.all, k.flow.window)
+	if err != nil {
+		return next, true, err
+	}
+	d.gates.SetHeld(k.service, k.operation, held.total())
+	if held.total() == 0 {
+		next, err = d.emptied(ctx, k)
+		return next, true, err
+	}
+	now := d.now()
+	room, held := d.roomFor(k, held, now)
+	if room.Shut {
+		wait := room.Next.Sub(now)
+		if room.Cause != gate.CauseGovernor || wait <= 0 || wait >= patience {
+			return room.Next, true, nil
+		}
+		backoff.Sleep(ctx, wait) // and keep the pages in hand
+		return next, false, nil
+	}
+	n := k.flow.allows(room, now)
+	if n <= 0 {
+		d.idle.Wait(ctx)
+		return next, false, nil
+	}
+	d.idle.Reset()
+	var each lengths
+	each, k.turns = k.turns.Split(held, n)
+	moved, err := d.release(ctx, each)
+	k.flow.released(moved, d.now())
+	return next, false, err
+}
+
+// roomFor returns what the gate allows, and the held operations that it allows it for:
+// under backpressure only the critical ones.
+func (l *Lanes) roomFor(k *keyLanes, held lengths, now time.Time) (scheduler.Quota, lengths) {
+	room := l.room(k, events.Normal, now)
+	if critical := held[events.Critical]; critical > 0 && room.Cause == gate.CauseBackpressure {
+		return l.room(k, events.Critical, now), lengths{events.Critical: critical}
+	}
+	return room, held
+}
+
+// empty reports whether the lanes of a key seem to be empty. Any replica answers, and
+// one that is behind misses what was just held.
+func (l *Lanes) empty(ctx context.Context, k *keyLanes) (bool, error) {
+	if err := l.looks.Acquire(ctx, 1); err != nil {
+		return false, err
+	}
+	defer l.looks.Release(1)
+	n, err := l.Count(ctx, k.service, k.operation)
+	return n == 0, err
+}
+
+// emptied goes on with a key whose lanes seem to be empty: its marker is removed after
+// a while, and parked operations may follow early.
+func (l *Lanes) emptied(ctx context.Context, k *keyLanes) (next time.Time, err error) {
+	l.gates.SetHeld(k.service, k.operation, 0)
+	if err := l.unmark(ctx, k); err != nil {
+		return next, err
+	}
+	return l.early(ctx, k)
+}
+
+// lengths counts the held operations of a key by priority.
+type lengths [len(events.Priorities)]int
+
+func (n lengths) total() int {
+	total := 0
+	for _, k := range n {
+		total += k
+	}
+	return total
+}
+
+// readAhead reads two windows of every lane that has nothing left in hand, and returns
+// how long the lanes are. An empty lane is read again after a while, and once more when
+// all are empty.
+func readAhead(ctx context.Context, all *[len(events.Priorities)]pages, window int) (held lengths, err error) {
+	now := time.Now()
+	for _, since := range []time.Time{now.Add(-lookEvery), now} {
+		for i := range all {
+			p := &all[i]
+			if len(p.page) == 0 && (p.rest > 0 || p.read.Before(since)) {
+				if err := p.advance(ctx, 2*window); err != nil {
+					return held, err
+				}
+			}
+			held[i] = p.length()
+		}
+		if held.total() > 0 {
+			break
+		}
+	}
+	return held, nil
+}
+
+// Count returns how many operations of a key are held, or of all keys when service and
+// operation are empty.
+func (l *Lanes) Count(ctx context.Context, service, operation string) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
+	defer cancel()
+	return streams.Count(ctx, l.reading, l.streams.Waiting(), l.subjects.Lanes(service, operation))
+}
+
+// release lets out up to each operations of a priority, the oldest of those in hand. It
+// returns how many left their lane.
+func (d *drain) release(ctx context.Context, each lengths) (int, error) {
+	out := 0
+	for _, p := range events.Priorities {
+		page := d.all[p].take(each[p])
+		if len(page) == 0 {
+			continue
+		}
+		moved, err := d.move(ctx, page)
+		if err != nil {
+			return out, err
+		}
+		if out += moved; moved < len(page) {
+			// Another instance lets out the same page, so this one turns to the next.
+			d.all[p].drop()
+		}
+	}
+	return out, nil
+}
+
+// move lets a page of operations out and returns how many. When all are refused, another
+// instance was faster, or they are left-overs, which would be in the way for ever.
+func (l *Lanes) move(ctx context.Context, page []*jetstream.RawStreamMsg) (moved int, err error) {
+	moved, err = l.store.ReleaseAll(ctx, page, time.Now())
+	if err != nil || moved > 0 {
+		return moved, err
+	}
+	for _, m := range page {
+		if removed, err := l.store.Clear(ctx, m); err != nil || !removed {
+			return 0, err
+		}
+	}
+	return 0, nil
+}

@@ -1,0 +1,158 @@
+package lanes
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/shrink"
+	"github.com/rebound-mq/rebound/internal/streams"
+)
+
+const (
+	// scanEvery is how often the lanes themselves are searched for keys, besides at start
+	// and when the bucket was gone. A scan takes the longer the more is held, so scanShare
+	// is the share of the time that scans may take.
+	scanEvery = 5 * time.Minute
+	scanShare = 0.005
+	// scanTimeout bounds one scan.
+	scanTimeout = time.Minute
+	// removalWeight is how many looks the removal of a marker counts for.
+	removalWeight = maxLooks / 8
+)
+
+// sweeps looks for what other instances hold, and forgets idle keys, until ctx ends.
+func (l *Lanes) sweeps(ctx context.Context) {
+	ticker := time.NewTicker(l.markers.sweep)
+	defer ticker.Stop()
+	var scan time.Time // when the next is due
+	for ctx.Err() == nil {
+		l.sweep(ctx, time.Now())
+		if began := time.Now(); !began.Before(scan) {
+			err := l.scan(ctx)
+			if err == nil {
+				took := time.Since(began)
+				scan = began.Add(max(scanEvery, time.Duration(float64(took)/scanShare)))
+			}
+			l.complain(ctx, "held operations could not be sought; it is tried again", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		case <-l.markers.lost:
+			scan = time.Time{}
+		}
+	}
+}
+
+// complain logs a failure that is tried again, now and then.
+func (l *Lanes) complain(ctx context.Context, what string, err error) {
+	if err != nil && ctx.Err() == nil {
+		l.warn.Do(func() { l.log.Warn(what, "error", err) })
+	}
+}
+
+// sweep has all marked keys looked at. When one question says that nothing is held at
+// all, only those are whose markers may be removed. Keys that were idle for long are
+// forgotten.
+func (l *Lanes) sweep(ctx context.Context, now time.Time) {
+	names, last, changed, err := l.markers.list(ctx)
+	l.complain(ctx, "the keys that have lanes could not be read; it is tried again", err)
+	held, err := l.Count(ctx, "", "")
+	l.complain(ctx, "held operations could not be counted; it is tried again", err)
+	none := err == nil && held == 0
+	for name := range names {
+		service, operation, ok := strings.Cut(name, ".")
+		if ok && events.CheckName(service) == nil && events.CheckName(operation) == nil {
+			l.of(service, operation)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := len(l.keys)
+	for key, k := range l.keys {
+		gone := changed && l.markers.listed(k, names[k.name()], last, now)
+		listed, known := l.markers.isListed(k)
+		switch {
+		case gone, listed && (!none || l.markers.removable(k, now)):
+			k.look = true
+		case listed:
+		case !known && !k.look && !k.releasing && now.Sub(k.used) > l.forgetAfter:
+			delete(l.keys, key)
+		}
+	}
+	l.keys = shrink.Map(l.keys, before-len(l.keys))
+	l.wake.Set()
+}
+
+// scan finds the keys that have something in their lanes, and marks them.
+func (l *Lanes) scan(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
+	defer cancel()
+	if n, err := l.Count(ctx, "", ""); err != nil || n == 0 {
+		return err
+	}
+	type key struct{ service, operation string }
+	found := make(map[key]bool)
+	for subject, err := range streams.Subjects(ctx, l.reading, l.streams.Waiting(), l.subjects.AllHeld()) {
+		if err != nil {
+			return err
+		}
+		if service, operation, ok := l.subjects.SplitHeld(subject); ok {
+			found[key{strings.Clone(service), strings.Clone(operation)}] = true
+		}
+	}
+	for f := range found {
+		if err := l.markers.remark(ctx, l.of(f.service, f.operation)); err != nil {
+			return err
+		}
+		l.Check(f.service, f.operation)
+	}
+	return nil
+}
+
+// unmark removes the marker of a key whose lanes were empty for a while. It asks the
+// stream's leader twice: what was held meanwhile, although the key seemed idle, is found
+// by the second question and marked again.
+func (l *Lanes) unmark(ctx context.Context, k *keyLanes) error {
+	if !l.markers.removable(k, time.Now()) {
+		return nil
+	}
+	if err := l.looks.Acquire(ctx, removalWeight); err != nil {
+		return err
+	}
+	defer l.looks.Release(removalWeight)
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
+	defer cancel()
+	if err := k.marker.writing.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("unnaming the lanes of %s: %w", k.key(), err)
+	}
+	defer k.marker.writing.Release(1)
+	if held, err := l.holds(ctx, k); held || err != nil {
+		return err
+	}
+	if err := l.markers.remove(ctx, k); err != nil {
+		l.complain(ctx, "a key that has no lanes any more stays marked; it is tried again", err)
+		return nil
+	}
+	held, err := l.holds(ctx, k)
+	if held || err != nil {
+		return l.markers.write(ctx, k)
+	}
+	return nil
+}
+
+// holds reports whether the stream's leader knows of anything in the lanes of a key.
+func (l *Lanes) holds(ctx context.Context, k *keyLanes) (bool, error) {
+	lanes := l.subjects.Lanes(k.service, k.operation)
+	_, err := streams.LeaderGet(ctx, l.js, l.streams.Waiting(), streams.LastBySubject(lanes))
+	switch {
+	case streams.IsGone(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("looking for what is held of %s: %w", k.key(), err)
+	}
+	return true, nil
+}

@@ -1,0 +1,127 @@
+package opstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/streams"
+)
+
+const (
+	// refusedFor is how long after the last refusal a store counts as full, which is
+	// longer than the pause after which what was refused is tried again.
+	refusedFor = 5 * time.Second
+	// reserve is how much an account must have left to count as not full.
+	reserve = 16 << 10
+)
+
+// Storage knows whether JetStream takes what is to be stored. It hears of every try. It
+// also reads the figures of the account, because an instance may have nothing to store
+// while nothing that waits can be fired.
+type Storage struct {
+	js       jetstream.JetStream
+	missed   func()
+	refusals atomic.Uint64
+
+	mu      sync.Mutex // guards what follows
+	at      time.Time  // of the last refusal
+	reason  string     // of the last refusal
+	account string     // what the figures of the account say; empty when it has room
+}
+
+// NewStorage returns what is known of the streams behind js. missed is called when one
+// may be missing; nil is nobody.
+func NewStorage(js jetstream.JetStream, missed func()) *Storage {
+	return &Storage{js: js, missed: missed}
+}
+
+// Refusals returns how often a store was full.
+func (s *Storage) Refusals() uint64 { return s.refusals.Load() }
+
+// seen takes account of how a try ended.
+func (s *Storage) seen(err error) {
+	if err == nil {
+		return
+	}
+	if s.missed != nil && (errors.Is(err, jetstream.ErrNoStreamResponse) || streams.HasCode(err, jetstream.JSErrCodeStreamNotFound)) {
+		s.missed()
+	}
+	reason := fullness(err)
+	if reason == "" {
+		return
+	}
+	s.refusals.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at, s.reason = time.Now(), reason
+}
+
+// The codes by which JetStream says that a store is full.
+const (
+	codeAccountResources = jetstream.ErrorCode(10002)
+	codeServerResources  = jetstream.ErrorCode(10023)
+	codeMemoryResources  = jetstream.ErrorCode(10028)
+	codeStorageResources = jetstream.ErrorCode(10047)
+	codeStoreFailed      = jetstream.ErrorCode(10077)
+)
+
+const accountFull = "the account is at its storage limit"
+
+// fullness says in what way a store is full, empty when err says nothing of it.
+func fullness(err error) string {
+	var api *jetstream.APIError
+	switch {
+	case streams.HasCode(err, codeAccountResources):
+		return accountFull
+	case streams.HasCode(err, codeServerResources, codeMemoryResources, codeStorageResources):
+		return "the NATS server has no room left for what is to be stored"
+	case streams.HasCode(err, codeStoreFailed) && errors.As(err, &api):
+		return "a stream cannot store: " + api.Description
+	}
+	return ""
+}
+
+// Look reads the figures of the account.
+func (s *Storage) Look(ctx context.Context) error {
+	info, err := s.js.AccountInfo(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the figures of the account: %w", err)
+	}
+	full := fullTier(info.Tier)
+	for _, tier := range info.Tiers {
+		full = full || fullTier(tier)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !full:
+		s.account = ""
+	case s.account == "":
+		s.account = accountFull
+		s.refusals.Add(1)
+	}
+	return nil
+}
+
+func fullTier(t jetstream.Tier) bool {
+	return t.Limits.MaxStore > 0 && t.Store+reserve > uint64(t.Limits.MaxStore)
+}
+
+// Problem says why nothing can be stored, empty when it can.
+func (s *Storage) Problem() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.account != "" {
+		return s.account
+	}
+	if !s.at.IsZero() && time.Since(s.at) < refusedFor {
+		return s.reason
+	}
+	return ""
+}

@@ -1,0 +1,288 @@
+package opstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// Store keeps operations in JetStream. Its methods go on until what they store is
+// acknowledged or ctx ends. It is safe for concurrent use.
+type Store struct {
+	*Persister
+	js       jetstream.JetStream
+	subjects events.Subjects
+	streams  events.Streams
+	// clock is the server's, by which whatever others see is timed.
+	clock      *natsconn.Clock
+	maxPayload int64
+	lanes      Lanes
+	elections  *Elections
+	meter      Meter
+}
+
+// Config configures a [Store].
+type Config struct {
+	// Prefix is the first token of every subject, [events.DefaultPrefix] when empty.
+	Prefix string
+	// Clock is the server's; the host's when nil.
+	Clock *natsconn.Clock
+	// MaxPayload is the most bytes, headers included, that the server takes.
+	MaxPayload int64
+	// Lanes are informed of what is held; nil when nothing will be.
+	Lanes Lanes
+	// Elections know what may have gone on although it seems to wait; nil for a server
+	// that is trusted.
+	Elections *Elections
+	// Meter counts what is stored; nil counts nothing.
+	Meter Meter
+}
+
+// Lanes know the keys of which operations are held.
+type Lanes interface {
+	// Mark makes sure that every instance, now and later, knows that a key has lanes. It
+	// comes before an operation is held.
+	Mark(ctx context.Context, service, operation string) error
+	// Check has the lanes of a key looked at soon.
+	Check(service, operation string)
+}
+
+// Meter counts what is stored.
+type Meter interface {
+	Parked(ctx context.Context, op *events.Operation)
+	Held(ctx context.Context, op *events.Operation)
+	DeadLettered(ctx context.Context, op *events.Operation)
+	// Decided measures a delay that was decided upon.
+	Decided(ctx context.Context, op *events.Operation, delay time.Duration)
+	Ended(ctx context.Context, op *events.Operation, outcome events.Outcome)
+}
+
+// unmetered is the [Meter] that counts nothing.
+type unmetered struct{}
+
+func (unmetered) Parked(context.Context, *events.Operation)                 {}
+func (unmetered) Held(context.Context, *events.Operation)                   {}
+func (unmetered) DeadLettered(context.Context, *events.Operation)           {}
+func (unmetered) Decided(context.Context, *events.Operation, time.Duration) {}
+func (unmetered) Ended(context.Context, *events.Operation, events.Outcome)  {}
+
+// New returns a store that repeats its calls by a persister.
+func New(js jetstream.JetStream, persister *Persister, config Config) *Store {
+	s := &Store{
+		Persister: persister, js: js, subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
+		clock: config.Clock, maxPayload: config.MaxPayload, lanes: config.Lanes, elections: config.Elections, meter: config.Meter,
+	}
+	if s.clock == nil {
+		s.clock = natsconn.NewClock(nil)
+	}
+	if s.meter == nil {
+		s.meter = unmetered{}
+	}
+	return s
+}
+
+var _ scheduler.Store = (*Store)(nil)
+
+// Place implements [scheduler.Store]. The operation's slot, the subjects on
+// which it can stand, is a register that changes only by compare-and-set:
+// the publish names the last sequence that it expects there.
+func (s *Store) Place(ctx context.Context, op *events.Operation, m scheduler.Message) error {
+	msg, err := carry(op, m)
+	if err != nil {
+		return err
+	}
+	due := s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID)
+	parked := s.clock.Until(op.Due) >= scheduler.ShortDelay
+	if !parked {
+		msg.Subject = due
+	} else {
+		msg.Subject = s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID)
+		fireAt(msg, op.Due.Add(-scheduler.EarlyArming), due)
+	}
+	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
+	if m.Place != "" && m.Place != msg.Subject && !s.subjects.IsDue(m.Place) {
+		endSchedule(msg, m.Place)
+	}
+	if m.Name != "" {
+		// The slot may look as it did before the operation came and ended.
+		msg.Header[jetstream.MsgIDHeader] = []string{op.Run() + "." + m.Name}
+	}
+	ack, err := s.change(ctx, "parking operation "+op.ID, op, m, msg)
+	if err == nil && ack.Duplicate {
+		return scheduler.ErrTaken
+	}
+	if err == nil && parked {
+		s.meter.Parked(ctx, op)
+	}
+	return err
+}
+
+// Watch implements [scheduler.Store]. The watchdog is a schedule on the subject on
+// which the operation is parked; it fires within 250 ms after its time. A publish
+// whose acknowledgement got lost is recognised by its token and time.
+func (s *Store) Watch(ctx context.Context, op *events.Operation, m scheduler.Message) (scheduler.Message, error) {
+	msg, err := carry(op, m)
+	if err != nil {
+		return m, err
+	}
+	msg.Subject = s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID)
+	fireAt(msg, op.Due, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
+	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
+	ack, err := s.change(ctx, "watching over operation "+op.ID, op, m, msg)
+	if err == nil {
+		m.Version, m.Place = ack.Sequence, msg.Subject
+	}
+	if !errors.Is(err, scheduler.ErrMoved) {
+		return m, err
+	}
+	w, found, findErr := s.Find(ctx, op)
+	if findErr == nil && found && w.Op.Work != nil && w.Op.Work.Knows(op.Work.Token) && w.Op.Work.Result == nil && w.Op.Due.Equal(op.Due) {
+		m.Version, m.Place, m.Stored = w.Version, w.Place, w.Stored
+		return m, nil
+	}
+	return m, errors.Join(err, findErr)
+}
+
+// carry returns a message that carries an operation and what was submitted with it.
+func carry(op *events.Operation, m scheduler.Message) (*nats.Msg, error) {
+	msg := &nats.Msg{Data: m.Data, Header: wire.CarriedHeader(m.Header)}
+	return msg, wire.PutState(op, msg.Header)
+}
+
+// change puts op's next state, which msg carries, in the place of a version. The slot is
+// no register while it is not known what became of a try: the state may have been stored
+// and the run may have ended since, and the slot looks as before. So what a later try
+// stores is a fork; what is stored when another may have the operation by then is
+// contested.
+func (s *Store) change(ctx context.Context, doing string, op *events.Operation, m scheduler.Message, msg *nats.Msg) (ack *jetstream.PubAck, err error) {
+	unknown := false
+	err = s.Persist(ctx, doing, func(ctx context.Context) error {
+		forked := unknown && op.Repeats != events.AnyAttempt
+		if forked || op.Contested.IsZero() && m.Shared != nil && m.Shared() {
+			op.Contest(m.Stored)
+			if forked {
+				op.Fork(m.Stored)
+			}
+			if err := wire.PutState(op, msg.Header); err != nil {
+				return permanentError{err}
+			}
+		}
+		ack, err = s.js.PublishMsg(ctx, msg)
+		unknown = unknown || answerOf(err) == answerUnknown
+		return err
+	})
+	return ack, err
+}
+
+// maxHeld is how long an operation is held before it comes due by itself, whatever its
+// gate says, should all else fail. One with an earlier deadline comes due then, so that
+// it ends in time.
+const maxHeld = 24 * time.Hour
+
+// Hold implements [scheduler.Store]. A held operation is a schedule like a parked
+// one, because a schedule can be ended in the step that lets the operation out.
+func (s *Store) Hold(ctx context.Context, op *events.Operation, m scheduler.Message) error {
+	if err := s.lanes.Mark(ctx, op.Service, op.Operation); err != nil {
+		return err
+	}
+	msg, err := carry(op, m)
+	if err != nil {
+		return err
+	}
+	msg.Subject = s.subjects.Held(op.Priority, op.Service, op.Operation, op.ID)
+	at := s.clock.Now().Add(maxHeld)
+	if !op.Deadline.IsZero() && op.Deadline.Before(at) {
+		at = op.Deadline
+	}
+	fireAt(msg, at, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
+	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
+	if _, err := s.change(ctx, "holding operation "+op.ID, op, m, msg); err != nil {
+		return err
+	}
+	s.meter.Held(ctx, op)
+	// The gate may have opened meanwhile.
+	s.lanes.Check(op.Service, op.Operation)
+	return nil
+}
+
+// ContestFired contests an operation that the server fired and that may have gone on
+// long ago: one that was killed may fire again what it had fired before.
+func (s *Store) ContestFired(ctx context.Context, op *events.Operation, m scheduler.Message) {
+	fired := nats.Header(m.Header).Get(HeaderScheduler)
+	if op.Work != nil || fired == "" || fired != s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID) {
+		return // it was not fired, or is contested anyhow
+	}
+	var moment time.Time
+	if m.Stored.Sub(op.Due.Add(-scheduler.EarlyArming)) > Youngest {
+		moment = time.Now() // a new leader may have fired it, of which is not known yet
+	}
+	if since := op.Waits(); s.elections.Doubts(ctx, since, moment) {
+		op.Contest(since)
+	}
+}
+
+// Find implements [scheduler.Store]. It asks the stream's leader, because
+// another replica might not know yet of what was just stored.
+func (s *Store) Find(ctx context.Context, op *events.Operation) (w scheduler.Waiting, ok bool, err error) {
+	slot := s.subjects.Slot(op.Service, op.Operation, op.ID)
+	err = s.Persist(ctx, "looking for operation "+op.ID, func(ctx context.Context) error {
+		w, ok = scheduler.Waiting{}, false
+		m, err := streams.LeaderGet(ctx, s.js, s.streams.Waiting(), streams.LastBySubject(slot))
+		if streams.IsGone(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		state, err := wire.ReadState(m.Header)
+		if err != nil {
+			return permanentError{fmt.Errorf("%w: %w", scheduler.ErrForeign, err)}
+		}
+		w = scheduler.Waiting{
+			Version: m.Sequence, Place: m.Subject, Stored: m.Time, Op: state, InFlight: s.subjects.IsDue(m.Subject) || state.Work != nil,
+			Header: m.Header, Data: m.Data,
+		}
+		ok = true
+		return nil
+	})
+	return w, ok, err
+}
+
+// Remove implements [scheduler.Store].
+func (s *Store) Remove(ctx context.Context, op *events.Operation, version uint64) error {
+	return s.delete(ctx, "removing operation "+op.ID, version)
+}
+
+// delete removes a message of the stream of what waits, or returns
+// [scheduler.ErrMoved].
+func (s *Store) delete(ctx context.Context, doing string, sequence uint64) error {
+	return s.Persist(ctx, doing, func(ctx context.Context) error {
+		stream, err := s.js.Stream(ctx, s.streams.Waiting())
+		if err != nil {
+			return err
+		}
+		err = stream.DeleteMsg(ctx, sequence)
+		if streams.IsGone(err) {
+			return scheduler.ErrMoved
+		}
+		return err
+	})
+}
+
+// Publish stores a message and waits until it is acknowledged.
+func (s *Store) Publish(ctx context.Context, doing string, msg *nats.Msg) error {
+	return s.Persist(ctx, doing, func(ctx context.Context) error {
+		_, err := s.js.PublishMsg(ctx, msg)
+		return err
+	})
+}

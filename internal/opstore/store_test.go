@@ -1,0 +1,85 @@
+package opstore
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/scheduler"
+)
+
+// newStore returns a store without lanes, whose pauses are not spread.
+func newStore(js jetstream.JetStream) *Store {
+	persister := NewPersister(NewStorage(js, nil), slog.New(slog.DiscardHandler), func() float64 { return 0.5 })
+	return New(js, persister, Config{})
+}
+
+// scripted is JetStream that answers publishes with errors, one after the other, and
+// then stores.
+type scripted struct {
+	jetstream.JetStream
+	errs []error
+	sent []*nats.Msg
+}
+
+func (s *scripted) PublishMsg(_ context.Context, m *nats.Msg, _ ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	s.sent = append(s.sent, &nats.Msg{Subject: m.Subject, Header: maps.Clone(m.Header)})
+	if n := len(s.sent) - 1; n < len(s.errs) && s.errs[n] != nil {
+		return nil, s.errs[n]
+	}
+	return &jetstream.PubAck{Sequence: 7}, nil
+}
+
+func TestStore_PlaceDoesWhatTheAnswersProve(t *testing.T) {
+	for says, c := range map[string]struct {
+		errs      []error
+		tries     int
+		moved     bool
+		contested bool
+	}{
+		"stored at once":                             {nil, 1, false, false},
+		"pending and then stored":                    {[]error{apiError(10164)}, 2, false, false},
+		"no leader for a while and then stored":      {[]error{apiError(10008), nats.ErrNoResponders}, 3, false, false},
+		"unknown and then stored, which is a fork":   {[]error{context.DeadlineExceeded}, 2, false, true},
+		"moved at once":                              {[]error{apiError(10071)}, 1, true, false},
+		"pending and then moved":                     {[]error{apiError(10164), apiError(10164), apiError(10071)}, 3, true, false},
+		"unknown, pending and then moved":            {[]error{nats.ErrTimeout, apiError(10164), apiError(10071)}, 3, true, true},
+		"unknown twice and then stored, as one fork": {[]error{nats.ErrTimeout, nats.ErrTimeout}, 3, false, true},
+	} {
+		t.Run(says, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				js := &scripted{errs: c.errs}
+				s := newStore(js)
+				stored := time.Now().Add(-time.Second).UTC()
+				op := &events.Operation{ID: "0123456789abcdef0123456789abcdef", Service: "s", Operation: "o", Attempt: 1, Due: time.Now()}
+				err := s.Place(t.Context(), op, scheduler.Message{Version: 5, Stored: stored})
+				if moved := errors.Is(err, scheduler.ErrMoved); moved != c.moved || err != nil && !moved {
+					t.Errorf("the error is %v, want moved %v", err, c.moved)
+				}
+				if len(js.sent) != c.tries {
+					t.Fatalf("it was sent %d times, want %d", len(js.sent), c.tries)
+				}
+				last := js.sent[len(js.sent)-1]
+				if got := last.Header.Get(jetstream.ExpectedLastSubjSeqHeader); got != "5" {
+					t.Errorf("the last try expects version %s, want 5", got)
+				}
+				state, err := wire.ReadState(last.Header)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if contested := state.Contested.Equal(stored) && state.Repeats == events.AnyAttempt; contested != c.contested {
+					t.Errorf("the state sent last is contested since %s with repeats %d, want a fork: %v", state.Contested, state.Repeats, c.contested)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,12 @@
+package policies
+
+import "github.com/rebound-mq/rebound/scheduler/policy"
+
+// OfFile returns the policies that an instance is started with: those of the file,
+// or the built-in ones when path is empty.
+func OfFile(path string) (*policy.Set, error) {
+	if path == "" {
+		return policy.Builtin(), nil
+	}
+	return policy.LoadFile(path)
+}

@@ -1,0 +1,112 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/synadia-io/orbit.go/natsext"
+
+	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/schemas"
+)
+
+const (
+	// AnswerTimeout is how long an answer is waited for.
+	AnswerTimeout = 10 * time.Second
+	// stall is how long after an answer another instance's is waited for.
+	stall = 250 * time.Millisecond
+	// allTimeout bounds the wait for all of them.
+	allTimeout = 2 * time.Second
+)
+
+// AnswerError is an error that the service answered with.
+type AnswerError struct{ Code, Text string }
+
+func (e *AnswerError) Error() string { return e.Text }
+
+// answerError returns the error that an answer stands for, or nil.
+func answerError(answer *nats.Msg) error {
+	code, text := wire.MicroError(answer.Header)
+	if code == "" {
+		return nil
+	}
+	return &AnswerError{Code: code, Text: text}
+}
+
+// Ask sends a request to an endpoint of the service, an empty one when request is
+// nil, and decodes the answer.
+func (s *Session) Ask(ctx context.Context, endpoint string, request, into any) error {
+	m := nats.NewMsg(handlers.ServiceName + "." + endpoint)
+	if request != nil {
+		var err error
+		if m.Data, err = json.Marshal(request); err != nil {
+			return fmt.Errorf("encoding the request: %w", err)
+		}
+	}
+	err := s.Request(ctx, m, into)
+	if errors.Is(err, nats.ErrNoResponders) {
+		return s.NoService(StartService)
+	}
+	return err
+}
+
+// Request sends a request to the service and decodes the answer. An error that the
+// service answers with is an [*AnswerError]; it is [nats.ErrNoResponders] when no
+// service answers.
+func (s *Session) Request(ctx context.Context, m *nats.Msg, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, AnswerTimeout)
+	defer cancel()
+	answer, err := s.NC.RequestMsgWithContext(ctx, m)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer within %s: %w", AnswerTimeout, err)
+	case err != nil:
+		return err
+	}
+	if err := answerError(answer); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(answer.Data, into); err != nil {
+		return fmt.Errorf("decoding the answer of the service: %w", err)
+	}
+	return nil
+}
+
+// AskAll asks every instance for what it sees itself. The answer is empty when
+// no instance is running, or only those of a version that cannot tell.
+func AskAll[T any](ctx context.Context, s *Session, endpoint, what string) ([]T, error) {
+	ctx, cancel := context.WithTimeout(ctx, allTimeout)
+	defer cancel()
+	replies, err := natsext.RequestMany(ctx, s.NC.Conn, handlers.ServiceName+"."+endpoint, nil, natsext.RequestManyStall(stall))
+	if err != nil {
+		return nil, fmt.Errorf("asking for %s: %w", what, err)
+	}
+	all := []T{}
+	for m, err := range replies {
+		switch {
+		case errors.Is(err, nats.ErrNoResponders):
+			return all, nil
+		case err != nil:
+			return nil, fmt.Errorf("asking for %s: %w", what, err)
+		}
+		if err := answerError(m); err != nil {
+			return nil, err
+		}
+		var answer T
+		if err := json.Unmarshal(m.Data, &answer); err != nil {
+			return nil, fmt.Errorf("decoding %s: %w", what, err)
+		}
+		all = append(all, answer)
+	}
+	return all, nil
+}
+
+// Health asks every instance for the health of the services, as it sees it.
+func Health(ctx context.Context, s *Session) ([]schemas.Health, error) {
+	return AskAll[schemas.Health](ctx, s, "health", "the health of the services")
+}

@@ -1,0 +1,164 @@
+//go:build unix
+
+package testkit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rebound-mq/rebound/internal/testkit/natsd"
+)
+
+const (
+	// startTimeout bounds the start of one server or process on a busy machine.
+	startTimeout = 60 * time.Second
+	// stopTimeout bounds the end of one.
+	stopTimeout = 60 * time.Second
+)
+
+// natsProcess is a NATS server in a process of its own. It is safe for concurrent use.
+type natsProcess struct {
+	cmd    *exec.Cmd
+	exited chan struct{}
+
+	mu      sync.Mutex // guards input and answers: a question has its answer next
+	input   io.WriteCloser
+	answers *json.Decoder
+}
+
+// startNATS starts a server, which writes its log to log, and waits until it is ready.
+func startNATS(c natsd.Config, log io.Writer) (*natsProcess, natsd.State, error) {
+	program, err := natsProgram()
+	if err != nil {
+		return nil, natsd.State{}, err
+	}
+	cmd := exec.Command(program) //nolint:gosec,noctx // built here; stop ends it
+	cmd.Stderr = log
+	p := &natsProcess{cmd: cmd, exited: make(chan struct{})}
+	if p.input, err = cmd.StdinPipe(); err != nil {
+		return nil, natsd.State{}, err
+	}
+	// A pipe of our own: Wait must not close it before it is read to its end.
+	out, outWriter, err := os.Pipe()
+	if err != nil {
+		return nil, natsd.State{}, err
+	}
+	cmd.Stdout = outWriter
+	err = cmd.Start()
+	_ = outWriter.Close()
+	if err != nil {
+		_ = out.Close()
+		return nil, natsd.State{}, err
+	}
+	p.answers = json.NewDecoder(out)
+	go func() {
+		defer close(p.exited)
+		_ = cmd.Wait()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		_ = out.Close()
+	}()
+	state, err := p.begin(c)
+	if err != nil {
+		p.stop()
+		return nil, natsd.State{}, err
+	}
+	return p, state, nil
+}
+
+// begin tells the program what to start.
+func (p *natsProcess) begin(c natsd.Config) (natsd.State, error) {
+	config, err := json.Marshal(c)
+	if err != nil {
+		return natsd.State{}, err
+	}
+	return p.exchange(config)
+}
+
+// state asks the server for its state.
+func (p *natsProcess) state() (natsd.State, error) { return p.exchange(nil) }
+
+func (p *natsProcess) exchange(line []byte) (natsd.State, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var s natsd.State
+	_, err := p.input.Write(append(line, '\n'))
+	// What the program says before it ends is more than that its input is closed.
+	if answerErr := p.answers.Decode(&s); answerErr != nil {
+		return natsd.State{}, errors.Join(answerErr, err)
+	}
+	if s.Error != "" {
+		return natsd.State{}, errors.New(s.Error)
+	}
+	return s, nil
+}
+
+// stop ends the server and waits for it.
+func (p *natsProcess) stop() {
+	_ = p.input.Close()
+	timeout := time.NewTimer(stopTimeout)
+	defer timeout.Stop()
+	select {
+	case <-p.exited:
+	case <-timeout.C:
+		_ = p.cmd.Process.Kill()
+		<-p.exited
+	}
+}
+
+// environment is that of the test binary, before any test changed it.
+var environment = os.Environ()
+
+// natsProgram returns the path of the program, which it builds without the race
+// detector if it is missing or old.
+var natsProgram = sync.OnceValues(func() (string, error) {
+	build := exec.Command("go", "list", "-m", "-f", "{{.Dir}}") //nolint:noctx // it ends by itself
+	build.Env = environment
+	root, err := build.Output()
+	if err != nil {
+		return "", fmt.Errorf("finding the module: %w", err)
+	}
+	dir, err := programDir(strings.TrimSpace(string(root)))
+	if err != nil {
+		return "", err
+	}
+	// The tests of other packages build it, too.
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", err
+	}
+	program := filepath.Join(dir, "natsd")
+	build = exec.Command("go", "build", "-race=false", "-o", program, "github.com/rebound-mq/rebound/internal/testkit/natsd/cmd") //nolint:gosec,noctx // a constant package
+	build.Env = environment
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the NATS server of the tests: %w\n%s", err, out)
+	}
+	return program, nil
+})
+
+// programDir returns the directory of the program of one work tree.
+func programDir(root string) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, root)
+	dir := filepath.Join(cache, "rebound-testkit", strconv.FormatUint(h.Sum64(), 16))
+	return dir, os.MkdirAll(dir, 0o700)
+}
