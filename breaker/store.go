@@ -99,7 +99,7 @@ func Apply(c Circuit, e Event, now time.Time, s Settings) Reply {
 
 // record is a [Circuit] as the stores keep it: JSON with short names, times in
 // milliseconds since 1970, nothing that is zero. Every whole number stays below the
-// 14 digits that Redis's JSON library writes. step.lua works on it.
+// 14 digits that Redis's JSON library writes. redisstore's step.lua works on it.
 type record struct {
 	Key         string         `json:"key"`
 	Version     uint64         `json:"v,omitempty"`
