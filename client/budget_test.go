@@ -45,7 +45,7 @@ func TestBudget_IsNeverExceededInAnyWindow(t *testing.T) {
 				}
 				later := budget{perMinute: perMinute, perHour: perHour, minute: b.minute, hour: b.hour}
 				if got, _ := later.check(next); got == limit {
-					t.Fatalf("at %v, when there is room, %s still refuses", next, limit)
+					t.Fatalf("at %v, when a retry is free, %s still refuses", next, limit)
 				}
 			}
 		}

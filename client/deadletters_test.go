@@ -208,7 +208,7 @@ connection_pool: {baseDelay: 1ms, jitterType: none}
 	}
 	closeClient(t, r.Client)
 	var decision events.Scheduled
-	for _, m := range r.told("retry.event.retryScheduled.>") {
+	for _, m := range r.published("retry.event.retryScheduled.>") {
 		if err := json.Unmarshal(m.Data, &decision); err != nil {
 			t.Fatal(err)
 		}

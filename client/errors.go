@@ -169,7 +169,7 @@ func (e *CancelledError) Error() string {
 func (e *CancelledError) Unwrap() []error { return e.unwrap(e.Cause) }
 
 // HandedOverError says that no attempt is left here and that the operation goes
-// on in the service, see [WithHandOver]. How it ends is told by an outcome.
+// on in the service, see [WithHandOver]. An outcome says how it ends.
 type HandedOverError struct {
 	FailedCall
 	// Receipt says under which id the operation goes on.

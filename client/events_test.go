@@ -31,8 +31,8 @@ default:
   attemptTimeout: 2s
 `
 
-// told is what was published about operations, by the last token of the type.
-func (r *rig) told(subject string) []*nats.Msg {
+// published returns what was published about operations, by the last token of the type.
+func (r *rig) published(subject string) []*nats.Msg {
 	r.t.Helper()
 	var all []*nats.Msg
 	js := testkit.JetStream(r.t, r.nc)
@@ -64,9 +64,9 @@ func TestExecute_PublishesTheEventsOfTheService(t *testing.T) {
 	}
 	closeClient(t, c)
 
-	scheduled, success, failed := r.told("retry.event.retryScheduled.billing.charge"), r.told("retry.outcome.retrySuccess.billing.charge"), r.told("retry.outcome.retryFailed.billing.charge")
+	scheduled, success, failed := r.published("retry.event.retryScheduled.billing.charge"), r.published("retry.outcome.retrySuccess.billing.charge"), r.published("retry.outcome.retryFailed.billing.charge")
 	if len(scheduled) != 2 || len(success) != 1 || len(failed) != 1 {
-		t.Fatalf("%d retryScheduled, %d retrySuccess and %d retryFailed were told, want 2, 1 and 1", len(scheduled), len(success), len(failed))
+		t.Fatalf("%d retryScheduled, %d retrySuccess and %d retryFailed were published, want 2, 1 and 1", len(scheduled), len(success), len(failed))
 	}
 	id := events.OperationID("/billing/eu", "inv-1", "billing", "charge")
 	for name, list := range map[string][]*nats.Msg{events.RetryScheduled: scheduled, events.RetrySuccess: success, events.RetryFailed: failed} {
@@ -120,10 +120,10 @@ hurried: {maxElapsedTime: 6ms}
 		}
 		o := r.outcomes(1, client.OutcomeFilter{Service: service})[0]
 		if o.Outcome.Outcome != events.RetryFailed || o.Reason != want.reason || o.Detail == "" || o.Error == nil || o.Error.Code != "503" {
-			t.Errorf("%s was told as %+v, want a failure for the reason %s", service, o, want.reason)
+			t.Errorf("the outcome of %s is %+v, want a failure for the reason %s", service, o, want.reason)
 		}
 	}
-	for _, m := range r.told("retry.outcome.>") {
+	for _, m := range r.published("retry.outcome.>") {
 		if err := schemas.Validate(events.EventType(events.RetryFailed), m.Data); err != nil {
 			t.Errorf("%s: %v\n%s", m.Subject, err, m.Data)
 		}

@@ -23,7 +23,7 @@ func (r *rig) end(service string, from, to int, err error) {
 // stored waits until so many outcomes are stored.
 func (r *rig) stored(n int) {
 	r.t.Helper()
-	testkit.Eventually(r.t, patience, fmt.Sprintf("%d outcomes are stored", n), func() bool { return len(r.told("retry.outcome.>")) >= n })
+	testkit.Eventually(r.t, patience, fmt.Sprintf("%d outcomes are stored", n), func() bool { return len(r.published("retry.outcome.>")) >= n })
 }
 
 func TestOutcomes_AreFiltered(t *testing.T) {

@@ -42,7 +42,7 @@ type WorkerConfig struct {
 	// error all the same, and with the operation's id in Retry-Id. A failure that
 	// is not retryable is submitted only when nobody waits for an answer; it becomes
 	// a dead letter. A CloudEvent in structured mode is submitted as it is: it comes
-	// back to the policy's target, and the error is not told with it.
+	// back to the policy's target, and without the error.
 	SubmitFailures bool
 	// Version is the worker's version by semantic versioning, 0.0.0 when empty.
 	Version string

@@ -29,7 +29,7 @@ type submitHandler struct {
 	letters    *deadletter.Letters
 	metrics    *telemetry.Metrics
 	maxPayload int64
-	// pending is told how many submissions wait behind each.
+	// pending takes note of how many submissions wait behind each.
 	pending func(uint64)
 }
 
@@ -178,5 +178,5 @@ func (in *submitHandler) refused(t *pull.Message, layout string, args ...any) er
 	return rejected
 }
 
-// nameOf is [streams.MessageName] of a message in flight.
+// nameOf names a message in flight for ever, see [streams.MessageName].
 func nameOf(t *pull.Message) string { return streams.MessageName(t.Sequence(), t.Stored()) }
