@@ -408,7 +408,7 @@ func (s *Service) wire(ctx context.Context) error {
 		ledgers = s.ledger
 	}
 	wanted := ledger.NewQueue()
-	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Room: keys.Changed, Lease: wanted.Want, Now: s.clock.Now})
+	s.gates = scheduler.NewGates(s.breakers.group, scheduler.GatesConfig{Opened: keys.Changed, Lease: wanted.Want, Now: s.clock.Now})
 	s.leases = ledger.NewLeases(wanted, s.gates, ledger.LeasesConfig{Instance: s.id, Store: ledgers, Now: s.clock.Now, Log: s.log})
 	s.lanes = lanes.New(keys, st, lanes.Config{Gates: s.gates, Policies: s.policies.Load, Now: s.clock.Now})
 	s.breakers.join(ctx)

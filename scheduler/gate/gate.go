@@ -175,19 +175,19 @@ func (g *Gate) Idle(now time.Time) bool {
 	if g.inFlight > 0 || g.shut || g.governor.On() || g.leased(now) || g.earned.short(now) {
 		return false
 	}
-	told := !g.heard.IsZero() && !g.owes()
+	told := !g.heard.IsZero() && !g.unreported()
 	return told || g.minute.empty(now) && g.hour.empty(now)
 }
 
-// Owes reports whether the ledger is to hear of anything that this instance did or
+// Unreported reports whether the ledger is to hear of anything that this instance did or
 // did not do with its last lease.
-func (g *Gate) Owes() bool {
+func (g *Gate) Unreported() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.owes()
+	return g.unreported()
 }
 
-func (g *Gate) owes() bool {
+func (g *Gate) unreported() bool {
 	return g.budgeted() && (g.lease.Budget > 0 || g.unused > 0 || g.extra > 0)
 }
 
