@@ -90,7 +90,7 @@ func (b *Breaker) Allow(ctx context.Context, now time.Time) (Permit, error) {
 }
 
 // Ready returns how many attempts may go now, [Unlimited] when the breaker is
-// closed. When that is 0, next is when asking again is worth while; a zero next
+// closed. When that is 0, next is when asking again is worthwhile; a zero next
 // means not before Config.Freed is called. It asks nobody and takes nothing:
 // only a permit is certain.
 func (b *Breaker) Ready(now time.Time) (n int, next time.Time) {

@@ -116,7 +116,7 @@ type Bucket struct {
 func NewCircuit(key string) Circuit { return Circuit{Summary: Summary{ServiceKey: key}, Generation: 1} }
 
 // Ready returns how many attempts may go at now, [Unlimited] for a closed
-// circuit. When that is 0, next is when it is worth while to ask again; a zero
+// circuit. When that is 0, next is when asking again is worthwhile; a zero
 // next means not before the circuit changes. s are the settings that
 // [Settings.OrDefaults] returned.
 func (c *Circuit) Ready(now time.Time, s *Settings) (n int, next time.Time) {

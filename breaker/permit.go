@@ -9,7 +9,7 @@ import (
 type Permit struct {
 	breaker    *Breaker
 	generation uint64
-	probe      *probe // nil for an attempt that is none
+	probe      *probe // nil for an attempt that is no probe
 }
 
 type probe struct {
@@ -84,12 +84,12 @@ func (b *Breaker) giveBack(p Permit, r Result, took time.Duration, now time.Time
 // zero value is that of no permit.
 type Ticket struct {
 	Generation uint64
-	// Probe is the probe's id, empty for an attempt that is none.
+	// Probe is the probe's id, empty for an attempt that is no probe.
 	Probe string
 }
 
-// Ticket returns what [Breaker.Conclude] needs in the place of [Permit.Done]. A
-// probe of which nothing is heard is given back after its lease.
+// Ticket returns what [Breaker.Conclude] needs instead of [Permit.Done]. A probe
+// that is not heard of again is given back after its lease.
 func (p Permit) Ticket() Ticket {
 	t := Ticket{Generation: p.generation}
 	if p.probe != nil {
@@ -111,8 +111,8 @@ func (b *Breaker) Conclude(t Ticket, r Result, took time.Duration, now time.Time
 	}
 }
 
-// Why an attempt may not be made. [Breaker.Ready] says when it is worth while to
-// ask again.
+// Why an attempt may not be made. [Breaker.Ready] says when asking again is
+// worthwhile.
 var (
 	// ErrOpen: the breaker is open.
 	ErrOpen = errors.New("breaker: open")

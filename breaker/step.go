@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Step is the state machine: it applies e to c at now and returns the circuit
-// that follows, and its effect. It is pure, and never changes what c
-// refers to. When nothing was written it returns c as it is. redisstore's step.lua is the same
-// function for Redis, and a test compares the two.
+// Step is the state machine: it applies e to c at now and returns the circuit that
+// follows, and its effect. It is pure, and never changes what c refers to. When nothing
+// was written it returns c as it is. The step.lua of redisstore is the same function for
+// Redis, and a test compares the two.
 //
 //	         failures in a row, failure rate, Trip, Hold
 //	CLOSED ───────────────────────────────────────────────▶ OPEN ◀─┐

@@ -28,8 +28,8 @@ type Store interface {
 	// Watch calls changed with circuits that changed, until ctx ends or the
 	// connection is lost for good, which is an error. It calls ready whenever it
 	// has begun to see changes, at first and after each interruption: what was
-	// changed before must be loaded. A circuit of which only totals changed may be
-	// left out.
+	// changed before must be loaded. A circuit may be left out when only
+	// its totals changed.
 	Watch(ctx context.Context, ready func(), changed func(Circuit)) error
 	// Ping reports whether the store is there, and what it is.
 	Ping(ctx context.Context) (Pulse, error)

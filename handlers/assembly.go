@@ -179,7 +179,7 @@ func (p *parts) gateOperations(ctx context.Context) error {
 		limits = p.ledger
 	}
 	wanted := ledger.NewQueue()
-	gates = scheduler.NewGates(p.breakers.group, scheduler.GatesConfig{Room: p.keys.Changed, Lease: wanted.Want, Now: p.clock.Now})
+	gates = scheduler.NewGates(p.breakers.group, scheduler.GatesConfig{Opened: p.keys.Changed, Lease: wanted.Want, Now: p.clock.Now})
 	p.gates = gates
 	p.leases = ledger.NewLeases(wanted, gates, ledger.LeasesConfig{Instance: p.id, Store: limits, Now: p.clock.Now, Log: p.log})
 	p.lanes = lanes.New(p.keys, p.store, lanes.Config{Gates: gates, Policies: p.policies.inForce, Now: p.clock.Now})

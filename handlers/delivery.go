@@ -39,14 +39,14 @@ var _ scheduler.Target = (*requester)(nil)
 // Deliver implements [scheduler.Target]. The reply is judged by the conventions
 // of NATS micro: an error header is a failure with that code, anything else a
 // success.
-func (r *requester) Deliver(ctx context.Context, op *events.Operation, m scheduler.Message, subject string, attempt int, repeated bool, timeout time.Duration) (scheduler.Reply, error) {
+func (r *requester) Deliver(ctx context.Context, op *events.Operation, m scheduler.Message, a scheduler.Attempt) (scheduler.Reply, error) {
 	if err := r.connected(ctx); err != nil {
 		return scheduler.Reply{}, err
 	}
 	reconnects := r.nc.Stats().Reconnects
-	request := &nats.Msg{Subject: subject, Header: wire.TargetHeader(op, m.Header, attempt, repeated), Data: m.Data}
+	request := &nats.Msg{Subject: a.Subject, Header: wire.TargetHeader(op, m.Header, a.Number, a.Repeated), Data: m.Data}
 
-	callCtx, cancel := context.WithTimeout(ctx, timeout+min(slowReply, timeout/10))
+	callCtx, cancel := context.WithTimeout(ctx, a.Timeout+min(slowReply, a.Timeout/10))
 	defer cancel()
 	start := time.Now()
 	answer, err := r.nc.RequestMsgWithContext(callCtx, request)
@@ -55,20 +55,20 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 	switch {
 	case err == nil:
 		reply.Failure, reply.Failed = failure(answer.Header, time.Now())
-		if reply.Duration > timeout && !reply.Failed {
+		if reply.Duration > a.Timeout && !reply.Failed {
 			reply.Failed = true
-			reply.Failure = policy.Failure{Code: codeSlowReply, Message: "the target replied later than " + timeout.String()}
+			reply.Failure = policy.Failure{Code: codeSlowReply, Message: "the target replied later than " + a.Timeout.String()}
 		}
 	case errors.Is(err, nats.ErrNoResponders):
 		reply.Failed = true
-		reply.Failure = policy.Failure{Code: codeNoResponders, Message: "nobody listens on " + subject}
+		reply.Failure = policy.Failure{Code: codeNoResponders, Message: "nobody listens on " + a.Subject}
 	case ctx.Err() != nil:
 		return scheduler.Reply{}, ctx.Err()
 	case r.nc.Status() != nats.CONNECTED || r.nc.Stats().Reconnects != reconnects:
 		return scheduler.Reply{}, errInterrupted
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		reply.Failed = true
-		reply.Failure = policy.Failure{Code: codeTimeout, Message: "no reply within " + timeout.String()}
+		reply.Failure = policy.Failure{Code: codeTimeout, Message: "no reply within " + a.Timeout.String()}
 	default:
 		return scheduler.Reply{}, err
 	}

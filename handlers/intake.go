@@ -131,30 +131,12 @@ func (in *submitHandler) replay(ctx context.Context, t *pull.Message) error {
 	if err != nil {
 		return err
 	}
-	service, operation, err := in.subjects.SplitSubmit(t.Subject())
-	if err != nil || service != d.Service || operation != d.Operation {
-		return in.refused(t, "dead letter %d does not belong to the subject of the request", sequence)
+	if err := in.checkReplay(t, d, sequence); err != nil {
+		return err
 	}
-	if d.Truncated > 0 {
-		return in.refused(t, "dead letter %d has only a part of its payload of %d bytes", sequence, d.Truncated)
-	}
-
-	op := d.State
-	if op != nil && op.Origin != nil && op.Origin.Gone() {
-		return in.refused(t, "dead letter %d has no payload: message %d was gone from stream %s before it could be read",
-			sequence, op.Origin.Sequence, op.Origin.Stream)
-	}
-	if op == nil {
-		name := "replay-of-" + d.ID
-		op, err = in.decode(d.SubmittedTo, d.Header, d.Data, name, t)
-		var rejected *events.RejectedError
-		if errors.As(err, &rejected) {
-			// It stays the dead letter that it is.
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	op, err := in.revive(t, d)
+	if err != nil || op == nil {
+		return err
 	}
 	op.Restart(t.Stored())
 	op.Dead = d.Grave()
@@ -172,6 +154,34 @@ func (in *submitHandler) replay(ctx context.Context, t *pull.Message) error {
 		return err
 	}
 	return nil
+}
+
+// checkReplay rejects a request for a dead letter that cannot be replayed.
+func (in *submitHandler) checkReplay(t *pull.Message, d *events.DeadLetter, sequence uint64) error {
+	service, operation, err := in.subjects.SplitSubmit(t.Subject())
+	switch {
+	case err != nil || service != d.Service || operation != d.Operation:
+		return in.refused(t, "dead letter %d does not belong to the subject of the request", sequence)
+	case d.Truncated > 0:
+		return in.refused(t, "dead letter %d has only a part of its payload of %d bytes", sequence, d.Truncated)
+	case d.State != nil && d.State.Origin != nil && d.State.Origin.Gone():
+		return in.refused(t, "dead letter %d has no payload: message %d was gone from stream %s before it could be read",
+			sequence, d.State.Origin.Sequence, d.State.Origin.Stream)
+	}
+	return nil
+}
+
+// revive returns the operation of a dead letter. It returns nil for a submission that was
+// rejected and still would be, which stays the dead letter that it is.
+func (in *submitHandler) revive(t *pull.Message, d *events.DeadLetter) (*events.Operation, error) {
+	if d.State != nil {
+		return d.State, nil
+	}
+	op, err := in.decode(d.SubmittedTo, d.Header, d.Data, "replay-of-"+d.ID, t)
+	if errors.As(err, new(*events.RejectedError)) {
+		return nil, nil
+	}
+	return op, err
 }
 
 // refused says that a request for a replay cannot be met.

@@ -77,9 +77,8 @@ var ErrManyInstances = fmt.Errorf("more than %d instances report", MaxInstances)
 // ErrOwnReport says that the report of this very instance came from outside.
 var ErrOwnReport = errors.New("the report bears this instance's own id")
 
-// Register knows the instances by what they report of themselves. One of which
-// nothing was heard for [InstanceLease] is forgotten; this instance itself never
-// is. It belongs to one goroutine at a time.
+// Register knows the instances by what they report of themselves. An instance that was
+// not heard for [InstanceLease] is forgotten; this instance itself never is. It belongs to one goroutine at a time.
 type Register struct {
 	key       string
 	own       string

@@ -24,9 +24,8 @@ var ErrFull = errors.New("the health of too many services is kept already")
 // for concurrent use.
 //
 // It keeps at most [MaxServices] of them, so that endless service names fill no
-// memory. One more takes the place of the one of which nothing was heard for the
-// longest time, but only an attempt can do that: reports, which cost their sender
-// nothing, push nobody out.
+// memory. One more takes the place of the one that was silent for longest, but only
+// an attempt can do that: reports, which cost their sender nothing, push nobody out.
 type Registry struct {
 	services *lru.Cache[string, *service]
 	host     atomic.Pointer[Host]
@@ -185,8 +184,7 @@ func (r *Registry) Metrics(name string, now time.Time) (m Metrics, ok bool) {
 	return s.metrics(name, now.UnixNano())
 }
 
-// All returns the health of every service of which something is known at now, by
-// name.
+// All returns the health of every service that anything is known of at now, by name.
 func (r *Registry) All(now time.Time) []Metrics {
 	all := []Metrics{}
 	for _, name := range r.services.Keys() {
@@ -198,8 +196,8 @@ func (r *Registry) All(now time.Time) []Metrics {
 	return all
 }
 
-// Forget drops the services of which nothing was heard since a time, or nothing is
-// known any more at now. Calling it now and then gives their memory back.
+// Forget drops the services that were silent since a time, and those that nothing is
+// known of any more at now. Calling it now and then gives their memory back.
 func (r *Registry) Forget(since, now time.Time) {
 	for _, name := range r.services.Keys() {
 		if s, ok := r.services.Peek(name); ok && s.idle(since, now.UnixNano()) {

@@ -197,7 +197,7 @@ func TestBreakerChange_HasTheFieldsOfASummary(t *testing.T) {
 	}
 }
 
-func TestPropertiesOfTheSameNameAreDescribedAlike(t *testing.T) {
+func TestSchemas_PropertiesOfTheSameNameAreDescribedAlike(t *testing.T) {
 	about, _ := fields(reflect.TypeFor[events.About]())
 	want := asObject(at(t, "rebound.retryScheduled.v1", "")["properties"])
 	for _, name := range []string{"rebound.retrySuccess.v1", "rebound.retryFailed.v1", "deadLetter"} {
@@ -217,7 +217,7 @@ func TestPropertiesOfTheSameNameAreDescribedAlike(t *testing.T) {
 	}
 }
 
-func TestTheStatusAndTheEndpointTellOfTheInstancesAlike(t *testing.T) {
+func TestSchemas_StatusAndCoordinationDescribeTheInstancesAlike(t *testing.T) {
 	status := asObject(at(t, "status.response", "/properties/retryCoordination")["properties"])
 	for name, got := range asObject(at(t, "coordination.response", "")["properties"]) {
 		if want := status[name]; want != nil && !reflect.DeepEqual(got, want) {
@@ -226,7 +226,7 @@ func TestTheStatusAndTheEndpointTellOfTheInstancesAlike(t *testing.T) {
 	}
 }
 
-func TestListsOfWordsAreThoseOfTheTypes(t *testing.T) {
+func TestSchemas_ListsOfWordsAreThoseOfTheTypes(t *testing.T) {
 	reasons := make([]any, len(events.Reasons))
 	for i, r := range events.Reasons {
 		reasons[i] = string(r)
@@ -272,7 +272,7 @@ func wantValid(t rapid.TB, subject, name string, about events.About, data any) *
 	return msg
 }
 
-func TestOutcomesOfEveryReasonConform(t *testing.T) {
+func TestValidate_OutcomesOfEveryReasonConform(t *testing.T) {
 	op := &events.Operation{ID: about.ID, EventID: "1", Source: "/s", Service: "billing", Operation: "charge", Attempt: 1, FirstFailure: now}
 	success := op.Ended(events.RetrySuccess, now.Add(time.Second))
 	wantValid(t, "retry.outcome.retrySuccess.billing.charge", events.RetrySuccess, success.About, success)
@@ -288,7 +288,7 @@ func TestOutcomesOfEveryReasonConform(t *testing.T) {
 	}
 }
 
-func TestAnOutcomeOfWhatCouldNotBeReadConforms(t *testing.T) {
+func TestValidate_OutcomeOfAnUnreadableSubmissionConforms(t *testing.T) {
 	op := &events.Operation{
 		ID: events.OperationID("rejected", "RETRY_INTAKE-1", events.Invalid, events.Invalid), EventID: "RETRY_INTAKE-1", Source: "/rejected",
 		Service: events.Invalid, Operation: events.Invalid, FirstFailure: now, Submitted: now,
@@ -298,7 +298,7 @@ func TestAnOutcomeOfWhatCouldNotBeReadConforms(t *testing.T) {
 	wantValid(t, "retry.outcome.retryFailed.-invalid-.-invalid-", events.RetryFailed, failed.About, failed)
 }
 
-func TestAnOutcomeConformsToTheSchemaOfItsNameOnly(t *testing.T) {
+func TestValidate_OutcomeConformsToTheSchemaOfItsNameOnly(t *testing.T) {
 	op := &events.Operation{ID: about.ID, EventID: "1", Source: "/s", Service: "billing", Operation: "charge", Attempt: 1, FirstFailure: now}
 	success := op.Ended(events.RetrySuccess, now)
 	failed := op.Ended(events.RetryFailed, now)
@@ -311,7 +311,7 @@ func TestAnOutcomeConformsToTheSchemaOfItsNameOnly(t *testing.T) {
 	}
 }
 
-func TestScheduledWithEveryFactorConforms(t *testing.T) {
+func TestValidate_ScheduledWithEveryFactorConforms(t *testing.T) {
 	event := events.Scheduled{
 		About: about, Attempt: 2, Error: events.Failure{Code: "503", Message: "away"}, DurationMs: 12.5, Class: "retryable", Rule: "503",
 		DelayMs: 1500, Due: now, Strategy: "adaptive_exponential", Confidence: 0.85,
@@ -325,7 +325,7 @@ func TestScheduledWithEveryFactorConforms(t *testing.T) {
 	})
 }
 
-func TestAnErrorThatIsCutOffConformsAndNoLongerOne(t *testing.T) {
+func TestValidate_ClippedErrorConformsAndNoLongerOne(t *testing.T) {
 	o := &events.Operation{ID: about.ID, EventID: "1", Source: "/s", Service: "billing", Operation: "charge", Attempt: 1, FirstFailure: now, Submitted: now}
 	o.Record(events.Attempt{Number: 1, At: now, Code: strings.Repeat("c", 1000), Error: strings.Repeat("e", 1000)})
 	d := events.DeadLetter{ID: o.ID, Service: "billing", Operation: "charge", Reason: events.ReasonExhausted, DiedAt: now, Sequence: 1, State: o}
@@ -405,7 +405,7 @@ func operation() *rapid.Generator[*events.Operation] {
 	})
 }
 
-func TestAnyOutcomeConforms(t *testing.T) {
+func TestValidate_AnyOutcomeConforms(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := operation().Draw(t, "operation")
 		ended := moment().Draw(t, "ended")
@@ -424,7 +424,7 @@ func TestAnyOutcomeConforms(t *testing.T) {
 	})
 }
 
-func TestAnyDecisionConforms(t *testing.T) {
+func TestValidate_AnyDecisionConforms(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := operation().Draw(t, "operation")
 		wantValid(t, "s", events.RetryScheduled, o.About(), events.Scheduled{
@@ -438,7 +438,7 @@ func TestAnyDecisionConforms(t *testing.T) {
 	})
 }
 
-func TestAnyDeadLetterConformsOnceItWasStoredAndRead(t *testing.T) {
+func TestValidate_AnyDeadLetterConformsOnceStoredAndRead(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := operation().Draw(t, "operation")
 		d := events.DeadLetter{
@@ -472,7 +472,7 @@ func TestAnyDeadLetterConformsOnceItWasStoredAndRead(t *testing.T) {
 	})
 }
 
-func TestAnyFilterThatIsAcceptedConforms(t *testing.T) {
+func TestValidate_AnyAcceptedFilterConforms(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		word := rapid.OneOf(rapid.Just(""), rapid.StringMatching(namePattern), rapid.Just(events.Invalid), rapid.String())
 		f := events.DeadLetterFilter{
@@ -495,7 +495,7 @@ func TestAnyFilterThatIsAcceptedConforms(t *testing.T) {
 	})
 }
 
-func TestAHealthReportIsAcceptedIfAndOnlyIfItConforms(t *testing.T) {
+func TestValidate_HealthReportConformsExactlyWhenItIsAccepted(t *testing.T) {
 	names := slices.Collect(maps.Keys(asObject(at(t, "rebound.health.v1", "")["properties"])))
 	slices.Sort(names)
 	rapid.Check(t, func(t *rapid.T) {

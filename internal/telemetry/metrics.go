@@ -147,8 +147,8 @@ func (m *Metrics) makeInstruments() error {
 	return errors.Join(faults...)
 }
 
-// Forget drops the metrics of the keys of which nothing was counted since a time, and
-// of the services that are not known.
+// Forget drops the metrics of the keys that were not counted since a time, and of the
+// services that are not known.
 func (m *Metrics) Forget(since time.Time, known func(service string) bool) {
 	m.services.Forget(func(service string, _ *[]metric.ObserveOption) bool { return !known(service) })
 	keys := m.keys.Forget(func(_ meteredKey, l *labels) bool { return l.used.Load() < since.UnixNano() })
@@ -231,10 +231,10 @@ func (m *Metrics) Ended(ctx context.Context, op *events.Operation, o events.Outc
 	m.outcomes.Add(ctx, 1, outcome...)
 }
 
-// of returns the labels of an operation's key, of which something is counted.
+// of returns the labels of an operation's key for counting something.
 func (m *Metrics) of(op *events.Operation) *labels { return m.use(op.Service, op.Operation) }
 
-// use returns the labels of a key of which something is counted.
+// use returns the labels of a key for counting something.
 func (m *Metrics) use(service, operation string) *labels {
 	l := m.key(service, operation)
 	l.used.Store(time.Now().UnixNano())

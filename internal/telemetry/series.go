@@ -4,7 +4,8 @@ import "sync"
 
 // Series keeps a value for each of a bounded number of keys, such as the label sets
 // that are made of a key. All further keys share the value of the key that stands for
-// them: whoever publishes can invent keys, and each costs memory here and at Prometheus. It is safe for concurrent use.
+// them: whoever publishes can invent keys, and each costs
+// memory here and at Prometheus. It is safe for concurrent use.
 type Series[K comparable, V any] struct {
 	most  int
 	make  func(K) *V
