@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// mostFiles is how many files a package may have that are no tests.
-	mostFiles = 15
+	// mostFiles is how many files a package may have, besides its tests and doc.go.
+	mostFiles = 16
 	// mostFields is how many fields a struct may have that does more than hold data.
 	mostFields = 20
 )
 
 // source is one file that is no test.
 type source struct {
-	folder string
-	file   *ast.File
+	folder, name string
+	file         *ast.File
 }
 
 // sources parses the files of the module that are no tests.
@@ -42,7 +42,7 @@ func sources(t *testing.T) (all []source, positions *token.FileSet) {
 			return err
 		}
 		file, err := parser.ParseFile(positions, name, text, parser.SkipObjectResolution)
-		all = append(all, source{folder: path.Dir(name), file: file})
+		all = append(all, source{folder: path.Dir(name), name: path.Base(name), file: file})
 		return err
 	})
 	if err != nil {
@@ -55,7 +55,9 @@ func TestPackages_AreSmallEnoughToBeOneIdea(t *testing.T) {
 	all, _ := sources(t)
 	files := make(map[string]int)
 	for _, s := range all {
-		files[s.folder]++
+		if s.name != "doc.go" {
+			files[s.folder]++
+		}
 	}
 	for folder, n := range files {
 		// A public package cannot be cut without its users noticing.
