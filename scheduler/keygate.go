@@ -32,7 +32,7 @@ type keyGate struct {
 	dependsOn []string
 	waiters   []*waiter // in the order of their arrival
 	next      *waiter   // whose turn it is, nil when nobody waits
-	turns     gate.Turns
+	turns     gate.RoundRobin
 	refused   gate.Cause
 	used      time.Time // when it was last asked to let something through
 	uses      int       // how often since the last lease came

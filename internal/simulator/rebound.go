@@ -27,7 +27,7 @@ type key struct {
 	*rebound
 	breaker *breaker.Breaker
 	gate    *gate.Gate
-	turns   gate.Turns
+	turns   gate.RoundRobin
 	lanes   [len(events.Priorities)]list.List // of *operation, the oldest first
 	held    int
 	parked  [len(events.Priorities)]list.List // of parking, the oldest first
