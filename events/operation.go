@@ -78,7 +78,7 @@ type Operation struct {
 	// known.
 	Repeats int `json:"repeats,omitempty"`
 	// Contested is since when another instance may have had this run as well, zero
-	// when none may. What was told of the run since then counts more than its state.
+	// when none may. An outcome published since then outweighs its state.
 	Contested time.Time `json:"contested,omitzero"`
 
 	// RuleUses counts how often each limited classification rule decided for
