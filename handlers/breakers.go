@@ -15,6 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/internal/lanes"
 	"github.com/rebound-mq/rebound/internal/notify"
 	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/streams"
@@ -197,7 +198,13 @@ func (b *breakers) notClosed(ctx context.Context, most int) ([]breaker.Summary, 
 	return out, counts
 }
 
-func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error) {
+// breakerRequests answers requests about breakers.
+type breakerRequests struct {
+	breakers *breakers
+	lanes    *lanes.Lanes
+}
+
+func (q breakerRequests) list(ctx context.Context, r micro.Request) (any, error) {
 	var request schemas.BreakerQuery
 	if err := read(r, &request); err != nil {
 		return nil, err
@@ -210,15 +217,15 @@ func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error)
 		service, _, err := events.SplitKey(c.ServiceKey)
 		return err == nil && (request.Service == "" || request.Service == service)
 	}
-	list := schemas.BreakerList{Coordination: s.breakers.coordination(), Breakers: []breaker.Summary{}}
+	list := schemas.BreakerList{Coordination: q.breakers.coordination(), Breakers: []breaker.Summary{}}
 	var circuits []breaker.Circuit
 	var err error
 	if request.ByKey {
-		circuits, list.Counts, err = s.breakers.group.After(ctx, request.After, limit, want)
+		circuits, list.Counts, err = q.breakers.group.After(ctx, request.After, limit, want)
 	} else {
-		circuits, list.Counts, err = s.breakers.group.Worst(ctx, limit, want)
+		circuits, list.Counts, err = q.breakers.group.Worst(ctx, limit, want)
 	}
-	s.breakers.logUnread(err)
+	q.breakers.logUnread(err)
 	for _, c := range circuits {
 		list.Breakers = append(list.Breakers, c.Summary)
 	}
@@ -228,7 +235,7 @@ func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error)
 	return list, nil
 }
 
-func (s *Service) breakerShow(ctx context.Context, r micro.Request) (any, error) {
+func (q breakerRequests) show(ctx context.Context, r micro.Request) (any, error) {
 	var request schemas.BreakerShow
 	if err := read(r, &request); err != nil {
 		return nil, err
@@ -237,34 +244,34 @@ func (s *Service) breakerShow(ctx context.Context, r micro.Request) (any, error)
 	if err != nil {
 		return nil, badRequestError{err}
 	}
-	c, ok, err := s.breakers.group.Find(ctx, request.Key)
-	s.breakers.logUnread(err)
+	c, ok, err := q.breakers.group.Find(ctx, request.Key)
+	q.breakers.logUnread(err)
 	if !ok {
 		return nil, notFoundError{fmt.Errorf("nothing is known of a breaker of %s", request.Key)}
 	}
-	shown := schemas.BreakerShown{Summary: c.Summary, Coordination: s.breakers.coordination()}
-	if shown.HeldOperations, err = s.lanes.Count(ctx, service, operation); err != nil {
+	shown := schemas.BreakerShown{Summary: c.Summary, Coordination: q.breakers.coordination()}
+	if shown.HeldOperations, err = q.lanes.Count(ctx, service, operation); err != nil {
 		return nil, err
 	}
 	return shown, nil
 }
 
-func (s *Service) breakerTrip(ctx context.Context, r micro.Request) (any, error) {
-	return s.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) {
-		return s.breakers.group.Trip(ctx, a.Key, events.Milliseconds(a.ForMs), a.Note)
+func (q breakerRequests) trip(ctx context.Context, r micro.Request) (any, error) {
+	return q.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) {
+		return q.breakers.group.Trip(ctx, a.Key, events.Milliseconds(a.ForMs), a.Note)
 	})
 }
 
-func (s *Service) breakerHold(ctx context.Context, r micro.Request) (any, error) {
-	return s.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) { return s.breakers.group.Hold(ctx, a.Key, a.Note) })
+func (q breakerRequests) hold(ctx context.Context, r micro.Request) (any, error) {
+	return q.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) { return q.breakers.group.Hold(ctx, a.Key, a.Note) })
 }
 
-func (s *Service) breakerReset(ctx context.Context, r micro.Request) (any, error) {
-	return s.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) { return s.breakers.group.Reset(ctx, a.Key, a.Note) })
+func (q breakerRequests) reset(ctx context.Context, r micro.Request) (any, error) {
+	return q.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) { return q.breakers.group.Reset(ctx, a.Key, a.Note) })
 }
 
 // operate does what an operator asks for.
-func (s *Service) operate(r micro.Request, do func(schemas.BreakerAct) (breaker.Circuit, error)) (any, error) {
+func (breakerRequests) operate(r micro.Request, do func(schemas.BreakerAct) (breaker.Circuit, error)) (any, error) {
 	var request schemas.BreakerAct
 	if err := read(r, &request); err != nil {
 		return nil, err

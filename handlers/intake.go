@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nuid"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
@@ -16,6 +20,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // mostBehind is how often a replay comes again whose dead letter its stream has not
@@ -190,3 +195,50 @@ func (in *submitHandler) refused(t *pull.Message, layout string, args ...any) er
 
 // nameOf names a message in flight for ever, see [streams.MessageName].
 func nameOf(t *pull.Message) string { return streams.MessageName(t.Sequence(), t.Stored()) }
+
+// submitRequests answers submissions that are made as requests.
+type submitRequests struct {
+	*base
+	intake *submitHandler
+	limit  *intake.Limit
+}
+
+// answer stores a submission after checking it, and answers with its id. A
+// message published on the submit subject itself is answered by JetStream,
+// which knows where it is stored but not what it is.
+func (q submitRequests) answer(ctx context.Context, r micro.Request) (any, error) {
+	subject := q.config.Prefix + ".submit." + strings.TrimPrefix(r.Subject(), ServiceName+".submit.")
+	h := nats.Header(r.Headers())
+	now := q.clock.Now()
+	submission := wire.Submission{Subject: subject, Header: h, Data: r.Data(), Name: nuid.Next(), Received: now}
+	op, err := wire.DecodeSubmission(q.subjects, submission)
+	if err == nil {
+		err = q.intake.Fits(op, h, r.Data())
+	}
+	if err == nil {
+		err = q.intake.pipeline.Check(op)
+	}
+	var rejected *events.RejectedError
+	if errors.As(err, &rejected) {
+		q.metrics.Rejected(ctx, rejected.Service, rejected.Operation)
+	}
+	if err == nil {
+		err = q.limit.Admit(ctx, op.Service)
+	}
+	if errors.As(err, new(*intake.TooManyError)) {
+		q.metrics.Refused(ctx, op)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := &nats.Msg{Subject: subject, Header: wire.CarriedHeader(h), Data: r.Data()}
+	wire.AddAttributes(op, m.Header)
+	ack, err := q.js.PublishMsg(ctx, m, jetstream.WithMsgID(op.MessageID("submit")))
+	if err != nil {
+		if err = q.limit.StoreError(op.Service, op.Operation, err); errors.As(err, new(*intake.TooManyError)) {
+			q.metrics.Refused(ctx, op)
+		}
+		return nil, err
+	}
+	return schemas.Submitted{ID: op.ID, EventID: op.EventID, Source: op.Source, Stream: ack.Stream, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+}
