@@ -26,22 +26,23 @@ type Breaker struct {
 	flow chan struct{}
 
 	mu        sync.Mutex // guards what follows
-	circuit   Circuit    // as last heard of the store, or our own while alone
+	circuit   Circuit    // as last heard from the store, or our own while detached
 	tally     Tally      // results that are not yet in the circuit
-	bucketEnd int64      // where tally's bucket ends while alone, Unix nanoseconds of the store's clock
-	told      told       // what was last told as a change
-	joined    bool       // the circuit is the store's
-	parted
+	bucketEnd int64      // where tally's bucket ends while detached, Unix nanoseconds of the store's clock
+	attached  bool       // the circuit is the store's
+	detached
 	queue
+
+	lastNotified notified // the fields whose change is worth an event, as last sent
 }
 
-// parted is what an instance keeps for its return while it is without the store.
-type parted struct {
-	left     time.Time // since when it is without, by our clock
-	diverged bool      // the circuit decides otherwise than the store's did
-	owed     Tally     // totals that the store has not heard of
-	returned []string  // the store's probes that came back
-	ahead    *Circuit  // what the store told of meanwhile
+// detached is what a breaker keeps for its return while it is without the store.
+type detached struct {
+	since      time.Time // when it was detached, by our clock
+	diverged   bool      // the circuit decides otherwise than the store's did
+	unreported Tally     // totals that the store does not have
+	returned   []string  // the store's probes that came back
+	missed     *Circuit  // what the store sent meanwhile
 }
 
 // queue is what waits to be sent.
@@ -55,10 +56,10 @@ const stateBits = 2
 func newBreaker(g *Group, key string) *Breaker {
 	b := &Breaker{group: g, key: key, flow: make(chan struct{}, 1)}
 	b.settings.Store(new(Settings{}.OrDefaults()))
-	b.joined = g.share.on()
+	b.attached = g.share.on()
 	b.used.Store(time.Now().UnixNano())
 	b.become(NewCircuit(key))
-	b.told = tell(&b.circuit)
+	b.lastNotified = fieldsOf(&b.circuit)
 	return b
 }
 
@@ -76,8 +77,8 @@ func (b *Breaker) Key() string { return b.key }
 // State returns the state, as far as this instance knows.
 func (b *Breaker) State() State { return State(b.word.Load() & (1<<stateBits - 1)) }
 
-// Allow gives a permit for one attempt, which must be told how it ended by
-// [Permit.Done]. The error is [ErrOpen], [ErrProbing] or that of ctx. Only a
+// Allow gives a permit for one attempt, whose [Permit.Done] must be called
+// when it has ended. The error is [ErrOpen], [ErrProbing] or that of ctx. Only a
 // breaker that is not closed may wait for its store, at most two seconds.
 func (b *Breaker) Allow(ctx context.Context, now time.Time) (Permit, error) {
 	b.used.Store(now.UnixNano())
@@ -89,8 +90,8 @@ func (b *Breaker) Allow(ctx context.Context, now time.Time) (Permit, error) {
 }
 
 // Ready returns how many attempts may go now, [Unlimited] when the breaker is
-// closed. When that is 0, next is when it is worth while to ask again; a zero
-// next means not before Config.Room is called. It asks nobody and takes nothing:
+// closed. When that is 0, next is when asking again is worthwhile; a zero next
+// means not before Config.Freed is called. It asks nobody and takes nothing:
 // only a permit is certain.
 func (b *Breaker) Ready(now time.Time) (n int, next time.Time) {
 	if b.State() == Closed {
@@ -102,19 +103,19 @@ func (b *Breaker) Ready(now time.Time) (n int, next time.Time) {
 	return n, b.group.local(next)
 }
 
-// ready is [Breaker.Ready] for who has the lock; next is of the store's clock. While
-// the instance is without its store it makes one probe at a time, and none for a
-// while at first: others may have some in flight of which it has not heard.
+// ready is [Breaker.Ready] for callers that have the lock; next is of the store's clock.
+// A detached breaker makes one probe at a time, and none for a while at first: other
+// instances may have probes in flight that it does not know of.
 func (b *Breaker) ready(now time.Time) (n int, next time.Time) {
 	s := b.settings.Load()
 	at := b.group.clock(now)
-	if b.joined || b.group.store == nil || b.circuit.State == Closed {
+	if b.attached || b.group.store == nil || b.circuit.State == Closed {
 		return b.circuit.Ready(at, s)
 	}
 	one := *s
 	one.HalfOpenMaxRequests = 1
 	n, next = b.circuit.Ready(at, &one)
-	if begins := b.group.clock(b.left.Add(probesAlone)); n > 0 && at.Before(begins) {
+	if begins := b.group.clock(b.since.Add(probesAlone)); n > 0 && at.Before(begins) {
 		return 0, begins
 	}
 	return n, next
@@ -125,7 +126,7 @@ func (b *Breaker) ready(now time.Time) (n int, next time.Time) {
 func (b *Breaker) Circuit() Circuit {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.joined {
+	if !b.attached {
 		b.fold()
 	}
 	return b.circuit.Clone()
@@ -176,8 +177,8 @@ func (b *Breaker) become(c Circuit) {
 	b.word.Store(c.Generation<<stateBits | uint64(c.State))
 }
 
-// step applies an event to the circuit while the breaker is not joined. The
-// tally must have been folded in.
+// step applies an event to the circuit while the breaker is detached. The tally must
+// have been folded in.
 func (b *Breaker) step(e Event, now time.Time) Effect {
 	c, effect := Step(b.circuit, e, now, *b.settings.Load())
 	if effect.Written {
@@ -199,13 +200,13 @@ func (b *Breaker) foldAt(now time.Time) Effect {
 	}
 	t := b.tally
 	b.tally = Tally{}
-	b.owe(t)
+	b.report(t)
 	return b.step(Event{Kind: Report, By: b.group.instance, Generation: b.circuit.Generation, Tally: t}, now)
 }
 
-// owe keeps totals for the store, if there is one.
-func (b *Breaker) owe(t Tally) {
+// report keeps totals for the store, if there is one.
+func (b *Breaker) report(t Tally) {
 	if b.group.store != nil {
-		b.owed.Merge(t.late())
+		b.unreported.Merge(t.late())
 	}
 }

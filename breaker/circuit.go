@@ -6,11 +6,10 @@ import (
 	"time"
 )
 
-// Circuit is all that is known of one key's breaker: the original design's
-// CircuitBreakerState and what the state machine needs beside it. It is a value;
-// [Step] never changes the one it is given. Its times are of the clock of the
-// store that holds it.
-type Circuit struct {
+// Summary is what anybody may know of a key's breaker: the original design's
+// CircuitBreakerState, and what an operator said of it. Its times are of the clock of
+// the store that holds it.
+type Summary struct {
 	// ServiceKey is the key, service:operationType.
 	ServiceKey string `json:"serviceKey"`
 	State      State  `json:"state"`
@@ -28,7 +27,7 @@ type Circuit struct {
 	// HalfOpenSuccesses is how many probes succeeded in a row.
 	HalfOpenSuccesses int `json:"halfOpenSuccesses"`
 
-	// TotalRequests and TotalFailures count every result that was ever told.
+	// TotalRequests and TotalFailures count every result there ever was.
 	TotalRequests uint64 `json:"totalRequests"`
 	TotalFailures uint64 `json:"totalFailures"`
 	// AverageResponseTime is the mean response time of about the last 100
@@ -37,17 +36,23 @@ type Circuit struct {
 
 	// Held says that an operator keeps the breaker open until it is reset.
 	Held bool `json:"held,omitempty"`
-	// Generation numbers the times between two changes, from 1. A permit bears
-	// the generation in which it was given, and a result of an earlier generation
-	// decides nothing.
-	Generation uint64 `json:"generation"`
 	// Cause is why the breaker last changed, Note what an operator said about it,
 	// ChangedAt when it was and ChangedBy the instance that did it.
 	Cause     Cause     `json:"cause,omitempty"`
 	Note      string    `json:"note,omitempty"`
 	ChangedAt time.Time `json:"changedAt,omitzero"`
 	ChangedBy string    `json:"changedBy,omitempty"`
+}
 
+// Circuit is a breaker's [Summary] and what the state machine needs beside it. It is a
+// value; [Step] never changes the one it is given.
+type Circuit struct {
+	Summary
+
+	// Generation numbers the times between two changes, from 1. A permit bears
+	// the generation in which it was given, and a result of an earlier generation
+	// decides nothing.
+	Generation uint64 `json:"generation"`
 	// Probes are the probes in flight, those of earlier generations included.
 	Probes []Probe `json:"probes,omitempty"`
 	// Window are the results of the last while, for the failure rate.
@@ -89,7 +94,7 @@ const (
 	CauseHeld Cause = "held"
 	// CauseReset: an operator closed it.
 	CauseReset Cause = "reset"
-	// CauseMerged: an instance that was alone joined with a worse state.
+	// CauseMerged: an instance that was alone came back with a worse state.
 	CauseMerged Cause = "merged"
 )
 
@@ -108,10 +113,10 @@ type Bucket struct {
 }
 
 // NewCircuit returns the closed circuit that every key begins with.
-func NewCircuit(key string) Circuit { return Circuit{ServiceKey: key, Generation: 1} }
+func NewCircuit(key string) Circuit { return Circuit{Summary: Summary{ServiceKey: key}, Generation: 1} }
 
 // Ready returns how many attempts may go at now, [Unlimited] for a closed
-// circuit. When that is 0, next is when it is worth while to ask again; a zero
+// circuit. When that is 0, next is when asking again is worthwhile; a zero
 // next means not before the circuit changes. s are the settings that
 // [Settings.OrDefaults] returned.
 func (c *Circuit) Ready(now time.Time, s *Settings) (n int, next time.Time) {

@@ -1,6 +1,6 @@
 // Package breaker keeps failing targets from being tried. [Group] holds the
 // breakers of one instance, one [Breaker] per key; [Breaker.Allow] asks it for a
-// [Permit] and [Permit.Done] tells it how the attempt ended.
+// [Permit] and [Permit.Done] says how the attempt ended.
 //
 // [Step] is the state machine, one pure function over a [Circuit]. The circuits
 // live in the process alone or, when several instances work together, in a

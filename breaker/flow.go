@@ -13,15 +13,15 @@ type outcome struct {
 	shared bool // and it answered
 }
 
-// do applies one event and waits for what comes of it: in the store when the
-// breaker is joined, else, or when the store fails, here. The error is ctx's.
+// do applies one event and waits for what comes of it: in the store when the breaker is
+// attached, else, or when the store fails, here. The error is ctx's.
 func (b *Breaker) do(ctx context.Context, e Event, now time.Time) (outcome, error) {
 	e.By = b.group.instance
 	b.mu.Lock()
-	if !b.joined {
-		o, n := b.doAlone(e, now)
+	if !b.attached {
+		o, n := b.doDetached(e, now)
 		b.mu.Unlock()
-		n.tell()
+		n.deliver()
 		return o, nil
 	}
 	b.mu.Unlock()
@@ -31,14 +31,14 @@ func (b *Breaker) do(ctx context.Context, e Event, now time.Time) (outcome, erro
 	case <-ctx.Done():
 		return outcome{}, ctx.Err()
 	}
-	o, notices, err := b.doJoined(ctx, e, now)
+	o, notices, err := b.doAttached(ctx, e, now)
 	<-b.flow
-	tellAll(notices)
+	deliverAll(notices)
 	return o, err
 }
 
-// doAlone applies e to the circuit that the breaker has.
-func (b *Breaker) doAlone(e Event, now time.Time) (outcome, notice) {
+// doDetached applies e to the circuit that the breaker has.
+func (b *Breaker) doDetached(e Event, now time.Time) (outcome, notice) {
 	b.fold()
 	if e.Kind == Acquire {
 		if n, next := b.ready(now); n == 0 {
@@ -49,7 +49,7 @@ func (b *Breaker) doAlone(e Event, now time.Time) (outcome, notice) {
 	return outcome{Reply: Reply{Circuit: b.circuit.Clone(), Effect: effect, Now: now}}, b.note(effect)
 }
 
-func (b *Breaker) doJoined(ctx context.Context, e Event, now time.Time) (outcome, []notice, error) {
+func (b *Breaker) doAttached(ctx context.Context, e Event, now time.Time) (outcome, []notice, error) {
 	if e.Kind == Acquire {
 		// Whoever had the flow before may have taken the last probe.
 		if err := b.refusal(now); err != nil {
@@ -73,10 +73,10 @@ func (b *Breaker) doJoined(ctx context.Context, e Event, now time.Time) (outcome
 		return outcome{}, notices, ended
 	}
 	notices = append(notices, b.group.lose(err, now)...)
-	notices = append(notices, b.leave(now)...)
+	notices = append(notices, b.detach(now)...)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	o, n := b.doAlone(e, now)
+	o, n := b.doDetached(e, now)
 	o.asked = true
 	if e.Kind == Acquire && !o.Granted {
 		b.returned = append(b.returned, e.Probe)
@@ -146,34 +146,34 @@ func (b *Breaker) call(ctx context.Context, e Event, now time.Time) (Reply, erro
 func (b *Breaker) adopt(r Reply) notice {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.joined && r.Circuit.Version > b.circuit.Version && !b.knowsMore(&r.Circuit) {
+	if b.attached && r.Circuit.Version > b.circuit.Version && !b.knowsMore(&r.Circuit) {
 		b.become(r.Circuit.Clone())
 	}
-	if !r.Changed && b.joined && b.circuit.Generation != b.told.generation {
+	if !r.Changed && b.attached && b.circuit.Generation != b.lastNotified.generation {
 		return b.noteSeen()
 	}
 	return b.noteOwn(&r.Circuit, r.Effect)
 }
 
-// see takes over a circuit that the store tells of.
+// see takes over a circuit that the store sent.
 func (b *Breaker) see(c Circuit) notice {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.joined {
-		b.ahead = &c
+	if !b.attached {
+		b.missed = &c
 		return notice{}
 	}
 	switch {
 	case c.Version <= b.circuit.Version:
 		return notice{}
 	case b.knowsMore(&c):
-		signal(b.group.share.resync)
+		b.group.share.resync.Set()
 		return notice{}
 	}
 	b.used.Store(time.Now().UnixNano())
 	b.become(c)
-	if c.ChangedBy == b.group.instance && c.Generation != b.told.generation {
-		return notice{} // the reply to our own event tells of it
+	if c.ChangedBy == b.group.instance && c.Generation != b.lastNotified.generation {
+		return notice{} // the reply to our own event leads to its notice
 	}
 	return b.noteSeen()
 }
@@ -183,14 +183,14 @@ func (b *Breaker) flush(ctx context.Context, now time.Time) {
 	b.flow <- struct{}{}
 	notices := b.flushFlow(ctx, now)
 	<-b.flow
-	tellAll(notices)
+	deliverAll(notices)
 }
 
 func (b *Breaker) flushFlow(ctx context.Context, now time.Time) []notice {
 	b.mu.Lock()
 	b.queued = idle
-	if !b.joined {
-		b.mu.Unlock() // what waited was taken in when the store was lost
+	if !b.attached {
+		b.mu.Unlock() // what waited was folded in when the store was lost
 		return nil
 	}
 	t, events := b.tally, b.returns
@@ -209,10 +209,10 @@ func (b *Breaker) flushFlow(ctx context.Context, now time.Time) []notice {
 			continue
 		}
 		notices = append(notices, b.group.lose(err, now)...)
-		notices = append(notices, b.leave(now)...)
+		notices = append(notices, b.detach(now)...)
 		b.mu.Lock()
 		for _, e := range events[i:] {
-			notices = append(notices, b.alone(e, true, b.group.clock(now)))
+			notices = append(notices, b.applyDetached(e, true, b.group.clock(now)))
 		}
 		b.mu.Unlock()
 		break
@@ -220,10 +220,10 @@ func (b *Breaker) flushFlow(ctx context.Context, now time.Time) []notice {
 	return notices
 }
 
-// alone applies a Report or a Return while the breaker is not joined, and keeps
-// what the store must hear of it later. asked says that the store may know of the
-// probe that a Return is about.
-func (b *Breaker) alone(e Event, asked bool, now time.Time) notice {
+// applyDetached applies a Report or a Return while the breaker is detached, and keeps
+// what the store must hear of it later. asked says that the store may know of the probe
+// that a Return is about.
+func (b *Breaker) applyDetached(e Event, asked bool, now time.Time) notice {
 	n := b.note(b.fold())
 	if b.group.store != nil {
 		t := e.Tally
@@ -233,25 +233,25 @@ func (b *Breaker) alone(e Event, asked bool, now time.Time) notice {
 				b.returned = append(b.returned, e.Probe)
 			}
 		}
-		b.owed.Merge(t.late())
+		b.unreported.Merge(t.late())
 	}
 	m := b.note(b.step(e, now))
-	m.room = m.room || n.room
+	m.freed = m.freed || n.freed
 	return m
 }
 
-// leave makes the breaker go on alone.
-func (b *Breaker) leave(now time.Time) []notice {
+// detach makes the breaker go on without the store.
+func (b *Breaker) detach(now time.Time) []notice {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.joined {
+	if !b.attached {
 		return nil
 	}
-	b.joined, b.bucketEnd, b.ahead, b.left = false, 0, nil, now
+	b.attached, b.bucketEnd, b.missed, b.since = false, 0, nil, now
 	at := b.group.clock(now)
 	notices := []notice{b.note(b.foldAt(at))}
 	for _, e := range b.returns {
-		notices = append(notices, b.alone(e, true, at))
+		notices = append(notices, b.applyDetached(e, true, at))
 	}
 	b.returns = nil
 	return notices
@@ -262,12 +262,12 @@ func (b *Breaker) leave(now time.Time) []notice {
 // flow.
 func (b *Breaker) rejoin(ctx context.Context, stored *Circuit, now time.Time) ([]notice, error) {
 	b.mu.Lock()
-	if !b.joined {
+	if !b.attached {
 		b.fold()
 	}
 	if b.inStep(stored) {
 		defer b.mu.Unlock()
-		return []notice{b.join(stored)}, nil
+		return []notice{b.attach(stored)}, nil
 	}
 	b.mu.Unlock()
 	var notices []notice
@@ -280,7 +280,7 @@ func (b *Breaker) rejoin(ctx context.Context, stored *Circuit, now time.Time) ([
 		b.mu.Lock()
 		again := b.diverged
 		if !again {
-			notices = append(notices, b.noteOwn(&r.Circuit, r.Effect), b.join(&r.Circuit))
+			notices = append(notices, b.noteOwn(&r.Circuit, r.Effect), b.attach(&r.Circuit))
 		}
 		b.mu.Unlock()
 		if !again {
@@ -290,7 +290,7 @@ func (b *Breaker) rejoin(ctx context.Context, stored *Circuit, now time.Time) ([
 	return notices, errBusy
 }
 
-// errBusy is the error of a breaker that changes faster than it can tell.
+// errBusy is the error of a breaker that changes faster than it can send.
 var errBusy = errors.New("breaker: the circuit changes faster than the store answers")
 
 // inStep reports whether the breaker has nothing that the store lacks but totals,
@@ -313,12 +313,12 @@ func (b *Breaker) knowsMore(stored *Circuit) bool {
 	return b.circuit.Version > stored.Version || b.circuit.Version > 0 && b.circuit.Generation > stored.Generation
 }
 
-// join makes c, which is the store's, the circuit; nil leaves it as it is.
-func (b *Breaker) join(c *Circuit) notice {
-	if a := b.ahead; a != nil && (c == nil || a.Version > c.Version) {
+// attach makes c, which is the store's, the circuit; nil leaves it as it is.
+func (b *Breaker) attach(c *Circuit) notice {
+	if a := b.missed; a != nil && (c == nil || a.Version > c.Version) {
 		c = a
 	}
-	b.joined, b.diverged, b.ahead = true, false, nil
+	b.attached, b.diverged, b.missed = true, false, nil
 	defer b.catchUp()
 	if c == nil || c.Version <= b.circuit.Version && c.Generation == b.circuit.Generation && c.State == b.circuit.State {
 		if c != nil {
@@ -332,34 +332,34 @@ func (b *Breaker) join(c *Circuit) notice {
 
 // catchUp queues what happened while the store answered, like anything else.
 func (b *Breaker) catchUp() {
-	b.tally.Merge(b.owed)
+	b.tally.Merge(b.unreported)
 	for _, probe := range b.returned {
 		b.returns = append(b.returns, Event{Kind: Return, By: b.group.instance, Probe: probe, Result: Unused})
 	}
-	b.owed, b.returned = Tally{}, nil
+	b.unreported, b.returned = Tally{}, nil
 	if !b.tally.empty() || len(b.returns) > 0 {
 		b.send(len(b.returns) > 0)
 	}
 }
 
-// sendCircuit sends a Rejoin with all that happened while the breaker was alone.
+// sendCircuit sends a Rejoin with all that happened while the breaker was detached.
 func (b *Breaker) sendCircuit(ctx context.Context, now time.Time) (Reply, error) {
 	b.mu.Lock()
-	if !b.joined {
+	if !b.attached {
 		b.fold()
 	}
 	c := b.circuit.Clone()
-	before := b.parted
-	b.owed, b.returned, b.diverged = Tally{}, nil, false
+	before := b.detached
+	b.unreported, b.returned, b.diverged = Tally{}, nil, false
 	b.mu.Unlock()
 	e := Event{
 		Kind: Rejoin, By: b.group.instance, Circuit: &c,
-		Tally: before.owed, Returned: before.returned, Diverged: before.diverged,
+		Tally: before.unreported, Returned: before.returned, Diverged: before.diverged,
 	}
 	r, err := b.call(ctx, e, now)
 	if err != nil {
 		b.mu.Lock()
-		b.owed.Merge(before.owed)
+		b.unreported.Merge(before.unreported)
 		b.returned = append(before.returned, b.returned...)
 		b.diverged = b.diverged || before.diverged
 		b.mu.Unlock()
@@ -367,8 +367,8 @@ func (b *Breaker) sendCircuit(ctx context.Context, now time.Time) (Reply, error)
 	return r, err
 }
 
-func tellAll(notices []notice) {
+func deliverAll(notices []notice) {
 	for _, n := range notices {
-		n.tell()
+		n.deliver()
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nuid"
+
+	"github.com/rebound-mq/rebound/internal/shrink"
 )
 
 // Group is the breakers of one instance. Without a store it works by itself and
@@ -37,21 +39,21 @@ type Config struct {
 	Instance string
 	// Store is what the instances share; nil is a breaker of this instance's own.
 	Store Store
-	// Forget is for how long the store keeps a closed breaker that nobody uses; 0 is a
+	// Forget is how long the store keeps a closed breaker that nobody uses; 0 is a
 	// day. See [Group.Forget].
 	Forget time.Duration
 	// Changed is called for every change of a breaker that this instance made or
 	// saw, after it has taken effect. It is called on goroutines that have other
 	// work to do, several at once, so it must be quick.
 	Changed func(Change)
-	// Room is called, like Changed, with a key whose breaker may let more
-	// attempts through than before: it changed, or a probe came back.
-	Room func(key string)
+	// Freed is called, like Changed, with a key whose breaker may let more attempts
+	// through than before: it changed, or a probe came back.
+	Freed func(key string)
 	// StatusChanged is called, like Changed, when the group loses or regains its
 	// store.
 	StatusChanged func(Status)
-	// Now is the clock, [time.Now] when nil. The times that are passed in are of it
-	// too.
+	// Now is the clock, [time.Now] when nil. The times that are passed in are of this
+	// clock too.
 	Now func() time.Time
 }
 
@@ -60,19 +62,19 @@ type Change struct {
 	Key      string
 	From, To State
 	Cause    Cause
-	// Note is what an operator said about it.
+	// Note is what an operator said about the change.
 	Note string
-	// Generation is the one that began with it. Key and Generation identify the
-	// change over all instances, unless they were parted.
+	// Generation is the one that began with the change. Key and Generation identify the
+	// change over all instances, unless they were detached.
 	Generation uint64
 	At         time.Time
 	// NextAttempt is when the breaker lets probes through; zero when it is not
 	// open, or held.
 	NextAttempt time.Time
 	Held        bool
-	// Own says that this instance made the change. Of all instances just one has
-	// it so: the one that is to tell the world. A change that an instance made
-	// while it was alone is told then, and again, as merged, if it wins.
+	// Own says that this instance made the change, and is the one that is to publish
+	// it. A change that an instance made while it was alone is published then, and
+	// again, as merged, if it wins.
 	Own bool
 }
 
@@ -84,7 +86,7 @@ type Status struct {
 	// Since is when Shared became what it is.
 	Since time.Time
 	// Err is what is wrong. With Shared it is that changes by other instances are
-	// not being told of; they are noticed by the next event.
+	// not heard of; the next event shows them.
 	Err error
 }
 
@@ -186,9 +188,17 @@ func (g *Group) Circuits(ctx context.Context) ([]Circuit, error) {
 	return circuits, err
 }
 
-// Trip opens the breaker of key now, for d, at most 30 days, or as long as its
-// settings say when d is 0. A held breaker stays held. The note is shown to who
-// looks. The error is [ErrAlone] when the store could not be told.
+// The bounds of what an operator may ask for.
+const (
+	// LongestTrip is how long a breaker can be tripped at most.
+	LongestTrip = HeldTTL
+	// MaxNote is how many bytes a note may have.
+	MaxNote = 500
+)
+
+// Trip opens the breaker of key now, for d, at most [LongestTrip], or as long as its
+// settings say when d is 0. A held breaker stays held. The note is shown with the
+// breaker. The error is [ErrAlone] when the store did not answer.
 func (g *Group) Trip(ctx context.Context, key string, d time.Duration, note string) (Circuit, error) {
 	return g.operate(ctx, key, Event{Kind: Trip, For: d, Note: note})
 }
@@ -204,12 +214,11 @@ func (g *Group) Reset(ctx context.Context, key, note string) (Circuit, error) {
 }
 
 func (g *Group) operate(ctx context.Context, key string, e Event) (Circuit, error) {
-	const longest = 500
-	if len(e.Note) > longest {
-		return Circuit{}, fmt.Errorf("breaker: the note has %d bytes, more than the %d allowed", len(e.Note), longest)
+	if len(e.Note) > MaxNote {
+		return Circuit{}, fmt.Errorf("breaker: the note has %d bytes, more than the %d allowed", len(e.Note), MaxNote)
 	}
-	if e.For < 0 || e.For > HeldTTL {
-		return Circuit{}, fmt.Errorf("breaker: a breaker can be tripped for at most %v, not %v", HeldTTL, e.For)
+	if e.For < 0 || e.For > LongestTrip {
+		return Circuit{}, fmt.Errorf("breaker: a breaker can be tripped for at most %v, not %v", LongestTrip, e.For)
 	}
 	b := g.breaker(key)
 	r, err := b.do(ctx, e, g.now())
@@ -226,20 +235,20 @@ func (g *Group) Status() Status { return g.share.get() }
 // join one.
 var errNoStore = errors.New("breaker: the group has no store")
 
-// changed and room call back when there is somebody to call.
+// changed and freed call back when there is somebody to call.
 func (g *Group) changed(c Change) {
 	if g.config.Changed != nil {
 		g.config.Changed(c)
 	}
 }
 
-func (g *Group) room(key string) {
-	if g.config.Room != nil {
-		g.config.Room(key)
+func (g *Group) freed(key string) {
+	if g.config.Freed != nil {
+		g.config.Freed(key)
 	}
 }
 
-// now tells the time by our clock.
+// now returns the time by our clock.
 func (g *Group) now() time.Time {
 	if g.config.Now == nil {
 		return time.Now()
@@ -261,4 +270,46 @@ func (g *Group) local(t time.Time) time.Time {
 		return t.Add(-time.Duration(o))
 	}
 	return t
+}
+
+// Forget drops the breakers that were not used since a time, and returns how many.
+// Those stay that are not closed, that an operator said anything about, or that have
+// news for the store. The breaker of a key that comes back is a new one; what other
+// instances did meanwhile it hears from the store, like any other.
+func (g *Group) Forget(since time.Time) int {
+	var keys []string
+	g.mu.Lock()
+	for key, b := range g.breakers {
+		if b.forgettable(since) {
+			delete(g.breakers, key)
+			keys = append(keys, key)
+		}
+	}
+	g.breakers = shrink.Map(g.breakers, len(keys))
+	g.mu.Unlock()
+	if g.store != nil {
+		g.store.Forget(keys)
+	}
+	return len(keys)
+}
+
+// forgettable reports whether a new breaker would do as well.
+func (b *Breaker) forgettable(since time.Time) bool {
+	if b.State() != Closed || b.used.Load() >= since.UnixNano() {
+		return false
+	}
+	select {
+	case b.flow <- struct{}{}:
+		defer func() { <-b.flow }()
+	default:
+		return false // an event is on its way
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.circuit.ordinary() && (b.group.store == nil || b.attached && !b.news())
+}
+
+// news reports whether the breaker has something for the store.
+func (b *Breaker) news() bool {
+	return b.queued != idle || !b.tally.empty() || !b.unreported.empty() || b.diverged || len(b.returns) > 0 || len(b.returned) > 0
 }

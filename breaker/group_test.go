@@ -15,7 +15,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// results tells a breaker the results of attempts made at now.
+// results makes an attempt for each of results, all at now.
 func results(t *testing.T, b *Breaker, now time.Time, results ...Result) {
 	t.Helper()
 	for _, r := range results {
@@ -27,14 +27,14 @@ func results(t *testing.T, b *Breaker, now time.Time, results ...Result) {
 	}
 }
 
-func TestBreakerOfOneInstance(t *testing.T) {
+func TestBreaker_OfOneInstance(t *testing.T) {
 	var changes []string
-	var room []string
+	var freed []string
 	g := NewGroup(Config{
 		Changed: func(c Change) {
 			changes = append(changes, fmt.Sprintf("%s %v>%v %s %v", c.Key, c.From, c.To, c.Cause, c.Own))
 		},
-		Room: func(key string) { room = append(room, key) },
+		Freed: func(key string) { freed = append(freed, key) },
 	})
 	b := g.Breaker("billing:charge", settings())
 	now := start
@@ -76,8 +76,8 @@ func TestBreakerOfOneInstance(t *testing.T) {
 	if !slices.Equal(changes, expected) {
 		t.Errorf("changes are %q, want %q", changes, expected)
 	}
-	if len(room) == 0 {
-		t.Error("nobody was told that there is room")
+	if len(freed) == 0 {
+		t.Error("Freed was never called")
 	}
 	c := b.Circuit()
 	if c.TotalRequests != 5 || c.TotalFailures != 3 {
@@ -85,7 +85,7 @@ func TestBreakerOfOneInstance(t *testing.T) {
 	}
 }
 
-func TestBreakerCountsSuccessesInTheirBucket(t *testing.T) {
+func TestBreaker_CountsSuccessesInTheirBucket(t *testing.T) {
 	s := Settings{Threshold: 100, FailureRate: 0.5, MinimumCalls: 10, Window: 10 * time.Second}
 	b := NewGroup(Config{}).Breaker("k:k", s)
 	results(t, b, start, slices.Repeat([]Result{Success}, 50)...)
@@ -99,7 +99,7 @@ func TestBreakerCountsSuccessesInTheirBucket(t *testing.T) {
 	}
 }
 
-func TestNewSettingsDecideFromTheNextResultOn(t *testing.T) {
+func TestBreaker_NewSettingsDecideFromTheNextResultOn(t *testing.T) {
 	g := NewGroup(Config{})
 	b := g.Breaker("k:k", Settings{Threshold: 100})
 	results(t, b, start, Failure, Failure, Failure)
@@ -112,7 +112,7 @@ func TestNewSettingsDecideFromTheNextResultOn(t *testing.T) {
 	}
 }
 
-func TestOperators(t *testing.T) {
+func TestGroup_OperatorsAct(t *testing.T) {
 	g := NewGroup(Config{})
 	b := g.Breaker("k:k", settings())
 	if _, err := g.Hold(t.Context(), "k:k", "maintenance"); err != nil {
@@ -140,7 +140,7 @@ func TestOperators(t *testing.T) {
 	}
 }
 
-func TestTheZeroPermitIsHarmless(*testing.T) { Permit{}.Done(Failure, 0, start) }
+func TestPermit_ZeroValueIsHarmless(*testing.T) { Permit{}.Done(Failure, 0, start) }
 
 func (p Permit) id() string {
 	if p.probe == nil {
@@ -151,7 +151,7 @@ func (p Permit) id() string {
 
 // The breaker of one instance is linearizable as its callers see it, though it
 // counts successes outside the state machine.
-func TestBreakerIsLinearizable(t *testing.T) {
+func TestBreaker_IsLinearizable(t *testing.T) {
 	s := Settings{Threshold: 2, Timeout: -1, HalfOpenMaxRequests: 2, HalfOpenSuccesses: 2} // over at once
 	type input struct {
 		allow  bool
@@ -224,7 +224,7 @@ func TestBreakerIsLinearizable(t *testing.T) {
 	}
 }
 
-func TestStatesTellOfEveryBreaker(t *testing.T) {
+func TestGroup_StatesHaveEveryBreaker(t *testing.T) {
 	g := NewGroup(Config{})
 	g.Breaker("closed", settings())
 	if _, err := g.Hold(t.Context(), "open", ""); err != nil {

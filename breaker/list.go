@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// Counts tells of how many breakers the group knows, by state.
+// Counts is how many breakers the group knows, by state.
 type Counts struct {
 	Closed   int `json:"closed"`
 	HalfOpen int `json:"halfOpen"`
@@ -67,7 +67,7 @@ func (c *Counts) add(k *Circuit) {
 }
 
 // After returns up to most of the circuits that want takes whose keys come after one,
-// in the order of the keys, and what [Group.Worst] does besides.
+// in the order of the keys. It counts all that want takes, as [Group.Worst] does.
 func (g *Group) After(ctx context.Context, key string, most int, want func(*Circuit) bool) ([]Circuit, Counts, error) {
 	var counts Counts
 	var circuits []Circuit

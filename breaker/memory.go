@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/rebound-mq/rebound/internal/notify"
 )
 
 // Memory is a [Store] within one process, for several instances that live in it,
@@ -25,7 +27,7 @@ func NewMemory() *Memory {
 // call has not yet passed on.
 type watcher struct {
 	pending map[string]Circuit // guarded by Memory.mu
-	wake    chan struct{}
+	wake    notify.Signal
 }
 
 // Apply implements [Store].
@@ -44,10 +46,7 @@ func (m *Memory) Apply(ctx context.Context, key string, e Event, now time.Time, 
 		m.circuits[key] = r.Circuit
 		for w := range m.watchers {
 			w.pending[key] = r.Circuit
-			select {
-			case w.wake <- struct{}{}:
-			default:
-			}
+			w.wake.Set()
 		}
 	}
 	r.Circuit = r.Circuit.Clone()
@@ -89,7 +88,7 @@ func (m *Memory) Forget([]string) {}
 
 // Watch implements [Store].
 func (m *Memory) Watch(ctx context.Context, ready func(), changed func(Circuit)) error {
-	w := &watcher{pending: map[string]Circuit{}, wake: make(chan struct{}, 1)}
+	w := &watcher{pending: map[string]Circuit{}, wake: notify.NewSignal()}
 	m.mu.Lock()
 	m.watchers[w] = struct{}{}
 	m.mu.Unlock()

@@ -80,7 +80,7 @@ func (t *step) mergeProbes(mine []Probe) {
 }
 
 // mergeWindow keeps, of two buckets that count the same while, the one with more
-// failures: both may hold what happened before the instances parted, so adding
+// failures: both may hold what happened before the instance was detached, so adding
 // them would count that twice.
 func (t *step) mergeWindow(mine []Bucket) {
 	if len(mine) == 0 {

@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-func TestRejoin(t *testing.T) {
+func TestStep_Rejoin(t *testing.T) {
 	closed := func(gen uint64, fails int) Circuit {
-		return Circuit{ServiceKey: "k", State: Closed, Generation: gen, FailureCount: fails, Version: 5}
+		return Circuit{Summary: Summary{ServiceKey: "k", State: Closed, FailureCount: fails}, Generation: gen, Version: 5}
 	}
 	open := func(gen uint64, next time.Duration) Circuit {
-		return Circuit{ServiceKey: "k", State: Open, Generation: gen, NextAttemptTime: start.Add(next), Version: 5}
+		return Circuit{Summary: Summary{ServiceKey: "k", State: Open, NextAttemptTime: start.Add(next)}, Generation: gen, Version: 5}
 	}
 	half := func(gen uint64, probes ...string) Circuit {
-		c := Circuit{ServiceKey: "k", State: HalfOpen, Generation: gen, Version: 5}
+		c := Circuit{Summary: Summary{ServiceKey: "k", State: HalfOpen}, Generation: gen, Version: 5}
 		for _, id := range probes {
 			c.Probes = append(c.Probes, Probe{ID: id, Expires: start.Add(time.Minute)})
 		}
 		return c
 	}
 	held := func(gen uint64) Circuit {
-		return Circuit{ServiceKey: "k", State: Open, Held: true, Generation: gen, Version: 5}
+		return Circuit{Summary: Summary{ServiceKey: "k", State: Open, Held: true}, Generation: gen, Version: 5}
 	}
 	tests := []struct {
 		name         string
@@ -81,7 +81,7 @@ func TestRejoin(t *testing.T) {
 	}
 }
 
-func TestMergeWindowKeepsTheWorseOfEachBucket(t *testing.T) {
+func TestStep_MergedWindowKeepsTheWorseOfEachBucket(t *testing.T) {
 	bucket := func(second, s, f int) Bucket {
 		return Bucket{Start: start.Add(time.Duration(second) * time.Second), Successes: s, Failures: f}
 	}
@@ -95,9 +95,9 @@ func TestMergeWindowKeepsTheWorseOfEachBucket(t *testing.T) {
 }
 
 // An instance that only remembers, and saw nothing of its own, changes nothing.
-func TestRejoinOfAMemory(t *testing.T) {
-	stored := Circuit{ServiceKey: "k", State: Closed, Generation: 5, Version: 9, Probes: []Probe{{ID: "a", Expires: start.Add(time.Minute)}}}
-	mine := Circuit{ServiceKey: "k", State: Open, Held: true, Generation: 4, Version: 8}
+func TestStep_RejoinOfAMemory(t *testing.T) {
+	stored := Circuit{Summary: Summary{ServiceKey: "k", State: Closed}, Generation: 5, Version: 9, Probes: []Probe{{ID: "a", Expires: start.Add(time.Minute)}}}
+	mine := Circuit{Summary: Summary{ServiceKey: "k", State: Open, Held: true}, Generation: 4, Version: 8}
 	e := Event{Kind: Rejoin, Circuit: &mine, Tally: Tally{Requests: 2}, Returned: []string{"a"}}
 	c, effect := Step(stored, e, start, settings())
 	wrong := want("state", c.State, Closed) + want("generation", c.Generation, 5) + want("changed", effect.Changed, false) +

@@ -1,48 +1,47 @@
 package breaker
 
-// notice is what is to be told once no lock is held.
+// notice is what the callbacks are to be called with once no lock is held.
 type notice struct {
 	group   *Group
 	key     string
 	change  Change
 	changed bool
-	room    bool
+	freed   bool
 }
 
-func (n notice) tell() {
+func (n notice) deliver() {
 	if n.changed {
 		n.group.changed(n.change)
 	}
-	if n.room {
-		n.group.room(n.key)
+	if n.freed {
+		n.group.freed(n.key)
 	}
 }
 
-// told is what of a circuit makes a change when it is another.
-type told struct {
+// notified holds the fields of a circuit whose change is worth an event.
+type notified struct {
 	generation uint64
 	state      State
 	held       bool
 	next       int64 // Unix milliseconds, which is as exact as the stores are
 }
 
-func tell(c *Circuit) told {
-	return told{generation: c.Generation, state: c.State, held: c.Held, next: c.NextAttemptTime.UnixMilli()}
+func fieldsOf(c *Circuit) notified {
+	return notified{generation: c.Generation, state: c.State, held: c.Held, next: c.NextAttemptTime.UnixMilli()}
 }
 
 // note makes the notice of an effect that this instance had upon its own
 // circuit.
 func (b *Breaker) note(e Effect) notice { return b.noteOwn(&b.circuit, e) }
 
-// noteOwn makes the notice of an effect that this instance had, and of which c
-// came.
+// noteOwn makes the notice of an effect of this instance that led to c.
 func (b *Breaker) noteOwn(c *Circuit, e Effect) notice {
-	n := notice{group: b.group, key: b.key, room: e.Written && (e.Changed || c.State == HalfOpen)}
+	n := notice{group: b.group, key: b.key, freed: e.Written && (e.Changed || c.State == HalfOpen)}
 	if e.Changed {
 		n.changed, n.change = true, b.change(c, e.From)
 		n.change.Own = true
-		if c.Generation >= b.told.generation {
-			b.told = tell(c)
+		if c.Generation >= b.lastNotified.generation {
+			b.lastNotified = fieldsOf(c)
 		}
 	}
 	return n
@@ -50,9 +49,9 @@ func (b *Breaker) noteOwn(c *Circuit, e Effect) notice {
 
 // noteSeen makes the notice of a circuit that another instance brought about.
 func (b *Breaker) noteSeen() notice {
-	c, before, now := &b.circuit, b.told, tell(&b.circuit)
-	b.told = now
-	n := notice{group: b.group, key: b.key, room: c.State != Open || before != now}
+	c, before, now := &b.circuit, b.lastNotified, fieldsOf(&b.circuit)
+	b.lastNotified = now
+	n := notice{group: b.group, key: b.key, freed: c.State != Open || before != now}
 	now.generation = before.generation
 	if before != now {
 		n.changed, n.change = true, b.change(c, before.state)

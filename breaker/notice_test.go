@@ -8,10 +8,10 @@ import (
 
 // What an instance changed comes back from the store with its times in
 // milliseconds. That is no change.
-func TestOwnChangeSeenAgainIsToldOnce(t *testing.T) {
+func TestBreaker_OwnChangeSeenAgainIsNotifiedOnce(t *testing.T) {
 	const key = "billing:charge"
-	var told []Change
-	g := NewGroup(Config{Instance: "a", Store: NewMemory(), Changed: func(c Change) { told = append(told, c) }})
+	var changes []Change
+	g := NewGroup(Config{Instance: "a", Store: NewMemory(), Changed: func(c Change) { changes = append(changes, c) }})
 	b := g.Breaker(key, settings())
 	if err := g.Join(t.Context()); err != nil {
 		t.Fatal(err)
@@ -30,8 +30,8 @@ func TestOwnChangeSeenAgainIsToldOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Version++ // another instance counted a result
-	b.see(c).tell()
-	if len(told) != 1 {
-		t.Errorf("the change is told %d times, want once: %+v", len(told), told)
+	b.see(c).deliver()
+	if len(changes) != 1 {
+		t.Errorf("Changed is called %d times, want once: %+v", len(changes), changes)
 	}
 }

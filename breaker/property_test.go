@@ -26,7 +26,7 @@ func TestStep_KeepsItsInvariants(t *testing.T) {
 			"event": func(t *rapid.T) {
 				e := storetest.DrawEvent(t, &c, history, probes, now, s)
 				if e.Kind == breaker.Rejoin {
-					return // two instances that were parted may have more in flight together
+					return // two instances that were detached may have more in flight together
 				}
 				before := c.Clone()
 				next, effect := breaker.Step(c, e, now, s)

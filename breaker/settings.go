@@ -30,10 +30,9 @@ type Settings struct {
 	// HalfOpenSuccesses is how many probes must succeed in a row to close the
 	// breaker, 3 by default (halfOpenSuccesses).
 	HalfOpenSuccesses int `json:"successes"`
-	// ProbeLease is after what time a probe is given back of which nothing is
-	// heard, because its instance died, 1 minute by default. It must be longer
-	// than an attempt can take: a probe that outlives its lease is in flight
-	// beside the one that took its place.
+	// ProbeLease is when a probe that is not heard of again is given back, because
+	// its instance died; 1 minute by default. It must be longer than an attempt can
+	// take: a probe that outlives its lease is in flight beside its successor.
 	ProbeLease time.Duration `json:"-"`
 }
 

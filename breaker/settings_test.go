@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestSettingsValidate(t *testing.T) {
+func TestSettings_Validate(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		settings Settings
@@ -36,7 +36,7 @@ func TestSettingsValidate(t *testing.T) {
 	}
 }
 
-func TestCircuitHasTheNamesOfTheOriginalDesign(t *testing.T) {
+func TestCircuit_HasTheNamesOfTheOriginalDesign(t *testing.T) {
 	c, _ := Step(NewCircuit("k:k"), Event{Kind: Report, Generation: 1, Tally: tallyOf([]Result{Failure}, time.Second)}, start, Settings{Threshold: 1})
 	data, err := json.Marshal(c)
 	if err != nil {

@@ -8,11 +8,14 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/notify"
 )
 
 const (
-	// beatEvery is how often the store is asked whether it is there. While it is,
-	// every call notices its loss, so it is asked less often.
+	// beatEvery is how often the store is pinged. A store that answers is pinged less
+	// often, because every call notices its loss.
 	beatEvery       = 250 * time.Millisecond
 	sharedBeatEvery = 500 * time.Millisecond
 	// batchDelay is how long a success may wait before it is sent.
@@ -23,11 +26,11 @@ const (
 
 // sharing is a group's part in its store.
 type sharing struct {
-	resync chan struct{} // full when changes may have been missed
-	kick   chan struct{} // full when urgent is not empty
-	begun  chan struct{} // full when lazy was empty and is no longer
+	resync notify.Signal // changes may have been missed
+	kick   notify.Signal // urgent is not empty
+	begun  notify.Signal // lazy was empty and is no longer
 
-	joined atomic.Bool // new breakers are joined from the start
+	attached atomic.Bool // new breakers are attached from the start
 
 	delay atomic.Int64 // how long the store took to answer last, in nanoseconds
 
@@ -50,11 +53,11 @@ const (
 )
 
 func (s *sharing) init() {
-	s.resync, s.kick, s.begun = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
+	s.resync, s.kick, s.begun = notify.NewSignal(), notify.NewSignal(), notify.NewSignal()
 	s.status.Since = time.Now()
 }
 
-func (s *sharing) on() bool { return s.joined.Load() }
+func (s *sharing) on() bool { return s.attached.Load() }
 
 func (s *sharing) get() Status {
 	s.mu.Lock()
@@ -62,11 +65,11 @@ func (s *sharing) get() Status {
 	return s.status
 }
 
-// gone notes that the store is out of reach and reports whether that is news.
+// gone notes that the store is out of reach, and reports whether that is new.
 func (s *sharing) gone(err error, now time.Time) (status Status, news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	news = s.joined.Swap(false) || s.status.Err == nil
+	news = s.attached.Swap(false) || s.status.Err == nil
 	if s.status.Shared {
 		s.status.Since = now
 	}
@@ -81,7 +84,7 @@ func (s *sharing) setRewatch(f func()) {
 }
 
 // watchAnew ends the watch under way, so that another begins. A store that was
-// out of reach may have ended it without saying so.
+// out of reach may have ended it without an error.
 func (s *sharing) watchAnew() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,12 +93,11 @@ func (s *sharing) watchAnew() {
 	}
 }
 
-// regained notes that all breakers are joined, unless the store was lost while they
-// were joining.
+// regained notes that all breakers are attached, unless the store was lost meanwhile.
 func (s *sharing) regained(now time.Time) (status Status, news bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.joined.Load() {
+	if !s.attached.Load() {
 		return s.status, false, s.status.Err
 	}
 	news = !s.status.Shared || s.status.Err != nil
@@ -135,12 +137,12 @@ func (s *sharing) enqueue(b *Breaker, u urgency) {
 	defer s.mu.Unlock()
 	if u == lazily {
 		if s.lazy = append(s.lazy, b); len(s.lazy) == 1 {
-			signal(s.begun)
+			s.begun.Set()
 		}
 		return
 	}
 	s.urgent = append(s.urgent, b)
-	signal(s.kick)
+	s.kick.Set()
 }
 
 // take empties the queue; without all, only of what is urgent.
@@ -154,13 +156,6 @@ func (s *sharing) take(all bool) []*Breaker {
 		s.lazy = nil
 	}
 	return taken
-}
-
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
 
 // Join reads the store once, so that what is open is known before the first
@@ -194,7 +189,7 @@ func (g *Group) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		watching, stop := context.WithCancel(ctx)
 		g.share.setRewatch(stop)
-		err := g.store.Watch(watching, func() { signal(g.share.resync) }, func(c Circuit) { g.breaker(c.ServiceKey).see(c).tell() })
+		err := g.store.Watch(watching, func() { g.share.resync.Set() }, func(c Circuit) { g.breaker(c.ServiceKey).see(c).deliver() })
 		stopped := watching.Err() != nil
 		stop()
 		if stopped {
@@ -203,7 +198,7 @@ func (g *Group) watch(ctx context.Context) {
 		if status, news := g.share.unwatched(fmt.Errorf("breaker: watching the store: %w", err)); news {
 			g.statusChanged(status)
 		}
-		pause(ctx, beatEvery)
+		backoff.Sleep(ctx, beatEvery)
 	}
 }
 
@@ -248,12 +243,12 @@ func (g *Group) flush(ctx context.Context, breakers []*Breaker) {
 func (g *Group) keep(ctx context.Context) {
 	tick := time.NewTimer(beatEvery)
 	defer tick.Stop()
-	missed := false
+	stale := false
 	for {
-		if err := g.beat(ctx); err == nil && missed {
-			missed = g.rejoin(ctx) != nil
+		if err := g.beat(ctx); err == nil && stale {
+			stale = g.rejoin(ctx) != nil
 		}
-		if g.share.on() && !missed {
+		if g.share.on() && !stale {
 			tick.Reset(sharedBeatEvery)
 		} else {
 			tick.Reset(beatEvery)
@@ -263,7 +258,7 @@ func (g *Group) keep(ctx context.Context) {
 			return
 		case <-tick.C:
 		case <-g.share.resync:
-			missed = true
+			stale = true
 		}
 	}
 }
@@ -326,7 +321,7 @@ func (g *Group) rejoin(ctx context.Context) error {
 		stored[circuits[i].ServiceKey] = &circuits[i]
 		g.breaker(circuits[i].ServiceKey)
 	}
-	g.share.joined.Store(true)
+	g.share.attached.Store(true)
 	calls, callCtx := errgroup.WithContext(ctx)
 	calls.SetLimit(parallel)
 	for _, b := range g.all() {
@@ -334,7 +329,7 @@ func (g *Group) rejoin(ctx context.Context) error {
 			b.flow <- struct{}{}
 			notices, err := b.rejoin(callCtx, stored[b.key], g.now())
 			<-b.flow
-			tellAll(notices)
+			deliverAll(notices)
 			return err
 		})
 	}
@@ -357,11 +352,11 @@ func (g *Group) lost(ctx context.Context, err error) error {
 	if ended := ended(ctx); ended != nil {
 		return ended
 	}
-	tellAll(g.lose(err, g.now()))
+	deliverAll(g.lose(err, g.now()))
 	return err
 }
 
-// lose lets every breaker go on alone. The caller tells the notices once it
+// lose lets every breaker go on alone. The caller delivers the notices once it
 // holds no lock.
 func (g *Group) lose(err error, now time.Time) []notice {
 	status, news := g.share.gone(err, now)
@@ -370,7 +365,7 @@ func (g *Group) lose(err error, now time.Time) []notice {
 	}
 	var notices []notice
 	for _, b := range g.all() {
-		notices = append(notices, b.leave(now)...)
+		notices = append(notices, b.detach(now)...)
 	}
 	g.statusChanged(status)
 	return notices
@@ -379,14 +374,5 @@ func (g *Group) lose(err error, now time.Time) []notice {
 func (g *Group) statusChanged(s Status) {
 	if g.config.StatusChanged != nil {
 		g.config.StatusChanged(s)
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
 	}
 }

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Step is the state machine: it applies e to c at now and returns the circuit
-// that follows and what else came of it. It is pure, and never changes what c
-// refers to. When nothing was written it returns c as it is. step.lua is the same
-// function for Redis, and a test compares the two.
+// Step is the state machine: it applies e to c at now and returns the circuit that
+// follows, and its effect. It is pure, and never changes what c refers to. When nothing
+// was written it returns c as it is. The step.lua of redisstore is the same function for
+// Redis, and a test compares the two.
 //
 //	         failures in a row, failure rate, Trip, Hold
 //	CLOSED ───────────────────────────────────────────────▶ OPEN ◀─┐
@@ -136,7 +136,7 @@ func (t *step) trip() {
 	if d <= 0 {
 		d = t.s.Timeout
 	}
-	t.open(CauseTripped, min(d, HeldTTL))
+	t.open(CauseTripped, min(d, LongestTrip))
 	t.Note = t.e.Note
 }
 
@@ -183,13 +183,67 @@ func (t *step) count(r *Tally) {
 	t.effect.Written = true
 }
 
-// averageSpan is over about how many results the response time is averaged.
+// averageSpan is about how many results the average response time covers.
 const averageSpan = 100
 
 func inMillis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// expire gives back the probes whose lease is over. A probe that belongs to an
+// expire gives back the probes whose lease has ended. A probe that belongs to an
 // earlier generation stays until then, because it is in flight nevertheless.
 func (t *step) expire() {
 	t.Probes = slices.DeleteFunc(t.Probes, func(p Probe) bool { return !p.Expires.After(t.now) })
+}
+
+// windowBuckets is how many buckets a window has.
+const windowBuckets = 10
+
+// observe counts results in the window, when the failure rate counts at all.
+func (t *step) observe(successes, failures int) {
+	if t.s.FailureRate == 0 {
+		t.Window = nil
+		return
+	}
+	t.Window = append(recent(t.Window, t.now, t.s.Window), Bucket{Start: bucketStart(t.now, t.s.Window)})
+	// When a clock goes backwards, or in the same bucket, the last one goes on.
+	if n := len(t.Window); n > 1 && !t.Window[n-1].Start.After(t.Window[n-2].Start) {
+		t.Window = t.Window[:n-1]
+	}
+	if n := len(t.Window); n > windowBuckets {
+		t.Window = t.Window[n-windowBuckets:]
+	}
+	last := &t.Window[len(t.Window)-1]
+	last.Successes += successes
+	last.Failures += failures
+}
+
+// tooManyFail reports whether the failure rate opens the breaker.
+func (t *step) tooManyFail() bool {
+	if t.s.FailureRate == 0 {
+		return false
+	}
+	calls, failures := 0, 0
+	for _, b := range t.Window {
+		calls += b.Successes + b.Failures
+		failures += b.Failures
+	}
+	return calls >= t.s.MinimumCalls && float64(failures) >= t.s.FailureRate*float64(calls)
+}
+
+// recent returns a copy of the buckets that began within the window before now.
+func recent(buckets []Bucket, now time.Time, window time.Duration) []Bucket {
+	oldest := bucketStart(now, window).Add(-(windowBuckets - 1) * bucketWidth(window))
+	return slices.DeleteFunc(slices.Clone(buckets), func(b Bucket) bool { return b.Start.Before(oldest) })
+}
+
+// bucketStart is where the bucket of now begins: at a whole multiple of its
+// width since 1970, so that all instances have the same buckets.
+func bucketStart(now time.Time, window time.Duration) time.Time {
+	width := bucketWidth(window).Milliseconds()
+	ms := now.UnixMilli()
+	return time.UnixMilli(ms - ms%width)
+}
+
+// bucketWidth is a tenth of the window, in whole milliseconds.
+func bucketWidth(window time.Duration) time.Duration {
+	return max((window / windowBuckets).Truncate(time.Millisecond), time.Millisecond)
 }

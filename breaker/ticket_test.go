@@ -9,7 +9,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 )
 
-func TestATicketConcludesWhatItsPermitBegan(t *testing.T) {
+func TestTicket_ConcludesWhatItsPermitBegan(t *testing.T) {
 	g := breaker.NewGroup(breaker.Config{})
 	b := g.Breaker("billing:charge", breaker.Settings{Threshold: 2, Timeout: time.Second, HalfOpenMaxRequests: 1, HalfOpenSuccesses: 1})
 	now := time.Now()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// AttemptFrom returns the number of the attempt, from 1, to which a context
-// belongs that [Execute] or a [Worker] gave out, and 0 for any other context.
+// AttemptFrom returns the number, from 1, of the attempt for which [Execute] or a [Worker]
+// made ctx. It returns 0 for any other context.
 func AttemptFrom(ctx context.Context) int {
 	n, _ := ctx.Value(attemptKey{}).(int)
 	return n
@@ -18,8 +18,8 @@ type attemptKey struct{}
 // attempt is the context of one attempt. It ends with the context of Execute,
 // after the policy's attemptTimeout, and when the attempt is over.
 //
-// A function that never looks at its context must not pay for a timer, so the
-// context that does the work is made only when somebody asks.
+// A function that never looks at its context should not pay for a timer, so the context
+// with the timer is made only when somebody asks.
 type attempt struct {
 	context.Context // that of Execute
 	bound           *bound
@@ -29,7 +29,7 @@ type attempt struct {
 	live atomic.Pointer[live] // nil while nobody looked, over when nobody did
 }
 
-// live is what an attempt's context becomes once it is looked at.
+// live is the context with the timer.
 type live struct {
 	context.Context
 	cancel context.CancelFunc

@@ -26,7 +26,7 @@ func within(parent context.Context, t *testing.T, look func(ctx context.Context)
 
 type valueKey struct{}
 
-func TestTheContextOfAnAttempt(t *testing.T) {
+func TestAttempt_ContextEndsWithItsTime(t *testing.T) {
 	for name, test := range map[string]func(t *testing.T){
 		"ends by itself after attemptTimeout, seen by Err alone": func(t *testing.T) {
 			within(t.Context(), t, func(ctx context.Context) {
@@ -115,7 +115,7 @@ func TestTheContextOfAnAttempt(t *testing.T) {
 	}
 }
 
-func TestOnlyAttemptsHaveANumber(t *testing.T) {
+func TestAttemptFrom_OnlyAttemptsHaveANumber(t *testing.T) {
 	if n := client.AttemptFrom(t.Context()); n != 0 {
 		t.Errorf("a context of no attempt has number %d, want 0", n)
 	}

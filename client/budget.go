@@ -19,8 +19,8 @@ func newBudget() budget {
 	return budget{minute: gate.NewWindow(time.Minute), hour: gate.NewWindow(time.Hour)}
 }
 
-// limit sets how many retries there may be; 0 is without limit. What was taken
-// stays taken.
+// limit sets how many retries there may be; 0 is without limit. Retries that were taken
+// still count.
 func (b *budget) limit(perMinute, perHour int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -47,7 +47,7 @@ func (b *budget) check(now time.Time) (limit string, next time.Time) {
 	return b.spent(now)
 }
 
-// spent names the limit that is reached for the longest.
+// spent names the limit that will stay reached for the longest.
 func (b *budget) spent(now time.Time) (limit string, next time.Time) {
 	for _, w := range []struct {
 		key    string

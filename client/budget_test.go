@@ -8,7 +8,7 @@ import (
 )
 
 // The budget's bound, checked against a plain list of what was let through.
-func TestABudgetIsNeverExceededInAnyWhile(t *testing.T) {
+func TestBudget_IsNeverExceededInAnyWindow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		perMinute, perHour := rapid.IntRange(0, 5).Draw(t, "per minute"), rapid.IntRange(0, 20).Draw(t, "per hour")
 		b := newBudget()
@@ -45,7 +45,7 @@ func TestABudgetIsNeverExceededInAnyWhile(t *testing.T) {
 				}
 				later := budget{perMinute: perMinute, perHour: perHour, minute: b.minute, hour: b.hour}
 				if got, _ := later.check(next); got == limit {
-					t.Fatalf("at %v, when there is room, %s still refuses", next, limit)
+					t.Fatalf("at %v, when a retry is free, %s still refuses", next, limit)
 				}
 			}
 		}

@@ -56,7 +56,7 @@ func (r *rig) letters(f client.DeadLetterFilter) []*events.DeadLetter {
 	return all
 }
 
-func TestDeadLettersAreListedAndRead(t *testing.T) {
+func TestDeadLetters_AreListedAndRead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	ids := append(r.bury("a", "1", "2"), r.bury("b", "3")...)
@@ -90,7 +90,7 @@ func TestDeadLettersAreListedAndRead(t *testing.T) {
 	}
 }
 
-func TestDeadLettersAreReplayed(t *testing.T) {
+func TestDeadLetters_AreReplayed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	var calls atomic.Int64
@@ -127,7 +127,7 @@ func TestDeadLettersAreReplayed(t *testing.T) {
 	}
 }
 
-func TestATruncatedDeadLetterIsNotReplayed(t *testing.T) {
+func TestDeadLetters_TruncatedOneIsNotReplayed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	d := events.DeadLetter{ID: strings.Repeat("a", 32), Service: "a", Operation: "op", Reason: events.ReasonRejected, DiedAt: time.Now(), Truncated: 100}
@@ -146,7 +146,7 @@ func TestATruncatedDeadLetterIsNotReplayed(t *testing.T) {
 	}
 }
 
-func TestDeadLettersAreDiscarded(t *testing.T) {
+func TestDeadLetters_AreDiscarded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	ids := r.bury("a", "1", "2", "3")
@@ -169,7 +169,7 @@ func TestDeadLettersAreDiscarded(t *testing.T) {
 	}
 }
 
-func TestHealthIsReportedAndRead(t *testing.T) {
+func TestClient_HealthIsReportedAndRead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	cpu := 91.0
@@ -191,7 +191,7 @@ func TestHealthIsReportedAndRead(t *testing.T) {
 	}
 }
 
-func TestExecuteGoesByTheHealthThatItsProcessReports(t *testing.T) {
+func TestExecute_GoesByTheHealthThatItsProcessReports(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `
 connection_pool: {baseDelay: 1ms, jitterType: none}
@@ -208,7 +208,7 @@ connection_pool: {baseDelay: 1ms, jitterType: none}
 	}
 	closeClient(t, r.Client)
 	var decision events.Scheduled
-	for _, m := range r.told("retry.event.retryScheduled.>") {
+	for _, m := range r.published("retry.event.retryScheduled.>") {
 		if err := json.Unmarshal(m.Data, &decision); err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +221,7 @@ connection_pool: {baseDelay: 1ms, jitterType: none}
 	}
 }
 
-func TestTheAccessToJetStreamMustBelongToTheConnection(t *testing.T) {
+func TestNew_AccessToJetStreamMustBelongToTheConnection(t *testing.T) {
 	t.Parallel()
 	url := testkit.Server(t).ClientURL()
 	one, two := testkit.Connect(t, url), testkit.Connect(t, url)

@@ -37,16 +37,15 @@ var (
 	ErrNoStream = errors.New("client: Rebound has no streams here")
 	// ErrNotFound says that there is no such dead letter, or that it is gone.
 	ErrNotFound = deadletter.ErrNotFound
-	// ErrAttemptOver is the cause with which the context of a handler ends whose
-	// attempt has ended without it: it was silent for too long, or the operation
-	// ended. What the handler returns then has no effect.
+	// ErrAttemptOver is the cause of the context of a handler when its attempt has ended
+	// without it: the worker was silent for too long, or the operation ended. What the
+	// handler returns then has no effect.
 	ErrAttemptOver = errors.New("client: the attempt is over")
 	// ErrClosed says that the client was closed.
 	ErrClosed = errors.New("client: closed")
 )
 
-// FailedCall is what the errors with which [Execute] ends have in common. All of them
-// unwrap to Last.
+// FailedCall is what the errors of [Execute] have in common. All of them unwrap to Last.
 type FailedCall struct {
 	// Key is the operation's, service:operation.
 	Key string
@@ -83,8 +82,8 @@ type RateLimitedError struct {
 	// Limit is the policy key that sets the limit: retryBudgetPerMinute,
 	// retryBudgetPerHour or maxConcurrentRetries.
 	Limit string
-	// RetryAt is when a retry will be let through at the earliest; zero when that
-	// is not known.
+	// RetryAt is the earliest time at which a retry will be let through; zero when that is
+	// not known.
 	RetryAt time.Time
 }
 
@@ -99,8 +98,8 @@ func (e *RateLimitedError) Unwrap() []error { return e.unwrap(ErrRateLimited) }
 // BreakerOpenError says that the breaker of the key lets no attempt through.
 type BreakerOpenError struct {
 	FailedCall
-	// RetryAt is when the breaker lets an attempt through again; zero when
-	// that is not known, because an operator holds it or probes are in flight.
+	// RetryAt is when the breaker lets an attempt through again; zero when that is not
+	// known, because an operator holds the breaker or probes are in flight.
 	RetryAt time.Time
 	// Breaker is [breaker.ErrOpen] or [breaker.ErrProbing].
 	//
@@ -170,7 +169,7 @@ func (e *CancelledError) Error() string {
 func (e *CancelledError) Unwrap() []error { return e.unwrap(e.Cause) }
 
 // HandedOverError says that no attempt is left here and that the operation goes
-// on in the service, see [WithHandOver]. How it ends is told by an outcome.
+// on in the service, see [WithHandOver]. An outcome says how it ends.
 type HandedOverError struct {
 	FailedCall
 	// Receipt says under which id the operation goes on.

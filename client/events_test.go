@@ -31,8 +31,8 @@ default:
   attemptTimeout: 2s
 `
 
-// told is what was published about operations, by the last token of the type.
-func (r *rig) told(subject string) []*nats.Msg {
+// published returns what was published about operations, by the last token of the type.
+func (r *rig) published(subject string) []*nats.Msg {
 	r.t.Helper()
 	var all []*nats.Msg
 	js := testkit.JetStream(r.t, r.nc)
@@ -45,7 +45,7 @@ func (r *rig) told(subject string) []*nats.Msg {
 	return all
 }
 
-func TestExecuteTellsWhatTheServiceTells(t *testing.T) {
+func TestExecute_PublishesTheEventsOfTheService(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	p := &client.Call{Service: "billing", Operation: "charge", Account: "acc", Campaign: "camp", Priority: client.High}
@@ -64,9 +64,9 @@ func TestExecuteTellsWhatTheServiceTells(t *testing.T) {
 	}
 	closeClient(t, c)
 
-	scheduled, success, failed := r.told("retry.event.retryScheduled.billing.charge"), r.told("retry.outcome.retrySuccess.billing.charge"), r.told("retry.outcome.retryFailed.billing.charge")
+	scheduled, success, failed := r.published("retry.event.retryScheduled.billing.charge"), r.published("retry.outcome.retrySuccess.billing.charge"), r.published("retry.outcome.retryFailed.billing.charge")
 	if len(scheduled) != 2 || len(success) != 1 || len(failed) != 1 {
-		t.Fatalf("%d retryScheduled, %d retrySuccess and %d retryFailed were told, want 2, 1 and 1", len(scheduled), len(success), len(failed))
+		t.Fatalf("%d retryScheduled, %d retrySuccess and %d retryFailed were published, want 2, 1 and 1", len(scheduled), len(success), len(failed))
 	}
 	id := events.OperationID("/billing/eu", "inv-1", "billing", "charge")
 	for name, list := range map[string][]*nats.Msg{events.RetryScheduled: scheduled, events.RetrySuccess: success, events.RetryFailed: failed} {
@@ -93,7 +93,7 @@ func TestExecuteTellsWhatTheServiceTells(t *testing.T) {
 
 // Every way in which an operation that failed may end tells one outcome that
 // conforms to its schema.
-func TestEveryEndIsTold(t *testing.T) {
+func TestExecute_EveryEndHasAnOutcome(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift+`
 guarded: {enableCircuitBreaker: true, circuitBreakerThreshold: 1, circuitBreakerTimeout: 1h}
@@ -120,17 +120,17 @@ hurried: {maxElapsedTime: 6ms}
 		}
 		o := r.outcomes(1, client.OutcomeFilter{Service: service})[0]
 		if o.Outcome.Outcome != events.RetryFailed || o.Reason != want.reason || o.Detail == "" || o.Error == nil || o.Error.Code != "503" {
-			t.Errorf("%s was told as %+v, want a failure for the reason %s", service, o, want.reason)
+			t.Errorf("the outcome of %s is %+v, want a failure for the reason %s", service, o, want.reason)
 		}
 	}
-	for _, m := range r.told("retry.outcome.>") {
+	for _, m := range r.published("retry.outcome.>") {
 		if err := schemas.Validate(events.EventType(events.RetryFailed), m.Data); err != nil {
 			t.Errorf("%s: %v\n%s", m.Subject, err, m.Data)
 		}
 	}
 }
 
-func TestAnOperationIsHandedOver(t *testing.T) {
+func TestWithHandOver_OperationGoesOnInTheService(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	var mu sync.Mutex
@@ -160,7 +160,7 @@ func TestAnOperationIsHandedOver(t *testing.T) {
 	}
 }
 
-func TestAnOperationIsHandedOverOnlyWhenItMayGoOn(t *testing.T) {
+func TestWithHandOver_OnlyWhatMayGoOnIsHandedOver(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift+"guarded: {enableCircuitBreaker: true, circuitBreakerThreshold: 1, circuitBreakerTimeout: 1h}\n")
 	handOver := client.WithHandOver(client.Submission{})
@@ -191,7 +191,7 @@ func TestAnOperationIsHandedOverOnlyWhenItMayGoOn(t *testing.T) {
 	}
 }
 
-func TestAHandOverThatFailsIsTold(t *testing.T) {
+func TestWithHandOver_FailureIsReported(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	fn, _ := failing(always, errBusy)
@@ -204,7 +204,7 @@ func TestAHandOverThatFailsIsTold(t *testing.T) {
 	}
 }
 
-func TestPoliciesThatAreAppliedAreFollowed(t *testing.T) {
+func TestFollower_PutsAppliedPoliciesInForce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	js := testkit.JetStream(t, r.nc)
@@ -253,7 +253,7 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.Buffer.Write(p)
 }
 
-func TestEventsThatNobodyStoresAreLoggedAndLost(t *testing.T) {
+func TestPublisher_EventsThatNobodyStoresAreLoggedAndLost(t *testing.T) {
 	t.Parallel()
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
 	log := new(lines)

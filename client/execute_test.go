@@ -34,7 +34,7 @@ func failing(times int, err error) (fn func(context.Context) (int, error), calls
 
 const always = 1 << 30
 
-func TestExecuteReturnsTheFirstSuccess(t *testing.T) {
+func TestExecute_ReturnsTheFirstSuccess(t *testing.T) {
 	for failures := range 4 {
 		t.Run(fmt.Sprintf("after %d failures", failures), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -54,7 +54,7 @@ func TestExecuteReturnsTheFirstSuccess(t *testing.T) {
 	}
 }
 
-func TestExecuteEndsWithATypedError(t *testing.T) {
+func TestExecute_EndsWithATypedError(t *testing.T) {
 	type ended struct {
 		is       error
 		attempts int
@@ -114,7 +114,7 @@ func TestExecuteEndsWithATypedError(t *testing.T) {
 	}
 }
 
-func TestASpentBudgetEndsTheCallAtOnce(t *testing.T) {
+func TestExecute_SpentBudgetEndsTheCallAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := local(t), &client.Call{Service: "budgeted", Operation: "charge"}
 		fn, _ := failing(always, errBusy)
@@ -142,7 +142,7 @@ func TestASpentBudgetEndsTheCallAtOnce(t *testing.T) {
 	})
 }
 
-func TestAnOpenBreakerRefusesUntilItsNextAttempt(t *testing.T) {
+func TestExecute_OpenBreakerRefusesUntilItsNextAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := local(t), &client.Call{Service: "guarded", Operation: "charge"}
 		fn, _ := failing(always, errBusy)
@@ -169,7 +169,7 @@ func TestAnOpenBreakerRefusesUntilItsNextAttempt(t *testing.T) {
 	})
 }
 
-func TestRetriesInFlightAreBounded(t *testing.T) {
+func TestExecute_RetriesInFlightAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := local(t), &client.Call{Service: "narrow", Operation: "charge"}
 		var inFlight, most, limited atomic.Int64
@@ -203,7 +203,7 @@ func TestRetriesInFlightAreBounded(t *testing.T) {
 	})
 }
 
-func TestAPanicIsAFailureThatIsNotRetried(t *testing.T) {
+func TestExecute_PanicIsAFailureThatIsNotRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		beneath := errors.New("a bug")
 		calls := 0
@@ -221,7 +221,7 @@ func TestAPanicIsAFailureThatIsNotRetried(t *testing.T) {
 	})
 }
 
-func TestARuleOfThePolicyMayRetryAPanic(t *testing.T) {
+func TestExecute_RuleOfThePolicyMayRetryAPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := client.New(t.Context(), client.Config{Policies: policySet(t, "default: {maxAttempts: 3, rules: [{codes: [panic], class: retryable}]}")})
 		if err != nil {
@@ -240,7 +240,7 @@ func TestARuleOfThePolicyMayRetryAPanic(t *testing.T) {
 	})
 }
 
-func TestAGoroutineThatExitsInItsAttemptGivesEverythingBack(t *testing.T) {
+func TestExecute_GoroutineThatExitsInItsAttemptGivesEverythingBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := local(t)
 		p := &client.Call{Service: "narrow", Operation: "charge"}
@@ -262,7 +262,7 @@ func TestAGoroutineThatExitsInItsAttemptGivesEverythingBack(t *testing.T) {
 	})
 }
 
-func TestExecuteEndsWithItsContext(t *testing.T) {
+func TestExecute_EndsWithItsContext(t *testing.T) {
 	t.Run("before the first attempt", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -313,7 +313,7 @@ func TestExecuteEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestAnAttemptEndsWithThePolicysTimeout(t *testing.T) {
+func TestExecute_AttemptEndsWithThePolicysTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		got, err := client.Execute(t.Context(), local(t), &client.Call{Service: "a", Operation: "b"}, func(ctx context.Context) (int, error) {
@@ -329,7 +329,7 @@ func TestAnAttemptEndsWithThePolicysTimeout(t *testing.T) {
 	})
 }
 
-func TestARetryAfterIsAFloor(t *testing.T) {
+func TestExecute_RetryAfterIsAFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		fn, _ := failing(1, fmt.Errorf("charging: %w", client.RetryAfter(errBusy, 42*time.Second)))
@@ -342,7 +342,7 @@ func TestARetryAfterIsAFloor(t *testing.T) {
 	})
 }
 
-func TestFailuresOfAServiceLengthenAdaptiveDelays(t *testing.T) {
+func TestExecute_FailuresOfAServiceLengthenAdaptiveDelays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := local(t), &client.Call{Service: "learning", Operation: "b"}
 		delay := func() time.Duration {
@@ -377,7 +377,7 @@ func TestFailuresOfAServiceLengthenAdaptiveDelays(t *testing.T) {
 	})
 }
 
-func TestAPolicyIsBoundedAndChecked(t *testing.T) {
+func TestCall_OverridesAreBoundedAndChecked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := local(t)
 		fn, calls := failing(always, errBusy)
@@ -403,7 +403,7 @@ func TestAPolicyIsBoundedAndChecked(t *testing.T) {
 	})
 }
 
-func TestAPolicyMayBeUsedWithSeveralClients(t *testing.T) {
+func TestCall_MayBeUsedWithSeveralClients(t *testing.T) {
 	p := &client.Call{Service: "guarded", Operation: "charge"}
 	one, two := local(t), local(t)
 	fn, _ := failing(0, nil)
@@ -421,7 +421,7 @@ func TestAPolicyMayBeUsedWithSeveralClients(t *testing.T) {
 	}
 }
 
-func TestOptionsAreChecked(t *testing.T) {
+func TestExecute_OptionsAreChecked(t *testing.T) {
 	c, p := local(t), &client.Call{Service: "a", Operation: "b"}
 	fn, calls := failing(0, nil)
 	for name, option := range map[string]client.ExecuteOption{

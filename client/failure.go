@@ -18,7 +18,7 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// The codes of failures that say themselves what they are.
+// Codes that the client itself gives to failures.
 const (
 	codePanic    = "panic"
 	codeTimeout  = "timeout"

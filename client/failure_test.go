@@ -83,7 +83,7 @@ type nilError struct{ text string }
 
 func (e *nilError) Error() string { return e.text }
 
-func TestFailureOfReadsTheCode(t *testing.T) {
+func TestFailureOf_ReadsTheCode(t *testing.T) {
 	for name, tc := range map[string]struct {
 		err  error
 		code string
@@ -136,7 +136,7 @@ func TestFailureOfReadsTheCode(t *testing.T) {
 	}
 }
 
-func TestFailureOfReadsARetryAfterWhereverItStands(t *testing.T) {
+func TestFailureOf_ReadsARetryAfterWhereverItStands(t *testing.T) {
 	for name, tc := range map[string]struct {
 		err  error
 		want time.Duration
@@ -158,7 +158,7 @@ func TestFailureOfReadsARetryAfterWhereverItStands(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoFailureIsNoError(t *testing.T) {
+func TestErrorFrom_NoFailureIsNoError(t *testing.T) {
 	for name, err := range map[string]error{
 		"NotRetryable(nil)": NotRetryable(nil), "RetryAfter(nil)": RetryAfter(nil, time.Second),
 		"a reply without error headers": ErrorFromReply(&nats.Msg{}), "a response of status 204": ErrorFromResponse(&http.Response{StatusCode: http.StatusNoContent}),
@@ -170,7 +170,7 @@ func TestWhatIsNoFailureIsNoError(t *testing.T) {
 }
 
 // Whatever an error says, its failure fits into events, headers and attributes.
-func TestFailuresFitEverywhere(t *testing.T) {
+func TestFailureOf_FitsEverywhere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(rapid.String(), rapid.StringN(0, 2000, -1), rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }))
 		f := failureOf(&Error{Code: text.Draw(t, "code"), Message: text.Draw(t, "message")})

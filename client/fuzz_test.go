@@ -30,7 +30,7 @@ func (m stored) Metadata() (*jetstream.MsgMetadata, error) {
 }
 
 // FuzzReadOutcome reads any text as an outcome. The error says which one it is,
-// and what is accepted is told again the same.
+// and what is accepted is written again the same.
 func FuzzReadOutcome(f *testing.F) {
 	op := &events.Operation{ID: "0f1e2d3c4b5a69788796a5b4c3d2e1f0", EventID: "1", Source: "/s", Service: "a", Operation: "b", Attempt: 2}
 	failed := op.Ended(events.RetryFailed, time.Unix(9, 0))
@@ -63,7 +63,7 @@ func FuzzReadOutcome(f *testing.F) {
 		}
 		again, err := readOutcome(stored{data: written})
 		if twice, _ := json.Marshal(again.Outcome); err != nil || string(twice) != string(written) {
-			t.Fatalf("%s is told again as %s, %v", written, twice, err)
+			t.Fatalf("%s is written again as %s, %v", written, twice, err)
 		}
 	})
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// key is what all policies of one service:operation share in this process.
+// key is what all calls of one service:operation share in this process.
 type key struct {
 	name   string
 	meter  *meter
@@ -23,8 +23,7 @@ type slots struct {
 	limit int
 }
 
-// limit takes over the limits of a policy. Retries that are in flight keep the
-// slots that they have.
+// limit takes over the limits of a policy. Retries in flight keep their slots.
 func (k *key) limit(p *policy.Policy) {
 	k.budget.limit(p.RetryBudgetPerMinute, p.RetryBudgetPerHour)
 	switch s := k.slots.Load(); {
@@ -35,8 +34,7 @@ func (k *key) limit(p *policy.Policy) {
 	}
 }
 
-// keys are the keys and services of a client. There are as many as a program
-// has names for.
+// keys are the keys and services of a client, as many as the program has names for.
 type keys struct {
 	mu     sync.Mutex // guards what follows
 	keys   map[string]*key

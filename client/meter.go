@@ -7,15 +7,14 @@ import (
 	"github.com/rebound-mq/rebound/health"
 )
 
-// meter collects how the attempts at a service ended until somebody asks. The
-// registry computes figures with every sample, which is too much for an attempt
-// that succeeds at once, and it keeps the latest [health.Samples] only, so no
-// more need be kept here.
+// meter collects the ends of the attempts at a service until somebody asks for its health.
+// The registry computes figures with every sample, which is too slow for an attempt that
+// succeeds at once. It keeps the latest [health.Samples] only, and so does the meter.
 type meter struct {
 	service string
 	client  *Client
 
-	mu      sync.Mutex // guards what follows; held for some nanoseconds but in drain
+	mu      sync.Mutex // guards what follows; locked for nanoseconds, except in drain
 	samples [health.Samples]sample
 	next    int // where the next sample goes
 	count   int
@@ -41,7 +40,7 @@ func (m *meter) add(s sample) {
 	m.mu.Unlock()
 }
 
-// drain tells the registry what was collected; now is the wall clock's.
+// drain moves the samples to the registry; now is the time of the wall clock.
 func (m *meter) drain(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

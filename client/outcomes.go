@@ -112,8 +112,10 @@ func (r *outcomeReader) next(ctx context.Context, yield func(Outcome, error) boo
 		return err == nil, err
 	}
 	r.inHand = m
-	if ctx.Err() != nil {
-		return false, nil // it came just before ctx ended
+	select {
+	case <-ctx.Done(): // the message came just before
+		return false, nil
+	default:
 	}
 	outcome, err := readOutcome(m)
 	more = yield(outcome, err) && err == nil

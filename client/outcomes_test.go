@@ -23,10 +23,10 @@ func (r *rig) end(service string, from, to int, err error) {
 // stored waits until so many outcomes are stored.
 func (r *rig) stored(n int) {
 	r.t.Helper()
-	testkit.Eventually(r.t, patience, fmt.Sprintf("%d outcomes are stored", n), func() bool { return len(r.told("retry.outcome.>")) >= n })
+	testkit.Eventually(r.t, patience, fmt.Sprintf("%d outcomes are stored", n), func() bool { return len(r.published("retry.outcome.>")) >= n })
 }
 
-func TestOutcomesAreFiltered(t *testing.T) {
+func TestOutcomes_AreFiltered(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	r.end("a", 1, 2, errBusy)
@@ -54,7 +54,7 @@ func TestOutcomesAreFiltered(t *testing.T) {
 	}
 }
 
-func TestOutcomesGoOnAfterASequence(t *testing.T) {
+func TestOutcomes_GoOnAfterASequence(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	r.end("a", 1, 4, errBusy)
@@ -67,7 +67,7 @@ func TestOutcomesGoOnAfterASequence(t *testing.T) {
 	}
 }
 
-func TestLiveOutcomesBeginWithWhatComesAndEndWithTheContext(t *testing.T) {
+func TestOutcomes_BeginWithTheNextAndEndWithTheContext(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	r.end("a", 1, 1, errBusy)
@@ -107,7 +107,7 @@ func TestLiveOutcomesBeginWithWhatComesAndEndWithTheContext(t *testing.T) {
 	}
 }
 
-func TestNoOutcomeComesAfterTheContextHasEnded(t *testing.T) {
+func TestOutcomes_NoneComesAfterTheContextHasEnded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	r.end("a", 1, 20, errBusy)
@@ -131,7 +131,7 @@ func TestNoOutcomeComesAfterTheContextHasEnded(t *testing.T) {
 	}
 }
 
-func TestADurableIterationGoesOnWhereItEnded(t *testing.T) {
+func TestOutcomes_DurableIterationGoesOnWhereItEnded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	r.end("a", 1, 6, errBusy)
@@ -172,7 +172,7 @@ func TestADurableIterationGoesOnWhereItEnded(t *testing.T) {
 	}
 }
 
-func TestAnOutcomeFilterIsChecked(t *testing.T) {
+func TestOutcomes_FilterIsChecked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	for _, f := range []client.OutcomeFilter{{Service: "a.b"}, {Operation: ">"}, {Name: "retryScheduled"}, {Durable: "a b"}} {

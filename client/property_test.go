@@ -16,7 +16,7 @@ import (
 // Whatever the attempts lead to: no attempt more than the policy allows, none after
 // what cannot be retried, the first success is the result, and the last error is in
 // the error.
-func TestExecuteNeverDoesMoreThanItMay(t *testing.T) {
+func TestExecute_NeverDoesMoreThanItMay(t *testing.T) {
 	transient, permanent := errors.New("connection refused"), client.NotRetryable(errors.New("refused"))
 	rapid.Check(t, func(rt *rapid.T) {
 		script := rapid.SliceOfN(rapid.SampledFrom([]error{nil, transient, transient, permanent}), 1, 6).Draw(rt, "script")

@@ -17,16 +17,17 @@ import (
 )
 
 const (
-	// maxEvents is how many events may wait to be published. More are dropped:
-	// the work that they tell of must not wait for them.
+	// maxEvents is how many events may wait to be published. More are dropped, for the work
+	// itself must not wait for its events.
 	maxEvents = 4096
 	// publishBatch is how many events are on their way at once.
 	publishBatch = 256
-	// publishTimeout is how long the acknowledgement of an event is waited for.
+	// publishTimeout bounds the wait for the acknowledgement of an event.
 	publishTimeout = 5 * time.Second
-	// publishTries is how often an event is sent. Its message id makes it one.
+	// publishTries is how often an event is sent. Its message id keeps it from being stored
+	// twice.
 	publishTries = 3
-	// warnEvery is how often the log tells of what may happen very often.
+	// warnEvery is how often the log repeats a warning.
 	warnEvery = time.Minute
 )
 
@@ -38,9 +39,8 @@ type notice struct {
 	data              any
 }
 
-// publisher publishes events in the background. What tells of an operation is
-// less than the operation: an event that cannot be published is logged and
-// counted, and lost.
+// publisher publishes events in the background. An event that cannot be published is logged,
+// counted and lost, for the operation matters more than its events.
 type publisher struct {
 	js    jetstream.JetStream
 	log   *slog.Logger
@@ -122,20 +122,20 @@ func (p *publisher) send(ctx context.Context, batch []notice) {
 	}
 	var err error
 	for try := 0; try < publishTries && len(waiting) > 0 && ctx.Err() == nil; try++ {
-		waiting, err = p.try(ctx, waiting)
+		waiting, err = p.sendOnce(ctx, waiting)
 	}
 	if len(waiting) > 0 {
 		p.lose(len(waiting), err)
 	}
 }
 
-// try sends messages and returns those that were not acknowledged.
-func (p *publisher) try(ctx context.Context, messages []*nats.Msg) (failed []*nats.Msg, err error) {
+// sendOnce sends messages and returns those that were not acknowledged.
+func (p *publisher) sendOnce(ctx context.Context, messages []*nats.Msg) (failed []*nats.Msg, err error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	futures := make([]jetstream.PubAckFuture, len(messages))
 	for i, m := range messages {
-		if ctx.Err() != nil { // sending may wait for room
+		if ctx.Err() != nil { // sending may wait while many are unacknowledged
 			break
 		}
 		var e error
@@ -160,7 +160,7 @@ func (p *publisher) try(ctx context.Context, messages []*nats.Msg) (failed []*na
 	return failed, err
 }
 
-// lose counts events that will not be published, and tells the log now and then.
+// lose counts events that will not be published, and logs that now and then.
 func (p *publisher) lose(n int, err error) {
 	lost := p.lost.Add(uint64(n))
 	p.warn.Do(func() { p.log.Warn("events could not be published and are lost", "lost", lost, "error", err) })

@@ -112,7 +112,7 @@ func (r *run) operation(now time.Time) *events.Operation {
 		op.Deadline = deadline
 	}
 	if b.client.publisher == nil {
-		return op // there is nobody to be told of an id
+		return op // no event bears its id
 	}
 	op.Source = b.client.source
 	if r.handOver != nil && r.handOver.Source != "" {

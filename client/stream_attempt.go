@@ -81,7 +81,7 @@ func (a *streamAttempt) beat(ctx context.Context, m jetstream.Msg, ackWait time.
 		case <-ticker.C:
 		}
 		if err := m.InProgress(); err != nil {
-			a.client.log.Debug("the stream could not be told that an attempt goes on", "operation", a.request.ID, "error", err)
+			a.client.log.Debug("the lease of an attempt could not be renewed", "operation", a.request.ID, "error", err)
 		}
 		if !a.reports() {
 			continue
@@ -91,7 +91,7 @@ func (a *streamAttempt) beat(ctx context.Context, m jetstream.Msg, ackWait time.
 			cancel(ErrAttemptOver)
 			return
 		case err != nil && ctx.Err() == nil:
-			a.client.log.Debug("Rebound could not be told that an attempt goes on", "operation", a.request.ID, "error", err)
+			a.client.log.Debug("it could not be reported to Rebound that an attempt goes on", "operation", a.request.ID, "error", err)
 		}
 	}
 }
@@ -145,7 +145,7 @@ func (a *streamAttempt) report(f policy.Failure, failed bool) error {
 	if err != nil {
 		return err
 	}
-	// The worker's context may have ended; what was done is to be told even so.
+	// The worker's context may have ended; the result is reported all the same.
 	ctx, cancel := context.WithTimeout(context.Background(), reportFor)
 	defer cancel()
 	pace := backoff.Backoff{First: retryPause, Longest: retryPause}

@@ -248,7 +248,7 @@ func (w *StreamWorker) work(m jetstream.Msg) {
 }
 
 // conclude reports how an attempt ended, or submits a first one that failed, and
-// then lets the stream forget the message. What cannot be told is worked on again.
+// then lets the stream forget the message. What cannot be reported is worked on again.
 func (w *StreamWorker) conclude(a *streamAttempt, m jetstream.Msg, err error) {
 	var f policy.Failure
 	if err != nil {
@@ -266,7 +266,7 @@ func (w *StreamWorker) conclude(a *streamAttempt, m jetstream.Msg, err error) {
 		}
 	}
 	if err != nil {
-		w.client.log.Error("how an attempt ended could not be told; it is made again", "target", w.config.Target, "operation", a.request.ID, "error", err)
+		w.client.log.Error("how an attempt ended could not be reported; it is made again", "target", w.config.Target, "operation", a.request.ID, "error", err)
 		w.giveBack(m, retryPause)
 		return
 	}

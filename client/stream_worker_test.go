@@ -53,7 +53,7 @@ func (r *rig) left(stream string) uint64 {
 	return s.CachedInfo().State.Msgs
 }
 
-func TestAStreamWorkerReportsByItself(t *testing.T) {
+func TestStreamWorker_ReportsByItself(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		handle client.Handler
@@ -90,7 +90,7 @@ func TestAStreamWorkerReportsByItself(t *testing.T) {
 	}
 }
 
-func TestALongHandlerKeepsItsAttempt(t *testing.T) {
+func TestStreamWorker_LongHandlerKeepsItsAttempt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift+"billing: {attemptTimeout: 1500ms}\n")
 	js := testkit.JetStream(t, r.nc)
@@ -120,7 +120,7 @@ func TestALongHandlerKeepsItsAttempt(t *testing.T) {
 	}
 }
 
-func TestAnOperationComesBackWhenItsWorkerDies(t *testing.T) {
+func TestStreamWorker_OperationComesBackWhenItsWorkerDies(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift+"billing: {attemptTimeout: 1s}\n")
 	nc, err := nats.Connect(r.url)
@@ -154,7 +154,7 @@ func TestAnOperationComesBackWhenItsWorkerDies(t *testing.T) {
 	}
 }
 
-func TestAHandlerLearnsThatItsAttemptIsOver(t *testing.T) {
+func TestStreamWorker_HandlerLearnsThatItsAttemptIsOver(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift+"billing: {attemptTimeout: 20s}\n")
 	cause := make(chan error, 1)
@@ -185,7 +185,7 @@ func TestAHandlerLearnsThatItsAttemptIsOver(t *testing.T) {
 	}
 }
 
-func TestAFirstAttemptThatFailsComesBackToItsStream(t *testing.T) {
+func TestStreamWorker_FirstAttemptThatFailsComesBackToItsStream(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	js := testkit.JetStream(t, r.nc)
@@ -208,7 +208,7 @@ func TestAFirstAttemptThatFailsComesBackToItsStream(t *testing.T) {
 	}
 }
 
-func TestStoppingAStreamWorkerWaitsForItsHandlers(t *testing.T) {
+func TestStreamWorker_StopWaitsForItsHandlers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	begun, finish := make(chan struct{}), make(chan struct{})
@@ -238,7 +238,7 @@ func TestStoppingAStreamWorkerWaitsForItsHandlers(t *testing.T) {
 	}
 }
 
-func TestAHandlerThatIsCutOffLeavesItsOperationToOthers(t *testing.T) {
+func TestStreamWorker_HandlerThatIsCutOffLeavesItsOperationToOthers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift+"billing: {attemptTimeout: 20s}\n")
 	begun := make(chan struct{})
@@ -263,7 +263,7 @@ func TestAHandlerThatIsCutOffLeavesItsOperationToOthers(t *testing.T) {
 	}
 }
 
-func TestAStreamWorkerThatCannotWorkSaysWhy(t *testing.T) {
+func TestStreamWorker_SaysWhyItCannotWork(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	if _, err := r.StartStreamWorker(ctx(t), client.StreamWorkerConfig{Service: "a b", Operation: "charge", Target: "*", Concurrency: -1}, nil); err == nil {

@@ -57,12 +57,13 @@ func orNoStream(err error) error {
 	return err
 }
 
-// PendingSubmission is a submission that is on its way. It is safe for concurrent use.
+// PendingSubmission is a submission that is on its way to its stream. It is safe for
+// concurrent use.
 type PendingSubmission struct {
 	receipt Receipt
 	ack     jetstream.PubAckFuture
 
-	turn  chan struct{} // holds a token while somebody waits, for ack answers once; guards what follows
+	turn  chan struct{} // full while somebody waits, for ack answers once; guards what follows
 	known bool
 	err   error
 }
@@ -92,9 +93,9 @@ func (c *Client) SubmitAsync(ctx context.Context, s Submission) (*PendingSubmiss
 	}
 }
 
-// Wait waits until the submission is stored. The error is as that of
-// [Client.Submit]; one that no acknowledgement comes for within 10 seconds has
-// failed. After the error of ctx one may wait again.
+// Wait waits until the submission is stored. It fails when no acknowledgement comes within
+// 10 seconds. The error is as that of [Client.Submit]; after the error of ctx, Wait may be
+// called again.
 func (s *PendingSubmission) Wait(ctx context.Context) (Receipt, error) {
 	select {
 	case s.turn <- struct{}{}:

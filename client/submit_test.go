@@ -15,7 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestASubmissionReachesItsTargetWhole(t *testing.T) {
+func TestSubmit_ReachesTheTargetWhole(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	requests := make(chan *client.Request, 1)
@@ -58,7 +58,7 @@ func TestASubmissionReachesItsTargetWhole(t *testing.T) {
 	}
 }
 
-func TestTheSameSubmissionIsStoredOnce(t *testing.T) {
+func TestSubmit_SameSubmissionIsStoredOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	s := client.Submission{Service: "a", Operation: "b", EventID: "1", Err: errBusy}
@@ -77,7 +77,7 @@ func TestTheSameSubmissionIsStoredOnce(t *testing.T) {
 	}
 }
 
-func TestWhatTheServiceWouldRejectIsRejected(t *testing.T) {
+func TestSubmit_RejectsWhatTheServiceWouldReject(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	for name, s := range map[string]client.Submission{
@@ -101,7 +101,7 @@ func TestWhatTheServiceWouldRejectIsRejected(t *testing.T) {
 	}
 }
 
-func TestABatchReportsEachSubmission(t *testing.T) {
+func TestSubmitBatch_ReportsEachSubmission(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	batch := make([]client.Submission, 300)
@@ -124,7 +124,7 @@ func TestABatchReportsEachSubmission(t *testing.T) {
 	}
 }
 
-func TestAnAsynchronousSubmissionIsWaitedForAnyNumberOfTimes(t *testing.T) {
+func TestSubmitAsync_IsWaitedForAnyNumberOfTimes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	s, err := r.SubmitAsync(ctx(t), client.Submission{Service: "a", Operation: "b", EventID: "1", Err: errBusy})
@@ -140,7 +140,7 @@ func TestAnAsynchronousSubmissionIsWaitedForAnyNumberOfTimes(t *testing.T) {
 	}
 }
 
-func TestWithoutStreamsThereIsNobodyToSubmitTo(t *testing.T) {
+func TestClient_WithoutStreamsSaysThatNobodyIsThere(t *testing.T) {
 	t.Parallel()
 	c := connected(t, client.Config{Conn: testkit.Connect(t, testkit.Server(t).ClientURL())})
 	s := client.Submission{Service: "a", Operation: "b"}
@@ -165,7 +165,7 @@ func TestWithoutStreamsThereIsNobodyToSubmitTo(t *testing.T) {
 	}
 }
 
-func TestWithoutNATSOnlyExecuteWorks(t *testing.T) {
+func TestClient_WithoutNATSOnlyExecuteWorks(t *testing.T) {
 	c := local(t)
 	defer closeClient(t, c)
 	errs := map[string]error{}

@@ -42,7 +42,7 @@ type WorkerConfig struct {
 	// error all the same, and with the operation's id in Retry-Id. A failure that
 	// is not retryable is submitted only when nobody waits for an answer; it becomes
 	// a dead letter. A CloudEvent in structured mode is submitted as it is: it comes
-	// back to the policy's target, and the error is not told with it.
+	// back to the policy's target, and without the error.
 	SubmitFailures bool
 	// Version is the worker's version by semantic versioning, 0.0.0 when empty.
 	Version string
@@ -209,7 +209,7 @@ func awaitHandlers(ctx context.Context, cancel context.CancelFunc, wait func()) 
 	return fmt.Errorf("client: stopping the worker was cut off: %w", ctx.Err())
 }
 
-// errStopping is the failure of what had no turn before the end.
+// errStopping is the failure of a request that arrived but was not begun before the end.
 var errStopping = &Error{Code: "UNAVAILABLE", Message: "the worker is stopping"}
 
 // take hands a request to a handler of its own. While all are at work it waits,

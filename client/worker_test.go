@@ -30,7 +30,7 @@ func (r *rig) ask(m *nats.Msg) *nats.Msg {
 	return reply
 }
 
-func TestAWorkerAnswersByTheConventionOfMicro(t *testing.T) {
+func TestWorker_AnswersByTheConventionOfMicro(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		handle client.Handler
@@ -82,7 +82,7 @@ func mustJSON(t *testing.T, v any) string {
 	return string(b)
 }
 
-func TestAWorkerSubmitsWhatFailsAtFirstAndKnowsItAgain(t *testing.T) {
+func TestWorker_SubmitsWhatFailsAtFirstAndKnowsItAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	var mu sync.Mutex
@@ -130,7 +130,7 @@ func TestAWorkerSubmitsWhatFailsAtFirstAndKnowsItAgain(t *testing.T) {
 	}
 }
 
-func TestWhatAWorkerSubmits(t *testing.T) {
+func TestWorker_SubmitsWhatMayComeBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	config := charge
@@ -173,7 +173,7 @@ func TestWhatAWorkerSubmits(t *testing.T) {
 	}
 }
 
-func TestAWorkerBoundsItsHandlers(t *testing.T) {
+func TestWorker_BoundsItsHandlers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	config := charge
@@ -204,7 +204,7 @@ func TestAWorkerBoundsItsHandlers(t *testing.T) {
 	}
 }
 
-func TestStopWaitsForHandlersAndThenCutsThemOff(t *testing.T) {
+func TestWorker_StopWaitsForHandlersAndThenCutsThemOff(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	begun := make(chan struct{})
@@ -242,7 +242,7 @@ func TestStopWaitsForHandlersAndThenCutsThemOff(t *testing.T) {
 	}
 }
 
-func TestWhatHasNoTurnBeforeTheEndIsAnsweredAsUnavailable(t *testing.T) {
+func TestWorker_AnswersWhatHasNoTurnBeforeTheEndAsUnavailable(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	config := charge
@@ -287,7 +287,7 @@ func TestWhatHasNoTurnBeforeTheEndIsAnsweredAsUnavailable(t *testing.T) {
 	}
 }
 
-func TestServeEndsWithItsContext(t *testing.T) {
+func TestServe_EndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	serving, stop := context.WithCancel(ctx(t))
@@ -305,7 +305,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestAWorkerIsChecked(t *testing.T) {
+func TestWorker_IsChecked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	for name, config := range map[string]client.WorkerConfig{
@@ -320,7 +320,7 @@ func TestAWorkerIsChecked(t *testing.T) {
 	}
 }
 
-func TestAWorkerTellsOfItselfToMicro(t *testing.T) {
+func TestWorker_StatsAreThoseOfMicro(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	r.worker(charge, func(context.Context, *client.Request) error { return nil })

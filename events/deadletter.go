@@ -14,7 +14,7 @@ const (
 	// HeaderSubmittedTo is the subject of the submission.
 	HeaderSubmittedTo = "Retry-Submitted-To"
 	// HeaderTruncated is the length of the original payload in bytes, on a dead
-	// letter that had no room for all of it.
+	// letter that could not hold all of it.
 	HeaderTruncated = "Retry-Truncated"
 )
 
@@ -31,7 +31,7 @@ type DeadLetter struct {
 	// SubmittedTo is the subject of the submission.
 	SubmittedTo string `json:"submittedTo,omitempty"`
 	// Truncated is the length of the original payload in bytes when there was
-	// no room for all of it, else zero.
+	// too little space for all of it, else zero.
 	Truncated int `json:"truncated,omitempty"`
 	// State is the operation with its history; nil when the submission could
 	// not be read.

@@ -2,6 +2,7 @@ package events
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/rebound-mq/rebound/internal/clip"
 )
@@ -35,4 +36,23 @@ func CheckName(name string) error {
 		}
 	}
 	return nil
+}
+
+// Key returns the key of a service and an operation type.
+func Key(service, operation string) string { return service + ":" + operation }
+
+// SplitKey returns the service and the operation type of a key. The error says
+// what is wrong with it.
+func SplitKey(key string) (service, operation string, err error) {
+	service, operation, ok := strings.Cut(key, ":")
+	if !ok {
+		return "", "", fmt.Errorf("key %q is not of the form service:operation", clip.Text(key, 200))
+	}
+	if err := CheckName(service); err != nil {
+		return "", "", fmt.Errorf("service in key %w", err)
+	}
+	if err := CheckName(operation); err != nil {
+		return "", "", fmt.Errorf("operation type in key %w", err)
+	}
+	return service, operation, nil
 }

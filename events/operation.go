@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/rebound-mq/rebound/internal/clip"
@@ -79,7 +78,7 @@ type Operation struct {
 	// known.
 	Repeats int `json:"repeats,omitempty"`
 	// Contested is since when another instance may have had this run as well, zero
-	// when none may. What was told of the run since then counts more than its state.
+	// when none may. An outcome published since then outweighs its state.
 	Contested time.Time `json:"contested,omitzero"`
 
 	// RuleUses counts how often each limited classification rule decided for
@@ -94,6 +93,22 @@ type Operation struct {
 	// Work is the attempt that a worker makes, nil while none does.
 	Work *Work `json:"-"`
 }
+
+// Origin says where an operation comes from that no service submitted: a message
+// that a JetStream consumer gave up.
+type Origin struct {
+	Stream   string `json:"stream"`
+	Consumer string `json:"consumer"`
+	// Sequence is the message's in its stream.
+	Sequence uint64 `json:"sequence"`
+	// Subject is the one that the message was published on, empty when the
+	// message was gone before it could be read.
+	Subject string `json:"subject,omitempty"`
+}
+
+// Gone reports whether the message was no longer in its stream, so that its
+// payload is lost.
+func (o *Origin) Gone() bool { return o.Subject == "" }
 
 // Grave names a dead letter for ever: a stream that is made anew counts from 1 again.
 type Grave struct {
@@ -161,25 +176,6 @@ func OperationID(source, eventID, service, operation string) string {
 // Key returns service:operation, what a breaker, a budget, a lane and
 // statistics belong to.
 func (o *Operation) Key() string { return Key(o.Service, o.Operation) }
-
-// Key returns the key of a service and an operation type.
-func Key(service, operation string) string { return service + ":" + operation }
-
-// SplitKey returns the service and the operation type of a key. The error says
-// what is wrong with it.
-func SplitKey(key string) (service, operation string, err error) {
-	service, operation, ok := strings.Cut(key, ":")
-	if !ok {
-		return "", "", fmt.Errorf("key %q is not of the form service:operation", clip.Text(key, 200))
-	}
-	if err := CheckName(service); err != nil {
-		return "", "", fmt.Errorf("service in key %w", err)
-	}
-	if err := CheckName(operation); err != nil {
-		return "", "", fmt.Errorf("operation type in key %w", err)
-	}
-	return service, operation, nil
-}
 
 // Run identifies one run of the operation, from submission or replay to its
 // outcome.

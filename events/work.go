@@ -38,7 +38,7 @@ type WorkResult struct {
 	Code       string    `json:"code,omitempty"`
 	Error      string    `json:"error,omitempty"`
 	RetryAfter time.Time `json:"retryAfter,omitzero"`
-	// Counted is whether who must know of the attempt was told of it by its maker.
+	// Counted is whether the instance that made the attempt has counted its result.
 	Counted bool `json:"counted,omitempty"`
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/policies"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 	"github.com/rebound-mq/rebound/schemas"
 )
@@ -37,29 +38,35 @@ type adopting struct {
 }
 
 // adopt builds what takes over the messages of adopted consumers.
-func (s *Service) adopt(ctx context.Context) error {
-	prefix, replicas := s.config.Prefix, s.config.Limits.Replicas
-	bucket, err := adoption.Ensure(ctx, s.js, prefix, replicas)
-	if err != nil {
+func (p *parts) adopt(ctx context.Context) error {
+	return p.waiter.Await(ctx, "the adopted consumers", func(ctx context.Context) (err error) {
+		p.adoptions, err = newAdopting(ctx, p)
 		return err
-	}
-	capture := adoption.NewCapture(s.js, prefix, replicas)
-	register := adoption.NewRegister(bucket, adoption.RegisterConfig{JetStream: s.js, Prefix: prefix, Replicas: replicas, Log: s.log})
-	takeover := adoption.NewTakeover(s.js, register, s.intake, s.policies.Load)
-	relay := adoption.NewRelay(adoption.RelayConfig{
-		Conn: s.nc, JetStream: s.js, Subjects: s.subjects, Stream: capture.Stream(), Group: ServiceName,
-		Claimed: takeover.Claimed, Draining: s.draining, Log: s.log,
 	})
-	advisories := pull.Durable(s.js, capture.Stream(), streams.Consumer("rebound-advisories", "", s.config.Lease, maxAckPending))
-	s.adoptions = &adopting{
-		bucket: bucket, capture: capture, register: register, follower: adoption.NewFollower(register, relay, capture), relay: relay,
-		advisories: pull.New(advisories, takeover.Handle, pull.Config{
-			Conn: s.nc, Limit: pull.NewLimit(adoptedInFlight, 1), Bytes: pull.NewBytes(s.config.MaxInFlightBytes),
-			Draining: s.draining, Log: s.log,
-		}),
-		draining: s.draining,
+}
+
+// newAdopting opens the bucket of the adoptions and builds what goes by it.
+func newAdopting(ctx context.Context, p *parts) (*adopting, error) {
+	prefix, replicas := p.config.Prefix, p.config.Limits.Replicas
+	bucket, err := adoption.Ensure(ctx, p.js, prefix, replicas)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	capture := adoption.NewCapture(p.js, prefix, replicas)
+	register := adoption.NewRegister(bucket, adoption.RegisterConfig{JetStream: p.js, Prefix: prefix, Replicas: replicas, Log: p.log})
+	takeover := adoption.NewTakeover(p.js, register, p.intake, p.policies.inForce)
+	relay := adoption.NewRelay(adoption.RelayConfig{
+		Conn: p.nc, JetStream: p.js, Subjects: p.subjects, Stream: capture.Stream(), Group: ServiceName,
+		Claimed: takeover.Claimed, Draining: p.life.Draining(), Log: p.log,
+	})
+	return &adopting{
+		bucket: bucket, capture: capture, register: register, follower: adoption.NewFollower(register, relay, capture), relay: relay,
+		advisories: p.puller(source{
+			stream: capture.Stream(), consumer: "rebound-advisories",
+			limit: pull.NewLimit(adoptedInFlight, 1), bytes: pull.NewBytes(p.config.MaxInFlightBytes),
+		}, takeover.Handle),
+		draining: p.life.Draining(),
+	}, nil
 }
 
 // takeOver pulls advisories from when the first consumer is adopted.
@@ -72,7 +79,14 @@ func (a *adopting) takeOver(ctx context.Context) {
 	}
 }
 
-func (s *Service) adoptAdd(ctx context.Context, r micro.Request) (any, error) {
+// adoptRequests answers requests about adopted consumers.
+type adoptRequests struct {
+	*base
+	adoptions *adopting
+	pipeline  *scheduler.Pipeline
+}
+
+func (q adoptRequests) add(ctx context.Context, r micro.Request) (any, error) {
 	var request schemas.AdoptAdd
 	if err := read(r, &request); err != nil {
 		return nil, err
@@ -81,10 +95,10 @@ func (s *Service) adoptAdd(ctx context.Context, r micro.Request) (any, error) {
 		Stream: request.Stream, Consumer: request.Consumer, Target: request.Target, AdoptedAt: time.Now().UTC().Round(0),
 		Service: cmp.Or(request.Service, request.Stream), Operation: cmp.Or(request.Operation, request.Consumer),
 	}
-	if err := ad.Check(s.subjects); err != nil {
+	if err := ad.Check(q.subjects); err != nil {
 		return nil, badRequestError{err}
 	}
-	found, err := adoption.Find(ctx, s.js, ad.Stream, ad.Consumer)
+	found, err := adoption.Find(ctx, q.js, ad.Stream, ad.Consumer)
 	if errors.Is(err, adoption.ErrNoStream) || errors.Is(err, adoption.ErrNoConsumer) {
 		return nil, notFoundError{err}
 	}
@@ -92,51 +106,51 @@ func (s *Service) adoptAdd(ctx context.Context, r micro.Request) (any, error) {
 		return nil, err
 	}
 	ad.StreamCreated, ad.ConsumerCreated = found.Stream.Created.UTC(), found.Consumer.Created.UTC()
-	warnings, err := s.judge(ctx, ad, found)
+	warnings, err := q.judge(ctx, ad, found)
 	if err != nil {
 		return nil, err
 	}
 
-	_, err = s.adoptions.bucket.Get(ctx, ad.Stream, ad.Consumer)
+	_, err = q.adoptions.bucket.Get(ctx, ad.Stream, ad.Consumer)
 	isNew := errors.Is(err, adoption.ErrNotAdopted)
 	if err != nil && !isNew {
 		return nil, err
 	}
-	if err := s.adoptions.bucket.Put(ctx, ad); err != nil {
+	if err := q.adoptions.bucket.Put(ctx, ad); err != nil {
 		return nil, err
 	}
-	err = s.adoptions.follower.Await(ctx, func(list []adoption.Adoption) bool { return slices.Contains(list, ad) })
+	err = q.adoptions.follower.Await(ctx, func(list []adoption.Adoption) bool { return slices.Contains(list, ad) })
 	if err != nil && isNew {
 		// The time for the request may be over.
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), streams.CallTimeout)
 		defer cancel()
-		err = errors.Join(err, s.adoptions.bucket.Remove(undo, ad.Stream, ad.Consumer))
+		err = errors.Join(err, q.adoptions.bucket.Remove(undo, ad.Stream, ad.Consumer))
 	}
 	if err != nil {
 		return nil, err
 	}
-	return schemas.AdoptAdded{AdoptedConsumer: s.describe(ad, warnings), Replaced: !isNew}, nil
+	return schemas.AdoptAdded{AdoptedConsumer: q.describe(ad, warnings), Replaced: !isNew}, nil
 }
 
 // judge says whether a consumer may be adopted, and what to warn of.
-func (s *Service) judge(ctx context.Context, ad adoption.Adoption, found adoption.Candidate) (warnings []string, err error) {
-	policy := s.policies.Load().Resolve(policy.Query{Service: ad.Service, Operation: ad.Operation})
+func (q adoptRequests) judge(ctx context.Context, ad adoption.Adoption, found adoption.Candidate) (warnings []string, err error) {
+	policy := q.pipeline.Policies().Resolve(policy.Query{Service: ad.Service, Operation: ad.Operation})
 	target := policy.TargetOf(ad.Target, ad.Service, ad.Operation)
-	if err := s.intake.pipeline.Check(&events.Operation{Service: ad.Service, Operation: ad.Operation, Target: ad.Target}); err != nil {
+	if err := q.pipeline.Check(&events.Operation{Service: ad.Service, Operation: ad.Operation, Target: ad.Target}); err != nil {
 		return nil, badRequestError{errors.Unwrap(err)}
 	}
-	warnings, err = found.Judge(adoption.Route{Target: target, MaxAttempts: policy.MaxAttempts}, s.ownStreams())
+	warnings, err = found.Judge(adoption.Route{Target: target, MaxAttempts: policy.MaxAttempts}, q.ownStreams())
 	if err != nil {
 		return nil, badRequestError{err}
 	}
-	switch name, err := s.js.StreamNameBySubject(ctx, target); {
+	switch name, err := q.js.StreamNameBySubject(ctx, target); {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 	case err != nil:
 		return nil, fmt.Errorf("looking for a stream on %s: %w", target, err)
 	default:
 		warnings = append(warnings, fmt.Sprintf("stream %s stores what goes to target %s, and that it is stored counts as its success", name, target))
 	}
-	err = s.adoptions.capture.Captured(ctx, []adoption.Adoption{ad})
+	err = q.adoptions.capture.Captured(ctx, []adoption.Adoption{ad})
 	if errors.As(err, new(*adoption.CapturedError)) {
 		err = badRequestError{err}
 	}
@@ -145,76 +159,76 @@ func (s *Service) judge(ctx context.Context, ad adoption.Adoption, found adoptio
 
 // ownStreams lists the names of Rebound's streams, those behind its buckets
 // included.
-func (s *Service) ownStreams() []string {
+func (q adoptRequests) ownStreams() []string {
 	var names []string
-	for _, c := range streams.Configs(s.streams, s.config.Limits) {
+	for _, c := range streams.Configs(q.streams, q.config.Limits) {
 		names = append(names, c.Name)
 	}
-	names = append(names, s.streams.Advisories(), s.streams.Work())
+	names = append(names, q.streams.Advisories(), q.streams.Work())
 	for _, bucket := range []string{
-		policies.BucketName(s.config.Prefix), adoption.BucketName(s.config.Prefix), adoption.LedgerName(s.config.Prefix),
-		s.streams.LanesBucket(), s.streams.BreakersBucket(), s.streams.LedgersBucket(),
+		policies.BucketName(q.config.Prefix), adoption.BucketName(q.config.Prefix), adoption.LedgerName(q.config.Prefix),
+		q.streams.LanesBucket(), q.streams.BreakersBucket(), q.streams.LedgersBucket(),
 	} {
 		names = append(names, "KV_"+bucket)
 	}
 	return names
 }
 
-func (s *Service) describe(ad adoption.Adoption, warnings []string) schemas.AdoptedConsumer {
-	policy := s.policies.Load().Resolve(policy.Query{Service: ad.Service, Operation: ad.Operation})
+func (q adoptRequests) describe(ad adoption.Adoption, warnings []string) schemas.AdoptedConsumer {
+	policy := q.pipeline.Policies().Resolve(policy.Query{Service: ad.Service, Operation: ad.Operation})
 	return schemas.AdoptedConsumer{
 		Stream: ad.Stream, Consumer: ad.Consumer, Service: ad.Service, Operation: ad.Operation,
 		Target: policy.TargetOf(ad.Target, ad.Service, ad.Operation), AdoptedAt: ad.AdoptedAt, Warnings: warnings,
 	}
 }
 
-func (s *Service) adoptList(ctx context.Context, _ micro.Request) (any, error) {
-	list, err := s.adoptions.bucket.List(ctx)
+func (q adoptRequests) list(ctx context.Context, _ micro.Request) (any, error) {
+	list, err := q.adoptions.bucket.List(ctx)
 	if err != nil {
 		return nil, err
 	}
 	out := schemas.AdoptList{Consumers: []schemas.AdoptedConsumer{}}
 	for _, ad := range list {
-		warnings, err := s.review(ctx, ad)
+		warnings, err := q.review(ctx, ad)
 		if err != nil {
 			return nil, err
 		}
-		out.Consumers = append(out.Consumers, s.describe(ad, warnings))
+		out.Consumers = append(out.Consumers, q.describe(ad, warnings))
 	}
-	stream, err := s.js.Stream(ctx, s.streams.Advisories())
+	stream, err := q.js.Stream(ctx, q.streams.Advisories())
 	switch {
 	case err == nil:
 		out.Waiting = stream.CachedInfo().State.Msgs
 	case !errors.Is(err, jetstream.ErrStreamNotFound):
-		return nil, fmt.Errorf("reading stream %s: %w", s.streams.Advisories(), err)
+		return nil, fmt.Errorf("reading stream %s: %w", q.streams.Advisories(), err)
 	}
 	return out, nil
 }
 
 // review says what is wrong with an adopted consumer by now.
-func (s *Service) review(ctx context.Context, ad adoption.Adoption) (warnings []string, err error) {
-	found, err := adoption.Find(ctx, s.js, ad.Stream, ad.Consumer)
+func (q adoptRequests) review(ctx context.Context, ad adoption.Adoption) (warnings []string, err error) {
+	found, err := adoption.Find(ctx, q.js, ad.Stream, ad.Consumer)
 	switch {
 	case errors.Is(err, adoption.ErrNoStream), errors.Is(err, adoption.ErrNoConsumer):
 		return []string{err.Error()}, nil
 	case err != nil:
 		return nil, err
 	}
-	warnings, err = s.judge(ctx, ad, found)
+	warnings, err = q.judge(ctx, ad, found)
 	if bad := (badRequestError{}); errors.As(err, &bad) {
 		warnings, err = append(warnings, bad.Error()), nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	missing, err := s.adoptions.capture.Missing(ctx, []adoption.Adoption{ad})
+	missing, err := q.adoptions.capture.Missing(ctx, []adoption.Adoption{ad})
 	if err == nil && len(missing) > 0 {
-		warnings = append(warnings, fmt.Sprintf("stream %s does not store what the server says of consumer %s yet", s.streams.Advisories(), ad.Consumer))
+		warnings = append(warnings, fmt.Sprintf("stream %s does not store what the server says of consumer %s yet", q.streams.Advisories(), ad.Consumer))
 	}
 	return warnings, err
 }
 
-func (s *Service) adoptRemove(ctx context.Context, r micro.Request) (any, error) {
+func (q adoptRequests) remove(ctx context.Context, r micro.Request) (any, error) {
 	var request schemas.AdoptRemove
 	if err := read(r, &request); err != nil {
 		return nil, err
@@ -222,14 +236,14 @@ func (s *Service) adoptRemove(ctx context.Context, r micro.Request) (any, error)
 	if err := adoption.CheckNames(request.Stream, request.Consumer); err != nil {
 		return nil, badRequestError{err}
 	}
-	err := s.adoptions.bucket.Remove(ctx, request.Stream, request.Consumer)
+	err := q.adoptions.bucket.Remove(ctx, request.Stream, request.Consumer)
 	if errors.Is(err, adoption.ErrNotAdopted) {
 		return nil, notFoundError{err}
 	}
 	if err != nil {
 		return nil, err
 	}
-	err = s.adoptions.follower.Await(ctx, func(list []adoption.Adoption) bool {
+	err = q.adoptions.follower.Await(ctx, func(list []adoption.Adoption) bool {
 		return !slices.ContainsFunc(list, func(ad adoption.Adoption) bool { return ad.Stream == request.Stream && ad.Consumer == request.Consumer })
 	})
 	if err != nil {

@@ -33,7 +33,7 @@ func (r *rig) leader(stream string) int {
 	return n - 1
 }
 
-func TestAClusterThatLosesTheLeaderOfTheAdvisoriesLosesNoMessage(t *testing.T) {
+func TestAdoption_ClusterThatLosesTheLeaderOfTheAdvisoriesLosesNoMessage(t *testing.T) {
 	t.Parallel()
 	const messages = 900
 	cluster := testkit.Cluster(t, 3)
@@ -74,7 +74,7 @@ default: {maxAttempts: 100, baseDelay: 10ms, maxDelay: 500ms, jitterType: none, 
 	f.check(r, messages)
 }
 
-func TestWhatTheStreamOfAdvisoriesMissesAnInstanceHandsOn(t *testing.T) {
+func TestRelay_HandsOnWhatTheStreamOfAdvisoriesMisses(t *testing.T) {
 	t.Parallel()
 	for name, stopping := range map[string]bool{"after a while": false, "when it stops": true} {
 		t.Run(name, func(t *testing.T) {

@@ -120,7 +120,7 @@ func port(t *testing.T, address string) int {
 	return n
 }
 
-func TestExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
+func TestAdoption_ExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
 	t.Parallel()
 	const messages = 5000
 	dir := t.TempDir()

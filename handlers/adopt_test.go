@@ -89,7 +89,7 @@ func (r *rig) order(subject, data string, h nats.Header) uint64 {
 	return ack.Sequence
 }
 
-func TestWhatAnAdoptedConsumerGivesUpIsRedeliveredAsItWas(t *testing.T) {
+func TestTakeover_RedeliversAMessageAsItWas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
 	consumer := r.orders()
@@ -148,7 +148,7 @@ func TestWhatAnAdoptedConsumerGivesUpIsRedeliveredAsItWas(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestAnAdoptedMessageThatIsExhaustedIsDeadLetteredWithItsOrigin(t *testing.T) {
+func TestTakeover_ExhaustedMessageIsDeadLetteredWithItsOrigin(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
 	consumer := r.orders()
@@ -182,7 +182,7 @@ func TestAnAdoptedMessageThatIsExhaustedIsDeadLetteredWithItsOrigin(t *testing.T
 	}
 }
 
-func TestAMessageThatIsGoneBecomesADeadLetterThatSaysSo(t *testing.T) {
+func TestTakeover_MessageThatIsGoneBecomesADeadLetterThatSaysSo(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
 	// A work queue removes what is terminated.
@@ -214,7 +214,7 @@ func TestAMessageThatIsGoneBecomesADeadLetterThatSaysSo(t *testing.T) {
 	}
 }
 
-func TestAMessageThatIsToldOfTwiceIsTakenOverOnce(t *testing.T) {
+func TestTakeover_MessageOfTwoAdvisoriesIsTakenOverOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)}, handlers.Config{Policies: policySet(t, patient)})
 	r.orders()
@@ -244,7 +244,7 @@ func (r *rig) tell(sequence uint64, at time.Time) *jetstream.PubAck {
 	return ack
 }
 
-func TestAMessageOfAStreamThatWasMadeAnewIsNotTakenForTheOldOne(t *testing.T) {
+func TestTakeover_MessageOfAStreamThatWasMadeAnewIsNotTakenForTheOldOne(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
 	r.orders()
@@ -255,9 +255,9 @@ func TestAMessageOfAStreamThatWasMadeAnewIsNotTakenForTheOldOne(t *testing.T) {
 	}
 }
 
-// TestAClaimOutlivesTheInstanceThatMadeIt leaves claims behind as an instance does
+// TestTakeover_ClaimOutlivesTheInstanceThatMadeIt leaves claims behind as an instance does
 // that is killed between claiming a message and storing its operation.
-func TestAClaimOutlivesTheInstanceThatMadeIt(t *testing.T) {
+func TestTakeover_ClaimOutlivesTheInstanceThatMadeIt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	stop := begin(r, handlers.Config{})
@@ -312,7 +312,7 @@ func (r *rig) awaitTaken() {
 	r.awaitEmpty()
 }
 
-func TestATargetThatBecomesASubjectOfTheStreamIsNoEndlessLoop(t *testing.T) {
+func TestTakeover_TargetThatBecomesASubjectOfTheStreamIsNoEndlessLoop(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
 	consumer := r.orders()
@@ -341,7 +341,7 @@ func TestATargetThatBecomesASubjectOfTheStreamIsNoEndlessLoop(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoAdvisoryBecomesADeadLetter(t *testing.T) {
+func TestTakeover_WhatIsNoAdvisoryBecomesADeadLetter(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.orders()
@@ -357,7 +357,7 @@ func TestWhatIsNoAdvisoryBecomesADeadLetter(t *testing.T) {
 	}
 }
 
-func TestAConsumerThatIsLeftAloneIsNotTakenFrom(t *testing.T) {
+func TestAdopt_ConsumerThatIsLeftAloneIsNotTakenFrom(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)}, handlers.Config{Policies: policySet(t, patient)})
 	consumer := r.orders()
@@ -385,7 +385,7 @@ func TestAConsumerThatIsLeftAloneIsNotTakenFrom(t *testing.T) {
 	}
 }
 
-func TestTheEndpointsOfAdoptionAnswerByTheirSchemasOrRefuse(t *testing.T) {
+func TestAdopt_EndpointsAnswerByTheirSchemasOrRefuse(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 3}

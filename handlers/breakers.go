@@ -15,12 +15,14 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/internal/lanes"
+	"github.com/rebound-mq/rebound/internal/notify"
 	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// breakers are the circuit breakers of one instance and what is told of them.
+// breakers are the circuit breakers of one instance, whose changes it publishes.
 type breakers struct {
 	group *breaker.Group
 	// shared names where the instances share them.
@@ -31,9 +33,9 @@ type breakers struct {
 	// heard is called with every change, this instance's own or not.
 	heard func(breaker.Change)
 
-	wake    chan struct{} // full when there is something to tell
+	wake    notify.Signal // there is something to publish
 	mu      sync.Mutex
-	changes []breaker.Change // to be told, in order; guarded by mu
+	changes []breaker.Change // to be published, in order; guarded by mu
 }
 
 // breakersConfig configures [breakers].
@@ -47,17 +49,17 @@ type breakersConfig struct {
 	subjects events.Subjects
 	// now is the server's time.
 	now func() time.Time
-	// room is called with a key whose breaker may let more attempts through than before.
-	room func(key string)
+	// freed is called with a key whose breaker may let more attempts through than before.
+	freed func(key string)
 	// heard is called with every change, this instance's own or not.
 	heard func(breaker.Change)
 	log   *slog.Logger
 }
 
 func newBreakers(c breakersConfig) *breakers {
-	b := &breakers{shared: storeName(c.shared), store: c.store, subjects: c.subjects, log: c.log, heard: c.heard, wake: make(chan struct{}, 1)}
+	b := &breakers{shared: storeName(c.shared), store: c.store, subjects: c.subjects, log: c.log, heard: c.heard, wake: notify.NewSignal()}
 	b.group = breaker.NewGroup(breaker.Config{
-		Instance: c.instance, Store: c.shared, Forget: c.forget, Room: c.room, Changed: b.changed, StatusChanged: b.statusChanged, Now: c.now,
+		Instance: c.instance, Store: c.shared, Forget: c.forget, Freed: c.freed, Changed: b.changed, StatusChanged: b.statusChanged, Now: c.now,
 	})
 	return b
 }
@@ -87,10 +89,7 @@ func (b *breakers) changed(c breaker.Change) {
 	b.mu.Lock()
 	b.changes = append(b.changes, c)
 	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
+	b.wake.Set()
 }
 
 func (b *breakers) statusChanged(s breaker.Status) {
@@ -104,7 +103,7 @@ func (b *breakers) statusChanged(s breaker.Status) {
 	}
 }
 
-// run keeps the breakers shared and tells of their changes, until ctx ends.
+// run keeps the breakers shared and publishes their changes, until ctx ends.
 func (b *breakers) run(ctx context.Context) {
 	var tasks sync.WaitGroup
 	tasks.Go(func() { b.group.Run(ctx) })
@@ -112,18 +111,18 @@ func (b *breakers) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-b.wake:
-			b.tell(ctx)
+			b.publishAll(ctx)
 		}
 	}
 	tasks.Wait()
 	// The last results may have changed a breaker.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), streams.CallTimeout)
 	defer cancel()
-	b.tell(last)
+	b.publishAll(last)
 }
 
-// tell publishes the changes that were not told yet.
-func (b *breakers) tell(ctx context.Context) {
+// publishAll publishes the changes that were not published yet.
+func (b *breakers) publishAll(ctx context.Context) {
 	for {
 		b.mu.Lock()
 		if len(b.changes) == 0 {
@@ -157,7 +156,7 @@ func (b *breakers) publish(ctx context.Context, c breaker.Change) error {
 		HalfOpenAttempts: circuit.HalfOpenAttempts, TotalRequests: circuit.TotalRequests, TotalFailures: circuit.TotalFailures,
 		AverageResponseTimeMs: circuit.AverageResponseTime,
 	}
-	// Instances that were parted may have made changes of the same generation.
+	// Instances that were detached may have made changes of the same generation.
 	id := c.Key + "." + strconv.FormatUint(c.Generation, 10) + "." + strconv.FormatInt(c.At.UnixMilli(), 36) + "." + events.BreakerChanged
 	msg, err := wire.EncodeEvent(b.subjects.Event(events.BreakerChanged, service, operation), wire.Event{
 		Name: events.BreakerChanged, ID: id, About: events.About{Service: service, Operation: operation}, Time: c.At, Data: event,
@@ -178,38 +177,34 @@ func (b *breakers) coordination() schemas.Sharing {
 	return c
 }
 
-// told logs why the store could not be read; what is told is this instance's own then.
-func (b *breakers) told(err error) {
+// logUnread logs why the store could not be read; the answer is what this instance knows
+// then.
+func (b *breakers) logUnread(err error) {
 	if err != nil {
 		b.log.Debug("the store of the circuit breakers could not be read", "error", err)
 	}
 }
 
 // notClosed returns the worst breakers that are not closed, and counts all.
-func (b *breakers) notClosed(ctx context.Context, most int) ([]schemas.Breaker, breaker.Counts) {
+func (b *breakers) notClosed(ctx context.Context, most int) ([]breaker.Summary, breaker.Counts) {
 	circuits, counts, err := b.group.Worst(ctx, most, func(*breaker.Circuit) bool { return true })
-	b.told(err)
-	out := []schemas.Breaker{}
+	b.logUnread(err)
+	out := []breaker.Summary{}
 	for _, c := range circuits {
 		if c.State != breaker.Closed {
-			out = append(out, describe(&c))
+			out = append(out, c.Summary)
 		}
 	}
 	return out, counts
 }
 
-// describe returns what is told of a breaker.
-func describe(c *breaker.Circuit) schemas.Breaker {
-	return schemas.Breaker{
-		ServiceKey: c.ServiceKey, State: c.State, FailureCount: c.FailureCount,
-		LastFailureTime: c.LastFailureTime, NextAttemptTime: c.NextAttemptTime,
-		HalfOpenAttempts: c.HalfOpenAttempts, HalfOpenSuccesses: c.HalfOpenSuccesses,
-		TotalRequests: c.TotalRequests, TotalFailures: c.TotalFailures, AverageResponseTime: c.AverageResponseTime,
-		Held: c.Held, Cause: c.Cause, Note: c.Note, ChangedAt: c.ChangedAt, ChangedBy: c.ChangedBy,
-	}
+// breakerRequests answers requests about breakers.
+type breakerRequests struct {
+	breakers *breakers
+	lanes    *lanes.Lanes
 }
 
-func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error) {
+func (q breakerRequests) list(ctx context.Context, r micro.Request) (any, error) {
 	var request schemas.BreakerQuery
 	if err := read(r, &request); err != nil {
 		return nil, err
@@ -222,17 +217,17 @@ func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error)
 		service, _, err := events.SplitKey(c.ServiceKey)
 		return err == nil && (request.Service == "" || request.Service == service)
 	}
-	list := schemas.BreakerList{Coordination: s.breakers.coordination(), Breakers: []schemas.Breaker{}}
+	list := schemas.BreakerList{Coordination: q.breakers.coordination(), Breakers: []breaker.Summary{}}
 	var circuits []breaker.Circuit
 	var err error
 	if request.ByKey {
-		circuits, list.Counts, err = s.breakers.group.After(ctx, request.After, limit, want)
+		circuits, list.Counts, err = q.breakers.group.After(ctx, request.After, limit, want)
 	} else {
-		circuits, list.Counts, err = s.breakers.group.Worst(ctx, limit, want)
+		circuits, list.Counts, err = q.breakers.group.Worst(ctx, limit, want)
 	}
-	s.breakers.told(err)
+	q.breakers.logUnread(err)
 	for _, c := range circuits {
-		list.Breakers = append(list.Breakers, describe(&c))
+		list.Breakers = append(list.Breakers, c.Summary)
 	}
 	if n := len(circuits); request.ByKey && n == limit {
 		list.Next = circuits[n-1].ServiceKey
@@ -240,7 +235,7 @@ func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error)
 	return list, nil
 }
 
-func (s *Service) breakerShow(ctx context.Context, r micro.Request) (any, error) {
+func (q breakerRequests) show(ctx context.Context, r micro.Request) (any, error) {
 	var request schemas.BreakerShow
 	if err := read(r, &request); err != nil {
 		return nil, err
@@ -249,34 +244,34 @@ func (s *Service) breakerShow(ctx context.Context, r micro.Request) (any, error)
 	if err != nil {
 		return nil, badRequestError{err}
 	}
-	c, ok, err := s.breakers.group.Find(ctx, request.Key)
-	s.breakers.told(err)
+	c, ok, err := q.breakers.group.Find(ctx, request.Key)
+	q.breakers.logUnread(err)
 	if !ok {
 		return nil, notFoundError{fmt.Errorf("nothing is known of a breaker of %s", request.Key)}
 	}
-	shown := schemas.BreakerShown{Breaker: describe(&c), Coordination: s.breakers.coordination()}
-	if shown.HeldOperations, err = s.lanes.Count(ctx, service, operation); err != nil {
+	shown := schemas.BreakerShown{Summary: c.Summary, Coordination: q.breakers.coordination()}
+	if shown.HeldOperations, err = q.lanes.Count(ctx, service, operation); err != nil {
 		return nil, err
 	}
 	return shown, nil
 }
 
-func (s *Service) breakerTrip(ctx context.Context, r micro.Request) (any, error) {
-	return s.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) {
-		return s.breakers.group.Trip(ctx, a.Key, events.Milliseconds(a.ForMs), a.Note)
+func (q breakerRequests) trip(ctx context.Context, r micro.Request) (any, error) {
+	return q.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) {
+		return q.breakers.group.Trip(ctx, a.Key, events.Milliseconds(a.ForMs), a.Note)
 	})
 }
 
-func (s *Service) breakerHold(ctx context.Context, r micro.Request) (any, error) {
-	return s.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) { return s.breakers.group.Hold(ctx, a.Key, a.Note) })
+func (q breakerRequests) hold(ctx context.Context, r micro.Request) (any, error) {
+	return q.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) { return q.breakers.group.Hold(ctx, a.Key, a.Note) })
 }
 
-func (s *Service) breakerReset(ctx context.Context, r micro.Request) (any, error) {
-	return s.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) { return s.breakers.group.Reset(ctx, a.Key, a.Note) })
+func (q breakerRequests) reset(ctx context.Context, r micro.Request) (any, error) {
+	return q.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) { return q.breakers.group.Reset(ctx, a.Key, a.Note) })
 }
 
 // operate does what an operator asks for.
-func (s *Service) operate(r micro.Request, do func(schemas.BreakerAct) (breaker.Circuit, error)) (any, error) {
+func (breakerRequests) operate(r micro.Request, do func(schemas.BreakerAct) (breaker.Circuit, error)) (any, error) {
 	var request schemas.BreakerAct
 	if err := read(r, &request); err != nil {
 		return nil, err
@@ -292,5 +287,5 @@ func (s *Service) operate(r micro.Request, do func(schemas.BreakerAct) (breaker.
 	if err != nil && !alone {
 		return nil, err
 	}
-	return schemas.BreakerActed{Breaker: describe(&c), ThisInstanceOnly: alone}, nil
+	return schemas.BreakerActed{Summary: c.Summary, ThisInstanceOnly: alone}, nil
 }

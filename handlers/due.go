@@ -9,6 +9,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/intake"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/pull"
@@ -24,7 +25,7 @@ type due struct {
 	stream   string // of what waits
 	// submissions are taken away before the first attempt at what was taken in
 	// before its turn.
-	submissions *submissions
+	submissions *intake.Submissions
 	letters     *deadletter.Letters
 	draining    <-chan struct{}
 }
@@ -39,7 +40,7 @@ func (d *due) handle(ctx context.Context, t *pull.Message) error {
 	m := scheduler.Message{Header: t.Headers(), Data: t.Data(), Version: t.Sequence(), Stored: t.Stored(), Shared: t.Shared}
 	d.store.ContestFired(ctx, op, m)
 	if op.Ahead > 0 {
-		if err := d.submissions.remove(ctx, op); err != nil {
+		if err := d.submissions.Remove(ctx, op); err != nil {
 			return err
 		}
 		op.Ahead = 0

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/schemas"
 )
@@ -85,7 +86,7 @@ func FuzzRead(f *testing.F) {
 		if twice, _ := json.Marshal(again); string(twice) != string(written) {
 			t.Fatalf("%s is read again as %s", written, twice)
 		}
-		if act, ok := into.(*schemas.BreakerAct); ok && act.Check() == nil && (act.ForMs < 0 || events.Milliseconds(act.ForMs) > schemas.MaxTrip || len(act.Note) > schemas.MaxNote) {
+		if act, ok := into.(*schemas.BreakerAct); ok && act.Check() == nil && (act.ForMs < 0 || events.Milliseconds(act.ForMs) > breaker.LongestTrip || len(act.Note) > breaker.MaxNote) {
 			t.Fatalf("%q is accepted as %+v", data, act)
 		}
 		if act, ok := into.(*schemas.DeadAct); ok && bound(&act.DeadLetterFilter, schemas.MaxActLimit, schemas.MaxActLimit) == nil && (act.Limit < 1 || act.Limit > schemas.MaxActLimit) {

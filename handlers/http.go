@@ -4,29 +4,27 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"sync"
 
-	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// HTTP returns the handler of the service's HTTP side: /healthz says that the
-// process lives, /readyz that the instance can work, and /metrics shows its metrics
-// to Prometheus.
-func (s *Service) HTTP() http.Handler {
+// http returns the handler of [Service.HTTP].
+func (m *monitor) http() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		s.writeJSON(w, http.StatusOK, map[string]string{"status": "alive", "instance": s.id, "version": s.config.Version})
+		m.writeJSON(w, http.StatusOK, map[string]string{"status": "alive", "instance": m.id, "version": m.config.Version})
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := s.Ready(); err != nil {
-			s.writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": err.Error()})
+		if err := m.ready(); err != nil {
+			m.writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": err.Error()})
 			return
 		}
 		// An instance that goes on alone is ready: its operations are safe with NATS.
-		s.writeJSON(w, http.StatusOK, s.readiness())
+		m.writeJSON(w, http.StatusOK, m.readiness())
 	})
-	mux.Handle("GET /metrics", s.metrics.Handler(s.log))
+	mux.Handle("GET /metrics", m.metrics.Handler(m.log))
 	return mux
 }
 
@@ -41,26 +39,26 @@ type readiness struct {
 	GlobalBackpressure bool `json:"globalBackpressure"`
 }
 
-func (s *Service) readiness() readiness {
-	v := s.Coordination()
+func (m *monitor) readiness() readiness {
+	v := m.instances()
 	r := readiness{
-		Status: "ready", Coordination: s.breakers.coordination(), Instances: v.TotalInstances, GlobalBackpressure: v.GlobalBackpressure,
+		Status: "ready", Coordination: m.breakers.coordination(), Instances: v.TotalInstances, GlobalBackpressure: v.GlobalBackpressure,
 	}
 	var details []string
 	switch {
-	case s.leases.Divided():
+	case m.leases.Divided():
 		details = append(details, "coordination is local: the store of the limits is out of reach, and each instance has an even share of them")
 	case !r.Coordination.Shared:
 		details = append(details, "coordination is local: the store ("+r.Coordination.Store+") is out of reach, and the instance goes on alone")
 	}
-	r.Detail = strings.Join(append(details, s.warnings()...), "; ")
+	r.Detail = strings.Join(append(details, m.warnings()...), "; ")
 	return r
 }
 
 // warnings say in a sentence each what an instance does not need, and should have.
-func (s *Service) warnings() []string {
+func (m *monitor) warnings() []string {
 	var all []string
-	for _, problem := range []string{s.clock.Problem(), s.member.PolicyProblem()} {
+	for _, problem := range []string{m.clock.Problem(), m.member.PolicyProblem()} {
 		if problem != "" {
 			all = append(all, problem)
 		}
@@ -68,20 +66,19 @@ func (s *Service) warnings() []string {
 	return all
 }
 
-// observe has /metrics show how the instance stands; dues have the due operations in
-// hand.
-func (s *Service) observe(dues []*pull.Puller) error {
-	return telemetry.Observe(s.metrics, telemetry.Sources{
-		Now: s.clock.Now, Gates: s.gates, Breakers: s.breakers.group, Health: s.registry,
+// observe has /metrics show how the instance stands.
+func (m *monitor) observe() error {
+	return telemetry.Observe(m.metrics, telemetry.Sources{
+		Now: m.clock.Now, Gates: m.gates, Breakers: m.breakers.group, Health: m.registry,
 		Instance: func() telemetry.Standing {
-			v := s.Coordination()
+			v := m.instances()
 			standing := telemetry.Standing{
-				Breakers:  telemetry.Sharing{Store: s.breakers.shared, Shared: s.breakers.group.Status().Shared},
-				Limits:    telemetry.Sharing{Store: storeName(s.leases.Store), Shared: !s.leases.Divided()},
+				Breakers:  telemetry.Sharing{Store: m.breakers.shared, Shared: m.breakers.group.Status().Shared},
+				Limits:    telemetry.Sharing{Store: storeName(m.leases.Store), Shared: !m.leases.Divided()},
 				Instances: v.TotalInstances, Backpressure: v.GlobalBackpressure,
-				ReportsAccepted: s.workReports.taken.Load(), ReportsRefused: s.workReports.refused.Load(),
+				ReportsAccepted: m.workReports.taken.Load(), ReportsRefused: m.workReports.refused.Load(),
 			}
-			for _, p := range dues {
+			for _, p := range m.dues {
 				standing.InHand += p.Unacked()
 			}
 			return standing
@@ -89,11 +86,63 @@ func (s *Service) observe(dues []*pull.Puller) error {
 	})
 }
 
-func (s *Service) writeJSON(w http.ResponseWriter, code int, body any) {
+func (m *monitor) writeJSON(w http.ResponseWriter, code int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
 	if err := json.NewEncoder(w).Encode(body); err != nil {
-		s.log.Debug("an HTTP answer could not be written", "error", err)
+		m.log.Debug("an HTTP answer could not be written", "error", err)
 	}
+}
+
+// Front is the HTTP side of an instance from before it serves: until then /healthz
+// says that the process lives, and /readyz what it waits for.
+type Front struct {
+	version string
+
+	mu      sync.Mutex
+	reason  string       // guarded by mu
+	service http.Handler // nil until the instance serves; guarded by mu
+}
+
+// NewFront returns the front of an instance of a version that is starting.
+func NewFront(version string) *Front { return &Front{version: version, reason: starting} }
+
+const starting = "the instance is starting"
+
+// Waiting notes what the instance waits for, empty for nothing in particular. It is a
+// [Config.Waiting].
+func (f *Front) Waiting(reason string) {
+	if reason == "" {
+		reason = starting
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reason = reason
+}
+
+// Open has a service answer from now on.
+func (f *Front) Open(s *Service) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.service = s.HTTP()
+}
+
+// ServeHTTP implements [http.Handler].
+func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	service, reason := f.service, f.reason
+	f.mu.Unlock()
+	if service != nil {
+		service.ServeHTTP(w, r)
+		return
+	}
+	code, body := http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": reason}
+	if r.Method == http.MethodGet && r.URL.Path == "/healthz" {
+		code, body = http.StatusOK, map[string]string{"status": "alive", "version": f.version}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body) // whoever asked may be gone
 }

@@ -5,39 +5,41 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nuid"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/intake"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/schemas"
 )
-
-// stateRoom is what an operation's state and the headers of JetStream may take
-// of a message, on top of the submission.
-const stateRoom = 48 << 10
 
 // mostBehind is how often a replay comes again whose dead letter its stream has not
 // come to, which takes 6 s, before the dead letter is taken for one that never was.
 const mostBehind = 10
 
-// intake takes submissions in.
-type intake struct {
+// submitHandler takes submissions in.
+type submitHandler struct {
 	subjects   events.Subjects
 	pipeline   *scheduler.Pipeline
 	letters    *deadletter.Letters
 	metrics    *telemetry.Metrics
 	maxPayload int64
-	// pending is told how many submissions wait behind each.
+	// pending takes note of how many submissions wait behind each.
 	pending func(uint64)
 }
 
 // handle takes in one message of the intake stream.
-func (in *intake) handle(ctx context.Context, t *pull.Message) error {
+func (in *submitHandler) handle(ctx context.Context, t *pull.Message) error {
 	in.pending(t.Pending())
 	take := in.submit
 	if wire.HeaderValue(t.Headers(), events.HeaderDeadSequence) != "" {
@@ -51,7 +53,7 @@ func (in *intake) handle(ctx context.Context, t *pull.Message) error {
 	return err
 }
 
-func (in *intake) submit(ctx context.Context, t *pull.Message) error {
+func (in *submitHandler) submit(ctx context.Context, t *pull.Message) error {
 	name := nameOf(t)
 	op, err := in.decode(t.Subject(), t.Headers(), t.Data(), name, t)
 	if err != nil {
@@ -68,7 +70,7 @@ func submission(t *pull.Message, name string) scheduler.Message {
 }
 
 // Accept hands a submission to the pipeline.
-func (in *intake) Accept(ctx context.Context, op *events.Operation, m scheduler.Message) error {
+func (in *submitHandler) Accept(ctx context.Context, op *events.Operation, m scheduler.Message) error {
 	if err := in.pipeline.Accept(ctx, op, m); err != nil {
 		return err
 	}
@@ -77,7 +79,7 @@ func (in *intake) Accept(ctx context.Context, op *events.Operation, m scheduler.
 }
 
 // Refuse buries a submission that cannot be accepted.
-func (in *intake) Refuse(ctx context.Context, op *events.Operation, m scheduler.Message, problem error) error {
+func (in *submitHandler) Refuse(ctx context.Context, op *events.Operation, m scheduler.Message, problem error) error {
 	if err := in.pipeline.Reject(ctx, op, m, problem); err != nil {
 		return err
 	}
@@ -85,7 +87,7 @@ func (in *intake) Refuse(ctx context.Context, op *events.Operation, m scheduler.
 	return nil
 }
 
-func (in *intake) decode(subject string, h nats.Header, data []byte, name string, t *pull.Message) (*events.Operation, error) {
+func (in *submitHandler) decode(subject string, h nats.Header, data []byte, name string, t *pull.Message) (*events.Operation, error) {
 	op, err := wire.DecodeSubmission(in.subjects, wire.Submission{Subject: subject, Header: h, Data: data, Name: name, Received: t.Stored()})
 	if err != nil {
 		return nil, err
@@ -93,22 +95,14 @@ func (in *intake) decode(subject string, h nats.Header, data []byte, name string
 	return op, in.Fits(op, h, data)
 }
 
-// Fits rejects a submission that leaves no room for the operation's state.
-func (in *intake) Fits(op *events.Operation, h nats.Header, data []byte) error {
-	size, limit := int64(len(data))+streams.HeaderSize(h), in.maxPayload-stateRoom
-	if size <= limit {
-		return nil
-	}
-	return &events.RejectedError{
-		Service: op.Service, Operation: op.Operation,
-		Problem: fmt.Errorf("the submission has %d bytes, more than the %d allowed: the server's maximum less %d for the operation's state",
-			size, limit, stateRoom),
-	}
+// Fits rejects a submission that leaves too few bytes for the operation's state.
+func (in *submitHandler) Fits(op *events.Operation, h nats.Header, data []byte) error {
+	return intake.Fits(op, h, data, in.maxPayload)
 }
 
 // reject buries what cannot be accepted. Its id comes from the message's place
 // in the stream, because its own cannot be trusted.
-func (in *intake) reject(ctx context.Context, t *pull.Message, rejected *events.RejectedError) error {
+func (in *submitHandler) reject(ctx context.Context, t *pull.Message, rejected *events.RejectedError) error {
 	name := nameOf(t)
 	op := &events.Operation{
 		ID:      events.OperationID("rejected", name, rejected.Service, rejected.Operation),
@@ -124,7 +118,7 @@ func (in *intake) reject(ctx context.Context, t *pull.Message, rejected *events.
 // The dead letter is removed before the first attempt, by whoever has the operation
 // then, see [due.exhume]. So a repeat of the request, or a second one, finds the
 // operation waiting or the dead letter gone.
-func (in *intake) replay(ctx context.Context, t *pull.Message) error {
+func (in *submitHandler) replay(ctx context.Context, t *pull.Message) error {
 	sequence, err := strconv.ParseUint(wire.HeaderValue(t.Headers(), events.HeaderDeadSequence), 10, 64)
 	if err != nil {
 		return in.refused(t, "header %s is not a sequence", events.HeaderDeadSequence)
@@ -137,30 +131,12 @@ func (in *intake) replay(ctx context.Context, t *pull.Message) error {
 	if err != nil {
 		return err
 	}
-	service, operation, err := in.subjects.SplitSubmit(t.Subject())
-	if err != nil || service != d.Service || operation != d.Operation {
-		return in.refused(t, "dead letter %d does not belong to the subject of the request", sequence)
+	if err := in.checkReplay(t, d, sequence); err != nil {
+		return err
 	}
-	if d.Truncated > 0 {
-		return in.refused(t, "dead letter %d has only a part of its payload of %d bytes", sequence, d.Truncated)
-	}
-
-	op := d.State
-	if op != nil && op.Origin != nil && op.Origin.Gone() {
-		return in.refused(t, "dead letter %d has no payload: message %d was gone from stream %s before it could be read",
-			sequence, op.Origin.Sequence, op.Origin.Stream)
-	}
-	if op == nil {
-		name := "replay-of-" + d.ID
-		op, err = in.decode(d.SubmittedTo, d.Header, d.Data, name, t)
-		var rejected *events.RejectedError
-		if errors.As(err, &rejected) {
-			// It stays the dead letter that it is.
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	op, err := in.revive(t, d)
+	if err != nil || op == nil {
+		return err
 	}
 	op.Restart(t.Stored())
 	op.Dead = d.Grave()
@@ -180,8 +156,36 @@ func (in *intake) replay(ctx context.Context, t *pull.Message) error {
 	return nil
 }
 
+// checkReplay rejects a request for a dead letter that cannot be replayed.
+func (in *submitHandler) checkReplay(t *pull.Message, d *events.DeadLetter, sequence uint64) error {
+	service, operation, err := in.subjects.SplitSubmit(t.Subject())
+	switch {
+	case err != nil || service != d.Service || operation != d.Operation:
+		return in.refused(t, "dead letter %d does not belong to the subject of the request", sequence)
+	case d.Truncated > 0:
+		return in.refused(t, "dead letter %d has only a part of its payload of %d bytes", sequence, d.Truncated)
+	case d.State != nil && d.State.Origin != nil && d.State.Origin.Gone():
+		return in.refused(t, "dead letter %d has no payload: message %d was gone from stream %s before it could be read",
+			sequence, d.State.Origin.Sequence, d.State.Origin.Stream)
+	}
+	return nil
+}
+
+// revive returns the operation of a dead letter. It returns nil for a submission that was
+// rejected and still would be, which stays the dead letter that it is.
+func (in *submitHandler) revive(t *pull.Message, d *events.DeadLetter) (*events.Operation, error) {
+	if d.State != nil {
+		return d.State, nil
+	}
+	op, err := in.decode(d.SubmittedTo, d.Header, d.Data, "replay-of-"+d.ID, t)
+	if errors.As(err, new(*events.RejectedError)) {
+		return nil, nil
+	}
+	return op, err
+}
+
 // refused says that a request for a replay cannot be met.
-func (in *intake) refused(t *pull.Message, layout string, args ...any) error {
+func (in *submitHandler) refused(t *pull.Message, layout string, args ...any) error {
 	rejected := &events.RejectedError{Service: events.Invalid, Operation: events.Invalid, Problem: fmt.Errorf(layout, args...)}
 	if service, operation, err := in.subjects.SplitSubmit(t.Subject()); err == nil {
 		rejected.Service, rejected.Operation = service, operation
@@ -189,5 +193,52 @@ func (in *intake) refused(t *pull.Message, layout string, args ...any) error {
 	return rejected
 }
 
-// nameOf is [streams.MessageName] of a message in flight.
+// nameOf names a message in flight for ever, see [streams.MessageName].
 func nameOf(t *pull.Message) string { return streams.MessageName(t.Sequence(), t.Stored()) }
+
+// submitRequests answers submissions that are made as requests.
+type submitRequests struct {
+	*base
+	intake *submitHandler
+	limit  *intake.Limit
+}
+
+// answer stores a submission after checking it, and answers with its id. A
+// message published on the submit subject itself is answered by JetStream,
+// which knows where it is stored but not what it is.
+func (q submitRequests) answer(ctx context.Context, r micro.Request) (any, error) {
+	subject := q.config.Prefix + ".submit." + strings.TrimPrefix(r.Subject(), ServiceName+".submit.")
+	h := nats.Header(r.Headers())
+	now := q.clock.Now()
+	submission := wire.Submission{Subject: subject, Header: h, Data: r.Data(), Name: nuid.Next(), Received: now}
+	op, err := wire.DecodeSubmission(q.subjects, submission)
+	if err == nil {
+		err = q.intake.Fits(op, h, r.Data())
+	}
+	if err == nil {
+		err = q.intake.pipeline.Check(op)
+	}
+	var rejected *events.RejectedError
+	if errors.As(err, &rejected) {
+		q.metrics.Rejected(ctx, rejected.Service, rejected.Operation)
+	}
+	if err == nil {
+		err = q.limit.Admit(ctx, op.Service)
+	}
+	if errors.As(err, new(*intake.TooManyError)) {
+		q.metrics.Refused(ctx, op)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := &nats.Msg{Subject: subject, Header: wire.CarriedHeader(h), Data: r.Data()}
+	wire.AddAttributes(op, m.Header)
+	ack, err := q.js.PublishMsg(ctx, m, jetstream.WithMsgID(op.MessageID("submit")))
+	if err != nil {
+		if err = q.limit.StoreError(op.Service, op.Operation, err); errors.As(err, new(*intake.TooManyError)) {
+			q.metrics.Refused(ctx, op)
+		}
+		return nil, err
+	}
+	return schemas.Submitted{ID: op.ID, EventID: op.EventID, Source: op.Source, Stream: ack.Stream, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+}

@@ -2,7 +2,7 @@ package handlers
 
 import (
 	"context"
-	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -14,102 +14,106 @@ import (
 )
 
 // newKeeper returns what keeps the streams that the service needs.
-func (s *Service) newKeeper() *keeper.Keeper {
-	return keeper.New(s.nc, append(s.keptStreams(), s.keptBuckets()...), keeper.Config{
-		Created: s.created, Storage: s.storage, Missing: s.missing, Log: s.log,
+func (p *parts) newKeeper() *keeper.Keeper {
+	return keeper.New(p.nc, append(p.keptStreams(), p.keptBuckets()...), keeper.Config{
+		Created: p.created, Storage: p.storage, Missing: p.missing, Log: p.log,
 	})
 }
 
 // keptStreams are the streams that the service needs.
-func (s *Service) keptStreams() []keeper.Stream {
+func (p *parts) keptStreams() []keeper.Stream {
 	var kept []keeper.Stream
-	for _, config := range streams.Configs(s.streams, s.config.Limits) {
+	for _, config := range streams.Configs(p.streams, p.config.Limits) {
 		one := keeper.Stream{Name: config.Name, Make: func(ctx context.Context) error {
-			return streams.Ensure(ctx, s.js, []jetstream.StreamConfig{config})
+			return streams.Ensure(ctx, p.js, []jetstream.StreamConfig{config})
 		}}
 		switch config.Name {
-		case s.streams.Intake(), s.streams.Waiting():
-			one.Renewed = func(ctx context.Context) error { return s.ensureConsumers(ctx, config.Name) }
-		case s.streams.Outcomes():
-			one.Renewed = func(context.Context) error { s.recovery.Reset(); return nil }
+		case p.streams.Intake(), p.streams.Waiting():
+			one.Renewed = func(ctx context.Context) error { return p.ensureConsumers(ctx, config.Name) }
+		case p.streams.Outcomes():
+			one.Renewed = func(context.Context) error { p.recovery.Reset(); return nil }
 		}
 		kept = append(kept, one)
 	}
-	return append(kept, keeper.Stream{Name: s.streams.Advisories(), Wanted: s.adoptions.register.Any, Make: s.adoptions.follower.Apply})
+	return append(kept, keeper.Stream{Name: p.streams.Advisories(), Wanted: p.adoptions.register.Any, Make: p.adoptions.follower.Apply})
 }
 
 // keptBuckets are the streams behind the buckets that the service needs. Those of
 // breakers and lanes are kept by those who use them.
-func (s *Service) keptBuckets() []keeper.Stream {
-	prefix, replicas := s.config.Prefix, s.config.Limits.Replicas
+func (p *parts) keptBuckets() []keeper.Stream {
+	prefix, replicas := p.config.Prefix, p.config.Limits.Replicas
 	kept := []keeper.Stream{
-		{Name: "KV_" + policies.BucketName(prefix), Renewed: s.follower.restore, Make: func(ctx context.Context) error {
-			_, err := policies.Ensure(ctx, s.js, prefix, replicas)
+		{Name: "KV_" + policies.BucketName(prefix), Renewed: p.policies.restore, Make: func(ctx context.Context) error {
+			_, err := policies.Ensure(ctx, p.js, prefix, replicas)
 			return err
 		}},
-		{Name: "KV_" + adoption.BucketName(prefix), Renewed: s.adoptions.follower.Restore, Make: func(ctx context.Context) error {
-			_, err := adoption.Ensure(ctx, s.js, prefix, replicas)
+		{Name: "KV_" + adoption.BucketName(prefix), Renewed: p.adoptions.follower.Restore, Make: func(ctx context.Context) error {
+			_, err := adoption.Ensure(ctx, p.js, prefix, replicas)
 			return err
 		}},
-		{Name: "KV_" + adoption.LedgerName(prefix), Wanted: s.adoptions.register.Any, Make: func(ctx context.Context) error {
-			_, err := adoption.EnsureLedger(ctx, s.js, prefix, replicas)
+		{Name: "KV_" + adoption.LedgerName(prefix), Wanted: p.adoptions.register.Any, Make: func(ctx context.Context) error {
+			_, err := adoption.EnsureLedger(ctx, p.js, prefix, replicas)
 			return err
 		}},
 	}
-	if s.ledger != nil {
-		kept = append(kept, keeper.Stream{Name: "KV_" + s.streams.LedgersBucket(), Make: s.ledger.Join})
+	if p.ledger != nil {
+		kept = append(kept, keeper.Stream{Name: "KV_" + p.streams.LedgersBucket(), Make: p.ledger.Join})
 	}
 	return kept
 }
 
 // newSweeper returns what fires what the server forgot.
-func (s *Service) newSweeper() *keeper.Sweeper {
-	return keeper.NewSweeper(s.store, keeper.SweeperConfig{
-		Reading: s.reading, Stream: s.streams.Waiting(), Storage: s.storage, Leads: s.member.NoOtherLeads, Now: s.clock.Now, Log: s.log,
-		StreamLeader: s.leader.Name,
+func (p *parts) newSweeper() *keeper.Sweeper {
+	return keeper.NewSweeper(p.store, keeper.SweeperConfig{
+		Reading: p.reading, Stream: p.streams.Waiting(), Storage: p.storage, Leads: p.member.NoOtherLeads, Now: p.clock.Now, Log: p.log,
+		StreamLeader: p.leader.Name,
 	})
 }
 
 // forget drops what was not used since a time, and returns how many gates and breakers.
 // What the stores hold of it is found again when the key comes back, and expires there.
-func (s *Service) forget(since, now time.Time) int {
-	gates := s.gates.Forget(since, now)
-	breakers := s.breakers.group.Forget(since)
-	s.registry.Forget(since, now)
-	s.metrics.Forget(since, func(service string) bool {
-		_, ok := s.registry.Metrics(service, now)
+func (p *parts) forget(since, now time.Time) int {
+	gates := p.gates.Forget(since, now)
+	breakers := p.breakers.group.Forget(since)
+	p.registry.Forget(since, now)
+	p.metrics.Forget(since, func(service string) bool {
+		_, ok := p.registry.Metrics(service, now)
 		return ok
 	})
 	if gates+breakers > 0 {
-		s.log.Debug("keys that were not used are forgotten", "gates", gates, "breakers", breakers)
+		p.log.Debug("keys that were not used are forgotten", "gates", gates, "breakers", breakers)
 	}
 	return gates + breakers
 }
 
-// created returns when a stream was made. What is asked of the leader of the waiting
-// operations measures the clock, too.
-func (s *Service) created(ctx context.Context, name string) (time.Time, error) {
-	if name == s.streams.Waiting() {
-		info, err := s.leader.Ask(ctx)
-		if err != nil {
-			return time.Time{}, err
-		}
-		return info.Created, nil
-	}
-	stream, err := s.js.Stream(ctx, name)
-	if err != nil {
-		return time.Time{}, err
-	}
-	return stream.CachedInfo().Created, nil
-}
+const (
+	// forgetAfter is how long what was read to recover from a crash is kept.
+	forgetAfter    = time.Minute
+	housekeepEvery = 10 * time.Second
+)
 
-// askLeader asks the leader of the waiting operations on the connection for reading.
-func (s *Service) askLeader(ctx context.Context) (*jetstream.StreamInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
-	defer cancel()
-	stream, err := s.reading.Stream(ctx, s.streams.Waiting())
-	if err != nil {
-		return nil, fmt.Errorf("asking the leader of stream %s: %w", s.streams.Waiting(), err)
+// housekeep drops what is no longer needed. After a burst of work it hands the
+// memory back to the system, which the runtime would do only in part.
+func (p *parts) housekeep(ctx context.Context) {
+	ticker := time.NewTicker(housekeepEvery)
+	defer ticker.Stop()
+	var before, released uint64
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		p.recovery.Forget(forgetAfter)
+		p.registry.Forget(time.Time{}, p.clock.Now())
+		var handled uint64
+		for _, puller := range p.pullers {
+			handled += puller.Handled()
+		}
+		if handled == before && handled != released {
+			debug.FreeOSMemory()
+			released = handled
+		}
+		before = handled
 	}
-	return stream.CachedInfo(), nil
 }

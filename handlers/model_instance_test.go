@@ -357,14 +357,14 @@ func (w *world) start(name string, policies *policy.Set, frozen, pressure []span
 	}
 	st := opstore.New(js, persister, opstore.Config{Clock: clock, MaxPayload: 1 << 20, Lanes: keys, Elections: elections})
 	letters := deadletter.New(js, "")
-	gates := scheduler.NewGates(breaker.NewGroup(breaker.Config{Instance: name}), scheduler.GatesConfig{Room: keys.Changed})
+	gates := scheduler.NewGates(breaker.NewGroup(breaker.Config{Instance: name}), scheduler.GatesConfig{Opened: keys.Changed})
 	held := lanes.New(keys, st, lanes.Config{Gates: gates, Policies: current, Now: clock.Now})
 	pipeline := &scheduler.Pipeline{
 		Policies: current, Store: st, Ends: opstore.NewRecovery(st, js, letters), Target: &modelTarget{i},
 		Publisher: &publisher{js: js, work: streams.WorkConfig(events.Streams{}, streams.Limits{}), log: log},
 		Gates:     gates, CheckTarget: events.Subjects{}.CheckTarget, Now: time.Now, Random: random, Draining: i.draining,
 	}
-	in := &intake{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20, pending: func(uint64) {}}
+	in := &submitHandler{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20, pending: func(uint64) {}}
 	reports := &workReports{pipeline: pipeline, log: log, warn: rate.Sometimes{First: 1}}
 	redeliver := &due{pipeline: pipeline, store: st, clock: clock, stream: "RETRY", letters: letters, draining: i.draining}
 
@@ -607,21 +607,21 @@ func (m *modelMsg) NakWithDelay(after time.Duration) error {
 type modelTarget struct{ i *instance }
 
 // Deliver implements [scheduler.Target].
-func (t *modelTarget) Deliver(ctx context.Context, op *events.Operation, _ scheduler.Message, _ string, attempt int, repeated bool, timeout time.Duration) (scheduler.Reply, error) {
+func (t *modelTarget) Deliver(ctx context.Context, op *events.Operation, _ scheduler.Message, a scheduler.Attempt) (scheduler.Reply, error) {
 	i, w := t.i, t.i.w
 	asked := time.Now()
 	if asked.Before(op.Due) {
-		w.blame("attempt %d of run %s begins %s before it is due", attempt, short(op.Run()), op.Due.Sub(asked))
+		w.blame("attempt %d of run %s begins %s before it is due", a.Number, short(op.Run()), op.Due.Sub(asked))
 	}
 	i.gate()
-	r := w.roll("target", fmt.Sprint(op.Run(), attempt))
+	r := w.roll("target", fmt.Sprint(op.Run(), a.Number))
 	if chance(r, 0.03) && !w.isHonest() {
 		return scheduler.Reply{}, errInterrupted
 	}
-	w.reached(i.name, op.Run(), attempt, repeated, asked)
+	w.reached(i.name, op.Run(), a.Number, a.Repeated, asked)
 	took := spread(r, time.Millisecond, 300*time.Millisecond)
 	if chance(r, 0.1) {
-		took = timeout
+		took = a.Timeout
 	}
 	select {
 	case <-time.After(took):
@@ -635,7 +635,7 @@ func (t *modelTarget) Deliver(ctx context.Context, op *events.Operation, _ sched
 	case w.isHonest():
 	case chance(r, 0.03):
 		return scheduler.Reply{}, errInterrupted
-	case took == timeout, chance(r, 0.45):
+	case took == a.Timeout, chance(r, 0.45):
 		reply.Failed, reply.Failure = true, policy.Failure{Code: "503", Message: "busy", Duration: took}
 	}
 	return reply, nil

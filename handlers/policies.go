@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/internal/policies"
+	"github.com/rebound-mq/rebound/internal/policies/summary"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 	"github.com/rebound-mq/rebound/schemas"
 )
@@ -23,23 +25,23 @@ type policyFollower struct {
 	bucket *policies.Bucket
 	start  *policy.Set
 	mark   string // names start
-	use    func(*policy.Set)
 	log    *slog.Logger
+
+	set atomic.Pointer[policy.Set] // in force
 
 	mu      sync.Mutex
 	state   schemas.PolicyState // guarded by mu
-	current *policy.Set         // guarded by mu
 	seen    uint64              // the latest revision that came; guarded by mu
 	rewatch func()              // has the bucket watched anew; nil while it is not watched; guarded by mu
 }
 
 // follow opens the bucket and puts its latest policies in force.
-func follow(ctx context.Context, js jetstream.JetStream, config Config, use func(*policy.Set), log *slog.Logger) (*policyFollower, error) {
+func follow(ctx context.Context, js jetstream.JetStream, config Config, log *slog.Logger) (*policyFollower, error) {
 	bucket, err := policies.Ensure(ctx, js, config.Prefix, config.Limits.Replicas)
 	if err != nil {
 		return nil, err
 	}
-	f := &policyFollower{bucket: bucket, start: config.Policies, mark: policyMark(config.Policies), use: use, log: log}
+	f := &policyFollower{bucket: bucket, start: config.Policies, mark: policyMark(config.Policies), log: log}
 	f.put(config.Policies, policies.Revision{})
 	latest, err := bucket.Current(ctx)
 	if err != nil {
@@ -74,7 +76,7 @@ func (f *policyFollower) run(ctx context.Context) {
 // anew: its revisions count from 1 again. When another instance was faster, what that
 // one has counts.
 func (f *policyFollower) restore(ctx context.Context) error {
-	state, set := f.inForce()
+	state, set := f.standing()
 	if state.Revision > 0 {
 		latest, err := f.bucket.Current(ctx)
 		if err == nil && latest.Number == 0 {
@@ -120,19 +122,21 @@ func (f *policyFollower) take(r policies.Revision) {
 
 // put must be called with mu held, or before others know f.
 func (f *policyFollower) put(set *policy.Set, r policies.Revision) {
-	f.current = set
 	f.state = schemas.PolicyState{Revision: r.Number, Name: set.Name()}
 	if !r.At.IsZero() {
 		f.state.AppliedAt = r.At.UTC()
 	}
-	f.use(set)
+	f.set.Store(set)
 }
 
-// inForce returns what is in force.
-func (f *policyFollower) inForce() (schemas.PolicyState, *policy.Set) {
+// inForce returns the policies in force.
+func (f *policyFollower) inForce() *policy.Set { return f.set.Load() }
+
+// standing returns the policies in force and what is told of them.
+func (f *policyFollower) standing() (schemas.PolicyState, *policy.Set) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.state, f.current
+	return f.state, f.set.Load()
 }
 
 // startedWith names the policies that the instance was started with, so that others
@@ -152,12 +156,18 @@ func policyMark(set *policy.Set) string {
 	return fmt.Sprintf("%s (%x)", set.Name(), sum[:4])
 }
 
-func (s *Service) policyShow(context.Context, micro.Request) (any, error) {
-	state, set := s.follower.inForce()
-	return schemas.PolicyShow{Instance: s.id, PolicyState: state, Source: string(set.Source())}, nil
+// policyRequests answers requests about policies.
+type policyRequests struct {
+	instance string
+	follower *policyFollower
 }
 
-func (s *Service) policyCheck(_ context.Context, r micro.Request) (any, error) {
+func (q policyRequests) show(context.Context, micro.Request) (any, error) {
+	state, set := q.follower.standing()
+	return schemas.PolicyShow{Instance: q.instance, PolicyState: state, Source: string(set.Source())}, nil
+}
+
+func (q policyRequests) check(_ context.Context, r micro.Request) (any, error) {
 	var request schemas.PolicySource
 	if err := read(r, &request); err != nil {
 		return nil, err
@@ -170,7 +180,7 @@ func (s *Service) policyCheck(_ context.Context, r micro.Request) (any, error) {
 	return check, nil
 }
 
-func (s *Service) policyApply(ctx context.Context, r micro.Request) (any, error) {
+func (q policyRequests) apply(ctx context.Context, r micro.Request) (any, error) {
 	var request schemas.PolicySource
 	if err := read(r, &request); err != nil {
 		return nil, err
@@ -178,15 +188,15 @@ func (s *Service) policyApply(ctx context.Context, r micro.Request) (any, error)
 	if request.Source == "" {
 		return nil, badRequestError{errors.New("source is missing")}
 	}
-	current, err := s.follower.bucket.Current(ctx)
+	current, err := q.follower.bucket.Current(ctx)
 	if err != nil {
 		return nil, err
 	}
-	applied, err := s.follower.bucket.Apply(ctx, request.FileName(), []byte(request.Source), current.Number)
-	return s.applied(applied, err)
+	applied, err := q.follower.bucket.Apply(ctx, request.FileName(), []byte(request.Source), current.Number)
+	return q.applied(applied, err)
 }
 
-func (s *Service) policyRollback(ctx context.Context, r micro.Request) (any, error) {
+func (q policyRequests) rollback(ctx context.Context, r micro.Request) (any, error) {
 	var request schemas.PolicyRollback
 	if err := read(r, &request); err != nil {
 		return nil, err
@@ -194,11 +204,11 @@ func (s *Service) policyRollback(ctx context.Context, r micro.Request) (any, err
 	if request.Revision == 0 {
 		return nil, badRequestError{errors.New("revision is missing")}
 	}
-	applied, err := s.follower.bucket.Rollback(ctx, request.Revision)
-	return s.applied(applied, err)
+	applied, err := q.follower.bucket.Rollback(ctx, request.Revision)
+	return q.applied(applied, err)
 }
 
-func (s *Service) applied(r policies.Revision, err error) (any, error) {
+func (policyRequests) applied(r policies.Revision, err error) (any, error) {
 	switch {
 	case errors.Is(err, policies.ErrNoRevision):
 		return nil, notFoundError{err}
@@ -210,32 +220,26 @@ func (s *Service) applied(r policies.Revision, err error) (any, error) {
 	return schemas.PolicyApplied{Revision: r.Number}, nil
 }
 
-func (s *Service) policyHistory(ctx context.Context, _ micro.Request) (any, error) {
-	history, err := s.follower.bucket.History(ctx)
+func (q policyRequests) history(ctx context.Context, _ micro.Request) (any, error) {
+	history, err := q.follower.bucket.History(ctx)
 	if err != nil {
 		return nil, err
 	}
 	list := schemas.PolicyHistory{Revisions: []schemas.PolicyRevision{}}
 	for _, r := range history {
-		list.Revisions = append(list.Revisions, r.Summary())
+		list.Revisions = append(list.Revisions, summary.Of(r))
 	}
 	return list, nil
 }
 
-func (s *Service) policyExplain(_ context.Context, r micro.Request) (any, error) {
+func (q policyRequests) explain(_ context.Context, r micro.Request) (any, error) {
 	var request schemas.PolicyQuery
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
-	_, set := s.follower.inForce()
-	e, err := request.Explain(set)
+	e, err := request.Explain(q.follower.inForce())
 	if err != nil {
 		return nil, badRequestError{err}
 	}
 	return e, nil
 }
-
-// notFoundError marks an error that tells of something that is not there.
-type notFoundError struct{ error }
-
-func (n notFoundError) Unwrap() error { return n.error }

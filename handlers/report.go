@@ -24,6 +24,7 @@ import (
 type workReports struct {
 	subjects events.Subjects
 	pipeline *scheduler.Pipeline
+	now      func() time.Time
 	log      *slog.Logger
 	warn     rate.Sometimes
 	// taken and refused count the reports since the instance was started.
@@ -68,15 +69,15 @@ func (w *workReports) count(subject string, err error) {
 	})
 }
 
-// report takes in a report and answers whether it was accepted. One that is
+// answer takes in a report and answers whether it was accepted. One that is
 // published on the report subject itself is answered by JetStream, which knows
 // where it is stored but not what it is.
-func (s *Service) report(ctx context.Context, r micro.Request) (any, error) {
+func (w *workReports) answer(ctx context.Context, r micro.Request) (any, error) {
 	m := &nats.Msg{
-		Subject: s.config.Prefix + ".report." + strings.TrimPrefix(r.Subject(), ServiceName+".report."),
+		Subject: w.subjects.Prefix + ".report." + strings.TrimPrefix(r.Subject(), ServiceName+".report."),
 		Header:  nats.Header(r.Headers()), Data: r.Data(),
 	}
-	err := s.workReports.take(ctx, m, s.clock.Now())
+	err := w.take(ctx, m, w.now())
 	var refused *scheduler.RefusedError
 	switch {
 	case err == nil:
@@ -84,7 +85,7 @@ func (s *Service) report(ctx context.Context, r micro.Request) (any, error) {
 	case !errors.As(err, &refused):
 		return nil, fmt.Errorf("taking the report in: %w", err)
 	}
-	s.workReports.count(m.Subject, err)
+	w.count(m.Subject, err)
 	return nil, err
 }
 

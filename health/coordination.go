@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// InstanceLease is for how long an instance counts after it was heard last.
+	// InstanceLease is how long an instance counts after its last report.
 	InstanceLease = 3 * time.Second
 	// MaxInstances is how many instances a [Register] keeps at most.
 	MaxInstances = 256
@@ -77,9 +77,8 @@ var ErrManyInstances = fmt.Errorf("more than %d instances report", MaxInstances)
 // ErrOwnReport says that the report of this very instance came from outside.
 var ErrOwnReport = errors.New("the report bears this instance's own id")
 
-// Register knows the instances by what they report of themselves. One of which
-// nothing was heard for [InstanceLease] is forgotten; this instance itself never
-// is. It belongs to one goroutine at a time.
+// Register knows the instances by what they report of themselves. An instance that was
+// not heard for [InstanceLease] is forgotten; this instance itself never is. It belongs to one goroutine at a time.
 type Register struct {
 	key       string
 	own       string
@@ -104,7 +103,7 @@ func (r *Register) Own(report events.InstanceReport, now time.Time) {
 	r.instances[r.own] = heard{report, now}
 }
 
-// Heard takes over what another instance reported, at now. News is whether it was
+// Heard takes over what another instance reported, at now. news is whether it was
 // not known before. The error is [ErrManyInstances], or [ErrOwnReport].
 func (r *Register) Heard(report events.InstanceReport, now time.Time) (news bool, err error) {
 	if report.ID == r.own {
@@ -140,7 +139,7 @@ func (r *Register) RenewAll(now time.Time) {
 	}
 }
 
-// expire forgets the instances whose lease is over.
+// expire forgets the instances whose lease has ended.
 func (r *Register) expire(now time.Time) {
 	maps.DeleteFunc(r.instances, func(id string, h heard) bool { return id != r.own && now.Sub(h.at) >= InstanceLease })
 }

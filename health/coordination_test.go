@@ -40,7 +40,7 @@ func mustHear(t *testing.T, r *health.Register, report events.InstanceReport, no
 	}
 }
 
-func TestAnInstanceCountsUntilItsLeaseIsOver(t *testing.T) {
+func TestRegister_InstanceCountsUntilItsLeaseEnds(t *testing.T) {
 	r := register("b")
 	mustHear(t, r, serving("a"), start)
 	mustHear(t, r, serving("c"), start.Add(time.Second))
@@ -72,7 +72,7 @@ func TestAnInstanceCountsUntilItsLeaseIsOver(t *testing.T) {
 	}
 }
 
-func TestSilenceThatIsNotTheOthersEndsNoLease(t *testing.T) {
+func TestRegister_SilenceThatIsNotTheOthersEndsNoLease(t *testing.T) {
 	r := register("b")
 	mustHear(t, r, serving("a"), start)
 	for s := range 60 {
@@ -86,7 +86,7 @@ func TestSilenceThatIsNotTheOthersEndsNoLease(t *testing.T) {
 	}
 }
 
-func TestTheNumberOfInstancesIsBounded(t *testing.T) {
+func TestRegister_NumberOfInstancesIsBounded(t *testing.T) {
 	r := register("own")
 	for i := range health.MaxInstances - 1 {
 		mustHear(t, r, serving(fmt.Sprint("i", i)), start)
@@ -134,7 +134,7 @@ func TestRegister_OneWithTheLowestIDLeads(t *testing.T) {
 	}
 }
 
-func TestTheViewJoinsWhatTheInstancesReport(t *testing.T) {
+func TestCoordination_JoinsWhatTheInstancesReport(t *testing.T) {
 	a, b, c := serving("a"), serving("b"), serving("c")
 	a.InFlight, a.InHand, a.Succeeded, a.Failed, a.SystemLoad, a.StoreDelayMs = 10, 20, 60, 0, 0.5, 800
 	b.InFlight, b.InHand, b.Succeeded, b.Failed, b.SystemLoad, b.StoreDelayMs = 5, 7, 20, 20, 1, 3
@@ -159,7 +159,7 @@ func TestTheViewJoinsWhatTheInstancesReport(t *testing.T) {
 	}
 }
 
-func TestAViewHasTheFieldsOfTheOriginalDesign(t *testing.T) {
+func TestCoordination_HasTheFieldsOfTheOriginalDesign(t *testing.T) {
 	doc, err := json.Marshal(register("a").View(start, events.Backpressure{}, 0))
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +179,7 @@ func TestAViewHasTheFieldsOfTheOriginalDesign(t *testing.T) {
 	}
 }
 
-func TestTheCoordinatedDelay(t *testing.T) {
+func TestCoordinatedDelay(t *testing.T) {
 	for _, c := range []struct {
 		on     bool
 		endsIn time.Duration
@@ -193,7 +193,7 @@ func TestTheCoordinatedDelay(t *testing.T) {
 	}
 }
 
-func TestTheDistributionIsAShareForEach(t *testing.T) {
+func TestDistribution_IsAShareForEach(t *testing.T) {
 	figure := rapid.OneOf(
 		rapid.Float64Range(0, 8), rapid.Float64Range(0, 1e9), rapid.SampledFrom([]float64{0, 1e9, -1, math.Inf(1), math.NaN(), math.MaxFloat64}),
 	)
@@ -230,7 +230,7 @@ func TestTheDistributionIsAShareForEach(t *testing.T) {
 	})
 }
 
-func TestSharesByLoadAndDelay(t *testing.T) {
+func TestDistribution_SharesByLoadAndDelay(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		a, b  health.Instance
@@ -254,7 +254,7 @@ func at(load, delayMs float64) health.Instance {
 	return health.Instance{InstanceReport: events.InstanceReport{SystemLoad: load, StoreDelayMs: delayMs}}
 }
 
-func TestOnlyAnInstanceThatIsWorseOffTakesLess(t *testing.T) {
+func TestDistribution_OnlyAnInstanceThatIsWorseOffTakesLess(t *testing.T) {
 	view := func(inHand int, shares map[string]float64) health.Coordination {
 		return health.Coordination{TotalInstances: len(shares), InHand: inHand, RecommendedDistribution: shares}
 	}
@@ -282,7 +282,7 @@ func TestOnlyAnInstanceThatIsWorseOffTakesLess(t *testing.T) {
 	}
 }
 
-func TestADelayFollowsWhatIsMeasuredAndFades(t *testing.T) {
+func TestDelay_FollowsWhatIsMeasuredAndFades(t *testing.T) {
 	var d health.Delay
 	if got := d.Get(start); got != 0 {
 		t.Errorf("before any measurement it is %v, want 0", got)

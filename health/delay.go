@@ -11,8 +11,8 @@ const (
 	// which one loses half its weight when nothing is measured any more.
 	delayTime     = 2 * time.Second
 	delayHalfLife = 2 * time.Second
-	// leastWeight is what a measurement counts for at least, so that many at the
-	// same instant are no less heard than a few.
+	// leastWeight is the least weight of a measurement, so that many at one instant
+	// count no less than a few.
 	leastWeight = 0.01
 )
 
@@ -26,7 +26,7 @@ type Delay struct {
 	at   time.Time  // of the last measurement
 }
 
-// Add tells of a measurement at now.
+// Add takes in a measurement at now.
 func (d *Delay) Add(took time.Duration, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

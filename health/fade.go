@@ -7,7 +7,7 @@ import (
 
 const (
 	// ReportFresh is how long a reported figure counts in full. A service that
-	// reports at least that often is taken at its word all the time.
+	// reports at least that often counts in full all the time.
 	ReportFresh = time.Minute
 	// ReportHalfLife is the time in which an older figure loses half its weight.
 	ReportHalfLife = time.Minute

@@ -39,7 +39,7 @@ func repeat(result health.Result, n int) []health.Result {
 	return slices.Repeat([]health.Result{result}, n)
 }
 
-func TestTheSuccessRateIsThatOfTheLastAttempts(t *testing.T) {
+func TestRegistry_SuccessRateIsThatOfTheLastAttempts(t *testing.T) {
 	ok, bad, unknown := health.Succeeded, health.Failed, health.Unknown
 	for _, c := range []struct {
 		name    string
@@ -70,7 +70,7 @@ func TestTheSuccessRateIsThatOfTheLastAttempts(t *testing.T) {
 	}
 }
 
-func TestTheTrendComparesTheLastTenWithThoseBefore(t *testing.T) {
+func TestRegistry_TrendComparesTheLastTenWithThoseBefore(t *testing.T) {
 	for _, c := range []struct {
 		name          string
 		before, after time.Duration
@@ -99,7 +99,7 @@ func TestTheTrendComparesTheLastTenWithThoseBefore(t *testing.T) {
 	}
 }
 
-func TestResponseTimesAreShownWithMeanAndPercentile(t *testing.T) {
+func TestRegistry_ResponseTimesAreShownWithMeanAndPercentile(t *testing.T) {
 	r := health.NewRegistry()
 	for i := range 100 {
 		r.End("billing", health.Succeeded, time.Duration(100-i)*time.Millisecond, start)
@@ -116,7 +116,7 @@ func TestResponseTimesAreShownWithMeanAndPercentile(t *testing.T) {
 	}
 }
 
-func TestAttemptsAreForgottenAfterAnHour(t *testing.T) {
+func TestRegistry_AttemptsAreForgottenAfterAnHour(t *testing.T) {
 	r := health.NewRegistry()
 	now := attempts(r, "billing", repeat(health.Failed, 50)...)
 	if got := r.Figures("billing", 10, now.Add(health.MaxAge)); got.Window != 10 || got.Age != health.MaxAge {
@@ -156,7 +156,7 @@ func TestRegistry_AServiceThatWasNotHeardOfIsForgotten(t *testing.T) {
 	}
 }
 
-func TestAReportFades(t *testing.T) {
+func TestRegistry_ReportFades(t *testing.T) {
 	r := health.NewRegistry()
 	report := events.HealthReport{
 		CPUUtilization: ptr(96.0), MemoryUtilization: ptr(90.0), PoolUtilization: ptr(80.0), SystemLoad: ptr(1.5),
@@ -183,7 +183,7 @@ func TestAReportFades(t *testing.T) {
 	}
 }
 
-func TestAPartialReportLeavesTheOtherFigures(t *testing.T) {
+func TestRegistry_PartialReportLeavesTheOtherFigures(t *testing.T) {
 	r := health.NewRegistry()
 	_ = r.Report("pool", events.HealthReport{CPUUtilization: ptr(80.0)}, start)
 	later := start.Add(5 * time.Minute)
@@ -194,7 +194,7 @@ func TestAPartialReportLeavesTheOtherFigures(t *testing.T) {
 	}
 }
 
-func TestTheWorseOfWhatIsMeasuredAndReportedIsShown(t *testing.T) {
+func TestRegistry_WorseOfWhatIsMeasuredAndReportedIsShown(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		measured health.Result
@@ -219,7 +219,7 @@ func TestTheWorseOfWhatIsMeasuredAndReportedIsShown(t *testing.T) {
 	}
 }
 
-func TestAttemptsInFlightAreCounted(t *testing.T) {
+func TestRegistry_AttemptsInFlightAreCounted(t *testing.T) {
 	r := health.NewRegistry()
 	r.Begin("s")
 	r.Begin("s")
@@ -235,7 +235,7 @@ func TestAttemptsInFlightAreCounted(t *testing.T) {
 	}
 }
 
-func TestOurOwnHostsLoadCountsForEveryService(t *testing.T) {
+func TestRegistry_OwnHostsLoadCountsForEveryService(t *testing.T) {
 	r := health.NewRegistry()
 	if _, ok := r.Host(); ok {
 		t.Error("the host is known before it was measured")
@@ -250,7 +250,7 @@ func TestOurOwnHostsLoadCountsForEveryService(t *testing.T) {
 	}
 }
 
-func TestEndlessServiceNamesFillNoMemory(t *testing.T) {
+func TestRegistry_EndlessServiceNamesFillNoMemory(t *testing.T) {
 	r := health.NewRegistry()
 	for i := range 3 * health.MaxServices {
 		r.End("kept", health.Failed, time.Millisecond, start)
@@ -276,7 +276,7 @@ func TestEndlessServiceNamesFillNoMemory(t *testing.T) {
 	}
 }
 
-func TestTheRegistryMayBeUsedAtOnce(t *testing.T) {
+func TestRegistry_MayBeUsedAtOnce(t *testing.T) {
 	r := health.NewRegistry()
 	var wg sync.WaitGroup
 	for g := range 4 {
@@ -309,7 +309,7 @@ func weird() *rapid.Generator[float64] {
 	return rapid.OneOf(rapid.Float64(), rapid.Float64Range(-10, 200), rapid.SampledFrom([]float64{0, math.NaN(), math.Inf(1), math.Inf(-1), -1, 1e300}))
 }
 
-func TestWhateverIsFedTheFiguresStayInRange(t *testing.T) {
+func TestFigures_StayInRangeWhateverIsFed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := health.NewRegistry()
 		now := start
@@ -370,7 +370,7 @@ func TestWhateverIsFedTheFiguresStayInRange(t *testing.T) {
 	})
 }
 
-func TestOneMoreFailureNeverRaisesAndOneMoreSuccessNeverLowersTheScore(t *testing.T) {
+func TestScore_OneMoreFailureNeverRaisesAndOneMoreSuccessNeverLowersIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		results := rapid.SliceOfN(rapid.Bool(), 0, health.Samples-1).Draw(t, "successes")
 		score := func(more ...health.Result) float64 {
@@ -394,7 +394,7 @@ func TestOneMoreFailureNeverRaisesAndOneMoreSuccessNeverLowersTheScore(t *testin
 	})
 }
 
-func TestAWorseFigureNeverRaisesTheScore(t *testing.T) {
+func TestScore_WorseFigureNeverRaisesIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := health.Condition{
 			Samples: rapid.IntRange(0, health.Samples).Draw(t, "samples"), Age: time.Duration(rapid.Int64().Draw(t, "age")),
@@ -420,7 +420,7 @@ func TestAWorseFigureNeverRaisesTheScore(t *testing.T) {
 	})
 }
 
-func TestAFadingFigureNeverCountsMore(t *testing.T) {
+func TestFigures_FadingOneNeverCountsMore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := health.NewRegistry()
 		r.End("s", health.Failed, time.Millisecond, start)
@@ -437,7 +437,7 @@ func TestAFadingFigureNeverCountsMore(t *testing.T) {
 	})
 }
 
-func TestFiguresAllocateNothing(t *testing.T) {
+func TestFigures_AllocateNothing(t *testing.T) {
 	r := health.NewRegistry()
 	now := attempts(r, "s", repeat(health.Failed, 100)...)
 	_ = r.Report("s", events.HealthReport{CPUUtilization: ptr(90.0)}, now)

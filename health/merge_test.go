@@ -7,7 +7,7 @@ import (
 	"github.com/rebound-mq/rebound/health"
 )
 
-func TestInstancesAreMerged(t *testing.T) {
+func TestMetrics_OfInstancesAreMerged(t *testing.T) {
 	a := []health.Metrics{
 		{
 			ServiceType: "pool", HealthScore: 90, SuccessRate: ptr(1.0), ErrorRate: ptr(0.0), AverageResponseTime: ptr(10.0), P95ResponseTime: ptr(20.0),

@@ -77,7 +77,7 @@ func (s *service) metrics(name string, now int64) (m Metrics, ok bool) {
 	return m, m.Samples > 0 || m.InFlight > 0 || m.ReportAgeMs != nil
 }
 
-// show fills in what the response times tell.
+// show fills in the figures of the response times.
 func (r *ring) show(m *Metrics) {
 	p95, ok := r.percentile(95)
 	if !ok {

@@ -24,9 +24,8 @@ var ErrFull = errors.New("the health of too many services is kept already")
 // for concurrent use.
 //
 // It keeps at most [MaxServices] of them, so that endless service names fill no
-// memory. One more takes the place of the one of which nothing was heard for the
-// longest time, but only an attempt can do that: reports, which cost their sender
-// nothing, push nobody out.
+// memory. One more takes the place of the one that was silent for longest, but only
+// an attempt can do that: reports, which cost their sender nothing, push nobody out.
 type Registry struct {
 	services *lru.Cache[string, *service]
 	host     atomic.Pointer[Host]
@@ -68,12 +67,12 @@ func (r *Registry) Begin(name string) {
 }
 
 // End says that an attempt has ended at now, and how. The response time is
-// [NoResponse] where there was none; with [Unknown] it is not looked at.
+// [NoResponse] where there was none; with [Unknown] it is ignored.
 func (r *Registry) End(name string, result Result, response time.Duration, now time.Time) {
 	s := r.heard(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.active = max(s.active-1, 0) // it is another's when this one was pushed out meanwhile
+	s.active = max(s.active-1, 0) // a service that was pushed out meanwhile began at 0 again
 	if result != Unknown {
 		s.ring.add(result == Failed, response, now.UnixNano())
 	}
@@ -96,8 +95,8 @@ func (r *Registry) Report(name string, report events.HealthReport, now time.Time
 	return nil
 }
 
-// heard returns the service, newly made if need be, as the one of which was heard
-// last.
+// heard returns the service, newly made if need be, and makes it the one that was heard
+// of last.
 func (r *Registry) heard(name string) *service {
 	if s, ok := r.services.Get(name); ok {
 		return s
@@ -185,8 +184,7 @@ func (r *Registry) Metrics(name string, now time.Time) (m Metrics, ok bool) {
 	return s.metrics(name, now.UnixNano())
 }
 
-// All returns the health of every service of which something is known at now, by
-// name.
+// All returns the health of every service that anything is known of at now, by name.
 func (r *Registry) All(now time.Time) []Metrics {
 	all := []Metrics{}
 	for _, name := range r.services.Keys() {
@@ -198,8 +196,8 @@ func (r *Registry) All(now time.Time) []Metrics {
 	return all
 }
 
-// Forget drops the services of which nothing was heard since a time, or nothing is
-// known any more at now. Calling it now and then gives their memory back.
+// Forget drops the services that were silent since a time, and those that nothing is
+// known of any more at now. Calling it now and then gives their memory back.
 func (r *Registry) Forget(since, now time.Time) {
 	for _, name := range r.services.Keys() {
 		if s, ok := r.services.Peek(name); ok && s.idle(since, now.UnixNano()) {

@@ -53,11 +53,11 @@ func (f *figure) shown(now int64) *float64 {
 	return &value
 }
 
-// fading tells what figures count for at a time. Most come in one report, so the
-// weight of that is computed once.
+// fading holds the weights of figures at one time. Most figures come in one report, so
+// the weight of that is computed once.
 type fading struct {
 	now, last int64
-	weight    float64 // of what came at last
+	weight    float64 // of what came last
 }
 
 func (r *reported) fading(now int64) fading {

@@ -14,80 +14,76 @@ import (
 // returns nil the submission may be acknowledged; an [*events.RejectedError]
 // asks for [Pipeline.Reject].
 func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) error {
-	policy, d, failure, err := p.judge(op)
+	pol, v, err := p.judge(op)
 	if err != nil {
 		return err
 	}
-	if done, err := p.repeated(ctx, op, m); err != nil || done {
+	if ended, err := p.endedBefore(ctx, op, m); err != nil || ended {
 		return err
 	}
-	moved := ErrMoved
-	if d.Retry {
+	err = ErrMoved
+	if v.Retry {
 		// Hardly any submission finds its operation here already, so it is looked
 		// for only when it is in the way.
-		moved = p.Store.Place(ctx, op, m)
+		err = p.Store.Place(ctx, op, m)
 	}
-	for round := 0; errors.Is(moved, ErrMoved); round++ {
-		if round > 0 {
-			if err := p.pauseInDoubt(ctx, op, round-1); err != nil {
-				return err
-			}
-		}
+	if errors.Is(err, ErrMoved) {
+		m, err = p.supersede(ctx, op, m, v)
+	}
+	switch {
+	case errors.Is(err, ErrTaken):
+		return nil
+	case err != nil:
+		return err
+	case !v.Retry:
+		return p.fail(ctx, pol, op, m, v)
+	}
+	return p.Store.Scheduled(ctx, op, Scheduled(op, v.Decision, v.failure))
+}
+
+// supersede puts a submission in the place of what waits there of its operation: it
+// stores the next state, or clears the slot when the submission ends the operation. It
+// returns the message with the version that it replaced. [ErrTaken] says that what is
+// here takes the submission in instead.
+func (p *Pipeline) supersede(ctx context.Context, op *events.Operation, m Message, v verdict) (Message, error) {
+	for round := 0; ; round++ {
 		w, found, err := p.Store.Find(ctx, op)
 		switch {
 		case err != nil:
-			return err
+			return m, err
 		case found && (w.InFlight || w.Op.Replay > op.Replay || w.Op.Attempt >= op.Attempt):
-			return nil
+			return m, ErrTaken
 		case found:
-			op.Continue(w.Op)
-			if p.Now().After(w.Op.Due.Add(-EarlyArming - NearFiring)) {
-				Share(op, w.Stored) // it may be fired at this moment
-			}
+			p.continueFrom(op, w)
 		}
 		m.Version, m.Place = w.Version, w.Place
-		switch {
-		case d.Retry:
-			moved = p.Store.Place(ctx, op, m)
-		case found:
-			moved = p.Store.Remove(ctx, op, m.Version)
-		default:
-			moved = nil
+		if found || v.Retry {
+			err = p.replace(ctx, op, m, v)
+		}
+		if !errors.Is(err, ErrMoved) {
+			return m, err
+		}
+		if err := p.pauseInDoubt(ctx, op, round); err != nil {
+			return m, err
 		}
 	}
-	switch {
-	case errors.Is(moved, ErrTaken):
-		return nil
-	case moved != nil:
-		return moved
-	case !d.Retry:
-		return p.fail(ctx, policy, op, m, d, failure)
-	}
-	return p.Store.Scheduled(ctx, op, scheduled(op, d, failure))
 }
 
-// judge decides upon the failure that was submitted.
-func (p *Pipeline) judge(op *events.Operation) (*policy.Policy, policy.Decision, policy.Failure, error) {
-	admitted, err := p.admit(op)
-	if err != nil {
-		return nil, policy.Decision{}, policy.Failure{}, err
+// continueFrom makes op, a submission, go on from what waits of it.
+func (p *Pipeline) continueFrom(op *events.Operation, w Waiting) {
+	op.Continue(w.Op)
+	if p.Now().After(w.Op.Due.Add(-EarlyArming - NearFiring)) {
+		Share(op, w.Stored) // it may be fired at this moment
 	}
-	last, _ := op.Last()
-	now := p.Now()
-	failure := policy.Failure{Code: last.Code, Message: last.Error}
-	if op.RetryAfter.After(now) {
-		failure.RetryAfter = op.RetryAfter.Sub(now)
-	}
-	return admitted, p.decide(admitted, op, failure, 0, now), failure, nil
 }
 
-// repeated reports whether a submission that another instance may have taken in led
-// to an operation that has ended by now.
-func (p *Pipeline) repeated(ctx context.Context, op *events.Operation, m Message) (bool, error) {
-	if m.shared() {
-		op.Contest(m.Stored)
+// replace stores the next state in the place of version m.Version, or removes that
+// version when the operation ends.
+func (p *Pipeline) replace(ctx context.Context, op *events.Operation, m Message, v verdict) error {
+	if v.Retry {
+		return p.Store.Place(ctx, op, m)
 	}
-	return p.concluded(ctx, op)
+	return p.Store.Remove(ctx, op, m.Version)
 }
 
 // ErrInTurn says that a submission must wait for its turn.
@@ -96,17 +92,17 @@ var ErrInTurn = errors.New("the submission is taken in when its turn comes")
 // AcceptAhead takes in a submission before its turn, if it is the first of its
 // operation and does not end it; [ErrInTurn] says that it is not, or an
 // [*events.RejectedError] why it will be rejected. Nothing is stored then. The
-// caller names in op.Ahead which submission it was, and takes that away.
+// caller names in op.Ahead which submission it was, and removes that.
 //
 // Only what stands in a slot is safe to take ahead: whoever comes upon the
 // submission in its turn finds the operation there, because nobody makes an
 // attempt before the submission is gone.
 func (p *Pipeline) AcceptAhead(ctx context.Context, op *events.Operation, m Message) error {
-	_, d, failure, err := p.judge(op)
+	_, v, err := p.judge(op)
 	if err != nil {
 		return err
 	}
-	if !d.Retry {
+	if !v.Retry {
 		return ErrInTurn
 	}
 	err = p.Store.Place(ctx, op, m)
@@ -118,7 +114,7 @@ func (p *Pipeline) AcceptAhead(ctx context.Context, op *events.Operation, m Mess
 	case err != nil:
 		return err
 	}
-	return p.Store.Scheduled(ctx, op, scheduled(op, d, failure))
+	return p.Store.Scheduled(ctx, op, Scheduled(op, v.Decision, v.failure))
 }
 
 // Replay stores the operation of a dead letter, which op.Dead names, as due at once.
@@ -130,7 +126,7 @@ func (p *Pipeline) Replay(ctx context.Context, op *events.Operation, m Message) 
 	if _, err := p.admit(op); err != nil {
 		return false, err
 	}
-	if done, err := p.repeated(ctx, op, m); err != nil || done {
+	if ended, err := p.endedBefore(ctx, op, m); err != nil || ended {
 		return false, err
 	}
 	for round := 0; ; round++ {
@@ -153,4 +149,28 @@ func (p *Pipeline) Replay(ctx context.Context, op *events.Operation, m Message) 
 			return false, err
 		}
 	}
+}
+
+// judge decides upon the failure that was submitted.
+func (p *Pipeline) judge(op *events.Operation) (*policy.Policy, verdict, error) {
+	pol, err := p.admit(op)
+	if err != nil {
+		return nil, verdict{}, err
+	}
+	last, _ := op.Last()
+	now := p.Now()
+	failure := policy.Failure{Code: last.Code, Message: last.Error}
+	if op.RetryAfter.After(now) {
+		failure.RetryAfter = op.RetryAfter.Sub(now)
+	}
+	return pol, verdict{p.decide(pol, op, failure, 0, now), failure}, nil
+}
+
+// endedBefore reports whether a submission that another instance may have taken in led
+// to an operation that has ended by now.
+func (p *Pipeline) endedBefore(ctx context.Context, op *events.Operation, m Message) (bool, error) {
+	if m.shared() {
+		op.Contest(m.Stored)
+	}
+	return p.concluded(ctx, op)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
@@ -26,69 +27,57 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message)
 		return err
 	}
 	if silent {
-		return p.overdue(ctx, op, m)
+		return p.watchdogFired(ctx, op, m)
 	}
-	unstored := p.Now().Add(maxUnstored)
-	for n := 1; ; n++ {
-		policy, err := p.resolve(op)
-		if err != nil {
-			return p.Reject(ctx, op, m, err)
-		}
-		a, err := p.try(ctx, policy, op, m)
-		if err != nil || a == nil {
-			return err
-		}
-		if !a.stored && m.shared() {
-			op.Contest(m.Stored)
-			return p.keep(ctx, op, m, a)
-		}
-		if over, err := p.over(ctx, op, m); err != nil || over {
-			return err
-		}
-		reply, before := a.reply, *op
-		before.History = slices.Clone(op.History)
-		op.Attempt++
-		if !reply.Failed {
-			outcome := op.Ended(events.RetrySuccess, p.Now())
-			outcome.Target, outcome.DurationMs = a.subject, events.InMilliseconds(reply.Duration)
-			return p.tell(ctx, op, m, outcome)
-		}
-		op.Record(events.Attempt{
-			Number: op.Attempt, At: a.at.UTC(), DurationMs: events.InMilliseconds(reply.Duration),
-			Code: reply.Failure.Code, Error: reply.Failure.Message, Repeated: a.repeated,
-		})
+	return p.attemptUntilStored(ctx, op, m)
+}
 
-		now := p.Now()
-		op.RetryAfter = time.Time{}
-		if after := reply.Failure.RetryAfter; after > 0 {
-			op.RetryAfter = now.Add(after).UTC()
+// attemptUntilStored makes attempts until the operation is stored in its next state:
+// before a long delay, and after so many attempts, or so long a time, in memory.
+func (p *Pipeline) attemptUntilStored(ctx context.Context, op *events.Operation, m Message) error {
+	storeBy := p.Now().Add(maxUnstored)
+	for n := 1; ; n++ {
+		v, err := p.attemptAndDecide(ctx, op, m)
+		if err != nil || !v.Retry {
+			return err
 		}
-		d := p.decide(policy, op, reply.Failure, op.PreviousDelay(), now)
-		if !d.Retry && !a.stored {
-			// Whoever tells of it, even late, tells of the same end.
-			return p.keep(ctx, &before, m, a)
-		}
-		if !d.Retry {
-			return p.fail(ctx, policy, op, m, d, reply.Failure)
-		}
-		event := scheduled(op, d, reply.Failure)
-		if d.Delay >= ShortDelay || d.Due.After(unstored) || n == mostUnstored {
-			if err := p.advance(ctx, op, m, p.Store.Place); err != nil {
-				return err
-			}
-			return p.Store.Scheduled(ctx, op, event)
+		event := Scheduled(op, v.Decision, v.failure)
+		if v.Delay >= ShortDelay || v.Due.After(storeBy) || n == mostUnstored {
+			return p.park(ctx, op, m, event)
 		}
 		if err := p.Store.Scheduled(ctx, op, event); err != nil {
 			return err
 		}
-		if !p.wait(ctx, d.Delay) {
+		if !backoff.SleepUnless(ctx, v.Delay, p.Draining) {
 			return p.advance(ctx, op, m, p.Store.Place)
 		}
 	}
 }
 
-// made is an attempt that was made.
-type made struct {
+// attemptAndDecide makes one attempt and decides what follows. Without Retry the
+// operation is stored in its next state.
+func (p *Pipeline) attemptAndDecide(ctx context.Context, op *events.Operation, m Message) (verdict, error) {
+	pol, err := p.resolve(op)
+	if err != nil {
+		return verdict{}, p.Reject(ctx, op, m, err)
+	}
+	a, err := p.attemptOnce(ctx, pol, op, m)
+	if err != nil || a == nil {
+		return verdict{}, err
+	}
+	return p.concludeAttempt(ctx, pol, op, m, a)
+}
+
+// park stores the operation as waiting, and then publishes the decision.
+func (p *Pipeline) park(ctx context.Context, op *events.Operation, m Message, event events.Scheduled) error {
+	if err := p.advance(ctx, op, m, p.Store.Place); err != nil {
+		return err
+	}
+	return p.Store.Scheduled(ctx, op, event)
+}
+
+// attemptResult is how an attempt went.
+type attemptResult struct {
 	subject string
 	at      time.Time
 	reply   Reply
@@ -97,58 +86,120 @@ type made struct {
 	repeated, stored bool
 }
 
-// try makes one attempt, or takes over how a worker's ended. It returns nil when
-// the operation is stored in its next state instead: it was held, ended or handed
+// concludeAttempt writes the result of an attempt into the operation and decides what
+// follows. Without Retry the operation is stored in its next state.
+func (p *Pipeline) concludeAttempt(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, a *attemptResult) (verdict, error) {
+	if !a.stored && m.shared() {
+		op.Contest(m.Stored)
+		return verdict{}, p.storeResult(ctx, op, m, a)
+	}
+	if over, err := p.over(ctx, op, m); err != nil || over {
+		return verdict{}, err
+	}
+	before := *op
+	before.History = slices.Clone(op.History)
+	op.Attempt++
+	if !a.reply.Failed {
+		outcome := op.Ended(events.RetrySuccess, p.Now())
+		outcome.Target, outcome.DurationMs = a.subject, events.InMilliseconds(a.reply.Duration)
+		return verdict{}, p.tell(ctx, op, m, outcome)
+	}
+	v := p.decideAfter(pol, op, a)
+	switch {
+	case v.Retry:
+		return v, nil
+	case !a.stored:
+		// Whoever publishes the end, even late, publishes the same.
+		return verdict{}, p.storeResult(ctx, &before, m, a)
+	}
+	return verdict{}, p.fail(ctx, pol, op, m, v)
+}
+
+// decideAfter records a failed attempt in the operation and decides what follows.
+func (p *Pipeline) decideAfter(pol *policy.Policy, op *events.Operation, a *attemptResult) verdict {
+	failure := a.reply.Failure
+	op.Record(events.Attempt{
+		Number: op.Attempt, At: a.at.UTC(), DurationMs: events.InMilliseconds(a.reply.Duration),
+		Code: failure.Code, Error: failure.Message, Repeated: a.repeated,
+	})
+	now := p.Now()
+	op.RetryAfter = time.Time{}
+	if failure.RetryAfter > 0 {
+		op.RetryAfter = now.Add(failure.RetryAfter).UTC()
+	}
+	return verdict{p.decide(pol, op, failure, op.PreviousDelay(), now), failure}
+}
+
+// attemptOnce makes one attempt, or takes over how a worker's ended. It returns nil
+// when the operation is stored in its next state instead: it was held, ended or handed
 // over to a worker.
-func (p *Pipeline) try(ctx context.Context, policy *policy.Policy, op *events.Operation, m Message) (*made, error) {
+func (p *Pipeline) attemptOnce(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message) (*attemptResult, error) {
 	if op.Work != nil {
-		return p.worked(ctx, policy, op, m.shared()), nil
+		return p.workerResult(ctx, pol, op, m), nil
 	}
 	now := p.Now()
 	if expired(op, now) {
-		return nil, p.expire(ctx, policy, op, m)
+		return nil, p.expire(ctx, pol, op, m)
 	}
-	subject := p.target(policy, op)
-	if err := p.checkTarget(policy, subject); err != nil {
+	subject := p.target(pol, op)
+	if err := p.checkTarget(pol, subject); err != nil {
 		return nil, p.Reject(ctx, op, m, err)
 	}
-	entered := now
-	pass, shut, err := p.Gates.Enter(ctx, policy, op, now)
+	in, err := p.enter(ctx, pol, op, m, now)
+	if err != nil || !in.ok {
+		return nil, err
+	}
+	a := Attempt{Subject: subject, Number: op.Attempt + 1, Timeout: pol.AttemptTimeout}
+	if !op.Deadline.IsZero() {
+		a.Timeout = min(a.Timeout, op.Deadline.Sub(in.at))
+	}
+	if p.Began != nil {
+		p.Began(ctx, op, max(in.at.Sub(op.Due), 0))
+	}
+	if op.Delivery == events.Publish {
+		return nil, p.publish(ctx, op, m, a, in.pass)
+	}
+	a.Repeated = op.Attempt < op.Repeats || m.shared()
+	reply, err := p.deliver(ctx, pol, op, m, a)
+	in.pass.Done(resultOf(reply, err), reply.Duration, p.Now())
+	if err != nil {
+		return nil, fmt.Errorf("attempt %d of operation %s: %w", a.Number, op.ID, err)
+	}
+	p.attempted(ctx, op, reply)
+	return &attemptResult{subject: subject, at: in.at, reply: reply, repeated: a.Repeated}, nil
+}
+
+// entry is the leave to make an attempt, which a gate gave at a time. Without ok there
+// is none, and the operation is stored in its next state.
+type entry struct {
+	pass Pass
+	at   time.Time
+	ok   bool
+}
+
+// enter asks the gate for leave to make an attempt, and looks again at what may have
+// changed while it waited there.
+func (p *Pipeline) enter(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, asked time.Time) (entry, error) {
+	pass, shut, err := p.Gates.Enter(ctx, pol, op, asked)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("entering the gate of %s: %w", op.Key(), err)
+		return entry{}, fmt.Errorf("entering the gate of %s: %w", op.Key(), err)
 	case shut != nil:
-		return nil, p.advance(ctx, op, m, p.Store.Hold)
+		return entry{}, p.advance(ctx, op, m, p.Store.Hold)
 	}
-	if now = p.Now(); expired(op, now) {
+	now := p.Now()
+	if expired(op, now) {
 		pass.Done(gate.Unused, 0, now)
-		return nil, p.expire(ctx, policy, op, m)
+		return entry{}, p.expire(ctx, pol, op, m)
 	}
-	if m.shared() && (op.Contested.IsZero() || now.Sub(entered) > lookAge) {
+	if m.shared() && (op.Contested.IsZero() || now.Sub(asked) > lookAge) {
 		// This instance stood still meanwhile, or waited at the gate.
 		if over, err := p.over(ctx, op, m); err != nil || over {
 			pass.Done(gate.Unused, 0, p.Now())
-			return nil, err
+			return entry{}, err
 		}
 	}
-	timeout := policy.AttemptTimeout
-	if !op.Deadline.IsZero() {
-		timeout = min(timeout, op.Deadline.Sub(now))
-	}
-	if p.Began != nil {
-		p.Began(ctx, op, max(now.Sub(op.Due), 0))
-	}
-	if op.Delivery == events.Publish {
-		return nil, p.publish(ctx, op, m, subject, pass, timeout)
-	}
-	repeated := op.Attempt < op.Repeats || m.shared()
-	reply, err := p.deliver(ctx, policy, op, m, subject, repeated, timeout)
-	pass.Done(resultOf(reply, err), reply.Duration, p.Now())
-	if err != nil {
-		return nil, fmt.Errorf("attempt %d of operation %s: %w", op.Attempt+1, op.ID, err)
-	}
-	p.attempted(ctx, op, reply)
-	return &made{subject: subject, at: now, reply: reply, repeated: repeated}, nil
+	return entry{pass: pass, at: now, ok: true}, nil
 }
 
 // expired reports whether the operation's deadline is over.
@@ -157,41 +208,50 @@ func expired(op *events.Operation, now time.Time) bool {
 }
 
 // expire ends an operation whose deadline is over.
-func (p *Pipeline) expire(ctx context.Context, by *policy.Policy, op *events.Operation, m Message) error {
+func (p *Pipeline) expire(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message) error {
 	last, _ := op.Last()
-	return p.fail(ctx, by, op, m, policy.Decision{Reason: events.ReasonDeadline}, policy.Failure{Code: last.Code, Message: last.Error})
+	return p.fail(ctx, pol, op, m, verdict{policy.Decision{Reason: events.ReasonDeadline}, policy.Failure{Code: last.Code, Message: last.Error}})
 }
 
 // deliver makes one attempt and has it measured. Submissions are not measured:
 // nobody hears of the operations that succeeded meanwhile.
-func (p *Pipeline) deliver(ctx context.Context, policy *policy.Policy, op *events.Operation, m Message, subject string, repeated bool, timeout time.Duration) (Reply, error) {
+func (p *Pipeline) deliver(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, a Attempt) (Reply, error) {
 	if p.Health == nil {
-		return p.Target.Deliver(ctx, op, m, subject, op.Attempt+1, repeated, timeout)
+		return p.Target.Deliver(ctx, op, m, a)
 	}
 	p.Health.Begin(op.Service)
 	result, response := health.Unknown, health.NoResponse
 	defer func() { p.Health.End(op.Service, result, response, p.Now()) }()
-	reply, err := p.Target.Deliver(ctx, op, m, subject, op.Attempt+1, repeated, timeout)
+	reply, err := p.Target.Deliver(ctx, op, m, a)
 	if err == nil {
-		result, response = healthOf(reply, policy.AttemptTimeout)
+		result, response = reply.Health(pol.AttemptTimeout)
 	}
 	return reply, err
 }
 
-// healthOf returns what an attempt says of its target's health. A failure has a
-// response time only when the attempt ran into the policy's whole timeout, for
-// the response would have taken that long at least; a target that refuses is
-// quick, and not because it is well.
-func healthOf(reply Reply, timeout time.Duration) (health.Result, time.Duration) {
-	switch {
-	case !reply.Failed:
-		return health.Succeeded, reply.Duration
-	case !reply.Failure.Unhealthy():
-		return health.Unknown, health.NoResponse
-	case reply.Duration >= timeout:
-		return health.Failed, reply.Duration
+// attempted calls Attempted.
+func (p *Pipeline) attempted(ctx context.Context, op *events.Operation, reply Reply) {
+	if p.Attempted != nil {
+		p.Attempted(ctx, op, reply)
 	}
-	return health.Failed, health.NoResponse
+}
+
+// storeResult stores how an attempt went before anything follows from it: another
+// holder may have made it too, or may make it before it is known here that a dead
+// letter is stored. The first result that is stored counts, and whoever takes the
+// operation next concludes the attempt.
+func (p *Pipeline) storeResult(ctx context.Context, op *events.Operation, m Message, a *attemptResult) error {
+	failure := a.reply.Failure
+	result := &events.WorkResult{
+		At: a.at.Add(a.reply.Duration).UTC(), Failed: a.reply.Failed, Code: failure.Code, Error: failure.Message, Counted: true,
+	}
+	if failure.RetryAfter > 0 {
+		result.RetryAfter = p.Now().Add(failure.RetryAfter).UTC()
+	}
+	op.Work = &events.Work{Token: op.Run(), Attempt: op.Attempt + 1, Target: a.subject, Started: a.at.UTC()}
+	return p.advance(ctx, op, m, func(ctx context.Context, op *events.Operation, m Message) error {
+		return p.placeResult(ctx, op, m, result)
+	})
 }
 
 // resultOf returns what an attempt says of its target's health to a gate; err
@@ -204,28 +264,4 @@ func resultOf(reply Reply, err error) gate.Result {
 		return gate.Success
 	}
 	return reply.Failure.Result()
-}
-
-func (p *Pipeline) attempted(ctx context.Context, op *events.Operation, reply Reply) {
-	if p.Attempted != nil {
-		p.Attempted(ctx, op, reply)
-	}
-}
-
-// keep stores how an attempt went before anything follows from it: another holder may
-// have made it too, or may make it before it is known here that a dead letter is
-// stored. The first result that is stored counts, and whoever takes the operation
-// next concludes the attempt.
-func (p *Pipeline) keep(ctx context.Context, op *events.Operation, m Message, a *made) error {
-	ended := a.at.Add(a.reply.Duration).UTC()
-	result := &events.WorkResult{
-		At: ended, Failed: a.reply.Failed, Code: a.reply.Failure.Code, Error: a.reply.Failure.Message, Counted: true,
-	}
-	if after := a.reply.Failure.RetryAfter; after > 0 {
-		result.RetryAfter = p.Now().Add(after).UTC()
-	}
-	op.Work = &events.Work{Token: op.Run(), Attempt: op.Attempt + 1, Target: a.subject, Started: a.at.UTC()}
-	return p.advance(ctx, op, m, func(ctx context.Context, op *events.Operation, m Message) error {
-		return p.result(ctx, op, m, result)
-	})
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
 // claim is what is proved of a holder's claim on an operation.
@@ -75,19 +76,19 @@ func (p *Pipeline) over(ctx context.Context, op *events.Operation, m Message) (b
 // alone proves nothing: the claim is looked at, and in doubt it is tried again. What
 // is nowhere at all, although its holder has it in hand, is stored anew.
 func (p *Pipeline) advance(ctx context.Context, op *events.Operation, m Message, store func(context.Context, *events.Operation, Message) error) error {
-	held := m
+	own := m
 	for round := 0; ; round++ {
 		err := store(ctx, op, m)
 		if !errors.Is(err, ErrMoved) {
 			return err
 		}
-		op.Contest(held.Stored)
-		c, w, err := p.claim(ctx, op, held)
+		op.Contest(own.Stored)
+		c, w, err := p.claim(ctx, op, own)
 		if err != nil || c == over {
 			return err
 		}
-		if m = held; c == doubt && round >= restoreRound {
-			op.Fork(held.Stored)
+		if m = own; c == doubt && round >= restoreRound {
+			op.Fork(own.Stored)
 			m.Version, m.Place = w.Version, w.Place
 		}
 		if err := p.pauseInDoubt(ctx, op, round); err != nil {
@@ -124,24 +125,11 @@ const (
 var errDoubt = errors.New("it is in doubt who has the operation")
 
 // pauseInDoubt waits before the next look. The error asks to let the message come
-// again.
+// again. The pauses double without jitter: they are those of one holder of one
+// operation, whom nobody is in step with.
 func (p *Pipeline) pauseInDoubt(ctx context.Context, op *events.Operation, round int) error {
-	if round < doubtRounds && p.wait(ctx, min(shortestDoubt<<round, longestDoubt)) {
+	if round < doubtRounds && backoff.SleepUnless(ctx, min(shortestDoubt<<round, longestDoubt), p.Draining) {
 		return nil
 	}
 	return fmt.Errorf("operation %s: %w", op.ID, errDoubt)
-}
-
-// wait reports whether the delay ran its course. It ends early when the
-// instance is about to stop.
-func (p *Pipeline) wait(ctx context.Context, delay time.Duration) bool {
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-p.Draining:
-	case <-ctx.Done():
-	}
-	return false
 }

@@ -277,8 +277,8 @@ type target struct {
 	during   func()
 }
 
-func (tg *target) Deliver(_ context.Context, _ *events.Operation, _ Message, _ string, _ int, repeated bool, _ time.Duration) (Reply, error) {
-	tg.attempts = append(tg.attempts, repeated)
+func (tg *target) Deliver(_ context.Context, _ *events.Operation, _ Message, a Attempt) (Reply, error) {
+	tg.attempts = append(tg.attempts, a.Repeated)
 	if tg.during != nil {
 		tg.during()
 	}

@@ -14,66 +14,114 @@ import (
 // Enter asks for leave to make one attempt of op. A gate that is shut is no
 // error; the error is that of ctx. At a gate that is about to open it waits for its
 // turn, at most half a second, and longer for a lease of what instances share.
-func (g *Gates) Enter(ctx context.Context, policy *policy.Policy, op *events.Operation, now time.Time) (Pass, *Shut, error) {
+func (g *Gates) Enter(ctx context.Context, pol *policy.Policy, op *events.Operation, now time.Time) (Pass, *Shut, error) {
 	if g == nil {
 		return Pass{}, nil, nil
 	}
 	key := op.Key()
-	k, b := g.of(policy, key), g.breaker(policy, key)
-	defer k.release()
-	k.came.Add(1)
-	var w *waiter
-	defer func() { k.leave(w) }()
-	entered, start := now, time.Now()
-	for began := entered; ; now = entered.Add(elapsed(start)) {
-		g.want(k, now)
-		var answer gate.Answer
-		if k.first(w) {
-			place, a, ok := k.gate.Enter(g.conditions(k, b, op.Priority, now), now)
-			if ok {
-				pass, shut, err := g.admit(ctx, k, b, place, now)
-				if at := entered.Add(elapsed(start)); shut != nil || err != nil || !pass.stale(now, at) {
-					return pass, shut, err
-				}
-				// The instance stood still, or the breaker's store took its time.
-				pass.Done(gate.Unused, 0, now)
-				continue
-			}
-			answer = a
-			k.note(a.Cause)
-			g.renew(k, a.Cause, now)
-		} else {
-			answer.Cause = k.cause()
+	e := entrant{gates: g, key: g.of(pol, key), breaker: g.breaker(pol, key), priority: op.Priority, entered: now, start: time.Now(), waitsFrom: now}
+	defer e.leave()
+	e.key.came.Add(1)
+	for ; ; now = e.now() {
+		g.want(e.key, now)
+		pass, shut, err := e.ask(ctx, now)
+		switch {
+		case err != nil:
+			return Pass{}, nil, err
+		case shut == nil && !pass.stale(now, e.now()):
+			return pass, nil, nil
+		case shut == nil:
+			// The instance stood still, or the breaker's store took its time.
+			pass.Done(gate.Unused, 0, now)
+			continue
 		}
-		left := maxWait - now.Sub(began)
-		if until, first, ok := k.awaitsLease(answer.Cause); ok && now.Sub(entered) < leasePatience {
-			left = max(until.Sub(now), 0) + time.Millisecond
-			if first {
-				began = now // what else may shut the gate shows only then
-			}
-		}
-		if !momentary(answer.Cause) || left <= 0 {
-			return Pass{}, &Shut{Cause: answer.Cause, Next: answer.Next}, nil
-		}
-		if w == nil {
-			if w = k.join(op.Priority); w == nil {
-				return Pass{}, &Shut{Cause: answer.Cause, Next: answer.Next}, nil
-			}
-		}
-		if !answer.Next.IsZero() {
-			left = min(left, max(answer.Next.Sub(now), time.Millisecond))
-		}
-		if err := w.wait(ctx, left); err != nil {
+		waited, err := e.wait(ctx, shut, now)
+		if err != nil {
 			return Pass{}, nil, err
 		}
+		if !waited {
+			return Pass{}, shut, nil
+		}
 	}
+}
+
+// entrant is an operation that asks for leave at the gate of its key.
+type entrant struct {
+	gates    *Gates
+	key      *keyGate
+	breaker  *breaker.Breaker
+	priority events.Priority
+	waiter   *waiter // its place among those who wait, nil before it waits
+	// entered is when it came, by the caller's clock, and start the same instant by a
+	// clock that nobody sets.
+	entered, start time.Time
+	// waitsFrom is since when it waits for anything but its first lease.
+	waitsFrom time.Time
+}
+
+// now returns the time by the caller's clock.
+func (e *entrant) now() time.Time { return e.entered.Add(elapsed(e.start)) }
+
+// ask asks the gate once, when it is the turn of the operation, and then the breaker.
+func (e *entrant) ask(ctx context.Context, now time.Time) (Pass, *Shut, error) {
+	k := e.key
+	if !k.isTurnOf(e.waiter) {
+		return Pass{}, &Shut{Cause: k.cause()}, nil
+	}
+	place, a, ok := k.gate.Enter(e.gates.conditions(k, e.breaker, e.priority, now), now)
+	if !ok {
+		k.note(a.Cause)
+		e.gates.renew(k, a.Cause, now)
+		return Pass{}, &Shut{Cause: a.Cause, Next: a.Next}, nil
+	}
+	return e.gates.admit(ctx, k, e.breaker, place, now)
+}
+
+// patience returns how much longer to wait at a gate that is shut for a cause.
+func (e *entrant) patience(c gate.Cause, now time.Time) time.Duration {
+	until, first, ok := e.key.awaitsLease(c)
+	if !ok || now.Sub(e.entered) >= leasePatience {
+		return maxWait - now.Sub(e.waitsFrom)
+	}
+	if first {
+		e.waitsFrom = now // what else may shut the gate shows only then
+	}
+	return max(until.Sub(now), 0) + time.Millisecond
+}
+
+// wait waits for what shuts the gate to pass, or to be worth another look. waited is
+// false when it is not worth waiting for, or too many do.
+func (e *entrant) wait(ctx context.Context, shut *Shut, now time.Time) (waited bool, err error) {
+	left := e.patience(shut.Cause, now)
+	if !momentary(shut.Cause) || left <= 0 || !e.queue() {
+		return false, nil
+	}
+	if !shut.Next.IsZero() {
+		left = min(left, max(shut.Next.Sub(now), time.Millisecond))
+	}
+	return true, e.waiter.wait(ctx, left)
+}
+
+// queue takes a place among those who wait, unless it has one. It reports whether
+// there was one.
+func (e *entrant) queue() bool {
+	if e.waiter == nil {
+		e.waiter = e.key.join(e.priority)
+	}
+	return e.waiter != nil
+}
+
+// leave gives up the place among those who wait, and the gate.
+func (e *entrant) leave() {
+	e.key.leave(e.waiter)
+	e.key.release()
 }
 
 // Shut says that a gate is shut.
 type Shut struct {
 	Cause gate.Cause
 	// Next is when it is worth while to ask again. Zero is not before
-	// [GatesConfig.Room] is called.
+	// [GatesConfig.Opened] is called.
 	Next time.Time
 }
 
@@ -149,19 +197,28 @@ func (g *Gates) admit(ctx context.Context, k *keyGate, b *breaker.Breaker, place
 	return Pass{}, nil, err
 }
 
-// Conclude tells how an attempt ended whose pass was left, perhaps at another
-// instance, and how long it took. It must be called at most once for each.
-func (g *Gates) Conclude(policy *policy.Policy, key string, t breaker.Ticket, result gate.Result, took time.Duration, now time.Time) {
+// Conclusion is how an attempt ended whose pass was left, perhaps at another instance.
+type Conclusion struct {
+	// Ticket is that of the breaker's permit.
+	Ticket breaker.Ticket
+	Result gate.Result
+	// Took is how long the attempt took.
+	Took time.Duration
+}
+
+// Conclude counts an attempt whose pass was left. It must be called at most once for
+// each.
+func (g *Gates) Conclude(pol *policy.Policy, key string, c Conclusion, now time.Time) {
 	if g == nil {
 		return
 	}
-	if b := g.breaker(policy, key); b != nil {
-		b.Conclude(t, result.Breaker(), took, now)
+	if b := g.breaker(pol, key); b != nil {
+		b.Conclude(c.Ticket, c.Result.Breaker(), c.Took, now)
 	}
-	k := g.of(policy, key)
+	k := g.of(pol, key)
 	defer k.release()
 	k.use(now)
-	k.gate.Conclude(result, took, now)
-	g.tally.add(result, now)
+	k.gate.Conclude(c.Result, c.Took, now)
+	g.tally.add(c.Result, now)
 	k.wake()
 }

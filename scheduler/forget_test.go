@@ -56,7 +56,7 @@ func TestGates_IdleKeysAreForgottenAndOthersNot(t *testing.T) {
 func TestGates_KeyWhoseLeaseNeverCameIsForgotten(t *testing.T) {
 	l := newLimitedGates(t, func(p *policy.Policy) { p.MaxConcurrentRetries = 10 })
 	begin := time.Now()
-	l.Room(l.policy, "pay", "charge", events.Normal, begin)
+	l.Quota(l.policy, "pay", "charge", events.Normal, begin)
 	if n := l.Forget(begin.Add(1), begin.Add(leaseWait/2)); n != 0 {
 		t.Errorf("%d gates are forgotten that wait for a lease, want none", n)
 	}
@@ -87,7 +87,7 @@ func TestGates_SpentBudgetOfAForgottenKeyIsFoundAgain(t *testing.T) {
 func TestGates_DependentsOfABreakerAreFoundByServiceAndKey(t *testing.T) {
 	breakers := breaker.NewGroup(breaker.Config{})
 	var room []string
-	g := NewGates(breakers, GatesConfig{Room: func(key string) { room = append(room, key) }})
+	g := NewGates(breakers, GatesConfig{Opened: func(key string) { room = append(room, key) }})
 	now := time.Now()
 	enter := func(operation string, dependsOn ...string) *Shut {
 		t.Helper()

@@ -29,17 +29,17 @@ type Gates struct {
 	inFlight  atomic.Int64
 	tally     tally
 
-	mu    sync.RWMutex // guards what follows
-	keys  map[string]*keyGate
-	ill   index[*breaker.Breaker] // those that are not closed
-	above index[*keyGate]         // those that depend on something, by what they name
+	mu         sync.RWMutex // guards what follows
+	keys       map[string]*keyGate
+	notClosed  index[*breaker.Breaker] // the breakers
+	dependents index[*keyGate]         // the gates of keys that depend on something, by what they name
 }
 
 // GatesConfig is what gates may be given. The functions are called on goroutines
 // that have other work to do, several at once, so they must be quick.
 type GatesConfig struct {
-	// Room is called with a key that may let more through than before.
-	Room func(key string)
+	// Opened is called with a key that may let more through than before.
+	Opened func(key string)
 	// Lease is called with a key that has limits and wants a lease of its share in
 	// them. Nil is an instance that is alone and has the limits to itself.
 	Lease func(key string)
@@ -56,7 +56,7 @@ func NewGates(breakers *breaker.Group, config GatesConfig) *Gates {
 	}
 	g := &Gates{
 		breakers: breakers, config: config, keys: make(map[string]*keyGate),
-		ill: make(index[*breaker.Breaker]), above: make(index[*keyGate]),
+		notClosed: make(index[*breaker.Breaker]), dependents: make(index[*keyGate]),
 	}
 	g.instances.Store(1)
 	g.shared.Store(config.Lease != nil)
@@ -68,7 +68,7 @@ func (g *Gates) SetPressure(on bool) {
 	if g.pressure.Swap(on) && !on {
 		for _, k := range g.all() {
 			k.wake()
-			g.room(k.key)
+			g.opened(k.key)
 		}
 	}
 }
@@ -85,16 +85,16 @@ func (g *Gates) Changed(c breaker.Change) {
 	names := namesOf(c.Key)
 	g.mu.Lock()
 	if b.State() == breaker.Closed {
-		g.ill.remove(c.Key, names)
+		g.notClosed.remove(c.Key, names)
 	} else {
-		g.ill.add(c.Key, b, names)
+		g.notClosed.add(c.Key, b, names)
 	}
 	own := g.keys[c.Key]
-	var above []*keyGate
+	var dependents []*keyGate
 	for _, name := range names {
-		for key, k := range g.above[name] {
+		for key, k := range g.dependents[name] {
 			if key != c.Key {
-				above = append(above, k)
+				dependents = append(dependents, k)
 			}
 		}
 	}
@@ -105,21 +105,21 @@ func (g *Gates) Changed(c breaker.Change) {
 		own.gate.Ready(gate.Conditions{Breaker: gate.Bounded(b.Ready(now))}, now)
 		own.wake()
 	}
-	for _, k := range above {
+	for _, k := range dependents {
 		k.wake()
-		g.room(k.key)
+		g.opened(k.key)
 	}
 }
 
-func (g *Gates) room(key string) {
-	if g.config.Room != nil {
-		g.config.Room(key)
+func (g *Gates) opened(key string) {
+	if g.config.Opened != nil {
+		g.config.Opened(key)
 	}
 }
 
 // of returns the gate of a key, with the settings of its policy. It is not forgotten
 // before [keyGate.release] is called.
-func (g *Gates) of(policy *policy.Policy, key string) *keyGate {
+func (g *Gates) of(pol *policy.Policy, key string) *keyGate {
 	g.mu.RLock()
 	k := g.keys[key]
 	if k != nil {
@@ -129,13 +129,13 @@ func (g *Gates) of(policy *policy.Policy, key string) *keyGate {
 	if k == nil {
 		g.mu.Lock()
 		if k = g.keys[key]; k == nil {
-			k = &keyGate{key: key, gate: gate.New(policy.Gate()), settings: policy.Gate()}
+			k = &keyGate{key: key, gate: gate.New(pol.Gate()), settings: pol.Gate()}
 			g.keys[key] = k
 		}
 		k.users.Add(1)
 		g.mu.Unlock()
 	}
-	if k.set(policy) {
+	if k.set(pol) {
 		g.depend(k)
 	}
 	return k
@@ -145,9 +145,9 @@ func (g *Gates) of(policy *policy.Policy, key string) *keyGate {
 func (g *Gates) depend(k *keyGate) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.above.remove(k.key, k.noted)
+	g.dependents.remove(k.key, k.noted)
 	k.noted = k.dependencies()
-	g.above.add(k.key, k, k.noted)
+	g.dependents.add(k.key, k, k.noted)
 }
 
 // known returns the gate of a key, nil when there is none.
@@ -168,11 +168,11 @@ func (g *Gates) all() []*keyGate {
 }
 
 // breaker returns the breaker of a key, nil when the policy has none.
-func (g *Gates) breaker(policy *policy.Policy, key string) *breaker.Breaker {
-	if g == nil || !policy.EnableCircuitBreaker {
+func (g *Gates) breaker(pol *policy.Policy, key string) *breaker.Breaker {
+	if g == nil || !pol.EnableCircuitBreaker {
 		return nil
 	}
-	return g.breakers.Breaker(key, policy.BreakerSettings())
+	return g.breakers.Breaker(key, pol.BreakerSettings())
 }
 
 // conditions are what the gate of a key is told.
@@ -182,20 +182,20 @@ func (g *Gates) conditions(k *keyGate, b *breaker.Breaker, p events.Priority, no
 		c.Breaker = gate.Bounded(b.Ready(now))
 	}
 	if names := k.dependencies(); len(names) > 0 {
-		c.Dependencies = g.below(names, k.key, now)
+		c.Dependencies = g.dependencyBound(names, k.key, now)
 	}
 	return c
 }
 
-// below returns what the breakers let through of what a key depends on. A service
-// that is named without an operation type is as ill as the worst of its keys.
-func (g *Gates) below(names []string, key string, now time.Time) gate.Bound {
+// dependencyBound returns what the breakers let through of what a key depends on. A
+// service that is named without an operation type is as ill as the worst of its keys.
+func (g *Gates) dependencyBound(names []string, key string, now time.Time) gate.Bound {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	var bound gate.Bound
 	for _, name := range names {
-		for ill, b := range g.ill[name] {
-			if ill != key {
+		for other, b := range g.notClosed[name] {
+			if other != key {
 				bound = bound.And(gate.Bounded(b.Ready(now)))
 			}
 		}
@@ -215,7 +215,7 @@ func (g *Gates) Forget(since, now time.Time) int {
 		if k.users.Load() > 0 || !k.idle(since, now) {
 			continue
 		}
-		g.above.remove(key, k.noted)
+		g.dependents.remove(key, k.noted)
 		delete(g.keys, key)
 		forgotten++
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/notify"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
@@ -30,7 +32,7 @@ type keyGate struct {
 	dependsOn []string
 	waiters   []*waiter // in the order of their arrival
 	next      *waiter   // whose turn it is, nil when nobody waits
-	turns     gate.Turns
+	turns     gate.RoundRobin
 	refused   gate.Cause
 	used      time.Time // when it was last asked to let something through
 	uses      int       // how often since the last lease came
@@ -45,17 +47,17 @@ type keyGate struct {
 // waiter is one operation that waits.
 type waiter struct {
 	priority events.Priority
-	turn     chan struct{} // full when it is to look again
+	turn     notify.Signal // set when it is to look again
 }
 
 // set puts the settings of a policy in force. It returns whether the key depends on
 // other things than before.
-func (k *keyGate) set(policy *policy.Policy) (others bool) {
-	s := policy.Gate()
+func (k *keyGate) set(pol *policy.Policy) (others bool) {
+	s := pol.Gate()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if others = !slices.Equal(k.dependsOn, policy.DependsOn); others {
-		k.dependsOn = policy.DependsOn
+	if others = !slices.Equal(k.dependsOn, pol.DependsOn); others {
+		k.dependsOn = pol.DependsOn
 	}
 	if k.settings != s {
 		k.settings = s
@@ -118,8 +120,8 @@ func (k *keyGate) waiting() int {
 	return len(k.waiters)
 }
 
-// first tells whether it is the turn of w, or of a newcomer when w is nil.
-func (k *keyGate) first(w *waiter) bool {
+// isTurnOf reports whether it is the turn of w, or of a newcomer when w is nil.
+func (k *keyGate) isTurnOf(w *waiter) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.next == w
@@ -132,7 +134,7 @@ func (k *keyGate) join(p events.Priority) *waiter {
 	if len(k.waiters) >= maxWaiting {
 		return nil
 	}
-	w := &waiter{priority: p, turn: make(chan struct{}, 1)}
+	w := &waiter{priority: p, turn: notify.NewSignal()}
 	k.waiters = append(k.waiters, w)
 	if k.next == nil {
 		k.choose()
@@ -177,24 +179,14 @@ func (k *keyGate) wake() {
 
 func (k *keyGate) signal() {
 	if k.next != nil {
-		select {
-		case k.next.turn <- struct{}{}:
-		default:
-		}
+		k.next.turn.Set()
 	}
 }
 
 // wait returns when it is worth while to look again, or with the error of ctx.
 func (w *waiter) wait(ctx context.Context, most time.Duration) error {
-	timer := time.NewTimer(most)
-	defer timer.Stop()
-	select {
-	case <-w.turn:
-	case <-timer.C:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
+	backoff.SleepUnless(ctx, most, w.turn)
+	return ctx.Err()
 }
 
 // note keeps why the gate was shut last, for those who wait behind.

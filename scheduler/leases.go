@@ -103,7 +103,7 @@ func (g *Gates) LeaseNeed(key string, now time.Time) LeaseNeed {
 		return renewalFrom(keepAfter, now.Sub(k.renewed))
 	case unused < returnAfter:
 		return LeaseRests
-	case unused < returnBefore && k.gate.Owes():
+	case unused < returnBefore && k.gate.Unreported():
 		return LeaseReturn
 	}
 	return LeaseOver
@@ -136,7 +136,7 @@ func (g *Gates) Claim(key string) (c gate.Claim, s gate.Settings, ok bool) {
 
 // Share puts a lease of a key in force.
 func (g *Gates) Share(key string, l gate.Lease, now time.Time) {
-	g.joined()
+	g.attached()
 	k := g.known(key)
 	if k == nil {
 		return
@@ -150,14 +150,14 @@ func (g *Gates) Share(key string, l gate.Lease, now time.Time) {
 	k.mu.Unlock()
 	k.wake()
 	if l.Budget > 0 || l.Concurrent > 0 {
-		g.room(key)
+		g.opened(key)
 	}
 }
 
 // Returned takes over that what was left of a key's lease was handed in for good.
 // If the key came into use meanwhile it goes on waiting for another.
 func (g *Gates) Returned(key string, l gate.Lease) {
-	g.joined()
+	g.attached()
 	k := g.known(key)
 	if k == nil {
 		return
@@ -171,28 +171,28 @@ func (g *Gates) Returned(key string, l gate.Lease) {
 	}
 }
 
-// partedAfter is how long the store of the leases must have been out of reach before
+// detachedAfter is how long the store of the leases must have been out of reach before
 // limits are divided evenly. Until then nothing goes without a lease: most stores are
 // back by then, and the leases of others are over, if they could not renew either.
-const partedAfter = 3 * gate.LeaseTime
+const detachedAfter = 3 * gate.LeaseTime
 
-// Parted says that a lease could not be had from the store. After a while of that it
-// is out of reach, which parted tells: once its lease is over, each instance goes on
+// Detached says that a lease could not be had from the store. After a while of that it
+// is out of reach, which detached reports: once its lease is over, each instance goes on
 // with an even share of the limits.
-func (g *Gates) Parted(now time.Time) (parted bool) {
+func (g *Gates) Detached(now time.Time) (detached bool) {
 	since := &now
 	if !g.failing.CompareAndSwap(nil, since) {
 		since = g.failing.Load()
 	}
-	if since == nil || now.Sub(*since) < partedAfter {
+	if since == nil || now.Sub(*since) < detachedAfter {
 		return false
 	}
 	g.shared.Store(false)
 	return true
 }
 
-// joined notes that the store has answered.
-func (g *Gates) joined() {
+// attached notes that the store has answered.
+func (g *Gates) attached() {
 	g.failing.Store(nil)
 	g.shared.Store(true)
 }
@@ -209,9 +209,9 @@ func (g *Gates) SetHeld(service, operation string, held int) {
 	k.mu.Unlock()
 }
 
-// Owes reports whether the ledger is to hear of anything of a key before this
+// Unreported reports whether the ledger is to hear of anything of a key before this
 // instance ends.
-func (g *Gates) Owes(key string) bool {
+func (g *Gates) Unreported(key string) bool {
 	k := g.known(key)
-	return k != nil && k.gate.Owes()
+	return k != nil && k.gate.Unreported()
 }

@@ -171,7 +171,7 @@ func (s *slowStore) run(ctx context.Context) {
 		asked := time.Now()
 		if s.gone.Load() {
 			time.Sleep(gate.LeaseTime / 2)
-			s.Parted(time.Now())
+			s.Detached(time.Now())
 			continue
 		}
 		time.Sleep(s.takes)
@@ -257,7 +257,7 @@ func TestLeases_SpentBudgetOfAStoreThatIsGoneHoldsSoon(t *testing.T) {
 		held(time.Second)
 		s.gone.Store(true)
 		// The store may be back until it was out of reach for long.
-		held(partedAfter + 3*gate.LeaseTime)
+		held(detachedAfter + 3*gate.LeaseTime)
 		for range 20 {
 			held(time.Second)
 		}

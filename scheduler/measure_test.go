@@ -21,7 +21,7 @@ func TestHealthOf_SaysWhatAnAttemptTells(t *testing.T) {
 		"a timeout cut short by a deadline is no time": {Reply{Failed: true, Failure: policy.Failure{Code: "timeout"}, Duration: 100 * time.Millisecond}, health.Failed, health.NoResponse},
 		"a validation error says nothing":              {Reply{Failed: true, Failure: policy.Failure{Code: "422"}, Duration: time.Millisecond}, health.Unknown, health.NoResponse},
 	} {
-		if result, response := healthOf(c.reply, timeout); result != c.result || response != c.response {
+		if result, response := c.reply.Health(timeout); result != c.result || response != c.response {
 			t.Errorf("%s: got result %d and response time %v, want %d and %v", name, result, response, c.result, c.response)
 		}
 	}

@@ -65,24 +65,6 @@ const (
 	lookAge = 20 * time.Millisecond
 )
 
-// resolve returns the policy of an operation and settles its priority.
-func (p *Pipeline) resolve(op *events.Operation) (*policy.Policy, error) {
-	q := policy.Query{Service: op.Service, Operation: op.Operation, Account: op.Account, Campaign: op.Campaign}
-	found := p.Policies().Resolve(q)
-	resolved := &found
-	if len(op.Overrides) > 0 {
-		overrides, err := policy.ParseOverrides(op.Overrides)
-		if err != nil {
-			return nil, err
-		}
-		resolved = found.Override(overrides)
-	}
-	if !op.PriorityGiven {
-		op.Priority = resolved.Priority
-	}
-	return resolved, nil
-}
-
 // Check reports, as an [*events.RejectedError], why an operation would be
 // rejected, without taking it in.
 func (p *Pipeline) Check(op *events.Operation) error {
@@ -92,44 +74,77 @@ func (p *Pipeline) Check(op *events.Operation) error {
 
 // admit returns the policy of an operation that may be taken in.
 func (p *Pipeline) admit(op *events.Operation) (*policy.Policy, error) {
-	policy, err := p.resolve(op)
+	pol, err := p.resolve(op)
 	if err == nil && op.Delivery == events.Publish && p.Publisher == nil {
 		err = errors.New("delivery publish is not supported here")
 	}
 	if err == nil {
-		err = p.checkTarget(policy, p.target(policy, op))
+		err = p.checkTarget(pol, p.target(pol, op))
 	}
 	if err != nil {
 		return nil, &events.RejectedError{Service: op.Service, Operation: op.Operation, Problem: err}
 	}
-	return policy, nil
+	return pol, nil
+}
+
+// resolve returns the policy of an operation and settles its priority.
+func (p *Pipeline) resolve(op *events.Operation) (*policy.Policy, error) {
+	q := policy.Query{Service: op.Service, Operation: op.Operation, Account: op.Account, Campaign: op.Campaign}
+	resolved := p.Policies().Resolve(q)
+	pol := &resolved
+	if len(op.Overrides) > 0 {
+		overrides, err := policy.ParseOverrides(op.Overrides)
+		if err != nil {
+			return nil, err
+		}
+		pol = resolved.Override(overrides)
+	}
+	if !op.PriorityGiven {
+		op.Priority = pol.Priority
+	}
+	return pol, nil
+}
+
+// target returns the subject to which an operation goes.
+func (p *Pipeline) target(pol *policy.Policy, op *events.Operation) string {
+	if op.Delivery == events.Publish && p.Publisher != nil && op.Target == "" && pol.HasDefaultTarget() {
+		return p.Publisher.Subject(op.Service, op.Operation)
+	}
+	return pol.TargetOf(op.Target, op.Service, op.Operation)
 }
 
 // checkTarget applies the bounds that hold for everybody and the policy's.
-func (p *Pipeline) checkTarget(policy *policy.Policy, subject string) error {
+func (p *Pipeline) checkTarget(pol *policy.Policy, subject string) error {
 	if err := p.CheckTarget(subject); err != nil {
 		return err
 	}
-	if !policy.Allows(subject) {
+	if !pol.Allows(subject) {
 		return fmt.Errorf("target %q is not among the targets that the policy allows", subject)
 	}
 	return nil
 }
 
-// target returns the subject to which an operation goes.
-func (p *Pipeline) target(policy *policy.Policy, op *events.Operation) string {
-	if op.Delivery == events.Publish && p.Publisher != nil && op.Target == "" && policy.HasDefaultTarget() {
-		return p.Publisher.Subject(op.Service, op.Operation)
-	}
-	return policy.TargetOf(op.Target, op.Service, op.Operation)
+// verdict is what becomes of an operation after a failure.
+type verdict struct {
+	policy.Decision
+	failure policy.Failure
 }
 
-// decide asks the policy and writes the decision into the operation.
-func (p *Pipeline) decide(by *policy.Policy, op *events.Operation, failure policy.Failure, previous time.Duration, now time.Time) policy.Decision {
-	d := by.Decide(policy.Input{
+// Decide asks the policy what becomes of op after a failure of its attempt
+// op.Attempt, with what p.Health knows of the service, and writes the decision
+// into op. It is for those who try again in their own process, with no store between
+// the attempts. Of p it needs Health and Random.
+func (p *Pipeline) Decide(pol *policy.Policy, op *events.Operation, failure policy.Failure, now time.Time) policy.Decision {
+	return p.decide(pol, op, failure, op.PreviousDelay(), now)
+}
+
+// decide asks the policy and writes the decision into the operation. previous is the
+// delay that preceded the attempt.
+func (p *Pipeline) decide(pol *policy.Policy, op *events.Operation, failure policy.Failure, previous time.Duration, now time.Time) policy.Decision {
+	d := pol.Decide(policy.Input{
 		Attempt: op.Attempt, Previous: previous, Now: now, FirstFailure: op.FirstFailure, Deadline: op.Deadline,
 		Failure: failure, Priority: op.Priority, Service: op.Service, Seen: op.RuleUses,
-		Opens: p.Gates.Opens(by, op.Service, op.Operation, now), Signals: p.signals(by, op.Service, now),
+		Opens: p.Gates.Opens(pol, op.Service, op.Operation, now), Signals: p.signals(pol, op.Service, now),
 	}, p.Random)
 	if d.Limited {
 		uses := make(map[string]int, len(op.RuleUses)+1)
@@ -152,15 +167,15 @@ func (p *Pipeline) decide(by *policy.Policy, op *events.Operation, failure polic
 
 // signals returns what the policy's factors read of a service. A policy without
 // factors needs none.
-func (p *Pipeline) signals(of *policy.Policy, service string, now time.Time) policy.Signals {
-	if p.Health == nil || !of.Adapts() {
+func (p *Pipeline) signals(pol *policy.Policy, service string, now time.Time) policy.Signals {
+	if p.Health == nil || !pol.Adapts() {
 		return policy.Signals{}
 	}
-	return of.Signals(p.Health.Figures(service, of.LearningWindow, now))
+	return pol.Signals(p.Health.Figures(service, pol.LearningWindow, now))
 }
 
-// scheduled returns the event that tells of a decision.
-func scheduled(op *events.Operation, d policy.Decision, failure policy.Failure) events.Scheduled {
+// Scheduled returns the event that a decision to try op again is published as.
+func Scheduled(op *events.Operation, d policy.Decision, failure policy.Failure) events.Scheduled {
 	last, _ := op.Last()
 	return events.Scheduled{
 		About: op.About(), Attempt: op.Attempt,
@@ -171,18 +186,29 @@ func scheduled(op *events.Operation, d policy.Decision, failure policy.Failure) 
 	}
 }
 
-// fail ends an operation in retryFailed. The dead letter is stored first, so
-// that nothing is told of that is not kept.
-func (p *Pipeline) fail(ctx context.Context, policy *policy.Policy, op *events.Operation, m Message, d policy.Decision, failure policy.Failure) error {
-	detail := d.Detail(policy, op)
-	if err := p.Store.Bury(ctx, op, m, d.Reason, detail); err != nil {
+// Reject ends an operation that cannot be accepted.
+func (p *Pipeline) Reject(ctx context.Context, op *events.Operation, m Message, problem error) error {
+	detail := problem.Error()
+	if err := p.Store.Bury(ctx, op, m, events.ReasonRejected, detail); err != nil {
 		return err
 	}
 	outcome := op.Ended(events.RetryFailed, p.Now())
-	outcome.Reason, outcome.Detail = d.Reason, detail
-	outcome.Error = &events.Failure{Code: failure.Code, Message: failure.Message}
-	outcome.Class, outcome.Rule = d.Class.String(), d.Rule
-	outcome.Target = p.target(policy, op)
+	outcome.Reason, outcome.Detail = events.ReasonRejected, detail
+	return p.tell(ctx, op, m, outcome)
+}
+
+// fail ends an operation in retryFailed. The dead letter is stored first, so
+// that no outcome is published whose operation is not kept.
+func (p *Pipeline) fail(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, v verdict) error {
+	detail := v.Detail(pol, op)
+	if err := p.Store.Bury(ctx, op, m, v.Reason, detail); err != nil {
+		return err
+	}
+	outcome := op.Ended(events.RetryFailed, p.Now())
+	outcome.Reason, outcome.Detail = v.Reason, detail
+	outcome.Error = &events.Failure{Code: v.failure.Code, Message: v.failure.Message}
+	outcome.Class, outcome.Rule = v.Class.String(), v.Rule
+	outcome.Target = p.target(pol, op)
 	if last, ok := op.Last(); ok {
 		outcome.DurationMs = last.DurationMs
 	}
@@ -198,43 +224,11 @@ func (p *Pipeline) tell(ctx context.Context, op *events.Operation, m Message, ou
 			return err
 		}
 		op.Contest(m.Stored)
-		if told, err := p.concluded(ctx, op); err != nil || told {
+		if concluded, err := p.concluded(ctx, op); err != nil || concluded {
 			return err
 		}
 		if err := p.pauseInDoubt(ctx, op, round); err != nil {
 			return err
 		}
 	}
-}
-
-// Reject ends an operation that cannot be accepted.
-func (p *Pipeline) Reject(ctx context.Context, op *events.Operation, m Message, problem error) error {
-	detail := problem.Error()
-	if err := p.Store.Bury(ctx, op, m, events.ReasonRejected, detail); err != nil {
-		return err
-	}
-	outcome := op.Ended(events.RetryFailed, p.Now())
-	outcome.Reason, outcome.Detail = events.ReasonRejected, detail
-	return p.tell(ctx, op, m, outcome)
-}
-
-// What follows is for those who try operations again in their own process, with
-// no store between the attempts: they share the pipeline's decisions and events.
-
-// Decide asks the policy what becomes of op after a failure of its attempt
-// op.Attempt, with what p.Health knows of the service, and writes the decision
-// into op. Of p it needs Health and Random.
-func (p *Pipeline) Decide(policy *policy.Policy, op *events.Operation, failure policy.Failure, now time.Time) policy.Decision {
-	return p.decide(policy, op, failure, op.PreviousDelay(), now)
-}
-
-// Scheduled returns the event that tells of a decision to try op again.
-func Scheduled(op *events.Operation, d policy.Decision, failure policy.Failure) events.Scheduled {
-	return scheduled(op, d, failure)
-}
-
-// Health returns what an attempt says of its target's health, with the response
-// time that it counts with; timeout is the policy's AttemptTimeout.
-func (r Reply) Health(timeout time.Duration) (health.Result, time.Duration) {
-	return healthOf(r, timeout)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
@@ -109,7 +110,20 @@ type Ends interface {
 type Target interface {
 	// Deliver makes one attempt. The error means that it is not known how the
 	// attempt went, for a reason that is not the target's.
-	Deliver(ctx context.Context, op *events.Operation, m Message, subject string, attempt int, repeated bool, timeout time.Duration) (Reply, error)
+	Deliver(ctx context.Context, op *events.Operation, m Message, a Attempt) (Reply, error)
+}
+
+// Attempt says where, and how, one attempt is made.
+type Attempt struct {
+	// Subject is where the operation goes.
+	Subject string
+	// Number is the attempt's, from 2: attempt 1 was made by whoever submitted the
+	// operation.
+	Number int
+	// Repeated is whether the attempt may have been made before.
+	Repeated bool
+	// Timeout is how long it may take.
+	Timeout time.Duration
 }
 
 // Reply is how a target answered an attempt.
@@ -119,6 +133,23 @@ type Reply struct {
 	Failure policy.Failure
 	// Duration is how long the attempt took.
 	Duration time.Duration
+}
+
+// Health returns what an attempt says of its target's health, with the response
+// time that it counts with; timeout is the policy's AttemptTimeout. A failure has a
+// response time only when the attempt ran into the whole timeout, for the response
+// would have taken that long at least; a target that refuses is quick, and not because
+// it is well.
+func (r Reply) Health(timeout time.Duration) (health.Result, time.Duration) {
+	switch {
+	case !r.Failed:
+		return health.Succeeded, r.Duration
+	case !r.Failure.Unhealthy():
+		return health.Unknown, health.NoResponse
+	case r.Duration >= timeout:
+		return health.Failed, r.Duration
+	}
+	return health.Failed, health.NoResponse
 }
 
 // Publisher brings operations to the streams from which workers take them.

@@ -9,9 +9,9 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// Room is what the lanes of a key may let out at this instance. Every instance lets
+// Quota is what the lanes of a key may let out at this instance. Every instance lets
 // out what its own gate has room for.
-type Room struct {
+type Quota struct {
 	// N is how many operations may be let out now, those included that were let out
 	// and have not come yet; [breaker.Unlimited] when nothing limits them. It is 0 or
 	// less when enough wait at the gate.
@@ -31,50 +31,50 @@ type Room struct {
 // advance, so that the gate never waits for them.
 const lookAhead = 100 * time.Millisecond
 
-// Room says what the lanes of a key may let out now of operations of a priority.
+// Quota says what the lanes of a key may let out now of operations of a priority.
 // It takes nothing: only a [Pass] is certain.
-func (g *Gates) Room(policy *policy.Policy, service, operation string, p events.Priority, now time.Time) Room {
+func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Priority, now time.Time) Quota {
 	key := events.Key(service, operation)
-	k, b := g.of(policy, key), g.breaker(policy, key)
+	k, b := g.of(pol, key), g.breaker(pol, key)
 	defer k.release()
 	g.want(k, now)
 	a := k.gate.Ready(g.conditions(k, b, p, now), now)
 	report := k.gate.Report()
-	r := Room{N: a.N, Cause: a.Cause, Next: a.Next, Came: k.came.Load(), InFlight: report.InFlight}
+	q := Quota{N: a.N, Cause: a.Cause, Next: a.Next, Came: k.came.Load(), InFlight: report.InFlight}
 	switch {
 	case a.N == breaker.Unlimited:
-		return r
+		return q
 	case a.Cause == gate.CauseGovernor && a.N == 0 && a.Next.Sub(now) > lookAhead:
-		r.Shut, r.Next = true, a.Next.Add(-lookAhead/2)
-		return r
+		q.Shut, q.Next = true, a.Next.Add(-lookAhead/2)
+		return q
 	case a.Cause == gate.CauseGovernor:
 		// What is let out waits at the gate for its moment.
-		r.N = max(a.N, ahead(report))
+		q.N = max(a.N, ahead(report))
 	case a.Cause == gate.CauseConcurrency && report.InFlight+a.N > 0:
-		r.N = a.N + min(report.InFlight+a.N, maxWaiting/2)
+		q.N = a.N + min(report.InFlight+a.N, maxWaiting/2)
 	case a.N > 0:
 	case a.Cause == gate.CauseBudgetShare, a.Cause == gate.CauseConcurrency:
 		g.renew(k, a.Cause, now)
-		if r.Next.IsZero() {
-			r.Next = now.Add(gate.LeaseTime)
+		if q.Next.IsZero() {
+			q.Next = now.Add(gate.LeaseTime)
 		}
 	}
-	r.Shut = r.N == 0
-	r.N -= k.waiting()
-	return r
+	q.Shut = q.N == 0
+	q.N -= k.waiting()
+	return q
 }
 
 // Early says how many parked operations of a key may be let out before they are
 // due, and of which time at the latest they must be: what was parked later was not
 // parked because the target was ill. coming is how many were let out and have not
 // come yet. ever is whether that may be at all before the breaker closes again.
-func (g *Gates) Early(policy *policy.Policy, service, operation string, coming int, now time.Time) (n int, parkedBefore time.Time, ever bool) {
+func (g *Gates) Early(pol *policy.Policy, service, operation string, coming int, now time.Time) (n int, parkedBefore time.Time, ever bool) {
 	key := events.Key(service, operation)
-	b := g.breaker(policy, key)
+	b := g.breaker(pol, key)
 	if b == nil {
 		return 0, time.Time{}, false
 	}
-	k := g.of(policy, key)
+	k := g.of(pol, key)
 	defer k.release()
 	g.want(k, now)
 	coming += k.waiting()
@@ -91,8 +91,8 @@ func ahead(r gate.Report) int { return min(int(r.Rate*lookAhead.Seconds())+1, ma
 
 // Opens is when the gate of a key that is shut can open at the earliest. It is
 // zero when the gate is open or nobody knows.
-func (g *Gates) Opens(policy *policy.Policy, service, operation string, now time.Time) time.Time {
-	b := g.breaker(policy, events.Key(service, operation))
+func (g *Gates) Opens(pol *policy.Policy, service, operation string, now time.Time) time.Time {
+	b := g.breaker(pol, events.Key(service, operation))
 	if b == nil || b.State() != breaker.Open {
 		return time.Time{}
 	}

@@ -63,22 +63,7 @@ func (p *Pipeline) Report(ctx context.Context, service, operation string, r even
 		if err != nil || repeats {
 			return err
 		}
-		if !p.Now().Before(w.Op.Due.Add(-nearWatchdog(w.Op))) {
-			// The watchdog has fired, or fires at this moment, which the store need not
-			// see. What stands there may be left over of a run that went on without this
-			// report.
-			w.Op.Fork(w.Op.Work.Started)
-		}
-		m := Message{Header: w.Header, Data: w.Data, Version: w.Version, Place: w.Place, Stored: w.Stored}
-		if r.Result == events.Working {
-			err = p.extend(ctx, w.Op, m, at)
-		} else {
-			result := &events.WorkResult{At: at.UTC(), Failed: r.Result == events.Failed, Code: r.Code, Error: r.Error}
-			if r.RetryAfterMs > 0 {
-				result.RetryAfter = at.Add(events.Milliseconds(r.RetryAfterMs)).UTC()
-			}
-			err = p.result(ctx, w.Op, m, result)
-		}
+		err = p.storeReport(ctx, w, r, at)
 		if !errors.Is(err, ErrMoved) {
 			return err
 		}
@@ -86,6 +71,25 @@ func (p *Pipeline) Report(ctx context.Context, service, operation string, r even
 			return err
 		}
 	}
+}
+
+// storeReport stores what a report says of an attempt that waits for it.
+func (p *Pipeline) storeReport(ctx context.Context, w Waiting, r events.Report, at time.Time) error {
+	if !p.Now().Before(w.Op.Due.Add(-nearWatchdog(w.Op))) {
+		// The watchdog has fired, or fires at this moment, which the store need not
+		// see. What stands there may be left over of a run that went on without this
+		// report.
+		w.Op.Fork(w.Op.Work.Started)
+	}
+	m := Message{Header: w.Header, Data: w.Data, Version: w.Version, Place: w.Place, Stored: w.Stored}
+	if r.Result == events.Working {
+		return p.extend(ctx, w.Op, m, at)
+	}
+	result := &events.WorkResult{At: at.UTC(), Failed: r.Result == events.Failed, Code: r.Code, Error: r.Error}
+	if r.RetryAfterMs > 0 {
+		result.RetryAfter = at.Add(events.Milliseconds(r.RetryAfterMs)).UTC()
+	}
+	return p.placeResult(ctx, w.Op, m, result)
 }
 
 // nearWatchdog is how long before the watchdog of an attempt fires a report may meet
@@ -128,11 +132,11 @@ func check(w Waiting, found bool, r events.Report) (repeats bool, err error) {
 
 // extend has the watchdog start anew.
 func (p *Pipeline) extend(ctx context.Context, op *events.Operation, m Message, at time.Time) error {
-	policy, err := p.resolve(op)
+	pol, err := p.resolve(op)
 	if err != nil {
 		return fmt.Errorf("the policy of operation %s: %w", op.ID, err)
 	}
-	due := at.Add(policy.AttemptTimeout)
+	due := at.Add(pol.AttemptTimeout)
 	if !op.Deadline.IsZero() && due.After(op.Deadline) {
 		due = op.Deadline
 	}

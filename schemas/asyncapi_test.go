@@ -39,7 +39,7 @@ func asyncAPI(t *testing.T) map[string]any {
 	return out
 }
 
-func TestTheAsyncAPIDocumentConformsToAsyncAPI3(t *testing.T) {
+func TestAsyncAPI_ConformsToVersion3(t *testing.T) {
 	dir := t.TempDir()
 	for _, args := range [][]string{
 		{"npm", "pack", "--silent", "--pack-destination", dir, "@asyncapi/specs@6.11.1"},
@@ -117,7 +117,7 @@ func eachReference(value any, path string, do func(path, ref string)) {
 	}
 }
 
-func TestEveryReferenceOfTheAsyncAPIDocumentResolves(t *testing.T) {
+func TestAsyncAPI_EveryReferenceResolves(t *testing.T) {
 	doc := asyncAPI(t)
 	used := map[string]bool{}
 	eachReference(doc, "", func(path, ref string) {
@@ -147,7 +147,7 @@ func references(v any) []string {
 	return out
 }
 
-func TestOperationsUseMessagesOfTheirChannels(t *testing.T) {
+func TestAsyncAPI_OperationsUseMessagesOfTheirChannels(t *testing.T) {
 	doc := asyncAPI(t)
 	used := map[string]bool{}
 	uses := func(name string, part map[string]any) {
@@ -185,7 +185,7 @@ func TestOperationsUseMessagesOfTheirChannels(t *testing.T) {
 
 var expression = regexp.MustCompile(`\{(\w+)\}`)
 
-func TestAddressesAreTheSubjectsOfTheContract(t *testing.T) {
+func TestAsyncAPI_AddressesAreTheSubjectsOfTheContract(t *testing.T) {
 	subjects := events.Subjects{}
 	const s, o = "{service}", "{operation}"
 	want := map[string]string{
@@ -247,7 +247,7 @@ func TestAddressesAreTheSubjectsOfTheContract(t *testing.T) {
 	}
 }
 
-func TestEventsBearTheNamesOfTheirTypes(t *testing.T) {
+func TestAsyncAPI_EventsBearTheNamesOfTheirTypes(t *testing.T) {
 	doc := asyncAPI(t)
 	for _, name := range []string{events.RetrySuccess, events.RetryFailed, events.RetryScheduled, events.BreakerChanged, events.BackpressureChanged, "health", "report"} {
 		message := asObject(resolve(t, doc, "#/components/messages/"+name))
@@ -293,7 +293,7 @@ func wantHeaders(t *testing.T, name string, h nats.Header) {
 	}
 }
 
-func TestHeadersAreThoseOfTheContract(t *testing.T) {
+func TestAsyncAPI_HeadersAreThoseOfTheContract(t *testing.T) {
 	o, err := wire.DecodeSubmission(events.Subjects{}, wire.Submission{
 		Subject: "retry.submit.billing.charge", Data: []byte(`{}`), Name: "s-1", Received: now,
 		Header: nats.Header{"ce-deadline": {"2026-03-02T00:00:00Z"}},

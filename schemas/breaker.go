@@ -3,32 +3,10 @@ package schemas
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 )
-
-// Breaker is what is told of a circuit breaker; see [breaker.Circuit]. Its times
-// are of the clock of the store.
-type Breaker struct {
-	ServiceKey        string        `json:"serviceKey"`
-	State             breaker.State `json:"state"`
-	FailureCount      int           `json:"failureCount"`
-	LastFailureTime   time.Time     `json:"lastFailureTime,omitzero"`
-	NextAttemptTime   time.Time     `json:"nextAttemptTime,omitzero"`
-	HalfOpenAttempts  int           `json:"halfOpenAttempts"`
-	HalfOpenSuccesses int           `json:"halfOpenSuccesses"`
-	TotalRequests     uint64        `json:"totalRequests"`
-	TotalFailures     uint64        `json:"totalFailures"`
-	// AverageResponseTime is in milliseconds.
-	AverageResponseTime float64       `json:"averageResponseTime"`
-	Held                bool          `json:"held,omitempty"`
-	Cause               breaker.Cause `json:"cause,omitempty"`
-	Note                string        `json:"note,omitempty"`
-	ChangedAt           time.Time     `json:"changedAt,omitzero"`
-	ChangedBy           string        `json:"changedBy,omitempty"`
-}
 
 // BreakerQuery is the request of rebound.breaker.list.
 type BreakerQuery struct {
@@ -62,7 +40,7 @@ func (q BreakerQuery) Check() error {
 type BreakerList struct {
 	Coordination Sharing `json:"coordination"`
 	// Breakers are those of the query, the worst first or in the order of their keys.
-	Breakers []Breaker `json:"breakers"`
+	Breakers []breaker.Summary `json:"breakers"`
 	// Counts are of all breakers that the instance knows of, of the service if the query
 	// names one.
 	Counts breaker.Counts `json:"counts"`
@@ -78,7 +56,7 @@ type BreakerShow struct {
 
 // BreakerShown is the answer to rebound.breaker.show.
 type BreakerShown struct {
-	Breaker
+	breaker.Summary
 	// HeldOperations counts those in the lanes of the key.
 	HeldOperations uint64  `json:"heldOperations"`
 	Coordination   Sharing `json:"coordination"`
@@ -98,25 +76,19 @@ type BreakerAct struct {
 
 // BreakerActed is the answer to a [BreakerAct]: the breaker as it is now.
 type BreakerActed struct {
-	Breaker
+	breaker.Summary
 	// ThisInstanceOnly says that the store was out of reach, so that the other
 	// instances do not know.
 	ThisInstanceOnly bool `json:"thisInstanceOnly,omitempty"`
 }
 
-// The bounds of what an operator may ask for.
-const (
-	MaxTrip = 30 * 24 * time.Hour
-	MaxNote = 500
-)
-
 // Check reports what is wrong with a request, its key apart.
 func (a BreakerAct) Check() error {
 	switch {
-	case len(a.Note) > MaxNote:
-		return fmt.Errorf("the note has %d bytes, more than the %d allowed", len(a.Note), MaxNote)
-	case a.ForMs < 0 || a.ForMs > events.InMilliseconds(MaxTrip):
-		return fmt.Errorf("forMs is %v; a breaker can be tripped for 0 to %v ms", a.ForMs, events.InMilliseconds(MaxTrip))
+	case len(a.Note) > breaker.MaxNote:
+		return fmt.Errorf("the note has %d bytes, more than the %d allowed", len(a.Note), breaker.MaxNote)
+	case a.ForMs < 0 || a.ForMs > events.InMilliseconds(breaker.LongestTrip):
+		return fmt.Errorf("forMs is %v; a breaker can be tripped for 0 to %v ms", a.ForMs, events.InMilliseconds(breaker.LongestTrip))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package schemas_test
 
 import (
+	"encoding"
 	"encoding/json"
 	"maps"
 	"reflect"
@@ -12,17 +13,17 @@ import (
 	"github.com/nats-io/nats.go"
 	"pgregory.net/rapid"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
-	"github.com/rebound-mq/rebound/health"
-	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// fields returns the JSON properties of a struct, sorted, and those of them that
-// are always there.
-func fields(t reflect.Type) (all, always []string) {
+// fields returns the JSON properties of a struct with their types, and those of them
+// that are always there.
+func fields(t reflect.Type) (all map[string]reflect.Type, always []string) {
+	all = make(map[string]reflect.Type)
 	for _, f := range reflect.VisibleFields(t) {
 		tag := f.Tag.Get("json")
 		name, options, _ := strings.Cut(tag, ",")
@@ -32,13 +33,11 @@ func fields(t reflect.Type) (all, always []string) {
 		if name == "" {
 			name = f.Name
 		}
-		all = append(all, name)
+		all[name] = f.Type
 		if !strings.Contains(options, "omit") {
 			always = append(always, name)
 		}
 	}
-	slices.Sort(all)
-	slices.Sort(always)
 	return all, always
 }
 
@@ -59,64 +58,146 @@ func without(all []string, names ...string) []string {
 	return slices.DeleteFunc(slices.Clone(all), func(s string) bool { return slices.Contains(names, s) })
 }
 
-func TestSchemasAndTypesHaveTheSameProperties(t *testing.T) {
-	failedOnly := []string{"reason", "detail", "error", "class", "rule", "deadLetter"}
-	for _, c := range []struct {
-		schema, path string
-		of           reflect.Type
-		more, fewer  []string // properties that the schema has more or fewer
-		required     []string // and requires beyond those that are always there
-	}{
-		{schema: "rebound.retryFailed.v1", of: reflect.TypeFor[events.Outcome](), required: []string{"reason"}},
-		{schema: "rebound.retrySuccess.v1", of: reflect.TypeFor[events.Outcome](), fewer: failedOnly},
-		{schema: "rebound.retryFailed.v1", path: "/properties/error", of: reflect.TypeFor[events.Failure]()},
-		{schema: "rebound.retryScheduled.v1", of: reflect.TypeFor[events.Scheduled]()},
-		{schema: "rebound.retryScheduled.v1", path: "/properties/error", of: reflect.TypeFor[events.Failure]()},
-		{schema: "rebound.breakerChanged.v1", of: reflect.TypeFor[events.BreakerChange]()},
-		{schema: "rebound.backpressureChanged.v1", of: reflect.TypeFor[events.BackpressureChange](), required: []string{"since"}},
-		{schema: "coordination.response", of: reflect.TypeFor[health.Coordination](), more: []string{"instance", "coordination"}, required: []string{"instance", "coordination"}},
-		{schema: "coordination.response", path: "/properties/instances/items", of: reflect.TypeFor[health.Instance]()},
-		{schema: "coordination.response", path: "/properties/backpressure", of: reflect.TypeFor[events.Backpressure]()},
-		{schema: "status.response", path: "/properties/retryCoordination", of: reflect.TypeFor[health.Coordination]()},
-		{schema: "status.response", path: "/properties/gates/items", of: reflect.TypeFor[scheduler.KeyReport]()},
-		{schema: "rebound.health.v1", of: reflect.TypeFor[events.HealthReport]()},
-		{schema: "rebound.report.v1", of: reflect.TypeFor[events.Report]()},
-		{schema: "health.response", path: "/$defs/service", of: reflect.TypeFor[health.Metrics]()},
-		{schema: "health.response", path: "/properties/host", of: reflect.TypeFor[health.Host]()},
-		{schema: "policyExplain.response", of: reflect.TypeFor[policy.Explanation]()},
-		{schema: "policyExplain.response", path: "/properties/query", of: reflect.TypeFor[policy.Query]()},
-		{schema: "policyExplain.response", path: "/properties/values/items", of: reflect.TypeFor[policy.Value]()},
-		{schema: "policyExplain.response", path: "/properties/values/items/properties/origin", of: reflect.TypeFor[policy.Origin]()},
-		{schema: "deadLetter", of: reflect.TypeFor[events.DeadLetter]()},
-		{schema: "deadLetter", path: "/$defs/operation", of: reflect.TypeFor[events.Operation]()},
-		{schema: "deadLetter", path: "/$defs/operation/properties/origin", of: reflect.TypeFor[events.Origin]()},
-		{schema: "deadLetter", path: "/$defs/operation/properties/dead", of: reflect.TypeFor[events.Grave]()},
-		{schema: "deadLetter", path: "/$defs/attempt", of: reflect.TypeFor[events.Attempt]()},
-		{schema: "deadList.request", of: reflect.TypeFor[events.DeadLetterFilter]()},
-		{schema: "deadAct.request", of: reflect.TypeFor[events.DeadLetterFilter](), more: []string{"all", "dryRun"}},
-	} {
-		t.Run(c.schema+c.path, func(t *testing.T) {
-			node := at(t, c.schema, c.path)
-			all, always := fields(c.of)
-			want := slices.Sorted(slices.Values(append(without(all, c.fewer...), c.more...)))
-			if got := slices.Sorted(maps.Keys(asObject(node["properties"]))); !slices.Equal(got, want) {
-				t.Errorf("the schema knows %v\n%s has %v", got, c.of, want)
-			}
-			want = slices.Sorted(slices.Values(append(always, c.required...)))
-			var got []string
-			required, _ := node["required"].([]any)
-			for _, name := range required {
-				got = append(got, name.(string))
-			}
-			slices.Sort(got)
-			if !slices.Equal(got, want) {
-				t.Errorf("the schema requires %v\n%s always has %v", got, c.of, want)
-			}
-		})
+// root is the Go type of the documents that a schema describes.
+type root struct {
+	of reflect.Type
+	// none says why no type has the schema's properties, empty when of has.
+	none string
+}
+
+func typed[T any]() root { return root{of: reflect.TypeFor[T]()} }
+
+// roots has the Go type of every schema.
+var roots = map[string]root{
+	"adoptAdd.request": typed[schemas.AdoptAdd](), "adoptAdded.response": typed[schemas.AdoptAdded](),
+	"adoptList.response": typed[schemas.AdoptList](), "adoptRemove.request": typed[schemas.AdoptRemove](), "adoptRemoved.response": typed[schemas.AdoptRemove](),
+	"breakerAct.request": typed[schemas.BreakerAct](), "breakerAct.response": typed[schemas.BreakerActed](),
+	"breakerList.request": typed[schemas.BreakerQuery](), "breakerList.response": typed[schemas.BreakerList](),
+	"breakerShow.request": typed[schemas.BreakerShow](), "breakerShow.response": typed[schemas.BreakerShown](),
+	"coordination.response": typed[schemas.Coordination](),
+	"deadAct.request":       typed[schemas.DeadAct](), "deadAct.response": typed[schemas.DeadActed](), "deadLetter": typed[events.DeadLetter](),
+	"deadList.request": typed[events.DeadLetterFilter](), "deadList.response": typed[schemas.DeadList](), "deadShow.request": typed[schemas.DeadShow](),
+	"error.response": typed[schemas.Error](),
+	"health.request": typed[schemas.HealthQuery](), "health.response": typed[schemas.Health](),
+	"policyApplied.response": typed[schemas.PolicyApplied](), "policyCheck.response": typed[schemas.PolicyCheck](),
+	"policyExplain.request": typed[schemas.PolicyQuery](), "policyExplain.response": typed[policy.Explanation](),
+	"policyHistory.response": typed[schemas.PolicyHistory](), "policyRollback.request": typed[schemas.PolicyRollback](),
+	"policyShow.response": typed[schemas.PolicyShow](), "policySource.request": typed[schemas.PolicySource](),
+	"rebound.backpressureChanged.v1": typed[events.BackpressureChange](), "rebound.breakerChanged.v1": typed[events.BreakerChange](),
+	"rebound.health.v1": typed[events.HealthReport](), "rebound.report.v1": typed[events.Report](),
+	"rebound.operation.failed.v1": {none: "it describes a CloudEvent, which the decoder reads attribute by attribute; see submission_test.go"},
+	"rebound.retryFailed.v1":      typed[events.Outcome](), "rebound.retrySuccess.v1": typed[events.Outcome](), "rebound.retryScheduled.v1": typed[events.Scheduled](),
+	"reported.response": typed[schemas.Reported](), "status.response": typed[schemas.Status](), "submitted": typed[schemas.Submitted](),
+}
+
+// exceptions say, by the pointer of an object, in what its type differs: properties that
+// it has and the schema does not, and those that the schema requires although the type
+// may omit them.
+var exceptions = map[string]struct{ fewer, required []string }{
+	"rebound.retrySuccess.v1#":        {fewer: []string{"reason", "detail", "error", "class", "rule", "deadLetter"}},
+	"rebound.retryFailed.v1#":         {required: []string{"reason"}},
+	"rebound.backpressureChanged.v1#": {required: []string{"since"}},
+}
+
+func TestSchemas_EachAgreesWithItsType(t *testing.T) {
+	if names := slices.Sorted(maps.Keys(roots)); !slices.Equal(names, schemas.Names()) {
+		t.Fatalf("there are types for %v, and the schemas are %v", names, schemas.Names())
+	}
+	a := agreement{t: t}
+	for name, root := range roots {
+		if root.none == "" {
+			document := schema(t, name)
+			a.compare(document, document, root.of, name+"#")
+		}
+	}
+	if a.objects < 60 {
+		t.Errorf("only %d objects were compared", a.objects)
 	}
 }
 
-func TestPropertiesOfTheSameNameAreDescribedAlike(t *testing.T) {
+// agreement compares schemas with Go types.
+type agreement struct {
+	t       *testing.T
+	objects int
+}
+
+// compare compares a node of a document with a type, and so on downwards.
+func (a *agreement) compare(document, node map[string]any, of reflect.Type, path string) {
+	if ref, ok := node["$ref"].(string); ok {
+		node = document
+		for _, token := range strings.Split(ref, "/")[1:] {
+			node = asObject(node[token])
+		}
+	}
+	if of.Kind() == reflect.Pointer {
+		of = of.Elem()
+	}
+	switch {
+	case isText(of):
+	case of.Kind() == reflect.Slice:
+		if items := asObject(node["items"]); items != nil {
+			a.compare(document, items, of.Elem(), path+"/items")
+		}
+	case of.Kind() == reflect.Map:
+		if values := asObject(node["additionalProperties"]); values != nil {
+			a.compare(document, values, of.Elem(), path+"/additionalProperties")
+		}
+	case of.Kind() == reflect.Struct:
+		a.object(document, node, of, path)
+	}
+}
+
+// isText reports whether a type writes itself into JSON, not its fields.
+func isText(t reflect.Type) bool {
+	return t.Implements(reflect.TypeFor[json.Marshaler]()) || t.Implements(reflect.TypeFor[encoding.TextMarshaler]())
+}
+
+// object compares the properties of an object with the fields of a struct.
+func (a *agreement) object(document, node map[string]any, of reflect.Type, path string) {
+	a.objects++
+	all, always := fields(of)
+	except := exceptions[path]
+	properties := asObject(node["properties"])
+	want := without(slices.Sorted(maps.Keys(all)), except.fewer...)
+	if got := slices.Sorted(maps.Keys(properties)); !slices.Equal(got, want) {
+		a.t.Errorf("%s: the schema knows %v\n%s has %v", path, got, of, want)
+	}
+	want = slices.Sorted(slices.Values(append(always, except.required...)))
+	var got []string
+	required, _ := node["required"].([]any)
+	for _, name := range required {
+		got = append(got, name.(string))
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		a.t.Errorf("%s: the schema requires %v\n%s always has %v", path, got, of, want)
+	}
+	for name, property := range properties {
+		if field, ok := all[name]; ok {
+			a.compare(document, asObject(property), field, path+"/"+name)
+		}
+	}
+}
+
+func TestBreakerChange_HasTheFieldsOfASummary(t *testing.T) {
+	// What the event calls otherwise, empty for what it does not tell.
+	otherwise := map[string]string{
+		"serviceKey": "key", "state": "to", "changedAt": "at", "averageResponseTime": "averageResponseTimeMs", "halfOpenSuccesses": "", "changedBy": "",
+	}
+	event, _ := fields(reflect.TypeFor[events.BreakerChange]())
+	summary, _ := fields(reflect.TypeFor[breaker.Summary]())
+	for name, want := range summary {
+		told := name
+		if other, ok := otherwise[name]; ok {
+			told = other
+		}
+		if got := event[told]; told != "" && (got == nil || got.Kind() != want.Kind() && !isText(want)) {
+			t.Errorf("%s of a breaker is %s, and the event has it as %v", name, want, got)
+		}
+	}
+}
+
+func TestSchemas_PropertiesOfTheSameNameAreDescribedAlike(t *testing.T) {
 	about, _ := fields(reflect.TypeFor[events.About]())
 	want := asObject(at(t, "rebound.retryScheduled.v1", "")["properties"])
 	for _, name := range []string{"rebound.retrySuccess.v1", "rebound.retryFailed.v1", "deadLetter"} {
@@ -125,7 +206,7 @@ func TestPropertiesOfTheSameNameAreDescribedAlike(t *testing.T) {
 			path = "/$defs/operation"
 		}
 		got := asObject(at(t, name, path)["properties"])
-		for _, property := range about {
+		for property := range about {
 			if name == "rebound.retryFailed.v1" && (property == "service" || property == "operation") {
 				continue // They may be -invalid- there.
 			}
@@ -136,7 +217,7 @@ func TestPropertiesOfTheSameNameAreDescribedAlike(t *testing.T) {
 	}
 }
 
-func TestTheStatusAndTheEndpointTellOfTheInstancesAlike(t *testing.T) {
+func TestSchemas_StatusAndCoordinationDescribeTheInstancesAlike(t *testing.T) {
 	status := asObject(at(t, "status.response", "/properties/retryCoordination")["properties"])
 	for name, got := range asObject(at(t, "coordination.response", "")["properties"]) {
 		if want := status[name]; want != nil && !reflect.DeepEqual(got, want) {
@@ -145,7 +226,7 @@ func TestTheStatusAndTheEndpointTellOfTheInstancesAlike(t *testing.T) {
 	}
 }
 
-func TestListsOfWordsAreThoseOfTheTypes(t *testing.T) {
+func TestSchemas_ListsOfWordsAreThoseOfTheTypes(t *testing.T) {
 	reasons := make([]any, len(events.Reasons))
 	for i, r := range events.Reasons {
 		reasons[i] = string(r)
@@ -191,7 +272,7 @@ func wantValid(t rapid.TB, subject, name string, about events.About, data any) *
 	return msg
 }
 
-func TestOutcomesOfEveryReasonConform(t *testing.T) {
+func TestValidate_OutcomesOfEveryReasonConform(t *testing.T) {
 	op := &events.Operation{ID: about.ID, EventID: "1", Source: "/s", Service: "billing", Operation: "charge", Attempt: 1, FirstFailure: now}
 	success := op.Ended(events.RetrySuccess, now.Add(time.Second))
 	wantValid(t, "retry.outcome.retrySuccess.billing.charge", events.RetrySuccess, success.About, success)
@@ -207,7 +288,7 @@ func TestOutcomesOfEveryReasonConform(t *testing.T) {
 	}
 }
 
-func TestAnOutcomeOfWhatCouldNotBeReadConforms(t *testing.T) {
+func TestValidate_OutcomeOfAnUnreadableSubmissionConforms(t *testing.T) {
 	op := &events.Operation{
 		ID: events.OperationID("rejected", "RETRY_INTAKE-1", events.Invalid, events.Invalid), EventID: "RETRY_INTAKE-1", Source: "/rejected",
 		Service: events.Invalid, Operation: events.Invalid, FirstFailure: now, Submitted: now,
@@ -217,7 +298,7 @@ func TestAnOutcomeOfWhatCouldNotBeReadConforms(t *testing.T) {
 	wantValid(t, "retry.outcome.retryFailed.-invalid-.-invalid-", events.RetryFailed, failed.About, failed)
 }
 
-func TestAnOutcomeConformsToTheSchemaOfItsNameOnly(t *testing.T) {
+func TestValidate_OutcomeConformsToTheSchemaOfItsNameOnly(t *testing.T) {
 	op := &events.Operation{ID: about.ID, EventID: "1", Source: "/s", Service: "billing", Operation: "charge", Attempt: 1, FirstFailure: now}
 	success := op.Ended(events.RetrySuccess, now)
 	failed := op.Ended(events.RetryFailed, now)
@@ -230,7 +311,7 @@ func TestAnOutcomeConformsToTheSchemaOfItsNameOnly(t *testing.T) {
 	}
 }
 
-func TestScheduledWithEveryFactorConforms(t *testing.T) {
+func TestValidate_ScheduledWithEveryFactorConforms(t *testing.T) {
 	event := events.Scheduled{
 		About: about, Attempt: 2, Error: events.Failure{Code: "503", Message: "away"}, DurationMs: 12.5, Class: "retryable", Rule: "503",
 		DelayMs: 1500, Due: now, Strategy: "adaptive_exponential", Confidence: 0.85,
@@ -244,7 +325,7 @@ func TestScheduledWithEveryFactorConforms(t *testing.T) {
 	})
 }
 
-func TestAnErrorThatIsCutOffConformsAndNoLongerOne(t *testing.T) {
+func TestValidate_ClippedErrorConformsAndNoLongerOne(t *testing.T) {
 	o := &events.Operation{ID: about.ID, EventID: "1", Source: "/s", Service: "billing", Operation: "charge", Attempt: 1, FirstFailure: now, Submitted: now}
 	o.Record(events.Attempt{Number: 1, At: now, Code: strings.Repeat("c", 1000), Error: strings.Repeat("e", 1000)})
 	d := events.DeadLetter{ID: o.ID, Service: "billing", Operation: "charge", Reason: events.ReasonExhausted, DiedAt: now, Sequence: 1, State: o}
@@ -324,7 +405,7 @@ func operation() *rapid.Generator[*events.Operation] {
 	})
 }
 
-func TestAnyOutcomeConforms(t *testing.T) {
+func TestValidate_AnyOutcomeConforms(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := operation().Draw(t, "operation")
 		ended := moment().Draw(t, "ended")
@@ -343,7 +424,7 @@ func TestAnyOutcomeConforms(t *testing.T) {
 	})
 }
 
-func TestAnyDecisionConforms(t *testing.T) {
+func TestValidate_AnyDecisionConforms(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := operation().Draw(t, "operation")
 		wantValid(t, "s", events.RetryScheduled, o.About(), events.Scheduled{
@@ -357,7 +438,7 @@ func TestAnyDecisionConforms(t *testing.T) {
 	})
 }
 
-func TestAnyDeadLetterConformsOnceItWasStoredAndRead(t *testing.T) {
+func TestValidate_AnyDeadLetterConformsOnceStoredAndRead(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := operation().Draw(t, "operation")
 		d := events.DeadLetter{
@@ -391,7 +472,7 @@ func TestAnyDeadLetterConformsOnceItWasStoredAndRead(t *testing.T) {
 	})
 }
 
-func TestAnyFilterThatIsAcceptedConforms(t *testing.T) {
+func TestValidate_AnyAcceptedFilterConforms(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		word := rapid.OneOf(rapid.Just(""), rapid.StringMatching(namePattern), rapid.Just(events.Invalid), rapid.String())
 		f := events.DeadLetterFilter{
@@ -414,7 +495,7 @@ func TestAnyFilterThatIsAcceptedConforms(t *testing.T) {
 	})
 }
 
-func TestAHealthReportIsAcceptedIfAndOnlyIfItConforms(t *testing.T) {
+func TestValidate_HealthReportConformsExactlyWhenItIsAccepted(t *testing.T) {
 	names := slices.Collect(maps.Keys(asObject(at(t, "rebound.health.v1", "")["properties"])))
 	slices.Sort(names)
 	rapid.Check(t, func(t *rapid.T) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+
+	"github.com/rebound-mq/rebound/internal/spelling"
 )
 
 // UnknownError says that there is no schema of a name.
@@ -97,10 +99,10 @@ func nearest(asked string, all []string) string {
 	}
 	best = max(len(asked)/2, 1) + 1
 	for _, name := range all {
-		if d := edits(asked, simple(name)); d < best {
+		if d := spelling.Distance(asked, simple(name)); d < best {
 			found, best = name, d
 		}
-		if d := edits(asked, strings.ToLower(name)); d < best {
+		if d := spelling.Distance(asked, strings.ToLower(name)); d < best {
 			found, best = name, d
 		}
 	}
@@ -111,27 +113,6 @@ func nearest(asked string, all []string) string {
 // case: retrysuccess for rebound.retrySuccess.v1.
 func simple(name string) string {
 	return strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(name, "rebound."), ".v1"))
-}
-
-// edits returns the Levenshtein distance of two short strings.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			substitution := diagonal
-			if a[i] != b[j] {
-				substitution++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(substitution, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // clip makes s fit to be shown within a line: short, and without characters that

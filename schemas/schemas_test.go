@@ -60,7 +60,7 @@ func eachNode(node map[string]any, path string, do func(path string, node map[st
 	}
 }
 
-func TestEverySchemaIsStrictDraft202012(t *testing.T) {
+func TestSchemas_EachIsStrictDraft202012(t *testing.T) {
 	for _, name := range schemas.Names() {
 		t.Run(name, func(t *testing.T) {
 			s := schema(t, name)
@@ -89,7 +89,7 @@ func TestEverySchemaIsStrictDraft202012(t *testing.T) {
 	}
 }
 
-func TestEverySchemaDocumentsItself(t *testing.T) {
+func TestSchemas_EachDocumentsItself(t *testing.T) {
 	for _, name := range schemas.Names() {
 		t.Run(name, func(t *testing.T) {
 			s := schema(t, name)
@@ -130,7 +130,7 @@ func asObject(v any) map[string]any {
 	return o
 }
 
-func TestExamplesConform(t *testing.T) {
+func TestSchemas_ExamplesConform(t *testing.T) {
 	for _, name := range schemas.Names() {
 		for _, example := range schema(t, name)["examples"].([]any) {
 			doc, _ := json.Marshal(example)
@@ -162,7 +162,7 @@ func eachObject(root, node map[string]any, value any, path string, do func(path 
 	}
 }
 
-func TestTheAbsenceOfARequiredPropertyIsRefused(t *testing.T) {
+func TestValidate_MissingPropertyIsRefused(t *testing.T) {
 	tried := 0
 	for _, name := range schemas.Names() {
 		s := schema(t, name)
@@ -186,7 +186,7 @@ func TestTheAbsenceOfARequiredPropertyIsRefused(t *testing.T) {
 	}
 }
 
-func TestAPropertyThatIsNotKnownIsRefused(t *testing.T) {
+func TestValidate_UnknownPropertyIsRefused(t *testing.T) {
 	for _, name := range schemas.Names() {
 		if name == "rebound.operation.failed.v1" {
 			continue // Extension attributes are welcome there.
@@ -224,7 +224,7 @@ func wantFault(t *testing.T, name string, doc []byte, path, problem string) {
 	}
 }
 
-func TestNamesAreWhatTheServiceAsksFor(t *testing.T) {
+func TestNames_AreWhatTheServiceAsksFor(t *testing.T) {
 	want := []string{
 		"adoptAdd.request", "adoptAdded.response", "adoptList.response", "adoptRemove.request", "adoptRemoved.response",
 		"breakerAct.request", "breakerAct.response", "breakerList.request", "breakerList.response", "breakerShow.request", "breakerShow.response", "coordination.response",
@@ -239,14 +239,14 @@ func TestNamesAreWhatTheServiceAsksFor(t *testing.T) {
 	}
 }
 
-func TestNamesMayBeChangedByTheCaller(t *testing.T) {
+func TestNames_MayBeChangedByTheCaller(t *testing.T) {
 	schemas.Names()[0] = "changed"
 	if got := schemas.Names()[0]; got == "changed" {
 		t.Error("a caller changed the names")
 	}
 }
 
-func TestGetTakesANameWithAndWithoutItsEnding(t *testing.T) {
+func TestGet_TakesANameWithAndWithoutItsEnding(t *testing.T) {
 	for _, pair := range [][2]string{{"submitted", "submitted.json"}, {"asyncapi", "asyncapi.yaml"}} {
 		a, err := schemas.Get(pair[0])
 		b, err2 := schemas.Get(pair[1])
@@ -259,7 +259,7 @@ func TestGetTakesANameWithAndWithoutItsEnding(t *testing.T) {
 	}
 }
 
-func TestAnUnknownNameIsAnsweredWithTheKnownOnes(t *testing.T) {
+func TestGet_UnknownNameIsAnsweredWithTheKnownOnes(t *testing.T) {
 	for asked, want := range map[string]string{
 		"retryFailed":                 "rebound.retryFailed.v1",
 		"rebound.retryfailed.v1.json": "rebound.retryFailed.v1",
@@ -295,7 +295,7 @@ func TestAnUnknownNameIsAnsweredWithTheKnownOnes(t *testing.T) {
 	}
 }
 
-func TestCompactIsTheSchemaOnOneLine(t *testing.T) {
+func TestCompact_IsTheSchemaOnOneLine(t *testing.T) {
 	for _, name := range schemas.Names() {
 		compact := schemas.Compact(name)
 		if strings.Contains(compact, "\n") {
@@ -315,7 +315,7 @@ func TestCompactIsTheSchemaOnOneLine(t *testing.T) {
 	schemas.Compact("no such schema")
 }
 
-func TestAnErrorIsOneReadableLine(t *testing.T) {
+func TestValidate_ErrorIsOneReadableLine(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
 	for _, c := range []struct{ name, schema, doc, want string }{
 		{"a missing property", "deadShow.request", `{}`, "not a valid deadShow.request: /id is missing"},
@@ -346,7 +346,7 @@ func TestAnErrorIsOneReadableLine(t *testing.T) {
 	}
 }
 
-func TestManyFaultsAreCounted(t *testing.T) {
+func TestValidate_ManyFaultsAreCounted(t *testing.T) {
 	doc := "{"
 	for _, c := range "abcdefghijkl" {
 		doc += `"` + string(c) + `":1,`
@@ -357,7 +357,7 @@ func TestManyFaultsAreCounted(t *testing.T) {
 	}
 }
 
-func TestValidateMayBeCalledAtOnce(t *testing.T) {
+func TestValidate_MayBeCalledAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {

@@ -38,8 +38,8 @@ type Status struct {
 	Coordination Sharing `json:"coordination"`
 	// Breakers are the worst of those that are not closed, and BreakerCounts counts all
 	// that the instance knows of.
-	Breakers      []Breaker      `json:"breakers"`
-	BreakerCounts breaker.Counts `json:"breakerCounts"`
+	Breakers      []breaker.Summary `json:"breakers"`
+	BreakerCounts breaker.Counts    `json:"breakerCounts"`
 	// Gates are the worst of those that are shut at the instance that answers, pace the
 	// release or have operations in flight there, and GateCounts counts all of these.
 	Gates      []scheduler.KeyReport `json:"gates"`

@@ -133,7 +133,7 @@ var refused = map[string][]any{
 	"with-dash":       {"x"},
 }
 
-func TestTheSchemaOfSubmissionsAcceptsWhatTheDecoderAccepts(t *testing.T) {
+func TestSubmissionSchema_AcceptsWhatTheDecoderAccepts(t *testing.T) {
 	for name, values := range accepted {
 		for _, value := range values {
 			t.Run(fmt.Sprintf("%s %.20v", name, value), func(t *testing.T) {
@@ -148,7 +148,7 @@ func TestTheSchemaOfSubmissionsAcceptsWhatTheDecoderAccepts(t *testing.T) {
 	}
 }
 
-func TestTheSchemaOfSubmissionsRefusesWhatTheDecoderRefuses(t *testing.T) {
+func TestSubmissionSchema_RefusesWhatTheDecoderRefuses(t *testing.T) {
 	for name, values := range refused {
 		for _, value := range values {
 			t.Run(fmt.Sprintf("%s %.20v", name, value), func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestTheSchemaOfSubmissionsRefusesWhatTheDecoderRefuses(t *testing.T) {
 	}
 }
 
-func TestEveryAttributeIsTried(t *testing.T) {
+func TestSubmissionSchema_EveryAttributeIsTried(t *testing.T) {
 	for name := range asObject(schema(t, submission)["properties"]) {
 		if name != "data" && len(refused[name]) == 0 || name != "specversion" && len(accepted[name]) == 0 {
 			t.Errorf("attribute %s is not tried", name)
@@ -171,7 +171,7 @@ func TestEveryAttributeIsTried(t *testing.T) {
 	}
 }
 
-func TestLengthsAreThoseOfTheDecoder(t *testing.T) {
+func TestSubmissionSchema_LengthsAreThoseOfTheDecoder(t *testing.T) {
 	for name, child := range asObject(schema(t, submission)["properties"]) {
 		limit, ok := asObject(child)["maxLength"].(float64)
 		if !ok {
@@ -183,9 +183,9 @@ func TestLengthsAreThoseOfTheDecoder(t *testing.T) {
 	}
 }
 
-// TestTheSchemaOfSubmissionsAgreesWithTheDecoder draws texts of ASCII, where
+// TestSubmissionSchema_AgreesWithTheDecoder draws texts of ASCII, where
 // bytes and characters are the same.
-func TestTheSchemaOfSubmissionsAgreesWithTheDecoder(t *testing.T) {
+func TestSubmissionSchema_AgreesWithTheDecoder(t *testing.T) {
 	ascii := rapid.StringOfN(rapid.RuneFrom([]rune("aZ09-_ .*>$\t\n\r\x00\x7f~")), 1, 12, -1)
 	subject := rapid.Map(rapid.SliceOfN(rapid.SampledFrom([]string{"retry", "work", "submit", "rebound", "_INBOX", "_INBOX_", "$JS", "a", "*", ">", "", "a b", "b*"}), 1, 4),
 		func(tokens []string) string { return strings.Join(tokens, ".") })

@@ -18,3 +18,11 @@ type Reported struct {
 	// Accepted is true: a report that is not accepted is answered with an error.
 	Accepted bool `json:"accepted"`
 }
+
+// Error is the body of an answer that tells of an error.
+type Error struct {
+	// Code is like that of HTTP.
+	Code string `json:"code"`
+	// Error says what is wrong.
+	Error string `json:"error"`
+}

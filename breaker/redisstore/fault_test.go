@@ -19,7 +19,7 @@ import (
 // breaker.
 const patience, probesAlone = 2 * time.Second, 2 * time.Second
 
-func TestRedisKilledAndRestartedEmpty(t *testing.T) {
+func TestStore_KilledAndRestartedEmpty(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	all := storetest.Fleet(t, storetest.Handles(3, func() breaker.Store { return redisStore(t, r.Addr()) }), storetest.Settings())
@@ -42,7 +42,7 @@ func TestRedisKilledAndRestartedEmpty(t *testing.T) {
 	}
 }
 
-func TestAGroupKnowsHowSlowItsStoreIs(t *testing.T) {
+func TestStore_GroupKnowsHowSlowItIs(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	i := storetest.Fleet(t, storetest.Handles(1, func() breaker.Store { return redisStore(t, r.Addr()) }), storetest.Settings())[0]
@@ -57,7 +57,7 @@ func TestAGroupKnowsHowSlowItsStoreIs(t *testing.T) {
 	}
 }
 
-func TestRedisPaused(t *testing.T) {
+func TestStore_Paused(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	s := storetest.Settings()
@@ -87,7 +87,7 @@ func TestRedisPaused(t *testing.T) {
 
 // A probe is not waited for longer than the instance is patient, and then, once the
 // others have none in flight any more, the instance decides alone.
-func TestProbeWhileRedisIsPaused(t *testing.T) {
+func TestStore_ProbeWhilePaused(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	s := storetest.Settings()
@@ -119,7 +119,7 @@ func TestProbeWhileRedisIsPaused(t *testing.T) {
 	testkit.Eventually(t, 5*time.Second, "no probe is in flight any more", func() bool { return len(i.Circuit().Probes) == 0 })
 }
 
-func TestAllowEndsWithItsContext(t *testing.T) {
+func TestStore_AllowEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	s := storetest.Settings()
@@ -140,7 +140,7 @@ func TestAllowEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestRedisFlushed(t *testing.T) {
+func TestStore_Flushed(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	all := storetest.Fleet(t, storetest.Handles(3, func() breaker.Store { return redisStore(t, r.Addr()) }), storetest.Settings())
@@ -170,7 +170,7 @@ func cut(t *testing.T) (*testkit.CutProxy, []*storetest.Instance) {
 	return p, storetest.Fleet(t, stores, storetest.Settings())
 }
 
-func TestCutFromRedisWhatTheInstanceSawWins(t *testing.T) {
+func TestStore_CutOffWhatTheInstanceSawWins(t *testing.T) {
 	t.Parallel()
 	p, all := cut(t)
 	storetest.Results(t, all[1].Breaker, time.Now(), breaker.Success)
@@ -188,7 +188,7 @@ func TestCutFromRedisWhatTheInstanceSawWins(t *testing.T) {
 	}
 }
 
-func TestCutFromRedisWhatTheOthersDidIsLearnt(t *testing.T) {
+func TestStore_CutOffWhatTheOthersDidIsLearnt(t *testing.T) {
 	p, all := cut(t)
 	p.Cut()
 	storetest.Alone(t, all[0])
@@ -203,7 +203,7 @@ func TestCutFromRedisWhatTheOthersDidIsLearnt(t *testing.T) {
 }
 
 // What an instance merely remembers is not worse than what happened since.
-func TestCutFromRedisAMemoryDoesNotWin(t *testing.T) {
+func TestStore_CutOffAMemoryDoesNotWin(t *testing.T) {
 	p, all := cut(t)
 	if _, err := all[0].Hold(t.Context(), storetest.Key, ""); err != nil {
 		t.Fatal(err)
@@ -220,7 +220,7 @@ func TestCutFromRedisAMemoryDoesNotWin(t *testing.T) {
 }
 
 // Whatever was counted before, during and after the cut is in the totals, once.
-func TestCutFromRedisTotalsAreComplete(t *testing.T) {
+func TestStore_CutOffTotalsAreComplete(t *testing.T) {
 	t.Parallel()
 	p, all := cut(t)
 	i := all[0]
@@ -260,7 +260,7 @@ func TestCutFromRedisTotalsAreComplete(t *testing.T) {
 	}
 }
 
-func TestGroupWithoutItsStoreAtTheStart(t *testing.T) {
+func TestStore_MissingAtTheStart(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	store := redisStore(t, r.Addr())

@@ -15,7 +15,7 @@ import (
 
 // The script does what Step does, for any sequence of events. Its clock is
 // replaced by one that the test sets.
-func TestScriptAgreesWithStep(t *testing.T) {
+func TestScript_AgreesWithStep(t *testing.T) {
 	t.Parallel()
 	client := redis.NewClient(&redis.Options{Addr: testkit.Redis(t).Addr()})
 	defer client.Close()
@@ -58,7 +58,7 @@ func TestScriptAgreesWithStep(t *testing.T) {
 }
 
 // What Redis's JSON library does to numbers must not reach what is stored.
-func TestRecordsSurviveLargeNumbers(t *testing.T) {
+func TestStore_RecordsSurviveLargeNumbers(t *testing.T) {
 	t.Parallel()
 	client := redis.NewClient(&redis.Options{Addr: testkit.Redis(t).Addr()})
 	defer client.Close()

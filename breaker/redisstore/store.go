@@ -152,7 +152,7 @@ func arguments(key string, e breaker.Event, s breaker.Settings) (event, settings
 	w := wireEvent{
 		Kind: e.Kind, Key: key, By: e.By, Generation: e.Generation, Seen: e.Seen, SeenGen: e.SeenGeneration,
 		Tally: wireTally{t, inMillis(t.ResponseTime)}, Probe: e.Probe,
-		For: min(e.For, breaker.HeldTTL).Milliseconds(), Note: e.Note, Diverged: e.Diverged, Returned: e.Returned,
+		For: min(e.For, breaker.LongestTrip).Milliseconds(), Note: e.Note, Diverged: e.Diverged, Returned: e.Returned,
 	}
 	if e.Kind == breaker.Return {
 		w.Result = [...]string{breaker.Success: "success", breaker.Failure: "failure", breaker.Ignored: "ignored", breaker.Unused: "unused"}[e.Result]
@@ -259,11 +259,11 @@ func (r *Store) Read(ctx context.Context, keys []string) ([]breaker.Circuit, err
 // entered less than two hours ago may be about to be written: names are entered anew
 // every hour.
 func (r *Store) clean(ctx context.Context, keys []string, found []breaker.Circuit) error {
-	held := make(map[string]bool, len(found))
+	stored := make(map[string]bool, len(found))
 	for i := range found {
-		held[found[i].ServiceKey] = true
+		stored[found[i].ServiceKey] = true
 	}
-	expired := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return held[key] })
+	expired := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return stored[key] })
 	for some := range slices.Chunk(expired, chunk) {
 		arguments := []any{time.Now().Add(-2 * time.Hour).UnixMilli()}
 		for _, key := range some {

@@ -20,7 +20,7 @@ func worker() adoption.Adoption {
 	}
 }
 
-func TestEveryFaultOfAnAdoptionIsReported(t *testing.T) {
+func TestAdoption_EveryFaultIsReported(t *testing.T) {
 	if err := worker().Check(events.Subjects{}); err != nil {
 		t.Errorf("an adoption in order has the fault %v", err)
 	}
@@ -51,7 +51,7 @@ func TestEveryFaultOfAnAdoptionIsReported(t *testing.T) {
 	}
 }
 
-func TestSourcesAndEventIDsTellMessagesApart(t *testing.T) {
+func TestAdoption_SourcesAndEventIDsTellMessagesApart(t *testing.T) {
 	a, b := worker(), worker()
 	a.Stream, a.Consumer = "A/B", "C"
 	b.Stream, b.Consumer = "A", "B/C"

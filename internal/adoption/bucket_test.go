@@ -33,7 +33,7 @@ func put(t *testing.T, b *adoption.Bucket, a adoption.Adoption) {
 	}
 }
 
-func TestABucketKeepsAdoptions(t *testing.T) {
+func TestBucket_KeepsAdoptions(t *testing.T) {
 	b, js := newBucket(t)
 	if list, err := b.List(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("an empty bucket lists %v, %v", list, err)
@@ -68,7 +68,7 @@ func TestABucketKeepsAdoptions(t *testing.T) {
 	}
 }
 
-func TestOpeningABucketThatIsNotThereSaysSo(t *testing.T) {
+func TestBucket_OpeningOneThatIsNotThereSaysSo(t *testing.T) {
 	t.Parallel()
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
 	if _, err := adoption.Open(t.Context(), js, ""); !errors.Is(err, adoption.ErrNoBucket) {
@@ -76,7 +76,7 @@ func TestOpeningABucketThatIsNotThereSaysSo(t *testing.T) {
 	}
 }
 
-func TestWatchingTellsEveryChange(t *testing.T) {
+func TestBucket_WatchTellsEveryChange(t *testing.T) {
 	b, _ := newBucket(t)
 	put(t, b, worker())
 	ctx, cancel := context.WithCancel(t.Context())
@@ -104,7 +104,7 @@ func TestWatchingTellsEveryChange(t *testing.T) {
 	}
 }
 
-func TestAMessageBelongsToTheFirstThatClaimsIt(t *testing.T) {
+func TestLedger_MessageBelongsToTheFirstThatClaimsIt(t *testing.T) {
 	_, js := newBucket(t)
 	l, err := adoption.EnsureLedger(t.Context(), js, "", 1)
 	if err != nil {

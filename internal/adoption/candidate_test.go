@@ -12,7 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestAConsumerIsJudgedBeforeItIsAdopted(t *testing.T) {
+func TestCandidate_IsJudgedBeforeItIsAdopted(t *testing.T) {
 	for name, c := range map[string]struct {
 		change   func(*jetstream.StreamConfig, *jetstream.ConsumerConfig, *adoption.Route)
 		warnings []string
@@ -54,7 +54,7 @@ func TestAConsumerIsJudgedBeforeItIsAdopted(t *testing.T) {
 	}
 }
 
-func TestAConsumerIsFoundWhateverItsKind(t *testing.T) {
+func TestCandidate_IsFoundWhateverItsKind(t *testing.T) {
 	t.Parallel()
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
 	if _, err := adoption.Find(t.Context(), js, "ORDERS", "worker"); !errors.Is(err, adoption.ErrNoStream) {

@@ -20,7 +20,7 @@ func set(t *testing.T, c *adoption.Capture, adopted ...adoption.Adoption) {
 	}
 }
 
-func TestTheStreamListensOnTheAdvisoriesOfTheAdoptedConsumersOnly(t *testing.T) {
+func TestCapture_ListensOnTheAdvisoriesOfTheAdoptedConsumersOnly(t *testing.T) {
 	_, js := newBucket(t)
 	c := adoption.NewCapture(js, "", 1)
 	set(t, c)
@@ -49,7 +49,7 @@ func TestTheStreamListensOnTheAdvisoriesOfTheAdoptedConsumersOnly(t *testing.T) 
 	}
 }
 
-func TestWhatTheServerSaysOfAMessageGivenUpIsStored(t *testing.T) {
+func TestCapture_StoresWhatTheServerSaysOfAMessageGivenUp(t *testing.T) {
 	t.Parallel()
 	_, js := newBucket(t)
 	consumer := makeWorker(t, js, "ORDERS", "worker")
@@ -98,7 +98,7 @@ func TestWhatTheServerSaysOfAMessageGivenUpIsStored(t *testing.T) {
 	}
 }
 
-func TestAStreamThatStoresTheAdvisoriesAlreadyIsNamed(t *testing.T) {
+func TestCapture_StreamThatStoresTheAdvisoriesAlreadyIsNamed(t *testing.T) {
 	_, js := newBucket(t)
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "AUDIT", Subjects: []string{"$JS.EVENT.ADVISORY.>"}}); err != nil {
 		t.Fatal(err)
@@ -115,7 +115,7 @@ func TestAStreamThatStoresTheAdvisoriesAlreadyIsNamed(t *testing.T) {
 	}
 }
 
-func TestAStreamOfTheNameThatCannotServeIsRefused(t *testing.T) {
+func TestCapture_StreamOfTheNameThatCannotServeIsRefused(t *testing.T) {
 	_, js := newBucket(t)
 	c := adoption.NewCapture(js, "", 1)
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: c.Stream(), Subjects: []string{"x"}}); err != nil {

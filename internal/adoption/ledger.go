@@ -11,9 +11,8 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// Remembered is how long a message that was taken over is remembered. The server
-// may tell of a message once more after it lost the consumer's latest state in a
-// crash, which is told when it is back.
+// Remembered is how long a message that was taken over is remembered. A server that lost a
+// consumer's latest state in a crash may send an advisory once more when it is back.
 const Remembered = 24 * time.Hour
 
 // Ledger remembers which advisory takes over which message. A message of which

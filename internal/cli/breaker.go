@@ -99,7 +99,7 @@ func (o *breakerListOptions) run(ctx context.Context, s *session.Session) error 
 // list asks for a list of breakers, one by keys page by page to its end.
 func (o *breakerListOptions) list(ctx context.Context, s *session.Session) (list schemas.BreakerList, err error) {
 	query := o.query
-	var breakers []schemas.Breaker
+	var breakers []breaker.Summary
 	for {
 		list = schemas.BreakerList{}
 		if err := s.Ask(ctx, "breaker.list", query, &list); err != nil {
@@ -148,7 +148,7 @@ func (o *breakerShowOptions) run(ctx context.Context, s *session.Session) error 
 		return terminal.WriteJSON(o.Stdout, shown)
 	}
 	t := terminal.NewTable(o.Stdout)
-	writeBreakerRows(t, &shown.Breaker)
+	writeBreakerRows(t, &shown.Summary)
 	t.Row("held operations", shown.HeldOperations)
 	t.Row("shared in", shown.Coordination.Store)
 	return t.Flush()
@@ -239,7 +239,7 @@ func warnUnshared(a *command.App, c schemas.Sharing) {
 }
 
 // writeBreakers writes a table of breakers; nothing when there are none.
-func writeBreakers(w io.Writer, breakers []schemas.Breaker) error {
+func writeBreakers(w io.Writer, breakers []breaker.Summary) error {
 	if len(breakers) == 0 {
 		return nil
 	}
@@ -251,7 +251,7 @@ func writeBreakers(w io.Writer, breakers []schemas.Breaker) error {
 	return t.Flush()
 }
 
-func stateOf(b *schemas.Breaker) string {
+func stateOf(b *breaker.Summary) string {
 	if b.Held {
 		return breaker.Open.String() + ", held"
 	}
@@ -259,7 +259,7 @@ func stateOf(b *schemas.Breaker) string {
 }
 
 // writeBreakerRows writes everything that is known of a breaker, a row each.
-func writeBreakerRows(t *terminal.Table, b *schemas.Breaker) {
+func writeBreakerRows(t *terminal.Table, b *breaker.Summary) {
 	t.Row("key", b.ServiceKey)
 	t.Row("state", stateOf(b))
 	t.Row("since", b.ChangedAt)

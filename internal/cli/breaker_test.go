@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/internal/doctor"
 	"github.com/rebound-mq/rebound/schemas"
 
@@ -81,7 +82,7 @@ func TestServeSharesBreakersInRedisAndOutlivesIt(t *testing.T) {
 	redis.Restart()
 	testkit.Eventually(t, patience, "both join again and know of the breaker", func() bool {
 		for range 8 {
-			if list := jsonLines[schemas.Breaker](t, c.ok("breaker", "list", "--output", "json")); !coordination().Shared || len(list) != 1 || !list[0].Held {
+			if list := jsonLines[breaker.Summary](t, c.ok("breaker", "list", "--output", "json")); !coordination().Shared || len(list) != 1 || !list[0].Held {
 				return false
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/cli/flags"
 	"github.com/rebound-mq/rebound/internal/cli/terminal"
 	"github.com/rebound-mq/rebound/internal/policies"
+	"github.com/rebound-mq/rebound/internal/policies/summary"
 	"github.com/rebound-mq/rebound/internal/session"
 	"github.com/rebound-mq/rebound/internal/wording"
 	"github.com/rebound-mq/rebound/scheduler/policy"
@@ -187,7 +188,7 @@ func (o *policyHistoryOptions) run(ctx context.Context, s *session.Session) erro
 	}
 	if o.output.JSON() {
 		for _, r := range history {
-			if err := terminal.WriteJSON(o.Stdout, r.Summary()); err != nil {
+			if err := terminal.WriteJSON(o.Stdout, summary.Of(r)); err != nil {
 				return err
 			}
 		}

@@ -42,7 +42,7 @@
 // whose connection is lost, or whose process stood still, does not hear its own reports
 // and remains the leader in its own eyes: the silence is not the others'. So there may be
 // two leaders for as long as two instances do not hear each other. That is why everything
-// that a leader does is harmless when it is done twice. Backpressure of the leader with
-// the higher id ends at the first report of the other; what is read ahead or swept is
-// changed by compare-and-set.
+// that a leader does is harmless when it is done twice. The leader with the
+// higher id goes by the other's backpressure from its first report on; what is read ahead
+// or swept is changed by compare-and-set.
 package cluster

@@ -79,8 +79,8 @@ func (r *HealthReports) Run(ctx context.Context) {
 	}
 }
 
-// take feeds one report to the registry. One that is refused is counted. The log tells of
-// the first and of one a minute, so that a flood of them fills no disk.
+// take feeds one report to the registry. One that is refused is counted. The log names
+// the first and one a minute, so that a flood of them fills no disk.
 func (r *HealthReports) take(m *nats.Msg, now time.Time) {
 	service, report, err := wire.DecodeHealth(r.subjects, m)
 	if err == nil {

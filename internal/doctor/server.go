@@ -15,12 +15,9 @@ import (
 	"github.com/rebound-mq/rebound/internal/wording"
 )
 
-// A clock that differs by more than these makes operations come due early or
-// late by as much.
-const (
-	skewWarn = 100 * time.Millisecond
-	skewFail = 5 * time.Second
-)
+// skewFail is the difference of clocks that fails the check, for operations come due early
+// or late by as much. More than [natsconn.MaxSkew] is a warning.
+const skewFail = 5 * time.Second
 
 // server checks the server that s is connected to.
 func (d *Diagnosis) server(ctx context.Context, s *session.Session, c *config.Config) {
@@ -84,7 +81,7 @@ func (d *Diagnosis) clock(ctx context.Context, s *session.Session, found bool) {
 	switch {
 	case off-skew.Uncertainty > skewFail:
 		d.add(Fail, "clock", says, advice)
-	case off-skew.Uncertainty > skewWarn:
+	case off-skew.Uncertainty > natsconn.MaxSkew:
 		d.add(Warn, "clock", says, advice)
 	default:
 		d.add(OK, "clock", says, "")

@@ -47,7 +47,7 @@ type keyLanes struct {
 	used      time.Time // when anybody asked for the key last
 
 	// What follows belongs to the goroutine that is releasing.
-	turns  gate.Turns
+	turns  gate.RoundRobin
 	flow   outflow
 	parked *backlog // what may be let out early; nil when that is not known
 }

@@ -123,8 +123,8 @@ func (l *Lanes) policy(k *keyLanes) *policy.Policy {
 }
 
 // room asks the gate of a key what it allows operations of a priority now.
-func (l *Lanes) room(k *keyLanes, p events.Priority, now time.Time) scheduler.Room {
-	return l.gates.Room(l.policy(k), k.service, k.operation, p, now)
+func (l *Lanes) room(k *keyLanes, p events.Priority, now time.Time) scheduler.Quota {
+	return l.gates.Quota(l.policy(k), k.service, k.operation, p, now)
 }
 
 // letOut lets the lanes of a key out for as long as its gate is open and they are
@@ -226,7 +226,7 @@ func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error)
 
 // roomFor returns what the gate allows, and the held operations that it allows it for:
 // under backpressure only the critical ones.
-func (l *Lanes) roomFor(k *keyLanes, held lengths, now time.Time) (scheduler.Room, lengths) {
+func (l *Lanes) roomFor(k *keyLanes, held lengths, now time.Time) (scheduler.Quota, lengths) {
 	room := l.room(k, events.Normal, now)
 	if critical := held[events.Critical]; critical > 0 && room.Cause == gate.CauseBackpressure {
 		return l.room(k, events.Critical, now), lengths{events.Critical: critical}

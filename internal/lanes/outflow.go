@@ -45,7 +45,7 @@ func (f *outflow) begin(now time.Time) {
 
 // arrived counts what came to the gate as what was let out, though others may have come
 // instead.
-func (f *outflow) arrived(r scheduler.Room, now time.Time) {
+func (f *outflow) arrived(r scheduler.Quota, now time.Time) {
 	// A gate that was forgotten meanwhile counts from the start.
 	if came := r.Came; came > f.came {
 		f.coming = max(f.coming-int(min(came-f.came, lastWindow)), 0)
@@ -57,7 +57,7 @@ func (f *outflow) arrived(r scheduler.Room, now time.Time) {
 }
 
 // allows returns how many operations may be let out now.
-func (f *outflow) allows(r scheduler.Room, now time.Time) int {
+func (f *outflow) allows(r scheduler.Quota, now time.Time) int {
 	f.arrived(r, now)
 	f.usual = min(f.usual, r.InFlight)
 	n := min(r.N, f.window-(r.InFlight-f.usual)) - f.coming

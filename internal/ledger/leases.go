@@ -63,8 +63,8 @@ type Gates interface {
 	Claim(key string) (c gate.Claim, s gate.Settings, ok bool)
 	Share(key string, l gate.Lease, now time.Time)
 	Returned(key string, l gate.Lease)
-	Owes(key string) bool
-	Parted(now time.Time) (parted bool)
+	Unreported(key string) bool
+	Detached(now time.Time) (detached bool)
 }
 
 // NewLeases returns the leases of the keys in queue, by which gates let operations
@@ -185,7 +185,7 @@ func (l *Leases) returnAll(ctx context.Context, keys []string) {
 	for range renewers {
 		workers.Go(func() {
 			for key := range todo {
-				if lost || ctx.Err() != nil || !l.gates.Owes(key) {
+				if lost || ctx.Err() != nil || !l.gates.Unreported(key) {
 					continue
 				}
 				if err := l.giveBack(ctx, key); err != nil {
@@ -202,7 +202,7 @@ func (l *Leases) note(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	lost := err != nil && l.gates.Parted(l.Now())
+	lost := err != nil && l.gates.Detached(l.Now())
 	changed := l.lost.Swap(lost) != lost
 	switch {
 	case lost:

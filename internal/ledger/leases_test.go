@@ -90,7 +90,7 @@ func TestLeases_StoreForgetsTheKeysThatAreOver(t *testing.T) {
 	p := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
 	p.RetryBudgetPerMinute = 10
 	queue.keys["pay:charge"], queue.keys["pay:gone"] = &queueKey{}, &queueKey{}
-	l.gates.(*scheduler.Gates).Room(&p, "pay", "charge", 0, time.Now())
+	l.gates.(*scheduler.Gates).Quota(&p, "pay", "charge", 0, time.Now())
 	l.look(time.Now())
 	if !slices.Equal(store.forgotten, []string{"pay:gone"}) || len(queue.keys) != 1 {
 		t.Errorf("the store has forgotten %v and %d keys are left, want pay:gone forgotten and the one in use left", store.forgotten, len(queue.keys))
@@ -110,12 +110,12 @@ func TestLeases_WhatIsLeftIsReturnedAtTheEnd(t *testing.T) {
 		defer close(done)
 		l.Run(ctx)
 	}()
-	l.gates.(*scheduler.Gates).Room(&p, "pay", "charge", 0, time.Now())
+	l.gates.(*scheduler.Gates).Quota(&p, "pay", "charge", 0, time.Now())
 	<-store.asked
-	testkit.Eventually(t, 20*time.Second, "the lease having come", func() bool { return l.gates.Owes("pay:charge") })
+	testkit.Eventually(t, 20*time.Second, "the lease having come", func() bool { return l.gates.Unreported("pay:charge") })
 	cancel()
 	<-done
-	if n := len(store.asked); n == 0 || l.gates.Owes("pay:charge") {
-		t.Errorf("%d leases were returned and something is owed: %t, want what is left returned", n, l.gates.Owes("pay:charge"))
+	if n := len(store.asked); n == 0 || l.gates.Unreported("pay:charge") {
+		t.Errorf("%d leases were returned and something is unreported: %t, want what is left returned", n, l.gates.Unreported("pay:charge"))
 	}
 }

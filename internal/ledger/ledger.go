@@ -16,31 +16,38 @@ import (
 )
 
 const (
-	// ttl bounds how long a ledger that nobody writes is kept: longer than its windows.
+	// ttl is the longest that a ledger is kept that nobody writes: longer than its windows.
 	ttl = 2 * time.Hour
-	// slack is for how long an empty ledger is kept, as clocks differ.
+	// slack is how long an empty ledger is kept, because clocks differ.
 	slack = 10 * time.Second
 )
 
-// renew gives an instance its next lease of a key's limits: read returns the ledger
-// as it stands and the store's time, and replace puts another in its place, for as
-// long as it holds anything, unless somebody else was faster. where names the store
-// in errors.
-func renew(ctx context.Context, where, key string, c gate.Claim, s gate.Settings, read func() (gate.Ledger, time.Time, error), replace func(data []byte, keep time.Duration) (done bool, err error)) (gate.Lease, error) {
+// stored is the ledger of a key in a store.
+type stored struct {
+	store, key string // name it in errors
+	// read returns the ledger as it stands, and the store's time.
+	read func() (gate.Ledger, time.Time, error)
+	// replace puts another ledger in its place, for as long as that holds anything,
+	// unless somebody else was faster.
+	replace func(data []byte, keep time.Duration) (done bool, err error)
+}
+
+// renew gives an instance its next lease of the key's limits.
+func (l *stored) renew(ctx context.Context, c gate.Claim, s gate.Settings) (gate.Lease, error) {
 	for try := 1; ; try++ {
-		before, now, err := read()
+		before, now, err := l.read()
 		if err != nil {
-			return gate.Lease{}, fmt.Errorf("reading the ledger of %s in %s: %w", key, where, err)
+			return gate.Lease{}, fmt.Errorf("reading the ledger of %s in %s: %w", l.key, l.store, err)
 		}
 		after, lease := before.Renew(c, s, now)
 		data, err := json.Marshal(after)
 		if err != nil {
-			return gate.Lease{}, fmt.Errorf("encoding the ledger of %s: %w", key, err)
+			return gate.Lease{}, fmt.Errorf("encoding the ledger of %s: %w", l.key, err)
 		}
 		keep := min(after.Empties(now).Sub(now)+slack, ttl)
-		switch done, err := replace(data, keep); {
+		switch done, err := l.replace(data, keep); {
 		case err != nil:
-			return gate.Lease{}, fmt.Errorf("writing the ledger of %s in %s: %w", key, where, err)
+			return gate.Lease{}, fmt.Errorf("writing the ledger of %s in %s: %w", l.key, l.store, err)
 		case done:
 			return lease, nil
 		}

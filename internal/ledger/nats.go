@@ -24,8 +24,8 @@ type NATS struct {
 	seen   map[string]version // by key
 }
 
-// version is how a ledger stood when this instance wrote or read it last. As a rule
-// it still does when the instance renews, which saves reading it.
+// version is the ledger as this instance wrote or read it last. As a rule it still
+// stands when the instance renews, which saves reading it.
 type version struct {
 	data     []byte
 	revision uint64
@@ -52,7 +52,7 @@ func (n *NATS) Join(ctx context.Context) error {
 }
 
 // Renew gives an instance its next lease of a key's limits. The error is that of
-// NATS or of ctx; then it is not known whether the ledger has changed.
+// NATS or of ctx; whether the ledger has changed is unknown then.
 func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Settings) (gate.Lease, error) {
 	kv, err := n.open(ctx)
 	if err != nil {
@@ -81,7 +81,8 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 		}
 		return err == nil, err
 	}
-	lease, err := renew(ctx, "NATS", key, c, s, read, replace)
+	l := stored{store: "NATS", key: key, read: read, replace: replace}
+	lease, err := l.renew(ctx, c, s)
 	if err != nil && ctx.Err() == nil {
 		n.forget()
 	}
@@ -120,7 +121,8 @@ func (n *NATS) read(ctx context.Context, kv *streams.Expiring, name string) (ver
 	return version{data: data, revision: revision}, nil
 }
 
-// forget has the bucket opened anew: it is in memory, so it goes with its server.
+// forget makes the next call open the bucket anew: it is in memory, so it is lost with its
+// server.
 func (n *NATS) forget() {
 	n.mu.Lock()
 	n.bucket = nil

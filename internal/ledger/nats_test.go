@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func TestABucketThatIsGoneIsMadeAnew(t *testing.T) {
+func TestNATS_BucketThatIsGoneIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

@@ -6,13 +6,13 @@ import (
 	"github.com/rebound-mq/rebound/internal/shrink"
 )
 
-// Queue is the keys whose leases are to be renewed, for one instance. Those of which
-// operations wait for a lease go first. It exists before the gates, which put keys in by
+// Queue is the keys whose leases one instance is to renew. Those whose operations wait
+// for a lease go first. It exists before the gates, which put keys in by
 // [Queue.Want], and is worked off by [Leases]. It is safe for concurrent use.
 type Queue struct {
 	mu      sync.Mutex           // guards what follows
 	changed *sync.Cond           // a key was queued, or the queue was closed
-	wanted  []string             // keys of which operations wait for a lease, in order
+	wanted  []string             // keys whose operations wait for a lease, in order
 	stale   []string             // keys in use whose leases are to be renewed, after those
 	keys    map[string]*queueKey // keys that have a lease, or had one a moment ago
 	turn    int                  // counts the keys that were taken out

@@ -49,7 +49,7 @@ func NewRedis(client redis.UniversalClient, prefix string) *Redis {
 func (*Redis) String() string { return "redis" }
 
 // Renew gives an instance its next lease of a key's limits. The error is that of
-// Redis or of ctx; then it is not known whether the ledger has changed.
+// Redis or of ctx; whether the ledger has changed is unknown then.
 func (r *Redis) Renew(ctx context.Context, key string, c gate.Claim, s gate.Settings) (gate.Lease, error) {
 	name := r.prefix + "{" + key + "}"
 	var text string
@@ -63,7 +63,8 @@ func (r *Redis) Renew(ctx context.Context, key string, c gate.Claim, s gate.Sett
 	replace := func(data []byte, keep time.Duration) (bool, error) {
 		return replaceScript.Run(ctx, r.client, []string{name}, text, data, keep.Milliseconds()).Bool()
 	}
-	return renew(ctx, "Redis", key, c, s, read, replace)
+	l := stored{store: "Redis", key: key, read: read, replace: replace}
+	return l.renew(ctx, c, s)
 }
 
 // Forget does nothing: nothing is kept in memory.

@@ -30,8 +30,8 @@ func (c *Conn) JetStream(options ...jetstream.JetStreamOpt) (jetstream.JetStream
 // Connect connects once, to the servers or with the nats context that cfg
 // names, and returns one clear error when that fails or ctx ends. A connection
 // that was made once reconnects for ever, even when its credentials are refused
-// for a while. Name is what the server shows of us. The logger is told of each
-// disconnect, reconnect and asynchronous error. Options are applied last.
+// for a while. Name is what the server shows of us. Each disconnect, reconnect and
+// asynchronous error is logged. Options are applied last.
 //
 // The error is a [*ConnectError] or a [*ContextError]; neither holds
 // credentials.

@@ -22,7 +22,7 @@ func Dedicated(js jetstream.JetStream, purpose string) (jetstream.JetStream, err
 	if options.Name != "" {
 		options.Name += ", " + purpose
 	}
-	// The connection of js tells of the server's coming and going.
+	// The connection of js reports the server's coming and going.
 	options.ConnectedCB, options.ReconnectedCB, options.ClosedCB = nil, nil, nil
 	options.DisconnectedErrCB, options.ReconnectErrCB = nil, nil
 	options.DiscoveredServersCB, options.LameDuckModeHandler = nil, nil

@@ -14,7 +14,6 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler/policy"
-	"github.com/rebound-mq/rebound/schemas"
 )
 
 // key is the only key of the bucket.
@@ -24,7 +23,7 @@ const key = "current"
 const MaxHistory = jetstream.KeyValueMaxHistory
 
 var (
-	// ErrNoBucket says that nothing was ever applied and no service has run.
+	// ErrNoBucket says that nothing was ever applied and that no service has run.
 	ErrNoBucket = errors.New("there is no bucket of policies")
 	// ErrNoRevision says that there is no such revision, or that it is no longer
 	// kept.
@@ -148,13 +147,13 @@ func (b *Bucket) Apply(ctx context.Context, name string, source []byte, over uin
 	return Revision{Number: number, At: time.Now(), Source: source}, nil
 }
 
-// replaceTries is how often a revision is put while another is being agreed upon, which
+// replaceTries is how often a write is tried while the servers agree upon another, which
 // takes a few milliseconds.
 const replaceTries = 100
 
-// replace puts a revision over another. One that is being agreed upon by the servers
-// may still come to nothing, so it is waited for. A write without an answer is looked
-// for before it counts as failed.
+// replace puts a revision over another. It waits while the servers agree upon another write,
+// which may still come to nothing. It looks for a write without an answer before that counts
+// as failed.
 func (b *Bucket) replace(ctx context.Context, source []byte, over uint64) (number uint64, err error) {
 	for try := 1; try <= replaceTries; try++ {
 		if number, err = b.kv.Update(ctx, key, source, over); !streams.IsPending(err) {
@@ -233,8 +232,8 @@ func revision(e jetstream.KeyValueEntry) Revision {
 	return r
 }
 
-// Comment returns the first line of a policy file when it is a comment, without
-// its #: what whoever applied it wanted to say.
+// Comment returns the first line of a policy file without its # when that line is a comment,
+// as whoever applied the file may say why.
 func (r Revision) Comment() string {
 	first, _, _ := strings.Cut(string(r.Source), "\n")
 	comment, ok := strings.CutPrefix(strings.TrimSpace(first), "#")
@@ -242,9 +241,4 @@ func (r Revision) Comment() string {
 		return ""
 	}
 	return strings.TrimSpace(comment)
-}
-
-// Summary returns what a list of revisions has of r: all but the policy file.
-func (r Revision) Summary() schemas.PolicyRevision {
-	return schemas.PolicyRevision{Revision: r.Number, AppliedAt: r.At.UTC(), Bytes: len(r.Source), Comment: r.Comment(), Removed: r.Removed()}
 }

@@ -48,7 +48,7 @@ func attempts(t *testing.T, r policies.Revision) int {
 	return p.MaxAttempts
 }
 
-func TestABucketKeepsWhatWasAppliedWithItsHistory(t *testing.T) {
+func TestBucket_KeepsWhatWasAppliedWithItsHistory(t *testing.T) {
 	b, js := newBucket(t)
 	if r, err := b.Current(t.Context()); err != nil || r.Number != 0 || r.Removed() {
 		t.Errorf("an empty bucket has %+v, %v", r, err)
@@ -72,7 +72,7 @@ func TestABucketKeepsWhatWasAppliedWithItsHistory(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotValidOrNotTheLatestIsRefused(t *testing.T) {
+func TestBucket_RefusesWhatIsNotValidOrNotTheLatest(t *testing.T) {
 	b, _ := newBucket(t)
 	first := apply(t, b, 3, 0)
 	_, err := b.Apply(t.Context(), "bad.yaml", []byte("billing: {maxAttempts: 0}\n"), first.Number)
@@ -88,7 +88,7 @@ func TestWhatIsNotValidOrNotTheLatestIsRefused(t *testing.T) {
 	}
 }
 
-func TestOpeningABucketThatIsNotThereSaysSo(t *testing.T) {
+func TestBucket_OpeningOneThatIsNotThereSaysSo(t *testing.T) {
 	t.Parallel()
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
 	if _, err := policies.Open(t.Context(), js, "other"); !errors.Is(err, policies.ErrNoBucket) || !strings.Contains(err.Error(), "OTHER_POLICIES") {
@@ -96,7 +96,7 @@ func TestOpeningABucketThatIsNotThereSaysSo(t *testing.T) {
 	}
 }
 
-func TestWatchingTellsTheLatestAndEveryLaterRevision(t *testing.T) {
+func TestBucket_WatchTellsTheLatestAndEveryLaterRevision(t *testing.T) {
 	b, js := newBucket(t)
 	first := apply(t, b, 3, 0)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -42,7 +42,7 @@ func FuzzRevision(f *testing.F) {
 		if err != nil {
 			for _, fault := range policy.Faults(err) {
 				if fault.File != r.Name() {
-					t.Fatalf("the fault %v is told of %q", fault, fault.File)
+					t.Fatalf("the fault %v names %q", fault, fault.File)
 				}
 			}
 			return

@@ -21,7 +21,7 @@ type Message struct {
 	forgotten bool
 
 	// renewed is a moment before which the lease was not renewed for the last time: when
-	// the message was asked for, or the server was told that it is being worked on. lost
+	// the message was asked for, or the server heard that it is being worked on. lost
 	// is whether the lease may have been over once. Both are guarded by Puller.mu.
 	renewed time.Time
 	lost    bool

@@ -14,7 +14,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func TestAURLNamesASingleNodeSentinelOrACluster(t *testing.T) {
+func TestOpen_URLNamesASingleNodeSentinelOrACluster(t *testing.T) {
 	for _, c := range []struct {
 		url, master, user string
 		addrs             []string
@@ -49,7 +49,7 @@ func TestAURLNamesASingleNodeSentinelOrACluster(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrongWithAURLIsSaidWithoutItsPassword(t *testing.T) {
+func TestOpen_ErrorHasNoPassword(t *testing.T) {
 	for _, url := range []string{
 		"redis://ann:topsecret@h:1/x", "redis://ann:topsecret%zz@h:1", "http://ann:topsecret@h:1", "redis://ann:topsecret@h:1?addr=nowhere",
 		"redis://ann:topsecret@h:1?nonsense=1", "redis://ann:topsecret@h:port",
@@ -61,7 +61,7 @@ func TestWhatIsWrongWithAURLIsSaidWithoutItsPassword(t *testing.T) {
 	}
 }
 
-func TestVersionIsThatOfTheServer(t *testing.T) {
+func TestVersion_IsThatOfTheServer(t *testing.T) {
 	server := testkit.Redis(t)
 	client, err := Open(server.URL())
 	if err != nil {

@@ -27,7 +27,7 @@ type key struct {
 	*rebound
 	breaker *breaker.Breaker
 	gate    *gate.Gate
-	turns   gate.Turns
+	turns   gate.RoundRobin
 	lanes   [len(events.Priorities)]list.List // of *operation, the oldest first
 	held    int
 	parked  [len(events.Priorities)]list.List // of parking, the oldest first
@@ -48,7 +48,7 @@ func newRebound(w *world) *rebound {
 	r.breakers = breaker.NewGroup(breaker.Config{
 		Instance: "simulator",
 		Changed:  func(c breaker.Change) { r.key(c.Key).wake() },
-		Room:     func(k string) { r.key(k).wake() },
+		Freed:    func(k string) { r.key(k).wake() },
 	})
 	return r
 }

@@ -1,4 +1,5 @@
-// Package spelling finds what a misspelt name probably means: [Nearest].
+// Package spelling finds what a misspelt name probably means: [Nearest]. Who has a
+// measure of its own for what is near asks for the [Distance].
 package spelling
 
 import "strings"
@@ -18,7 +19,7 @@ func Nearest(given string, names []string) string {
 	given = plain(given)
 	best, least := "", min(3, len(given)/3+1)
 	for _, name := range names {
-		if d := distance(given, plain(name)); d < least {
+		if d := Distance(given, plain(name)); d < least {
 			best, least = name, d
 		}
 	}
@@ -30,9 +31,9 @@ func plain(name string) string {
 	return strings.ToLower(strings.NewReplacer("-", "", "_", "", ".", "").Replace(name))
 }
 
-// distance returns how many bytes must be inserted, removed, changed or swapped
+// Distance returns how many bytes must be inserted, removed, changed or swapped
 // with their neighbour to make b of a: the optimal string alignment distance.
-func distance(a, b string) int {
+func Distance(a, b string) int {
 	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {
 		last[j] = j

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -104,48 +105,48 @@ func Verify(ctx context.Context, js jetstream.JetStream, configs []jetstream.Str
 	return states, nil
 }
 
+// clause is one thing that may be in the way of a stream's use.
+type clause struct {
+	holds bool
+	text  string
+}
+
 // incompatible lists what an update cannot or must not change.
 func incompatible(have, want jetstream.StreamConfig) []string {
-	var problems []string
-	add := func(layout string, args ...any) { problems = append(problems, fmt.Sprintf(layout, args...)) }
-	if have.Retention != want.Retention {
-		add("its retention is %s, not %s", have.Retention, want.Retention)
-	}
-	if have.Storage != want.Storage {
-		add("its storage is %s, not %s", have.Storage, want.Storage)
-	}
-	if have.Mirror != nil || len(have.Sources) > 0 {
-		add("it mirrors or sources another stream")
-	}
-	if have.SubjectTransform != nil {
-		add("it transforms subjects")
-	}
-	if have.NoAck {
-		add("it does not acknowledge publishes")
-	}
-	if have.Sealed {
-		add("it is sealed")
+	clauses := []clause{
+		{have.Retention != want.Retention, fmt.Sprintf("its retention is %s, not %s", have.Retention, want.Retention)},
+		{have.Storage != want.Storage, fmt.Sprintf("its storage is %s, not %s", have.Storage, want.Storage)},
+		{have.Mirror != nil || len(have.Sources) > 0, "it mirrors or sources another stream"},
+		{have.SubjectTransform != nil, "it transforms subjects"},
+		{have.NoAck, "it does not acknowledge publishes"},
+		{have.Sealed, "it is sealed"},
 	}
 	for _, subject := range have.Subjects {
-		if !slices.Contains(want.Subjects, subject) {
-			add("it listens on %q", subject)
-		}
+		clauses = append(clauses, clause{!slices.Contains(want.Subjects, subject), fmt.Sprintf("it listens on %q", subject)})
 	}
 	if want.Retention == jetstream.WorkQueuePolicy {
-		if have.MaxAge > 0 {
-			add("its max age of %s would delete what waits", have.MaxAge)
-		}
-		if have.MaxMsgsPerSubject > 0 && (!have.DiscardNewPerSubject || have.Discard != jetstream.DiscardNew) {
-			add("its limit of %d messages per subject would delete what waits", have.MaxMsgsPerSubject)
-		}
-		if have.Discard == jetstream.DiscardOld && (have.MaxMsgs > 0 || have.MaxBytes > 0) {
-			add("it discards old messages when it is full")
-		}
+		clauses = append(clauses, lossy(have)...)
 	}
-	if have.DenyDelete {
-		add("it denies deletes")
+	clauses = append(clauses, clause{have.DenyDelete, "it denies deletes"})
+
+	var problems []string
+	for _, c := range clauses {
+		if c.holds {
+			problems = append(problems, c.text)
+		}
 	}
 	return problems
+}
+
+// lossy tells by what a work queue would lose what waits in it.
+func lossy(have jetstream.StreamConfig) []clause {
+	rejectsPerSubject := have.DiscardNewPerSubject && have.Discard == jetstream.DiscardNew
+	bounded := have.MaxMsgs > 0 || have.MaxBytes > 0
+	return []clause{
+		{have.MaxAge > 0, fmt.Sprintf("its max age of %s would delete what waits", have.MaxAge)},
+		{have.MaxMsgsPerSubject > 0 && !rejectsPerSubject, fmt.Sprintf("its limit of %d messages per subject would delete what waits", have.MaxMsgsPerSubject)},
+		{have.Discard == jetstream.DiscardOld && bounded, "it discards old messages when it is full"},
+	}
 }
 
 // differences lists what an operator set otherwise and may keep.
@@ -168,39 +169,42 @@ func differences(have, want jetstream.StreamConfig) []string {
 // widened adds to have what it lacks of want, and narrows nothing.
 func widened(have, want jetstream.StreamConfig) (next jetstream.StreamConfig, changed bool) {
 	next = have
-	on := func(have *bool, want bool) {
-		if want && !*have {
-			*have, changed = true, true
-		}
-	}
-	on(&next.AllowDirect, want.AllowDirect)
-	on(&next.AllowMsgSchedules, want.AllowMsgSchedules)
-	on(&next.AllowMsgTTL, want.AllowMsgTTL)
-	on(&next.AllowRollup, want.AllowRollup)
+	next.AllowDirect = have.AllowDirect || want.AllowDirect
+	next.AllowMsgSchedules = have.AllowMsgSchedules || want.AllowMsgSchedules
+	next.AllowMsgTTL = have.AllowMsgTTL || want.AllowMsgTTL
+	next.AllowRollup = have.AllowRollup || want.AllowRollup
+	next.Subjects = slices.Clone(have.Subjects)
 	for _, subject := range want.Subjects {
 		if !slices.Contains(next.Subjects, subject) {
-			next.Subjects, changed = append(next.Subjects, subject), true
+			next.Subjects = append(next.Subjects, subject)
 		}
 	}
-	if want.Replicas > have.Replicas {
-		next.Replicas, changed = want.Replicas, true
+	next.Replicas = max(have.Replicas, want.Replicas)
+	next.Duplicates = max(have.Duplicates, want.Duplicates)
+	next.MaxAge = widerLimit(have.MaxAge, want.MaxAge)
+	next.MaxBytes = widerLimit(have.MaxBytes, want.MaxBytes)
+	next.MaxMsgsPerSubject = widerPerSubject(have, want)
+	return next, !reflect.DeepEqual(have, next)
+}
+
+// widerLimit returns the wider of two limits. One that is not above 0 is none.
+func widerLimit[T ~int64](have, want T) T {
+	if have > 0 && (want <= 0 || want > have) {
+		return want
 	}
-	if have.MaxAge > 0 && (want.MaxAge == 0 || want.MaxAge > have.MaxAge) {
-		next.MaxAge, changed = want.MaxAge, true
+	return have
+}
+
+// widerPerSubject returns how many messages a subject may have. A bound of 1 is no limit
+// but what the stream is for, so it is set where there is none.
+func widerPerSubject(have, want jetstream.StreamConfig) int64 {
+	switch {
+	case have.DiscardNewPerSubject && want.MaxMsgsPerSubject > have.MaxMsgsPerSubject:
+		return want.MaxMsgsPerSubject
+	case want.MaxMsgsPerSubject == 1 && have.MaxMsgsPerSubject <= 0:
+		return 1
 	}
-	if have.MaxBytes > 0 && (want.MaxBytes <= 0 || want.MaxBytes > have.MaxBytes) {
-		next.MaxBytes, changed = want.MaxBytes, true
-	}
-	if have.DiscardNewPerSubject && want.MaxMsgsPerSubject > have.MaxMsgsPerSubject {
-		next.MaxMsgsPerSubject, changed = want.MaxMsgsPerSubject, true
-	}
-	if next.Duplicates < want.Duplicates {
-		next.Duplicates, changed = want.Duplicates, true
-	}
-	if want.MaxMsgsPerSubject == 1 && next.MaxMsgsPerSubject <= 0 {
-		next.MaxMsgsPerSubject, changed = 1, true
-	}
-	return next, changed
+	return have.MaxMsgsPerSubject
 }
 
 // Lease is how long the server waits for a sign of life before it gives an

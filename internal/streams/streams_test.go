@@ -32,7 +32,7 @@ func config(t *testing.T, js jetstream.JetStream, name string) jetstream.StreamC
 	return s.CachedInfo().Config
 }
 
-func TestEnsureMakesEveryStreamAndIsIdempotent(t *testing.T) {
+func TestEnsure_MakesEveryStreamAndIsIdempotent(t *testing.T) {
 	js := jetStream(t)
 	configs := streams.Configs(events.Streams{}, streams.Limits{OutcomesMaxAge: time.Hour})
 	for range 2 {
@@ -51,7 +51,7 @@ func TestEnsureMakesEveryStreamAndIsIdempotent(t *testing.T) {
 	}
 }
 
-func TestEnsureWidensAndNeverNarrows(t *testing.T) {
+func TestEnsure_WidensAndNeverNarrows(t *testing.T) {
 	js := jetStream(t)
 	ctx := context.Background()
 	start := streams.Configs(events.Streams{}, streams.Limits{OutcomesMaxAge: time.Hour, DeadMaxAge: time.Hour})
@@ -79,7 +79,7 @@ func TestEnsureWidensAndNeverNarrows(t *testing.T) {
 	}
 }
 
-func TestEnsureAddsWhatAnOlderStreamLacks(t *testing.T) {
+func TestEnsure_AddsWhatAnOlderStreamLacks(t *testing.T) {
 	js := jetStream(t)
 	ctx := context.Background()
 	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "RETRY_OUTCOMES", Subjects: []string{"retry.outcome.>"}}); err != nil {
@@ -93,7 +93,7 @@ func TestEnsureAddsWhatAnOlderStreamLacks(t *testing.T) {
 	}
 }
 
-func TestEnsureRefusesWhatCannotServe(t *testing.T) {
+func TestEnsure_RefusesWhatCannotServe(t *testing.T) {
 	for name, c := range map[string]struct {
 		config jetstream.StreamConfig
 		want   string
@@ -119,7 +119,7 @@ func TestEnsureRefusesWhatCannotServe(t *testing.T) {
 	}
 }
 
-func TestLeaderGetReadsByWildcardAndBySequence(t *testing.T) {
+func TestLeaderGet_ReadsByWildcardAndBySequence(t *testing.T) {
 	js := jetStream(t)
 	ctx := context.Background()
 	if err := streams.Ensure(ctx, js, streams.Configs(events.Streams{}, streams.Limits{})); err != nil {
@@ -144,7 +144,7 @@ func TestLeaderGetReadsByWildcardAndBySequence(t *testing.T) {
 	}
 }
 
-func TestScanReadsPageByPage(t *testing.T) {
+func TestScan_ReadsPageByPage(t *testing.T) {
 	js := jetStream(t)
 	ctx := context.Background()
 	if err := streams.Ensure(ctx, js, streams.Configs(events.Streams{}, streams.Limits{})); err != nil {
@@ -175,9 +175,9 @@ func TestScanReadsPageByPage(t *testing.T) {
 	}
 }
 
-// TestStreamsAreReadInTheirDomain reads through a leaf node that has a JetStream of
+// TestOpen_StreamsAreReadInTheirDomain reads through a leaf node that has a JetStream of
 // its own.
-func TestStreamsAreReadInTheirDomain(t *testing.T) {
+func TestOpen_StreamsAreReadInTheirDomain(t *testing.T) {
 	js := testkit.JetStreamIn(t, testkit.Connect(t, testkit.Leaf(t, "hub")), "hub")
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()

@@ -8,6 +8,8 @@ import (
 	"io"
 	"reflect"
 	"unicode/utf8"
+
+	"github.com/rebound-mq/rebound/internal/clip"
 )
 
 // maxShown bounds how much of a name an error shows.
@@ -121,18 +123,7 @@ func problem(err error) error {
 	case errors.As(err, &mismatch):
 		return fmt.Errorf("it is not of the type %s", mismatch.Type)
 	}
-	return fmt.Errorf("%s", clip(err.Error(), 4*maxShown))
+	return fmt.Errorf("%s", clip.Text(err.Error(), 4*maxShown))
 }
 
-func shown(name string) string { return fmt.Sprintf("%q", clip(name, maxShown)) }
-
-// clip shortens s to a number of bytes, at the start of a character.
-func clip(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	for limit > 0 && !utf8.RuneStart(s[limit]) {
-		limit--
-	}
-	return s[:limit] + "…"
-}
+func shown(name string) string { return fmt.Sprintf("%q", clip.Text(name, maxShown)) }

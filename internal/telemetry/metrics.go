@@ -13,7 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
-// The bounds of what is told apart. Whoever may submit can invent keys; those beyond the
+// The bounds of the labels. Whoever may submit can invent keys; those beyond the
 // bounds are counted together. Keys that are not used are forgotten, and leave their
 // places to others.
 const (
@@ -47,7 +47,7 @@ var (
 	latenessBuckets = []float64{0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 60, 300, 1800, 3600}
 )
 
-// meteredKey is what most metrics are told apart by.
+// meteredKey is the labels of most metrics.
 type meteredKey struct{ service, operation string }
 
 // Metrics count and measure what happens at one instance. They count what is done, so
@@ -147,8 +147,8 @@ func (m *Metrics) makeInstruments() error {
 	return errors.Join(faults...)
 }
 
-// Forget drops the metrics of the keys of which nothing was counted since a time, and
-// of the services that are not known.
+// Forget drops the metrics of the keys that were not counted since a time, and of the
+// services that are not known.
 func (m *Metrics) Forget(since time.Time, known func(service string) bool) {
 	m.services.Forget(func(service string, _ *[]metric.ObserveOption) bool { return !known(service) })
 	keys := m.keys.Forget(func(_ meteredKey, l *labels) bool { return l.used.Load() < since.UnixNano() })
@@ -231,10 +231,10 @@ func (m *Metrics) Ended(ctx context.Context, op *events.Operation, o events.Outc
 	m.outcomes.Add(ctx, 1, outcome...)
 }
 
-// of returns the labels of an operation's key, of which something is counted.
+// of returns the labels of an operation's key for counting something.
 func (m *Metrics) of(op *events.Operation) *labels { return m.use(op.Service, op.Operation) }
 
-// use returns the labels of a key of which something is counted.
+// use returns the labels of a key for counting something.
 func (m *Metrics) use(service, operation string) *labels {
 	l := m.key(service, operation)
 	l.used.Store(time.Now().UnixNano())

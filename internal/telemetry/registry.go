@@ -17,8 +17,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 )
 
-// maxScrapes is how many scrapes are answered at once; more are told to come
-// again. Whoever reaches the port may ask, and each answer costs time and memory.
+// maxScrapes is how many scrapes are answered at once; more are refused.
+// Whoever reaches the port may ask, and each answer costs time and memory.
 const maxScrapes = 4
 
 // Registry holds the instruments of one instance and those of its process. It belongs

@@ -8,7 +8,7 @@ import (
 )
 
 // OpenTelemetry keeps a counter or a histogram for every set of labels for good, so
-// those that are told apart by keys are Prometheus's own, which can be dropped.
+// those that are labelled by key are Prometheus's own, which can be dropped.
 
 // Counter counts by labels. It is safe for concurrent use.
 type Counter struct{ vector *prometheus.CounterVec }

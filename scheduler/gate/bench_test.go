@@ -60,7 +60,7 @@ func governed(s Settings, on bool) *Gate {
 
 func BenchmarkTurns(b *testing.B) {
 	all := Waiting(0).With(events.Critical).With(events.High).With(events.Normal).With(events.Low)
-	var t Turns
+	var t RoundRobin
 	for b.Loop() {
 		_, t, _ = t.Next(all)
 	}

@@ -8,6 +8,6 @@ import "time"
 func (g *Gate) Conclude(r Result, took time.Duration, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.earned.Done(r, now)
+	g.retryBudget.Done(r, now)
 	g.governor.Done(g.governor.epoch, r, took, now)
 }

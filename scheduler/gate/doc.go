@@ -1,11 +1,11 @@
 // Package gate decides how many due operations of a key may go to their target
 // now. [Gate] joins what may shut it: the key's breaker, global backpressure,
-// concurrency, the budgets per minute and per hour, the budget that successes
-// refill, and the [Governor], which paces the release after an outage.
+// concurrency, the budgets per minute and per hour, the [RetryBudget] that
+// successes refill, and the [Governor], which paces the release after an outage.
 //
 // Beside it stand what several gates need: [Ledger], by which instances share
 // limits through a store; [Pressure], which turns global backpressure on and off;
-// and [Turns], which says which lane of a key is next.
+// and [RoundRobin], which says which lane of a key is next.
 //
 // Everything is pure: the time is an argument, and nothing here does I/O. Only
 // Gate locks; all else belongs to one goroutine at a time.

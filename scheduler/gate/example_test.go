@@ -41,9 +41,9 @@ func ExampleGate_Ready() {
 	// 1 governor
 }
 
-func ExampleTurns() {
+func ExampleRoundRobin() {
 	lanes := gate.Waiting(0).With(events.Critical).With(events.Low)
-	var turns gate.Turns
+	var turns gate.RoundRobin
 	served := map[events.Priority]int{}
 	for range 100 {
 		p, after, _ := turns.Next(lanes)

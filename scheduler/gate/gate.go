@@ -11,20 +11,20 @@ import (
 // Gate is the gate of one key at one instance. It is safe for concurrent use and
 // allocates nothing once it is made.
 type Gate struct {
-	mu       sync.Mutex // guards what follows
-	settings Settings
-	lease    Lease
-	heard    time.Time // when the last lease was given that came from the ledger
-	seen     *Ledger   // the ledger after that
-	unused   int       // of that lease, what may not be used any more
-	extra    int       // let through without a lease since that one was asked for
-	reported int       // of extra, what was handed in
-	inFlight int
-	minute   Window
-	hour     Window
-	earned   Earned
-	governor Governor
-	shut     bool // the breaker was not closed when it was last looked at
+	mu          sync.Mutex // guards what follows
+	settings    Settings
+	lease       Lease
+	heard       time.Time // when the last lease was given that came from the ledger
+	seen        *Ledger   // the ledger after that
+	unused      int       // of that lease, what may not be used any more
+	extra       int       // let through without a lease since that one was asked for
+	reported    int       // of extra, what was handed in
+	inFlight    int
+	minute      Window
+	hour        Window
+	retryBudget RetryBudget
+	governor    Governor
+	shut        bool // the breaker was not closed when it was last looked at
 }
 
 // Settings are the gate's part of a policy. The zero value limits nothing by
@@ -117,8 +117,8 @@ const (
 	// CauseBudgetShare: what this instance was given of the shared budgets is
 	// spent. A new lease may bring more at once.
 	CauseBudgetShare Cause = "budget_share"
-	// CauseSuccesses: too few attempts succeed for so many failures.
-	CauseSuccesses Cause = "successes"
+	// CauseRetryBudget: too few attempts succeed for so many failures.
+	CauseRetryBudget Cause = "retry_budget"
 	// CauseGovernor: the governor paces the release.
 	CauseGovernor Cause = "governor"
 )
@@ -172,22 +172,22 @@ func (g *Gate) HandIn() Claim {
 func (g *Gate) Idle(now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.inFlight > 0 || g.shut || g.governor.On() || g.leased(now) || g.earned.short(now) {
+	if g.inFlight > 0 || g.shut || g.governor.On() || g.leased(now) || g.retryBudget.short(now) {
 		return false
 	}
-	told := !g.heard.IsZero() && !g.owes()
+	told := !g.heard.IsZero() && !g.unreported()
 	return told || g.minute.empty(now) && g.hour.empty(now)
 }
 
-// Owes reports whether the ledger is to hear of anything that this instance did or
+// Unreported reports whether the ledger is to hear of anything that this instance did or
 // did not do with its last lease.
-func (g *Gate) Owes() bool {
+func (g *Gate) Unreported() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.owes()
+	return g.unreported()
 }
 
-func (g *Gate) owes() bool {
+func (g *Gate) unreported() bool {
 	return g.budgeted() && (g.lease.Budget > 0 || g.unused > 0 || g.extra > 0)
 }
 
@@ -274,7 +274,7 @@ func (p Pass) Done(r Result, took time.Duration, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.inFlight--
-	g.earned.Done(r, now)
+	g.retryBudget.Done(r, now)
 	g.governor.Done(p.epoch, r, took, now)
 }
 
@@ -292,8 +292,8 @@ func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 		a.limit(0, CauseBackpressure, time.Time{})
 	}
 	g.limitByShares(&a, now)
-	if n, next, limited := g.earned.Room(g.inFlight, now); limited {
-		a.limit(n, CauseSuccesses, next)
+	if n, next, limited := g.retryBudget.Room(g.inFlight, now); limited {
+		a.limit(n, CauseRetryBudget, next)
 	}
 	// While the breaker lets probes through, their number is pace enough.
 	if !c.Breaker.Limited {

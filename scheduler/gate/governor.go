@@ -24,7 +24,7 @@ import (
 // rate by 0.7 at the end of slow start and by 0.85 after that, or by what share of
 // it the target stood if that is less, at least by 0.5; and that only once for what
 // was on its way at the time. Without strain each round adds a hundredth of the
-// rate that strained the target last. From twice the usual response time on the
+// rate that strained the target last. From twice the baseline latency on the
 // rate does not grow.
 //
 // A strain that stays though the rate was cut to a tenth, or to the least, is not of
@@ -35,38 +35,40 @@ import (
 // while chance goes on failing the same share.
 //
 // The growth is clocked by successes and only happens while the rate is needed,
-// like TCP's congestion window (RFC 5681 and 7661); judging by the response time
-// is the idea of TCP Vegas and of Netflix's concurrency limits.
+// like TCP's congestion window: slow start, additive increase and multiplicative decrease
+// (AIMD) of RFC 5681, and RFC 7661 for a window that is not used. Operations are spaced
+// by the generic cell rate algorithm (GCRA, ITU-T I.371); judging by the response time
+// is the idea of TCP Vegas and of the Gradient limit of Netflix's concurrency-limits.
 //
 // The zero value is off: it limits nothing and measures what is usual, also which share
 // of failures is, outages aside.
 type Governor struct {
-	phase phase
-	epoch uint32  // counts the cuts; what went before the last one decides nothing
-	rate  float64 // operations a second
-	tat   int64   // when the next operation would go at an even pace, Unix nanoseconds
+	phase              phase
+	epoch              uint32  // counts the cuts; what went before the last one decides nothing
+	rate               float64 // operations a second
+	theoreticalArrival int64   // of the next operation (GCRA), Unix nanoseconds
 
-	strained float64 // the rate that strained the target last
-	run      run     // how it was before the cuts from which the rate has not recovered
-	vain     bool    // cuts were, since the governor is on
-	cutAt    int64   // when the last cut was, Unix nanoseconds
-	idle     int64   // since when the rate is not needed, Unix nanoseconds
-	used     int64   // when an operation went last, or the breaker closed, Unix nanoseconds
-	slow     int     // rounds in a row that were slow while off
+	congestedRate float64 // the rate that congested the target last (ssthresh of RFC 5681)
+	run           run     // how it was before the cuts from which the rate has not recovered
+	ineffective   bool    // a cut was, since the governor is on
+	cutAt         int64   // when the last cut was, Unix nanoseconds
+	idle          int64   // since when the rate is not needed, Unix nanoseconds
+	used          int64   // when an operation went last, or the breaker closed, Unix nanoseconds
+	slow          int     // rounds in a row that were slow while off
 
 	healed time.Time // when the breaker closed
 
-	round    round
-	last     [span]float64 // response times of the last answers, nanoseconds, each in turn
-	answers  int           // how many there were since the last cut
-	recent   float64       // their mean, which weighs the last ones most, nanoseconds
-	lagged   int64         // since when that is strain, Unix nanoseconds; 0 is not now
-	usual    float64       // response time of the healthy target, nanoseconds; 0 is not known
-	noise    float64       // share of failures that is not of our making
-	deep     sample        // results since the rate is deeply cut
-	above    sample        // results at more than half of the rate before the cuts
-	below    sample        // results at less
-	settling int           // how many came at less before those
+	round               round
+	last                [span]float64 // response times of the last answers, nanoseconds, each in turn
+	answers             int           // how many there were since the last cut
+	recent              float64       // their mean, which weighs the last ones most, nanoseconds
+	lagged              int64         // since when that is strain, Unix nanoseconds; 0 is not now
+	baselineLatency     float64       // response time of the healthy target, nanoseconds; 0 is not known
+	baselineFailureRate float64       // share of failures that is not of our making
+	deep                sample        // results since the rate is deeply cut
+	above               sample        // results at more than half of the rate before the cuts
+	below               sample        // results at less
+	settling            int           // how many came at less before those
 }
 
 type phase uint8
@@ -104,9 +106,9 @@ const span = 16
 const (
 	startRate = 10.0 // operations a second
 	leastRate = 1.0
-	// A target that fails no less at less is left vainRate, which is that of the
-	// trickle of [Earned]: it may be the operations that are ill.
-	vainRate = 10.0
+	// A target that fails no less at less is left ineffectiveRate, which is that of the
+	// trickle of [RetryBudget]: it may be the operations that are ill.
+	ineffectiveRate = 10.0
 	// burst is how far operations may run ahead of an even pace. A longer one overflows
 	// short queues at once, and failures in a row open the breaker.
 	burst = 5 * time.Millisecond
@@ -120,8 +122,8 @@ const (
 	leastCut     = 0.5
 	// A strain that does not let up when this share or this rate is left is not of
 	// our making.
-	vainCut = 0.1
-	fewRate = 4.0
+	ineffectiveCut = 0.1
+	fewRate        = 4.0
 	// From a share of halved of the rate before the cuts on it shows whether they help.
 	// It is chance when at least sameShare as many fail as before, where clearShare less
 	// would if they helped.
@@ -149,25 +151,25 @@ const (
 	longestRound   = 10 * time.Second
 	fewest         = 5 // results that a round should have
 
-	// strainShare is by how much more than is usual must fail to be strain.
-	strainShare = 0.05
-	// strainTimes is what multiple of the usual response time is strain, and
-	// strainFloor what it must be longer by at least.
-	strainTimes = 3
-	// feltTimes is what multiple stops the growth before it is strain, and ends slow
+	// congestedShare is by how much more than is usual must fail to be strain.
+	congestedShare = 0.05
+	// congestedTimes is what multiple of the baseline latency is strain, and
+	// latencyFloor what it must be longer by at least.
+	congestedTimes = 3
+	// warnTimes is what multiple stops the growth before it is strain, and ends slow
 	// start.
-	feltTimes   = 2
-	strainFloor = 10 * time.Millisecond
+	warnTimes    = 2
+	latencyFloor = 10 * time.Millisecond
 	// lagTime is for how long answers must have been so slow. A server that pauses, to
 	// collect garbage say, is not strained.
 	lagTime = 250 * time.Millisecond
 	// deepSample is how many results tell what share of failures is usual.
 	deepSample = 32
-	// leastNoise is what share of failures may always be chance, and noiseMost the
+	// leastBaselineFailureRate is what share of failures may always be chance, and mostBaselineFailureRate the
 	// largest that can pass for usual: a target that fails almost always is never
 	// taken for well.
-	leastNoise = 0.04
-	noiseMost  = 0.4
+	leastBaselineFailureRate = 0.04
+	mostBaselineFailureRate  = 0.4
 
 	// While the governor is off it takes more to turn it on: failures that are no
 	// chance, or so many slow rounds in a row.
@@ -193,13 +195,13 @@ const (
 // what came after it closed last, slow start ends before the rate that strained the
 // target then.
 func (g *Governor) Recover(now time.Time) {
-	if g.phase == off || now.Sub(g.healed) > relapse || g.strained <= startRate {
-		g.strained = 0
+	if g.phase == off || now.Sub(g.healed) > relapse || g.congestedRate <= startRate {
+		g.congestedRate = 0
 	}
 	g.phase, g.rate = slowStart, startRate
 	g.forgetRun()
-	g.vain = false
-	g.tat, g.idle, g.cutAt = 0, 0, 0
+	g.ineffective = false
+	g.theoreticalArrival, g.idle, g.cutAt = 0, 0, 0
 	g.healed, g.used = now, now.UnixNano()
 	g.cutOff(now.UnixNano())
 }
@@ -212,14 +214,14 @@ func (g *Governor) On() bool { return g.phase != off }
 func (g *Governor) Rate() float64 { return g.rate }
 
 // Concurrency returns how many operations may be in flight: twice as many as the
-// rate keeps in flight at the usual response time, and 2. It counts only while the
+// rate keeps in flight at the baseline latency, and 2. It counts only while the
 // governor is on.
 func (g *Governor) Concurrency() int {
-	usual := g.usual
-	if usual <= 0 {
-		usual = float64(time.Second)
+	latency := g.baselineLatency
+	if latency <= 0 {
+		latency = float64(time.Second)
 	}
-	return int(math.Ceil(2*g.rate*usual/float64(time.Second))) + 2
+	return int(math.Ceil(2*g.rate*latency/float64(time.Second))) + 2
 }
 
 // Room returns how many operations may go at now beside those in flight, and,
@@ -234,13 +236,13 @@ func (g *Governor) Room(inFlight int, now time.Time) (n int, next time.Time, lim
 		g.phase = off
 		return 0, time.Time{}, false
 	}
-	ahead := max(g.tat, t) - t
+	ahead := max(g.theoreticalArrival, t) - t
 	if ahead > int64(burst+mostAhead) { // the clock was set back
-		g.tat, ahead = t, 0
+		g.theoreticalArrival, ahead = t, 0
 	}
 	if ahead > int64(burst) {
 		g.round.refused = true
-		return 0, time.Unix(0, g.tat-int64(burst)), true
+		return 0, time.Unix(0, g.theoreticalArrival-int64(burst)), true
 	}
 	n = 1 + int(float64(int64(burst)-ahead)/float64(time.Second)*g.rate)
 	n = max(min(n, g.Concurrency()-inFlight), 0)
@@ -254,7 +256,7 @@ func (g *Governor) Take(now time.Time) (epoch uint32) {
 	g.round.sent++
 	g.used = now.UnixNano()
 	if g.phase != off {
-		g.tat = max(g.tat, g.used) + int64(float64(time.Second)/g.rate)
+		g.theoreticalArrival = max(g.theoreticalArrival, g.used) + int64(float64(time.Second)/g.rate)
 	}
 	return g.epoch
 }
@@ -300,10 +302,10 @@ func (g *Governor) Done(epoch uint32, r Result, took time.Duration, now time.Tim
 	case g.phase == off:
 	case g.failing(), g.late() && t-g.lagged >= int64(lagTime):
 		if float64(t-g.cutAt) >= max(g.recent, float64(shortestRest)) {
-			g.strain(t)
+			g.cutRate(t)
 		}
-	case g.phase == slowStart && g.lagging(feltTimes):
-		g.phase, g.strained = additive, g.rate
+	case g.phase == slowStart && g.lagging(warnTimes):
+		g.phase, g.congestedRate = additive, g.rate
 	case over:
 		g.wentWell(t)
 	}
@@ -337,12 +339,12 @@ func (g *Governor) succeeded(took time.Duration, t int64) {
 	g.recent += (float64(took) - g.recent) / float64(min(g.answers, span))
 	switch {
 	case g.round.succeeded < fewest: // too few to tell
-	case !g.lagging(strainTimes):
+	case !g.lagging(congestedTimes):
 		g.lagged = 0
 	case g.lagged == 0:
 		g.lagged = t
 	}
-	if g.phase != off && g.needed(t) && !g.lagging(feltTimes) {
+	if g.phase != off && g.needed(t) && !g.lagging(warnTimes) {
 		g.grow()
 	}
 }
@@ -353,12 +355,12 @@ func (g *Governor) grow() {
 	if g.phase == slowStart {
 		g.rate += math.Ln2 / seconds
 	} else {
-		g.rate += additiveStep * g.strained / (g.rate * seconds)
+		g.rate += additiveStep * g.congestedRate / (g.rate * seconds)
 	}
 	switch {
-	case g.rate > beyond*g.strained:
+	case g.rate > beyond*g.congestedRate:
 		g.phase = slowStart
-	case g.rate > slowStartCut*g.strained:
+	case g.rate > slowStartCut*g.congestedRate:
 		g.phase = additive
 	}
 	if g.run != (run{}) && g.rate > recovered*g.run.rate {
@@ -373,23 +375,23 @@ func (g *Governor) needed(t int64) bool {
 	return g.round.refused || float64(g.round.sent) >= g.rate/2*seconds
 }
 
-// strain cuts the rate.
-func (g *Governor) strain(t int64) {
+// cutRate cuts the rate, because the target is congested.
+func (g *Governor) cutRate(t int64) {
 	if g.run == (run{}) {
 		g.run = run{rate: g.rate, share: g.round.share()}
 	}
-	g.strained = g.rate
+	g.congestedRate = g.rate
 	g.rate = max(g.rate*g.cut(), leastRate)
-	if g.vain {
-		g.rate = max(g.rate, vainRate)
+	if g.ineffective {
+		g.rate = max(g.rate, ineffectiveRate)
 	}
 	g.phase, g.cutAt = additive, t
 	switch {
-	case g.deeplyCut() && g.inVain():
-		g.getUsed()
+	case g.deeplyCut() && g.cutWasIneffective():
+		g.rebaseline()
 	case g.chanceFails():
 		both := sample{all: g.above.all + g.below.all, failed: g.above.failed + g.below.failed}
-		g.noise = min(both.share(), noiseMost)
+		g.baselineFailureRate = min(both.share(), mostBaselineFailureRate)
 		g.forgetRun()
 	}
 	g.cutOff(t)
@@ -404,9 +406,9 @@ func (g *Governor) cut() float64 {
 	// Two failures of three say little of the share that fails, even when they are
 	// strain.
 	n := float64(g.round.failed + g.round.succeeded)
-	stood := (1 - max(g.round.share()-g.chance()/max(n, 1), 0)) / (1 - g.noise)
+	stood := (1 - max(g.round.share()-g.chance()/max(n, 1), 0)) / (1 - g.baselineFailureRate)
 	if g.late() {
-		stood = min(stood, strainTimes*g.usual/g.recent)
+		stood = min(stood, congestedTimes*g.baselineLatency/g.recent)
 	}
 	return max(min(stood, most), leastCut)
 }
@@ -414,12 +416,12 @@ func (g *Governor) cut() float64 {
 // deeplyCut tells whether so little is left of the rate that what strains the
 // target cannot be what goes there.
 func (g *Governor) deeplyCut() bool {
-	return g.run != (run{}) && g.rate <= max(g.run.rate*vainCut, fewRate)
+	return g.run != (run{}) && g.rate <= max(g.run.rate*ineffectiveCut, fewRate)
 }
 
-// inVain tells whether the strain is as it was at the first cut. A target that
+// cutWasIneffective tells whether the strain is as it was at the first cut. A target that
 // throttles is never cut in vain: it says itself what it wants.
-func (g *Governor) inVain() bool {
+func (g *Governor) cutWasIneffective() bool {
 	if g.round.throttled > 0 {
 		return false
 	}
@@ -442,19 +444,19 @@ func (g *Governor) forgetRun() {
 	g.run, g.above, g.below, g.settling = run{}, sample{}, sample{}, 0
 }
 
-// getUsed takes the strain for what is usual for the target: a share of failures
+// rebaseline accepts the current failure rate and latency as the new normal: failures
 // at once, a response time little by little, because a queue that others fill too
 // takes its time to empty.
-func (g *Governor) getUsed() {
+func (g *Governor) rebaseline() {
 	if g.late() {
-		strain := (g.recent - float64(strainFloor)) / strainTimes
-		g.usual = max(g.usual*slower, g.usual+slowerShare*(strain-g.usual))
+		strain := (g.recent - float64(latencyFloor)) / congestedTimes
+		g.baselineLatency = max(g.baselineLatency*slower, g.baselineLatency+slowerShare*(strain-g.baselineLatency))
 		return
 	}
-	g.noise = min(g.deep.share(), noiseMost)
-	g.phase, g.vain = slowStart, true
+	g.baselineFailureRate = min(g.deep.share(), mostBaselineFailureRate)
+	g.phase, g.ineffective = slowStart, true
 	g.forgetRun()
-	g.rate = max(g.rate, vainRate)
+	g.rate = max(g.rate, ineffectiveRate)
 }
 
 // cutOff begins anew: what is on its way decides nothing any more.
@@ -466,8 +468,8 @@ func (g *Governor) cutOff(t int64) {
 
 // wentWell ends a round without strain.
 func (g *Governor) wentWell(t int64) {
-	if n := g.round.failed + g.round.succeeded; n >= deepSample && g.round.share() < g.noise/2 {
-		g.noise *= 0.9
+	if n := g.round.failed + g.round.succeeded; n >= deepSample && g.round.share() < g.baselineFailureRate/2 {
+		g.baselineFailureRate *= 0.9
 	}
 	if g.deeplyCut() {
 		g.learn(0.1)
@@ -488,9 +490,9 @@ func (g *Governor) wentWell(t int64) {
 // judgeFree ends a round while the governor is off.
 func (g *Governor) judgeFree(t int64) {
 	share := g.round.share()
-	slow := g.lagging(strainTimes)
+	slow := g.lagging(congestedTimes)
 	switch {
-	case g.round.failed >= onFailures && share > onShare+2*g.noise:
+	case g.round.failed >= onFailures && share > onShare+2*g.baselineFailureRate:
 		g.begin(t)
 		return
 	case slow && g.slow+1 >= onRounds:
@@ -500,8 +502,8 @@ func (g *Governor) judgeFree(t int64) {
 		g.slow++
 	default:
 		g.slow = 0
-		if share <= noiseMost { // else it is an outage
-			g.noise += 0.1 * (share - g.noise)
+		if share <= mostBaselineFailureRate { // else it is an outage
+			g.baselineFailureRate += 0.1 * (share - g.baselineFailureRate)
 		}
 		g.learn(0.002)
 	}
@@ -512,32 +514,32 @@ func (g *Governor) judgeFree(t int64) {
 func (g *Governor) begin(t int64) {
 	seconds := float64(max(t-g.round.began, 1)) / float64(time.Second)
 	g.rate = max(float64(g.round.sent)/seconds, leastRate)
-	g.phase, g.tat, g.idle, g.vain = additive, 0, 0, false
+	g.phase, g.theoreticalArrival, g.idle, g.ineffective = additive, 0, 0, false
 	g.forgetRun()
-	g.strain(t)
+	g.cutRate(t)
 }
 
-// learn brings the usual response time towards that of the round: quickly when
+// learn brings the baseline latency towards that of the round: quickly when
 // the target is faster, by the share up when it is slower.
 func (g *Governor) learn(up float64) {
 	mean := g.round.mean()
 	switch {
 	case mean == 0:
-	case g.usual == 0:
-		g.usual = mean
-	case mean < g.usual:
-		g.usual += 0.5 * (mean - g.usual)
+	case g.baselineLatency == 0:
+		g.baselineLatency = mean
+	case mean < g.baselineLatency:
+		g.baselineLatency += 0.5 * (mean - g.baselineLatency)
 	default:
-		g.usual += up * (mean - g.usual)
+		g.baselineLatency += up * (mean - g.baselineLatency)
 	}
 }
 
-// failing tells whether the share of failures is above the usual one by strainShare
+// failing tells whether the share of failures is above the usual one by congestedShare
 // and what chance explains. In the first slow start after an outage chance explains
 // nothing.
 func (g *Governor) failing() bool {
-	allowed := (strainShare + g.noise) * float64(g.round.failed+g.round.succeeded)
-	if g.phase != slowStart || g.strained > 0 {
+	allowed := (congestedShare + g.baselineFailureRate) * float64(g.round.failed+g.round.succeeded)
+	if g.phase != slowStart || g.congestedRate > 0 {
 		allowed += g.chance()
 	}
 	return float64(g.round.failed) > allowed
@@ -546,7 +548,7 @@ func (g *Governor) failing() bool {
 // chance is how many failures of a round chance explains beside the usual ones: two
 // standard deviations and one.
 func (g *Governor) chance() float64 {
-	p := max(g.noise, leastNoise)
+	p := max(g.baselineFailureRate, leastBaselineFailureRate)
 	return 1 + 2*math.Sqrt(p*(1-p)*float64(g.round.failed+g.round.succeeded))
 }
 
@@ -557,8 +559,8 @@ func (g *Governor) lagging(times float64) bool {
 }
 
 func (g *Governor) slower(times float64) bool {
-	limit := times*g.usual + float64(strainFloor)
-	if g.usual == 0 || g.recent <= limit {
+	limit := times*g.baselineLatency + float64(latencyFloor)
+	if g.baselineLatency == 0 || g.recent <= limit {
 		return false
 	}
 	known, above := min(g.answers, span), 0
@@ -572,7 +574,7 @@ func (g *Governor) slower(times float64) bool {
 
 // late tells whether answers have been so slow for a while that it is strain, also
 // when this round has few yet.
-func (g *Governor) late() bool { return g.lagged != 0 && g.slower(strainTimes) }
+func (g *Governor) late() bool { return g.lagged != 0 && g.slower(congestedTimes) }
 
 func (g *Governor) roundOver(t int64) bool {
 	age, full := float64(t-g.round.began), g.roundTime()
@@ -581,7 +583,7 @@ func (g *Governor) roundOver(t int64) bool {
 
 // roundTime returns how long a round lasts, in nanoseconds.
 func (g *Governor) roundTime() float64 {
-	return min(max(roundResponses*max(g.recent, g.usual), float64(shortestRound)), float64(longestRound))
+	return min(max(roundResponses*max(g.recent, g.baselineLatency), float64(shortestRound)), float64(longestRound))
 }
 
 func (s *sample) add(r Result, rate float64) {

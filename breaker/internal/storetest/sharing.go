@@ -87,48 +87,59 @@ func checkChanges(t *testing.T, all []*Instance) {
 // boundsProbes has no more probes in flight over all instances together than may be,
 // through many rounds of opening and closing.
 func boundsProbes(t *testing.T, stores []breaker.Store) {
-	const most = 2
+	const most, enough = 2, 200
 	s := breaker.Settings{Threshold: 2, Timeout: 5 * time.Millisecond, HalfOpenMaxRequests: most, HalfOpenSuccesses: 3, ProbeLease: time.Minute}
 	all := Fleet(t, stores, s)
-	var inFlight, worst, probes atomic.Int64
+	var probes probeCount
 	var workers sync.WaitGroup
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	for id := range 8 {
 		workers.Go(func() {
 			r := rand.New(rand.NewPCG(1, uint64(id)))
-			i := all[id%len(all)]
-			for ctx.Err() == nil && probes.Load() < 200 {
-				p, err := i.Allow(ctx, time.Now())
-				if err != nil {
-					backoff.Sleep(ctx, time.Millisecond)
-					continue
-				}
-				if p.Probe() {
-					probes.Add(1)
-					n := inFlight.Add(1)
-					for w := worst.Load(); n > w && !worst.CompareAndSwap(w, n); w = worst.Load() {
-					}
-				}
-				backoff.Sleep(ctx, time.Duration(r.IntN(2000))*time.Microsecond)
-				if p.Probe() {
-					inFlight.Add(-1)
-				}
-				result := breaker.Success
-				if r.IntN(3) == 0 {
-					result = breaker.Failure
-				}
-				p.Done(result, time.Millisecond, time.Now())
+			for ctx.Err() == nil && probes.made.Load() < enough {
+				attempt(ctx, all[id%len(all)], &probes, r)
 			}
 		})
 	}
 	workers.Wait()
-	if probes.Load() < 200 {
-		t.Errorf("only %d probes were let through in 20 s, want 200", probes.Load())
+	if n := probes.made.Load(); n < enough {
+		t.Errorf("only %d probes were let through in 20 s, want %d", n, enough)
 	}
-	if worst.Load() > most {
-		t.Errorf("%d probes were in flight at once, want at most %d", worst.Load(), most)
+	if n := probes.worst.Load(); n > most {
+		t.Errorf("%d probes were in flight at once, want at most %d", n, most)
 	}
+}
+
+// probeCount counts probes, as their target sees them.
+type probeCount struct{ now, worst, made atomic.Int64 }
+
+func (c *probeCount) begin() {
+	c.made.Add(1)
+	n := c.now.Add(1)
+	for w := c.worst.Load(); n > w && !c.worst.CompareAndSwap(w, n); w = c.worst.Load() {
+	}
+}
+
+// attempt makes one attempt, if the instance lets it through. A third of them fail.
+func attempt(ctx context.Context, i *Instance, probes *probeCount, r *rand.Rand) {
+	p, err := i.Allow(ctx, time.Now())
+	if err != nil {
+		backoff.Sleep(ctx, time.Millisecond)
+		return
+	}
+	if p.Probe() {
+		probes.begin()
+	}
+	backoff.Sleep(ctx, time.Duration(r.IntN(2000))*time.Microsecond)
+	if p.Probe() {
+		probes.now.Add(-1)
+	}
+	result := breaker.Success
+	if r.IntN(3) == 0 {
+		result = breaker.Failure
+	}
+	p.Done(result, time.Millisecond, time.Now())
 }
 
 // givesBackProbesOfTheDead has an instance die with the only probe.

@@ -119,8 +119,8 @@ func keepsWhatIsOpenWhenEmptied(t *testing.T, stores []breaker.Store) {
 		}
 		return r
 	}
-	late := breaker.Circuit{ServiceKey: "k:k", Generation: 1, Version: 5}
-	open := breaker.Circuit{ServiceKey: "k:k", Generation: 2, Version: 6, State: breaker.Open, NextAttemptTime: time.Now().Add(time.Hour)}
+	late := breaker.Circuit{Summary: breaker.Summary{ServiceKey: "k:k"}, Generation: 1, Version: 5}
+	open := breaker.Circuit{Summary: breaker.Summary{ServiceKey: "k:k", State: breaker.Open, NextAttemptTime: time.Now().Add(time.Hour)}, Generation: 2, Version: 6}
 	r := apply(breaker.Event{Kind: breaker.Rejoin, By: "late", Circuit: &late})
 	var one breaker.Tally
 	one.Add(breaker.Success, time.Millisecond, false)

@@ -70,7 +70,7 @@ func stored(t *testing.T, nc *nats.Conn) *Totals {
 	return totals
 }
 
-func TestEveryOutcomeIsCountedOnceThroughRestarts(t *testing.T) {
+func TestAnalytics_CountsEveryOutcomeOnceThroughRestarts(t *testing.T) {
 	nc := rig.Start(t, "campaign_orchestrator: {baseDelay: 1ms, maxDelay: 2ms}")
 	c := rig.Client(t, nc)
 	end(t, c, "launch", 5, "503")
@@ -101,7 +101,7 @@ func TestEveryOutcomeIsCountedOnceThroughRestarts(t *testing.T) {
 	}
 }
 
-func TestASecondAnalyticsAtTheSameTimeCountsNothing(t *testing.T) {
+func TestAnalytics_SecondAtTheSameTimeCountsNothing(t *testing.T) {
 	nc := rig.Start(t, "default: {}")
 	kept := make([]*keptTotals, 2)
 	for i := range kept {

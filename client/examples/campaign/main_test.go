@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func TestActionsOfCampaignsAreMadeUpFor(t *testing.T) {
+func TestCampaign_ActionsAreMadeUpFor(t *testing.T) {
 	nc := rig.Start(t, "campaign_orchestrator: {baseDelay: 10ms, maxDelay: 100ms}")
 	var out bytes.Buffer
 	if err := run(t.Context(), nc.ConnectedUrl(), &out); err != nil {

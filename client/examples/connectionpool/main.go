@@ -68,7 +68,7 @@ func run(ctx context.Context, url string, out io.Writer) (err error) {
 	return trade(ctx, nc, pool, out)
 }
 
-// trade has the reports finish when the first checkout was told to wait.
+// trade lets the reports finish when the first checkout has to wait.
 func trade(ctx context.Context, nc *nats.Conn, pool *Pool, out io.Writer) error {
 	decisions, err := nc.SubscribeSync(events.Subjects{}.Events(events.RetryScheduled, service, operation))
 	if err != nil {

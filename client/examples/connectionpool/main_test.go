@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func TestDelaysFollowAPoolThatRunsDry(t *testing.T) {
+func TestPool_DelaysFollowOneThatRunsDry(t *testing.T) {
 	nc := rig.Start(t, "connection_pool: {baseDelay: 100ms}")
 	reports, err := nc.SubscribeSync(events.Subjects{}.Health(service))
 	if err != nil {

@@ -65,7 +65,7 @@ func run(ctx context.Context, t *testing.T, dir, name string, args ...string) st
 	return out.String()
 }
 
-func TestNodeSubmitsAndFollows(t *testing.T) {
+func TestNode_SubmitsAndFollows(t *testing.T) {
 	dir := programs(t)
 	nc := rig.Start(t, "billing: {baseDelay: 10ms}")
 	c := rig.Client(t, nc)

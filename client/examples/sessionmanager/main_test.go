@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func TestAnExpiredSessionIsRenewedOnce(t *testing.T) {
+func TestSessions_ExpiredOneIsRenewedOnce(t *testing.T) {
 	nc := rig.Start(t, "session_manager: {baseDelay: 10ms, maxDelay: 50ms}")
 	var out bytes.Buffer
 	if err := run(t.Context(), nc.ConnectedUrl(), &out); err != nil {
@@ -26,15 +26,15 @@ mallory: "good night" not posted, by rule "expired session" after 2 attempts
 		t.Errorf("it printed\n%swant\n%s", got, want)
 	}
 
-	var told string
+	var ended string
 	for _, o := range rig.Outcomes(t, rig.Client(t, nc), 3) {
-		told += fmt.Sprintf("%s %s %s after %d %s\n", o.Account, o.Operation, o.Name(), o.Attempts, o.Reason)
+		ended += fmt.Sprintf("%s %s %s after %d %s\n", o.Account, o.Operation, o.Name(), o.Attempts, o.Reason)
 	}
-	const wantTold = `alice create_session retrySuccess after 2 
+	const wantOutcomes = `alice create_session retrySuccess after 2 
 alice execute_action retrySuccess after 2 
 mallory execute_action retryFailed after 2 not_retryable
 `
-	if told != wantTold {
-		t.Errorf("the outcomes are\n%swant\n%s", told, wantTold)
+	if ended != wantOutcomes {
+		t.Errorf("the outcomes are\n%swant\n%s", ended, wantOutcomes)
 	}
 }

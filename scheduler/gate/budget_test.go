@@ -9,7 +9,7 @@ import (
 
 func TestFailuresAreBoundedBySuccesses(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var e Earned
+		var e RetryBudget
 		now, inFlight := begin, 0
 		failures, successes, busiest := 0, 0, 0
 		for range rapid.IntRange(1, 400).Draw(t, "steps") {
@@ -34,7 +34,7 @@ func TestFailuresAreBoundedBySuccesses(t *testing.T) {
 				failures++
 			}
 		}
-		bound := earnedMost + float64(successes) + earnedPerSecond*now.Sub(begin).Seconds() + float64(busiest)
+		bound := retryBudgetMost + float64(successes) + retryBudgetPerSecond*now.Sub(begin).Seconds() + float64(busiest)
 		if float64(failures) > bound {
 			t.Fatalf("%d failures with %d successes, want at most %.0f", failures, successes, bound)
 		}
@@ -42,7 +42,7 @@ func TestFailuresAreBoundedBySuccesses(t *testing.T) {
 }
 
 func TestATargetThatAnswersWellIsNeverLimitedBySuccesses(t *testing.T) {
-	var e Earned
+	var e RetryBudget
 	for i := range 10_000 {
 		now := at(float64(i) / 1000)
 		if _, _, limited := e.Room(1_000_000, now); limited {
@@ -57,7 +57,7 @@ func TestATargetThatAnswersWellIsNeverLimitedBySuccesses(t *testing.T) {
 }
 
 func TestASpentBudgetTricklesOn(t *testing.T) {
-	var e Earned
+	var e RetryBudget
 	for range 200 {
 		e.Done(Failure, at(0))
 	}

@@ -2,15 +2,16 @@ package gate
 
 import "github.com/rebound-mq/rebound/events"
 
-// Turns says from which lane of a key the next operation is taken: that of the
+// RoundRobin says by deficit round robin (Shreedhar and Varghese, 1995) from which lane
+// of a key the next operation is taken: that of the
 // highest priority, but so that each lower one gets a share of its own when it
 // waits: high 15 in 100, normal 10, low 5. It is a value; the zero value is where
 // to begin.
 //
 // A lane that has waited through k turns in a row had at least k × its share − 2
 // of them.
-type Turns struct {
-	due [len(shares)]int16 // hundredths of a turn that each priority is owed
+type RoundRobin struct {
+	deficit [len(shares)]int16 // hundredths of a turn that each priority has to come
 }
 
 // shares are the guaranteed shares, in hundredths, by priority.
@@ -26,31 +27,31 @@ func (w Waiting) With(p events.Priority) Waiting { return w | 1<<p }
 func (w Waiting) Has(p events.Priority) bool { return w&(1<<p) != 0 }
 
 // Next returns whose turn it is, and the turns after it. ok is false when nothing
-// waits. A lane that does not wait is owed nothing.
-func (t Turns) Next(w Waiting) (p events.Priority, after Turns, ok bool) {
+// waits. A lane that does not wait has no deficit.
+func (t RoundRobin) Next(w Waiting) (p events.Priority, after RoundRobin, ok bool) {
 	chosen := false
 	for _, q := range events.Priorities {
 		if !w.Has(q) {
-			t.due[q] = 0
+			t.deficit[q] = 0
 			continue
 		}
-		t.due[q] += shares[q]
+		t.deficit[q] += shares[q]
 		switch {
 		case !ok:
 			p, ok = q, true
-		case t.due[q] >= 100 && (!chosen || t.due[q] > t.due[p]):
+		case t.deficit[q] >= 100 && (!chosen || t.deficit[q] > t.deficit[p]):
 			p, chosen = q, true
 		}
 	}
 	if ok {
-		t.due[p] = max(t.due[p]-100, 0)
+		t.deficit[p] = max(t.deficit[p]-100, 0)
 	}
 	return p, t, ok
 }
 
 // Split divides n turns among the lanes in which so many operations wait, by
 // priority, and returns the turns after them. It stops when all lanes are empty.
-func (t Turns) Split(waiting [len(events.Priorities)]int, n int) (turns [len(events.Priorities)]int, after Turns) {
+func (t RoundRobin) Split(waiting [len(events.Priorities)]int, n int) (turns [len(events.Priorities)]int, after RoundRobin) {
 	var w Waiting
 	for p, k := range waiting {
 		if k > 0 {

@@ -11,14 +11,14 @@ import (
 func TestGates_OneFailureOfTheStoreDividesNoLimits(t *testing.T) {
 	g := NewGates(breaker.NewGroup(breaker.Config{}), GatesConfig{Lease: func(string) {}})
 	now := time.Now()
-	if g.Parted(now) || g.Parted(now.Add(partedAfter-1)) || !g.shared.Load() {
+	if g.Detached(now) || g.Detached(now.Add(detachedAfter-1)) || !g.shared.Load() {
 		t.Error("limits are divided before the store has been out of reach for long")
 	}
 	g.Share("pay:charge", gate.Lease{Granted: true}, now)
-	if g.Parted(now.Add(partedAfter)) {
+	if g.Detached(now.Add(detachedAfter)) {
 		t.Error("a failure counts from before the store answered")
 	}
-	if !g.Parted(now.Add(2*partedAfter)) || g.shared.Load() {
+	if !g.Detached(now.Add(2*detachedAfter)) || g.shared.Load() {
 		t.Error("limits are not divided though the store has been out of reach for long")
 	}
 	g.Share("pay:charge", gate.Lease{Granted: true}, now)

@@ -37,7 +37,7 @@ func TestGroup_ForgetsClosedBreakersThatAreNotUsed(t *testing.T) {
 	}
 }
 
-func TestGroup_TellsOfTheWorstAndCountsTheOthers(t *testing.T) {
+func TestGroup_ListsTheWorstAndCountsTheOthers(t *testing.T) {
 	g := NewGroup(Config{})
 	now := time.Now()
 	for i := range 2000 {

@@ -10,7 +10,7 @@ import (
 
 func TestEveryWaitingLaneHasItsShare(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var turns Turns
+		var turns RoundRobin
 		var waited, had [len(events.Priorities)]int
 		for range rapid.IntRange(1, 500).Draw(t, "turns") {
 			if rapid.IntRange(0, 40).Draw(t, "change") == 0 {
@@ -36,7 +36,7 @@ func TestEveryWaitingLaneHasItsShare(t *testing.T) {
 
 func TestOfFullLanesEachHasItsShareAndTheHighestTheRest(t *testing.T) {
 	all := Waiting(0).With(events.Critical).With(events.High).With(events.Normal).With(events.Low)
-	var turns Turns
+	var turns RoundRobin
 	var had [len(events.Priorities)]int
 	for range 1000 {
 		p, after, _ := turns.Next(all)
@@ -53,7 +53,7 @@ func TestOfFullLanesEachHasItsShareAndTheHighestTheRest(t *testing.T) {
 
 func TestALaneAloneHasEveryTurn(t *testing.T) {
 	for _, p := range events.Priorities {
-		var turns Turns
+		var turns RoundRobin
 		for i := range 100 {
 			got, after, ok := turns.Next(Waiting(0).With(p))
 			if turns = after; got != p || !ok {
@@ -61,12 +61,12 @@ func TestALaneAloneHasEveryTurn(t *testing.T) {
 			}
 		}
 	}
-	if _, _, ok := (Turns{}).Next(0); ok {
+	if _, _, ok := (RoundRobin{}).Next(0); ok {
 		t.Error("it is somebody's turn though nobody waits")
 	}
 }
 
-func TestTurnsAreSplitUntilTheLanesAreEmpty(t *testing.T) {
+func TestRoundRobinAreSplitUntilTheLanesAreEmpty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var waiting [len(events.Priorities)]int
 		all := 0
@@ -75,7 +75,7 @@ func TestTurnsAreSplitUntilTheLanesAreEmpty(t *testing.T) {
 			all += waiting[i]
 		}
 		n := rapid.IntRange(0, 300).Draw(t, "n")
-		got, _ := Turns{}.Split(waiting, n)
+		got, _ := RoundRobin{}.Split(waiting, n)
 		sum := 0
 		for i := range got {
 			if got[i] > waiting[i] {

@@ -2,7 +2,7 @@ package gate
 
 import "time"
 
-// Earned is the budget that successes refill: attempts at a target that fails
+// RetryBudget is a budget that successes refill: attempts at a target that fails
 // more often than it succeeds come to little more than a trickle, with or without
 // a breaker. Each [Failure] and each [Throttled] attempt costs 1, each success brings
 // 1, and time brings 10 a second, up to 100. So for any span of time
@@ -15,60 +15,60 @@ import "time"
 // that answers well is never limited, however many attempts are in flight.
 //
 // The zero value is a full budget.
-type Earned struct {
-	spent float64 // of earnedMost
+type RetryBudget struct {
+	spent float64 // of retryBudgetMost
 	at    int64   // when spent was right, Unix nanoseconds
 }
 
 const (
-	earnedMost      = 100.0
-	earnedPerSecond = 10.0
-	// earnedAmple is from where on nothing is limited.
-	earnedAmple = earnedMost / 2
+	retryBudgetMost      = 100.0
+	retryBudgetPerSecond = 10.0
+	// retryBudgetAmple is from where on nothing is limited.
+	retryBudgetAmple = retryBudgetMost / 2
 )
 
 // Room returns how many attempts may go beside those in flight, and, when that is
 // 0, when there will be more. limited is false while the budget is ample.
-func (e *Earned) Room(inFlight int, now time.Time) (n int, next time.Time, limited bool) {
-	if e.spent <= earnedMost-earnedAmple {
+func (e *RetryBudget) Room(inFlight int, now time.Time) (n int, next time.Time, limited bool) {
+	if e.spent <= retryBudgetMost-retryBudgetAmple {
 		return 0, time.Time{}, false
 	}
 	e.refill(now)
-	left := earnedMost - e.spent
-	if left >= earnedAmple {
+	left := retryBudgetMost - e.spent
+	if left >= retryBudgetAmple {
 		return 0, time.Time{}, false
 	}
 	if n = int(left) - inFlight; n > 0 {
 		return n, time.Time{}, true
 	}
 	if left < 1 {
-		next = now.Add(time.Duration((1 - left) / earnedPerSecond * float64(time.Second)))
+		next = now.Add(time.Duration((1 - left) / retryBudgetPerSecond * float64(time.Second)))
 	}
 	return 0, next, true
 }
 
 // Done tells how an attempt ended.
-func (e *Earned) Done(r Result, now time.Time) {
+func (e *RetryBudget) Done(r Result, now time.Time) {
 	switch r {
 	case Success:
 		e.spent = max(e.spent-1, 0)
 	case Failure, Throttled:
 		e.refill(now)
-		e.spent = min(e.spent+1, earnedMost)
+		e.spent = min(e.spent+1, retryBudgetMost)
 	case Ignored, Unused:
 	}
 }
 
 // short reports whether some of the budget is spent.
-func (e *Earned) short(now time.Time) bool {
+func (e *RetryBudget) short(now time.Time) bool {
 	e.refill(now)
 	return e.spent > 0
 }
 
-func (e *Earned) refill(now time.Time) {
+func (e *RetryBudget) refill(now time.Time) {
 	t := now.UnixNano()
 	if passed := t - e.at; passed > 0 {
-		e.spent = max(e.spent-float64(passed)/float64(time.Second)*earnedPerSecond, 0)
+		e.spent = max(e.spent-float64(passed)/float64(time.Second)*retryBudgetPerSecond, 0)
 	}
 	e.at = t
 }

@@ -2,6 +2,32 @@ package events
 
 import "time"
 
+// BreakerChange is the data of rebound.breakerChanged.v1: the circuit breaker of a
+// key went from one state to another. Its figures are those after the change.
+type BreakerChange struct {
+	Key       string `json:"key"`
+	Service   string `json:"service"`
+	Operation string `json:"operation"`
+	// From and To are CLOSED, OPEN or HALF_OPEN. They are equal when an operator
+	// gave an open breaker another end.
+	From string `json:"from"`
+	To   string `json:"to"`
+	// Cause is one of the breaker's causes, Note what an operator said.
+	Cause string    `json:"cause"`
+	Note  string    `json:"note,omitempty"`
+	At    time.Time `json:"at"`
+	// Held is whether an operator keeps the breaker open until it is reset.
+	Held             bool      `json:"held,omitempty"`
+	FailureCount     int       `json:"failureCount"`
+	LastFailureTime  time.Time `json:"lastFailureTime,omitzero"`
+	NextAttemptTime  time.Time `json:"nextAttemptTime,omitzero"`
+	HalfOpenAttempts int       `json:"halfOpenAttempts"`
+	TotalRequests    uint64    `json:"totalRequests"`
+	TotalFailures    uint64    `json:"totalFailures"`
+	// AverageResponseTimeMs is that of the target.
+	AverageResponseTimeMs float64 `json:"averageResponseTimeMs"`
+}
+
 // BackpressureChange is the data of rebound.backpressureChanged.v1: global
 // backpressure turned on or off, by what was measured over all instances.
 type BackpressureChange struct {

@@ -1,0 +1,142 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/micro"
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/schemas"
+)
+
+// statusLimit is how many breakers and gates a status tells of.
+const statusLimit = 20
+
+// maxWaitingShown is how many services the status shows by their submissions.
+const maxWaitingShown = 5
+
+// monitor says how an instance is. It reads every part and changes none.
+type monitor struct{ *parts }
+
+// instances returns how the instances are, as this one sees them.
+func (m *monitor) instances() health.Coordination { return m.member.View(m.clock.Now()) }
+
+// ready reports whether the instance can work: it is connected and not
+// stopping, and has everything that it stands on. The error says what is in the way.
+func (m *monitor) ready() error {
+	if m.life.IsDraining() {
+		return errors.New("the instance is stopping")
+	}
+	if !m.nc.IsConnected() {
+		return errors.New("the instance is not connected to NATS")
+	}
+	if m.config.Trouble != nil {
+		if trouble := m.config.Trouble(); trouble != "" {
+			return errors.New(trouble)
+		}
+	}
+	if err := m.keeper.Problem(); err != nil {
+		return err
+	}
+	if full := m.storage.Problem(); full != "" {
+		return errors.New(full)
+	}
+	return nil
+}
+
+// status counts what waits where. The counts are taken one after the other, so
+// that under load they need not add up.
+func (m *monitor) status(ctx context.Context, _ micro.Request) (any, error) {
+	status := schemas.Status{
+		Instance: m.id, Version: m.config.Version, Started: m.started.UTC(), Server: m.nc.ConnectedServerVersion(),
+	}
+	status.Policies, _ = m.policies.standing()
+	status.Reports = schemas.ReportCounts{Taken: m.workReports.taken.Load(), Refused: m.workReports.refused.Load()}
+	messages := func(stream string) (uint64, error) {
+		st, err := m.js.Stream(ctx, stream)
+		if err != nil {
+			return 0, fmt.Errorf("reading stream %s: %w", stream, err)
+		}
+		return st.CachedInfo().State.Msgs, nil
+	}
+	for _, p := range m.pullers {
+		c, err := m.js.Consumer(ctx, p.Stream(), p.Name())
+		if err != nil {
+			return nil, fmt.Errorf("reading consumer %s: %w", p.Name(), err)
+		}
+		info := c.CachedInfo()
+		switch waiting := info.NumPending + uint64(info.NumAckPending); {
+		case p.Name() == reportConsumer:
+			status.Reports.Waiting = waiting
+			continue
+		case p.Stream() == m.streams.Intake():
+			status.Submitted = waiting
+			continue
+		}
+		status.Due += info.NumPending
+		status.InFlight += uint64(info.NumAckPending)
+	}
+	var err error
+	status.Limit, status.Waiting = m.limit.Most(), []schemas.ServiceSubmitted{}
+	if status.Submitted > 0 {
+		if status.Waiting, err = m.submissions.Most(ctx, maxWaitingShown); err != nil {
+			return nil, err
+		}
+	}
+	waiting, err := messages(m.streams.Waiting())
+	if err != nil {
+		return nil, err
+	}
+	if status.Held, err = m.lanes.Count(ctx, "", ""); err != nil {
+		return nil, err
+	}
+	if active := status.Due + status.InFlight + status.Held; waiting > active {
+		status.Parked = waiting - active
+	}
+	if status.Dead, err = messages(m.streams.Dead()); err != nil {
+		return nil, err
+	}
+	if status.Outcomes, err = messages(m.streams.Outcomes()); err != nil {
+		return nil, err
+	}
+	status.RetryCoordination = m.instances()
+	status.Gates, status.GateCounts = m.gates.Worst(statusLimit, m.clock.Now())
+	status.LimitsShared, status.Coordination = !m.leases.Divided(), m.breakers.coordination()
+	status.Breakers, status.BreakerCounts = m.breakers.notClosed(ctx, statusLimit)
+	return status, nil
+}
+
+// health answers how the services are, as this instance sees it.
+func (m *monitor) health(_ context.Context, r micro.Request) (any, error) {
+	var request schemas.HealthQuery
+	if err := read(r, &request); err != nil {
+		return nil, err
+	}
+	if request.Service != "" {
+		if err := events.CheckName(request.Service); err != nil {
+			return nil, badRequestError{fmt.Errorf("service %w", err)}
+		}
+	}
+	now := m.clock.Now()
+	answer := schemas.Health{Instance: m.id, RefusedReports: m.healthReports.Refused(), Services: []health.Metrics{}}
+	if err := m.ready(); err != nil {
+		answer.NotReady = err.Error()
+	}
+	answer.Warnings = m.warnings()
+	if host, ok := m.registry.Host(); ok {
+		answer.Host = &host
+	}
+	if request.Service == "" {
+		answer.Services = m.registry.All(now)
+	} else if metrics, ok := m.registry.Metrics(request.Service, now); ok {
+		answer.Services = append(answer.Services, metrics)
+	}
+	return answer, nil
+}
+
+// coordination answers how the instances are.
+func (m *monitor) coordination(context.Context, micro.Request) (any, error) {
+	return schemas.Coordination{Instance: m.id, Coordination: m.instances(), Sharing: m.breakers.coordination()}, nil
+}

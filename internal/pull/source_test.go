@@ -1,0 +1,187 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// fakeSource delivers messages from memory and records how they are settled.
+type fakeSource struct {
+	opens    int // how often it was opened
+	failures int // how often opening still fails
+	asked    []int
+	messages chan *fakeMessage
+
+	mu      sync.Mutex
+	settled []string // guarded by mu
+}
+
+func newFakeSource(sequences ...uint64) *fakeSource {
+	s := &fakeSource{messages: make(chan *fakeMessage, 100)}
+	for _, n := range sequences {
+		s.messages <- &fakeMessage{source: s, sequence: n}
+	}
+	return s
+}
+
+func (s *fakeSource) Stream() string       { return "S" }
+func (s *fakeSource) Name() string         { return "c" }
+func (s *fakeSource) Lease() time.Duration { return time.Minute }
+func (s *fakeSource) Made() time.Time      { return time.Time{} }
+
+func (s *fakeSource) Open(context.Context) (Consumer, error) {
+	if s.opens++; s.failures > 0 {
+		s.failures--
+		return nil, errors.New("no leader")
+	}
+	return s, nil
+}
+
+func (s *fakeSource) Receive(ctx context.Context, n int, take func(jetstream.Msg, time.Time)) error {
+	s.asked = append(s.asked, n)
+	asked := time.Now()
+	for range n {
+		select {
+		case m := <-s.messages:
+			take(m, asked)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+func (s *fakeSource) settle(m *fakeMessage, how string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settled = append(s.settled, fmt.Sprint(m.sequence, " ", how))
+	return nil
+}
+
+// was returns how messages were settled, in no order.
+func (s *fakeSource) was() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(slices.Values(s.settled))
+}
+
+type fakeMessage struct {
+	jetstream.Msg
+	source   *fakeSource
+	sequence uint64
+}
+
+func (m *fakeMessage) Subject() string      { return "s" }
+func (m *fakeMessage) Headers() nats.Header { return nil }
+func (m *fakeMessage) Data() []byte         { return nil }
+func (m *fakeMessage) Metadata() (*jetstream.MsgMetadata, error) {
+	return &jetstream.MsgMetadata{NumDelivered: 3, Sequence: jetstream.SequencePair{Stream: m.sequence}}, nil
+}
+func (m *fakeMessage) DoubleAck(context.Context) error { return m.source.settle(m, "acked") }
+func (m *fakeMessage) InProgress() error               { return m.source.settle(m, "renewed") }
+func (m *fakeMessage) Nak() error                      { return m.source.settle(m, "given back") }
+func (m *fakeMessage) NakWithDelay(d time.Duration) error {
+	return m.source.settle(m, "given back after "+d.String())
+}
+
+// running is a puller that runs until the test stops it.
+type running struct {
+	*Puller
+	draining chan struct{}
+	done     chan struct{}
+}
+
+func run(t *testing.T, s *fakeSource, limit int, handle Handler) *running {
+	t.Helper()
+	r := &running{draining: make(chan struct{}), done: make(chan struct{})}
+	r.Puller = New(s, handle, Config{
+		Conn: new(nats.Conn), Limit: NewLimit(limit, 1), Bytes: NewBytes(1 << 20), Draining: r.draining, Log: slog.New(slog.DiscardHandler),
+	})
+	go func() { r.Run(t.Context()); close(r.done) }()
+	return r
+}
+
+// drain has the puller drain and waits for its end.
+func (r *running) drain() {
+	close(r.draining)
+	<-r.done
+}
+
+func TestPuller_SettlesAMessageByWhatItsHandlerReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeSource(1, 2, 3)
+		r := run(t, s, 10, func(_ context.Context, m *Message) error {
+			switch m.Sequence() {
+			case 1:
+				return nil
+			case 2:
+				return fmt.Errorf("stopping: %w", ErrGiveBack)
+			default:
+				return errors.New("no")
+			}
+		})
+		synctest.Wait()
+		r.drain()
+		if got, want := s.was(), []string{"1 acked", "2 given back", "3 given back after 300ms"}; !slices.Equal(got, want) {
+			t.Errorf("settled %q, want %q", got, want)
+		}
+		if r.Handled() != 3 || r.Unacked() != 0 {
+			t.Errorf("%d messages were handled and %d are in flight, want 3 and 0", r.Handled(), r.Unacked())
+		}
+	})
+}
+
+func TestPuller_AsksForNoMoreThanTheLimitAndRenewsLeases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeSource(1, 2, 3)
+		release := make(chan struct{})
+		r := run(t, s, 2, func(context.Context, *Message) error {
+			<-release
+			return nil
+		})
+		time.Sleep(25 * time.Second) // of the bubble's clock: each lease is renewed once by then
+		if r.Unacked() != 2 || len(s.asked) != 1 || s.asked[0] != 2 {
+			t.Errorf("%d messages are in flight after asking for %v, want both of one pull", r.Unacked(), s.asked)
+		}
+		if got, want := s.was(), []string{"1 renewed", "2 renewed"}; !slices.Equal(got, want) {
+			t.Errorf("settled %q, want %q", got, want)
+		}
+		close(release)
+		synctest.Wait()
+		r.drain()
+		if r.Handled() != 3 {
+			t.Errorf("%d messages were handled, want the third, too, once the limit allowed it", r.Handled())
+		}
+	})
+}
+
+func TestPuller_TriesAgainUntilTheConsumerIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeSource(1)
+		s.failures = 5
+		missed := 0
+		draining := make(chan struct{})
+		p := New(s, func(context.Context, *Message) error { return nil }, Config{
+			Conn: new(nats.Conn), Limit: NewLimit(1, 1), Bytes: NewBytes(1), Missed: func() { missed++ },
+			Draining: draining, Log: slog.New(slog.DiscardHandler),
+		})
+		done := make(chan struct{})
+		go func() { p.Run(t.Context()); close(done) }()
+		time.Sleep(10 * time.Second) // of the bubble's clock
+		if p.Handled() != 1 || s.opens != 6 || missed != 5 {
+			t.Errorf("%d messages were handled after %d tries, of which %d were reported as failed; want 1, 6 and 5", p.Handled(), s.opens, missed)
+		}
+		close(draining)
+		<-done
+	})
+}
