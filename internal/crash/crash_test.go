@@ -66,7 +66,7 @@ type program struct {
 	log *os.File
 }
 
-func TestNothingIsLostWhenTheProgramIsKilled(t *testing.T) {
+func TestProgram_LosesNothingWhenItIsKilled(t *testing.T) {
 	binary := build(t)
 	serve := func(policy string) []string {
 		policies := filepath.Join(t.TempDir(), "policies.yaml")

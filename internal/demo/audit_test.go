@@ -9,7 +9,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-func TestWhatIsWrongWithAnOperation(t *testing.T) {
+func TestJudge_SaysWhatIsWrongWithAnOperation(t *testing.T) {
 	sent, other := sha256.Sum256([]byte("sent")), sha256.Sum256([]byte("other"))
 	success, failed := []string{events.RetrySuccess}, []string{events.RetryFailed}
 	for name, c := range map[string]struct {
@@ -97,7 +97,7 @@ func TestWhatIsWrongWithAnOperation(t *testing.T) {
 	}
 }
 
-func TestARunFailsUnlessEverythingThatWasToEndHasEnded(t *testing.T) {
+func TestSummary_FailsUnlessEverythingThatWasToEndHasEnded(t *testing.T) {
 	lost := []Fault{{ID: "1", Kind: Lost}, {ID: "2", Kind: Doubled}, {ID: "3", Kind: Lost}}
 	for name, c := range map[string]struct {
 		summary Summary

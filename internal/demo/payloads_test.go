@@ -52,7 +52,7 @@ func shown(of []payload) []string {
 	return out
 }
 
-func TestADirectoryOfPayloads(t *testing.T) {
+func TestPayloads_OfADirectory(t *testing.T) {
 	dir := files(t, map[string]string{
 		"issues.opened.json":          `{ "action": "opened" }`,
 		"check_run/completed.v2.json": `[1, 2]`,
@@ -78,7 +78,7 @@ func TestADirectoryOfPayloads(t *testing.T) {
 	}
 }
 
-func TestPayloadsThatCannotBeDelivered(t *testing.T) {
+func TestPayloads_ThatCannotBeDelivered(t *testing.T) {
 	for name, c := range map[string]struct {
 		files map[string]string
 		want  string
@@ -136,7 +136,7 @@ func archive(t *testing.T, name, content string) string {
 	return filepath.Join(files(t, map[string]string{"x.tgz": b.String()}), "x.tgz")
 }
 
-func TestThePackageIsFetchedOnceAndThenCached(t *testing.T) {
+func TestPayloads_PackageIsFetchedOnceAndThenCached(t *testing.T) {
 	tgz, cache := archive(t, packageIndex, smallIndex), filepath.Join(t.TempDir(), "rebound")
 	environ := npm(t, fmt.Sprintf(`[ "$1 $2" = "pack %s@%s" ] && cp '%s' "$4"`, packageName, packageVersion, tgz))
 	for _, environ := range [][]string{environ, {"PATH=/nowhere"}} {
@@ -157,7 +157,7 @@ func TestThePackageIsFetchedOnceAndThenCached(t *testing.T) {
 	}
 }
 
-func TestWithoutThePackageBothWaysAreSaid(t *testing.T) {
+func TestPayloads_WithoutThePackageBothWaysAreSaid(t *testing.T) {
 	offline := `echo "npm error code ENOTFOUND" >&2
 echo "npm error syscall getaddrinfo" >&2
 echo "npm error network request to https://registry.npmjs.org/x failed, reason: getaddrinfo ENOTFOUND" >&2
@@ -192,7 +192,7 @@ exit 1`
 	}
 }
 
-func TestFetchingEndsWithItsContext(t *testing.T) {
+func TestPayloads_FetchingEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	begun := time.Now()

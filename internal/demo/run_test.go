@@ -69,7 +69,7 @@ func stores(t *testing.T) []string {
 	return found
 }
 
-func TestEveryOperationOfADemoEndsAsItMust(t *testing.T) {
+func TestRun_EveryOperationEndsAsItMust(t *testing.T) {
 	o, out := short(t, 60)
 	s, err := Run(context.Background(), o)
 	if err != nil {
@@ -116,16 +116,18 @@ func first(t *testing.T, js jetstream.JetStream, stream, subject string) (s jets
 	return s, m
 }
 
-func TestALossMakesTheDemoFail(t *testing.T) {
+func TestRun_FailsUponALoss(t *testing.T) {
 	o, out := short(t, 100)
-	o.Timeout = 12 * time.Second
+	o.Timeout = 0 // it goes on until it is interrupted, for what is lost never ends
 	type result struct {
 		summary Summary
 		err     error
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	ended := make(chan result, 1)
 	go func() {
-		s, err := Run(context.Background(), o)
+		s, err := Run(ctx, o)
 		ended <- result{s, err}
 	}()
 	js := tamper(t, out)
@@ -159,6 +161,7 @@ func TestALossMakesTheDemoFail(t *testing.T) {
 		}
 	}
 
+	cancel()
 	r := <-ended
 	var faults *FaultsError
 	if !errors.As(r.err, &faults) {
@@ -178,7 +181,7 @@ func TestALossMakesTheDemoFail(t *testing.T) {
 	}
 }
 
-func TestAnEndlessDemoEndsWellWhenItIsInterrupted(t *testing.T) {
+func TestRun_EndlessEndsWellWhenItIsInterrupted(t *testing.T) {
 	o, out := short(t, 0)
 	o.Keep = true
 	// What failed waits for longer than the run.
@@ -207,7 +210,7 @@ func TestAnEndlessDemoEndsWellWhenItIsInterrupted(t *testing.T) {
 	}
 }
 
-func TestADemoThatHasNoTimeFails(t *testing.T) {
+func TestRun_FailsWhenItHasNoTime(t *testing.T) {
 	o, out := short(t, 500)
 	o.Timeout = 700 * time.Millisecond
 	s, err := Run(context.Background(), o)
@@ -216,7 +219,7 @@ func TestADemoThatHasNoTimeFails(t *testing.T) {
 	}
 }
 
-func TestOptionsAreChecked(t *testing.T) {
+func TestRun_ChecksItsOptions(t *testing.T) {
 	_, err := Run(context.Background(), Options{Operations: -1, Timeout: -1})
 	if err == nil || !strings.Contains(err.Error(), "-1 operations") || !strings.Contains(err.Error(), "timeout -1ns") {
 		t.Errorf("the error is %v", err)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestTheSameSeedGivesTheSameBehaviour(t *testing.T) {
+func TestScript_SameSeedGivesTheSameBehaviour(t *testing.T) {
 	a, b, other := behaviour{1, time.Second}, behaviour{1, time.Second}, behaviour{2, time.Second}
 	differ := false
 	for n := range 200 {
@@ -32,14 +32,14 @@ func TestTheSameSeedGivesTheSameBehaviour(t *testing.T) {
 	}
 }
 
-func TestDeliveriesAreNamedLikeGitHubs(t *testing.T) {
+func TestBehaviour_NamesDeliveriesLikeGitHub(t *testing.T) {
 	uuid := regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 	if id := (behaviour{}).deliveryID(7); !uuid.MatchString(id) {
 		t.Errorf("id %q is no UUID", id)
 	}
 }
 
-func TestEachMoodHasItsWayToFail(t *testing.T) {
+func TestBehaviour_EachMoodHasItsWayToFail(t *testing.T) {
 	const n = 2000
 	b := behaviour{5, time.Second}
 	codes := func(m mood, spare bool) map[string]int {
@@ -85,7 +85,7 @@ func TestEachMoodHasItsWayToFail(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrongWithAWebhookStaysWrong(t *testing.T) {
+func TestBehaviour_WhatIsWrongWithAWebhookStaysWrong(t *testing.T) {
 	b := behaviour{3, time.Second}
 	bad := 0
 	for i := range 500 {
@@ -105,7 +105,7 @@ func TestWhatIsWrongWithAWebhookStaysWrong(t *testing.T) {
 	}
 }
 
-func TestThePaceMakesEnoughFailBeforeTheTargetGetsBetter(t *testing.T) {
+func TestScript_PaceMakesEnoughFailBeforeTheTargetGetsBetter(t *testing.T) {
 	s := script{{healthy, 10 * time.Second}, {down, 2 * time.Second}, {slow, time.Minute}, {recovered, time.Minute}}
 	if got := s.pace(230); got < 99.9 || got > 100.1 {
 		t.Errorf("for 230 failures it takes %.1f deliveries a second, want 100", got)

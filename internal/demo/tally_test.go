@@ -18,7 +18,7 @@ func outcome(id, name string, attempts int, reason events.Reason) events.Outcome
 	return events.Outcome{About: events.About{ID: id}, Outcome: name, Attempts: attempts, ElapsedMs: 1500, Reason: reason}
 }
 
-func TestTheTallyFollowsOperationsToTheirEnd(t *testing.T) {
+func TestTally_FollowsOperationsToTheirEnd(t *testing.T) {
 	y, payload := newTally(2), sha256.Sum256([]byte("a"))
 	y.arrived("good", 1, noon)
 	y.submit("good", "push", payload)
@@ -56,7 +56,7 @@ func TestTheTallyFollowsOperationsToTheirEnd(t *testing.T) {
 	}
 }
 
-func TestTheTallyPairsDueAndArrivalInEitherOrder(t *testing.T) {
+func TestTally_PairsDueAndArrivalInEitherOrder(t *testing.T) {
 	y := newTally(0)
 	y.submit("a", "push", hash{})
 	y.arrived("a", 2, noon.Add(-time.Millisecond))
@@ -70,7 +70,7 @@ func TestTheTallyPairsDueAndArrivalInEitherOrder(t *testing.T) {
 	}
 }
 
-func TestTheTallyCountsWhatReachesTheTargetTwice(t *testing.T) {
+func TestTally_CountsWhatReachesTheTargetTwice(t *testing.T) {
 	y := newTally(0)
 	for _, id := range []string{"late", "prompt", "once"} {
 		y.submit(id, "push", hash{})
@@ -92,7 +92,7 @@ func TestTheTallyCountsWhatReachesTheTargetTwice(t *testing.T) {
 	}
 }
 
-func TestAWebhookThatIsTakenAtOnceIsNoOperation(t *testing.T) {
+func TestTally_WebhookThatIsTakenAtOnceIsNoOperation(t *testing.T) {
 	y := newTally(0)
 	y.arrived("a", 1, noon)
 	y.accepted("a", hash{}, true)
@@ -102,7 +102,7 @@ func TestAWebhookThatIsTakenAtOnceIsNoOperation(t *testing.T) {
 	}
 }
 
-func TestASecondOutcomeIsNotCountedAgain(t *testing.T) {
+func TestTally_SecondOutcomeIsNotCountedAgain(t *testing.T) {
 	y := newTally(2)
 	y.submit("a", "push", hash{})
 	for range 2 {
@@ -118,7 +118,7 @@ func TestASecondOutcomeIsNotCountedAgain(t *testing.T) {
 	}
 }
 
-func TestPercentilesAreOfTheNearestRank(t *testing.T) {
+func TestTally_PercentilesAreOfTheNearestRank(t *testing.T) {
 	var of []time.Duration
 	for i := 100; i > 0; i-- {
 		of = append(of, time.Duration(i)*time.Millisecond)

@@ -15,7 +15,7 @@ var (
 	someFrame = frame{at: 2500 * time.Millisecond, mood: down, left: time.Second, counts: counts{Submitted: 8, Success: 2, Failed: 1, Waiting: 4, InFlight: 1}}
 )
 
-func TestPlainLinesTellCountsMoodsAndTheFirstOfEachSort(t *testing.T) {
+func TestLines_TellCountsMoodsAndTheFirstOfEachSort(t *testing.T) {
 	var b strings.Builder
 	l := newLines(&b, someTitle)
 	f := someFrame
@@ -39,7 +39,7 @@ func TestPlainLinesTellCountsMoodsAndTheFirstOfEachSort(t *testing.T) {
 	}
 }
 
-func TestAScreenFitsItsTerminal(t *testing.T) {
+func TestScreen_FitsItsTerminal(t *testing.T) {
 	codes := regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]")
 	for _, size := range [][2]int{{80, 24}, {40, 24}, {200, 5}, {1, 1}} {
 		for _, color := range []bool{true, false} {
@@ -65,7 +65,7 @@ func TestAScreenFitsItsTerminal(t *testing.T) {
 	}
 }
 
-func TestAScreenIsRedrawnInPlaceAndLeftInOrder(t *testing.T) {
+func TestScreen_IsRedrawnInPlaceAndLeftInOrder(t *testing.T) {
 	var b strings.Builder
 	s := newScreen(&b, someTitle, func() (int, int) { return 80, 24 }, false)
 	s.show(someFrame)
@@ -83,7 +83,7 @@ func TestAScreenIsRedrawnInPlaceAndLeftInOrder(t *testing.T) {
 	}
 }
 
-func TestWhatHappenedIsToldInWords(t *testing.T) {
+func TestView_TellsWhatHappenedInWords(t *testing.T) {
 	about := events.About{Operation: "push"}
 	for _, c := range []struct {
 		got  happening

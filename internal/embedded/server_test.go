@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func TestStartIsReadyWithWhatWasStored(t *testing.T) {
+func TestStart_IsReadyWithWhatWasStored(t *testing.T) {
 	t.Parallel()
 	o := embedded.Options{StoreDir: filepath.Join(t.TempDir(), "made", "for us"), Port: embedded.RandomPort}
 	first := start(t, o)
@@ -56,7 +56,7 @@ func TestStartIsReadyWithWhatWasStored(t *testing.T) {
 	}
 }
 
-func TestInProcessConnectionReachesTheServer(t *testing.T) {
+func TestServer_InProcessConnectionReachesIt(t *testing.T) {
 	t.Parallel()
 	s := start(t, embedded.Options{StoreDir: t.TempDir(), Port: embedded.RandomPort})
 	nc := testkit.Connect(t, "", s.InProcess())
@@ -65,7 +65,7 @@ func TestInProcessConnectionReachesTheServer(t *testing.T) {
 	}
 }
 
-func TestServerAsksForCredentials(t *testing.T) {
+func TestServer_AsksForCredentials(t *testing.T) {
 	t.Parallel()
 	s := start(t, embedded.Options{StoreDir: t.TempDir(), Port: embedded.RandomPort, User: "ann", Password: "pw"})
 	if nc, err := nats.Connect(s.ClientURL()); !errors.Is(err, nats.ErrAuthorization) {
@@ -76,7 +76,7 @@ func TestServerAsksForCredentials(t *testing.T) {
 	testkit.Connect(t, "", s.InProcess(), nats.UserInfo("ann", "pw"))
 }
 
-func TestLimitsReachTheServer(t *testing.T) {
+func TestServer_HasTheLimits(t *testing.T) {
 	t.Parallel()
 	s := start(t, embedded.Options{
 		StoreDir: t.TempDir(), Port: embedded.RandomPort,
@@ -94,7 +94,7 @@ func TestLimitsReachTheServer(t *testing.T) {
 	}
 }
 
-func TestStartRefusesABusyPort(t *testing.T) {
+func TestStart_RefusesABusyPort(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +118,7 @@ func TestStartRefusesABusyPort(t *testing.T) {
 	start(t, o) // the failed start left no lock behind
 }
 
-func TestStartRefusesAnAddressThatIsNotOurs(t *testing.T) {
+func TestStart_RefusesAnAddressThatIsNotOurs(t *testing.T) {
 	_, err := embedded.Start(t.Context(), embedded.Options{StoreDir: t.TempDir(), Host: "192.0.2.1", Port: embedded.RandomPort})
 	var port *embedded.PortError
 	if !errors.As(err, &port) || !strings.Contains(err.Error(), "choose another address with --listen") {
@@ -126,7 +126,7 @@ func TestStartRefusesAnAddressThatIsNotOurs(t *testing.T) {
 	}
 }
 
-func TestStartRefusesAStoreItCannotWrite(t *testing.T) {
+func TestStart_RefusesAStoreItCannotWrite(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -153,7 +153,7 @@ func TestStartRefusesAStoreItCannotWrite(t *testing.T) {
 	}
 }
 
-func TestStartRefusesAStoreInUse(t *testing.T) {
+func TestStart_RefusesAStoreInUse(t *testing.T) {
 	o := embedded.Options{StoreDir: t.TempDir(), Port: embedded.RandomPort}
 	first := start(t, o)
 	_, err := embedded.Start(t.Context(), o)
@@ -170,7 +170,7 @@ func TestStartRefusesAStoreInUse(t *testing.T) {
 	start(t, o)
 }
 
-func TestStartIsCancelled(t *testing.T) {
+func TestStart_IsCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	o := embedded.Options{StoreDir: t.TempDir(), Port: embedded.RandomPort}
@@ -180,7 +180,7 @@ func TestStartIsCancelled(t *testing.T) {
 	start(t, o)
 }
 
-func TestServerMessagesReachTheLogger(t *testing.T) {
+func TestServer_MessagesReachTheLogger(t *testing.T) {
 	t.Parallel()
 	var log recorder
 	s := start(t, embedded.Options{

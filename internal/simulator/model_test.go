@@ -9,7 +9,7 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-func TestEventsHappenInTheOrderOfTheirTimes(t *testing.T) {
+func TestClock_EventsHappenInTheOrderOfTheirTimes(t *testing.T) {
 	c := newClock()
 	var got []int
 	for i, d := range []int{3, 1, 2, 1, 0, 3} {
@@ -52,7 +52,7 @@ func asked(t *testing.T, target Target, perSecond int, d time.Duration) (succeed
 	return succeeded, failures, took / time.Duration(max(succeeded, 1))
 }
 
-func TestATargetServesItsCapacity(t *testing.T) {
+func TestTarget_ServesItsCapacity(t *testing.T) {
 	quiet := sturdy()
 	if got := quiet.Capacity(); got != 500 {
 		t.Fatalf("the capacity is %v, want 500", got)
@@ -73,7 +73,7 @@ func TestATargetServesItsCapacity(t *testing.T) {
 	}
 }
 
-func TestWhatGoesWrongWithATarget(t *testing.T) {
+func TestTarget_WhatGoesWrongWithIt(t *testing.T) {
 	for name, c := range map[string]struct {
 		trouble   Trouble
 		code      string
@@ -93,7 +93,7 @@ func TestWhatGoesWrongWithATarget(t *testing.T) {
 	}
 }
 
-func TestTheQuotaOfAWSIsSpentAndRefunded(t *testing.T) {
+func TestBudgets_QuotaOfAWSIsSpentAndRefunded(t *testing.T) {
 	b := newAWSQuota()
 	retries := 0
 	for {
@@ -117,7 +117,7 @@ func TestTheQuotaOfAWSIsSpentAndRefunded(t *testing.T) {
 	}
 }
 
-func TestTheBudgetOfFinagleIsAFifthOfTheRequests(t *testing.T) {
+func TestBudgets_FinaglesIsAFifthOfTheRequests(t *testing.T) {
 	b := &finagle{}
 	for i := range 1000 {
 		b.requested(false, false, false, 0, start.Add(time.Duration(i)*10*time.Millisecond))
@@ -137,7 +137,7 @@ func TestTheBudgetOfFinagleIsAFifthOfTheRequests(t *testing.T) {
 	}
 }
 
-func TestTheAdaptiveModeOfAWSSlowsDownWhenThrottled(t *testing.T) {
+func TestBudgets_AdaptiveModeOfAWSSlowsDownWhenThrottled(t *testing.T) {
 	b, now := newAWSAdaptive(), start
 	for i := range 2000 {
 		now = start.Add(time.Duration(i) * 10 * time.Millisecond)

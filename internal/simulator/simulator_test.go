@@ -20,7 +20,7 @@ func play(t *testing.T, s Scenario, strategy string, seed uint64) Result {
 	return r
 }
 
-func TestAHealedTargetIsNotFelledByItsBacklog(t *testing.T) {
+func TestRebound_HealedTargetIsNotFelledByItsBacklog(t *testing.T) {
 	t.Parallel()
 	for _, s := range []Scenario{Backlog(100_000), Shedding(100_000)} {
 		r := play(t, s, Rebound, 1)
@@ -43,7 +43,7 @@ func TestAHealedTargetIsNotFelledByItsBacklog(t *testing.T) {
 	}
 }
 
-func TestABacklogDrainsWhateverTheSeed(t *testing.T) {
+func TestRebound_BacklogDrainsWhateverTheSeed(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(8) {
 		for _, s := range []Scenario{Backlog(10_000), Shedding(10_000)} {
@@ -78,7 +78,7 @@ func small() []Scenario {
 	return all
 }
 
-func TestReboundLosesNothingAndWastesLeast(t *testing.T) {
+func TestRebound_LosesNothingAndWastesLeast(t *testing.T) {
 	t.Parallel()
 	for _, s := range small() {
 		var results []Result
@@ -107,7 +107,7 @@ func TestReboundLosesNothingAndWastesLeast(t *testing.T) {
 	}
 }
 
-func TestParkedOperationsNeedNotSitOutTheirDelay(t *testing.T) {
+func TestRebound_ParkedOperationsNeedNotSitOutTheirDelay(t *testing.T) {
 	s := Scenarios()[0]
 	r := play(t, s, Rebound, 1)
 	if r.DrainMs > 1.3*r.IdealMs+10_000 {
@@ -115,7 +115,7 @@ func TestParkedOperationsNeedNotSitOutTheirDelay(t *testing.T) {
 	}
 }
 
-func TestARunIsTheSameEveryTime(t *testing.T) {
+func TestRun_IsTheSameEveryTime(t *testing.T) {
 	s := Shedding(500)
 	for _, strategy := range Strategies() {
 		first, again, other := play(t, s, strategy, 7), play(t, s, strategy, 7), play(t, s, strategy, 8)
@@ -128,13 +128,13 @@ func TestARunIsTheSameEveryTime(t *testing.T) {
 	}
 }
 
-func TestAStrategyMustBeKnown(t *testing.T) {
+func TestRun_StrategyMustBeKnown(t *testing.T) {
 	if _, err := Run(t.Context(), Backlog(1), "hope", 1); err == nil || !strings.Contains(err.Error(), `"hope"`) {
 		t.Errorf("running an unknown strategy gave the error %v, want one that names it", err)
 	}
 }
 
-func TestARunThatIsCalledOffEnds(t *testing.T) {
+func TestRun_EndsWhenItIsCalledOff(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := Run(ctx, Backlog(1_000_000), Rebound, 1); !errors.Is(err, context.Canceled) {

@@ -11,7 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestProxyCutsAndMends(t *testing.T) {
+func TestProxy_CutsAndMends(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	p := testkit.Proxy(t, r.Addr())

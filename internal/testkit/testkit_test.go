@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m, testkit.ProxyLeaks()...) }
 
-func TestServerStoresOnFiles(t *testing.T) {
+func TestServer_StoresOnFiles(t *testing.T) {
 	t.Parallel()
 	s := testkit.Server(t)
 	js := testkit.JetStream(t, testkit.Connect(t, s.ClientURL()))
@@ -30,7 +30,7 @@ func TestServerStoresOnFiles(t *testing.T) {
 	publish(t, js)
 }
 
-func TestServersRunSideBySide(t *testing.T) {
+func TestServer_RunsBesideAnother(t *testing.T) {
 	t.Parallel()
 	a, b := testkit.Server(t), testkit.Server(t)
 	if a.ClientURL() == b.ClientURL() || a.StoreDir() == b.StoreDir() {
@@ -38,7 +38,7 @@ func TestServersRunSideBySide(t *testing.T) {
 	}
 }
 
-func TestServerStartsOnTheFilesOfAnother(t *testing.T) {
+func TestServer_StartsOnTheFilesOfAnother(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	inDir := func(o *embedded.Options) { o.StoreDir = dir }
@@ -59,7 +59,7 @@ func TestServerStartsOnTheFilesOfAnother(t *testing.T) {
 	}
 }
 
-func TestClusterReplicatesAndOutlivesAServer(t *testing.T) {
+func TestCluster_ReplicatesAndOutlivesAServer(t *testing.T) {
 	t.Parallel()
 	c := testkit.Cluster(t, 3)
 	js := testkit.JetStream(t, testkit.Connect(t, c.URL()))
@@ -86,7 +86,7 @@ func TestClusterReplicatesAndOutlivesAServer(t *testing.T) {
 	})
 }
 
-func TestRedisAnswersStopsAndComesBack(t *testing.T) {
+func TestRedis_AnswersStopsAndComesBack(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	if err := ping(r.Addr()); err != nil {
@@ -111,7 +111,7 @@ func TestRedisAnswersStopsAndComesBack(t *testing.T) {
 	r.Pause() // the test's end stops a paused server, too
 }
 
-func TestRedisFailsTheTestWithoutAServer(t *testing.T) {
+func TestRedis_FailsTheTestWithoutAServer(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	message := failure(t, func(f testing.TB) { testkit.Redis(f) })
 	if !strings.Contains(message, "redis-server is not on PATH") {
@@ -119,7 +119,7 @@ func TestRedisFailsTheTestWithoutAServer(t *testing.T) {
 	}
 }
 
-func TestEventuallyWaits(t *testing.T) {
+func TestEventually_Waits(t *testing.T) {
 	t.Parallel()
 	var looks int
 	testkit.Eventually(t, 10*time.Second, "three looks", func() bool {
@@ -131,7 +131,7 @@ func TestEventuallyWaits(t *testing.T) {
 	}
 }
 
-func TestEventuallyFailsTheTestInTime(t *testing.T) {
+func TestEventually_FailsTheTestInTime(t *testing.T) {
 	t.Parallel()
 	message := failure(t, func(f testing.TB) {
 		testkit.Eventually(f, 20*time.Millisecond, "pigs fly", func() bool { return false })
@@ -141,7 +141,7 @@ func TestEventuallyFailsTheTestInTime(t *testing.T) {
 	}
 }
 
-func TestLoggerIsSafeAfterTheTest(t *testing.T) {
+func TestLogger_IsSafeAfterTheTest(t *testing.T) {
 	t.Parallel()
 	end := make(chan struct{})
 	var wg sync.WaitGroup
