@@ -51,61 +51,71 @@ func (m *monitor) ready() error {
 func (m *monitor) status(ctx context.Context, _ micro.Request) (any, error) {
 	status := schemas.Status{
 		Instance: m.id, Version: m.config.Version, Started: m.started.UTC(), Server: m.nc.ConnectedServerVersion(),
+		Limit: m.limit.Most(), Waiting: []schemas.ServiceSubmitted{}, RetryCoordination: m.instances(),
+		LimitsShared: !m.leases.Divided(), Coordination: m.breakers.coordination(),
+		Reports: schemas.ReportCounts{Taken: m.workReports.taken.Load(), Refused: m.workReports.refused.Load()},
 	}
 	status.Policies, _ = m.policies.standing()
-	status.Reports = schemas.ReportCounts{Taken: m.workReports.taken.Load(), Refused: m.workReports.refused.Load()}
-	messages := func(stream string) (uint64, error) {
-		st, err := m.js.Stream(ctx, stream)
-		if err != nil {
-			return 0, fmt.Errorf("reading stream %s: %w", stream, err)
+	for _, count := range []func(context.Context, *schemas.Status) error{m.countPulled, m.countStored} {
+		if err := count(ctx, &status); err != nil {
+			return nil, err
 		}
-		return st.CachedInfo().State.Msgs, nil
 	}
+	status.Gates, status.GateCounts = m.gates.Worst(statusLimit, m.clock.Now())
+	status.Breakers, status.BreakerCounts = m.breakers.notClosed(ctx, statusLimit)
+	return status, nil
+}
+
+// countPulled counts what the consumers have yet to hand out or have handed out.
+func (m *monitor) countPulled(ctx context.Context, status *schemas.Status) (err error) {
 	for _, p := range m.pullers {
 		c, err := m.js.Consumer(ctx, p.Stream(), p.Name())
 		if err != nil {
-			return nil, fmt.Errorf("reading consumer %s: %w", p.Name(), err)
+			return fmt.Errorf("reading consumer %s: %w", p.Name(), err)
 		}
 		info := c.CachedInfo()
 		switch waiting := info.NumPending + uint64(info.NumAckPending); {
 		case p.Name() == reportConsumer:
 			status.Reports.Waiting = waiting
-			continue
 		case p.Stream() == m.streams.Intake():
 			status.Submitted = waiting
-			continue
+		default:
+			status.Due += info.NumPending
+			status.InFlight += uint64(info.NumAckPending)
 		}
-		status.Due += info.NumPending
-		status.InFlight += uint64(info.NumAckPending)
 	}
-	var err error
-	status.Limit, status.Waiting = m.limit.Most(), []schemas.ServiceSubmitted{}
 	if status.Submitted > 0 {
-		if status.Waiting, err = m.submissions.Most(ctx, maxWaitingShown); err != nil {
-			return nil, err
-		}
+		status.Waiting, err = m.submissions.Most(ctx, maxWaitingShown)
 	}
-	waiting, err := messages(m.streams.Waiting())
+	return err
+}
+
+// countStored counts what the streams hold besides.
+func (m *monitor) countStored(ctx context.Context, status *schemas.Status) (err error) {
+	waiting, err := m.messages(ctx, m.streams.Waiting())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if status.Held, err = m.lanes.Count(ctx, "", ""); err != nil {
-		return nil, err
+		return err
 	}
 	if active := status.Due + status.InFlight + status.Held; waiting > active {
 		status.Parked = waiting - active
 	}
-	if status.Dead, err = messages(m.streams.Dead()); err != nil {
-		return nil, err
+	if status.Dead, err = m.messages(ctx, m.streams.Dead()); err != nil {
+		return err
 	}
-	if status.Outcomes, err = messages(m.streams.Outcomes()); err != nil {
-		return nil, err
+	status.Outcomes, err = m.messages(ctx, m.streams.Outcomes())
+	return err
+}
+
+// messages returns how many messages a stream holds.
+func (m *monitor) messages(ctx context.Context, stream string) (uint64, error) {
+	st, err := m.js.Stream(ctx, stream)
+	if err != nil {
+		return 0, fmt.Errorf("reading stream %s: %w", stream, err)
 	}
-	status.RetryCoordination = m.instances()
-	status.Gates, status.GateCounts = m.gates.Worst(statusLimit, m.clock.Now())
-	status.LimitsShared, status.Coordination = !m.leases.Divided(), m.breakers.coordination()
-	status.Breakers, status.BreakerCounts = m.breakers.notClosed(ctx, statusLimit)
-	return status, nil
+	return st.CachedInfo().State.Msgs, nil
 }
 
 // health answers how the services are, as this instance sees it.

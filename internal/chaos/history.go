@@ -55,17 +55,9 @@ type history struct {
 	ctx    context.Context
 	rng    *rand.Rand // of the operator alone
 
-	ports     *machine.Ports
-	disk      *machine.Disk
-	redis     *redisServer
-	nodes     []*node
-	instances []*instance
-	wires     []*machine.Wire
-	routes    map[[2]int]*machine.Wire
-	target    *target
-	operator  *operator
-	closers   []func()
-	all       []*machine.Process
+	cast
+	closers []func()
+	all     []*machine.Process
 
 	// soaking is when the samples of a soak begin.
 	soaking time.Time
@@ -79,6 +71,19 @@ type history struct {
 	broken      error         // why the harness itself failed; guarded by mu
 }
 
+// cast is what takes part in a history.
+type cast struct {
+	ports     *machine.Ports
+	disk      *machine.Disk
+	redis     *redisServer
+	nodes     []*node
+	instances []*instance
+	wires     []*machine.Wire
+	routes    map[[2]int]*machine.Wire
+	target    *target
+	operator  *operator
+}
+
 // Run runs one history. The error says that it could not be run, and is not about
 // what Rebound did.
 func Run(ctx context.Context, config Config, kind *Kind, seed uint64) (report *Report, err error) {
@@ -90,7 +95,7 @@ func Run(ctx context.Context, config Config, kind *Kind, seed uint64) (report *R
 	ctx, cancel := context.WithCancel(ctx)
 	h := &history{
 		kind: kind, seed: seed, config: &config, dir: dir, ctx: ctx, rng: rand.New(rand.NewPCG(seed, 0)),
-		routes: make(map[[2]int]*machine.Wire),
+		cast:   cast{routes: make(map[[2]int]*machine.Wire)},
 		record: &proof.Record{Kind: kind.Name, Seed: seed, Calm: kind.Calm, Skewed: kind.Clock, Limits: kind.limits()},
 	}
 	defer func() {

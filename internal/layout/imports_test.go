@@ -132,8 +132,8 @@ func levelOf(order [][]string, n string) (level int, ok bool) {
 		for _, of := range names {
 			room, whole := strings.CutSuffix(of, "/…")
 			fits := n == room || whole && strings.HasPrefix(n, room+"/")
-			if fits && len(of) > len(best) {
-				level, ok, best = i, true, of
+			if closer := len(room) > len(best) || room == best && !whole; fits && closer {
+				level, ok, best = i, true, room
 			}
 		}
 	}

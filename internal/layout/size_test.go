@@ -67,6 +67,11 @@ func TestPackages_AreSmallEnoughToBeOneIdea(t *testing.T) {
 	}
 }
 
+// data are structs that hold data although they have fields that others do not see.
+var data = map[string]string{
+	"internal/config.Config": "the settings, and where each was set",
+}
+
 // fieldsOf counts the fields of a struct, and those that other packages do not see.
 func fieldsOf(s *ast.StructType) (n, unexported int) {
 	for _, f := range s.Fields.List {
@@ -92,7 +97,7 @@ func TestStructs_ThatDoMoreThanHoldDataAreSmall(t *testing.T) {
 			if !ok {
 				return true
 			}
-			if n, unexported := fieldsOf(body); n > mostFields && unexported > 0 {
+			if n, unexported := fieldsOf(body); n > mostFields && unexported > 0 && data[s.folder+"."+spec.Name.Name] == "" {
 				t.Errorf("%s: struct %s has %d fields, more than %d, and is not data alone: %d are unexported", positions.Position(spec.Pos()), spec.Name, n, mostFields, unexported)
 			}
 			return true

@@ -27,13 +27,13 @@ func Eventually(t testing.TB, within time.Duration, what string, cond func() boo
 	began := time.Now()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	for looks := time.Duration(0); ; looks++ {
+	for looked := time.Duration(0); ; looked += pollInterval {
 		<-tick.C
 		if cond() {
 			return
 		}
 		elapsed := time.Since(began)
-		if elapsed >= within && (looks*pollInterval >= within || elapsed >= busyFactor*within) {
+		if elapsed >= within && (looked >= within || elapsed >= busyFactor*within) {
 			t.Fatalf("not within %v: %s", within, what)
 			return
 		}

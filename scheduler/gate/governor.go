@@ -58,17 +58,22 @@ type Governor struct {
 
 	healed time.Time // when the breaker closed
 
-	round               round
-	last                [span]float64 // response times of the last answers, nanoseconds, each in turn
-	answers             int           // how many there were since the last cut
-	recent              float64       // their mean, which weighs the last ones most, nanoseconds
-	lagged              int64         // since when that is strain, Unix nanoseconds; 0 is not now
-	baselineLatency     float64       // response time of the healthy target, nanoseconds; 0 is not known
-	baselineFailureRate float64       // share of failures that is not of our making
-	deep                sample        // results since the rate is deeply cut
-	above               sample        // results at more than half of the rate before the cuts
-	below               sample        // results at less
-	settling            int           // how many came at less before those
+	round round
+	responses
+	baselineFailureRate float64 // share of failures that is not of our making
+	deep                sample  // results since the rate is deeply cut
+	above               sample  // results at more than half of the rate before the cuts
+	below               sample  // results at less
+	settling            int     // how many came at less before those
+}
+
+// responses are the response times of a target, in nanoseconds.
+type responses struct {
+	last            [span]float64 // those of the last answers, each in turn
+	answers         int           // how many there were since the last cut
+	recent          float64       // their mean, which weighs the last ones most
+	lagged          int64         // since when that is congestion, Unix nanoseconds; 0 is not now
+	baselineLatency float64       // that of the healthy target; 0 is not known
 }
 
 type phase uint8
