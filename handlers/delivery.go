@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/policy"
@@ -145,7 +146,7 @@ func (p *publisher) Publish(ctx context.Context, op *events.Operation, m schedul
 	msg := &nats.Msg{Subject: op.Work.Target, Header: wire.WorkHeader(op, m.Header, p.subjects, timeout), Data: m.Data}
 	ctx, cancel := context.WithTimeout(ctx, min(max(timeout, minPublishing), maxPublishing))
 	defer cancel()
-	made, backoff := false, shortestBackoff
+	made, pauses := false, backoff.Backoff{First: shortestBackoff, Longest: longestBackoff}
 	for {
 		callCtx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 		_, err := p.js.PublishMsg(callCtx, msg)
@@ -162,10 +163,7 @@ func (p *publisher) Publish(ctx context.Context, op *events.Operation, m schedul
 		if refused := refusal(msg.Subject, err); refused != nil {
 			return refused
 		}
-		select {
-		case <-time.After(backoff):
-			backoff = min(2*backoff, longestBackoff)
-		case <-ctx.Done():
+		if !pauses.Wait(ctx) {
 			p.log.Warn("it is not known whether an operation reached its target; its watchdog stands", "operation", op.ID, "target", msg.Subject, "error", err)
 			return nil
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/intake"
 	"github.com/rebound-mq/rebound/internal/natsconn"
@@ -102,15 +103,7 @@ func (d *due) wait(ctx context.Context, rest time.Duration) bool {
 	if rest <= 0 {
 		return ctx.Err() == nil
 	}
-	timer := time.NewTimer(rest)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-d.draining:
-	case <-ctx.Done():
-	}
-	return false
+	return backoff.SleepUnless(ctx, rest, d.draining)
 }
 
 // bury ends a due message that is none of ours: somebody else published on our

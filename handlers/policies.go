@@ -8,11 +8,11 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/policies"
 	"github.com/rebound-mq/rebound/internal/policies/summary"
 	"github.com/rebound-mq/rebound/scheduler/policy"
@@ -54,6 +54,7 @@ func follow(ctx context.Context, js jetstream.JetStream, config Config, log *slo
 // run follows the bucket until ctx ends. When the watching breaks off it is
 // begun anew.
 func (f *policyFollower) run(ctx context.Context) {
+	pauses := backoff.Backoff{First: longestBackoff, Longest: longestBackoff}
 	for ctx.Err() == nil {
 		watch, end := context.WithCancel(ctx)
 		f.mu.Lock()
@@ -65,10 +66,7 @@ func (f *policyFollower) run(ctx context.Context) {
 			continue
 		}
 		f.log.Warn("the policies are not followed; it is tried again", "error", err)
-		select {
-		case <-time.After(longestBackoff):
-		case <-ctx.Done():
-		}
+		backoff.Sleep(ctx, pauses.Next())
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
 // Bucket opens a key-value bucket, which it makes when there is none. One that
@@ -182,14 +183,10 @@ func isNoAnswer(err error) bool {
 // Pause waits a random while of up to most milliseconds, itself at most twenty, for
 // somebody else to be through. The error is that of ctx.
 func Pause(ctx context.Context, most int) error {
-	timer := time.NewTimer(time.Duration(rand.Int64N(int64(min(most, 20)) * int64(time.Millisecond))))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
+	if !backoff.Sleep(ctx, time.Duration(rand.Int64N(int64(min(most, 20))*int64(time.Millisecond)))) {
 		return ctx.Err()
 	}
+	return nil
 }
 
 // BucketKey spells a key of ours, service:operation, in the characters that a bucket
