@@ -1,7 +1,6 @@
 package breaker
 
 import (
-	"slices"
 	"testing"
 	"time"
 )
@@ -64,47 +63,4 @@ func BenchmarkRefusal(b *testing.B) {
 			b.Fatal("a held breaker gave a permit")
 		}
 	}
-}
-
-// BenchmarkChange measures, on each store, how long a transition takes at the
-// instance that makes it (transition) and how long after the failure that opens a
-// breaker another instance refuses (refusal).
-func BenchmarkChange(b *testing.B) {
-	for _, kind := range stores {
-		b.Run(kind.name, func(b *testing.B) {
-			all := fleet(b, kind.make(b, 2), Settings{Threshold: 1, Timeout: time.Hour})
-			here, there := all[0], all[1]
-			var transitions, refusals []time.Duration
-			b.ResetTimer()
-			for range b.N {
-				began := time.Now()
-				here.fail(b, 1)
-				awaitState(there, Open)
-				refusals = append(refusals, time.Since(began))
-				awaitState(here, Open)
-
-				began = time.Now()
-				if _, err := there.Reset(b.Context(), key, ""); err != nil {
-					b.Fatal(err)
-				}
-				transitions = append(transitions, time.Since(began))
-				awaitState(here, Closed)
-			}
-			report(b, "transition", transitions)
-			report(b, "refusal", refusals)
-		})
-	}
-}
-
-func awaitState(i *instance, s State) {
-	for i.State() != s {
-		time.Sleep(10 * time.Microsecond)
-	}
-}
-
-func report(b *testing.B, what string, d []time.Duration) {
-	b.Helper()
-	slices.Sort(d)
-	b.ReportMetric(d[len(d)/2].Seconds()*1000, what+"-p50-ms")
-	b.ReportMetric(d[len(d)*99/100].Seconds()*1000, what+"-p99-ms")
 }

@@ -128,7 +128,7 @@ func (b *Breaker) Circuit() Circuit {
 	if !b.joined {
 		b.fold()
 	}
-	return b.circuit.clone()
+	return b.circuit.Clone()
 }
 
 func (b *Breaker) ask(ctx context.Context, now time.Time) (Permit, error) {

@@ -149,7 +149,8 @@ func (c *Circuit) decidesLike(d *Circuit) bool {
 		c.FailureCount == d.FailureCount && c.HalfOpenSuccesses == d.HalfOpenSuccesses && len(c.Probes) == len(d.Probes)
 }
 
-func (c *Circuit) clone() Circuit {
+// Clone returns a copy that shares nothing with c.
+func (c *Circuit) Clone() Circuit {
 	d := *c
 	d.Probes = slices.Clone(c.Probes)
 	d.Window = slices.Clone(c.Window)

@@ -4,7 +4,8 @@
 //
 // [Step] is the state machine, one pure function over a [Circuit]. The circuits
 // live in the process alone or, when several instances work together, in a
-// [Store]: [Redis], [NATS] or, within one process, [Memory]. A closed breaker
+// [Store]: one of the packages redisstore and natsstore or, within one process,
+// [Memory]. The package itself reaches no network. A closed breaker
 // never waits for its store: results are counted in the process and sent in
 // batches, a failure at once. Permits of a half-open breaker are given out by the
 // store, so that all instances together stay within the bound. While the store

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/rebound-mq/rebound/breaker"
 )
 
@@ -29,27 +27,6 @@ func Example() {
 	// Output:
 	// billing:charge CLOSED → OPEN because of failures
 	// breaker: open for 30s
-}
-
-// Several instances share their breakers through Redis: a single node, Sentinel
-// (MasterName) or a Cluster (several addresses).
-func ExampleNewRedis() {
-	client := redis.NewUniversalClient(breaker.RedisOptions(&redis.UniversalOptions{Addrs: []string{"127.0.0.1:6379"}}))
-	group := breaker.NewGroup(breaker.Config{
-		Store:         breaker.NewRedis(client, ""),
-		StatusChanged: func(s breaker.Status) { fmt.Println("shared:", s.Shared, s.Err) },
-	})
-
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		group.Run(ctx)
-	}()
-	// … serve …
-	stop()
-	<-done
-	_ = client.Close()
 }
 
 func ExampleStep() {

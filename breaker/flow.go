@@ -42,11 +42,11 @@ func (b *Breaker) doAlone(e Event, now time.Time) (outcome, notice) {
 	b.fold()
 	if e.Kind == Acquire {
 		if n, next := b.ready(now); n == 0 {
-			return outcome{Reply: Reply{Circuit: b.circuit.clone(), Effect: Effect{From: b.circuit.State, Next: next}, Now: now}}, notice{}
+			return outcome{Reply: Reply{Circuit: b.circuit.Clone(), Effect: Effect{From: b.circuit.State, Next: next}, Now: now}}, notice{}
 		}
 	}
 	effect := b.step(e, b.group.clock(now))
-	return outcome{Reply: Reply{Circuit: b.circuit.clone(), Effect: effect, Now: now}}, b.note(effect)
+	return outcome{Reply: Reply{Circuit: b.circuit.Clone(), Effect: effect, Now: now}}, b.note(effect)
 }
 
 func (b *Breaker) doJoined(ctx context.Context, e Event, now time.Time) (outcome, []notice, error) {
@@ -55,7 +55,7 @@ func (b *Breaker) doJoined(ctx context.Context, e Event, now time.Time) (outcome
 		if err := b.refusal(now); err != nil {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			return outcome{Reply: Reply{Circuit: b.circuit.clone()}, asked: true, shared: true}, nil, nil
+			return outcome{Reply: Reply{Circuit: b.circuit.Clone()}, asked: true, shared: true}, nil, nil
 		}
 	}
 	r, notices, err := b.apply(ctx, e, now)
@@ -147,7 +147,7 @@ func (b *Breaker) adopt(r Reply) notice {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.joined && r.Circuit.Version > b.circuit.Version && !b.knowsMore(&r.Circuit) {
-		b.become(r.Circuit.clone())
+		b.become(r.Circuit.Clone())
 	}
 	if !r.Changed && b.joined && b.circuit.Generation != b.told.generation {
 		return b.noteSeen()
@@ -322,11 +322,11 @@ func (b *Breaker) join(c *Circuit) notice {
 	defer b.catchUp()
 	if c == nil || c.Version <= b.circuit.Version && c.Generation == b.circuit.Generation && c.State == b.circuit.State {
 		if c != nil {
-			b.become(c.clone())
+			b.become(c.Clone())
 		}
 		return notice{}
 	}
-	b.become(c.clone())
+	b.become(c.Clone())
 	return b.noteSeen()
 }
 
@@ -348,7 +348,7 @@ func (b *Breaker) sendCircuit(ctx context.Context, now time.Time) (Reply, error)
 	if !b.joined {
 		b.fold()
 	}
-	c := b.circuit.clone()
+	c := b.circuit.Clone()
 	before := b.parted
 	b.owed, b.returned, b.diverged = Tally{}, nil, false
 	b.mu.Unlock()

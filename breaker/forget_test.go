@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"testing"
 	"time"
-
-	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
 func TestGroup_ForgetsClosedBreakersThatAreNotUsed(t *testing.T) {
@@ -62,57 +60,5 @@ func TestGroup_TellsOfTheWorstAndCountsTheOthers(t *testing.T) {
 	next, _, err := g.After(t.Context(), "pay:op1997", 10, all)
 	if err != nil || len(next) != 2 || next[0].ServiceKey != "pay:op1998" {
 		t.Errorf("after pay:op1997 come %+v (%v), want the last two", next, err)
-	}
-}
-
-// TestStores_ForgetWhatIsIdleAndOrdinary lets circuits expire: what is forgotten by
-// store and instance begins anew, and what an operator said stays.
-func TestStores_ForgetWhatIsIdleAndOrdinary(t *testing.T) {
-	for name, store := range map[string]func() Store{
-		"NATS": func() Store {
-			return NewNATS(testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL())), "", 1)
-		},
-		"Redis": func() Store { return redisStore(t, testkit.Redis(t).Addr()) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := store()
-			short := settings()
-			short.Window = time.Second
-			now := time.Now()
-			tell := func(key string, e Event) Reply {
-				t.Helper()
-				e.Idle, e.By, e.Generation = time.Second, "a", 1
-				r, err := s.Apply(t.Context(), key, e, now, short)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return r
-			}
-			success := Event{Kind: Report, Tally: Tally{Requests: 1, Successes: 1}}
-			tell("pay:idle", success)
-			tell("pay:open", Event{Kind: Trip, For: time.Hour})
-			tell("pay:reset", Event{Kind: Reset, Note: "by hand"})
-			keys := []string{"pay:idle", "pay:open", "pay:reset", "pay:never"}
-			if read, err := s.Read(t.Context(), keys); err != nil || len(read) != 3 {
-				t.Fatalf("the store holds %+v (%v), want three", read, err)
-			}
-			testkit.Eventually(t, 20*time.Second, "the idle circuit has expired", func() bool {
-				read, err := s.Read(t.Context(), keys)
-				return err == nil && len(read) == 2
-			})
-			// This process remembers a version of it; to it the store has lost it.
-			remembered := success
-			remembered.Seen = 1
-			if r := tell("pay:idle", remembered); !r.Lost {
-				t.Errorf("the store says %+v of what it forgot, want that it is lost", r)
-			}
-			s.Forget(keys)
-			if r := tell("pay:idle", success); r.Lost || r.Circuit.TotalRequests != 1 || r.Circuit.Version != 1 {
-				t.Errorf("a key that comes back has %+v, want a new circuit", r)
-			}
-			if all, err := s.Load(t.Context()); err != nil || len(all) != 3 {
-				t.Errorf("the store holds %+v (%v), want three", all, err)
-			}
-		})
 	}
 }

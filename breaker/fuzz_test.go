@@ -21,19 +21,19 @@ func FuzzDecode(f *testing.F) {
 	}
 	now, s := time.UnixMilli(1772366420000), Settings{FailureRate: 0.5}.OrDefaults()
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := decode(data)
+		c, err := Decode(data)
 		if err != nil {
 			return
 		}
-		written, err := encode(&c)
+		written, err := Encode(&c)
 		if err != nil {
 			t.Fatalf("%q was read and cannot be written: %v", data, err)
 		}
-		again, err := decode(written)
+		again, err := Decode(written)
 		if err != nil {
 			t.Fatalf("%s cannot be read: %v", written, err)
 		}
-		if twice, err := encode(&again); err != nil || !bytes.Equal(written, twice) {
+		if twice, err := Encode(&again); err != nil || !bytes.Equal(written, twice) {
 			t.Fatalf("%s is written again as %s, %v", written, twice, err)
 		}
 		if n, _ := c.Ready(now, &s); n < 0 {
@@ -42,30 +42,9 @@ func FuzzDecode(f *testing.F) {
 		for _, e := range []Event{
 			{Kind: Acquire, Probe: "q", By: "i2"}, {Kind: Return, Probe: "p", Result: Failure, By: "i2", Generation: c.Generation}, {Kind: Reset, By: "i2"},
 		} {
-			if r := apply(c, e, now, s); int(r.Circuit.State) >= len(stateNames) {
+			if r := Apply(c, e, now, s); int(r.Circuit.State) >= len(stateNames) {
 				t.Fatalf("%s of %s leads to %+v", e.Kind, written, r.Circuit)
 			}
-		}
-	})
-}
-
-// FuzzRedisAnswer reads any text as what the script in Redis answers.
-func FuzzRedisAnswer(f *testing.F) {
-	f.Add(`{"now":1772366400000,"lost":false,"granted":true,"next":0,"written":true,"changed":true,"from":"OPEN","circuit":` + records[0] + `}`)
-	for _, seed := range append(records, "", "OK", `{"circuit":null}`, `{"granted":1}`, `{"now":1e3,"from":"OPEN"}`, `{"from":""}`) {
-		f.Add(seed)
-		f.Add(`{"from":"CLOSED","circuit":` + seed + `}`)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		r, err := redisAnswer(text, Event{Kind: Acquire, Probe: "p"})
-		if err != nil {
-			return
-		}
-		if r.Probe != "" && (!r.Granted || !r.Written) || int(r.From) >= len(stateNames) || int(r.Circuit.State) >= len(stateNames) {
-			t.Fatalf("%q is read as %+v", text, r)
-		}
-		if _, err := encode(&r.Circuit); err != nil {
-			t.Fatal(err)
 		}
 	})
 }

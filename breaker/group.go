@@ -208,8 +208,8 @@ func (g *Group) operate(ctx context.Context, key string, e Event) (Circuit, erro
 	if len(e.Note) > longest {
 		return Circuit{}, fmt.Errorf("breaker: the note has %d bytes, more than the %d allowed", len(e.Note), longest)
 	}
-	if e.For < 0 || e.For > holdTTL {
-		return Circuit{}, fmt.Errorf("breaker: a breaker can be tripped for at most %v, not %v", holdTTL, e.For)
+	if e.For < 0 || e.For > HeldTTL {
+		return Circuit{}, fmt.Errorf("breaker: a breaker can be tripped for at most %v, not %v", HeldTTL, e.For)
 	}
 	b := g.breaker(key)
 	r, err := b.do(ctx, e, g.now())

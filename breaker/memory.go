@@ -39,7 +39,7 @@ func (m *Memory) Apply(ctx context.Context, key string, e Event, now time.Time, 
 	if !ok {
 		c = NewCircuit(key)
 	}
-	r := apply(c, e, now, s)
+	r := Apply(c, e, now, s)
 	if r.Written {
 		m.circuits[key] = r.Circuit
 		for w := range m.watchers {
@@ -50,7 +50,7 @@ func (m *Memory) Apply(ctx context.Context, key string, e Event, now time.Time, 
 			}
 		}
 	}
-	r.Circuit = r.Circuit.clone()
+	r.Circuit = r.Circuit.Clone()
 	return r, nil
 }
 
@@ -63,7 +63,7 @@ func (m *Memory) Load(ctx context.Context) ([]Circuit, error) {
 	defer m.mu.Unlock()
 	all := make([]Circuit, 0, len(m.circuits))
 	for _, c := range m.circuits {
-		all = append(all, c.clone())
+		all = append(all, c.Clone())
 	}
 	return all, nil
 }
@@ -78,7 +78,7 @@ func (m *Memory) Read(ctx context.Context, keys []string) ([]Circuit, error) {
 	var read []Circuit
 	for _, key := range keys {
 		if c, ok := m.circuits[key]; ok {
-			read = append(read, c.clone())
+			read = append(read, c.Clone())
 		}
 	}
 	return read, nil
@@ -116,7 +116,7 @@ func (m *Memory) drain(w *watcher) []Circuit {
 	defer m.mu.Unlock()
 	var all []Circuit
 	for _, c := range w.pending {
-		all = append(all, c.clone())
+		all = append(all, c.Clone())
 	}
 	clear(w.pending)
 	slices.SortFunc(all, func(a, b Circuit) int { return a.ChangedAt.Compare(b.ChangedAt) })

@@ -20,7 +20,7 @@ func (t *step) rejoin() {
 	t.effect.Written = true
 	if t.Version == 0 {
 		key, generation := t.ServiceKey, t.Generation
-		t.Circuit = mine.clone()
+		t.Circuit = mine.Clone()
 		t.ServiceKey, t.Generation = key, max(generation, mine.Generation)
 		t.expire()
 		return

@@ -9,6 +9,7 @@ import (
 // What an instance changed comes back from the store with its times in
 // milliseconds. That is no change.
 func TestOwnChangeSeenAgainIsToldOnce(t *testing.T) {
+	const key = "billing:charge"
 	var told []Change
 	g := NewGroup(Config{Instance: "a", Store: NewMemory(), Changed: func(c Change) { told = append(told, c) }})
 	b := g.Breaker(key, settings())
@@ -19,13 +20,13 @@ func TestOwnChangeSeenAgainIsToldOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.mu.Lock()
-	c := b.circuit.clone()
+	c := b.circuit.Clone()
 	b.mu.Unlock()
-	data, err := encode(&c)
+	data, err := Encode(&c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c, err = decode(data); err != nil {
+	if c, err = Decode(data); err != nil {
 		t.Fatal(err)
 	}
 	c.Version++ // another instance counted a result

@@ -42,8 +42,8 @@ type bucketRecord struct {
 	Failures  int   `json:"f"`
 }
 
-// encode returns the record of c.
-func encode(c *Circuit) ([]byte, error) {
+// Encode returns c as the stores keep it.
+func Encode(c *Circuit) ([]byte, error) {
 	b, err := json.Marshal(toRecord(c))
 	if err != nil {
 		return nil, fmt.Errorf("breaker: encoding the circuit of %s: %w", c.ServiceKey, err)
@@ -51,8 +51,8 @@ func encode(c *Circuit) ([]byte, error) {
 	return b, nil
 }
 
-// decode reads what [encode] wrote.
-func decode(data []byte) (Circuit, error) {
+// Decode reads what [Encode] wrote.
+func Decode(data []byte) (Circuit, error) {
 	var r record
 	if err := json.Unmarshal(data, &r); err != nil {
 		return Circuit{}, fmt.Errorf("breaker: decoding a stored circuit: %w", err)

@@ -88,8 +88,8 @@ func (s Settings) Validate() error {
 		{"window", s.Window, windowBuckets * shortest},
 		{"probe lease", s.ProbeLease, shortest},
 	} {
-		if v.value != 0 && (v.value < v.least || v.value > holdTTL) {
-			fault("the %s is %v; it must be from %v to %v, or 0 for the default", v.name, v.value, v.least, holdTTL)
+		if v.value != 0 && (v.value < v.least || v.value > HeldTTL) {
+			fault("the %s is %v; it must be from %v to %v, or 0 for the default", v.name, v.value, v.least, HeldTTL)
 		}
 	}
 	if !(s.FailureRate >= 0 && s.FailureRate <= 1) { //nolint:staticcheck // so that NaN is a fault too

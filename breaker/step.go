@@ -136,7 +136,7 @@ func (t *step) trip() {
 	if d <= 0 {
 		d = t.s.Timeout
 	}
-	t.open(CauseTripped, min(d, holdTTL))
+	t.open(CauseTripped, min(d, HeldTTL))
 	t.Note = t.e.Note
 }
 

@@ -356,6 +356,15 @@ func TestStep(t *testing.T) {
 	}
 }
 
+// tallyOf sums up results that took so long each.
+func tallyOf(results []Result, took time.Duration) Tally {
+	var t Tally
+	for _, r := range results {
+		t.Add(r, took, false)
+	}
+	return t
+}
+
 func want[T comparable](what string, got, expected T) string {
 	if got == expected {
 		return ""

@@ -5,12 +5,13 @@ import (
 	"time"
 )
 
-// Store holds the circuits that several instances share. [Memory], [Redis] and
-// [NATS] are stores. All methods are safe for concurrent use, return when ctx
-// ends, and return an error when the store cannot be reached; whether an event
-// was applied is unknown then.
+// Store holds the circuits that several instances share. [Memory] is one; those in Redis
+// and in NATS are packages beside this one. All methods are safe for concurrent use,
+// return when ctx ends, and return an error when the store cannot be reached; whether an
+// event was applied is unknown then. A store keeps what [Encode] returns, and does what
+// [Apply] does.
 type Store interface {
-	// Apply lets [Step] run on the circuit of key, in one atomic step, and tells
+	// Apply lets [Step] run on the circuit of key, in one atomic step, and notifies
 	// the watchers. now is the caller's clock; a store with a clock of its own
 	// uses that.
 	Apply(ctx context.Context, key string, e Event, now time.Time, s Settings) (Reply, error)
@@ -54,16 +55,17 @@ type Pulse struct {
 	Now time.Time
 }
 
-// How long a store keeps a circuit that nobody touches, when [Event.Idle] does not
-// say. A circuit that is open stays for as long in addition.
+// How long a store keeps a circuit that nobody touches, when [Event.Idle] does not say. A
+// circuit that is open stays until its timeout in addition.
 const (
-	circuitTTL = 24 * time.Hour
-	holdTTL    = 30 * 24 * time.Hour
+	CircuitTTL = 24 * time.Hour
+	// HeldTTL is that of a circuit that is held.
+	HeldTTL = 30 * 24 * time.Hour
 )
 
-// idle is for how long a store keeps the circuit that e led to if nobody touches it,
-// 0 when it is one that must not be forgotten.
-func (e *Event) idle(c *Circuit, s *Settings) time.Duration {
+// TTL is for how long a store keeps the circuit c, to which e led, if nobody touches it;
+// 0 is for a circuit that must not be forgotten.
+func (e *Event) TTL(c *Circuit, s *Settings) time.Duration {
 	if !c.ordinary() || e.Idle <= 0 {
 		return 0
 	}
@@ -80,9 +82,9 @@ func (c *Circuit) ordinary() bool {
 	return c.State == Closed && !c.Held && c.Note == ""
 }
 
-// apply is what a store does that runs [Step] itself: c is what it holds, a
+// Apply is what a store does that runs [Step] itself: c is what it holds, a
 // [NewCircuit] when it holds nothing.
-func apply(c Circuit, e Event, now time.Time, s Settings) Reply {
+func Apply(c Circuit, e Event, now time.Time, s Settings) Reply {
 	if e.Kind != Rejoin && (e.Seen > c.Version || e.Seen > 0 && e.SeenGeneration > c.Generation) {
 		return Reply{Circuit: c, Lost: true, Now: now}
 	}

@@ -8,10 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
-	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/adoption"
@@ -67,41 +65,54 @@ type AdoptRemove struct {
 	Consumer string `json:"consumer"`
 }
 
-// adopting builds what takes over the messages of adopted consumers.
-func (s *Service) adopting(ctx context.Context) error {
-	bucket, err := adoption.Ensure(ctx, s.js, s.config.Prefix, s.config.Limits.Replicas)
+// adoptedInFlight is how many messages are taken over at once. Each may be as large as the
+// server allows.
+const adoptedInFlight = 64
+
+// adopting takes over the messages of adopted consumers.
+type adopting struct {
+	bucket   *adoption.Bucket
+	capture  *adoption.Capture
+	register *adoption.Register
+	follower *adoption.Follower
+	relay    *adoption.Relay
+	// advisories hands each advisory to the takeover.
+	advisories *pull.Puller
+	draining   <-chan struct{}
+}
+
+// adopt builds what takes over the messages of adopted consumers.
+func (s *Service) adopt(ctx context.Context) error {
+	prefix, replicas := s.config.Prefix, s.config.Limits.Replicas
+	bucket, err := adoption.Ensure(ctx, s.js, prefix, replicas)
 	if err != nil {
 		return err
 	}
-	log := s.log
-	a := &adoptions{
-		js: s.js, prefix: s.config.Prefix, replicas: s.config.Limits.Replicas, bucket: bucket,
-		capture: adoption.NewCapture(s.js, s.config.Prefix, s.config.Limits.Replicas), log: log,
-		noted: make(chan struct{}, 1), begun: make(chan struct{}), changed: make(chan struct{}),
-	}
-	take := &adopted{
-		adoptions: a, candidates: candidates{js: s.js}, intake: s.intake, pipeline: s.intake.pipeline,
-	}
-	a.witness = &witness{
-		nc: s.nc, js: s.js, subjects: s.subjects, stream: a.capture.Stream(), log: log, claimed: take.claimed,
-		warn: rate.Sometimes{First: 1, Interval: warnEvery}, subs: make(map[string]*nats.Subscription),
-	}
-	s.adoptions = a
-	s.advisories = pull.New(
-		pull.Durable(s.js, a.capture.Stream(), streams.Consumer("rebound-advisories", "", s.config.Lease, maxAckPending)), take.handle,
-		pull.Config{
+	capture := adoption.NewCapture(s.js, prefix, replicas)
+	register := adoption.NewRegister(bucket, adoption.RegisterConfig{JetStream: s.js, Prefix: prefix, Replicas: replicas, Log: s.log})
+	takeover := adoption.NewTakeover(s.js, register, s.intake, s.policies.Load)
+	relay := adoption.NewRelay(adoption.RelayConfig{
+		Conn: s.nc, JetStream: s.js, Subjects: s.subjects, Stream: capture.Stream(), Group: ServiceName,
+		Claimed: takeover.Claimed, Draining: s.draining, Log: s.log,
+	})
+	advisories := pull.Durable(s.js, capture.Stream(), streams.Consumer("rebound-advisories", "", s.config.Lease, maxAckPending))
+	s.adoptions = &adopting{
+		bucket: bucket, capture: capture, register: register, follower: adoption.NewFollower(register, relay, capture), relay: relay,
+		advisories: pull.New(advisories, takeover.Handle, pull.Config{
 			Conn: s.nc, Limit: pull.NewLimit(adoptedInFlight, 1), Bytes: pull.NewBytes(s.config.MaxInFlightBytes),
-			Draining: s.draining, Log: log,
-		})
+			Draining: s.draining, Log: s.log,
+		}),
+		draining: s.draining,
+	}
 	return nil
 }
 
 // takeOver pulls advisories from when the first consumer is adopted.
-func (s *Service) takeOver(ctx context.Context) {
+func (a *adopting) takeOver(ctx context.Context) {
 	select {
-	case <-s.adoptions.begun:
-		s.advisories.Run(ctx)
-	case <-s.draining:
+	case <-a.follower.Begun():
+		a.advisories.Run(ctx)
+	case <-a.draining:
 	case <-ctx.Done():
 	}
 }
@@ -139,7 +150,7 @@ func (s *Service) adoptAdd(ctx context.Context, r micro.Request) (any, error) {
 	if err := s.adoptions.bucket.Put(ctx, ad); err != nil {
 		return nil, err
 	}
-	err = s.adoptions.await(ctx, func(list []adoption.Adoption) bool { return slices.Contains(list, ad) })
+	err = s.adoptions.follower.Await(ctx, func(list []adoption.Adoption) bool { return slices.Contains(list, ad) })
 	if err != nil && isNew {
 		// The time for the request may be over.
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), streams.CallTimeout)
@@ -263,7 +274,7 @@ func (s *Service) adoptRemove(ctx context.Context, r micro.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	err = s.adoptions.await(ctx, func(list []adoption.Adoption) bool {
+	err = s.adoptions.follower.Await(ctx, func(list []adoption.Adoption) bool {
 		return !slices.ContainsFunc(list, func(ad adoption.Adoption) bool { return ad.Stream == request.Stream && ad.Consumer == request.Consumer })
 	})
 	if err != nil {

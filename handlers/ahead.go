@@ -331,12 +331,12 @@ func (a *ahead) place(ctx context.Context, m *jetstream.RawStreamMsg) (*events.O
 		return nil, scheduler.ErrInTurn
 	}
 	op, err := wire.DecodeSubmission(a.intake.subjects, wire.Submission{
-		Subject: m.Subject, Header: m.Header, Data: m.Data, Name: submissionName(m.Sequence, m.Time), Received: m.Time,
+		Subject: m.Subject, Header: m.Header, Data: m.Data, Name: streams.MessageName(m.Sequence, m.Time), Received: m.Time,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := a.intake.fits(op, m.Header, m.Data); err != nil {
+	if err := a.intake.Fits(op, m.Header, m.Data); err != nil {
 		return nil, err
 	}
 	p, err := a.position(ctx)
@@ -348,7 +348,7 @@ func (a *ahead) place(ctx context.Context, m *jetstream.RawStreamMsg) (*events.O
 	}
 	op.Ahead = m.Sequence
 	return op, a.pipeline.AcceptAhead(ctx, op, scheduler.Message{
-		Subject: m.Subject, Name: submissionName(m.Sequence, m.Time), Stored: m.Time, Header: m.Header, Data: m.Data,
+		Subject: m.Subject, Name: streams.MessageName(m.Sequence, m.Time), Stored: m.Time, Header: m.Header, Data: m.Data,
 	})
 }
 

@@ -15,7 +15,6 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
-	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/streams"
 )
@@ -64,11 +63,8 @@ func newBreakers(c breakersConfig) *breakers {
 
 // storeName names where instances share breakers or limits.
 func storeName(s any) string {
-	switch s.(type) {
-	case *breaker.Redis, *ledger.Redis:
-		return "redis"
-	case *breaker.NATS, *ledger.NATS:
-		return "nats"
+	if named, ok := s.(fmt.Stringer); ok {
+		return named.String()
 	}
 	return "other"
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/breaker/redisstore"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/redisconn"
@@ -78,7 +79,7 @@ func TestInstancesShareBreakers(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = client.Close() })
-			return breaker.NewRedis(client, "")
+			return redisstore.New(client, "")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -168,7 +169,7 @@ func TestAnInstanceWithoutItsStoreIsReadyAndSaysSo(t *testing.T) {
 	defer func() { _ = client.Close() }()
 	redis.Stop()
 	r := newRig(t)
-	s := r.start(handlers.Config{Policies: policySet(t, guarded), Breakers: breaker.NewRedis(client, "")})
+	s := r.start(handlers.Config{Policies: policySet(t, guarded), Breakers: redisstore.New(client, "")})
 	ready := func() handlers.Coordination {
 		w := httptest.NewRecorder()
 		s.HTTP().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))

@@ -41,7 +41,7 @@ func (r *rig) agree(n int, services ...*handlers.Service) {
 // runs on theirs.
 func idle() health.Host { return health.Host{} }
 
-func TestInstancesKnowEachOther(t *testing.T) {
+func TestCluster_InstancesKnowEachOther(t *testing.T) {
 	r := newRig(t)
 	a, b := r.start(handlers.Config{Host: idle, Version: "1.2.3"}), r.start(handlers.Config{Host: idle})
 	began := time.Now()
@@ -104,7 +104,7 @@ func (r *rig) startAt(url string, c handlers.Config) (*handlers.Service, *nats.C
 	return s, nc
 }
 
-func TestAnInstanceThatIsKilledIsForgottenAfterItsLease(t *testing.T) {
+func TestCluster_InstanceThatIsKilledIsForgottenAfterItsLease(t *testing.T) {
 	r := newRig(t)
 	a, b := r.start(handlers.Config{Host: idle}), r.start(handlers.Config{Host: idle})
 	killed, nc := r.startOn(handlers.Config{Host: idle})
@@ -120,7 +120,7 @@ func TestAnInstanceThatIsKilledIsForgottenAfterItsLease(t *testing.T) {
 	}
 }
 
-func TestAnInstanceThatIsCutOffComesBack(t *testing.T) {
+func TestCluster_InstanceThatIsCutOffComesBack(t *testing.T) {
 	r := newRig(t)
 	wire := testkit.Proxy(t, strings.TrimPrefix(r.url, "nats://"))
 	a := r.start(handlers.Config{Host: idle})
@@ -136,7 +136,7 @@ func TestAnInstanceThatIsCutOffComesBack(t *testing.T) {
 	r.agree(2, a, b)
 }
 
-func TestASlowServerIsEverybodysProblemOnlyIfItIsSlowForAll(t *testing.T) {
+func TestPressure_SlowServerIsEverybodysProblemOnlyIfItIsSlowForAll(t *testing.T) {
 	r := newRig(t)
 	wire := testkit.Proxy(t, strings.TrimPrefix(r.url, "nats://"))
 	limits := gate.Limits{StoreDelay: 150 * time.Millisecond}
@@ -157,7 +157,7 @@ func TestASlowServerIsEverybodysProblemOnlyIfItIsSlowForAll(t *testing.T) {
 	}
 }
 
-func TestAnInstanceThatStopsTakesLeave(t *testing.T) {
+func TestCluster_InstanceThatStopsTakesLeave(t *testing.T) {
 	r := newRig(t)
 	a := r.start(handlers.Config{Host: idle})
 	b, _ := r.startOn(handlers.Config{Host: idle})
@@ -172,7 +172,7 @@ func TestAnInstanceThatStopsTakesLeave(t *testing.T) {
 	}
 }
 
-func TestBackpressureTurnsOnByTheFailuresOfAllInstances(t *testing.T) {
+func TestPressure_TurnsOnByTheFailuresOfAllInstances(t *testing.T) {
 	r := newRig(t)
 	var log [2]lockedBuilder
 	var services []*handlers.Service
@@ -211,7 +211,7 @@ func TestBackpressureTurnsOnByTheFailuresOfAllInstances(t *testing.T) {
 		}
 	}
 
-	// One that joins now knows at once, and the lowest id decides nothing new.
+	// One that joins now knows at once, and the leader decides nothing new.
 	late := r.start(handlers.Config{Host: idle, Backpressure: limits})
 	testkit.Eventually(t, 10*time.Second, "backpressure at the one that joins", func() bool { return late.Coordination().GlobalBackpressure })
 	var status handlers.Status
@@ -235,7 +235,7 @@ func (r *rig) validChange(m *jetstream.RawStreamMsg, on bool, cause string) {
 	}
 }
 
-func TestBackpressureIsToldWhenItTurnsOff(t *testing.T) {
+func TestPressure_IsAnnouncedWhenItTurnsOff(t *testing.T) {
 	r := newRig(t)
 	var load atomic.Int64
 	host := func() health.Host { return health.Host{SystemLoad: float64(load.Load())} }
@@ -258,7 +258,7 @@ func TestBackpressureIsToldWhenItTurnsOff(t *testing.T) {
 	}
 }
 
-func TestBackpressureOutlivesTheInstanceThatDecidedOnIt(t *testing.T) {
+func TestPressure_OutlivesTheInstanceThatDecidedOnIt(t *testing.T) {
 	r := newRig(t)
 	host := func() health.Host { return health.Host{SystemLoad: 8} }
 	config := handlers.Config{Host: host, Backpressure: gate.Limits{Load: 4}}
@@ -284,7 +284,7 @@ func TestBackpressureOutlivesTheInstanceThatDecidedOnIt(t *testing.T) {
 	}
 }
 
-func TestALoadedInstancePullsLess(t *testing.T) {
+func TestCluster_LoadedInstancePullsLess(t *testing.T) {
 	r := newRig(t)
 	loaded := func() health.Host { return health.Host{SystemLoad: 3.5} }
 	policies := policySet(t, `default: {maxAttempts: 3, baseDelay: 10ms, jitterType: none, attemptTimeout: 30s, enableCircuitBreaker: false}`)
@@ -333,7 +333,7 @@ func TestALoadedInstancePullsLess(t *testing.T) {
 	r.awaitOutcomes(n, 30*time.Second)
 }
 
-func TestFalseReportsOfInstancesAreRefused(t *testing.T) {
+func TestCluster_FalseReportsOfInstancesAreRefused(t *testing.T) {
 	r := newRig(t)
 	var log lockedBuilder
 	s := r.start(handlers.Config{Host: idle, Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -370,7 +370,7 @@ func TestFalseReportsOfInstancesAreRefused(t *testing.T) {
 	}
 }
 
-func TestCoordinator_WhatWasDeliveredToAnotherInstanceIsARepeatHere(t *testing.T) {
+func TestCluster_WhatWasDeliveredToAnotherInstanceIsARepeatHere(t *testing.T) {
 	r := newRig(t)
 	r.start(handlers.Config{Host: idle})
 	var attempts, repeats atomic.Int64

@@ -202,7 +202,7 @@ func (s *Service) submit(ctx context.Context, r micro.Request) (any, error) {
 	submission := wire.Submission{Subject: subject, Header: h, Data: r.Data(), Name: nuid.Next(), Received: now}
 	op, err := wire.DecodeSubmission(s.subjects, submission)
 	if err == nil {
-		err = s.intake.fits(op, h, r.Data())
+		err = s.intake.Fits(op, h, r.Data())
 	}
 	if err == nil {
 		err = s.intake.pipeline.Check(op)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go/micro"
 
-	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/breaker/redisstore"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/redisconn"
@@ -28,7 +28,7 @@ func stores(t *testing.T) map[string]func() handlers.Config {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = client.Close() })
-			return handlers.Config{Breakers: breaker.NewRedis(client, ""), Ledgers: ledger.NewRedis(client, "")}
+			return handlers.Config{Breakers: redisstore.New(client, ""), Ledgers: ledger.NewRedis(client, "")}
 		},
 	}
 }
@@ -161,7 +161,7 @@ func TestABudgetHoldsWhileItsStoreIsOut(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { _ = client.Close() })
-				r.start(handlers.Config{Policies: policies, Breakers: breaker.NewRedis(client, ""), Ledgers: ledger.NewRedis(client, "")})
+				r.start(handlers.Config{Policies: policies, Breakers: redisstore.New(client, ""), Ledgers: ledger.NewRedis(client, "")})
 			}
 			for i := range due {
 				r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), "normal"), "x")

@@ -61,7 +61,7 @@ default: {maxAttempts: 4, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: adapti
   successRateThreshold: 0.7, adaptationFactor: 0.5, learningWindow: 10}
 `
 
-func TestAServiceWhoseRedeliveriesFailWaitsLonger(t *testing.T) {
+func TestHealth_ServiceWhoseRedeliveriesFailWaitsLonger(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, resourceAware)})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
 	r.submit("retry.submit.billing.charge", map[string]string{"ce-errorcode": "503"}, "x")
@@ -82,7 +82,7 @@ func TestAServiceWhoseRedeliveriesFailWaitsLonger(t *testing.T) {
 	}
 }
 
-func TestOnlyRedeliveriesAreMeasured(t *testing.T) {
+func TestHealth_OnlyRedeliveriesAreMeasured(t *testing.T) {
 	r := newRig(t, handlers.Config{})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	r.target("billing.refund", func(int, micro.Request) (string, string, micro.Headers) { return "422", "bad amount", nil })
@@ -100,7 +100,7 @@ func TestOnlyRedeliveriesAreMeasured(t *testing.T) {
 	}
 }
 
-func TestAReportOfABusyServiceLengthensItsDelaysUntilItHasFaded(t *testing.T) {
+func TestHealth_ReportOfABusyServiceLengthensItsDelaysUntilItHasFaded(t *testing.T) {
 	r := newRig(t)
 	s := r.start(handlers.Config{Policies: policy.Builtin()})
 	busy := 95.0
@@ -130,7 +130,7 @@ func TestAReportOfABusyServiceLengthensItsDelaysUntilItHasFaded(t *testing.T) {
 	}
 }
 
-func TestABadReportIsCountedAndToldOnce(t *testing.T) {
+func TestHealth_BadReportIsCountedAndLoggedOnce(t *testing.T) {
 	r := newRig(t)
 	var log lockedBuilder
 	r.start(handlers.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -174,7 +174,7 @@ func (b *lockedBuilder) String() string {
 	return b.all.String()
 }
 
-func TestEveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
+func TestHealth_EveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
 	r := newRig(t, handlers.Config{}, handlers.Config{})
 	m, err := wire.EncodeHealth(events.Subjects{}, "pool", events.HealthReport{QueueLength: new(int)}, wire.Envelope{Source: "/pool", ID: "1", Time: time.Now()})
 	if err != nil {
@@ -210,7 +210,7 @@ func TestEveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
 	})
 }
 
-func TestARequestForHealthIsChecked(t *testing.T) {
+func TestHealth_RequestIsChecked(t *testing.T) {
 	r := newRig(t, handlers.Config{})
 	for what, body := range map[string]any{
 		"a service with a dot": map[string]any{"service": "a.b"}, "an unknown key": map[string]any{"servise": "a"}, "no JSON": []byte("{"),

@@ -59,7 +59,7 @@ func (s *Service) readiness() readiness {
 // warnings say in a sentence each what an instance does not need, and should have.
 func (s *Service) warnings() []string {
 	var all []string
-	for _, problem := range []string{s.skewProblem(), s.coordinator.policyProblem()} {
+	for _, problem := range []string{s.clock.Problem(), s.member.PolicyProblem()} {
 		if problem != "" {
 			all = append(all, problem)
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -58,7 +57,7 @@ func (in *intake) submit(ctx context.Context, t *pull.Message) error {
 	if err != nil {
 		return err
 	}
-	return in.accept(ctx, op, submission(t, name))
+	return in.Accept(ctx, op, submission(t, name))
 }
 
 // submission is the message of a submission of that name.
@@ -68,8 +67,8 @@ func submission(t *pull.Message, name string) scheduler.Message {
 	}
 }
 
-// accept hands a submission to the pipeline.
-func (in *intake) accept(ctx context.Context, op *events.Operation, m scheduler.Message) error {
+// Accept hands a submission to the pipeline.
+func (in *intake) Accept(ctx context.Context, op *events.Operation, m scheduler.Message) error {
 	if err := in.pipeline.Accept(ctx, op, m); err != nil {
 		return err
 	}
@@ -77,8 +76,8 @@ func (in *intake) accept(ctx context.Context, op *events.Operation, m scheduler.
 	return nil
 }
 
-// refuse buries a submission that cannot be accepted.
-func (in *intake) refuse(ctx context.Context, op *events.Operation, m scheduler.Message, problem error) error {
+// Refuse buries a submission that cannot be accepted.
+func (in *intake) Refuse(ctx context.Context, op *events.Operation, m scheduler.Message, problem error) error {
 	if err := in.pipeline.Reject(ctx, op, m, problem); err != nil {
 		return err
 	}
@@ -91,11 +90,11 @@ func (in *intake) decode(subject string, h nats.Header, data []byte, name string
 	if err != nil {
 		return nil, err
 	}
-	return op, in.fits(op, h, data)
+	return op, in.Fits(op, h, data)
 }
 
-// fits rejects a submission that leaves no room for the operation's state.
-func (in *intake) fits(op *events.Operation, h nats.Header, data []byte) error {
+// Fits rejects a submission that leaves no room for the operation's state.
+func (in *intake) Fits(op *events.Operation, h nats.Header, data []byte) error {
 	size, limit := int64(len(data))+streams.HeaderSize(h), in.maxPayload-stateRoom
 	if size <= limit {
 		return nil
@@ -117,7 +116,7 @@ func (in *intake) reject(ctx context.Context, t *pull.Message, rejected *events.
 		FirstFailure: t.Stored().UTC(), Submitted: t.Stored().UTC(),
 	}
 	m := scheduler.Message{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()}
-	return in.refuse(ctx, op, m, rejected.Problem)
+	return in.Refuse(ctx, op, m, rejected.Problem)
 }
 
 // replay brings a dead letter back as a fresh operation with its history.
@@ -190,12 +189,5 @@ func (in *intake) refused(t *pull.Message, layout string, args ...any) error {
 	return rejected
 }
 
-// submissionName names a message of the intake stream for ever. It becomes the
-// event id of a bare submission, so a repeat after a crash is the same operation. A
-// stream that is made anew counts from 1 again and has its messages at other times.
-func submissionName(sequence uint64, stored time.Time) string {
-	return strconv.FormatInt(stored.UnixNano(), 36) + "-" + strconv.FormatUint(sequence, 10)
-}
-
-// nameOf is [submissionName] of a message in flight.
-func nameOf(t *pull.Message) string { return submissionName(t.Sequence(), t.Stored()) }
+// nameOf is [streams.MessageName] of a message in flight.
+func nameOf(t *pull.Message) string { return streams.MessageName(t.Sequence(), t.Stored()) }

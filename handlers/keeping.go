@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -34,7 +35,7 @@ func (s *Service) keptStreams() []keeper.Stream {
 		}
 		kept = append(kept, one)
 	}
-	return append(kept, keeper.Stream{Name: s.streams.Advisories(), Wanted: s.adoptions.some, Make: s.adoptions.apply})
+	return append(kept, keeper.Stream{Name: s.streams.Advisories(), Wanted: s.adoptions.register.Any, Make: s.adoptions.follower.Apply})
 }
 
 // keptBuckets are the streams behind the buckets that the service needs. Those of
@@ -46,11 +47,11 @@ func (s *Service) keptBuckets() []keeper.Stream {
 			_, err := policies.Ensure(ctx, s.js, prefix, replicas)
 			return err
 		}},
-		{Name: "KV_" + adoption.BucketName(prefix), Renewed: s.adoptions.restore, Make: func(ctx context.Context) error {
+		{Name: "KV_" + adoption.BucketName(prefix), Renewed: s.adoptions.follower.Restore, Make: func(ctx context.Context) error {
 			_, err := adoption.Ensure(ctx, s.js, prefix, replicas)
 			return err
 		}},
-		{Name: "KV_" + adoption.LedgerName(prefix), Wanted: s.adoptions.some, Make: func(ctx context.Context) error {
+		{Name: "KV_" + adoption.LedgerName(prefix), Wanted: s.adoptions.register.Any, Make: func(ctx context.Context) error {
 			_, err := adoption.EnsureLedger(ctx, s.js, prefix, replicas)
 			return err
 		}},
@@ -64,11 +65,8 @@ func (s *Service) keptBuckets() []keeper.Stream {
 // newSweeper returns what fires what the server forgot.
 func (s *Service) newSweeper() *keeper.Sweeper {
 	return keeper.NewSweeper(s.store, keeper.SweeperConfig{
-		Reading: s.reading, Stream: s.streams.Waiting(), Storage: s.storage, Decides: s.coordinator.decides, Now: s.clock.Now, Log: s.log,
-		Leader: func() string {
-			leader, _ := s.leader.Load().(string)
-			return leader
-		},
+		Reading: s.reading, Stream: s.streams.Waiting(), Storage: s.storage, Leads: s.member.NoOtherLeads, Now: s.clock.Now, Log: s.log,
+		StreamLeader: s.leader.Name,
 	})
 }
 
@@ -86,4 +84,32 @@ func (s *Service) forget(since, now time.Time) int {
 		s.log.Debug("keys that were not used are forgotten", "gates", gates, "breakers", breakers)
 	}
 	return gates + breakers
+}
+
+// created returns when a stream was made. What is asked of the leader of the waiting
+// operations measures the clock, too.
+func (s *Service) created(ctx context.Context, name string) (time.Time, error) {
+	if name == s.streams.Waiting() {
+		info, err := s.leader.Ask(ctx)
+		if err != nil {
+			return time.Time{}, err
+		}
+		return info.Created, nil
+	}
+	stream, err := s.js.Stream(ctx, name)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return stream.CachedInfo().Created, nil
+}
+
+// askLeader asks the leader of the waiting operations on the connection for reading.
+func (s *Service) askLeader(ctx context.Context) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
+	defer cancel()
+	stream, err := s.reading.Stream(ctx, s.streams.Waiting())
+	if err != nil {
+		return nil, fmt.Errorf("asking the leader of stream %s: %w", s.streams.Waiting(), err)
+	}
+	return stream.CachedInfo(), nil
 }

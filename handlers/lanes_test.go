@@ -94,7 +94,7 @@ func (r *rig) act(what string, act handlers.BreakerAct) handlers.BreakerActed {
 	return acted
 }
 
-func TestABreakerOpensAfterItsFailuresAndTheRestIsHeldUntilTheTargetIsWell(t *testing.T) {
+func TestLanes_BreakerOpensAndTheRestIsHeldUntilTheTargetIsWell(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	target, calls := r.switched("pay.charge")
 	target.down.Store(true)
@@ -134,7 +134,7 @@ func TestABreakerOpensAfterItsFailuresAndTheRestIsHeldUntilTheTargetIsWell(t *te
 	}
 }
 
-func TestHeldOperationsAreWrittenOnceAndLeaveByPriorityAndAge(t *testing.T) {
+func TestLanes_HeldOperationsAreWrittenOnceAndLeaveByPriorityAndAge(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	target, calls := r.switched("pay.charge")
 	r.act("hold", handlers.BreakerAct{Key: "pay:charge", Note: "being moved"})
@@ -194,7 +194,7 @@ func TestHeldOperationsAreWrittenOnceAndLeaveByPriorityAndAge(t *testing.T) {
 	}
 }
 
-func TestASecondSubmissionOfAHeldOperationMerges(t *testing.T) {
+func TestLanes_SecondSubmissionOfAHeldOperationMerges(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	target, calls := r.switched("pay.charge")
 	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
@@ -221,7 +221,7 @@ func TestASecondSubmissionOfAHeldOperationMerges(t *testing.T) {
 	}
 }
 
-func TestAHeldOperationEndsAtItsDeadline(t *testing.T) {
+func TestLanes_HeldOperationEndsAtItsDeadline(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	_, calls := r.switched("pay.charge")
 	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
@@ -240,7 +240,7 @@ func TestAHeldOperationEndsAtItsDeadline(t *testing.T) {
 	}
 }
 
-func TestDecisionsTakenWhileABreakerIsOpenDelayPastItsNextAttempt(t *testing.T) {
+func TestBreakers_DecisionsTakenWhileOneIsOpenDelayPastItsNextAttempt(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	_, _ = r.switched("pay.charge")
 	acted := r.act("trip", handlers.BreakerAct{Key: "pay:charge", ForMs: 3_600_000, Note: "for an hour"})
@@ -263,7 +263,7 @@ func TestDecisionsTakenWhileABreakerIsOpenDelayPastItsNextAttempt(t *testing.T) 
 	}
 }
 
-func TestAnInstanceLetsOutWhatOneThatStoppedHasHeld(t *testing.T) {
+func TestLanes_InstanceLetsOutWhatOneThatStoppedHasHeld(t *testing.T) {
 	r := newRig(t)
 	first := r.start(handlers.Config{Policies: policySet(t, guarded)})
 	_, _ = r.switched("pay.charge")
@@ -287,7 +287,7 @@ func TestAnInstanceLetsOutWhatOneThatStoppedHasHeld(t *testing.T) {
 }
 
 // Lanes of many pages are let out by two instances at once.
-func TestInstancesLetTheSameLanesOutSideBySide(t *testing.T) {
+func TestLanes_InstancesLetTheSameOutSideBySide(t *testing.T) {
 	config := handlers.Config{Policies: policySet(t, guarded)}
 	r := newRig(t, config, config)
 	_, calls := r.switched("pay.charge")
@@ -305,7 +305,7 @@ func TestInstancesLetTheSameLanesOutSideBySide(t *testing.T) {
 	}
 }
 
-func TestWhatSomebodyElsePutsIntoALaneIsBuried(t *testing.T) {
+func TestLanes_ForeignMessageIsBuried(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	_, _ = r.switched("pay.charge")
 	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})

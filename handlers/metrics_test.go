@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/breaker/redisstore"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/ledger"
@@ -254,7 +254,7 @@ func TestMetrics_TellWhetherCoordinationIsShared(t *testing.T) {
 	})
 	s := r.start(handlers.Config{
 		Policies: policySet(t, `default: {maxAttempts: 2, baseDelay: 10ms, attemptTimeout: 2m, maxConcurrentRetries: 5}`),
-		Breakers: breaker.NewRedis(client, ""), Ledgers: ledger.NewRedis(client, ""),
+		Breakers: redisstore.New(client, ""), Ledgers: ledger.NewRedis(client, ""),
 	})
 	t.Cleanup(func() { close(done) })
 	m := newScraper(t, s)

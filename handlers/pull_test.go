@@ -11,7 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/handlers"
 )
 
-func TestAMessageThatComesLateInAPullIsHandledAtOnce(t *testing.T) {
+func TestPuller_MessageThatComesLateInAPullIsHandledAtOnce(t *testing.T) {
 	r := newRig(t, handlers.Config{Lease: 2 * time.Second})
 	r.target("late.op", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 

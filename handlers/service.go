@@ -18,8 +18,10 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/breaker/natsstore"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/cluster"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/host"
 	"github.com/rebound-mq/rebound/internal/keeper"
@@ -176,13 +178,12 @@ type Service struct {
 	id       string
 	started  time.Time
 	clock    *natsconn.Clock
-	skewed   atomic.Bool // the log tells that the host's clock differs
 	log      *slog.Logger
 
 	policies atomic.Pointer[policy.Set]
 	follower *policyFollower
 	registry *health.Registry
-	reports  *reports
+	reports  *cluster.HealthReports
 	recovery *opstore.Recovery
 	breakers *breakers
 	gates    *scheduler.Gates
@@ -197,20 +198,20 @@ type Service struct {
 	workReports *workReports
 	pullers     []*pull.Puller
 	micro       micro.Service
-	// coordinator knows the other instances, inFlight bounds what this one has in
-	// flight.
-	coordinator *coordinator
-	inFlight    *pull.Limit
-	metrics     *telemetry.Metrics
-	// adoptions and advisories take over what adopted consumers give up.
-	adoptions  *adoptions
-	advisories *pull.Puller
+	// member is this instance among the others, inFlight bounds what it has in flight,
+	// and dues pull the due operations.
+	member   *cluster.Member
+	dues     []*pull.Puller
+	inFlight *pull.Limit
+	metrics  *telemetry.Metrics
+	// adoptions takes over what adopted consumers give up.
+	adoptions *adopting
 	// keeper sees to it that the streams are there, and storage knows whether they take
 	// what is to be stored.
 	keeper  *keeper.Keeper
 	storage *opstore.Storage
-	missing notify.Signal // set when a stream or a consumer may be missing
-	leader  atomic.Value  // a string: the server that leads the waiting operations
+	missing notify.Signal          // set when a stream or a consumer may be missing
+	leader  *natsconn.StreamLeader // of the waiting operations
 	// elections knows since when that server leads.
 	elections *opstore.Elections
 
@@ -282,6 +283,7 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	}
 	s.storage = opstore.NewStorage(js, s.missing.Set)
 	s.elections = opstore.NewElections(s.askLeader, s.clock.Now, func() uint64 { return nc.Stats().Reconnects })
+	s.leader = natsconn.NewStreamLeader(js, s.streams.Waiting(), s.clock, s.elections.Heard, s.log)
 	if s.metrics, err = telemetry.NewMetrics(id, config.Version); err != nil {
 		return nil, fmt.Errorf("making the metrics: %w", err)
 	}
@@ -289,18 +291,18 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 		return nil, err
 	}
 	s.keeper = s.newKeeper()
-	sweeper, forgetter := s.newSweeper(), keeper.NewForgetter(config.ForgetIdleAfter, s.forget)
-	if s.reports, err = hear(nc, s.subjects, s.registry, s.clock.Now, s.log); err != nil {
+	if s.reports, err = cluster.HearHealth(nc, s.subjects, s.registry, s.clock.Now, s.log); err != nil {
 		return nil, err
 	}
-	if err := s.coordinator.hear(); err != nil {
-		return nil, errors.Join(err, s.reports.sub.Unsubscribe())
+	if s.member, err = s.join(); err != nil {
+		return nil, errors.Join(err, s.reports.Close())
 	}
+	sweeper, forgetter := s.newSweeper(), keeper.NewForgetter(config.ForgetIdleAfter, s.forget)
 	runCtx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	if err := s.serve(runCtx); err != nil {
 		cancel()
-		return nil, errors.Join(err, s.reports.sub.Unsubscribe(), s.coordinator.sub.Unsubscribe())
+		return nil, errors.Join(err, s.reports.Close(), s.member.Close())
 	}
 	for _, p := range s.pullers {
 		s.pulling.Go(func() { p.Run(runCtx) })
@@ -309,16 +311,16 @@ func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service,
 	s.rest.Go(func() { s.leases.Run(runCtx) })
 	s.rest.Go(func() { s.lanes.Run(runCtx) })
 	s.pulling.Go(func() { s.ahead.run(runCtx) })
-	s.pulling.Go(func() { s.takeOver(runCtx) })
-	s.pulling.Go(func() { s.adoptions.witness.run(runCtx, s.draining) })
-	s.rest.Go(func() { s.adoptions.run(runCtx) })
+	s.pulling.Go(func() { s.adoptions.takeOver(runCtx) })
+	s.pulling.Go(func() { s.adoptions.relay.Run(runCtx) })
+	s.rest.Go(func() { s.adoptions.follower.Run(runCtx) })
 	s.rest.Go(func() { s.keeper.Run(runCtx) })
 	s.rest.Go(func() { sweeper.Run(runCtx) })
 	s.rest.Go(func() { s.housekeep(runCtx) })
 	s.rest.Go(func() { forgetter.Run(runCtx) })
 	s.rest.Go(func() { s.follower.run(runCtx) })
-	s.rest.Go(func() { s.reports.run(runCtx) })
-	s.rest.Go(func() { s.coordinator.run(runCtx) })
+	s.rest.Go(func() { s.reports.Run(runCtx) })
+	s.rest.Go(func() { s.member.Run(runCtx) })
 	s.rest.Go(func() { s.inFlight.Run(runCtx) })
 	if config.Host == nil {
 		s.rest.Go(func() { s.sampler().Run(runCtx) })
@@ -338,7 +340,7 @@ func (s *Service) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.waiter.Await(ctx, "the time of the server", s.measure); err != nil {
+	if err := s.waiter.Await(ctx, "the time of the server", s.leader.Measure); err != nil {
 		return err
 	}
 	err := s.waiter.Await(ctx, "the policies in force", func(ctx context.Context) (err error) {
@@ -351,7 +353,7 @@ func (s *Service) prepare(ctx context.Context) error {
 	if err := s.wire(ctx); err != nil {
 		return err
 	}
-	if err := s.waiter.Await(ctx, "the adopted consumers", s.adopting); err != nil {
+	if err := s.waiter.Await(ctx, "the adopted consumers", s.adopt); err != nil {
 		return err
 	}
 	for _, stream := range []string{s.streams.Intake(), s.streams.Waiting()} {
@@ -385,7 +387,7 @@ func (s *Service) wire(ctx context.Context) error {
 	s.recovery = opstore.NewRecovery(st, s.reading, s.letters)
 	shared := s.config.Breakers
 	if shared == nil {
-		shared = breaker.NewNATS(s.sharing, s.streams.BreakersBucket(), s.config.Limits.Replicas)
+		shared = natsstore.New(s.sharing, s.streams.BreakersBucket(), s.config.Limits.Replicas)
 	}
 	s.breakers = newBreakers(breakersConfig{
 		instance: s.id, shared: shared, forget: s.config.ForgetIdleAfter, store: st, subjects: s.subjects, now: s.clock.Now, room: keys.Changed, log: s.log,
@@ -451,14 +453,10 @@ func (s *Service) wire(ctx context.Context) error {
 		pull.NewLimit(intakeInFlight, 1), pull.NewBytes(s.config.MaxInFlightBytes), s.workReports.handle)
 	s.inFlight = pull.NewLimit(s.config.MaxInFlight, duePulls)
 	bytes := pull.NewBytes(s.config.MaxInFlightBytes)
-	var dues []*pull.Puller
 	for _, p := range events.Priorities {
-		dues = append(dues, add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), s.inFlight, bytes, redeliver.handle))
+		s.dues = append(s.dues, add(s.streams.Waiting(), "rebound-due-"+p.String(), s.subjects.DueOf(p), s.inFlight, bytes, redeliver.handle))
 	}
-	if s.coordinator, err = s.newCoordinator(st, dues); err != nil {
-		return err
-	}
-	return s.observe(dues)
+	return s.observe(s.dues)
 }
 
 // intakeConsumer is the consumer of submissions, reportConsumer that of what workers
@@ -483,7 +481,7 @@ func (s *Service) lookAhead(ctx context.Context, pipeline *scheduler.Pipeline) (
 	return &ahead{
 		js: s.looking, store: own, streams: s.streams, intake: s.intake, pipeline: &placing,
 		submissions: &submissions{js: s.looking, store: own, subjects: s.subjects, streams: s.streams, stream: stream},
-		consumer:    intakeConsumer, leads: func() (int, bool) { return s.coordinator.leads(s.clock.Now()) }, log: s.log,
+		consumer:    intakeConsumer, leads: func() (int, bool) { return s.member.Leads() }, log: s.log,
 		warn: rate.Sometimes{First: 1, Interval: warnAhead}, wake: make(chan struct{}, 1), draining: s.draining,
 	}, nil
 }

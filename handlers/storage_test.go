@@ -51,7 +51,7 @@ func (r *rig) fill() (empty func()) {
 	}
 }
 
-func TestSweep_WhatAFullAccountKeptFromFiringGoesOnWithoutARestart(t *testing.T) {
+func TestSweeper_WhatAFullAccountKeptFromFiringGoesOnWithoutARestart(t *testing.T) {
 	t.Parallel()
 	r := connect(t, limited(t, 8<<20))
 	var log testkit.Buffer

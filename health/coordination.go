@@ -131,9 +131,9 @@ func (r *Register) Left(id string) bool {
 	return true
 }
 
-// Deaf renews all leases, because nobody can be heard at now: the silence is not
-// the others'.
-func (r *Register) Deaf(now time.Time) {
+// RenewAll renews all leases at now. It is for an instance that can hear nobody: the
+// silence is not the others'.
+func (r *Register) RenewAll(now time.Time) {
 	for id, h := range r.instances {
 		h.at = now
 		r.instances[id] = h
@@ -145,16 +145,16 @@ func (r *Register) expire(now time.Time) {
 	maps.DeleteFunc(r.instances, func(id string, h heard) bool { return id != r.own && now.Sub(h.at) >= InstanceLease })
 }
 
-// Decider returns the instance that decides for all at now: the one with the lowest
-// id that is not joining. ok is false when there is none.
-func (r *Register) Decider(now time.Time) (d events.InstanceReport, ok bool) {
+// Leader returns the instance that acts for all at now: the one with the lowest id that
+// is not joining. ok is false when there is none.
+func (r *Register) Leader(now time.Time) (leader events.InstanceReport, ok bool) {
 	r.expire(now)
 	for id, h := range r.instances {
-		if h.report.State != events.InstanceJoining && (!ok || id < d.ID) {
-			d, ok = h.report, true
+		if h.report.State != events.InstanceJoining && (!ok || id < leader.ID) {
+			leader, ok = h.report, true
 		}
 	}
-	return d, ok
+	return leader, ok
 }
 
 // Len returns how many instances are known.

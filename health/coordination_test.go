@@ -76,7 +76,7 @@ func TestSilenceThatIsNotTheOthersEndsNoLease(t *testing.T) {
 	r := register("b")
 	mustHear(t, r, serving("a"), start)
 	for s := range 60 {
-		r.Deaf(start.Add(time.Duration(s) * time.Second))
+		r.RenewAll(start.Add(time.Duration(s) * time.Second))
 	}
 	if got := ids(r, start.Add(60*time.Second)); got != "ab" {
 		t.Errorf("a second after a minute of deafness the instances are %q, want ab", got)
@@ -101,7 +101,7 @@ func TestTheNumberOfInstancesIsBounded(t *testing.T) {
 	}
 }
 
-func TestTheOneWithTheLowestIDDecides(t *testing.T) {
+func TestRegister_OneWithTheLowestIDLeads(t *testing.T) {
 	joining := func(id string) events.InstanceReport {
 		r := serving(id)
 		r.State = events.InstanceJoining
@@ -123,14 +123,14 @@ func TestTheOneWithTheLowestIDDecides(t *testing.T) {
 		for _, report := range c.heard {
 			mustHear(t, r, report, start)
 		}
-		if d, ok := r.Decider(start); d.ID != c.want || ok != (c.want != "") {
-			t.Errorf("%s: %q decides, want %q", c.name, d.ID, c.want)
+		if d, ok := r.Leader(start); d.ID != c.want || ok != (c.want != "") {
+			t.Errorf("%s: %q leads, want %q", c.name, d.ID, c.want)
 		}
 	}
 	r := register("b")
 	mustHear(t, r, serving("a"), start)
-	if d, _ := r.Decider(start.Add(health.InstanceLease)); d.ID != "b" {
-		t.Errorf("after the lease of a %q decides, want b", d.ID)
+	if d, _ := r.Leader(start.Add(health.InstanceLease)); d.ID != "b" {
+		t.Errorf("after the lease of a %q leads, want b", d.ID)
 	}
 }
 

@@ -158,35 +158,56 @@ func (b *Bucket) Watch(ctx context.Context, changed func([]Adoption)) error {
 	if err != nil {
 		return watchError(ctx, err)
 	}
-	adopted, complete := map[string]Adoption{}, false
+	all := adoptions{byKey: make(map[string]Adoption)}
 	for {
 		select {
 		case <-ctx.Done():
 			return watchError(ctx, w.Stop())
 		case e, ok := <-w.Updates():
-			switch {
-			case !ok:
+			if !ok {
 				return watchError(ctx, errors.New("the watcher has stopped"))
-			case e == nil:
-				complete = true
-			case e.Operation() != jetstream.KeyValuePut:
-				delete(adopted, e.Key())
-			default:
-				a, err := read(e.Value())
-				if err != nil {
-					return errors.Join(watchError(ctx, fmt.Errorf("key %s: %w", e.Key(), err)), w.Stop())
-				}
-				adopted[e.Key()] = a
 			}
-			if complete {
-				list := make([]Adoption, 0, len(adopted))
-				for _, k := range slices.Sorted(maps.Keys(adopted)) {
-					list = append(list, adopted[k])
-				}
-				changed(list)
+			if err := all.update(e); err != nil {
+				return errors.Join(watchError(ctx, err), w.Stop())
+			}
+			if all.complete {
+				changed(all.list())
 			}
 		}
 	}
+}
+
+// adoptions are those that a watcher has read.
+type adoptions struct {
+	byKey    map[string]Adoption
+	complete bool // whether all were read that were there at the beginning
+}
+
+// update takes over an entry; nil stands for the end of those that were there at the
+// beginning.
+func (all *adoptions) update(e jetstream.KeyValueEntry) error {
+	switch {
+	case e == nil:
+		all.complete = true
+	case e.Operation() != jetstream.KeyValuePut:
+		delete(all.byKey, e.Key())
+	default:
+		a, err := read(e.Value())
+		if err != nil {
+			return fmt.Errorf("key %s: %w", e.Key(), err)
+		}
+		all.byKey[e.Key()] = a
+	}
+	return nil
+}
+
+// list returns them by stream and consumer.
+func (all *adoptions) list() []Adoption {
+	list := make([]Adoption, 0, len(all.byKey))
+	for _, k := range slices.Sorted(maps.Keys(all.byKey)) {
+		list = append(list, all.byKey[k])
+	}
+	return list
 }
 
 func watchError(ctx context.Context, err error) error {

@@ -29,7 +29,7 @@ type Capture struct {
 }
 
 // NewCapture returns the capture under a subject prefix, empty for
-// [events.DefaultPrefix]. The stream is not made before [Capture.Set].
+// [events.DefaultPrefix]. The stream is not made before [Capture.Listen].
 func NewCapture(js jetstream.JetStream, prefix string, replicas int) *Capture {
 	return &Capture{js: js, config: jetstream.StreamConfig{
 		Name: events.Streams{Prefix: prefix}.Advisories(), Description: "Rebound: messages that adopted consumers gave up",
@@ -42,15 +42,15 @@ func NewCapture(js jetstream.JetStream, prefix string, replicas int) *Capture {
 // Stream returns the name of the stream.
 func (c *Capture) Stream() string { return c.config.Name }
 
-// Set makes the stream listen on the advisories of exactly these consumers. With
+// Listen makes the stream listen on the advisories of exactly these consumers. With
 // none it makes no stream. What it stores already stays. The error is a
 // [*CapturedError] when another stream is in the way, and a
 // [*streams.IncompatibleError] when the stream exists and cannot serve.
 //
 // The server has no compare-and-set for a stream's configuration. Of several
-// instances that call Set at once the last one decides, so each must call it again
+// instances that call Listen at once the last one decides, so each must call it again
 // after every change, and does with the same list in the end.
-func (c *Capture) Set(ctx context.Context, adopted []Adoption) error {
+func (c *Capture) Listen(ctx context.Context, adopted []Adoption) error {
 	wanted := append(slices.Clone(c.config.Subjects), Advisories(adopted)...)
 	have, err := c.subjects(ctx)
 	switch {

@@ -15,7 +15,7 @@ import (
 
 func set(t *testing.T, c *adoption.Capture, adopted ...adoption.Adoption) {
 	t.Helper()
-	if err := c.Set(t.Context(), adopted); err != nil {
+	if err := c.Listen(t.Context(), adopted); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -105,7 +105,7 @@ func TestAStreamThatStoresTheAdvisoriesAlreadyIsNamed(t *testing.T) {
 	c := adoption.NewCapture(js, "", 1)
 	for what, err := range map[string]error{
 		"looking": c.Captured(t.Context(), []adoption.Adoption{worker()}),
-		"setting": c.Set(t.Context(), []adoption.Adoption{worker()}),
+		"setting": c.Listen(t.Context(), []adoption.Adoption{worker()}),
 	} {
 		var captured *adoption.CapturedError
 		if !errors.As(err, &captured) || captured.Stream != "AUDIT" {
@@ -120,7 +120,7 @@ func TestAStreamOfTheNameThatCannotServeIsRefused(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: c.Stream(), Subjects: []string{"x"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Set(t.Context(), []adoption.Adoption{worker()}); !errors.As(err, new(*streams.IncompatibleError)) {
+	if err := c.Listen(t.Context(), []adoption.Adoption{worker()}); !errors.As(err, new(*streams.IncompatibleError)) {
 		t.Errorf("it gives %v, want that it is incompatible", err)
 	}
 }

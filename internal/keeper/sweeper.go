@@ -34,7 +34,7 @@ const (
 // what it fired, because a store was full, takes it for fired until it is restarted.
 //
 // It reads the waiting operations page by page, the oldest first, and by one instance
-// alone, the one that decides for all. That is slow on purpose; after a start, a full
+// alone, the leader of the instances. That is slow on purpose; after a start, a full
 // store, or a change of the stream's leader it goes through at once.
 type Sweeper struct {
 	store  *opstore.Store
@@ -49,10 +49,10 @@ type SweeperConfig struct {
 	Reading jetstream.JetStream
 	Stream  string
 	Storage *opstore.Storage
-	// Decides tells whether this instance is the one that sweeps.
-	Decides func() bool
-	// Leader names the server that leads the stream.
-	Leader func() string
+	// Leads reports whether this instance is the one that sweeps.
+	Leads func() bool
+	// StreamLeader names the server that leads the stream.
+	StreamLeader func() string
 	// Now is the server's time.
 	Now func() time.Time
 	Log *slog.Logger
@@ -70,7 +70,7 @@ type reasons struct {
 }
 
 func (s *Sweeper) reasons() reasons {
-	return reasons{refusals: s.config.Storage.Refusals(), leader: s.config.Leader()}
+	return reasons{refusals: s.config.Storage.Refusals(), leader: s.config.StreamLeader()}
 }
 
 // full tells whether nothing can be stored.
@@ -87,7 +87,7 @@ type pace struct {
 func (s *Sweeper) Run(ctx context.Context) {
 	p := pace{hasty: true, known: s.reasons()}
 	for ctx.Err() == nil {
-		if s.config.Decides() && !s.full() {
+		if s.config.Leads() && !s.full() {
 			p = s.sweep(ctx, p)
 		}
 		s.rest(ctx, p)
@@ -131,7 +131,7 @@ func (s *Sweeper) pass(ctx context.Context, p pace) (done bool, err error) {
 	if p.hasty {
 		pause = hastyPause
 	}
-	for sequence := uint64(1); sequence <= last && s.config.Decides(); {
+	for sequence := uint64(1); sequence <= last && s.config.Leads(); {
 		if s.full() || !p.hasty && s.reasons() != p.known {
 			return false, nil
 		}

@@ -14,7 +14,10 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/testkit"
 )
+
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // publishing is JetStream that stores what is published.
 type publishing struct {

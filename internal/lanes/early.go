@@ -15,29 +15,28 @@ import (
 const (
 	// earlyPage is how many parked operations are read at once.
 	earlyPage = 1024
-	// earlyWorth is what an operation must have left to wait for an early release to
-	// be worth its write. It keeps clear of the moment at which the server fires it,
-	// too: in a cluster a compare-and-set does not see that while it is in process.
+	// earlyWorth is how long an operation must have left to wait for an early release to
+	// be worth its write. It also keeps clear of the moment at which the server fires:
+	// in a cluster a compare-and-set does not see that while it is in process.
 	earlyWorth = 2 * time.Second
-	// earlySlowest is how often at least the governor is asked while it has no room,
+	// earlySlowest is how often at least the governor is asked while it allows nothing,
 	// and earlyPatience for how long: what is parked comes by itself when it is due.
 	earlySlowest  = time.Second
 	earlyPatience = time.Minute
 )
 
-// earlier is what is parked of a key whose breaker has closed.
-type earlier struct {
-	before  time.Time       // what was parked before that may come early
-	all     []*pages        // of the priorities of which some may be left
-	idle    backoff.Backoff // between questions to the governor while it has no room
-	refused time.Time       // since when it has no room; zero is not now
+// backlog is what is parked of a key whose breaker has closed.
+type backlog struct {
+	before  time.Time       // only what was parked before may come early
+	all     []*pages        // of the priorities that may have some left
+	idle    backoff.Backoff // while the governor allows nothing
+	refused time.Time       // since when it allows nothing; zero when it does
 }
 
-// early lets some parked operations of a key out before they are due, the most
-// urgent and of those the ones that were parked first, as far as the governor allows.
-// It spares what waits because its target asked for it, and what a worker has. It
-// returns when there may be more to do; until then the lanes of the key are looked at
-// like all others, and what is held goes first.
+// early lets some parked operations of a key out before they are due, the most urgent
+// and oldest first, as far as the governor allows. It spares those whose target asked to
+// wait and those that a worker has. It returns when there may be more to do; until then
+// the key is looked at like all others, and what is held goes first.
 func (l *Lanes) early(ctx context.Context, k *keyLanes) (next time.Time, err error) {
 	now := l.now()
 	k.flow.begin(now)
@@ -59,7 +58,7 @@ func (l *Lanes) early(ctx context.Context, k *keyLanes) (next time.Time, err err
 	}
 	e.idle.Reset()
 	e.refused = time.Time{}
-	page, more, err := e.all[0].stretched(ctx, n, before, now.UTC())
+	page, more, err := e.all[0].takeEarly(ctx, n, before, now.UTC())
 	if err != nil {
 		return next, err
 	}
@@ -74,9 +73,9 @@ func (l *Lanes) early(ctx context.Context, k *keyLanes) (next time.Time, err err
 	return l.now().Add(pollEvery), nil
 }
 
-// parked returns all that is parked of a key.
-func (l *Lanes) parked(k *keyLanes, before time.Time) *earlier {
-	e := &earlier{before: before, idle: polls(2*pollEvery, earlySlowest)}
+// parked returns the backlog of a key.
+func (l *Lanes) parked(k *keyLanes, before time.Time) *backlog {
+	e := &backlog{before: before, idle: polls(2*pollEvery, earlySlowest)}
 	for _, p := range events.Priorities {
 		parked := l.pages(l.subjects.ParkedOfKey(p, k.service, k.operation))
 		e.all = append(e.all, &parked)
@@ -84,8 +83,9 @@ func (l *Lanes) parked(k *keyLanes, before time.Time) *earlier {
 	return e
 }
 
-// wait returns when to ask the governor again, zero when it had no room for long.
-func (e *earlier) wait(now time.Time) time.Time {
+// wait returns when to ask the governor again. It is zero, and the backlog given up, when
+// that has allowed nothing for long.
+func (e *backlog) wait(now time.Time) time.Time {
 	switch {
 	case e.refused.IsZero():
 		e.refused = now
@@ -96,9 +96,9 @@ func (e *earlier) wait(now time.Time) time.Time {
 	return now.Add(e.idle.Next())
 }
 
-// stretched takes up to n parked operations that were parked before a time and may
-// come earlier, reading one page at most. more is false at the end.
-func (p *pages) stretched(ctx context.Context, n int, before, now time.Time) (taken []*jetstream.RawStreamMsg, more bool, err error) {
+// takeEarly takes up to n operations that were parked before a time and may come early,
+// and makes them due now. It reads one page at most; more is false at the end.
+func (p *pages) takeEarly(ctx context.Context, n int, before, now time.Time) (taken []*jetstream.RawStreamMsg, more bool, err error) {
 	if len(p.page) == 0 {
 		if err := p.next(ctx, earlyPage); err != nil || len(p.page) == 0 {
 			return nil, false, err
@@ -113,24 +113,22 @@ func (p *pages) stretched(ctx context.Context, n int, before, now time.Time) (ta
 		if !m.Time.Before(before) {
 			return taken, false, nil
 		}
-		early, err := hasten(m, now)
-		if err != nil {
+		op, ok := mayComeEarly(m, now)
+		if !ok {
+			continue
+		}
+		op.Due = now
+		if err := wire.PutState(op, m.Header); err != nil {
 			return nil, false, err
 		}
-		if early {
-			taken = append(taken, m)
-		}
+		taken = append(taken, m)
 	}
 	return taken, true, nil
 }
 
-// hasten makes the operation of a message due now, if it waits for long enough to be
-// worth it, and neither for a worker nor because its target asked for that.
-func hasten(m *jetstream.RawStreamMsg, now time.Time) (ok bool, err error) {
-	op, foreign := wire.ReadState(m.Header)
-	if foreign != nil || op.Work != nil || op.RetryAfter.After(now) || op.Due.Sub(now) <= earlyWorth {
-		return false, nil
-	}
-	op.Due = now
-	return true, wire.PutState(op, m.Header)
+// mayComeEarly returns the operation that a message carries, and whether an early release
+// is worth it and hurts neither a worker nor a target that asked to wait.
+func mayComeEarly(m *jetstream.RawStreamMsg, now time.Time) (op *events.Operation, ok bool) {
+	op, err := wire.ReadState(m.Header)
+	return op, err == nil && op.Work == nil && !op.RetryAfter.After(now) && op.Due.Sub(now) > earlyWorth
 }

@@ -27,7 +27,7 @@ type Keys struct {
 	streams  events.Streams
 	log      *slog.Logger
 	markers  *markers
-	// forgetAfter is how long nothing must have been known of a key to be forgotten.
+	// forgetAfter is how long a key must have been idle to be forgotten.
 	forgetAfter time.Duration
 
 	wake notify.Signal // set when there is something to look at
@@ -42,14 +42,14 @@ type keyLanes struct {
 
 	// What follows is guarded by Keys.mu.
 	look      bool      // there may be something to let out
-	next      time.Time // when the gate is worth asking again; zero is when woken
-	releasing bool
+	next      time.Time // when to ask the gate again; zero is when woken
+	releasing bool      // a goroutine is letting it out
 	used      time.Time // when anybody asked for the key last
 
-	// What follows is of the one that is releasing.
+	// What follows belongs to the goroutine that is releasing.
 	turns  gate.Turns
 	flow   outflow
-	parked *earlier // what may be let out early, nil is not known
+	parked *backlog // what may be let out early; nil when that is not known
 }
 
 func (k *keyLanes) key() string { return events.Key(k.service, k.operation) }
@@ -62,7 +62,7 @@ type KeysConfig struct {
 	Reading jetstream.JetStream
 	// Replicas is how many servers keep the bucket, 1 when zero.
 	Replicas int
-	// ForgetAfter is how long nothing must have been known of a key to be forgotten.
+	// ForgetAfter is how long a key must have been idle to be forgotten.
 	ForgetAfter time.Duration
 	// Rest is how long a marker must have been seen unchanged to be removed: when zero,
 	// two minutes or ForgetAfter, whichever is less.
@@ -126,7 +126,8 @@ func (s *Keys) Check(service, operation string) {
 	s.wake.Set()
 }
 
-// Changed has the lanes of a key looked at if it is known to have some. It is quick.
+// Changed has the lanes of a key looked at if it is known to have some. It does not
+// block.
 func (s *Keys) Changed(key string) {
 	s.mu.Lock()
 	k := s.keys[key]
@@ -139,8 +140,8 @@ func (s *Keys) Changed(key string) {
 	}
 }
 
-// BreakerChanged has the lanes of a key looked at whose breaker closed, even if it has
-// none: what was parked while its target was ill need not wait any longer.
+// BreakerChanged has the lanes of a key looked at when its breaker closed, even if it has
+// none: what was parked while the target was ill may follow early.
 func (s *Keys) BreakerChanged(c breaker.Change) {
 	if c.To != breaker.Closed {
 		return

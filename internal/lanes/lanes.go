@@ -19,21 +19,21 @@ import (
 )
 
 const (
-	// sweepEvery is how often at least an instance looks for held operations whose gate
-	// is open: those of an instance that died.
+	// sweepEvery is how often at least the bucket is read for keys that another instance
+	// marked, which may have died since.
 	sweepEvery = 10 * time.Second
-	// pollEvery is how often the gate is asked while it lets nothing through, and
-	// pollSlowest how often when it has let nothing through for a while.
+	// pollEvery is how often the gate is asked when it lets nothing through, which slows
+	// down to pollSlowest.
 	pollEvery   = 20 * time.Millisecond
 	pollSlowest = 100 * time.Millisecond
-	// patience is how far away the next moment of the governor may be to be waited for.
+	// patience bounds the wait for the governor's next slot with the pages in hand.
 	patience = 2 * time.Second
-	// lookEvery is how often a lane that was empty is looked at while others of the
-	// key are let out.
+	// lookEvery is how often an empty lane is read again while others of its key are let
+	// out.
 	lookEvery = 2 * time.Second
-	// looks is how many keys at once may be asked whether their lanes are empty.
-	looks = 64
-	// failedPause is how long after a failure a key is looked at again.
+	// maxLooks bounds the keys that are asked at once whether their lanes are empty.
+	maxLooks = 64
+	// failedPause is the pause after a failure to let a key out.
 	failedPause = 2 * time.Second
 	// warnEvery is how often the log says that something is tried again.
 	warnEvery = time.Minute
@@ -49,7 +49,7 @@ type Lanes struct {
 	policies func() *policy.Set
 	now      func() time.Time
 	warn     rate.Sometimes
-	looks    *semaphore.Weighted // bounds the questions about lanes that may be empty
+	looks    *semaphore.Weighted // of the questions about lanes that may be empty
 }
 
 // Config configures [Lanes]. All of it is required.
@@ -65,11 +65,11 @@ type Config struct {
 func New(keys *Keys, store *opstore.Store, config Config) *Lanes {
 	return &Lanes{
 		Keys: keys, store: store, gates: config.Gates, policies: config.Policies, now: config.Now,
-		warn: rate.Sometimes{First: 1, Interval: warnEvery}, looks: semaphore.NewWeighted(looks),
+		warn: rate.Sometimes{First: 1, Interval: warnEvery}, looks: semaphore.NewWeighted(maxLooks),
 	}
 }
 
-// Run lets out what may go, until ctx ends.
+// Run lets out what the gates allow, until ctx ends.
 func (l *Lanes) Run(ctx context.Context) {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
@@ -91,8 +91,8 @@ func (l *Lanes) Run(ctx context.Context) {
 	}
 }
 
-// open returns the keys that are to be looked at and whose gate is open, and how
-// long to wait for the next that may open by itself.
+// open claims the keys that are to be looked at and whose gate is open. It returns how
+// long to wait for the next gate that opens by itself.
 func (l *Lanes) open(now time.Time) (open []*keyLanes, wait time.Duration) {
 	const shortest = 10 * time.Millisecond
 	wait = sweepEvery
@@ -122,6 +122,7 @@ func (l *Lanes) policy(k *keyLanes) *policy.Policy {
 	return &resolved
 }
 
+// room asks the gate of a key what it allows operations of a priority now.
 func (l *Lanes) room(k *keyLanes, p events.Priority, now time.Time) scheduler.Room {
 	return l.gates.Room(l.policy(k), k.service, k.operation, p, now)
 }
@@ -150,7 +151,7 @@ func (l *Lanes) letOut(ctx context.Context, k *keyLanes) {
 // look again: zero is when woken, as every sweep does for a key that is marked. When the
 // lanes are empty, what is parked for no reason any more follows.
 func (l *Lanes) drain(ctx context.Context, k *keyLanes) (next time.Time, err error) {
-	// As a rule there is nothing, and one question tells.
+	// Most keys hold nothing, which one question tells.
 	switch empty, err := l.empty(ctx, k); {
 	case err != nil:
 		return next, err
@@ -179,12 +180,12 @@ func polls(first, longest time.Duration) backoff.Backoff {
 	return backoff.Backoff{First: first, Longest: longest, Random: func() float64 { return 0.5 }}
 }
 
-// drain is a key whose lanes are being let out.
+// drain lets out the lanes of one key.
 type drain struct {
 	*Lanes
 	key  *keyLanes
-	all  [len(events.Priorities)]pages
-	idle backoff.Backoff
+	all  [len(events.Priorities)]pages // of the lanes, by priority
+	idle backoff.Backoff               // while the gate lets nothing through
 }
 
 // step lets out as many operations as may go now, or waits for the gate. done is
@@ -207,7 +208,7 @@ func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error)
 		if room.Cause != gate.CauseGovernor || wait <= 0 || wait >= patience {
 			return room.Next, true, nil
 		}
-		backoff.Sleep(ctx, wait) // what was read is of use then
+		backoff.Sleep(ctx, wait) // and keep the pages in hand
 		return next, false, nil
 	}
 	n := k.flow.allows(room, now)
@@ -223,8 +224,8 @@ func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error)
 	return next, false, err
 }
 
-// roomFor returns what the gate allows of what is held, and of that what it is for: under
-// backpressure the critical operations alone.
+// roomFor returns what the gate allows, and the held operations that it allows it for:
+// under backpressure only the critical ones.
 func (l *Lanes) roomFor(k *keyLanes, held lengths, now time.Time) (scheduler.Room, lengths) {
 	room := l.room(k, events.Normal, now)
 	if critical := held[events.Critical]; critical > 0 && room.Cause == gate.CauseBackpressure {
@@ -233,8 +234,8 @@ func (l *Lanes) roomFor(k *keyLanes, held lengths, now time.Time) (scheduler.Roo
 	return room, held
 }
 
-// empty tells whether the lanes of a key seem to be empty. Any replica answers, which
-// may not know yet of what was just held.
+// empty reports whether the lanes of a key seem to be empty. Any replica answers, and
+// one that is behind misses what was just held.
 func (l *Lanes) empty(ctx context.Context, k *keyLanes) (bool, error) {
 	if err := l.looks.Acquire(ctx, 1); err != nil {
 		return false, err
@@ -244,8 +245,8 @@ func (l *Lanes) empty(ctx context.Context, k *keyLanes) (bool, error) {
 	return n == 0, err
 }
 
-// emptied goes on with a key whose lanes seem to be empty: its marker goes after a
-// while, and what is parked may follow early.
+// emptied goes on with a key whose lanes seem to be empty: its marker is removed after
+// a while, and parked operations may follow early.
 func (l *Lanes) emptied(ctx context.Context, k *keyLanes) (next time.Time, err error) {
 	l.gates.SetHeld(k.service, k.operation, 0)
 	if err := l.unmark(ctx, k); err != nil {
@@ -254,7 +255,7 @@ func (l *Lanes) emptied(ctx context.Context, k *keyLanes) (next time.Time, err e
 	return l.early(ctx, k)
 }
 
-// lengths are how many operations the lanes of a key hold, by priority.
+// lengths counts the held operations of a key by priority.
 type lengths [len(events.Priorities)]int
 
 func (n lengths) total() int {
@@ -265,9 +266,9 @@ func (n lengths) total() int {
 	return total
 }
 
-// readAhead reads of every lane of which nothing is left in hand, twice a window
-// at once, and returns how long the lanes are. A lane that was empty is looked at
-// again after a while, and once more when all are.
+// readAhead reads two windows of every lane that has nothing left in hand, and returns
+// how long the lanes are. An empty lane is read again after a while, and once more when
+// all are empty.
 func readAhead(ctx context.Context, all *[len(events.Priorities)]pages, window int) (held lengths, err error) {
 	now := time.Now()
 	for _, since := range []time.Time{now.Add(-lookEvery), now} {
@@ -295,8 +296,8 @@ func (l *Lanes) Count(ctx context.Context, service, operation string) (uint64, e
 	return streams.Count(ctx, l.reading, l.streams.Waiting(), l.subjects.Lanes(service, operation))
 }
 
-// release lets out so many operations of each priority, those that were held first, as
-// far as they are in hand. It returns how many left their lane.
+// release lets out up to each operations of a priority, the oldest of those in hand. It
+// returns how many left their lane.
 func (d *drain) release(ctx context.Context, each lengths) (int, error) {
 	out := 0
 	for _, p := range events.Priorities {
@@ -309,16 +310,15 @@ func (d *drain) release(ctx context.Context, each lengths) (int, error) {
 			return out, err
 		}
 		if out += moved; moved < len(page) {
-			// Another instance lets out the same page; this one goes on with the next.
+			// Another instance lets out the same page, so this one turns to the next.
 			d.all[p].drop()
 		}
 	}
 	return out, nil
 }
 
-// move lets held operations out and returns how many it let out. When the store
-// refuses all of them, either another instance was faster or they are left-overs,
-// which would be in the way for ever.
+// move lets a page of operations out and returns how many. When all are refused, another
+// instance was faster, or they are left-overs, which would be in the way for ever.
 func (l *Lanes) move(ctx context.Context, page []*jetstream.RawStreamMsg) (moved int, err error) {
 	moved, err = l.store.ReleaseAll(ctx, page, time.Now())
 	if err != nil || moved > 0 {

@@ -16,6 +16,8 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
+func TestMain(m *testing.M) { testkit.Main(m) }
+
 func TestLanes_OnlyWhatIsOlderThanItsSlotIsRemoved(t *testing.T) {
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
 	js := testkit.JetStream(t, nc)

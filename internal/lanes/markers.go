@@ -16,19 +16,17 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// restMost is for how long the same marker must have been seen, at the most, before
-// it may be removed.
+// restMost is the longest that a marker must have been seen unchanged to be removed.
 const restMost = 2 * time.Minute
 
 // markers name in a bucket the keys that have lanes, so that every instance finds what
 // any other has held.
 //
-// An instance marks a key before it holds an operation, and again when it holds one
-// and its mark is older than fresh. A marker that an instance has seen unchanged for
-// rest, twice as long, was relied on by holds of long ago only: when the lanes are
-// empty then, it is removed, and only in the revision that was seen. What goes past
-// that, as when the bucket is lost, is found in the lanes themselves, see
-// [Lanes.scan].
+// An instance marks a key before it holds an operation, and again when its mark is older
+// than fresh. So only holds of long ago rely on a marker that was unchanged for rest,
+// twice as long: when the lanes are empty then, it is removed, in the revision that was
+// seen. What goes past that, as when the bucket is lost, is found in the lanes
+// themselves, see [Lanes.scan].
 type markers struct {
 	js        jetstream.JetStream
 	reading   jetstream.JetStream
@@ -36,30 +34,30 @@ type markers struct {
 	config    jetstream.KeyValueConfig
 	bucket    jetstream.KeyValue
 	log       *slog.Logger
-	// fresh and rest are described above, sweep is how often the bucket is read.
+	// fresh and rest are described above; sweep is how often the bucket is read.
 	fresh, rest, sweep time.Duration
 	lost               notify.Signal // set when the bucket was made anew
 
 	mu     sync.Mutex // guards what follows, and the state of every [marker]
 	stream jetstream.Stream
-	read   edition   // that of the last listing; zero is to be read again
+	read   edition   // of the last listing; zero has it read again
 	epoch  uint64    // counts the buckets
-	rests  time.Time // until when no marker is removed, because it failed
+	rests  time.Time // no marker is removed before, because a removal failed
 }
 
 // marker is what an instance knows of the marker of one key.
 type marker struct {
-	writing *semaphore.Weighted // held while the marker is written or removed
+	writing *semaphore.Weighted // acquired to write or remove the marker
 
 	// What follows is guarded by markers.mu.
-	put    time.Time // when this instance began to write it last; zero is never
-	epoch  uint64    // that of the bucket then
+	put    time.Time // when this instance last began to write it; zero for never
+	epoch  uint64    // of the bucket then
 	listed bool      // it was in the bucket
-	since  time.Time // since when
-	upto   uint64    // its revision was no higher then
+	since  time.Time // since when it was
+	upto   uint64    // no revision of it was higher then
 }
 
-// edition tells whether a bucket may hold other keys than before.
+// edition differs when a bucket may name other keys than before.
 type edition struct {
 	created  time.Time
 	last     uint64
@@ -77,10 +75,10 @@ func newMarkers(js jetstream.JetStream, bucket jetstream.KeyValue, persister *op
 	}
 }
 
-// name is the key's in the bucket.
+// name names the key in the bucket.
 func (k *keyLanes) name() string { return k.service + "." + k.operation }
 
-// put marks a key, unless this instance has done so a short while ago.
+// put marks a key, unless this instance did so a short while ago.
 func (m *markers) put(ctx context.Context, k *keyLanes) error {
 	if err := k.marker.writing.Acquire(ctx, 1); err != nil {
 		return fmt.Errorf("naming the lanes of %s: %w", k.key(), err)
@@ -89,7 +87,7 @@ func (m *markers) put(ctx context.Context, k *keyLanes) error {
 	return m.write(ctx, k)
 }
 
-// write is put for the one that has k.marker.writing.
+// write is put for a caller that has acquired k.marker.writing.
 func (m *markers) write(ctx context.Context, k *keyLanes) error {
 	if m.isFresh(k) {
 		return nil
@@ -112,14 +110,15 @@ func (m *markers) write(ctx context.Context, k *keyLanes) error {
 	return err
 }
 
+// isFresh reports whether the mark of a key needs no renewal.
 func (m *markers) isFresh(k *keyLanes) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.relies(k, time.Now())
 }
 
-// relies tells whether this instance may hold operations of a key without marking it.
-// The caller has m.mu.
+// relies reports whether this instance may hold operations of a key without marking it.
+// The caller has locked m.mu.
 func (m *markers) relies(k *keyLanes, now time.Time) bool {
 	return !k.marker.put.IsZero() && k.marker.epoch == m.epoch && now.Sub(k.marker.put) < m.fresh
 }
@@ -159,16 +158,16 @@ func (m *markers) reopen(ctx context.Context) error {
 	return nil
 }
 
-// renewed takes note of another bucket: nothing that was marked is any more. The
-// caller has m.mu.
+// renewed notes that the bucket is another one, in which no key is marked yet. The caller
+// has locked m.mu.
 func (m *markers) renewed() {
 	m.epoch++
 	m.read = edition{}
 	m.lost.Set()
 }
 
-// list returns the keys that are marked, as service.operation, and the last revision
-// of the bucket then. ok is false when they are those of the last time.
+// list returns the marked keys, as service.operation, and the last revision of the
+// bucket. ok is false when nothing changed since the last listing.
 func (m *markers) list(ctx context.Context) (names map[string]bool, last uint64, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
@@ -203,7 +202,7 @@ func editionOf(info *jetstream.StreamInfo) edition {
 	return edition{created: info.Created, last: info.State.LastSeq, messages: info.State.Msgs}
 }
 
-// differs tells whether the bucket may hold other keys than when it was read last.
+// differs reports whether the bucket may name other keys than at the last listing.
 func (m *markers) differs(stream jetstream.Stream, info *jetstream.StreamInfo) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -214,8 +213,8 @@ func (m *markers) differs(stream jetstream.Stream, info *jetstream.StreamInfo) b
 	return m.read != editionOf(info)
 }
 
-// listed takes account of whether a key was in the bucket when it was asked for. gone
-// is whether its marker was there before, or ought to be.
+// listed notes whether a key was in the bucket at a listing. gone is whether its marker
+// was there before, or ought to be.
 func (m *markers) listed(k *keyLanes, in bool, last uint64, asked time.Time) (gone bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -230,16 +229,15 @@ func (m *markers) listed(k *keyLanes, in bool, last uint64, asked time.Time) (go
 	return false
 }
 
-// isListed tells whether a key was in the bucket, and known whether it is, as far as
-// is known.
+// isListed reports whether a key was in the bucket at the last listing; known is whether
+// it counts as marked.
 func (m *markers) isListed(k *keyLanes) (listed, known bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return k.marker.listed, k.marker.listed || m.relies(k, time.Now())
 }
 
-// removable tells whether the marker of a key that has nothing in its lanes may be
-// removed.
+// removable reports whether the marker of a key may be removed once its lanes are empty.
 func (m *markers) removable(k *keyLanes, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -247,8 +245,8 @@ func (m *markers) removable(k *keyLanes, now time.Time) bool {
 }
 
 // remove removes the marker of a key in the revision that was seen. A purge does so
-// without leaving anything behind, and spares a revision that came since. The caller
-// has k.marker.writing.
+// without leaving anything behind, and spares a revision that came since. The caller has
+// acquired k.marker.writing.
 func (m *markers) remove(ctx context.Context, k *keyLanes) error {
 	m.mu.Lock()
 	stream, upto := m.stream, k.marker.upto

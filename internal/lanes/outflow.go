@@ -7,35 +7,35 @@ import (
 )
 
 const (
-	// firstWindow and lastWindow bound how many operations of a key that this instance
-	// lets out there may be in flight beyond those that come by themselves. The window
-	// doubles whenever as many operations were let out as it holds.
+	// firstWindow and lastWindow bound the window: how many operations of a key may be in
+	// flight because this instance let them out. It doubles whenever as many were let out
+	// as it holds.
 	firstWindow = 8
 	lastWindow  = 1024
-	// comingFor is for how long what was let out is waited for at the gate: other
-	// instances may get it.
+	// comingFor is how long an operation that was let out is expected at the gate: another
+	// instance may get it.
 	comingFor = time.Second
-	// starvedFor is after what time one operation is let out although what comes by
-	// itself leaves no room.
+	// starvedFor is after how long one operation is let out although those that come by
+	// themselves fill the gate.
 	starvedFor = time.Second
-	// newFlow is after what pause the window is small again.
+	// newFlow is after how long a pause the window starts anew.
 	newFlow = 10 * time.Second
 )
 
-// outflow is how many operations of a key this instance lets out. Each instance
-// feeds its own gate and goes by what it sees there: what waits, what comes and what
-// is in flight. How many are due in the stream says little, because most of those may
-// wait in memory for their time.
+// outflow bounds how many operations of a key this instance lets out. Each instance feeds
+// its own gate and goes by what it sees there: what waits, what comes and what is in
+// flight. The number of due operations in the stream says little, because most may wait
+// in memory for their time.
 type outflow struct {
 	window, out int       // out counts towards the next doubling
-	coming      int       // let out and not come yet, as far as can be told
+	coming      int       // let out and probably still on the way
 	at          time.Time // when operations were let out last
-	came        uint64    // of the gate, when it was last asked
+	came        uint64    // how many the gate had seen when it was last asked
 	usual       int       // in flight without what is let out
-	starved     time.Time // since when nothing could be let out; zero is not now
+	starved     time.Time // since when nothing could be let out; zero when it can
 }
 
-// begin prepares for letting operations out at now.
+// begin starts to let operations out at now, with a small window after a pause.
 func (f *outflow) begin(now time.Time) {
 	f.starved = time.Time{}
 	if f.window == 0 || now.Sub(f.at) > newFlow {
@@ -43,8 +43,8 @@ func (f *outflow) begin(now time.Time) {
 	}
 }
 
-// arrived takes account of what came to the gate: of what was let out, or instead
-// of it.
+// arrived counts what came to the gate as what was let out, though others may have come
+// instead.
 func (f *outflow) arrived(r scheduler.Room, now time.Time) {
 	// A gate that was forgotten meanwhile counts from the start.
 	if came := r.Came; came > f.came {
@@ -74,7 +74,7 @@ func (f *outflow) allows(r scheduler.Room, now time.Time) int {
 	return 0
 }
 
-// released takes account of n operations that were let out.
+// released counts n operations that were let out.
 func (f *outflow) released(n int, now time.Time) {
 	if n == 0 {
 		return

@@ -10,25 +10,24 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// pages reads what waits on a subject page by page, the oldest first. It is for
-// one goroutine.
+// pages reads what waits on a subject page by page, the oldest first. It is for one
+// goroutine.
 type pages struct {
 	js      jetstream.JetStream
 	stream  string
 	subject string
 
 	page []*jetstream.RawStreamMsg // what was read and not taken yet
-	from uint64                    // the sequence from which to read on
-	rest int                       // how many followed the page
-	read time.Time                 // when that was, zero before the first page
+	from uint64                    // the sequence of the next page
+	rest int                       // how many followed the page when it was read
+	read time.Time                 // when it was read; zero before the first
 }
 
 func (l *Lanes) pages(subject string) pages {
 	return pages{js: l.reading, stream: l.streams.Waiting(), subject: subject}
 }
 
-// next reads the next page, of up to n messages, in place of what there is. It is
-// empty at the end.
+// next replaces the page by the next one, of up to n messages. It is empty at the end.
 func (p *pages) next(ctx context.Context, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
@@ -49,7 +48,7 @@ func (p *pages) next(ctx context.Context, n int) error {
 	return err
 }
 
-// advance reads the next page, or at the end the first: others may have come
+// advance reads the next page, or the first at the end, because others may have come
 // before.
 func (p *pages) advance(ctx context.Context, n int) error {
 	if err := p.next(ctx, n); err != nil || len(p.page) > 0 || p.from == 0 {
@@ -70,6 +69,6 @@ func (p *pages) take(n int) []*jetstream.RawStreamMsg {
 	return taken
 }
 
-// drop gives up what is left of the page. What follows it is looked at next, and
-// then all from the start.
+// drop gives up what is left of the page. What follows it is read next, and then all
+// from the start.
 func (p *pages) drop() { p.page, p.read = nil, time.Time{} }

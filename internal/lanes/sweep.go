@@ -12,19 +12,18 @@ import (
 )
 
 const (
-	// scanEvery is how often the keys with lanes are sought in the lanes themselves,
-	// besides at start and when the bucket that names them was gone. As this takes the
-	// longer the more is held, scanShare is what share of the time it may take.
+	// scanEvery is how often the lanes themselves are searched for keys, besides at start
+	// and when the bucket was gone. A scan takes the longer the more is held, so scanShare
+	// is the share of the time that scans may take.
 	scanEvery = 5 * time.Minute
 	scanShare = 0.005
-	// scanTimeout is how long it may take once.
+	// scanTimeout bounds one scan.
 	scanTimeout = time.Minute
-	// removalWeight is as how many looks the removal of a marker counts.
-	removalWeight = looks / 8
+	// removalWeight is how many looks the removal of a marker counts for.
+	removalWeight = maxLooks / 8
 )
 
-// sweeps looks, until ctx ends, for what others have held, and forgets what is no
-// longer needed.
+// sweeps looks for what other instances hold, and forgets idle keys, until ctx ends.
 func (l *Lanes) sweeps(ctx context.Context) {
 	ticker := time.NewTicker(l.markers.sweep)
 	defer ticker.Stop()
@@ -48,15 +47,16 @@ func (l *Lanes) sweeps(ctx context.Context) {
 	}
 }
 
+// complain logs a failure that is tried again, now and then.
 func (l *Lanes) complain(ctx context.Context, what string, err error) {
 	if err != nil && ctx.Err() == nil {
 		l.warn.Do(func() { l.log.Warn(what, "error", err) })
 	}
 }
 
-// sweep has the lanes looked at of all keys that are marked, unless one question tells
-// that nothing at all is held: then those alone whose markers may go. A key of which
-// nothing was known for long is forgotten.
+// sweep has all marked keys looked at. When one question says that nothing is held at
+// all, only those are whose markers may be removed. Keys that were idle for long are
+// forgotten.
 func (l *Lanes) sweep(ctx context.Context, now time.Time) {
 	names, last, changed, err := l.markers.list(ctx)
 	l.complain(ctx, "the keys that have lanes could not be read; it is tried again", err)
@@ -87,7 +87,7 @@ func (l *Lanes) sweep(ctx context.Context, now time.Time) {
 	l.wake.Set()
 }
 
-// scan seeks the keys that have something in their lanes, and marks them.
+// scan finds the keys that have something in their lanes, and marks them.
 func (l *Lanes) scan(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
@@ -113,9 +113,9 @@ func (l *Lanes) scan(ctx context.Context) error {
 	return nil
 }
 
-// unmark removes the marker of a key whose lanes were empty for a while. Only the
-// stream's leader is asked, twice: what was held although the key seemed idle is found
-// by the second question, and marked again.
+// unmark removes the marker of a key whose lanes were empty for a while. It asks the
+// stream's leader twice: what was held meanwhile, although the key seemed idle, is found
+// by the second question and marked again.
 func (l *Lanes) unmark(ctx context.Context, k *keyLanes) error {
 	if !l.markers.removable(k, time.Now()) {
 		return nil
@@ -144,7 +144,7 @@ func (l *Lanes) unmark(ctx context.Context, k *keyLanes) error {
 	return nil
 }
 
-// holds tells whether the stream's leader knows of anything in the lanes of a key.
+// holds reports whether the stream's leader knows of anything in the lanes of a key.
 func (l *Lanes) holds(ctx context.Context, k *keyLanes) (bool, error) {
 	lanes := l.subjects.Lanes(k.service, k.operation)
 	_, err := streams.LeaderGet(ctx, l.js, l.streams.Waiting(), streams.LastBySubject(lanes))

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"time"
 
@@ -41,6 +40,9 @@ func NewNATS(js jetstream.JetStream, bucket string, replicas int) *NATS {
 	}}
 }
 
+// String names the kind of the store.
+func (*NATS) String() string { return "nats" }
+
 // Join opens the bucket, which it makes when it is missing, so that the next lease
 // need not wait for it.
 func (n *NATS) Join(ctx context.Context) error {
@@ -56,7 +58,7 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 	if err != nil {
 		return gate.Lease{}, err
 	}
-	name := natsKey(key)
+	name := streams.BucketKey(key)
 	// What was seen last may be out of date, or nothing; then the write is refused.
 	v, fresh := n.last(name), false
 	read := func() (l gate.Ledger, now time.Time, err error) {
@@ -104,12 +106,10 @@ func (n *NATS) Forget(keys []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, key := range keys {
-		delete(n.seen, natsKey(key))
+		delete(n.seen, streams.BucketKey(key))
 	}
 	n.seen = shrink.Map(n.seen, len(keys))
 }
-
-func natsKey(key string) string { return strings.Replace(key, ":", ".", 1) }
 
 // read asks the leader: another replica might not know of the last write.
 func (n *NATS) read(ctx context.Context, kv *streams.Expiring, name string) (version, error) {

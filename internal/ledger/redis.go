@@ -36,7 +36,7 @@ var (
 const DefaultPrefix = "rebound:ledger:"
 
 // NewRedis returns the store behind client; make that from options that went
-// through [breaker.RedisOptions]. All names in Redis begin with prefix,
+// through [redisconn.Options]. All names in Redis begin with prefix,
 // [DefaultPrefix] when it is empty. The client stays the caller's to close.
 func NewRedis(client redis.UniversalClient, prefix string) *Redis {
 	if prefix == "" {
@@ -44,6 +44,9 @@ func NewRedis(client redis.UniversalClient, prefix string) *Redis {
 	}
 	return &Redis{client: client, prefix: prefix}
 }
+
+// String names the kind of the store.
+func (*Redis) String() string { return "redis" }
 
 // Renew gives an instance its next lease of a key's limits. The error is that of
 // Redis or of ctx; then it is not known whether the ledger has changed.

@@ -8,14 +8,16 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/breaker/redisstore"
 	"github.com/rebound-mq/rebound/internal/ledger"
+	"github.com/rebound-mq/rebound/internal/redisconn"
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 func client(t *testing.T, addr string) redis.UniversalClient {
 	t.Helper()
-	c := redis.NewUniversalClient(breaker.RedisOptions(&redis.UniversalOptions{Addrs: []string{addr}}))
+	c := redis.NewUniversalClient(redisconn.Options(&redis.UniversalOptions{Addrs: []string{addr}}))
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -39,7 +41,7 @@ func TestRedis_AnswersThatAreNoneAreErrors(t *testing.T) {
 			if err == nil || ctx.Err() != nil || lease.Granted {
 				t.Errorf("the lease is %+v with error %v, want none and the error at once", lease, err)
 			}
-			reply, err := breaker.NewRedis(c, "").Apply(ctx, "pay:charge", breaker.Event{Kind: breaker.Trip}, time.Now(), breaker.Settings{})
+			reply, err := redisstore.New(c, "").Apply(ctx, "pay:charge", breaker.Event{Kind: breaker.Trip}, time.Now(), breaker.Settings{})
 			if err == nil || ctx.Err() != nil {
 				t.Errorf("the breaker answers %+v with error %v, want the error at once", reply, err)
 			}

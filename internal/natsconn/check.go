@@ -46,8 +46,8 @@ func CheckServer(ctx context.Context, js jetstream.JetStream) error {
 	return &JetStreamError{URL: at, Err: err, Problem: fmt.Sprintf("JetStream refuses to answer: %v", err)}
 }
 
-// atLeast compares the first two numbers of a version. A version that is not
-// numbers is that of a development build and counts as new.
+// atLeast compares the first two numbers of a version. A version without numbers belongs
+// to a development build and counts as new.
 func atLeast(version string, major, minor int) bool {
 	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
 	if len(parts) < 2 {

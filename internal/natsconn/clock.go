@@ -1,6 +1,7 @@
 package natsconn
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
@@ -8,6 +9,10 @@ import (
 // drift is by how much two clocks may come to differ, in parts of a million. Clocks that
 // are being slewed differ by up to 500.
 const drift = 500
+
+// MaxSkew is by how much the host's clock may differ from the server's before that is
+// worth a warning.
+const MaxSkew = 100 * time.Millisecond
 
 // Clock tells the time of a NATS server. It knows two bounds of that time from answers
 // that bear it: the server wrote it after the question and before the receipt. While
@@ -73,11 +78,28 @@ func (c *Clock) Now() time.Time {
 // Until returns how long it is until t by the server's time.
 func (c *Clock) Until(t time.Time) time.Duration { return t.Sub(c.Now()) }
 
-// Skew returns by how much the host's clock is surely ahead of the server's; it is
-// negative when it is behind.
+// Skew returns by how much the host's clock is ahead of the server's at least. It is
+// negative when the host's is behind.
 func (c *Clock) Skew() time.Duration {
 	_, skew := c.read()
 	return skew
+}
+
+// Problem says by how much the host's clock differs from the server's, and is empty while
+// that is not worth a warning.
+func (c *Clock) Problem() string {
+	skew := c.Skew()
+	if skew.Abs() > 10*time.Second {
+		skew = skew.Round(time.Second)
+	}
+	skew = skew.Round(time.Millisecond)
+	switch {
+	case skew > MaxSkew:
+		return fmt.Sprintf("the clock of the host is %s ahead of the NATS server's", skew)
+	case skew < -MaxSkew:
+		return fmt.Sprintf("the clock of the host is %s behind the NATS server's", -skew)
+	}
+	return ""
 }
 
 func (c *Clock) read() (now time.Time, skew time.Duration) {

@@ -67,3 +67,21 @@ func TestClock_FollowsAnotherServer(t *testing.T) {
 		}
 	})
 }
+
+func TestClock_HostThatDiffersIsAProblem(t *testing.T) {
+	for skew, want := range map[time.Duration]string{
+		0:                             "",
+		50 * time.Millisecond:         "",
+		-50 * time.Millisecond:        "",
+		250 * time.Millisecond:        "the clock of the host is 250ms ahead of the NATS server's",
+		-time.Hour - time.Millisecond: "the clock of the host is 1h0m0s behind the NATS server's",
+	} {
+		server := time.Now()
+		host := server.Add(skew)
+		c := natsconn.NewClock(func() time.Time { return host })
+		c.Saw(host, server, host)
+		if got := c.Problem(); got != want {
+			t.Errorf("a host that is %s ahead: %q, want %q", skew, got, want)
+		}
+	}
+}

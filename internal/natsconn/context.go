@@ -15,9 +15,8 @@ import (
 	"github.com/rebound-mq/rebound/internal/config"
 )
 
-// natsContext is what this package itself needs of a context's file; the rest
-// is read by the natscontext library. Its secrets are here to be kept out of
-// messages.
+// natsContext holds what this package itself needs of a context's file. The natscontext
+// library reads the rest. The secrets are here so that they can be kept out of messages.
 type natsContext struct {
 	path string
 
@@ -86,8 +85,8 @@ func selectedContext(dir string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// unsupported names what the file uses and the natscontext library ignores: it
-// would connect without the credentials that are meant.
+// unsupported names what the file asks for and the natscontext library ignores. The
+// library would connect without these credentials.
 func (c natsContext) unsupported() string {
 	if c.NSC != "" {
 		return "a lookup by nsc"
@@ -108,7 +107,8 @@ func (c natsContext) unsupported() string {
 	return ""
 }
 
-// options are the credentials that the natscontext library passes over.
+// options returns the credentials that the natscontext library ignores and this package
+// adds.
 func (c natsContext) options() []nats.Option {
 	if c.UserJWT != "" {
 		return []nats.Option{nats.UserJWTAndSeed(c.UserJWT, c.UserSeed)}

@@ -7,8 +7,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// logOptions are the callbacks that tell the logger what becomes of a
-// connection.
+// logOptions returns the callbacks that log what becomes of a connection.
 func logOptions(logger *slog.Logger, secrets redactor) []nats.Option {
 	return []nats.Option{
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {

@@ -31,8 +31,8 @@ func newRedactor(cfg *config.Config, nctx natsContext) redactor {
 	return redactor{strings.NewReplacer(pairs...)}
 }
 
-// userinfo returns the secrets in a URL: as they are written and as they are
-// meant, the password, or a user name without one, which is a token.
+// userinfo returns the secrets in a URL, escaped and unescaped: the password, or a user
+// name without one, which is a token.
 func userinfo(text string) []string {
 	u, err := url.Parse(strings.TrimSpace(text))
 	if err != nil || u.User == nil {

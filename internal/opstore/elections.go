@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// lookSpacing is how far apart two questions for the present leader are at least.
+	// lookSpacing is the least time between two questions for the present leader.
 	lookSpacing = 20 * time.Millisecond
-	// Youngest is how old is at least what a server shows although it was removed: it
-	// must have come back since, and lead.
+	// Youngest is the least age of what a server shows although it was removed: the server
+	// must have come back and been elected since.
 	Youngest = time.Second
 )
 
@@ -25,34 +25,34 @@ const (
 // A server that fires or lets out an operation stores it as due and then removes what
 // waited. One that is killed between the two has both when it comes back, and does not
 // compare notes with the others: once it leads, what has long ended is fired or let out
-// again. So what waits since before the election may have gone on. Without a cluster
-// the server itself is the leader, and the connection breaks when it is killed.
+// again. So what waits since before the election may have gone on. A server without a
+// cluster is its own leader, and the connection breaks when it is killed.
 type Elections struct {
-	// ask asks the leader of the stream.
+	// ask returns what the leader of the stream says of it.
 	ask func(ctx context.Context) (*jetstream.StreamInfo, error)
 	// now is the server's time, reconnects counts how often the connection came back.
 	now        func() time.Time
 	reconnects func() uint64
 
-	looking *semaphore.Weighted // one asks for all
+	looking *semaphore.Weighted // one goroutine asks for all
 
-	mu       sync.Mutex // guards what follows
-	asked    time.Time  // by this host's clock, when the last answer was asked for
-	elected  time.Time  // when the leader was elected, zero when that is not known
-	alone    bool       // there is no cluster that could elect another, so that it need not be asked again
-	back     time.Time  // when the connection came back last
-	returned uint64     // how often it had come back by then
+	mu          sync.Mutex // guards what follows
+	asked       time.Time  // when the last answer was asked for, by this host's clock
+	elected     time.Time  // when the leader was elected; zero when that is not known
+	alone       bool       // no cluster could elect another, so that it need not be asked again
+	reconnected time.Time  // when the connection last came back
+	counted     uint64     // how often it had come back by then
 }
 
 // NewElections returns elections that ask the leader of the stream by ask, go by the
 // server's time, now, and learn from reconnects how often the connection came back.
 func NewElections(ask func(context.Context) (*jetstream.StreamInfo, error), now func() time.Time, reconnects func() uint64) *Elections {
-	return &Elections{ask: ask, now: now, reconnects: reconnects, looking: semaphore.NewWeighted(1), returned: reconnects()}
+	return &Elections{ask: ask, now: now, reconnects: reconnects, looking: semaphore.NewWeighted(1), counted: reconnects()}
 }
 
 // Doubts reports whether what waits since a time may have gone on: it was stored before
-// the leader was elected that leads at a moment of this host's clock or later. Of a
-// moment that is zero it goes by what is known. A leader that cannot be asked is doubted.
+// the election of the stream's leader, as of a moment of this host's clock or later. For
+// a zero moment it goes by what is known. A leader that cannot be asked is doubted.
 func (e *Elections) Doubts(ctx context.Context, stored, moment time.Time) bool {
 	if e == nil {
 		return false
@@ -67,22 +67,22 @@ func (e *Elections) Doubts(ctx context.Context, stored, moment time.Time) bool {
 	return !last.IsZero() && stored.Before(last.Add(streams.ClockSlack))
 }
 
-// last returns the last election of which is known; ok is whether that was asked at a
+// last returns the last election that is known; ok is whether the leader was asked at a
 // moment or later.
 func (e *Elections) last(moment time.Time) (at time.Time, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if n := e.reconnects(); n != e.returned {
-		e.returned, e.back, e.alone = n, e.now(), false
+	if n := e.reconnects(); n != e.counted {
+		e.counted, e.reconnected, e.alone = n, e.now(), false
 	}
 	at = e.elected
-	if e.back.After(at) {
-		at = e.back
+	if e.reconnected.After(at) {
+		at = e.reconnected
 	}
 	return at, moment.IsZero() || e.alone || e.asked.After(moment)
 }
 
-// look asks, unless another has asked meanwhile.
+// look asks the leader, unless another goroutine has asked meanwhile.
 func (e *Elections) look(ctx context.Context, moment time.Time) (time.Time, error) {
 	if err := e.looking.Acquire(ctx, 1); err != nil {
 		return time.Time{}, err

@@ -20,15 +20,15 @@ import (
 )
 
 const (
-	// mostRuns is how many runs of a key are remembered before those are dropped that are
-	// older than what is asked for, and runsKept how often that may be at most.
+	// mostRuns is how many runs of a key are remembered before those older than what is
+	// asked for are dropped, which happens once in runsKept at most.
 	mostRuns = 1000
 	runsKept = time.Minute
 )
 
-// Recovery finds out whether a run is concluded that another instance may have had.
-// That happens only after a crash or the like, so it reads the streams then instead
-// of keeping books all the time.
+// Recovery finds out whether a run has ended that another instance may have had. It is
+// asked only after a crash or the like, so it reads the streams then instead of keeping
+// books all the time.
 type Recovery struct {
 	store   *Store
 	reading jetstream.JetStream
@@ -40,13 +40,13 @@ type Recovery struct {
 
 // concluded knows the runs of one key whose outcome is stored.
 type concluded struct {
-	// reading counts who reads, or waits for it, which ends with its context.
+	// reading is acquired to read, so that waiting for it ends with a context.
 	reading *semaphore.Weighted
 	from    time.Time
 	next    uint64
 	runs    map[string]struct{}
-	// began is when it was begun to remember runs, and read when the last complete
-	// reading began.
+	// began is when runs began to be remembered, and read when the last complete reading
+	// began.
 	began time.Time
 	read  time.Time
 	used  time.Time
@@ -59,8 +59,8 @@ func NewRecovery(s *Store, reading jetstream.JetStream, letters *deadletter.Lett
 
 var _ scheduler.Ends = (*Recovery)(nil)
 
-// Concluded implements [scheduler.Ends]. An operation that was buried, but whose outcome
-// was not stored yet, has it stored now.
+// Concluded implements [scheduler.Ends]. It stores the outcome of an operation that was
+// buried by an instance that died before it could.
 func (r *Recovery) Concluded(ctx context.Context, op *events.Operation, since time.Time) (bool, error) {
 	ended, err := r.ended(ctx, op, since)
 	if err != nil || ended {
@@ -137,8 +137,8 @@ func (r *Recovery) ended(ctx context.Context, op *events.Operation, since time.T
 	return ended, nil
 }
 
-// readOn reads the outcomes that were stored since it was read last. Any replica
-// answers that, so it is read until what the leader knows is reached.
+// readOn reads the outcomes that were stored since the last reading. Any replica answers,
+// so it is not done before it reaches what the leader knows.
 func (c *concluded) readOn(ctx context.Context, r *Recovery, subject string) error {
 	s := r.store
 	last, err := streams.LeaderGet(ctx, s.js, s.streams.Outcomes(), streams.LastBySubject(subject))
@@ -169,7 +169,7 @@ func (c *concluded) readOn(ctx context.Context, r *Recovery, subject string) err
 	return nil
 }
 
-// Reset drops everything that was read: the stream of outcomes is another one.
+// Reset drops everything that was read, because the stream of outcomes is another one.
 func (r *Recovery) Reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -39,9 +39,9 @@ func (s *Store) ReleaseAll(ctx context.Context, messages []*jetstream.RawStreamM
 }
 
 // Release makes what is held or parked due, in one step. It returns
-// [scheduler.ErrMoved] when it is not there any more. What the server may be firing at
-// this moment is contested, and what may have gone on long ago, as far as is known of
-// the server at a moment or later.
+// [scheduler.ErrMoved] when it is not there any more. What the server may be firing now
+// is contested, and what may have gone on long ago by what its leader said at a moment or
+// later, see [Elections.Doubts].
 func (s *Store) Release(ctx context.Context, held *jetstream.RawStreamMsg, moment time.Time) error {
 	msg, slot := s.asDue(held)
 	expect(msg, slot, held.Sequence)
@@ -101,8 +101,8 @@ func rewrite(msg *nats.Msg, how func(*events.Operation)) error {
 	return nil
 }
 
-// Clear removes what stands on a lane in an older version than its slot, which the
-// stream's leader must say. Nothing else is removed; ok is whether it was.
+// Clear removes a message from its lane if the stream's leader knows a newer version in
+// the slot. ok is whether it was removed.
 func (s *Store) Clear(ctx context.Context, m *jetstream.RawStreamMsg) (ok bool, err error) {
 	_, slot := s.subjects.Release(m.Subject)
 	var newer bool
@@ -121,7 +121,7 @@ func (s *Store) Clear(ctx context.Context, m *jetstream.RawStreamMsg) (ok bool, 
 	return err == nil, ignoreMoved(err)
 }
 
-// earlierRun tells whether one message carries an earlier run of an operation than
+// earlierRun reports whether one message carries an earlier run of an operation than
 // another.
 func earlierRun(one, other *jetstream.RawStreamMsg) bool {
 	earlier, foreign := wire.ReadState(one.Header)

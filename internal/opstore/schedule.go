@@ -9,8 +9,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Headers by which the server that stores a message ends the schedule on another subject
-// in the same step, and which what a schedule fired bears.
+// Headers that have the server end the schedule on another subject in the step that
+// stores a message. What a schedule fired bears them, too.
 const (
 	HeaderScheduler    = "Nats-Scheduler"
 	HeaderScheduleNext = "Nats-Schedule-Next"
@@ -18,7 +18,7 @@ const (
 	SchedulePurge = "purge"
 )
 
-// FiresAt returns when the schedule fires that a message is; ok is false for none.
+// FiresAt returns when a message fires that is a schedule; ok is false for any other.
 func FiresAt(m *jetstream.RawStreamMsg) (at time.Time, ok bool) {
 	text, ok := strings.CutPrefix(m.Header.Get(jetstream.ScheduleHeader), "@at ")
 	if !ok {

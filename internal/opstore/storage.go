@@ -14,16 +14,16 @@ import (
 )
 
 const (
-	// refusedFor is how long after the last refusal a store counts as full. What was
-	// refused is tried again more often than that.
+	// refusedFor is how long after the last refusal a store counts as full, which is
+	// longer than the pause after which what was refused is tried again.
 	refusedFor = 5 * time.Second
-	// reserve is what an account must have left to count as not full.
+	// reserve is how much an account must have left to count as not full.
 	reserve = 16 << 10
 )
 
-// Storage knows whether JetStream takes what is to be stored. It hears of every try,
-// and looks at the figures of the account, because an instance may have nothing to
-// store while nothing that waits can be fired.
+// Storage knows whether JetStream takes what is to be stored. It hears of every try. It
+// also reads the figures of the account, because an instance may have nothing to store
+// while nothing that waits can be fired.
 type Storage struct {
 	js       jetstream.JetStream
 	missed   func()

@@ -11,7 +11,6 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
-	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
@@ -98,8 +97,8 @@ var _ scheduler.Store = (*Store)(nil)
 // which it can stand, is a register that changes only by compare-and-set:
 // the publish names the last sequence that it expects there.
 func (s *Store) Place(ctx context.Context, op *events.Operation, m scheduler.Message) error {
-	msg := &nats.Msg{Data: m.Data, Header: wire.CarriedHeader(m.Header)}
-	if err := wire.PutState(op, msg.Header); err != nil {
+	msg, err := carry(op, m)
+	if err != nil {
 		return err
 	}
 	due := s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID)
@@ -132,13 +131,11 @@ func (s *Store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 // which the operation is parked; it fires within 250 ms after its time. A publish
 // whose acknowledgement got lost is recognised by its token and time.
 func (s *Store) Watch(ctx context.Context, op *events.Operation, m scheduler.Message) (scheduler.Message, error) {
-	msg := &nats.Msg{
-		Subject: s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID),
-		Data:    m.Data, Header: wire.CarriedHeader(m.Header),
-	}
-	if err := wire.PutState(op, msg.Header); err != nil {
+	msg, err := carry(op, m)
+	if err != nil {
 		return m, err
 	}
+	msg.Subject = s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID)
 	fireAt(msg, op.Due, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
 	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
 	ack, err := s.change(ctx, "watching over operation "+op.ID, op, m, msg)
@@ -156,11 +153,17 @@ func (s *Store) Watch(ctx context.Context, op *events.Operation, m scheduler.Mes
 	return m, errors.Join(err, findErr)
 }
 
-// change puts op's next state, which msg carries, in the place of a version. The
-// slot is no register while it is not known what became of a try: the state may have
-// been stored, the run may have ended since, and the slot looks as before. So what a
-// later try stores is a fork, and contested what is stored when another may have the
-// operation by then.
+// carry returns a message that carries an operation and what was submitted with it.
+func carry(op *events.Operation, m scheduler.Message) (*nats.Msg, error) {
+	msg := &nats.Msg{Data: m.Data, Header: wire.CarriedHeader(m.Header)}
+	return msg, wire.PutState(op, msg.Header)
+}
+
+// change puts op's next state, which msg carries, in the place of a version. The slot is
+// no register while it is not known what became of a try: the state may have been stored
+// and the run may have ended since, and the slot looks as before. So what a later try
+// stores is a fork; what is stored when another may have the operation by then is
+// contested.
 func (s *Store) change(ctx context.Context, doing string, op *events.Operation, m scheduler.Message, msg *nats.Msg) (ack *jetstream.PubAck, err error) {
 	unknown := false
 	err = s.Persist(ctx, doing, func(ctx context.Context) error {
@@ -181,9 +184,9 @@ func (s *Store) change(ctx context.Context, doing string, op *events.Operation, 
 	return ack, err
 }
 
-// maxHeld is after what time a held operation comes due by itself, whatever its
-// gate says: should all else fail, it is looked at again. One with an earlier
-// deadline comes due then, so that it ends in time.
+// maxHeld is how long an operation is held before it comes due by itself, whatever its
+// gate says, should all else fail. One with an earlier deadline comes due then, so that
+// it ends in time.
 const maxHeld = 24 * time.Hour
 
 // Hold implements [scheduler.Store]. A held operation is a schedule like a parked
@@ -192,13 +195,11 @@ func (s *Store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 	if err := s.lanes.Mark(ctx, op.Service, op.Operation); err != nil {
 		return err
 	}
-	msg := &nats.Msg{
-		Subject: s.subjects.Held(op.Priority, op.Service, op.Operation, op.ID),
-		Data:    m.Data, Header: wire.CarriedHeader(m.Header),
-	}
-	if err := wire.PutState(op, msg.Header); err != nil {
+	msg, err := carry(op, m)
+	if err != nil {
 		return err
 	}
+	msg.Subject = s.subjects.Held(op.Priority, op.Service, op.Operation, op.ID)
 	at := s.clock.Now().Add(maxHeld)
 	if !op.Deadline.IsZero() && op.Deadline.Before(at) {
 		at = op.Deadline
@@ -276,105 +277,6 @@ func (s *Store) delete(ctx context.Context, doing string, sequence uint64) error
 		}
 		return err
 	})
-}
-
-// Bury implements [scheduler.Store].
-func (s *Store) Bury(ctx context.Context, op *events.Operation, m scheduler.Message, reason events.Reason, detail string) error {
-	d := events.DeadLetter{
-		ID: op.ID, Service: op.Service, Operation: op.Operation, Reason: reason, Detail: detail,
-		DiedAt: s.clock.Now(), SubmittedTo: m.Subject, Header: m.Header, Data: m.Data,
-	}
-	if op.Attempt > 0 {
-		d.State = op
-	}
-	msg, err := wire.EncodeDeadLetter(s.subjects, &d)
-	if err != nil {
-		return err
-	}
-	if most := s.maxPayload - streams.HeaderSize(msg.Header); int64(len(msg.Data)) > most {
-		d.Truncated = len(msg.Data)
-		d.Data = msg.Data[:max(most-64, 0)]
-		if msg, err = wire.EncodeDeadLetter(s.subjects, &d); err != nil {
-			return err
-		}
-	}
-	// One that arrives late must not come back after it was replayed.
-	msg.Header[jetstream.MsgIDHeader] = []string{op.Run() + ".dead"}
-	if err := s.Publish(ctx, "burying operation "+op.ID, msg); err != nil {
-		return err
-	}
-	s.meter.DeadLettered(ctx, op)
-	return nil
-}
-
-// Ended implements [scheduler.Store].
-func (s *Store) Ended(ctx context.Context, op *events.Operation, m scheduler.Message, outcome events.Outcome) error {
-	if outcome.Outcome == events.RetryFailed {
-		outcome.DeadLetter = s.subjects.Dead(op.Service, op.Operation, op.ID)
-	}
-	subject := s.subjects.Outcome(outcome.Outcome, op.Service, op.Operation)
-	msg, err := wire.EncodeEvent(subject, wire.Event{Name: outcome.Outcome, ID: op.OutcomeID(), About: outcome.About, Time: outcome.EndedAt, Data: outcome})
-	if err != nil {
-		return err
-	}
-	var first time.Time
-	var ack *jetstream.PubAck
-	err = s.Persist(ctx, "publishing the outcome of operation "+op.ID, func(ctx context.Context) error {
-		now := time.Now()
-		if first.IsZero() {
-			first = now
-		}
-		// What an earlier try stored is not recognised for ever.
-		if late := now.Sub(first) > events.DedupWindow/2; late || now.After(first) && m.Shared != nil && m.Shared() {
-			return permanentError{scheduler.ErrShared}
-		}
-		ack, err = s.js.PublishMsg(ctx, msg)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if ack.Duplicate && outcome.Outcome == events.RetryFailed {
-		if err := s.withdraw(ctx, op, ack.Sequence); err != nil {
-			return err
-		}
-	}
-	s.meter.Ended(ctx, op, outcome)
-	return nil
-}
-
-// withdraw removes the dead letter of a run when the outcome with that sequence, which
-// another holder stored first, is that it succeeded.
-func (s *Store) withdraw(ctx context.Context, op *events.Operation, outcome uint64) error {
-	letters, success := deadletter.New(s.js, s.subjects.Prefix), s.subjects.Outcome(events.RetrySuccess, op.Service, op.Operation)
-	return s.Persist(ctx, "looking for the outcome of operation "+op.ID, func(ctx context.Context) error {
-		m, gone, err := streams.GetAt(ctx, s.js, s.streams.Outcomes(), outcome)
-		if err != nil || gone || m.Subject != success {
-			return err
-		}
-		d, err := letters.Of(ctx, op.Service, op.Operation, op.ID)
-		if err == nil && d.State != nil && d.State.Run() == op.Run() {
-			err = letters.Discard(ctx, d)
-		}
-		if errors.Is(err, deadletter.ErrNotFound) {
-			return nil
-		}
-		return err
-	})
-}
-
-// Scheduled implements [scheduler.Store].
-func (s *Store) Scheduled(ctx context.Context, op *events.Operation, event events.Scheduled) error {
-	subject := s.subjects.Event(events.RetryScheduled, op.Service, op.Operation)
-	msg, err := wire.EncodeEvent(subject, wire.Event{Name: events.RetryScheduled, ID: op.MessageID(events.RetryScheduled), About: event.About, Time: s.clock.Now(), Data: event})
-	if err != nil {
-		return err
-	}
-	if err := s.Publish(ctx, "publishing the decision on operation "+op.ID, msg); err != nil {
-		return err
-	}
-	s.meter.Decided(ctx, op, events.Milliseconds(event.DelayMs))
-	return nil
 }
 
 // Publish stores a message and waits until it is acknowledged.

@@ -27,7 +27,7 @@ type Message struct {
 	lost    bool
 }
 
-// Subject, Headers and Data are those of the message.
+// Subject returns the subject of the message.
 func (m *Message) Subject() string { return m.msg.Subject() }
 
 // Headers returns the headers of the message.

@@ -11,8 +11,6 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/rebound-mq/rebound/breaker"
 )
 
 // Open returns a client for the Redis at a URL:
@@ -30,7 +28,17 @@ func Open(text string) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return redis.NewUniversalClient(breaker.RedisOptions(o)), nil
+	return redis.NewUniversalClient(Options(o)), nil
+}
+
+// Options changes o so that a call ends when its context does, even if Redis is halted,
+// and is not made twice: an instance that cannot reach Redis goes on alone rather than
+// wait.
+func Options(o *redis.UniversalOptions) *redis.UniversalOptions {
+	o.ContextTimeoutEnabled = true
+	o.MaxRetries = -1
+	o.DialerRetries = 1
+	return o
 }
 
 func parse(text string) (*redis.UniversalOptions, error) {
@@ -78,7 +86,7 @@ func Version(ctx context.Context, client redis.UniversalClient) (string, error) 
 }
 
 // LogTo makes the client library, which has one logger for all clients, log to
-// log for who debugs; what matters is told by those who use the clients.
+// log at the level of debugging; those who use the clients log what matters.
 func LogTo(log *slog.Logger) { redis.SetLogger(&logger{log}) }
 
 type logger struct{ log *slog.Logger }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -189,4 +190,21 @@ func Pause(ctx context.Context, most int) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// BucketKey spells a key of ours, service:operation, in the characters that a bucket
+// allows: its parts become two tokens, and what no name contains is written in hex.
+func BucketKey(key string) string {
+	var b strings.Builder
+	for i := 0; i < len(key); i++ {
+		switch c := key[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+			b.WriteByte(c)
+		case c == ':' && i > 0 && i < len(key)-1 && key[i-1] != ':':
+			b.WriteByte('.')
+		default:
+			fmt.Fprintf(&b, "=%02X", c)
+		}
+	}
+	return b.String()
 }

@@ -108,3 +108,17 @@ func TestBucket_EveryReplacementIsMadeOnce(t *testing.T) {
 	}
 	t.Logf("the leader moved %d times", moved)
 }
+
+func TestBucketKey_IsUniqueAndValid(t *testing.T) {
+	keys := map[string]string{}
+	for _, key := range []string{"a:b", "a.b", "a::b", "a:=3Ab", ":a", "a:", "a b", "ä:ö", "a", "=", "a:b:c"} {
+		spelt := streams.BucketKey(key)
+		if other, ok := keys[spelt]; ok {
+			t.Errorf("%q and %q are both spelt %q", key, other, spelt)
+		}
+		keys[spelt] = key
+	}
+	if got := streams.BucketKey("billing:charge"); got != "billing.charge" {
+		t.Errorf("billing:charge is spelt %q, want billing.charge", got)
+	}
+}

@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -23,4 +24,11 @@ func HeaderSize(h nats.Header) int64 {
 		}
 	}
 	return n
+}
+
+// MessageName names a message of a stream for ever. It becomes the event id of a bare
+// submission, so a repeat after a crash is the same operation. A stream that is made anew
+// counts from 1 again and has its messages at other times.
+func MessageName(sequence uint64, stored time.Time) string {
+	return strconv.FormatInt(stored.UnixNano(), 36) + "-" + strconv.FormatUint(sequence, 10)
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/breaker/redisstore"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/config"
 	"github.com/rebound-mq/rebound/internal/ledger"
@@ -31,11 +32,11 @@ func openShared(c *config.Config, log *slog.Logger) (shared, error) {
 	if err != nil {
 		return shared{}, err
 	}
-	breakers, ledgers := breaker.DefaultPrefix, ledger.DefaultPrefix
+	breakers, ledgers := redisstore.DefaultPrefix, ledger.DefaultPrefix
 	if c.Prefix != events.DefaultPrefix {
 		breakers, ledgers = "rebound:"+c.Prefix+":breaker:", "rebound:"+c.Prefix+":ledger:"
 	}
-	return shared{client, breaker.NewRedis(client, breakers), ledger.NewRedis(client, ledgers)}, nil
+	return shared{client, redisstore.New(client, breakers), ledger.NewRedis(client, ledgers)}, nil
 }
 
 func (s *shared) close(log *slog.Logger) {

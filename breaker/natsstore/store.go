@@ -1,11 +1,12 @@
-package breaker
+// Package natsstore shares circuit breakers between instances in a NATS key-value bucket,
+// for those that have NATS alone. Most important is [Store], a [breaker.Store].
+package natsstore
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -13,17 +14,18 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/internal/shrink"
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// NATS is a [Store] in a NATS key-value bucket, for several instances that have
-// NATS alone. The instances run [Step] themselves and compare and set. They go by
-// the clock of the server that leads the bucket, which is learnt from its answers.
+// Store is a [breaker.Store] in a NATS key-value bucket. The instances run the state
+// machine themselves and compare and set. They go by the clock of the server that leads
+// the bucket, which they learn from its answers.
 //
 // Reads go to the bucket's leader, and what is written is always compared with the
 // newest.
-type NATS struct {
+type Store struct {
 	conn   *nats.Conn
 	js     jetstream.JetStream
 	config jetstream.KeyValueConfig
@@ -38,57 +40,63 @@ type cell struct {
 	writing chan struct{} // holds a token during a compare-and-set, so that instances compete and not goroutines
 
 	mu       sync.Mutex // guards what follows
-	circuit  Circuit
+	circuit  breaker.Circuit
 	revision uint64
 }
 
 // DefaultBucket is the bucket that Rebound makes for its breakers.
 const DefaultBucket = "rebound_breakers"
 
-// NewNATS returns the store in the named bucket, [DefaultBucket] when it is
-// empty, which has this many replicas and is made when it is missing.
-func NewNATS(js jetstream.JetStream, bucket string, replicas int) *NATS {
+// parallel is how many keys are read at once.
+const parallel = 64
+
+// New returns the store in the named bucket, [DefaultBucket] when it is empty. The bucket
+// has this many replicas and is made when it is missing.
+func New(js jetstream.JetStream, bucket string, replicas int) *Store {
 	if bucket == "" {
 		bucket = DefaultBucket
 	}
-	return &NATS{
+	return &Store{
 		conn: js.Conn(), js: js, cells: map[string]*cell{},
 		config: jetstream.KeyValueConfig{
 			Bucket: bucket, Description: "Circuit breakers of Rebound", History: 1,
-			TTL: 2 * holdTTL, Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
+			TTL: 2 * breaker.HeldTTL, Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
 		},
 	}
 }
 
-// Apply implements [Store].
-func (n *NATS) Apply(ctx context.Context, key string, e Event, now time.Time, s Settings) (Reply, error) {
-	kv, err := n.open(ctx)
+// String names the kind of the store.
+func (*Store) String() string { return "nats" }
+
+// Apply implements [breaker.Store].
+func (store *Store) Apply(ctx context.Context, key string, e breaker.Event, now time.Time, s breaker.Settings) (breaker.Reply, error) {
+	kv, err := store.open(ctx)
 	if err != nil {
-		return Reply{}, err
+		return breaker.Reply{}, err
 	}
-	c := n.cell(key)
+	c := store.cell(key)
 	select {
 	case c.writing <- struct{}{}:
 	case <-ctx.Done():
-		return Reply{}, ctx.Err()
+		return breaker.Reply{}, ctx.Err()
 	}
 	defer func() { <-c.writing }()
 	r, err := c.apply(ctx, kv, key, e, now, s)
 	if err != nil {
-		return Reply{}, fmt.Errorf("breaker: %s of %s in NATS: %w", e.Kind, key, err)
+		return breaker.Reply{}, fmt.Errorf("breaker: %s of %s in NATS: %w", e.Kind, key, err)
 	}
 	return r, nil
 }
 
 // apply compares and sets until nobody else was faster, or ctx ends. It begins with
 // what was last seen, so that as a rule there is one round trip.
-func (c *cell) apply(ctx context.Context, kv *streams.Expiring, key string, e Event, now time.Time, s Settings) (Reply, error) {
+func (c *cell) apply(ctx context.Context, kv *streams.Expiring, key string, e breaker.Event, now time.Time, s breaker.Settings) (breaker.Reply, error) {
 	for try, fresh := 1, false; ; try++ {
 		circuit, revision := c.get(key)
-		r := apply(circuit, e, now, s)
+		r := breaker.Apply(circuit, e, now, s)
 		var pending bool
 		if r.Written {
-			err := c.put(ctx, kv, key, &r.Circuit, revision, e.idle(&r.Circuit, &s))
+			err := c.put(ctx, kv, key, &r.Circuit, revision, e.TTL(&r.Circuit, &s))
 			if !streams.IsConflict(err) {
 				return r, err
 			}
@@ -98,22 +106,22 @@ func (c *cell) apply(ctx context.Context, kv *streams.Expiring, key string, e Ev
 		}
 		if pending || try > 2 {
 			if err := streams.Pause(ctx, try); err != nil {
-				return Reply{}, err
+				return breaker.Reply{}, err
 			}
 		}
 		if err := c.refresh(ctx, kv, key); err != nil {
-			return Reply{}, err
+			return breaker.Reply{}, err
 		}
 		fresh = true
 	}
 }
 
-func (c *cell) put(ctx context.Context, kv *streams.Expiring, key string, circuit *Circuit, revision uint64, idle time.Duration) error {
-	data, err := encode(circuit)
+func (c *cell) put(ctx context.Context, kv *streams.Expiring, key string, circuit *breaker.Circuit, revision uint64, idle time.Duration) error {
+	data, err := breaker.Encode(circuit)
 	if err != nil {
 		return err
 	}
-	if revision, err = kv.Replace(ctx, natsKey(key), data, revision, idle); err != nil {
+	if revision, err = kv.Replace(ctx, streams.BucketKey(key), data, revision, idle); err != nil {
 		return err
 	}
 	c.set(*circuit, revision)
@@ -122,14 +130,14 @@ func (c *cell) put(ctx context.Context, kv *streams.Expiring, key string, circui
 
 // refresh reads the key from the bucket's leader.
 func (c *cell) refresh(ctx context.Context, kv *streams.Expiring, key string) error {
-	data, revision, err := kv.Latest(ctx, natsKey(key))
-	circuit := NewCircuit(key)
+	data, revision, err := kv.Latest(ctx, streams.BucketKey(key))
+	circuit := breaker.NewCircuit(key)
 	switch {
 	case streams.IsGone(err):
 	case err != nil:
 		return fmt.Errorf("reading: %w", err)
 	default:
-		if circuit, err = decode(data); err != nil {
+		if circuit, err = breaker.Decode(data); err != nil {
 			return err
 		}
 	}
@@ -139,17 +147,17 @@ func (c *cell) refresh(ctx context.Context, kv *streams.Expiring, key string) er
 	return nil
 }
 
-func (c *cell) get(key string) (Circuit, uint64) {
+func (c *cell) get(key string) (breaker.Circuit, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.revision == 0 {
-		return NewCircuit(key), 0
+		return breaker.NewCircuit(key), 0
 	}
-	return c.circuit.clone(), c.revision
+	return c.circuit.Clone(), c.revision
 }
 
 // set notes what was seen, unless something later was.
-func (c *cell) set(circuit Circuit, revision uint64) {
+func (c *cell) set(circuit breaker.Circuit, revision uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if revision > c.revision {
@@ -157,14 +165,14 @@ func (c *cell) set(circuit Circuit, revision uint64) {
 	}
 }
 
-// Load implements [Store].
-func (n *NATS) Load(ctx context.Context) ([]Circuit, error) {
-	var circuits []Circuit
-	err := n.follow(ctx, func(entry jetstream.KeyValueEntry) (bool, error) {
+// Load implements [breaker.Store].
+func (store *Store) Load(ctx context.Context) ([]breaker.Circuit, error) {
+	var circuits []breaker.Circuit
+	err := store.follow(ctx, func(entry jetstream.KeyValueEntry) (bool, error) {
 		if entry == nil {
 			return true, nil // all that there is has been seen
 		}
-		c, err := decode(entry.Value())
+		c, err := breaker.Decode(entry.Value())
 		circuits = append(circuits, c)
 		return false, err
 	})
@@ -174,23 +182,23 @@ func (n *NATS) Load(ctx context.Context) ([]Circuit, error) {
 	return circuits, nil
 }
 
-// Read implements [Store].
-func (n *NATS) Read(ctx context.Context, keys []string) ([]Circuit, error) {
-	kv, err := n.open(ctx)
+// Read implements [breaker.Store].
+func (store *Store) Read(ctx context.Context, keys []string) ([]breaker.Circuit, error) {
+	kv, err := store.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	read := make([]Circuit, len(keys))
+	read := make([]breaker.Circuit, len(keys))
 	calls, ctx := errgroup.WithContext(ctx)
 	calls.SetLimit(parallel)
 	for i, key := range keys {
 		calls.Go(func() error {
-			entry, err := kv.Get(ctx, natsKey(key))
+			entry, err := kv.Get(ctx, streams.BucketKey(key))
 			if errors.Is(err, jetstream.ErrKeyNotFound) {
 				return nil
 			}
 			if err == nil {
-				read[i], err = decode(entry.Value())
+				read[i], err = breaker.Decode(entry.Value())
 			}
 			return err
 		})
@@ -198,31 +206,31 @@ func (n *NATS) Read(ctx context.Context, keys []string) ([]Circuit, error) {
 	if err := calls.Wait(); err != nil {
 		return nil, fmt.Errorf("breaker: reading circuits in NATS: %w", err)
 	}
-	return slices.DeleteFunc(read, func(c Circuit) bool { return c.ServiceKey == "" }), nil
+	return slices.DeleteFunc(read, func(c breaker.Circuit) bool { return c.ServiceKey == "" }), nil
 }
 
-// Forget implements [Store].
-func (n *NATS) Forget(keys []string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+// Forget implements [breaker.Store].
+func (store *Store) Forget(keys []string) {
+	store.mu.Lock()
+	defer store.mu.Unlock()
 	for _, key := range keys {
-		delete(n.cells, key)
+		delete(store.cells, key)
 	}
-	n.cells = shrink.Map(n.cells, len(keys))
+	store.cells = shrink.Map(store.cells, len(keys))
 }
 
-// Watch implements [Store].
-func (n *NATS) Watch(ctx context.Context, ready func(), changed func(Circuit)) error {
-	err := n.follow(ctx, func(entry jetstream.KeyValueEntry) (bool, error) {
+// Watch implements [breaker.Store].
+func (store *Store) Watch(ctx context.Context, ready func(), changed func(breaker.Circuit)) error {
+	err := store.follow(ctx, func(entry jetstream.KeyValueEntry) (bool, error) {
 		if entry == nil {
 			ready()
 			return false, nil
 		}
-		c, err := decode(entry.Value())
+		c, err := breaker.Decode(entry.Value())
 		if err != nil {
 			return false, err
 		}
-		n.cell(c.ServiceKey).set(c, entry.Revision())
+		store.cell(c.ServiceKey).set(c, entry.Revision())
 		changed(c)
 		return false, nil
 	})
@@ -237,8 +245,8 @@ var errWatchEnded = errors.New("the watcher ended")
 
 // follow calls f with what is in the bucket, then with nil, then with what
 // changes, until f has enough or fails, or ctx ends.
-func (n *NATS) follow(ctx context.Context, f func(jetstream.KeyValueEntry) (enough bool, err error)) error {
-	kv, err := n.open(ctx)
+func (store *Store) follow(ctx context.Context, f func(jetstream.KeyValueEntry) (enough bool, err error)) error {
+	kv, err := store.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -267,29 +275,29 @@ func (n *NATS) follow(ctx context.Context, f func(jetstream.KeyValueEntry) (enou
 	}
 }
 
-// Ping implements [Store]. The epoch is when the bucket was made, the clock that of its
+// Ping implements [breaker.Store]. The epoch is when the bucket was made, the clock that of its
 // leader.
-func (n *NATS) Ping(ctx context.Context) (Pulse, error) {
-	kv, err := n.open(ctx)
+func (store *Store) Ping(ctx context.Context) (breaker.Pulse, error) {
+	kv, err := store.open(ctx)
 	if err != nil {
-		return Pulse{}, err
+		return breaker.Pulse{}, err
 	}
 	status, err := bucketStatus(ctx, kv)
 	if errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
-		n.forget()
-		if kv, err = n.open(ctx); err == nil {
+		store.forget()
+		if kv, err = store.open(ctx); err == nil {
 			status, err = bucketStatus(ctx, kv)
 		}
 	}
 	if err != nil {
-		return Pulse{}, fmt.Errorf("breaker: asking for the bucket in NATS: %w", err)
+		return breaker.Pulse{}, fmt.Errorf("breaker: asking for the bucket in NATS: %w", err)
 	}
 	b, ok := status.(*jetstream.KeyValueBucketStatus)
 	if !ok {
-		return Pulse{}, fmt.Errorf("breaker: the bucket %s is of an unknown kind, %T", n.config.Bucket, status)
+		return breaker.Pulse{}, fmt.Errorf("breaker: the bucket %s is of an unknown kind, %T", store.config.Bucket, status)
 	}
 	info := b.StreamInfo()
-	return Pulse{Epoch: info.Created.UTC().Format(time.RFC3339Nano), Now: info.TimeStamp}, nil
+	return breaker.Pulse{Epoch: info.Created.UTC().Format(time.RFC3339Nano), Now: info.TimeStamp}, nil
 }
 
 func bucketStatus(ctx context.Context, kv jetstream.KeyValue) (status jetstream.KeyValueStatus, err error) {
@@ -304,55 +312,38 @@ func bucketStatus(ctx context.Context, kv jetstream.KeyValue) (status jetstream.
 var errDisconnected = errors.New("breaker: not connected to NATS")
 
 // open returns the bucket and makes it when it is missing.
-func (n *NATS) open(ctx context.Context) (*streams.Expiring, error) {
-	if !n.conn.IsConnected() {
+func (store *Store) open(ctx context.Context) (*streams.Expiring, error) {
+	if !store.conn.IsConnected() {
 		return nil, errDisconnected
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.bucket != nil {
-		return n.bucket, nil
+	store.mu.Lock()
+	defer store.mu.Unlock()
+	if store.bucket != nil {
+		return store.bucket, nil
 	}
-	kv, err := streams.ExpiringBucket(ctx, n.js, n.config)
+	kv, err := streams.ExpiringBucket(ctx, store.js, store.config)
 	if err != nil {
 		return nil, fmt.Errorf("breaker: %w", err)
 	}
-	n.bucket = kv
+	store.bucket = kv
 	return kv, nil
 }
 
 // forget drops the bucket, which is gone, and all that was seen of it.
-func (n *NATS) forget() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.bucket = nil
-	clear(n.cells)
+func (store *Store) forget() {
+	store.mu.Lock()
+	defer store.mu.Unlock()
+	store.bucket = nil
+	clear(store.cells)
 }
 
-func (n *NATS) cell(key string) *cell {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	c, ok := n.cells[key]
+func (store *Store) cell(key string) *cell {
+	store.mu.Lock()
+	defer store.mu.Unlock()
+	c, ok := store.cells[key]
 	if !ok {
 		c = &cell{writing: make(chan struct{}, 1)}
-		n.cells[key] = c
+		store.cells[key] = c
 	}
 	return c
-}
-
-// natsKey spells key in the characters that a bucket allows: the parts of
-// service:operation become two tokens, and what no name has is written in hex.
-func natsKey(key string) string {
-	var b strings.Builder
-	for i := 0; i < len(key); i++ {
-		switch c := key[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-			b.WriteByte(c)
-		case c == ':' && i > 0 && i < len(key)-1 && key[i-1] != ':':
-			b.WriteByte('.')
-		default:
-			fmt.Fprintf(&b, "=%02X", c)
-		}
-	}
-	return b.String()
 }

@@ -1,14 +1,15 @@
-package breaker
+package redisstore
 
 import (
 	"encoding/json"
-	"math"
 	"reflect"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
 
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/breaker/internal/storetest"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -21,20 +22,20 @@ func TestScriptAgreesWithStep(t *testing.T) {
 	ctx := t.Context()
 
 	rapid.Check(t, func(t *rapid.T) {
-		s, now := drawSettings(t), start
+		s, now := storetest.DrawSettings(t), storetest.Start
 		if err := client.FlushAll(ctx).Err(); err != nil {
 			t.Fatal(err)
 		}
-		c := NewCircuit("k")
-		history := []Circuit{c}
+		c := breaker.NewCircuit("k")
+		history := []breaker.Circuit{c}
 		for i := range rapid.IntRange(1, 40).Draw(t, "events") {
-			now = drawTime(t, &c, now)
-			e := draw(t, &c, history, i, now, s)
+			now = storetest.DrawTime(t, &c, now)
+			e := storetest.DrawEvent(t, &c, history, i, now, s)
 			e.Seen = rapid.SampledFrom([]uint64{0, c.Version, c.Version + 1}).Draw(t, "seen")
 			e.SeenGeneration = rapid.SampledFrom([]uint64{0, c.Generation, c.Generation + 1}).Draw(t, "seen generation")
-			model := apply(c, e, now, s)
+			model := breaker.Apply(c, e, now, s)
 
-			event, settings, err := redisArguments("k", e, s)
+			event, settings, err := arguments("k", e, s)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -42,11 +43,11 @@ func TestScriptAgreesWithStep(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%+v on %+v: %v", e, c, err)
 			}
-			reply, err := redisAnswer(text, e)
+			reply, err := readAnswer(text, e)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !sameReply(reply, model) {
+			if !storetest.SameReply(reply, model) {
 				t.Fatalf("%s %+v on\n%+v: Redis answers\n%+v, want\n%+v", e.Kind, e, c, reply, model)
 			}
 			c = model.Circuit
@@ -55,26 +56,15 @@ func TestScriptAgreesWithStep(t *testing.T) {
 	})
 }
 
-// sameReply compares replies as far as a record holds them: in milliseconds, and
-// averages to 12 digits.
-func sameReply(a, b Reply) bool {
-	ra, rb := toRecord(&a.Circuit), toRecord(&b.Circuit)
-	near := math.Abs(ra.Average-rb.Average) <= 1e-12*math.Abs(rb.Average)+1e-9
-	ra.Average, rb.Average = 0, 0
-	same := a.Lost == b.Lost && a.Granted == b.Granted && a.Probe == b.Probe && millis(a.Next) == millis(b.Next) &&
-		a.Written == b.Written && a.Changed == b.Changed && (a.Lost || a.From == b.From)
-	return near && same && reflect.DeepEqual(ra, rb)
-}
-
 // What Redis's JSON library does to numbers must not reach what is stored.
 func TestRecordsSurviveLargeNumbers(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: testkit.Redis(t).Addr()})
 	defer client.Close()
-	store := NewRedis(client, "")
-	c := NewCircuit("k")
+	store := New(client, "")
+	c := breaker.NewCircuit("k")
 	c.Version, c.TotalRequests, c.TotalFailures, c.Generation = 7, 9_999_999_999_999, 9_999_999_999_998, 1_234_567_890_123
 	c.AverageResponseTime = 1234.56789
-	if _, err := store.Apply(t.Context(), "k", Event{Kind: Rejoin, Circuit: &c}, start, settings()); err != nil {
+	if _, err := store.Apply(t.Context(), "k", breaker.Event{Kind: breaker.Rejoin, Circuit: &c}, storetest.Start, storetest.Settings()); err != nil {
 		t.Fatal(err)
 	}
 	all, err := store.Load(t.Context())

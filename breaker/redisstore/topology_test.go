@@ -1,4 +1,4 @@
-package breaker
+package redisstore
 
 import (
 	"fmt"
@@ -8,12 +8,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/breaker/internal/storetest"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func universal(t *testing.T, o redis.UniversalOptions) redis.UniversalClient {
+func universal(t testing.TB, o redis.UniversalOptions) redis.UniversalClient {
 	t.Helper()
-	client := redis.NewUniversalClient(RedisOptions(&o))
+	client := redis.NewUniversalClient(Options(&o))
 	t.Cleanup(func() {
 		if err := client.Close(); err != nil {
 			t.Errorf("closing the Redis client: %v", err)
@@ -36,8 +38,8 @@ func TestRedisCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	client := func() Store {
-		return NewRedis(universal(t, redis.UniversalOptions{Addrs: []string{nodes[0].Addr(), nodes[1].Addr()}}), "")
+	client := func() breaker.Store {
+		return New(universal(t, redis.UniversalOptions{Addrs: []string{nodes[0].Addr(), nodes[1].Addr()}}), "")
 	}
 	probe := universal(t, redis.UniversalOptions{Addrs: []string{nodes[0].Addr(), nodes[1].Addr()}})
 	testkit.Eventually(t, 30*time.Second, "the cluster is whole", func() bool {
@@ -48,14 +50,14 @@ func TestRedisCluster(t *testing.T) {
 		}
 		return true
 	})
-	all := fleet(t, handles(3, client), settings())
+	all := storetest.Fleet(t, storetest.Handles(3, client), storetest.Settings())
 	for n := range 20 {
 		if _, err := all[0].Trip(t.Context(), fmt.Sprintf("service%d:op", n), 0, ""); err != nil {
 			t.Fatalf("service%d: %v", n, err)
 		}
 	}
-	all[0].fail(t, 3)
-	eventually(t, all, 5*time.Second, Open)
+	all[0].Fail(t, 3)
+	storetest.Eventually(t, all, 5*time.Second, breaker.Open)
 	circuits, err := all[2].Circuits(t.Context())
 	if err != nil || len(circuits) != 24 {
 		t.Errorf("the cluster holds %d circuits with error %v, want 24 and none", len(circuits), err)
@@ -65,20 +67,20 @@ func TestRedisCluster(t *testing.T) {
 func TestRedisFailover(t *testing.T) {
 	master := testkit.Redis(t)
 	replica, sentinel := testkit.Sentinel(t, master)
-	all := fleet(t, handles(2, func() Store {
-		return NewRedis(universal(t, redis.UniversalOptions{Addrs: []string{sentinel.Addr()}, MasterName: testkit.MasterName}), "")
-	}), settings())
-	if _, err := all[0].Hold(t.Context(), key, "maintenance"); err != nil {
+	all := storetest.Fleet(t, storetest.Handles(2, func() breaker.Store {
+		return New(universal(t, redis.UniversalOptions{Addrs: []string{sentinel.Addr()}, MasterName: testkit.MasterName}), "")
+	}), storetest.Settings())
+	if _, err := all[0].Hold(t.Context(), storetest.Key, "maintenance"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, all, 5*time.Second, Open)
+	storetest.Eventually(t, all, 5*time.Second, breaker.Open)
 	master.Stop()
 	for _, i := range all {
-		alone(t, i)
+		storetest.Alone(t, i)
 	}
 	for _, i := range all {
 		testkit.Eventually(t, 30*time.Second, "the instance shares the new master", func() bool { return i.Status().Shared })
-		if i.State() != Open {
+		if i.State() != breaker.Open {
 			t.Errorf("after the failover it is %v, want OPEN", i.State())
 		}
 	}
@@ -86,8 +88,8 @@ func TestRedisFailover(t *testing.T) {
 	if err != nil || len(role) == 0 || role[0] != "master" {
 		t.Errorf("the replica's role is %v with error %v, want master", role, err)
 	}
-	if _, err := all[1].Reset(t.Context(), key, ""); err != nil {
+	if _, err := all[1].Reset(t.Context(), storetest.Key, ""); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, all, 5*time.Second, Closed)
+	storetest.Eventually(t, all, 5*time.Second, breaker.Closed)
 }

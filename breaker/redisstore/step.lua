@@ -1,5 +1,5 @@
--- Step (see step.go) in one atomic step of Redis. KEYS[1] is the circuit, a
--- record (see record.go). ARGV: the event, the settings, the channel of changes,
+-- Step (see breaker/step.go) in one atomic step of Redis. KEYS[1] is the circuit, a
+-- record (see breaker/record.go). ARGV: the event, the settings, the channel of changes,
 -- and for how long to keep the circuit, a held one, and one that is closed and of
 -- which no operator said anything, in milliseconds.
 

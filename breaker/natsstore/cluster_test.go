@@ -1,4 +1,4 @@
-package breaker
+package natsstore
 
 import (
 	"context"
@@ -10,6 +10,9 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/breaker/internal/storetest"
+	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
@@ -30,11 +33,11 @@ func (f *inFlight) add(n int) {
 
 // contend has an instance make probe after probe until ctx ends, a fifth of which
 // fail.
-func contend(ctx context.Context, t *testing.T, i *instance, f *inFlight, random *rand.Rand) {
+func contend(ctx context.Context, t *testing.T, i *storetest.Instance, f *inFlight, random *rand.Rand) {
 	for ctx.Err() == nil {
 		p, err := i.Allow(ctx, time.Now())
-		if errors.Is(err, ErrOpen) || errors.Is(err, ErrProbing) {
-			pause(ctx, time.Millisecond)
+		if errors.Is(err, breaker.ErrOpen) || errors.Is(err, breaker.ErrProbing) {
+			backoff.Sleep(ctx, time.Millisecond)
 			continue
 		}
 		if err != nil {
@@ -47,13 +50,13 @@ func contend(ctx context.Context, t *testing.T, i *instance, f *inFlight, random
 		if probe {
 			f.add(1)
 		}
-		pause(ctx, time.Duration(random.Int64N(int64(10*time.Millisecond))))
+		backoff.Sleep(ctx, time.Duration(random.Int64N(int64(10*time.Millisecond))))
 		if probe {
 			f.add(-1)
 		}
-		result := Success
+		result := breaker.Success
 		if random.IntN(5) == 0 {
-			result = Failure
+			result = breaker.Failure
 		}
 		p.Done(result, time.Millisecond, time.Now())
 	}
@@ -65,14 +68,14 @@ func onThreeNodes(t *testing.T, meanwhile func(ctx context.Context, js jetstream
 	t.Helper()
 	cluster := testkit.Cluster(t, 3)
 	makeBucket(t, testkit.JetStream(t, testkit.Connect(t, cluster.URL())))
-	var stores []Store
+	var stores []breaker.Store
 	for _, url := range cluster.URLs() {
-		stores = append(stores, NewNATS(testkit.JetStream(t, testkit.Connect(t, url)), "BREAKERS", 3))
+		stores = append(stores, New(testkit.JetStream(t, testkit.Connect(t, url)), "BREAKERS", 3))
 	}
-	s := Settings{Threshold: 1, Timeout: 5 * time.Millisecond, HalfOpenMaxRequests: 2, HalfOpenSuccesses: 1_000_000, ProbeLease: time.Minute}
-	all := fleet(t, stores, s)
-	all[0].fail(t, 1)
-	eventually(t, all, 5*time.Second, Open)
+	s := breaker.Settings{Threshold: 1, Timeout: 5 * time.Millisecond, HalfOpenMaxRequests: 2, HalfOpenSuccesses: 1_000_000, ProbeLease: time.Minute}
+	all := storetest.Fleet(t, stores, s)
+	all[0].Fail(t, 1)
+	storetest.Eventually(t, all, 5*time.Second, breaker.Open)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	var f inFlight
@@ -86,7 +89,7 @@ func onThreeNodes(t *testing.T, meanwhile func(ctx context.Context, js jetstream
 	contending.Wait()
 	bound, lost := s.HalfOpenMaxRequests, 0
 	for n, i := range all {
-		for _, err := range i.losses() {
+		for _, err := range i.Losses() {
 			lost++
 			if streams.IsConflict(err) {
 				t.Errorf("instance %d took contention for a store that is out of reach: %v", n, err)
@@ -109,30 +112,17 @@ func makeBucket(t *testing.T, js jetstream.JetStream) {
 	testkit.Eventually(t, time.Minute, "the bucket", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		_, err := streams.ExpiringBucket(ctx, js, NewNATS(js, "BREAKERS", 3).config)
+		_, err := streams.ExpiringBucket(ctx, js, New(js, "BREAKERS", 3).config)
 		return err == nil
 	})
 }
 
-// losses returns why the instance lost its store, each time it did.
-func (i *instance) losses() []error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	var errs []error
-	for _, s := range i.status {
-		if !s.Shared {
-			errs = append(errs, s.Err)
-		}
-	}
-	return errs
-}
-
-func TestNATS_ProbesStayWithinTheBoundOnACluster(t *testing.T) {
+func TestStore_ProbesStayWithinTheBoundOnACluster(t *testing.T) {
 	t.Parallel()
 	onThreeNodes(t, func(ctx context.Context, _ jetstream.JetStream) { <-ctx.Done() })
 }
 
-func TestNATS_ProbesStayWithinTheBoundWhileTheLeaderMoves(t *testing.T) {
+func TestStore_ProbesStayWithinTheBoundWhileTheLeaderMoves(t *testing.T) {
 	t.Parallel()
 	onThreeNodes(t, func(ctx context.Context, js jetstream.JetStream) {
 		if moved := testkit.MoveLeader(t, js, "KV_BREAKERS", 500*time.Millisecond, ctx.Done()); moved == 0 {

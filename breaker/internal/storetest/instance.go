@@ -1,0 +1,178 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+// Key is the key of the breaker that every [Instance] has.
+const Key = "billing:charge"
+
+// Instance is a group that runs, with one breaker of it.
+type Instance struct {
+	*breaker.Group
+	*breaker.Breaker
+	// Stop ends the instance; it may be called again.
+	Stop func()
+
+	mu      sync.Mutex // guards what follows
+	changes []breaker.Change
+	status  []breaker.Status
+}
+
+// Launch starts an instance on a store and stops it when the test ends. It returns
+// once the instance has joined.
+func Launch(t testing.TB, name string, store breaker.Store, s breaker.Settings) *Instance {
+	t.Helper()
+	i := &Instance{}
+	i.Group = breaker.NewGroup(breaker.Config{
+		Instance: name, Store: store,
+		Changed: func(c breaker.Change) {
+			i.mu.Lock()
+			defer i.mu.Unlock()
+			i.changes = append(i.changes, c)
+		},
+		StatusChanged: func(s breaker.Status) {
+			t.Logf("%s: shared %v, error %v", name, s.Shared, s.Err)
+			i.mu.Lock()
+			defer i.mu.Unlock()
+			i.status = append(i.status, s)
+		},
+	})
+	i.Breaker = i.Group.Breaker(Key, s)
+	if err := i.Join(t.Context()); err != nil {
+		t.Fatalf("%s: joining: %v", name, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		i.Run(ctx)
+	}()
+	i.Stop = sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(i.Stop)
+	return i
+}
+
+// Fleet runs an instance on each store, and waits until all follow each other.
+func Fleet(t testing.TB, stores []breaker.Store, s breaker.Settings) []*Instance {
+	t.Helper()
+	var all []*Instance
+	for n, store := range stores {
+		all = append(all, Launch(t, fmt.Sprintf("instance%d", n), store, s))
+	}
+	for n, i := range all {
+		// A trip of another key, seen by all, shows that all are watching.
+		other := fmt.Sprintf("ready:%d", n)
+		testkit.Eventually(t, 20*time.Second, "all instances follow "+other, func() bool {
+			if _, err := i.Trip(t.Context(), other, 0, ""); err != nil {
+				return false
+			}
+			return !slices.ContainsFunc(all, func(j *Instance) bool {
+				b, ok := j.Lookup(other)
+				return !ok || b.State() != breaker.Open
+			})
+		})
+	}
+	return all
+}
+
+// Fail makes n attempts that fail.
+func (i *Instance) Fail(t testing.TB, n int) {
+	t.Helper()
+	for range n {
+		p, err := i.Allow(t.Context(), time.Now())
+		if err != nil {
+			t.Fatalf("no permit to fail with: %v", err)
+		}
+		p.Done(breaker.Failure, time.Millisecond, time.Now())
+	}
+}
+
+// Own returns the changes that the instance made.
+func (i *Instance) Own() []string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var own []string
+	for _, c := range i.changes {
+		if c.Own && c.Key == Key {
+			own = append(own, fmt.Sprintf("%v>%v %s", c.From, c.To, c.Cause))
+		}
+	}
+	return own
+}
+
+// Seen counts the changes to a state that the instance saw others make.
+func (i *Instance) Seen(to breaker.State) int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	n := 0
+	for _, c := range i.changes {
+		if !c.Own && c.Key == Key && c.To == to {
+			n++
+		}
+	}
+	return n
+}
+
+// Eventually waits until the breaker is s at all instances.
+func Eventually(t testing.TB, all []*Instance, within time.Duration, s breaker.State) {
+	t.Helper()
+	for n, i := range all {
+		testkit.Eventually(t, within, fmt.Sprintf("instance %d is %v", n, s), func() bool { return i.State() == s })
+	}
+}
+
+// Results makes an attempt for each of results, all at now.
+func Results(t testing.TB, b *breaker.Breaker, now time.Time, results ...breaker.Result) {
+	t.Helper()
+	for _, r := range results {
+		p, err := b.Allow(t.Context(), now)
+		if err != nil {
+			t.Fatalf("no permit: %v", err)
+		}
+		p.Done(r, time.Millisecond, now)
+	}
+}
+
+// Alone waits until the instance says that it is alone.
+func Alone(t testing.TB, i *Instance) {
+	t.Helper()
+	testkit.Eventually(t, 5*time.Second, "the instance says that it is alone", func() bool {
+		s := i.Status()
+		return !s.Shared && s.Err != nil
+	})
+}
+
+// Converge is within what time all instances must agree once the store is back.
+const Converge = time.Second
+
+// Agreed waits until all instances share the store and the breaker is s at each.
+func Agreed(t testing.TB, all []*Instance, s breaker.State) {
+	t.Helper()
+	began := time.Now()
+	testkit.Eventually(t, Converge, "all instances share the store and are "+s.String(), func() bool {
+		return !slices.ContainsFunc(all, func(i *Instance) bool { return !i.Status().Shared || i.State() != s })
+	})
+	t.Logf("agreed after %v", time.Since(began))
+}
+
+// Losses returns why the instance lost its store, each time it did.
+func (i *Instance) Losses() []error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var errs []error
+	for _, s := range i.status {
+		if !s.Shared {
+			errs = append(errs, s.Err)
+		}
+	}
+	return errs
+}

@@ -1,0 +1,205 @@
+package adoption
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/notify"
+)
+
+const (
+	// reviewEvery is how often a list is put in force again, against changes that other
+	// instances or somebody else made.
+	reviewEvery = time.Minute
+	// applyTimeout bounds putting a list in force, tryTimeout one try of it.
+	applyTimeout = 30 * time.Second
+	tryTimeout   = 3 * time.Second
+	// shortestPause and longestPause are between two tries that fail.
+	shortestPause = 50 * time.Millisecond
+	longestPause  = 2 * time.Second
+)
+
+// Listener listens on the advisories of consumers: a [Relay] or a [Capture].
+type Listener interface {
+	// Listen makes it listen on the advisories of exactly these consumers.
+	Listen(ctx context.Context, adopted []Adoption) error
+}
+
+// Follower keeps an instance in step with the adopted consumers: it watches the bucket,
+// fills the register, and has its listeners listen on the advisories of these consumers.
+type Follower struct {
+	register  *Register
+	listeners []Listener
+	log       *slog.Logger
+
+	// changed is set when the register's list has changed.
+	changed notify.Signal
+	// begun is closed once the stream of advisories exists.
+	begun chan struct{}
+	once  sync.Once
+
+	mu    sync.Mutex // guards what follows
+	force inForce
+	// applied is closed and replaced when force changes.
+	applied chan struct{}
+	rewatch func() // ends the watch of the bucket, so that another begins; nil while there is none
+}
+
+// inForce is the list that was last put in force, and the error of that.
+type inForce struct {
+	adopted []Adoption
+	err     error
+}
+
+// NewFollower returns a follower that fills the register. A list is put in force with the
+// listeners in their order, so a [Relay] comes before the [Capture]: the messages that both
+// hear are the same, and what only the relay hears it hands on.
+func NewFollower(register *Register, listeners ...Listener) *Follower {
+	return &Follower{
+		register: register, listeners: listeners, log: register.log,
+		changed: notify.NewSignal(), begun: make(chan struct{}), applied: make(chan struct{}),
+	}
+}
+
+// Begun is closed once the stream of advisories exists, which is made with the first
+// adoption.
+func (f *Follower) Begun() <-chan struct{} { return f.begun }
+
+// Run follows the bucket until ctx ends.
+func (f *Follower) Run(ctx context.Context) {
+	var watching sync.WaitGroup
+	watching.Go(func() { f.watch(ctx) })
+	defer watching.Wait()
+	retry, wait := backoff.Backoff{First: shortestPause, Longest: longestPause}, reviewEvery
+	for {
+		backoff.SleepUnless(ctx, wait, f.changed)
+		if ctx.Err() != nil {
+			return
+		}
+		if f.Apply(ctx) != nil {
+			wait = retry.Next()
+			continue
+		}
+		retry.Reset()
+		wait = reviewEvery
+	}
+}
+
+// watch fills the register at every change of the bucket. A watch that breaks off is begun
+// anew.
+func (f *Follower) watch(ctx context.Context) {
+	retry := backoff.Backoff{First: longestPause, Longest: longestPause}
+	for ctx.Err() == nil {
+		watch, end := context.WithCancel(ctx)
+		f.mu.Lock()
+		f.rewatch = end
+		f.mu.Unlock()
+		err := f.register.bucket.Watch(watch, func(list []Adoption) {
+			f.register.replace(list)
+			f.changed.Set()
+		})
+		end()
+		if err == nil {
+			continue
+		}
+		f.log.Warn("the adopted consumers are not followed; it is tried again", "error", err)
+		retry.Wait(ctx)
+	}
+}
+
+// Restore puts the known adoptions into the bucket, which was made anew, and watches it
+// anew.
+func (f *Follower) Restore(ctx context.Context) error {
+	for _, ad := range f.register.latest() {
+		if err := f.register.bucket.Put(ctx, ad); err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.rewatch != nil {
+		f.rewatch()
+	}
+	return nil
+}
+
+// Apply puts the latest list in force.
+func (f *Follower) Apply(ctx context.Context) error {
+	list := f.register.latest()
+	if list == nil {
+		return nil
+	}
+	f.mu.Lock()
+	was := f.force
+	f.mu.Unlock()
+	err := f.apply(ctx, list)
+	switch {
+	case ctx.Err() != nil:
+		return err
+	case err != nil && (was.err == nil || err.Error() != was.err.Error()):
+		f.log.Error("adopted consumers are not taken over; it is tried again", "error", err)
+	case err == nil && (was.err != nil || !slices.Equal(was.adopted, list)):
+		f.log.Info("adopted consumers are in force", "consumers", len(list))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.force = inForce{list, err}
+	close(f.applied)
+	f.applied = make(chan struct{})
+	return err
+}
+
+// apply puts a list in force. It tries again what has no answer in time: a server of a
+// cluster answers no request for a stream that another instance is just having made.
+func (f *Follower) apply(ctx context.Context, list []Adoption) error {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	for {
+		try, end := context.WithTimeout(ctx, tryTimeout)
+		err := f.listen(try, list)
+		end()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// listen has the listeners listen, and makes the ledger with the first adoption.
+func (f *Follower) listen(ctx context.Context, list []Adoption) error {
+	for _, listener := range f.listeners {
+		if err := listener.Listen(ctx, list); err != nil {
+			return err
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	if _, err := f.register.ledger(ctx); err != nil {
+		return err
+	}
+	f.once.Do(func() { close(f.begun) })
+	return nil
+}
+
+// Await waits until a list is in force that is as wanted, and returns the error of putting
+// it in force.
+func (f *Follower) Await(ctx context.Context, wanted func([]Adoption) bool) error {
+	for {
+		f.mu.Lock()
+		force, applied := f.force, f.applied
+		f.mu.Unlock()
+		if force.adopted != nil && wanted(force.adopted) {
+			return force.err
+		}
+		select {
+		case <-applied:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

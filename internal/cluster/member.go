@@ -1,0 +1,266 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/time/rate"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/scheduler/gate"
+)
+
+const (
+	// reportEvery is how often an instance reports itself to the others, and answerEvery
+	// how often at most it answers those that join.
+	reportEvery = time.Second
+	answerEvery = 100 * time.Millisecond
+	// deafAfter is how long an instance may not hear its own reports before it knows that
+	// it can hear nobody.
+	deafAfter = 3 * reportEvery / 2
+	// maxWaiting is how many reports wait to be read; what is more is dropped, for a newer
+	// report follows.
+	maxWaiting = 4 * health.MaxInstances
+	// leaveTimeout bounds how long the others are given to hear that this instance stops.
+	leaveTimeout = time.Second
+	// warnEvery is how often the log warns of what may happen very often.
+	warnEvery = time.Minute
+)
+
+// Gates are what holds this instance's operations back.
+type Gates interface {
+	// SetInstances and SetPressure put in force how many instances there are and whether
+	// global backpressure is on.
+	SetInstances(n int)
+	SetPressure(on bool)
+	// Active returns how many attempts are in flight, and Counts how many of the last
+	// minute succeeded and failed.
+	Active() int
+	Counts(now time.Time) (succeeded, failed int)
+}
+
+// Limit is the in-flight limit of this instance. Most is what it is made for.
+type Limit interface {
+	Most() int
+	Set(n int)
+}
+
+// Puller pulls the due operations of one consumer, which all instances share.
+type Puller interface {
+	// Name is the consumer's.
+	Name() string
+	// Unacked returns how many operations are in hand.
+	Unacked() int
+	// Delivered returns when the consumer was made and the latest sequence that it has
+	// delivered here, and DeliveredElsewhere takes over the latest that it has delivered
+	// to another instance: none of that comes for the first time any more.
+	Delivered() (made time.Time, sequence uint64)
+	DeliveredElsewhere(made time.Time, sequence uint64)
+}
+
+// Config is what a [Member] needs besides its connection. All of it is required.
+type Config struct {
+	// Prefix is the first token of every subject.
+	Prefix string
+	// ID, Version and Started are this instance's.
+	ID, Version string
+	Started     time.Time
+	// Now is the server's time.
+	Now func() time.Time
+	// Limits say when global backpressure turns on.
+	Limits gate.Limits
+	// Host says how busy the host is, and StoreDelay how long the slowest store takes to
+	// answer.
+	Host       func() health.Host
+	StoreDelay func(now time.Time) time.Duration
+	// Policies names those that the instance was started with, and is empty while others
+	// are in force.
+	Policies func() string
+	// Gates, Limit and Pullers are this instance's.
+	Gates   Gates
+	Limit   Limit
+	Pullers []Puller
+	// Publish stores an event, however long that takes, unless ctx ends.
+	Publish func(ctx context.Context, doing string, m *nats.Msg) error
+	Log     *slog.Logger
+}
+
+// Member is this instance among the others. Its methods are safe for concurrent use.
+type Member struct {
+	config   Config
+	self     events.InstanceReport // what never changes of it
+	subjects events.Subjects
+	nc       *nats.Conn
+	sub      *nats.Subscription
+	reports  chan *nats.Msg
+	warn     rate.Sometimes
+	refused  atomic.Uint64 // counts the reports that were refused
+	// differing says that another instance was started with other policies.
+	differing atomic.Value // a string
+
+	mu       sync.Mutex // guards what follows
+	register *health.Register
+	pressure gate.Pressure
+	state    events.InstanceState
+
+	// What follows belongs to the goroutine of Run.
+	published time.Time
+	heardSelf time.Time // when the own report was heard last
+	instances int
+	announcer announcer
+}
+
+// Join makes this instance a member and subscribes to the reports of the others. Reports
+// are read, and this instance is reported, while [Member.Run] runs.
+func Join(nc *nats.Conn, config Config) (*Member, error) {
+	m := &Member{
+		config: config, nc: nc, subjects: events.Subjects{Prefix: config.Prefix},
+		self:    events.InstanceReport{ID: config.ID, HostName: hostName(config.Log), Version: config.Version, Started: config.Started.UTC()},
+		reports: make(chan *nats.Msg, maxWaiting), warn: rate.Sometimes{First: 1, Interval: warnEvery},
+		state: events.InstanceJoining, instances: 1,
+	}
+	now := config.Now()
+	own := m.reportLocked(now)
+	if _, err := wire.EncodeInstance(m.subjects, &own); err != nil {
+		return nil, fmt.Errorf("reporting this instance to the others: %w", err)
+	}
+	m.register = health.NewRegister(config.Prefix, own, now)
+	var err error
+	if m.sub, err = nc.ChanSubscribe(m.subjects.Instances(), m.reports); err != nil {
+		return nil, fmt.Errorf("subscribing to the reports of the other instances: %w", err)
+	}
+	return m, nil
+}
+
+// Close ends the subscription of a member that never ran.
+func (m *Member) Close() error { return m.sub.Unsubscribe() }
+
+// Run keeps this instance and the others informed of each other until ctx ends, and then
+// takes leave of them.
+func (m *Member) Run(ctx context.Context) {
+	defer m.announcer.wait()
+	ticker := time.NewTicker(reportEvery)
+	defer ticker.Stop()
+	answer := time.NewTimer(0) // the first report asks the others for theirs
+	defer answer.Stop()
+	m.heardSelf = m.config.Now()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case r := <-m.reports:
+			if m.hear(r, m.config.Now()) {
+				answer.Reset(max(answerEvery-m.config.Now().Sub(m.published), 0))
+			}
+		case <-answer.C:
+			m.publish(m.config.Now())
+		case <-ticker.C:
+			m.tick(ctx, m.config.Now())
+		}
+	}
+	m.leave()
+}
+
+// tick does what is done every second.
+func (m *Member) tick(ctx context.Context, now time.Time) {
+	m.mu.Lock()
+	if now.Sub(m.heardSelf) > deafAfter {
+		m.register.RenewAll(now) // the connection is lost, or this process stood still
+	}
+	m.state = events.InstanceServing
+	m.mu.Unlock()
+	v := m.View(now)
+	if change, changed := m.decide(v, now); changed {
+		m.announce(ctx, change)
+	}
+	m.publish(now)
+	m.comparePolicies(v)
+	if m.takeShare(v); v.TotalInstances != m.instances {
+		m.instances = v.TotalInstances
+		m.config.Log.Info("the number of instances has changed", "instances", m.instances)
+	}
+}
+
+// takeShare has this instance take its share of the work.
+func (m *Member) takeShare(v health.Coordination) {
+	m.config.Gates.SetInstances(v.TotalInstances)
+	m.config.Limit.Set(v.InHandLimit(m.self.ID, m.config.Limit.Most()))
+}
+
+// View returns the instances as they are known at now, with fresh figures of this one.
+func (m *Member) View(now time.Time) health.Coordination {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.register.Own(m.reportLocked(now), now)
+	return m.register.View(now, reported(m.pressure), m.pressure.EndsIn(now))
+}
+
+// Leads reports whether this instance is the leader, and how many instances there are.
+func (m *Member) Leads() (instances int, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	leader, ok := m.register.Leader(m.config.Now())
+	return m.register.Len(), ok && leader.ID == m.self.ID
+}
+
+// NoOtherLeads reports whether no other instance is known to be the leader: this one is,
+// or nobody is known to be.
+func (m *Member) NoOtherLeads() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	leader, ok := m.register.Leader(m.config.Now())
+	return !ok || leader.ID == m.self.ID
+}
+
+// comparePolicies notices when instances go by different policy files, which happens
+// while none are applied to all.
+func (m *Member) comparePolicies(v health.Coordination) {
+	own, problem := m.config.Policies(), ""
+	for _, i := range v.Instances {
+		if own != "" && i.Policies != "" && i.Policies != own {
+			problem = fmt.Sprintf("this instance was started with the policies %s, instance %s with %s, and none are applied to all; `rebound policy apply` does that",
+				own, i.ID, i.Policies)
+			break
+		}
+	}
+	if was, _ := m.differing.Swap(problem).(string); was == problem {
+		return
+	}
+	if problem != "" {
+		m.config.Log.Warn("instances decide by different policies", "problem", problem)
+	} else {
+		m.config.Log.Info("instances decide by the same policies")
+	}
+}
+
+// PolicyProblem says that instances go by different policy files, and is empty when they
+// do not.
+func (m *Member) PolicyProblem() string {
+	problem, _ := m.differing.Load().(string)
+	return problem
+}
+
+// leave takes leave of the others, which would otherwise count on this instance until its
+// lease is over.
+func (m *Member) leave() {
+	err := m.sub.Unsubscribe()
+	if !m.nc.IsConnected() {
+		return
+	}
+	m.mu.Lock()
+	m.state = events.InstanceLeaving
+	m.mu.Unlock()
+	m.publish(m.config.Now())
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	if err = errors.Join(err, m.nc.FlushWithContext(ctx)); err != nil {
+		m.config.Log.Debug("the other instances may not know yet that this one has stopped", "error", err)
+	}
+}

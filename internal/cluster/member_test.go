@@ -1,0 +1,107 @@
+package cluster
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/scheduler/gate"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// instance is a member and what it acts on.
+type instance struct {
+	*Member
+	nc        *nats.Conn
+	stop      func()
+	pressure  atomic.Bool
+	instances atomic.Int64
+	limit     atomic.Int64
+	announced atomic.Int64
+	load      *atomic.Int64
+}
+
+func (i *instance) SetInstances(n int)                 { i.instances.Store(int64(n)) }
+func (i *instance) SetPressure(on bool)                { i.pressure.Store(on) }
+func (i *instance) Active() int                        { return 0 }
+func (i *instance) Counts(time.Time) (s, f int)        { return 0, 0 }
+func (i *instance) Most() int                          { return 1000 }
+func (i *instance) Set(n int)                          { i.limit.Store(int64(n)) }
+func (i *instance) host() health.Host                  { return health.Host{SystemLoad: float64(i.load.Load())} }
+func (i *instance) storeDelay(time.Time) time.Duration { return 0 }
+func (i *instance) sees() int                          { return i.View(time.Now()).TotalInstances }
+func (i *instance) leads() bool                        { _, ok := i.Leads(); return ok }
+
+// join has an instance of that id join the others on a server. All have the same load.
+func join(t *testing.T, url, id string, load *atomic.Int64) *instance {
+	t.Helper()
+	i := &instance{nc: testkit.Connect(t, url), load: load}
+	var err error
+	i.Member, err = Join(i.nc, Config{
+		Prefix: "retry", ID: id, Version: "1", Started: time.Now(), Now: time.Now, Limits: gate.Limits{Load: 4},
+		Host: i.host, StoreDelay: i.storeDelay, Policies: func() string { return "" }, Gates: i, Limit: i,
+		Publish: func(context.Context, string, *nats.Msg) error { i.announced.Add(1); return nil },
+		Log:     slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { i.Run(ctx) })
+	i.stop = func() { cancel(); running.Wait() }
+	t.Cleanup(i.stop)
+	return i
+}
+
+func TestMember_LowestIDLeadsAndItsSuccessorGoesOn(t *testing.T) {
+	url := testkit.Server(t).ClientURL()
+	var load atomic.Int64
+	b := join(t, url, "b", &load)
+	if b.leads() || !b.NoOtherLeads() {
+		t.Error("an instance that joins leads, or knows a leader")
+	}
+	testkit.Eventually(t, 5*time.Second, "the only instance to lead", b.leads)
+	a := join(t, url, "a", &load)
+	testkit.Eventually(t, 5*time.Second, "the lower id to lead", func() bool { return a.leads() && !b.leads() && !b.NoOtherLeads() })
+	if n := b.instances.Load(); n != 2 {
+		t.Errorf("the gates know of %d instances, want 2", n)
+	}
+
+	load.Store(8)
+	testkit.Eventually(t, 5*time.Second, "backpressure at both", func() bool { return a.pressure.Load() && b.pressure.Load() })
+	a.stop()
+	if b.sees() != 1 {
+		testkit.Eventually(t, time.Second, "the one that stopped to be forgotten", func() bool { return b.sees() == 1 })
+	}
+	if !b.leads() || !b.pressure.Load() {
+		t.Error("the successor does not lead, or backpressure ended with the leader")
+	}
+	testkit.Eventually(t, 5*time.Second, "the change to be announced", func() bool { return a.announced.Load() == 1 })
+	if n := b.announced.Load(); n != 0 {
+		t.Errorf("the successor announced %d changes, want none", n)
+	}
+	load.Store(0)
+	testkit.Eventually(t, 15*time.Second, "the successor to end it", func() bool { return !b.pressure.Load() && b.announced.Load() == 1 })
+}
+
+func TestMember_OneThatHearsNobodyForgetsNobody(t *testing.T) {
+	url := testkit.Server(t).ClientURL()
+	var load atomic.Int64
+	a, b := join(t, url, "a", &load), join(t, url, "b", &load)
+	testkit.Eventually(t, 5*time.Second, "the lower id to lead", func() bool { return a.leads() && b.sees() == 2 && !b.leads() })
+	a.nc.Close()
+	testkit.Eventually(t, 2*health.InstanceLease, "the other to lead once the lease is over", b.leads)
+	// Nobody can be heard at a, so it must not take itself for the only one.
+	if n, leads := a.Leads(); n != 2 || !leads {
+		t.Errorf("the instance that hears nobody knows of %d and leads: %t; want both it knew, and that it still leads", n, leads)
+	}
+}
