@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/internal/deadletter"
 )
 
 // DeadLetters gives access to the operations that finally failed. It works on
@@ -22,23 +20,7 @@ type DeadLetters struct{ client *Client }
 func (c *Client) DeadLetters() DeadLetters { return DeadLetters{c} }
 
 // DeadLetterFilter selects dead letters. The zero value selects all of them.
-type DeadLetterFilter struct {
-	// IDs selects by operation id; empty selects any. With IDs, Service and
-	// Operation still apply.
-	IDs       []string
-	Service   string
-	Operation string
-	Reason    events.Reason
-	// ErrorCode selects by the code of the last failure.
-	ErrorCode string
-	// Since and Until bound when the operation died: from Since on, and before
-	// Until. Zero does not bound.
-	Since, Until time.Time
-	// After leaves out dead letters up to this sequence, to continue a list.
-	After uint64
-	// Limit is the most dead letters that are selected, 0 for no limit.
-	Limit int
-}
+type DeadLetterFilter = events.DeadLetterFilter
 
 // ErrFilterTooWide says that [DeadLetters.ReplayAll] and [DeadLetters.DiscardAll] refuse a
 // filter that selects every dead letter. To act on all, iterate over [DeadLetters.List].
@@ -57,7 +39,7 @@ func (d DeadLetters) List(ctx context.Context, f DeadLetterFilter) iter.Seq2[*ev
 			yield(nil, err)
 			return
 		}
-		for letter, err := range d.client.letters.List(ctx, deadletter.Filter(f)) {
+		for letter, err := range d.client.letters.List(ctx, f) {
 			if err != nil {
 				yield(nil, fmt.Errorf("client: listing dead letters: %w", orNoStream(err)))
 				return
@@ -113,7 +95,7 @@ func (d DeadLetters) Discard(ctx context.Context, id string) error {
 // After an error the same call goes on with the rest. It returns [ErrFilterTooWide] for a
 // filter that selects every dead letter.
 func (d DeadLetters) ReplayAll(ctx context.Context, f DeadLetterFilter) (int, error) {
-	if deadletter.Filter(f).Everything() {
+	if f.Everything() {
 		return 0, ErrFilterTooWide
 	}
 	var replays replays
@@ -172,7 +154,7 @@ func (r *replays) await(ctx context.Context) error {
 // DiscardAll removes the dead letters that f selects for good and returns how many it
 // removed. It returns [ErrFilterTooWide] for a filter that selects every dead letter.
 func (d DeadLetters) DiscardAll(ctx context.Context, f DeadLetterFilter) (int, error) {
-	if deadletter.Filter(f).Everything() {
+	if f.Everything() {
 		return 0, ErrFilterTooWide
 	}
 	done := 0

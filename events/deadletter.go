@@ -1,6 +1,9 @@
 package events
 
 import (
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 )
 
@@ -51,4 +54,61 @@ func (d *DeadLetter) ErrorCode() string {
 	}
 	last, _ := d.State.Last()
 	return last.Code
+}
+
+// DeadLetterFilter selects dead letters. The zero value selects all of them.
+type DeadLetterFilter struct {
+	// IDs selects by operation id; empty selects any. With IDs, Service and
+	// Operation still apply.
+	IDs       []string `json:"ids,omitempty"`
+	Service   string   `json:"service,omitempty"`
+	Operation string   `json:"operation,omitempty"`
+	Reason    Reason   `json:"reason,omitempty"`
+	// ErrorCode selects by the code of the last failure.
+	ErrorCode string `json:"errorCode,omitempty"`
+	// Since and Until bound when the operation died: from Since on, and before
+	// Until. Zero does not bound.
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
+	// After leaves out dead letters up to this sequence, to continue a list.
+	After uint64 `json:"after,omitempty"`
+	// Limit is the most dead letters that are selected, 0 for no limit.
+	Limit int `json:"limit,omitempty"`
+}
+
+// Everything reports whether f narrows nothing down.
+func (f DeadLetterFilter) Everything() bool {
+	return len(f.IDs) == 0 && f.Service == "" && f.Operation == "" && f.Reason == "" && f.ErrorCode == "" &&
+		f.Since.IsZero() && f.Until.IsZero()
+}
+
+// Check reports every fault of a filter.
+func (f DeadLetterFilter) Check() error {
+	faults := []error{checkSelected("service", f.Service), checkSelected("operation", f.Operation)}
+	for _, id := range f.IDs {
+		if !IsOperationID(id) {
+			faults = append(faults, fmt.Errorf("id %q is not an operation id of 32 hexadecimal digits", id))
+		}
+	}
+	if f.Reason != "" && !slices.Contains(Reasons[:], f.Reason) {
+		faults = append(faults, fmt.Errorf("reason %q is none of %v", f.Reason, Reasons))
+	}
+	if f.Limit < 0 {
+		faults = append(faults, fmt.Errorf("limit %d is negative", f.Limit))
+	}
+	if !f.Since.IsZero() && !f.Until.IsZero() && !f.Since.Before(f.Until) {
+		faults = append(faults, fmt.Errorf("since %s is not before until %s", f.Since.Format(time.RFC3339), f.Until.Format(time.RFC3339)))
+	}
+	return errors.Join(faults...)
+}
+
+// checkSelected checks a name to select by, if there is one.
+func checkSelected(what, name string) error {
+	if name == "" || name == Invalid {
+		return nil
+	}
+	if err := CheckName(name); err != nil {
+		return fmt.Errorf("%s %w", what, err)
+	}
+	return nil
 }

@@ -17,53 +17,8 @@ import (
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/schemas"
 )
-
-// AdoptAdd is the request of rebound.adopt.add.
-type AdoptAdd struct {
-	Stream   string `json:"stream"`
-	Consumer string `json:"consumer"`
-	// Service and Operation are the key of the operations, the names of stream
-	// and consumer when empty.
-	Service   string `json:"service,omitempty"`
-	Operation string `json:"operation,omitempty"`
-	// Target is where they go, empty for the target of the policy.
-	Target string `json:"target,omitempty"`
-}
-
-// AdoptedConsumer is a consumer whose messages are retried once it gave them up.
-type AdoptedConsumer struct {
-	Stream    string `json:"stream"`
-	Consumer  string `json:"consumer"`
-	Service   string `json:"service"`
-	Operation string `json:"operation"`
-	// Target is where its messages go, by the policies in force when the adoption
-	// names none.
-	Target    string    `json:"target"`
-	AdoptedAt time.Time `json:"adoptedAt"`
-	// Warnings say what its owner should know.
-	Warnings []string `json:"warnings,omitempty"`
-}
-
-// AdoptAdded is the answer to rebound.adopt.add.
-type AdoptAdded struct {
-	AdoptedConsumer
-	// Replaced is whether it was adopted before, perhaps in another way.
-	Replaced bool `json:"replaced,omitempty"`
-}
-
-// AdoptList is the answer to rebound.adopt.list.
-type AdoptList struct {
-	Consumers []AdoptedConsumer `json:"consumers"`
-	// Waiting counts the messages that were given up and are not taken over yet.
-	Waiting uint64 `json:"waiting"`
-}
-
-// AdoptRemove is the request of rebound.adopt.remove, and its answer.
-type AdoptRemove struct {
-	Stream   string `json:"stream"`
-	Consumer string `json:"consumer"`
-}
 
 // adoptedInFlight is how many messages are taken over at once. Each may be as large as the
 // server allows.
@@ -118,7 +73,7 @@ func (a *adopting) takeOver(ctx context.Context) {
 }
 
 func (s *Service) adoptAdd(ctx context.Context, r micro.Request) (any, error) {
-	var request AdoptAdd
+	var request schemas.AdoptAdd
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
@@ -160,7 +115,7 @@ func (s *Service) adoptAdd(ctx context.Context, r micro.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return AdoptAdded{AdoptedConsumer: s.describe(ad, warnings), Replaced: !isNew}, nil
+	return schemas.AdoptAdded{AdoptedConsumer: s.describe(ad, warnings), Replaced: !isNew}, nil
 }
 
 // judge says whether a consumer may be adopted, and what to warn of.
@@ -205,9 +160,9 @@ func (s *Service) ownStreams() []string {
 	return names
 }
 
-func (s *Service) describe(ad adoption.Adoption, warnings []string) AdoptedConsumer {
+func (s *Service) describe(ad adoption.Adoption, warnings []string) schemas.AdoptedConsumer {
 	policy := s.policies.Load().Resolve(policy.Query{Service: ad.Service, Operation: ad.Operation})
-	return AdoptedConsumer{
+	return schemas.AdoptedConsumer{
 		Stream: ad.Stream, Consumer: ad.Consumer, Service: ad.Service, Operation: ad.Operation,
 		Target: policy.TargetOf(ad.Target, ad.Service, ad.Operation), AdoptedAt: ad.AdoptedAt, Warnings: warnings,
 	}
@@ -218,7 +173,7 @@ func (s *Service) adoptList(ctx context.Context, _ micro.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := AdoptList{Consumers: []AdoptedConsumer{}}
+	out := schemas.AdoptList{Consumers: []schemas.AdoptedConsumer{}}
 	for _, ad := range list {
 		warnings, err := s.review(ctx, ad)
 		if err != nil {
@@ -260,7 +215,7 @@ func (s *Service) review(ctx context.Context, ad adoption.Adoption) (warnings []
 }
 
 func (s *Service) adoptRemove(ctx context.Context, r micro.Request) (any, error) {
-	var request AdoptRemove
+	var request schemas.AdoptRemove
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}

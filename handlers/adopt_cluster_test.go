@@ -16,6 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // leader returns the index of the server that leads a stream, or -1 while none
@@ -47,7 +48,7 @@ default: {maxAttempts: 100, baseDelay: 10ms, maxDelay: 500ms, jitterType: none, 
 	consumer := r.orders(func(s *jetstream.StreamConfig, c *jetstream.ConsumerConfig) {
 		s.Replicas, c.AckWait = 3, 2*time.Second
 	})
-	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
+	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
 	for i := range messages {
 		if _, err := r.js.Publish(t.Context(), "orders.new", []byte(fmt.Sprint("order ", i+1))); err != nil {
 			t.Fatal(err)
@@ -81,7 +82,7 @@ func TestWhatTheStreamOfAdvisoriesMissesAnInstanceHandsOn(t *testing.T) {
 			stop := begin(r, handlers.Config{Policies: policySet(t, patient)})
 			consumer := r.orders()
 			r.target("t.x", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
-			r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
+			r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
 			r.deafen()
 			given, err := r.nc.SubscribeSync("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.ORDERS.worker")
 			if err != nil {

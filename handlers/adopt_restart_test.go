@@ -21,6 +21,7 @@ import (
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/embedded"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // fails says which of the messages the worker fails, a third of them.
@@ -132,7 +133,7 @@ func TestExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
 	f := &failing{t: t, seen: map[uint64]int{}, pace: rate.NewLimiter(800, 1)}
 	r.target("t.x", f.target)
 	consumer := r.orders(func(_ *jetstream.StreamConfig, c *jetstream.ConsumerConfig) { c.AckWait = 2 * time.Second })
-	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
+	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
 	for i := range messages {
 		if _, err := r.js.PublishAsync("orders.new", []byte(fmt.Sprint("order ", i+1)), jetstream.WithStallWait(time.Minute)); err != nil {
 			t.Fatal(err)

@@ -67,9 +67,9 @@ func (r *rig) work(consumer jetstream.Consumer, handle func(jetstream.Msg) error
 
 func nak(m jetstream.Msg) error { return m.Nak() }
 
-func (r *rig) adopt(request handlers.AdoptAdd) handlers.AdoptAdded {
+func (r *rig) adopt(request schemas.AdoptAdd) schemas.AdoptAdded {
 	r.t.Helper()
-	var added handlers.AdoptAdded
+	var added schemas.AdoptAdded
 	if code, text := r.request("rebound.adopt.add", nil, request, &added); code != "" {
 		r.t.Fatalf("adopting %+v was answered with %s %s", request, code, text)
 	}
@@ -96,7 +96,7 @@ func TestWhatAnAdoptedConsumerGivesUpIsRedeliveredAsItWas(t *testing.T) {
 		received[string(req.Data())] = req
 		return "", "", nil
 	})
-	added := r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Service: "orders", Operation: "process", Target: "orders-worker.process"})
+	added := r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Service: "orders", Operation: "process", Target: "orders-worker.process"})
 	if len(added.Warnings) > 0 || added.Replaced || added.Target != "orders-worker.process" || added.AdoptedAt.IsZero() {
 		t.Errorf("adopting was answered with %+v", added)
 	}
@@ -148,10 +148,10 @@ func TestAnAdoptedMessageThatIsExhaustedIsDeadLetteredWithItsOrigin(t *testing.T
 	consumer := r.orders()
 	calls := r.target("orders.worker", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
 	// The worker's own subject would be one of the stream's: another name is needed.
-	if code, text := r.request("rebound.adopt.add", nil, handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "orders.worker"}, nil); code != "400" || !strings.Contains(text, "is a subject of stream ORDERS itself") {
+	if code, text := r.request("rebound.adopt.add", nil, schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "orders.worker"}, nil); code != "400" || !strings.Contains(text, "is a subject of stream ORDERS itself") {
 		t.Errorf("a target of the stream itself was answered with %s %s", code, text)
 	}
-	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker"})
+	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker"})
 	target := r.target("ORDERS.worker", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
 	r.work(consumer, nak)
 	sequence := r.order("orders.new", "x", nats.Header{"X-Tenant": {"7"}})
@@ -180,7 +180,7 @@ func TestAMessageThatIsGoneBecomesADeadLetterThatSaysSo(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
 	// A work queue removes what is terminated.
 	consumer := r.orders(func(s *jetstream.StreamConfig, _ *jetstream.ConsumerConfig) { s.Retention = jetstream.WorkQueuePolicy })
-	added := r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "nobody.home"})
+	added := r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "nobody.home"})
 	if len(added.Warnings) != 1 || !strings.Contains(added.Warnings[0], "a dead letter without payload") {
 		t.Errorf("the warnings are %q", added.Warnings)
 	}
@@ -211,7 +211,7 @@ func TestAMessageThatIsToldOfTwiceIsTakenOverOnce(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)}, handlers.Config{Policies: policySet(t, patient)})
 	r.orders()
 	calls := r.target("t.x", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
-	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
+	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
 	sequence := r.order("orders.new", "x", nil)
 	for range 20 {
 		r.tell(sequence, time.Now())
@@ -239,7 +239,7 @@ func (r *rig) tell(sequence uint64, at time.Time) *jetstream.PubAck {
 func TestAMessageOfAStreamThatWasMadeAnewIsNotTakenForTheOldOne(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
 	r.orders()
-	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
+	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
 	r.tell(r.order("orders.new", "x", nil), time.Now().Add(-time.Minute))
 	if got := r.awaitOutcomes(1, 15*time.Second)[0]; got.Reason != events.ReasonRejected || !strings.Contains(got.Detail, "message 1 is no longer in stream ORDERS") {
 		t.Errorf("the outcome is %+v, want that the message is gone", got)
@@ -257,7 +257,7 @@ func TestAClaimOutlivesTheInstanceThatMadeIt(t *testing.T) {
 		received <- string(req.Data())
 		return "", "", nil
 	})
-	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
+	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
 	stop()
 	source, err := adoption.Find(t.Context(), r.js, "ORDERS", "worker")
 	if err != nil {
@@ -305,7 +305,7 @@ func (r *rig) awaitTaken() {
 func TestATargetThatBecomesASubjectOfTheStreamIsNoEndlessLoop(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
 	consumer := r.orders()
-	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Service: "orders", Operation: "process", Target: "shop.orders"})
+	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Service: "orders", Operation: "process", Target: "shop.orders"})
 	s, err := r.js.Stream(t.Context(), "ORDERS")
 	if err != nil {
 		t.Fatal(err)
@@ -323,7 +323,7 @@ func TestATargetThatBecomesASubjectOfTheStreamIsNoEndlessLoop(t *testing.T) {
 	if n := r.size("ORDERS"); n != 1 {
 		t.Errorf("stream ORDERS has %d messages, want the one", n)
 	}
-	var list handlers.AdoptList
+	var list schemas.AdoptList
 	r.request("rebound.adopt.list", nil, nil, &list)
 	if len(list.Consumers) != 1 || len(list.Consumers[0].Warnings) == 0 || !strings.Contains(list.Consumers[0].Warnings[0], "is a subject of stream ORDERS itself") {
 		t.Errorf("the list is %+v, want it to say so", list)
@@ -333,7 +333,7 @@ func TestATargetThatBecomesASubjectOfTheStreamIsNoEndlessLoop(t *testing.T) {
 func TestWhatIsNoAdvisoryBecomesADeadLetter(t *testing.T) {
 	r := newRig(t, handlers.Config{})
 	r.orders()
-	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker"})
+	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker"})
 	if _, err := r.js.Publish(t.Context(), "retry.advisory.a.b", []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
@@ -348,12 +348,12 @@ func TestWhatIsNoAdvisoryBecomesADeadLetter(t *testing.T) {
 func TestAConsumerThatIsLeftAloneIsNotTakenFrom(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)}, handlers.Config{Policies: policySet(t, patient)})
 	consumer := r.orders()
-	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
-	var removed handlers.AdoptRemove
-	if code, text := r.request("rebound.adopt.remove", nil, handlers.AdoptRemove{Stream: "ORDERS", Consumer: "worker"}, &removed); code != "" || removed.Consumer != "worker" {
+	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
+	var removed schemas.AdoptRemove
+	if code, text := r.request("rebound.adopt.remove", nil, schemas.AdoptRemove{Stream: "ORDERS", Consumer: "worker"}, &removed); code != "" || removed.Consumer != "worker" {
 		t.Fatalf("removing was answered with %s %s", code, text)
 	}
-	if code, text := r.request("rebound.adopt.remove", nil, handlers.AdoptRemove{Stream: "ORDERS", Consumer: "worker"}, nil); code != "404" || !strings.Contains(text, "not adopted") {
+	if code, text := r.request("rebound.adopt.remove", nil, schemas.AdoptRemove{Stream: "ORDERS", Consumer: "worker"}, nil); code != "404" || !strings.Contains(text, "not adopted") {
 		t.Errorf("removing twice was answered with %s %s", code, text)
 	}
 	given := make(chan struct{}, 1)
@@ -394,11 +394,11 @@ closed: {targets: [inside.*]}
 		body                  any
 	}{
 		{"rebound.adopt.list", "adoptList.response", `"consumers":[]`, nil},
-		{"rebound.adopt.add", "adoptAdded.response", "becomes a dead letter at once", handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker"}},
-		{"rebound.adopt.add", "adoptAdded.response", `"replaced":true`, handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Service: "shop"}},
-		{"rebound.adopt.add", "adoptAdded.response", "that it is stored counts as its success", handlers.AdoptAdd{Stream: "ORDERS", Consumer: "endless", Target: "other.x"}},
+		{"rebound.adopt.add", "adoptAdded.response", "becomes a dead letter at once", schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker"}},
+		{"rebound.adopt.add", "adoptAdded.response", `"replaced":true`, schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Service: "shop"}},
+		{"rebound.adopt.add", "adoptAdded.response", "that it is stored counts as its success", schemas.AdoptAdd{Stream: "ORDERS", Consumer: "endless", Target: "other.x"}},
 		{"rebound.adopt.list", "adoptList.response", `"target":"shop.worker"`, nil},
-		{"rebound.adopt.remove", "adoptRemoved.response", `"worker"`, handlers.AdoptRemove{Stream: "ORDERS", Consumer: "worker"}},
+		{"rebound.adopt.remove", "adoptRemoved.response", `"worker"`, schemas.AdoptRemove{Stream: "ORDERS", Consumer: "worker"}},
 	} {
 		var answer json.RawMessage
 		if code, text := r.request(c.subject, nil, c.body, &answer); code != "" {
@@ -413,13 +413,13 @@ closed: {targets: [inside.*]}
 		code, want string
 		body       any
 	}{
-		{"404", "no such stream", handlers.AdoptAdd{Stream: "NOWHERE", Consumer: "worker"}},
-		{"404", "no such consumer", handlers.AdoptAdd{Stream: "ORDERS", Consumer: "nobody"}},
-		{"400", "consumer is empty", handlers.AdoptAdd{Stream: "ORDERS"}},
-		{"400", "acknowledges nothing", handlers.AdoptAdd{Stream: "ORDERS", Consumer: "deaf"}},
-		{"400", "belongs to the server", handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "$JS.API.INFO"}},
-		{"400", "not among the targets that the policy allows", handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Service: "closed", Target: "outside.x"}},
-		{"400", "is Rebound's own", handlers.AdoptAdd{Stream: "RETRY_INTAKE", Consumer: "rebound-intake"}},
+		{"404", "no such stream", schemas.AdoptAdd{Stream: "NOWHERE", Consumer: "worker"}},
+		{"404", "no such consumer", schemas.AdoptAdd{Stream: "ORDERS", Consumer: "nobody"}},
+		{"400", "consumer is empty", schemas.AdoptAdd{Stream: "ORDERS"}},
+		{"400", "acknowledges nothing", schemas.AdoptAdd{Stream: "ORDERS", Consumer: "deaf"}},
+		{"400", "belongs to the server", schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "$JS.API.INFO"}},
+		{"400", "not among the targets that the policy allows", schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Service: "closed", Target: "outside.x"}},
+		{"400", "is Rebound's own", schemas.AdoptAdd{Stream: "RETRY_INTAKE", Consumer: "rebound-intake"}},
 		{"400", "unknown field", map[string]string{"queue": "x"}},
 	} {
 		if code, text := r.request("rebound.adopt.add", nil, c.body, nil); code != c.code || !strings.Contains(text, c.want) {
@@ -435,14 +435,14 @@ closed: {targets: [inside.*]}
 		if _, err := r.js.CreateConsumer(t.Context(), stream, jetstream.ConsumerConfig{Durable: "foreign", AckPolicy: jetstream.AckExplicitPolicy, MaxDeliver: 3}); err != nil {
 			t.Fatalf("making a consumer of %s: %v", stream, err)
 		}
-		if code, text := r.request("rebound.adopt.add", nil, handlers.AdoptAdd{Stream: stream, Consumer: "foreign"}, nil); code != "400" || !strings.Contains(text, "is Rebound's own") {
+		if code, text := r.request("rebound.adopt.add", nil, schemas.AdoptAdd{Stream: stream, Consumer: "foreign"}, nil); code != "400" || !strings.Contains(text, "is Rebound's own") {
 			t.Errorf("adopting a consumer of %s was answered with %s %s, want it refused as Rebound's own", stream, code, text)
 		}
 	}
 	if _, err := r.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "AUDIT", Subjects: []string{"$JS.EVENT.ADVISORY.CONSUMER.*.ORDERS.worker"}}); err != nil {
 		t.Fatal(err)
 	}
-	if code, text := r.request("rebound.adopt.add", nil, handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker"}, nil); code != "400" || !strings.Contains(text, "stream AUDIT stores") {
+	if code, text := r.request("rebound.adopt.add", nil, schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker"}, nil); code != "400" || !strings.Contains(text, "stream AUDIT stores") {
 		t.Errorf("a consumer whose advisories another stream stores was answered with %s %s", code, text)
 	}
 }

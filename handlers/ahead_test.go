@@ -18,6 +18,7 @@ import (
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // parkForAnHour has submissions taken in and nothing attempted.
@@ -96,7 +97,7 @@ func (r *rig) floodWith(n, others int) {
 func (r *rig) awaitServing(n int) {
 	r.t.Helper()
 	testkit.Eventually(r.t, 30*time.Second, fmt.Sprintf("%d instances to serve", n), func() bool {
-		var shown handlers.CoordinationShown
+		var shown schemas.Coordination
 		if code, _ := r.request("rebound.coordination", nil, nil, &shown); code != "" {
 			return false
 		}

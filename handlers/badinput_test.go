@@ -16,6 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // badMessage is a message that the service buries or refuses, and what it says of
@@ -53,7 +54,7 @@ func TestService_BadInputEndsWithWhatIsWrongWithIt(t *testing.T) {
 	var log lockedBuilder
 	r.start(handlers.Config{Policies: policySet(t, badPolicies), Logger: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	r.orders()
-	r.adopt(handlers.AdoptAdd{Stream: "ORDERS", Consumer: "worker"})
+	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker"})
 	r.laneWithForeign()
 
 	buried := slices.Concat(badSubmissions(), foreignMessages(), badAdvisories())
@@ -161,13 +162,13 @@ func (r *rig) checkRefused(log fmt.Stringer, message string, cases []badMessage)
 func (r *rig) laneWithForeign() {
 	r.t.Helper()
 	r.target("lane.op", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
-	if code, text := r.request("rebound.breaker.hold", nil, handlers.BreakerAct{Key: "lane:op"}, nil); code != "" {
+	if code, text := r.request("rebound.breaker.hold", nil, schemas.BreakerAct{Key: "lane:op"}, nil); code != "" {
 		r.t.Fatalf("holding the breaker is answered with %s %s", code, text)
 	}
 	r.submit("retry.submit.lane.op", nil, "x")
 	testkit.Eventually(r.t, 10*time.Second, "the operation being held", func() bool { return r.count("RETRY", "retry.held.normal.lane.op.>") == 1 })
 	r.send(badMessage{name: "a foreign message in a lane", subject: "retry.held.normal.lane.op." + strings.Repeat("1", 32)})
-	if code, text := r.request("rebound.breaker.reset", nil, handlers.BreakerAct{Key: "lane:op"}, nil); code != "" {
+	if code, text := r.request("rebound.breaker.reset", nil, schemas.BreakerAct{Key: "lane:op"}, nil); code != "" {
 		r.t.Fatalf("resetting the breaker is answered with %s %s", code, text)
 	}
 }
@@ -183,7 +184,7 @@ func (r *rig) refusedRevision() string {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	var status handlers.Status
+	var status schemas.Status
 	testkit.Eventually(r.t, 10*time.Second, "the policies being refused", func() bool {
 		r.request("rebound.status", nil, nil, &status)
 		return status.Policies.Refused != nil

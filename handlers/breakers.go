@@ -17,6 +17,7 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // breakers are the circuit breakers of one instance and what is told of them.
@@ -168,9 +169,9 @@ func (b *breakers) publish(ctx context.Context, c breaker.Change) error {
 }
 
 // coordination says with whom the breakers are shared.
-func (b *breakers) coordination() Coordination {
+func (b *breakers) coordination() schemas.Sharing {
 	s := b.group.Status()
-	c := Coordination{Store: b.shared, Shared: s.Shared, Since: s.Since.UTC()}
+	c := schemas.Sharing{Store: b.shared, Shared: s.Shared, Since: s.Since.UTC()}
 	if s.Err != nil {
 		c.Problem = s.Err.Error()
 	}
@@ -185,10 +186,10 @@ func (b *breakers) told(err error) {
 }
 
 // notClosed returns the worst breakers that are not closed, and counts all.
-func (b *breakers) notClosed(ctx context.Context, most int) ([]Breaker, breaker.Counts) {
+func (b *breakers) notClosed(ctx context.Context, most int) ([]schemas.Breaker, breaker.Counts) {
 	circuits, counts, err := b.group.Worst(ctx, most, func(*breaker.Circuit) bool { return true })
 	b.told(err)
-	out := []Breaker{}
+	out := []schemas.Breaker{}
 	for _, c := range circuits {
 		if c.State != breaker.Closed {
 			out = append(out, describe(&c))
@@ -198,8 +199,8 @@ func (b *breakers) notClosed(ctx context.Context, most int) ([]Breaker, breaker.
 }
 
 // describe returns what is told of a breaker.
-func describe(c *breaker.Circuit) Breaker {
-	return Breaker{
+func describe(c *breaker.Circuit) schemas.Breaker {
+	return schemas.Breaker{
 		ServiceKey: c.ServiceKey, State: c.State, FailureCount: c.FailureCount,
 		LastFailureTime: c.LastFailureTime, NextAttemptTime: c.NextAttemptTime,
 		HalfOpenAttempts: c.HalfOpenAttempts, HalfOpenSuccesses: c.HalfOpenSuccesses,
@@ -209,19 +210,19 @@ func describe(c *breaker.Circuit) Breaker {
 }
 
 func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error) {
-	var request BreakerQuery
+	var request schemas.BreakerQuery
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
 	if err := request.Check(); err != nil {
 		return nil, badRequestError{err}
 	}
-	limit := cmp.Or(request.Limit, defaultListLimit)
+	limit := cmp.Or(request.Limit, schemas.DefaultListLimit)
 	want := func(c *breaker.Circuit) bool {
 		service, _, err := events.SplitKey(c.ServiceKey)
 		return err == nil && (request.Service == "" || request.Service == service)
 	}
-	list := BreakerList{Coordination: s.breakers.coordination(), Breakers: []Breaker{}}
+	list := schemas.BreakerList{Coordination: s.breakers.coordination(), Breakers: []schemas.Breaker{}}
 	var circuits []breaker.Circuit
 	var err error
 	if request.ByKey {
@@ -240,7 +241,7 @@ func (s *Service) breakerList(ctx context.Context, r micro.Request) (any, error)
 }
 
 func (s *Service) breakerShow(ctx context.Context, r micro.Request) (any, error) {
-	var request BreakerShow
+	var request schemas.BreakerShow
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
@@ -253,7 +254,7 @@ func (s *Service) breakerShow(ctx context.Context, r micro.Request) (any, error)
 	if !ok {
 		return nil, notFoundError{fmt.Errorf("nothing is known of a breaker of %s", request.Key)}
 	}
-	shown := BreakerShown{Breaker: describe(&c), Coordination: s.breakers.coordination()}
+	shown := schemas.BreakerShown{Breaker: describe(&c), Coordination: s.breakers.coordination()}
 	if shown.HeldOperations, err = s.lanes.Count(ctx, service, operation); err != nil {
 		return nil, err
 	}
@@ -261,22 +262,22 @@ func (s *Service) breakerShow(ctx context.Context, r micro.Request) (any, error)
 }
 
 func (s *Service) breakerTrip(ctx context.Context, r micro.Request) (any, error) {
-	return s.operate(r, func(a BreakerAct) (breaker.Circuit, error) {
+	return s.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) {
 		return s.breakers.group.Trip(ctx, a.Key, events.Milliseconds(a.ForMs), a.Note)
 	})
 }
 
 func (s *Service) breakerHold(ctx context.Context, r micro.Request) (any, error) {
-	return s.operate(r, func(a BreakerAct) (breaker.Circuit, error) { return s.breakers.group.Hold(ctx, a.Key, a.Note) })
+	return s.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) { return s.breakers.group.Hold(ctx, a.Key, a.Note) })
 }
 
 func (s *Service) breakerReset(ctx context.Context, r micro.Request) (any, error) {
-	return s.operate(r, func(a BreakerAct) (breaker.Circuit, error) { return s.breakers.group.Reset(ctx, a.Key, a.Note) })
+	return s.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) { return s.breakers.group.Reset(ctx, a.Key, a.Note) })
 }
 
 // operate does what an operator asks for.
-func (s *Service) operate(r micro.Request, do func(BreakerAct) (breaker.Circuit, error)) (any, error) {
-	var request BreakerAct
+func (s *Service) operate(r micro.Request, do func(schemas.BreakerAct) (breaker.Circuit, error)) (any, error) {
+	var request schemas.BreakerAct
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
@@ -291,22 +292,5 @@ func (s *Service) operate(r micro.Request, do func(BreakerAct) (breaker.Circuit,
 	if err != nil && !alone {
 		return nil, err
 	}
-	return BreakerActed{Breaker: describe(&c), ThisInstanceOnly: alone}, nil
-}
-
-// The bounds of what an operator may ask for.
-const (
-	maxTrip = 30 * 24 * time.Hour
-	maxNote = 500
-)
-
-// Check reports what is wrong with a request, its key apart.
-func (a BreakerAct) Check() error {
-	switch {
-	case len(a.Note) > maxNote:
-		return fmt.Errorf("the note has %d bytes, more than the %d allowed", len(a.Note), maxNote)
-	case a.ForMs < 0 || a.ForMs > events.InMilliseconds(maxTrip):
-		return fmt.Errorf("forMs is %v; a breaker can be tripped for 0 to %v ms", a.ForMs, events.InMilliseconds(maxTrip))
-	}
-	return nil
+	return schemas.BreakerActed{Breaker: describe(&c), ThisInstanceOnly: alone}, nil
 }

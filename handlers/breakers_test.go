@@ -25,14 +25,14 @@ import (
 
 func TestAnswersAboutBreakersFollowTheirSchemas(t *testing.T) {
 	r := newRig(t, handlers.Config{})
-	act := handlers.BreakerAct{Key: "pay:charge", ForMs: 60_000, Note: "being moved"}
+	act := schemas.BreakerAct{Key: "pay:charge", ForMs: 60_000, Note: "being moved"}
 	for _, c := range []struct {
 		endpoint, request, response string
 		body                        any
 	}{
 		{"breaker.trip", "breakerAct.request", "breakerAct.response", act},
-		{"breaker.list", "breakerList.request", "breakerList.response", handlers.BreakerQuery{Service: "pay"}},
-		{"breaker.show", "breakerShow.request", "breakerShow.response", handlers.BreakerShow{Key: "pay:charge"}},
+		{"breaker.list", "breakerList.request", "breakerList.response", schemas.BreakerQuery{Service: "pay"}},
+		{"breaker.show", "breakerShow.request", "breakerShow.response", schemas.BreakerShow{Key: "pay:charge"}},
 		{"breaker.hold", "breakerAct.request", "breakerAct.response", act},
 		{"status", "", "status.response", nil},
 		{"breaker.reset", "breakerAct.request", "breakerAct.response", act},
@@ -105,7 +105,7 @@ func TestInstancesShareBreakers(t *testing.T) {
 				t.Errorf("the opening was told %d times, want once", opened)
 			}
 			target.down.Store(false)
-			r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+			r.act("reset", schemas.BreakerAct{Key: "pay:charge"})
 			testkit.Eventually(t, 20*time.Second, "the held operations to end", func() bool { return r.count("RETRY", "retry.held.>") == 0 })
 		})
 	}
@@ -136,7 +136,7 @@ func TestProbesAreBoundedOverAllInstances(t *testing.T) {
 		})
 	}
 	// All come due just after the breaker lets probes through.
-	r.act("trip", handlers.BreakerAct{Key: "pay:charge", ForMs: 2000})
+	r.act("trip", schemas.BreakerAct{Key: "pay:charge", ForMs: 2000})
 	for i := range 60 {
 		r.submit("retry.submit.pay.charge", event(strconv.Itoa(i), "normal"), "x")
 	}
@@ -170,13 +170,13 @@ func TestAnInstanceWithoutItsStoreIsReadyAndSaysSo(t *testing.T) {
 	redis.Stop()
 	r := newRig(t)
 	s := r.start(handlers.Config{Policies: policySet(t, guarded), Breakers: redisstore.New(client, "")})
-	ready := func() handlers.Coordination {
+	ready := func() schemas.Sharing {
 		w := httptest.NewRecorder()
 		s.HTTP().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 		var body struct {
 			Status, Detail string
 			Instances      int
-			Coordination   handlers.Coordination
+			Coordination   schemas.Sharing
 		}
 		if err := errors.Join(json.NewDecoder(w.Body).Decode(&body), drained(w.Body)); err != nil || body.Status != "ready" {
 			t.Fatalf("/readyz says %+v, %v; want ready", body, err)

@@ -13,6 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func TestAClusterThatLosesItsLeaderLosesNoOperation(t *testing.T) {
@@ -65,7 +66,7 @@ func TestAClusterThatLosesItsLeaderKeepsItsLanes(t *testing.T) {
 	r.start(config)
 	r.start(config)
 	target, _ := r.switched("pay.charge")
-	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
 	const n = 100
 	for i := range n {
 		testkit.Eventually(t, 30*time.Second, fmt.Sprintf("submission %d being stored", i), func() bool {
@@ -79,7 +80,7 @@ func TestAClusterThatLosesItsLeaderKeepsItsLanes(t *testing.T) {
 		if err != nil {
 			return false
 		}
-		var status handlers.Status
+		var status schemas.Status
 		code, _ := r.request("rebound.status", nil, nil, &status)
 		return code == "" && status.Coordination.Shared && len(status.Breakers) == 0
 	})
@@ -108,13 +109,13 @@ func TestAnInstanceOnALeafNodeWorksInTheDomainOfItsHub(t *testing.T) {
 	r.letters = deadletter.New(r.js, "")
 	r.start(handlers.Config{Policies: policySet(t, guarded)})
 	target, _ := r.switched("pay.charge")
-	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
 	const n = 20
 	for i := range n {
 		r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), "normal"), "x")
 	}
 	testkit.Eventually(t, 30*time.Second, "all being held", func() bool { return r.count("RETRY", "retry.held.>") == n })
-	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("reset", schemas.BreakerAct{Key: "pay:charge"})
 	r.submit("retry.submit.pay.refund", map[string]string{events.HeaderDeadSequence: "many"}, "x")
 	outcomes := r.awaitOutcomes(n+1, 30*time.Second)
 	r.awaitEmpty()
@@ -125,7 +126,7 @@ func TestAnInstanceOnALeafNodeWorksInTheDomainOfItsHub(t *testing.T) {
 		}
 	}
 	letters := 0
-	for _, err := range r.letters.List(t.Context(), deadletter.Filter{}) {
+	for _, err := range r.letters.List(t.Context(), events.DeadLetterFilter{}) {
 		if letters++; err != nil {
 			t.Fatal(err)
 		}

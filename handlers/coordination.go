@@ -8,6 +8,7 @@ import (
 
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/cluster"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // join makes the service a member of the instances.
@@ -42,5 +43,5 @@ func (s *Service) Coordination() health.Coordination { return s.member.View(s.cl
 
 // coordination answers how the instances are.
 func (s *Service) coordination(context.Context, micro.Request) (any, error) {
-	return CoordinationShown{Instance: s.id, Coordination: s.Coordination(), Sharing: s.breakers.coordination()}, nil
+	return schemas.Coordination{Instance: s.id, Coordination: s.Coordination(), Sharing: s.breakers.coordination()}, nil
 }

@@ -74,7 +74,7 @@ func TestCluster_InstancesKnowEachOther(t *testing.T) {
 	if err := schemas.Validate("coordination.response", answer); err != nil {
 		t.Errorf("the answer breaks its schema: %v\n%s", err, answer)
 	}
-	var shown handlers.CoordinationShown
+	var shown schemas.Coordination
 	if err := json.Unmarshal(answer, &shown); err != nil || shown.TotalInstances != 3 || shown.Instance == "" || !shown.Sharing.Shared {
 		t.Errorf("the answer is %s, %v, want three instances that share their breakers", answer, err)
 	}
@@ -214,7 +214,7 @@ func TestPressure_TurnsOnByTheFailuresOfAllInstances(t *testing.T) {
 	// One that joins now knows at once, and the leader decides nothing new.
 	late := r.start(handlers.Config{Host: idle, Backpressure: limits})
 	testkit.Eventually(t, 10*time.Second, "backpressure at the one that joins", func() bool { return late.Coordination().GlobalBackpressure })
-	var status handlers.Status
+	var status schemas.Status
 	if code, text := r.request("rebound.status", nil, nil, &status); code != "" || !status.RetryCoordination.GlobalBackpressure {
 		t.Errorf("the status is %s %s %+v, want backpressure in it", code, text, status.RetryCoordination)
 	}

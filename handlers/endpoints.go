@@ -32,6 +32,9 @@ const requestTimeout = 30 * time.Second
 // maxErrorText is the longest text of an error that is answered, in bytes.
 const maxErrorText = 16 << 10
 
+// statusLimit is how many breakers and gates a status tells of.
+const statusLimit = 20
+
 // The error codes that a request may be answered with, like those of HTTP.
 const (
 	codeBadRequest = "400"
@@ -229,17 +232,17 @@ func (s *Service) submit(ctx context.Context, r micro.Request) (any, error) {
 		}
 		return nil, err
 	}
-	return Submitted{ID: op.ID, EventID: op.EventID, Source: op.Source, Stream: ack.Stream, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+	return schemas.Submitted{ID: op.ID, EventID: op.EventID, Source: op.Source, Stream: ack.Stream, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
 }
 
 // status counts what waits where. The counts are taken one after the other, so
 // that under load they need not add up.
 func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
-	status := Status{
+	status := schemas.Status{
 		Instance: s.id, Version: s.config.Version, Started: s.started.UTC(), Server: s.nc.ConnectedServerVersion(),
 	}
 	status.Policies, _ = s.follower.inForce()
-	status.Reports = Reports{Taken: s.workReports.taken.Load(), Refused: s.workReports.refused.Load()}
+	status.Reports = schemas.ReportCounts{Taken: s.workReports.taken.Load(), Refused: s.workReports.refused.Load()}
 	messages := func(stream string) (uint64, error) {
 		st, err := s.js.Stream(ctx, stream)
 		if err != nil {
@@ -265,7 +268,7 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 		status.InFlight += uint64(info.NumAckPending)
 	}
 	var err error
-	status.Limit, status.Waiting = s.limit.most, []ServiceSubmitted{}
+	status.Limit, status.Waiting = s.limit.most, []schemas.ServiceSubmitted{}
 	if status.Submitted > 0 {
 		if status.Waiting, err = s.limit.submissions.most(ctx, maxWaitingShown); err != nil {
 			return nil, err
@@ -295,19 +298,19 @@ func (s *Service) status(ctx context.Context, _ micro.Request) (any, error) {
 }
 
 func (s *Service) deadList(ctx context.Context, r micro.Request) (any, error) {
-	var f deadletter.Filter
+	var f events.DeadLetterFilter
 	if err := read(r, &f); err != nil {
 		return nil, err
 	}
-	if err := bound(&f, defaultListLimit, maxListLimit); err != nil {
+	if err := bound(&f, schemas.DefaultListLimit, schemas.MaxListLimit); err != nil {
 		return nil, err
 	}
-	list := DeadList{DeadLetters: []DeadSummary{}}
+	list := schemas.DeadList{DeadLetters: []schemas.DeadSummary{}}
 	for d, err := range s.letters.List(ctx, f) {
 		if err != nil {
 			return nil, err
 		}
-		list.DeadLetters = append(list.DeadLetters, Summarise(d))
+		list.DeadLetters = append(list.DeadLetters, schemas.SummariseDead(d))
 		if len(list.DeadLetters) == f.Limit {
 			list.Next = d.Sequence
 		}
@@ -315,24 +318,12 @@ func (s *Service) deadList(ctx context.Context, r micro.Request) (any, error) {
 	return list, nil
 }
 
-// Summarise leaves the payload of a dead letter out.
-func Summarise(d *events.DeadLetter) DeadSummary {
-	out := DeadSummary{
-		ID: d.ID, Service: d.Service, Operation: d.Operation, Reason: d.Reason, Detail: d.Detail,
-		ErrorCode: d.ErrorCode(), DiedAt: d.DiedAt, Bytes: len(d.Data), Sequence: d.Sequence,
-	}
-	if d.State != nil {
-		out.Attempts, out.Replay = d.State.Attempt, d.State.Replay
-	}
-	return out
-}
-
 func (s *Service) deadShow(ctx context.Context, r micro.Request) (any, error) {
-	var request DeadShow
+	var request schemas.DeadShow
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
-	if err := (deadletter.Filter{IDs: []string{request.ID}}).Check(); err != nil {
+	if err := (events.DeadLetterFilter{IDs: []string{request.ID}}).Check(); err != nil {
 		return nil, badRequestError{err}
 	}
 	return s.letters.Get(ctx, request.ID)
@@ -348,18 +339,18 @@ func (s *Service) deadDiscard(ctx context.Context, r micro.Request) (any, error)
 
 // act does one thing to every dead letter that a request selects.
 func (s *Service) act(ctx context.Context, r micro.Request, do func(context.Context, *events.DeadLetter) error) (any, error) {
-	var request DeadAct
+	var request schemas.DeadAct
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
 	if request.Everything() && !request.All {
 		return nil, badRequestError{errors.New("the filter selects every dead letter; set all to true if that is meant")}
 	}
-	if err := bound(&request.Filter, maxActLimit, maxActLimit); err != nil {
+	if err := bound(&request.DeadLetterFilter, schemas.MaxActLimit, schemas.MaxActLimit); err != nil {
 		return nil, err
 	}
-	var acted DeadActed
-	for d, err := range s.letters.List(ctx, request.Filter) {
+	var acted schemas.DeadActed
+	for d, err := range s.letters.List(ctx, request.DeadLetterFilter) {
 		if err != nil {
 			return nil, err
 		}
@@ -380,7 +371,7 @@ func (s *Service) act(ctx context.Context, r micro.Request, do func(context.Cont
 }
 
 // bound checks a filter and gives it a limit.
-func bound(f *deadletter.Filter, otherwise, most int) error {
+func bound(f *events.DeadLetterFilter, otherwise, most int) error {
 	if err := f.Check(); err != nil {
 		return badRequestError{err}
 	}

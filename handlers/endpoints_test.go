@@ -11,6 +11,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // request asks an endpoint and decodes the answer into out; it returns the
@@ -39,7 +40,7 @@ func (r *rig) request(subject string, h nats.Header, body any, out any) (code, d
 func TestASubmissionByRequestIsAnsweredWithItsIDOrTheError(t *testing.T) {
 	r := newRig(t, handlers.Config{})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
-	var got handlers.Submitted
+	var got schemas.Submitted
 	if code, text := r.request("rebound.submit.billing.charge", nil, []byte("x"), &got); code != "" {
 		t.Fatalf("a valid submission was answered with %s %s", code, text)
 	}
@@ -72,7 +73,7 @@ func TestTheSameSubmissionByRequestTwiceIsOne(t *testing.T) {
 	r := newRig(t, handlers.Config{})
 	calls := r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	h := nats.Header{"ce-specversion": {"1.0"}, "ce-id": {"1"}, "ce-source": {"/s"}, "ce-type": {events.TypeFailed}}
-	var first, second handlers.Submitted
+	var first, second schemas.Submitted
 	r.request("rebound.submit.billing.charge", h, []byte("x"), &first)
 	r.request("rebound.submit.billing.charge", h, []byte("x"), &second)
 	if first.ID != second.ID || first.Duplicate || !second.Duplicate {
@@ -95,27 +96,27 @@ func TestDeadLettersAreListedShownReplayedAndDiscardedByRequest(t *testing.T) {
 	r.submit("retry.submit.billing.refund", nil, "y")
 	r.awaitOutcomes(4, 10*time.Second)
 
-	var list handlers.DeadList
+	var list schemas.DeadList
 	r.request("rebound.dead.list", nil, map[string]any{"operation": "charge", "limit": 2}, &list)
 	if len(list.DeadLetters) != 2 || list.Next == 0 || list.DeadLetters[0].ErrorCode != "404" {
 		t.Errorf("the first page is %+v, want 2 dead letters and a next", list)
 	}
-	var rest handlers.DeadList
+	var rest schemas.DeadList
 	r.request("rebound.dead.list", nil, map[string]any{"operation": "charge", "after": list.Next}, &rest)
 	if len(rest.DeadLetters) != 1 || rest.Next != 0 {
 		t.Errorf("the second page is %+v, want 1 dead letter and no next", rest)
 	}
-	var byCode handlers.DeadList
+	var byCode schemas.DeadList
 	r.request("rebound.dead.list", nil, map[string]any{"errorCode": "422"}, &byCode)
 	if len(byCode.DeadLetters) != 1 || byCode.DeadLetters[0].Operation != "refund" {
 		t.Errorf("by error code 422 there is %+v, want the refund", byCode)
 	}
 	var shown events.DeadLetter
-	r.request("rebound.dead.show", nil, handlers.DeadShow{ID: byCode.DeadLetters[0].ID}, &shown)
+	r.request("rebound.dead.show", nil, schemas.DeadShow{ID: byCode.DeadLetters[0].ID}, &shown)
 	if string(shown.Data) != "y" || shown.State == nil {
 		t.Errorf("shown is %+v, want the payload y and the state", shown)
 	}
-	if code, _ := r.request("rebound.dead.show", nil, handlers.DeadShow{ID: strings.Repeat("0", 32)}, nil); code != "404" {
+	if code, _ := r.request("rebound.dead.show", nil, schemas.DeadShow{ID: strings.Repeat("0", 32)}, nil); code != "404" {
 		t.Errorf("showing what is not there is answered with %q, want 404", code)
 	}
 
@@ -127,16 +128,16 @@ func TestDeadLettersAreListedShownReplayedAndDiscardedByRequest(t *testing.T) {
 			t.Errorf("discarding with %s is answered with %q %q, want 400", what, code, text)
 		}
 	}
-	var acted handlers.DeadActed
+	var acted schemas.DeadActed
 	r.request("rebound.dead.discard", nil, map[string]any{"operation": "charge", "dryRun": true}, &acted)
-	if acted != (handlers.DeadActed{Matched: 3}) || len(r.deadLetters()) != 4 {
+	if acted != (schemas.DeadActed{Matched: 3}) || len(r.deadLetters()) != 4 {
 		t.Errorf("a dry run acted: %+v, %d left", acted, len(r.deadLetters()))
 	}
 	r.request("rebound.dead.discard", nil, map[string]any{"operation": "charge", "limit": 2}, &acted)
 	if acted.Done != 2 || acted.Next == 0 || len(r.deadLetters()) != 2 {
 		t.Errorf("discarding two acted %+v, %d left", acted, len(r.deadLetters()))
 	}
-	var replayed handlers.DeadActed
+	var replayed schemas.DeadActed
 	r.request("rebound.dead.replay", nil, map[string]any{"all": true}, &replayed)
 	if replayed.Done != 2 {
 		t.Errorf("replaying all acted %+v, want 2 done", replayed)
@@ -154,7 +155,7 @@ default: {maxAttempts: 2, baseDelay: 1h, maxDelay: 2h, jitterType: none}
 	}
 	r.submit("retry.submit.billing.charge", map[string]string{"ce-attempt": "0"}, "x")
 	r.awaitOutcomes(1, 10*time.Second)
-	var got handlers.Status
+	var got schemas.Status
 	deadline := time.Now().Add(5 * time.Second)
 	for got.Parked != 3 && time.Now().Before(deadline) {
 		r.request("rebound.status", nil, nil, &got)

@@ -11,6 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // stored counts the messages of a stream.
@@ -45,16 +46,16 @@ func TestService_KeysThatAreNotUsedAreForgotten(t *testing.T) {
 		t.Errorf("a scrape had %d bytes, want less than a mebibyte", most)
 	}
 	for i := range open {
-		r.act("hold", handlers.BreakerAct{Key: fmt.Sprintf("s%d:many", i), Note: "until it is well"})
+		r.act("hold", schemas.BreakerAct{Key: fmt.Sprintf("s%d:many", i), Note: "until it is well"})
 	}
-	var status handlers.Status
+	var status schemas.Status
 	r.request("rebound.status", nil, nil, &status)
 	if len(status.Breakers) != 20 || status.BreakerCounts.Held != open || !status.Breakers[0].Held {
 		t.Errorf("the status tells of %d breakers and counts %+v, want 20 of %d", len(status.Breakers), status.BreakerCounts, open)
 	}
 
 	testkit.Eventually(t, 2*time.Minute, "all but the open breakers being forgotten", func() bool {
-		status = handlers.Status{}
+		status = schemas.Status{}
 		r.request("rebound.status", nil, nil, &status)
 		return status.BreakerCounts == breaker.Counts{Open: open, Held: open}
 	})
@@ -65,12 +66,12 @@ func TestService_KeysThatAreNotUsedAreForgotten(t *testing.T) {
 		return bytes.Count(m.text(), []byte(`operation="many"`)) <= 10*open
 	})
 
-	var list handlers.BreakerList
-	r.request("rebound.breaker.list", nil, handlers.BreakerQuery{Limit: 10, ByKey: true, After: "s0:many"}, &list)
+	var list schemas.BreakerList
+	r.request("rebound.breaker.list", nil, schemas.BreakerQuery{Limit: 10, ByKey: true, After: "s0:many"}, &list)
 	if len(list.Breakers) != 10 || list.Next != list.Breakers[9].ServiceKey || list.Counts.Held != open {
 		t.Errorf("the list after the first has %d breakers, goes on after %q and counts %+v", len(list.Breakers), list.Next, list.Counts)
 	}
-	code, problem := r.request("rebound.breaker.list", nil, handlers.BreakerQuery{Limit: 1001}, nil)
+	code, problem := r.request("rebound.breaker.list", nil, schemas.BreakerQuery{Limit: 1001}, nil)
 	if code != "400" {
 		t.Errorf("a list of 1001 is answered with %q %q, want 400", code, problem)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // asked is a request with a body.
@@ -29,17 +30,17 @@ var requests = []struct {
 	example string
 }{
 	{func() any { return new(struct{}) }, `{}`},
-	{func() any { return new(HealthRequest) }, `{"service":"billing"}`},
-	{func() any { return new(BreakerQuery) }, `{"service":"billing"}`},
-	{func() any { return new(BreakerShow) }, `{"key":"billing:charge"}`},
-	{func() any { return new(BreakerAct) }, `{"key":"billing:charge","forMs":1.5,"note":"moved"}`},
-	{func() any { return new(PolicySource) }, `{"name":"p.yaml","source":"default: {}"}`},
-	{func() any { return new(PolicyQuery) }, `{"service":"a","operation":"b","accountId":"c","priority":"high","overrides":{"maxattempts":"2"}}`},
-	{func() any { return new(PolicyRollback) }, `{"revision":6}`},
-	{func() any { return new(AdoptAdd) }, `{"stream":"S","consumer":"c","service":"s","operation":"o","target":"x.y"}`},
-	{func() any { return new(AdoptRemove) }, `{"stream":"S","consumer":"c"}`},
-	{func() any { return new(DeadShow) }, `{"id":"0f1e2d3c4b5a69788796a5b4c3d2e1f0"}`},
-	{func() any { return new(DeadAct) }, `{"ids":["0f1e2d3c4b5a69788796a5b4c3d2e1f0"],"service":"a","since":"2026-03-01T12:00:00Z","all":true,"dryRun":true,"limit":3}`},
+	{func() any { return new(schemas.HealthQuery) }, `{"service":"billing"}`},
+	{func() any { return new(schemas.BreakerQuery) }, `{"service":"billing"}`},
+	{func() any { return new(schemas.BreakerShow) }, `{"key":"billing:charge"}`},
+	{func() any { return new(schemas.BreakerAct) }, `{"key":"billing:charge","forMs":1.5,"note":"moved"}`},
+	{func() any { return new(schemas.PolicySource) }, `{"name":"p.yaml","source":"default: {}"}`},
+	{func() any { return new(schemas.PolicyQuery) }, `{"service":"a","operation":"b","accountId":"c","priority":"high","overrides":{"maxattempts":"2"}}`},
+	{func() any { return new(schemas.PolicyRollback) }, `{"revision":6}`},
+	{func() any { return new(schemas.AdoptAdd) }, `{"stream":"S","consumer":"c","service":"s","operation":"o","target":"x.y"}`},
+	{func() any { return new(schemas.AdoptRemove) }, `{"stream":"S","consumer":"c"}`},
+	{func() any { return new(schemas.DeadShow) }, `{"id":"0f1e2d3c4b5a69788796a5b4c3d2e1f0"}`},
+	{func() any { return new(schemas.DeadAct) }, `{"ids":["0f1e2d3c4b5a69788796a5b4c3d2e1f0"],"service":"a","since":"2026-03-01T12:00:00Z","all":true,"dryRun":true,"limit":3}`},
 }
 
 // FuzzRead reads any text as each request. What is refused is the requester's to
@@ -84,10 +85,10 @@ func FuzzRead(f *testing.F) {
 		if twice, _ := json.Marshal(again); string(twice) != string(written) {
 			t.Fatalf("%s is read again as %s", written, twice)
 		}
-		if act, ok := into.(*BreakerAct); ok && act.Check() == nil && (act.ForMs < 0 || events.Milliseconds(act.ForMs) > maxTrip || len(act.Note) > maxNote) {
+		if act, ok := into.(*schemas.BreakerAct); ok && act.Check() == nil && (act.ForMs < 0 || events.Milliseconds(act.ForMs) > schemas.MaxTrip || len(act.Note) > schemas.MaxNote) {
 			t.Fatalf("%q is accepted as %+v", data, act)
 		}
-		if act, ok := into.(*DeadAct); ok && bound(&act.Filter, maxActLimit, maxActLimit) == nil && (act.Limit < 1 || act.Limit > maxActLimit) {
+		if act, ok := into.(*schemas.DeadAct); ok && bound(&act.DeadLetterFilter, schemas.MaxActLimit, schemas.MaxActLimit) == nil && (act.Limit < 1 || act.Limit > schemas.MaxActLimit) {
 			t.Fatalf("%q is accepted with the limit %d", data, act.Limit)
 		}
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/redisconn"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // stores are where instances share what they share.
@@ -221,7 +222,7 @@ report: {dependsOn: ["ledger:read"]}
 `)})
 	calls := r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	r.target("report.make", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
-	r.act("trip", handlers.BreakerAct{Key: "ledger:write", ForMs: 600_000})
+	r.act("trip", schemas.BreakerAct{Key: "ledger:write", ForMs: 600_000})
 	r.submit("retry.submit.billing.charge", event("1", "normal"), "x")
 	r.submit("retry.submit.report.make", event("2", "normal"), "x")
 	testkit.Eventually(t, 10*time.Second, "the operation that depends on it being held", func() bool { return r.count("RETRY", "retry.held.*.billing.>") == 1 })
@@ -229,7 +230,7 @@ report: {dependsOn: ["ledger:read"]}
 	if n := calls.Load(); n != 0 {
 		t.Errorf("%d attempts were made while the service below is out, want none", n)
 	}
-	r.act("reset", handlers.BreakerAct{Key: "ledger:write"})
+	r.act("reset", schemas.BreakerAct{Key: "ledger:write"})
 	r.awaitOutcomes(2, 10*time.Second)
 	r.awaitEmpty()
 }
@@ -256,7 +257,7 @@ default:
 	asked["ce-retryafter"] = "600"
 	r.submit("retry.submit.pay.charge", asked, "x")
 	testkit.Eventually(t, 20*time.Second, "all being parked", func() bool { return r.count("RETRY", "retry.parked.>") == parked+1 })
-	r.act("trip", handlers.BreakerAct{Key: "pay:charge", ForMs: 500})
+	r.act("trip", schemas.BreakerAct{Key: "pay:charge", ForMs: 500})
 	target.down.Store(false)
 	// Probes that succeed close the breaker.
 	for i := range 10 {

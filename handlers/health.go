@@ -8,11 +8,12 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // health answers how the services are, as this instance sees it.
 func (s *Service) health(_ context.Context, r micro.Request) (any, error) {
-	var request HealthRequest
+	var request schemas.HealthQuery
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
@@ -22,7 +23,7 @@ func (s *Service) health(_ context.Context, r micro.Request) (any, error) {
 		}
 	}
 	now := s.clock.Now()
-	answer := Health{Instance: s.id, RefusedReports: s.reports.Refused(), Services: []health.Metrics{}}
+	answer := schemas.Health{Instance: s.id, RefusedReports: s.reports.Refused(), Services: []health.Metrics{}}
 	if err := s.Ready(); err != nil {
 		answer.NotReady = err.Error()
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // report publishes a health report as it stands.
@@ -30,8 +31,8 @@ func (r *rig) report(subject, data string) {
 // health asks for the health of one service; ok is false when nothing is known.
 func (r *rig) health(service string) (m health.Metrics, ok bool) {
 	r.t.Helper()
-	var answer handlers.Health
-	if code, text := r.request("rebound.health", nil, handlers.HealthRequest{Service: service}, &answer); code != "" {
+	var answer schemas.Health
+	if code, text := r.request("rebound.health", nil, schemas.HealthQuery{Service: service}, &answer); code != "" {
 		r.t.Fatalf("asking for the health of %s: %s %s", service, code, text)
 	}
 	if len(answer.Services) == 0 {
@@ -146,7 +147,7 @@ func TestHealth_BadReportIsCountedAndLoggedOnce(t *testing.T) {
 		_, ok := r.health("pool")
 		return ok
 	})
-	var answer handlers.Health
+	var answer schemas.Health
 	r.request("rebound.health", nil, nil, &answer)
 	if answer.RefusedReports != n+3 {
 		t.Errorf("%d reports were refused, want %d", answer.RefusedReports, n+3)
@@ -183,7 +184,7 @@ func TestHealth_EveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
 	if err := r.nc.PublishMsg(m); err != nil {
 		t.Fatal(err)
 	}
-	answers := map[string]handlers.Health{}
+	answers := map[string]schemas.Health{}
 	inbox := r.nc.NewInbox()
 	sub, err := r.nc.SubscribeSync(inbox)
 	if err != nil {
@@ -198,7 +199,7 @@ func TestHealth_EveryInstanceHearsReportsAndAnswersForItself(t *testing.T) {
 			if err != nil {
 				t.Fatalf("waiting for two answers: %v", err)
 			}
-			var answer handlers.Health
+			var answer schemas.Health
 			if err := json.Unmarshal(m.Data, &answer); err != nil {
 				t.Fatal(err)
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/telemetry"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // HTTP returns the handler of the service's HTTP side: /healthz says that the
@@ -33,8 +34,8 @@ func (s *Service) HTTP() http.Handler {
 type readiness struct {
 	Status string `json:"status"`
 	// Detail says in a sentence what is not as it should be, empty when nothing.
-	Detail       string       `json:"detail,omitempty"`
-	Coordination Coordination `json:"coordination"`
+	Detail       string          `json:"detail,omitempty"`
+	Coordination schemas.Sharing `json:"coordination"`
 	// Instances counts those that this one knows, itself included.
 	Instances          int  `json:"instances"`
 	GlobalBackpressure bool `json:"globalBackpressure"`

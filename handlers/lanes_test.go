@@ -76,18 +76,18 @@ func (r *rig) lastSequence() uint64 {
 	return s.CachedInfo().State.LastSeq
 }
 
-func (r *rig) breaker(key string) handlers.BreakerShown {
+func (r *rig) breaker(key string) schemas.BreakerShown {
 	r.t.Helper()
-	var shown handlers.BreakerShown
-	if code, text := r.request("rebound.breaker.show", nil, handlers.BreakerShow{Key: key}, &shown); code != "" {
+	var shown schemas.BreakerShown
+	if code, text := r.request("rebound.breaker.show", nil, schemas.BreakerShow{Key: key}, &shown); code != "" {
 		r.t.Fatalf("showing the breaker of %s: %s %s", key, code, text)
 	}
 	return shown
 }
 
-func (r *rig) act(what string, act handlers.BreakerAct) handlers.BreakerActed {
+func (r *rig) act(what string, act schemas.BreakerAct) schemas.BreakerActed {
 	r.t.Helper()
-	var acted handlers.BreakerActed
+	var acted schemas.BreakerActed
 	if code, text := r.request("rebound.breaker."+what, nil, act, &acted); code != "" {
 		r.t.Fatalf("%s of breaker %s: %s %s", what, act.Key, code, text)
 	}
@@ -102,7 +102,7 @@ func TestLanes_BreakerOpensAndTheRestIsHeldUntilTheTargetIsWell(t *testing.T) {
 		r.submit("retry.submit.pay.charge", event(strconv.Itoa(i), "normal"), "x")
 	}
 	testkit.Eventually(t, 10*time.Second, "the breaker to open", func() bool {
-		var status handlers.Status
+		var status schemas.Status
 		r.request("rebound.status", nil, nil, &status)
 		return len(status.Breakers) == 1 && status.Breakers[0].ServiceKey == "pay:charge"
 	})
@@ -137,7 +137,7 @@ func TestLanes_BreakerOpensAndTheRestIsHeldUntilTheTargetIsWell(t *testing.T) {
 func TestLanes_HeldOperationsAreWrittenOnceAndLeaveByPriorityAndAge(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	target, calls := r.switched("pay.charge")
-	r.act("hold", handlers.BreakerAct{Key: "pay:charge", Note: "being moved"})
+	r.act("hold", schemas.BreakerAct{Key: "pay:charge", Note: "being moved"})
 
 	// They are due at once: a submission takes three writes at most, one of them
 	// into its lane.
@@ -156,7 +156,7 @@ func TestLanes_HeldOperationsAreWrittenOnceAndLeaveByPriorityAndAge(t *testing.T
 	if n := r.breaker("pay:charge").HeldOperations; n != 4*each {
 		t.Errorf("the breaker is said to hold %d operations, want %d", n, 4*each)
 	}
-	var status handlers.Status
+	var status schemas.Status
 	r.request("rebound.status", nil, nil, &status)
 	if status.Held != 4*each || status.Parked != 0 || len(status.Breakers) != 1 || !status.Breakers[0].Held || !status.Coordination.Shared {
 		t.Errorf("the status is %+v, want %d held and the breaker", status, 4*each)
@@ -166,7 +166,7 @@ func TestLanes_HeldOperationsAreWrittenOnceAndLeaveByPriorityAndAge(t *testing.T
 		t.Errorf("while the gate was shut %d more messages were written and %d attempts made, want none", now-written, calls.Load())
 	}
 
-	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("reset", schemas.BreakerAct{Key: "pay:charge"})
 	r.awaitOutcomes(4*each, 20*time.Second)
 	r.awaitEmpty()
 	if n := calls.Load(); n != 4*each {
@@ -197,7 +197,7 @@ func TestLanes_HeldOperationsAreWrittenOnceAndLeaveByPriorityAndAge(t *testing.T
 func TestLanes_SecondSubmissionOfAHeldOperationMerges(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	target, calls := r.switched("pay.charge")
-	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
 	r.submit("retry.submit.pay.charge", event("1", "low"), "x")
 	testkit.Eventually(t, 10*time.Second, "the operation to be held", func() bool { return r.count("RETRY", "retry.held.low.>") == 1 })
 
@@ -213,7 +213,7 @@ func TestLanes_SecondSubmissionOfAHeldOperationMerges(t *testing.T) {
 	if n := r.count("RETRY", ">"); n != 1 {
 		t.Errorf("%d messages stand for one operation, want 1", n)
 	}
-	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("reset", schemas.BreakerAct{Key: "pay:charge"})
 	o := r.awaitOutcomes(1, 10*time.Second)[0]
 	r.awaitEmpty()
 	if o.Outcome != events.RetrySuccess || o.Attempts != 4 || calls.Load() != 1 || len(target.order()) != 1 {
@@ -224,7 +224,7 @@ func TestLanes_SecondSubmissionOfAHeldOperationMerges(t *testing.T) {
 func TestLanes_HeldOperationEndsAtItsDeadline(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	_, calls := r.switched("pay.charge")
-	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
 	deadline := time.Now().Add(1500 * time.Millisecond)
 	h := event("1", "normal")
 	h["ce-deadline"] = deadline.UTC().Format(time.RFC3339Nano)
@@ -243,7 +243,7 @@ func TestLanes_HeldOperationEndsAtItsDeadline(t *testing.T) {
 func TestBreakers_DecisionsTakenWhileOneIsOpenDelayPastItsNextAttempt(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	_, _ = r.switched("pay.charge")
-	acted := r.act("trip", handlers.BreakerAct{Key: "pay:charge", ForMs: 3_600_000, Note: "for an hour"})
+	acted := r.act("trip", schemas.BreakerAct{Key: "pay:charge", ForMs: 3_600_000, Note: "for an hour"})
 	if acted.ThisInstanceOnly || acted.State.String() != "OPEN" || acted.Note != "for an hour" {
 		t.Errorf("the tripped breaker is %+v", acted)
 	}
@@ -267,7 +267,7 @@ func TestLanes_InstanceLetsOutWhatOneThatStoppedHasHeld(t *testing.T) {
 	r := newRig(t)
 	first := r.start(handlers.Config{Policies: policySet(t, guarded)})
 	_, _ = r.switched("pay.charge")
-	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
 	for i := range 10 {
 		r.submit("retry.submit.pay.charge", event(strconv.Itoa(i), "normal"), "x")
 	}
@@ -281,7 +281,7 @@ func TestLanes_InstanceLetsOutWhatOneThatStoppedHasHeld(t *testing.T) {
 	if got := r.breaker("pay:charge"); !got.Held {
 		t.Errorf("after a restart the breaker is %+v, want it still held", got)
 	}
-	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("reset", schemas.BreakerAct{Key: "pay:charge"})
 	r.awaitOutcomes(10, 20*time.Second)
 	r.awaitEmpty()
 }
@@ -291,13 +291,13 @@ func TestLanes_InstancesLetTheSameOutSideBySide(t *testing.T) {
 	config := handlers.Config{Policies: policySet(t, guarded)}
 	r := newRig(t, config, config)
 	_, calls := r.switched("pay.charge")
-	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
 	const each = 600
 	r.submitAll(2*each, func(i int) (string, map[string]string) {
 		return "retry.submit.pay.charge", event(fmt.Sprint(i), []string{"normal", "low"}[i%2])
 	})
 	testkit.Eventually(t, 30*time.Second, "all to be held", func() bool { return r.count("RETRY", "retry.held.>") == 2*each })
-	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("reset", schemas.BreakerAct{Key: "pay:charge"})
 	r.awaitOutcomes(2*each, 60*time.Second)
 	r.awaitEmpty()
 	if n := calls.Load(); n != 2*each {
@@ -308,11 +308,11 @@ func TestLanes_InstancesLetTheSameOutSideBySide(t *testing.T) {
 func TestLanes_ForeignMessageIsBuried(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, guarded)})
 	_, _ = r.switched("pay.charge")
-	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
 	r.submit("retry.submit.pay.charge", event("1", "normal"), "x")
 	r.submit("retry.held.normal.pay.charge."+strings.Repeat("0", 32), nil, "junk")
 	testkit.Eventually(t, 10*time.Second, "both to be held", func() bool { return r.count("RETRY", "retry.held.>") == 2 })
-	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("reset", schemas.BreakerAct{Key: "pay:charge"})
 	r.awaitOutcomes(2, 10*time.Second)
 	r.awaitEmpty()
 	if letters := r.deadLetters(); len(letters) != 1 || letters[0].Reason != events.ReasonRejected || string(letters[0].Data) != "junk" {

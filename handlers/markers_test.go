@@ -14,6 +14,7 @@ import (
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // marked tells whether the bucket of the keys with lanes names a key.
@@ -61,14 +62,14 @@ func TestLanes_BucketThatIsRemovedIsMadeAnewAndWhatIsHeldIsMarked(t *testing.T) 
 				r.start(config)
 			}
 			_, _ = r.switched("pay.charge")
-			r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+			r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
 			r.holdSome(10, "before")
 			r.awaitHeld(10)
 			r.deleteBucket()
 			r.holdSome(10, "after")
 			r.awaitHeld(20)
 			testkit.Eventually(t, 30*time.Second, "the key being marked anew", func() bool { return r.marked("pay.charge") })
-			r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+			r.act("reset", schemas.BreakerAct{Key: "pay:charge"})
 			r.awaitOutcomes(20, time.Minute)
 			r.awaitEmpty()
 		})
@@ -80,7 +81,7 @@ func TestLanes_WhatNoBucketNamesIsFoundInTheLanes(t *testing.T) {
 	r := newRig(t)
 	first := r.start(handlers.Config{Policies: policySet(t, guarded)})
 	_, _ = r.switched("pay.charge")
-	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
 	r.holdSome(10, "held")
 	r.awaitHeld(10)
 	if err := first.Stop(t.Context()); err != nil {
@@ -89,7 +90,7 @@ func TestLanes_WhatNoBucketNamesIsFoundInTheLanes(t *testing.T) {
 	r.deleteBucket()
 	r.start(handlers.Config{Policies: policySet(t, guarded)})
 	testkit.Eventually(t, 10*time.Second, "the key being marked", func() bool { return r.marked("pay.charge") })
-	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("reset", schemas.BreakerAct{Key: "pay:charge"})
 	r.awaitOutcomes(10, 20*time.Second)
 	r.awaitEmpty()
 }
@@ -102,7 +103,7 @@ func TestLanes_MarkerGoesWithTheLastOperationAndComesBackWithTheNext(t *testing.
 	r.start(config)
 	_, _ = r.switched("pay.charge")
 	for round := range 3 {
-		r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+		r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
 		r.holdSome(5, fmt.Sprint("round-", round))
 		r.awaitHeld(5)
 		if !r.marked("pay.charge") {
@@ -113,7 +114,7 @@ func TestLanes_MarkerGoesWithTheLastOperationAndComesBackWithTheNext(t *testing.
 		if !r.marked("pay.charge") {
 			t.Fatal("the marker of a key that has lanes is gone")
 		}
-		r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+		r.act("reset", schemas.BreakerAct{Key: "pay:charge"})
 		r.awaitOutcomes(5*(round+1), time.Minute)
 		testkit.Eventually(t, 30*time.Second, "the marker being removed", func() bool { return r.count("KV_RETRY_LANES", ">") == 0 })
 	}
@@ -187,13 +188,13 @@ func TestLanes_BusyKeyLetsOutWhatItHolds(t *testing.T) {
 		r.start(c)
 	}
 	_, _ = r.switched("pay.charge")
-	r.act("hold", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
 	const held = 600
 	r.submitAll(held, func(i int) (string, map[string]string) {
 		return "retry.submit.pay.charge", event(fmt.Sprint("held-", i), "normal")
 	})
 	r.awaitHeld(held)
-	r.act("reset", handlers.BreakerAct{Key: "pay:charge"})
+	r.act("reset", schemas.BreakerAct{Key: "pay:charge"})
 	n := 0
 	testkit.Eventually(t, time.Minute, "the lanes being empty while others come", func() bool {
 		r.submitAll(1, func(int) (string, map[string]string) {

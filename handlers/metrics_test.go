@@ -24,6 +24,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/redisconn"
 	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // scraper reads the metrics of an instance over HTTP.
@@ -134,7 +135,7 @@ pay:
 	r.target("pay.void", func(int, micro.Request) (string, string, micro.Headers) { return "403", "never", nil })
 	r.target("pay.hold", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 
-	if code, text := r.request("rebound.breaker.hold", nil, handlers.BreakerAct{Key: "pay:hold"}, nil); code != "" {
+	if code, text := r.request("rebound.breaker.hold", nil, schemas.BreakerAct{Key: "pay:hold"}, nil); code != "" {
 		t.Fatalf("holding a breaker: %s %s", code, text)
 	}
 	for _, operation := range []string{"charge", "refund", "void", "hold"} {
@@ -194,7 +195,7 @@ pay:
 		}
 	}
 
-	if code, text := r.request("rebound.breaker.reset", nil, handlers.BreakerAct{Key: "pay:hold"}, nil); code != "" {
+	if code, text := r.request("rebound.breaker.reset", nil, schemas.BreakerAct{Key: "pay:hold"}, nil); code != "" {
 		t.Fatalf("resetting a breaker: %s %s", code, text)
 	}
 	m.await(`rebound_outcomes_total{operation="hold",outcome="retrySuccess",reason="",service="pay"}`, 1)

@@ -6,17 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
-	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/policies"
 	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // policyFollower keeps the policies of the bucket in force. Those that the
@@ -29,10 +27,10 @@ type policyFollower struct {
 	log    *slog.Logger
 
 	mu      sync.Mutex
-	state   PolicyState // guarded by mu
-	current *policy.Set // guarded by mu
-	seen    uint64      // the latest revision that came; guarded by mu
-	rewatch func()      // has the bucket watched anew; nil while it is not watched; guarded by mu
+	state   schemas.PolicyState // guarded by mu
+	current *policy.Set         // guarded by mu
+	seen    uint64              // the latest revision that came; guarded by mu
+	rewatch func()              // has the bucket watched anew; nil while it is not watched; guarded by mu
 }
 
 // follow opens the bucket and puts its latest policies in force.
@@ -111,7 +109,7 @@ func (f *policyFollower) take(r policies.Revision) {
 	if !r.Removed() {
 		var err error
 		if set, err = r.Parse(); err != nil {
-			f.state.Refused = &RefusedPolicies{Revision: r.Number, Problem: err.Error()}
+			f.state.Refused = &schemas.RefusedPolicies{Revision: r.Number, Problem: err.Error()}
 			f.log.Error("policies were refused; those before stay in force", "revision", r.Number, "in force", f.state.Name, "error", err)
 			return
 		}
@@ -123,7 +121,7 @@ func (f *policyFollower) take(r policies.Revision) {
 // put must be called with mu held, or before others know f.
 func (f *policyFollower) put(set *policy.Set, r policies.Revision) {
 	f.current = set
-	f.state = PolicyState{Revision: r.Number, Name: set.Name()}
+	f.state = schemas.PolicyState{Revision: r.Number, Name: set.Name()}
 	if !r.At.IsZero() {
 		f.state.AppliedAt = r.At.UTC()
 	}
@@ -131,7 +129,7 @@ func (f *policyFollower) put(set *policy.Set, r policies.Revision) {
 }
 
 // inForce returns what is in force.
-func (f *policyFollower) inForce() (PolicyState, *policy.Set) {
+func (f *policyFollower) inForce() (schemas.PolicyState, *policy.Set) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.state, f.current
@@ -156,24 +154,24 @@ func policyMark(set *policy.Set) string {
 
 func (s *Service) policyShow(context.Context, micro.Request) (any, error) {
 	state, set := s.follower.inForce()
-	return PolicyShow{Instance: s.id, PolicyState: state, Source: string(set.Source())}, nil
+	return schemas.PolicyShow{Instance: s.id, PolicyState: state, Source: string(set.Source())}, nil
 }
 
 func (s *Service) policyCheck(_ context.Context, r micro.Request) (any, error) {
-	var request PolicySource
+	var request schemas.PolicySource
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
-	_, err := policy.Parse(request.name(), []byte(request.Source))
-	check := PolicyCheck{Valid: err == nil, Faults: []PolicyFault{}}
+	_, err := policy.Parse(request.FileName(), []byte(request.Source))
+	check := schemas.PolicyCheck{Valid: err == nil, Faults: []schemas.PolicyFault{}}
 	for _, f := range policy.Faults(err) {
-		check.Faults = append(check.Faults, PolicyFault{File: f.File, Line: f.Line, Column: f.Column, Key: f.Key, Problem: f.Problem, Meant: f.Hint})
+		check.Faults = append(check.Faults, schemas.PolicyFault{File: f.File, Line: f.Line, Column: f.Column, Key: f.Key, Problem: f.Problem, Meant: f.Hint})
 	}
 	return check, nil
 }
 
 func (s *Service) policyApply(ctx context.Context, r micro.Request) (any, error) {
-	var request PolicySource
+	var request schemas.PolicySource
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
@@ -184,12 +182,12 @@ func (s *Service) policyApply(ctx context.Context, r micro.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	applied, err := s.follower.bucket.Apply(ctx, request.name(), []byte(request.Source), current.Number)
+	applied, err := s.follower.bucket.Apply(ctx, request.FileName(), []byte(request.Source), current.Number)
 	return s.applied(applied, err)
 }
 
 func (s *Service) policyRollback(ctx context.Context, r micro.Request) (any, error) {
-	var request PolicyRollback
+	var request schemas.PolicyRollback
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
@@ -209,7 +207,7 @@ func (s *Service) applied(r policies.Revision, err error) (any, error) {
 	case err != nil:
 		return nil, err
 	}
-	return PolicyApplied{Revision: r.Number}, nil
+	return schemas.PolicyApplied{Revision: r.Number}, nil
 }
 
 func (s *Service) policyHistory(ctx context.Context, _ micro.Request) (any, error) {
@@ -217,20 +215,15 @@ func (s *Service) policyHistory(ctx context.Context, _ micro.Request) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	list := PolicyHistory{Revisions: []PolicyRevision{}}
+	list := schemas.PolicyHistory{Revisions: []schemas.PolicyRevision{}}
 	for _, r := range history {
-		list.Revisions = append(list.Revisions, SummariseRevision(r))
+		list.Revisions = append(list.Revisions, r.Summary())
 	}
 	return list, nil
 }
 
-// SummariseRevision leaves the policy file out.
-func SummariseRevision(r policies.Revision) PolicyRevision {
-	return PolicyRevision{Revision: r.Number, AppliedAt: r.At.UTC(), Bytes: len(r.Source), Comment: r.Comment(), Removed: r.Removed()}
-}
-
 func (s *Service) policyExplain(_ context.Context, r micro.Request) (any, error) {
-	var request PolicyQuery
+	var request schemas.PolicyQuery
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
@@ -240,35 +233,6 @@ func (s *Service) policyExplain(_ context.Context, r micro.Request) (any, error)
 		return nil, badRequestError{err}
 	}
 	return e, nil
-}
-
-// Explain answers the query from a set of policies. The error says what is wrong
-// with the query.
-func (q PolicyQuery) Explain(set *policy.Set) (policy.Explanation, error) {
-	var faults []error
-	for what, name := range map[string]string{"service": q.Service, "operation type": q.Operation} {
-		if err := events.CheckName(name); err != nil {
-			faults = append(faults, fmt.Errorf("%s %w", what, err))
-		}
-	}
-	query := policy.Query{Service: q.Service, Operation: q.Operation, Account: q.Account, Campaign: q.Campaign}
-	if q.Priority != "" {
-		var err error
-		if query.Priority, err = events.ParsePriority(q.Priority); err != nil {
-			faults = append(faults, err)
-		}
-		query.PriorityGiven = true
-	}
-	for _, name := range slices.Sorted(maps.Keys(q.Overrides)) {
-		if !policy.Overridable(name) {
-			faults = append(faults, fmt.Errorf("%q is no attribute that overrides a policy", name))
-		}
-	}
-	overrides, err := policy.ParseOverrides(q.Overrides)
-	if err := errors.Join(append(faults, err)...); err != nil {
-		return policy.Explanation{}, err
-	}
-	return set.Explain(query, overrides), nil
 }
 
 // notFoundError marks an error that tells of something that is not there.

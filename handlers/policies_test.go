@@ -20,7 +20,7 @@ import (
 )
 
 // inForce asks every instance for the policies that it has in force.
-func (r *rig) inForce(instances int) []handlers.PolicyShow {
+func (r *rig) inForce(instances int) []schemas.PolicyShow {
 	r.t.Helper()
 	inbox := r.nc.NewInbox()
 	sub, err := r.nc.SubscribeSync(inbox)
@@ -31,13 +31,13 @@ func (r *rig) inForce(instances int) []handlers.PolicyShow {
 		r.t.Fatal(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	var shown []handlers.PolicyShow
+	var shown []schemas.PolicyShow
 	for len(shown) < instances {
 		m, err := sub.NextMsg(5 * time.Second)
 		if err != nil {
 			r.t.Fatalf("%d of %d instances answered: %v", len(shown), instances, err)
 		}
-		var p handlers.PolicyShow
+		var p schemas.PolicyShow
 		if err := json.Unmarshal(m.Data, &p); err != nil {
 			r.t.Fatal(err)
 		}
@@ -48,8 +48,8 @@ func (r *rig) inForce(instances int) []handlers.PolicyShow {
 
 func (r *rig) apply(source string) uint64 {
 	r.t.Helper()
-	var applied handlers.PolicyApplied
-	if code, text := r.request("rebound.policy.apply", nil, handlers.PolicySource{Source: source}, &applied); code != "" {
+	var applied schemas.PolicyApplied
+	if code, text := r.request("rebound.policy.apply", nil, schemas.PolicySource{Source: source}, &applied); code != "" {
 		r.t.Fatalf("applying was answered with %s %s", code, text)
 	}
 	return applied.Revision
@@ -129,7 +129,7 @@ func TestPoliciesThatAreNotValidAreRefusedAndTheOldOnesStay(t *testing.T) {
 	r := newRig(t, handlers.Config{})
 	good := r.apply("billing: {maxAttempts: 7}\n")
 	r.awaitRevision(good, 1)
-	if code, text := r.request("rebound.policy.apply", nil, handlers.PolicySource{Source: "billing: {maxAttempts: many}\n"}, nil); code != "400" || !strings.Contains(text, "request:1:24: billing.maxAttempts") {
+	if code, text := r.request("rebound.policy.apply", nil, schemas.PolicySource{Source: "billing: {maxAttempts: many}\n"}, nil); code != "400" || !strings.Contains(text, "request:1:24: billing.maxAttempts") {
 		t.Errorf("bad policies were answered with %s %s", code, text)
 	}
 	// Somebody puts them in with a plain client.
@@ -144,7 +144,7 @@ func TestPoliciesThatAreNotValidAreRefusedAndTheOldOnesStay(t *testing.T) {
 	if p := r.inForce(1)[0]; p.Revision != good || p.Refused.Revision <= good || !strings.Contains(p.Refused.Problem, "YAML") || p.Source != "billing: {maxAttempts: 7}\n" {
 		t.Errorf("in force is %+v, want revision %d still", p, good)
 	}
-	var status handlers.Status
+	var status schemas.Status
 	r.request("rebound.status", nil, nil, &status)
 	if status.Policies.Revision != good || status.Policies.Refused == nil {
 		t.Errorf("the status tells of the policies %+v", status.Policies)
@@ -179,11 +179,11 @@ func TestTheEndpointsOfPoliciesAnswerByTheirSchemas(t *testing.T) {
 		want            string
 	}{
 		{"rebound.policy.show", "policyShow.response", nil, `"name":"revision 1"`},
-		{"rebound.policy.check", "policyCheck.response", handlers.PolicySource{Name: "p.yaml", Source: "billing: {maxAttemps: 7}"}, `"meant":"did you mean maxAttempts?"`},
-		{"rebound.policy.check", "policyCheck.response", handlers.PolicySource{Source: "billing: {maxAttempts: 7}"}, `"valid":true`},
-		{"rebound.policy.explain", "policyExplain.response", handlers.PolicyQuery{Service: "billing", Operation: "charge", Priority: "high", Overrides: map[string]string{"maxattempts": "2"}}, `"text":"2"`},
+		{"rebound.policy.check", "policyCheck.response", schemas.PolicySource{Name: "p.yaml", Source: "billing: {maxAttemps: 7}"}, `"meant":"did you mean maxAttempts?"`},
+		{"rebound.policy.check", "policyCheck.response", schemas.PolicySource{Source: "billing: {maxAttempts: 7}"}, `"valid":true`},
+		{"rebound.policy.explain", "policyExplain.response", schemas.PolicyQuery{Service: "billing", Operation: "charge", Priority: "high", Overrides: map[string]string{"maxattempts": "2"}}, `"text":"2"`},
 		{"rebound.policy.history", "policyHistory.response", nil, `"comment":"first"`},
-		{"rebound.policy.rollback", "policyApplied.response", handlers.PolicyRollback{Revision: 1}, `"revision":2`},
+		{"rebound.policy.rollback", "policyApplied.response", schemas.PolicyRollback{Revision: 1}, `"revision":2`},
 	} {
 		var answer json.RawMessage
 		if code, text := r.request(c.subject, nil, c.body, &answer); code != "" {
@@ -198,10 +198,10 @@ func TestTheEndpointsOfPoliciesAnswerByTheirSchemas(t *testing.T) {
 		subject, code, want string
 		body                any
 	}{
-		{"rebound.policy.rollback", "404", "no such revision", handlers.PolicyRollback{Revision: 99}},
-		{"rebound.policy.explain", "400", "service", handlers.PolicyQuery{Service: "a.b", Operation: "c"}},
-		{"rebound.policy.explain", "400", "maxattempts", handlers.PolicyQuery{Service: "a", Operation: "c", Overrides: map[string]string{"maxattempts": "0"}}},
-		{"rebound.policy.explain", "400", "urgent", handlers.PolicyQuery{Service: "a", Operation: "c", Priority: "urgent"}},
+		{"rebound.policy.rollback", "404", "no such revision", schemas.PolicyRollback{Revision: 99}},
+		{"rebound.policy.explain", "400", "service", schemas.PolicyQuery{Service: "a.b", Operation: "c"}},
+		{"rebound.policy.explain", "400", "maxattempts", schemas.PolicyQuery{Service: "a", Operation: "c", Overrides: map[string]string{"maxattempts": "0"}}},
+		{"rebound.policy.explain", "400", "urgent", schemas.PolicyQuery{Service: "a", Operation: "c", Priority: "urgent"}},
 		{"rebound.policy.apply", "400", "unknown field", map[string]string{"file": "x"}},
 	} {
 		if code, text := r.request(c.subject, nil, c.body, nil); code != c.code || !strings.Contains(text, c.want) {

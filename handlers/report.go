@@ -17,6 +17,7 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // workReports takes in what workers report.
@@ -67,12 +68,6 @@ func (w *workReports) count(subject string, err error) {
 	})
 }
 
-// Reported is the answer to rebound.report.<service>.<operation>.
-type Reported struct {
-	// Accepted is true: a report that is not accepted is answered with an error.
-	Accepted bool `json:"accepted"`
-}
-
 // report takes in a report and answers whether it was accepted. One that is
 // published on the report subject itself is answered by JetStream, which knows
 // where it is stored but not what it is.
@@ -85,7 +80,7 @@ func (s *Service) report(ctx context.Context, r micro.Request) (any, error) {
 	var refused *scheduler.RefusedError
 	switch {
 	case err == nil:
-		return Reported{Accepted: true}, nil
+		return schemas.Reported{Accepted: true}, nil
 	case !errors.As(err, &refused):
 		return nil, fmt.Errorf("taking the report in: %w", err)
 	}

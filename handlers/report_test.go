@@ -16,6 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // working are policies with which a worker may be silent for that long.
@@ -82,9 +83,9 @@ func (r *rig) sayTo(m *nats.Msg) string {
 	return answer.Header.Get(micro.ErrorCodeHeader)
 }
 
-func (r *rig) reports() handlers.Reports {
+func (r *rig) reports() schemas.ReportCounts {
 	r.t.Helper()
-	var status handlers.Status
+	var status schemas.Status
 	r.request("rebound.status", nil, nil, &status)
 	return status.Reports
 }

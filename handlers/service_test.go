@@ -259,7 +259,7 @@ func (r *rig) awaitEmpty() {
 func (r *rig) deadLetters() []*events.DeadLetter {
 	r.t.Helper()
 	var out []*events.DeadLetter
-	for d, err := range r.letters.List(context.Background(), deadletter.Filter{}) {
+	for d, err := range r.letters.List(context.Background(), events.DeadLetterFilter{}) {
 		if err != nil {
 			r.t.Fatalf("listing the dead letters: %v", err)
 		}

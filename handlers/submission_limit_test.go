@@ -12,6 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // blocked starts an instance that takes nothing in: another holder has the consumer
@@ -48,9 +49,9 @@ func TestSubmissionLimit_RefusesWhatIsBeyondItAndNobodyElse(t *testing.T) {
 	if code, text := ask("rebound.submit.small.a"); code != "" {
 		t.Errorf("another service was refused: %s %s", code, text)
 	}
-	var status handlers.Status
+	var status schemas.Status
 	r.request("rebound.status", nil, nil, &status)
-	if status.Limit != 3 || len(status.Waiting) != 2 || status.Waiting[0] != (handlers.ServiceSubmitted{Service: "flood", Submitted: 3}) {
+	if status.Limit != 3 || len(status.Waiting) != 2 || status.Waiting[0] != (schemas.ServiceSubmitted{Service: "flood", Submitted: 3}) {
 		t.Errorf("the status has limit %d and %v, want flood first with 3", status.Limit, status.Waiting)
 	}
 	if _, err := r.js.ResumeConsumer(t.Context(), "RETRY_INTAKE", "rebound-intake"); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // submissions takes submissions out of the intake stream whose operations were
@@ -68,16 +69,16 @@ func (s *submissions) waiting(ctx context.Context, subject string) (map[string]u
 const maxWaitingShown = 5
 
 // most returns up to n services of which the most submissions wait.
-func (s *submissions) most(ctx context.Context, n int) ([]ServiceSubmitted, error) {
+func (s *submissions) most(ctx context.Context, n int) ([]schemas.ServiceSubmitted, error) {
 	counts, err := s.waiting(ctx, s.subjects.Submissions())
 	if err != nil {
 		return nil, err
 	}
-	all := make([]ServiceSubmitted, 0, len(counts))
+	all := make([]schemas.ServiceSubmitted, 0, len(counts))
 	for service, waiting := range counts {
-		all = append(all, ServiceSubmitted{service, waiting})
+		all = append(all, schemas.ServiceSubmitted{Service: service, Submitted: waiting})
 	}
-	slices.SortFunc(all, func(a, b ServiceSubmitted) int {
+	slices.SortFunc(all, func(a, b schemas.ServiceSubmitted) int {
 		return cmp.Or(cmp.Compare(b.Submitted, a.Submitted), cmp.Compare(a.Service, b.Service))
 	})
 	return all[:min(n, len(all))], nil

@@ -15,7 +15,6 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/health"
-	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 	"github.com/rebound-mq/rebound/schemas"
@@ -93,8 +92,8 @@ func TestSchemasAndTypesHaveTheSameProperties(t *testing.T) {
 		{schema: "deadLetter", path: "/$defs/operation/properties/origin", of: reflect.TypeFor[events.Origin]()},
 		{schema: "deadLetter", path: "/$defs/operation/properties/dead", of: reflect.TypeFor[events.Grave]()},
 		{schema: "deadLetter", path: "/$defs/attempt", of: reflect.TypeFor[events.Attempt]()},
-		{schema: "deadList.request", of: reflect.TypeFor[deadletter.Filter]()},
-		{schema: "deadAct.request", of: reflect.TypeFor[deadletter.Filter](), more: []string{"all", "dryRun"}},
+		{schema: "deadList.request", of: reflect.TypeFor[events.DeadLetterFilter]()},
+		{schema: "deadAct.request", of: reflect.TypeFor[events.DeadLetterFilter](), more: []string{"all", "dryRun"}},
 	} {
 		t.Run(c.schema+c.path, func(t *testing.T) {
 			node := at(t, c.schema, c.path)
@@ -395,7 +394,7 @@ func TestAnyDeadLetterConformsOnceItWasStoredAndRead(t *testing.T) {
 func TestAnyFilterThatIsAcceptedConforms(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		word := rapid.OneOf(rapid.Just(""), rapid.StringMatching(namePattern), rapid.Just(events.Invalid), rapid.String())
-		f := deadletter.Filter{
+		f := events.DeadLetterFilter{
 			IDs:       rapid.SliceOfN(rapid.OneOf(rapid.StringMatching(`[0-9a-f]{32}`), rapid.StringN(0, 33, -1)), 0, 3).Draw(t, "ids"),
 			Service:   word.Draw(t, "service"),
 			Operation: word.Draw(t, "operation"),

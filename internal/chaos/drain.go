@@ -57,7 +57,7 @@ const sampled = 5
 func (h *history) replaySome(ctx context.Context, js jetstream.JetStream) error {
 	h.target.change(func(m *mood) { *m = mood{mercy: true} })
 	letters, taken := deadletter.New(js, ""), 0
-	for d, err := range letters.List(ctx, deadletter.Filter{Limit: sampled}) {
+	for d, err := range letters.List(ctx, events.DeadLetterFilter{Limit: sampled}) {
 		if err != nil {
 			return fmt.Errorf("listing the dead letters: %w", err)
 		}

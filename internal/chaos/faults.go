@@ -356,7 +356,7 @@ func replay(ctx context.Context, o *operator) {
 	call, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	letters, n := deadletter.New(o.js, ""), 0
-	for d, err := range letters.List(call, deadletter.Filter{Limit: 3}) {
+	for d, err := range letters.List(call, events.DeadLetterFilter{Limit: 3}) {
 		if err != nil {
 			break
 		}

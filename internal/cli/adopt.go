@@ -6,12 +6,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/cli/command"
 	"github.com/rebound-mq/rebound/internal/cli/flags"
 	"github.com/rebound-mq/rebound/internal/cli/terminal"
 	"github.com/rebound-mq/rebound/internal/session"
 	"github.com/rebound-mq/rebound/internal/wording"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 const adoptLong = `Adopts a JetStream consumer: what it gives up is retried and, in the end, dead-lettered,
@@ -27,7 +27,7 @@ The deliveries that were made count as attempts, so the policy must allow more o
 // adoptOptions say which consumer to adopt, and how.
 type adoptOptions struct {
 	*command.App
-	request handlers.AdoptAdd
+	request schemas.AdoptAdd
 	output  *flags.Output
 }
 
@@ -60,7 +60,7 @@ func adoptCommand(a *command.App) *cobra.Command {
 }
 
 func (o *adoptOptions) run(ctx context.Context, s *session.Session) error {
-	var added handlers.AdoptAdded
+	var added schemas.AdoptAdded
 	if err := s.Ask(ctx, "adopt.add", o.request, &added); err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func adoptListCommand(a *command.App) *cobra.Command {
 }
 
 func (o *adoptListOptions) run(ctx context.Context, s *session.Session) error {
-	var list handlers.AdoptList
+	var list schemas.AdoptList
 	if err := s.Ask(ctx, "adopt.list", nil, &list); err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (o *adoptListOptions) run(ctx context.Context, s *session.Session) error {
 
 type adoptRemoveOptions struct {
 	*command.App
-	request handlers.AdoptRemove
+	request schemas.AdoptRemove
 }
 
 func adoptRemoveCommand(a *command.App) *cobra.Command {
@@ -147,7 +147,7 @@ does what was not taken over yet. Operations that its messages became go on.`,
 }
 
 func (o *adoptRemoveOptions) run(ctx context.Context, s *session.Session) error {
-	if err := s.Ask(ctx, "adopt.remove", o.request, new(handlers.AdoptRemove)); err != nil {
+	if err := s.Ask(ctx, "adopt.remove", o.request, new(schemas.AdoptRemove)); err != nil {
 		return err
 	}
 	o.Say("consumer %s of stream %s is adopted no more", terminal.Printable(o.request.Consumer), terminal.Printable(o.request.Stream))

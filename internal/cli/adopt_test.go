@@ -6,7 +6,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // orders makes the stream ORDERS with a consumer that gives up after n deliveries.
@@ -36,7 +36,7 @@ func TestAConsumerIsAdoptedListedAndLeftAlone(t *testing.T) {
 	if got := c.ok("adopt", "list"); !strings.Contains(got, "ORDERS.worker") {
 		t.Errorf("the list is\n%s", got)
 	}
-	list := jsonLines[handlers.AdoptedConsumer](t, c.ok("adopt", "list", "--output", "json"))
+	list := jsonLines[schemas.AdoptedConsumer](t, c.ok("adopt", "list", "--output", "json"))
 	if len(list) != 1 || list[0].Stream != "ORDERS" || list[0].Consumer != "worker" || list[0].Service != "ORDERS" || list[0].Target != "ORDERS.worker" {
 		t.Errorf("the list is %+v", list)
 	}

@@ -9,12 +9,12 @@ import (
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/cli/command"
 	"github.com/rebound-mq/rebound/internal/cli/flags"
 	"github.com/rebound-mq/rebound/internal/cli/terminal"
 	"github.com/rebound-mq/rebound/internal/session"
 	"github.com/rebound-mq/rebound/internal/wording"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func breakerCommand(a *command.App) *cobra.Command {
@@ -29,7 +29,7 @@ While it is not closed the due operations of the key are held in its lanes.`)
 type breakerListOptions struct {
 	*command.App
 	all    bool
-	query  handlers.BreakerQuery
+	query  schemas.BreakerQuery
 	output *flags.Output
 }
 
@@ -97,11 +97,11 @@ func (o *breakerListOptions) run(ctx context.Context, s *session.Session) error 
 }
 
 // list asks for a list of breakers, one by keys page by page to its end.
-func (o *breakerListOptions) list(ctx context.Context, s *session.Session) (list handlers.BreakerList, err error) {
+func (o *breakerListOptions) list(ctx context.Context, s *session.Session) (list schemas.BreakerList, err error) {
 	query := o.query
-	var breakers []handlers.Breaker
+	var breakers []schemas.Breaker
 	for {
-		list = handlers.BreakerList{}
+		list = schemas.BreakerList{}
 		if err := s.Ask(ctx, "breaker.list", query, &list); err != nil {
 			return list, err
 		}
@@ -139,8 +139,8 @@ func breakerShowCommand(a *command.App) *cobra.Command {
 }
 
 func (o *breakerShowOptions) run(ctx context.Context, s *session.Session) error {
-	var shown handlers.BreakerShown
-	if err := s.Ask(ctx, "breaker.show", handlers.BreakerShow{Key: o.key}, &shown); err != nil {
+	var shown schemas.BreakerShown
+	if err := s.Ask(ctx, "breaker.show", schemas.BreakerShow{Key: o.key}, &shown); err != nil {
 		return err
 	}
 	warnUnshared(o.App, shown.Coordination)
@@ -159,7 +159,7 @@ type breakerActOptions struct {
 	*command.App
 	// verb is the action's name, past what is said of a breaker after it.
 	verb, past string
-	act        handlers.BreakerAct
+	act        schemas.BreakerAct
 	duration   flags.Duration
 	output     *flags.Output
 }
@@ -208,7 +208,7 @@ func (o *breakerActOptions) complete(key string) error {
 }
 
 func (o *breakerActOptions) run(ctx context.Context, s *session.Session) error {
-	var acted handlers.BreakerActed
+	var acted schemas.BreakerActed
 	if err := s.Ask(ctx, "breaker."+o.verb, o.act, &acted); err != nil {
 		return err
 	}
@@ -232,14 +232,14 @@ func checkKey(key string) error {
 }
 
 // warnUnshared warns when what is shown is one instance's own.
-func warnUnshared(a *command.App, c handlers.Coordination) {
+func warnUnshared(a *command.App, c schemas.Sharing) {
 	if !c.Shared {
 		a.Warn("this is what one instance knows; the store of the breakers (%s) has been out of reach since %s", c.Store, wording.Moment(c.Since))
 	}
 }
 
 // writeBreakers writes a table of breakers; nothing when there are none.
-func writeBreakers(w io.Writer, breakers []handlers.Breaker) error {
+func writeBreakers(w io.Writer, breakers []schemas.Breaker) error {
 	if len(breakers) == 0 {
 		return nil
 	}
@@ -251,7 +251,7 @@ func writeBreakers(w io.Writer, breakers []handlers.Breaker) error {
 	return t.Flush()
 }
 
-func stateOf(b *handlers.Breaker) string {
+func stateOf(b *schemas.Breaker) string {
 	if b.Held {
 		return breaker.Open.String() + ", held"
 	}
@@ -259,7 +259,7 @@ func stateOf(b *handlers.Breaker) string {
 }
 
 // writeBreakerRows writes everything that is known of a breaker, a row each.
-func writeBreakerRows(t *terminal.Table, b *handlers.Breaker) {
+func writeBreakerRows(t *terminal.Table, b *schemas.Breaker) {
 	t.Row("key", b.ServiceKey)
 	t.Row("state", stateOf(b))
 	t.Row("since", b.ChangedAt)

@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"github.com/rebound-mq/rebound/internal/doctor"
+	"github.com/rebound-mq/rebound/schemas"
 
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -22,7 +22,7 @@ func TestBreakersAreTrippedHeldShownAndReset(t *testing.T) {
 	if r := c.run("breaker", "trip", "billing:charge", "--for", "1h", "--note", "being\nmoved"); r.code != exitOK || !strings.Contains(r.stderr, "is tripped until 2") {
 		t.Errorf("tripping gave %+v", r)
 	}
-	tripped := jsonLines[handlers.BreakerShown](t, c.ok("breaker", "show", "billing:charge", "--output", "json"))[0]
+	tripped := jsonLines[schemas.BreakerShown](t, c.ok("breaker", "show", "billing:charge", "--output", "json"))[0]
 	if tripped.State.String() != "OPEN" || tripped.Held || tripped.NextAttemptTime.IsZero() || tripped.Note != "being\nmoved" || !tripped.Coordination.Shared {
 		t.Errorf("the tripped breaker is %+v", tripped)
 	}
@@ -37,7 +37,7 @@ func TestBreakersAreTrippedHeldShownAndReset(t *testing.T) {
 	if got := c.ok("breaker", "list", "shipping"); got != "" {
 		t.Errorf("the breakers of another service are\n%s", got)
 	}
-	acted := jsonLines[handlers.BreakerActed](t, c.ok("breaker", "reset", "billing:charge", "--output", "json"))[0]
+	acted := jsonLines[schemas.BreakerActed](t, c.ok("breaker", "reset", "billing:charge", "--output", "json"))[0]
 	if acted.State.String() != "CLOSED" || acted.Cause != "reset" {
 		t.Errorf("the breaker that was reset is %+v", acted)
 	}
@@ -59,7 +59,7 @@ func TestServeSharesBreakersInRedisAndOutlivesIt(t *testing.T) {
 	for _, r := range []*running{first, second} {
 		testkit.Eventually(t, patience, "it runs", func() bool { return strings.Contains(r.stderr.String(), "is running") })
 	}
-	coordination := func() handlers.Coordination {
+	coordination := func() schemas.Sharing {
 		return jsonLines[statusWithHealth](t, c.ok("status", "--output", "json"))[0].Coordination
 	}
 	if got := coordination(); got.Store != "redis" || !got.Shared || got.Problem != "" {
@@ -79,7 +79,7 @@ func TestServeSharesBreakersInRedisAndOutlivesIt(t *testing.T) {
 	redis.Restart()
 	testkit.Eventually(t, patience, "both join again and know of the breaker", func() bool {
 		for range 8 {
-			if list := jsonLines[handlers.Breaker](t, c.ok("breaker", "list", "--output", "json")); !coordination().Shared || len(list) != 1 || !list[0].Held {
+			if list := jsonLines[schemas.Breaker](t, c.ok("breaker", "list", "--output", "json")); !coordination().Shared || len(list) != 1 || !list[0].Held {
 				return false
 			}
 		}

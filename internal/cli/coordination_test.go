@@ -7,19 +7,19 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/cli/terminal"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func TestStatusShowsTheInstances(t *testing.T) {
 	c := newCLI(t)
 	c.service()
 	c.service()
-	var status handlers.Status
+	var status schemas.Status
 	testkit.Eventually(t, patience, "both instances being known", func() bool {
-		status = jsonLines[handlers.Status](t, c.ok("status", "--output", "json"))[0]
+		status = jsonLines[schemas.Status](t, c.ok("status", "--output", "json"))[0]
 		return status.RetryCoordination.TotalInstances == 2
 	})
 	v := status.RetryCoordination

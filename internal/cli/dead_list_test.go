@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func TestDeadListSelects(t *testing.T) {
@@ -34,7 +34,7 @@ func TestDeadListSelects(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := c.run(append([]string{"dead", "list", "--output", "json"}, tc.args...)...)
-			if got := jsonLines[handlers.DeadSummary](t, r.stdout); r.code != 0 || len(got) != tc.want {
+			if got := jsonLines[schemas.DeadSummary](t, r.stdout); r.code != 0 || len(got) != tc.want {
 				t.Errorf("%d of them, want %d: %s", len(got), tc.want, r.stderr)
 			}
 		})

@@ -7,11 +7,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/cli/command"
 	"github.com/rebound-mq/rebound/internal/session"
 	"github.com/rebound-mq/rebound/internal/wording"
 	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // policiesFrom says where a command takes policies from.
@@ -73,7 +73,7 @@ func (f *policiesFrom) inForce(ctx context.Context, s *session.Session) (*policy
 	if len(shown) == 0 {
 		return nil, s.NoService("name a policy file with --file or a revision with --revision")
 	}
-	slices.SortFunc(shown, func(x, y handlers.PolicyShow) int { return cmp.Compare(y.Revision, x.Revision) })
+	slices.SortFunc(shown, func(x, y schemas.PolicyShow) int { return cmp.Compare(y.Revision, x.Revision) })
 	latest := shown[0]
 	for _, other := range shown {
 		if other.Source != latest.Source {

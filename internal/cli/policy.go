@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/cli/command"
 	"github.com/rebound-mq/rebound/internal/cli/flags"
 	"github.com/rebound-mq/rebound/internal/cli/terminal"
@@ -19,6 +18,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/session"
 	"github.com/rebound-mq/rebound/internal/wording"
 	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func policyCommand(a *command.App) *cobra.Command {
@@ -187,7 +187,7 @@ func (o *policyHistoryOptions) run(ctx context.Context, s *session.Session) erro
 	}
 	if o.output.JSON() {
 		for _, r := range history {
-			if err := terminal.WriteJSON(o.Stdout, handlers.SummariseRevision(r)); err != nil {
+			if err := terminal.WriteJSON(o.Stdout, r.Summary()); err != nil {
 				return err
 			}
 		}
@@ -293,6 +293,6 @@ func awaitRevision(ctx context.Context, s *session.Session, number uint64) (inst
 }
 
 // policiesInForce asks every instance for the policies that it has in force.
-func policiesInForce(ctx context.Context, s *session.Session) ([]handlers.PolicyShow, error) {
-	return session.AskAll[handlers.PolicyShow](ctx, s, "policy.show", "the policies in force")
+func policiesInForce(ctx context.Context, s *session.Session) ([]schemas.PolicyShow, error) {
+	return session.AskAll[schemas.PolicyShow](ctx, s, "policy.show", "the policies in force")
 }

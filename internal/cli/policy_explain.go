@@ -8,19 +8,19 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/cli/command"
 	"github.com/rebound-mq/rebound/internal/cli/flags"
 	"github.com/rebound-mq/rebound/internal/cli/terminal"
 	"github.com/rebound-mq/rebound/internal/wording"
 	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // policyExplainOptions describe an operation.
 type policyExplainOptions struct {
 	*command.App
 	from     *policiesFrom
-	query    handlers.PolicyQuery
+	query    schemas.PolicyQuery
 	priority *flags.Word
 	attempt  int
 	output   *flags.Output

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func policyFile(t *testing.T, text string) string {
@@ -43,7 +43,7 @@ func TestPoliciesAreAppliedShownAndRolledBack(t *testing.T) {
 	if got := c.ok("policy", "show", "--revision", "2", "--source"); got != "billing: {maxAttempts: 3}\n" {
 		t.Errorf("revision 2 is %q", got)
 	}
-	history := jsonLines[handlers.PolicyRevision](t, c.ok("policy", "history", "--output", "json"))
+	history := jsonLines[schemas.PolicyRevision](t, c.ok("policy", "history", "--output", "json"))
 	if len(history) != 3 || history[0].Revision != 3 || history[0].Comment != "patient billing" || history[1].Comment != "" {
 		t.Errorf("the history is %+v", history)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/cli/command"
 	"github.com/rebound-mq/rebound/internal/config"
 	"github.com/rebound-mq/rebound/internal/session"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // reportOptions say how an attempt goes, and at which operation.
@@ -80,7 +81,7 @@ func (o *reportOptions) run(ctx context.Context, s *session.Session) error {
 	}
 	request := *m
 	request.Subject = handlers.ServiceName + ".report." + o.service + "." + o.operation
-	err = s.Request(ctx, &request, new(handlers.Reported))
+	err = s.Request(ctx, &request, new(schemas.Reported))
 	if !errors.Is(err, nats.ErrNoResponders) {
 		return err
 	}

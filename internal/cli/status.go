@@ -8,11 +8,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/cli/command"
 	"github.com/rebound-mq/rebound/internal/cli/flags"
 	"github.com/rebound-mq/rebound/internal/cli/terminal"
 	"github.com/rebound-mq/rebound/internal/session"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 type statusOptions struct {
@@ -41,13 +41,13 @@ trends the worst is shown. As JSON, each instance's view of health stands by its
 
 // statusWithHealth is the status as JSON.
 type statusWithHealth struct {
-	handlers.Status
+	schemas.Status
 	// Health is what each instance sees.
-	Health []handlers.Health `json:"health"`
+	Health []schemas.Health `json:"health"`
 }
 
 func (o *statusOptions) run(ctx context.Context, s *session.Session) error {
-	var status handlers.Status
+	var status schemas.Status
 	if err := s.Ask(ctx, "status", nil, &status); err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (o *statusOptions) run(ctx context.Context, s *session.Session) error {
 
 // writeStatusTables writes the instances, and the worst of breakers, gates and
 // services.
-func writeStatusTables(w io.Writer, status *handlers.Status, instances []handlers.Health) error {
+func writeStatusTables(w io.Writer, status *schemas.Status, instances []schemas.Health) error {
 	if err := writeInstances(w, &status.RetryCoordination); err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func writeStatusTables(w io.Writer, status *handlers.Status, instances []handler
 }
 
 // writeStatus writes how many operations wait where.
-func writeStatus(w io.Writer, status *handlers.Status) error {
+func writeStatus(w io.Writer, status *schemas.Status) error {
 	t := terminal.NewTable(w)
 	t.Row("instance", status.Instance)
 	t.Row("version", status.Version)
@@ -110,7 +110,7 @@ func writeStatus(w io.Writer, status *handlers.Status) error {
 }
 
 // warnOfProblems says on standard error what is wrong with the instances.
-func warnOfProblems(a *command.App, instances []handlers.Health) {
+func warnOfProblems(a *command.App, instances []schemas.Health) {
 	for _, i := range instances {
 		if i.NotReady != "" {
 			a.Say("rebound: instance %s is not ready: %s", i.Instance, terminal.Printable(i.NotReady))
@@ -122,7 +122,7 @@ func warnOfProblems(a *command.App, instances []handlers.Health) {
 }
 
 // submittedMost says which services have the most submissions waiting.
-func submittedMost(s *handlers.Status) string {
+func submittedMost(s *schemas.Status) string {
 	parts := make([]string, len(s.Waiting))
 	for i, w := range s.Waiting {
 		parts[i] = fmt.Sprintf("%s %d", w.Service, w.Submitted)

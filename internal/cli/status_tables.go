@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/breaker"
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/cli/terminal"
 	"github.com/rebound-mq/rebound/internal/wording"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // shownWorst is how many rows the tables of a status have, so that it fits a page.
@@ -22,7 +22,7 @@ const shownWorst = 8
 
 // writeWorstBreakers prints the worst breakers that are not closed, and how many
 // others there are.
-func writeWorstBreakers(w io.Writer, status *handlers.Status) error {
+func writeWorstBreakers(w io.Writer, status *schemas.Status) error {
 	shown := status.Breakers[:min(shownWorst, len(status.Breakers))]
 	if err := writeBreakers(w, shown); err != nil {
 		return err
@@ -56,7 +56,7 @@ func writeOthers(w io.Writer, n int, thing string, by map[string]int) error {
 
 // writeGates prints the worst gates that limit something, and how many others there
 // are.
-func writeGates(w io.Writer, status *handlers.Status) error {
+func writeGates(w io.Writer, status *schemas.Status) error {
 	gates := slices.DeleteFunc(slices.Clone(status.Gates), func(g scheduler.KeyReport) bool { return g.Cause == "" && !g.Governed })
 	if len(gates) == 0 {
 		return nil
@@ -121,7 +121,7 @@ func writeInstances(w io.Writer, c *health.Coordination) error {
 
 // writeHealth writes a table of the services' health, put together from what the
 // instances see; nothing when they see none.
-func writeHealth(w io.Writer, instances []handlers.Health) error {
+func writeHealth(w io.Writer, instances []schemas.Health) error {
 	lists := make([][]health.Metrics, len(instances))
 	for i, h := range instances {
 		lists[i] = h.Services

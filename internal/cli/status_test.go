@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func TestStatus(t *testing.T) {
@@ -15,7 +15,7 @@ func TestStatus(t *testing.T) {
 	c.fails(exitFailure, "no service answers", "status")
 	c.bury(2, "billing", "charge")
 	c.service()
-	status := jsonLines[handlers.Status](t, c.ok("status", "--output", "json"))
+	status := jsonLines[schemas.Status](t, c.ok("status", "--output", "json"))
 	if len(status) != 1 || status[0].Dead != 2 || status[0].Instance == "" {
 		t.Errorf("%+v", status)
 	}
@@ -52,7 +52,7 @@ func TestStatusShowsTheHealthThatEveryInstanceSees(t *testing.T) {
 func TestTheTableOfHealthShowsWhatIsKnown(t *testing.T) {
 	rate, mean, p95, slower, cpu, age, queue := 0.875, 38.25, 1250.0, 0.5, 95.4, 61_500.0, 4
 	var out bytes.Buffer
-	err := writeHealth(&out, []handlers.Health{
+	err := writeHealth(&out, []schemas.Health{
 		{Services: []health.Metrics{{ServiceType: "pool", HealthScore: 75, CPUUtilization: &cpu, QueueLength: &queue, ReportAgeMs: &age}}},
 		{Services: []health.Metrics{{
 			ServiceType: "billing", HealthScore: 86.4, SuccessRate: &rate, AverageResponseTime: &mean, P95ResponseTime: &p95, ResponseTimeTrend: &slower,

@@ -14,6 +14,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func TestSubmitReachesTheTargetWithItsAttributes(t *testing.T) {
@@ -57,11 +58,11 @@ func TestSubmitReachesTheTargetWithItsAttributes(t *testing.T) {
 func TestSubmitWithoutAServiceStoresForOne(t *testing.T) {
 	c := newCLI(t)
 	r := c.run("submit", "billing", "charge", "--id", "1", "--output", "json")
-	answers := jsonLines[handlers.Submitted](t, r.stdout)
+	answers := jsonLines[schemas.Submitted](t, r.stdout)
 	if r.code != 0 || len(answers) != 1 || answers[0].Stream != "RETRY_INTAKE" || !strings.Contains(r.stderr, "no service answers") {
 		t.Fatalf("%+v", r)
 	}
-	if again := jsonLines[handlers.Submitted](t, c.ok("submit", "billing", "charge", "--id", "1", "--output", "json")); !again[0].Duplicate || again[0].ID != answers[0].ID {
+	if again := jsonLines[schemas.Submitted](t, c.ok("submit", "billing", "charge", "--id", "1", "--output", "json")); !again[0].Duplicate || again[0].ID != answers[0].ID {
 		t.Errorf("the same submission again: %+v", again)
 	}
 	if n := c.messages("RETRY_INTAKE"); n != 1 {

@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
-	"slices"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -37,69 +34,8 @@ func New(js jetstream.JetStream, prefix string) *Letters {
 	return &Letters{js: js, subjects: events.Subjects{Prefix: prefix}, streams: events.Streams{Prefix: prefix}}
 }
 
-// Filter selects dead letters. The zero value selects all of them.
-type Filter struct {
-	// IDs selects by operation id; empty selects any. With IDs, Service and
-	// Operation still apply.
-	IDs       []string      `json:"ids,omitempty"`
-	Service   string        `json:"service,omitempty"`
-	Operation string        `json:"operation,omitempty"`
-	Reason    events.Reason `json:"reason,omitempty"`
-	// ErrorCode selects by the code of the last failure.
-	ErrorCode string `json:"errorCode,omitempty"`
-	// Since and Until bound when the operation died: from Since on, and before
-	// Until. Zero does not bound.
-	Since time.Time `json:"since,omitzero"`
-	Until time.Time `json:"until,omitzero"`
-	// After leaves out dead letters up to this sequence, to continue a list.
-	After uint64 `json:"after,omitempty"`
-	// Limit is the most dead letters that are selected, 0 for no limit.
-	Limit int `json:"limit,omitempty"`
-}
-
-// Everything reports whether f narrows nothing down.
-func (f Filter) Everything() bool {
-	return len(f.IDs) == 0 && f.Service == "" && f.Operation == "" && f.Reason == "" && f.ErrorCode == "" &&
-		f.Since.IsZero() && f.Until.IsZero()
-}
-
-// Check reports every fault of a filter.
-func (f Filter) Check() error {
-	faults := []error{checkName("service", f.Service), checkName("operation", f.Operation)}
-	for _, id := range f.IDs {
-		if !isID(id) {
-			faults = append(faults, fmt.Errorf("id %q is not an operation id of 32 hexadecimal digits", id))
-		}
-	}
-	if f.Reason != "" && !slices.Contains(events.Reasons[:], f.Reason) {
-		faults = append(faults, fmt.Errorf("reason %q is none of %v", f.Reason, events.Reasons))
-	}
-	if f.Limit < 0 {
-		faults = append(faults, fmt.Errorf("limit %d is negative", f.Limit))
-	}
-	if !f.Since.IsZero() && !f.Until.IsZero() && !f.Since.Before(f.Until) {
-		faults = append(faults, fmt.Errorf("since %s is not before until %s", f.Since.Format(time.RFC3339), f.Until.Format(time.RFC3339)))
-	}
-	return errors.Join(faults...)
-}
-
-// checkName checks a name to select by, if there is one.
-func checkName(what, name string) error {
-	if name == "" || name == events.Invalid {
-		return nil
-	}
-	if err := events.CheckName(name); err != nil {
-		return fmt.Errorf("%s %w", what, err)
-	}
-	return nil
-}
-
-func isID(s string) bool {
-	return len(s) == 32 && strings.Trim(s, "0123456789abcdef") == ""
-}
-
 // matches applies what the subject does not already select by.
-func (f Filter) matches(d *events.DeadLetter) bool {
+func matches(f events.DeadLetterFilter, d *events.DeadLetter) bool {
 	return (f.Reason == "" || d.Reason == f.Reason) &&
 		(f.ErrorCode == "" || d.ErrorCode() == f.ErrorCode) &&
 		(f.Since.IsZero() || !d.DiedAt.Before(f.Since)) &&
@@ -109,7 +45,7 @@ func (f Filter) matches(d *events.DeadLetter) bool {
 // List iterates over the dead letters that f selects, oldest first, page by page. What
 // is added meanwhile is not included: a replay of operations that die again would never
 // end. What is removed meanwhile is not included either. An error ends the iteration.
-func (l *Letters) List(ctx context.Context, f Filter) iter.Seq2[*events.DeadLetter, error] {
+func (l *Letters) List(ctx context.Context, f events.DeadLetterFilter) iter.Seq2[*events.DeadLetter, error] {
 	return func(yield func(*events.DeadLetter, error) bool) {
 		left := f.Limit
 		for d, err := range l.candidates(ctx, f) {
@@ -117,7 +53,7 @@ func (l *Letters) List(ctx context.Context, f Filter) iter.Seq2[*events.DeadLett
 				yield(nil, err)
 				return
 			}
-			if !f.matches(d) {
+			if !matches(f, d) {
 				continue
 			}
 			if !yield(d, nil) {
@@ -131,7 +67,7 @@ func (l *Letters) List(ctx context.Context, f Filter) iter.Seq2[*events.DeadLett
 }
 
 // candidates iterates over the dead letters under the subjects that f selects.
-func (l *Letters) candidates(ctx context.Context, f Filter) iter.Seq2[*events.DeadLetter, error] {
+func (l *Letters) candidates(ctx context.Context, f events.DeadLetterFilter) iter.Seq2[*events.DeadLetter, error] {
 	return func(yield func(*events.DeadLetter, error) bool) {
 		subjects, last, err := l.selection(ctx, f)
 		if err != nil {
@@ -149,7 +85,7 @@ func (l *Letters) candidates(ctx context.Context, f Filter) iter.Seq2[*events.De
 }
 
 // selection returns the subjects to read and the last sequence to read.
-func (l *Letters) selection(ctx context.Context, f Filter) (subjects []string, last uint64, err error) {
+func (l *Letters) selection(ctx context.Context, f events.DeadLetterFilter) (subjects []string, last uint64, err error) {
 	if err := f.Check(); err != nil {
 		return nil, 0, err
 	}
@@ -187,7 +123,7 @@ func (l *Letters) scan(ctx context.Context, subject string, after, last uint64) 
 // Get returns one dead letter by operation id. It returns [ErrNotFound] when
 // there is none.
 func (l *Letters) Get(ctx context.Context, id string) (*events.DeadLetter, error) {
-	for d, err := range l.List(ctx, Filter{IDs: []string{id}, Limit: 1}) {
+	for d, err := range l.List(ctx, events.DeadLetterFilter{IDs: []string{id}, Limit: 1}) {
 		return d, err
 	}
 	return nil, fmt.Errorf("dead letter %s: %w", id, ErrNotFound)

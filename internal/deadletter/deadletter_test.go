@@ -49,7 +49,7 @@ func bury(t *testing.T, n int) (*deadletter.Letters, jetstream.JetStream) {
 	return deadletter.New(js, ""), js
 }
 
-func list(t *testing.T, l *deadletter.Letters, f deadletter.Filter) string {
+func list(t *testing.T, l *deadletter.Letters, f events.DeadLetterFilter) string {
 	t.Helper()
 	var got []string
 	for d, err := range l.List(context.Background(), f) {
@@ -65,21 +65,21 @@ func TestLetters_ListSelectsByEveryFilter(t *testing.T) {
 	l, _ := bury(t, 6)
 	id := events.OperationID("/s", "3", "mail", "op")
 	for name, c := range map[string]struct {
-		filter deadletter.Filter
+		filter events.DeadLetterFilter
 		want   string
 	}{
-		"everything":                {deadletter.Filter{}, "0 1 2 3 4 5"},
-		"a service":                 {deadletter.Filter{Service: "mail"}, "1 3 5"},
-		"an operation type":         {deadletter.Filter{Operation: "op", Limit: 2}, "0 1"},
-		"another operation type":    {deadletter.Filter{Operation: "other"}, ""},
-		"a reason":                  {deadletter.Filter{Reason: events.ReasonExhausted}, "0 2 4"},
-		"an error code":             {deadletter.Filter{ErrorCode: "404"}, "1 3 5"},
-		"a time on":                 {deadletter.Filter{Since: died.Add(4 * time.Minute)}, "4 5"},
-		"a time before":             {deadletter.Filter{Until: died.Add(2 * time.Minute)}, "0 1"},
-		"an id":                     {deadletter.Filter{IDs: []string{id}}, "3"},
-		"an id of another service":  {deadletter.Filter{IDs: []string{id}, Service: "billing"}, ""},
-		"what comes after the 4th":  {deadletter.Filter{After: 4}, "4 5"},
-		"a service, a page at time": {deadletter.Filter{Service: "mail", After: 2, Limit: 1}, "3"},
+		"everything":                {events.DeadLetterFilter{}, "0 1 2 3 4 5"},
+		"a service":                 {events.DeadLetterFilter{Service: "mail"}, "1 3 5"},
+		"an operation type":         {events.DeadLetterFilter{Operation: "op", Limit: 2}, "0 1"},
+		"another operation type":    {events.DeadLetterFilter{Operation: "other"}, ""},
+		"a reason":                  {events.DeadLetterFilter{Reason: events.ReasonExhausted}, "0 2 4"},
+		"an error code":             {events.DeadLetterFilter{ErrorCode: "404"}, "1 3 5"},
+		"a time on":                 {events.DeadLetterFilter{Since: died.Add(4 * time.Minute)}, "4 5"},
+		"a time before":             {events.DeadLetterFilter{Until: died.Add(2 * time.Minute)}, "0 1"},
+		"an id":                     {events.DeadLetterFilter{IDs: []string{id}}, "3"},
+		"an id of another service":  {events.DeadLetterFilter{IDs: []string{id}, Service: "billing"}, ""},
+		"what comes after the 4th":  {events.DeadLetterFilter{After: 4}, "4 5"},
+		"a service, a page at time": {events.DeadLetterFilter{Service: "mail", After: 2, Limit: 1}, "3"},
 	} {
 		if got := list(t, l, c.filter); got != c.want {
 			t.Errorf("filtered by %s: got %q, want %q", name, got, c.want)
@@ -88,7 +88,7 @@ func TestLetters_ListSelectsByEveryFilter(t *testing.T) {
 }
 
 func TestFilter_ReportsAllItsFaults(t *testing.T) {
-	f := deadletter.Filter{IDs: []string{"x"}, Service: "a.b", Reason: "bored", Limit: -1, Since: died, Until: died}
+	f := events.DeadLetterFilter{IDs: []string{"x"}, Service: "a.b", Reason: "bored", Limit: -1, Since: died, Until: died}
 	err := f.Check()
 	for _, want := range []string{`id "x"`, "service", `reason "bored"`, "limit -1", "is not before"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -136,7 +136,7 @@ func TestLetters_GetDiscardAndReplayOfWhatIsGone(t *testing.T) {
 func TestLetters_ListLeavesOutWhatDiesMeanwhile(t *testing.T) {
 	l, js := bury(t, 3)
 	n := 0
-	for d, err := range l.List(context.Background(), deadletter.Filter{}) {
+	for d, err := range l.List(context.Background(), events.DeadLetterFilter{}) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,7 +23,7 @@ func FuzzFilter(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var filter Filter
+		var filter events.DeadLetterFilter
 		if strictjson.Unmarshal(data, &filter) != nil || filter.Check() != nil {
 			return
 		}
@@ -40,7 +40,7 @@ func FuzzFilter(f *testing.F) {
 				t.Fatalf("%s is accepted, and of %s the schema says %v", data, written, err)
 			}
 		}
-		var again Filter
+		var again events.DeadLetterFilter
 		if err := strictjson.Unmarshal(written, &again); err != nil || again.Check() != nil || again.Everything() != filter.Everything() {
 			t.Fatalf("%s is read again as %+v, %v", written, again, err)
 		}
@@ -48,7 +48,7 @@ func FuzzFilter(f *testing.F) {
 			t.Fatalf("%s is written again as %s", written, twice)
 		}
 		for _, d := range []*events.DeadLetter{{}, {Reason: events.ReasonExhausted, State: &events.Operation{}}} {
-			if matches := filter.matches(d); matches && filter.Reason != "" && filter.Reason != d.Reason {
+			if matches := matches(filter, d); matches && filter.Reason != "" && filter.Reason != d.Reason {
 				t.Fatalf("%s selects %+v", written, d)
 			}
 		}

@@ -173,7 +173,7 @@ func (g gathering) outcomes(ctx context.Context, js jetstream.JetStream) error {
 
 // deadLetters returns how many there are.
 func (g gathering) deadLetters(ctx context.Context, js jetstream.JetStream) (n int, err error) {
-	for d, err := range deadletter.New(js, "").List(ctx, deadletter.Filter{}) {
+	for d, err := range deadletter.New(js, "").List(ctx, events.DeadLetterFilter{}) {
 		if err != nil {
 			return 0, err
 		}

@@ -149,7 +149,7 @@ func TestALossMakesTheDemoFail(t *testing.T) {
 	first(t, js, names.Dead(), ">")
 	var unburied string
 	letters := deadletter.New(js, "")
-	for d, err := range letters.List(t.Context(), deadletter.Filter{Limit: 1}) {
+	for d, err := range letters.List(t.Context(), events.DeadLetterFilter{Limit: 1}) {
 		if err != nil {
 			t.Fatal(err)
 		}

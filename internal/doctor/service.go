@@ -10,10 +10,11 @@ import (
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/session"
 	"github.com/rebound-mq/rebound/internal/wording"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 func (d *Diagnosis) service(ctx context.Context, s *session.Session) {
-	var status handlers.Status
+	var status schemas.Status
 	switch err := s.Request(ctx, nats.NewMsg(handlers.ServiceName+".status"), &status); {
 	case errors.Is(err, nats.ErrNoResponders):
 		d.add(Warn, "service", session.NoService, session.StartService)
@@ -31,7 +32,7 @@ func (d *Diagnosis) service(ctx context.Context, s *session.Session) {
 const manySubmitted = 10_000
 
 // submitted checks whether a service floods the intake.
-func (d *Diagnosis) submitted(status *handlers.Status) {
+func (d *Diagnosis) submitted(status *schemas.Status) {
 	const check = "submissions"
 	if len(status.Waiting) == 0 {
 		d.add(OK, check, "none wait to be taken in", "")
@@ -49,7 +50,7 @@ func (d *Diagnosis) submitted(status *handlers.Status) {
 	}
 }
 
-func (d *Diagnosis) policiesInForce(p handlers.PolicyState) {
+func (d *Diagnosis) policiesInForce(p schemas.PolicyState) {
 	const check = "policies in force"
 	if p.Refused != nil {
 		d.add(Fail, check, fmt.Sprintf("%s; revision %d was refused: %s", p.Name, p.Refused.Revision, wording.OneLine(p.Refused.Problem)),

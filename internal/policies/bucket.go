@@ -14,6 +14,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // key is the only key of the bucket.
@@ -241,4 +242,9 @@ func (r Revision) Comment() string {
 		return ""
 	}
 	return strings.TrimSpace(comment)
+}
+
+// Summary returns what a list of revisions has of r: all but the policy file.
+func (r Revision) Summary() schemas.PolicyRevision {
+	return schemas.PolicyRevision{Revision: r.Number, AppliedAt: r.At.UTC(), Bytes: len(r.Source), Comment: r.Comment(), Removed: r.Removed()}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 const (
@@ -106,6 +107,6 @@ func AskAll[T any](ctx context.Context, s *Session, endpoint, what string) ([]T,
 }
 
 // Health asks every instance for the health of the services, as it sees it.
-func Health(ctx context.Context, s *Session) ([]handlers.Health, error) {
-	return AskAll[handlers.Health](ctx, s, "health", "the health of the services")
+func Health(ctx context.Context, s *Session) ([]schemas.Health, error) {
+	return AskAll[schemas.Health](ctx, s, "health", "the health of the services")
 }

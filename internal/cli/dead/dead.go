@@ -27,7 +27,7 @@ func Command(a *command.App) *cobra.Command {
 
 // selection selects dead letters by flags and by ids that are named.
 type selection struct {
-	filter       deadletter.Filter
+	filter       events.DeadLetterFilter
 	reason       *flags.Word
 	since, until flags.When
 }

@@ -6,12 +6,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/cli/command"
 	"github.com/rebound-mq/rebound/internal/cli/flags"
 	"github.com/rebound-mq/rebound/internal/cli/terminal"
 	"github.com/rebound-mq/rebound/internal/session"
 	"github.com/rebound-mq/rebound/internal/wording"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 type listOptions struct {
@@ -51,7 +51,7 @@ func (o *listOptions) run(ctx context.Context, s *session.Session) error {
 		if err != nil {
 			return err
 		}
-		if err := list.print(handlers.Summarise(d)); err != nil {
+		if err := list.print(schemas.SummariseDead(d)); err != nil {
 			return err
 		}
 		n++
@@ -66,20 +66,20 @@ func (o *listOptions) run(ctx context.Context, s *session.Session) error {
 // list is how dead letters are printed: one after the other, and what is left at
 // the end.
 type list struct {
-	print func(handlers.DeadSummary) error
+	print func(schemas.DeadSummary) error
 	end   func() error
 }
 
 func (o *listOptions) list() list {
 	if o.output.JSON() {
 		return list{
-			print: func(d handlers.DeadSummary) error { return terminal.WriteJSON(o.Stdout, d) },
+			print: func(d schemas.DeadSummary) error { return terminal.WriteJSON(o.Stdout, d) },
 			end:   func() error { return nil },
 		}
 	}
 	var t *terminal.Table
 	return list{
-		print: func(d handlers.DeadSummary) error {
+		print: func(d schemas.DeadSummary) error {
 			if t == nil {
 				t = terminal.NewTable(o.Stdout, "ID", "SERVICE", "OPERATION", "REASON", "CODE", "ATTEMPTS", "REPLAYS", "DIED", "BYTES")
 			}

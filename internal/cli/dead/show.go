@@ -15,7 +15,6 @@ import (
 	"github.com/rebound-mq/rebound/internal/cli/command"
 	"github.com/rebound-mq/rebound/internal/cli/flags"
 	"github.com/rebound-mq/rebound/internal/cli/terminal"
-	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/session"
 	"github.com/rebound-mq/rebound/internal/wording"
 )
@@ -38,7 +37,7 @@ func showCommand(a *command.App) *cobra.Command {
 		Args:  command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.id = args[0]
-			if err := (deadletter.Filter{IDs: args}).Check(); err != nil {
+			if err := (events.DeadLetterFilter{IDs: args}).Check(); err != nil {
 				return command.Usage(err)
 			}
 			return a.Connected(cmd, o.run)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/session"
+	"github.com/rebound-mq/rebound/schemas"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/nats-io/nats.go"
@@ -35,7 +36,7 @@ type submission struct {
 
 // submitted is what came of a submission.
 type submitted struct {
-	handlers.Submitted
+	schemas.Submitted
 	// stored is whether JetStream took it, because no service answered.
 	stored bool
 }
@@ -59,7 +60,7 @@ func (s *submitter) submit(ctx context.Context, sub *submission) (submitted, err
 	for try := 1; !s.alone.Load(); try++ {
 		request := *m
 		request.Subject = handlers.ServiceName + ".submit." + sub.service + "." + sub.operation
-		var answer handlers.Submitted
+		var answer schemas.Submitted
 		err := s.session.Request(ctx, &request, &answer)
 		switch {
 		case err == nil && answer.Stream != s.session.Streams.Intake():
@@ -102,7 +103,7 @@ func (s *submitter) store(ctx context.Context, m *nats.Msg) (submitted, error) {
 	if err != nil {
 		return submitted{}, s.session.Explain(fmt.Errorf("storing the submission: %w", err))
 	}
-	return submitted{stored: true, Submitted: handlers.Submitted{
+	return submitted{stored: true, Submitted: schemas.Submitted{
 		ID: op.ID, EventID: op.EventID, Source: op.Source, Stream: ack.Stream, Sequence: ack.Sequence, Duplicate: ack.Duplicate,
 	}}, nil
 }

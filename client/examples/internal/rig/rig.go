@@ -14,6 +14,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // Patience bounds what an example does in seconds at most.
@@ -50,7 +51,7 @@ func Start(t *testing.T, policies string) *nats.Conn {
 // apply puts policies in force as `rebound policy apply` does.
 func apply(t *testing.T, nc *nats.Conn, policies string) {
 	t.Helper()
-	request, err := json.Marshal(handlers.PolicySource{Name: "test.yaml", Source: policies})
+	request, err := json.Marshal(schemas.PolicySource{Name: "test.yaml", Source: policies})
 	if err != nil {
 		t.Fatal(err)
 	}

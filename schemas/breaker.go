@@ -1,0 +1,122 @@
+package schemas
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/events"
+)
+
+// Breaker is what is told of a circuit breaker; see [breaker.Circuit]. Its times
+// are of the clock of the store.
+type Breaker struct {
+	ServiceKey        string        `json:"serviceKey"`
+	State             breaker.State `json:"state"`
+	FailureCount      int           `json:"failureCount"`
+	LastFailureTime   time.Time     `json:"lastFailureTime,omitzero"`
+	NextAttemptTime   time.Time     `json:"nextAttemptTime,omitzero"`
+	HalfOpenAttempts  int           `json:"halfOpenAttempts"`
+	HalfOpenSuccesses int           `json:"halfOpenSuccesses"`
+	TotalRequests     uint64        `json:"totalRequests"`
+	TotalFailures     uint64        `json:"totalFailures"`
+	// AverageResponseTime is in milliseconds.
+	AverageResponseTime float64       `json:"averageResponseTime"`
+	Held                bool          `json:"held,omitempty"`
+	Cause               breaker.Cause `json:"cause,omitempty"`
+	Note                string        `json:"note,omitempty"`
+	ChangedAt           time.Time     `json:"changedAt,omitzero"`
+	ChangedBy           string        `json:"changedBy,omitempty"`
+}
+
+// BreakerQuery is the request of rebound.breaker.list.
+type BreakerQuery struct {
+	// Service is the one to tell about, all when empty.
+	Service string `json:"service,omitempty"`
+	// Limit is how many to list, 100 when 0, at most 1000.
+	Limit int `json:"limit,omitempty"`
+	// ByKey lists them in the order of their keys, those that come after After, and not
+	// the worst first.
+	ByKey bool   `json:"byKey,omitempty"`
+	After string `json:"after,omitempty"`
+}
+
+// Check reports what is wrong with a query.
+func (q BreakerQuery) Check() error {
+	if q.Service != "" {
+		if err := events.CheckName(q.Service); err != nil {
+			return fmt.Errorf("service %w", err)
+		}
+	}
+	switch {
+	case q.Limit < 0 || q.Limit > MaxListLimit:
+		return fmt.Errorf("limit is %d, not between 0 and %d", q.Limit, MaxListLimit)
+	case q.After != "" && !q.ByKey:
+		return errors.New("after is given without byKey")
+	}
+	return nil
+}
+
+// BreakerList is the answer to rebound.breaker.list.
+type BreakerList struct {
+	Coordination Sharing `json:"coordination"`
+	// Breakers are those of the query, the worst first or in the order of their keys.
+	Breakers []Breaker `json:"breakers"`
+	// Counts are of all breakers that the instance knows of, of the service if the query
+	// names one.
+	Counts breaker.Counts `json:"counts"`
+	// Next continues a list by keys as the query's After; empty at its end.
+	Next string `json:"next,omitempty"`
+}
+
+// BreakerShow is the request of rebound.breaker.show.
+type BreakerShow struct {
+	// Key is service:operation.
+	Key string `json:"key"`
+}
+
+// BreakerShown is the answer to rebound.breaker.show.
+type BreakerShown struct {
+	Breaker
+	// HeldOperations counts those in the lanes of the key.
+	HeldOperations uint64  `json:"heldOperations"`
+	Coordination   Sharing `json:"coordination"`
+}
+
+// BreakerAct is the request of rebound.breaker.trip, rebound.breaker.hold and
+// rebound.breaker.reset.
+type BreakerAct struct {
+	// Key is service:operation.
+	Key string `json:"key"`
+	// ForMs is how long a tripped breaker stays open, in milliseconds, at most 30
+	// days; 0 is as long as its policy says. The others pass it over.
+	ForMs float64 `json:"forMs,omitempty"`
+	// Note is shown to who looks, at most 500 bytes.
+	Note string `json:"note,omitempty"`
+}
+
+// BreakerActed is the answer to a [BreakerAct]: the breaker as it is now.
+type BreakerActed struct {
+	Breaker
+	// ThisInstanceOnly says that the store was out of reach, so that the other
+	// instances do not know.
+	ThisInstanceOnly bool `json:"thisInstanceOnly,omitempty"`
+}
+
+// The bounds of what an operator may ask for.
+const (
+	MaxTrip = 30 * 24 * time.Hour
+	MaxNote = 500
+)
+
+// Check reports what is wrong with a request, its key apart.
+func (a BreakerAct) Check() error {
+	switch {
+	case len(a.Note) > MaxNote:
+		return fmt.Errorf("the note has %d bytes, more than the %d allowed", len(a.Note), MaxNote)
+	case a.ForMs < 0 || a.ForMs > events.InMilliseconds(MaxTrip):
+		return fmt.Errorf("forMs is %v; a breaker can be tripped for 0 to %v ms", a.ForMs, events.InMilliseconds(MaxTrip))
+	}
+	return nil
+}
