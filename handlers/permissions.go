@@ -111,6 +111,7 @@ func (l *permissionList) operations() {
 	l.call("STREAM.MSG.DELETE."+dead, "removing dead letters")
 	l.call("DIRECT.GET."+dead, "listing dead letters")
 	l.call("DIRECT.GET."+outcomes, "reading outcomes")
+	l.call("STREAM.MSG.GET."+outcomes, "finding out whether an operation has ended")
 	// The stream of workers is made when a policy first publishes to one.
 	l.call("STREAM.INFO."+l.streams.Work(), "making the stream of workers")
 	l.call("STREAM.CREATE."+l.streams.Work(), "making the stream of workers")
