@@ -23,7 +23,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-func TestAnswersAboutBreakersFollowTheirSchemas(t *testing.T) {
+func TestBreakers_AnswersFollowTheirSchemas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	act := schemas.BreakerAct{Key: "pay:charge", ForMs: 60_000, Note: "being moved"}
@@ -70,7 +70,7 @@ func TestAnswersAboutBreakersFollowTheirSchemas(t *testing.T) {
 }
 
 // TestInstancesShareBreakers trips a breaker at the attempts of two instances.
-func TestInstancesShareBreakers(t *testing.T) {
+func TestBreakers_AreSharedByInstances(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
 	for name, store := range map[string]func() breaker.Store{
@@ -113,7 +113,7 @@ func TestInstancesShareBreakers(t *testing.T) {
 	}
 }
 
-func TestProbesAreBoundedOverAllInstances(t *testing.T) {
+func TestBreakers_ProbesAreBoundedOverAllInstances(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	set := policySet(t, guarded)
@@ -163,7 +163,7 @@ func TestProbesAreBoundedOverAllInstances(t *testing.T) {
 	}
 }
 
-func TestAnInstanceWithoutItsStoreIsReadyAndSaysSo(t *testing.T) {
+func TestBreakers_InstanceWithoutTheirStoreIsReadyAndSaysSo(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
 	client, err := redisconn.Open(redis.URL())

@@ -16,7 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-func TestAClusterThatLosesItsLeaderLosesNoOperation(t *testing.T) {
+func TestCluster_LosingItsLeaderLosesNoOperation(t *testing.T) {
 	t.Parallel()
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
@@ -58,7 +58,7 @@ default: {maxAttempts: 100, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: expo
 	}
 }
 
-func TestAClusterThatLosesItsLeaderKeepsItsLanes(t *testing.T) {
+func TestCluster_LosingItsLeaderKeepsItsLanes(t *testing.T) {
 	t.Parallel()
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
@@ -102,7 +102,7 @@ func TestAClusterThatLosesItsLeaderKeepsItsLanes(t *testing.T) {
 
 // TestAnInstanceOnALeafNodeWorksInTheDomainOfItsHub has operations fail, be held, and
 // be let out, on streams that are reached by their domain alone.
-func TestAnInstanceOnALeafNodeWorksInTheDomainOfItsHub(t *testing.T) {
+func TestService_OnALeafNodeWorksInTheDomainOfItsHub(t *testing.T) {
 	t.Parallel()
 	r := connect(t, testkit.Leaf(t, "hub"))
 	r.domain = "hub"

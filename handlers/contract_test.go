@@ -15,7 +15,7 @@ import (
 
 // TestEverythingThatIsPublishedFollowsItsSchema runs operations to every kind
 // of end and validates all events, dead letters and answers.
-func TestEverythingThatIsPublishedFollowsItsSchema(t *testing.T) {
+func TestEvents_FollowTheirSchemas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 3, baseDelay: 10ms, maxDelay: 50ms, backoffStrategy: adaptive, jitterType: full, attemptTimeout: 1s}

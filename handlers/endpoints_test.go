@@ -37,7 +37,7 @@ func (r *rig) request(subject string, h nats.Header, body any, out any) (code, d
 	return code, m.Header.Get(micro.ErrorHeader)
 }
 
-func TestASubmissionByRequestIsAnsweredWithItsIDOrTheError(t *testing.T) {
+func TestEndpoints_SubmissionIsAnsweredWithItsIDOrTheError(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
@@ -70,7 +70,7 @@ func TestASubmissionByRequestIsAnsweredWithItsIDOrTheError(t *testing.T) {
 	}
 }
 
-func TestTheSameSubmissionByRequestTwiceIsOne(t *testing.T) {
+func TestEndpoints_SameSubmissionTwiceIsOne(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	calls := r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
@@ -88,7 +88,7 @@ func TestTheSameSubmissionByRequestTwiceIsOne(t *testing.T) {
 	}
 }
 
-func TestDeadLettersAreListedShownReplayedAndDiscardedByRequest(t *testing.T) {
+func TestEndpoints_DeadLettersAreListedShownReplayedAndDiscarded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "404", "no such order", nil })
@@ -149,7 +149,7 @@ func TestDeadLettersAreListedShownReplayedAndDiscardedByRequest(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestStatusCountsWhatWaitsWhere(t *testing.T) {
+func TestStatus_CountsWhatWaitsWhere(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 2, baseDelay: 1h, maxDelay: 2h, jitterType: none}
@@ -169,7 +169,7 @@ default: {maxAttempts: 2, baseDelay: 1h, maxDelay: 2h, jitterType: none}
 	}
 }
 
-func TestTheMicroFrameworkShowsTheEndpointsWithTheirSchemas(t *testing.T) {
+func TestEndpoints_AreShownByTheMicroFrameworkWithTheirSchemas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Version: "1.2.3"})
 	var info micro.Info

@@ -54,7 +54,7 @@ func (r *rig) parallel(subject string, handle func(micro.Request)) {
 	})
 }
 
-func TestABudgetHoldsOverAllInstances(t *testing.T) {
+func TestBudget_HoldsOverAllInstances(t *testing.T) {
 	t.Parallel()
 	const due, budget, instances = 5000, 200, 3
 	for name, config := range stores(t) {
@@ -131,7 +131,7 @@ func cutOff(t *testing.T, s *testkit.RedisServer) ([]string, func()) {
 
 // TestABudgetHoldsWhileItsStoreIsOut harms Redis while three instances spend a
 // budget: each goes on with what is its own share at the most.
-func TestABudgetHoldsWhileItsStoreIsOut(t *testing.T) {
+func TestBudget_HoldsWhileItsStoreIsOut(t *testing.T) {
 	t.Parallel()
 	const due, budget, instances = 600, 90, 3
 	for name, fault := range map[string]storeFault{
@@ -184,7 +184,7 @@ func TestABudgetHoldsWhileItsStoreIsOut(t *testing.T) {
 	}
 }
 
-func TestConcurrencyIsBoundedOverAllInstances(t *testing.T) {
+func TestConcurrency_IsBoundedOverAllInstances(t *testing.T) {
 	t.Parallel()
 	const due, most, instances = 300, 6, 3
 	for name, config := range stores(t) {
@@ -216,7 +216,7 @@ func TestConcurrencyIsBoundedOverAllInstances(t *testing.T) {
 	}
 }
 
-func TestWhatDependsOnAnIllServiceIsHeldWithoutAnAttempt(t *testing.T) {
+func TestGates_DependentsOfAnIllServiceAreHeldWithoutAnAttempt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 5, baseDelay: 10ms, jitterType: none}

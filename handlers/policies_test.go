@@ -56,7 +56,7 @@ func (r *rig) apply(source string) uint64 {
 	return applied.Revision
 }
 
-func TestChangedPoliciesDecideNextOnEveryInstanceAndLeaveWhatWaits(t *testing.T) {
+func TestPolicies_ChangeDecidesNextOnEveryInstanceAndLeavesWhatWaits(t *testing.T) {
 	t.Parallel()
 	const waiting, instances = 10_000, 3
 	r := newRig(t, handlers.Config{}, handlers.Config{}, handlers.Config{})
@@ -126,7 +126,7 @@ func (r *rig) awaitRevision(revision uint64, instances int) time.Duration {
 	return time.Since(start)
 }
 
-func TestPoliciesThatAreNotValidAreRefusedAndTheOldOnesStay(t *testing.T) {
+func TestPolicies_InvalidOnesAreRefusedAndTheOldOnesStay(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	good := r.apply("billing: {maxAttempts: 7}\n")
@@ -160,7 +160,7 @@ func TestPoliciesThatAreNotValidAreRefusedAndTheOldOnesStay(t *testing.T) {
 	})
 }
 
-func TestAnInstanceStartsWithThePoliciesThatWereApplied(t *testing.T) {
+func TestPolicies_InstanceStartsWithThoseThatWereApplied(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	revision := r.apply("billing: {maxAttempts: 7}\n")
@@ -172,7 +172,7 @@ func TestAnInstanceStartsWithThePoliciesThatWereApplied(t *testing.T) {
 	}
 }
 
-func TestTheEndpointsOfPoliciesAnswerByTheirSchemas(t *testing.T) {
+func TestPolicies_EndpointsAnswerByTheirSchemas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.apply("# first\nbilling: {maxAttempts: 7}\n")
@@ -214,7 +214,7 @@ func TestTheEndpointsOfPoliciesAnswerByTheirSchemas(t *testing.T) {
 	}
 }
 
-func TestAPolicyOfAnAccountAndOneOfACampaignDecide(t *testing.T) {
+func TestPolicies_OfAnAccountAndOfACampaignDecide(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 billing:

@@ -90,7 +90,7 @@ func (r *rig) reports() schemas.ReportCounts {
 	return status.Reports
 }
 
-func TestAWorkersSuccessEndsTheOperation(t *testing.T) {
+func TestReport_OfSuccessEndsTheOperation(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))}, handlers.Config{Policies: policySet(t, working("20s"))})
 	r.submit("retry.submit.billing.charge", map[string]string{"ce-delivery": "publish", "X-Tenant": "7"}, `{"id":1}`)
@@ -111,7 +111,7 @@ func TestAWorkersSuccessEndsTheOperation(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestAWorkersFailureIsAnAttemptLikeAnyOther(t *testing.T) {
+func TestReport_OfFailureIsAnAttemptLikeAnyOther(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))})
 	r.submit("retry.submit.billing.charge", publish, "x")
@@ -137,7 +137,7 @@ func TestAWorkersFailureIsAnAttemptLikeAnyOther(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestAWorkerThatIsSilentFailsTheAttempt(t *testing.T) {
+func TestReport_SilentWorkerFailsTheAttempt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("400ms"))})
 	r.submit("retry.submit.billing.charge", publish, "x")
@@ -159,7 +159,7 @@ func TestAWorkerThatIsSilentFailsTheAttempt(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestAHeartbeatExtendsTheWatchdog(t *testing.T) {
+func TestReport_HeartbeatExtendsTheWatchdog(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("3s"))})
 	r.submit("retry.submit.billing.charge", publish, "x")
@@ -182,7 +182,7 @@ func TestAHeartbeatExtendsTheWatchdog(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestReportsThatNobodyWaitsForAreRefused(t *testing.T) {
+func TestReport_ThatNobodyWaitsForIsRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))})
 	r.submit("retry.submit.billing.charge", publish, "x")
@@ -239,7 +239,7 @@ func TestReportsThatNobodyWaitsForAreRefused(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestAReportThatComesTwiceCountsOnce(t *testing.T) {
+func TestReport_ThatComesTwiceCountsOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))}, handlers.Config{Policies: policySet(t, working("20s"))})
 	const operations = 50
@@ -263,7 +263,7 @@ func TestAReportThatComesTwiceCountsOnce(t *testing.T) {
 	}
 }
 
-func TestReportsAreCloudEventsToo(t *testing.T) {
+func TestReport_MayBeACloudEvent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))})
 	r.submit("retry.submit.billing.charge", publish, "x")
@@ -284,7 +284,7 @@ func TestReportsAreCloudEventsToo(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestTheUsersStreamIsPublishedTo(t *testing.T) {
+func TestPublisher_PublishesToTheUsersStream(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	if _, err := r.js.CreateStream(context.Background(), jetstream.StreamConfig{Name: "JOBS", Subjects: []string{"jobs.>", "retry.work.>"}}); err != nil {
@@ -306,7 +306,7 @@ func TestTheUsersStreamIsPublishedTo(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestATargetThatNoStreamCapturesFailsTheAttempt(t *testing.T) {
+func TestPublisher_TargetThatNoStreamCapturesFailsTheAttempt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))})
 	r.submit("retry.submit.billing.charge", map[string]string{"ce-delivery": "publish", "ce-target": "jobs.charge"}, "x")
@@ -317,7 +317,7 @@ func TestATargetThatNoStreamCapturesFailsTheAttempt(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestTheBreakerHearsOfWorkersAtWhateverInstance(t *testing.T) {
+func TestBreakers_HearOfWorkersAtWhateverInstance(t *testing.T) {
 	t.Parallel()
 	policies := policySet(t, `default: {maxAttempts: 9, baseDelay: 2s, maxDelay: 2s, jitterType: none, attemptTimeout: 20s,
   enableCircuitBreaker: true, circuitBreakerThreshold: 3, circuitBreakerTimeout: 1s, halfOpenMaxRequests: 1, halfOpenSuccesses: 1}`)

@@ -271,7 +271,7 @@ func (r *rig) deadLetters() []*events.DeadLetter {
 	return out
 }
 
-func TestAnOperationComesBackUntilItSucceeds(t *testing.T) {
+func TestDelivery_RepeatsUntilTheOperationSucceeds(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	var mu sync.Mutex
@@ -306,7 +306,7 @@ func TestAnOperationComesBackUntilItSucceeds(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestAnOperationThatIsExhaustedBecomesADeadLetterWithItsHistory(t *testing.T) {
+func TestDeadLetter_OfAnExhaustedOperationHasItsHistory(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	calls := r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
@@ -334,7 +334,7 @@ func TestAnOperationThatIsExhaustedBecomesADeadLetterWithItsHistory(t *testing.T
 	r.awaitEmpty()
 }
 
-func TestHowATargetFailsDecidesWhatHappens(t *testing.T) {
+func TestDelivery_FailureOfTheTargetDecidesWhatHappens(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 2, baseDelay: 10ms, jitterType: none, attemptTimeout: 300ms}
@@ -374,7 +374,7 @@ t: {operations: {slow: {attemptTimeout: 4s}}}
 	}
 }
 
-func TestRetryAfterOfTheTargetIsHonoured(t *testing.T) {
+func TestDelivery_RetryAfterOfTheTargetIsHonoured(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	var at [2]time.Time
@@ -398,7 +398,7 @@ func TestRetryAfterOfTheTargetIsHonoured(t *testing.T) {
 	})
 }
 
-func TestAnOperationPastItsDeadlineIsNotAttempted(t *testing.T) {
+func TestDelivery_OperationPastItsDeadlineIsNotAttempted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	calls := r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
@@ -408,7 +408,7 @@ func TestAnOperationPastItsDeadlineIsNotAttempted(t *testing.T) {
 	}
 }
 
-func TestParkedOperationsComeBackInTime(t *testing.T) {
+func TestDelivery_ParkedOperationsComeBackInTime(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 2, baseDelay: 1500ms, maxDelay: 2s, jitterType: none}
@@ -436,7 +436,7 @@ default: {maxAttempts: 2, baseDelay: 1500ms, maxDelay: 2s, jitterType: none}
 	})
 }
 
-func TestWhatCannotBeAcceptedBecomesADeadLetter(t *testing.T) {
+func TestIntake_UnacceptableSubmissionBecomesADeadLetter(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	calls := r.target("a.b", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
@@ -482,7 +482,7 @@ func TestWhatCannotBeAcceptedBecomesADeadLetter(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestAnEmptyPayloadIsAnOperationLikeAnyOther(t *testing.T) {
+func TestIntake_EmptyPayloadIsAnOperationLikeAnyOther(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.target("a.b", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
@@ -492,7 +492,7 @@ func TestAnEmptyPayloadIsAnOperationLikeAnyOther(t *testing.T) {
 	}
 }
 
-func TestASecondSubmissionMergesAndTheHigherAttemptWins(t *testing.T) {
+func TestIntake_SecondSubmissionMergesAndTheHigherAttemptWins(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 9, baseDelay: 2s, maxDelay: 3s, jitterType: none}
@@ -519,7 +519,7 @@ default: {maxAttempts: 9, baseDelay: 2s, maxDelay: 3s, jitterType: none}
 	}
 }
 
-func TestASubmissionOfAnOperationInFlightMerges(t *testing.T) {
+func TestIntake_SubmissionOfAnOperationInFlightMerges(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	reached, release := make(chan struct{}, 10), make(chan struct{})
@@ -541,7 +541,7 @@ func TestASubmissionOfAnOperationInFlightMerges(t *testing.T) {
 	}
 }
 
-func TestTwoInstancesShareTheWorkWithoutDoubleOutcomes(t *testing.T) {
+func TestService_TwoInstancesShareTheWorkWithoutDoubleOutcomes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{}, handlers.Config{})
 	var mu sync.Mutex
@@ -581,7 +581,7 @@ func TestTwoInstancesShareTheWorkWithoutDoubleOutcomes(t *testing.T) {
 	}
 }
 
-func TestAReplayIsIdempotentAndKeepsTheHistory(t *testing.T) {
+func TestReplay_IsIdempotentAndKeepsTheHistory(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	var healthy atomic.Bool
@@ -633,7 +633,7 @@ func TestAReplayIsIdempotentAndKeepsTheHistory(t *testing.T) {
 	}
 }
 
-func TestAReplayOfWhatIsNotThereDoesNothing(t *testing.T) {
+func TestReplay_OfAMissingDeadLetterDoesNothing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.submit("retry.submit.a.b", map[string]string{events.HeaderDeadSequence: "77"}, "")
@@ -647,7 +647,7 @@ func TestAReplayOfWhatIsNotThereDoesNothing(t *testing.T) {
 	}
 }
 
-func TestStoppingGivesBackWhatIsNotBegunAndFinishesWhatIs(t *testing.T) {
+func TestService_StopGivesBackWhatIsNotBegunAndFinishesWhatIs(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	first := r.start(handlers.Config{})
@@ -681,7 +681,7 @@ func TestStoppingGivesBackWhatIsNotBegunAndFinishesWhatIs(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestAConclusionThatIsStoredIsNotMadeAgain(t *testing.T) {
+func TestDelivery_StoredConclusionIsNotMadeAgain(t *testing.T) {
 	t.Parallel()
 	const lease = 2 * time.Second
 	event := map[string]string{"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": events.TypeFailed}
@@ -756,7 +756,7 @@ default: {maxAttempts: 2, baseDelay: 1s, jitterType: none}
 	}
 }
 
-func TestAnAttemptCutShortByACrashIsRepeatedAndMarked(t *testing.T) {
+func TestDelivery_AttemptCutShortByACrashIsRepeatedAndMarked(t *testing.T) {
 	t.Parallel()
 	const lease = 2 * time.Second
 	r := newRig(t)

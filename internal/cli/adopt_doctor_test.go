@@ -7,7 +7,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/doctor"
 )
 
-func TestDoctorOfAdoptedConsumers(t *testing.T) {
+func TestDoctor_WarnsOfAnAdoptedConsumerWithoutItsStream(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.orders(3)

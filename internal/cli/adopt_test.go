@@ -21,7 +21,7 @@ func (c *cli) orders(n int) {
 	}
 }
 
-func TestAConsumerIsAdoptedListedAndLeftAlone(t *testing.T) {
+func TestAdopt_ConsumerIsAdoptedListedAndLeftAlone(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.orders(3)
@@ -55,7 +55,7 @@ func TestAConsumerIsAdoptedListedAndLeftAlone(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeAdoptedIsSaidInOneSentence(t *testing.T) {
+func TestAdopt_RefusalIsOneSentence(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.orders(5)

@@ -11,7 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestBreakersAreTrippedHeldShownAndReset(t *testing.T) {
+func TestBreaker_IsTrippedHeldShownAndReset(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.fails(exitFailure, "no service answers", "breaker", "list")
@@ -53,7 +53,7 @@ func TestBreakersAreTrippedHeldShownAndReset(t *testing.T) {
 	c.fails(exitUsage, "more than the 500 allowed", "breaker", "hold", "billing:charge", "--note", strings.Repeat("x", 501))
 }
 
-func TestServeSharesBreakersInRedisAndOutlivesIt(t *testing.T) {
+func TestServe_SharesBreakersInRedisAndOutlivesIt(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
 	c := bareCLI(t, testkit.Server(t).ClientURL())

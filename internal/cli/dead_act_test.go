@@ -8,7 +8,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestDeadReplayBringsBackOnceAServiceRuns(t *testing.T) {
+func TestDeadReplay_BringsBackOnceAServiceRuns(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	if _, err := c.nc.Subscribe("ok.charge", reply); err != nil {
@@ -32,7 +32,7 @@ func TestDeadReplayBringsBackOnceAServiceRuns(t *testing.T) {
 	})
 }
 
-func TestDeadActsOnlyOnWhatIsMeant(t *testing.T) {
+func TestDead_ActsOnlyOnWhatIsSelected(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	ids := c.bury(3, "billing", "charge")
@@ -58,7 +58,7 @@ func TestDeadActsOnlyOnWhatIsMeant(t *testing.T) {
 	}
 }
 
-func TestDeadReplayLeavesAPartOfAPayloadAlone(t *testing.T) {
+func TestDeadReplay_LeavesATruncatedPayloadAlone(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.bury(1, "billing", "charge", func(d *events.DeadLetter) { d.Truncated = 1 << 20 })
@@ -70,7 +70,7 @@ func TestDeadReplayLeavesAPartOfAPayloadAlone(t *testing.T) {
 	}
 }
 
-func TestDeadReplayIsInterruptedAndResumed(t *testing.T) {
+func TestDeadReplay_IsInterruptedAndResumed(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	const all = 5000

@@ -8,7 +8,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-func TestDeadShowPrintsEverything(t *testing.T) {
+func TestDeadShow_PrintsEverything(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	id := c.bury(1, "billing", "charge")[0]
@@ -26,7 +26,7 @@ func TestDeadShowPrintsEverything(t *testing.T) {
 	c.fails(exitUsage, "is not an operation id", "dead", "show", "x")
 }
 
-func TestDeadShowOfBytes(t *testing.T) {
+func TestDeadShow_PrintsBytesInHex(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	payload := bytes.Repeat([]byte{0x1b, '[', '2', 'J', 0xff, 0}, 100)

@@ -21,7 +21,7 @@ func runDemo(t *testing.T, environ []string, args ...string) (code int, stdout, 
 	return code, out.String(), err.String()
 }
 
-func TestDemoRefusesWhatItCannotDo(t *testing.T) {
+func TestDemo_RefusesWhatItCannotDo(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string
 		code int
@@ -43,7 +43,7 @@ func TestDemoRefusesWhatItCannotDo(t *testing.T) {
 	}
 }
 
-func TestDemoFailsWhenItsTimeIsUp(t *testing.T) {
+func TestDemo_FailsWhenItsTimeIsUp(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "push.json"), []byte(`{"ref": "x"}`), 0o600); err != nil {
 		t.Fatal(err)

@@ -39,7 +39,7 @@ func (c *cli) expect(found map[string]doctor.Finding, want map[string]string) {
 	}
 }
 
-func TestDoctorOfAHealthyServer(t *testing.T) {
+func TestDoctor_FindsAHealthyServer(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	found := c.findings(exitOK)
@@ -57,7 +57,7 @@ func TestDoctorOfAHealthyServer(t *testing.T) {
 	}
 }
 
-func TestDoctorBeforeTheFirstStart(t *testing.T) {
+func TestDoctor_ChecksTheHostBeforeTheFirstStart(t *testing.T) {
 	c := &cli{t: t, env: []string{"HOME=" + t.TempDir()}}
 	free := []string{"--listen", "127.0.0.1:0", "--http", "off"}
 	c.expect(c.findings(exitOK, append(free, "--sync-interval", "always")...), map[string]string{
@@ -72,7 +72,7 @@ func TestDoctorBeforeTheFirstStart(t *testing.T) {
 	c.expect(c.findings(exitFailure, "--nats", oldServer(t)), map[string]string{"server": doctor.Fail})
 }
 
-func TestDoctorOfStreams(t *testing.T) {
+func TestDoctor_FailsOnAnIncompatibleStream(t *testing.T) {
 	t.Parallel()
 	c := bareCLI(t, testkit.Server(t).ClientURL())
 	c.expect(c.findings(exitOK), map[string]string{"stream RETRY_DEAD": doctor.Warn})
@@ -82,7 +82,7 @@ func TestDoctorOfStreams(t *testing.T) {
 	c.expect(c.findings(exitFailure), map[string]string{"stream RETRY": doctor.Fail})
 }
 
-func TestDoctorOfPermissions(t *testing.T) {
+func TestDoctor_ListsMissingPermissions(t *testing.T) {
 	server := restricted(t, &natsd.Permissions{
 		Publish:   &natsd.SubjectPermission{Allow: []string{"$JS.API.>", "$JS.ACK.>", "$SYS.REQ.USER.INFO", "retry.>", "rebound.>", "_INBOX.>"}, Deny: []string{"retry.dead.>"}},
 		Subscribe: &natsd.SubjectPermission{Allow: []string{"_INBOX.>", "$SRV.>"}},

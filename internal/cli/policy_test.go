@@ -19,7 +19,7 @@ func policyFile(t *testing.T, text string) string {
 	return path
 }
 
-func TestPoliciesAreAppliedShownAndRolledBack(t *testing.T) {
+func TestPolicy_IsAppliedShownAndRolledBack(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.fails(exitFailure, "no policies were applied", "policy", "history")
@@ -55,7 +55,7 @@ func TestPoliciesAreAppliedShownAndRolledBack(t *testing.T) {
 	c.fails(exitUsage, `"x" is no revision`, "policy", "rollback", "x")
 }
 
-func TestPolicyCheckReportsEveryFault(t *testing.T) {
+func TestPolicyCheck_ReportsEveryFault(t *testing.T) {
 	c := &cli{t: t, env: []string{"HOME=" + t.TempDir()}}
 	good, bad := policyFile(t, "billing: {maxAttempts: 7}\n"), policyFile(t, "billing:\n  maxAttemps: 7\n  baseDelay: 5 minutes\n")
 	if r := c.run("policy", "check", good); r.code != exitOK || !strings.Contains(r.stderr, "has no faults") {
@@ -72,7 +72,7 @@ func TestPolicyCheckReportsEveryFault(t *testing.T) {
 	c.fails(exitFailure, "reading the policy file", "policy", "check", bad+".not")
 }
 
-func TestPolicyExplainTellsValuesOriginsAndDelays(t *testing.T) {
+func TestPolicyExplain_TellsValuesOriginsAndDelays(t *testing.T) {
 	c := &cli{t: t, env: []string{"HOME=" + t.TempDir()}}
 	file := policyFile(t, "billing:\n  maxAttempts: 4\n  baseDelay: 1s\n  maxDelay: 10s\n  jitterType: none\n  accounts:\n    gold: {maxAttempts: 3}\n")
 	explain := []string{"policy", "explain", "--file", file, "--service", "billing", "--operation", "charge", "--account", "gold"}

@@ -46,7 +46,7 @@ func exit(t *testing.T, err error) int {
 	return 0
 }
 
-func TestServeFailsWithOneSentence(t *testing.T) {
+func TestServe_FailsWithOneSentence(t *testing.T) {
 	t.Parallel()
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -129,7 +129,7 @@ func speakOld(c net.Conn) {
 	}
 }
 
-func TestServeDrainsAtTheFirstSignalAndEndsAtTheSecond(t *testing.T) {
+func TestServe_DrainsAtTheFirstSignalAndEndsAtTheSecond(t *testing.T) {
 	t.Parallel()
 	server := testkit.Server(t)
 	c := bareCLI(t, server.ClientURL())
@@ -161,7 +161,7 @@ func TestServeDrainsAtTheFirstSignalAndEndsAtTheSecond(t *testing.T) {
 	}
 }
 
-func TestServeEndsWellWhenIdle(t *testing.T) {
+func TestServe_EndsWellWhenIdle(t *testing.T) {
 	t.Parallel()
 	cmd, stderr := program(t, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
 	if err := cmd.Start(); err != nil {

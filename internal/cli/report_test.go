@@ -11,7 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestReportEndsWhatSubmitPublished(t *testing.T) {
+func TestReport_EndsWhatSubmitPublished(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.service()
@@ -54,7 +54,7 @@ func TestReportEndsWhatSubmitPublished(t *testing.T) {
 	})
 }
 
-func TestReportWithoutAServiceStoresForOne(t *testing.T) {
+func TestReport_WithoutAServiceStoresForOne(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	r := c.run("report", "billing", "charge", "success", "--id", strings.Repeat("0", 32), "--attempt", "2", "--token", "t")

@@ -9,7 +9,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-func TestSchema(t *testing.T) {
+func TestSchema_PrintsEverySchemaByName(t *testing.T) {
 	c := &cli{t: t}
 	names := strings.Fields(c.ok("schema"))
 	if len(names) != len(schemas.Names())+1 {
@@ -24,7 +24,7 @@ func TestSchema(t *testing.T) {
 	c.fails(exitUsage, "at most 1 arg", "schema", "a", "b")
 }
 
-func TestCompletionKnowsTheWords(t *testing.T) {
+func TestCompletion_KnowsTheWords(t *testing.T) {
 	c := &cli{t: t}
 	for want, args := range map[string][]string{
 		"exhausted":                 {"dead", "list", "--reason", ""},
@@ -42,7 +42,7 @@ func TestCompletionKnowsTheWords(t *testing.T) {
 	}
 }
 
-func TestVersion(t *testing.T) {
+func TestVersion_IsPrintedAndMadeSemantic(t *testing.T) {
 	c := &cli{t: t}
 	if out := c.ok("version"); !strings.HasPrefix(out, "rebound dev (go") {
 		t.Error(out)

@@ -12,7 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestServeOnTheEmbeddedServer(t *testing.T) {
+func TestServe_RunsOnTheEmbeddedServer(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
 	own := &cli{t: t, env: []string{"HOME=" + home, "REBOUND_LISTEN=127.0.0.1:0", "REBOUND_HTTP=127.0.0.1:0"}}
@@ -55,7 +55,7 @@ func get(t *testing.T, url string) string {
 	return string(body)
 }
 
-func TestServeStoresThreeTimesOnACluster(t *testing.T) {
+func TestServe_StoresThreeTimesOnACluster(t *testing.T) {
 	t.Parallel()
 	c := bareCLI(t, testkit.Cluster(t, 3).URL())
 	r := c.start(nil, "serve", "--http", "off")
@@ -74,7 +74,7 @@ func TestServeStoresThreeTimesOnACluster(t *testing.T) {
 	}
 }
 
-func TestServeLogsInJSONOnly(t *testing.T) {
+func TestServe_LogsInJSONOnly(t *testing.T) {
 	t.Parallel()
 	c := bareCLI(t, testkit.Server(t).ClientURL())
 	c.env = append(c.env, "REBOUND_TYPO=1")

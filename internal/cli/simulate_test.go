@@ -7,7 +7,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/simulator"
 )
 
-func TestSimulateComparesStrategies(t *testing.T) {
+func TestSimulate_ComparesStrategies(t *testing.T) {
 	c := &cli{t: t, env: []string{"HOME=" + t.TempDir()}}
 	results := jsonLines[simulator.Result](t, c.ok("simulate", "--scenario", "brown-out", "--output", "json"))
 	if len(results) != len(simulator.Strategies()) {

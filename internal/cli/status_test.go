@@ -10,7 +10,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-func TestStatus(t *testing.T) {
+func TestStatus_CountsTheDeadLetters(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.fails(exitFailure, "no service answers", "status")
@@ -27,7 +27,7 @@ func TestStatus(t *testing.T) {
 	c.fails(exitUsage, "takes no arguments", "status", "now")
 }
 
-func TestStatusShowsTheHealthThatEveryInstanceSees(t *testing.T) {
+func TestStatus_ShowsTheHealthThatEveryInstanceSees(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.service()
@@ -51,7 +51,7 @@ func TestStatusShowsTheHealthThatEveryInstanceSees(t *testing.T) {
 	}
 }
 
-func TestTheTableOfHealthShowsWhatIsKnown(t *testing.T) {
+func TestHealthTable_ShowsWhatIsKnown(t *testing.T) {
 	rate, mean, p95, slower, cpu, age, queue := 0.875, 38.25, 1250.0, 0.5, 95.4, 61_500.0, 4
 	var out bytes.Buffer
 	err := writeHealth(&out, []schemas.Health{

@@ -17,7 +17,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-func TestSubmitReachesTheTargetWithItsAttributes(t *testing.T) {
+func TestSubmit_ReachesTheTargetWithItsAttributes(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.service()
@@ -56,7 +56,7 @@ func TestSubmitReachesTheTargetWithItsAttributes(t *testing.T) {
 	}
 }
 
-func TestSubmitWithoutAServiceStoresForOne(t *testing.T) {
+func TestSubmit_WithoutAServiceStoresForOne(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	r := c.run("submit", "billing", "charge", "--id", "1", "--output", "json")
@@ -72,7 +72,7 @@ func TestSubmitWithoutAServiceStoresForOne(t *testing.T) {
 	}
 }
 
-func TestSubmitRefuses(t *testing.T) {
+func TestSubmit_RefusesWrongUsage(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.service()
@@ -106,7 +106,7 @@ func TestSubmitRefuses(t *testing.T) {
 	}
 }
 
-func TestSubmitLinesTellsTheRefusedOnes(t *testing.T) {
+func TestSubmitLines_TellsTheRefusedOnes(t *testing.T) {
 	t.Parallel()
 	for _, served := range []bool{true, false} {
 		t.Run(fmt.Sprintf("with a service: %v", served), func(t *testing.T) {
@@ -154,7 +154,7 @@ func (c *cli) checkPayloads(want map[string]string) {
 	}
 }
 
-func TestSubmitLinesOfManyAndLongOnes(t *testing.T) {
+func TestSubmitLines_TakesManyAndRefusesOneTooLong(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	var input strings.Builder
@@ -186,7 +186,7 @@ func (e *endless) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func TestSubmitLinesCanBeInterrupted(t *testing.T) {
+func TestSubmitLines_CanBeInterrupted(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	r := c.start(&endless{t.Context(), `{"service":"s","operation":"o"}` + "\n"}, "submit", "-")
@@ -195,7 +195,7 @@ func TestSubmitLinesCanBeInterrupted(t *testing.T) {
 	checkFailure(t, r.wait(), exitFailure, "interrupted after line 1")
 }
 
-func TestSubmitNoticesTheServiceOfAnotherPrefix(t *testing.T) {
+func TestSubmit_NoticesTheServiceOfAnotherPrefix(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	other, err := handlers.Start(t.Context(), c.nc, handlers.Config{Prefix: "other", Logger: testkit.Logger(t), Backpressure: unhindered})

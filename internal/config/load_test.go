@@ -16,7 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/config"
 )
 
-func TestDefaults(t *testing.T) {
+func TestLoad_FillsInDefaults(t *testing.T) {
 	c := load(t, nil, "HOME=/home/ann")
 	want := map[string]any{
 		"Embedded": true, "StoreDir": "/home/ann/.local/state/rebound", "Listen": "127.0.0.1:4222",
@@ -47,7 +47,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-func TestHeavierPlacesWin(t *testing.T) {
+func TestLoad_HeavierPlacesWin(t *testing.T) {
 	file := write(t, "listen: 127.0.0.1:1\nhttp: 127.0.0.1:2\nprefix: from-file\n")
 	flags := []string{"--listen=127.0.0.1:5"}
 	c := load(t, flags, "HOME=/h", "REBOUND_LISTEN=127.0.0.1:3", "REBOUND_HTTP=127.0.0.1:4", "REBOUND_CONFIG="+file)
@@ -70,7 +70,7 @@ func TestHeavierPlacesWin(t *testing.T) {
 	}
 }
 
-func TestEverySettingWorksInEveryPlace(t *testing.T) {
+func TestLoad_EverySettingWorksInEveryPlace(t *testing.T) {
 	texts := map[string]string{
 		"nats": "nats://a:1,nats://b:2", "context": "prod", "creds": "/c", "nkey": "/n", "user": "ann",
 		"password": "pw", "token": "tk", "tls-ca": "/ca", "tls-cert": "/cert", "tls-key": "/key",
@@ -110,7 +110,7 @@ func TestEverySettingWorksInEveryPlace(t *testing.T) {
 	}
 }
 
-func TestAllFaultsAreReportedAtOnce(t *testing.T) {
+func TestLoad_AllFaultsAreReportedAtOnce(t *testing.T) {
 	file := write(t, "store_dirr: /x\nlisten: nowhere\nhttp: [a, b]\nreplicas: 2\nreplicas: 3\nnonsense: 1\nmaxInFlight: 7\n")
 	err := loadError(t, []string{"--config", file, "--log-level=loud", "--nats=ftp://x"},
 		"HOME=/h", "REBOUND_OUTCOMES_MAX_AGE=soon", "REBOUND_MAX_STORE=-1")
@@ -134,7 +134,7 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 	}
 }
 
-func TestEachBadValueIsOneClearSentence(t *testing.T) {
+func TestLoad_EachBadValueIsOneClearSentence(t *testing.T) {
 	for flag, want := range map[string]string{
 		"--nats=host:99999":                 `"host:99999" has the port "99999"; a port is a number from 1 to 65535`,
 		"--nats=nats://":                    `"nats://" names no host`,
@@ -173,7 +173,7 @@ func TestEachBadValueIsOneClearSentence(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotYAMLIsLocated(t *testing.T) {
+func TestLoad_InvalidYAMLIsLocated(t *testing.T) {
 	for text, want := range map[string]string{
 		"a: b: c\n":            ":1:5: it is not YAML: mapping values are not allowed in this context",
 		"listen: \"x\n":        ": it is not YAML: found unexpected end of stream",
@@ -192,7 +192,7 @@ func TestWhatIsNotYAMLIsLocated(t *testing.T) {
 	}
 }
 
-func TestFileIsFoundInItsPlaces(t *testing.T) {
+func TestLoad_FileIsFoundInItsPlaces(t *testing.T) {
 	xdg := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(xdg, "rebound"), 0o700); err != nil {
 		t.Fatal(err)
@@ -226,7 +226,7 @@ func TestFileIsFoundInItsPlaces(t *testing.T) {
 	}
 }
 
-func TestEmptyFilesAndValuesSetNothing(t *testing.T) {
+func TestLoad_EmptyFilesAndValuesSetNothing(t *testing.T) {
 	for _, text := range []string{"", "# only a comment\n", "---\n", "listen:\n", "listen: null\n", "{}\n"} {
 		c := load(t, []string{"--config", write(t, text)}, "HOME=/h", "REBOUND_HTTP=")
 		if c.Listen != "127.0.0.1:4222" || c.HTTP != "127.0.0.1:8422" {
@@ -235,7 +235,7 @@ func TestEmptyFilesAndValuesSetNothing(t *testing.T) {
 	}
 }
 
-func TestPathsMeanTheSameEverywhere(t *testing.T) {
+func TestLoad_PathsMeanTheSameEverywhere(t *testing.T) {
 	file := write(t, "policies: policies.yaml\ncreds: ~/rebound.creds\nstore-dir: /absolute\n")
 	c := load(t, []string{"--config", file, "--tls-ca", "ca.pem"}, "HOME=/home/ann")
 	for name, paths := range map[string][2]string{
@@ -254,7 +254,7 @@ func TestPathsMeanTheSameEverywhere(t *testing.T) {
 	}
 }
 
-func TestListOfServers(t *testing.T) {
+func TestServers_AreReadFromEveryForm(t *testing.T) {
 	for name, flags := range map[string][]string{
 		"with commas":       {"--nats=a:1, tls://b:2"},
 		"repeated":          {"--nats=a:1", "--nats=tls://b:2"},
@@ -276,7 +276,7 @@ func TestListOfServers(t *testing.T) {
 	}
 }
 
-func TestSettingsThatExcludeEachOther(t *testing.T) {
+func TestLoad_SettlesSettingsThatExcludeEachOther(t *testing.T) {
 	for name, c := range map[string]struct {
 		file    string
 		environ []string
@@ -329,7 +329,7 @@ func TestSettingsThatExcludeEachOther(t *testing.T) {
 	}
 }
 
-func TestDisplacedValuesSayBywhat(t *testing.T) {
+func TestValues_DisplacedOnesSayByWhat(t *testing.T) {
 	c := load(t, []string{"--config", write(t, "creds: /c\n"), "--context=prod"}, "HOME=/h")
 	want := config.Value{Key: "creds", Source: "not used: context is set (--context)"}
 	if got := value(c, "creds"); got != want {
@@ -337,7 +337,7 @@ func TestDisplacedValuesSayBywhat(t *testing.T) {
 	}
 }
 
-func TestUnknownVariablesAreWarnings(t *testing.T) {
+func TestLoad_UnknownVariablesAreWarnings(t *testing.T) {
 	c := load(t, nil, "HOME=/h", "REBOUND_STOREDIR=/x", "REBOUND_ZEBRA=1",
 		"REBOUND_PORT=tcp://10.0.0.1:4222", "REBOUND_PORT_4222_TCP=x", "REBOUND_SERVICE_HOST=10.0.0.1", "REBOUNDER=1")
 	want := []string{
@@ -349,7 +349,7 @@ func TestUnknownVariablesAreWarnings(t *testing.T) {
 	}
 }
 
-func TestClientFlagsAreThoseOfTheConnection(t *testing.T) {
+func TestClientFlags_AreThoseOfTheConnection(t *testing.T) {
 	client := pflag.NewFlagSet("client", pflag.ContinueOnError)
 	config.AddClientFlags(client)
 	client.String("listen", "mine", "a flag of the command's own")
@@ -368,7 +368,7 @@ func TestClientFlagsAreThoseOfTheConnection(t *testing.T) {
 	}
 }
 
-func TestServiceRefusesWhatHasNoEffect(t *testing.T) {
+func TestCheckServe_RefusesWhatHasNoEffect(t *testing.T) {
 	for name, c := range map[string]struct {
 		flags []string
 		want  string
@@ -393,7 +393,7 @@ func TestServiceRefusesWhatHasNoEffect(t *testing.T) {
 	}
 }
 
-func TestListenHostPort(t *testing.T) {
+func TestListenHostPort_SplitsTheAddress(t *testing.T) {
 	for listen, want := range map[string]string{
 		"127.0.0.1:4333": "127.0.0.1 4333", ":4222": "0.0.0.0 4222", "[::1]:1": "::1 1", "localhost:0": "localhost -1",
 	} {

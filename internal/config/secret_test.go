@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestSecretsAreNeverShown(t *testing.T) {
+func TestSecret_IsNeverShown(t *testing.T) {
 	const secret = "hunter2"
 	for name, args := range map[string][]string{
 		"a password":           {"--user=ann", "--password=" + secret, "--nats=a:1"},
@@ -47,7 +47,7 @@ func TestSecretsAreNeverShown(t *testing.T) {
 	}
 }
 
-func TestFaultsShowNoSecrets(t *testing.T) {
+func TestFault_ShowsNoSecret(t *testing.T) {
 	const secret = "SUAGMJHZ4FLNHGM4DLD2JPS4ZLPA6RHGLXZ4ZL4PQDJWKVTNPBZMPPCE5U"
 	for _, args := range [][]string{
 		{"--nats=nats://ann:" + secret + "@"},

@@ -75,7 +75,7 @@ func inline(t *testing.T) []string {
 	return out
 }
 
-func TestTheMakeTargetsExist(t *testing.T) {
+func TestREADME_MakeTargetsExist(t *testing.T) {
 	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestTheMakeTargetsExist(t *testing.T) {
 	}
 }
 
-func TestTheGoCodeCompiles(t *testing.T) {
+func TestREADME_GoCodeCompiles(t *testing.T) {
 	var code strings.Builder
 	code.WriteString(`package main
 
@@ -135,7 +135,7 @@ func main() {}
 	}
 }
 
-func TestTheCommandsRun(t *testing.T) {
+func TestREADME_CommandsRun(t *testing.T) {
 	bin := t.TempDir()
 	install(t, bin, natsCLI)
 	run(t, nil, 5*time.Minute, "go", "build", "-o", bin, "github.com/rebound-mq/rebound/cmd/rebound")

@@ -2,7 +2,7 @@ package spelling
 
 import "testing"
 
-func TestNearest(t *testing.T) {
+func TestNearest_FindsTheMostSimilarName(t *testing.T) {
 	names := []string{"maxAttempts", "maxDelay", "baseDelay", "jitterType"}
 	for name, tc := range map[string]struct{ given, want string }{
 		"a letter too few":                {"maxAttemps", "maxAttempts"},
