@@ -69,7 +69,7 @@ func TestBreakers_AnswersFollowTheirSchemas(t *testing.T) {
 	}
 }
 
-// TestInstancesShareBreakers trips a breaker at the attempts of two instances.
+// TestBreakers_AreSharedByInstances trips a breaker at the attempts of two instances.
 func TestBreakers_AreSharedByInstances(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)

@@ -100,7 +100,7 @@ func TestCluster_LosingItsLeaderKeepsItsLanes(t *testing.T) {
 	}
 }
 
-// TestAnInstanceOnALeafNodeWorksInTheDomainOfItsHub has operations fail, be held, and
+// TestService_OnALeafNodeWorksInTheDomainOfItsHub has operations fail, be held, and
 // be let out, on streams that are reached by their domain alone.
 func TestService_OnALeafNodeWorksInTheDomainOfItsHub(t *testing.T) {
 	t.Parallel()

@@ -13,7 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// TestEverythingThatIsPublishedFollowsItsSchema runs operations to every kind
+// TestEvents_FollowTheirSchemas runs operations to every kind
 // of end and validates all events, dead letters and answers.
 func TestEvents_FollowTheirSchemas(t *testing.T) {
 	t.Parallel()

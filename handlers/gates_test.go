@@ -129,7 +129,7 @@ func cutOff(t *testing.T, s *testkit.RedisServer) ([]string, func()) {
 	return []string{s.URL(), s.URL(), "redis://" + wire.Addr()}, func() { wire.Cut(); <-time.After(3 * time.Second); wire.Mend() }
 }
 
-// TestABudgetHoldsWhileItsStoreIsOut harms Redis while three instances spend a
+// TestBudget_HoldsWhileItsStoreIsOut harms Redis while three instances spend a
 // budget: each goes on with what is its own share at the most.
 func TestBudget_HoldsWhileItsStoreIsOut(t *testing.T) {
 	t.Parallel()
@@ -239,7 +239,7 @@ report: {dependsOn: ["ledger:read"]}
 	r.awaitEmpty()
 }
 
-func TestWhatWasParkedDuringAnOutageIsLetOutEarlyOnceTheTargetIsWell(t *testing.T) {
+func TestLanes_WhatWasParkedDuringAnOutageFollowsEarlyOnceTheTargetIsWell(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default:

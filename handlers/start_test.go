@@ -28,6 +28,13 @@ func TestStart_AClusterWithoutALeaderIsWaitedFor(t *testing.T) {
 	cluster.Stop(1)
 
 	nc := testkit.Connect(t, cluster.URLs()[2])
+	left := testkit.JetStream(t, nc)
+	testkit.Eventually(t, time.Minute, "the server that is left knowing that it leads nothing", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := left.Stream(ctx, "RETRY_INTAKE")
+		return err != nil
+	})
 	var log testkit.Buffer
 	reasons := make(chan string, 1000)
 	config.Logger = slog.New(slog.NewTextHandler(&log, nil))

@@ -10,7 +10,7 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-func TestStandingsTellOfEveryGate(t *testing.T) {
+func TestStandings_TellOfEveryGate(t *testing.T) {
 	ctx, now := t.Context(), time.Now()
 	breakers := breaker.NewGroup(breaker.Config{})
 	g := NewGates(breakers, GatesConfig{})

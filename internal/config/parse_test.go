@@ -23,7 +23,7 @@ func TestParseDuration_TakesDaysToo(t *testing.T) {
 	}
 }
 
-func TestParseBytes(t *testing.T) {
+func TestParseBytes_TakesUnitsInAnyCase(t *testing.T) {
 	for text, want := range map[string]int64{
 		"0": 0, "1048576": 1 << 20, "256MiB": 256 << 20, "256 mib": 256 << 20, "1.5GB": 1_500_000_000,
 		"1K": 1024, "2kb": 2000, "9223372036854775807": 1<<63 - 1, "1t": 1 << 40,

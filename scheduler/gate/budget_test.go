@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestFailuresAreBoundedBySuccesses(t *testing.T) {
+func TestRetryBudget_FailuresAreBoundedBySuccesses(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var e RetryBudget
 		now, inFlight := begin, 0
@@ -41,7 +41,7 @@ func TestFailuresAreBoundedBySuccesses(t *testing.T) {
 	})
 }
 
-func TestATargetThatAnswersWellIsNeverLimitedBySuccesses(t *testing.T) {
+func TestRetryBudget_ATargetThatAnswersWellIsNeverLimited(t *testing.T) {
 	var e RetryBudget
 	for i := range 10_000 {
 		now := at(float64(i) / 1000)
@@ -56,7 +56,7 @@ func TestATargetThatAnswersWellIsNeverLimitedBySuccesses(t *testing.T) {
 	}
 }
 
-func TestASpentBudgetTricklesOn(t *testing.T) {
+func TestRetryBudget_ASpentBudgetTricklesOn(t *testing.T) {
 	var e RetryBudget
 	for range 200 {
 		e.Done(Failure, at(0))

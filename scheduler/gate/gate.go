@@ -175,8 +175,8 @@ func (g *Gate) Idle(now time.Time) bool {
 	if g.inFlight > 0 || g.shut || g.governor.On() || g.leased(now) || g.retryBudget.short(now) {
 		return false
 	}
-	told := !g.heard.IsZero() && !g.unreported()
-	return told || g.minute.empty(now) && g.hour.empty(now)
+	reported := !g.heard.IsZero() && !g.unreported()
+	return reported || g.minute.empty(now) && g.hour.empty(now)
 }
 
 // Unreported reports whether the ledger is to hear of anything that this instance did or

@@ -10,7 +10,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-func TestAGateIsShutByItsCauses(t *testing.T) {
+func TestGate_IsShutByItsCauses(t *testing.T) {
 	shut := Bound{Limited: true, Next: at(30)}
 	for name, c := range map[string]struct {
 		settings   Settings
@@ -50,7 +50,7 @@ func TestAGateIsShutByItsCauses(t *testing.T) {
 	}
 }
 
-func TestBoundsAreJoined(t *testing.T) {
+func TestBound_IsJoinedToTheTighter(t *testing.T) {
 	open, shut, later := Bound{Limited: true, N: 2}, Bound{Limited: true, Next: at(30)}, Bound{Limited: true, Next: at(40)}
 	for name, c := range map[string]struct{ a, b, want Bound }{
 		"nothing limits":             {Bound{}, Bound{}, Bound{}},
@@ -68,7 +68,7 @@ func TestBoundsAreJoined(t *testing.T) {
 	}
 }
 
-func TestAPassGivesItsPlaceBackButNotItsBudget(t *testing.T) {
+func TestPass_GivesItsPlaceBackButNotItsBudget(t *testing.T) {
 	g := New(Settings{MaxConcurrent: 1, PerMinute: 2})
 	pass, _, _ := g.Enter(Conditions{}, at(0))
 	pass.Done(Unused, 0, at(1))
@@ -83,7 +83,7 @@ func TestAPassGivesItsPlaceBackButNotItsBudget(t *testing.T) {
 	Pass{}.Done(Success, 0, at(3)) // nothing, and no panic
 }
 
-func TestTheGateNoticesThatTheBreakerClosed(t *testing.T) {
+func TestGate_NoticesThatTheBreakerClosed(t *testing.T) {
 	g := New(Settings{})
 	probes := Conditions{Breaker: Bounded(3, time.Time{})}
 	closed := Conditions{Breaker: Bounded(breaker.Unlimited, time.Time{})}
@@ -105,7 +105,7 @@ func TestTheGateNoticesThatTheBreakerClosed(t *testing.T) {
 	}
 }
 
-func TestBothKindsOfEarlyReleaseAreBounded(t *testing.T) {
+func TestGate_BoundsBothKindsOfEarlyRelease(t *testing.T) {
 	g := New(Settings{MaxConcurrent: 4})
 	g.Ready(Conditions{Breaker: Bound{Limited: true}}, at(0))
 	for i := range 40 { // a target that answers well proves itself
@@ -122,7 +122,7 @@ func TestBothKindsOfEarlyReleaseAreBounded(t *testing.T) {
 	}
 }
 
-func TestNoGateLetsMoreThroughThanItsLimits(t *testing.T) {
+func TestGate_LetsNoMoreThroughThanItsLimits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := Settings{
 			MaxConcurrent: rapid.IntRange(1, 20).Draw(t, "concurrent"),
@@ -163,7 +163,7 @@ func TestNoGateLetsMoreThroughThanItsLimits(t *testing.T) {
 	})
 }
 
-func TestAGateAllocatesNothing(t *testing.T) {
+func TestGate_AllocatesNothing(t *testing.T) {
 	g := New(Settings{MaxConcurrent: 100, PerMinute: 1000, PerHour: 100_000, RespectBackpressure: true})
 	g.Ready(Conditions{Breaker: Bound{Limited: true}}, begin)
 	now := begin

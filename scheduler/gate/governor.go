@@ -6,33 +6,32 @@ import (
 )
 
 // Governor paces the release of a key after an outage, so that a healed target is
-// not felled by what waited for it. What it governs is a rate, in operations a
-// second; how many may be in flight follows from the rate by Little's law.
+// not felled by what waited for it. It governs a rate, in operations a second; how many
+// may be in flight follows from the rate by Little's law.
 //
 //	off ──────── breaker closed again ────────▶ slow start: the rate doubles with
 //	 ▲  │                                          │    ▲   each round of successes
-//	 │  └── strain in steady health ──▶ additive ◀─┘    │
-//	 │                                   │    │ strain  │ the rate is beyond what
-//	 └── the rate was not needed for ────┘    └─────────┘ strained the target, or the
-//	     10 s, or nothing went for a minute               strain is not of our making
+//	 │  └── congestion while off ─────▶ additive ◀─┘    │
+//	 │                                   │    │ congestion: the rate is beyond what
+//	 └── the rate was not needed for ────┘    └────────── congested the target, or the
+//	     10 s, or nothing went for a minute               cuts were ineffective
 //
-// A round is about four response times. Strain is a share of failures 5 points above
-// the usual one, chance aside, or a response time above 3 times the usual one for a
-// quarter of a second; in the first slow start a single failure can be strain enough.
-// The response time is the mean of the last answers, but counts only when most of them
-// are so slow: a queue delays all, chance, as on a busy machine, only some. Strain multiplies the
-// rate by 0.7 at the end of slow start and by 0.85 after that, or by what share of
-// it the target stood if that is less, at least by 0.5; and that only once for what
-// was on its way at the time. Without strain each round adds a hundredth of the
-// rate that strained the target last. From twice the baseline latency on the
-// rate does not grow.
+// A round is about four response times. Congestion is a share of failures 5 points
+// above the baseline, chance aside, or a response time above 3 times the baseline for a
+// quarter of a second; in the first slow start a single failure can be enough. The
+// response time is the mean of the last answers, and counts only when most of them are
+// that slow: a queue delays all answers, a busy machine only some. Congestion multiplies
+// the rate by 0.7 at the end of slow start and by 0.85 after that, or by the share of it
+// that the target stood if that is less, but at least by 0.5; and only once for what was
+// in flight at the time. Without congestion each round adds a hundredth of the rate that
+// congested the target last. From twice the baseline latency on the rate does not grow.
 //
-// A strain that stays though the rate was cut to a tenth, or to the least, is not of
-// our making and comes to count as usual, so that the limit does not waste away at a target
-// that fails at random or has become slow. Less than 10 a second is then left to none.
-// Failures show that sooner: what an overloaded target lets through stays the same when
-// the rate is cut to f of what it was, so that the share s that fails becomes 1-(1-s)/f,
-// while chance goes on failing the same share.
+// Congestion that stays although the rate was cut to a tenth, or to the least, is not
+// caused by the rate. It becomes the baseline, so that the rate does not waste away at a
+// target that fails at random or has become slow, and no target is left less than 10 a
+// second then. Failures show that sooner: what an overloaded target lets through stays
+// the same when the rate is cut to f of what it was, so that the share s that fails
+// becomes 1-(1-s)/f, while chance goes on failing the same share.
 //
 // The growth is clocked by successes and only happens while the rate is needed,
 // like TCP's congestion window: slow start, additive increase and multiplicative decrease
@@ -40,8 +39,8 @@ import (
 // by the generic cell rate algorithm (GCRA, ITU-T I.371); judging by the response time
 // is the idea of TCP Vegas and of the Gradient limit of Netflix's concurrency-limits.
 //
-// The zero value is off: it limits nothing and measures what is usual, also which share
-// of failures is, outages aside.
+// The zero value is off: it limits nothing and measures the baseline latency and failure
+// rate, outages aside.
 type Governor struct {
 	phase              phase
 	epoch              uint32  // counts the cuts; what went before the last one decides nothing
@@ -100,7 +99,8 @@ type sample struct {
 	rates       float64
 }
 
-// run is how the first strain was of those from which the rate has not recovered.
+// run holds the rate and the share of failures at the first cut from which the rate has
+// not recovered.
 type run struct {
 	rate, share float64
 }
@@ -111,8 +111,8 @@ const span = 16
 const (
 	startRate = 10.0 // operations a second
 	leastRate = 1.0
-	// A target that fails no less at less is left ineffectiveRate, which is that of the
-	// trickle of [RetryBudget]: it may be the operations that are ill.
+	// ineffectiveRate is left to a target whose failures do not fall with the rate, like
+	// the trickle of [RetryBudget]: the operations themselves may be at fault.
 	ineffectiveRate = 10.0
 	// burst is how far operations may run ahead of an even pace. A longer one overflows
 	// short queues at once, and failures in a row open the breaker.
@@ -120,29 +120,30 @@ const (
 	// mostAhead is the longest pause between two operations, and some.
 	mostAhead = 2 * time.Second
 
-	// What strain leaves of the rate. A strong strain leaves less, but never less
-	// than leastCut.
+	// Congestion multiplies the rate by one of these. Heavy congestion multiplies it by
+	// less, but never by less than leastCut.
 	slowStartCut = 0.7
 	additiveCut  = 0.85
 	leastCut     = 0.5
-	// A strain that does not let up when this share or this rate is left is not of
-	// our making.
+	// Cuts are ineffective when congestion stays although this share of the rate, or this
+	// rate, is left.
 	ineffectiveCut = 0.1
 	fewRate        = 4.0
-	// From a share of halved of the rate before the cuts on it shows whether they help.
-	// It is chance when at least sameShare as many fail as before, where clearShare less
-	// would if they helped.
+	// Whether cuts help shows once the rate is below halved of what it was before them.
+	// Failures are chance when at least sameShare as many fail as before, although
+	// clearShare fewer would if the cuts helped.
 	halved     = 0.5
 	clearShare = 0.15
 	sameShare  = 0.85
-	// slower is by what such a cut lengthens the response time that is usual, at least,
-	// and slowerShare how much of the way to what is usual no more than strain.
+	// slower is the least factor by which an ineffective cut lengthens the baseline
+	// latency, and slowerShare the share of the way to the latency that would not be
+	// congestion.
 	slower      = 1.05
 	slowerShare = 0.5
 	// Two cuts are a response time apart, so that the second knows what came of
 	// the first, and shortestRest at least, because quotas are counted by time.
 	shortestRest = 500 * time.Millisecond
-	// additiveStep is what a round adds, as a share of the rate that strained the
+	// additiveStep is what a round adds, as a share of the rate that congested the
 	// target last.
 	additiveStep = 0.01
 	// beyond is how far above that rate slow start begins again, and recovered how
@@ -156,23 +157,23 @@ const (
 	longestRound   = 10 * time.Second
 	fewest         = 5 // results that a round should have
 
-	// congestedShare is by how much more than is usual must fail to be strain.
+	// congestedShare is how far above the baseline the share of failures is congestion.
 	congestedShare = 0.05
-	// congestedTimes is what multiple of the baseline latency is strain, and
-	// latencyFloor what it must be longer by at least.
+	// congestedTimes is the multiple of the baseline latency that is congestion, and
+	// latencyFloor the least that it must be longer by.
 	congestedTimes = 3
-	// warnTimes is what multiple stops the growth before it is strain, and ends slow
-	// start.
+	// warnTimes is the multiple that stops the growth and ends slow start before it is
+	// congestion.
 	warnTimes    = 2
 	latencyFloor = 10 * time.Millisecond
-	// lagTime is for how long answers must have been so slow. A server that pauses, to
-	// collect garbage say, is not strained.
+	// lagTime is how long answers must have been that slow. A server that pauses, to
+	// collect garbage say, is not congested.
 	lagTime = 250 * time.Millisecond
-	// deepSample is how many results tell what share of failures is usual.
+	// deepSample is how many results make a baseline of the share of failures.
 	deepSample = 32
-	// leastBaselineFailureRate is what share of failures may always be chance, and mostBaselineFailureRate the
-	// largest that can pass for usual: a target that fails almost always is never
-	// taken for well.
+	// leastBaselineFailureRate is the share of failures that may always be chance, and
+	// mostBaselineFailureRate the largest baseline: a target that fails almost always is
+	// never taken for well.
 	leastBaselineFailureRate = 0.04
 	mostBaselineFailureRate  = 0.4
 
@@ -197,7 +198,7 @@ const (
 )
 
 // Recover begins slow start, because the breaker has closed again. If it opened for
-// what came after it closed last, slow start ends before the rate that strained the
+// what came after it closed last, slow start ends before the rate that congested the
 // target then.
 func (g *Governor) Recover(now time.Time) {
 	if g.phase == off || now.Sub(g.healed) > relapse || g.congestedRate <= startRate {
@@ -266,8 +267,8 @@ func (g *Governor) Take(now time.Time) (epoch uint32) {
 	return g.epoch
 }
 
-// Early tells whether parked operations may be released before they are due: the
-// breaker has closed, which proves the target healthy, it has not been strained for
+// Early reports whether parked operations may be released before they are due: the
+// breaker has closed, which proves the target healthy, it has not been congested for
 // a while, and no operation waits in a lane. Only what was parked before the breaker
 // closed has a delay that was stretched while the target was ill. The caller spares
 // what waits for a Retry-After.
@@ -402,14 +403,14 @@ func (g *Governor) cutRate(t int64) {
 	g.cutOff(t)
 }
 
-// cut returns what the strain leaves of the rate.
+// cut returns the factor by which congestion multiplies the rate.
 func (g *Governor) cut() float64 {
 	most := additiveCut
 	if g.phase == slowStart {
 		most = slowStartCut
 	}
 	// Two failures of three say little of the share that fails, even when they are
-	// strain.
+	// congestion.
 	n := float64(g.round.failed + g.round.succeeded)
 	stood := (1 - max(g.round.share()-g.chance()/max(n, 1), 0)) / (1 - g.baselineFailureRate)
 	if g.late() {
@@ -418,14 +419,14 @@ func (g *Governor) cut() float64 {
 	return max(min(stood, most), leastCut)
 }
 
-// deeplyCut tells whether so little is left of the rate that what strains the
-// target cannot be what goes there.
+// deeplyCut reports whether so little is left of the rate that it cannot be what
+// congests the target.
 func (g *Governor) deeplyCut() bool {
 	return g.run != (run{}) && g.rate <= max(g.run.rate*ineffectiveCut, fewRate)
 }
 
-// cutWasIneffective tells whether the strain is as it was at the first cut. A target that
-// throttles is never cut in vain: it says itself what it wants.
+// cutWasIneffective reports whether the congestion is as it was at the first cut. A cut
+// for a target that throttles is never ineffective: it says itself what it wants.
 func (g *Governor) cutWasIneffective() bool {
 	if g.round.throttled > 0 {
 		return false
@@ -433,7 +434,7 @@ func (g *Governor) cutWasIneffective() bool {
 	return g.late() || g.deep.all >= deepSample && g.deep.share() > g.run.share/2
 }
 
-// chanceFails tells whether as many fail since the rate was halved as before, although
+// chanceFails reports whether as many fail since the rate was halved as before, although
 // clearly fewer would if it had been too high.
 func (g *Governor) chanceFails() bool {
 	if g.round.throttled > 0 || g.below.all < deepSample || g.above.all < deepSample/2 {
@@ -444,7 +445,7 @@ func (g *Governor) chanceFails() bool {
 	return before-helped >= clearShare && g.below.share() > sameShare*before
 }
 
-// forgetRun begins anew to tell whether cuts help.
+// forgetRun begins to judge anew whether cuts help.
 func (g *Governor) forgetRun() {
 	g.run, g.above, g.below, g.settling = run{}, sample{}, sample{}, 0
 }
@@ -454,8 +455,8 @@ func (g *Governor) forgetRun() {
 // takes its time to empty.
 func (g *Governor) rebaseline() {
 	if g.late() {
-		strain := (g.recent - float64(latencyFloor)) / congestedTimes
-		g.baselineLatency = max(g.baselineLatency*slower, g.baselineLatency+slowerShare*(strain-g.baselineLatency))
+		uncongested := (g.recent - float64(latencyFloor)) / congestedTimes
+		g.baselineLatency = max(g.baselineLatency*slower, g.baselineLatency+slowerShare*(uncongested-g.baselineLatency))
 		return
 	}
 	g.baselineFailureRate = min(g.deep.share(), mostBaselineFailureRate)
@@ -471,7 +472,7 @@ func (g *Governor) cutOff(t int64) {
 	g.recent, g.answers, g.lagged, g.slow = 0, 0, 0, 0
 }
 
-// wentWell ends a round without strain.
+// wentWell ends a round without congestion.
 func (g *Governor) wentWell(t int64) {
 	if n := g.round.failed + g.round.succeeded; n >= deepSample && g.round.share() < g.baselineFailureRate/2 {
 		g.baselineFailureRate *= 0.9
@@ -539,7 +540,7 @@ func (g *Governor) learn(up float64) {
 	}
 }
 
-// failing tells whether the share of failures is above the usual one by congestedShare
+// failing reports whether the share of failures is above the baseline by congestedShare
 // and what chance explains. In the first slow start after an outage chance explains
 // nothing.
 func (g *Governor) failing() bool {
@@ -550,15 +551,15 @@ func (g *Governor) failing() bool {
 	return float64(g.round.failed) > allowed
 }
 
-// chance is how many failures of a round chance explains beside the usual ones: two
+// chance is how many failures of a round chance explains beside the baseline: two
 // standard deviations and one.
 func (g *Governor) chance() float64 {
 	p := max(g.baselineFailureRate, leastBaselineFailureRate)
 	return 1 + 2*math.Sqrt(p*(1-p)*float64(g.round.failed+g.round.succeeded))
 }
 
-// lagging tells whether the target takes more than this many times as long as is
-// usual.
+// lagging reports whether the target takes more than this multiple of the baseline
+// latency.
 func (g *Governor) lagging(times float64) bool {
 	return g.round.succeeded >= fewest && g.slower(times)
 }
@@ -577,7 +578,7 @@ func (g *Governor) slower(times float64) bool {
 	return 2*above > known
 }
 
-// late tells whether answers have been so slow for a while that it is strain, also
+// late reports whether answers have been slow for so long that it is congestion, even
 // when this round has few yet.
 func (g *Governor) late() bool { return g.lagged != 0 && g.slower(congestedTimes) }
 

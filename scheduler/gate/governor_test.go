@@ -97,7 +97,7 @@ func (p *plant) send() {
 	slices.SortStableFunc(p.pending, func(a, b reply) int { return a.at.Compare(b.at) })
 }
 
-func TestAfterAnOutageTheRateDoublesWithEachRound(t *testing.T) {
+func TestGovernor_DoublesTheRateWithEachRoundAfterAnOutage(t *testing.T) {
 	p := newPlant(50*time.Millisecond, 0)
 	p.governor.Recover(p.now)
 	p.run(100*time.Millisecond, 0)
@@ -111,7 +111,7 @@ func TestAfterAnOutageTheRateDoublesWithEachRound(t *testing.T) {
 	}
 }
 
-func TestTheFirstFailureEndsSlowStart(t *testing.T) {
+func TestGovernor_EndsSlowStartAtTheFirstFailure(t *testing.T) {
 	var g Governor
 	g.Recover(at(0))
 	for i := range 15 {
@@ -124,7 +124,7 @@ func TestTheFirstFailureEndsSlowStart(t *testing.T) {
 	}
 }
 
-func TestAShortPauseOfTheTargetIsNoStrain(t *testing.T) {
+func TestGovernor_TakesAShortPauseOfTheTargetForNoCongestion(t *testing.T) {
 	p := newPlant(10*time.Millisecond, 0)
 	p.governor.Recover(p.now)
 	p.run(time.Second, 0)
@@ -138,7 +138,7 @@ func TestAShortPauseOfTheTargetIsNoStrain(t *testing.T) {
 	}
 }
 
-func TestASlowAnswerIsStrain(t *testing.T) {
+func TestGovernor_TakesASlowAnswerForCongestion(t *testing.T) {
 	p := newPlant(20*time.Millisecond, 0)
 	p.governor.Recover(p.now)
 	p.run(time.Second, 0)
@@ -150,7 +150,7 @@ func TestASlowAnswerIsStrain(t *testing.T) {
 	}
 }
 
-func TestWhatWasOnItsWayIsCutForOnce(t *testing.T) {
+func TestGovernor_CutsOnceForWhatWasOnItsWay(t *testing.T) {
 	var g Governor
 	g.Recover(at(0))
 	var epochs []uint32
@@ -166,7 +166,7 @@ func TestWhatWasOnItsWayIsCutForOnce(t *testing.T) {
 	}
 }
 
-func TestTheGovernorSettlesAtTheCapacity(t *testing.T) {
+func TestGovernor_SettlesAtTheCapacity(t *testing.T) {
 	for name, c := range map[string]struct {
 		response time.Duration
 		capacity float64
@@ -198,7 +198,7 @@ func TestTheGovernorSettlesAtTheCapacity(t *testing.T) {
 	}
 }
 
-func TestThrottlingIsNeverTakenForUsual(t *testing.T) {
+func TestGovernor_NeverTakesThrottlingForTheBaseline(t *testing.T) {
 	var g Governor
 	g.Recover(at(0))
 	for i := range 100 {
@@ -209,7 +209,7 @@ func TestThrottlingIsNeverTakenForUsual(t *testing.T) {
 	}
 }
 
-func TestInSteadyHealthTheGovernorLimitsNothing(t *testing.T) {
+func TestGovernor_LimitsNothingInSteadyHealth(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := newPlant(time.Duration(rapid.Int64Range(1, 100).Draw(t, "response"))*time.Millisecond, 0)
 		p.random = rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
@@ -221,7 +221,7 @@ func TestInSteadyHealthTheGovernorLimitsNothing(t *testing.T) {
 	})
 }
 
-func TestTheGovernorComesOnWithoutABreakerWhenTheTargetIsOverloaded(t *testing.T) {
+func TestGovernor_ComesOnWithoutABreakerWhenTheTargetIsOverloaded(t *testing.T) {
 	p := newPlant(20*time.Millisecond, 0)
 	p.run(10*time.Second, 1000)
 	p.capacity = 500
@@ -238,7 +238,7 @@ func TestTheGovernorComesOnWithoutABreakerWhenTheTargetIsOverloaded(t *testing.T
 	}
 }
 
-func TestATargetThatHasBecomeSlowIsUsedAgain(t *testing.T) {
+func TestGovernor_UsesATargetAgainThatHasBecomeSlow(t *testing.T) {
 	p := newPlant(20*time.Millisecond, 0)
 	p.run(10*time.Second, 200)
 	p.response = 200 * time.Millisecond
@@ -321,7 +321,7 @@ func TestGovernor_GoesOffWhenNothingGoesForAMinute(t *testing.T) {
 	}
 }
 
-func TestTheGovernorGoesOffWhenItsRateIsNotNeeded(t *testing.T) {
+func TestGovernor_GoesOffWhenItsRateIsNotNeeded(t *testing.T) {
 	p := newPlant(20*time.Millisecond, 0)
 	p.governor.Recover(p.now)
 	p.run(5*time.Second, 50)
@@ -334,7 +334,7 @@ func TestTheGovernorGoesOffWhenItsRateIsNotNeeded(t *testing.T) {
 	}
 }
 
-func TestTheLimitsOfTheGovernorAreBounded(t *testing.T) {
+func TestGovernor_BoundsItsLimits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var g Governor
 		now := begin
@@ -373,7 +373,7 @@ func TestTheLimitsOfTheGovernorAreBounded(t *testing.T) {
 	})
 }
 
-func TestAClockThatIsSetBackHoldsNothingUp(t *testing.T) {
+func TestGovernor_ClockThatIsSetBackHoldsNothingUp(t *testing.T) {
 	p := newPlant(20*time.Millisecond, 500)
 	p.governor.Recover(p.now)
 	p.run(10*time.Second, 0)
@@ -383,7 +383,7 @@ func TestAClockThatIsSetBackHoldsNothingUp(t *testing.T) {
 	}
 }
 
-func TestParkedOperationsAreReleasedEarlyOnceTheBreakerHasClosed(t *testing.T) {
+func TestGovernor_ReleasesParkedOperationsEarlyOnceTheBreakerHasClosed(t *testing.T) {
 	p := newPlant(20*time.Millisecond, 0)
 	if ok, _ := p.governor.Early(0, p.now); ok {
 		t.Error("in steady health parked operations are released early, want them to wait for their time")

@@ -44,7 +44,7 @@ func renewAs(g *Gate, l *Ledger, c Claim, s Settings, how renewal, asked, answer
 	return lease
 }
 
-func TestInstancesTogetherStayWithinTheLimits(t *testing.T) {
+func TestLedger_InstancesTogetherStayWithinTheLimits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := Settings{
 			MaxConcurrent: rapid.IntRange(0, 12).Draw(t, "concurrent"),
@@ -110,7 +110,7 @@ func TestInstancesTogetherStayWithinTheLimits(t *testing.T) {
 	})
 }
 
-func TestSharesFollowTheDemand(t *testing.T) {
+func TestLedger_SharesFollowTheDemand(t *testing.T) {
 	s := Settings{MaxConcurrent: 20}
 	for name, c := range map[string]struct {
 		demands, want []int
@@ -191,7 +191,7 @@ func TestLedger_BudgetOfAHotKeyGrowsWithEveryLease(t *testing.T) {
 	}
 }
 
-func TestADeadInstanceLosesItsShare(t *testing.T) {
+func TestLedger_DeadInstanceLosesItsShare(t *testing.T) {
 	s := Settings{MaxConcurrent: 10}
 	ledger, _ := NewLedger().Renew(Claim{Instance: "a", InFlight: 10}, s, at(0))
 	ledger, lease := ledger.Renew(Claim{Instance: "b", Held: 10}, s, at(0.9))
@@ -204,7 +204,7 @@ func TestADeadInstanceLosesItsShare(t *testing.T) {
 	}
 }
 
-func TestWithoutItsStoreAnInstanceHasAnEvenShare(t *testing.T) {
+func TestLedger_WithoutItsStoreAnInstanceHasAnEvenShare(t *testing.T) {
 	s := Settings{MaxConcurrent: 10, PerMinute: 30}
 	g := New(s)
 	g.Share(Lease{Concurrent: 10, Budget: 2, Until: at(1), Instances: 5})
@@ -220,7 +220,7 @@ func TestWithoutItsStoreAnInstanceHasAnEvenShare(t *testing.T) {
 	}
 }
 
-func TestALedgerSurvivesItsStoreAndRenewingChangesNoOther(t *testing.T) {
+func TestLedger_SurvivesItsStoreAndRenewingChangesNoOther(t *testing.T) {
 	s := Settings{MaxConcurrent: 10, PerMinute: 30}
 	ledger, _ := NewLedger().Renew(Claim{Instance: "a", Held: 3}, s, at(0))
 	before, err := json.Marshal(ledger)
@@ -238,9 +238,9 @@ func TestALedgerSurvivesItsStoreAndRenewingChangesNoOther(t *testing.T) {
 	}
 }
 
-// TestNoBudgetIsLostWithAnAnswer lets renewals fail, with and without the ledger
+// TestLedger_LosesNoBudgetWithAnAnswer lets renewals fail, with and without the ledger
 // having changed: what nobody used is there for who asks next.
-func TestNoBudgetIsLostWithAnAnswer(t *testing.T) {
+func TestLedger_LosesNoBudgetWithAnAnswer(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := Settings{PerMinute: rapid.IntRange(1, 1000).Draw(t, "minute")}
 		all := make([]*Gate, rapid.IntRange(1, 4).Draw(t, "instances"))
@@ -280,9 +280,9 @@ func TestNoBudgetIsLostWithAnAnswer(t *testing.T) {
 	})
 }
 
-// TestInstancesWithoutTheirStoreDivideWhatWasLeft lets every instance go on alone,
+// TestLedger_InstancesWithoutTheirStoreDivideWhatWasLeft lets every instance go on alone,
 // and then renew.
-func TestInstancesWithoutTheirStoreDivideWhatWasLeft(t *testing.T) {
+func TestLedger_InstancesWithoutTheirStoreDivideWhatWasLeft(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := Settings{PerMinute: rapid.IntRange(1, 200).Draw(t, "minute")}
 		all := make([]*Gate, rapid.IntRange(2, 5).Draw(t, "instances"))

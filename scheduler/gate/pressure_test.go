@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestBackpressureTurnsOnAndOff(t *testing.T) {
+func TestPressure_TurnsOnAndOff(t *testing.T) {
 	on := Pressure{On: true, Cause: PressureLoad, Since: at(0)}
 	for name, c := range map[string]struct {
 		before Pressure
@@ -37,7 +37,7 @@ func TestBackpressureTurnsOnAndOff(t *testing.T) {
 	}
 }
 
-func TestBackpressureSaysWhenItCanEnd(t *testing.T) {
+func TestPressure_SaysWhenItCanEnd(t *testing.T) {
 	on := Pressure{On: true, Cause: PressureLoad, Since: at(10)}
 	for name, c := range map[string]struct {
 		p    Pressure
@@ -57,7 +57,7 @@ func TestBackpressureSaysWhenItCanEnd(t *testing.T) {
 	}
 }
 
-func TestBackpressureDoesNotFlicker(t *testing.T) {
+func TestPressure_DoesNotFlicker(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var p Pressure
 		now, turnedOn := begin, begin

@@ -8,7 +8,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-func TestEveryWaitingLaneHasItsShare(t *testing.T) {
+func TestRoundRobin_EveryWaitingLaneHasItsShare(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var turns RoundRobin
 		var waited, had [len(events.Priorities)]int
@@ -34,7 +34,7 @@ func TestEveryWaitingLaneHasItsShare(t *testing.T) {
 	})
 }
 
-func TestOfFullLanesEachHasItsShareAndTheHighestTheRest(t *testing.T) {
+func TestRoundRobin_FullLanesHaveTheirSharesAndTheHighestTheRest(t *testing.T) {
 	all := Waiting(0).With(events.Critical).With(events.High).With(events.Normal).With(events.Low)
 	var turns RoundRobin
 	var had [len(events.Priorities)]int
@@ -51,7 +51,7 @@ func TestOfFullLanesEachHasItsShareAndTheHighestTheRest(t *testing.T) {
 	}
 }
 
-func TestALaneAloneHasEveryTurn(t *testing.T) {
+func TestRoundRobin_ALaneAloneHasEveryTurn(t *testing.T) {
 	for _, p := range events.Priorities {
 		var turns RoundRobin
 		for i := range 100 {
@@ -66,7 +66,7 @@ func TestALaneAloneHasEveryTurn(t *testing.T) {
 	}
 }
 
-func TestRoundRobinAreSplitUntilTheLanesAreEmpty(t *testing.T) {
+func TestRoundRobin_SplitGivesTurnsUntilTheLanesAreEmpty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var waiting [len(events.Priorities)]int
 		all := 0

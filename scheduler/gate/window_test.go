@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestNoWindowEverHoldsMoreThanTheLimit(t *testing.T) {
+func TestWindow_NeverHoldsMoreThanTheLimit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		length := rapid.SampledFrom([]time.Duration{time.Minute, time.Hour}).Draw(t, "length")
 		limit := rapid.IntRange(1, 300).Draw(t, "limit")
@@ -40,7 +40,7 @@ func TestNoWindowEverHoldsMoreThanTheLimit(t *testing.T) {
 	})
 }
 
-func TestABudgetUnderEndlessLoadIsSpentInEveryWindowAndItsThirtieth(t *testing.T) {
+func TestWindow_UnderEndlessLoadTheLimitIsSpentEveryWindowAndAThirtieth(t *testing.T) {
 	w, total := NewWindow(time.Minute), 0
 	for now := begin; now.Before(begin.Add(62 * time.Minute)); now = now.Add(100 * time.Millisecond) {
 		n, _ := w.Room(200, now)
@@ -52,7 +52,7 @@ func TestABudgetUnderEndlessLoadIsSpentInEveryWindowAndItsThirtieth(t *testing.T
 	}
 }
 
-func TestWhatIsGivenBackCanBeTakenAgain(t *testing.T) {
+func TestWindow_WhatIsGivenBackCanBeTakenAgain(t *testing.T) {
 	for name, c := range map[string]struct {
 		back  int
 		taken time.Time
@@ -74,7 +74,7 @@ func TestWhatIsGivenBackCanBeTakenAgain(t *testing.T) {
 	}
 }
 
-func TestAClockThatIsSetBackShutsNoBudgetForLonger(t *testing.T) {
+func TestWindow_AClockThatIsSetBackShutsNoBudgetForLonger(t *testing.T) {
 	w := NewWindow(time.Minute)
 	w.Take(10, at(3600))
 	if n, next := w.Room(10, at(0)); n != 0 || next.After(at(62)) {
@@ -82,7 +82,7 @@ func TestAClockThatIsSetBackShutsNoBudgetForLonger(t *testing.T) {
 	}
 }
 
-func TestAWindowSurvivesItsStore(t *testing.T) {
+func TestWindow_SurvivesItsStore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w, now := NewWindow(time.Minute), begin
 		for range rapid.IntRange(0, 20).Draw(t, "steps") {
@@ -100,7 +100,7 @@ func TestAWindowSurvivesItsStore(t *testing.T) {
 	})
 }
 
-func TestMergedWindowsCountWhatEitherCounts(t *testing.T) {
+func TestWindow_MergedWindowsCountWhatEitherCounts(t *testing.T) {
 	a, b := NewWindow(time.Minute), NewWindow(time.Minute)
 	a.Take(3, at(0))
 	b.Take(4, at(30))

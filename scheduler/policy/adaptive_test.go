@@ -11,7 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-func TestEachFactorAlone(t *testing.T) {
+func TestFactors_EachAloneHasItsFormula(t *testing.T) {
 	full := func(s Signals) Signals { s.Samples = 10; return s } // the whole learning window
 	for _, tc := range []struct {
 		name     string
@@ -78,7 +78,7 @@ func TestEachFactorAlone(t *testing.T) {
 	}
 }
 
-func TestFactorsMultiply(t *testing.T) {
+func TestFactors_Multiply(t *testing.T) {
 	p := usual()
 	p.BackoffStrategy, p.EnableResourceAwareRetry, p.JitterType = Adaptive, true, NoJitter
 	d := p.Decide(Input{Attempt: 2, Now: now, Priority: events.High, Signals: Signals{HealthKnown: true, HealthScore: 40, CPU: 85, Load: 1.5}}, fixed(0))
@@ -90,7 +90,7 @@ func TestFactorsMultiply(t *testing.T) {
 	}
 }
 
-func TestFactorsCountOnlyForPoliciesThatWantThem(t *testing.T) {
+func TestFactors_CountOnlyForPoliciesThatWantThem(t *testing.T) {
 	ill := Signals{HealthKnown: true, CPU: 100, Memory: 100, Pool: 100, Queue: 1000, Load: 9, Samples: 10, ResponseTrend: 5}
 	plain := usual()
 	d := plain.Decide(Input{Attempt: 1, Now: now, Signals: ill, Priority: events.Critical}, fixed(0))
@@ -105,7 +105,7 @@ func TestFactorsCountOnlyForPoliciesThatWantThem(t *testing.T) {
 	}
 }
 
-func TestConfidenceHasItsFormula(t *testing.T) {
+func TestConfidence_HasItsFormula(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		s    Signals
@@ -126,7 +126,7 @@ func TestConfidenceHasItsFormula(t *testing.T) {
 	}
 }
 
-func TestConfidenceGrowsWithEvidenceAndFallsWithAgeAndVariance(t *testing.T) {
+func TestConfidence_GrowsWithEvidenceAndFallsWithAgeAndVariance(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := Signals{
 			Samples:  rapid.IntRange(1, 100).Draw(t, "samples"),
@@ -144,9 +144,9 @@ func TestConfidenceGrowsWithEvidenceAndFallsWithAgeAndVariance(t *testing.T) {
 	})
 }
 
-// TestWorseHealthNeverShortensADelay makes every signal worse at once or one
+// TestFactors_WorseHealthNeverShortensADelay makes every signal worse at once or one
 // alone, all else equal.
-func TestWorseHealthNeverShortensADelay(t *testing.T) {
+func TestFactors_WorseHealthNeverShortensADelay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := anyPolicy(t)
 		in := anyInput(t)
@@ -170,7 +170,7 @@ func TestWorseHealthNeverShortensADelay(t *testing.T) {
 	})
 }
 
-func TestHigherPriorityNeverLengthensADelay(t *testing.T) {
+func TestFactors_HigherPriorityNeverLengthensADelay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := anyPolicy(t)
 		in := anyInput(t)

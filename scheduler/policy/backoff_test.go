@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestTheDelayGrowsByItsStrategy(t *testing.T) {
+func TestBackoff_GrowsByItsStrategy(t *testing.T) {
 	const s = time.Second
 	for _, tc := range []struct {
 		strategy   Strategy
@@ -32,7 +32,7 @@ func TestTheDelayGrowsByItsStrategy(t *testing.T) {
 	}
 }
 
-func TestBackoffStaysWithinItsCapAndNeverFalls(t *testing.T) {
+func TestBackoff_StaysWithinItsCapAndNeverFalls(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := anyPolicy(t)
 		attempt := rapid.IntRange(1, math.MaxInt-1).Draw(t, "attempt")
@@ -46,7 +46,7 @@ func TestBackoffStaysWithinItsCapAndNeverFalls(t *testing.T) {
 	})
 }
 
-func TestPowerIsThatOfMath(t *testing.T) {
+func TestPower_IsThatOfMath(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x, n := rapid.Float64Range(1, 100).Draw(t, "x"), rapid.IntRange(0, 1100).Draw(t, "n")
 		got, want := power(x, n), math.Pow(x, float64(n))
@@ -59,7 +59,7 @@ func TestPowerIsThatOfMath(t *testing.T) {
 	}
 }
 
-func TestStrategiesAreWords(t *testing.T) {
+func TestStrategy_IsAWord(t *testing.T) {
 	for _, s := range []Strategy{Exponential, Fixed, Linear, Adaptive} {
 		if got, err := ParseStrategy(s.String()); got != s || err != nil {
 			t.Errorf("ParseStrategy(%q) = %s, %v", s, got, err)

@@ -8,7 +8,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-func TestTheBuiltInPoliciesHaveTheValuesOfTheOriginalDesign(t *testing.T) {
+func TestBuiltin_HasTheValuesOfTheOriginalDesign(t *testing.T) {
 	want := func(service string, set func(p *Policy)) Policy {
 		p := usual()
 		set(&p)
@@ -46,7 +46,7 @@ func TestTheBuiltInPoliciesHaveTheValuesOfTheOriginalDesign(t *testing.T) {
 	}
 }
 
-func TestTheBuiltInDefaultSetsEveryKeyThatIsNoList(t *testing.T) {
+func TestBuiltin_DefaultSetsEveryKeyThatIsNoList(t *testing.T) {
 	l := Builtin().layers[scope{}]
 	for i, k := range keys {
 		if k.read != nil && !l.keys.has(i) {
@@ -55,7 +55,7 @@ func TestTheBuiltInDefaultSetsEveryKeyThatIsNoList(t *testing.T) {
 	}
 }
 
-func TestTheBuiltInPoliciesAreServedAsTheirFile(t *testing.T) {
+func TestBuiltin_IsServedAsItsFile(t *testing.T) {
 	src := Builtin().Source()
 	if !bytes.Equal(src, builtin) {
 		t.Errorf("Source() has %d bytes, want the %d of builtin.yaml", len(src), len(builtin))
@@ -69,7 +69,7 @@ func TestTheBuiltInPoliciesAreServedAsTheirFile(t *testing.T) {
 	}
 }
 
-func TestAnExpiredSessionIsRetryableOnceForTheSessionManager(t *testing.T) {
+func TestBuiltin_AnExpiredSessionIsRetryableOnceForTheSessionManager(t *testing.T) {
 	p := Builtin().Resolve(Query{Service: "session_manager", Operation: "execute_action"})
 	for name, f := range map[string]Failure{
 		"by its code":    {Code: "SESSION_EXPIRED", Message: "please log in"},

@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-func TestFailuresAreClassifiedByTheirCode(t *testing.T) {
+func TestClassify_GoesByTheCode(t *testing.T) {
 	for want, list := range map[*kind][]string{
 		kindTimeout:        {"408", "504", "DEADLINE_EXCEEDED", "timeout", "slow_reply", "CONNECTION_TIMEOUT", "ETIMEDOUT", nats.ErrTimeout.Error()},
 		kindNoResponders:   {"no_responders", nats.ErrNoResponders.Error()},
@@ -41,7 +41,7 @@ func TestFailuresAreClassifiedByTheirCode(t *testing.T) {
 	}
 }
 
-func TestEveryStatusOfHTTPIsClassified(t *testing.T) {
+func TestClassify_KnowsEveryStatusOfHTTP(t *testing.T) {
 	p := usual()
 	retryable := map[int]bool{408: true, 409: true, 423: true, 425: true, 429: true}
 	for status := 400; status < 600; status++ {
@@ -56,7 +56,7 @@ func TestEveryStatusOfHTTPIsClassified(t *testing.T) {
 	}
 }
 
-func TestAFailureWithoutACodeIsClassifiedByItsMessage(t *testing.T) {
+func TestClassify_GoesByTheMessageWithoutACode(t *testing.T) {
 	for _, tc := range []struct {
 		message string
 		want    *kind
@@ -100,7 +100,7 @@ func TestAFailureWithoutACodeIsClassifiedByItsMessage(t *testing.T) {
 	}
 }
 
-func TestRulesDecideBeforeTheTable(t *testing.T) {
+func TestClassify_RulesDecideBeforeTheTable(t *testing.T) {
 	p := parsed(t, `
 billing:
   rules:
@@ -138,7 +138,7 @@ billing:
 	}
 }
 
-func TestARuleThatStatesNothingMatchesNothing(t *testing.T) {
+func TestRule_ThatStatesNothingMatchesNothing(t *testing.T) {
 	p := usual()
 	p.Rules = []Rule{NewRule(Rule{Name: "empty", Class: NotRetryable}), {Name: "not made by NewRule", Codes: []string{"503"}, Class: NotRetryable}}
 	if class, rule := p.Classify("billing", Failure{Code: "503"}, nil); class != Retryable || rule != RuleUnavailable {
@@ -146,7 +146,7 @@ func TestARuleThatStatesNothingMatchesNothing(t *testing.T) {
 	}
 }
 
-func TestClassesAreWords(t *testing.T) {
+func TestClass_IsAWord(t *testing.T) {
 	for _, c := range []Class{Retryable, NotRetryable} {
 		if got, err := ParseClass(c.String()); got != c || err != nil {
 			t.Errorf("ParseClass(%q) = %s, %v", c, got, err)

@@ -23,7 +23,7 @@ func anyInput(t *rapid.T) Input {
 	}
 }
 
-func TestADelayIsWithinItsBoundsForWhateverInput(t *testing.T) {
+func TestDecide_DelayIsWithinItsBoundsForWhateverInput(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := anyPolicy(t)
 		in := anyInput(t)
@@ -49,7 +49,7 @@ func TestADelayIsWithinItsBoundsForWhateverInput(t *testing.T) {
 	})
 }
 
-func TestPoliciesBuiltByHandDoNoHarm(t *testing.T) {
+func TestDecide_PoliciesBuiltByHandDoNoHarm(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := rapid.SampledFrom([]float64{math.NaN(), math.Inf(1), math.Inf(-1), -1, 0, 1e300})
 		d := func(name string) time.Duration {
@@ -67,7 +67,7 @@ func TestPoliciesBuiltByHandDoNoHarm(t *testing.T) {
 	})
 }
 
-func TestWhyAnOperationEnds(t *testing.T) {
+func TestDecide_SaysWhyAnOperationEnds(t *testing.T) {
 	policy := func(change func(p *Policy)) Policy {
 		p := usual()
 		p.JitterType = NoJitter // 1 s after attempt 1
@@ -114,7 +114,7 @@ func TestWhyAnOperationEnds(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsAFloor(t *testing.T) {
+func TestDecide_RetryAfterIsAFloor(t *testing.T) {
 	p := usual()
 	p.JitterType = NoJitter
 	for _, tc := range []struct{ after, want time.Duration }{
@@ -130,7 +130,7 @@ func TestRetryAfterIsAFloor(t *testing.T) {
 	}
 }
 
-func TestDecideDrawsAtMostOnce(t *testing.T) {
+func TestDecide_DrawsAtMostOnce(t *testing.T) {
 	for jitter, want := range map[Jitter]int{NoJitter: 0, FullJitter: 1, EqualJitter: 1, DecorrelatedJitter: 1} {
 		p := usual()
 		p.JitterType = jitter
@@ -142,7 +142,7 @@ func TestDecideDrawsAtMostOnce(t *testing.T) {
 	}
 }
 
-func TestTheStrategysNameTellsWhetherItAdapts(t *testing.T) {
+func TestDecide_NameOfTheStrategyTellsWhetherItAdapts(t *testing.T) {
 	for _, tc := range []struct {
 		strategy Strategy
 		adaptive bool
@@ -172,7 +172,7 @@ var busy = Input{
 	Signals: Signals{HealthKnown: true, HealthScore: 40, Samples: 9, SuccessRate: 0.4, Age: time.Minute, Variance: 0.3, ResponseTrend: 0.4, CPU: 90, Memory: 85, Pool: 95, Queue: 40, Load: 1.4},
 }
 
-func TestDecideAllocatesNothing(t *testing.T) {
+func TestDecide_AllocatesNothing(t *testing.T) {
 	p := Builtin().Resolve(Query{Service: "connection_pool"})
 	random := seeded(1)
 	for name, f := range p.Decide(busy, random).Factors.Map() {

@@ -12,7 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-func TestExplainTellsWhereEveryValueIsFrom(t *testing.T) {
+func TestExplain_TellsWhereEveryValueIsFrom(t *testing.T) {
 	set := parsed(t, `default:
   attemptTimeout: 3s
 connection_pool:
@@ -83,7 +83,7 @@ connection_pool:
 	}
 }
 
-func TestABaseThatAnOverrideCutsIsExplained(t *testing.T) {
+func TestExplain_TellsOfABaseThatAnOverrideCuts(t *testing.T) {
 	o, err := ParseOverrides(map[string]string{"maxdelay": "100"})
 	if err != nil {
 		t.Fatal(err)
@@ -95,14 +95,14 @@ func TestABaseThatAnOverrideCutsIsExplained(t *testing.T) {
 	}
 }
 
-func TestExplainIsBoundedForEndlessAttempts(t *testing.T) {
+func TestExplain_IsBoundedForEndlessAttempts(t *testing.T) {
 	set := parsed(t, "billing: {maxAttempts: 2147483647, jitterType: decorrelated}")
 	if n := len(set.Explain(Query{Service: "billing"}, Overrides{}).Delays); n != MaxExplained {
 		t.Errorf("2147483647 attempts are explained by %d delays, want %d", n, MaxExplained)
 	}
 }
 
-func TestAnExplanationIsJSON(t *testing.T) {
+func TestExplanation_IsJSON(t *testing.T) {
 	e := parsed(t, "billing: {maxAttempts: 2, jitterType: none}").Explain(Query{Service: "billing", Operation: "charge"}, Overrides{})
 	e.Values = e.Values[:1]
 	got, err := json.Marshal(e)
@@ -117,7 +117,7 @@ func TestAnExplanationIsJSON(t *testing.T) {
 	}
 }
 
-func TestDelaysAreThoseOfTheFormula(t *testing.T) {
+func TestDelays_AreThoseOfTheFormula(t *testing.T) {
 	const s = time.Second
 	ill := Signals{HealthKnown: true} // × 3
 	for _, tc := range []struct {
@@ -140,10 +140,10 @@ func TestDelaysAreThoseOfTheFormula(t *testing.T) {
 	}
 }
 
-// TestDelaysAreThoseOfDecisions compares what is explained with 20,000 chains of
+// TestDelays_AreThoseOfDecisions compares what is explained with 20,000 chains of
 // real decisions: the share of delays at or below each quantile must be that of
 // the quantile.
-func TestDelaysAreThoseOfDecisions(t *testing.T) {
+func TestDelays_AreThoseOfDecisions(t *testing.T) {
 	const n = 20_000
 	for jitter, runs := range map[Jitter]float64{FullJitter: n, EqualJitter: n, DecorrelatedJitter: simulatedRuns} {
 		p := Policy{MaxAttempts: 9, BaseDelay: time.Second, MaxDelay: time.Minute, Multiplier: 2, JitterType: jitter}
@@ -168,7 +168,7 @@ func TestDelaysAreThoseOfDecisions(t *testing.T) {
 	}
 }
 
-func TestSimulatedDelaysAreTheSameAtEveryCall(t *testing.T) {
+func TestDelays_SimulatedOnesAreTheSameAtEveryCall(t *testing.T) {
 	p := Policy{BaseDelay: time.Second, MaxDelay: time.Hour, JitterType: DecorrelatedJitter}
 	first, second := p.Delays(5, events.Normal, Signals{}), p.Delays(5, events.Normal, Signals{})
 	if first != second || !first.Simulated || first.Min != time.Second || first.Max != 243*time.Second {

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestEveryFaultOfAPolicyFileIsTold has the exact message that each faulty file
+// TestParse_ReportsEveryFault has the exact message that each faulty file
 // gets: where, what, and a hint.
-func TestEveryFaultOfAPolicyFileIsTold(t *testing.T) {
+func TestParse_ReportsEveryFault(t *testing.T) {
 	for _, tc := range []struct{ name, src, want string }{
 		{"a misspelt key", "billing:\n  maxAttemps: 3\n", `p.yaml:2:3: billing.maxAttemps: no such key; did you mean maxAttempts?`},
 		{"a key with underscores", "billing: {max_attempts: 3}", `p.yaml:1:11: billing.max_attempts: no such key; did you mean maxAttempts?`},
@@ -142,7 +142,7 @@ func TestEveryFaultOfAPolicyFileIsTold(t *testing.T) {
 	}
 }
 
-func TestFaultsBeyondAHundredAreCounted(t *testing.T) {
+func TestFaults_BeyondAHundredAreCounted(t *testing.T) {
 	_, err := Parse("p.yaml", []byte("billing:\n"+strings.Repeat("  maxAttempts: 3\n", 251)))
 	faults := Faults(err)
 	if len(faults) != 101 {
@@ -158,7 +158,7 @@ func TestFaultsBeyondAHundredAreCounted(t *testing.T) {
 	}
 }
 
-func TestFaultsSayEverythingApart(t *testing.T) {
+func TestFaults_SayEverythingApart(t *testing.T) {
 	_, err := Parse("p.yaml", []byte("billing:\n  maxAttemps: 3\n"))
 	faults := Faults(err)
 	want := Fault{File: "p.yaml", Line: 2, Column: 3, Key: "billing.maxAttemps", Problem: "no such key", Hint: "did you mean maxAttempts?"}
@@ -167,7 +167,7 @@ func TestFaultsSayEverythingApart(t *testing.T) {
 	}
 }
 
-func TestWhatAFileHoldsIsBounded(t *testing.T) {
+func TestParse_BoundsWhatAFileHolds(t *testing.T) {
 	rule := func(what string) string { return "billing: {rules: [{class: retryable, " + what + "}]}" }
 	for name, tc := range map[string]struct{ src, want string }{
 		"rules": {

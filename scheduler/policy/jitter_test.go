@@ -11,7 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-func TestJitterHasItsExactBounds(t *testing.T) {
+func TestJitter_HasItsExactBounds(t *testing.T) {
 	const s = time.Second
 	for _, tc := range []struct {
 		jitter    Jitter
@@ -43,10 +43,10 @@ func TestJitterHasItsExactBounds(t *testing.T) {
 	}
 }
 
-// TestDelaysHaveTheRightDistribution draws 100,000 delays of each jitter and
+// TestJitter_HasTheRightDistribution draws 100,000 delays of each jitter and
 // compares them with the distribution that its formula has, by the test of
 // Kolmogorov and Smirnov at the level of 1 percent: 1.63/sqrt(n).
-func TestDelaysHaveTheRightDistribution(t *testing.T) {
+func TestJitter_HasTheRightDistribution(t *testing.T) {
 	const n = 100_000
 	limit := 1.63 / math.Sqrt(n)
 	for _, tc := range []struct {
@@ -73,7 +73,7 @@ func TestDelaysHaveTheRightDistribution(t *testing.T) {
 	}
 }
 
-func TestADecorrelatedDelayIsCutAtItsCapAsOftenAsItsFormulaSays(t *testing.T) {
+func TestJitter_DecorrelatedDelayIsCutAtItsCapAsOftenAsItsFormulaSays(t *testing.T) {
 	const n = 100_000
 	p := Policy{MaxAttempts: 9, BaseDelay: time.Second, MaxDelay: 10 * time.Second, JitterType: DecorrelatedJitter}
 	random, capped := seeded(8), 0
@@ -90,7 +90,7 @@ func TestADecorrelatedDelayIsCutAtItsCapAsOftenAsItsFormulaSays(t *testing.T) {
 	}
 }
 
-func TestADecorrelatedChainNeverLeavesBaseAndCap(t *testing.T) {
+func TestJitter_DecorrelatedChainNeverLeavesBaseAndCap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := anyPolicy(t)
 		p.JitterType = DecorrelatedJitter
@@ -106,9 +106,9 @@ func TestADecorrelatedChainNeverLeavesBaseAndCap(t *testing.T) {
 	})
 }
 
-// TestADecorrelatedChainGrowsWhateverTheFactors guards against factors that
+// TestJitter_DecorrelatedChainGrowsWhateverTheFactors guards against factors that
 // compound: a factor below 1 would end all growth.
-func TestADecorrelatedChainGrowsWhateverTheFactors(t *testing.T) {
+func TestJitter_DecorrelatedChainGrowsWhateverTheFactors(t *testing.T) {
 	p := Policy{MaxAttempts: 99, BaseDelay: time.Second, MaxDelay: time.Hour, Multiplier: 2, JitterType: DecorrelatedJitter, EnableAdaptiveBackoff: true}
 	for _, tc := range []struct {
 		name     string
@@ -130,7 +130,7 @@ func TestADecorrelatedChainGrowsWhateverTheFactors(t *testing.T) {
 	}
 }
 
-func TestJittersAreWords(t *testing.T) {
+func TestJitter_IsAWord(t *testing.T) {
 	for _, j := range []Jitter{NoJitter, FullJitter, EqualJitter, DecorrelatedJitter} {
 		if got, err := ParseJitter(j.String()); got != j || err != nil {
 			t.Errorf("ParseJitter(%q) = %s, %v", j, got, err)

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestOverridesAreBoundedByThePolicy(t *testing.T) {
+func TestOverride_IsBoundedByThePolicy(t *testing.T) {
 	p := usual() // 5 attempts, 1 s to 5 min, 10 s an attempt
 	limited := usual()
 	limited.MaxElapsedTime = time.Minute
@@ -50,7 +50,7 @@ func TestOverridesAreBoundedByThePolicy(t *testing.T) {
 	}
 }
 
-func TestEveryFaultOfOverridesIsTold(t *testing.T) {
+func TestParseOverrides_ReportsEveryFault(t *testing.T) {
 	_, err := ParseOverrides(map[string]string{"maxattempts": "x", "jittertype": "ful", "basedelay": "1.5", "subject": "y"})
 	want := []string{
 		`basedelay: "1.5" is no whole number of milliseconds and has no unit; did you mean 1500 or 1.5s?`,
@@ -68,7 +68,7 @@ func TestEveryFaultOfOverridesIsTold(t *testing.T) {
 	}
 }
 
-func TestAnOverriddenPolicyAllowsNoMoreThanItsPolicy(t *testing.T) {
+func TestOverride_AllowsNoMoreThanThePolicy(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := anyPolicy(t)
 		p.MaxAttempts = rapid.IntRange(1, 1000).Draw(t, "maxAttempts")

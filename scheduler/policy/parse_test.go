@@ -15,7 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-func TestAFileMayBeWrittenInSeveralWays(t *testing.T) {
+func TestParse_FileMayBeWrittenInSeveralWays(t *testing.T) {
 	for name, src := range map[string]string{
 		"YAML in blocks":             "billing:\n  baseDelay: 1500\n  priority: high\n",
 		"YAML in flow":               "billing: {baseDelay: 1.5s, priority: high}",
@@ -33,7 +33,7 @@ func TestAFileMayBeWrittenInSeveralWays(t *testing.T) {
 	}
 }
 
-func TestAFileWithoutPoliciesLeavesTheBuiltInOnes(t *testing.T) {
+func TestParse_FileWithoutPoliciesLeavesTheBuiltInOnes(t *testing.T) {
 	for _, src := range []string{"", "# only a comment\n", "null", "{}"} {
 		set := parsed(t, src)
 		if got, want := set.Resolve(Query{Service: "analytics"}), Builtin().Resolve(Query{Service: "analytics"}); !reflect.DeepEqual(got, want) {
@@ -45,7 +45,7 @@ func TestAFileWithoutPoliciesLeavesTheBuiltInOnes(t *testing.T) {
 	}
 }
 
-func TestParseKeepsNothingOfTheCallers(t *testing.T) {
+func TestParse_KeepsNothingOfTheCallers(t *testing.T) {
 	src := []byte("billing: {maxAttempts: 7}")
 	set, err := Parse("p.yaml", src)
 	if err != nil {
@@ -57,7 +57,7 @@ func TestParseKeepsNothingOfTheCallers(t *testing.T) {
 	}
 }
 
-func TestLoadFile(t *testing.T) {
+func TestLoadFile_ReadsPoliciesOrSaysWhyNot(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "policies.yaml")
 	if err := os.WriteFile(path, []byte("billing: {maxAttempts: 7}"), 0o600); err != nil {
@@ -130,9 +130,9 @@ func chain(n int) string {
 	return b.String()
 }
 
-// TestParsingTimeGrowsWithTheFile compares the allocations for a file and for
+// TestParse_TimeGrowsWithTheFile compares the allocations for a file and for
 // one eight times as large: were the work quadratic, they would differ by 64.
-func TestParsingTimeGrowsWithTheFile(t *testing.T) {
+func TestParse_TimeGrowsWithTheFile(t *testing.T) {
 	for name, file := range hostile {
 		cost := func(n int) float64 {
 			src := []byte(file(n))

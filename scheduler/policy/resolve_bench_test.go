@@ -46,7 +46,7 @@ func BenchmarkResolve(b *testing.B) {
 	}
 }
 
-func TestResolveAllocatesNothing(t *testing.T) {
+func TestResolve_AllocatesNothing(t *testing.T) {
 	set := parsed(t, thousandPolicies())
 	q := Query{Service: "service_57", Operation: "operation_3", Account: "premium", Campaign: "launch"}
 	if n := len(set.applying(q)); n != 10 {

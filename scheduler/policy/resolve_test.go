@@ -12,7 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-func TestEachLayerCoversTheOnesBelow(t *testing.T) {
+func TestResolve_EachLayerCoversTheOnesBelow(t *testing.T) {
 	set := parsed(t, `
 default:
   maxAttempts: 2
@@ -61,7 +61,7 @@ billing:
 	}
 }
 
-func TestLayersAreLaidOverEachOtherKeyByKey(t *testing.T) {
+func TestResolve_LaysLayersOverEachOtherKeyByKey(t *testing.T) {
 	set := parsed(t, "default: {maxElapsedTime: 1h}\nbilling: {baseDelay: 100, operations: {charge: {maxDelay: 2s}}}\nconnection_pool: {maxAttempts: 9}\n")
 	p := set.Resolve(Query{Service: "billing", Operation: "charge"})
 	if p.MaxElapsedTime != time.Hour || p.BaseDelay != 100*time.Millisecond || p.MaxDelay != 2*time.Second || p.MaxAttempts != 5 {
@@ -75,14 +75,14 @@ func TestLayersAreLaidOverEachOtherKeyByKey(t *testing.T) {
 	}
 }
 
-func TestAFilesDefaultLiesUnderServicesThatOnlyTheBuiltInFileNames(t *testing.T) {
+func TestResolve_DefaultOfAFileLiesUnderServicesThatOnlyTheBuiltInFileNames(t *testing.T) {
 	p := parsed(t, "default: {attemptTimeout: 3s, maxAttempts: 9}").Resolve(Query{Service: "session_manager"})
 	if p.AttemptTimeout != 3*time.Second || p.MaxAttempts != 3 {
 		t.Errorf("session_manager has %s and %d attempts, want 3s from the file's default and its built-in 3", p.AttemptTimeout, p.MaxAttempts)
 	}
 }
 
-func TestTheOriginalDesignsConfigurationsLoadAsTheyStand(t *testing.T) {
+func TestParse_ConfigurationsOfTheOriginalDesignLoadAsTheyStand(t *testing.T) {
 	set := parsed(t, `{
   "session_manager": {
     "serviceType": "session_manager", "maxAttempts": 3, "baseDelay": 1000, "maxDelay": 30000, "backoffStrategy": "exponential",
@@ -114,7 +114,7 @@ func TestTheOriginalDesignsConfigurationsLoadAsTheyStand(t *testing.T) {
 	}
 }
 
-func TestRulesAreInheritedAndReplacedByName(t *testing.T) {
+func TestResolve_RulesAreInheritedAndReplacedByName(t *testing.T) {
 	set := parsed(t, `
 default:
   rules:
@@ -145,7 +145,7 @@ session_manager:
 	}
 }
 
-func TestAccountAndCampaignThatDoNotGoTogetherAreCutToMaxDelay(t *testing.T) {
+func TestResolve_AccountAndCampaignThatDoNotGoTogetherAreCutToMaxDelay(t *testing.T) {
 	set := parsed(t, "billing: {accounts: {a: {baseDelay: 10s}}, campaigns: {c: {maxDelay: 2s}}}")
 	q := Query{Service: "billing", Account: "a", Campaign: "c"}
 	if p := set.Resolve(q); p.BaseDelay != 2*time.Second || p.MaxDelay != 2*time.Second {
@@ -158,9 +158,9 @@ func TestAccountAndCampaignThatDoNotGoTogetherAreCutToMaxDelay(t *testing.T) {
 	}
 }
 
-// TestResolveAgreesWithTheLayers compares what is computed beforehand with the
+// TestResolve_AgreesWithTheLayers compares what is computed beforehand with the
 // layers laid over each other one by one, for any file.
-func TestResolveAgreesWithTheLayers(t *testing.T) {
+func TestResolve_AgreesWithTheLayers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		names := rapid.SampledFrom([]string{"a", "b", "c"})
 		var src strings.Builder
@@ -205,7 +205,7 @@ func TestResolveAgreesWithTheLayers(t *testing.T) {
 	})
 }
 
-func TestKeysDescribesEveryField(t *testing.T) {
+func TestKeys_DescribesEveryField(t *testing.T) {
 	list := Keys()
 	fields := reflect.TypeFor[Policy]().NumField()
 	if len(list) != fields {
@@ -219,7 +219,7 @@ func TestKeysDescribesEveryField(t *testing.T) {
 	}
 }
 
-func TestApplyCopiesTheFieldOfEachKeyAndNoOther(t *testing.T) {
+func TestKeySet_AppliesTheFieldOfEachKeyAndNoOther(t *testing.T) {
 	full := Policy{Targets: []string{"x"}, DependsOn: []string{"x"}, Rules: []Rule{{Name: "x"}}, Target: "x"}
 	for i := range keys {
 		if keys[i].read == nil || i == keyTarget {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestYAMLTellsEveryValueWithItsOrigin(t *testing.T) {
+func TestYAML_TellsEveryValueWithItsOrigin(t *testing.T) {
 	set := parsed(t, `default: {maxAttempts: 7}
 connection_pool:
   maxDelay: 90s
@@ -51,7 +51,7 @@ connection_pool:
 	}
 }
 
-func TestYAMLOfAllServicesReadsBackAsTheSamePolicies(t *testing.T) {
+func TestYAML_OfAllServicesReadsBackAsTheSamePolicies(t *testing.T) {
 	set := parsed(t, thousandPolicies())
 	written, err := set.YAML()
 	if err != nil {
@@ -82,7 +82,7 @@ func withoutComments(yaml []byte) string {
 	return strings.Join(lines, "\n")
 }
 
-func TestAFileNameCannotBreakOutOfAComment(t *testing.T) {
+func TestYAML_FileNameCannotBreakOutOfAComment(t *testing.T) {
 	set, err := Parse("p.yaml\nbilling: {maxAttempts: 9}\n#", []byte("billing: {maxAttempts: 3}"))
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 	"github.com/rebound-mq/rebound/health"
 )
 
-func TestAReportLengthensDelaysUntilItHasFaded(t *testing.T) {
+func TestSignals_ReportLengthensDelaysUntilItHasFaded(t *testing.T) {
 	registry := health.NewRegistry()
 	policy := Builtin().Resolve(Query{Service: "connection_pool"})
 	cpu, queue, errorRate := 96.0, 100, 0.9
@@ -37,7 +37,7 @@ func TestAReportLengthensDelaysUntilItHasFaded(t *testing.T) {
 	}
 }
 
-func TestTheSuccessRateThatLengthensTheDelayMoreIsTaken(t *testing.T) {
+func TestSignals_TakeTheSuccessRateThatLengthensTheDelayMore(t *testing.T) {
 	policy := &Policy{BackoffStrategy: Adaptive, LearningWindow: 10, SuccessRateThreshold: 0.7, AdaptationFactor: 0.5}
 	for _, c := range []struct {
 		name    string
@@ -57,7 +57,7 @@ func TestTheSuccessRateThatLengthensTheDelayMoreIsTaken(t *testing.T) {
 	}
 }
 
-func TestWorseFiguresOfHealthNeverShortenADelay(t *testing.T) {
+func TestSignals_WorseFiguresOfHealthNeverShortenADelay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		policy := Builtin().Resolve(Query{Service: "connection_pool"})
 		registry := health.NewRegistry()

@@ -2,7 +2,7 @@ package policy
 
 import "testing"
 
-func TestTheTargetIsTheOneAskedForOrThePolicys(t *testing.T) {
+func TestTargetOf_IsTheOneAskedForOrThePolicys(t *testing.T) {
 	for _, tc := range []struct{ target, asked, want string }{
 		{"{service}.{operation}", "", "billing.charge"},
 		{"{service}.{operation}", "pay.now", "pay.now"},
@@ -16,7 +16,7 @@ func TestTheTargetIsTheOneAskedForOrThePolicys(t *testing.T) {
 	}
 }
 
-func TestTargetsAreMatchedLikeSubjectsOfNATS(t *testing.T) {
+func TestMatches_LikeSubjectsOfNATS(t *testing.T) {
 	for _, tc := range []struct {
 		targets []string
 		subject string
