@@ -12,9 +12,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
-	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/policies"
 	"github.com/rebound-mq/rebound/internal/policies/summary"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 	"github.com/rebound-mq/rebound/schemas"
 )
@@ -29,10 +29,10 @@ type policyFollower struct {
 
 	set atomic.Pointer[policy.Set] // in force
 
-	mu      sync.Mutex
-	state   schemas.PolicyState // guarded by mu
-	seen    uint64              // the latest revision that came; guarded by mu
-	rewatch func()              // has the bucket watched anew; nil while it is not watched; guarded by mu
+	watch streams.Rewatch
+	mu    sync.Mutex
+	state schemas.PolicyState // guarded by mu
+	seen  uint64              // the latest revision that came; guarded by mu
 }
 
 // follow opens the bucket and puts its latest policies in force.
@@ -54,20 +54,9 @@ func follow(ctx context.Context, js jetstream.JetStream, config Config, log *slo
 // run follows the bucket until ctx ends. When the watching breaks off it is
 // begun anew.
 func (f *policyFollower) run(ctx context.Context) {
-	pauses := backoff.Backoff{First: longestBackoff, Longest: longestBackoff}
-	for ctx.Err() == nil {
-		watch, end := context.WithCancel(ctx)
-		f.mu.Lock()
-		f.rewatch = end
-		f.mu.Unlock()
-		err := f.bucket.Watch(watch, f.take)
-		end()
-		if err == nil {
-			continue
-		}
+	f.watch.Run(ctx, func(ctx context.Context) error { return f.bucket.Watch(ctx, f.take) }, func(err error) {
 		f.log.Warn("the policies are not followed; it is tried again", "error", err)
-		backoff.Sleep(ctx, pauses.Next())
-	}
+	})
 }
 
 // restore has the bucket, which was made anew, hold what is in force, and watches it
@@ -90,9 +79,7 @@ func (f *policyFollower) restore(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.seen = 0
-	if f.rewatch != nil {
-		f.rewatch()
-	}
+	f.watch.Again()
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/notify"
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 const (
@@ -42,12 +43,13 @@ type Follower struct {
 	// begun is closed once the stream of advisories exists.
 	begun chan struct{}
 	once  sync.Once
+	// rewatch keeps the bucket watched.
+	rewatch streams.Rewatch
 
 	mu    sync.Mutex // guards what follows
 	force inForce
 	// applied is closed and replaced when force changes.
 	applied chan struct{}
-	rewatch func() // ends the watch of the bucket, so that another begins; nil while there is none
 }
 
 // inForce is the list that was last put in force, and the error of that.
@@ -93,23 +95,14 @@ func (f *Follower) Run(ctx context.Context) {
 // watch fills the register at every change of the bucket. A watch that breaks off is begun
 // anew.
 func (f *Follower) watch(ctx context.Context) {
-	retry := backoff.Backoff{First: longestPause, Longest: longestPause}
-	for ctx.Err() == nil {
-		watch, end := context.WithCancel(ctx)
-		f.mu.Lock()
-		f.rewatch = end
-		f.mu.Unlock()
-		err := f.register.bucket.Watch(watch, func(list []Adoption) {
+	f.rewatch.Run(ctx, func(ctx context.Context) error {
+		return f.register.bucket.Watch(ctx, func(list []Adoption) {
 			f.register.replace(list)
 			f.changed.Set()
 		})
-		end()
-		if err == nil {
-			continue
-		}
+	}, func(err error) {
 		f.log.Warn("the adopted consumers are not followed; it is tried again", "error", err)
-		retry.Wait(ctx)
-	}
+	})
 }
 
 // Restore puts the known adoptions into the bucket, which was made anew, and watches it
@@ -120,11 +113,7 @@ func (f *Follower) Restore(ctx context.Context) error {
 			return err
 		}
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.rewatch != nil {
-		f.rewatch()
-	}
+	f.rewatch.Again()
 	return nil
 }
 
