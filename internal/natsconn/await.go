@@ -63,11 +63,11 @@ func (w *Waiter) Await(ctx context.Context, doing string, do func(context.Contex
 		case !Passes(err):
 			return err
 		}
-		w.waiting(fmt.Sprintf("waiting at the start for %s: %v", doing, unanswered(err)))
 		if time.Since(logged) >= logAgain {
 			logged = time.Now()
 			w.log.Warn("waiting at the start; it goes on by itself", "waiting for", doing, "for", time.Since(began).Round(time.Millisecond), "error", unanswered(err))
 		}
+		w.waiting(fmt.Sprintf("waiting at the start for %s: %v", doing, unanswered(err)))
 		retry.Wait(ctx)
 	}
 }
