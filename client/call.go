@@ -74,24 +74,24 @@ func (call *Call) bind(c *Client) (*bound, error) {
 }
 
 func (c *Client) resolve(set *policy.Set, call *Call) (*bound, error) {
-	var faults []error
+	var issues []error
 	for _, n := range []struct{ what, name string }{{"service", call.Service}, {"operation", call.Operation}} {
 		if err := events.CheckName(n.name); err != nil {
-			faults = append(faults, fmt.Errorf("%s %w", n.what, err))
+			issues = append(issues, fmt.Errorf("%s %w", n.what, err))
 		}
 	}
 	priority, err := events.ParsePriority(string(call.Priority))
 	if err != nil {
-		faults = append(faults, err)
+		issues = append(issues, err)
 	}
 	overrides, err := policy.ParseOverrides(overridden(call.Overrides))
-	faults = append(faults, err)
+	issues = append(issues, err)
 	for name := range call.Overrides {
 		if !isOverride(name) {
-			faults = append(faults, fmt.Errorf("%q is no key that an operation may override", oneLine(name)))
+			issues = append(issues, fmt.Errorf("%q is no key that an operation may override", oneLine(name)))
 		}
 	}
-	if err := errors.Join(faults...); err != nil {
+	if err := errors.Join(issues...); err != nil {
 		return nil, err
 	}
 

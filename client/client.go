@@ -103,23 +103,23 @@ func New(ctx context.Context, config Config) (*Client, error) {
 }
 
 func (c *Client) configure() error {
-	var faults []error
+	var errs []error
 	config := &c.config
 	config.Prefix = cmp.Or(config.Prefix, events.DefaultPrefix)
 	if err := events.CheckName(config.Prefix); err != nil {
-		faults = append(faults, fmt.Errorf("prefix %w", err))
+		errs = append(errs, fmt.Errorf("prefix %w", err))
 	}
 	switch {
 	case c.nc != nil && c.js == nil:
 		js, err := jetstream.New(c.nc, jetstream.WithPublishAsyncTimeout(ackTimeout))
 		if err != nil {
-			faults = append(faults, fmt.Errorf("opening JetStream: %w", err))
+			errs = append(errs, fmt.Errorf("opening JetStream: %w", err))
 		}
 		c.js = js
 	case c.nc == nil && c.js != nil:
 		c.nc = c.js.Conn()
 	case c.nc != nil && c.js.Conn() != c.nc:
-		faults = append(faults, errors.New("the access to JetStream is on another connection"))
+		errs = append(errs, errors.New("the access to JetStream is on another connection"))
 	}
 	c.subjects, c.streams = events.Subjects{Prefix: config.Prefix}, events.Streams{Prefix: config.Prefix}
 	if config.Policies == nil {
@@ -141,7 +141,7 @@ func (c *Client) configure() error {
 	if c.log = config.Logger; c.log == nil {
 		c.log = slog.Default()
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 // Close publishes the events that are waiting and ends what the client runs. When ctx ends

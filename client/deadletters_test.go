@@ -227,7 +227,7 @@ func TestNew_AccessToJetStreamMustBelongToTheConnection(t *testing.T) {
 	one, two := testkit.Connect(t, url), testkit.Connect(t, url)
 	if _, err := client.New(ctx(t), client.Config{Conn: one, JetStream: testkit.JetStream(t, two), Prefix: "a.b"}); err == nil ||
 		!strings.Contains(err.Error(), "another connection") || !strings.Contains(err.Error(), "prefix") {
-		t.Errorf("got %v, want both faults of the configuration", err)
+		t.Errorf("got %v, want both issues of the configuration", err)
 	}
 	c := connected(t, client.Config{JetStream: testkit.JetStream(t, two)})
 	if _, err := c.Submit(ctx(t), client.Submission{Service: "a", Operation: "b"}); !errors.Is(err, client.ErrNoStream) {

@@ -197,21 +197,21 @@ func (f OutcomeFilter) start() (policy jetstream.DeliverPolicy, since *time.Time
 }
 
 func (f OutcomeFilter) check() error {
-	var faults []error
+	var issues []error
 	for what, name := range map[string]string{"service": f.Service, "operation": f.Operation, "durable": f.Durable} {
 		if name == "" || name == events.Invalid && what != "durable" {
 			continue
 		}
 		if err := events.CheckName(name); err != nil {
-			faults = append(faults, fmt.Errorf("%s %w", what, err))
+			issues = append(issues, fmt.Errorf("%s %w", what, err))
 		}
 	}
 	switch f.Name {
 	case "", events.RetrySuccess, events.RetryFailed:
 	default:
-		faults = append(faults, fmt.Errorf("%q is no outcome; the outcomes are %s and %s", oneLine(f.Name), events.RetrySuccess, events.RetryFailed))
+		issues = append(issues, fmt.Errorf("%q is no outcome; the outcomes are %s and %s", oneLine(f.Name), events.RetrySuccess, events.RetryFailed))
 	}
-	return errors.Join(faults...)
+	return errors.Join(issues...)
 }
 
 func readOutcome(m jetstream.Msg) (Outcome, error) {

@@ -126,16 +126,16 @@ func (s *PendingSubmission) Wait(ctx context.Context) (Receipt, error) {
 func (c *Client) SubmitBatch(ctx context.Context, batch []Submission) ([]Receipt, error) {
 	receipts := make([]Receipt, len(batch))
 	sent := make([]*PendingSubmission, len(batch))
-	var faults []error
-	fault := func(i int, err error) {
+	var issues []error
+	issue := func(i int, err error) {
 		if err != nil {
-			faults = append(faults, &BatchError{Index: i, Err: err})
+			issues = append(issues, &BatchError{Index: i, Err: err})
 		}
 	}
 	for i := range batch {
 		var err error
 		sent[i], err = c.SubmitAsync(ctx, batch[i])
-		fault(i, err)
+		issue(i, err)
 	}
 	for i, s := range sent {
 		if s == nil {
@@ -143,9 +143,9 @@ func (c *Client) SubmitBatch(ctx context.Context, batch []Submission) ([]Receipt
 		}
 		var err error
 		receipts[i], err = s.Wait(ctx)
-		fault(i, err)
+		issue(i, err)
 	}
-	return receipts, errors.Join(faults...)
+	return receipts, errors.Join(issues...)
 }
 
 // BatchError says which submission of a batch failed, and why.

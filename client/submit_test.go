@@ -110,8 +110,8 @@ func TestSubmitBatch_ReportsEachSubmission(t *testing.T) {
 	}
 	batch[7].Priority = "urgent"
 	receipts, err := r.SubmitBatch(ctx(t), batch)
-	var fault *client.BatchError
-	if !errors.As(err, &fault) || fault.Index != 7 || !errors.As(err, new(*events.RejectedError)) {
+	var batchErr *client.BatchError
+	if !errors.As(err, &batchErr) || batchErr.Index != 7 || !errors.As(err, new(*events.RejectedError)) {
 		t.Errorf("the error is %v, want that submission 7 is rejected", err)
 	}
 	for i, receipt := range receipts {

@@ -62,20 +62,20 @@ func (c *WorkerConfig) check(client *Client) error {
 // checkWorker checks what every kind of worker is configured with, and fills in
 // the concurrency.
 func (c *Client) checkWorker(service, operation, target string, concurrency *int) error {
-	var faults []error
+	var issues []error
 	for _, n := range []struct{ what, name string }{{"service", service}, {"operation", operation}} {
 		if err := events.CheckName(n.name); err != nil {
-			faults = append(faults, fmt.Errorf("%s %w", n.what, err))
+			issues = append(issues, fmt.Errorf("%s %w", n.what, err))
 		}
 	}
 	if err := c.subjects.CheckTarget(target); err != nil {
-		faults = append(faults, err)
+		issues = append(issues, err)
 	}
 	if *concurrency < 0 {
-		faults = append(faults, fmt.Errorf("a concurrency of %d is negative", *concurrency))
+		issues = append(issues, fmt.Errorf("a concurrency of %d is negative", *concurrency))
 	}
 	*concurrency = cmp.Or(*concurrency, defaultConcurrency)
-	return errors.Join(faults...)
+	return errors.Join(issues...)
 }
 
 // Worker is a NATS micro service that works on operations as they come, for the

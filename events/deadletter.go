@@ -82,24 +82,24 @@ func (f DeadLetterFilter) Everything() bool {
 		f.Since.IsZero() && f.Until.IsZero()
 }
 
-// Check reports every fault of a filter.
+// Check reports every issue of a filter.
 func (f DeadLetterFilter) Check() error {
-	faults := []error{checkSelected("service", f.Service), checkSelected("operation", f.Operation)}
+	issues := []error{checkSelected("service", f.Service), checkSelected("operation", f.Operation)}
 	for _, id := range f.IDs {
 		if !IsOperationID(id) {
-			faults = append(faults, fmt.Errorf("id %q is not an operation id of 32 hexadecimal digits", id))
+			issues = append(issues, fmt.Errorf("id %q is not an operation id of 32 hexadecimal digits", id))
 		}
 	}
 	if f.Reason != "" && !slices.Contains(Reasons[:], f.Reason) {
-		faults = append(faults, fmt.Errorf("reason %q is none of %v", f.Reason, Reasons))
+		issues = append(issues, fmt.Errorf("reason %q is none of %v", f.Reason, Reasons))
 	}
 	if f.Limit < 0 {
-		faults = append(faults, fmt.Errorf("limit %d is negative", f.Limit))
+		issues = append(issues, fmt.Errorf("limit %d is negative", f.Limit))
 	}
 	if !f.Since.IsZero() && !f.Until.IsZero() && !f.Since.Before(f.Until) {
-		faults = append(faults, fmt.Errorf("since %s is not before until %s", f.Since.Format(time.RFC3339), f.Until.Format(time.RFC3339)))
+		issues = append(issues, fmt.Errorf("since %s is not before until %s", f.Since.Format(time.RFC3339), f.Until.Format(time.RFC3339)))
 	}
-	return errors.Join(faults...)
+	return errors.Join(issues...)
 }
 
 // checkSelected checks a name to select by, if there is one.

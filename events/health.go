@@ -60,7 +60,7 @@ var healthFigures = map[string]healthFigure{
 }
 
 // ParseHealth reads the data of a report, strictly: nobody would miss a misspelt
-// figure that is passed over. The error lists every fault and shows nothing of the
+// figure that is passed over. The error lists every issue and shows nothing of the
 // data but the names of figures and numbers.
 func ParseHealth(data []byte) (HealthReport, error) {
 	var fields map[string]json.RawMessage
@@ -71,22 +71,22 @@ func ParseHealth(data []byte) (HealthReport, error) {
 		return HealthReport{}, errors.New("the data reports no figure")
 	}
 	var report HealthReport
-	var faults []error
+	var issues []error
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		figure, known := healthFigures[name]
 		if !known {
-			faults = append(faults, fmt.Errorf("%q is none of the figures %s", clip.Text(name, 40), strings.Join(slices.Sorted(maps.Keys(healthFigures)), ", ")))
+			issues = append(issues, fmt.Errorf("%q is none of the figures %s", clip.Text(name, 40), strings.Join(slices.Sorted(maps.Keys(healthFigures)), ", ")))
 			continue
 		}
 		value, err := figure.read(fields[name])
 		if err != nil {
-			faults = append(faults, fmt.Errorf("%s %w", name, err))
+			issues = append(issues, fmt.Errorf("%s %w", name, err))
 			continue
 		}
 		figure.set(&report, value)
 	}
-	if len(faults) > 0 {
-		return HealthReport{}, errors.Join(faults...)
+	if len(issues) > 0 {
+		return HealthReport{}, errors.Join(issues...)
 	}
 	return report, nil
 }

@@ -85,24 +85,24 @@ const MaxInstanceFigure = 1e9
 
 // Check reports what is wrong with a report of the instance id.
 func (r *InstanceReport) Check(id string) error {
-	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	var issues []error
+	issue := func(format string, args ...any) { issues = append(issues, fmt.Errorf(format, args...)) }
 	if r.ID != id {
-		fault("id %q differs from %q in the subject", clip.Text(r.ID, 80), id)
+		issue("id %q differs from %q in the subject", clip.Text(r.ID, 80), id)
 	}
 	switch r.State {
 	case InstanceJoining, InstanceServing, InstanceLeaving:
 	default:
-		fault("state %q is none of joining, serving, leaving", clip.Text(string(r.State), 40))
+		issue("state %q is none of joining, serving, leaving", clip.Text(string(r.State), 40))
 	}
 	if !clip.IsLine(r.HostName, maxHostName) {
-		fault("hostName is no line of at most %d bytes", maxHostName)
+		issue("hostName is no line of at most %d bytes", maxHostName)
 	}
 	if !clip.IsLine(r.Version, maxVersion) {
-		fault("version is no line of at most %d bytes", maxVersion)
+		issue("version is no line of at most %d bytes", maxVersion)
 	}
 	if r.Started.IsZero() {
-		fault("started is missing")
+		issue("started is missing")
 	}
 	for _, f := range []struct {
 		name        string
@@ -118,16 +118,16 @@ func (r *InstanceReport) Check(id string) error {
 		{"storeDelayMs", r.StoreDelayMs, MaxInstanceFigure},
 	} {
 		if !(f.value >= 0 && f.value <= f.most) {
-			fault("%s is %v, not between 0 and %.f", f.name, f.value, f.most)
+			issue("%s is %v, not between 0 and %.f", f.name, f.value, f.most)
 		}
 	}
 	switch b := r.Backpressure; {
 	case b.On && CheckName(b.Cause) != nil:
-		fault("backpressure is on with the cause %q, which is no name", clip.Text(b.Cause, 80))
+		issue("backpressure is on with the cause %q, which is no name", clip.Text(b.Cause, 80))
 	case b.On && b.Since.IsZero():
-		fault("backpressure is on since no time")
+		issue("backpressure is on since no time")
 	case !b.On && b.Cause != "":
-		fault("backpressure is off and has the cause %q", clip.Text(b.Cause, 80))
+		issue("backpressure is off and has the cause %q", clip.Text(b.Cause, 80))
 	}
-	return errors.Join(faults...)
+	return errors.Join(issues...)
 }

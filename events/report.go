@@ -52,28 +52,28 @@ type Report struct {
 	RetryAfterMs float64 `json:"retryAfterMs,omitempty"`
 }
 
-// Check reports every fault.
+// Check reports every issue.
 func (r Report) Check() error {
-	var faults []error
+	var issues []error
 	if !IsOperationID(r.ID) {
-		faults = append(faults, fmt.Errorf("id %q is no operation's; it is the %s of the message", clip.Text(r.ID, 80), HeaderID))
+		issues = append(issues, fmt.Errorf("id %q is no operation's; it is the %s of the message", clip.Text(r.ID, 80), HeaderID))
 	}
 	if r.Attempt < 1 || r.Attempt > math.MaxInt32 {
-		faults = append(faults, fmt.Errorf("attempt %d is no attempt's number; it is the %s of the message", r.Attempt, HeaderAttempt))
+		issues = append(issues, fmt.Errorf("attempt %d is no attempt's number; it is the %s of the message", r.Attempt, HeaderAttempt))
 	}
 	if r.Token == "" || len(r.Token) > maxToken {
-		faults = append(faults, fmt.Errorf("the token is missing or too long; it is the %s of the message", HeaderToken))
+		issues = append(issues, fmt.Errorf("the token is missing or too long; it is the %s of the message", HeaderToken))
 	}
 	if !slices.Contains(Results, r.Result) {
-		faults = append(faults, fmt.Errorf("result %q is none of success, failure and working", clip.Text(string(r.Result), 80)))
+		issues = append(issues, fmt.Errorf("result %q is none of success, failure and working", clip.Text(string(r.Result), 80)))
 	}
 	if r.RetryAfterMs < 0 || r.RetryAfterMs > InMilliseconds(MaxRetryAfter) {
-		faults = append(faults, errors.New("retryAfterMs is not between 0 and 366 days"))
+		issues = append(issues, errors.New("retryAfterMs is not between 0 and 366 days"))
 	}
 	if r.Result != Failed && (r.Code != "" || r.Error != "" || r.RetryAfterMs != 0) {
-		faults = append(faults, fmt.Errorf("a report of %s tells of an error", clip.Text(string(r.Result), 80)))
+		issues = append(issues, fmt.Errorf("a report of %s tells of an error", clip.Text(string(r.Result), 80)))
 	}
-	return errors.Join(faults...)
+	return errors.Join(issues...)
 }
 
 // Clipped returns r with Code and Error within their bounds.

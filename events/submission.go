@@ -22,7 +22,7 @@ const (
 	MaxHeaders = 16 << 10
 )
 
-// RejectedError says why a submission cannot be accepted. Every fault that was
+// RejectedError says why a submission cannot be accepted. Every issue that was
 // found is in it.
 type RejectedError struct {
 	// Service and Operation are as far as they could be read, else [Invalid].
@@ -33,7 +33,7 @@ type RejectedError struct {
 // Error implements error.
 func (e *RejectedError) Error() string { return "rejected: " + e.Problem.Error() }
 
-// Unwrap returns the faults.
+// Unwrap returns the issues.
 func (e *RejectedError) Unwrap() error { return e.Problem }
 
 // InUTC converts a time to UTC. One whose year there RFC 3339 cannot write, so that

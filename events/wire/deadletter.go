@@ -59,14 +59,14 @@ func DecodeDeadLetter(subject string, sequence uint64, h nats.Header, data []byt
 
 // readDeadSubject reads what the tokens of the subject name.
 func readDeadSubject(d *events.DeadLetter, tokens []string) error {
-	var faults []error
+	var issues []error
 	if len(tokens) != 5 {
 		return fmt.Errorf("its subject has %d tokens", len(tokens))
 	}
 	for i, into := range []*string{&d.Service, &d.Operation} {
 		name := tokens[2+i]
 		if err := events.CheckName(name); err != nil && name != events.Invalid {
-			faults = append(faults, fmt.Errorf("a name in its subject %w", err))
+			issues = append(issues, fmt.Errorf("a name in its subject %w", err))
 			continue
 		}
 		*into = name
@@ -74,16 +74,16 @@ func readDeadSubject(d *events.DeadLetter, tokens []string) error {
 	if events.IsOperationID(tokens[4]) {
 		d.ID = tokens[4]
 	} else {
-		faults = append(faults, fmt.Errorf("its subject ends in %q, which is no operation's id", clip.Text(tokens[4], 80)))
+		issues = append(issues, fmt.Errorf("its subject ends in %q, which is no operation's id", clip.Text(tokens[4], 80)))
 	}
-	return errors.Join(faults...)
+	return errors.Join(issues...)
 }
 
 // readDeadHeader reads what only a dead letter has.
 func readDeadHeader(d *events.DeadLetter, h nats.Header) error {
-	var faults []error
+	var issues []error
 	if d.Reason == "" {
-		faults = append(faults, fmt.Errorf("it has no header %s", events.HeaderReason))
+		issues = append(issues, fmt.Errorf("it has no header %s", events.HeaderReason))
 	}
 	if t, err := time.Parse(time.RFC3339Nano, HeaderValue(h, events.HeaderDiedAt)); err == nil {
 		d.DiedAt = events.InUTC(t)
@@ -91,14 +91,14 @@ func readDeadHeader(d *events.DeadLetter, h nats.Header) error {
 	if n := HeaderValue(h, events.HeaderTruncated); n != "" {
 		var err error
 		if d.Truncated, err = strconv.Atoi(n); err != nil || d.Truncated < 0 {
-			faults = append(faults, fmt.Errorf("its header %s is %q, which is no number of bytes", events.HeaderTruncated, clip.Text(n, 20)))
+			issues = append(issues, fmt.Errorf("its header %s is %q, which is no number of bytes", events.HeaderTruncated, clip.Text(n, 20)))
 		}
 	}
 	if len(h[events.HeaderState]) > 0 {
 		var err error
 		if d.State, err = ReadState(h); err != nil {
-			faults = append(faults, err)
+			issues = append(issues, err)
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(issues...)
 }

@@ -14,7 +14,7 @@ const maxHealthData = 16 << 10
 
 // DecodeHealth reads a report from a message on a health subject: a CloudEvent of
 // type [events.TypeHealth] in binary or in structured mode, or its bare data. It returns
-// the service that the subject names. The error lists every fault; it shows
+// the service that the subject names. The error lists every issue; it shows
 // nothing of the message but the names of figures and numbers.
 func DecodeHealth(subjects events.Subjects, m *nats.Msg) (service string, report events.HealthReport, err error) {
 	if service, err = subjects.SplitHealth(m.Subject); err != nil {

@@ -47,7 +47,7 @@ func EncodeInstance(subjects events.Subjects, r *events.InstanceReport) (*nats.M
 
 // DecodeInstance reads a report from a message on a [events.Subjects.Instance] subject,
 // strictly: whoever may publish there could send anything. The error lists every
-// fault.
+// issue.
 func DecodeInstance(subjects events.Subjects, m *nats.Msg) (events.InstanceReport, error) {
 	id, err := subjects.SplitInstance(m.Subject)
 	if err != nil {

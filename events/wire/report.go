@@ -25,7 +25,7 @@ const maxReportData = 16 << 10
 // type [events.TypeReport] in binary or in structured mode, its bare data, or no data at
 // all but the headers of the message that the worker has, with [events.HeaderResult] and,
 // for a failure, those of a NATS micro error besides. A Retry-After that is a
-// date counts from received. The error lists every fault and shows neither the
+// date counts from received. The error lists every issue and shows neither the
 // token nor the data.
 func DecodeReport(subjects events.Subjects, m *nats.Msg, received time.Time) (service, operation string, r events.Report, err error) {
 	if service, operation, err = subjects.SplitReport(m.Subject); err != nil {
@@ -129,24 +129,24 @@ type attribute struct{ name, value string }
 
 // checkReportEvent checks the attributes of a report.
 func checkReportEvent(e *event.Event, eventType string, attributes []attribute) error {
-	var faults []error
+	var issues []error
 	if err := e.Validate(); err != nil {
-		faults = append(faults, fmt.Errorf("not a valid CloudEvent: %s", strings.Join(strings.Fields(sanitised(err).Error()), " ")))
+		issues = append(issues, fmt.Errorf("not a valid CloudEvent: %s", strings.Join(strings.Fields(sanitised(err).Error()), " ")))
 	}
 	if e.Type() != eventType {
-		faults = append(faults, fmt.Errorf("type %q is not %s", clip.Text(e.Type(), 80), eventType))
+		issues = append(issues, fmt.Errorf("type %q is not %s", clip.Text(e.Type(), 80), eventType))
 	}
 	if t := e.DataContentType(); t != "" && !isJSON(t) {
-		faults = append(faults, fmt.Errorf("content type %q is not JSON", clip.Text(t, 80)))
+		issues = append(issues, fmt.Errorf("content type %q is not JSON", clip.Text(t, 80)))
 	}
 	for _, a := range attributes {
 		if named, ok := e.Extensions()[a.name]; ok {
 			if s, err := types.Format(named); err != nil || s != a.value {
-				faults = append(faults, fmt.Errorf("attribute %s %q differs from %q in the subject", a.name, clip.Text(s, 80), a.value))
+				issues = append(issues, fmt.Errorf("attribute %s %q differs from %q in the subject", a.name, clip.Text(s, 80), a.value))
 			}
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(issues...)
 }
 
 func isJSON(contentType string) bool {

@@ -36,7 +36,7 @@ type Submission struct {
 // operation type. The payload is looked at only in structured mode, where it
 // holds the attributes.
 //
-// The error is a [*events.RejectedError] and lists every fault. It does no I/O and
+// The error is a [*events.RejectedError] and lists every issue. It does no I/O and
 // is safe for concurrent use.
 func DecodeSubmission(subjects events.Subjects, s Submission) (*events.Operation, error) {
 	d := decoder{op: &events.Operation{Attempt: 1, Delivery: events.Request, Submitted: s.Received.UTC()}}
@@ -47,7 +47,7 @@ func DecodeSubmission(subjects events.Subjects, s Submission) (*events.Operation
 	d.op.Service, d.op.Operation = service, operation
 
 	if size := headerSize(s.Header); size > events.MaxHeaders {
-		d.fault("headers have %d bytes together, more than the %d allowed", size, events.MaxHeaders)
+		d.issue("headers have %d bytes together, more than the %d allowed", size, events.MaxHeaders)
 	}
 
 	m := message{header: s.Header, data: s.Data}
@@ -58,7 +58,7 @@ func DecodeSubmission(subjects events.Subjects, s Submission) (*events.Operation
 			return nil, d.reject(fmt.Errorf("reading the CloudEvent in %s mode: %w", m.ReadEncoding(), sanitised(err)))
 		}
 		if err := e.Validate(); err != nil {
-			d.fault("not a valid CloudEvent: %s", strings.Join(strings.Fields(sanitised(err).Error()), " "))
+			d.issue("not a valid CloudEvent: %s", strings.Join(strings.Fields(sanitised(err).Error()), " "))
 		}
 		d.attributes(e)
 	case binding.EncodingBatch:
@@ -75,28 +75,28 @@ func DecodeSubmission(subjects events.Subjects, s Submission) (*events.Operation
 	if d.op.Target != "" {
 		d.check(subjects.CheckTarget(d.op.Target))
 	}
-	if len(d.faults) > 0 {
-		return nil, d.reject(errors.Join(d.faults...))
+	if len(d.issues) > 0 {
+		return nil, d.reject(errors.Join(d.issues...))
 	}
 	d.op.ID = events.OperationID(d.op.Source, d.op.EventID, d.op.Service, d.op.Operation)
 	d.op.Record(events.Attempt{Number: d.op.Attempt, At: d.op.FirstFailure, Code: d.code, Error: d.message})
 	return d.op, nil
 }
 
-// decoder gathers the attributes of one submission and their faults.
+// decoder gathers the attributes of one submission and their issues.
 type decoder struct {
 	op            *events.Operation
 	code, message string
-	faults        []error
+	issues        []error
 }
 
-func (d *decoder) fault(layout string, args ...any) {
-	d.faults = append(d.faults, fmt.Errorf(layout, args...))
+func (d *decoder) issue(layout string, args ...any) {
+	d.issues = append(d.issues, fmt.Errorf(layout, args...))
 }
 
 func (d *decoder) check(err error) {
 	if err != nil {
-		d.faults = append(d.faults, err)
+		d.issues = append(d.issues, err)
 	}
 }
 
@@ -111,7 +111,7 @@ func (d *decoder) attributes(e *event.Event) {
 	d.op.Type = d.text("type", e.Type(), events.MaxAttribute)
 	d.op.Subject = d.text("subject", e.Subject(), events.MaxAttribute)
 	if strings.HasPrefix(e.Type(), "rebound.") && e.Type() != events.TypeFailed {
-		d.fault("type %q is not for submissions; use %s", clip.Text(e.Type(), 80), events.TypeFailed)
+		d.issue("type %q is not for submissions; use %s", clip.Text(e.Type(), 80), events.TypeFailed)
 	}
 	if t := e.Time(); !t.IsZero() {
 		d.op.FirstFailure = events.InUTC(t)
@@ -119,7 +119,7 @@ func (d *decoder) attributes(e *event.Event) {
 	for name, value := range e.Extensions() {
 		s, err := types.Format(value)
 		if err != nil {
-			d.fault("attribute %s: %w", name, err)
+			d.issue("attribute %s: %w", name, err)
 			continue
 		}
 		d.extension(name, s)
@@ -150,10 +150,10 @@ func (d *decoder) bare(m message, s Submission) {
 		}
 	}
 	if d.op.EventID == "" {
-		d.fault("attribute id is empty")
+		d.issue("attribute id is empty")
 	}
 	if d.op.Source == "" {
-		d.fault("attribute source is empty")
+		d.issue("attribute source is empty")
 	}
 }
 
@@ -174,7 +174,7 @@ func (d *decoder) extension(name, value string) {
 	case "attempt":
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 1 || n > math.MaxInt32 {
-			d.fault("attempt %q is no whole number of at least 1", clip.Text(value, 80))
+			d.issue("attempt %q is no whole number of at least 1", clip.Text(value, 80))
 			return
 		}
 		d.op.Attempt = n
@@ -200,7 +200,7 @@ func (d *decoder) extension(name, value string) {
 			d.op.Delivery = delivery
 		case "":
 		default:
-			d.fault("delivery %q is neither %q nor %q", clip.Text(value, 80), events.Request, events.Publish)
+			d.issue("delivery %q is neither %q nor %q", clip.Text(value, 80), events.Request, events.Publish)
 		}
 	case "traceparent":
 		d.op.TraceParent = d.text(name, value, events.MaxName)
@@ -216,27 +216,27 @@ func (d *decoder) extension(name, value string) {
 // permissions of a NATS user are given by subject.
 func (d *decoder) sameAsSubject(name, value, fromSubject string) {
 	if err := events.CheckName(value); err != nil {
-		d.fault("attribute %s %w", name, err)
+		d.issue("attribute %s %w", name, err)
 		return
 	}
 	if value != fromSubject {
-		d.fault("attribute %s %q differs from %q in the subject", name, value, fromSubject)
+		d.issue("attribute %s %q differs from %q in the subject", name, value, fromSubject)
 	}
 }
 
 // text checks an attribute's length and characters.
 func (d *decoder) text(name, value string, limit int) string {
 	if len(value) > limit {
-		d.fault("attribute %s has %d bytes, more than the %d allowed", name, len(value), limit)
+		d.issue("attribute %s has %d bytes, more than the %d allowed", name, len(value), limit)
 		return ""
 	}
 	if !utf8.ValidString(value) {
-		d.fault("attribute %s is not valid UTF-8", name)
+		d.issue("attribute %s is not valid UTF-8", name)
 		return ""
 	}
 	for _, r := range value {
 		if r < ' ' && r != '\t' && (r != '\n' || name != "errormessage") || r == 0x7f {
-			d.fault("attribute %s has the control character %U", name, r)
+			d.issue("attribute %s has the control character %U", name, r)
 			return ""
 		}
 	}
@@ -249,7 +249,7 @@ func (d *decoder) time(name, value string) time.Time {
 	}
 	t, err := time.Parse(time.RFC3339, value)
 	if err != nil || t.Year() < 1970 {
-		d.fault("attribute %s %q is no RFC 3339 time since 1970", name, clip.Text(value, 80))
+		d.issue("attribute %s %q is no RFC 3339 time since 1970", name, clip.Text(value, 80))
 		return time.Time{}
 	}
 	return events.InUTC(t)

@@ -164,7 +164,7 @@ func TestDecodeSubmission_Rejects(t *testing.T) {
 	}
 }
 
-func TestDecodeSubmission_ReportsAllFaultsAtOnce(t *testing.T) {
+func TestDecodeSubmission_ReportsAllIssuesAtOnce(t *testing.T) {
 	_, err := DecodeSubmission(events.Subjects{}, submission("retry.submit.a.b", binaryEvent(map[string]string{"ce-attempt": "x", "ce-priority": "y", "ce-target": ">"}), ""))
 	for _, want := range []string{"attempt", "priority", "target"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

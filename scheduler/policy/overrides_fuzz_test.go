@@ -38,13 +38,13 @@ func FuzzParseOverrides(f *testing.F) {
 		asked := map[string]string{name: value, other: otherValue}
 		o, err := ParseOverrides(asked)
 		if err != nil {
-			for _, fault := range Faults(err) {
-				if !slices.Contains([]string{name, other}, fault.Key) || fault.Problem == "" || strings.ContainsAny(fault.Error(), "\r\n") {
-					t.Errorf("the fault of %q is told as %q", asked, fault)
+			for _, issue := range Issues(err) {
+				if !slices.Contains([]string{name, other}, issue.Key) || issue.Problem == "" || strings.ContainsAny(issue.Error(), "\r\n") {
+					t.Errorf("the issue of %q is told as %q", asked, issue)
 				}
 			}
-			if len(Faults(err)) == 0 {
-				t.Errorf("the error of %q is no fault: %v", asked, err)
+			if len(Issues(err)) == 0 {
+				t.Errorf("the error of %q is no issue: %v", asked, err)
 			}
 			return
 		}
