@@ -142,7 +142,7 @@ func TestParse_ReportsEveryIssue(t *testing.T) {
 	}
 }
 
-func TestFaults_BeyondAHundredAreCounted(t *testing.T) {
+func TestIssues_BeyondAHundredAreCounted(t *testing.T) {
 	_, err := Parse("p.yaml", []byte("billing:\n"+strings.Repeat("  maxAttempts: 3\n", 251)))
 	issues := Issues(err)
 	if len(issues) != 101 {
@@ -158,7 +158,7 @@ func TestFaults_BeyondAHundredAreCounted(t *testing.T) {
 	}
 }
 
-func TestFaults_SayEverythingApart(t *testing.T) {
+func TestIssues_SayEverythingApart(t *testing.T) {
 	_, err := Parse("p.yaml", []byte("billing:\n  maxAttemps: 3\n"))
 	issues := Issues(err)
 	want := Issue{File: "p.yaml", Line: 2, Column: 3, Key: "billing.maxAttemps", Problem: "no such key", Hint: "did you mean maxAttempts?"}
