@@ -64,12 +64,9 @@ func TestStore_Paused(t *testing.T) {
 	s.Timeout = 300 * time.Millisecond
 	all := storetest.Fleet(t, storetest.Handles(3, func() breaker.Store { return redisStore(t, r.Addr()) }), s)
 	r.Pause()
-	// A closed breaker waits for nothing, and opens by what it sees itself.
-	began := time.Now()
+	// A closed breaker opens by what it sees itself. That it waits for nothing is for the
+	// tests of package breaker, which have a clock of their own.
 	all[0].Fail(t, 3)
-	if took := time.Since(began); took > patience/2 { // much less than one that waits for Redis once
-		t.Errorf("three attempts at a closed breaker took %v while Redis was paused", took)
-	}
 	storetest.Eventually(t, all[:1], 5*time.Second, breaker.Open)
 	storetest.Alone(t, all[0])
 	if _, err := all[0].Trip(t.Context(), storetest.Key, time.Hour, ""); !errors.Is(err, breaker.ErrAlone) {

@@ -166,7 +166,7 @@ func FuzzDecodeHealth(f *testing.F) {
 		if events.CheckName(service) != nil {
 			t.Fatalf("service %q was accepted", service)
 		}
-		// What was accepted can be reported again, and reads the same.
+		// An accepted report can be encoded again and reads the same.
 		m, err := wire.EncodeHealth(events.Subjects{}, service, report, wire.Envelope{Source: "/a", ID: "1", Time: time.Unix(1, 0)})
 		if err != nil {
 			t.Fatalf("%+v was read and cannot be reported: %v", report, err)

@@ -104,7 +104,8 @@ type Member struct {
 	warn     rate.Sometimes
 	refused  atomic.Uint64 // counts the reports that were refused
 	// differing says that another instance was started with other policies.
-	differing atomic.Value // a string
+	differing atomic.Value  // a string
+	period    time.Duration // [reportEvery], except in a test
 
 	mu       sync.Mutex // guards what follows
 	register *health.Register
@@ -125,7 +126,7 @@ func Join(nc *nats.Conn, config Config) (*Member, error) {
 		config: config, nc: nc, subjects: events.Subjects{Prefix: config.Prefix},
 		self:    events.InstanceReport{ID: config.ID, HostName: hostName(config.Log), Version: config.Version, Started: config.Started.UTC()},
 		reports: make(chan *nats.Msg, maxWaiting), warn: rate.Sometimes{First: 1, Interval: warnEvery},
-		state: events.InstanceJoining, instances: 1,
+		period: reportEvery, state: events.InstanceJoining, instances: 1,
 	}
 	now := config.Now()
 	own := m.reportLocked(now)
@@ -147,7 +148,7 @@ func (m *Member) Close() error { return m.sub.Unsubscribe() }
 // takes leave of them.
 func (m *Member) Run(ctx context.Context) {
 	defer m.announcer.wait()
-	ticker := time.NewTicker(reportEvery)
+	ticker := time.NewTicker(m.period)
 	defer ticker.Stop()
 	answer := time.NewTimer(0) // the first report asks the others for theirs
 	defer answer.Stop()

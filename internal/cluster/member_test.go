@@ -37,11 +37,12 @@ func (i *instance) Most() int                          { return 1000 }
 func (i *instance) Set(n int)                          { i.limit.Store(int64(n)) }
 func (i *instance) host() health.Host                  { return health.Host{SystemLoad: float64(i.load.Load())} }
 func (i *instance) storeDelay(time.Time) time.Duration { return 0 }
-func (i *instance) sees() int                          { return i.View(time.Now()).TotalInstances }
+func (i *instance) sees() int                          { return i.View(i.config.Now()).TotalInstances }
 func (i *instance) leads() bool                        { _, ok := i.Leads(); return ok }
 
 // join has an instance of that id join the others on a server. All have the same load.
-func join(t *testing.T, url, id string, load *atomic.Int64) *instance {
+// A change is made before it runs.
+func join(t *testing.T, url, id string, load *atomic.Int64, change ...func(*Member)) *instance {
 	t.Helper()
 	i := &instance{nc: testkit.Connect(t, url), load: load}
 	var err error
@@ -53,6 +54,9 @@ func join(t *testing.T, url, id string, load *atomic.Int64) *instance {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range change {
+		f(i.Member)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -80,9 +84,7 @@ func TestMember_LowestIDLeadsAndItsSuccessorGoesOn(t *testing.T) {
 	load.Store(8)
 	testkit.Eventually(t, 5*time.Second, "backpressure at both", func() bool { return a.pressure.Load() && b.pressure.Load() })
 	a.stop()
-	if b.sees() != 1 {
-		testkit.Eventually(t, time.Second, "the one that stopped to be forgotten", func() bool { return b.sees() == 1 })
-	}
+	testkit.Eventually(t, 5*time.Second, "the one that stopped to be forgotten", func() bool { return b.sees() == 1 })
 	if !b.leads() || !b.pressure.Load() {
 		t.Error("the successor does not lead, or backpressure ended with the leader")
 	}
@@ -105,5 +107,54 @@ func TestMember_OneThatHearsNobodyForgetsNobody(t *testing.T) {
 	// Nobody can be heard at a, so it must not take itself for the only one.
 	if n, leads := a.Leads(); n != 2 || !leads {
 		t.Errorf("the instance that hears nobody knows of %d and leads: %t; want both it knew, and that it still leads", n, leads)
+	}
+}
+
+// silent has a member report itself only when it joins, answers and leaves, and go by the
+// clock of the test.
+func silent(now func() time.Time) func(*Member) {
+	return func(m *Member) { m.period, m.config.Now = time.Hour, now }
+}
+
+// clock is a clock that stands still until it is set forward.
+type clock struct {
+	base  time.Time
+	ahead atomic.Int64
+}
+
+func (c *clock) now() time.Time           { return c.base.Add(time.Duration(c.ahead.Load())) }
+func (c *clock) forward(by time.Duration) { c.ahead.Add(int64(by)) }
+
+func TestMember_OneThatJoinsIsAnsweredAndOneThatLeavesIsForgottenAtOnce(t *testing.T) {
+	t.Parallel()
+	url := testkit.Server(t).ClientURL()
+	var load atomic.Int64
+	still := silent((&clock{base: time.Now()}).now)
+	a := join(t, url, "a", &load, still)
+	b := join(t, url, "b", &load, still)
+	// No report of its own accord comes for an hour.
+	testkit.Eventually(t, 30*time.Second, "both to know each other", func() bool { return a.sees() == 2 && b.sees() == 2 })
+	c := join(t, url, "c", &load, still)
+	testkit.Eventually(t, 30*time.Second, "the third to know both", func() bool { return a.sees() == 3 && b.sees() == 3 && c.sees() == 3 })
+	// No lease ends while the clock stands still.
+	b.stop()
+	testkit.Eventually(t, 30*time.Second, "the one that stopped to be forgotten", func() bool { return a.sees() == 2 && c.sees() == 2 })
+}
+
+func TestMember_OneThatIsKilledIsForgottenAfterItsLease(t *testing.T) {
+	t.Parallel()
+	url := testkit.Server(t).ClientURL()
+	var load atomic.Int64
+	now := &clock{base: time.Now()}
+	a, b := join(t, url, "a", &load, silent(now.now)), join(t, url, "b", &load, silent(now.now))
+	testkit.Eventually(t, 30*time.Second, "both to know each other", func() bool { return a.sees() == 2 && b.sees() == 2 })
+	a.nc.Close()
+	now.forward(health.InstanceLease - 1)
+	if n := b.sees(); n != 2 {
+		t.Errorf("at the end of the lease of the one that was killed the other sees %d, want 2", n)
+	}
+	now.forward(1)
+	if n := b.sees(); n != 1 {
+		t.Errorf("after the lease of the one that was killed the other sees %d, want 1", n)
 	}
 }

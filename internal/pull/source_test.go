@@ -165,6 +165,26 @@ func TestPuller_AsksForNoMoreThanTheLimitAndRenewsLeases(t *testing.T) {
 	})
 }
 
+func TestPuller_MessageThatComesLateInAPullIsHandledAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeSource()
+		began := time.Now()
+		var handled time.Duration
+		r := run(t, s, 10, func(context.Context, *Message) error {
+			handled = time.Since(began)
+			return nil
+		})
+		const late = 55 * time.Second // nearly the lease
+		time.Sleep(late)              // of the bubble's clock
+		s.messages <- &fakeMessage{source: s, sequence: 1}
+		synctest.Wait()
+		if got, want := s.was(), []string{"1 acked"}; !slices.Equal(got, want) || handled != late || len(s.asked) != 1 {
+			t.Errorf("settled %q in pulls of %v, handled after %v; want %q in one pull, at once after %v", got, s.asked, handled, want, late)
+		}
+		r.drain()
+	})
+}
+
 func TestPuller_TriesAgainUntilTheConsumerIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeSource(1)

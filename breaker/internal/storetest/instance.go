@@ -151,7 +151,9 @@ func Alone(t testing.TB, i *Instance) {
 	})
 }
 
-// Converge is within what time all instances must agree once the store is back.
+// Converge is within what time all instances must agree once the store is back. On a busy
+// machine the wait may be longer; the tests of package breaker, which have a clock of their
+// own, go by it strictly.
 const Converge = time.Second
 
 // Agreed waits until all instances share the store and the breaker is s at each.
