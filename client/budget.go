@@ -56,7 +56,7 @@ func (b *budget) spent(now time.Time) (limit string, next time.Time) {
 		if w.most <= 0 {
 			continue
 		}
-		if n, at := w.window.Room(w.most, now); n == 0 && at.After(next) {
+		if n, at := w.window.Available(w.most, now); n == 0 && at.After(next) {
 			limit, next = w.key, at
 		}
 	}
