@@ -39,7 +39,7 @@ func TestAdoption_ClusterThatLosesTheLeaderOfTheAdvisoriesLosesNoMessage(t *test
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
 	config := handlers.Config{Limits: streams.Limits{Replicas: 3}, Lease: 2 * time.Second, Policies: policySet(t, `
-default: {maxAttempts: 100, baseDelay: 10ms, maxDelay: 500ms, jitterType: none, attemptTimeout: 2s}
+default: {maxAttempts: 100, baseDelay: 10ms, maxDelay: 500ms, jitterType: none, attemptTimeout: 20s}
 `)}
 	r.start(config)
 	r.start(config)

@@ -26,7 +26,7 @@ import (
 
 // patient is a policy that allows more attempts than the workers' three deliveries.
 const patient = `
-default: {maxAttempts: 6, baseDelay: 10ms, maxDelay: 100ms, jitterType: none, attemptTimeout: 2s}
+default: {maxAttempts: 6, baseDelay: 10ms, maxDelay: 100ms, jitterType: none, attemptTimeout: 20s}
 `
 
 // orders makes the stream ORDERS with the consumer worker, which gives up after

@@ -28,7 +28,7 @@ default:
   maxDelay: 20ms
   backoffStrategy: fixed
   jitterType: none
-  attemptTimeout: 2s
+  attemptTimeout: 20s
   enableCircuitBreaker: true
   circuitBreakerThreshold: 5
   circuitBreakerTimeout: 1s

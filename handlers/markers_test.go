@@ -139,7 +139,7 @@ default:
   baseDelay: 100ms
   maxDelay: 200ms
   jitterType: none
-  attemptTimeout: 2s
+  attemptTimeout: 20s
   enableCircuitBreaker: true
   circuitBreakerThreshold: 5
   circuitBreakerTimeout: 1s

@@ -39,7 +39,7 @@ default:
   maxDelay: 1s
   backoffStrategy: exponential
   jitterType: none
-  attemptTimeout: 2s
+  attemptTimeout: 20s
 `
 
 // rig is a NATS server with one instance of the service and a target.
