@@ -94,7 +94,7 @@ func TestRelay_HandsOnWhatTheStreamOfAdvisoriesMisses(t *testing.T) {
 				t.Fatal(err)
 			}
 			if stopping {
-				// The instance has the advisory in hand once it answers what was sent later.
+				// Once the instance answers a later message, it has the advisory in hand.
 				r.request("rebound.status", nil, nil, nil)
 				stop()
 				if n := r.count("RETRY_ADVISORIES", "retry.advisory.ORDERS.worker"); n != 1 {
@@ -110,7 +110,7 @@ func TestRelay_HandsOnWhatTheStreamOfAdvisoriesMisses(t *testing.T) {
 	}
 }
 
-// deafen makes the stream of advisories miss what the server says.
+// deafen makes the stream of advisories miss what the server sends.
 func (r *rig) deafen() {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)

@@ -100,8 +100,8 @@ func TestCluster_LosingItsLeaderKeepsItsLanes(t *testing.T) {
 	}
 }
 
-// TestService_OnALeafNodeWorksInTheDomainOfItsHub has operations fail, be held, and
-// be let out, on streams that are reached by their domain alone.
+// TestService_OnALeafNodeWorksInTheDomainOfItsHub lets operations fail, be held, and be let
+// out, on streams that are reached by their domain only.
 func TestService_OnALeafNodeWorksInTheDomainOfItsHub(t *testing.T) {
 	t.Parallel()
 	r := connect(t, testkit.Leaf(t, "hub"))

@@ -13,8 +13,8 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// TestEvents_FollowTheirSchemas runs operations to every kind
-// of end and validates all events, dead letters and answers.
+// TestEvents_FollowTheirSchemas runs operations to every kind of end and validates all
+// events, dead letters and answers.
 func TestEvents_FollowTheirSchemas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `

@@ -23,7 +23,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// stores are where instances share what they share.
+// stores are the stores of shared breakers and limits.
 func stores(t *testing.T) map[string]func() handlers.Config {
 	return map[string]func() handlers.Config{
 		"NATS": func() handlers.Config { return handlers.Config{} },
@@ -38,7 +38,7 @@ func stores(t *testing.T) map[string]func() handlers.Config {
 	}
 }
 
-// parallel is a target that works on several requests at once.
+// parallel registers a target that works on several requests at once.
 func (r *rig) parallel(subject string, handle func(micro.Request)) {
 	r.t.Helper()
 	service, err := micro.AddService(r.nc, micro.Config{Name: "parallel", Version: "1.0.0"})
@@ -92,8 +92,8 @@ func TestBudget_HoldsOverAllInstances(t *testing.T) {
 				return r.count("RETRY", "retry.held.>")+attempts() >= due-budget/10
 			})
 			most := budget
-			// A machine that is too busy to answer in half a second is a store that is
-			// out of reach.
+			// On a machine too busy to answer in half a second the store counts as out of
+			// reach.
 			if strings.Contains(logged.String(), "divided evenly") {
 				most += budget / instances
 			}
@@ -110,8 +110,8 @@ func TestBudget_HoldsOverAllInstances(t *testing.T) {
 
 // storeFault is what happens to the Redis of three instances.
 type storeFault struct {
-	// wire returns the URLs by which the instances reach the server, and does the
-	// harm when it is called.
+	// wire returns the URLs by which the instances reach the server, and a function
+	// that does the harm.
 	wire func(*testing.T, *testkit.RedisServer) (urls []string, harm func())
 }
 
@@ -154,8 +154,8 @@ func knownByAll(t *testing.T, client redis.UniversalClient, key string, n int) b
 	return heard == n
 }
 
-// TestBudget_HoldsWhileItsStoreIsOut harms Redis while three instances spend a
-// budget: each goes on with what is its own share at the most.
+// TestBudget_HoldsWhileItsStoreIsOut harms Redis while three instances spend a budget:
+// each goes on with at most its own share.
 func TestBudget_HoldsWhileItsStoreIsOut(t *testing.T) {
 	t.Parallel()
 	const due, first, budget, instances = 600, 30, 90, 3
@@ -259,7 +259,7 @@ func TestConcurrency_IsBoundedOverAllInstances(t *testing.T) {
 	}
 }
 
-func TestGates_DependentsOfAnIllServiceAreHeldWithoutAnAttempt(t *testing.T) {
+func TestGates_DependentsOfAnUnhealthyServiceAreHeldWithoutAnAttempt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 5, baseDelay: 10ms, jitterType: none}
@@ -273,7 +273,7 @@ report: {dependsOn: ["ledger:read"]}
 	r.submit("retry.submit.billing.charge", event("1", "normal"), "x")
 	r.submit("retry.submit.report.make", event("2", "normal"), "x")
 	testkit.Eventually(t, 10*time.Second, "the operation that depends on it being held", func() bool { return r.count("RETRY", "retry.held.*.billing.>") == 1 })
-	r.awaitOutcomes(1, 10*time.Second) // that of the key that depends on another
+	r.awaitOutcomes(1, 10*time.Second) // of the key that depends on another
 	if n := calls.Load(); n != 0 {
 		t.Errorf("%d attempts were made while the service below is out, want none", n)
 	}
