@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// tries is how often [Quick] measures at most.
+// tries bounds how often [Quick] measures.
 const tries = 10
 
-// Quick measures how long something takes, and fails the test when it is longer than
-// a bound each time. A machine that does something else makes one try slow or a few;
-// what is slow by itself is so at every try.
+// Quick measures how long something takes, and fails the test if every measurement exceeds a
+// bound. A busy machine makes some tries slow; something that is slow by itself is slow at every
+// try.
 func Quick(t testing.TB, bound time.Duration, what string, measure func() time.Duration) {
 	t.Helper()
 	best := measure()
