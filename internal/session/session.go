@@ -53,7 +53,7 @@ func (s *Session) URL() string { return s.NC.ConnectedUrlRedacted() }
 
 // NoStream returns the error that one of Rebound's streams does not exist.
 func (s *Session) NoStream(stream string) error {
-	return fmt.Errorf("there is no stream %s at %s; `rebound serve` makes it", stream, s.URL())
+	return fmt.Errorf("there is no stream %s at %s; `rebound serve` creates it", stream, s.URL())
 }
 
 // Explain adds the cause to an error of a publish.

@@ -26,7 +26,7 @@ func Bucket(ctx context.Context, js jetstream.JetStream, config jetstream.KeyVal
 			kv, err = js.KeyValue(ctx, config.Bucket)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("making bucket %s: %w", config.Bucket, err)
+			return nil, fmt.Errorf("creating bucket %s: %w", config.Bucket, err)
 		}
 	}
 	if err != nil {
@@ -136,7 +136,7 @@ func write(ctx context.Context, put func(context.Context) (uint64, error)) (uint
 }
 
 // errNoAnswer means that a write was not answered.
-var errNoAnswer = errors.New("nothing came back")
+var errNoAnswer = errors.New("no answer")
 
 // lateAnswer is how long after a conflict the answer to an earlier try of the same write may
 // arrive.

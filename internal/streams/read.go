@@ -175,7 +175,7 @@ func LeaderGet(ctx context.Context, js jetstream.JetStream, stream string, selec
 	case reply.Error != nil:
 		return nil, reply.Error
 	case reply.Message == nil:
-		return nil, fmt.Errorf("the answer of stream %s holds no message", stream)
+		return nil, fmt.Errorf("the answer of stream %s has no message", stream)
 	}
 	m := &jetstream.RawStreamMsg{
 		Subject: reply.Message.Subject, Sequence: reply.Message.Sequence, Data: reply.Message.Data, Time: reply.Message.Time,
