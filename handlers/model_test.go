@@ -47,6 +47,8 @@ type world struct {
 	// target, by run and number.
 	runs     map[string]bool
 	attempts map[string][]attempted
+	// latest is by how much the latest attempt came after it was due.
+	latest time.Duration
 	// late are the operations of which a write arrived late and was stored, or an older
 	// state came back while the leader of the outcomes was behind.
 	late map[string]bool
