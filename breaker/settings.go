@@ -63,8 +63,8 @@ func (s Settings) OrDefaults() Settings {
 
 // Validate returns all that is wrong with s, nil when nothing is.
 func (s Settings) Validate() error {
-	var faults []error
-	fault := func(format string, a ...any) { faults = append(faults, fmt.Errorf("breaker: "+format, a...)) }
+	var issues []error
+	issue := func(format string, a ...any) { issues = append(issues, fmt.Errorf("breaker: "+format, a...)) }
 	for _, v := range []struct {
 		name  string
 		value int
@@ -75,7 +75,7 @@ func (s Settings) Validate() error {
 		{"number of half-open successes", s.HalfOpenSuccesses},
 	} {
 		if v.value < 0 || v.value > 1_000_000 {
-			fault("the %s is %d; it must be from 1 to 1,000,000, or 0 for the default", v.name, v.value)
+			issue("the %s is %d; it must be from 1 to 1,000,000, or 0 for the default", v.name, v.value)
 		}
 	}
 	for _, v := range []struct {
@@ -88,11 +88,11 @@ func (s Settings) Validate() error {
 		{"probe lease", s.ProbeLease, shortest},
 	} {
 		if v.value != 0 && (v.value < v.least || v.value > HeldTTL) {
-			fault("the %s is %v; it must be from %v to %v, or 0 for the default", v.name, v.value, v.least, HeldTTL)
+			issue("the %s is %v; it must be from %v to %v, or 0 for the default", v.name, v.value, v.least, HeldTTL)
 		}
 	}
-	if !(s.FailureRate >= 0 && s.FailureRate <= 1) { //nolint:staticcheck // so that NaN is a fault too
-		fault("the failure rate is %v; it must be from 0 to 1", s.FailureRate)
+	if !(s.FailureRate >= 0 && s.FailureRate <= 1) { //nolint:staticcheck // so that NaN is an issue too
+		issue("the failure rate is %v; it must be from 0 to 1", s.FailureRate)
 	}
-	return errors.Join(faults...)
+	return errors.Join(issues...)
 }

@@ -12,7 +12,7 @@ func TestSettings_Validate(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		settings Settings
-		faults   []string // empty: none
+		issues   []string // empty: none
 	}{
 		{"the zero value is sensible", Settings{}, nil},
 		{"the largest values", Settings{Threshold: 1_000_000, Timeout: 720 * time.Hour, FailureRate: 1}, nil},
@@ -20,16 +20,16 @@ func TestSettings_Validate(t *testing.T) {
 		{"a rate over one", Settings{FailureRate: 1.5}, []string{"the failure rate is 1.5; it must be from 0 to 1"}},
 		{"a rate that is no number", Settings{FailureRate: math.NaN()}, []string{"the failure rate is NaN"}},
 		{"a window too short for its buckets", Settings{Window: time.Millisecond}, []string{"the window is 1ms; it must be from 10ms to 720h0m0s"}},
-		{"all faults at once", Settings{Timeout: -1, HalfOpenMaxRequests: -2, ProbeLease: time.Microsecond}, []string{"timeout is -1ns", "half-open probes is -2", "probe lease is 1µs"}},
+		{"all issues at once", Settings{Timeout: -1, HalfOpenMaxRequests: -2, ProbeLease: time.Microsecond}, []string{"timeout is -1ns", "half-open probes is -2", "probe lease is 1µs"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			err := test.settings.Validate()
-			if len(test.faults) == 0 && err != nil {
+			if len(test.issues) == 0 && err != nil {
 				t.Errorf("the error is %v, want none", err)
 			}
-			for _, fault := range test.faults {
-				if err == nil || !strings.Contains(err.Error(), fault) {
-					t.Errorf("the error is %v, want one with %q", err, fault)
+			for _, issue := range test.issues {
+				if err == nil || !strings.Contains(err.Error(), issue) {
+					t.Errorf("the error is %v, want one with %q", err, issue)
 				}
 			}
 		})

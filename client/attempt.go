@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// AttemptFrom returns the number, from 1, of the attempt for which [Execute] or a [Worker]
-// made ctx. It returns 0 for any other context.
+// AttemptFrom returns the number, from 1, of the attempt that [Execute] or a worker runs with
+// ctx. It returns 0 for any other context.
 func AttemptFrom(ctx context.Context) int {
 	n, _ := ctx.Value(attemptKey{}).(int)
 	return n
@@ -15,18 +15,18 @@ func AttemptFrom(ctx context.Context) int {
 
 type attemptKey struct{}
 
-// attempt is the context of one attempt. It ends with the context of Execute,
-// after the policy's attemptTimeout, and when the attempt is over.
+// attempt is the context of one attempt. It ends with the context given to Execute, after the
+// policy's attemptTimeout, and when the attempt is over.
 //
-// A function that never looks at its context should not pay for a timer, so the context
-// with the timer is made only when somebody asks.
+// A function that never looks at its context should not pay for a timer, so the context with the
+// timer is made on first use.
 type attempt struct {
-	context.Context // that of Execute
+	context.Context // given to Execute
 	bound           *bound
-	began           time.Duration // by the client's clock
+	began           time.Duration // on the client's clock
 	number          int
 
-	live atomic.Pointer[live] // nil while nobody looked, over when nobody did
+	live atomic.Pointer[live] // nil until first use; over if the attempt ended unused
 }
 
 // live is the context with the timer.
@@ -35,7 +35,7 @@ type live struct {
 	cancel context.CancelFunc
 }
 
-// over is the end of a context at which nobody looked.
+// over is the live context of an attempt that ended before anything used it.
 var over = func() *live {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -75,7 +75,7 @@ func (a *attempt) Value(key any) any {
 		return a.number
 	}
 	if l := a.live.Load(); l != nil && l != over {
-		return l.Value(key) // so that contexts beneath find what they hang on
+		return l.Value(key) // lets derived contexts find the parent they attach to
 	}
 	return a.Context.Value(key)
 }
@@ -91,7 +91,7 @@ func (a *attempt) wake() *live {
 		l.Context, l.cancel = context.WithCancel(a.Context)
 	}
 	if !a.live.CompareAndSwap(nil, l) {
-		l.cancel() // somebody else was first
+		l.cancel() // another goroutine was first
 		return a.live.Load()
 	}
 	return l

@@ -11,8 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/client"
 )
 
-// within runs look with the context of one attempt under parent, whose timeout is
-// 2 s.
+// within calls look with the context of one attempt under parent; the attempt's timeout is 2 s.
 func within(parent context.Context, t *testing.T, look func(ctx context.Context)) {
 	t.Helper()
 	_, err := client.Execute(parent, local(t), &client.Call{Service: "a", Operation: "b"}, func(ctx context.Context) (struct{}, error) {
@@ -33,12 +32,12 @@ func TestAttempt_ContextEndsWithItsTime(t *testing.T) {
 				before := ctx.Err()
 				time.Sleep(2 * time.Second)
 				if before != nil || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-					t.Errorf("Err was %v and is %v, want nil and then DeadlineExceeded", before, ctx.Err())
+					t.Errorf("Err is %v before and %v after the timeout, want nil and then DeadlineExceeded", before, ctx.Err())
 				}
 				select {
 				case <-ctx.Done():
 				default:
-					t.Error("Err says that the context has ended and Done does not")
+					t.Error("Err reports that the context has ended, but Done does not")
 				}
 			})
 		},
@@ -70,7 +69,7 @@ func TestAttempt_ContextEndsWithItsTime(t *testing.T) {
 				before := ctx.Value(valueKey{})
 				_ = ctx.Done()
 				if before != 7 || ctx.Value(valueKey{}) != 7 || client.AttemptFrom(ctx) != 1 {
-					t.Errorf("the value is %v before and %v after Done in attempt %d, want 7, 7 and 1", before, ctx.Value(valueKey{}), client.AttemptFrom(ctx))
+					t.Errorf("the value is %v before and %v after Done, the attempt %d, want 7, 7 and 1", before, ctx.Value(valueKey{}), client.AttemptFrom(ctx))
 				}
 			})
 		},
@@ -81,7 +80,7 @@ func TestAttempt_ContextEndsWithItsTime(t *testing.T) {
 				time.Sleep(2 * time.Second)
 				synctest.Wait()
 				if !errors.Is(beneath.Err(), context.DeadlineExceeded) {
-					t.Errorf("a context beneath has error %v, want DeadlineExceeded", beneath.Err())
+					t.Errorf("a derived context has the error %v, want DeadlineExceeded", beneath.Err())
 				}
 			})
 		},
@@ -117,6 +116,6 @@ func TestAttempt_ContextEndsWithItsTime(t *testing.T) {
 
 func TestAttemptFrom_OnlyAttemptsHaveANumber(t *testing.T) {
 	if n := client.AttemptFrom(t.Context()); n != 0 {
-		t.Errorf("a context of no attempt has number %d, want 0", n)
+		t.Errorf("a context outside an attempt has number %d, want 0", n)
 	}
 }

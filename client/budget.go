@@ -10,8 +10,8 @@ import (
 // budget bounds the retries of a key in this process by retryBudgetPerMinute and
 // retryBudgetPerHour. It is safe for concurrent use.
 type budget struct {
-	mu                 sync.Mutex // guards what follows
-	perMinute, perHour int        // 0 is without limit
+	mu                 sync.Mutex // guards the fields below
+	perMinute, perHour int        // 0 is unlimited
 	minute, hour       gate.Window
 }
 
@@ -19,15 +19,14 @@ func newBudget() budget {
 	return budget{minute: gate.NewWindow(time.Minute), hour: gate.NewWindow(time.Hour)}
 }
 
-// limit sets how many retries there may be; 0 is without limit. Retries that were taken
-// still count.
+// limit sets the number of retries allowed; 0 is unlimited. Retries already taken still count.
 func (b *budget) limit(perMinute, perHour int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.perMinute, b.perHour = perMinute, perHour
 }
 
-// take takes one retry at now, unless [budget.check] says that there is none.
+// take takes one retry at now, unless a limit is reached (see [budget.check]).
 func (b *budget) take(now time.Time) (limit string, next time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -39,15 +38,15 @@ func (b *budget) take(now time.Time) (limit string, next time.Time) {
 	return limit, next
 }
 
-// check says which limit is reached at now, by its policy key, and when the next
-// retry will be let through. An empty limit is none.
+// check returns the limit reached at now, named by its policy key, and when the next retry will
+// be allowed. The limit is empty if none is reached.
 func (b *budget) check(now time.Time) (limit string, next time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.spent(now)
 }
 
-// spent names the limit that will stay reached for the longest.
+// spent returns the limit that stays reached for the longest.
 func (b *budget) spent(now time.Time) (limit string, next time.Time) {
 	for _, w := range []struct {
 		key    string
@@ -57,7 +56,7 @@ func (b *budget) spent(now time.Time) (limit string, next time.Time) {
 		if w.most <= 0 {
 			continue
 		}
-		if n, at := w.window.Room(w.most, now); n == 0 && at.After(next) {
+		if n, at := w.window.Available(w.most, now); n == 0 && at.After(next) {
 			limit, next = w.key, at
 		}
 	}

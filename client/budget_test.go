@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The budget's bound, checked against a plain list of what was let through.
+// The budget's bound is checked against a plain list of the retries it allowed.
 func TestBudget_IsNeverExceededInAnyWindow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		perMinute, perHour := rapid.IntRange(0, 5).Draw(t, "per minute"), rapid.IntRange(0, 20).Draw(t, "per hour")
@@ -33,15 +33,15 @@ func TestBudget_IsNeverExceededInAnyWindow(t *testing.T) {
 			switch {
 			case limit == "":
 				if perMinute > 0 && within(time.Minute) >= perMinute || perHour > 0 && within(time.Hour) >= perHour {
-					t.Fatalf("a retry was let through though %d were in the last minute and %d in the last hour", within(time.Minute), within(time.Hour))
+					t.Fatalf("a retry was allowed although %d were in the last minute and %d in the last hour", within(time.Minute), within(time.Hour))
 				}
 				taken = append(taken, now)
 			case !next.After(now) || next.Sub(now) > time.Hour+2*time.Minute:
 				t.Fatalf("a retry is refused until %v, %v from now", next, next.Sub(now))
 			default:
-				// Two sixtieths of a minute or an hour may be refused beyond need.
+				// Up to two sixtieths of a minute or an hour may be refused unnecessarily.
 				if (perMinute == 0 || within(time.Minute+2*time.Second) < perMinute) && (perHour == 0 || within(time.Hour+2*time.Minute) < perHour) {
-					t.Fatalf("a retry is refused by %s though only %d were in the last minute and %d in the last hour", limit, within(time.Minute), within(time.Hour))
+					t.Fatalf("a retry is refused by %s although only %d were in the last minute and %d in the last hour", limit, within(time.Minute), within(time.Hour))
 				}
 				later := budget{perMinute: perMinute, perHour: perHour, minute: b.minute, hour: b.hour}
 				if got, _ := later.check(next); got == limit {

@@ -12,25 +12,24 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// Call describes one kind of call to [Execute]: the service and the operation type, the
-// account and the campaign if there are such, and overrides. The policies in force have the
-// policy for these; the overrides are laid over it.
+// Call describes one kind of call to [Execute]: the service, the operation type, the account and
+// campaign if any, and overrides of the policy that these select.
 //
-// Make one for each kind of call and keep it: it remembers its policy until other policies
-// come in force. A Call must not be changed or copied once it is used. It is safe for
+// Make one for each kind of call and keep it: it caches its resolved policy until other policies
+// come into force. A Call must not be changed or copied after its first use. It is safe for
 // concurrent use.
 type Call struct {
-	// Service and Operation make the key, service:operation; see
-	// [events.CheckName] for what they may be.
+	// Service and Operation make the key, service:operation; [events.CheckName] says which names
+	// are valid.
 	Service, Operation string
 	// Account and Campaign may be empty.
 	Account, Campaign string
-	// Priority ranks the operations; empty is the policy's priority.
+	// Priority ranks the operations; the policy's priority when empty.
 	Priority Priority
-	// Overrides change the policy by the keys of the policy file: any of maxAttempts,
-	// baseDelay, maxDelay, multiplier, backoffStrategy, jitterType, attemptTimeout and
-	// maxElapsedTime. The policy bounds each, see [policy.Policy.Override]. They go along
-	// when an operation is handed over.
+	// Overrides replace settings of the policy, by their keys in the policy file: any of
+	// maxAttempts, baseDelay, maxDelay, multiplier, backoffStrategy, jitterType, attemptTimeout
+	// and maxElapsedTime. The policy bounds each (see [policy.Policy.Override]). They are
+	// submitted with an operation that is handed over.
 	Overrides map[string]string
 
 	bound atomic.Pointer[bound]
@@ -47,7 +46,7 @@ const (
 	Low      Priority = "low"
 )
 
-// bound is a Call with the policy that it resolved to.
+// bound is a Call with its resolved policy.
 type bound struct {
 	client   *Client
 	set      *policy.Set
@@ -59,7 +58,7 @@ type bound struct {
 	breaker  *breaker.Breaker // nil without one
 }
 
-// bind resolves the call, unless that was done for the policies in force already.
+// bind resolves the call, unless it is already resolved for the policies in force.
 func (call *Call) bind(c *Client) (*bound, error) {
 	set := c.policies.Load()
 	if b := call.bound.Load(); b != nil && b.client == c && b.set == set {
@@ -74,24 +73,24 @@ func (call *Call) bind(c *Client) (*bound, error) {
 }
 
 func (c *Client) resolve(set *policy.Set, call *Call) (*bound, error) {
-	var faults []error
+	var errs []error
 	for _, n := range []struct{ what, name string }{{"service", call.Service}, {"operation", call.Operation}} {
 		if err := events.CheckName(n.name); err != nil {
-			faults = append(faults, fmt.Errorf("%s %w", n.what, err))
+			errs = append(errs, fmt.Errorf("%s %w", n.what, err))
 		}
 	}
 	priority, err := events.ParsePriority(string(call.Priority))
 	if err != nil {
-		faults = append(faults, err)
+		errs = append(errs, err)
 	}
 	overrides, err := policy.ParseOverrides(overridden(call.Overrides))
-	faults = append(faults, err)
+	errs = append(errs, err)
 	for name := range call.Overrides {
 		if !isOverride(name) {
-			faults = append(faults, fmt.Errorf("%q is no key that an operation may override", oneLine(name)))
+			errs = append(errs, fmt.Errorf("%q is no key that an operation may override", oneLine(name)))
 		}
 	}
-	if err := errors.Join(faults...); err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 
@@ -104,7 +103,7 @@ func (c *Client) resolve(set *policy.Set, call *Call) (*bound, error) {
 		key: c.key(call.Service, call.Operation),
 	}
 	b.timeout = b.policy.AttemptTimeout
-	// Limits and breaker belong to the key as a whole, for accounts and campaigns share it.
+	// Accounts and campaigns share the limits and the breaker, which belong to the key.
 	shared := set.Resolve(policy.Query{Service: call.Service, Operation: call.Operation})
 	b.key.limit(&shared)
 	if shared.EnableCircuitBreaker {
@@ -113,7 +112,8 @@ func (c *Client) resolve(set *policy.Set, call *Call) (*bound, error) {
 	return b, nil
 }
 
-// overrideNames are the keys that an operation may override, in the letter case of attributes.
+// overrideNames are the policy keys that an operation may override, in lower case like
+// attributes.
 var overrideNames = map[string]bool{
 	"maxattempts": true, "basedelay": true, "maxdelay": true, "multiplier": true, "backoffstrategy": true,
 	"jittertype": true, "attempttimeout": true, "maxelapsedtime": true,
@@ -121,7 +121,7 @@ var overrideNames = map[string]bool{
 
 func isOverride(name string) bool { return overrideNames[strings.ToLower(name)] }
 
-// overridden returns overrides by the names of their attributes.
+// overridden returns overrides keyed by attribute name.
 func overridden(overrides map[string]string) map[string]string {
 	if len(overrides) == 0 {
 		return nil

@@ -25,28 +25,23 @@ import (
 
 // Config configures a [Client]. The zero value configures a client without NATS.
 type Config struct {
-	// Conn is the connection to NATS. Without it [Execute] works in this process alone,
-	// and everything else returns [ErrNotConnected]. The caller closes it, after
-	// [Client.Close].
+	// Conn is the connection to NATS. Without it [Execute] works in this process alone and
+	// everything else returns [ErrNotConnected]. The caller closes it, after [Client.Close].
 	Conn *nats.Conn
-	// JetStream is the access to JetStream on Conn, for a domain or an API prefix
-	// of its own; Conn's default when nil.
+	// JetStream is a JetStream context on Conn with its own domain or API prefix; the default one
+	// of Conn when nil.
 	JetStream jetstream.JetStream
-	// Prefix is the first token of the service's subjects,
-	// [events.DefaultPrefix] when empty.
+	// Prefix is the first token of Rebound's subjects, [events.DefaultPrefix] when empty.
 	Prefix string
-	// Policies are in force until others are applied in the service; the built-in ones
-	// when nil.
+	// Policies apply until the service has others; the built-in ones when nil.
 	Policies *policy.Set
-	// Breakers are the breakers of [Execute]; those of this process alone when nil. With a
-	// group that has a store, several processes and the service share them; the caller
-	// runs that group.
+	// Breakers are the breakers of [Execute]; when nil, breakers of this process alone. A group
+	// with a store is shared with other processes and the service; the caller runs that group.
 	Breakers *breaker.Group
-	// Source is the CloudEvents source of what this client submits and of the
-	// operations that it executes; /rebound/client/ and the host's name when
-	// empty.
+	// Source is the CloudEvents source of the operations that this client submits or executes;
+	// /rebound/client/ followed by the host name when empty.
 	Source string
-	// Logger is for what no error can say, such as that events could not be published;
+	// Logger receives what no error can report, such as events that could not be published;
 	// [slog.Default] when nil.
 	Logger *slog.Logger
 }
@@ -68,9 +63,9 @@ type Client struct {
 	policies atomic.Pointer[policy.Set]
 	breakers *breaker.Group
 	health   *health.Registry
-	pipeline *scheduler.Pipeline // decides only
+	pipeline *scheduler.Pipeline // used for its decisions only
 	keys     keys
-	start    time.Time // what clock counts from
+	start    time.Time // zero of clock
 
 	publisher *publisher // nil without a connection
 	cancel    context.CancelFunc
@@ -78,9 +73,9 @@ type Client struct {
 	closed    atomic.Bool
 }
 
-// New returns a client, which must be closed. With a connection it reads the policies in
-// force, until ctx ends, and follows them from then on; policies that it cannot read are
-// logged and no error. The error lists all that is wrong with the configuration.
+// New returns a client, which must be closed. With a connection it reads the policies in force,
+// until ctx ends at the latest, and follows them from then on; if it cannot read them it logs a
+// warning and starts with [Config.Policies]. The error lists every problem of the configuration.
 func New(ctx context.Context, config Config) (*Client, error) {
 	c := &Client{config: config, nc: config.Conn, js: config.JetStream, start: time.Now()}
 	if err := c.configure(); err != nil {
@@ -103,23 +98,23 @@ func New(ctx context.Context, config Config) (*Client, error) {
 }
 
 func (c *Client) configure() error {
-	var faults []error
+	var errs []error
 	config := &c.config
 	config.Prefix = cmp.Or(config.Prefix, events.DefaultPrefix)
 	if err := events.CheckName(config.Prefix); err != nil {
-		faults = append(faults, fmt.Errorf("prefix %w", err))
+		errs = append(errs, fmt.Errorf("prefix %w", err))
 	}
 	switch {
 	case c.nc != nil && c.js == nil:
 		js, err := jetstream.New(c.nc, jetstream.WithPublishAsyncTimeout(ackTimeout))
 		if err != nil {
-			faults = append(faults, fmt.Errorf("opening JetStream: %w", err))
+			errs = append(errs, fmt.Errorf("opening JetStream: %w", err))
 		}
 		c.js = js
 	case c.nc == nil && c.js != nil:
 		c.nc = c.js.Conn()
 	case c.nc != nil && c.js.Conn() != c.nc:
-		faults = append(faults, errors.New("the access to JetStream is on another connection"))
+		errs = append(errs, errors.New("the access to JetStream is on another connection"))
 	}
 	c.subjects, c.streams = events.Subjects{Prefix: config.Prefix}, events.Streams{Prefix: config.Prefix}
 	if config.Policies == nil {
@@ -141,12 +136,13 @@ func (c *Client) configure() error {
 	if c.log = config.Logger; c.log == nil {
 		c.log = slog.Default()
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
-// Close publishes the events that are waiting and ends what the client runs. When ctx ends
-// first, it says how many events are lost. Stop workers and end iterations before. Calls of
-// [Execute] that are under way go on, but their later events are dropped.
+// Close publishes the events that are waiting and stops the client's background work. If ctx ends
+// first, the error says how many events were not published. Stop workers and end iterations
+// before closing. Calls of [Execute] that are under way go on, but their later events are
+// dropped.
 func (c *Client) Close(ctx context.Context) error {
 	if c.closed.Swap(true) {
 		return nil
@@ -171,6 +167,6 @@ func (c *Client) connected() error {
 	return nil
 }
 
-// clock returns the time since the client was made, without the cost of reading the wall
-// clock.
+// clock returns the time since the client was made, on the monotonic clock, which is cheaper to
+// read than the wall clock.
 func (c *Client) clock() time.Duration { return time.Since(c.start) }

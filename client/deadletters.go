@@ -11,9 +11,8 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// DeadLetters gives access to the operations that finally failed. It works on
-// their stream, whether or not a service is running. It is safe for concurrent
-// use.
+// DeadLetters gives access to the operations that finally failed. It works on their stream,
+// whether or not a service is running. It is safe for concurrent use.
 type DeadLetters struct{ client *Client }
 
 // DeadLetters returns the access to the dead letters.
@@ -22,17 +21,17 @@ func (c *Client) DeadLetters() DeadLetters { return DeadLetters{c} }
 // DeadLetterFilter selects dead letters. The zero value selects all of them.
 type DeadLetterFilter = events.DeadLetterFilter
 
-// ErrFilterTooWide says that [DeadLetters.ReplayAll] and [DeadLetters.DiscardAll] refuse a
-// filter that selects every dead letter. To act on all, iterate over [DeadLetters.List].
+// ErrFilterTooWide means that [DeadLetters.ReplayAll] or [DeadLetters.DiscardAll] refused a
+// filter that selects every dead letter. To act on all of them, iterate over [DeadLetters.List].
 var ErrFilterTooWide = errors.New("client: the filter selects every dead letter")
 
-// ErrTruncated says that a dead letter cannot be replayed because its payload was
-// too large to be kept whole.
+// ErrTruncated means that a dead letter cannot be replayed because its payload was too large to
+// be kept whole.
 var ErrTruncated = errors.New("client: only a part of the payload was kept")
 
-// List iterates over the dead letters that f selects, oldest first, or in the
-// order of f.IDs. What is added meanwhile is included, what is removed is not. An
-// error ends the iteration; it is [ErrNoStream] when no service has ever run.
+// List iterates over the dead letters that f selects, oldest first, or in the order of f.IDs.
+// Dead letters added meanwhile are included, those removed are not. An error ends the iteration;
+// it is [ErrNoStream] if no service has ever run.
 func (d DeadLetters) List(ctx context.Context, f DeadLetterFilter) iter.Seq2[*events.DeadLetter, error] {
 	return func(yield func(*events.DeadLetter, error) bool) {
 		if err := d.client.connected(); err != nil {
@@ -51,7 +50,7 @@ func (d DeadLetters) List(ctx context.Context, f DeadLetterFilter) iter.Seq2[*ev
 	}
 }
 
-// Get returns the dead letter of an operation by its id, or [ErrNotFound].
+// Get returns the dead letter of the operation with this id, or [ErrNotFound].
 func (d DeadLetters) Get(ctx context.Context, id string) (*events.DeadLetter, error) {
 	for letter, err := range d.List(ctx, DeadLetterFilter{IDs: []string{id}, Limit: 1}) {
 		return letter, err
@@ -59,10 +58,9 @@ func (d DeadLetters) Get(ctx context.Context, id string) (*events.DeadLetter, er
 	return nil, fmt.Errorf("client: dead letter %q: %w", oneLine(id), ErrNotFound)
 }
 
-// Replay asks for a dead letter to be submitted again as a fresh operation with
-// its history, and returns when the request is stored. The dead letter goes when a
-// service has taken the operation in. Asking twice for the same one replays it
-// once. The error is [ErrNotFound], [ErrTruncated], or that of NATS.
+// Replay asks the service to run a dead letter again as a fresh operation that keeps its history,
+// and returns once the request is stored. The dead letter is removed when the replay begins.
+// Asking twice replays it once. The error is [ErrNotFound], [ErrTruncated], or one from NATS.
 func (d DeadLetters) Replay(ctx context.Context, id string) error {
 	letter, err := d.Get(ctx, id)
 	switch {
@@ -77,8 +75,7 @@ func (d DeadLetters) Replay(ctx context.Context, id string) error {
 	return nil
 }
 
-// Discard removes a dead letter for good. The error is [ErrNotFound] or that of
-// NATS.
+// Discard removes a dead letter for good. The error is [ErrNotFound] or one from NATS.
 func (d DeadLetters) Discard(ctx context.Context, id string) error {
 	letter, err := d.Get(ctx, id)
 	if err != nil {
@@ -90,10 +87,9 @@ func (d DeadLetters) Discard(ctx context.Context, id string) error {
 	return nil
 }
 
-// ReplayAll replays the dead letters that f selects, see [DeadLetters.Replay], and returns
-// how many of these requests are stored. It leaves out those whose payload was truncated.
-// After an error the same call goes on with the rest. It returns [ErrFilterTooWide] for a
-// filter that selects every dead letter.
+// ReplayAll replays the dead letters that f selects (see [DeadLetters.Replay]) and returns how
+// many requests were stored. It skips those whose payload was truncated. After an error, calling
+// it again continues with the rest. It returns [ErrFilterTooWide] if f selects every dead letter.
 func (d DeadLetters) ReplayAll(ctx context.Context, f DeadLetterFilter) (int, error) {
 	if f.Everything() {
 		return 0, ErrFilterTooWide
@@ -118,26 +114,26 @@ func (d DeadLetters) ReplayAll(ctx context.Context, f DeadLetterFilter) (int, er
 	return replays.stored, err
 }
 
-// maxReplays is how many replays may be unacknowledged at once.
+// maxReplays bounds the replay requests that are unacknowledged at once.
 const maxReplays = 256
 
-// replays counts the replays that are stored and keeps those that are on their way.
+// replays counts the stored replay requests and tracks the unacknowledged ones.
 type replays struct {
-	onTheWay []jetstream.PubAckFuture
-	stored   int
+	pending []jetstream.PubAckFuture
+	stored  int
 }
 
-// sent adds a replay, and waits for all that are on their way once they are many.
+// sent adds a request, and awaits all pending ones once there are maxReplays.
 func (r *replays) sent(ctx context.Context, ack jetstream.PubAckFuture) error {
-	if r.onTheWay = append(r.onTheWay, ack); len(r.onTheWay) < maxReplays {
+	if r.pending = append(r.pending, ack); len(r.pending) < maxReplays {
 		return nil
 	}
 	return r.await(ctx)
 }
 
-// await waits until all replays that are on their way are stored.
+// await waits until all pending requests are stored.
 func (r *replays) await(ctx context.Context) error {
-	for _, ack := range r.onTheWay {
+	for _, ack := range r.pending {
 		select {
 		case <-ack.Ok():
 			r.stored++
@@ -147,12 +143,12 @@ func (r *replays) await(ctx context.Context) error {
 			return fmt.Errorf("client: replaying dead letters: %w", ctx.Err())
 		}
 	}
-	r.onTheWay = r.onTheWay[:0]
+	r.pending = r.pending[:0]
 	return nil
 }
 
-// DiscardAll removes the dead letters that f selects for good and returns how many it
-// removed. It returns [ErrFilterTooWide] for a filter that selects every dead letter.
+// DiscardAll removes the dead letters that f selects for good and returns how many it removed. It
+// returns [ErrFilterTooWide] if f selects every dead letter.
 func (d DeadLetters) DiscardAll(ctx context.Context, f DeadLetterFilter) (int, error) {
 	if f.Everything() {
 		return 0, ErrFilterTooWide
@@ -165,7 +161,7 @@ func (d DeadLetters) DiscardAll(ctx context.Context, f DeadLetterFilter) (int, e
 		switch err := d.client.letters.Discard(ctx, letter); {
 		case err == nil:
 			done++
-		case !errors.Is(err, ErrNotFound): // somebody else was faster
+		case !errors.Is(err, ErrNotFound): // removed by somebody else
 			return done, fmt.Errorf("client: %w", err)
 		}
 	}

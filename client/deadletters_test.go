@@ -17,7 +17,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-// bury makes a dead letter of each id and returns their operation ids.
+// bury makes a dead letter with each event id and returns the operation ids.
 func (r *rig) bury(service string, ids ...string) []string {
 	r.t.Helper()
 	batch := make([]client.Submission, len(ids))
@@ -83,10 +83,10 @@ func TestDeadLetters_AreListedAndRead(t *testing.T) {
 		t.Errorf("dead letter %s is %+v, %v", ids[0], d, err)
 	}
 	if _, err := r.DeadLetters().Get(ctx(t), strings.Repeat("0", 32)); !errors.Is(err, client.ErrNotFound) {
-		t.Errorf("one that is not there gives %v, want ErrNotFound", err)
+		t.Errorf("a missing dead letter gives %v, want ErrNotFound", err)
 	}
 	if _, err := r.DeadLetters().Get(ctx(t), "x"); err == nil || errors.Is(err, client.ErrNotFound) {
-		t.Errorf("an id that is none gives %v, want it to say so", err)
+		t.Errorf("an invalid id gives %v, want an error that says so", err)
 	}
 }
 
@@ -123,7 +123,7 @@ func TestDeadLetters_AreReplayed(t *testing.T) {
 		t.Errorf("the target was called %d times, want once for each of 300", calls.Load())
 	}
 	if err := letters.Replay(ctx(t), ids[0]); !errors.Is(err, client.ErrNotFound) {
-		t.Errorf("replaying one that is gone gives %v, want ErrNotFound", err)
+		t.Errorf("replaying a removed dead letter gives %v, want ErrNotFound", err)
 	}
 }
 
@@ -198,7 +198,7 @@ connection_pool: {baseDelay: 1ms, jitterType: none}
 `)
 	acquire := &client.Call{Service: "connection_pool", Operation: "acquire_connection"}
 	pool := 100.0
-	// A context without a deadline, as who reports now and then has it.
+	// A context without a deadline, as a periodic reporter uses.
 	if err := r.ReportHealth(t.Context(), "connection_pool", events.HealthReport{PoolUtilization: &pool}); err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func TestNew_AccessToJetStreamMustBelongToTheConnection(t *testing.T) {
 	one, two := testkit.Connect(t, url), testkit.Connect(t, url)
 	if _, err := client.New(ctx(t), client.Config{Conn: one, JetStream: testkit.JetStream(t, two), Prefix: "a.b"}); err == nil ||
 		!strings.Contains(err.Error(), "another connection") || !strings.Contains(err.Error(), "prefix") {
-		t.Errorf("got %v, want both faults of the configuration", err)
+		t.Errorf("got %v, want both problems of the configuration", err)
 	}
 	c := connected(t, client.Config{JetStream: testkit.JetStream(t, two)})
 	if _, err := c.Submit(ctx(t), client.Submission{Service: "a", Operation: "b"}); !errors.Is(err, client.ErrNoStream) {

@@ -51,7 +51,7 @@ func TestDoc_BeginsWithTheLinesOfTheExample(t *testing.T) {
 	}
 }
 
-// exampleBody returns the lines of Example in this file.
+// exampleBody returns the lines of the function Example in this file.
 func exampleBody(t *testing.T, fset *token.FileSet) string {
 	t.Helper()
 	source, err := os.ReadFile("doc_test.go")

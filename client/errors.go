@@ -10,50 +10,45 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// What [errors.Is] finds in the errors of [Execute]; [errors.As] finds more, by
-// the types that are named with them.
+// The errors of [Execute], to be matched with [errors.Is]. [errors.As] with the type named beside
+// each gives the details.
 var (
-	// ErrRateLimited: a limit of the policy lets no retry through, see
-	// [RateLimitedError].
+	// ErrRateLimited: a limit of the policy allows no retry, see [RateLimitedError].
 	ErrRateLimited = errors.New("client: rate limited")
-	// ErrBreakerOpen: the breaker lets no attempt through, see
-	// [BreakerOpenError].
+	// ErrBreakerOpen: the breaker allows no attempt, see [BreakerOpenError].
 	ErrBreakerOpen = errors.New("client: unavailable")
-	// ErrExhausted: there is no attempt left, see [ExhaustedError].
+	// ErrExhausted: no attempt is left, see [ExhaustedError].
 	ErrExhausted = errors.New("client: exhausted")
-	// ErrNotRetryable: every other attempt would fail as well, see
-	// [NotRetryableError].
+	// ErrNotRetryable: every further attempt would fail as well, see [NotRetryableError].
 	ErrNotRetryable = errors.New("client: not retryable")
-	// ErrHandedOver: the operation goes on in the service, see
-	// [HandedOverError].
+	// ErrHandedOver: the operation continues in the service, see [HandedOverError].
 	ErrHandedOver = errors.New("client: handed over")
 )
 
 var (
-	// ErrNotConnected says that what was asked for needs [Config.Conn].
+	// ErrNotConnected means that the call needs [Config.Conn].
 	ErrNotConnected = errors.New("client: not connected to NATS")
-	// ErrNoStream says that no stream takes submissions or holds what was asked
-	// for: no service has ever run there, or it works under another prefix.
+	// ErrNoStream means that the stream to write or read does not exist: no service has ever run
+	// on this server or account, or it uses another prefix.
 	ErrNoStream = errors.New("client: Rebound has no streams here")
-	// ErrNotFound says that there is no such dead letter, or that it is gone.
+	// ErrNotFound means that there is no such dead letter, or that it is gone.
 	ErrNotFound = deadletter.ErrNotFound
-	// ErrAttemptOver is the cause of the context of a handler when its attempt has ended
-	// without it: the worker was silent for too long, or the operation ended. What the
-	// handler returns then has no effect.
+	// ErrAttemptOver is the cause of a [StreamWorker] handler's context when the service has
+	// given up on the attempt: the worker was silent for too long, or the operation ended. What
+	// the handler returns afterwards has no effect.
 	ErrAttemptOver = errors.New("client: the attempt is over")
-	// ErrClosed says that the client was closed.
+	// ErrClosed means that the client was closed.
 	ErrClosed = errors.New("client: closed")
 )
 
-// FailedCall is what the errors of [Execute] have in common. All of them unwrap to Last.
+// FailedCall holds what the errors of [Execute] have in common. All of them unwrap to Last.
 type FailedCall struct {
-	// Key is the operation's, service:operation.
+	// Key is the operation's key, service:operation.
 	Key string
-	// Attempts is how many attempts were made. 0 is none: the function was not
-	// called.
+	// Attempts is the number of attempts made; 0 if the function was never called.
 	Attempts int
-	// Last is the error of the last attempt, a [*PanicError] when it panicked. It
-	// is nil when no attempt was made.
+	// Last is the error of the last attempt, a [*PanicError] if it panicked; nil if no attempt
+	// was made.
 	Last error
 }
 
@@ -67,7 +62,7 @@ func (e *FailedCall) after() string {
 	return fmt.Sprintf("after %d attempts: %v", e.Attempts, e.Last)
 }
 
-// unwrap returns Last with what stands beside it.
+// unwrap returns others and Last.
 func (e *FailedCall) unwrap(others ...error) []error {
 	if e.Last != nil {
 		others = append(others, e.Last)
@@ -75,15 +70,14 @@ func (e *FailedCall) unwrap(others ...error) []error {
 	return others
 }
 
-// RateLimitedError says that a limit of the policy lets no retry through, which
-// the original design calls a blocked retry coordination.
+// RateLimitedError means that a limit of the policy allows no retry. The original design calls
+// this a blocked retry coordination.
 type RateLimitedError struct {
 	FailedCall
 	// Limit is the policy key that sets the limit: retryBudgetPerMinute,
 	// retryBudgetPerHour or maxConcurrentRetries.
 	Limit string
-	// RetryAt is the earliest time at which a retry will be let through; zero when that is
-	// not known.
+	// RetryAt is the earliest time at which a retry will be allowed; zero if unknown.
 	RetryAt time.Time
 }
 
@@ -92,14 +86,14 @@ func (e *RateLimitedError) Error() string {
 	return fmt.Sprintf("%s is rate limited by %s %s", e.Key, e.Limit, e.after())
 }
 
-// Unwrap returns the last error.
+// Unwrap returns [ErrRateLimited] and the last error.
 func (e *RateLimitedError) Unwrap() []error { return e.unwrap(ErrRateLimited) }
 
-// BreakerOpenError says that the breaker of the key lets no attempt through.
+// BreakerOpenError means that the breaker of the key allows no attempt.
 type BreakerOpenError struct {
 	FailedCall
-	// RetryAt is when the breaker lets an attempt through again; zero when that is not
-	// known, because an operator holds the breaker or probes are in flight.
+	// RetryAt is when the breaker allows an attempt again; zero if unknown because an operator
+	// holds the breaker or probes are in flight.
 	RetryAt time.Time
 	// Breaker is [breaker.ErrOpen] or [breaker.ErrProbing].
 	//
@@ -113,17 +107,16 @@ func (e *BreakerOpenError) Error() string {
 	return fmt.Sprintf("%s is unavailable, its breaker lets no attempt through, %s", e.Key, e.after())
 }
 
-// Unwrap returns Breaker and the last error.
+// Unwrap returns [ErrBreakerOpen], Breaker and the last error.
 func (e *BreakerOpenError) Unwrap() []error { return e.unwrap(ErrBreakerOpen, e.Breaker) }
 
-// ExhaustedError says that no attempt is left.
+// ExhaustedError means that no attempt is left.
 type ExhaustedError struct {
 	FailedCall
-	// Reason is why: [events.ReasonExhausted], [events.ReasonDeadline] when no
-	// further attempt can end before the context's deadline, or
-	// [events.ReasonMaxElapsed].
+	// Reason is [events.ReasonExhausted], [events.ReasonMaxElapsed], or [events.ReasonDeadline]
+	// if no further attempt can end before the context's deadline.
 	Reason events.Reason
-	// Detail says it in a sentence.
+	// Detail explains the reason in a sentence.
 	Detail string
 }
 
@@ -132,14 +125,14 @@ func (e *ExhaustedError) Error() string {
 	return fmt.Sprintf("%s is exhausted, %s, %s", e.Key, e.Detail, e.after())
 }
 
-// Unwrap returns the last error.
+// Unwrap returns [ErrExhausted] and the last error.
 func (e *ExhaustedError) Unwrap() []error { return e.unwrap(ErrExhausted) }
 
-// NotRetryableError says that every other attempt would fail like the last.
+// NotRetryableError means that every further attempt would fail like the last.
 type NotRetryableError struct {
 	FailedCall
-	// Rule is the classification rule that decided, one of the policy's or of the
-	// built-in table; see [policy.Policy.Classify].
+	// Rule is the classification rule that decided, from the policy or the built-in table; see
+	// [policy.Policy.Classify].
 	Rule string
 }
 
@@ -148,11 +141,11 @@ func (e *NotRetryableError) Error() string {
 	return fmt.Sprintf("%s is not retryable by rule %s, %s", e.Key, e.Rule, e.after())
 }
 
-// Unwrap returns the last error.
+// Unwrap returns [ErrNotRetryable] and the last error.
 func (e *NotRetryableError) Unwrap() []error { return e.unwrap(ErrNotRetryable) }
 
-// CancelledError says that the context of [Execute] ended, before an attempt,
-// during one or during a delay.
+// CancelledError means that the context of [Execute] ended before an attempt, during one or
+// during a delay.
 type CancelledError struct {
 	FailedCall
 	// Cause is the context's error, [context.Canceled] or
@@ -168,13 +161,13 @@ func (e *CancelledError) Error() string {
 // Unwrap returns Cause and the last error.
 func (e *CancelledError) Unwrap() []error { return e.unwrap(e.Cause) }
 
-// HandedOverError says that no attempt is left here and that the operation goes
-// on in the service, see [WithHandOver]. An outcome says how it ends.
+// HandedOverError means that no attempt is left here and that the operation continues in the
+// service, see [WithHandOver]. An outcome will report its end.
 type HandedOverError struct {
 	FailedCall
-	// Receipt says under which id the operation goes on.
+	// Receipt has the id under which the operation continues.
 	Receipt Receipt
-	// Cause is the error with which [Execute] would have ended.
+	// Cause is the error that [Execute] would have returned without the handover.
 	Cause error
 }
 
@@ -183,24 +176,22 @@ func (e *HandedOverError) Error() string {
 	return fmt.Sprintf("operation %s goes on in the service: %v", e.Receipt.ID, e.Cause)
 }
 
-// Unwrap returns Why, which unwraps to the last error.
+// Unwrap returns [ErrHandedOver] and Cause, which unwraps to the last error.
 func (e *HandedOverError) Unwrap() []error { return []error{ErrHandedOver, e.Cause} }
 
-// Error is a failure that says how it is to be classified. Functions given to
-// [Execute] and handlers of a [Worker] return one to name the code, or to ask
-// for a time without attempts. It is one way among others: errors of NATS, of the
-// network, of gRPC and of HTTP clients are recognised as they are, see the
-// package's overview.
+// Error is a failure that names its own classification. Functions given to [Execute] and handlers
+// of a worker return one to set the code, or to ask for a time without attempts. It is optional:
+// errors of NATS, the network, gRPC and HTTP clients are recognised as they are, see the package
+// overview.
 type Error struct {
-	// Code is an HTTP number such as 503, a gRPC name such as UNAVAILABLE, or one
-	// of the original design's error types such as RATE_LIMIT_EXCEEDED; see
-	// [policy.Policy.Classify].
+	// Code is an HTTP status such as 503, a gRPC name such as UNAVAILABLE, or one of the original
+	// design's error types such as RATE_LIMIT_EXCEEDED; see [policy.Policy.Classify].
 	Code string
-	// Message is the error's text. Without it the text is Err's.
+	// Message is the error's text; Err's text when empty.
 	Message string
-	// RetryAfter is how long no attempt is to be made. 0 asks for nothing.
+	// RetryAfter is for how long no attempt should be made; 0 leaves it to the policy.
 	RetryAfter time.Duration
-	// Err is the error beneath; it may be nil.
+	// Err is the wrapped error; it may be nil.
 	Err error
 }
 
@@ -220,8 +211,8 @@ func (e *Error) Error() string {
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// NotRetryable marks err as one that every other attempt would meet as well,
-// whatever its own code says. It returns nil for nil.
+// NotRetryable marks err as one that every further attempt would meet as well, whatever its own
+// code. It returns nil for nil.
 func NotRetryable(err error) error {
 	if err == nil {
 		return nil
@@ -229,7 +220,7 @@ func NotRetryable(err error) error {
 	return &Error{Code: policy.RuleInvalid, Err: err}
 }
 
-// RetryAfter asks that no attempt be made for d, whatever the policy's delay. It
+// RetryAfter wraps err to ask that no attempt be made for d, whatever the policy's delay. It
 // returns nil for nil.
 func RetryAfter(err error, d time.Duration) error {
 	if err == nil {

@@ -31,7 +31,7 @@ default:
   attemptTimeout: 2s
 `
 
-// published returns what was published about operations, by the last token of the type.
+// published returns the messages published about operations on a subject.
 func (r *rig) published(subject string) []*nats.Msg {
 	r.t.Helper()
 	var all []*nats.Msg
@@ -91,8 +91,8 @@ func TestExecute_PublishesTheEventsOfTheService(t *testing.T) {
 	}
 }
 
-// Every way in which an operation that failed may end tells one outcome that
-// conforms to its schema.
+// Every way in which a failed operation can end publishes one outcome that conforms to its
+// schema.
 func TestExecute_EveryEndHasAnOutcome(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift+`
@@ -160,7 +160,7 @@ func TestWithHandOver_OperationGoesOnInTheService(t *testing.T) {
 	}
 }
 
-func TestWithHandOver_OnlyWhatMayGoOnIsHandedOver(t *testing.T) {
+func TestWithHandOver_RequiresThatTheOperationMayContinue(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift+"guarded: {enableCircuitBreaker: true, circuitBreakerThreshold: 1, circuitBreakerTimeout: 1h}\n")
 	handOver := client.WithHandOver(client.Submission{})
@@ -241,7 +241,7 @@ func TestFollower_PutsAppliedPoliciesInForce(t *testing.T) {
 	testkit.Eventually(t, patience, "the next policies are in force", func() bool { return attempts(r.Client) == 3 })
 }
 
-// lines is a log that can be looked at.
+// lines is a log whose text can be read while it is written.
 type lines struct {
 	mu sync.Mutex
 	bytes.Buffer
@@ -263,7 +263,7 @@ func TestPublisher_EventsThatNobodyStoresAreLoggedAndLost(t *testing.T) {
 	}
 	fn, _ := failing(1, errBusy)
 	if got, err := client.Execute(ctx(t), c, &client.Call{Service: "a", Operation: "b"}, fn); got != 2 || err != nil {
-		t.Errorf("got %d, %v, want the work to be done all the same", got, err)
+		t.Errorf("got %d, %v, want the work to succeed nevertheless", got, err)
 	}
 	closeClient(t, c)
 	if text := log.String(); !strings.Contains(text, "events could not be published and are lost") {

@@ -13,8 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// A session is created with the policy that session_manager has, built in. The
-// first attempt fails.
+// A session is created under the built-in policy of session_manager. The first attempt fails.
 func ExampleExecute() {
 	ctx := context.Background()
 	c, err := client.New(ctx, client.Config{})
@@ -38,7 +37,7 @@ func ExampleExecute() {
 	// Output: session made by attempt 2 <nil>
 }
 
-// What to do depends on why there is no result.
+// The reason why there is no result decides what to do.
 func ExampleExecute_errors() {
 	ctx := context.Background()
 	c, err := client.New(ctx, client.Config{Policies: quickPolicies()})
@@ -70,8 +69,8 @@ func ExampleExecute_errors() {
 	// Output: the account is suspended, by rule forbidden
 }
 
-// A campaign's action is critical, and when it does not succeed here it goes on in
-// the service, which brings it to the same action's worker.
+// An action of a campaign is critical: if it does not succeed here it continues in the service,
+// which redelivers it to the worker of the same action.
 func ExampleWithHandOver() {
 	ctx, c, stop := startClient()
 	defer stop()
@@ -125,7 +124,7 @@ func ExampleWithMaxAttempts() {
 	// true
 }
 
-// The operation's events bear the id of the invoice.
+// The operation's events carry the id of the invoice.
 func ExampleWithEventID() {
 	ctx, c, stop := startClient()
 	defer stop()
@@ -158,8 +157,8 @@ func ExampleAttemptFrom() {
 	// Output: 1 <nil>
 }
 
-// A policy is named once and used for all operations of its kind.
-func ExamplePolicy() {
+// A Call is made once and used for all operations of its kind.
+func ExampleCall() {
 	acquire := &client.Call{
 		Service: "connection_pool", Operation: "acquire_connection",
 		Account: "premium_account_1", Priority: client.High,
@@ -172,14 +171,14 @@ func ExamplePolicy() {
 	// Output: connection 7 <nil>
 }
 
-// The code tells the policy that it is worth while to come back.
+// The code tells the policy that another attempt may succeed.
 func ExampleError() {
 	err := &client.Error{Code: "POOL_EXHAUSTED", Message: "20 connections are in use", RetryAfter: time.Second}
 	fmt.Println(err)
 	// Output: 20 connections are in use
 }
 
-// A payment that was refused stays refused.
+// A refused payment stays refused.
 func ExampleNotRetryable() {
 	ctx := context.Background()
 	c := must(client.New(ctx, client.Config{}))
@@ -191,7 +190,7 @@ func ExampleNotRetryable() {
 	// Output: true true
 }
 
-// The next attempt is made no sooner than the target wants it.
+// The next attempt is made no sooner than the target asks for.
 func ExampleRetryAfter() {
 	ctx := context.Background()
 	c := must(client.New(ctx, client.Config{Policies: quickPolicies()}))
@@ -206,7 +205,7 @@ func ExampleRetryAfter() {
 	// Output: <nil> true
 }
 
-// A request to a NATS micro service is retried as the service answers.
+// A request to a NATS micro service is retried according to its reply.
 func ExampleErrorFromReply() {
 	ask := func(nc *nats.Conn) func(context.Context) ([]byte, error) {
 		return func(ctx context.Context) ([]byte, error) {
@@ -228,7 +227,7 @@ func ExampleErrorFromReply() {
 	// Output: true 503 busy
 }
 
-// A request to an HTTP server is retried as the server answers.
+// A request to an HTTP server is retried according to its response.
 func ExampleErrorFromResponse() {
 	err := client.ErrorFromResponse(&http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"30"}}})
 	var failure *client.Error
@@ -236,7 +235,7 @@ func ExampleErrorFromResponse() {
 	// Output: true 429 30s
 }
 
-// A panic ends the call and not the process.
+// A panic ends the call but not the process.
 func ExamplePanicError() {
 	ctx := context.Background()
 	c := must(client.New(ctx, client.Config{}))
@@ -249,7 +248,7 @@ func ExamplePanicError() {
 	// Output: true panic: runtime error: index out of range [7] with length 0 true
 }
 
-// After five failures in a row the breaker of session_manager opens.
+// After five failures in a row the breaker of session_manager:execute_action opens.
 func ExampleClient_Breakers() {
 	ctx := context.Background()
 	c := must(client.New(ctx, client.Config{}))
@@ -269,7 +268,7 @@ func ExampleClient_Breakers() {
 	// session_manager:execute_action OPEN 5 <nil>
 }
 
-// What Execute sees of its services, without asking anybody.
+// The health that Execute measured in this process.
 func ExampleClient_LocalHealth() {
 	ctx := context.Background()
 	c := must(client.New(ctx, client.Config{Policies: quickPolicies()}))

@@ -14,7 +14,7 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// must is for what cannot fail in an example.
+// must returns v of a call that cannot fail in an example.
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
@@ -22,8 +22,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// startRebound runs the service on a NATS server of its own and returns a
-// connection to it.
+// startRebound runs the service on its own NATS server and returns a connection to it.
 func startRebound(ctx context.Context) (nc *nats.Conn, stop func()) {
 	dir := must(os.MkdirTemp("", "rebound-example"))
 	server := must(embedded.Start(ctx, embedded.Options{StoreDir: dir, Port: embedded.RandomPort}))
@@ -39,12 +38,12 @@ func startRebound(ctx context.Context) (nc *nats.Conn, stop func()) {
 	}
 }
 
-// quickPolicies make examples short.
+// quickPolicies have short delays.
 func quickPolicies() *policy.Set {
 	return must(policy.Parse("example.yaml", []byte("default: {maxAttempts: 4, baseDelay: 1ms, jitterType: none}")))
 }
 
-// startClient starts Rebound and returns a client of it.
+// startClient starts Rebound and returns a client connected to it.
 func startClient() (ctx context.Context, c *client.Client, stop func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	nc, stopRebound := startRebound(ctx)

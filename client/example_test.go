@@ -11,8 +11,8 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// A client with a connection follows the policies that are applied in the service
-// and tells how operations end.
+// A client with a connection follows the policies in force in the service and publishes how
+// operations end.
 func ExampleNew() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -32,7 +32,7 @@ func ExampleNew() {
 	// <nil>
 }
 
-// A charge failed. Rebound is to bring it back to billing.charge.
+// A charge failed; Rebound redelivers it to billing.charge.
 func ExampleClient_Submit() {
 	ctx, c, stop := startClient()
 	defer stop()
@@ -51,7 +51,7 @@ func ExampleClient_Submit() {
 	// true true <nil>
 }
 
-// All that failed while the target was away is submitted at once.
+// Everything that failed while the target was away is submitted at once.
 func ExampleClient_SubmitBatch() {
 	ctx, c, stop := startClient()
 	defer stop()
@@ -65,7 +65,7 @@ func ExampleClient_SubmitBatch() {
 	// Output: 100 inv-42 <nil>
 }
 
-// The acknowledgement is waited for when there is time.
+// The acknowledgement is awaited later.
 func ExampleClient_SubmitAsync() {
 	ctx, c, stop := startClient()
 	defer stop()
@@ -80,7 +80,7 @@ func ExampleClient_SubmitAsync() {
 	// Output: RETRY_INTAKE <nil>
 }
 
-// The worker's first attempt fails, and Rebound brings the operation back.
+// The worker's first attempt fails, and Rebound redelivers the operation.
 func ExampleClient_StartWorker() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -125,7 +125,7 @@ func ExampleClient_StartWorker() {
 	// inv-1 ended in retrySuccess
 }
 
-// Serve is the body of a service's main.
+// Serve is the body of a service's main function.
 func ExampleClient_Serve() {
 	ctx, c, stop := startClient()
 	defer stop()
@@ -145,8 +145,7 @@ func ExampleClient_Serve() {
 	// <nil>
 }
 
-// Analytics counts every outcome once, also over restarts: the server keeps how
-// far it came.
+// Analytics counts every outcome once, even across restarts: the server keeps its position.
 func ExampleClient_Outcomes() {
 	ctx, c, stop := startClient()
 	defer stop()
@@ -158,7 +157,7 @@ func ExampleClient_Outcomes() {
 	}
 
 	analytics := client.OutcomeFilter{Name: events.RetryFailed, Since: time.Unix(1, 0), Durable: "analytics"}
-	for range 2 { // two runs of the program
+	for range 2 { // the program runs twice
 		for outcome, err := range c.Outcomes(ctx, analytics) {
 			if err != nil {
 				fmt.Println(err)
@@ -173,8 +172,8 @@ func ExampleClient_Outcomes() {
 	// inv-2 not_retryable
 }
 
-// bury submits an operation that ends at once as a dead letter, and returns its id
-// once it is one.
+// bury submits an operation that ends at once as a dead letter, and returns its id once it is
+// stored.
 func bury(ctx context.Context, c *client.Client, id string) string {
 	receipt := must(c.Submit(ctx, client.Submission{
 		Service: "billing", Operation: "charge", EventID: id, Data: []byte(`{"amount":12}`), Err: &client.Error{Code: "404", Message: "no such customer"},
@@ -187,7 +186,7 @@ func bury(ctx context.Context, c *client.Client, id string) string {
 	return receipt.ID
 }
 
-// What finally failed is looked through.
+// Dead letters are listed.
 func ExampleDeadLetters_List() {
 	ctx, c, stop := startClient()
 	defer stop()
@@ -203,7 +202,7 @@ func ExampleDeadLetters_List() {
 	// Output: inv-1: not_retryable, {"amount":12}
 }
 
-// One dead letter is read whole, with what was tried.
+// One dead letter is read whole, with its attempts.
 func ExampleDeadLetters_Get() {
 	ctx, c, stop := startClient()
 	defer stop()
@@ -220,7 +219,7 @@ func ExampleDeadLetters_Get() {
 	// Output: 1 404 no such customer
 }
 
-// The customer exists by now.
+// The customer exists by now, so the dead letter is replayed.
 func ExampleDeadLetters_Replay() {
 	ctx, c, stop := startClient()
 	defer stop()
@@ -241,7 +240,7 @@ func ExampleDeadLetters_Replay() {
 	// Output: replay 1, attempt 1
 }
 
-// All that failed because of one fault is replayed once that is mended.
+// Everything that failed for the same reason is replayed once that is repaired.
 func ExampleDeadLetters_ReplayAll() {
 	ctx, c, stop := startClient()
 	defer stop()
@@ -253,7 +252,7 @@ func ExampleDeadLetters_ReplayAll() {
 	// Output: 2 <nil>
 }
 
-// Nobody wants this one any more.
+// A dead letter that nobody needs is removed.
 func ExampleDeadLetters_Discard() {
 	ctx, c, stop := startClient()
 	defer stop()
@@ -263,7 +262,7 @@ func ExampleDeadLetters_Discard() {
 	// Output: <nil>
 }
 
-// What died more than a month ago goes.
+// Dead letters older than a month are removed.
 func ExampleDeadLetters_DiscardAll() {
 	ctx, c, stop := startClient()
 	defer stop()
@@ -274,7 +273,7 @@ func ExampleDeadLetters_DiscardAll() {
 	// Output: 0 <nil>
 }
 
-// A service says how it is, and every instance of Rebound hears it.
+// A service reports its health, and every instance of Rebound hears it.
 func ExampleClient_ReportHealth() {
 	ctx, c, stop := startClient()
 	defer stop()
@@ -285,7 +284,7 @@ func ExampleClient_ReportHealth() {
 	// Output: <nil>
 }
 
-// All instances of the service together know how billing is.
+// All instances of Rebound together answer how billing is.
 func ExampleClient_FetchHealth() {
 	ctx, c, stop := startClient()
 	defer stop()
@@ -304,7 +303,7 @@ func ExampleClient_FetchHealth() {
 	// Output: billing: 120 requests wait
 }
 
-// A stream worker takes operations from a stream and reports by itself.
+// A stream worker takes operations from a stream and reports their results.
 func ExampleClient_StartStreamWorker() {
 	ctx, c, stop := startClient()
 	defer stop()

@@ -8,20 +8,20 @@ import (
 	"github.com/rebound-mq/rebound/health"
 )
 
-// Execute calls fn, and calls it again while it fails, as the policy of call decides. It
-// returns the result of the first call of fn that succeeds.
+// Execute calls fn, and calls it again while it fails, as the policy of call decides. It returns
+// the result of the first call that succeeds.
 //
-// fn gets a context that ends with ctx and after the policy's attemptTimeout. Execute waits
-// for an fn that does not heed it. A panic of fn is a failure, see [PanicError]. The policy
-// classifies an error as in the service; the package's overview says how it is read.
+// The context of fn ends with ctx and after the policy's attemptTimeout. Execute waits for an fn
+// that ignores its context. A panic of fn is a failure, see [PanicError]. Errors are classified
+// as in the service; the package overview says how they are read.
 //
-// The key's breaker, if the policy has one, must let every attempt through, and the key's
-// budget every retry. With a connection, a retryScheduled event tells of each decision, and
-// retrySuccess or retryFailed of the end of an operation that failed at least once.
+// The key's breaker, if the policy has one, must allow every attempt, and the key's budget every
+// retry. With a connection, each decision is published as a retryScheduled event, and the end of
+// an operation that failed at least once as retrySuccess or retryFailed.
 //
-// The error is one of [*RateLimitedError], [*BreakerOpenError], [*ExhaustedError],
-// [*NotRetryableError], [*CancelledError] and [*HandedOverError], or it says what is wrong
-// with call or the options. The result is the zero value then.
+// The error is a [*RateLimitedError], [*BreakerOpenError], [*ExhaustedError],
+// [*NotRetryableError], [*CancelledError] or [*HandedOverError], or it reports an invalid call or
+// option. The result is then the zero value.
 //
 // Execute is safe for concurrent use.
 func Execute[T any](ctx context.Context, c *Client, call *Call, fn func(context.Context) (T, error), options ...ExecuteOption) (T, error) {
@@ -60,8 +60,8 @@ func Execute[T any](ctx context.Context, c *Client, call *Call, fn func(context.
 	}
 }
 
-// attemptOnce makes one attempt and turns a panic into an error. When the goroutine exits
-// within fn, it gives back all that the attempt holds.
+// attemptOnce makes one attempt and turns a panic into an error. If the goroutine exits within fn
+// (runtime.Goexit), it releases everything that the attempt holds.
 func attemptOnce[T any](a *attempt, permit breaker.Permit, r *run, fn func(context.Context) (T, error)) (v T, err error) {
 	returned := false
 	defer func() {
@@ -83,7 +83,7 @@ func attemptOnce[T any](a *attempt, permit breaker.Permit, r *run, fn func(conte
 	return v, err
 }
 
-// begin returns the run, which is only made when something goes wrong.
+// begin returns the run, which is made only once something goes wrong.
 func (b *bound) begin(ctx context.Context, r **run) *run {
 	if *r == nil {
 		*r = &run{bound: b, ctx: ctx}
@@ -91,7 +91,7 @@ func (b *bound) begin(ctx context.Context, r **run) *run {
 	return *r
 }
 
-// allow asks the breaker for a permit. A closed breaker needs no wall clock.
+// allow asks the breaker for a permit. It reads the wall clock only if the breaker is not closed.
 func (b *bound) allow(ctx context.Context, clock time.Duration) (breaker.Permit, error) {
 	switch {
 	case b.breaker == nil:
@@ -102,7 +102,7 @@ func (b *bound) allow(ctx context.Context, clock time.Duration) (breaker.Permit,
 	return b.breaker.Allow(ctx, time.Now())
 }
 
-// succeeded records a success with the breaker and the meter.
+// succeeded reports a success to the breaker and the meter.
 func (b *bound) succeeded(a *attempt, permit breaker.Permit) {
 	clock := b.client.clock()
 	took := clock - a.began

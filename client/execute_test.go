@@ -20,8 +20,8 @@ import (
 
 var errBusy = &client.Error{Code: "503", Message: "busy"}
 
-// failing returns a function that fails with err so many times before it
-// succeeds with the number of its call.
+// failing returns a function that fails with err so many times and then returns the number of its
+// call.
 func failing(times int, err error) (fn func(context.Context) (int, error), calls *atomic.Int64) {
 	calls = new(atomic.Int64)
 	return func(context.Context) (int, error) {
@@ -129,10 +129,10 @@ func TestExecute_SpentBudgetEndsTheCallAtOnce(t *testing.T) {
 			t.Fatalf("with a spent budget got %v after %d calls, want a RateLimitedError after the first", err, calls.Load())
 		}
 		if time.Since(start) != 0 {
-			t.Errorf("waited %v, want no delay for a retry that will not be let through", time.Since(start))
+			t.Errorf("waited %v, want no delay before a retry that will be refused", time.Since(start))
 		}
 		if in := time.Until(limited.RetryAt); in <= 58*time.Second || in > 62*time.Second {
-			t.Errorf("a retry is let through in %v, want about a minute", in)
+			t.Errorf("a retry is allowed in %v, want about a minute", in)
 		}
 		time.Sleep(time.Until(limited.RetryAt))
 		fn, calls = failing(1, errBusy)
@@ -153,14 +153,14 @@ func TestExecute_OpenBreakerRefusesUntilItsNextAttempt(t *testing.T) {
 		_, err := client.Execute(t.Context(), c, p, fn)
 		var unavailable *client.BreakerOpenError
 		if !errors.As(err, &unavailable) || !errors.Is(err, breaker.ErrOpen) || unavailable.Attempts != 0 || unavailable.Last != nil || calls.Load() != 0 {
-			t.Fatalf("with an open breaker got %v after %d calls, want an BreakerOpenError and no call", err, calls.Load())
+			t.Fatalf("with an open breaker got %v after %d calls, want a BreakerOpenError and no call", err, calls.Load())
 		}
 		if in := time.Until(unavailable.RetryAt); in <= 0 || in > 10*time.Second {
 			t.Errorf("the next attempt is in %v, want within circuitBreakerTimeout", in)
 		}
 		time.Sleep(time.Until(unavailable.RetryAt))
 		if got, err := client.Execute(t.Context(), c, p, fn); got != 1 || err != nil {
-			t.Errorf("at NextAttempt got %d, %v, want a probe that succeeds", got, err)
+			t.Errorf("at RetryAt got %d, %v, want a probe that succeeds", got, err)
 		}
 		circuits, err := c.Breakers(t.Context())
 		if err != nil || len(circuits) != 1 || circuits[0].State != breaker.Closed || circuits[0].ServiceKey != "guarded:charge" || circuits[0].TotalRequests != 3 || circuits[0].TotalFailures != 2 {
@@ -195,10 +195,9 @@ func TestExecute_RetriesInFlightAreBounded(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		// The first takes 200 ms; of those that wait 300 ms at most, two have their
-		// turn within that.
+		// The first takes 200 ms; of those that wait for at most 300 ms, two get the slot.
 		if most.Load() != 1 || limited.Load() != 2 {
-			t.Errorf("%d retries were in flight at once and %d had no turn, want 1 and 2", most.Load(), limited.Load())
+			t.Errorf("%d retries were in flight at once and %d were limited, want 1 and 2", most.Load(), limited.Load())
 		}
 	})
 }
@@ -240,7 +239,7 @@ func TestExecute_RuleOfThePolicyMayRetryAPanic(t *testing.T) {
 	})
 }
 
-func TestExecute_GoroutineThatExitsInItsAttemptGivesEverythingBack(t *testing.T) {
+func TestExecute_GoroutineThatExitsInItsAttemptReleasesEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := local(t)
 		p := &client.Call{Service: "narrow", Operation: "charge"}
@@ -394,11 +393,11 @@ func TestCall_OverridesAreBoundedAndChecked(t *testing.T) {
 		_, err := client.Execute(t.Context(), c, &client.Call{Service: "a.b", Operation: "", Priority: "urgent", Overrides: map[string]string{"target": "x", "baseDelay": "soon"}}, fn)
 		for _, want := range []string{`"a.b" has the character '.'`, "operation is empty", `priority "urgent"`, `"target" is no key`, `"soon"`} {
 			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("a faulty policy gives %v, want it to say %q", err, want)
+				t.Errorf("a faulty call gives %v, want it to say %q", err, want)
 			}
 		}
 		if calls.Load() != 0 {
-			t.Error("the function was called with a faulty policy")
+			t.Error("the function was called of a faulty call")
 		}
 	})
 }
@@ -432,6 +431,6 @@ func TestExecute_OptionsAreChecked(t *testing.T) {
 		}
 	}
 	if _, err := client.Execute(t.Context(), c, p, fn, client.WithHandOver(client.Submission{})); !errors.Is(err, client.ErrNotConnected) {
-		t.Errorf("a hand-over without NATS gives %v, want ErrNotConnected", err)
+		t.Errorf("a handover without NATS gives %v, want ErrNotConnected", err)
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// Codes that the client itself gives to failures.
+// Codes that the client itself assigns to failures.
 const (
 	codePanic    = "panic"
 	codeTimeout  = "timeout"
@@ -31,11 +31,11 @@ const (
 	codeLimited  = "RATE_LIMIT_EXCEEDED"
 )
 
-// failureOf reads an error. The code is the outermost that the tree of wrapped
-// errors has; a Retry-After may stand anywhere in it.
+// failureOf reads an error. It takes the outermost code in the tree of wrapped errors, and a
+// Retry-After from anywhere in it.
 func failureOf(err error) (f policy.Failure) {
 	defer func() {
-		// An error whose methods panic is a bug like a function that panics.
+		// A method of the error that panics is a bug, like a function that panics.
 		if p := recover(); p != nil {
 			f = policy.Failure{Code: codePanic, Message: oneLine(fmt.Sprintf("an error of type %T panicked: %v", err, p))}
 		}
@@ -53,8 +53,8 @@ func failureOf(err error) (f policy.Failure) {
 	return f
 }
 
-// walk calls visit for err and all that it wraps, the outer first, until it
-// returns false.
+// walk calls visit for err and everything that it wraps, outermost first, until visit returns
+// false.
 func walk(err error, visit func(error) bool) bool {
 	for err != nil {
 		if !visit(err) {
@@ -87,7 +87,7 @@ func retryAfterOf(err error) time.Duration {
 	return 0
 }
 
-// codeOf returns the code that one error of a tree has, empty for none.
+// codeOf returns the code of one error of a tree, empty for none.
 func codeOf(err error) string {
 	switch e := err.(type) { //nolint:errorlint // see walk
 	case *Error:
@@ -121,12 +121,12 @@ func codeOf(err error) string {
 		return codeTimeout
 	}
 	if text := err.Error(); strings.HasPrefix(text, "nats: ") && len(text) <= events.MaxCode {
-		return text // the texts of the client's errors are codes of the built-in table
+		return text // the built-in table has the texts of the NATS client's errors as codes
 	}
 	return ""
 }
 
-// codeOfValue knows errors that are values.
+// codeOfValue returns the code of errors that are single values.
 func codeOfValue(err error) string {
 	switch err { //nolint:errorlint // see walk
 	case context.DeadlineExceeded:
@@ -141,10 +141,9 @@ func codeOfValue(err error) string {
 	return ""
 }
 
-// methodCode reads the code of errors whose types need not be known: those with
-// a method Code that returns a text, a number or something that has a name, as
-// Connect and Twirp have it, and those with a method GRPCStatus whose result has
-// such a method Code.
+// methodCode reads the code of errors by reflection, so that their packages need not be imported:
+// errors with a method Code that returns a string, an integer or a Stringer, as in Connect and
+// Twirp, and errors with a method GRPCStatus whose result has such a method.
 func methodCode(err error) string {
 	v := reflect.ValueOf(err)
 	if status, ok := result(v, "GRPCStatus"); ok {
@@ -166,7 +165,7 @@ func methodCode(err error) string {
 	return ""
 }
 
-// result calls a method that takes nothing and returns one value.
+// result calls a method that has no parameters and returns one value.
 func result(v reflect.Value, name string) (reflect.Value, bool) {
 	m := v.MethodByName(name)
 	if !m.IsValid() || m.Type().NumIn() != 0 || m.Type().NumOut() != 1 {
@@ -175,7 +174,7 @@ func result(v reflect.Value, name string) (reflect.Value, bool) {
 	return m.Call(nil)[0], true
 }
 
-// statusCode takes a number for a status of HTTP, and none that is no failure.
+// statusCode formats an HTTP status; it returns "" for a number that is not a failure status.
 func statusCode(n int) string {
 	if n < 400 || n > 599 {
 		return ""
@@ -193,7 +192,7 @@ func dnsCode(e *net.DNSError) string {
 	return codeNoHost
 }
 
-// errnos are the system errors that the built-in table knows.
+// errnos are the system errors in the built-in table.
 var errnos = map[syscall.Errno]string{
 	syscall.ECONNREFUSED: "ECONNREFUSED", syscall.ECONNRESET: "ECONNRESET", syscall.ECONNABORTED: "ECONNABORTED",
 	syscall.EPIPE: "EPIPE", syscall.EHOSTUNREACH: "EHOSTUNREACH", syscall.ENETUNREACH: "ENETUNREACH",
@@ -204,8 +203,8 @@ var errnos = map[syscall.Errno]string{
 
 func errnoCode(e syscall.Errno) string { return errnos[e] }
 
-// oneLine makes a text fit for events, headers and attributes: one line of
-// printable characters, no longer than events tell.
+// oneLine makes a text fit for events, headers and attributes: one line of printable characters
+// of at most events.MaxError bytes.
 func oneLine(s string) string {
 	s = strings.ToValidUTF8(s, "�")
 	s = strings.Map(func(r rune) rune {
@@ -221,7 +220,7 @@ func oneLine(s string) string {
 	return cut(s, events.MaxError-len("…")) + "…"
 }
 
-// cut returns at most the first limit bytes of s, in whole characters.
+// cut returns at most the first limit bytes of s without splitting a character.
 func cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s

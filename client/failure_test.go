@@ -23,7 +23,7 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// The errors of other libraries, by the methods that they have.
+// Errors shaped like those of other libraries, by their methods.
 
 type grpcCode uint32
 
@@ -68,7 +68,7 @@ type statusError int
 func (e statusError) Error() string   { return "status" }
 func (e statusError) StatusCode() int { return int(e) }
 
-// exitError has a method Code that has nothing to do with requests.
+// exitError has a method Code that returns an exit status, which is no code of a request.
 type exitError struct{}
 
 func (exitError) Error() string { return "exit" }
@@ -90,7 +90,7 @@ func TestFailureOf_ReadsTheCode(t *testing.T) {
 		rule string
 	}{
 		"an error with a code":             {&Error{Code: "429"}, "429", policy.RuleRateLimited},
-		"a code beneath others":            {fmt.Errorf("charging: %w", &Error{Code: "FORBIDDEN", Err: io.EOF}), "FORBIDDEN", policy.RuleForbidden},
+		"a code that wraps another error":  {fmt.Errorf("charging: %w", &Error{Code: "FORBIDDEN", Err: io.EOF}), "FORBIDDEN", policy.RuleForbidden},
 		"the outermost of two codes":       {&Error{Code: "503", Err: &Error{Code: "404"}}, "503", policy.RuleUnavailable},
 		"a code in a join":                 {errors.Join(errors.New("a"), errors.Join(errors.New("b"), &Error{Code: "404"})), "404", policy.RuleNotFound},
 		"gRPC":                             {fmt.Errorf("calling: %w", grpcError{&grpcStatus{8}}), "ResourceExhausted", policy.RuleRateLimited},
@@ -136,7 +136,7 @@ func TestFailureOf_ReadsTheCode(t *testing.T) {
 	}
 }
 
-func TestFailureOf_ReadsARetryAfterWhereverItStands(t *testing.T) {
+func TestFailureOf_ReadsARetryAfterAnywhereInTheTree(t *testing.T) {
 	for name, tc := range map[string]struct {
 		err  error
 		want time.Duration
@@ -151,7 +151,7 @@ func TestFailureOf_ReadsARetryAfterWhereverItStands(t *testing.T) {
 		"of a response":     {ErrorFromResponse(&http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {"7"}}}), 7 * time.Second},
 		"with NotRetryable": {NotRetryable(&Error{RetryAfter: time.Second}), time.Second},
 	} {
-		// A Retry-After that is read as a moment is some nanoseconds less by now.
+		// By now, a Retry-After given as a time is some nanoseconds shorter.
 		if got := failureOf(tc.err).RetryAfter; got > tc.want || got < tc.want-time.Second {
 			t.Errorf("%s: Retry-After is %v, want %v", name, got, tc.want)
 		}
@@ -169,7 +169,7 @@ func TestErrorFrom_NoFailureIsNoError(t *testing.T) {
 	}
 }
 
-// Whatever an error says, its failure fits into events, headers and attributes.
+// Whatever an error contains, its failure fits into events, headers and attributes.
 func TestFailureOf_FitsEverywhere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(rapid.String(), rapid.StringN(0, 2000, -1), rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }))

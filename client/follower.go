@@ -12,18 +12,17 @@ import (
 )
 
 const (
-	// followAgain is the mean pause before following the policies is tried again.
-	followAgain = 2 * time.Second
-	// bucketAgain is the mean pause before a bucket that no service has made is looked for
-	// again.
-	bucketAgain = 30 * time.Second
+	// followRetry is the mean pause before the policies are followed again after an error.
+	followRetry = 2 * time.Second
+	// bucketRetry is the mean pause before looking again for a bucket that no service has made.
+	bucketRetry = 30 * time.Second
 )
 
-// follower keeps the policies in force that were applied in the service.
+// follower keeps the client's policies in step with those in force in the service.
 type follower struct {
 	client *Client
 	warn   rate.Sometimes
-	seen   uint64 // the latest revision that was read
+	seen   uint64 // latest revision read
 }
 
 func newFollower(c *Client) *follower {
@@ -40,7 +39,7 @@ func (f *follower) first(ctx context.Context) {
 	switch {
 	case errors.Is(err, policies.ErrNoBucket):
 	case err != nil:
-		f.complain(err)
+		f.warnUnreadable(err)
 	default:
 		f.take(latest)
 	}
@@ -49,15 +48,15 @@ func (f *follower) first(ctx context.Context) {
 // run follows the policies until ctx ends.
 func (f *follower) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		pace := backoff.Backoff{First: followAgain, Longest: followAgain}
+		pace := backoff.Backoff{First: followRetry, Longest: followRetry}
 		err := f.follow(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, policies.ErrNoBucket):
-			pace = backoff.Backoff{First: bucketAgain, Longest: bucketAgain}
+			pace = backoff.Backoff{First: bucketRetry, Longest: bucketRetry}
 		case err != nil:
-			f.complain(err)
+			f.warnUnreadable(err)
 		}
 		pace.Wait(ctx)
 	}
@@ -71,8 +70,7 @@ func (f *follower) follow(ctx context.Context) error {
 	return bucket.Watch(ctx, f.take)
 }
 
-// take puts a revision in force. One that is not valid is passed over, as the
-// service does.
+// take puts a revision in force. It ignores an invalid one, as the service does.
 func (f *follower) take(r policies.Revision) {
 	if r.Number <= f.seen {
 		return
@@ -82,7 +80,7 @@ func (f *follower) take(r policies.Revision) {
 	if !r.Removed() {
 		parsed, err := r.Parse()
 		if err != nil {
-			f.client.log.Error("policies were refused; those before stay in force", "revision", r.Number, "error", err)
+			f.client.log.Error("an invalid policy revision is ignored; the previous policies stay in force", "revision", r.Number, "error", err)
 			return
 		}
 		set = parsed
@@ -90,8 +88,8 @@ func (f *follower) take(r policies.Revision) {
 	f.client.policies.Store(set)
 }
 
-func (f *follower) complain(err error) {
+func (f *follower) warnUnreadable(err error) {
 	f.warn.Do(func() {
-		f.client.log.Warn("the policies in force cannot be read; those of this program apply", "error", err)
+		f.client.log.Warn("the policies in force cannot be read; the client keeps those it has", "error", err)
 	})
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 )
 
-// stored is a message of a stream.
+// stored is a message in a stream.
 type stored struct {
 	jetstream.Msg
 	data []byte
@@ -29,8 +29,8 @@ func (m stored) Metadata() (*jetstream.MsgMetadata, error) {
 	return &jetstream.MsgMetadata{Sequence: jetstream.SequencePair{Stream: 7}, Timestamp: time.Unix(1, 0)}, nil
 }
 
-// FuzzReadOutcome reads any text as an outcome. The error says which one it is,
-// and what is accepted is written again the same.
+// FuzzReadOutcome reads any text as an outcome. The error names the outcome, and an accepted
+// outcome is encoded to the same text again.
 func FuzzReadOutcome(f *testing.F) {
 	op := &events.Operation{ID: "0f1e2d3c4b5a69788796a5b4c3d2e1f0", EventID: "1", Source: "/s", Service: "a", Operation: "b", Attempt: 2}
 	failed := op.Ended(events.RetryFailed, time.Unix(9, 0))
@@ -49,11 +49,11 @@ func FuzzReadOutcome(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		o, err := readOutcome(stored{data: data})
 		if o.Sequence != 7 {
-			t.Fatalf("outcome 7 is read as %d", o.Sequence)
+			t.Fatalf("outcome 7 is read with sequence %d", o.Sequence)
 		}
 		if err != nil {
 			if !strings.Contains(err.Error(), "outcome 7") {
-				t.Fatalf("the error %v does not say which outcome it is", err)
+				t.Fatalf("the error %v does not name the outcome", err)
 			}
 			return
 		}
@@ -63,13 +63,12 @@ func FuzzReadOutcome(f *testing.F) {
 		}
 		again, err := readOutcome(stored{data: written})
 		if twice, _ := json.Marshal(again.Outcome); err != nil || string(twice) != string(written) {
-			t.Fatalf("%s is written again as %s, %v", written, twice, err)
+			t.Fatalf("%s is encoded again as %s, %v", written, twice, err)
 		}
 	})
 }
 
-// FuzzHeaders reads any headers as those of a redelivery and of a reply, in
-// whatever letter case they are.
+// FuzzHeaders reads any headers as those of a redelivery and of a reply, in any letter case.
 func FuzzHeaders(f *testing.F) {
 	for _, seed := range []string{
 		"Retry-Id: 1\nRetry-Attempt: 2\nRetry-First-Failure: 2026-03-01T12:00:00Z\nRetry-Deadline: 2026-03-01T13:00:00Z\nRetry-Repeated: true\nRetry-Replay: 1",
@@ -84,7 +83,7 @@ func FuzzHeaders(f *testing.F) {
 		for line := range strings.Lines(text) {
 			name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 			if upper[strings.ToUpper(name)] != nil || strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
-				return // two headers that differ in letter case alone, or no ASCII
+				return // two headers that differ only in letter case, or not ASCII
 			}
 			h[name] = []string{strings.TrimSpace(value)}
 			upper[strings.ToUpper(name)] = h[name]
@@ -110,8 +109,8 @@ func FuzzHeaders(f *testing.F) {
 	})
 }
 
-// FuzzFailureOf hands over any failure. The submission that it becomes is never
-// refused for it.
+// FuzzFailureOf submits an operation with any failure. The submission is never refused because of
+// it.
 func FuzzFailureOf(f *testing.F) {
 	f.Add("503", "busy", int64(time.Second))
 	f.Add(strings.Repeat("é", events.MaxCode), strings.Repeat("€", events.MaxError), int64(-1))
@@ -128,9 +127,9 @@ func FuzzFailureOf(f *testing.F) {
 			"ce-errorcode":    {url.PathEscape(cut(failure.Code, events.MaxCode))},
 			"ce-errormessage": {url.PathEscape(failure.Message)},
 		}
-		op, problem := wire.DecodeSubmission(events.Subjects{}, wire.Submission{Subject: "retry.submit.a.b", Header: h, Name: "n", Received: now})
-		if problem != nil {
-			t.Fatalf("%#v is refused: %v", err, problem)
+		op, rejected := wire.DecodeSubmission(events.Subjects{}, wire.Submission{Subject: "retry.submit.a.b", Header: h, Name: "n", Received: now})
+		if rejected != nil {
+			t.Fatalf("%#v is refused: %v", err, rejected)
 		}
 		if last, _ := op.Last(); last.Code != cut(failure.Code, events.MaxCode) || last.Error != failure.Message {
 			t.Fatalf("%+v arrives as %+v", failure, last)

@@ -17,15 +17,15 @@ import (
 )
 
 const (
-	// stall is how long after an instance's answer another's is waited for, and
-	// allTimeout how long all of them are.
+	// stall is how long to wait for a further answer after each answer, allTimeout how long to
+	// wait for all of them.
 	stall      = 250 * time.Millisecond
 	allTimeout = 2 * time.Second
 )
 
-// LocalHealth returns the health of every service at which this process has
-// made attempts by [Execute], or of which it has reported the health, by name
-// (the original design's getServiceHealthMetrics).
+// LocalHealth returns the health of every service at which this process has made attempts with
+// [Execute] or whose health it has reported, sorted by name (the original design's
+// getServiceHealthMetrics).
 func (c *Client) LocalHealth() []health.Metrics {
 	now := time.Now()
 	for _, m := range c.meters() {
@@ -34,10 +34,10 @@ func (c *Client) LocalHealth() []health.Metrics {
 	return c.health.All(now)
 }
 
-// FetchHealth asks every instance of the service for the health of the services, as
-// it measures it at redeliveries and as they report it themselves, and puts the
-// answers together, see [health.Merge]. It waits for 250 ms after the last
-// answer, at most 2 s. The list is empty when no instance answers.
+// FetchHealth asks every instance of Rebound for the health of the services, as measured at
+// redeliveries and as reported by the services themselves, and merges the answers with
+// [health.Merge]. It returns 250 ms after the last answer, at most after 2 s. The list is empty
+// if no instance answers.
 func (c *Client) FetchHealth(ctx context.Context) ([]health.Metrics, error) {
 	if err := c.connected(); err != nil {
 		return nil, err
@@ -70,14 +70,13 @@ func (c *Client) FetchHealth(ctx context.Context) ([]health.Metrics, error) {
 	return health.Merge(instances...), nil
 }
 
-// endpoint returns the subject of one of the service's requests.
+// endpoint returns the subject of a request to the service.
 func endpoint(name string) string { return "rebound." + name }
 
-// ReportHealth tells the service how one of its targets is, as the target itself
-// knows, so that adaptive delays go by it, those of [Execute] in this process
-// included. A report counts in full for a minute and then fades, so it is to be
-// repeated every half minute or so. It is not stored; one that cannot be sent is
-// an error, one that is not heard is not.
+// ReportHealth reports the health of a target service, as the target itself knows it. Adaptive
+// delays heed it, including those of [Execute] in this process. A report counts in full for a
+// minute and then fades, so repeat it about every half minute. It is not stored: ReportHealth
+// returns an error if the report cannot be sent, but not if no instance hears it.
 func (c *Client) ReportHealth(ctx context.Context, service string, report events.HealthReport) error {
 	if err := c.connected(); err != nil {
 		return err

@@ -9,12 +9,12 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// key is what all calls of one service:operation share in this process.
+// key is the state that all calls of one service:operation share in this process.
 type key struct {
 	name   string
 	meter  *meter
 	budget budget
-	slots  atomic.Pointer[slots] // nil is without limit
+	slots  atomic.Pointer[slots] // nil is unlimited
 }
 
 // slots bounds the retries in flight.
@@ -23,7 +23,7 @@ type slots struct {
 	limit int
 }
 
-// limit takes over the limits of a policy. Retries in flight keep their slots.
+// limit applies the limits of a policy. Retries in flight keep their slots.
 func (k *key) limit(p *policy.Policy) {
 	k.budget.limit(p.RetryBudgetPerMinute, p.RetryBudgetPerHour)
 	switch s := k.slots.Load(); {
@@ -34,14 +34,14 @@ func (k *key) limit(p *policy.Policy) {
 	}
 }
 
-// keys are the keys and services of a client, as many as the program has names for.
+// keys are the keys and services of a client. Only the program's own calls add to them.
 type keys struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	keys   map[string]*key
 	meters map[string]*meter
 }
 
-// key returns the state of a key, always the same one.
+// key returns the state of a key, the same for every call.
 func (c *Client) key(service, operation string) *key {
 	c.keys.mu.Lock()
 	defer c.keys.mu.Unlock()

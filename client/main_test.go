@@ -10,7 +10,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// steady are policies whose delays leave nothing to chance.
+// steady are policies with fixed delays.
 const steady = `
 default:
   maxAttempts: 4

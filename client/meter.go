@@ -7,26 +7,26 @@ import (
 	"github.com/rebound-mq/rebound/health"
 )
 
-// meter collects the ends of the attempts at a service until somebody asks for its health.
-// The registry computes figures with every sample, which is too slow for an attempt that
-// succeeds at once. It keeps the latest [health.Samples] only, and so does the meter.
+// meter collects how the attempts at a service ended until its health is asked for. The registry
+// computes figures with every sample, which is too slow for an attempt that succeeds at once.
+// Like the registry, the meter keeps only the latest [health.Samples].
 type meter struct {
 	service string
 	client  *Client
 
-	mu      sync.Mutex // guards what follows; locked for nanoseconds, except in drain
+	mu      sync.Mutex // guards the fields below; held for nanoseconds, except in drain
 	samples [health.Samples]sample
-	next    int // where the next sample goes
+	next    int // index of the next sample
 	count   int
 }
 
 // sample is how one attempt ended.
 type sample struct {
-	at, response time.Duration // by the client's clock; the response as health has it
+	at, response time.Duration // on the client's clock; the response time as defined by health
 	result       health.Result
 }
 
-// add takes a sample, the oldest of which may be forgotten.
+// add adds a sample, which may replace the oldest one.
 func (m *meter) add(s sample) {
 	m.mu.Lock()
 	m.samples[m.next] = s
@@ -40,7 +40,7 @@ func (m *meter) add(s sample) {
 	m.mu.Unlock()
 }
 
-// drain moves the samples to the registry; now is the time of the wall clock.
+// drain moves the samples to the registry; now is the wall-clock time.
 func (m *meter) drain(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -6,23 +6,21 @@ import (
 	"fmt"
 )
 
-// ExecuteOption changes one call of [Execute].
+// ExecuteOption modifies one call of [Execute].
 type ExecuteOption func(*run) error
 
-// WithHandOver makes the operation go on in the service when there is no attempt
-// left here: it is submitted with the attempts that were made and the last
-// error, and Execute returns a [*HandedOverError]. That happens when the attempts
-// of this process are used up, when the breaker or a budget of the key lets none
-// through, and when the context's deadline leaves no time for one; not when the
-// failure is not retryable, and not when the caller cancels.
+// WithHandOver lets the operation continue in the service when no attempt is left here: it is
+// submitted with the number of attempts made and the last error, and Execute returns a
+// [*HandedOverError]. That happens when the attempts of this process are used up, when the key's
+// breaker or a limit allows none, and when the context's deadline leaves no time for one; not
+// when the failure is not retryable, and not when the caller cancels.
 //
-// The policy's attempts are for both together. Half of them, rounded up, are
-// made here, or as many as [WithMaxAttempts] says.
+// The policy's maxAttempts covers both. Half of them, rounded up, are made here unless
+// [WithMaxAttempts] sets another number.
 //
-// Of s, Data, Target and what else describes the operation to its target are
-// used; service, operation type, account, campaign, priority and overrides are
-// those of the policy. What Execute calls in this process and what the target
-// does must be the same operation.
+// From s, the payload, the target and the fields that describe the operation to its target are
+// used; service, operation type, account, campaign, priority and overrides come from the [Call].
+// What Execute calls in this process and what the target does must be the same operation.
 func WithHandOver(s Submission) ExecuteOption {
 	return func(r *run) error {
 		if err := r.bound.client.connected(); err != nil {
@@ -39,8 +37,8 @@ func WithHandOver(s Submission) ExecuteOption {
 	}
 }
 
-// WithMaxAttempts bounds the attempts that are made here, from 1. The policy's
-// maxAttempts bounds them as well.
+// WithMaxAttempts bounds the attempts made here, at least 1. The policy's maxAttempts applies as
+// well.
 func WithMaxAttempts(n int) ExecuteOption {
 	return func(r *run) error {
 		if n < 1 {
@@ -51,9 +49,8 @@ func WithMaxAttempts(n int) ExecuteOption {
 	}
 }
 
-// WithEventID sets the CloudEvents id of the operation, which its events bear; by
-// default it is a new one. The client's source and the id identify the
-// operation, also when it is handed over.
+// WithEventID sets the CloudEvents id of the operation, which its events carry; a new one by
+// default. Source and id identify the operation, also after it is handed over.
 func WithEventID(id string) ExecuteOption {
 	return func(r *run) error {
 		if id == "" {
@@ -64,7 +61,7 @@ func WithEventID(id string) ExecuteOption {
 	}
 }
 
-// run returns a run with options.
+// run returns a run with the options applied.
 func (b *bound) run(ctx context.Context, options []ExecuteOption) (*run, error) {
 	r := &run{bound: b, ctx: ctx}
 	for _, option := range options {

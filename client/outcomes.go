@@ -16,9 +16,9 @@ import (
 // Outcome is how an operation ended, as it is stored.
 type Outcome struct {
 	events.Outcome
-	// Sequence is its place in the stream of outcomes.
+	// Sequence is the sequence number in the stream of outcomes.
 	Sequence uint64
-	// StoredAt is when it was stored.
+	// StoredAt is when the outcome was stored.
 	StoredAt time.Time
 }
 
@@ -28,42 +28,40 @@ func (o Outcome) Name() string { return o.Outcome.Outcome }
 // Succeeded reports whether the operation ended in [events.RetrySuccess].
 func (o Outcome) Succeeded() bool { return o.Name() == events.RetrySuccess }
 
-// OutcomeFilter selects outcomes. The zero value selects all that are stored from now on.
+// OutcomeFilter selects outcomes. The zero value selects all outcomes stored from now on.
 type OutcomeFilter struct {
-	// Service, Operation and Name select by service, by operation type, and by
-	// [events.RetrySuccess] or [events.RetryFailed]; empty selects any.
+	// Service and Operation select by service and operation type, Name by [events.RetrySuccess]
+	// or [events.RetryFailed]; empty selects any.
 	Service, Operation, Name string
-	// Since begins with those that were stored then or later; zero begins with
-	// those that are stored from now on.
+	// Since selects outcomes stored at that time or later; zero selects those stored from now on.
 	Since time.Time
-	// After begins behind that [Outcome.Sequence], whatever Since says; 0 begins where
-	// Since says. A program that stores the sequence in the same write as its own results
-	// counts each outcome exactly once.
+	// After selects outcomes with a greater [Outcome.Sequence], whatever Since says; 0 leaves the
+	// start to Since. A program that stores the sequence together with its own results counts
+	// each outcome exactly once.
 	After uint64
-	// Durable names a position that the server keeps: an iteration with the same name, in
-	// whatever process, goes on where the last one ended, and several at once share the
-	// outcomes. It is a consumer of that name in the stream of outcomes, which stays until
-	// somebody deletes it. Since and After count only when it is made. Empty keeps none.
+	// Durable names a position that the server keeps: an iteration with the same name, in any
+	// process, continues where the last one ended, and concurrent ones share the outcomes. It is
+	// a durable consumer of that name on the stream of outcomes, which exists until it is
+	// deleted. Since and After apply only when it is created. Empty keeps no position.
 	Durable string
 }
 
 const (
-	// outcomeAckWait is how long a durable iteration may take for one outcome before it is
-	// given out again.
+	// outcomeAckWait is how long the loop's body may take for an outcome of a durable iteration
+	// before the outcome is redelivered.
 	outcomeAckWait = time.Minute
 	// outcomesAhead is how many outcomes an iteration requests ahead of the loop's body.
 	outcomesAhead = 32
-	// quiet bounds the wait for one outcome, after which ctx is looked at.
+	// quiet bounds one wait for an outcome, after which ctx is checked.
 	quiet = 5 * time.Second
 )
 
-// Outcomes iterates over outcomes until ctx ends, which is no error. An error ends
-// the iteration; it is [ErrNoStream] when no service has ever run.
+// Outcomes iterates over outcomes until ctx ends, which is not an error. An error ends the
+// iteration; it is [ErrNoStream] if no service has ever run.
 //
-// With [OutcomeFilter.Durable] an outcome is done with once the loop's body has ended for
-// it, by break too. It comes again when the body panics, when the process dies, or after a
-// minute in the body. Outcomes come in the order in which they were stored, except those
-// that come again.
+// With [OutcomeFilter.Durable], an outcome is acknowledged when the loop's body has ended for it,
+// also by break. It is redelivered if the body panics, if the process dies, or after a minute in
+// the body. Outcomes come in the order in which they were stored, except redelivered ones.
 func (c *Client) Outcomes(ctx context.Context, f OutcomeFilter) iter.Seq2[Outcome, error] {
 	return func(yield func(Outcome, error) bool) {
 		if err := c.eachOutcome(ctx, f, yield); err != nil && ctx.Err() == nil {
@@ -72,8 +70,8 @@ func (c *Client) Outcomes(ctx context.Context, f OutcomeFilter) iter.Seq2[Outcom
 	}
 }
 
-// eachOutcome calls yield for every outcome until it returns false. It returns nil then,
-// and otherwise why it ended.
+// eachOutcome calls yield for every outcome. It returns nil once yield returns false, otherwise
+// the error that ended the iteration.
 func (c *Client) eachOutcome(ctx context.Context, f OutcomeFilter, yield func(Outcome, error) bool) error {
 	if err := c.connected(); err != nil {
 		return err
@@ -96,30 +94,30 @@ func (c *Client) eachOutcome(ctx context.Context, f OutcomeFilter, yield func(Ou
 	return nil
 }
 
-// outcomeReader reads outcomes, for one iteration.
+// outcomeReader reads the outcomes of one iteration.
 type outcomeReader struct {
 	messages jetstream.MessagesContext
 	durable  bool
-	// inHand is the message that the loop's body works on.
-	inHand jetstream.Msg
+	// current is the message that the loop's body works on.
+	current jetstream.Msg
 }
 
-// next calls yield for the next outcome, if one comes within a while. It reports whether
-// to go on.
+// next calls yield for the next outcome, if one comes within quiet. It reports whether to
+// continue.
 func (r *outcomeReader) next(ctx context.Context, yield func(Outcome, error) bool) (more bool, err error) {
 	m, err := r.receive(ctx)
 	if err != nil || m == nil {
 		return err == nil, err
 	}
-	r.inHand = m
+	r.current = m
 	select {
-	case <-ctx.Done(): // the message came just before
+	case <-ctx.Done(): // ctx ended after the message arrived
 		return false, nil
 	default:
 	}
 	outcome, err := readOutcome(m)
 	more = yield(outcome, err) && err == nil
-	r.inHand = nil
+	r.current = nil
 	if !r.durable {
 		return more, nil
 	}
@@ -129,7 +127,7 @@ func (r *outcomeReader) next(ctx context.Context, yield func(Outcome, error) boo
 	return more, nil
 }
 
-// receive returns the next message, nil when none comes for a while.
+// receive returns the next message, nil if none comes within quiet.
 func (r *outcomeReader) receive(ctx context.Context) (jetstream.Msg, error) {
 	next, cancel := context.WithTimeout(ctx, quiet)
 	defer cancel()
@@ -140,23 +138,22 @@ func (r *outcomeReader) receive(ctx context.Context) (jetstream.Msg, error) {
 	return m, err
 }
 
-// end ends the pull. What a durable consumer gave out and is not done with goes back at
-// once; where that fails, the server takes it back by itself.
+// end ends the pull. It naks what a durable consumer delivered and the body has not finished; if
+// that fails, the server redelivers it after its ack wait.
 func (r *outcomeReader) end() {
 	if !r.durable {
 		r.messages.Stop()
 		return
 	}
 	r.messages.Drain()
-	for m, err := r.inHand, error(nil); err == nil; m, err = r.messages.Next() {
+	for m, err := r.current, error(nil); err == nil; m, err = r.messages.Next() {
 		if m != nil && m.Nak() != nil {
 			return
 		}
 	}
 }
 
-// outcomeConsumer makes the consumer that finds what f selects, or finds the one
-// that was made before.
+// outcomeConsumer returns a consumer for what f selects, an existing one if f names it.
 func (c *Client) outcomeConsumer(ctx context.Context, f OutcomeFilter) (interface {
 	Messages(...jetstream.PullMessagesOpt) (jetstream.MessagesContext, error)
 }, error,
@@ -185,7 +182,7 @@ func (c *Client) outcomeConsumer(ctx context.Context, f OutcomeFilter) (interfac
 	return consumer, err
 }
 
-// start says with which outcome an iteration begins.
+// start returns where an iteration begins.
 func (f OutcomeFilter) start() (policy jetstream.DeliverPolicy, since *time.Time, first uint64) {
 	switch {
 	case f.After > 0:
@@ -197,21 +194,21 @@ func (f OutcomeFilter) start() (policy jetstream.DeliverPolicy, since *time.Time
 }
 
 func (f OutcomeFilter) check() error {
-	var faults []error
+	var errs []error
 	for what, name := range map[string]string{"service": f.Service, "operation": f.Operation, "durable": f.Durable} {
 		if name == "" || name == events.Invalid && what != "durable" {
 			continue
 		}
 		if err := events.CheckName(name); err != nil {
-			faults = append(faults, fmt.Errorf("%s %w", what, err))
+			errs = append(errs, fmt.Errorf("%s %w", what, err))
 		}
 	}
 	switch f.Name {
 	case "", events.RetrySuccess, events.RetryFailed:
 	default:
-		faults = append(faults, fmt.Errorf("%q is no outcome; the outcomes are %s and %s", oneLine(f.Name), events.RetrySuccess, events.RetryFailed))
+		errs = append(errs, fmt.Errorf("%q is no outcome; the outcomes are %s and %s", oneLine(f.Name), events.RetrySuccess, events.RetryFailed))
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 func readOutcome(m jetstream.Msg) (Outcome, error) {

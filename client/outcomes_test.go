@@ -11,7 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-// end makes operations that end at once, one after the other.
+// end submits operations, one after the other, that end at once.
 func (r *rig) end(service string, from, to int, err error) {
 	r.t.Helper()
 	for i := from; i <= to; i++ {
@@ -20,7 +20,7 @@ func (r *rig) end(service string, from, to int, err error) {
 	}
 }
 
-// stored waits until so many outcomes are stored.
+// stored waits until n outcomes are stored.
 func (r *rig) stored(n int) {
 	r.t.Helper()
 	testkit.Eventually(r.t, patience, fmt.Sprintf("%d outcomes are stored", n), func() bool { return len(r.published("retry.outcome.>")) >= n })
@@ -97,7 +97,7 @@ func TestOutcomes_BeginWithTheNextAndEndWithTheContext(t *testing.T) {
 	})
 	r.end("a", 2, 3, errBusy)
 	if first, second := <-got, <-got; first != "2" || second != "3" {
-		t.Errorf("got outcomes %s and %s, want those that came later, 2 and 3", first, second)
+		t.Errorf("got outcomes %s and %s, want the later ones, 2 and 3", first, second)
 	}
 	stop()
 	select {
@@ -125,7 +125,7 @@ func TestOutcomes_NoneComesAfterTheContextHasEnded(t *testing.T) {
 			}
 			stop()
 			if n != 1 {
-				t.Errorf("durable %q, iteration %d: %d outcomes came, want only the one during which the context ended", durable, i, n)
+				t.Errorf("durable %q, iteration %d: %d outcomes were yielded, want only the one during which the context ended", durable, i, n)
 			}
 		}
 	}

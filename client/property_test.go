@@ -13,16 +13,16 @@ import (
 	"github.com/rebound-mq/rebound/client"
 )
 
-// Whatever the attempts lead to: no attempt more than the policy allows, none after
-// what cannot be retried, the first success is the result, and the last error is in
-// the error.
+// For any sequence of results, Execute makes no more attempts than the policy allows and none
+// after a failure that is not retryable; it returns the first success or an error with the last
+// failure.
 func TestExecute_NeverDoesMoreThanItMay(t *testing.T) {
 	transient, permanent := errors.New("connection refused"), client.NotRetryable(errors.New("refused"))
 	rapid.Check(t, func(rt *rapid.T) {
 		script := rapid.SliceOfN(rapid.SampledFrom([]error{nil, transient, transient, permanent}), 1, 6).Draw(rt, "script")
 		bound := rapid.IntRange(1, 6).Draw(rt, "attempts")
-		most := min(bound, 4) // that of the policy
-		// What follows the end of the script fails.
+		most := min(bound, 4) // the policy's maxAttempts
+		// Attempts beyond the end of the script fail.
 		at := func(n int) error {
 			if n > len(script) {
 				return transient

@@ -17,22 +17,21 @@ import (
 )
 
 const (
-	// maxEvents is how many events may wait to be published. More are dropped, for the work
-	// itself must not wait for its events.
+	// maxEvents bounds the events that wait to be published. More are dropped, because the work
+	// must not wait for its events.
 	maxEvents = 4096
-	// publishBatch is how many events are on their way at once.
+	// publishBatch bounds the events that are unacknowledged at once.
 	publishBatch = 256
 	// publishTimeout bounds the wait for the acknowledgement of an event.
 	publishTimeout = 5 * time.Second
-	// publishTries is how often an event is sent. Its message id keeps it from being stored
-	// twice.
+	// publishTries is how often an event is sent. Its message id prevents duplicates.
 	publishTries = 3
 	// warnEvery is how often the log repeats a warning.
 	warnEvery = time.Minute
 )
 
-// notice is an event that waits to be published.
-type notice struct {
+// pendingEvent is an event that waits to be published.
+type pendingEvent struct {
 	subject, name, id string
 	about             events.About
 	at                time.Time
@@ -40,15 +39,15 @@ type notice struct {
 }
 
 // publisher publishes events in the background. An event that cannot be published is logged,
-// counted and lost, for the operation matters more than its events.
+// counted and dropped, because the operation matters more than its events.
 type publisher struct {
 	js    jetstream.JetStream
 	log   *slog.Logger
 	warn  rate.Sometimes
-	queue chan notice
+	queue chan pendingEvent
 	done  chan struct{} // closed when run has ended
 
-	mu     sync.RWMutex // guards closed, and publish against the closing of queue
+	mu     sync.RWMutex // guards closed, and keeps publish from sending on a closed queue
 	closed bool
 	lost   atomic.Uint64
 }
@@ -56,12 +55,12 @@ type publisher struct {
 func newPublisher(js jetstream.JetStream, log *slog.Logger) *publisher {
 	return &publisher{
 		js: js, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery},
-		queue: make(chan notice, maxEvents), done: make(chan struct{}),
+		queue: make(chan pendingEvent, maxEvents), done: make(chan struct{}),
 	}
 }
 
-// publish takes an event to be published. It never waits.
-func (p *publisher) publish(e notice) {
+// publish queues an event. It never blocks.
+func (p *publisher) publish(e pendingEvent) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.closed {
@@ -78,7 +77,7 @@ func (p *publisher) publish(e notice) {
 // run publishes until the queue is closed and empty, or ctx ends.
 func (p *publisher) run(ctx context.Context) {
 	defer close(p.done)
-	batch := make([]notice, 0, publishBatch)
+	batch := make([]pendingEvent, 0, publishBatch)
 	for {
 		select {
 		case e, ok := <-p.queue:
@@ -93,8 +92,8 @@ func (p *publisher) run(ctx context.Context) {
 	}
 }
 
-// fill adds what is waiting.
-func (p *publisher) fill(batch []notice) []notice {
+// fill adds queued events up to publishBatch.
+func (p *publisher) fill(batch []pendingEvent) []pendingEvent {
 	for len(batch) < publishBatch {
 		select {
 		case e, ok := <-p.queue:
@@ -110,7 +109,7 @@ func (p *publisher) fill(batch []notice) []notice {
 }
 
 // send publishes a batch and waits for the acknowledgements.
-func (p *publisher) send(ctx context.Context, batch []notice) {
+func (p *publisher) send(ctx context.Context, batch []pendingEvent) {
 	waiting := make([]*nats.Msg, 0, len(batch))
 	for _, e := range batch {
 		m, err := wire.EncodeEvent(e.subject, wire.Event{Name: e.name, ID: e.id, About: e.about, Time: e.at, Data: e.data})
@@ -135,7 +134,7 @@ func (p *publisher) sendOnce(ctx context.Context, messages []*nats.Msg) (failed 
 	defer cancel()
 	futures := make([]jetstream.PubAckFuture, len(messages))
 	for i, m := range messages {
-		if ctx.Err() != nil { // sending may wait while many are unacknowledged
+		if ctx.Err() != nil { // PublishMsgAsync blocks while too many are unacknowledged
 			break
 		}
 		var e error
@@ -160,13 +159,13 @@ func (p *publisher) sendOnce(ctx context.Context, messages []*nats.Msg) (failed 
 	return failed, err
 }
 
-// lose counts events that will not be published, and logs that now and then.
+// lose counts dropped events and logs them at most once every warnEvery.
 func (p *publisher) lose(n int, err error) {
 	lost := p.lost.Add(uint64(n))
 	p.warn.Do(func() { p.log.Warn("events could not be published and are lost", "lost", lost, "error", err) })
 }
 
-// close publishes what waits, until ctx ends. The caller then ends run.
+// close publishes the queued events, until ctx ends. The caller then ends run.
 func (p *publisher) close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true

@@ -10,8 +10,8 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 )
 
-// ErrorFromReply returns the failure that a reply of a NATS micro service tells of,
-// as an [*Error] with its code and Retry-After, and nil when it tells of none.
+// ErrorFromReply returns the failure reported by the reply of a NATS micro service, as an
+// [*Error] with its code and Retry-After, or nil if the reply is a success.
 func ErrorFromReply(m *nats.Msg) error {
 	code, message := wire.MicroError(m.Header)
 	if code == "" && message == "" {
@@ -20,9 +20,9 @@ func ErrorFromReply(m *nats.Msg) error {
 	return &Error{Code: code, Message: message, RetryAfter: after(wire.HeaderValue(m.Header, events.HeaderRetryAfter))}
 }
 
-// ErrorFromResponse returns the failure that a response of an HTTP server tells of,
-// as an [*Error] with the status as its code and Retry-After, and nil for a
-// status below 400. It does not look at the body.
+// ErrorFromResponse returns the failure reported by the response of an HTTP server, as an
+// [*Error] with the status as its code and Retry-After, or nil for a status outside 400 to 599.
+// It does not read the body.
 func ErrorFromResponse(r *http.Response) error {
 	code := statusCode(r.StatusCode)
 	if code == "" {
@@ -31,8 +31,8 @@ func ErrorFromResponse(r *http.Response) error {
 	return &Error{Code: code, Message: http.StatusText(r.StatusCode), RetryAfter: after(r.Header.Get(events.HeaderRetryAfter))}
 }
 
-// after reads a Retry-After. One that cannot be read asks for nothing, which is
-// no reason to lose the failure itself.
+// after reads a Retry-After. It returns 0 for one that cannot be read, so that the failure itself
+// is not lost.
 func after(value string) time.Duration {
 	now := time.Now()
 	at, err := events.ParseRetryAfter(value, now)

@@ -10,33 +10,31 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 )
 
-// Request is what a [Worker] or a [StreamWorker] hands to its handler: an operation, new or
-// redelivered. It belongs to the handler until that returns.
+// Request is what a [Worker] or a [StreamWorker] passes to its handler: an operation, new or
+// redelivered. The handler owns it until it returns.
 type Request struct {
-	// Subject is where it arrived.
+	// Subject is the subject on which it arrived.
 	Subject string
-	// Header and Data are those of the first attempt, and the header has the
-	// Retry- headers besides.
+	// Header and Data are those of the first attempt; a redelivery adds the Retry- headers.
 	Header nats.Header
 	Data   []byte
-	// Attempt is the number of this attempt, 1 for one that does not come from
-	// Rebound.
+	// Attempt is the number of this attempt, 1 if the message does not come from Rebound.
 	Attempt int
 
-	// What only a redelivered operation has.
+	// The fields below are set on redelivered operations only.
 
 	// ID is the operation's id.
 	ID string
-	// FirstFailure is when attempt 1 failed, and Deadline when the operation is of
-	// no more use, zero for never.
+	// FirstFailure is when attempt 1 failed, Deadline when the operation becomes useless, zero
+	// for never.
 	FirstFailure, Deadline time.Time
-	// Repeated is whether this very attempt may have been made before, because the
-	// instance of the service that made it died.
+	// Repeated reports whether this very attempt may have been made before, for example because
+	// the instance of Rebound that made it died.
 	Repeated bool
-	// Replays is how often the operation came back from the dead letters.
+	// Replays is how often the operation was replayed from the dead letters.
 	Replays int
 
-	replyTo string // empty when nobody waits for an answer
+	replyTo string // empty if no reply is expected
 	reply   nats.Header
 	body    []byte
 }
@@ -44,12 +42,12 @@ type Request struct {
 // Redelivered reports whether the request comes from Rebound.
 func (r *Request) Redelivered() bool { return r.ID != "" }
 
-// SetReply sets what the requester is answered when the handler returns nil. Without
-// it that is an empty message. Rebound itself heeds only that there is an answer.
+// SetReply sets the reply sent when the handler returns nil; an empty message by default. Rebound
+// itself only looks at whether there is a reply. A [StreamWorker] sends none.
 func (r *Request) SetReply(data []byte, header nats.Header) { r.body, r.reply = data, header }
 
-// newRequest reads a message. What only Rebound writes is believed only where it
-// makes sense.
+// newRequest reads a message. It treats the message as a redelivery only if the Retry- headers
+// are valid.
 func newRequest(subject string, h nats.Header, data []byte) *Request {
 	r := &Request{Subject: subject, Header: h, Data: data, Attempt: 1}
 	attempt, err := strconv.Atoi(wire.HeaderValue(h, events.HeaderAttempt))
@@ -66,7 +64,7 @@ func newRequest(subject string, h nats.Header, data []byte) *Request {
 	return r
 }
 
-// moment reads a time, zero for what is none.
+// moment parses a time; it returns zero if that fails.
 func moment(s string) time.Time {
 	at, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {

@@ -15,16 +15,15 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
-// patience bounds what takes milliseconds on a quiet machine.
+// patience bounds what takes milliseconds on an idle machine.
 const patience = 30 * time.Second
 
-// unhindered are limits that a busy machine does not reach: it must not hold
-// operations back.
+// unhindered are backpressure limits that a busy machine does not reach.
 var unhindered = gate.Limits{StoreDelay: time.Hour}
 
 var silent = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// rig is a NATS server with one instance of the service and a client.
+// rig is a NATS server with one instance of the service, and a client.
 type rig struct {
 	*client.Client
 	t   *testing.T
@@ -72,7 +71,7 @@ func closeClient(t *testing.T, c *client.Client) {
 	}
 }
 
-// ctx returns a context that bounds a step of a test, also of its end.
+// ctx returns a context that bounds one step of a test and works during its cleanup.
 func ctx(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

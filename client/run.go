@@ -16,24 +16,24 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// run is one call of Execute once something went wrong, or when it has options.
-// It belongs to the goroutine of the call.
+// run is a call of Execute that has options or in which something went wrong. It belongs to the
+// goroutine of the call.
 type run struct {
 	bound *bound
 	ctx   context.Context
 
-	handOver *Submission // what is submitted when no attempt is left here
-	most     int         // how many attempts are made here, 0 for as many as the policy allows
+	handOver *Submission // submitted when no attempt is left here
+	most     int         // bound on the attempts made here, 0 for the policy's
 	id       string      // the event id, empty for a new one
 
 	op      *events.Operation // nil before the first failure
 	last    error
 	failure policy.Failure
-	slot    *slots // of the retry in flight
+	slot    *slots // held by the retry in flight
 }
 
-// failed takes in how an attempt failed. When it returns nil, the delay is over
-// and another attempt may be made; otherwise the error is that of Execute.
+// failed handles a failed attempt. It returns nil once the delay is over and another attempt may
+// be made, otherwise the error for Execute to return.
 func (r *run) failed(a *attempt, permit breaker.Permit, err error) error {
 	r.release()
 	now := time.Now()
@@ -50,7 +50,7 @@ func (r *run) failed(a *attempt, permit breaker.Permit, err error) error {
 	switch {
 	case d.Reason == events.ReasonNotRetryable:
 		err := &NotRetryableError{FailedCall: r.ended(), Rule: d.Rule}
-		r.tellFailed(d, d.Detail(r.bound.policy, r.op))
+		r.publishFailed(d, d.Detail(r.bound.policy, r.op))
 		return err
 	case !d.Retry:
 		return r.exhausted(d, d.Detail(r.bound.policy, r.op))
@@ -58,18 +58,18 @@ func (r *run) failed(a *attempt, permit breaker.Permit, err error) error {
 		d.Reason = events.ReasonExhausted
 		return r.exhausted(d, fmt.Sprintf("all %d attempts that are made here were made", r.most))
 	}
-	if err := r.inVain(d, now); err != nil {
+	if err := r.failFast(d, now); err != nil {
 		return err
 	}
-	r.tellScheduled(d)
+	r.publishScheduled(d)
 	if !r.wait(d.Delay) {
 		return r.cancelled()
 	}
 	return r.admit()
 }
 
-// measure tells the breaker and the health of the service how an attempt failed.
-// One that was cut off by the caller says nothing of its target.
+// measure reports a failed attempt to the breaker and the meter. An attempt that the caller cut
+// off says nothing about its target.
 func (r *run) measure(permit breaker.Permit, took time.Duration, now time.Time) {
 	switch {
 	case r.ctx.Err() != nil && isCancelled(r.last):
@@ -86,12 +86,12 @@ func (r *run) measure(permit breaker.Permit, took time.Duration, now time.Time) 
 	}
 }
 
-// isCancelled reports whether err is that of a context that ended.
+// isCancelled reports whether err is that of an ended context.
 func isCancelled(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// record brings the operation up to date.
+// record adds the attempt to the operation.
 func (r *run) record(number int, took time.Duration, now time.Time) {
 	if r.op == nil {
 		r.op = r.operation(now)
@@ -112,7 +112,7 @@ func (r *run) operation(now time.Time) *events.Operation {
 		op.Deadline = deadline
 	}
 	if b.client.publisher == nil {
-		return op // no event bears its id
+		return op // no event needs its id
 	}
 	op.Source = b.client.source
 	if r.handOver != nil && r.handOver.Source != "" {
@@ -125,15 +125,15 @@ func (r *run) operation(now time.Time) *events.Operation {
 	return op
 }
 
-// decide asks the policy, with all that was measured.
+// decide asks the policy for a decision, with the latest measurements.
 func (c *Client) decide(b *bound, op *events.Operation, failure policy.Failure, now time.Time) policy.Decision {
 	b.key.meter.drain(now)
 	return c.pipeline.Decide(b.policy, op, failure, now)
 }
 
-// inVain ends a run whose next attempt will not be let through when it is due,
-// rather than have it wait in vain.
-func (r *run) inVain(d policy.Decision, now time.Time) error {
+// failFast ends a run whose next attempt would be refused when it is due, instead of waiting for
+// it.
+func (r *run) failFast(d policy.Decision, now time.Time) error {
 	if b := r.bound.breaker; b != nil && b.State() == breaker.Open {
 		if n, next := b.Ready(now); n == 0 && (next.IsZero() || next.After(d.Due)) {
 			return r.refused(breaker.ErrOpen)
@@ -145,12 +145,12 @@ func (r *run) inVain(d policy.Decision, now time.Time) error {
 	return nil
 }
 
-// wait reports whether the delay ran its course.
+// wait waits for the delay. It reports whether it was not interrupted.
 func (r *run) wait(delay time.Duration) bool {
 	return backoff.Sleep(r.ctx, delay) && r.ctx.Err() == nil
 }
 
-// admit takes what a retry needs of the key's limits.
+// admit acquires what a retry needs within the key's limits.
 func (r *run) admit() error {
 	if s := r.bound.key.slots.Load(); s != nil {
 		ctx, cancel := context.WithTimeout(r.ctx, r.bound.policy.MaxDelay)
@@ -170,7 +170,7 @@ func (r *run) admit() error {
 	return nil
 }
 
-// release gives back what the retry in flight holds.
+// release releases the slot of the retry in flight.
 func (r *run) release() {
 	if r != nil && r.slot != nil {
 		r.slot.Release(1)
@@ -178,14 +178,14 @@ func (r *run) release() {
 	}
 }
 
-// succeeded ends the run well.
+// succeeded ends the run with a success.
 func (r *run) succeeded() {
 	r.release()
 	if r.op == nil || r.bound.client.publisher == nil {
 		return
 	}
 	r.op.Attempt++
-	r.tellOutcome(r.op.Ended(events.RetrySuccess, time.Now()))
+	r.publishOutcome(r.op.Ended(events.RetrySuccess, time.Now()))
 }
 
 func (r *run) ended() FailedCall {
@@ -200,13 +200,13 @@ func (r *run) ended() FailedCall {
 func (r *run) exhausted(d policy.Decision, detail string) error {
 	err := &ExhaustedError{FailedCall: r.ended(), Reason: d.Reason, Detail: detail}
 	if d.Reason == events.ReasonMaxElapsed {
-		r.tellFailed(d, detail) // which it is for the service, too
+		r.publishFailed(d, detail) // maxElapsedTime is over for the service, too
 		return err
 	}
-	return r.orElsewhere(err, d, detail)
+	return r.endOrHandOver(err, d, detail)
 }
 
-// refused ends a run whose breaker lets no attempt through.
+// refused ends a run whose breaker allows no attempt.
 func (r *run) refused(refusal error) error {
 	r.release()
 	if isCancelled(refusal) {
@@ -216,14 +216,14 @@ func (r *run) refused(refusal error) error {
 	if n, next := r.bound.breaker.Ready(time.Now()); n == 0 && r.bound.breaker.State() == breaker.Open {
 		err.RetryAt = next
 	}
-	return r.orElsewhere(err, r.undecided(events.ReasonExhausted), "the breaker of the key lets no attempt through")
+	return r.endOrHandOver(err, r.undecided(events.ReasonExhausted), "the breaker of the key lets no attempt through")
 }
 
-// limited ends a run that a limit lets make no retry.
+// limited ends a run to which a limit allows no retry.
 func (r *run) limited(limit string, next time.Time) error {
 	r.release()
 	err := &RateLimitedError{FailedCall: r.ended(), Limit: limit, RetryAt: next}
-	return r.orElsewhere(err, r.undecided(events.ReasonExhausted), "the key's "+limit+" lets no retry through")
+	return r.endOrHandOver(err, r.undecided(events.ReasonExhausted), "the key's "+limit+" lets no retry through")
 }
 
 // cancelled ends a run whose context has ended.
@@ -231,35 +231,34 @@ func (r *run) cancelled() error {
 	r.release()
 	err := &CancelledError{FailedCall: r.ended(), Cause: r.ctx.Err()}
 	if errors.Is(err.Cause, context.DeadlineExceeded) {
-		return r.orElsewhere(err, r.undecided(events.ReasonDeadline), "the deadline is over")
+		return r.endOrHandOver(err, r.undecided(events.ReasonDeadline), "the deadline is over")
 	}
-	r.tellFailed(r.undecided(events.ReasonExhausted), "the caller cancelled the operation")
+	r.publishFailed(r.undecided(events.ReasonExhausted), "the caller cancelled the operation")
 	return err
 }
 
-// undecided is the decision upon an operation that ends for another reason than
-// its failure.
+// undecided is the decision on an operation that ends for another reason than its failure.
 func (r *run) undecided(reason events.Reason) policy.Decision {
 	d := policy.Decision{Reason: reason}
 	d.Class, d.Rule = r.bound.policy.Classify(r.bound.call.Service, r.failure, nil)
 	return d
 }
 
-// orElsewhere hands the operation over if it may go on in the service.
-func (r *run) orElsewhere(why error, d policy.Decision, detail string) error {
+// endOrHandOver hands the operation over if there is a submission for it, and otherwise ends it.
+func (r *run) endOrHandOver(why error, d policy.Decision, detail string) error {
 	if r.handOver == nil {
-		r.tellFailed(d, detail)
+		r.publishFailed(d, detail)
 		return why
 	}
 	receipt, err := r.submit(why)
 	if err != nil {
-		r.tellFailed(d, detail)
+		r.publishFailed(d, detail)
 		return errors.Join(why, fmt.Errorf("handing the operation over: %w", err))
 	}
 	return &HandedOverError{FailedCall: r.ended(), Receipt: receipt, Cause: why}
 }
 
-// handOverTimeout bounds a submission whose caller's own time may be over.
+// handOverTimeout bounds a submission, independently of the caller's own deadline.
 const handOverTimeout = 5 * time.Second
 
 func (r *run) submit(why error) (Receipt, error) {
@@ -278,21 +277,21 @@ func (r *run) submit(why error) (Receipt, error) {
 	return b.client.Submit(ctx, s)
 }
 
-// tellScheduled publishes a decision to try again.
-func (r *run) tellScheduled(d policy.Decision) {
+// publishScheduled publishes the decision to try again.
+func (r *run) publishScheduled(d policy.Decision) {
 	p := r.bound.client.publisher
 	if p == nil {
 		return
 	}
 	e := scheduler.Scheduled(r.op, d, r.failure)
-	p.publish(notice{
+	p.publish(pendingEvent{
 		subject: r.bound.client.subjects.Event(events.RetryScheduled, r.op.Service, r.op.Operation), name: events.RetryScheduled,
 		id: r.op.MessageID(events.RetryScheduled), about: e.About, at: time.Now(), data: e,
 	})
 }
 
-// tellFailed publishes the bad end of an operation, if it ever began.
-func (r *run) tellFailed(d policy.Decision, detail string) {
+// publishFailed publishes the failure of an operation that made at least one attempt.
+func (r *run) publishFailed(d policy.Decision, detail string) {
 	if r.op == nil || r.bound.client.publisher == nil {
 		return
 	}
@@ -300,15 +299,15 @@ func (r *run) tellFailed(d policy.Decision, detail string) {
 	outcome.Reason, outcome.Detail = d.Reason, detail
 	outcome.Error = &events.Failure{Code: r.failure.Code, Message: r.failure.Message}
 	outcome.Class, outcome.Rule = d.Class.String(), d.Rule
-	r.tellOutcome(outcome)
+	r.publishOutcome(outcome)
 }
 
-func (r *run) tellOutcome(outcome events.Outcome) {
+func (r *run) publishOutcome(outcome events.Outcome) {
 	if last, ok := r.op.Last(); ok && outcome.Outcome == events.RetryFailed {
 		outcome.DurationMs = last.DurationMs
 	}
 	c := r.bound.client
-	c.publisher.publish(notice{
+	c.publisher.publish(pendingEvent{
 		subject: c.subjects.Outcome(outcome.Outcome, r.op.Service, r.op.Operation), name: outcome.Outcome,
 		id: r.op.OutcomeID(), about: outcome.About, at: outcome.EndedAt, data: outcome,
 	})

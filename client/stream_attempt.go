@@ -18,12 +18,12 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// streamAttempt is an attempt that a stream worker makes.
+// streamAttempt is one attempt of a stream worker.
 type streamAttempt struct {
 	client  *Client
 	request *Request
-	// subject and token are for the reports, empty on what does not come from
-	// Rebound. timeout is how long Rebound waits for one.
+	// subject and token are for the reports; empty if the message does not come from this
+	// Rebound. timeout is how long Rebound waits for a report.
 	subject, token string
 	timeout        time.Duration
 }
@@ -39,16 +39,16 @@ func (w *StreamWorker) attempt(m jetstream.Msg) *streamAttempt {
 		a.timeout = time.Duration(ms) * time.Millisecond
 	}
 	if _, _, err := w.client.subjects.SplitReport(a.subject); err != nil {
-		a.subject = "" // it is of another Rebound, or of none
+		a.subject = "" // another Rebound's, or not a report subject
 	}
 	return a
 }
 
-// reports is whether Rebound waits for a report.
+// reports reports whether Rebound waits for a report.
 func (a *streamAttempt) reports() bool { return a.subject != "" && a.token != "" }
 
-// stale reports whether the attempt of a message that has waited for a while, or
-// that another worker had, has ended meanwhile.
+// stale reports whether the attempt has already ended. It asks only if the message has waited for
+// a while or was delivered before.
 func (a *streamAttempt) stale(m jetstream.Msg) bool {
 	if !a.reports() {
 		return false
@@ -62,17 +62,17 @@ func (a *streamAttempt) stale(m jetstream.Msg) bool {
 	return errors.Is(a.working(ctx), ErrAttemptOver)
 }
 
-// shortestBeat is how often a worker says at the most that it lives.
-const shortestBeat = 20 * time.Millisecond
+// minHeartbeat is the shortest interval between heartbeats.
+const minHeartbeat = 20 * time.Millisecond
 
-// beat says that the worker lives, to the stream and to Rebound, until ctx ends.
-// It ends ctx when it learns that the attempt is over.
-func (a *streamAttempt) beat(ctx context.Context, m jetstream.Msg, ackWait time.Duration, cancel context.CancelCauseFunc) {
+// heartbeat sends heartbeats to the stream and to Rebound until ctx ends. It cancels ctx when it
+// learns that the attempt is over.
+func (a *streamAttempt) heartbeat(ctx context.Context, m jetstream.Msg, ackWait time.Duration, cancel context.CancelCauseFunc) {
 	every := cmp.Or(ackWait, 30*time.Second) / 3
 	if a.reports() && a.timeout > 0 {
 		every = min(every, a.timeout/3)
 	}
-	ticker := time.NewTicker(max(every, shortestBeat))
+	ticker := time.NewTicker(max(every, minHeartbeat))
 	defer ticker.Stop()
 	for {
 		select {
@@ -91,14 +91,13 @@ func (a *streamAttempt) beat(ctx context.Context, m jetstream.Msg, ackWait time.
 			cancel(ErrAttemptOver)
 			return
 		case err != nil && ctx.Err() == nil:
-			a.client.log.Debug("it could not be reported to Rebound that an attempt goes on", "operation", a.request.ID, "error", err)
+			a.client.log.Debug("a heartbeat could not be sent to Rebound", "operation", a.request.ID, "error", err)
 		}
 	}
 }
 
-// working says that the worker lives. The error is [ErrAttemptOver] when nobody
-// waits for it any more. While no service runs, the stream of reports keeps what
-// is said.
+// working tells Rebound that the attempt goes on. The error is [ErrAttemptOver] if Rebound no
+// longer waits for it. While no instance answers, the report is stored in the stream instead.
 func (a *streamAttempt) working(ctx context.Context) error {
 	m, err := a.message(events.Report{Result: events.Working})
 	if err != nil {
@@ -128,11 +127,11 @@ func (a *streamAttempt) working(ctx context.Context) error {
 	}
 }
 
-// reportFor bounds how long it is tried to store a report.
-const reportFor = 30 * time.Second
+// reportTimeout bounds how long storing a report is retried.
+const reportTimeout = 30 * time.Second
 
-// report stores how the attempt ended. A repeat is recognised by its message id,
-// and by Rebound.
+// report stores how the attempt ended. JetStream recognises a duplicate by its message id,
+// Rebound by its token.
 func (a *streamAttempt) report(f policy.Failure, failed bool) error {
 	r := events.Report{Result: events.Succeeded}
 	if failed {
@@ -145,8 +144,8 @@ func (a *streamAttempt) report(f policy.Failure, failed bool) error {
 	if err != nil {
 		return err
 	}
-	// The worker's context may have ended; the result is reported all the same.
-	ctx, cancel := context.WithTimeout(context.Background(), reportFor)
+	// The worker's context may have ended; the result must be reported nevertheless.
+	ctx, cancel := context.WithTimeout(context.Background(), reportTimeout)
 	defer cancel()
 	pace := backoff.Backoff{First: retryPause, Longest: retryPause}
 	for {

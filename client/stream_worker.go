@@ -21,14 +21,14 @@ import (
 type StreamWorkerConfig struct {
 	// Service and Operation make the key of the operations.
 	Service, Operation string
-	// Target is the subject to take operations from:
-	// retry.work.<service>.<operation> when empty. A stream must capture it, but
-	// for the default one, whose stream is made when there is none.
+	// Target is the subject to take operations from, retry.work.<service>.<operation> when empty
+	// (retry is the prefix). A stream must capture it; the stream of the default targets is
+	// created if it is missing.
 	Target string
-	// Consumer is the name of the durable consumer that workers share,
-	// <service>-<operation> when empty. It is made when it is not there.
+	// Consumer is the name of the durable consumer that the workers share, <service>-<operation>
+	// when empty. It is created if it is missing.
 	Consumer string
-	// Concurrency is how many handlers run at once at most, 64 when 0.
+	// Concurrency bounds the handlers that run at once, 64 when 0.
 	Concurrency int
 }
 
@@ -38,16 +38,16 @@ func (c *StreamWorkerConfig) check(client *Client) error {
 	return client.checkWorker(c.Service, c.Operation, c.Target, &c.Concurrency)
 }
 
-// StreamWorker takes operations from a stream, works on them and reports to
-// Rebound by itself: it is the target of operations whose delivery is
-// [events.Publish]. While a handler runs, the worker says that it lives, to the
-// stream and to Rebound, so that a handler may take as long as it needs. When the
-// worker dies, the operation comes back once its attemptTimeout is over.
+// StreamWorker takes operations from a stream, runs a handler for each and reports the result to
+// Rebound: it is a target of operations whose delivery is [events.Publish]. While a handler runs,
+// the worker sends heartbeats to the stream and to Rebound, so a handler may take as long as it
+// needs. If the worker dies, the operation comes back after its attemptTimeout.
 //
-// A message that does not come from Rebound is a first attempt; one that fails is
-// submitted, and so comes back to the stream.
+// A message that does not come from Rebound is a first attempt; if it fails it is submitted, and
+// so comes back to the stream.
 //
-// Several workers of one consumer share the operations. Delivery is at least once.
+// Workers of the same consumer share the operations. Delivery is at least once. A StreamWorker is
+// safe for concurrent use.
 type StreamWorker struct {
 	client   *Client
 	config   StreamWorkerConfig
@@ -64,8 +64,8 @@ type StreamWorker struct {
 	handlers sync.WaitGroup
 }
 
-// ServeStream runs a stream worker until ctx ends, and returns when it has
-// stopped, see [StreamWorker.Stop].
+// ServeStream runs a stream worker until ctx ends, and returns when it has stopped (see
+// [StreamWorker.Stop]).
 func (c *Client) ServeStream(ctx context.Context, config StreamWorkerConfig, handle Handler) error {
 	w, err := c.StartStreamWorker(ctx, config, handle)
 	if err != nil {
@@ -75,9 +75,8 @@ func (c *Client) ServeStream(ctx context.Context, config StreamWorkerConfig, han
 	return w.Stop(context.WithoutCancel(ctx))
 }
 
-// StartStreamWorker starts a stream worker and returns when its consumer is there.
-// The worker must be stopped, and before its client is closed. The error is
-// [ErrNoStream] when no stream captures the target.
+// StartStreamWorker starts a stream worker and returns once its consumer exists. Stop the worker
+// before closing its client. The error is [ErrNoStream] if no stream captures the target.
 func (c *Client) StartStreamWorker(ctx context.Context, config StreamWorkerConfig, handle Handler) (*StreamWorker, error) {
 	if err := c.connected(); err != nil {
 		return nil, err
@@ -98,7 +97,7 @@ func (c *Client) StartStreamWorker(ctx context.Context, config StreamWorkerConfi
 	return w, nil
 }
 
-// open finds the consumer, or makes it.
+// open finds or creates the consumer.
 func (w *StreamWorker) open(ctx context.Context) (jetstream.Consumer, error) {
 	js := w.client.js
 	stream, err := js.StreamNameBySubject(ctx, w.config.Target)
@@ -118,8 +117,8 @@ func (w *StreamWorker) open(ctx context.Context) (jetstream.Consumer, error) {
 	return consumer, err
 }
 
-// makeStream makes the stream of the default targets as the service would, on as
-// many servers as hold the submissions.
+// makeStream creates the stream of the default targets as the service would, with the replicas of
+// the intake stream.
 func (w *StreamWorker) makeStream(ctx context.Context) (string, error) {
 	intake, err := w.client.js.Stream(ctx, w.client.streams.Intake())
 	if err != nil {
@@ -132,13 +131,12 @@ func (w *StreamWorker) makeStream(ctx context.Context) (string, error) {
 	return config.Name, nil
 }
 
-// Stats returns what the worker did since it was started.
+// Stats returns the worker's counts since it was started.
 func (w *StreamWorker) Stats() WorkerStats { return w.counts.stats() }
 
-// Stop takes no more operations and waits for the handlers that are at work. When
-// ctx ends, their contexts end, and they are waited for all the same; the error
-// says so. What a handler fails at then is given back to the stream, for another
-// worker to take.
+// Stop takes no more operations and waits for the running handlers. If ctx ends first, it cancels
+// their contexts, still waits for them, and returns an error. Operations whose handlers then fail
+// are given back to the stream for another worker.
 func (w *StreamWorker) Stop(ctx context.Context) error {
 	w.stopPull()
 	return awaitHandlers(ctx, w.cancel, func() {
@@ -148,13 +146,13 @@ func (w *StreamWorker) Stop(ctx context.Context) error {
 }
 
 const (
-	// fetchWait is how long a pull waits for operations.
+	// fetchWait bounds the wait of one pull for operations.
 	fetchWait = 5 * time.Second
-	// retryPause is the mean pause before a pull or a report is tried again.
+	// retryPause is the mean pause before a pull or a report is retried.
 	retryPause = 500 * time.Millisecond
 )
 
-// pull takes operations for as long as handlers are free.
+// pull takes operations whenever handlers are free.
 func (w *StreamWorker) pull(ctx context.Context) {
 	pace := backoff.Backoff{First: retryPause, Longest: retryPause}
 	for ctx.Err() == nil {
@@ -165,7 +163,7 @@ func (w *StreamWorker) pull(ctx context.Context) {
 	}
 }
 
-// fetch takes as many operations as there are free handlers.
+// fetch takes at most as many operations as there are free slots for handlers.
 func (w *StreamWorker) fetch(ctx context.Context) error {
 	select {
 	case w.slots <- struct{}{}:
@@ -205,7 +203,7 @@ func (w *StreamWorker) fetch(ctx context.Context) error {
 	return nil
 }
 
-// work works on one message until the stream need not keep it any more.
+// work runs the handler for one message and settles the message.
 func (w *StreamWorker) work(m jetstream.Msg) {
 	a := w.attempt(m)
 	if a.stale(m) {
@@ -216,7 +214,7 @@ func (w *StreamWorker) work(m jetstream.Msg) {
 	defer w.counts.inFlight.Add(-1)
 	ctx, cancel := context.WithCancelCause(context.WithValue(w.ctx, attemptKey{}, a.request.Attempt))
 	var beating sync.WaitGroup
-	beating.Go(func() { a.beat(ctx, m, w.ackWait, cancel) })
+	beating.Go(func() { a.heartbeat(ctx, m, w.ackWait, cancel) })
 
 	returned := false
 	conclude := func(err error) {
@@ -224,7 +222,7 @@ func (w *StreamWorker) work(m jetstream.Msg) {
 		if err != nil && w.ctx.Err() != nil {
 			cancel(nil)
 			beating.Wait()
-			w.pulling.Wait() // or the message might be given to the pull that is about to end
+			w.pulling.Wait() // otherwise the ending pull might receive the message again
 			w.giveBack(m, 0)
 			return
 		}
@@ -238,7 +236,7 @@ func (w *StreamWorker) work(m jetstream.Msg) {
 		beating.Wait()
 	}
 	defer func() {
-		if !returned { // the handler's goroutine exits
+		if !returned { // the handler called runtime.Goexit
 			conclude(errors.New("the handler did not return"))
 		}
 	}()
@@ -247,8 +245,8 @@ func (w *StreamWorker) work(m jetstream.Msg) {
 	conclude(err)
 }
 
-// conclude reports how an attempt ended, or submits a first one that failed, and
-// then lets the stream forget the message. What cannot be reported is worked on again.
+// conclude reports how an attempt ended, or submits a failed first attempt, and then removes the
+// message from the stream. If that fails, the message is worked on again.
 func (w *StreamWorker) conclude(a *streamAttempt, m jetstream.Msg, err error) {
 	var f policy.Failure
 	if err != nil {
@@ -266,15 +264,15 @@ func (w *StreamWorker) conclude(a *streamAttempt, m jetstream.Msg, err error) {
 		}
 	}
 	if err != nil {
-		w.client.log.Error("how an attempt ended could not be reported; it is made again", "target", w.config.Target, "operation", a.request.ID, "error", err)
+		w.client.log.Error("the result of an attempt could not be reported; the attempt will be repeated", "target", w.config.Target, "operation", a.request.ID, "error", err)
 		w.giveBack(m, retryPause)
 		return
 	}
 	w.done(m)
 }
 
-// done lets the stream forget a message. When that fails the message comes again,
-// and is found to be stale.
+// done removes a message from the stream. If that fails, the message is redelivered and found
+// stale.
 func (w *StreamWorker) done(m jetstream.Msg) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), publishTimeout)
 	defer cancel()
@@ -283,7 +281,7 @@ func (w *StreamWorker) done(m jetstream.Msg) {
 	}
 }
 
-// giveBack hands a message back to the stream.
+// giveBack returns a message to the stream.
 func (w *StreamWorker) giveBack(m jetstream.Msg, after time.Duration) {
 	if err := m.NakWithDelay(after); err != nil {
 		w.client.log.Debug("a message could not be given back", "target", w.config.Target, "error", err)

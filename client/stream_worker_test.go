@@ -131,7 +131,7 @@ func TestStreamWorker_OperationComesBackWhenItsWorkerDies(t *testing.T) {
 	doomed := connected(t, client.Config{Conn: nc})
 	dead := make(chan struct{})
 	w, err := doomed.StartStreamWorker(ctx(t), chargeStream, func(context.Context, *client.Request) error {
-		nc.Close() // the worker is cut off in the middle of its work
+		nc.Close() // cut the worker off during its work
 		close(dead)
 		return nil
 	})
@@ -159,7 +159,7 @@ func TestStreamWorker_HandlerLearnsThatItsAttemptIsOver(t *testing.T) {
 	r := newRig(t, swift+"billing: {attemptTimeout: 20s}\n")
 	cause := make(chan error, 1)
 	r.streamWorker(chargeStream, func(ctx context.Context, req *client.Request) error {
-		// Somebody else who has the message reports.
+		// Another holder of the message reports.
 		m := nats.NewMsg(req.Header.Get(events.HeaderReport))
 		for _, name := range []string{events.HeaderID, events.HeaderAttempt, events.HeaderToken} {
 			m.Header.Set(name, req.Header.Get(name))
@@ -185,7 +185,7 @@ func TestStreamWorker_HandlerLearnsThatItsAttemptIsOver(t *testing.T) {
 	}
 }
 
-func TestStreamWorker_FirstAttemptThatFailsComesBackToItsStream(t *testing.T) {
+func TestStreamWorker_FailedFirstAttemptComesBackToItsStream(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	js := testkit.JetStream(t, r.nc)

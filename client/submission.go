@@ -19,69 +19,67 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 )
 
-// Submission is an operation that failed and is to be brought back to its
-// target. Service and Operation are required.
+// Submission is an operation that failed and should be redelivered to its target. Service and
+// Operation are required.
 type Submission struct {
-	// Service and Operation make the key, service:operation; see
-	// [events.CheckName] for what they may be.
+	// Service and Operation make the key, service:operation; [events.CheckName] says which names
+	// are valid.
 	Service, Operation string
-	// Data is the payload, which Rebound never reads. ContentType is its media
-	// type; by default it is guessed.
+	// Data is the payload, which Rebound never reads. ContentType is its media type, guessed from
+	// Data when empty; a CloudEvent is refused.
 	Data        []byte
 	ContentType string
-	// Header goes along with the payload. What begins with ce-, Nats- or Retry-
-	// is refused.
+	// Header is redelivered with the payload. Names that begin with ce-, Nats- or Retry- are
+	// refused.
 	Header nats.Header
 
 	// EventID is the CloudEvents id, a new one when empty. Source and EventID identify the
-	// operation: a second submission of one that waits already merges with it.
+	// operation: a second submission merges with one that is already waiting.
 	EventID string
 	// Source is the CloudEvents source, [Config.Source] when empty.
 	Source string
 	// Subject is the CloudEvents subject; it may be empty.
 	Subject string
 
-	// Target is the NATS subject that the operation is redelivered to, the
-	// policy's when empty.
+	// Target is the NATS subject to redeliver to, the policy's target when empty.
 	Target string
-	// Delivery is how it reaches the target: by [events.Request], which is the
-	// default, or by [events.Publish], for a [StreamWorker] and others that take
-	// from a stream. The target of the latter is retry.work.<service>.<operation>
-	// unless this or the policy says otherwise.
+	// Delivery is how the operation reaches its target: by [events.Request], the default, or by
+	// [events.Publish], for a [StreamWorker] or another consumer of a stream. Unless this or the
+	// policy sets a target, the target of Publish is retry.work.<service>.<operation>.
 	Delivery events.Delivery
-	// Account, Campaign, Priority and Overrides are as in [Policy].
+	// Account, Campaign, Priority and Overrides are as in [Call].
 	Account, Campaign string
 	Priority          Priority
 	Overrides         map[string]string
 
-	// Attempt is how many attempts were made, 1 when 0.
+	// Attempt is the number of attempts made, 1 when 0.
 	Attempt int
-	// Err is why the last attempt failed; it says the code, the message and the
-	// Retry-After, as the errors of functions given to [Execute] do. It may be nil.
+	// Err is the error of the last attempt. Its code, message and Retry-After are read as in
+	// [Execute]. It may be nil.
 	Err error
 	// FirstFailure is when the first attempt failed, now when zero.
 	FirstFailure time.Time
-	// Deadline is when the operation is of no more use; zero is never.
+	// Deadline is when the operation becomes useless; zero is never.
 	Deadline time.Time
 	// TraceParent is the W3C trace context; it may be empty.
 	TraceParent string
 }
 
-// Receipt says where a submission is stored. From then on it is not lost.
+// Receipt identifies a stored submission, which can no longer be lost.
 type Receipt struct {
-	// ID is the operation's id, as in Retry-Id, in outcomes and in dead letters.
+	// ID is the operation's id, as in the Retry-Id header, outcomes and dead letters.
 	ID string
 	// EventID and Source are the CloudEvents attributes.
 	EventID, Source string
-	// Stream and Sequence say where it is stored.
+	// Stream and Sequence locate the stored submission.
 	Stream   string
 	Sequence uint64
-	// Duplicate is whether the same submission was stored before.
+	// Duplicate reports whether the same submission was stored before.
 	Duplicate bool
 }
 
-// message returns the message of a submission. What the service would reject is
-// an [*events.RejectedError].
+// message encodes a submission. The error is an [*events.RejectedError] if the service would
+// reject it.
 func (c *Client) message(s *Submission, now time.Time) (*nats.Msg, Receipt, error) {
 	m, err := c.encode(s, now)
 	if err != nil {
@@ -91,8 +89,8 @@ func (c *Client) message(s *Submission, now time.Time) (*nats.Msg, Receipt, erro
 	return m, receipt, err
 }
 
-// stamp checks a submission as the service does, gives it the message id under
-// which JetStream recognises it, and returns what is known of its receipt.
+// stamp checks a submission as the service does, sets the message id by which JetStream
+// recognises duplicates, and returns the receipt without its place in the stream.
 func (c *Client) stamp(m *nats.Msg, now time.Time) (Receipt, error) {
 	op, err := wire.DecodeSubmission(c.subjects, wire.Submission{Subject: m.Subject, Header: m.Header, Data: m.Data, Received: now})
 	if err != nil {
@@ -149,7 +147,7 @@ func (c *Client) encode(s *Submission, now time.Time) (*nats.Msg, error) {
 	return m, nil
 }
 
-// attributes are those that CloudEvents itself does not define.
+// attributes returns the CloudEvents extension attributes.
 func (s *Submission) attributes(now time.Time) map[string]string {
 	all := map[string]string{"service": s.Service, "operation": s.Operation, "attempt": strconv.Itoa(max(s.Attempt, 1))}
 	set := func(name, value string) {

@@ -10,13 +10,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Submit hands an operation that failed to the service and returns once it is
-// stored, whether or not a service is running. The same submission may be made
-// again after an error: its source and id make it one.
+// Submit hands a failed operation to the service and returns once it is stored, whether or not a
+// service is running. After an error the same submission may be made again, provided that it has
+// an EventID: source and id identify it.
 //
-// The error is an [*events.RejectedError] when the service would not accept the
-// submission, [ErrNoStream] when there is nobody to store it, and otherwise that
-// of JetStream or of ctx.
+// The error is an [*events.RejectedError] if the service would not accept the submission,
+// [ErrNoStream] if no stream exists to store it, and otherwise that of JetStream or of ctx.
 func (c *Client) Submit(ctx context.Context, s Submission) (Receipt, error) {
 	if err := c.connected(); err != nil {
 		return Receipt{}, err
@@ -28,7 +27,7 @@ func (c *Client) Submit(ctx context.Context, s Submission) (Receipt, error) {
 	return c.store(ctx, m, receipt)
 }
 
-// store publishes a submission that is stamped.
+// store publishes a stamped submission.
 func (c *Client) store(ctx context.Context, m *nats.Msg, receipt Receipt) (Receipt, error) {
 	ack, err := c.js.PublishMsg(ctx, m)
 	if err != nil {
@@ -42,12 +41,12 @@ func (r Receipt) stored(ack *jetstream.PubAck) Receipt {
 	return r
 }
 
-// storing says what went wrong with a submission.
+// storing wraps the error of a submission.
 func storing(id string, err error) error {
 	return fmt.Errorf("client: storing operation %s: %w", id, orNoStream(err))
 }
 
-// orNoStream adds [ErrNoStream] to an error that means it.
+// orNoStream adds [ErrNoStream] to an error that means that the stream is missing.
 func orNoStream(err error) error {
 	for _, e := range []error{jetstream.ErrNoStreamResponse, jetstream.ErrStreamNotFound, nats.ErrNoResponders} {
 		if errors.Is(err, e) {
@@ -57,21 +56,20 @@ func orNoStream(err error) error {
 	return err
 }
 
-// PendingSubmission is a submission that is on its way to its stream. It is safe for
-// concurrent use.
+// PendingSubmission is a submission sent but not yet acknowledged. It is safe for concurrent use.
 type PendingSubmission struct {
 	receipt Receipt
 	ack     jetstream.PubAckFuture
 
-	turn  chan struct{} // full while somebody waits, for ack answers once; guards what follows
+	turn  chan struct{} // a lock of size 1, because ack delivers its result once; guards the fields below
 	known bool
 	err   error
 }
 
-// SubmitAsync sends a submission and does not wait until it is stored; only
-// [PendingSubmission.Wait] says whether it is. It waits while more than 4000 submissions
-// of the client are on their way, at most until ctx ends. The error is as that of
-// [Client.Submit].
+// SubmitAsync sends a submission without waiting until it is stored; only
+// [PendingSubmission.Wait] reports that. It blocks, until ctx ends at the latest, while too many
+// submissions of the client are unacknowledged (4000, unless [Config.JetStream] sets another
+// limit). Its errors are those of [Client.Submit].
 func (c *Client) SubmitAsync(ctx context.Context, s Submission) (*PendingSubmission, error) {
 	if err := c.connected(); err != nil {
 		return nil, err
@@ -93,9 +91,9 @@ func (c *Client) SubmitAsync(ctx context.Context, s Submission) (*PendingSubmiss
 	}
 }
 
-// Wait waits until the submission is stored. It fails when no acknowledgement comes within
-// 10 seconds. The error is as that of [Client.Submit]; after the error of ctx, Wait may be
-// called again.
+// Wait waits until the submission is stored. It fails if no acknowledgement arrives within 10
+// seconds, or within the timeout of [Config.JetStream]. Its errors are those of [Client.Submit].
+// If ctx ended, Wait may be called again.
 func (s *PendingSubmission) Wait(ctx context.Context) (Receipt, error) {
 	select {
 	case s.turn <- struct{}{}:
@@ -120,22 +118,22 @@ func (s *PendingSubmission) Wait(ctx context.Context) (Receipt, error) {
 	return s.receipt, nil
 }
 
-// SubmitBatch submits many operations at once and returns when all are stored or
-// have failed. The receipts are in the order of the submissions; one that failed
-// has a zero receipt. The error joins a [*BatchError] for each of them.
+// SubmitBatch submits many operations at once and returns when each is stored or has failed. The
+// receipts are in the order of the submissions; a failed one has the zero receipt. The error
+// joins a [*BatchError] for each failure.
 func (c *Client) SubmitBatch(ctx context.Context, batch []Submission) ([]Receipt, error) {
 	receipts := make([]Receipt, len(batch))
 	sent := make([]*PendingSubmission, len(batch))
-	var faults []error
-	fault := func(i int, err error) {
+	var errs []error
+	add := func(i int, err error) {
 		if err != nil {
-			faults = append(faults, &BatchError{Index: i, Err: err})
+			errs = append(errs, &BatchError{Index: i, Err: err})
 		}
 	}
 	for i := range batch {
 		var err error
 		sent[i], err = c.SubmitAsync(ctx, batch[i])
-		fault(i, err)
+		add(i, err)
 	}
 	for i, s := range sent {
 		if s == nil {
@@ -143,14 +141,14 @@ func (c *Client) SubmitBatch(ctx context.Context, batch []Submission) ([]Receipt
 		}
 		var err error
 		receipts[i], err = s.Wait(ctx)
-		fault(i, err)
+		add(i, err)
 	}
-	return receipts, errors.Join(faults...)
+	return receipts, errors.Join(errs...)
 }
 
-// BatchError says which submission of a batch failed, and why.
+// BatchError is the failure of one submission of a batch.
 type BatchError struct {
-	// Index is the submission's place in the batch, from 0.
+	// Index is the submission's index in the batch.
 	Index int
 	Err   error
 }

@@ -110,8 +110,8 @@ func TestSubmitBatch_ReportsEachSubmission(t *testing.T) {
 	}
 	batch[7].Priority = "urgent"
 	receipts, err := r.SubmitBatch(ctx(t), batch)
-	var fault *client.BatchError
-	if !errors.As(err, &fault) || fault.Index != 7 || !errors.As(err, new(*events.RejectedError)) {
+	var failed *client.BatchError
+	if !errors.As(err, &failed) || failed.Index != 7 || !errors.As(err, new(*events.RejectedError)) {
 		t.Errorf("the error is %v, want that submission 7 is rejected", err)
 	}
 	for i, receipt := range receipts {
@@ -140,7 +140,7 @@ func TestSubmitAsync_IsWaitedForAnyNumberOfTimes(t *testing.T) {
 	}
 }
 
-func TestClient_WithoutStreamsSaysThatNobodyIsThere(t *testing.T) {
+func TestClient_WithoutStreamsReturnsErrNoStream(t *testing.T) {
 	t.Parallel()
 	c := connected(t, client.Config{Conn: testkit.Connect(t, testkit.Server(t).ClientURL())})
 	s := client.Submission{Service: "a", Operation: "b"}

@@ -22,34 +22,32 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// Handler does the work of a [Worker]. A nil error is success. The error is read
-// as those of functions given to [Execute] are, and a panic is an error, too. The
-// context ends after the policy's attemptTimeout and at the operation's deadline.
-// Handlers run concurrently.
+// Handler does the work of a [Worker] or a [StreamWorker]. A nil error is success; other errors
+// are read as in [Execute], and a panic is a failure. The context ends at the operation's
+// deadline; a Worker also ends it after the policy's attemptTimeout, a StreamWorker with the
+// cause [ErrAttemptOver] when the attempt is over. Handlers run concurrently.
 type Handler func(ctx context.Context, r *Request) error
 
 // WorkerConfig configures a [Worker]. Service and Operation are required.
 type WorkerConfig struct {
 	// Service and Operation make the key of the operations.
 	Service, Operation string
-	// Target is the subject to listen on, the policy's target when empty:
-	// <service>.<operation> unless it says otherwise.
+	// Target is the subject to listen on, the policy's target when empty, which is
+	// <service>.<operation> by default.
 	Target string
-	// Concurrency is how many handlers run at once at most, 64 when 0.
+	// Concurrency bounds the handlers that run at once, 64 when 0.
 	Concurrency int
-	// SubmitFailures lets the worker submit an operation by itself when its first
-	// attempt fails, so that it comes back. The requester is answered with the
-	// error all the same, and with the operation's id in Retry-Id. A failure that
-	// is not retryable is submitted only when nobody waits for an answer; it becomes
-	// a dead letter. A CloudEvent in structured mode is submitted as it is: it comes
-	// back to the policy's target, and without the error.
+	// SubmitFailures makes the worker submit an operation whose first attempt fails, so that it
+	// comes back. The requester still gets the error, with the operation's id in the header
+	// Retry-Id. A failure that is not retryable is submitted only if no reply is expected; it
+	// becomes a dead letter. A CloudEvent in structured mode is submitted unchanged: it comes
+	// back to the policy's target, and its failure is not recorded.
 	SubmitFailures bool
-	// Version is the worker's version by semantic versioning, 0.0.0 when empty.
+	// Version is the worker's semantic version, 0.0.0 when empty.
 	Version string
 }
 
-// defaultConcurrency is how many handlers run at once unless something else is
-// said.
+// defaultConcurrency bounds the handlers that run at once unless configured.
 const defaultConcurrency = 64
 
 func (c *WorkerConfig) check(client *Client) error {
@@ -59,27 +57,27 @@ func (c *WorkerConfig) check(client *Client) error {
 	return client.checkWorker(c.Service, c.Operation, c.Target, &c.Concurrency)
 }
 
-// checkWorker checks what every kind of worker is configured with, and fills in
-// the concurrency.
+// checkWorker checks the configuration that every kind of worker has, and sets the default
+// concurrency.
 func (c *Client) checkWorker(service, operation, target string, concurrency *int) error {
-	var faults []error
+	var errs []error
 	for _, n := range []struct{ what, name string }{{"service", service}, {"operation", operation}} {
 		if err := events.CheckName(n.name); err != nil {
-			faults = append(faults, fmt.Errorf("%s %w", n.what, err))
+			errs = append(errs, fmt.Errorf("%s %w", n.what, err))
 		}
 	}
 	if err := c.subjects.CheckTarget(target); err != nil {
-		faults = append(faults, err)
+		errs = append(errs, err)
 	}
 	if *concurrency < 0 {
-		faults = append(faults, fmt.Errorf("a concurrency of %d is negative", *concurrency))
+		errs = append(errs, fmt.Errorf("a concurrency of %d is negative", *concurrency))
 	}
 	*concurrency = cmp.Or(*concurrency, defaultConcurrency)
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
-// Worker is a NATS micro service that works on operations as they come, for the
-// first time or redelivered. Several workers of one target share them.
+// Worker is a NATS micro service that handles operations, new or redelivered. Workers with the
+// same target share them. A Worker is safe for concurrent use.
 type Worker struct {
 	client *Client
 	config WorkerConfig
@@ -91,19 +89,18 @@ type Worker struct {
 	cancel context.CancelFunc
 	slots  chan struct{}
 
-	mu       sync.Mutex // guards stopped, and handlers against growing once it is true
+	mu       sync.Mutex // guards stopped, and keeps handlers from starting once it is true
 	stopped  bool
 	handlers sync.WaitGroup
 }
 
-// counts are what a worker tells of itself in the statistics of NATS micro, whose
-// own times end before the handlers do.
+// counts are a worker's figures in the statistics of NATS micro, whose own times do not include
+// the handlers.
 type counts struct {
 	inFlight, succeeded, failed, submitted atomic.Int64
 }
 
-// Serve runs a worker until ctx ends, and returns when it has stopped, see
-// [Worker.Stop].
+// Serve runs a worker until ctx ends, and returns when it has stopped (see [Worker.Stop]).
 func (c *Client) Serve(ctx context.Context, config WorkerConfig, handle Handler) error {
 	w, err := c.StartWorker(ctx, config, handle)
 	if err != nil {
@@ -113,9 +110,8 @@ func (c *Client) Serve(ctx context.Context, config WorkerConfig, handle Handler)
 	return w.Stop(context.WithoutCancel(ctx))
 }
 
-// StartWorker starts a worker and returns when the server knows of it, which it
-// waits for until ctx ends. The worker must be stopped, and before its client is
-// closed.
+// StartWorker starts a worker and returns once the server knows its subscription, or with an
+// error when ctx ends first. Stop the worker before closing its client.
 func (c *Client) StartWorker(ctx context.Context, config WorkerConfig, handle Handler) (*Worker, error) {
 	if err := c.connected(); err != nil {
 		return nil, err
@@ -151,36 +147,34 @@ func (w *Worker) register(ctx context.Context) error {
 	return nil
 }
 
-// flush waits until the server has taken in what was sent, at most for a while.
+// flush waits until the server has processed what was sent, at most for publishTimeout.
 func flush(ctx context.Context, nc *nats.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	return nc.FlushWithContext(ctx)
 }
 
-// WorkerStats are counts of what a worker did since it was started.
+// WorkerStats are a worker's counts since it was started.
 type WorkerStats struct {
-	// InFlight counts the handlers at work.
+	// InFlight is the number of running handlers.
 	InFlight int64 `json:"inFlight"`
-	// Succeeded and Failed count the attempts that have ended.
+	// Succeeded and Failed count finished attempts.
 	Succeeded int64 `json:"succeeded"`
 	Failed    int64 `json:"failed"`
-	// Submitted counts the operations that the worker submitted by itself.
+	// Submitted counts the operations that the worker submitted.
 	Submitted int64 `json:"submitted"`
 }
 
-// Stats returns what the worker did. It is also in the statistics that
-// `nats micro stats` shows.
+// Stats returns the worker's counts since it was started, which `nats micro stats` shows as well.
 func (w *Worker) Stats() WorkerStats { return w.counts.stats() }
 
 func (c *counts) stats() WorkerStats {
 	return WorkerStats{InFlight: c.inFlight.Load(), Succeeded: c.succeeded.Load(), Failed: c.failed.Load(), Submitted: c.submitted.Load()}
 }
 
-// Stop takes no more requests and waits for the handlers that are at work. When
-// ctx ends, their contexts end, and they are waited for all the same; the error
-// says so. What had arrived already and was not begun is answered with the error
-// UNAVAILABLE, which is retryable.
+// Stop takes no more requests and waits for the running handlers. If ctx ends first, it cancels
+// their contexts, still waits for them, and returns an error. Requests that had arrived but were
+// not begun are answered with the error UNAVAILABLE, which is retryable.
 func (w *Worker) Stop(ctx context.Context) error {
 	err := w.micro.Stop()
 	w.mu.Lock()
@@ -189,9 +183,8 @@ func (w *Worker) Stop(ctx context.Context) error {
 	return errors.Join(err, awaitHandlers(ctx, w.cancel, w.handlers.Wait))
 }
 
-// awaitHandlers waits for the handlers of a worker by wait. When ctx ends first,
-// cancel ends their contexts, and they are waited for all the same; the error says
-// so.
+// awaitHandlers calls wait, which waits for the handlers of a worker. If ctx ends first, it
+// cancels their contexts, still waits for them, and returns an error.
 func awaitHandlers(ctx context.Context, cancel context.CancelFunc, wait func()) error {
 	defer cancel()
 	done := make(chan struct{})
@@ -209,11 +202,12 @@ func awaitHandlers(ctx context.Context, cancel context.CancelFunc, wait func()) 
 	return fmt.Errorf("client: stopping the worker was cut off: %w", ctx.Err())
 }
 
-// errStopping is the failure of a request that arrived but was not begun before the end.
+// errStopping is the failure of a request that arrived but was not begun before the worker
+// stopped.
 var errStopping = &Error{Code: "UNAVAILABLE", Message: "the worker is stopping"}
 
-// take hands a request to a handler of its own. While all are at work it waits,
-// and what comes meanwhile waits in the connection's buffer.
+// take starts a handler for a request. It blocks while all slots are taken; later requests then
+// wait in the connection's buffer.
 func (w *Worker) take(m micro.Request) {
 	r := newRequest(m.Subject(), nats.Header(m.Headers()), m.Data())
 	r.replyTo = m.Reply()
@@ -243,7 +237,7 @@ func (w *Worker) work(r *Request) {
 	defer w.counts.inFlight.Add(-1)
 	returned := false
 	defer func() {
-		if !returned { // the handler's goroutine exits
+		if !returned { // the handler called runtime.Goexit
 			w.fail(r, errors.New("the handler did not return"))
 		}
 	}()
@@ -257,7 +251,7 @@ func (w *Worker) work(r *Request) {
 	w.answer(r, r.reply, r.body)
 }
 
-// call calls the handler.
+// call calls the handler within the policy's attemptTimeout.
 func (w *Worker) call(r *Request) error {
 	ctx := context.WithValue(w.ctx, attemptKey{}, r.Attempt)
 	policy := w.client.policies.Load().Resolve(policy.Query{Service: w.config.Service, Operation: w.config.Operation})
@@ -269,8 +263,8 @@ func (w *Worker) call(r *Request) error {
 	return w.client.call(ctx, w.config.Target, r, w.handle)
 }
 
-// call calls the handler of a worker of target, until the operation's deadline. A
-// panic is its error.
+// call calls the handler of a worker until the operation's deadline. It returns a panic as an
+// error.
 func (c *Client) call(ctx context.Context, target string, r *Request, handle Handler) (err error) {
 	if !r.Deadline.IsZero() {
 		var cancel context.CancelFunc
@@ -287,11 +281,11 @@ func (c *Client) call(ctx context.Context, target string, r *Request, handle Han
 	return handle(ctx, r)
 }
 
-// fail answers with an error, and submits the operation if it is to come back.
+// fail answers with an error, and submits the operation if it should come back.
 func (w *Worker) fail(r *Request, err error) {
 	w.counts.failed.Add(1)
 	f := failureOf(err)
-	// The convention of NATS micro wants a code and a description.
+	// The convention of NATS micro requires a code and a description.
 	h := nats.Header{
 		micro.ErrorCodeHeader: {cmp.Or(f.Code, codeInternal)},
 		micro.ErrorHeader:     {cmp.Or(f.Message, "failed")},
@@ -314,8 +308,8 @@ func (w *Worker) fail(r *Request, err error) {
 // codeInternal is the code of a failure that has none.
 const codeInternal = "500"
 
-// answer answers a request, if somebody waits for it. It does not go by the micro
-// request, which must not be used once its own handler has returned.
+// answer replies to a request, if a reply is expected. It does not use the micro request, which
+// is invalid once its own handler has returned.
 func (w *Worker) answer(r *Request, h nats.Header, data []byte) {
 	if r.replyTo == "" {
 		return
@@ -325,7 +319,7 @@ func (w *Worker) answer(r *Request, h nats.Header, data []byte) {
 	}
 }
 
-// submits reports whether the worker submits an operation that failed.
+// submits reports whether the worker should submit a failed operation.
 func (w *Worker) submits(r *Request, f policy.Failure) bool {
 	if !w.config.SubmitFailures || r.Redelivered() {
 		return false
@@ -335,12 +329,12 @@ func (w *Worker) submits(r *Request, f policy.Failure) bool {
 	return class == policy.Retryable || r.replyTo == ""
 }
 
-// submit submits the request as it came, with what is to be known of its failure.
+// submit submits the request as it came, together with its failure.
 func (w *Worker) submit(r *Request, f policy.Failure) (Receipt, error) {
 	return w.client.resubmit(context.WithoutCancel(w.ctx), w.config.Service, w.config.Operation, events.Request, r, f)
 }
 
-// resubmit submits what was worked on in vain for the first time.
+// resubmit submits an operation whose first attempt failed.
 func (c *Client) resubmit(ctx context.Context, service, operation string, delivery events.Delivery, r *Request, f policy.Failure) (Receipt, error) {
 	now := time.Now()
 	m := nats.NewMsg(c.subjects.Submit(service, operation))

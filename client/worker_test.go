@@ -20,7 +20,7 @@ import (
 
 var charge = client.WorkerConfig{Service: "billing", Operation: "charge"}
 
-// ask makes a request and returns the reply.
+// ask sends a request and returns the reply.
 func (r *rig) ask(m *nats.Msg) *nats.Msg {
 	r.t.Helper()
 	reply, err := r.nc.RequestMsgWithContext(ctx(r.t), m)
@@ -82,7 +82,7 @@ func mustJSON(t *testing.T, v any) string {
 	return string(b)
 }
 
-func TestWorker_SubmitsWhatFailsAtFirstAndKnowsItAgain(t *testing.T) {
+func TestWorker_SubmitsFailedFirstAttemptAndRecognisesItLater(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	var mu sync.Mutex
@@ -123,14 +123,14 @@ func TestWorker_SubmitsWhatFailsAtFirstAndKnowsItAgain(t *testing.T) {
 		}
 	}
 	if m := got[1].Header.Get("ce-errormessage"); m != "busy%2C%2050%25%20%C3%BC" && m != "busy,%2050%25%20%C3%BC" {
-		t.Errorf("attempt 2 bears the message %q", m)
+		t.Errorf("attempt 2 has the message %q", m)
 	}
 	if s := w.Stats(); s != (client.WorkerStats{Succeeded: 1, Failed: 2, Submitted: 1}) {
 		t.Errorf("the statistics are %+v, want 1 success, 2 failures, 1 submission", s)
 	}
 }
 
-func TestWorker_SubmitsWhatMayComeBack(t *testing.T) {
+func TestWorker_SubmitsRetryableFailures(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	config := charge
@@ -152,7 +152,7 @@ func TestWorker_SubmitsWhatMayComeBack(t *testing.T) {
 		event.Header[k] = []string{v}
 	}
 	if reply := r.ask(event); reply.Header.Get(events.HeaderID) != events.OperationID("/shop", "e-1", "billing", "charge") {
-		t.Errorf("a CloudEvent was submitted as %q, want by its own source and id", reply.Header.Get(events.HeaderID))
+		t.Errorf("a CloudEvent was submitted as %q, want its own source and id", reply.Header.Get(events.HeaderID))
 	}
 	if err := r.nc.PublishMsg(message("404")); err != nil {
 		t.Fatal(err)
@@ -166,7 +166,7 @@ func TestWorker_SubmitsWhatMayComeBack(t *testing.T) {
 		t.Errorf("the CloudEvent ended as %+v, want a success at attempt 2", o)
 	}
 	if o := byReason[events.ReasonNotRetryable]; o.Error == nil || o.Error.Code != "404" {
-		t.Errorf("what nobody waits for ended as %+v, want a dead letter that is not retryable", o)
+		t.Errorf("the operation without a reply subject ended as %+v, want a dead letter that is not retryable", o)
 	}
 	if s := w.Stats(); s.Submitted != 2 {
 		t.Errorf("%d operations were submitted, want 2", s.Submitted)
@@ -242,7 +242,7 @@ func TestWorker_StopWaitsForHandlersAndThenCutsThemOff(t *testing.T) {
 	}
 }
 
-func TestWorker_AnswersWhatHasNoTurnBeforeTheEndAsUnavailable(t *testing.T) {
+func TestWorker_AnswersRequestsNotBegunBeforeStopAsUnavailable(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	config := charge
@@ -320,7 +320,7 @@ func TestWorker_IsChecked(t *testing.T) {
 	}
 }
 
-func TestWorker_StatsAreThoseOfMicro(t *testing.T) {
+func TestWorker_StatsAreShownByMicro(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift)
 	r.worker(charge, func(context.Context, *client.Request) error { return nil })

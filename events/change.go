@@ -2,21 +2,21 @@ package events
 
 import "time"
 
-// BreakerChange is the data of rebound.breakerChanged.v1: the circuit breaker of a
-// key went from one state to another. Its figures are those after the change.
+// BreakerChange is the data of rebound.breakerChanged.v1: the circuit breaker of a key changed
+// its state. The figures are those after the change.
 type BreakerChange struct {
 	Key       string `json:"key"`
 	Service   string `json:"service"`
 	Operation string `json:"operation"`
-	// From and To are CLOSED, OPEN or HALF_OPEN. They are equal when an operator
-	// gave an open breaker another end.
+	// From and To are CLOSED, OPEN or HALF_OPEN. They are equal when an operator changed how long
+	// an open breaker stays open.
 	From string `json:"from"`
 	To   string `json:"to"`
-	// Cause is one of the breaker's causes, Note what an operator said.
+	// Cause is one of the breaker's causes, Note an operator's reason.
 	Cause string    `json:"cause"`
 	Note  string    `json:"note,omitempty"`
 	At    time.Time `json:"at"`
-	// Held is whether an operator keeps the breaker open until it is reset.
+	// Held reports whether an operator keeps the breaker open until it is reset.
 	Held             bool      `json:"held,omitempty"`
 	FailureCount     int       `json:"failureCount"`
 	LastFailureTime  time.Time `json:"lastFailureTime,omitzero"`
@@ -24,45 +24,45 @@ type BreakerChange struct {
 	HalfOpenAttempts int       `json:"halfOpenAttempts"`
 	TotalRequests    uint64    `json:"totalRequests"`
 	TotalFailures    uint64    `json:"totalFailures"`
-	// AverageResponseTimeMs is that of the target.
+	// AverageResponseTimeMs is the target's, in milliseconds.
 	AverageResponseTimeMs float64 `json:"averageResponseTimeMs"`
 }
 
-// BackpressureChange is the data of rebound.backpressureChanged.v1: global
-// backpressure turned on or off, by what was measured over all instances.
+// BackpressureChange is the data of rebound.backpressureChanged.v1: global backpressure turned on
+// or off, with the measurements of all instances.
 type BackpressureChange struct {
 	Backpressure
-	// By is the id of the instance that decided for all.
+	// By is the id of the instance that decided.
 	By string `json:"by"`
-	// Instances is how many there are, and ActiveRetries how many attempts all of
-	// them have in flight.
+	// Instances is the number of instances, ActiveRetries the number of attempts that they have
+	// in flight together.
 	Instances     int `json:"instances"`
 	ActiveRetries int `json:"activeRetries"`
-	// FailureRate, 0 to 1, is the share of failures among the Samples attempts of
-	// the last minute that speak of their target's health.
+	// FailureRate, 0 to 1, is the share of failures among Samples, the attempts of the last
+	// minute that count for their target's health.
 	FailureRate float64 `json:"failureRate"`
 	Samples     int     `json:"samples"`
-	// SystemLoad is the mean load average per core of their hosts.
+	// SystemLoad is the hosts' mean load average per core.
 	SystemLoad float64 `json:"systemLoad"`
-	// StoreDelayMs is how long NATS or Redis takes to answer, at the instance where
-	// it takes least, in milliseconds.
+	// StoreDelayMs is the response time of NATS or Redis at the instance where it is shortest, in
+	// milliseconds.
 	StoreDelayMs float64 `json:"storeDelayMs"`
 }
 
-// Backpressure says whether global backpressure is on.
+// Backpressure is the state of global backpressure.
 type Backpressure struct {
 	On bool `json:"on"`
-	// Cause is what turned it on, or keeps it on; empty while it is off.
+	// Cause is what turned it on or keeps it on; empty while it is off.
 	Cause string `json:"cause,omitempty"`
-	// Since is when On became what it is, zero when it was never on.
+	// Since is when On last changed, zero if it never did.
 	Since time.Time `json:"since,omitzero"`
 }
 
-// AboutAll stands where other events have the key that they are about. A key of
-// that name is no trouble: the name of the event comes first in its subject.
+// AboutAll takes the place of the key in events that concern all keys. A key of the same name
+// causes no ambiguity, because the name of the event precedes it in the subject.
 var AboutAll = About{Service: "rebound", Operation: "all"}
 
-// Backpressure is where [BackpressureChanged] is published.
+// Backpressure is the subject on which [BackpressureChanged] is published.
 func (s Subjects) Backpressure() string {
 	return s.Event(BackpressureChanged, AboutAll.Service, AboutAll.Operation)
 }

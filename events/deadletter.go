@@ -7,34 +7,33 @@ import (
 	"time"
 )
 
-// headers that only a dead letter has.
+// The headers that only a dead letter has.
 const (
 	// HeaderDiedAt is when the operation ended, in RFC 3339.
 	HeaderDiedAt = "Retry-Died-At"
 	// HeaderSubmittedTo is the subject of the submission.
 	HeaderSubmittedTo = "Retry-Submitted-To"
-	// HeaderTruncated is the length of the original payload in bytes, on a dead
-	// letter that could not hold all of it.
+	// HeaderTruncated is the length of the original payload in bytes, if it could not be kept
+	// whole.
 	HeaderTruncated = "Retry-Truncated"
 )
 
-// DeadLetter is an operation that ended in [RetryFailed], kept whole.
+// DeadLetter is an operation that ended in [RetryFailed], kept for inspection and replay.
 type DeadLetter struct {
 	// ID is the operation's id, the last token of the subject.
 	ID        string `json:"id"`
 	Service   string `json:"service"`
 	Operation string `json:"operation"`
 	Reason    Reason `json:"reason"`
-	// Detail says the reason in a sentence.
+	// Detail explains the reason in a sentence.
 	Detail string    `json:"detail"`
 	DiedAt time.Time `json:"diedAt"`
 	// SubmittedTo is the subject of the submission.
 	SubmittedTo string `json:"submittedTo,omitempty"`
-	// Truncated is the length of the original payload in bytes when there was
-	// too little space for all of it, else zero.
+	// Truncated is the length of the original payload in bytes if it was too large to be kept
+	// whole, else zero.
 	Truncated int `json:"truncated,omitempty"`
-	// State is the operation with its history; nil when the submission could
-	// not be read.
+	// State is the operation with its history; nil if the submission could not be read.
 	State *Operation `json:"state,omitempty"`
 
 	// Sequence is the dead letter's sequence in its stream.
@@ -44,10 +43,12 @@ type DeadLetter struct {
 	Data   []byte              `json:"data,omitempty"`
 }
 
-// Grave returns what names the dead letter.
-func (d *DeadLetter) Grave() *Grave { return &Grave{Sequence: d.Sequence, DiedAt: d.DiedAt} }
+// Ref returns the reference to the dead letter.
+func (d *DeadLetter) Ref() *DeadLetterRef {
+	return &DeadLetterRef{Sequence: d.Sequence, DiedAt: d.DiedAt}
+}
 
-// ErrorCode returns the code of the last failure, empty when there is none.
+// ErrorCode returns the code of the last failure, empty if there is none.
 func (d *DeadLetter) ErrorCode() string {
 	if d.State == nil {
 		return ""
@@ -58,51 +59,50 @@ func (d *DeadLetter) ErrorCode() string {
 
 // DeadLetterFilter selects dead letters. The zero value selects all of them.
 type DeadLetterFilter struct {
-	// IDs selects by operation id; empty selects any. With IDs, Service and
-	// Operation still apply.
+	// IDs selects by operation id; empty selects any. The other criteria apply as well.
 	IDs       []string `json:"ids,omitempty"`
 	Service   string   `json:"service,omitempty"`
 	Operation string   `json:"operation,omitempty"`
 	Reason    Reason   `json:"reason,omitempty"`
 	// ErrorCode selects by the code of the last failure.
 	ErrorCode string `json:"errorCode,omitempty"`
-	// Since and Until bound when the operation died: from Since on, and before
-	// Until. Zero does not bound.
+	// Since and Until select by the time when the operation ended: from Since on, and before
+	// Until. Zero is no bound.
 	Since time.Time `json:"since,omitzero"`
 	Until time.Time `json:"until,omitzero"`
-	// After leaves out dead letters up to this sequence, to continue a list.
+	// After skips dead letters up to and including this sequence, to continue a listing.
 	After uint64 `json:"after,omitempty"`
-	// Limit is the most dead letters that are selected, 0 for no limit.
+	// Limit bounds the number of dead letters, 0 for no limit.
 	Limit int `json:"limit,omitempty"`
 }
 
-// Everything reports whether f narrows nothing down.
+// Everything reports whether f selects every dead letter, apart from After and Limit.
 func (f DeadLetterFilter) Everything() bool {
 	return len(f.IDs) == 0 && f.Service == "" && f.Operation == "" && f.Reason == "" && f.ErrorCode == "" &&
 		f.Since.IsZero() && f.Until.IsZero()
 }
 
-// Check reports every fault of a filter.
+// Check reports every problem of a filter.
 func (f DeadLetterFilter) Check() error {
-	faults := []error{checkSelected("service", f.Service), checkSelected("operation", f.Operation)}
+	errs := []error{checkSelected("service", f.Service), checkSelected("operation", f.Operation)}
 	for _, id := range f.IDs {
 		if !IsOperationID(id) {
-			faults = append(faults, fmt.Errorf("id %q is not an operation id of 32 hexadecimal digits", id))
+			errs = append(errs, fmt.Errorf("id %q is not an operation id of 32 hexadecimal digits", id))
 		}
 	}
 	if f.Reason != "" && !slices.Contains(Reasons[:], f.Reason) {
-		faults = append(faults, fmt.Errorf("reason %q is none of %v", f.Reason, Reasons))
+		errs = append(errs, fmt.Errorf("reason %q is none of %v", f.Reason, Reasons))
 	}
 	if f.Limit < 0 {
-		faults = append(faults, fmt.Errorf("limit %d is negative", f.Limit))
+		errs = append(errs, fmt.Errorf("limit %d is negative", f.Limit))
 	}
 	if !f.Since.IsZero() && !f.Until.IsZero() && !f.Since.Before(f.Until) {
-		faults = append(faults, fmt.Errorf("since %s is not before until %s", f.Since.Format(time.RFC3339), f.Until.Format(time.RFC3339)))
+		errs = append(errs, fmt.Errorf("since %s is not before until %s", f.Since.Format(time.RFC3339), f.Until.Format(time.RFC3339)))
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
-// checkSelected checks a name to select by, if there is one.
+// checkSelected checks a name to select by; empty is valid.
 func checkSelected(what, name string) error {
 	if name == "" || name == Invalid {
 		return nil

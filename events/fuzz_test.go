@@ -8,7 +8,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// received is when a submission came.
+// received is when the stream stored a submission.
 var received = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 const seedID = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -73,7 +73,7 @@ func FuzzSubjects(f *testing.F) {
 			for _, p := range events.Priorities {
 				due, slot := s.Release(s.Held(p, service, operation, seedID))
 				if due != s.Due(p, service, operation, seedID) || slot != s.Slot(service, operation, seedID) {
-					t.Errorf("what is held of %q is let out to %q with the slot %q", text, due, slot)
+					t.Errorf("the held operation of %q is released to %q with the slot %q", text, due, slot)
 				}
 			}
 		}

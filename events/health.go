@@ -13,24 +13,23 @@ import (
 	"github.com/rebound-mq/rebound/internal/strictjson"
 )
 
-// TypeHealth is the type of a report that a service makes on its own health.
+// TypeHealth is the CloudEvents type of a service's report on its own health.
 const TypeHealth = "rebound.health.v1"
 
-// MaxHealthFigure is the largest count, load or response time that may be reported.
+// MaxHealthFigure is the largest count, load or response time accepted in a report.
 const MaxHealthFigure = 1e9
 
-// HealthReport is the data of rebound.health.v1: how a service is, as it says
-// itself. Every figure is optional. One that is reported no more fades.
+// HealthReport is the data of rebound.health.v1: a service's report on its own health. Every
+// figure is optional. A figure that is no longer reported fades.
 type HealthReport struct {
-	// CPUUtilization, MemoryUtilization and PoolUtilization are in percent, 0 to
-	// 100; the last is how much of its connection pool the service uses.
+	// CPUUtilization, MemoryUtilization and PoolUtilization, of the connection pool, are in
+	// percent, 0 to 100.
 	CPUUtilization    *float64 `json:"cpuUtilization,omitempty"`
 	MemoryUtilization *float64 `json:"memoryUtilization,omitempty"`
 	PoolUtilization   *float64 `json:"poolUtilization,omitempty"`
-	// SystemLoad is the load average per core; 1 keeps every core busy.
+	// SystemLoad is the load average per core; at 1 every core is busy.
 	SystemLoad *float64 `json:"systemLoad,omitempty"`
-	// ActiveConnections and QueueLength count connections in use and requests
-	// that wait.
+	// ActiveConnections and QueueLength count connections in use and requests waiting.
 	ActiveConnections *int `json:"activeConnections,omitempty"`
 	QueueLength       *int `json:"queueLength,omitempty"`
 	// SuccessRate and ErrorRate are shares of all requests, 0 to 1.
@@ -40,7 +39,7 @@ type HealthReport struct {
 	AverageResponseTime *float64 `json:"averageResponseTime,omitempty"`
 }
 
-// healthFigure says what values a figure of a report may have, and where it goes.
+// healthFigure is the range of a figure and the field that it sets.
 type healthFigure struct {
 	most  float64
 	whole bool
@@ -59,9 +58,9 @@ var healthFigures = map[string]healthFigure{
 	"averageResponseTime": {MaxHealthFigure, false, func(r *HealthReport, v float64) { r.AverageResponseTime = &v }},
 }
 
-// ParseHealth reads the data of a report, strictly: nobody would miss a misspelt
-// figure that is passed over. The error lists every fault and shows nothing of the
-// data but the names of figures and numbers.
+// ParseHealth reads the data of a report. It is strict, because nobody would notice that a
+// misspelt figure is ignored. The error lists every problem; of the data it shows only names of
+// figures and numbers.
 func ParseHealth(data []byte) (HealthReport, error) {
 	var fields map[string]json.RawMessage
 	if err := strictjson.Unmarshal(data, &fields); err != nil {
@@ -71,22 +70,22 @@ func ParseHealth(data []byte) (HealthReport, error) {
 		return HealthReport{}, errors.New("the data reports no figure")
 	}
 	var report HealthReport
-	var faults []error
+	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		figure, known := healthFigures[name]
 		if !known {
-			faults = append(faults, fmt.Errorf("%q is none of the figures %s", clip.Text(name, 40), strings.Join(slices.Sorted(maps.Keys(healthFigures)), ", ")))
+			errs = append(errs, fmt.Errorf("%q is none of the figures %s", clip.Text(name, 40), strings.Join(slices.Sorted(maps.Keys(healthFigures)), ", ")))
 			continue
 		}
 		value, err := figure.read(fields[name])
 		if err != nil {
-			faults = append(faults, fmt.Errorf("%s %w", name, err))
+			errs = append(errs, fmt.Errorf("%s %w", name, err))
 			continue
 		}
 		figure.set(&report, value)
 	}
-	if len(faults) > 0 {
-		return HealthReport{}, errors.Join(faults...)
+	if len(errs) > 0 {
+		return HealthReport{}, errors.Join(errs...)
 	}
 	return report, nil
 }
@@ -97,7 +96,7 @@ func (f healthFigure) read(raw json.RawMessage) (float64, error) {
 	if err := json.Unmarshal(raw, &number); err != nil || number == nil || raw[0] == '"' {
 		return 0, errors.New("is no number")
 	}
-	// One that is too large for a float is out of range as well.
+	// A number too large for a float is out of range as well.
 	value, err := number.Float64()
 	switch shown := clip.Text(number.String(), 40); {
 	case err != nil, value < 0, value > f.most:

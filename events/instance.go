@@ -8,69 +8,68 @@ import (
 	"github.com/rebound-mq/rebound/internal/clip"
 )
 
-// InstanceReport is what an instance tells the others of itself, once a second,
-// as JSON on [Subjects.Instance]. It is Rebound's own and no part of the contract.
+// InstanceReport is what an instance reports to the others once a second, as JSON on
+// [Subjects.Instance]. It is internal to Rebound and no part of the contract.
 type InstanceReport struct {
 	ID    string        `json:"id"`
 	State InstanceState `json:"state"`
-	// HostName is the name of its host, empty when it has none.
+	// HostName is the name of its host, empty if unknown.
 	HostName string    `json:"hostName,omitempty"`
 	Version  string    `json:"version"`
 	Started  time.Time `json:"started"`
 
-	// InFlight counts the attempts under way, InHand the due operations that the
-	// instance has in hand: those attempts, and what waits for one.
+	// InFlight counts the attempts under way, InHand also the due operations waiting in the
+	// instance for an attempt.
 	InFlight int `json:"inFlight"`
 	InHand   int `json:"inHand"`
-	// Succeeded and Failed count the attempts of the last minute that speak of
-	// their target's health.
+	// Succeeded and Failed count the attempts of the last minute that count for their target's
+	// health.
 	Succeeded int `json:"succeeded"`
 	Failed    int `json:"failed"`
 
-	// CPUUtilization and MemoryUtilization of the host are in percent, 0 to 100.
-	// SystemLoad is its load average per core.
+	// CPUUtilization and MemoryUtilization are the host's, in percent, 0 to 100. SystemLoad is
+	// its load average per core.
 	CPUUtilization    float64 `json:"cpuUtilization"`
 	MemoryUtilization float64 `json:"memoryUtilization"`
 	SystemLoad        float64 `json:"systemLoad"`
-	// StoreDelayMs is how long NATS or Redis takes to answer the instance,
-	// whichever is slower, in milliseconds.
+	// StoreDelayMs is the response time of NATS or Redis, whichever is slower, in milliseconds.
 	StoreDelayMs float64 `json:"storeDelayMs"`
 
-	// Backpressure is global backpressure as the instance has it.
+	// Backpressure is global backpressure as this instance knows it.
 	Backpressure Backpressure `json:"backpressure"`
 
-	// Policies names the policies that the instance was started with, empty while
-	// others are in force. It travels as a header, which an older instance passes
-	// over, where a field would have it refuse the report.
+	// Policies names the policies that the instance was started with, empty while others are in
+	// force. It is sent as a header, which older instances ignore; as a field, they would refuse
+	// the report.
 	Policies string `json:"-"`
-	// Delivered is what the consumers of due operations have delivered to the
-	// instance, at most [MaxDelivered] of them. It travels in headers, too.
+	// Delivered are the positions of the consumers of due operations, at most [MaxDelivered].
+	// They are sent as headers, too.
 	Delivered []Delivered `json:"-"`
 }
 
 // Delivered is the latest message that a consumer has delivered to an instance.
 type Delivered struct {
 	Consumer string
-	// Made is when the consumer was made, which tells it from one of the same name
-	// before it.
+	// Made is when the consumer was created, which distinguishes it from earlier ones of the same
+	// name.
 	Made time.Time
-	// Sequence is that of the message in its stream, above 0.
+	// Sequence is the message's sequence in its stream, above 0.
 	Sequence uint64
 }
 
-// MaxDelivered is of how many consumers a report may tell.
+// MaxDelivered bounds [InstanceReport.Delivered].
 const MaxDelivered = 8
 
-// InstanceState is where an instance is in its life.
+// InstanceState is the stage of an instance's life.
 type InstanceState string
 
-// The states.
+// The states of an instance.
 const (
 	// InstanceJoining has just started and asks the others to report at once.
 	InstanceJoining InstanceState = "joining"
 	// InstanceServing is up.
 	InstanceServing InstanceState = "serving"
-	// InstanceLeaving has stopped: it is heard of for the last time.
+	// InstanceLeaving has stopped and makes its last report.
 	InstanceLeaving InstanceState = "leaving"
 )
 
@@ -79,30 +78,29 @@ const (
 	maxVersion  = 128
 )
 
-// MaxInstanceFigure is the largest count, load or delay that an [InstanceReport]
-// may have.
+// MaxInstanceFigure is the largest count, load or delay of an [InstanceReport].
 const MaxInstanceFigure = 1e9
 
-// Check reports what is wrong with a report of the instance id.
+// Check reports every problem of a report that was received from the instance id.
 func (r *InstanceReport) Check(id string) error {
-	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	var errs []error
+	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if r.ID != id {
-		fault("id %q differs from %q in the subject", clip.Text(r.ID, 80), id)
+		add("id %q differs from %q in the subject", clip.Text(r.ID, 80), id)
 	}
 	switch r.State {
 	case InstanceJoining, InstanceServing, InstanceLeaving:
 	default:
-		fault("state %q is none of joining, serving, leaving", clip.Text(string(r.State), 40))
+		add("state %q is none of joining, serving, leaving", clip.Text(string(r.State), 40))
 	}
 	if !clip.IsLine(r.HostName, maxHostName) {
-		fault("hostName is no line of at most %d bytes", maxHostName)
+		add("hostName is no line of at most %d bytes", maxHostName)
 	}
 	if !clip.IsLine(r.Version, maxVersion) {
-		fault("version is no line of at most %d bytes", maxVersion)
+		add("version is no line of at most %d bytes", maxVersion)
 	}
 	if r.Started.IsZero() {
-		fault("started is missing")
+		add("started is missing")
 	}
 	for _, f := range []struct {
 		name        string
@@ -118,16 +116,16 @@ func (r *InstanceReport) Check(id string) error {
 		{"storeDelayMs", r.StoreDelayMs, MaxInstanceFigure},
 	} {
 		if !(f.value >= 0 && f.value <= f.most) {
-			fault("%s is %v, not between 0 and %.f", f.name, f.value, f.most)
+			add("%s is %v, not between 0 and %.f", f.name, f.value, f.most)
 		}
 	}
 	switch b := r.Backpressure; {
 	case b.On && CheckName(b.Cause) != nil:
-		fault("backpressure is on with the cause %q, which is no name", clip.Text(b.Cause, 80))
+		add("backpressure is on with the cause %q, which is no name", clip.Text(b.Cause, 80))
 	case b.On && b.Since.IsZero():
-		fault("backpressure is on since no time")
+		add("backpressure is on since no time")
 	case !b.On && b.Cause != "":
-		fault("backpressure is off and has the cause %q", clip.Text(b.Cause, 80))
+		add("backpressure is off and has the cause %q", clip.Text(b.Cause, 80))
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }

@@ -10,14 +10,13 @@ import (
 // MaxName is the longest service or operation type, in bytes.
 const MaxName = 64
 
-// Invalid stands for a service or an operation type that could not be read
-// or may not stand in a subject. No valid name can be equal to it, because a
-// valid name does not start with a dash.
+// Invalid replaces a service or an operation type that is unknown or must not stand in a subject.
+// It is never a valid name, because it starts with a dash.
 const Invalid = "-invalid-"
 
-// CheckName reports whether name may stand as a service or an operation type:
-// one to [MaxName] ASCII letters, digits, dashes or underscores, the first of
-// them no dash. Such a name is one token of a NATS subject.
+// CheckName returns an error unless name is valid for a service or an operation type: one to
+// [MaxName] ASCII letters, digits, dashes or underscores, not starting with a dash. Such a name
+// is one token of a NATS subject.
 func CheckName(name string) error {
 	switch {
 	case name == "":
@@ -41,8 +40,8 @@ func CheckName(name string) error {
 // Key returns the key of a service and an operation type.
 func Key(service, operation string) string { return service + ":" + operation }
 
-// SplitKey returns the service and the operation type of a key. The error says
-// what is wrong with it.
+// SplitKey returns the service and the operation type of a key, or an error that says what is
+// wrong with it.
 func SplitKey(key string) (service, operation string, err error) {
 	service, operation, ok := strings.Cut(key, ":")
 	if !ok {

@@ -12,21 +12,20 @@ import (
 	"github.com/rebound-mq/rebound/internal/clip"
 )
 
-// Delivery says how an operation reaches its target.
+// Delivery is how an operation reaches its target.
 type Delivery string
 
-// Request is a NATS request whose reply is the outcome of the attempt.
+// Request delivers by a NATS request; the reply decides the attempt.
 const Request Delivery = "request"
 
-// Operation is one unit of work that failed at its service and may be tried
-// again. It holds the CloudEvents attributes and the state of the retrying; the
-// payload and the headers of the submission stay beside it, unread.
+// Operation is one unit of work that failed at its service and may be tried again. It holds the
+// CloudEvents attributes and the state of the retries, but not the payload and headers of the
+// submission, which Rebound does not read.
 //
-// An Operation is a plain value with no lock. Its JSON form travels in
-// [HeaderState].
+// An Operation is a plain value without a lock. Its JSON form is the [HeaderState].
 type Operation struct {
-	// ID stands for source, event id, service and operation type in subjects
-	// and message ids: 32 hexadecimal digits, see [OperationID].
+	// ID identifies source, event id, service and operation type in subjects and message ids: 32
+	// hexadecimal digits, see [OperationID].
 	ID string `json:"id"`
 
 	EventID     string `json:"eventId"`
@@ -39,119 +38,114 @@ type Operation struct {
 	Campaign    string `json:"campaignId,omitempty"`
 	TraceParent string `json:"traceparent,omitempty"`
 
-	// Origin is where the operation was found, nil when a service submitted it.
+	// Origin is set if the operation was adopted from a consumer, not submitted.
 	Origin *Origin `json:"origin,omitempty"`
 
-	// Target is the subject that the submission asks for, empty for the
-	// policy's.
+	// Target is the subject named by the submission, empty for the policy's.
 	Target   string   `json:"target,omitempty"`
 	Delivery Delivery `json:"delivery,omitempty"`
 	Priority Priority `json:"priority"`
-	// PriorityGiven is whether the submission named its priority itself.
+	// PriorityGiven reports whether the submission named a priority.
 	PriorityGiven bool `json:"priorityGiven,omitempty"`
 	// Overrides are the policy overrides of the submission, as given.
 	Overrides map[string]string `json:"overrides,omitempty"`
 
-	// Attempt counts the attempts made so far, the one that failed before
-	// Rebound heard of the operation included. It is at least 1, but 0 on a
-	// replay until its first attempt.
+	// Attempt counts the attempts so far, including the one that failed before the submission. It
+	// is at least 1, except on a replay, where it is 0 until the first attempt.
 	Attempt int `json:"attempt"`
-	// RetryAfter is when the target itself said to come back at the earliest.
+	// RetryAfter is the earliest time for the next attempt that the target asked for.
 	RetryAfter time.Time `json:"retryAfter,omitzero"`
-	// Deadline is when the operation is of no more use; zero means never.
+	// Deadline is when the operation becomes useless; zero means never.
 	Deadline     time.Time `json:"deadline,omitzero"`
 	FirstFailure time.Time `json:"firstFailure"`
 	Submitted    time.Time `json:"submitted"`
-	// Ahead is the sequence of the submission in the intake stream while it may
-	// still be there, because the operation was taken in before its turn; else 0.
-	// It must be gone before the first attempt is made.
+	// Ahead is the sequence of the submission in the intake stream if the operation was taken in
+	// before its turn and the submission may still be there, else 0. The submission must be
+	// removed before the first attempt.
 	Ahead uint64 `json:"ahead,omitempty"`
-	// Dead is the dead letter that this run replays while it may still be there, else
-	// nil. It must be gone before the first attempt is made.
-	Dead *Grave `json:"dead,omitempty"`
+	// Dead is the dead letter that this run replays, as long as it may still exist, else nil. It
+	// must be removed before the first attempt.
+	Dead *DeadLetterRef `json:"dead,omitempty"`
 	// Due is when the next attempt is to be made.
 	Due time.Time `json:"due,omitzero"`
-	// Replay is how often the operation came back from the dead letters.
+	// Replay is how often the operation was replayed from the dead letters.
 	Replay int `json:"replay,omitempty"`
-	// Repeats is the number of the last attempt that may have been made before, by an
-	// instance that died or stood still, 0 for none and [AnyAttempt] when that is not
-	// known.
+	// Repeats is the number of the last attempt that an instance that died or stood still may
+	// already have made; 0 for none, [AnyAttempt] if unknown.
 	Repeats int `json:"repeats,omitempty"`
-	// Contested is since when another instance may have had this run as well, zero
-	// when none may. An outcome published since then outweighs its state.
+	// Contested is since when another instance may have had this run as well, zero if none may
+	// have. An outcome published since then takes precedence over this state.
 	Contested time.Time `json:"contested,omitzero"`
 
-	// RuleUses counts how often each limited classification rule decided for
-	// this run, by the rule's name.
+	// RuleUses counts how often each limited classification rule decided in this run, by rule
+	// name.
 	RuleUses map[string]int `json:"ruleUses,omitempty"`
 
-	// History tells the attempts, oldest first. Omitted counts those left out
-	// of its middle to keep it within [MaxHistory].
+	// History are the failed attempts, oldest first. Omitted counts those removed from its middle
+	// to keep it within [MaxHistory].
 	History []Attempt `json:"history,omitempty"`
 	Omitted int       `json:"omitted,omitempty"`
 
-	// Work is the attempt that a worker makes, nil while none does.
+	// Work is the attempt that a worker is making, nil if none is.
 	Work *Work `json:"-"`
 }
 
-// Origin says where an operation comes from that no service submitted: a message
-// that a JetStream consumer gave up.
+// Origin is the message from which an operation was adopted: one that a JetStream consumer gave
+// up.
 type Origin struct {
 	Stream   string `json:"stream"`
 	Consumer string `json:"consumer"`
-	// Sequence is the message's in its stream.
+	// Sequence is the message's sequence in its stream.
 	Sequence uint64 `json:"sequence"`
-	// Subject is the one that the message was published on, empty when the
-	// message was gone before it could be read.
+	// Subject is the message's subject, empty if the message was gone before it could be read.
 	Subject string `json:"subject,omitempty"`
 }
 
-// Gone reports whether the message was no longer in its stream, so that its
-// payload is lost.
+// Gone reports whether the message was already removed from its stream, so that its payload is
+// lost.
 func (o *Origin) Gone() bool { return o.Subject == "" }
 
-// Grave names a dead letter for ever: a stream that is made anew counts from 1 again.
-type Grave struct {
+// DeadLetterRef refers to a dead letter uniquely: the time distinguishes it from one with the same
+// sequence in a stream that was created anew.
+type DeadLetterRef struct {
 	// Sequence is the dead letter's sequence in its stream.
 	Sequence uint64    `json:"sequence"`
 	DiedAt   time.Time `json:"diedAt"`
 }
 
-// Is reports whether g and other name the same dead letter.
-func (g *Grave) Is(other *Grave) bool {
+// Is reports whether g and other refer to the same dead letter.
+func (g *DeadLetterRef) Is(other *DeadLetterRef) bool {
 	return g != nil && other != nil && g.Sequence == other.Sequence && g.DiedAt.Equal(other.DiedAt)
 }
 
-// Attempt tells one attempt that failed and what was decided upon it.
+// Attempt is a failed attempt and the decision that followed.
 type Attempt struct {
 	// Number counts from 1.
 	Number int       `json:"attempt"`
 	At     time.Time `json:"at"`
 	// DurationMs is how long the attempt took, in milliseconds.
 	DurationMs float64 `json:"durationMs"`
-	// Code and Error say how it failed, cut off after [MaxCode] and [MaxError]
-	// bytes.
+	// Code and Error describe the failure, cut off after [MaxCode] and [MaxError] bytes.
 	Code  string `json:"code,omitempty"`
 	Error string `json:"error,omitempty"`
-	// Class and Rule say how the failure was classified and by which rule.
+	// Class is the class of the failure and Rule the rule that decided it.
 	Class string `json:"class,omitempty"`
 	Rule  string `json:"rule,omitempty"`
-	// DelayMs and Strategy say how long the operation then waited, in
-	// milliseconds, and why. Both are empty after the last attempt.
+	// DelayMs is the delay that followed, in milliseconds, and Strategy the backoff strategy that
+	// set it. Both are empty after the last attempt.
 	DelayMs  float64 `json:"delayMs,omitempty"`
 	Strategy string  `json:"strategy,omitempty"`
-	// Repeated is whether the attempt may have been made twice, because the
-	// instance that made it died before it stored the conclusion.
+	// Repeated reports whether the attempt may have been made twice, for example because the
+	// instance that made it died before it stored the result.
 	Repeated bool `json:"repeated,omitempty"`
-	// Replay says to which run of the operation the attempt belongs.
+	// Replay is the run to which the attempt belongs.
 	Replay int `json:"replay,omitempty"`
 }
 
-// AnyAttempt is an [Operation.Repeats] that stands for every attempt of the run.
+// AnyAttempt as [Operation.Repeats] stands for every attempt of the run.
 const AnyAttempt = math.MaxInt32
 
-// Bounds of what an operation carries with it, so that its state always fits
-// into the headers of a message (64 KiB).
+// Bounds that keep an operation's state within the headers of a message (64 KiB).
 const (
 	MaxHistory = 32
 	MaxError   = 256
@@ -160,11 +154,9 @@ const (
 	keptFirst = 4
 )
 
-// OperationID returns the id of an operation: the first 128 bits of the
-// SHA-256 over its source, event id, service and operation type, in
-// hexadecimal. An operation is its source and event id together, within its
-// key; the four are length-prefixed, so no two operations share an id by
-// concatenation.
+// OperationID returns the id of an operation: the first 128 bits of the SHA-256 of its source,
+// event id, service and operation type, in hexadecimal. Each part is prefixed with its length, so
+// that different parts never hash the same text.
 func OperationID(source, eventID, service, operation string) string {
 	h := sha256.New()
 	for _, part := range []string{source, eventID, service, operation} {
@@ -173,26 +165,23 @@ func OperationID(source, eventID, service, operation string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// Key returns service:operation, what a breaker, a budget, a lane and
-// statistics belong to.
+// Key returns service:operation, to which a breaker, a budget, a lane and statistics belong.
 func (o *Operation) Key() string { return Key(o.Service, o.Operation) }
 
-// Run identifies one run of the operation, from submission or replay to its
-// outcome.
+// Run identifies one run of the operation, from submission or replay to its outcome.
 func (o *Operation) Run() string { return o.ID + "." + strconv.Itoa(o.Replay) }
 
-// MessageID returns the deterministic message id of something that is
-// published about the operation, so that a repeat is recognised by JetStream.
+// MessageID returns a deterministic message id for a message of this kind about the operation, by
+// which JetStream recognises duplicates.
 func (o *Operation) MessageID(what string) string {
 	return o.Run() + "." + strconv.Itoa(o.Attempt) + "." + what
 }
 
-// OutcomeID returns the message id of the outcome of this run. It does not
-// depend on the attempt, because a run has one outcome.
+// OutcomeID returns the message id of the outcome of this run. It does not depend on the attempt,
+// because a run has one outcome.
 func (o *Operation) OutcomeID() string { return o.Run() + ".outcome" }
 
-// PreviousDelay returns the delay before the latest attempt of this run, zero
-// if there was none.
+// PreviousDelay returns the delay before the latest attempt of this run, zero if there was none.
 func (o *Operation) PreviousDelay() time.Duration {
 	for i := len(o.History) - 1; i >= 0; i-- {
 		if a := o.History[i]; a.Replay == o.Replay && a.DelayMs > 0 {
@@ -202,7 +191,7 @@ func (o *Operation) PreviousDelay() time.Duration {
 	return 0
 }
 
-// Record appends an attempt to the history, clipped to the bounds.
+// Record appends an attempt to the history, within the bounds.
 func (o *Operation) Record(a Attempt) {
 	a.Replay = o.Replay
 	a.Error = clip.Text(clip.UTF8(a.Error), MaxError)
@@ -214,8 +203,8 @@ func (o *Operation) Record(a Attempt) {
 	o.History = append(o.History, a)
 }
 
-// Continue takes over the history of an earlier submission of the same
-// operation, which o replaces.
+// Continue takes over the history of an earlier submission of the same operation, which o
+// replaces.
 func (o *Operation) Continue(earlier *Operation) {
 	own := o.History
 	o.History, o.Omitted = slices.Clone(earlier.History), earlier.Omitted
@@ -229,8 +218,8 @@ func (o *Operation) Continue(earlier *Operation) {
 	}
 }
 
-// Restart makes a dead letter's operation a fresh one at that time: its attempts
-// count anew and the bounds that it outlived are gone. The history stays.
+// Restart begins a new run of a dead letter's operation at the given time. Attempts count from 0
+// again and the deadline is dropped; the history stays.
 func (o *Operation) Restart(at time.Time) {
 	o.Replay++
 	o.Attempt = 0
@@ -240,7 +229,7 @@ func (o *Operation) Restart(at time.Time) {
 	o.FirstFailure, o.Submitted, o.Due = at.UTC(), at.UTC(), at.UTC()
 }
 
-// Contest notes that another instance may have had this run as well, since a time at
+// Contest records that another instance may have had this run as well, since the given time at
 // the latest.
 func (o *Operation) Contest(since time.Time) {
 	if o.Contested.IsZero() || since.Before(o.Contested) {
@@ -248,24 +237,23 @@ func (o *Operation) Contest(since time.Time) {
 	}
 }
 
-// Fork notes that another instance may have gone on with this run, since a time at
-// the latest, and made any of the attempts that follow.
+// Fork records that another instance may have continued this run, since the given time at the
+// latest, and made any of the following attempts.
 func (o *Operation) Fork(since time.Time) {
 	o.Contest(since)
 	o.Repeats = AnyAttempt
 }
 
-// Waits returns since when the operation waits for its next attempt: since its last one
-// ended, or since this run began. It may have been stored a little later.
-func (o *Operation) Waits() time.Time {
+// WaitingSince returns since when the operation has been waiting for its next attempt: the end of its
+// last one, or the beginning of this run. It may have been stored slightly later.
+func (o *Operation) WaitingSince() time.Time {
 	if last, ok := o.Last(); ok && last.Replay == o.Replay && o.Attempt > 1 {
 		return last.At.Add(Milliseconds(last.DurationMs))
 	}
 	return o.Submitted
 }
 
-// Last returns the latest attempt of the history; ok is false when there is
-// none.
+// Last returns the latest attempt of the history; ok is false if there is none.
 func (o *Operation) Last() (a Attempt, ok bool) {
 	if len(o.History) == 0 {
 		return Attempt{}, false
@@ -273,13 +261,13 @@ func (o *Operation) Last() (a Attempt, ok bool) {
 	return o.History[len(o.History)-1], true
 }
 
-// Milliseconds converts a figure of an event to a duration.
+// Milliseconds converts milliseconds, as in events, to a duration.
 func Milliseconds(ms float64) time.Duration {
 	return time.Duration(ms * float64(time.Millisecond))
 }
 
-// InMilliseconds converts a duration to a figure of an event, with a
-// microsecond's precision.
+// InMilliseconds converts a duration to milliseconds, as in events, with a precision of a
+// microsecond.
 func InMilliseconds(d time.Duration) float64 {
 	return float64(d.Microseconds()) / 1000
 }

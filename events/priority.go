@@ -2,8 +2,7 @@ package events
 
 import "fmt"
 
-// Priority ranks the operations of a key. Critical goes first.
-// The zero value is [Normal].
+// Priority ranks the operations of a key, [Critical] first. The zero value is [Normal].
 type Priority uint8
 
 // The priorities, in the order of the original design's ConnectionPriority.
@@ -17,7 +16,7 @@ const (
 // Priorities lists every priority, the most urgent first.
 var Priorities = [...]Priority{Critical, High, Normal, Low}
 
-// String returns the word that stands for p in attributes and subjects.
+// String returns the name of p in attributes and subjects.
 func (p Priority) String() string {
 	switch p {
 	case Critical:
@@ -31,8 +30,8 @@ func (p Priority) String() string {
 	}
 }
 
-// ParsePriority reads one of critical, high, normal, low. The empty string is
-// [Normal]. Anything else is an error that names the accepted words.
+// ParsePriority parses one of critical, high, normal, low. The empty string is [Normal]. The
+// error for any other text lists the accepted ones.
 func ParsePriority(s string) (Priority, error) {
 	switch s {
 	case "critical":
@@ -50,8 +49,7 @@ func ParsePriority(s string) (Priority, error) {
 // MarshalText implements [encoding.TextMarshaler].
 func (p Priority) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// UnmarshalText implements [encoding.TextUnmarshaler] with the words of
-// [ParsePriority].
+// UnmarshalText implements [encoding.TextUnmarshaler]. It accepts what [ParsePriority] accepts.
 func (p *Priority) UnmarshalText(b []byte) error {
 	v, err := ParsePriority(string(b))
 	if err != nil {

@@ -7,22 +7,22 @@ import (
 	"github.com/rebound-mq/rebound/internal/clip"
 )
 
-// DefaultPrefix is the first token of every subject of ours.
+// DefaultPrefix is the first token of Rebound's subjects by default.
 const DefaultPrefix = "retry"
 
-// The names of the outcomes and of the other events, as they stand in
-// subjects and in event types.
+// The names of the events, as in subjects and event types. [RetrySuccess] and [RetryFailed] are
+// outcomes.
 const (
 	RetrySuccess   = "retrySuccess"
 	RetryFailed    = "retryFailed"
 	RetryScheduled = "retryScheduled"
 	BreakerChanged = "breakerChanged"
-	// BackpressureChanged is about no key; its subjects end in rebound.all.
+	// BackpressureChanged concerns all keys; its subject ends in rebound.all.
 	BackpressureChanged = "backpressureChanged"
 )
 
-// Subjects names every subject under one prefix. The zero value uses
-// [DefaultPrefix]. It is a value and safe for concurrent use.
+// Subjects names every subject under one prefix. The zero value uses [DefaultPrefix]. It is safe
+// for concurrent use.
 type Subjects struct {
 	// Prefix is one subject token, "retry" when empty.
 	Prefix string
@@ -35,7 +35,7 @@ func (s Subjects) prefix() string {
 	return s.Prefix
 }
 
-// Submit is where a service publishes an operation that failed.
+// Submit is where a service publishes a failed operation.
 func (s Subjects) Submit(service, operation string) string {
 	return s.prefix() + ".submit." + service + "." + operation
 }
@@ -48,32 +48,31 @@ func (s Subjects) Report(service, operation string) string {
 	return s.prefix() + ".report." + service + "." + operation
 }
 
-// Reports matches every [Subjects.Report], and what is published there by mistake.
+// Reports matches every [Subjects.Report], and anything published under it by mistake.
 func (s Subjects) Reports() string { return s.prefix() + ".report.>" }
 
-// Parked is where the operation with this id waits until it is due.
+// Parked is where an operation waits until it is due.
 func (s Subjects) Parked(p Priority, service, operation, id string) string {
 	return s.prefix() + ".parked." + p.String() + "." + service + "." + operation + "." + id
 }
 
-// Due is where the same operation arrives when its delay is over.
+// Due is where an operation arrives when its delay is over.
 func (s Subjects) Due(p Priority, service, operation, id string) string {
 	return s.prefix() + ".due." + p.String() + "." + service + "." + operation + "." + id
 }
 
-// AllDue matches every [Subjects.Due], and what is published there by mistake.
+// AllDue matches every [Subjects.Due], and anything published under it by mistake.
 func (s Subjects) AllDue() string { return s.prefix() + ".due.>" }
 
 // DueOf matches every due operation of one priority.
 func (s Subjects) DueOf(p Priority) string { return s.prefix() + ".due." + p.String() + ".>" }
 
-// IsDue reports whether subject is one of [Subjects.Due].
+// IsDue reports whether subject is a [Subjects.Due].
 func (s Subjects) IsDue(subject string) bool {
 	return strings.HasPrefix(subject, s.prefix()+".due.")
 }
 
-// Held is where the same operation stands in its lane while the gate of its key
-// is shut.
+// Held is where an operation stands in its lane while the gate of its key is shut.
 func (s Subjects) Held(p Priority, service, operation, id string) string {
 	return s.prefix() + ".held." + p.String() + "." + service + "." + operation + "." + id
 }
@@ -83,17 +82,16 @@ func (s Subjects) Lane(p Priority, service, operation string) string {
 	return s.Held(p, service, operation, "*")
 }
 
-// Lanes matches the held operations of one key, or of all keys when service and
-// operation are empty.
+// Lanes matches the held operations of a key; an empty service or operation matches any.
 func (s Subjects) Lanes(service, operation string) string {
 	return s.prefix() + ".held.*." + orAny(service) + "." + orAny(operation) + ".*"
 }
 
-// AllHeld matches every held operation, and what is published there by mistake.
+// AllHeld matches every [Subjects.Held], and anything published under it by mistake.
 func (s Subjects) AllHeld() string { return s.prefix() + ".held.>" }
 
-// SplitHeld reads service and operation type out of a [Subjects.Held] subject. ok is
-// false when it is none.
+// SplitHeld returns the service and operation type of a [Subjects.Held]; ok is false if subject
+// is not one.
 func (s Subjects) SplitHeld(subject string) (service, operation string, ok bool) {
 	rest, ok := strings.CutPrefix(subject, s.prefix()+".held.")
 	tokens := strings.Split(rest, ".")
@@ -103,7 +101,7 @@ func (s Subjects) SplitHeld(subject string) (service, operation string, ok bool)
 	return tokens[1], tokens[2], true
 }
 
-// AllParked matches every [Subjects.Parked], and what is published there by mistake.
+// AllParked matches every [Subjects.Parked], and anything published under it by mistake.
 func (s Subjects) AllParked() string { return s.prefix() + ".parked.>" }
 
 // ParkedOfKey matches the parked operations of one key and one priority.
@@ -111,23 +109,21 @@ func (s Subjects) ParkedOfKey(p Priority, service, operation string) string {
 	return s.Parked(p, service, operation, "*")
 }
 
-// Release returns where a held operation goes when it is let out, and its
-// [Subjects.Slot].
+// Release returns the subject to which a held operation is released, and its [Subjects.Slot].
 func (s Subjects) Release(held string) (due, slot string) {
 	_, rest, _ := strings.Cut(strings.TrimPrefix(held, s.prefix()+"."), ".")
 	_, operation, _ := strings.Cut(rest, ".")
 	return s.prefix() + ".due." + rest, s.prefix() + ".*.*." + operation
 }
 
-// Slot matches the subjects on which one operation can stand in the stream
-// that holds what waits, what is due and what is held. Its last sequence is the operation's
-// version: whoever publishes a next state expects it unchanged.
+// Slot matches the subjects on which one operation can stand in the stream of waiting operations.
+// The last sequence under it is the operation's version: whoever publishes the next state expects
+// it to be unchanged.
 func (s Subjects) Slot(service, operation, id string) string {
 	return s.prefix() + ".*.*." + service + "." + operation + "." + id
 }
 
-// Outcome is where the outcome [RetrySuccess] or [RetryFailed] of an
-// operation is published.
+// Outcome is where the outcome of an operation is published, [RetrySuccess] or [RetryFailed].
 func (s Subjects) Outcome(name, service, operation string) string {
 	return s.prefix() + ".outcome." + name + "." + service + "." + operation
 }
@@ -137,22 +133,20 @@ func (s Subjects) Outcomes(name, service, operation string) string {
 	return s.Outcome(orAny(name), orAny(service), orAny(operation))
 }
 
-// AllOutcomes matches every [Subjects.Outcome], and what is published there by mistake.
+// AllOutcomes matches every [Subjects.Outcome], and anything published under it by mistake.
 func (s Subjects) AllOutcomes() string { return s.prefix() + ".outcome.>" }
 
-// Event is where an event that is no outcome, such as [RetryScheduled], is
-// published.
+// Event is where an event other than an outcome is published, such as [RetryScheduled].
 func (s Subjects) Event(name, service, operation string) string {
 	return s.prefix() + ".event." + name + "." + service + "." + operation
 }
 
-// Events matches events that are no outcomes; an empty name, service or
-// operation matches any.
+// Events matches events other than outcomes; an empty name, service or operation matches any.
 func (s Subjects) Events(name, service, operation string) string {
 	return s.Event(orAny(name), orAny(service), orAny(operation))
 }
 
-// AllEvents matches every [Subjects.Event], and what is published there by mistake.
+// AllEvents matches every [Subjects.Event], and anything published under it by mistake.
 func (s Subjects) AllEvents() string { return s.prefix() + ".event.>" }
 
 // Dead is where the dead letter of an operation is kept.
@@ -160,25 +154,23 @@ func (s Subjects) Dead(service, operation, id string) string {
 	return s.prefix() + ".dead." + service + "." + operation + "." + id
 }
 
-// AllDead matches every [Subjects.Dead], and what is published there by mistake.
+// AllDead matches every [Subjects.Dead], and anything published under it by mistake.
 func (s Subjects) AllDead() string { return s.prefix() + ".dead.>" }
 
-// DeadLetters matches dead letters; an empty service, operation or id matches
-// any.
+// DeadLetters matches dead letters; an empty service, operation or id matches any.
 func (s Subjects) DeadLetters(service, operation, id string) string {
 	return s.Dead(orAny(service), orAny(operation), orAny(id))
 }
 
-// Health is where a service reports its own health. No stream stores it: what is
-// late is of no use.
+// Health is where a service reports its own health. No stream stores it, because a late report is
+// useless.
 func (s Subjects) Health(service string) string { return s.prefix() + ".health." + service }
 
-// HealthReports matches every [Subjects.Health], and what is published there by
-// mistake.
+// HealthReports matches every [Subjects.Health], and anything published under it by mistake.
 func (s Subjects) HealthReports() string { return s.prefix() + ".health.>" }
 
-// SplitHealth reads the service out of a [Subjects.Health] subject. The error says
-// what is wrong with the subject.
+// SplitHealth returns the service of a [Subjects.Health]. The error says what is wrong with the
+// subject.
 func (s Subjects) SplitHealth(subject string) (service string, err error) {
 	service, ok := strings.CutPrefix(subject, s.prefix()+".health.")
 	if !ok {
@@ -190,15 +182,14 @@ func (s Subjects) SplitHealth(subject string) (service string, err error) {
 	return service, nil
 }
 
-// Instance is where the instance with this id tells the others of itself. No
-// stream stores it.
+// Instance is where the instance with this id reports to the others. No stream stores it.
 func (s Subjects) Instance(id string) string { return s.prefix() + ".instance." + id }
 
 // Instances matches every [Subjects.Instance].
 func (s Subjects) Instances() string { return s.Instance("*") }
 
-// SplitInstance reads the id out of a [Subjects.Instance] subject. The error says
-// what is wrong with the subject.
+// SplitInstance returns the id of a [Subjects.Instance]. The error says what is wrong with the
+// subject.
 func (s Subjects) SplitInstance(subject string) (id string, err error) {
 	id, ok := strings.CutPrefix(subject, s.Instance(""))
 	if !ok {
@@ -210,8 +201,8 @@ func (s Subjects) SplitInstance(subject string) (id string, err error) {
 	return id, nil
 }
 
-// Advisory is where an instance stores that an adopted consumer gave a message
-// up, when the stream of advisories missed it.
+// Advisory is where an instance stores an advisory about a message that an adopted consumer gave
+// up, if the stream of advisories missed it.
 func (s Subjects) Advisory(stream, consumer string) string {
 	return s.prefix() + ".advisory." + stream + "." + consumer
 }
@@ -219,8 +210,8 @@ func (s Subjects) Advisory(stream, consumer string) string {
 // Advisories matches every [Subjects.Advisory].
 func (s Subjects) Advisories() string { return s.prefix() + ".advisory.>" }
 
-// Work is the subject where a worker finds the operations of a key. It is the
-// one place under the prefix that may be a target.
+// Work is where a worker finds the operations of a key by default. Of all subjects under the
+// prefix, only these may be targets.
 func (s Subjects) Work(service, operation string) string {
 	return s.prefix() + ".work." + service + "." + operation
 }
@@ -233,13 +224,13 @@ func (s Subjects) IsWork(subject string) bool {
 	return strings.HasPrefix(subject, s.prefix()+".work.")
 }
 
-// SplitSubmit reads service and operation type out of a [Subjects.Submit]
-// subject. The error says what is wrong with the subject.
+// SplitSubmit returns the service and operation type of a [Subjects.Submit]. The error says what
+// is wrong with the subject.
 func (s Subjects) SplitSubmit(subject string) (service, operation string, err error) {
 	return s.split("submit", subject)
 }
 
-// SplitReport does the same with a [Subjects.Report] subject.
+// SplitReport does the same for a [Subjects.Report].
 func (s Subjects) SplitReport(subject string) (service, operation string, err error) {
 	return s.split("report", subject)
 }
@@ -263,9 +254,9 @@ func (s Subjects) split(kind, subject string) (service, operation string, err er
 	return tokens[0], tokens[1], nil
 }
 
-// CheckTarget reports whether subject may be a target at all: a literal
-// subject of at most 255 bytes that belongs neither to the server, nor to an
-// inbox, nor to Rebound itself. The allow-list of a policy comes on top.
+// CheckTarget returns an error unless subject may be a target: a literal subject of at most 255
+// bytes that belongs neither to the server nor to an inbox nor to Rebound. A policy's allow-list
+// applies in addition.
 func (s Subjects) CheckTarget(subject string) error {
 	shown := clip.Text(subject, 80)
 	switch {

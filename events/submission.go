@@ -9,23 +9,22 @@ import (
 	"github.com/rebound-mq/rebound/internal/clip"
 )
 
-// TypeFailed is the type of a submitted operation.
+// TypeFailed is the CloudEvents type of a submitted operation.
 const TypeFailed = "rebound.operation.failed.v1"
 
 // Bounds of the attributes of a submission, in bytes.
 const (
 	MaxAttribute = 1024
-	// MaxMessage bounds the attribute errormessage, which is clipped to [MaxError].
+	// MaxMessage bounds the attribute errormessage, which is then clipped to [MaxError].
 	MaxMessage = 8192
-	// MaxHeaders bounds all headers of a submission together, so that they and
-	// the operation's state fit into the 64 KiB that JetStream stores.
+	// MaxHeaders bounds all headers of a submission together, so that they and the operation's
+	// state fit into the 64 KiB of headers that JetStream stores.
 	MaxHeaders = 16 << 10
 )
 
-// RejectedError says why a submission cannot be accepted. Every fault that was
-// found is in it.
+// RejectedError means that a submission is not acceptable. It contains every problem found.
 type RejectedError struct {
-	// Service and Operation are as far as they could be read, else [Invalid].
+	// Service and Operation are [Invalid] if they could not be read.
 	Service, Operation string
 	Problem            error
 }
@@ -33,11 +32,11 @@ type RejectedError struct {
 // Error implements error.
 func (e *RejectedError) Error() string { return "rejected: " + e.Problem.Error() }
 
-// Unwrap returns the faults.
+// Unwrap returns Problem.
 func (e *RejectedError) Unwrap() error { return e.Problem }
 
-// InUTC converts a time to UTC. One whose year there RFC 3339 cannot write, so that
-// no state could hold it, becomes the last that it can, or none.
+// InUTC converts a time to UTC. A year beyond RFC 3339, which no state could hold, becomes the
+// latest time that RFC 3339 can write, or the zero time if it is before year 1.
 func InUTC(t time.Time) time.Time {
 	switch t = t.UTC(); {
 	case t.Year() < 1:
@@ -48,9 +47,9 @@ func InUTC(t time.Time) time.Time {
 	return t
 }
 
-// ParseRetryAfter reads a Retry-After value: seconds, an HTTP date or an RFC
-// 3339 time. It returns the moment, counted from now, at which one may come
-// back; the zero time for an empty value. More than a year is refused.
+// ParseRetryAfter parses a Retry-After value: seconds, an HTTP date or an RFC 3339 time. It
+// returns the earliest time for another attempt, counting seconds from now; the zero time for an
+// empty value. More than 366 days is an error.
 func ParseRetryAfter(value string, now time.Time) (time.Time, error) {
 	value = strings.TrimSpace(value)
 	if value == "" {
@@ -67,7 +66,7 @@ func ParseRetryAfter(value string, now time.Time) (time.Time, error) {
 		if t, err := time.Parse(layout, value); err == nil {
 			at = InUTC(t)
 			if at.IsZero() {
-				return at, nil // long over
+				return at, nil // long past
 			}
 			break
 		}

@@ -141,7 +141,7 @@ func (r *rig) checkBuried(cases []badMessage) {
 func (r *rig) checkRefused(log fmt.Stringer, message string, cases []badMessage) {
 	r.t.Helper()
 	type line struct{ Msg, Subject, Error string }
-	told := func() (lines []line) {
+	logged := func() (lines []line) {
 		for text := range strings.Lines(log.String()) {
 			var l line
 			if err := json.Unmarshal([]byte(text), &l); err == nil && l.Msg == message {
@@ -150,8 +150,8 @@ func (r *rig) checkRefused(log fmt.Stringer, message string, cases []badMessage)
 		}
 		return lines
 	}
-	testkit.Eventually(r.t, 10*time.Second, fmt.Sprintf("%d times that %s", len(cases), message), func() bool { return len(told()) >= len(cases) })
-	lines := told()
+	testkit.Eventually(r.t, 10*time.Second, fmt.Sprintf("%d times that %s", len(cases), message), func() bool { return len(logged()) >= len(cases) })
+	lines := logged()
 	for _, c := range cases {
 		if !slices.ContainsFunc(lines, func(l line) bool { return l.Subject == c.subject && strings.Contains(l.Error, c.want) }) {
 			r.t.Errorf("%s: the log does not say %q of %s", c.name, c.want, c.subject)

@@ -217,11 +217,11 @@ func TestPressure_TurnsOnByTheFailuresOfAllInstances(t *testing.T) {
 	testkit.Eventually(t, 10*time.Second, "the event", func() bool { return r.count("RETRY_OUTCOMES", subject) > 0 })
 	// Each instance has had its say by now.
 	<-time.After(1500 * time.Millisecond)
-	told := r.messages("RETRY_OUTCOMES", subject)
-	if len(told) != 1 {
-		t.Fatalf("that backpressure is on is told %d times, want once", len(told))
+	changes := r.messages("RETRY_OUTCOMES", subject)
+	if len(changes) != 1 {
+		t.Fatalf("that backpressure is on is told %d times, want once", len(changes))
 	}
-	r.validChange(told[0], true, "failure_rate")
+	r.validChange(changes[0], true, "failure_rate")
 	for i := range log {
 		if n := strings.Count(log[i].String(), "global backpressure is on"); n != 1 {
 			t.Errorf("instance %d logs %d times that backpressure is on, want once:\n%s", i, n, log[i].String())
@@ -268,9 +268,9 @@ func TestPressure_IsAnnouncedWhenItTurnsOff(t *testing.T) {
 	testkit.Eventually(t, 10*time.Second, "both instances without backpressure", func() bool {
 		return !a.Coordination().GlobalBackpressure && !b.Coordination().GlobalBackpressure
 	})
-	told := r.messages("RETRY_OUTCOMES", subject)
-	r.validChange(told[0], true, "host_load")
-	r.validChange(told[1], false, "")
+	changes := r.messages("RETRY_OUTCOMES", subject)
+	r.validChange(changes[0], true, "host_load")
+	r.validChange(changes[1], false, "")
 	if delay := a.Coordination().CoordinatedDelay; delay != 0 {
 		t.Errorf("without backpressure the coordinated delay is %v, want 0", delay)
 	}

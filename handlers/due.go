@@ -69,7 +69,7 @@ func (d *due) exhume(ctx context.Context, op *events.Operation) error {
 	gone, behind := false, 0
 	err := d.store.Persist(ctx, "removing the dead letter of operation "+op.ID, func(ctx context.Context) error {
 		letter, err := d.letters.At(ctx, op.Dead.Sequence)
-		if err == nil && letter.Grave().Is(op.Dead) {
+		if err == nil && letter.Ref().Is(op.Dead) {
 			err = d.letters.Discard(ctx, letter)
 		} else if err == nil {
 			err = deadletter.ErrNotFound

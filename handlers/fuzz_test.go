@@ -111,8 +111,8 @@ func FuzzFailure(f *testing.F) {
 		got, failed := failure(h, now)
 		tells := false
 		for name, values := range h {
-			told := strings.EqualFold(name, micro.ErrorCodeHeader) || strings.EqualFold(name, micro.ErrorHeader)
-			tells = tells || told && values[0] != ""
+			isError := strings.EqualFold(name, micro.ErrorCodeHeader) || strings.EqualFold(name, micro.ErrorHeader)
+			tells = tells || isError && values[0] != ""
 		}
 		exact := h[micro.ErrorCodeHeader] == nil && h[micro.ErrorHeader] == nil
 		if failed && !tells || tells && !failed && exact && len(h) == 1 {

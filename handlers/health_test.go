@@ -156,8 +156,8 @@ func TestHealth_BadReportIsCountedAndLoggedOnce(t *testing.T) {
 	if answer.RefusedReports != n+3 {
 		t.Errorf("%d reports were refused, want %d", answer.RefusedReports, n+3)
 	}
-	if told := strings.Count(log.String(), "health reports are refused"); told != 1 {
-		t.Errorf("the log tells of refused reports %d times, want once:\n%s", told, log.String())
+	if n := strings.Count(log.String(), "health reports are refused"); n != 1 {
+		t.Errorf("the log tells of refused reports %d times, want once:\n%s", n, log.String())
 	}
 }
 

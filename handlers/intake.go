@@ -139,7 +139,7 @@ func (in *submitHandler) replay(ctx context.Context, t *pull.Message) error {
 		return err
 	}
 	op.Restart(t.Stored())
-	op.Dead = d.Grave()
+	op.Dead = d.Ref()
 	m := submission(t, nameOf(t))
 	m.Subject, m.Header, m.Data = d.SubmittedTo, d.Header, d.Data
 	left, err := in.pipeline.Replay(ctx, op, m)

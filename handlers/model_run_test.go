@@ -212,13 +212,13 @@ func (w *world) operate() {
 		if chance(r, 0.2) {
 			w.restart([]string{"RETRY", "RETRY_INTAKE", "RETRY_WORK"}[r.IntN(3)])
 		}
-		told := w.told()
+		outcomes := w.outcomes()
 		w.mu.Lock()
 		dead := w.streams["RETRY_DEAD"].matching(">", time.Now())
 		w.mu.Unlock()
 		for _, m := range dead {
 			d, err := wire.DecodeDeadLetter(m.subject, m.sequence, m.header, m.data)
-			if err != nil || d.State == nil || len(told[d.State.Run()]) == 0 || !chance(r, 0.3) {
+			if err != nil || d.State == nil || len(outcomes[d.State.Run()]) == 0 || !chance(r, 0.3) {
 				continue
 			}
 			_, err = w.apply(letters.ReplayMessage(d), true)
@@ -248,14 +248,14 @@ func (w *world) restart(stream string) {
 // elect has a server lead the stream of what waits that was killed a while ago, between
 // storing what it fired or let out and removing what waited: it shows that again.
 func (w *world) elect(r *rand.Rand) {
-	told := w.told()
+	outcomes := w.outcomes()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s, now := w.streams["RETRY"], time.Now()
 	var removed []*storedMsg
 	for _, m := range s.all {
 		op, err := wire.ReadState(m.header)
-		if err == nil && len(told[op.Run()]) > 0 && m.ended && !m.gone.IsZero() && now.Sub(m.gone) > opstore.Youngest {
+		if err == nil && len(outcomes[op.Run()]) > 0 && m.ended && !m.gone.IsZero() && now.Sub(m.gone) > opstore.Youngest {
 			removed = append(removed, m)
 		}
 	}
@@ -274,16 +274,16 @@ func (w *world) elect(r *rand.Rand) {
 	s.touch()
 }
 
-// told returns the outcomes by run.
-func (w *world) told() map[string][]string {
+// outcomes returns the outcomes by run.
+func (w *world) outcomes() map[string][]string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	told := make(map[string][]string)
+	all := make(map[string][]string)
 	for _, m := range w.streams["RETRY_OUTCOMES"].matching("retry.outcome.>", time.Now()) {
 		run := strings.TrimSuffix(m.header.Get(jetstream.MsgIDHeader), ".outcome")
-		told[run] = append(told[run], strings.Split(m.subject, ".")[2])
+		all[run] = append(all[run], strings.Split(m.subject, ".")[2])
 	}
-	return told
+	return all
 }
 
 // left returns what is left to do.
@@ -383,15 +383,15 @@ func (w *world) check() {
 	for _, m := range w.left() {
 		w.blame("message %d is left on %s", m.sequence, short(m.subject))
 	}
-	told := w.told()
+	outcomes := w.outcomes()
 	for run := range w.runs {
-		if outcomes := told[run]; len(outcomes) != 1 {
+		if outcomes := outcomes[run]; len(outcomes) != 1 {
 			w.blame("run %s has outcomes %v, want one", short(run), outcomes)
 		}
 	}
-	for run := range told {
+	for run := range outcomes {
 		if !w.runs[run] {
-			w.blame("run %s has outcome %v, and was never asked for", short(run), told[run])
+			w.blame("run %s has outcome %v, and was never asked for", short(run), outcomes[run])
 		}
 	}
 	w.mu.Lock()
@@ -405,11 +405,11 @@ func (w *world) check() {
 			continue
 		}
 		dead[d.State.Run()] = true
-		if outcomes := told[d.State.Run()]; !slices.Contains(outcomes, events.RetryFailed) {
+		if outcomes := outcomes[d.State.Run()]; !slices.Contains(outcomes, events.RetryFailed) {
 			w.blame("run %s has a dead letter and outcomes %v", short(d.State.Run()), outcomes)
 		}
 	}
-	for run, outcomes := range told {
+	for run, outcomes := range outcomes {
 		id, replay, _ := strings.Cut(run, ".")
 		var n int
 		_, _ = fmt.Sscan(replay, &n)

@@ -158,9 +158,9 @@ func (q policyRequests) check(_ context.Context, r micro.Request) (any, error) {
 		return nil, err
 	}
 	_, err := policy.Parse(request.FileName(), []byte(request.Source))
-	check := schemas.PolicyCheck{Valid: err == nil, Faults: []schemas.PolicyFault{}}
-	for _, f := range policy.Faults(err) {
-		check.Faults = append(check.Faults, schemas.PolicyFault{File: f.File, Line: f.Line, Column: f.Column, Key: f.Key, Problem: f.Problem, Meant: f.Hint})
+	check := schemas.PolicyCheck{Valid: err == nil, Issues: []schemas.PolicyIssue{}}
+	for _, i := range policy.Issues(err) {
+		check.Issues = append(check.Issues, schemas.PolicyIssue{File: i.File, Line: i.Line, Column: i.Column, Key: i.Key, Problem: i.Problem, Hint: i.Hint})
 	}
 	return check, nil
 }
@@ -197,7 +197,7 @@ func (policyRequests) applied(r policies.Revision, err error) (any, error) {
 	switch {
 	case errors.Is(err, policies.ErrNoRevision):
 		return nil, notFoundError{err}
-	case len(policy.Faults(err)) > 0, errors.Is(err, policies.ErrChanged):
+	case len(policy.Issues(err)) > 0, errors.Is(err, policies.ErrChanged):
 		return nil, badRequestError{err}
 	case err != nil:
 		return nil, err

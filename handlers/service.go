@@ -164,14 +164,14 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// check fills in defaults and reports every fault.
+// check fills in defaults and reports every issue.
 func (c *Config) check() error {
-	var faults []error
+	var issues []error
 	if c.Prefix == "" {
 		c.Prefix = events.DefaultPrefix
 	}
 	if err := events.CheckName(c.Prefix); err != nil {
-		faults = append(faults, fmt.Errorf("prefix %w", err))
+		issues = append(issues, fmt.Errorf("prefix %w", err))
 	}
 	if c.Policies == nil {
 		c.Policies = policy.Builtin()
@@ -180,13 +180,13 @@ func (c *Config) check() error {
 		c.Lease = streams.Lease
 	}
 	if c.Lease < 2*time.Second {
-		faults = append(faults, fmt.Errorf("lease %s is shorter than 2s", c.Lease))
+		issues = append(issues, fmt.Errorf("lease %s is shorter than 2s", c.Lease))
 	}
 	if c.ForgetIdleAfter == 0 {
 		c.ForgetIdleAfter = DefaultForgetIdleAfter
 	}
 	if c.ForgetIdleAfter < time.Second {
-		faults = append(faults, fmt.Errorf("what is idle cannot be forgotten after %s, which is less than 1s", c.ForgetIdleAfter))
+		issues = append(issues, fmt.Errorf("what is idle cannot be forgotten after %s, which is less than 1s", c.ForgetIdleAfter))
 	}
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = DefaultMaxInFlight
@@ -195,7 +195,7 @@ func (c *Config) check() error {
 		c.MaxInFlightBytes = DefaultMaxInFlightBytes
 	}
 	if c.MaxInFlight < 0 || c.MaxInFlightBytes < 0 {
-		faults = append(faults, errors.New("the bounds of what is in hand must be positive"))
+		issues = append(issues, errors.New("the bounds of what is in hand must be positive"))
 	}
 	if c.Version == "" {
 		c.Version = "0.0.0"
@@ -203,5 +203,5 @@ func (c *Config) check() error {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	return errors.Join(faults...)
+	return errors.Join(issues...)
 }

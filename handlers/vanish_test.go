@@ -46,16 +46,16 @@ func awaitReady(t *testing.T, s *handlers.Service, within time.Duration) {
 // works has an operation come back and succeed, through whichever instance.
 func (r *rig) works(id string, within time.Duration) {
 	r.t.Helper()
-	told, err := r.nc.SubscribeSync("retry.outcome.retrySuccess.>")
+	outcomes, err := r.nc.SubscribeSync("retry.outcome.retrySuccess.>")
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	defer func() { _ = told.Unsubscribe() }()
+	defer func() { _ = outcomes.Unsubscribe() }()
 	testkit.Eventually(r.t, within, "submission "+id+" being stored", func() bool {
 		return r.trySubmit("retry.submit.billing.charge", id)
 	})
 	testkit.Eventually(r.t, within, "the outcome of "+id, func() bool {
-		m, err := told.NextMsg(time.Second)
+		m, err := outcomes.NextMsg(time.Second)
 		return err == nil && strings.Contains(string(m.Data), `"`+id+`"`)
 	})
 }
@@ -151,13 +151,13 @@ func TestKeeper_AConsumerThatVanishesIsMadeAnewAndNothingIsToldTwice(t *testing.
 	}
 	testkit.Eventually(t, 30*time.Second, "every outcome", func() bool { return r.count("RETRY_OUTCOMES", "retry.outcome.>") >= n })
 	r.awaitEmpty()
-	told := map[string]int{}
+	outcomes := map[string]int{}
 	for _, o := range r.outcomes() {
-		told[o.EventID]++
+		outcomes[o.EventID]++
 	}
 	for _, id := range ids {
-		if told[id] != 1 {
-			t.Errorf("operation %s has %d outcomes, want 1", id, told[id])
+		if outcomes[id] != 1 {
+			t.Errorf("operation %s has %d outcomes, want 1", id, outcomes[id])
 		}
 	}
 }

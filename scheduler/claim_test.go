@@ -55,7 +55,7 @@ type found struct {
 	version uint64 // 0 is nothing
 	replay  int
 	attempt int
-	dead    *events.Grave
+	dead    *events.DeadLetterRef
 	work    *events.Work
 	due     time.Time
 	err     error
@@ -234,7 +234,7 @@ func TestAccept_WhatReplacesAnOperationThatMayBeFiringIsContested(t *testing.T) 
 }
 
 func TestReplay_EndsWhenItsOwnRunIsSeen(t *testing.T) {
-	ours, other := &events.Grave{Sequence: 9, DiedAt: time.Unix(1, 0)}, &events.Grave{Sequence: 9, DiedAt: time.Unix(2, 0)}
+	ours, other := &events.DeadLetterRef{Sequence: 9, DiedAt: time.Unix(1, 0)}, &events.DeadLetterRef{Sequence: 9, DiedAt: time.Unix(2, 0)}
 	for says, c := range map[string]struct {
 		places []error
 		finds  []found

@@ -86,8 +86,8 @@ func TestGates_SpentBudgetOfAForgottenKeyIsFoundAgain(t *testing.T) {
 
 func TestGates_DependentsOfABreakerAreFoundByServiceAndKey(t *testing.T) {
 	breakers := breaker.NewGroup(breaker.Config{})
-	var room []string
-	g := NewGates(breakers, GatesConfig{Opened: func(key string) { room = append(room, key) }})
+	var opened []string
+	g := NewGates(breakers, GatesConfig{Opened: func(key string) { opened = append(opened, key) }})
 	now := time.Now()
 	enter := func(operation string, dependsOn ...string) *Shut {
 		t.Helper()
@@ -108,8 +108,8 @@ func TestGates_DependentsOfABreakerAreFoundByServiceAndKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.Changed(breaker.Change{Key: c.ServiceKey, To: c.State})
-	if len(room) != 2 {
-		t.Errorf("%v are told of the breaker, want the two that depend on it", room)
+	if len(opened) != 2 {
+		t.Errorf("%v are told that the breaker opened, want its two dependents", opened)
 	}
 	for operation, want := range map[string]struct {
 		on   string

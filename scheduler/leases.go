@@ -130,7 +130,7 @@ func (g *Gates) Claim(key string) (c gate.Claim, s gate.Settings, ok bool) {
 	}
 	// While the store is out of reach claims only tell whether it is back.
 	c, k.claimed = k.gate.HandIn(), g.shared.Load()
-	c.Held = k.held + len(k.waiters)
+	c.Waiting = k.held + len(k.waiters)
 	return c, k.settings, true
 }
 

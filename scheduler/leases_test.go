@@ -109,7 +109,7 @@ func TestLeases_KeyUsedOnceNeedsOneLeaseAndOneReturn(t *testing.T) {
 		t.Errorf("the need of a key that is not used is %d, want %d", need, LeaseOver)
 	}
 	ledger := l.ledgers["pay:charge"]
-	_, other := ledger.Renew(gate.Claim{Instance: "b", Held: 1}, l.policy.Gate(), begin.Add(21*time.Second))
+	_, other := ledger.Renew(gate.Claim{Instance: "b", Waiting: 1}, l.policy.Gate(), begin.Add(21*time.Second))
 	if other.Budget+other.Left != 99 {
 		t.Errorf("another instance may let %d through and %d are left, want 99 together: all but what was used", other.Budget, other.Left)
 	}
@@ -236,7 +236,7 @@ func TestLeases_SpentBudgetOfAStoreThatIsGoneHoldsSoon(t *testing.T) {
 		policy.RetryBudgetPerMinute = 10
 		s := newSlowStore("pay:charge", time.Millisecond)
 		s.SetInstances(2)
-		s.ledger, _ = s.ledger.Renew(gate.Claim{Instance: "b", Held: 10}, policy.Gate(), time.Now())
+		s.ledger, _ = s.ledger.Renew(gate.Claim{Instance: "b", Waiting: 10}, policy.Gate(), time.Now())
 		ctx, cancel := context.WithCancel(t.Context())
 		defer func() {
 			cancel()

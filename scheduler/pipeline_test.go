@@ -23,7 +23,7 @@ func TestPipeline_AsksForTheAccountAndTheCampaign(t *testing.T) {
 		t.Errorf("an operation of low priority got %s, %v, want its own", op.Priority, err)
 	}
 	op.Overrides = map[string]string{"maxattempts": "none"}
-	if _, err := pipeline.resolve(op); len(policy.Faults(err)) != 1 {
-		t.Errorf("a bad override gave %v, want one fault", err)
+	if _, err := pipeline.resolve(op); len(policy.Issues(err)) != 1 {
+		t.Errorf("a bad override gave %v, want one issue", err)
 	}
 }

@@ -120,7 +120,7 @@ func check(w Waiting, found bool, r events.Report) (repeats bool, err error) {
 		return false, refused(RefusedOld, "attempt %d of operation %s has ended", r.Attempt, r.ID)
 	case work == nil || r.Attempt != work.Attempt:
 		return false, refused(RefusedUnknown, "attempt %d of operation %s was not made", r.Attempt, r.ID)
-	case !work.Knows(r.Token):
+	case !work.HasToken(r.Token):
 		return false, refused(RefusedForged, "the token is not that of attempt %d of operation %s", r.Attempt, r.ID)
 	case work.Result == nil:
 		return false, nil

@@ -336,8 +336,8 @@ func TestValidate_ClippedErrorConformsAndNoLongerOne(t *testing.T) {
 	o.History[0].Code += "x"
 	o.History[0].Error += "x"
 	doc, _ = json.Marshal(d)
-	wantFault(t, "deadLetter", doc, "/state/history/0/code", "has 130 characters, more than 129")
-	wantFault(t, "deadLetter", doc, "/state/history/0/error", "has 258 characters, more than 257")
+	wantIssue(t, "deadLetter", doc, "/state/history/0/code", "has 130 characters, more than 129")
+	wantIssue(t, "deadLetter", doc, "/state/history/0/error", "has 258 characters, more than 257")
 }
 
 // What follows draws valid values.

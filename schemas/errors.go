@@ -8,7 +8,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/spelling"
 )
 
-// UnknownError says that there is no schema of a name.
+// UnknownError says that no schema has the name.
 type UnknownError struct {
 	// Name is what was asked for.
 	Name string
@@ -31,51 +31,51 @@ func (e *UnknownError) Error() string {
 type InvalidError struct {
 	// Schema is the name of the schema.
 	Schema string
-	// Faults has at least one element.
-	Faults []Fault
+	// Issues has at least one element.
+	Issues []Issue
 }
 
-// Fault is one thing that is wrong with a document.
-type Fault struct {
+// Issue is one thing that is wrong with a document.
+type Issue struct {
 	// Path is the JSON pointer of the value at fault, empty for the document
-	// itself. For a property that is missing it says where it should be.
+	// itself. For a missing property it is where the property should be.
 	Path string
 	// Problem says what is wrong with the value, to be read after the path.
 	Problem string
 }
 
 // String returns path and problem on one line.
-func (f Fault) String() string {
-	if f.Path == "" {
-		return "the document " + f.Problem
+func (i Issue) String() string {
+	if i.Path == "" {
+		return "the document " + i.Problem
 	}
-	return f.Path + " " + f.Problem
+	return i.Path + " " + i.Problem
 }
 
 // Bounds of what an error shows.
 const (
 	maxShown  = 80
-	maxFaults = 8
+	maxIssues = 8
 )
 
-// Error implements error. It is one line that names the first faults.
+// Error implements error. It is one line that names the first issues.
 func (e *InvalidError) Error() string {
 	var b strings.Builder
 	b.WriteString("not a valid " + e.Schema + ": ")
-	for i, f := range e.Faults {
-		if i == maxFaults {
-			fmt.Fprintf(&b, "; and %d more", len(e.Faults)-i)
+	for n, issue := range e.Issues {
+		if n == maxIssues {
+			fmt.Fprintf(&b, "; and %d more", len(e.Issues)-n)
 			break
 		}
-		if i > 0 {
+		if n > 0 {
 			b.WriteString("; ")
 		}
-		b.WriteString(f.String())
+		b.WriteString(issue.String())
 	}
 	return b.String()
 }
 
-// unknown returns the error of a name that is not known.
+// unknown returns the error for a name that no schema has.
 func unknown(name string) *UnknownError {
 	all := append(Names(), asyncAPI)
 	return &UnknownError{Name: name, Known: all, Nearest: nearest(name, all)}

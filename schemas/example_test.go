@@ -26,8 +26,8 @@ func ExampleValidate() {
 
 	var invalid *schemas.InvalidError
 	if errors.As(err, &invalid) {
-		for _, fault := range invalid.Faults {
-			fmt.Println(fault.Path)
+		for _, issue := range invalid.Issues {
+			fmt.Println(issue.Path)
 		}
 	}
 	// Output:

@@ -40,7 +40,7 @@ type PolicyShow struct {
 
 // PolicySource is the request of rebound.policy.check and rebound.policy.apply.
 type PolicySource struct {
-	// Name is what the file is called in faults, "request" when empty.
+	// Name is what the file is called in issues, "request" when empty.
 	Name   string `json:"name,omitempty"`
 	Source string `json:"source"`
 }
@@ -56,17 +56,17 @@ func (p PolicySource) FileName() string {
 // PolicyCheck is the answer to rebound.policy.check.
 type PolicyCheck struct {
 	Valid  bool          `json:"valid"`
-	Faults []PolicyFault `json:"faults"`
+	Issues []PolicyIssue `json:"faults"`
 }
 
-// PolicyFault is one fault of a policy file; see [policy.Fault].
-type PolicyFault struct {
+// PolicyIssue is one issue of a policy file; see [policy.Issue].
+type PolicyIssue struct {
 	File    string `json:"file,omitempty"`
 	Line    int    `json:"line,omitempty"`
 	Column  int    `json:"column,omitempty"`
 	Key     string `json:"key,omitempty"`
 	Problem string `json:"problem"`
-	Meant   string `json:"meant,omitempty"`
+	Hint    string `json:"meant,omitempty"`
 }
 
 // PolicyApplied is the answer to rebound.policy.apply and
@@ -111,27 +111,27 @@ type PolicyQuery struct {
 // Explain answers the query from a set of policies. The error says what is wrong
 // with the query.
 func (q PolicyQuery) Explain(set *policy.Set) (policy.Explanation, error) {
-	var faults []error
+	var issues []error
 	for what, name := range map[string]string{"service": q.Service, "operation type": q.Operation} {
 		if err := events.CheckName(name); err != nil {
-			faults = append(faults, fmt.Errorf("%s %w", what, err))
+			issues = append(issues, fmt.Errorf("%s %w", what, err))
 		}
 	}
 	query := policy.Query{Service: q.Service, Operation: q.Operation, Account: q.Account, Campaign: q.Campaign}
 	if q.Priority != "" {
 		var err error
 		if query.Priority, err = events.ParsePriority(q.Priority); err != nil {
-			faults = append(faults, err)
+			issues = append(issues, err)
 		}
 		query.PriorityGiven = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(q.Overrides)) {
 		if !policy.Overridable(name) {
-			faults = append(faults, fmt.Errorf("%q is no attribute that overrides a policy", name))
+			issues = append(issues, fmt.Errorf("%q is no attribute that overrides a policy", name))
 		}
 	}
 	overrides, err := policy.ParseOverrides(q.Overrides)
-	if err := errors.Join(append(faults, err)...); err != nil {
+	if err := errors.Join(append(issues, err)...); err != nil {
 		return policy.Explanation{}, err
 	}
 	return set.Explain(query, overrides), nil

@@ -175,7 +175,7 @@ func TestValidate_MissingPropertyIsRefused(t *testing.T) {
 					delete(object, property)
 					doc, _ := json.Marshal(example)
 					object[property] = kept
-					wantFault(t, name, doc, path+"/"+property, "is missing")
+					wantIssue(t, name, doc, path+"/"+property, "is missing")
 					tried++
 				}
 			})
@@ -200,15 +200,15 @@ func TestValidate_UnknownPropertyIsRefused(t *testing.T) {
 				object["surprise"] = 1
 				doc, _ := json.Marshal(example)
 				delete(object, "surprise")
-				wantFault(t, name, doc, path+"/surprise", "is not a known property")
+				wantIssue(t, name, doc, path+"/surprise", "is not a known property")
 			})
 		}
 	}
 }
 
-// wantFault insists that a document has a fault and that the error's one line
+// wantIssue insists that a document has an issue and that the error's one line
 // names it.
-func wantFault(t *testing.T, name string, doc []byte, path, problem string) {
+func wantIssue(t *testing.T, name string, doc []byte, path, problem string) {
 	t.Helper()
 	err := schemas.Validate(name, doc)
 	var invalid *schemas.InvalidError
@@ -216,7 +216,7 @@ func wantFault(t *testing.T, name string, doc []byte, path, problem string) {
 		t.Errorf("%s: got %v for %s, want that %s %s", name, err, doc, path, problem)
 		return
 	}
-	if !slices.Contains(invalid.Faults, schemas.Fault{Path: path, Problem: problem}) {
+	if !slices.Contains(invalid.Issues, schemas.Issue{Path: path, Problem: problem}) {
 		t.Errorf("%s: got %v, want that %s %s", name, err, path, problem)
 	}
 	if !strings.Contains(err.Error(), path+" "+problem) || strings.Contains(err.Error(), "\n") {
@@ -331,8 +331,8 @@ func TestValidate_ErrorIsOneReadableLine(t *testing.T) {
 		{"a long text", "deadList.request", `{"service":"` + long + `"}`, `…", which does not match`},
 		{"a property with a slash and a line break", "deadShow.request", `{"a/b\n":1}`, "/a~1b\uFFFD is not a known property"},
 		{"no condition at all", "deadAct.request", `{}`, "the document has none of the allowed forms (/ids is missing; "},
-		{"faults in the order of their paths", "deadList.request", `{"limit":-1,"after":-1}`, "/after is -1, less than 0; /limit is -1, less than 0"},
-		{"a fault deep inside", "deadList.response", `{"deadLetters":[{}]}`, "/deadLetters/0/attempts is missing; "},
+		{"issues in the order of their paths", "deadList.request", `{"limit":-1,"after":-1}`, "/after is -1, less than 0; /limit is -1, less than 0"},
+		{"an issue deep inside", "deadList.response", `{"deadLetters":[{}]}`, "/deadLetters/0/attempts is missing; "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := schemas.Validate(c.schema, []byte(c.doc))
@@ -346,14 +346,14 @@ func TestValidate_ErrorIsOneReadableLine(t *testing.T) {
 	}
 }
 
-func TestValidate_ManyFaultsAreCounted(t *testing.T) {
+func TestValidate_ManyIssuesAreCounted(t *testing.T) {
 	doc := "{"
 	for _, c := range "abcdefghijkl" {
 		doc += `"` + string(c) + `":1,`
 	}
 	err := schemas.Validate("deadShow.request", []byte(doc+`"id":"x"}`))
 	if err == nil || !strings.HasSuffix(err.Error(), "; and 5 more") {
-		t.Errorf("got %v, want eight faults and 5 more", err)
+		t.Errorf("got %v, want eight issues and 5 more", err)
 	}
 }
 

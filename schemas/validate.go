@@ -32,12 +32,12 @@ func Validate(name string, doc []byte) error {
 	}
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(doc))
 	if err != nil {
-		return &InvalidError{Schema: name, Faults: []Fault{{Problem: "is not JSON: " + jsonProblem(err)}}}
+		return &InvalidError{Schema: name, Issues: []Issue{{Problem: "is not JSON: " + jsonProblem(err)}}}
 	}
 	err = all[name].Validate(value)
 	var invalid *jsonschema.ValidationError
 	if errors.As(err, &invalid) {
-		return &InvalidError{Schema: name, Faults: ordered(faults(invalid))}
+		return &InvalidError{Schema: name, Issues: ordered(issues(invalid))}
 	}
 	return err
 }
@@ -77,40 +77,40 @@ func jsonProblem(err error) string {
 	return clip(err.Error(), maxShown)
 }
 
-// faults flattens a validation error.
-func faults(e *jsonschema.ValidationError) []Fault {
+// issues flattens a validation error.
+func issues(e *jsonschema.ValidationError) []Issue {
 	path := pointer(e.InstanceLocation)
 	switch k := e.ErrorKind.(type) {
 	case *kind.Required:
-		out := make([]Fault, len(k.Missing))
+		out := make([]Issue, len(k.Missing))
 		for i, name := range k.Missing {
-			out[i] = Fault{path + token(name), "is missing"}
+			out[i] = Issue{path + token(name), "is missing"}
 		}
 		return out
 	case *kind.AdditionalProperties:
-		out := make([]Fault, len(k.Properties))
+		out := make([]Issue, len(k.Properties))
 		for i, name := range k.Properties {
-			out[i] = Fault{path + token(name), "is not a known property"}
+			out[i] = Issue{path + token(name), "is not a known property"}
 		}
 		return out
 	case *kind.PropertyNames:
-		return []Fault{{path + token(k.Property), "has a name that is not allowed"}}
+		return []Issue{{path + token(k.Property), "has a name that is not allowed"}}
 	case *kind.AnyOf, *kind.OneOf:
-		return []Fault{{path, "has none of the allowed forms (" + forms(e) + ")"}}
+		return []Issue{{path, "has none of the allowed forms (" + forms(e) + ")"}}
 	}
 	if len(e.Causes) == 0 {
-		return []Fault{{path, problem(e.ErrorKind)}}
+		return []Issue{{path, problem(e.ErrorKind)}}
 	}
-	var out []Fault
+	var out []Issue
 	for _, cause := range e.Causes {
-		out = append(out, faults(cause)...)
+		out = append(out, issues(cause)...)
 	}
 	return out
 }
 
-// ordered sorts faults by path, so that an error reads the same every time.
-func ordered(all []Fault) []Fault {
-	slices.SortStableFunc(all, func(a, b Fault) int {
+// ordered sorts issues by path, so that an error reads the same every time.
+func ordered(all []Issue) []Issue {
+	slices.SortStableFunc(all, func(a, b Issue) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Problem, b.Problem))
 	})
 	return slices.Compact(all)
@@ -120,7 +120,7 @@ func ordered(all []Fault) []Fault {
 func forms(e *jsonschema.ValidationError) string {
 	var out []string
 	for _, cause := range e.Causes {
-		for _, f := range faults(cause) {
+		for _, f := range issues(cause) {
 			if f.Path == pointer(e.InstanceLocation) {
 				out = append(out, f.Problem)
 			} else {

@@ -21,16 +21,16 @@ import (
 	"github.com/rebound-mq/rebound/internal/clip"
 )
 
-// Envelope says what a CloudEvent tells of itself, whatever its type.
+// Envelope holds the CloudEvents attributes that every event has.
 type Envelope struct {
 	Source string
-	// ID distinguishes the event from the source's others.
+	// ID distinguishes the event from others of its source.
 	ID string
 	// Time is when the event was made.
 	Time time.Time
 }
 
-// event returns an event of a type.
+// event returns an event of the given type.
 func (v Envelope) event(eventType string) event.Event {
 	e := event.New()
 	e.SetID(v.ID)
@@ -40,9 +40,9 @@ func (v Envelope) event(eventType string) event.Event {
 	return e
 }
 
-// EncodeCloudEvent returns the message that carries a CloudEvent in binary mode to
-// subject. Attribute values are percent-encoded where the NATS protocol binding
-// asks for it; the data is not touched.
+// EncodeCloudEvent returns the message that carries a CloudEvent to subject in binary mode.
+// Attribute values are percent-encoded as the NATS protocol binding requires; the data is
+// unchanged.
 func EncodeCloudEvent(subject string, e *event.Event) (*nats.Msg, error) {
 	m := nats.NewMsg(subject)
 	if err := binding.ToMessage(e).ReadBinary(context.Background(), &writer{m}); err != nil {
@@ -51,7 +51,7 @@ func EncodeCloudEvent(subject string, e *event.Event) (*nats.Msg, error) {
 	return m, nil
 }
 
-// writer receives a CloudEvent from the SDK into a NATS message.
+// writer writes a CloudEvent from the SDK to a NATS message.
 type writer struct{ msg *nats.Msg }
 
 // Start implements binding.BinaryWriter.
@@ -92,9 +92,9 @@ func (w *writer) set(name string, value any) error {
 	return nil
 }
 
-// percentEncode encodes what the CloudEvents HTTP binding, to which the NATS
-// binding refers, wants encoded in a header: everything but printable ASCII,
-// and of that the percent sign and the double quote.
+// percentEncode encodes an attribute for a header. The NATS binding refers to the HTTP binding,
+// which requires this for everything but printable ASCII, and for the percent sign and the double
+// quote.
 func percentEncode(s string) string {
 	plain := func(c byte) bool { return c >= ' ' && c < 0x7f && c != '%' && c != '"' }
 	i := 0
@@ -116,7 +116,7 @@ func percentEncode(s string) string {
 	return b.String()
 }
 
-// percentDecode is the reverse, lenient with what was never encoded.
+// percentDecode reverses percentEncode. It returns a value that is not validly encoded unchanged.
 func percentDecode(s string) string {
 	if strings.IndexByte(s, '%') < 0 {
 		return s
@@ -127,9 +127,8 @@ func percentDecode(s string) string {
 	return s
 }
 
-// message reads a NATS message for the CloudEvents SDK. Attribute headers are
-// matched without regard to case and are percent-decoded, as the NATS protocol
-// binding of CloudEvents has it.
+// message lets the CloudEvents SDK read a NATS message. Attribute headers are matched in any
+// letter case and percent-decoded, as the NATS protocol binding requires.
 type message struct {
 	header nats.Header
 	data   []byte
@@ -154,8 +153,8 @@ func (m *message) event() (*event.Event, error) {
 	return binding.ToEvent(context.Background(), m)
 }
 
-// structured reads an envelope. The SDK's JSON reader panics on some malformed
-// ones, such as a data_base64 that is no string; that is an error here.
+// structured reads an envelope. It turns panics of the SDK's JSON reader, which happen on some
+// malformed envelopes such as a data_base64 that is not a string, into errors.
 func (m *message) structured() (e *event.Event, err error) {
 	defer func() {
 		if recover() != nil {
@@ -191,7 +190,7 @@ func (m *message) ReadStructured(ctx context.Context, w binding.StructuredWriter
 	return w.SetStructuredEvent(ctx, f, bytes.NewReader(m.data))
 }
 
-// ReadBinary implements binding.MessageReader. It leaves the data out.
+// ReadBinary implements binding.MessageReader. It omits the data.
 func (m *message) ReadBinary(_ context.Context, w binding.BinaryWriter) error {
 	version := m.version()
 	if version == nil {
@@ -241,7 +240,7 @@ func (m *message) GetExtension(name string) any {
 // Finish implements binding.Message.
 func (m *message) Finish(error) error { return nil }
 
-// attributes returns the ce- headers by their lower-case names.
+// attributes returns the ce- headers by lower-case name without the prefix.
 func (m *message) attributes() map[string]string {
 	out := make(map[string]string, len(m.header))
 	for k, v := range m.header {
@@ -257,8 +256,8 @@ func (m *message) attributes() map[string]string {
 	return out
 }
 
-// sanitised keeps pieces of a payload out of an error of the decoder: JSON
-// decoders quote what they stumbled over.
+// sanitised removes payload excerpts from an error of the decoder: JSON decoders quote their
+// input.
 func sanitised(err error) error {
 	text := err.Error()
 	if i := strings.Index(text, ", error found in"); i >= 0 {

@@ -13,7 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/clip"
 )
 
-// EncodeDeadLetter returns the message that keeps d under its subject.
+// EncodeDeadLetter returns the message that stores d under its subject.
 func EncodeDeadLetter(subjects events.Subjects, d *events.DeadLetter) (*nats.Msg, error) {
 	m := nats.NewMsg(subjects.Dead(d.Service, d.Operation, d.ID))
 	m.Data = d.Data
@@ -37,9 +37,9 @@ func EncodeDeadLetter(subjects events.Subjects, d *events.DeadLetter) (*nats.Msg
 	return m, nil
 }
 
-// DecodeDeadLetter reads a message of the stream of dead letters. One that Rebound did
-// not write, or whose state cannot be read, is a dead letter that says so: it must
-// not stand in the way of those behind it.
+// DecodeDeadLetter reads a message of the stream of dead letters. One that Rebound did not write,
+// or whose state cannot be read, becomes a dead letter that says so, because it must not block
+// those behind it. It returns an error only if the subject is not one of a dead letter.
 func DecodeDeadLetter(subject string, sequence uint64, h nats.Header, data []byte) (*events.DeadLetter, error) {
 	tokens := strings.Split(subject, ".")
 	if len(tokens) < 3 || tokens[1] != "dead" {
@@ -57,16 +57,16 @@ func DecodeDeadLetter(subject string, sequence uint64, h nats.Header, data []byt
 	return d, nil
 }
 
-// readDeadSubject reads what the tokens of the subject name.
+// readDeadSubject reads the tokens of the subject.
 func readDeadSubject(d *events.DeadLetter, tokens []string) error {
-	var faults []error
+	var errs []error
 	if len(tokens) != 5 {
 		return fmt.Errorf("its subject has %d tokens", len(tokens))
 	}
 	for i, into := range []*string{&d.Service, &d.Operation} {
 		name := tokens[2+i]
 		if err := events.CheckName(name); err != nil && name != events.Invalid {
-			faults = append(faults, fmt.Errorf("a name in its subject %w", err))
+			errs = append(errs, fmt.Errorf("a name in its subject %w", err))
 			continue
 		}
 		*into = name
@@ -74,16 +74,16 @@ func readDeadSubject(d *events.DeadLetter, tokens []string) error {
 	if events.IsOperationID(tokens[4]) {
 		d.ID = tokens[4]
 	} else {
-		faults = append(faults, fmt.Errorf("its subject ends in %q, which is no operation's id", clip.Text(tokens[4], 80)))
+		errs = append(errs, fmt.Errorf("its subject ends in %q, which is no operation's id", clip.Text(tokens[4], 80)))
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
-// readDeadHeader reads what only a dead letter has.
+// readDeadHeader reads the headers that only a dead letter has.
 func readDeadHeader(d *events.DeadLetter, h nats.Header) error {
-	var faults []error
+	var errs []error
 	if d.Reason == "" {
-		faults = append(faults, fmt.Errorf("it has no header %s", events.HeaderReason))
+		errs = append(errs, fmt.Errorf("it has no header %s", events.HeaderReason))
 	}
 	if t, err := time.Parse(time.RFC3339Nano, HeaderValue(h, events.HeaderDiedAt)); err == nil {
 		d.DiedAt = events.InUTC(t)
@@ -91,14 +91,14 @@ func readDeadHeader(d *events.DeadLetter, h nats.Header) error {
 	if n := HeaderValue(h, events.HeaderTruncated); n != "" {
 		var err error
 		if d.Truncated, err = strconv.Atoi(n); err != nil || d.Truncated < 0 {
-			faults = append(faults, fmt.Errorf("its header %s is %q, which is no number of bytes", events.HeaderTruncated, clip.Text(n, 20)))
+			errs = append(errs, fmt.Errorf("its header %s is %q, which is no number of bytes", events.HeaderTruncated, clip.Text(n, 20)))
 		}
 	}
 	if len(h[events.HeaderState]) > 0 {
 		var err error
 		if d.State, err = ReadState(h); err != nil {
-			faults = append(faults, err)
+			errs = append(errs, err)
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }

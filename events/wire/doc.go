@@ -1,6 +1,5 @@
-// Package wire puts the values of package events into NATS messages and reads them
-// back. [Submission] is what a service hands over; [DecodeSubmission] makes an
-// [events.Operation] of it. Every other message has a function that encodes it and
-// one that decodes it, and headers are read by [HeaderValue], whatever their letter
-// case.
+// Package wire encodes the values of package events as NATS messages and decodes them.
+// [Submission] is what a service submits; [DecodeSubmission] makes an [events.Operation] of it.
+// Every other message has a function that encodes it and one that decodes it. [HeaderValue] reads
+// headers in any letter case.
 package wire

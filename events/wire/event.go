@@ -13,25 +13,24 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// eventSource is the CloudEvents source of every event of ours.
+// eventSource is the CloudEvents source of Rebound's events.
 const eventSource = "/rebound"
 
 // Event is one of Rebound's own events.
 type Event struct {
 	// Name is the event's name, such as [events.RetrySuccess].
 	Name string
-	// ID is also the message id, by which JetStream recognises a repeat.
+	// ID is also the message id, by which JetStream recognises duplicates.
 	ID string
-	// About names the operation. An event about a key and no operation has no id in it.
+	// About identifies the operation. Its ID is empty for an event about a key.
 	About events.About
 	// Time is when it happened.
 	Time time.Time
-	// Data becomes the JSON of the event.
+	// Data is encoded as the JSON data of the event.
 	Data any
 }
 
-// EncodeEvent returns the message that publishes e on subject: a CloudEvent in binary
-// mode.
+// EncodeEvent returns the message that publishes e on subject: a CloudEvent in binary mode.
 func EncodeEvent(subject string, e Event) (*nats.Msg, error) {
 	body, err := json.Marshal(e.Data)
 	if err != nil {
@@ -62,8 +61,7 @@ func EncodeEvent(subject string, e Event) (*nats.Msg, error) {
 	return m, nil
 }
 
-// EncodeBackpressure returns the message that publishes a change of global
-// backpressure.
+// EncodeBackpressure returns the message that publishes a change of global backpressure.
 func EncodeBackpressure(subjects events.Subjects, c *events.BackpressureChange) (*nats.Msg, error) {
 	return EncodeEvent(subjects.Backpressure(), Event{
 		Name: events.BackpressureChanged, ID: c.By + "." + strconv.FormatInt(c.Since.UnixMilli(), 36) + "." + events.BackpressureChanged,

@@ -15,8 +15,8 @@ import (
 	"github.com/rebound-mq/rebound/internal/clip"
 )
 
-// headerOf reads one header a line, name and value divided by a colon, so that a
-// fuzz target has any header.
+// headerOf reads one header per line, with a colon between name and value, so that a fuzz target
+// can have any header.
 func headerOf(text string) nats.Header {
 	h := nats.Header{}
 	for line := range strings.Lines(text) {
@@ -57,7 +57,7 @@ Content-Type: application/json
 X-Tenant: 7
 `
 
-// reject checks that an error is a rejection that names no more than a subject may.
+// reject checks that an error is a rejection that names only what may stand in a subject.
 func reject(t *testing.T, err error) {
 	t.Helper()
 	var rejected *events.RejectedError
@@ -71,7 +71,7 @@ func reject(t *testing.T, err error) {
 	}
 }
 
-// accepted checks what holds of every operation that was decoded.
+// accepted checks what is true of every decoded operation.
 func accepted(t *testing.T, op *events.Operation, submission nats.Header) {
 	t.Helper()
 	if events.CheckName(op.Service) != nil || events.CheckName(op.Operation) != nil || op.Attempt < 1 || op.EventID == "" || op.Source == "" || !events.IsOperationID(op.ID) {
@@ -102,11 +102,11 @@ func accepted(t *testing.T, op *events.Operation, submission nats.Header) {
 		t.Fatalf("the target sees %v", target)
 	}
 	if _, err := EncodeEvent("x", Event{Name: events.RetryFailed, ID: op.OutcomeID(), About: op.About(), Time: received, Data: op.Ended(events.RetryFailed, received)}); err != nil {
-		t.Fatalf("its outcome cannot be told: %v", err)
+		t.Fatalf("its outcome cannot be encoded: %v", err)
 	}
 }
 
-// throughHeader writes an operation's state and reads it back.
+// throughHeader writes an operation's state to a header and reads it back.
 func throughHeader(t *testing.T, op *events.Operation) *events.Operation {
 	t.Helper()
 	h := nats.Header{}
@@ -115,7 +115,7 @@ func throughHeader(t *testing.T, op *events.Operation) *events.Operation {
 	}
 	for name, values := range h {
 		if len(values) != 1 || strings.ContainsAny(values[0], "\r\n") {
-			t.Fatalf("header %s is no line: %q", name, values)
+			t.Fatalf("header %s is not one line: %q", name, values)
 		}
 	}
 	again, err := ReadState(h)
@@ -181,8 +181,8 @@ func FuzzDecodeStructured(f *testing.F) {
 	})
 }
 
-// FuzzHeaderCase writes the headers of a submission and of a report in another
-// letter case, which must change nothing.
+// FuzzHeaderCase changes the letter case of the headers of a submission and of a report, which
+// must have no effect.
 func FuzzHeaderCase(f *testing.F) {
 	f.Add(wholeEvent, uint64(0x5555555555555555))
 	f.Add("ce-priority: low\nContent-Type: application/json\ntraceparent: x", uint64(1))
@@ -193,7 +193,7 @@ func FuzzHeaderCase(f *testing.F) {
 		other, names := nats.Header{}, map[string]bool{}
 		for name, values := range h {
 			if folded := strings.ToLower(name); names[folded] || folded != strings.ToLower(strings.ToUpper(name)) {
-				return // two headers that differ in letter case alone, or no ASCII
+				return // two headers that differ only in letter case, or not ASCII
 			}
 			names[strings.ToLower(name)] = true
 			other[recased(name, pattern)] = values
@@ -222,7 +222,7 @@ func FuzzHeaderCase(f *testing.F) {
 	})
 }
 
-// recased turns the letters of a name around where pattern has a bit.
+// recased swaps the case of those letters of a name for which pattern has a bit set.
 func recased(name string, pattern uint64) string {
 	out := []byte(name)
 	for i, c := range out {
@@ -252,7 +252,7 @@ func FuzzCarriedHeader(f *testing.F) {
 	})
 }
 
-// states are operations as they are stored.
+// states are operations as stored.
 var states = []string{
 	`{"id":"` + seedID + `","eventId":"1","source":"/s","service":"s","operation":"o","priority":"high","attempt":1,"firstFailure":"2026-03-01T12:00:00Z","submitted":"2026-03-01T12:00:00Z"}`,
 	`{"id":"a","attempt":-1,"priority":"x"}`, `null`, `{}`, `[]`, `{"id":"*","attempt":1,"service":"s","operation":"o"}`,
@@ -283,10 +283,10 @@ func FuzzReadState(f *testing.F) {
 			return
 		}
 		if events.CheckName(op.ID) != nil || events.CheckName(op.Service) != nil || events.CheckName(op.Operation) != nil || op.Attempt < 0 || op.Replay < 0 ||
-			(op.Work != nil) != (work != "") || op.Work != nil && (op.Work.Token == "" || op.Work.Attempt < 1 || !op.Work.Knows(op.Work.Token)) {
+			(op.Work != nil) != (work != "") || op.Work != nil && (op.Work.Token == "" || op.Work.Attempt < 1 || !op.Work.HasToken(op.Work.Token)) {
 			t.Fatalf("accepted %+v with work %+v", op, op.Work)
 		}
-		// Times may differ in how they are told, so what was written once is compared.
+		// A time may have several spellings, so the comparison is with what was written once.
 		once := throughHeader(t, op)
 		if twice := throughHeader(t, once); !reflect.DeepEqual(once, twice) {
 			t.Fatalf("%+v reads back as %+v", once, twice)
@@ -299,7 +299,7 @@ func FuzzReadState(f *testing.F) {
 		throughHeader(t, op)
 		op.PreviousDelay()
 		if _, err := EncodeEvent("x", Event{Name: events.RetryFailed, ID: op.OutcomeID(), About: op.About(), Time: received, Data: op.Ended(events.RetryFailed, received)}); err != nil {
-			t.Fatalf("its outcome cannot be told: %v", err)
+			t.Fatalf("its outcome cannot be encoded: %v", err)
 		}
 	})
 }

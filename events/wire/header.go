@@ -8,9 +8,9 @@ import (
 	"github.com/nats-io/nats.go/micro"
 )
 
-// HeaderValue returns the first value of a header, whatever the letter case of its
-// name: NATS headers keep the case of the sender. Of several that differ in nothing
-// else it is the one that is written as name, else the first in the order of bytes.
+// HeaderValue returns the first value of a header in any letter case, because NATS headers keep
+// the case of the sender. Of several that differ only in case it prefers the one spelt like name,
+// then the first in byte order.
 func HeaderValue(h nats.Header, name string) string {
 	if v := h[name]; len(v) > 0 {
 		return v[0]
@@ -27,26 +27,26 @@ func HeaderValue(h nats.Header, name string) string {
 	return h[found][0]
 }
 
-// SetHeader puts value in the place of a header, whatever the letter case of its name.
+// SetHeader replaces a header, whatever the letter case of its name.
 func SetHeader(h nats.Header, name, value string) {
 	maps.DeleteFunc(h, func(k string, _ []string) bool { return strings.EqualFold(k, name) })
 	h[name] = []string{value}
 }
 
-// MicroError returns the code and the text of the error that the answer of a NATS
-// micro service tells of, both empty when it tells of none.
+// MicroError returns the code and the text of the error in the reply of a NATS micro service,
+// both empty if the reply is a success.
 func MicroError(h nats.Header) (code, text string) {
 	return HeaderValue(h, micro.ErrorCodeHeader), HeaderValue(h, micro.ErrorHeader)
 }
 
-// carried reports whether a header of a submission goes along with the
-// operation. What JetStream and Rebound put there does not.
+// carried reports whether a header of a submission is redelivered with the operation. Those of
+// JetStream and Rebound are not.
 func carried(name string) bool {
 	return !hasPrefixFold(name, "Nats-") && !hasPrefixFold(name, "Retry-")
 }
 
-// CarriedHeader returns a copy of the headers that go along with an
-// operation: all but those of JetStream and of Rebound.
+// CarriedHeader returns a copy of the headers that are redelivered with an operation: all but
+// those of JetStream and Rebound.
 func CarriedHeader(h nats.Header) nats.Header {
 	out := make(nats.Header, len(h)+8)
 	for k, v := range h {
@@ -61,7 +61,7 @@ func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
-// headerSize returns the bytes that a header takes on the wire.
+// headerSize returns the size of a header on the wire, in bytes.
 func headerSize(h nats.Header) int {
 	n := 0
 	for k, values := range h {

@@ -12,10 +12,10 @@ import (
 // maxHealthData bounds a report, in bytes.
 const maxHealthData = 16 << 10
 
-// DecodeHealth reads a report from a message on a health subject: a CloudEvent of
-// type [events.TypeHealth] in binary or in structured mode, or its bare data. It returns
-// the service that the subject names. The error lists every fault; it shows
-// nothing of the message but the names of figures and numbers.
+// DecodeHealth reads a report from a message on a health subject: a CloudEvent of type
+// [events.TypeHealth] in binary or structured mode, or its bare data. It returns the service
+// named by the subject. The error lists every problem; of the message it shows only names of
+// figures and numbers.
 func DecodeHealth(subjects events.Subjects, m *nats.Msg) (service string, report events.HealthReport, err error) {
 	if service, err = subjects.SplitHealth(m.Subject); err != nil {
 		return "", events.HealthReport{}, err
@@ -31,8 +31,8 @@ func DecodeHealth(subjects events.Subjects, m *nats.Msg) (service string, report
 	return service, report, err
 }
 
-// EncodeHealth returns the message that makes the report for a service: a CloudEvent
-// in binary mode.
+// EncodeHealth returns the message that carries a report for a service: a CloudEvent in binary
+// mode.
 func EncodeHealth(subjects events.Subjects, service string, r events.HealthReport, from Envelope) (*nats.Msg, error) {
 	if err := events.CheckName(service); err != nil {
 		return nil, fmt.Errorf("service %w", err)
@@ -46,7 +46,7 @@ func EncodeHealth(subjects events.Subjects, service string, r events.HealthRepor
 	if err != nil {
 		return nil, err
 	}
-	// What no instance would take is better refused here.
+	// A report that no instance would accept is better refused here.
 	if _, _, err := DecodeHealth(subjects, m); err != nil {
 		return nil, fmt.Errorf("the health report of service %s: %w", service, err)
 	}

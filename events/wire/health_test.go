@@ -84,7 +84,7 @@ func TestDecodeHealth_BadReportIsRefusedWithWhatIsWrong(t *testing.T) {
 		{"half a connection", "retry.health.a", nil, `{"activeConnections":1.5}`, "activeConnections is 1.5, no whole number"},
 		{"a rate in percent", "retry.health.a", nil, `{"successRate":95}`, "successRate is 95, not between 0 and 1"},
 		{"an enormous number", "retry.health.a", nil, `{"systemLoad":1e999}`, "systemLoad is 1e999, not between 0 and 1000000000"},
-		{"several faults at once", "retry.health.a", nil, `{"errorRate":2,"poolUtilization":-5}`, "errorRate is 2, not between 0 and 1\npoolUtilization is -5, not between 0 and 100"},
+		{"several issues at once", "retry.health.a", nil, `{"errorRate":2,"poolUtilization":-5}`, "errorRate is 2, not between 0 and 1\npoolUtilization is -5, not between 0 and 100"},
 		{"too much", "retry.health.a", nil, strings.Repeat(" ", 17000) + ok, "has 17020 bytes, more than the 16384 allowed"},
 		{"another type", "retry.health.a", binary("ce-type", "rebound.operation.failed.v1"), ok, `type "rebound.operation.failed.v1" is not rebound.health.v1`},
 		{"another service", "retry.health.a", binary("ce-service", "b"), ok, `attribute service "b" differs from "a" in the subject`},
@@ -166,7 +166,7 @@ func FuzzDecodeHealth(f *testing.F) {
 		if events.CheckName(service) != nil {
 			t.Fatalf("service %q was accepted", service)
 		}
-		// What was accepted can be reported again, and reads the same.
+		// An accepted report can be encoded again and reads the same.
 		m, err := wire.EncodeHealth(events.Subjects{}, service, report, wire.Envelope{Source: "/a", ID: "1", Time: time.Unix(1, 0)})
 		if err != nil {
 			t.Fatalf("%+v was read and cannot be reported: %v", report, err)

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// headerPolicies bears [events.InstanceReport.Policies], headerDelivered each of
-	// its Delivered: consumer, nanoseconds since 1970 and sequence.
+	// headerPolicies carries [events.InstanceReport.Policies], headerDelivered each of its
+	// Delivered: consumer, nanoseconds since 1970 and sequence.
 	headerPolicies  = "Retry-Policies"
 	headerDelivered = "Retry-Delivered"
 
@@ -25,8 +25,8 @@ const (
 	maxPolicies       = 255
 )
 
-// EncodeInstance returns the message that tells the others of r. The error is that of
-// a report that nobody would take.
+// EncodeInstance returns the message that reports r to the other instances. It returns an error
+// for a report that none of them would accept.
 func EncodeInstance(subjects events.Subjects, r *events.InstanceReport) (*nats.Msg, error) {
 	data, err := json.Marshal(r)
 	if err != nil {
@@ -45,9 +45,8 @@ func EncodeInstance(subjects events.Subjects, r *events.InstanceReport) (*nats.M
 	return m, nil
 }
 
-// DecodeInstance reads a report from a message on a [events.Subjects.Instance] subject,
-// strictly: whoever may publish there could send anything. The error lists every
-// fault.
+// DecodeInstance reads a report from a message on a [events.Subjects.Instance]. It is strict,
+// because anyone who may publish there could send anything. The error lists every problem.
 func DecodeInstance(subjects events.Subjects, m *nats.Msg) (events.InstanceReport, error) {
 	id, err := subjects.SplitInstance(m.Subject)
 	if err != nil {
@@ -72,7 +71,7 @@ func DecodeInstance(subjects events.Subjects, m *nats.Msg) (events.InstanceRepor
 	return r, nil
 }
 
-// decodeDelivered reads the headers that say what consumers have delivered.
+// decodeDelivered reads the headers that carry the consumers' positions.
 func decodeDelivered(values []string) ([]events.Delivered, error) {
 	if len(values) > events.MaxDelivered {
 		return nil, fmt.Errorf("header %s stands %d times, more than the %d allowed", headerDelivered, len(values), events.MaxDelivered)

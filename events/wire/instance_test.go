@@ -163,7 +163,7 @@ func FuzzDecodeInstance(f *testing.F) {
 		}
 		m, err := wire.EncodeInstance(events.Subjects{}, &r)
 		if err != nil {
-			t.Fatalf("%+v was taken and cannot be told: %v", r, err)
+			t.Fatalf("%+v was accepted and cannot be encoded: %v", r, err)
 		}
 		again, err := wire.DecodeInstance(events.Subjects{}, m)
 		if err != nil || !again.Started.Equal(r.Started) || again.ID != r.ID || again.Failed != r.Failed {

@@ -18,8 +18,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/clip"
 )
 
-// PutState writes the state of an operation, and the attempt that a worker makes of
-// it, into a header.
+// PutState writes the state of an operation, and its Work if any, into a header.
 func PutState(o *events.Operation, h nats.Header) error {
 	var state strings.Builder
 	enc := json.NewEncoder(&state)
@@ -60,9 +59,8 @@ func ReadState(h nats.Header) (*events.Operation, error) {
 	return o, nil
 }
 
-// TargetHeader returns the headers that a target receives with an attempt:
-// those of the submission, its CloudEvents attributes, and the Retry- headers
-// that tell about the retrying.
+// TargetHeader returns the headers that a target receives with an attempt: those of the
+// submission, its CloudEvents attributes, and the Retry- headers.
 func TargetHeader(o *events.Operation, submission nats.Header, attempt int, repeated bool) nats.Header {
 	h := CarriedHeader(submission)
 	AddAttributes(o, h)
@@ -92,7 +90,7 @@ func putWork(w *events.Work, h nats.Header) error {
 	return nil
 }
 
-// readWork reads what [putWork] wrote, nil when nothing was.
+// readWork reads what [putWork] wrote, nil if there is none.
 func readWork(h nats.Header) (*events.Work, error) {
 	text := h[events.HeaderWork]
 	if len(text) == 0 {
@@ -108,8 +106,8 @@ func readWork(h nats.Header) (*events.Work, error) {
 	return w, nil
 }
 
-// WorkHeader returns the headers that a worker receives: those of every target,
-// and those that it needs to report. timeout is how long the worker may be silent.
+// WorkHeader returns the headers that a worker receives: those of every target, and those for its
+// reports. timeout is how long the worker may be silent.
 func WorkHeader(o *events.Operation, submission nats.Header, subjects events.Subjects, timeout time.Duration) nats.Header {
 	h := TargetHeader(o, submission, o.Work.Attempt, o.Work.Attempt <= o.Repeats)
 	h[events.HeaderToken] = []string{o.Work.Token}
@@ -132,9 +130,8 @@ func putOrigin(o *events.Origin, h nats.Header) {
 	}
 }
 
-// AddAttributes adds to h the CloudEvents attributes of a bare submission, so that
-// its target receives a CloudEvent like any other. A submission that is one
-// already keeps its headers as they are.
+// AddAttributes adds the CloudEvents attributes of a bare submission to h, so that its target
+// receives a CloudEvent like any other. It leaves the headers of a CloudEvent unchanged.
 func AddAttributes(o *events.Operation, h nats.Header) {
 	m := message{header: h}
 	if m.ReadEncoding() != binding.EncodingUnknown {
@@ -147,7 +144,7 @@ func AddAttributes(o *events.Operation, h nats.Header) {
 	e.SetExtension("service", o.Service)
 	e.SetExtension("operation", o.Operation)
 	w := nats.NewMsg("")
-	// A value that the SDK refuses was refused when the submission was decoded.
+	// Values that the SDK refuses were rejected when the submission was decoded.
 	if err := binding.ToMessage(&e).ReadBinary(context.Background(), &writer{w}); err != nil {
 		return
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 )
 
-func TestOrigin_IsToldToTheTargetAndOnTheDeadLetter(t *testing.T) {
+func TestOrigin_IsPassedToTheTargetAndTheDeadLetter(t *testing.T) {
 	o := &events.Operation{
 		ID: events.OperationID("/s", "1", "orders", "worker"), EventID: "1", Source: "/s", Service: "orders", Operation: "worker", Attempt: 3,
 		Origin: &events.Origin{Stream: "ORDERS", Consumer: "worker", Sequence: 17, Subject: "orders.new"},
@@ -43,7 +43,7 @@ func TestOrigin_IsToldToTheTargetAndOnTheDeadLetter(t *testing.T) {
 
 func TestOrigin_WithoutASubjectIsGone(t *testing.T) {
 	o := &events.Operation{Origin: &events.Origin{Stream: "ORDERS", Consumer: "worker", Sequence: 17}}
-	if _, told := wire.TargetHeader(o, nil, 1, false)[events.HeaderOriginSubject]; told || !o.Origin.Gone() {
-		t.Errorf("gone is %v and the subject told %v, want gone and nothing told", o.Origin.Gone(), told)
+	if _, found := wire.TargetHeader(o, nil, 1, false)[events.HeaderOriginSubject]; found || !o.Origin.Gone() {
+		t.Errorf("gone is %v and the header with the subject present %v, want gone and no header", o.Origin.Gone(), found)
 	}
 }

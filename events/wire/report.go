@@ -21,12 +21,11 @@ import (
 // maxReportData bounds a report, in bytes.
 const maxReportData = 16 << 10
 
-// DecodeReport reads a report from a message on a report subject: a CloudEvent of
-// type [events.TypeReport] in binary or in structured mode, its bare data, or no data at
-// all but the headers of the message that the worker has, with [events.HeaderResult] and,
-// for a failure, those of a NATS micro error besides. A Retry-After that is a
-// date counts from received. The error lists every fault and shows neither the
-// token nor the data.
+// DecodeReport reads a report from a message on a report subject. A report is a CloudEvent of
+// type [events.TypeReport] in binary or structured mode, or its bare data, or has no data but the
+// headers of the worker's message with [events.HeaderResult] added and, for a failure, those of a
+// NATS micro error. A Retry-After date counts from received. The error lists every problem
+// but shows neither the token nor the data.
 func DecodeReport(subjects events.Subjects, m *nats.Msg, received time.Time) (service, operation string, r events.Report, err error) {
 	if service, operation, err = subjects.SplitReport(m.Subject); err != nil {
 		return "", "", events.Report{}, err
@@ -41,7 +40,7 @@ func DecodeReport(subjects events.Subjects, m *nats.Msg, received time.Time) (se
 	return service, operation, r.Clipped(), err
 }
 
-// readReport reads a report in whatever form it is.
+// readReport reads a report in any of its forms.
 func readReport(service, operation string, m *nats.Msg, received time.Time) (events.Report, error) {
 	data, err := reportData(m, events.TypeReport, attribute{"service", service}, attribute{"operation", operation})
 	if err != nil {
@@ -57,7 +56,7 @@ func readReport(service, operation string, m *nats.Msg, received time.Time) (eve
 	return r, nil
 }
 
-// reportFromHeader reads a report that consists of headers.
+// reportFromHeader reads a report made of headers.
 func reportFromHeader(h nats.Header, received time.Time) (events.Report, error) {
 	r := events.Report{
 		ID: HeaderValue(h, events.HeaderID), Token: HeaderValue(h, events.HeaderToken), Result: events.Result(HeaderValue(h, events.HeaderResult)),
@@ -77,9 +76,8 @@ func reportFromHeader(h nats.Header, received time.Time) (events.Report, error) 
 	return r, nil
 }
 
-// EncodeReport returns the message that makes the report: a CloudEvent in binary mode
-// whose id is also the message id. subject is the [events.HeaderReport] of the message
-// that the worker has.
+// EncodeReport returns the message that carries a report: a CloudEvent in binary mode whose id is
+// also the message id. subject is the [events.HeaderReport] of the worker's message.
 func EncodeReport(subject string, r events.Report, from Envelope) (*nats.Msg, error) {
 	if err := r.Check(); err != nil {
 		return nil, fmt.Errorf("the report on operation %s: %w", clip.Text(r.ID, 80), err)
@@ -100,8 +98,8 @@ func EncodeReport(subject string, r events.Report, from Envelope) (*nats.Msg, er
 	return m, nil
 }
 
-// reportData returns the data of a report, whatever mode it is in. A CloudEvent
-// must be of a type, and its attributes, where it has them, as the subject says.
+// reportData returns the data of a report in any mode. A CloudEvent must have the given type, and
+// its attributes, where present, must agree with the subject.
 func reportData(m *nats.Msg, eventType string, attributes ...attribute) ([]byte, error) {
 	msg := message{header: m.Header, data: m.Data}
 	encoding := msg.ReadEncoding()
@@ -124,29 +122,29 @@ func reportData(m *nats.Msg, eventType string, attributes ...attribute) ([]byte,
 	return e.Data(), nil
 }
 
-// attribute is an extension attribute and what it must be.
+// attribute is an extension attribute with its expected value.
 type attribute struct{ name, value string }
 
 // checkReportEvent checks the attributes of a report.
 func checkReportEvent(e *event.Event, eventType string, attributes []attribute) error {
-	var faults []error
+	var errs []error
 	if err := e.Validate(); err != nil {
-		faults = append(faults, fmt.Errorf("not a valid CloudEvent: %s", strings.Join(strings.Fields(sanitised(err).Error()), " ")))
+		errs = append(errs, fmt.Errorf("not a valid CloudEvent: %s", strings.Join(strings.Fields(sanitised(err).Error()), " ")))
 	}
 	if e.Type() != eventType {
-		faults = append(faults, fmt.Errorf("type %q is not %s", clip.Text(e.Type(), 80), eventType))
+		errs = append(errs, fmt.Errorf("type %q is not %s", clip.Text(e.Type(), 80), eventType))
 	}
 	if t := e.DataContentType(); t != "" && !isJSON(t) {
-		faults = append(faults, fmt.Errorf("content type %q is not JSON", clip.Text(t, 80)))
+		errs = append(errs, fmt.Errorf("content type %q is not JSON", clip.Text(t, 80)))
 	}
 	for _, a := range attributes {
 		if named, ok := e.Extensions()[a.name]; ok {
 			if s, err := types.Format(named); err != nil || s != a.value {
-				faults = append(faults, fmt.Errorf("attribute %s %q differs from %q in the subject", a.name, clip.Text(s, 80), a.value))
+				errs = append(errs, fmt.Errorf("attribute %s %q differs from %q in the subject", a.name, clip.Text(s, 80), a.value))
 			}
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 func isJSON(contentType string) bool {

@@ -18,26 +18,24 @@ import (
 	"github.com/rebound-mq/rebound/internal/clip"
 )
 
-// Submission is a message on a submit subject, with what decoding it needs to
-// know from outside.
+// Submission is a message on a submit subject, with what decoding it needs to know besides.
 type Submission struct {
 	Subject string
 	Header  nats.Header
 	Data    []byte
-	// Name identifies the message for ever, such as its stream and sequence.
-	// It becomes the event id of a bare message.
+	// Name identifies the message permanently, such as its stream and sequence. It becomes the
+	// event id of a bare message.
 	Name string
 	// Received is when the stream stored the message.
 	Received time.Time
 }
 
-// DecodeSubmission reads an operation from a submission: a CloudEvent in binary or in
-// structured mode, or a bare message of which the subject names service and
-// operation type. The payload is looked at only in structured mode, where it
-// holds the attributes.
+// DecodeSubmission reads an operation from a submission: a CloudEvent in binary or structured
+// mode, or a bare message whose subject names service and operation type. It reads the payload
+// only in structured mode, where the payload contains the attributes.
 //
-// The error is a [*events.RejectedError] and lists every fault. It does no I/O and
-// is safe for concurrent use.
+// The error is an [*events.RejectedError] that lists every problem. DecodeSubmission does no I/O
+// and is safe for concurrent use.
 func DecodeSubmission(subjects events.Subjects, s Submission) (*events.Operation, error) {
 	d := decoder{op: &events.Operation{Attempt: 1, Delivery: events.Request, Submitted: s.Received.UTC()}}
 	service, operation, err := subjects.SplitSubmit(s.Subject)
@@ -47,7 +45,7 @@ func DecodeSubmission(subjects events.Subjects, s Submission) (*events.Operation
 	d.op.Service, d.op.Operation = service, operation
 
 	if size := headerSize(s.Header); size > events.MaxHeaders {
-		d.fault("headers have %d bytes together, more than the %d allowed", size, events.MaxHeaders)
+		d.errorf("headers have %d bytes together, more than the %d allowed", size, events.MaxHeaders)
 	}
 
 	m := message{header: s.Header, data: s.Data}
@@ -58,7 +56,7 @@ func DecodeSubmission(subjects events.Subjects, s Submission) (*events.Operation
 			return nil, d.reject(fmt.Errorf("reading the CloudEvent in %s mode: %w", m.ReadEncoding(), sanitised(err)))
 		}
 		if err := e.Validate(); err != nil {
-			d.fault("not a valid CloudEvent: %s", strings.Join(strings.Fields(sanitised(err).Error()), " "))
+			d.errorf("not a valid CloudEvent: %s", strings.Join(strings.Fields(sanitised(err).Error()), " "))
 		}
 		d.attributes(e)
 	case binding.EncodingBatch:
@@ -75,28 +73,28 @@ func DecodeSubmission(subjects events.Subjects, s Submission) (*events.Operation
 	if d.op.Target != "" {
 		d.check(subjects.CheckTarget(d.op.Target))
 	}
-	if len(d.faults) > 0 {
-		return nil, d.reject(errors.Join(d.faults...))
+	if len(d.errs) > 0 {
+		return nil, d.reject(errors.Join(d.errs...))
 	}
 	d.op.ID = events.OperationID(d.op.Source, d.op.EventID, d.op.Service, d.op.Operation)
 	d.op.Record(events.Attempt{Number: d.op.Attempt, At: d.op.FirstFailure, Code: d.code, Error: d.message})
 	return d.op, nil
 }
 
-// decoder gathers the attributes of one submission and their faults.
+// decoder collects the attributes of a submission and their problems.
 type decoder struct {
 	op            *events.Operation
 	code, message string
-	faults        []error
+	errs          []error
 }
 
-func (d *decoder) fault(layout string, args ...any) {
-	d.faults = append(d.faults, fmt.Errorf(layout, args...))
+func (d *decoder) errorf(layout string, args ...any) {
+	d.errs = append(d.errs, fmt.Errorf(layout, args...))
 }
 
 func (d *decoder) check(err error) {
 	if err != nil {
-		d.faults = append(d.faults, err)
+		d.errs = append(d.errs, err)
 	}
 }
 
@@ -104,14 +102,14 @@ func (d *decoder) reject(problem error) *events.RejectedError {
 	return &events.RejectedError{Service: d.op.Service, Operation: d.op.Operation, Problem: problem}
 }
 
-// attributes reads a CloudEvent.
+// attributes reads the attributes of a CloudEvent.
 func (d *decoder) attributes(e *event.Event) {
 	d.op.EventID = d.text("id", e.ID(), events.MaxAttribute)
 	d.op.Source = d.text("source", e.Source(), events.MaxAttribute)
 	d.op.Type = d.text("type", e.Type(), events.MaxAttribute)
 	d.op.Subject = d.text("subject", e.Subject(), events.MaxAttribute)
 	if strings.HasPrefix(e.Type(), "rebound.") && e.Type() != events.TypeFailed {
-		d.fault("type %q is not for submissions; use %s", clip.Text(e.Type(), 80), events.TypeFailed)
+		d.errorf("type %q is not for submissions; use %s", clip.Text(e.Type(), 80), events.TypeFailed)
 	}
 	if t := e.Time(); !t.IsZero() {
 		d.op.FirstFailure = events.InUTC(t)
@@ -119,15 +117,15 @@ func (d *decoder) attributes(e *event.Event) {
 	for name, value := range e.Extensions() {
 		s, err := types.Format(value)
 		if err != nil {
-			d.fault("attribute %s: %w", name, err)
+			d.errorf("attribute %s: %w", name, err)
 			continue
 		}
 		d.extension(name, s)
 	}
 }
 
-// bare reads a message that is no CloudEvent. Attributes may stand in ce-
-// headers all the same; those that are missing are filled in.
+// bare reads a message that is not a CloudEvent. It may have attributes in ce- headers
+// nevertheless; missing ones get defaults.
 func (d *decoder) bare(m message, s Submission) {
 	d.op.EventID = s.Name
 	d.op.Source = "/" + strings.ReplaceAll(s.Subject, ".", "/")
@@ -150,15 +148,15 @@ func (d *decoder) bare(m message, s Submission) {
 		}
 	}
 	if d.op.EventID == "" {
-		d.fault("attribute id is empty")
+		d.errorf("attribute id is empty")
 	}
 	if d.op.Source == "" {
-		d.fault("attribute source is empty")
+		d.errorf("attribute source is empty")
 	}
 }
 
-// extension reads one attribute that CloudEvents itself does not define.
-// Unknown ones stay with the message, untouched.
+// extension reads an attribute that CloudEvents itself does not define. It ignores unknown ones,
+// which stay with the message.
 func (d *decoder) extension(name, value string) {
 	switch name {
 	case "service":
@@ -174,7 +172,7 @@ func (d *decoder) extension(name, value string) {
 	case "attempt":
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 1 || n > math.MaxInt32 {
-			d.fault("attempt %q is no whole number of at least 1", clip.Text(value, 80))
+			d.errorf("attempt %q is no whole number of at least 1", clip.Text(value, 80))
 			return
 		}
 		d.op.Attempt = n
@@ -200,7 +198,7 @@ func (d *decoder) extension(name, value string) {
 			d.op.Delivery = delivery
 		case "":
 		default:
-			d.fault("delivery %q is neither %q nor %q", clip.Text(value, 80), events.Request, events.Publish)
+			d.errorf("delivery %q is neither %q nor %q", clip.Text(value, 80), events.Request, events.Publish)
 		}
 	case "traceparent":
 		d.op.TraceParent = d.text(name, value, events.MaxName)
@@ -212,31 +210,31 @@ func (d *decoder) extension(name, value string) {
 	}
 }
 
-// sameAsSubject insists that an attribute agrees with the subject, because the
-// permissions of a NATS user are given by subject.
+// sameAsSubject requires that an attribute agree with the subject, because a NATS user's
+// permissions are granted by subject.
 func (d *decoder) sameAsSubject(name, value, fromSubject string) {
 	if err := events.CheckName(value); err != nil {
-		d.fault("attribute %s %w", name, err)
+		d.errorf("attribute %s %w", name, err)
 		return
 	}
 	if value != fromSubject {
-		d.fault("attribute %s %q differs from %q in the subject", name, value, fromSubject)
+		d.errorf("attribute %s %q differs from %q in the subject", name, value, fromSubject)
 	}
 }
 
 // text checks an attribute's length and characters.
 func (d *decoder) text(name, value string, limit int) string {
 	if len(value) > limit {
-		d.fault("attribute %s has %d bytes, more than the %d allowed", name, len(value), limit)
+		d.errorf("attribute %s has %d bytes, more than the %d allowed", name, len(value), limit)
 		return ""
 	}
 	if !utf8.ValidString(value) {
-		d.fault("attribute %s is not valid UTF-8", name)
+		d.errorf("attribute %s is not valid UTF-8", name)
 		return ""
 	}
 	for _, r := range value {
 		if r < ' ' && r != '\t' && (r != '\n' || name != "errormessage") || r == 0x7f {
-			d.fault("attribute %s has the control character %U", name, r)
+			d.errorf("attribute %s has the control character %U", name, r)
 			return ""
 		}
 	}
@@ -249,7 +247,7 @@ func (d *decoder) time(name, value string) time.Time {
 	}
 	t, err := time.Parse(time.RFC3339, value)
 	if err != nil || t.Year() < 1970 {
-		d.fault("attribute %s %q is no RFC 3339 time since 1970", name, clip.Text(value, 80))
+		d.errorf("attribute %s %q is no RFC 3339 time since 1970", name, clip.Text(value, 80))
 		return time.Time{}
 	}
 	return events.InUTC(t)

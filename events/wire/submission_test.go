@@ -15,7 +15,7 @@ import (
 
 var received = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// binaryEvent is a CloudEvent in binary mode with all that one needs.
+// binaryEvent is a CloudEvent in binary mode with every required attribute.
 func binaryEvent(more map[string]string) nats.Header {
 	h := nats.Header{}
 	for k, v := range map[string]string{"ce-specversion": "1.0", "ce-id": "42", "ce-source": "/billing", "ce-type": events.TypeFailed} {
@@ -164,11 +164,11 @@ func TestDecodeSubmission_Rejects(t *testing.T) {
 	}
 }
 
-func TestDecodeSubmission_ReportsAllFaultsAtOnce(t *testing.T) {
+func TestDecodeSubmission_ReportsAllProblemsAtOnce(t *testing.T) {
 	_, err := DecodeSubmission(events.Subjects{}, submission("retry.submit.a.b", binaryEvent(map[string]string{"ce-attempt": "x", "ce-priority": "y", "ce-target": ">"}), ""))
 	for _, want := range []string{"attempt", "priority", "target"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want it to tell of the %s", err, want)
+			t.Errorf("got %v, want it to mention the %s", err, want)
 		}
 	}
 }

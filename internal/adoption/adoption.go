@@ -33,22 +33,22 @@ type Adoption struct {
 	ConsumerCreated time.Time `json:"consumerCreated"`
 }
 
-// Check reports every fault of the names and of the target.
+// Check reports every issue of the names and of the target.
 func (a Adoption) Check(subjects events.Subjects) error {
-	faults := []error{CheckNames(a.Stream, a.Consumer)}
+	issues := []error{CheckNames(a.Stream, a.Consumer)}
 	if err := events.CheckName(a.Service); err != nil {
-		faults = append(faults, fmt.Errorf("service %w", err))
+		issues = append(issues, fmt.Errorf("service %w", err))
 	}
 	if err := events.CheckName(a.Operation); err != nil {
-		faults = append(faults, fmt.Errorf("operation type %w", err))
+		issues = append(issues, fmt.Errorf("operation type %w", err))
 	}
 	if a.Target != "" {
-		faults = append(faults, subjects.CheckTarget(a.Target))
+		issues = append(issues, subjects.CheckTarget(a.Target))
 	}
 	if n := len(a.Source()); n > events.MaxAttribute {
-		faults = append(faults, fmt.Errorf("the names of stream and consumer take %d bytes when encoded, more than the %d allowed", n, events.MaxAttribute))
+		issues = append(issues, fmt.Errorf("the names of stream and consumer take %d bytes when encoded, more than the %d allowed", n, events.MaxAttribute))
 	}
-	return errors.Join(faults...)
+	return errors.Join(issues...)
 }
 
 // CheckNames reports what is wrong with the names of a stream and its consumer.

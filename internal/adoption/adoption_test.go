@@ -20,9 +20,9 @@ func worker() adoption.Adoption {
 	}
 }
 
-func TestAdoption_EveryFaultIsReported(t *testing.T) {
+func TestAdoption_EveryIssueIsReported(t *testing.T) {
 	if err := worker().Check(events.Subjects{}); err != nil {
-		t.Errorf("an adoption in order has the fault %v", err)
+		t.Errorf("an adoption in order has the issue %v", err)
 	}
 	for name, c := range map[string]struct {
 		change func(*adoption.Adoption)
@@ -47,7 +47,7 @@ func TestAdoption_EveryFaultIsReported(t *testing.T) {
 		}
 	}
 	if err := (adoption.Adoption{}).Check(events.Subjects{}); strings.Count(err.Error(), "\n") != 3 {
-		t.Errorf("an empty adoption has the faults %v, want four", err)
+		t.Errorf("an empty adoption has the issues %v, want four", err)
 	}
 }
 

@@ -69,20 +69,20 @@ type Route struct {
 // Judge says why a consumer cannot be adopted, every reason joined, and what its
 // owner should know when it can. ours are the names of Rebound's own streams.
 func (c Candidate) Judge(r Route, ours []string) (warnings []string, refusal error) {
-	var faults []error
-	fault := func(layout string, args ...any) { faults = append(faults, fmt.Errorf(layout, args...)) }
+	var issues []error
+	issue := func(layout string, args ...any) { issues = append(issues, fmt.Errorf(layout, args...)) }
 	warn := func(layout string, args ...any) { warnings = append(warnings, fmt.Sprintf(layout, args...)) }
 	stream, consumer := c.Stream.Config, c.Consumer.Config
 	name := c.Consumer.Name
 
 	if slices.Contains(ours, stream.Name) {
-		fault("stream %s is Rebound's own", stream.Name)
+		issue("stream %s is Rebound's own", stream.Name)
 	}
 	if consumer.AckPolicy == jetstream.AckNonePolicy {
-		fault("consumer %s acknowledges nothing, so the server gives none of its messages up; set its ack policy to explicit", name)
+		issue("consumer %s acknowledges nothing, so the server gives none of its messages up; set its ack policy to explicit", name)
 	}
 	if policy.Matches(stream.Subjects, r.Target) {
-		fault("target %q is a subject of stream %s itself, which would store the message again and hand it to consumer %s again; "+
+		issue("target %q is a subject of stream %s itself, which would store the message again and hand it to consumer %s again; "+
 			"name another target, which the worker answers", r.Target, stream.Name, name)
 	}
 
@@ -99,5 +99,5 @@ func (c Candidate) Judge(r Route, ours []string) (warnings []string, refusal err
 	if stream.Retention != jetstream.LimitsPolicy {
 		warn("stream %s removes what a worker terminates (its retention is %s), so that becomes a dead letter without payload", stream.Name, stream.Retention)
 	}
-	return warnings, errors.Join(faults...)
+	return warnings, errors.Join(issues...)
 }

@@ -87,7 +87,7 @@ func policyCheckCommand(a *command.App) *cobra.Command {
 	}
 }
 
-// policyApplyOptions hold a policy file that has no faults.
+// policyApplyOptions hold a policy file that has no issues.
 type policyApplyOptions struct {
 	*command.App
 	name   string
@@ -205,7 +205,7 @@ func (o *policyHistoryOptions) run(ctx context.Context, s *session.Session) erro
 	return t.Flush()
 }
 
-// readPolicies reads a policy file that has no faults; the path - is standard
+// readPolicies reads a policy file that has no issues; the path - is standard
 // input.
 func readPolicies(a *command.App, path string) (name string, source []byte, err error) {
 	name = path
@@ -222,17 +222,17 @@ func readPolicies(a *command.App, path string) (name string, source []byte, err 
 	return name, source, listed(a, err)
 }
 
-// listed prints the faults of a policy file, one a line, and returns an error
+// listed prints the issues of a policy file, one a line, and returns an error
 // that counts them. Any other error is returned as it is.
 func listed(a *command.App, err error) error {
-	faults := policy.Faults(err)
-	if len(faults) == 0 {
+	issues := policy.Issues(err)
+	if len(issues) == 0 {
 		return err
 	}
-	for _, f := range faults {
-		fmt.Fprintln(a.Stderr, terminal.Printable(f.Error()))
+	for _, issue := range issues {
+		fmt.Fprintln(a.Stderr, terminal.Printable(issue.Error()))
 	}
-	return fmt.Errorf("the policy file has %s", wording.Many(len(faults), "fault"))
+	return fmt.Errorf("the policy file has %s", wording.Many(len(issues), "fault"))
 }
 
 // openPolicies opens the bucket of policies.

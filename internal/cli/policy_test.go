@@ -55,7 +55,7 @@ func TestPolicy_IsAppliedShownAndRolledBack(t *testing.T) {
 	c.fails(exitUsage, `"x" is no revision`, "policy", "rollback", "x")
 }
 
-func TestPolicyCheck_ReportsEveryFault(t *testing.T) {
+func TestPolicyCheck_ReportsEveryIssue(t *testing.T) {
 	c := &cli{t: t, env: []string{"HOME=" + t.TempDir()}}
 	good, bad := policyFile(t, "billing: {maxAttempts: 7}\n"), policyFile(t, "billing:\n  maxAttemps: 7\n  baseDelay: 5 minutes\n")
 	if r := c.run("policy", "check", good); r.code != exitOK || !strings.Contains(r.stderr, "has no faults") {
@@ -64,7 +64,7 @@ func TestPolicyCheck_ReportsEveryFault(t *testing.T) {
 	r := c.run("policy", "check", bad)
 	for _, want := range []string{bad + ":2:3: billing.maxAttemps: no such key; did you mean maxAttempts?\n", bad + ":3:14: billing.baseDelay: "} {
 		if !strings.Contains(r.stderr, want) {
-			t.Errorf("the faults are\n%swant %s", r.stderr, want)
+			t.Errorf("the issues are\n%swant %s", r.stderr, want)
 		}
 	}
 	checkFailure(t, r, exitFailure, "the policy file has 2 faults")

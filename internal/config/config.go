@@ -14,8 +14,8 @@ import (
 type Config struct {
 	// File is the configuration file that was read, or empty.
 	File string
-	// Warnings are sentences about what was found and has no effect, such as
-	// an environment variable that looks like ours and is not.
+	// Warnings are sentences about input that has no effect, such as an
+	// environment variable that looks like ours and is not.
 	Warnings []string
 
 	// NATS are the servers to connect to. Empty means the embedded server for
@@ -91,11 +91,11 @@ type Config struct {
 	defaultURLs []URL
 }
 
-// SelectedContext is the value of Context that means the one that
+// SelectedContext is the value of Context for the context that
 // `nats context select` chose.
 const SelectedContext = "@selected"
 
-// DefaultServer is where a client command finds NATS when nothing else is said.
+// DefaultServer is where a client command finds NATS when nothing is configured.
 const DefaultServer = "nats://127.0.0.1:4222"
 
 // Embedded reports whether the service runs its own NATS server: neither a URL
@@ -103,8 +103,8 @@ const DefaultServer = "nats://127.0.0.1:4222"
 func (c *Config) Embedded() bool { return len(c.NATS) == 0 && c.Context == "" }
 
 // Servers returns the servers that a client command connects to: those that are
-// configured, else the one in the variable NATS_URL, else [DefaultServer]. It
-// means nothing when Context is set.
+// configured, else those in the variable NATS_URL, else [DefaultServer]. Its
+// result has no meaning when Context is set.
 func (c *Config) Servers() []URL {
 	switch {
 	case len(c.NATS) > 0:
@@ -115,8 +115,8 @@ func (c *Config) Servers() []URL {
 	return []URL{{raw: DefaultServer}}
 }
 
-// ListenHostPort returns the parts of Listen. Port 0 becomes -1, which is how
-// the embedded server is told to choose a free port.
+// ListenHostPort returns the parts of Listen. Port 0 becomes -1, which makes
+// the embedded server choose a free port.
 func (c *Config) ListenHostPort() (host string, port int) {
 	host, p, err := net.SplitHostPort(c.Listen)
 	if err != nil {
@@ -131,11 +131,11 @@ func (c *Config) ListenHostPort() (host string, port int) {
 	return host, port
 }
 
-// Values returns every setting with its value and where that came from, in the
-// order in which the settings are documented. Secrets are redacted.
+// Values returns every setting with its value and source, in documented order.
+// Secrets are redacted.
 func (c *Config) Values() []Value { return append([]Value(nil), c.values...) }
 
-// String returns every setting, one in a line, with secrets redacted.
+// String returns every setting, one a line, with secrets redacted.
 func (c Config) String() string {
 	var b strings.Builder
 	for _, v := range c.values {

@@ -11,27 +11,26 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// readYAML notes the settings of a configuration file. Values are taken as they
-// are written, so that `http: off` and `replicas: 03` mean the same as in a
-// flag.
+// readYAML records the settings of a configuration file. Values are taken as
+// written, so `http: off` and `replicas: 03` mean the same as in a flag.
 func (l *loader) readYAML(path string, text []byte) {
 	root, err := parseYAML(text)
 	if err != nil {
-		l.faults = append(l.faults, yamlFault(path, err))
+		l.issues = append(l.issues, yamlIssue(path, err))
 		return
 	}
 	if root == nil {
 		return
 	}
 	if root.Kind != yaml.MappingNode {
-		l.fault(at(path, root), "", "the file is not a list of settings, such as \"listen: 127.0.0.1:4222\"")
+		l.issue(at(path, root), "", "the file is not a list of settings, such as \"listen: 127.0.0.1:4222\"")
 		return
 	}
 	seen := map[string]int{}
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i], root.Content[i+1]
 		if line, twice := seen[key.Value]; twice {
-			l.fault(at(path, key), key.Value, "it is set twice, first in line %d", line)
+			l.issue(at(path, key), key.Value, "it is set twice, first in line %d", line)
 			continue
 		}
 		seen[key.Value] = key.Line
@@ -42,7 +41,7 @@ func (l *loader) readYAML(path string, text []byte) {
 func (l *loader) readEntry(path string, key, value *yaml.Node) {
 	s := settingByKey(key.Value)
 	if s == nil {
-		l.fault(at(path, key), key.Value, "no setting has this name%s",
+		l.issue(at(path, key), key.Value, "no setting has this name%s",
 			didYouMean(key.Value, settingNames(func(s *setting) string { return s.key })))
 		return
 	}
@@ -54,7 +53,7 @@ func (l *loader) readEntry(path string, key, value *yaml.Node) {
 	}
 	text, ok := scalarText(s, value)
 	if !ok {
-		l.fault(at(path, value), s.key, "it takes a single value")
+		l.issue(at(path, value), s.key, "it takes a single value")
 		return
 	}
 	l.add(s.key, given{text: text, layer: layerFile, source: at(path, value)})
@@ -106,21 +105,21 @@ func parseYAML(text []byte) (*yaml.Node, error) {
 	return root, nil
 }
 
-// anchorName is a part of the parser's messages that repeats the text of the
-// file, which may be a password that begins with an asterisk.
+// anchorName matches the part of the parser's messages that quotes the file. It
+// may be a password that begins with an asterisk.
 var anchorName = regexp.MustCompile(`anchor '[^']*'`)
 
-func yamlFault(path string, err error) Fault {
-	f := Fault{Source: path, Problem: "it is not YAML: " + err.Error()}
+func yamlIssue(path string, err error) Issue {
+	issue := Issue{Source: path, Problem: "it is not YAML: " + err.Error()}
 	var load *yaml.LoadError
 	if errors.As(err, &load) {
-		f.Problem = "it is not YAML: " + load.Message
+		issue.Problem = "it is not YAML: " + load.Message
 		if load.Mark.Line > 0 {
-			f.Source = fmt.Sprintf("%s:%d:%d", path, load.Mark.Line, load.Mark.Column)
+			issue.Source = fmt.Sprintf("%s:%d:%d", path, load.Mark.Line, load.Mark.Column)
 		}
 	}
-	f.Problem = anchorName.ReplaceAllString(f.Problem, "anchor (quote a value that begins with *)")
-	return f
+	issue.Problem = anchorName.ReplaceAllString(issue.Problem, "anchor (quote a value that begins with *)")
+	return issue
 }
 
 func at(path string, n *yaml.Node) string { return fmt.Sprintf("%s:%d:%d", path, n.Line, n.Column) }

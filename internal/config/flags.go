@@ -22,8 +22,8 @@ func addFlags(flags *pflag.FlagSet, clientOnly bool) {
 	}
 }
 
-// flagText keeps what was given, unread: [Load] reads it, so that a bad flag is
-// reported together with what else is wrong.
+// flagText keeps a flag's text unparsed: [Load] parses it and so reports a bad
+// flag together with all other issues.
 type flagText struct {
 	text, kind string
 	// list flags may be repeated.

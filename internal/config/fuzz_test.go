@@ -17,8 +17,8 @@ func loadText(text []byte, variables string) (*Config, error) {
 	return l.config()
 }
 
-// FuzzLoad reads any text as a configuration file and as variables. What is wrong
-// is told in one line each, what is right is the same when it is written as a file.
+// FuzzLoad reads any text as a configuration file and as variables. Each issue
+// takes one line; a valid configuration is unchanged when it is written as a file.
 func FuzzLoad(f *testing.F) {
 	for _, c := range [][2]string{
 		{"", ""},
@@ -46,9 +46,9 @@ func FuzzLoad(f *testing.F) {
 			if !errors.As(err, &wrong) || c != nil {
 				t.Fatalf("got %v and error %v, which is no *Error", c, err)
 			}
-			for _, fault := range wrong.Faults {
-				if fault.Source == "" || fault.Problem == "" {
-					t.Fatalf("the fault %+v does not say where or what", fault)
+			for _, issue := range wrong.Issues {
+				if issue.Source == "" || issue.Problem == "" {
+					t.Fatalf("the issue %+v does not say where or what", issue)
 				}
 			}
 			return
@@ -72,7 +72,7 @@ func FuzzLoad(f *testing.F) {
 				fmt.Fprintf(&written, "%s: %s\n", v.Key, strconv.Quote(v.Value))
 			}
 		}
-		if !strings.Contains(written.String(), `\x`) { // YAML writes bytes that are no UTF-8 in no way
+		if !strings.Contains(written.String(), `\x`) { // YAML cannot hold bytes that are not UTF-8
 			again, err := loadText([]byte(written.String()), "")
 			if err != nil {
 				t.Fatalf("%s\nis refused: %v", written.String(), err)
@@ -116,7 +116,7 @@ func FuzzParseBytes(f *testing.F) {
 	})
 }
 
-// FuzzParseURL shows no password of what it accepts or refuses.
+// FuzzParseURL checks that no password is shown, whether or not a URL is accepted.
 func FuzzParseURL(f *testing.F) {
 	for _, s := range []string{"h", "nats://u:hunter2hunter2@h:4222", "tls://[::1]:4222", "redis://:hunter2hunter2@h:6379/0?addr=b", "http://h", "nats://", "nats://h:99999", "://", "nats://u:a@b@h", "%zz"} {
 		f.Add(s, "hunter2hunter2")

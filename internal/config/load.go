@@ -12,15 +12,15 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Load finds every setting in, by rising weight, its default, the file, the
-// environment and the flags. Flags are those that [AddServerFlags] or
-// [AddClientFlags] registered, parsed; nil means none. Environ has the form of
+// Load takes every setting from, by rising weight, its default, the file, the
+// environment and the flags. Flags are the parsed flags that [AddServerFlags] or
+// [AddClientFlags] registered; nil means none. Environ has the form of
 // [os.Environ]. File is the path of the configuration file; when it is empty
 // the path is that of --config, else of REBOUND_CONFIG, else
 // rebound/rebound.yaml in $XDG_CONFIG_HOME or ~/.config if it exists there.
 //
-// The error is an [*Error] that lists all that is wrong, in every place, also
-// in values that a heavier one displaces.
+// The error is an [*Error] that lists every issue, including those of values
+// that a heavier one displaces.
 func Load(flags *pflag.FlagSet, environ []string, file string) (*Config, error) {
 	l := loader{environ: parseEnviron(environ), found: map[string][]given{}}
 	l.readFile(flags, file)
@@ -34,12 +34,12 @@ type loader struct {
 	// found are the values of each setting, the heaviest last.
 	found    map[string][]given
 	file     string
-	faults   []Fault
+	issues   []Issue
 	warnings []string
 }
 
-func (l *loader) fault(source, key, format string, args ...any) {
-	l.faults = append(l.faults, Fault{Source: source, Key: key, Problem: fmt.Sprintf(format, args...)})
+func (l *loader) issue(source, key, format string, args ...any) {
+	l.issues = append(l.issues, Issue{Source: source, Key: key, Problem: fmt.Sprintf(format, args...)})
 }
 
 func (l *loader) add(key string, g given) { l.found[key] = append(l.found[key], g) }
@@ -77,8 +77,8 @@ func (l *loader) filePath(flags *pflag.FlagSet, file string) (path, source strin
 	return path, ""
 }
 
-// userDir returns one of the user's directories: the variable, when it is an
-// absolute path, as the XDG specification has it, else the path below the home
+// userDir returns one of the user's directories: the variable if it is an
+// absolute path, as the XDG specification demands, else the path below the home
 // directory. It is empty when neither is known.
 func (l *loader) userDir(variable, belowHome string) string {
 	if d := l.environ[variable]; filepath.IsAbs(d) {
@@ -108,7 +108,7 @@ func (l *loader) readFile(flags *pflag.FlagSet, file string) {
 		if source == "" {
 			source = path
 		}
-		l.fault(source, "", "the configuration file cannot be read: %v", err)
+		l.issue(source, "", "the configuration file cannot be read: %v", err)
 		return
 	}
 	l.file = path
@@ -133,8 +133,8 @@ func (l *loader) readEnvironment() {
 	slices.Sort(l.warnings)
 }
 
-// fromKubernetes reports whether the variable is one of those that Kubernetes
-// gives to every container about a service named "rebound".
+// fromKubernetes reports whether the variable is one that Kubernetes sets in
+// every container for a service named "rebound".
 func fromKubernetes(name string) bool {
 	name = strings.TrimPrefix(name, variablePrefix)
 	return name == "PORT" || strings.HasPrefix(name, "PORT_") || strings.HasPrefix(name, "SERVICE_")
@@ -149,8 +149,8 @@ func (l *loader) readFlags(flags *pflag.FlagSet) {
 	}
 }
 
-// ourFlag returns the flag when it is one that this package registered; a
-// command may use the name for something else.
+// ourFlag returns the flag if this package registered it; a command may use the
+// name for something else.
 func ourFlag(flags *pflag.FlagSet, name string) *flagText {
 	if flags == nil {
 		return nil
@@ -177,8 +177,7 @@ func (l *loader) resolve(path, base string) string {
 	return path
 }
 
-// config checks all values that were found and builds the configuration of the
-// heaviest ones.
+// config checks all values and builds the configuration from the heaviest ones.
 func (l *loader) config() (*Config, error) {
 	c := &Config{File: l.file}
 	winners := map[string]*given{}
@@ -189,21 +188,21 @@ func (l *loader) config() (*Config, error) {
 	for i := range settings {
 		s := &settings[i]
 		g := winners[s.key]
-		// The text was read before without a fault, or is empty because
-		// another setting displaced it.
+		// winner has parsed the text already, or another setting displaced it
+		// and it is empty.
 		_ = s.set(c, g.text)
 		c.values = append(c.values, Value{Key: s.key, Value: s.shown(g.text), Source: g.source})
 	}
 	l.readDefaultURL(c)
 	c.Warnings = l.warnings
-	if err := faults(l.faults); err != nil {
+	if err := issues(l.issues); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// winner returns the heaviest value of a setting that can be read, and notes
-// the faults of those that cannot.
+// winner returns the heaviest valid value of a setting and records the issues of
+// the invalid ones.
 func (l *loader) winner(s *setting) *given {
 	best := &given{text: s.standard, source: "default"}
 	for _, g := range l.found[s.key] {
@@ -211,7 +210,7 @@ func (l *loader) winner(s *setting) *given {
 			g.text = l.resolvePath(g)
 		}
 		if err := s.set(new(Config), g.text); err != nil {
-			l.fault(g.source, s.key, "%v", err)
+			l.issue(g.source, s.key, "%v", err)
 			continue
 		}
 		best = &g
@@ -245,7 +244,7 @@ func (l *loader) readDefaultURL(c *Config) {
 	}
 	var urls []URL
 	if err := setURLs(&urls, text); err != nil {
-		l.fault("NATS_URL", "", "%v", err)
+		l.issue("NATS_URL", "", "%v", err)
 	}
 	c.defaultURLs = urls
 }

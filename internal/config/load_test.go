@@ -110,7 +110,7 @@ func TestLoad_EverySettingWorksInEveryPlace(t *testing.T) {
 	}
 }
 
-func TestLoad_AllFaultsAreReportedAtOnce(t *testing.T) {
+func TestLoad_AllIssuesAreReportedAtOnce(t *testing.T) {
 	file := write(t, "store_dirr: /x\nlisten: nowhere\nhttp: [a, b]\nreplicas: 2\nreplicas: 3\nnonsense: 1\nmaxInFlight: 7\n")
 	err := loadError(t, []string{"--config", file, "--log-level=loud", "--nats=ftp://x"},
 		"HOME=/h", "REBOUND_OUTCOMES_MAX_AGE=soon", "REBOUND_MAX_STORE=-1")
@@ -130,7 +130,7 @@ func TestLoad_AllFaultsAreReportedAtOnce(t *testing.T) {
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
-		t.Errorf("faults are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		t.Errorf("issues are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
@@ -281,7 +281,7 @@ func TestLoad_SettlesSettingsThatExcludeEachOther(t *testing.T) {
 		file    string
 		environ []string
 		flags   []string
-		want    string // key=value of what is in force, or the fault
+		want    string // key=value of what is in force, or the issue
 	}{
 		"a context in a flag displaces servers and credentials of the file": {
 			file: "nats: a:1\ncreds: /c\ntls-ca: /ca\n", flags: []string{"--context=prod"}, want: "context=prod",
@@ -292,11 +292,11 @@ func TestLoad_SettlesSettingsThatExcludeEachOther(t *testing.T) {
 		"servers in a flag go with credentials of the environment": {
 			file: "context: prod\n", environ: []string{"REBOUND_CREDS=/c"}, flags: []string{"--nats=b:2"}, want: "nats=nats://b:2 creds=/c",
 		},
-		"context and servers in one place are a fault": {
+		"context and servers in one place are an issue": {
 			flags: []string{"--context=prod", "--nats=b:2"},
 			want:  "--nats: it cannot be combined with the context (--context), which says how to connect",
 		},
-		"credentials in a heavier place than the context are a fault": {
+		"credentials in a heavier place than the context are an issue": {
 			environ: []string{"REBOUND_CONTEXT=prod"}, flags: []string{"--creds=/c"},
 			want: "--creds: it cannot be combined with the context (REBOUND_CONTEXT), which says how to connect",
 		},
@@ -307,7 +307,7 @@ func TestLoad_SettlesSettingsThatExcludeEachOther(t *testing.T) {
 			file: "token: tk\n", environ: []string{"REBOUND_PASSWORD=pw"}, flags: []string{"--user=ann"},
 			want: "user=ann password=[redacted]",
 		},
-		"two identities in one place are a fault": {
+		"two identities in one place are an issue": {
 			flags: []string{"--creds=/c", "--nkey=/n"},
 			want:  "--nkey: it cannot be combined with creds (--creds); only one can say who connects",
 		},
@@ -451,7 +451,7 @@ func value(c *config.Config, key string) config.Value {
 	return config.Value{}
 }
 
-// connection returns what is in force of the connection's settings.
+// connection returns the connection settings in force.
 func connection(c *config.Config) string {
 	var parts []string
 	for _, key := range []string{"nats", "context", "creds", "nkey", "user", "password", "token", "tls-ca"} {

@@ -13,7 +13,7 @@ import (
 )
 
 // ParseDuration reads a Go duration, optionally with days before it: "90s",
-// "7d", "1d12h". It must not be negative.
+// "7d", "1d12h". A negative one is an error.
 func ParseDuration(text string) (time.Duration, error) {
 	bad := fmt.Errorf(`%q is not a duration, such as "500ms", "90s", "2h" or "7d"`, text)
 	rest := strings.TrimSpace(text)
@@ -114,8 +114,8 @@ func setContext(to *string, s string) error {
 	return nil
 }
 
-// seed matches an nkey seed, and credential what a credentials file holds.
-// Either is a secret that was given in place of the path of its file.
+// seed matches an nkey seed, and credential the contents of a credentials file:
+// secrets that a user may give in place of the path.
 var (
 	seed       = regexp.MustCompile(`^S[A-Z][A-Z2-7]{40,}$`)
 	credential = regexp.MustCompile(`-----BEGIN|^eyJ`)
@@ -204,8 +204,8 @@ func setSync(c *Config, s string) error {
 	return nil
 }
 
-// leastAge is the least age that a stream may have as its limit: JetStream
-// refuses one that is shorter than the time for which it remembers message ids.
+// leastAge is the shortest age limit of a stream: JetStream refuses one below
+// the time for which it remembers message ids.
 const leastAge = 2 * time.Minute
 
 func setAge(to *time.Duration, s string) error {

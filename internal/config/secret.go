@@ -11,7 +11,7 @@ import (
 // redacted stands for a secret wherever values are shown.
 const redacted = "[redacted]"
 
-// Secret is text that is never shown: printing, logging and encoding it give
+// Secret is text that is never shown: printing, logging or encoding it gives
 // "[redacted]".
 type Secret string
 
@@ -35,8 +35,8 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // LogValue implements [slog.LogValuer].
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// URL is the address of a NATS server or of Redis. Printing, logging and encoding it hide
-// the credentials that it may hold.
+// URL is the address of a NATS server or of Redis. Printing, logging or encoding
+// it hides its credentials.
 type URL struct{ raw string }
 
 // ParseURL reads host, host:port or a URL with the scheme nats, tls, ws or wss.
@@ -105,8 +105,8 @@ func (u URL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 // LogValue implements [slog.LogValuer].
 func (u URL) LogValue() slog.Value { return slog.StringValue(u.String()) }
 
-// redactURL hides what stands before the last @, whether or not the text is a
-// URL: a password may hold any character when it was not encoded.
+// redactURL hides everything before the last @, whether or not the text is a
+// URL: a password that is not encoded may hold any character.
 func redactURL(text string) string {
 	at := strings.LastIndex(text, "@")
 	if at < 0 {

@@ -47,7 +47,7 @@ func TestSecret_IsNeverShown(t *testing.T) {
 	}
 }
 
-func TestFault_ShowsNoSecret(t *testing.T) {
+func TestIssue_ShowsNoSecret(t *testing.T) {
 	const secret = "SUAGMJHZ4FLNHGM4DLD2JPS4ZLPA6RHGLXZ4ZL4PQDJWKVTNPBZMPPCE5U"
 	for _, args := range [][]string{
 		{"--nats=nats://ann:" + secret + "@"},

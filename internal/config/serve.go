@@ -6,15 +6,15 @@ import "strings"
 // them together with an outside server would have no effect.
 var onlyEmbedded = []string{"store-dir", "listen", "sync-interval", "max-store"}
 
-// onlyOutside are the settings that the embedded server has no use for.
+// onlyOutside are the settings for an outside server.
 var onlyOutside = []string{"creds", "nkey", "tls-ca", "tls-cert", "tls-key"}
 
-// CheckServe reports what makes the configuration unfit for the service,
-// although a client command could use it. The error is an [*Error].
+// CheckServe checks what the service demands beyond a client command. The error
+// is an [*Error].
 func (c *Config) CheckServe() error {
-	var found []Fault
+	var found []Issue
 	refuse := func(v Value, problem string) {
-		found = append(found, Fault{Source: v.Source, Key: v.Key, Problem: problem})
+		found = append(found, Issue{Source: v.Source, Key: v.Key, Problem: problem})
 	}
 	if !c.Embedded() {
 		for _, key := range onlyEmbedded {
@@ -22,7 +22,7 @@ func (c *Config) CheckServe() error {
 				refuse(v, "it is about the embedded server, which does not run when --nats or --context is given")
 			}
 		}
-		return faults(found)
+		return issues(found)
 	}
 	for _, key := range onlyOutside {
 		if v := c.value(key); v.Value != "" {
@@ -38,7 +38,7 @@ func (c *Config) CheckServe() error {
 	if c.HTTP != "" && c.HTTP == c.Listen && !strings.HasSuffix(c.HTTP, ":0") {
 		refuse(c.value("http"), "it is the address of --listen, too; choose two")
 	}
-	return faults(found)
+	return issues(found)
 }
 
 func (c *Config) value(key string) Value {

@@ -2,23 +2,23 @@ package config
 
 import "strings"
 
-// setting is one row of the table below. Its flag is its key, its variable is
-// the key in capitals behind REBOUND_.
+// setting is one row of the table below. Its flag is its key; its variable is
+// REBOUND_ and the key in capitals.
 type setting struct {
 	key string
 	// kind is the word for its value in the help text.
 	kind string
-	// standard is the default, as a user would write it. That of store-dir is
-	// found at run time.
+	// standard is the default as a user would write it. The default of store-dir
+	// is found at run time.
 	standard string
 	help     string
-	// client settings are those of the connection, which client commands have
-	// too. The others belong to the service alone.
+	// client settings are about the connection or the log and exist in client
+	// commands too. The others belong to the service alone.
 	client bool
 	// secret values are never shown.
 	secret bool
-	// path values are resolved: ~ to the home directory, and, in a file, a
-	// relative one against the directory of that file.
+	// path values are resolved: ~ to the home directory and, in a file,
+	// relative paths against the directory of that file.
 	path bool
 	// set reads the text into the configuration.
 	set func(c *Config, text string) error
@@ -32,7 +32,7 @@ func (s *setting) variable() string {
 
 const variablePrefix = "REBOUND_"
 
-// The configuration file is no setting of itself.
+// The path of the configuration file is not a setting.
 const (
 	fileFlag     = "config"
 	fileVariable = variablePrefix + "CONFIG"

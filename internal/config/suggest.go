@@ -11,7 +11,7 @@ func settingByKey(key string) *setting {
 	return nil
 }
 
-// settingNames returns one of the names of every setting, and more.
+// settingNames returns a name of every setting, as name chooses it, and more.
 func settingNames(name func(*setting) string, more ...string) []string {
 	names := more
 	for i := range settings {
@@ -20,8 +20,8 @@ func settingNames(name func(*setting) string, more ...string) []string {
 	return names
 }
 
-// didYouMean returns a clause that proposes the name that is most like the
-// unknown one, or nothing when none is like it.
+// didYouMean returns a clause that proposes the name nearest to the unknown one,
+// or nothing when none is near.
 func didYouMean(unknown string, names []string) string {
 	if best := spelling.Nearest(unknown, names); best != "" {
 		return "; did you mean " + best + "?"

@@ -4,15 +4,15 @@ package config
 type Value struct {
 	// Key is the setting's name, which is its key in a file and its flag.
 	Key string
-	// Value is the value as it was written; a secret is redacted.
+	// Value is the value as written; a secret is redacted.
 	Value string
 	// Source says where it came from: "default", "file:line:column", the name
-	// of a variable, or a flag with its dashes. A value that another one
-	// displaced is empty, and Source says by what.
+	// of a variable, or a flag with its dashes. A displaced value is empty, and
+	// Source names the setting that displaced it.
 	Source string
 }
 
-// layer is the weight of a place where values come from; a heavier one wins.
+// layer is the weight of a source of values; a heavier one wins.
 type layer int
 
 const (
@@ -29,7 +29,7 @@ type given struct {
 	source string
 }
 
-// shown returns the text as it may be printed.
+// shown returns the text with its secrets redacted.
 func (s *setting) shown(text string) string {
 	switch {
 	case s.secret && text != "":

@@ -52,7 +52,7 @@ func TestSweeper_ForgottenWatchdogStillEndsTheAttemptOfItsWorker(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if op.Work == nil || !op.Work.Knows("t") || op.Contested.IsZero() {
+		if op.Work == nil || !op.Work.HasToken("t") || op.Contested.IsZero() {
 			t.Errorf("what is due bears the work %+v and is contested since %s, want its worker's attempt, contested", op.Work, op.Contested)
 		}
 	})

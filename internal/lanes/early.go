@@ -40,7 +40,7 @@ type backlog struct {
 func (l *Lanes) early(ctx context.Context, k *keyLanes) (next time.Time, err error) {
 	now := l.now()
 	k.flow.begin(now)
-	k.flow.arrived(l.room(k, events.Normal, now), now)
+	k.flow.arrived(l.quota(k, events.Normal, now), now)
 	n, before, ever := l.gates.Early(l.policy(k), k.service, k.operation, k.flow.coming, now)
 	if !ever {
 		k.parked = nil

@@ -103,11 +103,11 @@ func (l *Lanes) open(now time.Time) (open []*keyLanes, wait time.Duration) {
 		if !k.releasing && (k.look || timeIsUp) {
 			k.look, k.next = false, time.Time{}
 			// Critical operations may go when no others may.
-			if room := l.room(k, events.Critical, now); !room.Shut {
+			if quota := l.quota(k, events.Critical, now); !quota.Shut {
 				k.releasing = true
 				open = append(open, k)
 			} else {
-				k.next = room.Next
+				k.next = quota.Next
 			}
 		}
 		if !k.next.IsZero() {
@@ -122,8 +122,8 @@ func (l *Lanes) policy(k *keyLanes) *policy.Policy {
 	return &resolved
 }
 
-// room asks the gate of a key what it allows operations of a priority now.
-func (l *Lanes) room(k *keyLanes, p events.Priority, now time.Time) scheduler.Quota {
+// quota asks the gate of a key what it allows operations of a priority now.
+func (l *Lanes) quota(k *keyLanes, p events.Priority, now time.Time) scheduler.Quota {
 	return l.gates.Quota(l.policy(k), k.service, k.operation, p, now)
 }
 
@@ -202,16 +202,16 @@ func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error)
 		return next, true, err
 	}
 	now := d.now()
-	room, held := d.roomFor(k, held, now)
-	if room.Shut {
-		wait := room.Next.Sub(now)
-		if room.Cause != gate.CauseGovernor || wait <= 0 || wait >= patience {
-			return room.Next, true, nil
+	quota, held := d.quotaFor(k, held, now)
+	if quota.Shut {
+		wait := quota.Next.Sub(now)
+		if quota.Cause != gate.CauseGovernor || wait <= 0 || wait >= patience {
+			return quota.Next, true, nil
 		}
 		backoff.Sleep(ctx, wait) // and keep the pages in hand
 		return next, false, nil
 	}
-	n := k.flow.allows(room, now)
+	n := k.flow.allows(quota, now)
 	if n <= 0 {
 		d.idle.Wait(ctx)
 		return next, false, nil
@@ -224,14 +224,14 @@ func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error)
 	return next, false, err
 }
 
-// roomFor returns what the gate allows, and the held operations that it allows it for:
+// quotaFor returns what the gate allows, and the held operations that it allows it for:
 // under backpressure only the critical ones.
-func (l *Lanes) roomFor(k *keyLanes, held lengths, now time.Time) (scheduler.Quota, lengths) {
-	room := l.room(k, events.Normal, now)
-	if critical := held[events.Critical]; critical > 0 && room.Cause == gate.CauseBackpressure {
-		return l.room(k, events.Critical, now), lengths{events.Critical: critical}
+func (l *Lanes) quotaFor(k *keyLanes, held lengths, now time.Time) (scheduler.Quota, lengths) {
+	quota := l.quota(k, events.Normal, now)
+	if critical := held[events.Critical]; critical > 0 && quota.Cause == gate.CauseBackpressure {
+		return l.quota(k, events.Critical, now), lengths{events.Critical: critical}
 	}
-	return room, held
+	return quota, held
 }
 
 // empty reports whether the lanes of a key seem to be empty. Any replica answers, and

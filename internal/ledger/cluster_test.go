@@ -46,7 +46,7 @@ func contend(ctx context.Context, name string, store *ledger.NATS, limits gate.S
 	defer attempts.Wait()
 	for ctx.Err() == nil {
 		c := g.HandIn()
-		c.Instance, c.Held = name, 10
+		c.Instance, c.Waiting = name, 10
 		began := time.Now()
 		call, cancel := context.WithTimeout(ctx, gate.LeaseTime/2)
 		lease, err := store.Renew(call, contended, c, limits)

@@ -14,8 +14,8 @@ import (
 func FuzzDecode(f *testing.F) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	limits := gate.Settings{MaxConcurrent: 7, PerMinute: 100, PerHour: 1000}
-	stored, _ := gate.NewLedger().Renew(gate.Claim{Instance: "a", InFlight: 2, Held: 50}, limits, now)
-	stored, _ = stored.Renew(gate.Claim{Instance: "b", Held: 1}, limits, now)
+	stored, _ := gate.NewLedger().Renew(gate.Claim{Instance: "a", InFlight: 2, Waiting: 50}, limits, now)
+	stored, _ = stored.Renew(gate.Claim{Instance: "b", Waiting: 1}, limits, now)
 	whole, err := json.Marshal(stored)
 	if err != nil {
 		f.Fatal(err)
@@ -33,7 +33,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		after, lease := l.Renew(gate.Claim{Instance: "a", InFlight: 1, Held: 1000}, limits, now)
+		after, lease := l.Renew(gate.Claim{Instance: "a", InFlight: 1, Waiting: 1000}, limits, now)
 		if lease.Concurrent < 0 || lease.Concurrent > limits.MaxConcurrent || lease.Budget < 0 || lease.Budget > limits.PerMinute || lease.Left < 0 || lease.Left > limits.PerMinute {
 			t.Fatalf("%q gives the lease %+v", data, lease)
 		}

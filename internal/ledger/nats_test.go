@@ -22,11 +22,11 @@ func TestNATS_BucketThatIsGoneIsMadeAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	limits := gate.Settings{PerMinute: 10}
-	first, err := store.Renew(ctx, "pay:charge", gate.Claim{Instance: "a", Held: 10}, limits)
+	first, err := store.Renew(ctx, "pay:charge", gate.Claim{Instance: "a", Waiting: 10}, limits)
 	if err != nil || first.Budget != 10 {
 		t.Fatalf("the first lease has a budget of %d and error %v, want 10 and none", first.Budget, err)
 	}
-	second, err := store.Renew(ctx, "pay:charge", gate.Claim{Instance: "b", Held: 10}, limits)
+	second, err := store.Renew(ctx, "pay:charge", gate.Claim{Instance: "b", Waiting: 10}, limits)
 	if err != nil || second.Budget != 0 {
 		t.Fatalf("another instance has a budget of %d and error %v, want 0 and none: all is given", second.Budget, err)
 	}
@@ -35,7 +35,7 @@ func TestNATS_BucketThatIsGoneIsMadeAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, 10*time.Second, "a lease from a new bucket", func() bool {
-		lease, err := store.Renew(ctx, "pay:charge", gate.Claim{Instance: "b", Held: 10}, limits)
+		lease, err := store.Renew(ctx, "pay:charge", gate.Claim{Instance: "b", Waiting: 10}, limits)
 		return err == nil && lease.Budget == 10
 	})
 }
@@ -71,7 +71,7 @@ func TestNATS_RenewalIsOneWriteWhileNobodyElseWrites(t *testing.T) {
 	}
 	limits, before := gate.Settings{PerMinute: 100}, nc.Stats().OutMsgs
 	for range 20 {
-		if _, err := store.Renew(t.Context(), "pay:charge", gate.Claim{Instance: "a", Held: 1}, limits); err != nil {
+		if _, err := store.Renew(t.Context(), "pay:charge", gate.Claim{Instance: "a", Waiting: 1}, limits); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -38,7 +38,7 @@ func TestRedis_AnswersThatAreNoneAreErrors(t *testing.T) {
 			if err := c.Do(ctx, refuse...).Err(); err != nil {
 				t.Fatal(err)
 			}
-			lease, err := store.Renew(ctx, "pay:charge", gate.Claim{Instance: "a", Held: 10}, gate.Settings{PerMinute: 10})
+			lease, err := store.Renew(ctx, "pay:charge", gate.Claim{Instance: "a", Waiting: 10}, gate.Settings{PerMinute: 10})
 			if err == nil || ctx.Err() != nil || lease.Granted {
 				t.Errorf("the lease is %+v with error %v, want none and the error at once", lease, err)
 			}
@@ -59,7 +59,7 @@ func TestRedis_AFlushForgetsNoBudget(t *testing.T) {
 	renew := func() {
 		t.Helper()
 		c := g.HandIn()
-		c.Instance, c.Held = "a", 10
+		c.Instance, c.Waiting = "a", 10
 		lease, err := store.Renew(t.Context(), "pay:charge", c, limits)
 		if err != nil {
 			t.Fatal(err)

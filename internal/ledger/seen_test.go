@@ -22,7 +22,7 @@ func TestNATS_KeyThatIsForgottenIsNotRemembered(t *testing.T) {
 	}
 	for i := range 50 {
 		key := fmt.Sprintf("pay:op%d", i)
-		lease := renew(key, gate.Claim{Instance: "a", Held: 1})
+		lease := renew(key, gate.Claim{Instance: "a", Waiting: 1})
 		if i > 0 {
 			renew(key, gate.Claim{Instance: "a", Heard: lease.Given, Unused: lease.Budget - 1, Seen: lease.Seen, Leaving: true})
 			store.Forget([]string{key})
@@ -31,7 +31,7 @@ func TestNATS_KeyThatIsForgottenIsNotRemembered(t *testing.T) {
 	if n := len(store.seen); n != 1 {
 		t.Errorf("the versions of %d keys are kept, want that of the one in use", n)
 	}
-	lease := renew("pay:op7", gate.Claim{Instance: "a", Held: 1})
+	lease := renew("pay:op7", gate.Claim{Instance: "a", Waiting: 1})
 	if n := lease.Budget + lease.Left; n != 99 {
 		t.Errorf("a key that comes back has %d of its budget left, want 99", n)
 	}

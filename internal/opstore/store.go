@@ -146,7 +146,7 @@ func (s *Store) Watch(ctx context.Context, op *events.Operation, m scheduler.Mes
 		return m, err
 	}
 	w, found, findErr := s.Find(ctx, op)
-	if findErr == nil && found && w.Op.Work != nil && w.Op.Work.Knows(op.Work.Token) && w.Op.Work.Result == nil && w.Op.Due.Equal(op.Due) {
+	if findErr == nil && found && w.Op.Work != nil && w.Op.Work.HasToken(op.Work.Token) && w.Op.Work.Result == nil && w.Op.Due.Equal(op.Due) {
 		m.Version, m.Place, m.Stored = w.Version, w.Place, w.Stored
 		return m, nil
 	}
@@ -226,7 +226,7 @@ func (s *Store) ContestFired(ctx context.Context, op *events.Operation, m schedu
 	if m.Stored.Sub(op.Due.Add(-scheduler.EarlyArming)) > Youngest {
 		moment = time.Now() // a new leader may have fired it, of which is not known yet
 	}
-	if since := op.Waits(); s.elections.Doubts(ctx, since, moment) {
+	if since := op.WaitingSince(); s.elections.Doubts(ctx, since, moment) {
 		op.Contest(since)
 	}
 }

@@ -43,7 +43,7 @@ type Revision struct {
 	Source []byte
 }
 
-// Name is what the policies of a revision are called, as the file in the faults
+// Name is what the policies of a revision are called, as the file in the issues
 // and origins of a [policy.Set].
 func (r Revision) Name() string { return fmt.Sprintf("revision %d", r.Number) }
 

@@ -76,7 +76,7 @@ func TestBucket_RefusesWhatIsNotValidOrNotTheLatest(t *testing.T) {
 	b, _ := newBucket(t)
 	first := apply(t, b, 3, 0)
 	_, err := b.Apply(t.Context(), "bad.yaml", []byte("billing: {maxAttempts: 0}\n"), first.Number)
-	if faults := policy.Faults(err); len(faults) != 1 || faults[0].File != "bad.yaml" || faults[0].Key != "billing.maxAttempts" {
+	if issues := policy.Issues(err); len(issues) != 1 || issues[0].File != "bad.yaml" || issues[0].Key != "billing.maxAttempts" {
 		t.Errorf("a bad file gave %v", err)
 	}
 	apply(t, b, 4, first.Number)

@@ -40,9 +40,9 @@ func FuzzRevision(f *testing.F) {
 		}
 		set, err := r.Parse()
 		if err != nil {
-			for _, fault := range policy.Faults(err) {
-				if fault.File != r.Name() {
-					t.Fatalf("the fault %v names %q", fault, fault.File)
+			for _, issue := range policy.Issues(err) {
+				if issue.File != r.Name() {
+					t.Fatalf("the issue %v names %q", issue, issue.File)
 				}
 			}
 			return

@@ -57,16 +57,16 @@ type Sharing struct {
 // Observe makes the instruments for how an instance stands.
 func Observe(m *Metrics, s Sources) error {
 	g := &gauges{Sources: s, metrics: m}
-	var faults []error
+	var errs []error
 	var read []metric.Observable
 	whole := func(name, unit, help string) metric.Int64Observable {
 		o, err := m.Meter().Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(help))
-		faults, read = append(faults, err), append(read, o)
+		errs, read = append(errs, err), append(read, o)
 		return o
 	}
 	number := func(name, unit, help string) metric.Float64Observable {
 		o, err := m.Meter().Float64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(help))
-		faults, read = append(faults, err), append(read, o)
+		errs, read = append(errs, err), append(read, o)
 		return o
 	}
 	g.shared = whole("rebound.coordination.shared", "",
@@ -90,7 +90,7 @@ func Observe(m *Metrics, s Sources) error {
 		metric.WithDescription("Reports of workers on attempts that this instance accepted or refused."))
 	g.reports = reports
 	_, registered := m.Meter().RegisterCallback(g.observe, append(read, reports)...)
-	if err := errors.Join(append(faults, err, registered)...); err != nil {
+	if err := errors.Join(append(errs, err, registered)...); err != nil {
 		return fmt.Errorf("making the metrics: %w", err)
 	}
 	return nil

@@ -111,15 +111,15 @@ func NewMetrics(instance, version string) (*Metrics, error) {
 }
 
 func (m *Metrics) makeInstruments() error {
-	var faults []error
+	var errs []error
 	counter := func(name, help string, more ...string) Counter {
 		c, err := m.Counter(name, help, append([]string{labelService, labelOperation}, more...)...)
-		faults = append(faults, err)
+		errs = append(errs, err)
 		return c
 	}
 	histogram := func(name string, buckets []float64, help string, labels ...string) Histogram {
 		h, err := m.Histogram(name, help, buckets, labels...)
-		faults = append(faults, err)
+		errs = append(errs, err)
 		return h
 	}
 	m.submissions = counter("rebound_submissions_total",
@@ -144,7 +144,7 @@ func (m *Metrics) makeInstruments() error {
 		"How long attempts took in seconds: until the target's reply, or until the worker's report.", labelService, labelOperation)
 	m.lateness = histogram("rebound_attempt_lateness_seconds", latenessBuckets,
 		"How many seconds after they were due attempts began, of all keys together. Operations that a shut gate held are late by that time.")
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 // Forget drops the metrics of the keys that were not counted since a time, and of the

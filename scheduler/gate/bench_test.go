@@ -72,6 +72,6 @@ func BenchmarkLedger(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		now = now.Add(100 * time.Millisecond)
-		ledger, _ = ledger.Renew(Claim{Instance: string(rune('a' + i%3)), Held: 10}, s, now)
+		ledger, _ = ledger.Renew(Claim{Instance: string(rune('a' + i%3)), Waiting: 10}, s, now)
 	}
 }

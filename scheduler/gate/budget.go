@@ -27,9 +27,9 @@ const (
 	retryBudgetAmple = retryBudgetMost / 2
 )
 
-// Room returns how many attempts may go beside those in flight, and, when that is
+// Available returns how many attempts may go beside those in flight, and, when that is
 // 0, when there will be more. limited is false while the budget is ample.
-func (e *RetryBudget) Room(inFlight int, now time.Time) (n int, next time.Time, limited bool) {
+func (e *RetryBudget) Available(inFlight int, now time.Time) (n int, next time.Time, limited bool) {
 	if e.spent <= retryBudgetMost-retryBudgetAmple {
 		return 0, time.Time{}, false
 	}

@@ -15,7 +15,7 @@ func TestRetryBudget_FailuresAreBoundedBySuccesses(t *testing.T) {
 		for range rapid.IntRange(1, 400).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.Int64Range(0, int64(50*time.Millisecond)).Draw(t, "pause")))
 			if rapid.Bool().Draw(t, "send") {
-				if n, _, limited := e.Room(inFlight, now); !limited || n > 0 {
+				if n, _, limited := e.Available(inFlight, now); !limited || n > 0 {
 					inFlight++
 					busiest = max(busiest, inFlight)
 				}
@@ -45,7 +45,7 @@ func TestRetryBudget_ATargetThatAnswersWellIsNeverLimited(t *testing.T) {
 	var e RetryBudget
 	for i := range 10_000 {
 		now := at(float64(i) / 1000)
-		if _, _, limited := e.Room(1_000_000, now); limited {
+		if _, _, limited := e.Available(1_000_000, now); limited {
 			t.Fatalf("attempt %d is limited, want none to be", i)
 		}
 		r := Success
@@ -61,14 +61,14 @@ func TestRetryBudget_ASpentBudgetTricklesOn(t *testing.T) {
 	for range 200 {
 		e.Done(Failure, at(0))
 	}
-	n, next, limited := e.Room(0, at(0))
+	n, next, limited := e.Available(0, at(0))
 	if n != 0 || !limited || !next.Equal(at(0.1)) {
-		t.Fatalf("a spent budget has room for %d, next after %v, want 0 and 100 ms", n, next.Sub(at(0)))
+		t.Fatalf("a spent budget has %d left, next after %v, want 0 and 100 ms", n, next.Sub(at(0)))
 	}
-	if n, _, _ := e.Room(0, at(1)); n != 10 {
-		t.Errorf("after a second there is room for %d, want 10", n)
+	if n, _, _ := e.Available(0, at(1)); n != 10 {
+		t.Errorf("after a second %d are available, want 10", n)
 	}
-	if _, _, limited := e.Room(0, at(5)); limited {
+	if _, _, limited := e.Available(0, at(5)); limited {
 		t.Error("half a budget is limited, want it to be ample")
 	}
 }

@@ -292,12 +292,12 @@ func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 		a.limit(0, CauseBackpressure, time.Time{})
 	}
 	g.limitByShares(&a, now)
-	if n, next, limited := g.retryBudget.Room(g.inFlight, now); limited {
+	if n, next, limited := g.retryBudget.Available(g.inFlight, now); limited {
 		a.limit(n, CauseRetryBudget, next)
 	}
 	// While the breaker lets probes through, their number is pace enough.
 	if !c.Breaker.Limited {
-		if n, next, limited := g.governor.Room(g.inFlight, now); limited {
+		if n, next, limited := g.governor.Available(g.inFlight, now); limited {
 			a.limit(n, CauseGovernor, next)
 		}
 	}
@@ -321,11 +321,11 @@ func (g *Gate) limitByShares(a *Answer, now time.Time) {
 		return
 	}
 	if s.PerMinute > 0 {
-		n, next := g.minute.Room(g.lease.share(s.PerMinute), now)
+		n, next := g.minute.Available(g.lease.share(s.PerMinute), now)
 		a.limit(n, CauseBudgetPerMinute, next)
 	}
 	if s.PerHour > 0 {
-		n, next := g.hour.Room(g.lease.share(s.PerHour), now)
+		n, next := g.hour.Available(g.lease.share(s.PerHour), now)
 		a.limit(n, CauseBudgetPerHour, next)
 	}
 	// What was left over all instances when the last lease came is divided, too,

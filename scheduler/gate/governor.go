@@ -230,10 +230,10 @@ func (g *Governor) Concurrency() int {
 	return int(math.Ceil(2*g.rate*latency/float64(time.Second))) + 2
 }
 
-// Room returns how many operations may go at now beside those in flight, and,
+// Available returns how many operations may go at now beside those in flight, and,
 // when that is 0, when there will be more; a zero next is not before one of those
 // in flight is done. limited is false while the governor is off.
-func (g *Governor) Room(inFlight int, now time.Time) (n int, next time.Time, limited bool) {
+func (g *Governor) Available(inFlight int, now time.Time) (n int, next time.Time, limited bool) {
 	if g.phase == off {
 		return 0, time.Time{}, false
 	}

@@ -56,7 +56,7 @@ func (p *plant) run(d time.Duration, want float64) (succeeded int) {
 		}
 		due += want * tick.Seconds()
 		for want == 0 || due >= 1 {
-			n, _, limited := p.governor.Room(p.inFlight, p.now)
+			n, _, limited := p.governor.Available(p.inFlight, p.now)
 			if limited && n == 0 {
 				due = math.Min(due, 1)
 				break
@@ -310,13 +310,13 @@ func TestGovernor_GoesOffWhenNothingGoesForAMinute(t *testing.T) {
 	var g Governor
 	g.Recover(at(0))
 	g.Done(g.Take(at(1)), Failure, time.Millisecond, at(1))
-	if _, _, limited := g.Room(0, at(60)); !limited {
+	if _, _, limited := g.Available(0, at(60)); !limited {
 		t.Error("less than a minute after the last operation the governor is off, want it on")
 	}
-	if _, _, limited := g.Room(1, at(62)); !limited {
+	if _, _, limited := g.Available(1, at(62)); !limited {
 		t.Error("with an operation in flight the governor is off, want it on")
 	}
-	if _, _, limited := g.Room(0, at(62)); limited || g.On() {
+	if _, _, limited := g.Available(0, at(62)); limited || g.On() {
 		t.Error("a minute after the last operation the governor is on, want it off")
 	}
 }
@@ -345,7 +345,7 @@ func TestGovernor_BoundsItsLimits(t *testing.T) {
 			case 0:
 				g.Recover(now)
 			case 1, 2:
-				n, next, limited := g.Room(len(epochs), now)
+				n, next, limited := g.Available(len(epochs), now)
 				if limited && (n < 0 || n > 1+int(g.Rate()*burst.Seconds())) {
 					t.Fatalf("%d may go at once at %.1f a second, want 0 to 1 and what %v brings", n, g.Rate(), burst)
 				}

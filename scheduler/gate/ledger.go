@@ -58,9 +58,9 @@ type Share struct {
 // Claim is what an instance asks for.
 type Claim struct {
 	Instance string
-	// InFlight is how many operations it has in flight, and Held how many wait
+	// InFlight is how many operations it has in flight, and Waiting how many wait
 	// to go.
-	InFlight, Held int
+	InFlight, Waiting int
 	// Heard is the Given of the last lease that the instance has heard of; zero is of
 	// none. A later one whose answer got lost was never used.
 	Heard time.Time
@@ -156,7 +156,7 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 	own := &l.Shares[i]
 	if now.Before(l.Quiet) {
 		// What it has in flight goes on. All else it claims again.
-		own.Concurrent, own.Demand, own.Expires = max(c.InFlight, 0), max(c.InFlight, 0)+max(c.Held, 0), now.Add(LeaseTime)
+		own.Concurrent, own.Demand, own.Expires = max(c.InFlight, 0), max(c.InFlight, 0)+max(c.Waiting, 0), now.Add(LeaseTime)
 		return l, Lease{Concurrent: own.Concurrent, Instances: len(l.Shares)}
 	}
 	if !known {
@@ -167,7 +167,7 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 		l.Shares = slices.Delete(l.Shares, i, i+1)
 		return l, Lease{Given: now, Instances: len(l.Shares), Granted: true, Left: l.left(s, now), Seen: &l}
 	}
-	own.Demand = max(c.InFlight, 0) + max(c.Held, 0)
+	own.Demand = max(c.InFlight, 0) + max(c.Waiting, 0)
 	own.Expires = now.Add(LeaseTime)
 	if s.MaxConcurrent > 0 {
 		own.Concurrent = l.concurrent(i, c.InFlight, s.MaxConcurrent, now)
@@ -312,10 +312,10 @@ func (l *Ledger) budget(own *Share, s Settings, now time.Time) int {
 func (l *Ledger) left(s Settings, now time.Time) int {
 	left := -1
 	if s.PerMinute > 0 {
-		left, _ = l.Minute.Room(s.PerMinute, now)
+		left, _ = l.Minute.Available(s.PerMinute, now)
 	}
 	if s.PerHour > 0 {
-		if n, _ := l.Hour.Room(s.PerHour, now); left < 0 || n < left {
+		if n, _ := l.Hour.Available(s.PerHour, now); left < 0 || n < left {
 			left = n
 		}
 	}

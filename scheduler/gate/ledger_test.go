@@ -32,7 +32,7 @@ const (
 // time and answers at another. c says whose gate it is and what that holds.
 func renewAs(g *Gate, l *Ledger, c Claim, s Settings, how renewal, asked, answered time.Time) Lease {
 	claim := g.HandIn()
-	claim.Instance, claim.Held = c.Instance, c.Held
+	claim.Instance, claim.Waiting = c.Instance, c.Waiting
 	next, lease := l.Renew(claim, s, answered)
 	lease.Until, lease.LeftUntil = asked.Add(LeaseTime), asked.Add(time.Minute)
 	if how != notWritten {
@@ -61,7 +61,7 @@ func TestLedger_InstancesTogetherStayWithinTheLimits(t *testing.T) {
 			// The store may take its time, and the clock of the instance runs on.
 			now = now.Add(time.Duration(rapid.Int64Range(1, int64(50*time.Millisecond)).Draw(t, "store")))
 			how := rapid.SampledFrom([]renewal{heard, heard, heard, notHeard, notWritten}).Draw(t, "renewal")
-			renewAs(all[i].gate, &ledger, Claim{Instance: all[i].name, Held: held}, s, how, asked, now)
+			renewAs(all[i].gate, &ledger, Claim{Instance: all[i].name, Waiting: held}, s, how, asked, now)
 		}
 		for i := range all {
 			renew(i)
@@ -128,7 +128,7 @@ func TestLedger_SharesFollowTheDemand(t *testing.T) {
 		for range 3 { // it settles within as many renewals
 			for i, d := range c.demands {
 				var lease Lease
-				ledger, lease = ledger.Renew(Claim{Instance: string(rune('a' + i)), Held: d}, s, at(0))
+				ledger, lease = ledger.Renew(Claim{Instance: string(rune('a' + i)), Waiting: d}, s, at(0))
 				got[i] = lease.Concurrent
 			}
 		}
@@ -153,18 +153,18 @@ func TestLedger_LeaseTakesNoMoreOfABudgetThanIsAmple(t *testing.T) {
 		{0, 50, 8 * 50},
 		{0, 0, 64},
 	} {
-		c := Claim{Instance: "a", Held: step.held, Heard: lease.Given, Unused: lease.Budget - step.used, Seen: lease.Seen}
+		c := Claim{Instance: "a", Waiting: step.held, Heard: lease.Given, Unused: lease.Budget - step.used, Seen: lease.Seen}
 		now = now.Add(LeaseTime / 3)
 		ledger, lease = ledger.Renew(c, s, now)
 		if lease.Budget != step.want || !lease.More {
 			t.Fatalf("lease %d is of %d and more is to be had: %t; want %d and more", i, lease.Budget, lease.More, step.want)
 		}
-		if room, _ := ledger.Hour.Room(s.PerHour, now); lease.Left != room {
-			t.Fatalf("lease %d tells of %d that are left, want %d", i, lease.Left, room)
+		if left, _ := ledger.Hour.Available(s.PerHour, now); lease.Left != left {
+			t.Fatalf("lease %d reports %d left, want %d", i, lease.Left, left)
 		}
 	}
 	// It dies. What it held is all that is lost.
-	_, other := ledger.Renew(Claim{Instance: "b", Held: s.PerHour}, s, now.Add(2*graceTime))
+	_, other := ledger.Renew(Claim{Instance: "b", Waiting: s.PerHour}, s, now.Add(2*graceTime))
 	if want := s.PerHour - 1 - 64 - 8*64 - 100 - 64; other.Budget != want || other.More || other.Left != 0 {
 		t.Errorf("another instance is given %d of the budget, and there is more: %t; want all %d", other.Budget, other.More, want)
 	}
@@ -194,11 +194,11 @@ func TestLedger_BudgetOfAHotKeyGrowsWithEveryLease(t *testing.T) {
 func TestLedger_DeadInstanceLosesItsShare(t *testing.T) {
 	s := Settings{MaxConcurrent: 10}
 	ledger, _ := NewLedger().Renew(Claim{Instance: "a", InFlight: 10}, s, at(0))
-	ledger, lease := ledger.Renew(Claim{Instance: "b", Held: 10}, s, at(0.9))
+	ledger, lease := ledger.Renew(Claim{Instance: "b", Waiting: 10}, s, at(0.9))
 	if lease.Concurrent != 0 {
 		t.Fatalf("beside one that has all 10 in flight another may have %d, want 0", lease.Concurrent)
 	}
-	_, lease = ledger.Renew(Claim{Instance: "b", Held: 10}, s, at(1.0))
+	_, lease = ledger.Renew(Claim{Instance: "b", Waiting: 10}, s, at(1.0))
 	if lease.Concurrent != 10 || lease.Instances != 2 {
 		t.Errorf("once that lease is over it may have %d of %d instances, want 10 of 2", lease.Concurrent, lease.Instances)
 	}
@@ -222,7 +222,7 @@ func TestLedger_WithoutItsStoreAnInstanceHasAnEvenShare(t *testing.T) {
 
 func TestLedger_SurvivesItsStoreAndRenewingChangesNoOther(t *testing.T) {
 	s := Settings{MaxConcurrent: 10, PerMinute: 30}
-	ledger, _ := NewLedger().Renew(Claim{Instance: "a", Held: 3}, s, at(0))
+	ledger, _ := NewLedger().Renew(Claim{Instance: "a", Waiting: 3}, s, at(0))
 	before, err := json.Marshal(ledger)
 	if err != nil {
 		t.Fatal(err)
@@ -231,8 +231,8 @@ func TestLedger_SurvivesItsStoreAndRenewingChangesNoOther(t *testing.T) {
 	if err := json.Unmarshal(before, &stored); err != nil {
 		t.Fatal(err)
 	}
-	stored.Renew(Claim{Instance: "a", Held: 9}, s, at(0.5))
-	stored.Renew(Claim{Instance: "b", Held: 9}, s, at(0.5))
+	stored.Renew(Claim{Instance: "a", Waiting: 9}, s, at(0.5))
+	stored.Renew(Claim{Instance: "b", Waiting: 9}, s, at(0.5))
 	if after, err := json.Marshal(stored); err != nil || string(after) != string(before) {
 		t.Errorf("the ledger is\n%s\nerror %v, want it unchanged:\n%s", after, err, before)
 	}
@@ -250,7 +250,7 @@ func TestLedger_LosesNoBudgetWithAnAnswer(t *testing.T) {
 		ledger, now, taken := NewLedger(), begin, 0
 		renew := func(i int, how renewal) Lease {
 			held := rapid.IntRange(0, 300).Draw(t, "held")
-			return renewAs(all[i], &ledger, Claim{Instance: string(rune('a' + i)), Held: held}, s, how, now, now)
+			return renewAs(all[i], &ledger, Claim{Instance: string(rune('a' + i)), Waiting: held}, s, how, now, now)
 		}
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			// In all it is too short for an instance to be forgotten.
@@ -274,7 +274,7 @@ func TestLedger_LosesNoBudgetWithAnAnswer(t *testing.T) {
 		for i := range all {
 			given += renew(i, heard).Budget
 		}
-		if left, _ := ledger.Minute.Room(s.PerMinute, now); taken+given+left < s.PerMinute {
+		if left, _ := ledger.Minute.Available(s.PerMinute, now); taken+given+left < s.PerMinute {
 			t.Fatalf("%d were let through, the instances may let through %d and %d are left, together less than the budget of %d", taken, given, left, s.PerMinute)
 		}
 	})
@@ -295,7 +295,7 @@ func TestLedger_InstancesWithoutTheirStoreDivideWhatWasLeft(t *testing.T) {
 			}
 		}
 		renew := func(i int) {
-			renewAs(all[i], &ledger, Claim{Instance: string(rune('a' + i)), Held: 10}, s, heard, now, now)
+			renewAs(all[i], &ledger, Claim{Instance: string(rune('a' + i)), Waiting: 10}, s, heard, now, now)
 		}
 		for i := range all {
 			all[i] = New(s)

@@ -25,7 +25,7 @@ func TestLedger_BudgetsHoldThroughALossOfTheStore(t *testing.T) {
 		renew := func(i int, how renewal) {
 			asked := now
 			now = now.Add(time.Duration(rapid.Int64Range(1, int64(20*time.Millisecond)).Draw(t, "store")))
-			renewAs(all[i].gate, &ledger, Claim{Instance: all[i].name, Held: rapid.IntRange(0, 20).Draw(t, "held")}, s, how, asked, now)
+			renewAs(all[i].gate, &ledger, Claim{Instance: all[i].name, Waiting: rapid.IntRange(0, 20).Draw(t, "held")}, s, how, asked, now)
 			if how == heard && !now.Before(ledger.Quiet) {
 				last = i
 			}
@@ -81,7 +81,7 @@ func spendAll(t *testing.T, s Settings, names ...string) (Ledger, []*instance, t
 	for _, name := range names {
 		i := &instance{name: name, gate: New(s)}
 		all = append(all, i)
-		renewAs(i.gate, &ledger, Claim{Instance: name, Held: 1000}, s, heard, now, now)
+		renewAs(i.gate, &ledger, Claim{Instance: name, Waiting: 1000}, s, heard, now, now)
 		for i.enter(now) {
 		}
 		now = now.Add(10 * time.Millisecond)
@@ -104,7 +104,7 @@ func TestLedger_NothingGoesWhileALostOneIsRebuilt(t *testing.T) {
 	ledger := NewLedger()
 	for step := range 3 {
 		for _, i := range all {
-			renewAs(i.gate, &ledger, Claim{Instance: i.name, Held: 10}, s, heard, now, now)
+			renewAs(i.gate, &ledger, Claim{Instance: i.name, Waiting: 10}, s, heard, now, now)
 			if i.enter(now) {
 				t.Errorf("in round %d instance %s begins another attempt: what others have in flight is not known yet", step, i.name)
 			}
@@ -114,7 +114,7 @@ func TestLedger_NothingGoesWhileALostOneIsRebuilt(t *testing.T) {
 	now = now.Add(rebuildTime)
 	for range 4 {
 		for _, i := range all {
-			renewAs(i.gate, &ledger, Claim{Instance: i.name, Held: 10}, s, heard, now, now)
+			renewAs(i.gate, &ledger, Claim{Instance: i.name, Waiting: 10}, s, heard, now, now)
 			for i.enter(now) {
 			}
 		}
@@ -126,8 +126,8 @@ func TestLedger_NothingGoesWhileALostOneIsRebuilt(t *testing.T) {
 
 func TestLedger_ALostOneIsRebuiltFromWhatIsRemembered(t *testing.T) {
 	s := Settings{PerMinute: 100}
-	room := func(l Ledger, now time.Time) int {
-		n, _ := l.Minute.Room(s.PerMinute, now)
+	available := func(l Ledger, now time.Time) int {
+		n, _ := l.Minute.Available(s.PerMinute, now)
 		return n
 	}
 	for name, c := range map[string]struct {
@@ -157,7 +157,7 @@ func TestLedger_ALostOneIsRebuiltFromWhatIsRemembered(t *testing.T) {
 			for range 20 {
 				for _, name := range c.order {
 					i := all[slices.IndexFunc(all, func(i *instance) bool { return i.name == name })]
-					renewAs(i.gate, &ledger, Claim{Instance: name, Held: 10}, s, heard, now, now)
+					renewAs(i.gate, &ledger, Claim{Instance: name, Waiting: 10}, s, heard, now, now)
 					if name == "new" {
 						continue // it has nothing to do
 					}
@@ -168,7 +168,7 @@ func TestLedger_ALostOneIsRebuiltFromWhatIsRemembered(t *testing.T) {
 				}
 				now = now.Add(LeaseTime / 3)
 			}
-			if left := room(ledger, now); taken > c.want {
+			if left := available(ledger, now); taken > c.want {
 				t.Errorf("%d more went and %d are left of a budget that was spent, want at most %d", taken, left, c.want)
 			}
 		})

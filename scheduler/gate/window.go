@@ -33,9 +33,9 @@ const (
 // NewWindow returns an empty window of a length.
 func NewWindow(length time.Duration) Window { return Window{width: int64(length) / perWindow} }
 
-// Room returns how much more may be taken at now when the limit is as given, and,
+// Available returns how much more may be taken at now when the limit is as given, and,
 // when that is 0, when there will be more.
-func (w *Window) Room(limit int, now time.Time) (n int, next time.Time) {
+func (w *Window) Available(limit int, now time.Time) (n int, next time.Time) {
 	w.move(now)
 	if n = limit - w.total; n > 0 {
 		return n, time.Time{}

@@ -16,17 +16,17 @@ func TestWindow_NeverHoldsMoreThanTheLimit(t *testing.T) {
 		var taken []taking
 		for range rapid.IntRange(1, 80).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.Int64Range(0, int64(length)/4).Draw(t, "pause")))
-			n, next := w.Room(limit, now)
+			n, next := w.Available(limit, now)
 			if n == 0 {
 				if !next.After(now) || next.After(now.Add(length+2*length/perWindow)) {
-					t.Fatalf("without room the next is %v after now, want it within the window and its thirtieth", next.Sub(now))
+					t.Fatalf("with none available the next is %v after now, want it within the window and its thirtieth", next.Sub(now))
 				}
 				before, after := w, w
-				if n, _ := before.Room(limit, next.Add(-1)); n != 0 {
-					t.Fatalf("there is room for %d right before the next, want none", n)
+				if n, _ := before.Available(limit, next.Add(-1)); n != 0 {
+					t.Fatalf("%d are available right before the next, want none", n)
 				}
-				if n, _ := after.Room(limit, next); n == 0 {
-					t.Fatalf("there is no room at the next")
+				if n, _ := after.Available(limit, next); n == 0 {
+					t.Fatalf("none is available at the next")
 				}
 				continue
 			}
@@ -43,7 +43,7 @@ func TestWindow_NeverHoldsMoreThanTheLimit(t *testing.T) {
 func TestWindow_UnderEndlessLoadTheLimitIsSpentEveryWindowAndAThirtieth(t *testing.T) {
 	w, total := NewWindow(time.Minute), 0
 	for now := begin; now.Before(begin.Add(62 * time.Minute)); now = now.Add(100 * time.Millisecond) {
-		n, _ := w.Room(200, now)
+		n, _ := w.Available(200, now)
 		w.Take(n, now)
 		total += n
 	}
@@ -56,7 +56,7 @@ func TestWindow_WhatIsGivenBackCanBeTakenAgain(t *testing.T) {
 	for name, c := range map[string]struct {
 		back  int
 		taken time.Time
-		room  int
+		want  int
 	}{
 		"all of it":                    {10, at(0), 10},
 		"a part":                       {4, at(0), 4},
@@ -68,8 +68,8 @@ func TestWindow_WhatIsGivenBackCanBeTakenAgain(t *testing.T) {
 		w := NewWindow(time.Minute)
 		w.Take(10, at(0))
 		w.GiveBack(c.back, c.taken, at(20))
-		if n, _ := w.Room(10, at(20)); n != c.room {
-			t.Errorf("%s: there is room for %d, want %d", name, n, c.room)
+		if n, _ := w.Available(10, at(20)); n != c.want {
+			t.Errorf("%s: %d are available, want %d", name, n, c.want)
 		}
 	}
 }
@@ -77,8 +77,8 @@ func TestWindow_WhatIsGivenBackCanBeTakenAgain(t *testing.T) {
 func TestWindow_AClockThatIsSetBackShutsNoBudgetForLonger(t *testing.T) {
 	w := NewWindow(time.Minute)
 	w.Take(10, at(3600))
-	if n, next := w.Room(10, at(0)); n != 0 || next.After(at(62)) {
-		t.Errorf("after the clock went back there is room for %d, next at %v, want none for at most 62 s", n, next)
+	if n, next := w.Available(10, at(0)); n != 0 || next.After(at(62)) {
+		t.Errorf("after the clock went back %d are available, next at %v, want none for at most 62 s", n, next)
 	}
 }
 
@@ -105,9 +105,9 @@ func TestWindow_MergedWindowsCountWhatEitherCounts(t *testing.T) {
 	a.Take(3, at(0))
 	b.Take(4, at(30))
 	a.Merge(b)
-	for _, c := range []struct{ second, room float64 }{{30, 3}, {61, 3}, {62, 6}, {91, 6}, {92, 10}} {
-		if n, _ := a.Room(10, at(c.second)); n != int(c.room) {
-			t.Errorf("after %v s there is room for %d, want %v", c.second, n, c.room)
+	for _, c := range []struct{ second, want float64 }{{30, 3}, {61, 3}, {62, 6}, {91, 6}, {92, 10}} {
+		if n, _ := a.Available(10, at(c.second)); n != int(c.want) {
+			t.Errorf("after %v s %d are available, want %v", c.second, n, c.want)
 		}
 	}
 }
@@ -132,12 +132,12 @@ func FuzzWindowJSON(f *testing.F) {
 		if err := json.Unmarshal(written, &again); err != nil || again != w {
 			t.Errorf("%q is written as %s, which reads as %+v, %v; want %+v", b, written, again, err, w)
 		}
-		if n, _ := w.Room(5, begin); n > 5 || n < 0 {
-			t.Errorf("%q leaves room for %d of 5", b, n)
+		if n, _ := w.Available(5, begin); n > 5 || n < 0 {
+			t.Errorf("%q leaves %d of 5", b, n)
 		}
 		w.Take(3, begin)
-		if n, _ := w.Room(5, begin); n > 2 {
-			t.Errorf("%q leaves room for %d of 5 after 3 were taken", b, n)
+		if n, _ := w.Available(5, begin); n > 2 {
+			t.Errorf("%q leaves %d of 5 after 3 were taken", b, n)
 		}
 	})
 }

@@ -66,7 +66,7 @@ func TestStrategy_IsAWord(t *testing.T) {
 		}
 	}
 	if _, err := ParseStrategy("quadratic"); err == nil {
-		t.Error(`ParseStrategy("quadratic") found no fault`)
+		t.Error(`ParseStrategy("quadratic") found no issue`)
 	}
 	if got := Strategy(9).String(); got != "9" {
 		t.Errorf("an unknown strategy is written %q, want 9", got)

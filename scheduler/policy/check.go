@@ -9,7 +9,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// conflict is a fault of a policy's values together: keys are those that take part.
+// conflict is an issue of a policy's values together: keys are those that take part.
 type conflict struct {
 	keys []int
 	issue
@@ -30,7 +30,7 @@ func (p *parser) check(set *Set) {
 type checker struct {
 	*parser
 	set      *Set
-	reported map[string]bool // the texts of the faults
+	reported map[string]bool // the texts of the issues
 }
 
 // layers reports the conflicts between the layers that apply to sc.
@@ -77,14 +77,14 @@ func (c *checker) conflict(t trace, found conflict) {
 			found.problem += fmt.Sprintf(" (%s is from %s)", keys[i].Name, from)
 		}
 	}
-	f := Fault{Line: origin.Line, Column: origin.Column, Key: origin.Layer + "." + keys[blamed].Name, Problem: found.problem, Hint: found.hint}
+	f := Issue{Line: origin.Line, Column: origin.Column, Key: origin.Layer + "." + keys[blamed].Name, Problem: found.problem, Hint: found.hint}
 	if text := f.Error(); !c.reported[text] {
 		c.reported[text] = true
 		c.reportAt(f.Line, f.Column, f.Key, f.Problem, f.Hint)
 	}
 }
 
-// blame returns at which of some keys a fault is reported: of those that the
+// blame returns at which of some keys an issue is reported: of those that the
 // parser's file set, the one in the uppermost layer, the last in the file. ok is
 // false when the file set none of them.
 func (p *parser) blame(t trace, candidates []int) (blamed int, ok bool) {
@@ -198,7 +198,7 @@ func circleText(circle []string) string {
 
 // circles returns circles of services and keys, in each of which each needs the
 // next, the last being the first again. What needs itself is none. There are at
-// most maxFaults: when all need all, their number grows with its cube.
+// most maxIssues: when all need all, their number grows with its cube.
 func (s *Set) circles() (found [][]string) {
 	const onPath, done = 1, 2 // 0 is not visited
 	state := make(map[string]int)
@@ -210,7 +210,7 @@ func (s *Set) circles() (found [][]string) {
 		for _, needed := range s.needs(name) {
 			switch {
 			case needed == name:
-			case state[needed] == onPath && len(found) < maxFaults:
+			case state[needed] == onPath && len(found) < maxIssues:
 				found = append(found, append(slices.Clone(path[slices.Index(path, needed):]), needed))
 			case state[needed] == 0:
 				visit(needed)

@@ -153,7 +153,7 @@ func TestClass_IsAWord(t *testing.T) {
 		}
 	}
 	if _, err := ParseClass("maybe"); err == nil {
-		t.Error(`ParseClass("maybe") found no fault`)
+		t.Error(`ParseClass("maybe") found no issue`)
 	}
 }
 

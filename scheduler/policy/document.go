@@ -18,7 +18,7 @@ import (
 const maxDepth = 32
 
 // document returns the root of the file's one document, or nil when there is
-// none or it has faults.
+// none or it has issues.
 func (p *parser) document(src []byte) *yaml.Node {
 	if !p.plainText(src) {
 		return nil
@@ -201,7 +201,7 @@ func find(node *yaml.Node, name string) *yaml.Node {
 	return nil
 }
 
-// report reports a fault at node.
+// report reports an issue at node.
 func (p *parser) report(node *yaml.Node, key, problem, hint string) {
 	p.reportAt(node.Line, node.Column, key, problem, hint)
 }

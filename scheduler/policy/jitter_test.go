@@ -137,7 +137,7 @@ func TestJitter_IsAWord(t *testing.T) {
 		}
 	}
 	if _, err := ParseJitter("gaussian"); err == nil {
-		t.Error(`ParseJitter("gaussian") found no fault`)
+		t.Error(`ParseJitter("gaussian") found no issue`)
 	}
 }
 

@@ -13,12 +13,12 @@ var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // usual returns the built-in default policy.
 func usual() Policy { return Builtin().Resolve(Query{}) }
 
-// parsed returns the policies of a file that has no faults.
+// parsed returns the policies of a file that has no issues.
 func parsed(t testing.TB, src string) *Set {
 	t.Helper()
 	set, err := Parse("p.yaml", []byte(src))
 	if err != nil {
-		t.Fatalf("the policy file has faults:\n%v\n%s", err, src)
+		t.Fatalf("the policy file has issues:\n%v\n%s", err, src)
 	}
 	return set
 }

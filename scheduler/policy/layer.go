@@ -186,22 +186,22 @@ type Overrides struct {
 }
 
 // ParseOverrides reads the overrides among an operation's attributes; others it
-// leaves alone. Every fault is reported, each as a [*Fault].
+// leaves alone. Every issue is reported, each as a [*Issue].
 func ParseOverrides(attributes map[string]string) (Overrides, error) {
 	var o Overrides
-	var faults []error
+	var issues []error
 	for _, name := range slices.Sorted(maps.Keys(attributes)) {
 		i, ok := overridable[name]
 		if !ok {
 			continue
 		}
 		if f := keys[i].read(&o.policy, attributes[name]); f != nil {
-			faults = append(faults, &Fault{Key: name, Problem: f.problem, Hint: f.hint})
+			issues = append(issues, &Issue{Key: name, Problem: f.problem, Hint: f.hint})
 			continue
 		}
 		o.wished.add(i)
 	}
-	return o, errors.Join(faults...)
+	return o, errors.Join(issues...)
 }
 
 // Override returns p with the overrides o, each bounded by p: an operation may

@@ -38,13 +38,13 @@ func FuzzParseOverrides(f *testing.F) {
 		asked := map[string]string{name: value, other: otherValue}
 		o, err := ParseOverrides(asked)
 		if err != nil {
-			for _, fault := range Faults(err) {
-				if !slices.Contains([]string{name, other}, fault.Key) || fault.Problem == "" || strings.ContainsAny(fault.Error(), "\r\n") {
-					t.Errorf("the fault of %q is told as %q", asked, fault)
+			for _, issue := range Issues(err) {
+				if !slices.Contains([]string{name, other}, issue.Key) || issue.Problem == "" || strings.ContainsAny(issue.Error(), "\r\n") {
+					t.Errorf("the issue of %q reads %q", asked, issue)
 				}
 			}
-			if len(Faults(err)) == 0 {
-				t.Errorf("the error of %q is no fault: %v", asked, err)
+			if len(Issues(err)) == 0 {
+				t.Errorf("the error of %q is no issue: %v", asked, err)
 			}
 			return
 		}
@@ -53,16 +53,16 @@ func FuzzParseOverrides(f *testing.F) {
 			got.AttemptTimeout <= 0 || got.AttemptTimeout > p.AttemptTimeout || got.MaxElapsedTime < 0 || !(got.Multiplier > 0) {
 			t.Fatalf("%q gives %+v", asked, got)
 		}
-		told := map[string]string{}
+		written := map[string]string{}
 		for attribute, i := range overridable {
-			told[attribute] = keys[i].text(got)
+			written[attribute] = keys[i].text(got)
 		}
-		again, err := ParseOverrides(told)
+		again, err := ParseOverrides(written)
 		if err != nil {
-			t.Fatalf("%q is told as %v, which is refused: %v", asked, told, err)
+			t.Fatalf("%q is written as %v, which is refused: %v", asked, written, err)
 		}
 		if twice := p.Override(again); !alike(got, twice) {
-			t.Fatalf("%q gives %+v and, told as %v, %+v", asked, got, told, twice)
+			t.Fatalf("%q gives %+v and, written as %v, %+v", asked, got, written, twice)
 		}
 		decideWithinBounds(t, got, Query{Service: "a", Operation: "b"})
 	})

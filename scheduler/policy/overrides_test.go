@@ -50,20 +50,20 @@ func TestOverride_IsBoundedByThePolicy(t *testing.T) {
 	}
 }
 
-func TestParseOverrides_ReportsEveryFault(t *testing.T) {
+func TestParseOverrides_ReportsEveryIssue(t *testing.T) {
 	_, err := ParseOverrides(map[string]string{"maxattempts": "x", "jittertype": "ful", "basedelay": "1.5", "subject": "y"})
 	want := []string{
 		`basedelay: "1.5" is no whole number of milliseconds and has no unit; did you mean 1500 or 1.5s?`,
 		`jittertype: "ful" is not none, full, equal or decorrelated; did you mean full?`,
 		`maxattempts: "x" is no whole number of at least 1`,
 	}
-	faults := Faults(err)
-	if len(faults) != len(want) {
-		t.Fatalf("got the faults %v, want %d", err, len(want))
+	issues := Issues(err)
+	if len(issues) != len(want) {
+		t.Fatalf("got the issues %v, want %d", err, len(want))
 	}
-	for i, f := range faults {
+	for i, f := range issues {
 		if f.Error() != want[i] {
-			t.Errorf("fault %d is %q, want %q", i, f, want[i])
+			t.Errorf("issue %d is %q, want %q", i, f, want[i])
 		}
 	}
 }
@@ -79,7 +79,7 @@ func TestOverride_AllowsNoMoreThanThePolicy(t *testing.T) {
 		}
 		o, err := ParseOverrides(asked)
 		if err != nil {
-			for _, f := range Faults(err) {
+			for _, f := range Issues(err) {
 				delete(asked, f.Key)
 			}
 			if o, err = ParseOverrides(asked); err != nil {

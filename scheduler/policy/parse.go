@@ -12,7 +12,7 @@ import (
 )
 
 // Parse reads a policy file and lays it over the built-in policies. name is
-// what faults and origins call the file.
+// what issues and origins call the file.
 //
 // A policy file is YAML, or JSON. At its top level stand "default", which lies
 // under every service, and the names of services. Each holds keys of a policy,
@@ -38,23 +38,23 @@ import (
 // operationType, accountId and campaignId say what it applies to, and its name
 // is a mere label.
 //
-// src is at most [MaxSource] bytes. Every fault is reported, up to a hundred,
-// each as a [*Fault]; [Faults] takes them apart.
+// src is at most [MaxSource] bytes. Every issue is reported, up to a hundred,
+// each as a [*Issue]; [Issues] takes them apart.
 func Parse(name string, src []byte) (*Set, error) { return parse(Builtin(), name, src) }
 
 // MaxSource is the most bytes that a policy file may have. It fits into a NATS
 // message.
 const MaxSource = 1 << 20
 
-// parser gathers the layers and the faults of one file.
+// parser gathers the layers and the issues of one file.
 type parser struct {
-	faultList
+	issueList
 	layers map[scope]*layer
 }
 
 // parse lays a file over below, which may be nil and is not changed.
 func parse(below *Set, name string, src []byte) (*Set, error) {
-	p := &parser{faultList{file: name}, make(map[scope]*layer)}
+	p := &parser{issueList{file: name}, make(map[scope]*layer)}
 	if root := p.document(src); root != nil {
 		p.root(root)
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// FuzzParse reads any text as a policy file. What has faults must tell them in
+// FuzzParse reads any text as a policy file. What has issues must tell them in
 // one line each; what has none must resolve and decide within its bounds, and
 // must come out of YAML as it went in.
 func FuzzParse(f *testing.F) {
@@ -37,9 +37,9 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, src []byte) {
 		set, err := Parse("p.yaml", src)
 		if err != nil {
-			for _, fault := range Faults(err) {
-				if text := fault.Error(); strings.ContainsAny(text, "\n\r") || !strings.HasPrefix(text, "p.yaml:") || fault.Problem == "" {
-					t.Errorf("the fault %q is not one line that tells file and problem", text)
+			for _, issue := range Issues(err) {
+				if text := issue.Error(); strings.ContainsAny(text, "\n\r") || !strings.HasPrefix(text, "p.yaml:") || issue.Problem == "" {
+					t.Errorf("the issue %q is not one line that tells file and problem", text)
 				}
 			}
 			return
@@ -50,7 +50,7 @@ func FuzzParse(f *testing.F) {
 		}
 		again, err := Parse("again.yaml", written)
 		if err != nil {
-			t.Fatalf("what YAML wrote has faults: %v\n%s", err, written)
+			t.Fatalf("what YAML wrote has issues: %v\n%s", err, written)
 		}
 		for _, q := range queries {
 			p := set.Resolve(q)

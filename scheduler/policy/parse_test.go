@@ -79,8 +79,8 @@ func TestLoadFile_ReadsPoliciesOrSaysWhyNot(t *testing.T) {
 	if err := os.WriteFile(path, make([]byte, 2*MaxSource), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadFile(path); len(Faults(err)) != 1 || !strings.Contains(err.Error(), "is larger than") {
-		t.Errorf("a file of 2 MiB gives %v, want the fault that it is too large", err)
+	if _, err := LoadFile(path); len(Issues(err)) != 1 || !strings.Contains(err.Error(), "is larger than") {
+		t.Errorf("a file of 2 MiB gives %v, want the issue that it is too large", err)
 	}
 }
 

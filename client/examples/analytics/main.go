@@ -1,16 +1,16 @@
-// Command analytics counts how operations end, by service and campaign, and counts
-// each one once, whatever happens to it.
+// Command analytics counts how operations end, by service and campaign. It counts each outcome
+// exactly once, whatever happens to the program.
 //
-// Its totals and the sequence of the last outcome that they contain are one value of
-// a key-value bucket and so one write. A durable consumer would keep its position
-// apart from them, and a crash in between would count an outcome twice. A second
-// analytics at the same time is found out by the value's revision and ends.
+// Its totals and the sequence of the last outcome that they contain are one value in a key-value
+// bucket, so one write stores both. A durable consumer would keep its position separately, and a
+// crash between the two writes would count an outcome twice. A second analytics running at the
+// same time is noticed by the value's revision and ends.
 //
-// Start the service with rebound serve, and run
+// Start the service with "rebound serve", and run
 //
 //	go run github.com/rebound-mq/rebound/client/examples/analytics
 //
-// which prints the totals whenever they change. Stop and start it as you like. The
+// which prints the totals whenever they change. It can be stopped and restarted at any time. The
 // other examples give it something to count.
 package main
 
@@ -69,7 +69,7 @@ func run(ctx context.Context, url string, out io.Writer) (err error) {
 			return err
 		}
 		totals.add(outcome)
-		// An interrupt ends the iteration, and no write.
+		// An interrupt ends the iteration but must not interrupt a write.
 		if err := kept.store(context.WithoutCancel(ctx), totals); err != nil {
 			return err
 		}

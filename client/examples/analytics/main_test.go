@@ -43,7 +43,7 @@ func count(t *testing.T, nc *nats.Conn, n int) []string {
 	return out.lines
 }
 
-// end makes operations of a campaign that end at once.
+// end submits operations of a campaign that end at once.
 func end(t *testing.T, c *client.Client, campaign string, n int, code string) {
 	t.Helper()
 	policy := &client.Call{Service: "campaign_orchestrator", Operation: "execute_action", Campaign: campaign}
@@ -101,7 +101,7 @@ func TestAnalytics_CountsEveryOutcomeOnceThroughRestarts(t *testing.T) {
 	}
 }
 
-func TestAnalytics_SecondAtTheSameTimeCountsNothing(t *testing.T) {
+func TestAnalytics_SecondInstanceCountsNothing(t *testing.T) {
 	nc := rig.Start(t, "default: {}")
 	kept := make([]*keptTotals, 2)
 	for i := range kept {
@@ -110,7 +110,7 @@ func TestAnalytics_SecondAtTheSameTimeCountsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for revision := range uint64(2) { // a first value and a later one
+	for revision := range uint64(2) { // the first value and a later one
 		for _, k := range kept {
 			if _, err := k.load(rig.Context(t)); err != nil {
 				t.Fatal(err)
@@ -120,7 +120,7 @@ func TestAnalytics_SecondAtTheSameTimeCountsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := kept[1].store(rig.Context(t), &Totals{Counted: 20}); err == nil {
-			t.Error("totals that somebody else has changed are overwritten, want an error")
+			t.Error("totals changed by another instance are overwritten, want an error")
 		}
 		if got := stored(t, nc).Counted; got != 10+revision {
 			t.Errorf("the totals contain outcomes up to %d, want %d, as the first counted", got, 10+revision)

@@ -15,10 +15,10 @@ const (
 	totalsKey  = "totals"
 )
 
-// keptTotals keeps the totals in a key-value bucket. It is for one goroutine.
+// keptTotals keeps the totals in a key-value bucket. It is not safe for concurrent use.
 type keptTotals struct {
 	bucket   jetstream.KeyValue
-	revision uint64 // of the totals that were loaded or stored last, 0 for none
+	revision uint64 // of the totals last loaded or stored, 0 for none
 }
 
 func openTotals(ctx context.Context, js jetstream.JetStream) (*keptTotals, error) {
@@ -29,7 +29,7 @@ func openTotals(ctx context.Context, js jetstream.JetStream) (*keptTotals, error
 	return &keptTotals{bucket: bucket}, nil
 }
 
-// load returns the totals as they were stored last.
+// load returns the totals as last stored.
 func (k *keptTotals) load(ctx context.Context) (*Totals, error) {
 	totals := &Totals{Groups: make(map[string]Total)}
 	entry, err := k.bucket.Get(ctx, totalsKey)
@@ -46,13 +46,13 @@ func (k *keptTotals) load(ctx context.Context) (*Totals, error) {
 	return totals, nil
 }
 
-// store stores the totals, unless somebody else did since.
+// store stores the totals, unless they were changed by somebody else since load.
 func (k *keptTotals) store(ctx context.Context, totals *Totals) error {
 	value, err := json.Marshal(totals)
 	if err != nil {
 		return err
 	}
-	// Revision 0 is the one of a key that is not there.
+	// Revision 0 means that the key must not exist.
 	k.revision, err = k.bucket.Update(ctx, totalsKey, value, k.revision)
 	if err != nil {
 		return fmt.Errorf("storing the totals: %w", err)

@@ -8,20 +8,20 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// Totals are what is counted, and how far.
+// Totals are the counts and the position up to which outcomes are counted.
 type Totals struct {
-	// Counted is the sequence of the last outcome that is counted.
+	// Counted is the sequence of the last counted outcome.
 	Counted uint64 `json:"counted"`
 	// Groups are the totals by service and campaign, see groupOf.
 	Groups map[string]Total `json:"groups"`
 }
 
-// Total is what is counted of one group.
+// Total is the count of one group.
 type Total struct {
 	Successes int `json:"successes"`
 	Failures  int `json:"failures"`
-	// Attempts and SuccessMs sum up the attempts of all operations, and the
-	// milliseconds from first failure to success of those that succeeded.
+	// Attempts is the sum of the attempts of all operations, SuccessMs the sum of the
+	// milliseconds from first failure to success of the successful ones.
 	Attempts  int     `json:"attempts"`
 	SuccessMs float64 `json:"successMs"`
 }
@@ -35,7 +35,7 @@ func groupOf(o client.Outcome) string {
 	return o.Service + "/" + o.Campaign
 }
 
-// rest selects the outcomes that are not counted yet.
+// rest selects the outcomes that are not yet counted.
 func (t *Totals) rest() client.OutcomeFilter {
 	return client.OutcomeFilter{Since: time.Unix(1, 0), After: t.Counted}
 }
@@ -54,8 +54,8 @@ func (t *Totals) add(o client.Outcome) {
 	t.Counted = o.Sequence
 }
 
-// String returns the total in a line: the rate of success, the mean number of
-// attempts, and the mean time to success.
+// String returns the total as one line: the success rate, the mean number of attempts, and the
+// mean time to success.
 func (t Total) String() string {
 	n := t.Successes + t.Failures
 	line := fmt.Sprintf("%d of %d retried with success, %.1f attempts each", t.Successes, n, float64(t.Attempts)/float64(n))

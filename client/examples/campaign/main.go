@@ -1,13 +1,12 @@
-// Command campaign has the failed actions of two campaigns made up for, with the
-// policy of campaign_orchestrator.
+// Command campaign lets Rebound retry the failed actions of two campaigns, with the policy of
+// campaign_orchestrator.
 //
-// The actions of the launch are critical and go before those of the newsletter. The
-// orchestrator is an ordinary NATS micro service that knows nothing of Rebound: an
-// error reply is a failed attempt. It is too busy for one action in three at first,
-// and one account is suspended. The program follows the outcomes until every action
-// has one.
+// The actions of the launch are critical and go before those of the newsletter. The orchestrator
+// is an ordinary NATS micro service that knows nothing of Rebound: an error reply is a failed
+// attempt. At first it is too busy for one action in three, and one account is suspended. The
+// program follows the outcomes until every action has one.
 //
-// Start the service with rebound serve, and run
+// Start the service with "rebound serve", and run
 //
 //	go run github.com/rebound-mq/rebound/client/examples/campaign
 package main
@@ -109,7 +108,7 @@ func (c Campaign) report(out io.Writer, ended []client.Outcome) {
 	fmt.Fprintf(out, "%s: %d done, %d given up, %d attempts\n", c.ID, count[events.RetrySuccess], count[events.RetryFailed], attempts)
 }
 
-// skew is by how much the clocks of this machine and of the server may differ.
+// skew bounds the difference between the clocks of this machine and the server.
 const skew = time.Minute
 
 // follow waits until all operations have ended.
@@ -124,7 +123,7 @@ func follow(ctx context.Context, c *client.Client, since time.Time, receipts []c
 		case err != nil:
 			return nil, err
 		case !open[outcome.ID]:
-			continue // of somebody else's
+			continue // another program's
 		}
 		ended = append(ended, outcome)
 		if delete(open, outcome.ID); len(open) == 0 {

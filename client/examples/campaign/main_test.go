@@ -11,13 +11,13 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func TestCampaign_ActionsAreMadeUpFor(t *testing.T) {
+func TestCampaign_FailedActionsAreRetried(t *testing.T) {
 	nc := rig.Start(t, "campaign_orchestrator: {baseDelay: 10ms, maxDelay: 100ms}")
 	var out bytes.Buffer
 	if err := run(t.Context(), nc.ConnectedUrl(), &out); err != nil {
 		t.Fatal(err)
 	}
-	// Those that meet a busy service need a third attempt.
+	// Actions that meet a busy service need a third attempt.
 	const want = `product_launch_2026: 6 done, 0 given up, 14 attempts
 newsletter_may: given up for suspended_1: the account is suspended
 newsletter_may: 2 done, 1 given up, 7 attempts

@@ -23,7 +23,7 @@ func startOrchestrator(nc *nats.Conn) (micro.Service, error) {
 	})
 }
 
-// execute executes an action. Every third one meets a service that is busy once.
+// execute executes an action. Every third one fails once because the service is busy.
 func execute(r micro.Request) {
 	var action struct {
 		Action  int    `json:"action"`
@@ -41,6 +41,6 @@ func execute(r micro.Request) {
 		err = r.Respond(nil)
 	}
 	if err != nil {
-		slog.Error("an action is not answered", "error", err)
+		slog.Error("an action could not be answered", "error", err)
 	}
 }

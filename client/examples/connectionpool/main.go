@@ -1,12 +1,12 @@
-// Command connectionpool acquires connections from a bounded pool that runs dry,
-// with the policy of connection_pool.
+// Command connectionpool acquires connections from a bounded pool that runs dry, with the policy
+// of connection_pool.
 //
-// The pool reports how much of it is in use and how many wait. Adaptive delays go
-// by that, those in this process and those of the service: the fuller the pool, the
-// longer a caller stays away.
+// The pool reports how much of it is in use and how many callers wait. Adaptive delays heed these
+// reports, in this process and in the service: the fuller the pool, the longer a caller stays
+// away.
 //
-// Two reports hold both connections of the pool while three checkouts want one.
-// Start the service with rebound serve, look at rebound status, and run
+// Two reports hold both connections of the pool while three checkouts want one. Start the service
+// with "rebound serve", look at "rebound status", and run
 //
 //	go run github.com/rebound-mq/rebound/client/examples/connectionpool
 package main
@@ -68,7 +68,7 @@ func run(ctx context.Context, url string, out io.Writer) (err error) {
 	return trade(ctx, nc, pool, out)
 }
 
-// trade lets the reports finish when the first checkout has to wait.
+// trade lets the reports finish once the first checkout has to wait.
 func trade(ctx context.Context, nc *nats.Conn, pool *Pool, out io.Writer) error {
 	decisions, err := nc.SubscribeSync(events.Subjects{}.Events(events.RetryScheduled, service, operation))
 	if err != nil {
@@ -107,10 +107,10 @@ func trade(ctx context.Context, nc *nats.Conn, pool *Pool, out io.Writer) error 
 	return nil
 }
 
-// checkOutTimeout bounds what is done with a connection.
+// checkOutTimeout bounds the use of a connection.
 const checkOutTimeout = 5 * time.Second
 
-// checkOut does what needs a connection: it goes to the server and back.
+// checkOut stands for work that needs a connection: one round trip to the server.
 func checkOut(ctx context.Context, pool *Pool) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {

@@ -30,7 +30,7 @@ type Pool struct {
 	waiting atomic.Int64
 }
 
-// NewPool opens a pool of so many connections to a NATS server.
+// NewPool opens a pool of size connections to a NATS server.
 func NewPool(c *client.Client, url string, size int) (*Pool, error) {
 	p := &Pool{
 		client:  c,
@@ -48,8 +48,8 @@ func NewPool(c *client.Client, url string, size int) (*Pool, error) {
 	return p, nil
 }
 
-// Acquire takes a connection, which must be released. While there is none it tries
-// again as the policy says.
+// Acquire takes a connection, which must be released. If none is free it retries according to the
+// policy.
 func (p *Pool) Acquire(ctx context.Context) (*nats.Conn, error) {
 	p.waiting.Add(1)
 	defer p.waiting.Add(-1)
@@ -66,12 +66,12 @@ func (p *Pool) take(ctx context.Context) (*nats.Conn, error) {
 		return conn, nil
 	default:
 	}
-	p.report(ctx) // first, so that the delay goes by it
+	p.report(ctx) // first, so that the delay takes it into account
 	return nil, &client.Error{Code: "POOL_EXHAUSTED", Message: fmt.Sprintf("all %d connections are in use", cap(p.idle))}
 }
 
-// KeepReporting reports how the pool is until ctx ends, also when all is well, so
-// that delays shrink again.
+// KeepReporting reports the pool's health until ctx ends, even while all is well, so that delays
+// shrink again.
 func (p *Pool) KeepReporting(ctx context.Context) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
@@ -85,7 +85,7 @@ func (p *Pool) KeepReporting(ctx context.Context) {
 	}
 }
 
-// report tells how the pool is. That it cannot is no reason to have no connection.
+// report reports the pool's health. An error does not keep the caller from its connection.
 func (p *Pool) report(ctx context.Context) {
 	used := cap(p.idle) - len(p.idle)
 	utilization, queue := 100*float64(used)/float64(cap(p.idle)), int(p.waiting.Load())
@@ -93,12 +93,11 @@ func (p *Pool) report(ctx context.Context) {
 		PoolUtilization: &utilization, ActiveConnections: &used, QueueLength: &queue,
 	})
 	if err != nil && ctx.Err() == nil {
-		slog.Warn("the pool is not reported", "error", err)
+		slog.Warn("the pool's health could not be reported", "error", err)
 	}
 }
 
-// Close closes the connections that are not in use. Those that are must be released
-// before.
+// Close closes the idle connections. Release those in use before.
 func (p *Pool) Close() {
 	for len(p.idle) > 0 {
 		(<-p.idle).Close()

@@ -9,14 +9,14 @@ import (
 	"github.com/rebound-mq/rebound/client"
 )
 
-// codeRejected is the code of what no further attempt would let pass.
+// codeRejected is the code of a post that no further attempt would let pass.
 const codeRejected = "CONTENT_REJECTED"
 
 // Checker finds forbidden words in posts. It is safe for concurrent use.
 type Checker struct {
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the fields below
 	forbidden map[string]bool
-	surplus   int // checks that are too many
+	surplus   int // checks to refuse as overload
 }
 
 // NewChecker returns a checker that rejects these words.
@@ -28,7 +28,7 @@ func NewChecker(words ...string) *Checker {
 	return c
 }
 
-// Overload makes the next n checks too many.
+// Overload makes the checker refuse the next n checks as overload.
 func (c *Checker) Overload(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -42,8 +42,7 @@ func (c *Checker) Allow(word string) {
 	delete(c.forbidden, word)
 }
 
-// Check returns an error for a text that is rejected, or that cannot be checked
-// now.
+// Check returns an error if the text is rejected or cannot be checked now.
 func (c *Checker) Check(text string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,12 +1,12 @@
 // Command contentsafety checks posts before they are published, with the policy of
 // content_safety.
 //
-// What a checker rejects stays rejected: the failure is not retryable, and the post
-// becomes a dead letter at once. A checker that is overloaded says when to come back,
-// and Rebound does. Once a moderator has looked through the dead letters and allowed a
-// word, what was rejected for it is replayed.
+// A rejected post stays rejected: the failure is not retryable, and the post becomes a dead
+// letter at once. An overloaded checker says when to come back, and Rebound does. Once a
+// moderator has looked at the dead letters and allowed a word, the posts rejected for it are
+// replayed.
 //
-// Start the service with rebound serve, look at rebound dead list, and run
+// Start the service with "rebound serve", look at "rebound dead list", and run
 //
 //	go run github.com/rebound-mq/rebound/client/examples/contentsafety
 package main
@@ -61,7 +61,7 @@ func run(ctx context.Context, url string, out io.Writer) (err error) {
 
 	checker := NewChecker("pills")
 	checker.Overload(1)
-	// One check at a time, and what fails at the first comes back by Rebound.
+	// One check at a time; Rebound redelivers those that fail at first.
 	config := client.WorkerConfig{Service: service, Operation: operation, Concurrency: 1, SubmitFailures: true}
 	worker, err := c.StartWorker(ctx, config, func(_ context.Context, r *client.Request) error {
 		return checker.Check(string(r.Data))
@@ -85,7 +85,7 @@ func run(ctx context.Context, url string, out io.Writer) (err error) {
 	return moderate(ctx, c, checker, ended[pills], out)
 }
 
-// moderate allows what a post was rejected for, and replays all that were.
+// moderate allows the word for which a post was rejected, and replays all posts rejected for it.
 func moderate(ctx context.Context, c *client.Client, checker *Checker, post client.Outcome, out io.Writer) error {
 	rejected := client.DeadLetterFilter{Service: service, Operation: operation, ErrorCode: codeRejected}
 	for letter, err := range c.DeadLetters().List(ctx, rejected) {
@@ -108,8 +108,7 @@ func moderate(ctx context.Context, c *client.Client, checker *Checker, post clie
 	return nil
 }
 
-// publish publishes two posts to be checked and returns their ids. Nobody waits for
-// the checks.
+// publish publishes two posts to be checked and returns their ids. It expects no replies.
 func publish(nc *nats.Conn) (weather, pills string, err error) {
 	weather, pills = nuid.Next(), nuid.Next()
 	for _, post := range []struct{ id, text string }{{weather, "lovely weather"}, {pills, "buy pills"}} {
@@ -121,10 +120,10 @@ func publish(nc *nats.Conn) (weather, pills string, err error) {
 	return weather, pills, err
 }
 
-// skew is by how much the clocks of this machine and of the server may differ.
+// skew bounds the difference between the clocks of this machine and the server.
 const skew = time.Minute
 
-// follow waits for the outcomes of posts, by id, among those that f selects.
+// follow waits for the outcomes of posts, given by id, among those that f selects.
 func follow(ctx context.Context, c *client.Client, f client.OutcomeFilter, posts ...string) (map[string]client.Outcome, error) {
 	f.Service, f.Operation = service, operation
 	ended := make(map[string]client.Outcome)

@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func TestModeration_RejectedPostIsReplayedAndNotTriedAgain(t *testing.T) {
+func TestModeration_RejectedPostIsNotRetriedButReplayed(t *testing.T) {
 	nc := rig.Start(t, "content_safety: {baseDelay: 10ms, maxDelay: 50ms}")
 	var out bytes.Buffer
 	if err := run(t.Context(), nc.ConnectedUrl(), &out); err != nil {

@@ -1,5 +1,5 @@
-// CloudEvents over NATS, by the CloudEvents SDK's binding to HTTP: NATS has headers
-// and a body, too. The NATS binding asks in addition for percent-encoded attributes,
+// CloudEvents over NATS with the CloudEvents SDK's HTTP binding: NATS messages also have
+// headers and a body. In addition the NATS binding requires percent-encoded attributes,
 // which the SDK leaves to HTTP clients.
 import { headers as newHeaders } from "@nats-io/transport-node";
 import { HTTP } from "cloudevents";
@@ -14,7 +14,7 @@ export function encode(event, structured) {
   return { headers, body: message.body };
 }
 
-// decode returns the event in a NATS message of either mode. It throws when that is no
+// decode returns the event in a NATS message of either mode. It throws unless that is a
 // valid CloudEvent.
 export function decode(message) {
   const headers = {};
@@ -28,5 +28,5 @@ export function decode(message) {
 
 const isAttribute = (name) => name.toLowerCase().startsWith("ce-");
 
-// escape escapes what is no printable ASCII character, and blank, quote and percent.
+// escape escapes all but printable ASCII characters, and blank, quote and percent.
 const escape = (value) => value.replace(/[^!#$&-~]/gu, encodeURIComponent);

@@ -1,6 +1,5 @@
-// Package nodejs tests the programs for Node.js in this directory, which submit
-// operations and follow how they end with nothing but a NATS client and the
-// CloudEvents SDK.
+// Package nodejs tests the Node.js programs in this directory, which submit operations and follow
+// how they end with only a NATS client and the CloudEvents SDK.
 package nodejs
 
 import (
@@ -24,10 +23,10 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// npmPatience bounds how long npm may take to fetch some megabytes.
+// npmPatience bounds how long npm may take to fetch a few megabytes.
 const npmPatience = 3 * time.Minute
 
-// programs installs the programs in a directory of their own.
+// programs installs the programs in a temporary directory.
 func programs(t *testing.T) (dir string) {
 	t.Helper()
 	if _, err := exec.LookPath("npm"); err != nil && os.Getenv("CI") == "" {
@@ -108,7 +107,7 @@ func TestNode_SubmitsAndFollows(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := decision.Error; decision.EventID != id || got.Code != "503" || got.Message != "the card processor is away" {
-			t.Errorf("%s: %s failed with %+v, want %s with the error as submit.mjs says it", mode, decision.EventID, got, id)
+			t.Errorf("%s: %s failed with %+v, want %s with the error of submit.mjs", mode, decision.EventID, got, id)
 		}
 		select {
 		case r := <-redelivered:
@@ -144,6 +143,6 @@ func checkPayload(t *testing.T, mode string, r *client.Request) {
 		t.Errorf("binary: the event's source is %q, want /examples/nodejs", got)
 	}
 	if string(data) != `{"amount":12,"name":"Zoë"}` || r.Attempt != 2 {
-		t.Errorf("%s: attempt %d has the payload %s, want attempt 2 with the one that was submitted", mode, r.Attempt, data)
+		t.Errorf("%s: attempt %d has the payload %s, want attempt 2 with the submitted payload", mode, r.Attempt, data)
 	}
 }

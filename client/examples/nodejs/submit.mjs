@@ -1,4 +1,4 @@
-// Submits an operation that failed. Rebound brings it back to its target, the subject
+// Submits a failed operation. Rebound redelivers it to its target, the subject
 // <service>.<operation>. With rebound serve running:
 //
 //	npm install
@@ -37,7 +37,7 @@ const event = new CloudEvent({
 const nc = await connect({ servers: values.nats });
 try {
   const { headers, body } = encode(event, values.structured);
-  // The acknowledgement says that the operation is stored. From then on it is not lost.
+  // The acknowledgement confirms that the operation is stored; from then on it cannot be lost.
   const ack = await jetstream(nc).publish(`retry.submit.${service}.${operation}`, body, { headers });
   console.log(`${event.id} is stored in ${ack.stream}`);
 } finally {

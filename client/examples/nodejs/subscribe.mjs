@@ -1,9 +1,9 @@
 // Follows how operations end. With rebound serve running:
 //
 //	npm install
-//	node subscribe.mjs              what comes from now on
-//	node subscribe.mjs --all        all that is stored
-//	node subscribe.mjs --count 10   no more than 10
+//	node subscribe.mjs              outcomes from now on
+//	node subscribe.mjs --all        all stored outcomes
+//	node subscribe.mjs --count 10   at most 10
 import { parseArgs } from "node:util";
 import { DeliverPolicy, jetstream } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";

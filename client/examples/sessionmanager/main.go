@@ -1,13 +1,12 @@
-// Command sessionmanager keeps accounts logged in at a platform and acts for them,
-// with the policy of session_manager.
+// Command sessionmanager keeps accounts logged in at a platform and acts for them, with the
+// policy of session_manager.
 //
-// A busy platform is asked again. An expired session is a failure that depends on
-// its context: the next attempt renews it, once. When the new session has expired
-// too, no further attempt would help, and the policy's rule "expired session" ends
-// the operation.
+// A busy platform is asked again. An expired session is a failure that depends on its context:
+// the next attempt renews it, once. If the new session has expired too, no further attempt would
+// help, and the policy's rule "expired session" ends the operation.
 //
-// It brings a platform of its own. Start the service with rebound serve, follow
-// what happens with rebound outcomes, and run
+// The program brings its own platform. Start the service with "rebound serve", follow what
+// happens with "rebound outcomes", and run
 //
 //	go run github.com/rebound-mq/rebound/client/examples/sessionmanager
 package main

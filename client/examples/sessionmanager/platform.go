@@ -8,18 +8,18 @@ import (
 	"sync"
 )
 
-// platform is an HTTP API with sessions. Its first login finds it busy, and a
-// session is good for one post; those of mallory are good for none.
+// platform is an HTTP API with sessions. It refuses its first login as busy. A session is good
+// for one post; mallory's are good for none.
 type platform struct {
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	logins   int
-	sessions map[string]int // posts that are left, by token
+	sessions map[string]int // posts left, by token
 }
 
-// headerCode is where the platform says what is wrong.
+// headerCode is the header in which the platform names its errors.
 const headerCode = "X-Error-Code"
 
-// codeExpired is the code of a session that is over.
+// codeExpired is the code of an expired session.
 const codeExpired = "SESSION_EXPIRED"
 
 func newPlatform() http.Handler {

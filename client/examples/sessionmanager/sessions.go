@@ -11,30 +11,29 @@ import (
 	"github.com/rebound-mq/rebound/client"
 )
 
-// Sessions keeps a session at a platform for each account. It is safe for
-// concurrent use.
+// Sessions keeps a session at a platform for each account. It is safe for concurrent use.
 type Sessions struct {
 	client   *client.Client
 	http     *http.Client
 	platform string
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	accounts map[string]*account
 }
 
-// account is what is kept for an account: its policies, which are made once and
-// used for all its operations, and the token of its session, empty for none.
+// account is the state of an account: its calls, which are made once and used for all its
+// operations, and the token of its session, empty for none.
 type account struct {
 	create, act *client.Call
 	token       string
 }
 
-// NewSessions returns the sessions at the platform whose API is at a URL.
+// NewSessions returns the sessions at the platform whose API is at the URL platform.
 func NewSessions(c *client.Client, h *http.Client, platform string) *Sessions {
 	return &Sessions{client: c, http: h, platform: platform, accounts: make(map[string]*account)}
 }
 
-// Create logs an account in and returns which attempt did it.
+// Create logs an account in and returns which attempt succeeded.
 func (s *Sessions) Create(ctx context.Context, name string) (attempt int, err error) {
 	return client.Execute(ctx, s.client, s.account(name).create, func(ctx context.Context) (int, error) {
 		_, err := s.login(ctx, name)
@@ -42,13 +41,13 @@ func (s *Sessions) Create(ctx context.Context, name string) (attempt int, err er
 	})
 }
 
-// Act posts a text for an account and returns which attempt did it. It logs in
-// when there is no session.
+// Act posts a text for an account and returns which attempt succeeded. It logs in if there is no
+// session.
 func (s *Sessions) Act(ctx context.Context, name, text string) (attempt int, err error) {
 	return client.Execute(ctx, s.client, s.account(name).act, func(ctx context.Context) (int, error) {
 		token := s.token(name)
 		if token == "" {
-			// Not by Create: retries within retries multiply.
+			// Create is not called here: nested retries multiply.
 			var err error
 			if token, err = s.login(ctx, name); err != nil {
 				return 0, err
@@ -57,7 +56,7 @@ func (s *Sessions) Act(ctx context.Context, name, text string) (attempt int, err
 		_, err := s.call(ctx, "/post", token, text)
 		var failure *client.Error
 		if errors.As(err, &failure) && failure.Code == codeExpired {
-			s.forget(name, token) // so that the next attempt logs in
+			s.forget(name, token) // the next attempt logs in
 		}
 		return client.AttemptFrom(ctx), err
 	})
@@ -75,7 +74,7 @@ func (s *Sessions) login(ctx context.Context, name string) (token string, err er
 	return token, nil
 }
 
-// forget drops a token, unless another operation has a new one already.
+// forget drops a token, unless another operation has already replaced it.
 func (s *Sessions) forget(name, token string) {
 	a := s.account(name)
 	s.mu.Lock()
@@ -85,8 +84,8 @@ func (s *Sessions) forget(name, token string) {
 	}
 }
 
-// call sends a request to the platform. An error has the platform's own code, which
-// says more than the status.
+// call sends a request to the platform. Its errors carry the platform's own code, which is more
+// specific than the status.
 func (s *Sessions) call(ctx context.Context, path, token, text string) (body string, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.platform+path, strings.NewReader(text))
 	if err != nil {

@@ -29,14 +29,14 @@ func Usage(err error) error {
 // Usagef formats an error of usage.
 func Usagef(layout string, args ...any) error { return UsageError{fmt.Errorf(layout, args...)} }
 
-// UsageOf makes faults that are all in flags an error of usage.
+// UsageOf makes a [*config.Error] one of usage when all its issues are in flags.
 func UsageOf(err error) error {
-	var faults *config.Error
-	if !errors.As(err, &faults) {
+	var invalid *config.Error
+	if !errors.As(err, &invalid) {
 		return err
 	}
-	for _, f := range faults.Faults {
-		if !strings.HasPrefix(f.Source, "--") {
+	for _, issue := range invalid.Issues {
+		if !strings.HasPrefix(issue.Source, "--") {
 			return err
 		}
 	}

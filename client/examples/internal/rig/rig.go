@@ -17,12 +17,12 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// Patience bounds what an example does in seconds at most.
+// Patience bounds what takes an example seconds.
 const Patience = time.Minute
 
-// Start starts a NATS server and one instance of the service on it, with a policy
-// file that is in force for clients too, and returns a connection to it. All of it
-// is stopped when the test ends.
+// Start starts a NATS server and one instance of the service with a policy file, which is also in
+// force for clients, and returns a connection to the server. Everything is stopped when the test
+// ends.
 func Start(t *testing.T, policies string) *nats.Conn {
 	t.Helper()
 	url := testkit.Server(t).ClientURL()
@@ -32,7 +32,7 @@ func Start(t *testing.T, policies string) *nats.Conn {
 	}
 	service, err := handlers.Start(Context(t), testkit.Connect(t, url), handlers.Config{
 		Policies: set, Logger: testkit.Logger(t),
-		// A busy machine must not hold operations back.
+		// A busy machine must not cause backpressure.
 		Backpressure: gate.Limits{StoreDelay: time.Hour},
 	})
 	if err != nil {
@@ -48,7 +48,7 @@ func Start(t *testing.T, policies string) *nats.Conn {
 	return nc
 }
 
-// apply puts policies in force as `rebound policy apply` does.
+// apply puts policies in force as "rebound policy apply" does.
 func apply(t *testing.T, nc *nats.Conn, policies string) {
 	t.Helper()
 	request, err := json.Marshal(schemas.PolicySource{Name: "test.yaml", Source: policies})
@@ -95,7 +95,7 @@ func Outcomes(t *testing.T, c *client.Client, n int) []client.Outcome {
 	return nil
 }
 
-// Context returns a context that bounds a step of a test, also of its end.
+// Context returns a context that bounds one step of a test and works during its cleanup.
 func Context(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)

@@ -13,15 +13,15 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// Fault is one fault of a policy file or of an operation's overrides. Faults
-// come joined; [Faults] takes them apart.
-type Fault struct { //nolint:errname // it is one fault of several, not the error
+// Issue is one thing that is wrong with a policy file or an operation's
+// overrides. Issues come joined; [Issues] takes them apart.
+type Issue struct { //nolint:errname // it is one of several, not the error
 	// File is the name that the file was parsed under, empty for overrides.
 	File string
-	// Line and Column are where the fault is, from 1; 0 is unknown.
+	// Line and Column are where it is, from 1; 0 is unknown.
 	Line, Column int
 	// Key is the path of the key, as session_manager.maxAttempts, or empty when
-	// the fault is the file's as a whole.
+	// the issue concerns the file as a whole.
 	Key string
 	// Problem is what is wrong.
 	Problem string
@@ -29,81 +29,80 @@ type Fault struct { //nolint:errname // it is one fault of several, not the erro
 	Hint string
 }
 
-// Error returns the fault as "file:line:column: key: problem; hint".
-func (f *Fault) Error() string {
+// Error returns the issue as "file:line:column: key: problem; hint".
+func (i *Issue) Error() string {
 	var b strings.Builder
-	if f.File != "" {
-		b.WriteString(f.File + ":")
-		if f.Line > 0 {
-			fmt.Fprintf(&b, "%d:%d:", f.Line, f.Column)
+	if i.File != "" {
+		b.WriteString(i.File + ":")
+		if i.Line > 0 {
+			fmt.Fprintf(&b, "%d:%d:", i.Line, i.Column)
 		}
 		b.WriteByte(' ')
 	}
-	if f.Key != "" {
-		b.WriteString(f.Key + ": ")
+	if i.Key != "" {
+		b.WriteString(i.Key + ": ")
 	}
-	b.WriteString(f.Problem)
-	if f.Hint != "" {
-		b.WriteString("; " + f.Hint)
+	b.WriteString(i.Problem)
+	if i.Hint != "" {
+		b.WriteString("; " + i.Hint)
 	}
 	return b.String()
 }
 
-// Faults returns the faults that err, from [Parse], [LoadFile] or
+// Issues returns the issues that err, from [Parse], [LoadFile] or
 // [ParseOverrides], is joined from, in the order of the file.
-func Faults(err error) []*Fault {
+func Issues(err error) []*Issue {
 	switch e := err.(type) { //nolint:errorlint // it unwraps by itself
-	case *Fault:
-		return []*Fault{e}
+	case *Issue:
+		return []*Issue{e}
 	case interface{ Unwrap() []error }:
-		var faults []*Fault
+		var issues []*Issue
 		for _, one := range e.Unwrap() {
-			faults = append(faults, Faults(one)...)
+			issues = append(issues, Issues(one)...)
 		}
-		return faults
+		return issues
 	case interface{ Unwrap() error }:
-		return Faults(e.Unwrap())
+		return Issues(e.Unwrap())
 	}
 	return nil
 }
 
-// faultList gathers the faults of one file.
-type faultList struct {
+// issueList gathers the issues of one file.
+type issueList struct {
 	file   string
-	faults []*Fault // at most maxFaults
+	issues []*Issue // at most maxIssues
 	count  int
 }
 
-// maxFaults is how many faults of a file are told one by one. The rest is
-// counted.
-const maxFaults = 100
+// maxIssues is how many issues of a file are listed. The rest are counted.
+const maxIssues = 100
 
-func (l *faultList) full() bool { return len(l.faults) >= maxFaults }
+func (l *issueList) full() bool { return len(l.issues) >= maxIssues }
 
-func (l *faultList) reportAt(line, column int, key, problem, hint string) {
+func (l *issueList) reportAt(line, column int, key, problem, hint string) {
 	l.count++
 	if !l.full() {
-		l.faults = append(l.faults, &Fault{File: l.file, Line: line, Column: column, Key: key, Problem: problem, Hint: hint})
+		l.issues = append(l.issues, &Issue{File: l.file, Line: line, Column: column, Key: key, Problem: problem, Hint: hint})
 	}
 }
 
-// err returns the faults in the order of the file.
-func (l *faultList) err() error {
-	slices.SortStableFunc(l.faults, func(a, b *Fault) int {
+// err returns the issues in the order of the file.
+func (l *issueList) err() error {
+	slices.SortStableFunc(l.issues, func(a, b *Issue) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	errs := make([]error, 0, len(l.faults)+1)
-	for _, f := range l.faults {
-		errs = append(errs, f)
+	errs := make([]error, 0, len(l.issues)+1)
+	for _, issue := range l.issues {
+		errs = append(errs, issue)
 	}
-	if more := l.count - len(l.faults); more > 0 {
-		errs = append(errs, &Fault{File: l.file, Problem: fmt.Sprintf("faults left out here: %d", more)})
+	if more := l.count - len(l.issues); more > 0 {
+		errs = append(errs, &Issue{File: l.file, Problem: fmt.Sprintf("faults left out here: %d", more)})
 	}
 	return errors.Join(errs...)
 }
 
-// issue is what is wrong with a value, and a hint at what to write instead, which may
-// be empty.
+// issue says what is wrong with a value. Hint says what to write instead and
+// may be empty.
 type issue struct{ problem, hint string }
 
 func readWhole(s string, least, most int) (int, *issue) {
@@ -160,8 +159,8 @@ func readTruth(s string) (bool, *issue) {
 	return false, f
 }
 
-// readSpan reads a Go duration, or a whole number of milliseconds as the
-// original design writes it, from least to maxDuration.
+// readSpan reads a Go duration or a whole number of milliseconds, from least to
+// maxDuration.
 func readSpan(s string, least time.Duration) (time.Duration, *issue) {
 	d, err := time.ParseDuration(s)
 	if digits(s) {
@@ -183,7 +182,7 @@ func readSpan(s string, least time.Duration) (time.Duration, *issue) {
 	return d, nil
 }
 
-// milliseconds reads digits, as more than a year where they are more.
+// milliseconds reads digits, clamped to a value above maxDuration.
 func milliseconds(digits string) time.Duration {
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || n > int64(maxDuration/time.Millisecond) {
@@ -201,8 +200,7 @@ func digits(s string) bool {
 	return s != ""
 }
 
-// units are the names of units that people use, with Go's and its length. What
-// Go has no unit for is told in hours.
+// units maps the names that people use for units to their lengths.
 var units = map[string]time.Duration{
 	"ms": time.Millisecond, "msec": time.Millisecond, "msecs": time.Millisecond, "millisecond": time.Millisecond, "milliseconds": time.Millisecond, "millis": time.Millisecond,
 	"s": time.Second, "sec": time.Second, "secs": time.Second, "second": time.Second, "seconds": time.Second,

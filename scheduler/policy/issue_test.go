@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestParse_ReportsEveryFault has the exact message that each faulty file
+// TestParse_ReportsEveryIssue has the exact message that each faulty file
 // gets: where, what, and a hint.
-func TestParse_ReportsEveryFault(t *testing.T) {
+func TestParse_ReportsEveryIssue(t *testing.T) {
 	for _, tc := range []struct{ name, src, want string }{
 		{"a misspelt key", "billing:\n  maxAttemps: 3\n", `p.yaml:2:3: billing.maxAttemps: no such key; did you mean maxAttempts?`},
 		{"a key with underscores", "billing: {max_attempts: 3}", `p.yaml:1:11: billing.max_attempts: no such key; did you mean maxAttempts?`},
@@ -124,7 +124,7 @@ func TestParse_ReportsEveryFault(t *testing.T) {
 				"s06: {dependsOn: [s07]}\ns07: {dependsOn: [s08]}\ns08: {dependsOn: [s09]}\ns09: {dependsOn: [s10]}\ns10: {dependsOn: [s11]}\ns11: {dependsOn: [s00]}\n",
 			`p.yaml:1:7: s00.dependsOn: goes in a circle: s00 needs s01 needs s02 needs s03 needs s04 needs s05 needs s06 needs s07 needs s08 needs s09 needs (2 more) needs s00`,
 		},
-		{"several faults at once", "billing:\n  maxAttempts: 0\n  operations:\n    charge: {jitter: full}\nship.ping: {}\nlast:\n  multiplier: x\n", "p.yaml:2:16: billing.maxAttempts: \"0\" is no whole number of at least 1\np.yaml:4:14: billing.operations.charge.jitter: no such key; did you mean jitterType?\np.yaml:5:1: \"ship.ping\": the service \"ship.ping\" has the character '.'; only letters, digits, dashes and underscores are allowed\np.yaml:7:15: last.multiplier: \"x\" is no number from 1 to 100"},
+		{"several issues at once", "billing:\n  maxAttempts: 0\n  operations:\n    charge: {jitter: full}\nship.ping: {}\nlast:\n  multiplier: x\n", "p.yaml:2:16: billing.maxAttempts: \"0\" is no whole number of at least 1\np.yaml:4:14: billing.operations.charge.jitter: no such key; did you mean jitterType?\np.yaml:5:1: \"ship.ping\": the service \"ship.ping\" has the character '.'; only letters, digits, dashes and underscores are allowed\np.yaml:7:15: last.multiplier: \"x\" is no number from 1 to 100"},
 		{"a file too deep", strings.Repeat("[", 100), `p.yaml:1:33: is not valid YAML: exceeded max depth of 32 while increasing flow level`},
 		{"a file that is too large", strings.Repeat("# some comment\n", 80000), `p.yaml: is larger than the 1048576 bytes allowed`},
 	} {
@@ -132,38 +132,38 @@ func TestParse_ReportsEveryFault(t *testing.T) {
 			set, err := Parse("p.yaml", []byte(tc.src))
 			switch {
 			case err == nil:
-				t.Errorf("the file was accepted, want the fault %s\n%.300s", tc.want, tc.src)
+				t.Errorf("the file was accepted, want the issue %s\n%.300s", tc.want, tc.src)
 			case set != nil:
-				t.Errorf("a set came with the fault %v", err)
+				t.Errorf("a set came with the issue %v", err)
 			case err.Error() != tc.want:
-				t.Errorf("got the fault\n%s\nwant\n%s", err, tc.want)
+				t.Errorf("got the issue\n%s\nwant\n%s", err, tc.want)
 			}
 		})
 	}
 }
 
-func TestFaults_BeyondAHundredAreCounted(t *testing.T) {
+func TestIssues_BeyondAHundredAreCounted(t *testing.T) {
 	_, err := Parse("p.yaml", []byte("billing:\n"+strings.Repeat("  maxAttempts: 3\n", 251)))
-	faults := Faults(err)
-	if len(faults) != 101 {
-		t.Fatalf("250 faults were told as %d, want the first 100 and a last one", len(faults))
+	issues := Issues(err)
+	if len(issues) != 101 {
+		t.Fatalf("250 issues were told as %d, want the first 100 and a last one", len(issues))
 	}
-	if got, want := faults[100].Error(), "p.yaml: faults left out here: 150"; got != want {
-		t.Errorf("the last fault is %q, want %q", got, want)
+	if got, want := issues[100].Error(), "p.yaml: faults left out here: 150"; got != want {
+		t.Errorf("the last issue is %q, want %q", got, want)
 	}
 	for i := 1; i < 100; i++ {
-		if faults[i].Line < faults[i-1].Line {
-			t.Errorf("fault %d is on line %d, after one on line %d; want them in the order of the file", i, faults[i].Line, faults[i-1].Line)
+		if issues[i].Line < issues[i-1].Line {
+			t.Errorf("issue %d is on line %d, after one on line %d; want them in the order of the file", i, issues[i].Line, issues[i-1].Line)
 		}
 	}
 }
 
-func TestFaults_SayEverythingApart(t *testing.T) {
+func TestIssues_SayEverythingApart(t *testing.T) {
 	_, err := Parse("p.yaml", []byte("billing:\n  maxAttemps: 3\n"))
-	faults := Faults(err)
-	want := Fault{File: "p.yaml", Line: 2, Column: 3, Key: "billing.maxAttemps", Problem: "no such key", Hint: "did you mean maxAttempts?"}
-	if len(faults) != 1 || *faults[0] != want {
-		t.Errorf("the faults are %+v, want only %+v", faults, want)
+	issues := Issues(err)
+	want := Issue{File: "p.yaml", Line: 2, Column: 3, Key: "billing.maxAttemps", Problem: "no such key", Hint: "did you mean maxAttempts?"}
+	if len(issues) != 1 || *issues[0] != want {
+		t.Errorf("the issues are %+v, want only %+v", issues, want)
 	}
 }
 
@@ -220,7 +220,7 @@ func TestParse_BoundsWhatAFileHolds(t *testing.T) {
 	} {
 		_, err := Parse("p.yaml", []byte(tc.src))
 		if err == nil || err.Error() != tc.want {
-			t.Errorf("%s: got the fault\n%v\nwant\n%s", name, err, tc.want)
+			t.Errorf("%s: got the issue\n%v\nwant\n%s", name, err, tc.want)
 		}
 	}
 }
