@@ -54,7 +54,7 @@ func (r *rig) parallel(subject string, handle func(micro.Request)) {
 	})
 }
 
-func TestBudget_HoldsOverAllInstances(t *testing.T) {
+func TestLedger_BudgetHoldsOverAllInstances(t *testing.T) {
 	t.Parallel()
 	const due, budget, instances = 5000, 200, 3
 	for name, config := range stores(t) {
@@ -129,9 +129,9 @@ func cutOff(t *testing.T, s *testkit.RedisServer) ([]string, func()) {
 	return []string{s.URL(), s.URL(), "redis://" + wire.Addr()}, func() { wire.Cut(); <-time.After(3 * time.Second); wire.Mend() }
 }
 
-// TestBudget_HoldsWhileItsStoreIsOut harms Redis while three instances spend a
+// TestLedger_BudgetHoldsWhileItsStoreIsOut harms Redis while three instances spend a
 // budget: each goes on with what is its own share at the most.
-func TestBudget_HoldsWhileItsStoreIsOut(t *testing.T) {
+func TestLedger_BudgetHoldsWhileItsStoreIsOut(t *testing.T) {
 	t.Parallel()
 	const due, budget, instances = 600, 90, 3
 	for name, fault := range map[string]storeFault{
@@ -184,7 +184,7 @@ func TestBudget_HoldsWhileItsStoreIsOut(t *testing.T) {
 	}
 }
 
-func TestConcurrency_IsBoundedOverAllInstances(t *testing.T) {
+func TestLedger_ConcurrencyIsBoundedOverAllInstances(t *testing.T) {
 	t.Parallel()
 	const due, most, instances = 300, 6, 3
 	for name, config := range stores(t) {
@@ -216,7 +216,7 @@ func TestConcurrency_IsBoundedOverAllInstances(t *testing.T) {
 	}
 }
 
-func TestGates_DependentsOfAnIllServiceAreHeldWithoutAnAttempt(t *testing.T) {
+func TestGates_DependentsOfAnOpenBreakerAreHeldWithoutAnAttempt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 5, baseDelay: 10ms, jitterType: none}

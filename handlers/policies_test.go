@@ -55,7 +55,7 @@ func (r *rig) apply(source string) uint64 {
 	return applied.Revision
 }
 
-func TestPolicies_ChangeDecidesNextOnEveryInstanceAndLeavesWhatWaits(t *testing.T) {
+func TestPolicies_ChangeDecidesAtEveryInstanceAndLeavesWhatWaits(t *testing.T) {
 	t.Parallel()
 	const waiting, instances = 10_000, 3
 	r := newRig(t, handlers.Config{}, handlers.Config{}, handlers.Config{})
@@ -152,7 +152,7 @@ func TestPolicies_InvalidOnesAreRefusedAndTheOldOnesStay(t *testing.T) {
 	})
 }
 
-func TestPolicies_InstanceStartsWithThoseThatWereApplied(t *testing.T) {
+func TestPolicies_NewInstanceHasTheAppliedOnesInForce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	revision := r.apply("billing: {maxAttempts: 7}\n")
@@ -164,7 +164,7 @@ func TestPolicies_InstanceStartsWithThoseThatWereApplied(t *testing.T) {
 	}
 }
 
-func TestPolicies_EndpointsAnswerByTheirSchemas(t *testing.T) {
+func TestPolicies_EndpointsAnswerByTheirSchemasOrRefuse(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.apply("# first\nbilling: {maxAttempts: 7}\n")
@@ -206,7 +206,7 @@ func TestPolicies_EndpointsAnswerByTheirSchemas(t *testing.T) {
 	}
 }
 
-func TestPolicies_OfAnAccountAndOfACampaignDecide(t *testing.T) {
+func TestPolicies_AccountsAndCampaignsHaveTheirOwn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 billing:

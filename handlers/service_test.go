@@ -363,7 +363,7 @@ func TestDeadLetter_OfAnExhaustedOperationHasItsHistory(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestDelivery_FailureOfTheTargetDecidesWhatHappens(t *testing.T) {
+func TestDelivery_EachFailureOfTheTargetHasItsCodeAndReason(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 2, baseDelay: 10ms, jitterType: none, attemptTimeout: 300ms}
@@ -515,7 +515,7 @@ func TestIntake_UnacceptableSubmissionBecomesADeadLetter(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestIntake_EmptyPayloadIsAnOperationLikeAnyOther(t *testing.T) {
+func TestIntake_AcceptsAnEmptyPayload(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	r.target("a.b", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
@@ -714,7 +714,7 @@ func TestService_StopGivesBackWhatIsNotBegunAndFinishesWhatIs(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestDelivery_StoredConclusionIsNotMadeAgain(t *testing.T) {
+func TestRecovery_StoredConclusionIsNotMadeAgain(t *testing.T) {
 	t.Parallel()
 	const lease = 2 * time.Second
 	event := map[string]string{"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": events.TypeFailed}

@@ -18,7 +18,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestStart_AClusterWithoutALeaderIsWaitedFor(t *testing.T) {
+func TestStart_ClusterWithoutALeaderIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())

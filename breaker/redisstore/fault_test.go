@@ -19,7 +19,7 @@ import (
 // breaker.
 const patience, probesAlone = 2 * time.Second, 2 * time.Second
 
-func TestStore_KilledAndRestartedEmpty(t *testing.T) {
+func TestStore_RestartedEmptyLearnsWhatIsOpen(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	all := storetest.Fleet(t, storetest.Handles(3, func() breaker.Store { return redisStore(t, r.Addr()) }), storetest.Settings())
@@ -42,7 +42,7 @@ func TestStore_KilledAndRestartedEmpty(t *testing.T) {
 	}
 }
 
-func TestStore_GroupKnowsHowSlowItIs(t *testing.T) {
+func TestStore_DelayIsKnownWhileItIsInReach(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	i := storetest.Fleet(t, storetest.Handles(1, func() breaker.Store { return redisStore(t, r.Addr()) }), storetest.Settings())[0]
@@ -57,7 +57,7 @@ func TestStore_GroupKnowsHowSlowItIs(t *testing.T) {
 	}
 }
 
-func TestStore_Paused(t *testing.T) {
+func TestStore_PausedLeavesEachInstanceAlone(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	s := storetest.Settings()
@@ -84,7 +84,7 @@ func TestStore_Paused(t *testing.T) {
 
 // A probe is not waited for longer than the instance is patient, and then, once the
 // others have none in flight any more, the instance decides alone.
-func TestStore_ProbeWhilePaused(t *testing.T) {
+func TestStore_PausedAllowsOneProbeAtATime(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	s := storetest.Settings()
@@ -137,7 +137,7 @@ func TestStore_AllowEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestStore_Flushed(t *testing.T) {
+func TestStore_FlushedLearnsWhatIsHeld(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	all := storetest.Fleet(t, storetest.Handles(3, func() breaker.Store { return redisStore(t, r.Addr()) }), storetest.Settings())
@@ -167,7 +167,7 @@ func cut(t *testing.T) (*testkit.CutProxy, []*storetest.Instance) {
 	return p, storetest.Fleet(t, stores, storetest.Settings())
 }
 
-func TestStore_CutOffWhatTheInstanceSawWins(t *testing.T) {
+func TestStore_OpeningSeenWhileCutOffWins(t *testing.T) {
 	t.Parallel()
 	p, all := cut(t)
 	storetest.Results(t, all[1].Breaker, time.Now(), breaker.Success)
@@ -185,7 +185,7 @@ func TestStore_CutOffWhatTheInstanceSawWins(t *testing.T) {
 	}
 }
 
-func TestStore_CutOffWhatTheOthersDidIsLearnt(t *testing.T) {
+func TestStore_OpeningByOthersWhileCutOffIsLearnt(t *testing.T) {
 	p, all := cut(t)
 	p.Cut()
 	storetest.Alone(t, all[0])
@@ -200,7 +200,7 @@ func TestStore_CutOffWhatTheOthersDidIsLearnt(t *testing.T) {
 }
 
 // What an instance merely remembers is not worse than what happened since.
-func TestStore_CutOffAMemoryDoesNotWin(t *testing.T) {
+func TestStore_MemoryFromBeforeTheCutDoesNotWin(t *testing.T) {
 	p, all := cut(t)
 	if _, err := all[0].Hold(t.Context(), storetest.Key, ""); err != nil {
 		t.Fatal(err)
@@ -217,7 +217,7 @@ func TestStore_CutOffAMemoryDoesNotWin(t *testing.T) {
 }
 
 // Whatever was counted before, during and after the cut is in the totals, once.
-func TestStore_CutOffTotalsAreComplete(t *testing.T) {
+func TestStore_TotalsAreCompleteThroughCuts(t *testing.T) {
 	t.Parallel()
 	p, all := cut(t)
 	i := all[0]
@@ -257,7 +257,7 @@ func TestStore_CutOffTotalsAreComplete(t *testing.T) {
 	}
 }
 
-func TestStore_MissingAtTheStart(t *testing.T) {
+func TestStore_MissingAtTheStartIsJoinedLater(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	store := redisStore(t, r.Addr())

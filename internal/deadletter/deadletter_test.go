@@ -97,7 +97,7 @@ func TestFilter_ReportsAllItsIssues(t *testing.T) {
 	}
 }
 
-func TestLetters_GetDiscardAndReplayOfWhatIsGone(t *testing.T) {
+func TestLetters_ReplayIsStoredOnceAndWhatIsGoneIsNotFound(t *testing.T) {
 	l, js := bury(t, 2)
 	ctx := context.Background()
 	d, err := l.Get(ctx, events.OperationID("/s", "0", "billing", "op"))

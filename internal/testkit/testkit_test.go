@@ -120,7 +120,7 @@ func TestRedis_FailsTheTestWithoutAServer(t *testing.T) {
 	}
 }
 
-func TestEventually_Waits(t *testing.T) {
+func TestEventually_LooksUntilTheConditionHolds(t *testing.T) {
 	t.Parallel()
 	var looks int
 	testkit.Eventually(t, 10*time.Second, "three looks", func() bool {

@@ -220,7 +220,7 @@ func TestLedger_WithoutItsStoreAnInstanceHasAnEvenShare(t *testing.T) {
 	}
 }
 
-func TestLedger_SurvivesItsStoreAndRenewingChangesNoOther(t *testing.T) {
+func TestLedger_SurvivesJSONAndIsNotChangedByRenew(t *testing.T) {
 	s := Settings{MaxConcurrent: 10, PerMinute: 30}
 	ledger, _ := NewLedger().Renew(Claim{Instance: "a", Waiting: 3}, s, at(0))
 	before, err := json.Marshal(ledger)
@@ -321,9 +321,9 @@ func TestLedger_InstancesWithoutTheirStoreDivideWhatWasLeft(t *testing.T) {
 	})
 }
 
-// TestGate_ALeaseIsOverByEitherClock lets the machine sleep, in which the monotonic
+// TestGate_LeaseIsOverByEitherClock lets the machine sleep, in which the monotonic
 // clock stands still, and has its clock set back.
-func TestGate_ALeaseIsOverByEitherClock(t *testing.T) {
+func TestGate_LeaseIsOverByEitherClock(t *testing.T) {
 	now := time.Now()
 	wallOnly := now.Round(0)
 	g := New(Settings{MaxConcurrent: 5})
