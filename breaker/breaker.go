@@ -14,41 +14,41 @@ type Breaker struct {
 	key      string
 	settings atomic.Pointer[Settings]
 
-	// word is the circuit's generation and state, packed, so that a closed
-	// breaker is passed without a lock. It is written under mu.
+	// word packs the circuit's generation and state, so that a closed breaker is passed without a
+	// lock. It is written under mu.
 	word atomic.Uint64
 
-	// used is when an attempt or news of another instance came last, Unix nanoseconds.
+	// used is the time of the last attempt or news from another instance, in Unix nanoseconds.
 	used atomic.Int64
 
-	// flow holds a token while an event is on its way to the store, so that those
-	// of one instance arrive in the order in which they happened.
+	// flow is a lock of size 1, held while an event is on its way to the store, so that the
+	// events of one instance arrive in order.
 	flow chan struct{}
 
-	mu        sync.Mutex // guards what follows
-	circuit   Circuit    // as last heard from the store, or our own while detached
-	tally     Tally      // results that are not yet in the circuit
-	bucketEnd int64      // where tally's bucket ends while detached, Unix nanoseconds of the store's clock
-	attached  bool       // the circuit is the store's
+	mu        sync.Mutex // guards the fields below
+	circuit   Circuit    // the store's as last heard, or this instance's own while detached
+	tally     Tally      // results not yet in the circuit
+	bucketEnd int64      // end of tally's bucket while detached, in Unix nanoseconds on the store's clock
+	attached  bool       // circuit is the store's
 	detached
 	queue
 
-	lastNotified notified // the fields whose change is worth an event, as last sent
+	lastNotified notified // as of the last notification
 }
 
-// detached is what a breaker keeps for its return while it is without the store.
+// detached is what a breaker keeps for the store while it is without it.
 type detached struct {
-	since      time.Time // when it was detached, by our clock
-	diverged   bool      // the circuit decides otherwise than the store's did
-	unreported Tally     // totals that the store does not have
-	returned   []string  // the store's probes that came back
-	missed     *Circuit  // what the store sent meanwhile
+	since      time.Time // when it was detached, on the local clock
+	diverged   bool      // the circuit decides differently from the store's
+	unreported Tally     // totals that the store lacks
+	returned   []string  // probes granted by the store that have ended
+	missed     *Circuit  // circuit that the store sent meanwhile
 }
 
-// queue is what waits to be sent.
+// queue holds what is waiting to be sent.
 type queue struct {
 	queued  urgency
-	returns []Event // how probes ended
+	returns []Event // results of probes
 }
 
 const stateBits = 2
@@ -63,7 +63,7 @@ func newBreaker(g *Group, key string) *Breaker {
 	return b
 }
 
-// set puts new settings in force. They decide from the next result on.
+// set puts new settings in force, from the next result on.
 func (b *Breaker) set(s Settings) {
 	s = s.OrDefaults()
 	if *b.settings.Load() != s {
@@ -74,12 +74,12 @@ func (b *Breaker) set(s Settings) {
 // Key returns the breaker's key.
 func (b *Breaker) Key() string { return b.key }
 
-// State returns the state, as far as this instance knows.
+// State returns the state as this instance knows it.
 func (b *Breaker) State() State { return State(b.word.Load() & (1<<stateBits - 1)) }
 
-// Allow gives a permit for one attempt, whose [Permit.Done] must be called
-// when it has ended. The error is [ErrOpen], [ErrProbing] or that of ctx. Only a
-// breaker that is not closed may wait for its store, at most two seconds.
+// Allow returns a permit for one attempt; call [Permit.Done] when the attempt has ended. The
+// error is [ErrOpen], [ErrProbing] or that of ctx. Allow waits for the store only if the breaker
+// is not closed, about two seconds at most.
 func (b *Breaker) Allow(ctx context.Context, now time.Time) (Permit, error) {
 	b.used.Store(now.UnixNano())
 	word := b.word.Load()
@@ -89,10 +89,9 @@ func (b *Breaker) Allow(ctx context.Context, now time.Time) (Permit, error) {
 	return b.ask(ctx, now)
 }
 
-// Ready returns how many attempts may go now, [Unlimited] when the breaker is
-// closed. When that is 0, next is when asking again is worthwhile; a zero next
-// means not before Config.Freed is called. It asks nobody and takes nothing:
-// only a permit is certain.
+// Ready returns how many attempts may go now, [Unlimited] if the breaker is closed. If n is 0,
+// next is when to ask again; a zero next means when Config.Freed is called. Ready neither asks
+// the store nor takes a permit, so that [Breaker.Allow] may still refuse.
 func (b *Breaker) Ready(now time.Time) (n int, next time.Time) {
 	if b.State() == Closed {
 		return Unlimited, time.Time{}
@@ -103,9 +102,9 @@ func (b *Breaker) Ready(now time.Time) (n int, next time.Time) {
 	return n, b.group.local(next)
 }
 
-// ready is [Breaker.Ready] for callers that have the lock; next is of the store's clock.
-// A detached breaker makes one probe at a time, and none for a while at first: other
-// instances may have probes in flight that it does not know of.
+// ready is [Breaker.Ready] with b.mu held; next is on the store's clock. A detached breaker makes
+// one probe at a time, and none during the first probesAlone, because other instances may have
+// probes in flight.
 func (b *Breaker) ready(now time.Time) (n int, next time.Time) {
 	s := b.settings.Load()
 	at := b.group.clock(now)
@@ -121,8 +120,7 @@ func (b *Breaker) ready(now time.Time) (n int, next time.Time) {
 	return n, next
 }
 
-// Circuit returns the circuit as this instance knows it. Its times are of the
-// store's clock.
+// Circuit returns the circuit as this instance knows it, with times on the store's clock.
 func (b *Breaker) Circuit() Circuit {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -154,8 +152,7 @@ func (b *Breaker) ask(ctx context.Context, now time.Time) (Permit, error) {
 	}
 }
 
-// refusal refuses what, as far as this instance knows, nobody need be asked
-// about.
+// refusal returns the error of an attempt that need not ask the store to be refused, else nil.
 func (b *Breaker) refusal(now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -168,7 +165,7 @@ func (b *Breaker) refusal(now time.Time) error {
 	return ErrOpen
 }
 
-// become takes c for the circuit.
+// become replaces the circuit.
 func (b *Breaker) become(c Circuit) {
 	if c.Generation != b.circuit.Generation {
 		b.tally = b.tally.late()
@@ -177,8 +174,8 @@ func (b *Breaker) become(c Circuit) {
 	b.word.Store(c.Generation<<stateBits | uint64(c.State))
 }
 
-// step applies an event to the circuit while the breaker is detached. The tally must
-// have been folded in.
+// step applies an event to the circuit of a detached breaker. The tally must be folded in
+// already.
 func (b *Breaker) step(e Event, now time.Time) Effect {
 	c, effect := Step(b.circuit, e, now, *b.settings.Load())
 	if effect.Written {
@@ -188,8 +185,7 @@ func (b *Breaker) step(e Event, now time.Time) Effect {
 	return effect
 }
 
-// fold brings the tally into the circuit, at the end of the bucket to which it
-// belongs.
+// fold adds the tally to the circuit, at the end of the tally's bucket.
 func (b *Breaker) fold() Effect {
 	return b.foldAt(time.Unix(0, b.bucketEnd-1))
 }

@@ -6,62 +6,58 @@ import (
 	"time"
 )
 
-// Summary is what anybody may know of a key's breaker: the original design's
-// CircuitBreakerState, and what an operator said of it. Its times are of the clock of
-// the store that holds it.
+// Summary is the public part of a key's breaker: the original design's CircuitBreakerState, and
+// what an operator did. Its times are on the clock of its store.
 type Summary struct {
 	// ServiceKey is the key, service:operationType.
 	ServiceKey string `json:"serviceKey"`
 	State      State  `json:"state"`
-	// FailureCount is how many failures in a row were counted last. It stays when
-	// the breaker opens and is 0 again once it closes.
+	// FailureCount is the current number of failures in a row. It is kept while the breaker is
+	// open and reset to 0 when it closes.
 	FailureCount int `json:"failureCount"`
-	// LastFailureTime is when a failure was last counted, zero when never.
+	// LastFailureTime is when a failure was last counted, zero if never.
 	LastFailureTime time.Time `json:"lastFailureTime,omitzero"`
-	// NextAttemptTime is when an open breaker lets probes through. It is zero in
-	// the other states and while the breaker is held.
+	// NextAttemptTime is when an open breaker lets probes through. It is zero in the other states
+	// and while the breaker is held.
 	NextAttemptTime time.Time `json:"nextAttemptTime,omitzero"`
-	// HalfOpenAttempts is how many probes were let through since the breaker
-	// became half open.
+	// HalfOpenAttempts counts the probes since the breaker became half open.
 	HalfOpenAttempts int `json:"halfOpenAttempts"`
-	// HalfOpenSuccesses is how many probes succeeded in a row.
+	// HalfOpenSuccesses is the number of successful probes in a row.
 	HalfOpenSuccesses int `json:"halfOpenSuccesses"`
 
-	// TotalRequests and TotalFailures count every result there ever was.
+	// TotalRequests and TotalFailures count all results ever.
 	TotalRequests uint64 `json:"totalRequests"`
 	TotalFailures uint64 `json:"totalFailures"`
-	// AverageResponseTime is the mean response time of about the last 100
-	// results, in milliseconds.
+	// AverageResponseTime is the mean over about the last 100 results, in milliseconds.
 	AverageResponseTime float64 `json:"averageResponseTime"`
 
-	// Held says that an operator keeps the breaker open until it is reset.
+	// Held reports whether an operator keeps the breaker open until it is reset.
 	Held bool `json:"held,omitempty"`
-	// Cause is why the breaker last changed, Note what an operator said about it,
-	// ChangedAt when it was and ChangedBy the instance that did it.
+	// Cause is why the breaker last changed, Note an operator's reason, ChangedAt when it changed
+	// and ChangedBy the instance that changed it.
 	Cause     Cause     `json:"cause,omitempty"`
 	Note      string    `json:"note,omitempty"`
 	ChangedAt time.Time `json:"changedAt,omitzero"`
 	ChangedBy string    `json:"changedBy,omitempty"`
 }
 
-// Circuit is a breaker's [Summary] and what the state machine needs beside it. It is a
-// value; [Step] never changes the one it is given.
+// Circuit is a breaker's [Summary] together with what the state machine needs. It is a value;
+// [Step] never modifies its argument.
 type Circuit struct {
 	Summary
 
-	// Generation numbers the times between two changes, from 1. A permit bears
-	// the generation in which it was given, and a result of an earlier generation
-	// decides nothing.
+	// Generation counts the changes, from 1. A permit carries the generation in which it was
+	// given, and a result of an earlier generation decides nothing.
 	Generation uint64 `json:"generation"`
-	// Probes are the probes in flight, those of earlier generations included.
+	// Probes are the probes in flight, including those of earlier generations.
 	Probes []Probe `json:"probes,omitempty"`
-	// Window are the results of the last while, for the failure rate.
+	// Window has the results for the failure rate.
 	Window []Bucket `json:"window,omitempty"`
 	// Version grows with every write to the store and is 0 before the first.
 	Version uint64 `json:"version"`
 }
 
-// State is what a breaker does with attempts.
+// State is the state of a breaker.
 type State uint8
 
 const (
@@ -101,7 +97,7 @@ const (
 // Probe is a probe in flight.
 type Probe struct {
 	ID string `json:"id"`
-	// Expires is when the probe is given back though nothing was heard of it.
+	// Expires is when the probe is given back if nothing was heard of it.
 	Expires time.Time `json:"expires"`
 }
 
@@ -112,13 +108,12 @@ type Bucket struct {
 	Failures  int       `json:"failures"`
 }
 
-// NewCircuit returns the closed circuit that every key begins with.
+// NewCircuit returns the closed circuit that every key starts with.
 func NewCircuit(key string) Circuit { return Circuit{Summary: Summary{ServiceKey: key}, Generation: 1} }
 
-// Ready returns how many attempts may go at now, [Unlimited] for a closed
-// circuit. When that is 0, next is when asking again is worthwhile; a zero
-// next means not before the circuit changes. s are the settings that
-// [Settings.OrDefaults] returned.
+// Ready returns how many attempts may go at now, [Unlimited] for a closed circuit. If n is 0,
+// next is when to ask again; a zero next means when the circuit changes. s must be the result of
+// [Settings.OrDefaults].
 func (c *Circuit) Ready(now time.Time, s *Settings) (n int, next time.Time) {
 	switch {
 	case c.State == Closed:
@@ -144,11 +139,11 @@ func (c *Circuit) Ready(now time.Time, s *Settings) (n int, next time.Time) {
 	return 0, next
 }
 
-// Unlimited is how many attempts may go through a closed breaker.
+// Unlimited is the number of attempts that a closed breaker allows.
 const Unlimited = int(^uint(0) >> 1)
 
-// decidesLike reports whether c and d do the same with the next attempt and with
-// its result, failure rates aside.
+// decidesLike reports whether c and d treat the next attempt and its result alike, failure rates
+// aside.
 func (c *Circuit) decidesLike(d *Circuit) bool {
 	return c.Generation == d.Generation && c.State == d.State && c.Held == d.Held && c.NextAttemptTime.Equal(d.NextAttemptTime) &&
 		c.FailureCount == d.FailureCount && c.HalfOpenSuccesses == d.HalfOpenSuccesses && len(c.Probes) == len(d.Probes)
@@ -171,7 +166,7 @@ func (s State) String() string {
 	return fmt.Sprintf("State(%d)", uint8(s))
 }
 
-// MarshalText returns the state's name, as the original design has it.
+// MarshalText returns the state's name in the original design.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText reads what [State.MarshalText] writes.

@@ -1,14 +1,13 @@
-// Package breaker keeps failing targets from being tried. [Group] holds the
-// breakers of one instance, one [Breaker] per key; [Breaker.Allow] asks it for a
-// [Permit] and [Permit.Done] says how the attempt ended.
+// Package breaker keeps failing targets from being called. A [Group] holds the breakers of one
+// instance, one [Breaker] per key; [Breaker.Allow] returns a [Permit] and [Permit.Done] reports
+// how the attempt ended.
 //
-// [Step] is the state machine, one pure function over a [Circuit]. The circuits
-// live in the process alone or, when several instances work together, in a
-// [Store]: one of the packages redisstore and natsstore or, within one process,
-// [Memory]. The package itself reaches no network. A closed breaker
-// never waits for its store: results are counted in the process and sent in
-// batches, a failure at once. Permits of a half-open breaker are given out by the
-// store, so that all instances together stay within the bound. While the store
-// is out of reach an instance goes on alone from what it last knew, giving out
-// probes by itself, and when the store is back the worse state wins.
+// [Step] is the state machine, one pure function of a [Circuit] and an [Event]. The circuits live
+// in the process alone or, if several instances work together, in a [Store]: one of the packages
+// redisstore and natsstore or, within one process, [Memory]. The package itself does no network
+// I/O. A closed breaker never waits for its store: results are counted in the process and sent in
+// batches, failures at once. The store gives out the permits of a half-open breaker, so that all
+// instances together stay within the bound. While the store is out of reach an instance goes on
+// alone from the last known state and gives out its own probes; when the store is back the worse
+// state wins.
 package breaker

@@ -4,39 +4,38 @@ import (
 	"time"
 )
 
-// Event is what may change a circuit. Kind says which of the fields count.
+// Event is what may change a circuit. Kind determines which fields are used.
 type Event struct {
 	Kind Kind
-	// By is the instance from which the event comes.
+	// By is the instance that sends the event.
 	By string
-	// Generation is that of the permits to which a Report or a Return belongs.
+	// Generation is the generation of the permit or permits to which a Report or Return belongs.
 	Generation uint64
-	// Seen and SeenGeneration are the version and the generation of the circuit on
-	// which the event rests. A store that holds an older one has lost what it held and
-	// refuses the event; see [Reply]. It may have had as many versions since, but not
-	// as many generations.
+	// Seen and SeenGeneration are the version and generation of the circuit on which the event is
+	// based. A store whose circuit is older has lost data and refuses the event; see [Reply].
+	// Since the loss it may have reached the same version again, but not the same generation.
 	Seen, SeenGeneration uint64
 
 	// Tally are the results of a Report or Rejoin.
 	Tally Tally
-	// Probe is the probe that an Acquire would have or that a Return gives back.
+	// Probe is the id of the probe that an Acquire asks for or a Return gives back.
 	Probe string
-	// Result and Took say how a probe ended.
+	// Result and Took are how a probe ended and how long it took.
 	Result Result
 	Took   time.Duration
-	// For is how long a Trip keeps the breaker open, at most [LongestTrip]; 0 is the
-	// settings' Timeout.
+	// For is how long a Trip keeps the breaker open, at most [LongestTrip]; 0 means the settings'
+	// Timeout.
 	For time.Duration
-	// Note is what an operator says about a Trip, Hold or Reset.
+	// Note is an operator's reason for a Trip, Hold or Reset.
 	Note string
-	// Circuit is what a Rejoin brings. Without Diverged it is merely what the
-	// instance remembers of its version, which counts for nothing beside a later
-	// one. Returned are the probes of the store's that have come back meanwhile.
+	// Circuit is what a Rejoin brings. If Diverged is false it is only what the instance
+	// remembers, and a later version outweighs it. Returned are the probes granted by the store
+	// that have ended meanwhile.
 	Circuit  *Circuit
 	Diverged bool
 	Returned []string
-	// Idle is how long the store keeps the circuit if nobody touches it and it is
-	// closed, with nothing that an operator said; 0 is a day.
+	// Idle is how long the store keeps an unused circuit that is closed and that no operator has
+	// changed; 0 is a day.
 	Idle time.Duration
 }
 
@@ -45,11 +44,11 @@ type Kind string
 
 // The kinds.
 const (
-	// Report brings the results of attempts that were no probes.
+	// Report brings the results of attempts other than probes.
 	Report Kind = "report"
 	// Acquire asks for one permit.
 	Acquire Kind = "acquire"
-	// Return says how a probe ended.
+	// Return reports how a probe ended.
 	Return Kind = "return"
 	// Trip opens the breaker for a while.
 	Trip Kind = "trip"
@@ -57,66 +56,62 @@ const (
 	Hold Kind = "hold"
 	// Reset closes the breaker.
 	Reset Kind = "reset"
-	// Rejoin merges the circuit of an instance that was alone; the worse state
-	// wins.
+	// Rejoin merges the circuit of an instance that was alone; the worse state wins.
 	Rejoin Kind = "rejoin"
 )
 
-// Result is how an attempt ended, as far as the target's health goes.
+// Result is how an attempt ended, as far as the target's health is concerned.
 type Result uint8
 
 const (
-	// Success is a good answer.
+	// Success is a good reply.
 	Success Result = iota
-	// Failure is one that speaks of the target's health.
+	// Failure is a failure that counts against the target's health.
 	Failure
-	// Ignored is any other failure, such as a validation error. It counts as a
-	// request and decides nothing.
+	// Ignored is any other failure, such as a validation error. It counts as a request but
+	// decides nothing.
 	Ignored
-	// Unused is an attempt that was not made. It counts as nothing.
+	// Unused is an attempt that was not made. It is not counted.
 	Unused
 )
 
-// Effect is what a [Step] did besides changing the circuit.
+// Effect is the result of a [Step] besides the circuit.
 type Effect struct {
-	// Granted says that an Acquire has its permit. Probe is its probe's id, empty
-	// in a closed circuit; the permit's generation is the circuit's.
+	// Granted reports whether an Acquire got a permit. Probe is the id of its probe, empty if the
+	// circuit is closed; the permit's generation is the circuit's.
 	Granted bool
 	Probe   string
-	// Next is when a refused Acquire may be tried again; zero is not before the
-	// circuit changes.
+	// Next is when a refused Acquire may be tried again; zero means when the circuit changes.
 	Next time.Time
-	// Written says that the circuit is another than before.
+	// Written reports whether the circuit differs from before.
 	Written bool
-	// Changed says that the state changed, or that an operator or a merge began a
-	// new generation of the same state; From is the state before.
+	// Changed reports whether the state changed, or an operator or a merge began a new generation
+	// of the same state. From is the state before.
 	Changed bool
 	From    State
 }
 
-// Tally sums up a sequence of results so that one [Step] with the sum does what
-// one with each result would have done: beside the numbers it has the runs of
-// failures. Only the failure rate is looked at once per tally and not once per
-// result. The zero value is an empty tally.
+// Tally sums up a sequence of results so that one [Step] with the tally equals one step per
+// result. For this it also records the runs of failures. Only the failure rate is checked once
+// per tally instead of once per result. The zero value is an empty tally.
 type Tally struct {
 	// Successes and Failures are results of the tally's generation.
 	Successes int `json:"s,omitempty"`
 	Failures  int `json:"f,omitempty"`
-	// Leading are the failures before the first success, Trailing those after the
-	// last, Longest is the longest run of all. Without a success all three are
-	// Failures.
+	// Leading are the failures before the first success, Trailing those after the last, and
+	// Longest is the longest run. Without a success all three equal Failures.
 	Leading  int `json:"lead,omitempty"`
 	Trailing int `json:"trail,omitempty"`
 	Longest  int `json:"long,omitempty"`
 
-	// Requests, AllFailures and ResponseTime are of all results: those that
-	// decide nothing because they are late or ignored are in here alone.
+	// Requests, AllFailures and ResponseTime cover all results, including late and ignored ones,
+	// which decide nothing and appear only here.
 	Requests     int           `json:"n,omitempty"`
 	AllFailures  int           `json:"nf,omitempty"`
 	ResponseTime time.Duration `json:"-"`
 }
 
-// Add counts one result. A late one is of an earlier generation.
+// Add counts one result. A late result belongs to an earlier generation.
 func (t *Tally) Add(r Result, took time.Duration, late bool) {
 	if r == Unused {
 		return
@@ -141,7 +136,7 @@ func (t *Tally) Add(r Result, took time.Duration, late bool) {
 	}
 }
 
-// Merge appends the results of u, which are of the same generation.
+// Merge appends the results of u, which must be of the same generation.
 func (t *Tally) Merge(u Tally) {
 	longest := max(t.Longest, u.Longest, t.Trailing+u.Leading)
 	if t.Successes == 0 {
@@ -160,8 +155,7 @@ func (t *Tally) Merge(u Tally) {
 	t.ResponseTime += u.ResponseTime
 }
 
-// late returns the tally as it is once a new generation has begun: what is left
-// of it are its totals.
+// late returns the tally as it is after a new generation has begun: only its totals.
 func (t *Tally) late() Tally {
 	return Tally{Requests: t.Requests, AllFailures: t.AllFailures, ResponseTime: t.ResponseTime}
 }

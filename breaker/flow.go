@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// outcome is what an event led to.
+// outcome is the result of an event.
 type outcome struct {
 	Reply
-	asked  bool // the store was asked
-	shared bool // and it answered
+	asked  bool // the event was sent to the store
+	shared bool // the store answered
 }
 
-// do applies one event and waits for what comes of it: in the store when the breaker is
-// attached, else, or when the store fails, here. The error is ctx's.
+// do applies one event and returns its result: in the store if the breaker is attached, and
+// locally if it is not or if the store fails. The error is ctx's.
 func (b *Breaker) do(ctx context.Context, e Event, now time.Time) (outcome, error) {
 	e.By = b.group.instance
 	b.mu.Lock()
@@ -37,7 +37,7 @@ func (b *Breaker) do(ctx context.Context, e Event, now time.Time) (outcome, erro
 	return o, err
 }
 
-// doDetached applies e to the circuit that the breaker has.
+// doDetached applies e to the local circuit.
 func (b *Breaker) doDetached(e Event, now time.Time) (outcome, notice) {
 	b.fold()
 	if e.Kind == Acquire {
@@ -51,7 +51,7 @@ func (b *Breaker) doDetached(e Event, now time.Time) (outcome, notice) {
 
 func (b *Breaker) doAttached(ctx context.Context, e Event, now time.Time) (outcome, []notice, error) {
 	if e.Kind == Acquire {
-		// Whoever had the flow before may have taken the last probe.
+		// The previous holder of the flow may have taken the last probe.
 		if err := b.refusal(now); err != nil {
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -64,7 +64,7 @@ func (b *Breaker) doAttached(ctx context.Context, e Event, now time.Time) (outco
 	}
 	if ended := ended(ctx); ended != nil {
 		if e.Kind == Acquire {
-			// The store may have granted the probe. It is not used.
+			// The store may have granted the probe; give it back.
 			b.mu.Lock()
 			b.returns = append(b.returns, Event{Kind: Return, By: e.By, Probe: e.Probe, Result: Unused})
 			b.send(true)
@@ -84,8 +84,8 @@ func (b *Breaker) doAttached(ctx context.Context, e Event, now time.Time) (outco
 	return o, append(notices, n), nil
 }
 
-// ended returns the error of a ctx that has ended. A connection that has the
-// deadline of ctx may fail the moment before ctx itself does.
+// ended returns the error of a ctx that has ended. It allows for a connection that shares ctx's
+// deadline and fails a moment before ctx does.
 func ended(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -96,12 +96,10 @@ func ended(ctx context.Context) error {
 	return nil
 }
 
-// errLost is the error of a store that says that it has lost what it was given
-// the moment before.
+// errLost means that the store lost the circuit again, right after receiving it.
 var errLost = errors.New("breaker: the store has lost the circuit again")
 
-// apply sends one event to the store and takes over what became of the circuit.
-// The caller has the flow.
+// apply sends one event to the store and adopts the resulting circuit. The caller holds the flow.
 func (b *Breaker) apply(ctx context.Context, e Event, now time.Time) (Reply, []notice, error) {
 	var notices []notice
 	for range 2 {
@@ -125,12 +123,11 @@ func (b *Breaker) apply(ctx context.Context, e Event, now time.Time) (Reply, []n
 }
 
 const (
-	// patience is how long a store may take to answer before the instance goes on
-	// alone: longer than a stream takes whose leader steps down.
+	// patience bounds the wait for the store, after which the instance goes on alone. It exceeds
+	// the time that a stream takes to change its leader.
 	patience = 2 * time.Second
-	// probesAlone is how long an instance that goes on alone lets no probe through.
-	// It takes longer than most probes that others have in flight, and than most
-	// stores to come back.
+	// probesAlone is how long an instance that goes on alone gives out no probe. It exceeds the
+	// duration of most probes of other instances, and of most outages of a store.
 	probesAlone = 2 * time.Second
 )
 
@@ -141,8 +138,8 @@ func (b *Breaker) call(ctx context.Context, e Event, now time.Time) (Reply, erro
 	return b.group.store.Apply(ctx, b.key, e, b.group.clock(now), *b.settings.Load())
 }
 
-// adopt takes over the store's circuit, unless a later one has been seen, and
-// makes the notice of what this instance changed.
+// adopt takes over the store's circuit, unless it has already seen a later one, and returns the
+// notice of what this instance changed.
 func (b *Breaker) adopt(r Reply) notice {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -155,7 +152,7 @@ func (b *Breaker) adopt(r Reply) notice {
 	return b.noteOwn(&r.Circuit, r.Effect)
 }
 
-// see takes over a circuit that the store sent.
+// see takes over a circuit sent by the store.
 func (b *Breaker) see(c Circuit) notice {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -173,12 +170,12 @@ func (b *Breaker) see(c Circuit) notice {
 	b.used.Store(time.Now().UnixNano())
 	b.become(c)
 	if c.ChangedBy == b.group.instance && c.Generation != b.lastNotified.generation {
-		return notice{} // the reply to our own event leads to its notice
+		return notice{} // the reply to our own event will make the notice
 	}
 	return b.noteSeen()
 }
 
-// flush sends what waits.
+// flush sends what is waiting.
 func (b *Breaker) flush(ctx context.Context, now time.Time) {
 	b.flow <- struct{}{}
 	notices := b.flushFlow(ctx, now)
@@ -190,7 +187,7 @@ func (b *Breaker) flushFlow(ctx context.Context, now time.Time) []notice {
 	b.mu.Lock()
 	b.queued = idle
 	if !b.attached {
-		b.mu.Unlock() // what waited was folded in when the store was lost
+		b.mu.Unlock() // what was waiting was folded in by detach
 		return nil
 	}
 	t, events := b.tally, b.returns
@@ -220,9 +217,8 @@ func (b *Breaker) flushFlow(ctx context.Context, now time.Time) []notice {
 	return notices
 }
 
-// applyDetached applies a Report or a Return while the breaker is detached, and keeps
-// what the store must hear of it later. asked says that the store may know of the probe
-// that a Return is about.
+// applyDetached applies a Report or a Return while the breaker is detached, and keeps what the
+// store must learn later. asked reports whether the store may know of a Return's probe.
 func (b *Breaker) applyDetached(e Event, asked bool, now time.Time) notice {
 	n := b.note(b.fold())
 	if b.group.store != nil {
@@ -257,9 +253,8 @@ func (b *Breaker) detach(now time.Time) []notice {
 	return notices
 }
 
-// rejoin brings the breaker and the store together again; stored is what the
-// store holds, nil when it holds nothing or an older circuit. The caller has the
-// flow.
+// rejoin reunites the breaker with the store; stored is the store's circuit, nil if it has none
+// or an older one. The caller holds the flow.
 func (b *Breaker) rejoin(ctx context.Context, stored *Circuit, now time.Time) ([]notice, error) {
 	b.mu.Lock()
 	if !b.attached {
@@ -271,7 +266,7 @@ func (b *Breaker) rejoin(ctx context.Context, stored *Circuit, now time.Time) ([
 	}
 	b.mu.Unlock()
 	var notices []notice
-	// What happens here while the event is on its way is sent in another.
+	// What happens here while the event is on its way takes another event.
 	for range 3 {
 		r, err := b.sendCircuit(ctx, now)
 		if err != nil {
@@ -290,12 +285,11 @@ func (b *Breaker) rejoin(ctx context.Context, stored *Circuit, now time.Time) ([
 	return notices, errBusy
 }
 
-// errBusy is the error of a breaker that changes faster than it can send.
+// errBusy means that the breaker changes faster than it can send.
 var errBusy = errors.New("breaker: the circuit changes faster than the store answers")
 
-// inStep reports whether the breaker has nothing that the store lacks but totals,
-// which follow in their own time: after a moment without the store thousands of
-// breakers may have some.
+// inStep reports whether the store lacks nothing but totals. Those are sent later: after a short
+// outage of the store, thousands of breakers may have some.
 func (b *Breaker) inStep(stored *Circuit) bool {
 	if b.diverged || len(b.returned) > 0 {
 		return false
@@ -306,14 +300,13 @@ func (b *Breaker) inStep(stored *Circuit) bool {
 	return !b.knowsMore(stored)
 }
 
-// knowsMore reports whether the circuit is later than one that the store holds, which
-// has lost what it held then. Of two circuits the one with the later generation is the
-// later one, whatever their versions.
+// knowsMore reports whether the local circuit is later than the store's, which means that the
+// store lost data. A later generation decides, whatever the versions.
 func (b *Breaker) knowsMore(stored *Circuit) bool {
 	return b.circuit.Version > stored.Version || b.circuit.Version > 0 && b.circuit.Generation > stored.Generation
 }
 
-// attach makes c, which is the store's, the circuit; nil leaves it as it is.
+// attach takes over c, the store's circuit; nil keeps the local one.
 func (b *Breaker) attach(c *Circuit) notice {
 	if a := b.missed; a != nil && (c == nil || a.Version > c.Version) {
 		c = a
@@ -330,7 +323,7 @@ func (b *Breaker) attach(c *Circuit) notice {
 	return b.noteSeen()
 }
 
-// catchUp queues what happened while the store answered, like anything else.
+// catchUp queues what happened while the store was answering.
 func (b *Breaker) catchUp() {
 	b.tally.Merge(b.unreported)
 	for _, probe := range b.returned {
@@ -342,7 +335,7 @@ func (b *Breaker) catchUp() {
 	}
 }
 
-// sendCircuit sends a Rejoin with all that happened while the breaker was detached.
+// sendCircuit sends a Rejoin with everything that happened while the breaker was detached.
 func (b *Breaker) sendCircuit(ctx context.Context, now time.Time) (Reply, error) {
 	b.mu.Lock()
 	if !b.attached {

@@ -13,8 +13,8 @@ var records = []string{
 	`{"state":"OPEN","next":9223372036854775807,"last":-9223372036854775808}`, `{"key":"a:b","state":"OPEN"} {}`, `{"ms":1e400}`, `{"key":"\ud800"}`,
 }
 
-// FuzzDecode reads any text as a stored circuit. The state machine goes on from
-// whatever is accepted, and it reads the same when it is written again.
+// FuzzDecode reads any text as a stored circuit. The state machine can continue from every
+// accepted circuit, which reads the same after it is encoded again.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range records {
 		f.Add([]byte(seed))

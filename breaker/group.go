@@ -15,15 +15,15 @@ import (
 	"github.com/rebound-mq/rebound/internal/shrink"
 )
 
-// Group is the breakers of one instance. Without a store it works by itself and
-// needs no [Group.Run]. It is safe for concurrent use.
+// Group holds the breakers of one instance. Without a store it works alone and needs no
+// [Group.Run]. It is safe for concurrent use.
 type Group struct {
 	instance string
 	store    Store
 	config   Config
 
-	probes atomic.Uint64 // numbers the probes of this instance
-	offset atomic.Int64  // the store's clock less ours, in nanoseconds
+	probes atomic.Uint64 // the number of the last probe
+	offset atomic.Int64  // the store's clock minus the local one, in nanoseconds
 
 	mu       sync.RWMutex // guards breakers
 	breakers map[string]*Breaker
@@ -31,29 +31,25 @@ type Group struct {
 	share sharing
 }
 
-// Config is what a [Group] may be given. The zero value is a group without a
-// store.
+// Config configures a [Group]. The zero value is a group without a store.
 type Config struct {
-	// Instance names this instance among those that share the store. By default
-	// it is a random one.
+	// Instance names this instance among those that share the store; a random name when empty.
 	Instance string
-	// Store is what the instances share; nil is a breaker of this instance's own.
+	// Store is shared by the instances; nil keeps the breakers in this instance.
 	Store Store
-	// Forget is how long the store keeps a closed breaker that nobody uses; 0 is a
-	// day. See [Group.Forget].
+	// Forget is how long the store keeps a closed breaker that is not used; 0 is a day. See
+	// [Group.Forget].
 	Forget time.Duration
-	// Changed is called for every change of a breaker that this instance made or
-	// saw, after it has taken effect. It is called on goroutines that have other
-	// work to do, several at once, so it must be quick.
+	// Changed is called for every change of a breaker that this instance made or saw, after it
+	// has taken effect. The calls are concurrent and must be quick, because they come from
+	// goroutines with other work to do.
 	Changed func(Change)
-	// Freed is called, like Changed, with a key whose breaker may let more attempts
-	// through than before: it changed, or a probe came back.
+	// Freed is called, like Changed, with a key whose breaker may allow more attempts than
+	// before: it changed, or a probe ended.
 	Freed func(key string)
-	// StatusChanged is called, like Changed, when the group loses or regains its
-	// store.
+	// StatusChanged is called, like Changed, when the group loses or regains its store.
 	StatusChanged func(Status)
-	// Now is the clock, [time.Now] when nil. The times that are passed in are of this
-	// clock too.
+	// Now is the clock, [time.Now] when nil. Times passed to the group must be on this clock.
 	Now func() time.Time
 }
 
@@ -62,51 +58,49 @@ type Change struct {
 	Key      string
 	From, To State
 	Cause    Cause
-	// Note is what an operator said about the change.
+	// Note is an operator's reason for the change.
 	Note string
-	// Generation is the one that began with the change. Key and Generation identify the
-	// change over all instances, unless they were detached.
+	// Generation is the one that began with the change. Key and Generation identify a change
+	// across all instances, except those made while detached.
 	Generation uint64
 	At         time.Time
-	// NextAttempt is when the breaker lets probes through; zero when it is not
-	// open, or held.
+	// NextAttempt is when the breaker lets probes through; zero if it is held or not open.
 	NextAttempt time.Time
 	Held        bool
-	// Own says that this instance made the change, and is the one that is to publish
-	// it. A change that an instance made while it was alone is published then, and
-	// again, as merged, if it wins.
+	// Own reports whether this instance made the change and so should publish it. A change made
+	// while it was alone is published then and, if it wins the merge, again with CauseMerged.
 	Own bool
 }
 
-// Status says with whom the breakers are shared.
+// Status says whether the breakers are shared.
 type Status struct {
-	// Shared says that the states are those of the store. Without it the instance
-	// is alone, because it has no store or because of Err.
+	// Shared reports whether the states are those of the store. Otherwise the instance is alone,
+	// because it has no store or because of Err.
 	Shared bool
-	// Since is when Shared became what it is.
+	// Since is when Shared last changed.
 	Since time.Time
-	// Err is what is wrong. With Shared it is that changes by other instances are
-	// not heard of; the next event shows them.
+	// Err is the problem with the store. If Shared is true, changes by other instances are not
+	// being received; the next event will show them.
 	Err error
 }
 
-// NewGroup returns a group whose breakers are all closed. With a store it is
-// alone until [Group.Join] or [Group.Run].
+// NewGroup returns a group whose breakers are all closed. With a store it is alone until
+// [Group.Join] or [Group.Run].
 func NewGroup(c Config) *Group {
 	g := &Group{instance: cmp.Or(c.Instance, nuid.Next()), store: c.Store, config: c, breakers: map[string]*Breaker{}}
 	g.share.init()
 	return g
 }
 
-// Breaker returns the breaker of key, always the same one, which has the
-// settings s from now on, until [Group.Forget] drops it.
+// Breaker returns the breaker of key and puts the settings s in force. It returns the same
+// breaker for a key until [Group.Forget] drops it.
 func (g *Group) Breaker(key string, s Settings) *Breaker {
 	b := g.breaker(key)
 	b.set(s)
 	return b
 }
 
-// breaker returns the breaker of key with the settings that it has.
+// breaker returns the breaker of key without changing its settings.
 func (g *Group) breaker(key string) *Breaker {
 	if b := g.lookup(key); b != nil {
 		return b
@@ -121,8 +115,7 @@ func (g *Group) breaker(key string) *Breaker {
 	return b
 }
 
-// Lookup returns the breaker of key if the group has heard of it, with the
-// settings that it has.
+// Lookup returns the breaker of key if the group knows it, without changing its settings.
 func (g *Group) Lookup(key string) (b *Breaker, ok bool) {
 	b = g.lookup(key)
 	return b, b != nil
@@ -134,7 +127,7 @@ func (g *Group) lookup(key string) *Breaker {
 	return g.breakers[key]
 }
 
-// all returns the breakers in the order of their keys.
+// all returns the breakers sorted by key.
 func (g *Group) all() []*Breaker {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -146,8 +139,8 @@ func (g *Group) all() []*Breaker {
 	return all
 }
 
-// Known returns the circuit of key as this instance knows it; ok is false when
-// it knows of none. Its times are of the store's clock.
+// Known returns the circuit of key as this instance knows it; ok is false if it does not. Its
+// times are on the store's clock.
 func (g *Group) Known(key string) (c Circuit, ok bool) {
 	b := g.lookup(key)
 	if b == nil {
@@ -156,8 +149,8 @@ func (g *Group) Known(key string) (c Circuit, ok bool) {
 	return b.Circuit(), true
 }
 
-// States returns the state of every breaker by its key, as far as this instance
-// knows. It asks no store.
+// States returns the state of every breaker by key, as this instance knows it. It does not ask
+// the store.
 func (g *Group) States() map[string]State {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -168,9 +161,8 @@ func (g *Group) States() map[string]State {
 	return states
 }
 
-// Circuits returns every circuit in the order of the keys: the store's, or, when
-// the group is alone, those of this instance. With a store that fails it returns
-// the latter and the error.
+// Circuits returns every circuit sorted by key: the store's or, if the group is alone, those of
+// this instance. If the store fails it returns the latter and the error.
 func (g *Group) Circuits(ctx context.Context) ([]Circuit, error) {
 	var circuits []Circuit
 	var err error
@@ -188,17 +180,17 @@ func (g *Group) Circuits(ctx context.Context) ([]Circuit, error) {
 	return circuits, err
 }
 
-// The bounds of what an operator may ask for.
+// Bounds of an operator's actions.
 const (
-	// LongestTrip is how long a breaker can be tripped at most.
+	// LongestTrip bounds how long a breaker can be tripped.
 	LongestTrip = HeldTTL
-	// MaxNote is how many bytes a note may have.
+	// MaxNote bounds a note, in bytes.
 	MaxNote = 500
 )
 
-// Trip opens the breaker of key now, for d, at most [LongestTrip], or as long as its
-// settings say when d is 0. A held breaker stays held. The note is shown with the
-// breaker. The error is [ErrAlone] when the store did not answer.
+// Trip opens the breaker of key now for d, at most [LongestTrip], or for the settings' Timeout if
+// d is 0. A held breaker stays held. The note, at most [MaxNote] bytes, is shown with the
+// breaker. The error is [ErrAlone] if the store did not answer.
 func (g *Group) Trip(ctx context.Context, key string, d time.Duration, note string) (Circuit, error) {
 	return g.operate(ctx, key, Event{Kind: Trip, For: d, Note: note})
 }
@@ -228,14 +220,13 @@ func (g *Group) operate(ctx context.Context, key string, e Event) (Circuit, erro
 	return r.Circuit, err
 }
 
-// Status says whether the breakers are shared.
+// Status reports whether the breakers are shared.
 func (g *Group) Status() Status { return g.share.get() }
 
-// errNoStore is the error of a group that was given no store but is asked to
-// join one.
+// errNoStore means that a group without a store was asked to join one.
 var errNoStore = errors.New("breaker: the group has no store")
 
-// changed and freed call back when there is somebody to call.
+// changed and freed invoke the callbacks, if any.
 func (g *Group) changed(c Change) {
 	if g.config.Changed != nil {
 		g.config.Changed(c)
@@ -248,7 +239,7 @@ func (g *Group) freed(key string) {
 	}
 }
 
-// now returns the time by our clock.
+// now returns the local time.
 func (g *Group) now() time.Time {
 	if g.config.Now == nil {
 		return time.Now()
@@ -256,7 +247,7 @@ func (g *Group) now() time.Time {
 	return g.config.Now()
 }
 
-// clock turns a time of ours into one of the store's.
+// clock converts a local time to the store's clock.
 func (g *Group) clock(now time.Time) time.Time {
 	if o := g.offset.Load(); o != 0 {
 		return now.Add(time.Duration(o))
@@ -264,7 +255,7 @@ func (g *Group) clock(now time.Time) time.Time {
 	return now
 }
 
-// local turns a time of the store's into one of ours.
+// local converts a time on the store's clock to the local one.
 func (g *Group) local(t time.Time) time.Time {
 	if o := g.offset.Load(); o != 0 && !t.IsZero() {
 		return t.Add(-time.Duration(o))
@@ -272,10 +263,10 @@ func (g *Group) local(t time.Time) time.Time {
 	return t
 }
 
-// Forget drops the breakers that were not used since a time, and returns how many.
-// Those stay that are not closed, that an operator said anything about, or that have
-// news for the store. The breaker of a key that comes back is a new one; what other
-// instances did meanwhile it hears from the store, like any other.
+// Forget drops the breakers not used since the given time, and returns how many. It keeps those
+// that are not closed, that an operator has changed, or that have news for the store. If the key
+// is used again it gets a new breaker, which learns from the store what other instances did
+// meanwhile.
 func (g *Group) Forget(since time.Time) int {
 	var keys []string
 	g.mu.Lock()
@@ -302,14 +293,14 @@ func (b *Breaker) forgettable(since time.Time) bool {
 	case b.flow <- struct{}{}:
 		defer func() { <-b.flow }()
 	default:
-		return false // an event is on its way
+		return false // an event is being sent
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.circuit.ordinary() && (b.group.store == nil || b.attached && !b.news())
 }
 
-// news reports whether the breaker has something for the store.
+// news reports whether the breaker has anything to send to the store.
 func (b *Breaker) news() bool {
 	return b.queued != idle || !b.tally.empty() || !b.unreported.empty() || b.diverged || len(b.returns) > 0 || len(b.returned) > 0
 }

@@ -25,11 +25,11 @@ func TestGroup_ForgetsClosedBreakersThatAreNotUsed(t *testing.T) {
 	later := now.Add(time.Hour)
 	results(t, g.Breaker("pay:op0", settings()), later, Success)
 	if n := g.Forget(later); n != 99 {
-		t.Errorf("%d breakers are forgotten, want 99", n)
+		t.Errorf("%d breakers were forgotten, want 99", n)
 	}
 	for _, key := range []string{"pay:op0", "pay:open", "pay:held", "pay:tripped", "pay:reset"} {
 		if _, ok := g.Lookup(key); !ok {
-			t.Errorf("the breaker of %s is forgotten, want it kept", key)
+			t.Errorf("the breaker of %s was forgotten, want it kept", key)
 		}
 	}
 	if b := g.Breaker("pay:op1", settings()); b.State() != Closed || b.Circuit().TotalRequests != 0 {

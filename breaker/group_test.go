@@ -15,7 +15,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// results makes an attempt for each of results, all at now.
+// results makes one attempt for each result, all at now.
 func results(t *testing.T, b *Breaker, now time.Time, results ...Result) {
 	t.Helper()
 	for _, r := range results {
@@ -149,10 +149,10 @@ func (p Permit) id() string {
 	return p.probe.id
 }
 
-// The breaker of one instance is linearizable as its callers see it, though it
-// counts successes outside the state machine.
+// The breaker of one instance is linearizable to its callers, although it counts successes
+// outside the state machine.
 func TestBreaker_IsLinearizable(t *testing.T) {
-	s := Settings{Threshold: 2, Timeout: -1, HalfOpenMaxRequests: 2, HalfOpenSuccesses: 2} // over at once
+	s := Settings{Threshold: 2, Timeout: -1, HalfOpenMaxRequests: 2, HalfOpenSuccesses: 2} // ends at once
 	type input struct {
 		allow  bool
 		permit Permit

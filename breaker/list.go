@@ -7,22 +7,22 @@ import (
 	"slices"
 )
 
-// Counts is how many breakers the group knows, by state.
+// Counts is the number of breakers that the group knows, by state.
 type Counts struct {
 	Closed   int `json:"closed"`
 	HalfOpen int `json:"halfOpen"`
-	// Open counts those that are held, too.
+	// Open includes those that are held.
 	Open int `json:"open"`
 	Held int `json:"held"`
 }
 
-// NotClosed is how many do not let everything through.
+// NotClosed counts the breakers that do not allow every attempt.
 func (c Counts) NotClosed() int { return c.HalfOpen + c.Open }
 
-// Worst returns up to most of the circuits that want takes, the worst first: held,
-// open, half open, and of those alike the ones that failed most. It counts all that
-// want takes. What it returns is the store's word, as far as there is one; with a
-// store that fails it is what this instance knows, and the error.
+// Worst returns up to most of the circuits for which want is true, worst first: held, open, half
+// open, closed, and within these by failures. It counts all for which want is true. The circuits
+// are the store's, where it has them; if the store fails they are as this instance knows them,
+// and the error says so.
 func (g *Group) Worst(ctx context.Context, most int, want func(*Circuit) bool) ([]Circuit, Counts, error) {
 	var counts Counts
 	var worst []Circuit
@@ -41,8 +41,7 @@ func (g *Group) Worst(ctx context.Context, most int, want func(*Circuit) bool) (
 	return fresh, counts, err
 }
 
-// chunkOfWorst is how many circuits are gathered before those are sorted out that
-// are not among the worst.
+// chunkOfWorst is how many circuits are gathered before all but the worst are dropped again.
 const chunkOfWorst = 1000
 
 func firstWorst(circuits []Circuit, most int) []Circuit {
@@ -66,8 +65,8 @@ func (c *Counts) add(k *Circuit) {
 	}
 }
 
-// After returns up to most of the circuits that want takes whose keys come after one,
-// in the order of the keys. It counts all that want takes, as [Group.Worst] does.
+// After returns up to most of the circuits for which want is true and whose keys sort after key,
+// sorted by key. It counts all for which want is true, like [Group.Worst].
 func (g *Group) After(ctx context.Context, key string, most int, want func(*Circuit) bool) ([]Circuit, Counts, error) {
 	var counts Counts
 	var circuits []Circuit
@@ -85,8 +84,8 @@ func (g *Group) After(ctx context.Context, key string, most int, want func(*Circ
 	return fresh, counts, err
 }
 
-// fresh returns circuits as the store has them now, in the same order. Those that it
-// does not have stay as they are.
+// fresh returns the circuits as the store has them now, in the same order. Those that it lacks
+// are returned unchanged.
 func (g *Group) fresh(ctx context.Context, circuits []Circuit) ([]Circuit, error) {
 	if !g.share.on() || len(circuits) == 0 {
 		return circuits, nil
@@ -111,9 +110,8 @@ func (g *Group) fresh(ctx context.Context, circuits []Circuit) ([]Circuit, error
 	return circuits, nil
 }
 
-// Find returns the circuit of a key as the store has it now, or as this instance
-// knows it; ok is false when neither knows of one. With a store that fails the error
-// says so.
+// Find returns the circuit of a key from the store or, if it has none, as this instance knows it;
+// ok is false if neither has one. If the store fails, the error says so.
 func (g *Group) Find(ctx context.Context, key string) (c Circuit, ok bool, err error) {
 	if g.share.on() {
 		read, err := g.store.Read(ctx, []string{key})

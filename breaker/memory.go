@@ -9,11 +9,10 @@ import (
 	"github.com/rebound-mq/rebound/internal/notify"
 )
 
-// Memory is a [Store] within one process, for several instances that live in it,
-// as in a simulation. A single instance needs none. Its clock is that of its
-// callers.
+// Memory is a [Store] within one process, for several instances in it, as in a simulation. A
+// single instance needs none. It uses the clock of its callers.
 type Memory struct {
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	circuits map[string]Circuit
 	watchers map[*watcher]struct{}
 }
@@ -23,8 +22,8 @@ func NewMemory() *Memory {
 	return &Memory{circuits: map[string]Circuit{}, watchers: map[*watcher]struct{}{}}
 }
 
-// watcher is one call of Watch. It holds the latest circuit of each key that its
-// call has not yet passed on.
+// watcher is one call of Watch. It holds the latest circuit of each key that was not yet passed
+// on.
 type watcher struct {
 	pending map[string]Circuit // guarded by Memory.mu
 	wake    notify.Signal

@@ -5,13 +5,12 @@ import (
 	"slices"
 )
 
-// rejoin merges the circuit of an instance that was alone into the store's. The
-// worse state wins: held, then open, half open, closed; of two open circuits the
-// one that waits longer, of two closed ones the longer run of failures. Probes in
-// flight add up. A circuit that the store does not hold, because it has lost it
-// or never had it, is taken whole. What an instance merely remembers counts when it
-// is of a later generation: then the store lost the circuit, and has it from an
-// instance that had not heard of the latest.
+// rejoin merges the circuit of an instance that was alone into the store's. The worse state wins:
+// held, then open, half open, closed; of two open circuits the one that waits longer, of two
+// closed ones the longer run of failures. Probes in flight add up. If the store has no circuit,
+// because it lost it or never had it, it takes the instance's whole. A circuit that is merely
+// remembered counts only if its generation is later: then the store lost the circuit and got it
+// back from an instance that missed the latest change.
 func (t *step) rejoin() {
 	mine := t.e.Circuit
 	if mine == nil {
@@ -37,7 +36,7 @@ func (t *step) rejoin() {
 		t.take(mine)
 	case order < 0:
 		if mine.Generation >= t.Generation {
-			// Permits that the instance gave out while it was alone are void.
+			// The permits that the instance gave out while alone become void.
 			t.Generation = mine.Generation + 1
 		}
 	default:
@@ -45,7 +44,7 @@ func (t *step) rejoin() {
 	}
 }
 
-// take lets the worse circuit of the instance win.
+// take takes over the instance's circuit, which is worse.
 func (t *step) take(mine *Circuit) {
 	generation := t.Generation
 	t.State, t.Held, t.NextAttemptTime = mine.State, mine.Held, mine.NextAttemptTime
@@ -79,9 +78,8 @@ func (t *step) mergeProbes(mine []Probe) {
 	t.expire()
 }
 
-// mergeWindow keeps, of two buckets that count the same while, the one with more
-// failures: both may hold what happened before the instance was detached, so adding
-// them would count that twice.
+// mergeWindow keeps, of two buckets for the same time, the one with more failures. It does not
+// add them, because both may contain what happened before the instance was detached.
 func (t *step) mergeWindow(mine []Bucket) {
 	if len(mine) == 0 {
 		return
@@ -94,7 +92,7 @@ func (t *step) mergeWindow(mine []Bucket) {
 	t.Window = all[max(0, len(all)-windowBuckets):]
 }
 
-// badness orders states from the best to the worst.
+// badness orders states from best to worst.
 func (c *Circuit) badness() int {
 	switch {
 	case c.Held:

@@ -94,7 +94,7 @@ func TestStep_MergedWindowKeepsTheWorseOfEachBucket(t *testing.T) {
 	}
 }
 
-// An instance that only remembers, and saw nothing of its own, changes nothing.
+// An instance that only remembers and has seen nothing new changes nothing.
 func TestStep_RejoinLetsNoMemoryBeatNews(t *testing.T) {
 	stored := Circuit{Summary: Summary{ServiceKey: "k", State: Closed}, Generation: 5, Version: 9, Probes: []Probe{{ID: "a", Expires: start.Add(time.Minute)}}}
 	mine := Circuit{Summary: Summary{ServiceKey: "k", State: Open, Held: true}, Generation: 4, Version: 8}
@@ -105,8 +105,8 @@ func TestStep_RejoinLetsNoMemoryBeatNews(t *testing.T) {
 	if wrong != "" {
 		t.Error(wrong)
 	}
-	mine.Version = 10 // the store has lost what came after version 9
+	mine.Version = 10 // the store lost what came after version 9
 	if c, _ = Step(stored, e, start, settings()); !c.Held {
-		t.Error("what a store has lost is not taken from the instance that remembers it")
+		t.Error("a circuit that the store lost is not taken from the instance that remembers it")
 	}
 }

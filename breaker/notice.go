@@ -1,6 +1,6 @@
 package breaker
 
-// notice is what the callbacks are to be called with once no lock is held.
+// notice holds the arguments of callbacks that are to be called once no lock is held.
 type notice struct {
 	group   *Group
 	key     string
@@ -18,23 +18,22 @@ func (n notice) deliver() {
 	}
 }
 
-// notified holds the fields of a circuit whose change is worth an event.
+// notified holds the fields of a circuit whose change is worth a notification.
 type notified struct {
 	generation uint64
 	state      State
 	held       bool
-	next       int64 // Unix milliseconds, which is as exact as the stores are
+	next       int64 // Unix milliseconds, the precision of the stores
 }
 
 func fieldsOf(c *Circuit) notified {
 	return notified{generation: c.Generation, state: c.State, held: c.Held, next: c.NextAttemptTime.UnixMilli()}
 }
 
-// note makes the notice of an effect that this instance had upon its own
-// circuit.
+// note returns the notice of a change of the local circuit by this instance.
 func (b *Breaker) note(e Effect) notice { return b.noteOwn(&b.circuit, e) }
 
-// noteOwn makes the notice of an effect of this instance that led to c.
+// noteOwn returns the notice of a change by this instance that resulted in c.
 func (b *Breaker) noteOwn(c *Circuit, e Effect) notice {
 	n := notice{group: b.group, key: b.key, freed: e.Written && (e.Changed || c.State == HalfOpen)}
 	if e.Changed {
@@ -47,7 +46,7 @@ func (b *Breaker) noteOwn(c *Circuit, e Effect) notice {
 	return n
 }
 
-// noteSeen makes the notice of a circuit that another instance brought about.
+// noteSeen returns the notice of a change by another instance.
 func (b *Breaker) noteSeen() notice {
 	c, before, now := &b.circuit, b.lastNotified, fieldsOf(&b.circuit)
 	b.lastNotified = now

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// What an instance changed comes back from the store with its times in
-// milliseconds. That is no change.
+// An instance's own change comes back from the store with its times in milliseconds. That is not
+// another change.
 func TestBreaker_OwnChangeSeenAgainIsNotifiedOnce(t *testing.T) {
 	const key = "billing:charge"
 	var changes []Change

@@ -5,25 +5,25 @@ import (
 	"time"
 )
 
-// Permit is the leave to make one attempt. The zero value is none.
+// Permit is the permission for one attempt. The zero value permits nothing, and its Done does
+// nothing.
 type Permit struct {
 	breaker    *Breaker
 	generation uint64
-	probe      *probe // nil for an attempt that is no probe
+	probe      *probe // nil if the attempt is not a probe
 }
 
 type probe struct {
 	id    string
-	asked bool // the store may know of it
+	asked bool // the store may know the probe
 }
 
 // Probe reports whether the attempt is a probe of a half-open breaker.
 func (p Permit) Probe() bool { return p.probe != nil }
 
-// Done says how the attempt ended and how long it took. It must be called once
-// for every permit, with [Unused] when the attempt was not made, and never waits
-// for a store. A result that comes when the breaker has changed since the permit
-// was given counts in the totals only.
+// Done reports how the attempt ended and how long it took. Call it once for every permit, with
+// [Unused] if the attempt was not made. It never waits for a store. If the breaker has changed
+// since the permit was given, the result counts in the totals only.
 func (p Permit) Done(r Result, took time.Duration, now time.Time) {
 	b := p.breaker
 	switch {
@@ -42,7 +42,7 @@ func (b *Breaker) record(generation uint64, r Result, took time.Duration, now ti
 	}
 	late := generation != b.circuit.Generation
 	b.tally.Add(r, took, late)
-	// What may open the breaker, or ends a run of failures, takes effect at once.
+	// A result that may open the breaker or that ends a run of failures takes effect at once.
 	urgent := !late && (r == Failure || r == Success && b.circuit.FailureCount > 0)
 	switch {
 	case b.attached:
@@ -56,7 +56,7 @@ func (b *Breaker) record(generation uint64, r Result, took time.Duration, now ti
 	b.mu.Unlock()
 }
 
-// roll begins the bucket of now and folds in what belongs to the one before.
+// roll starts the bucket of now and folds in the results of the previous one.
 func (b *Breaker) roll(now time.Time) {
 	if now.UnixNano() < b.bucketEnd {
 		return
@@ -80,16 +80,16 @@ func (b *Breaker) giveBack(p Permit, r Result, took time.Duration, now time.Time
 	n.deliver()
 }
 
-// Ticket stands for a [Permit] whose attempt ends at another instance perhaps. The
-// zero value is that of no permit.
+// Ticket represents a [Permit] whose attempt may end at another instance. The zero value
+// represents no permit.
 type Ticket struct {
 	Generation uint64
-	// Probe is the probe's id, empty for an attempt that is no probe.
+	// Probe is the probe's id, empty if the attempt is not a probe.
 	Probe string
 }
 
-// Ticket returns what [Breaker.Conclude] needs instead of [Permit.Done]. A probe
-// that is not heard of again is given back after its lease.
+// Ticket returns what [Breaker.Conclude] needs in place of [Permit.Done]. A probe that is never
+// concluded is given back after its lease.
 func (p Permit) Ticket() Ticket {
 	t := Ticket{Generation: p.generation}
 	if p.probe != nil {
@@ -98,9 +98,9 @@ func (p Permit) Ticket() Ticket {
 	return t
 }
 
-// Conclude says how an attempt ended and how long it took, like [Permit.Done], for
-// the permit of a ticket that any instance of the group's store was given. It must
-// be called at most once for a permit, for which Done is not called.
+// Conclude reports how an attempt ended and how long it took, like [Permit.Done], for a ticket
+// from any instance that shares the store. Call it at most once per ticket, and not in addition
+// to Done.
 func (b *Breaker) Conclude(t Ticket, r Result, took time.Duration, now time.Time) {
 	switch {
 	case t.Generation == 0:
@@ -111,16 +111,14 @@ func (b *Breaker) Conclude(t Ticket, r Result, took time.Duration, now time.Time
 	}
 }
 
-// Why an attempt may not be made. [Breaker.Ready] says when asking again is
-// worthwhile.
+// The reasons why an attempt is refused. [Breaker.Ready] says when to ask again.
 var (
 	// ErrOpen: the breaker is open.
 	ErrOpen = errors.New("breaker: open")
-	// ErrProbing: the breaker is half open and as many probes are in flight as
-	// may be.
+	// ErrProbing: the breaker is half open with the maximum of probes in flight.
 	ErrProbing = errors.New("breaker: half open, with all its probes in flight")
 )
 
-// ErrAlone is returned by an operator's action that took effect on this instance
-// only, because the store could not be reached.
+// ErrAlone means that an operator's action took effect on this instance only, because the store
+// could not be reached.
 var ErrAlone = errors.New("breaker: changed on this instance only; the store is out of reach")

@@ -11,22 +11,22 @@ import (
 	"github.com/rebound-mq/rebound/breaker/internal/storetest"
 )
 
-// Whatever happens: no more probes in flight than may be, none let through while
-// it is open, and totals, generations and times that only grow.
+// For any sequence of events, there are never more probes in flight than allowed, an open breaker
+// grants none, and totals, generations and times only grow.
 func TestStep_KeepsItsInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s, now := storetest.DrawSettings(t), storetest.Start
 		c := breaker.NewCircuit("k")
 		c.Version = 1
 		history := []breaker.Circuit{c}
-		inFlight := map[string]time.Time{} // our own account of the probes
+		inFlight := map[string]time.Time{} // the test's own record of the probes
 		probes := 0
 		t.Repeat(map[string]func(*rapid.T){
 			"time": func(t *rapid.T) { now = latest(now, storetest.DrawTime(t, &c, now)) },
 			"event": func(t *rapid.T) {
 				e := storetest.DrawEvent(t, &c, history, probes, now, s)
 				if e.Kind == breaker.Rejoin {
-					return // two instances that were detached may have more in flight together
+					return // two detached instances may exceed the bound together
 				}
 				before := c.Clone()
 				next, effect := breaker.Step(c, e, now, s)
@@ -98,7 +98,7 @@ func checkStep(t *rapid.T, before, after breaker.Circuit, e breaker.Event, effec
 	}
 }
 
-// A tally does what its results would have done one by one.
+// A tally has the effect of its results one by one.
 func TestTally_SumsUpItsResults(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := storetest.DrawSettings(t)

@@ -6,40 +6,40 @@ import (
 	"time"
 )
 
-// Settings say when a breaker opens and closes. They are the breaker's part of a
-// policy; a field that is 0 has the default that is named with it.
+// Settings determine when a breaker opens and closes. They are the breaker's part of a policy; a
+// field that is 0 has the default given with it.
 type Settings struct {
-	// Threshold is how many failures in a row open the breaker, 5 by default
+	// Threshold is the number of failures in a row that opens the breaker, 5 by default
 	// (circuitBreakerThreshold).
 	Threshold int `json:"threshold"`
 	// Timeout is how long the breaker stays open before it lets probes through,
 	// 1 minute by default (circuitBreakerTimeout).
 	Timeout time.Duration `json:"-"`
-	// FailureRate is the share of failures within Window, up to 1, that opens the
-	// breaker (circuitBreakerFailureRate). By default the rate does not count.
+	// FailureRate is the share of failures within Window, 0 to 1, that opens the breaker
+	// (circuitBreakerFailureRate). By default the rate is not used.
 	FailureRate float64 `json:"rate"`
-	// Window is the time over which the failure rate is taken, 1 minute by
-	// default (circuitBreakerWindow). It moves on in tenths.
+	// Window is the time over which the failure rate is computed, 1 minute by default
+	// (circuitBreakerWindow). It moves in tenths.
 	Window time.Duration `json:"-"`
-	// MinimumCalls is how many results the window needs before its failure rate
-	// counts, 20 by default (circuitBreakerMinimumCalls).
+	// MinimumCalls is how many results the window needs before its failure rate is used, 20 by
+	// default (circuitBreakerMinimumCalls).
 	MinimumCalls int `json:"minimum"`
-	// HalfOpenMaxRequests is how many probes may be in flight at once, over all
-	// instances, 3 by default (halfOpenMaxRequests).
+	// HalfOpenMaxRequests bounds the probes in flight, over all instances, 3 by default
+	// (halfOpenMaxRequests).
 	HalfOpenMaxRequests int `json:"probes"`
-	// HalfOpenSuccesses is how many probes must succeed in a row to close the
-	// breaker, 3 by default (halfOpenSuccesses).
+	// HalfOpenSuccesses is the number of successful probes in a row that closes the breaker, 3 by
+	// default (halfOpenSuccesses).
 	HalfOpenSuccesses int `json:"successes"`
-	// ProbeLease is when a probe that is not heard of again is given back, because
-	// its instance died; 1 minute by default. It must be longer than an attempt can
-	// take: a probe that outlives its lease is in flight beside its successor.
+	// ProbeLease is when an unfinished probe is given back because its instance may have died; 1
+	// minute by default. It must exceed the duration of an attempt: a probe that outlives its
+	// lease is in flight beside its successor.
 	ProbeLease time.Duration `json:"-"`
 }
 
 // shortest is the resolution of the stores' times.
 const shortest = time.Millisecond
 
-// OrDefaults returns s with every default filled in.
+// OrDefaults returns s with all defaults filled in.
 func (s Settings) OrDefaults() Settings {
 	orInt := func(v *int, d int) {
 		if *v == 0 {
@@ -61,7 +61,7 @@ func (s Settings) OrDefaults() Settings {
 	return s
 }
 
-// Validate returns all that is wrong with s, nil when nothing is.
+// Validate returns every problem of s, nil if there is none.
 func (s Settings) Validate() error {
 	var issues []error
 	issue := func(format string, a ...any) { issues = append(issues, fmt.Errorf("breaker: "+format, a...)) }
@@ -91,7 +91,7 @@ func (s Settings) Validate() error {
 			issue("the %s is %v; it must be from %v to %v, or 0 for the default", v.name, v.value, v.least, HeldTTL)
 		}
 	}
-	if !(s.FailureRate >= 0 && s.FailureRate <= 1) { //nolint:staticcheck // so that NaN is an issue too
+	if !(s.FailureRate >= 0 && s.FailureRate <= 1) { //nolint:staticcheck // refuses NaN too
 		issue("the failure rate is %v; it must be from 0 to 1", s.FailureRate)
 	}
 	return errors.Join(issues...)

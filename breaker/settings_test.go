@@ -12,7 +12,7 @@ func TestSettings_ValidateReportsEveryIssue(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		settings Settings
-		issues   []string // empty: none
+		issues   []string // empty for none
 	}{
 		{"the zero value is sensible", Settings{}, nil},
 		{"the largest values", Settings{Threshold: 1_000_000, Timeout: 720 * time.Hour, FailureRate: 1}, nil},

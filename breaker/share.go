@@ -14,36 +14,36 @@ import (
 )
 
 const (
-	// beatEvery is how often the store is pinged. A store that answers is pinged less
-	// often, because every call notices its loss.
+	// beatEvery is how often the store is pinged while it is away. A store that answers is pinged
+	// less often, because every call notices its loss.
 	beatEvery       = 250 * time.Millisecond
 	sharedBeatEvery = 500 * time.Millisecond
-	// batchDelay is how long a success may wait before it is sent.
+	// batchDelay bounds how long a success may wait to be sent.
 	batchDelay = 50 * time.Millisecond
-	// parallel is how many breakers talk to the store at once.
+	// parallel bounds the concurrent calls of the store.
 	parallel = 64
 )
 
-// sharing is a group's part in its store.
+// sharing is the state of a group's connection to its store.
 type sharing struct {
 	resync notify.Signal // changes may have been missed
-	kick   notify.Signal // urgent is not empty
-	begun  notify.Signal // lazy was empty and is no longer
+	kick   notify.Signal // urgent has become non-empty
+	begun  notify.Signal // lazy has become non-empty
 
-	attached atomic.Bool // new breakers are attached from the start
+	attached atomic.Bool // whether new breakers start attached
 
-	delay atomic.Int64 // how long the store took to answer last, in nanoseconds
+	delay atomic.Int64 // the store's last response time, in nanoseconds
 
-	mu           sync.Mutex // guards what follows
+	mu           sync.Mutex // guards the fields below
 	status       Status
 	epoch        string
-	urgent, lazy []*Breaker // what has something to send
-	rewatch      func()     // ends the watch under way
+	urgent, lazy []*Breaker // breakers with something to send
+	rewatch      func()     // ends the current watch
 
 	beating sync.Mutex // one beat at a time
 }
 
-// urgency is how soon a breaker must send what it has.
+// urgency is how soon a breaker must send.
 type urgency uint8
 
 const (
@@ -65,7 +65,7 @@ func (s *sharing) get() Status {
 	return s.status
 }
 
-// gone notes that the store is out of reach, and reports whether that is new.
+// gone records that the store is out of reach, and reports whether that is new.
 func (s *sharing) gone(err error, now time.Time) (status Status, news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,8 +83,8 @@ func (s *sharing) setRewatch(f func()) {
 	s.rewatch = f
 }
 
-// watchAnew ends the watch under way, so that another begins. A store that was
-// out of reach may have ended it without an error.
+// watchAnew ends the current watch, so that another begins. A store that was out of reach may
+// have ended it without an error.
 func (s *sharing) watchAnew() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +93,7 @@ func (s *sharing) watchAnew() {
 	}
 }
 
-// regained notes that all breakers are attached, unless the store was lost meanwhile.
+// regained records that all breakers are attached, unless the store was lost meanwhile.
 func (s *sharing) regained(now time.Time) (status Status, news bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,7 +108,7 @@ func (s *sharing) regained(now time.Time) (status Status, news bool, err error) 
 	return s.status, news, nil
 }
 
-// unwatched notes that the store cannot be watched, which the next rejoin mends.
+// unwatched records that the store cannot be watched, which the next rejoin resolves.
 func (s *sharing) unwatched(err error) (Status, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,7 +119,7 @@ func (s *sharing) unwatched(err error) (Status, bool) {
 	return s.status, true
 }
 
-// send queues the breaker, whose lock the caller has.
+// send queues the breaker, with b.mu held.
 func (b *Breaker) send(urgent bool) {
 	u := lazily
 	if urgent {
@@ -145,7 +145,7 @@ func (s *sharing) enqueue(b *Breaker, u urgency) {
 	s.kick.Set()
 }
 
-// take empties the queue; without all, only of what is urgent.
+// take empties the queue, or with all false only its urgent part.
 func (s *sharing) take(all bool) []*Breaker {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,9 +158,8 @@ func (s *sharing) take(all bool) []*Breaker {
 	return taken
 }
 
-// Join reads the store once, so that what is open is known before the first
-// attempt is made. After an error the group is alone, and [Group.Run] goes on
-// trying.
+// Join reads the store once, so that open breakers are known before the first attempt. After an
+// error the group is alone, and [Group.Run] keeps trying.
 func (g *Group) Join(ctx context.Context) error {
 	if g.store == nil {
 		return errNoStore
@@ -168,9 +167,9 @@ func (g *Group) Join(ctx context.Context) error {
 	return g.beat(ctx)
 }
 
-// Run keeps the group and its store together until ctx ends: it sends results,
-// follows changes, notices when the store is lost and joins again when it is
-// back. Before it returns it sends what is left. Call it once.
+// Run keeps the group connected to its store until ctx ends: it sends results, receives changes,
+// notices when the store is lost and joins it again when it is back. Before it returns it sends
+// what is left. Call it at most once.
 func (g *Group) Run(ctx context.Context) {
 	if g.store == nil {
 		<-ctx.Done()
@@ -184,7 +183,7 @@ func (g *Group) Run(ctx context.Context) {
 	g.flush(ctx, g.share.take(true))
 }
 
-// watch follows what other instances change.
+// watch receives the changes of other instances.
 func (g *Group) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		watching, stop := context.WithCancel(ctx)
@@ -202,9 +201,9 @@ func (g *Group) watch(ctx context.Context) {
 	}
 }
 
-// deliver sends results: what is urgent at once, the rest in batches.
+// deliver sends results: urgent ones at once, the others in batches.
 func (g *Group) deliver(ctx context.Context) {
-	batch := time.NewTimer(batchDelay) // the first time in vain
+	batch := time.NewTimer(batchDelay) // fires once with nothing to send
 	defer batch.Stop()
 	for {
 		select {
@@ -221,8 +220,8 @@ func (g *Group) deliver(ctx context.Context) {
 }
 
 func (g *Group) flush(ctx context.Context, breakers []*Breaker) {
-	// Calls are let finish when ctx ends, so that results count once and the last
-	// ones are sent; they are bounded by their own patience.
+	// Calls may finish after ctx ends, so that results count once and the last ones are sent;
+	// each is bounded by patience.
 	ctx = context.WithoutCancel(ctx)
 	if len(breakers) == 1 {
 		breakers[0].flush(ctx, g.now())
@@ -236,10 +235,10 @@ func (g *Group) flush(ctx context.Context, breakers []*Breaker) {
 			return nil
 		})
 	}
-	_ = calls.Wait() // none returns an error
+	_ = calls.Wait() // no call returns an error
 }
 
-// keep notices when the store goes and when it comes back.
+// keep notices when the store is lost and when it is back.
 func (g *Group) keep(ctx context.Context) {
 	tick := time.NewTimer(beatEvery)
 	defer tick.Stop()
@@ -263,8 +262,7 @@ func (g *Group) keep(ctx context.Context) {
 	}
 }
 
-// beat asks whether the store is there, and joins it when it was not before or
-// was emptied.
+// beat pings the store, and joins it if it was lost or emptied.
 func (g *Group) beat(ctx context.Context) error {
 	g.share.beating.Lock()
 	defer g.share.beating.Unlock()
@@ -289,14 +287,13 @@ func (g *Group) beat(ctx context.Context) error {
 	return g.rejoin(ctx)
 }
 
-// Delay returns how long the store took to answer when it was asked last, at most
-// half a second ago. It is 0 when the group has no store or the store is out of
-// reach: then nobody waits for it.
+// Delay returns how long the store took to answer the last ping, which is at most half a second
+// old. It is 0 if the group has no store or the store is out of reach, because then nobody waits
+// for it.
 func (g *Group) Delay() time.Duration { return time.Duration(g.share.delay.Load()) }
 
-// setOffset learns by how much the store's clock differs. An error of half the
-// round trip is in the measurement, so it is only replaced by one that is surely
-// better.
+// setOffset measures the offset of the store's clock. The measurement may err by half the round
+// trip, so it replaces the last one only if the difference is larger.
 func (g *Group) setOffset(p Pulse, before, after time.Time) {
 	if p.Now.IsZero() {
 		return
@@ -308,7 +305,7 @@ func (g *Group) setOffset(p Pulse, before, after time.Time) {
 	}
 }
 
-// rejoin brings all breakers and the store together.
+// rejoin reunites all breakers with the store.
 func (g *Group) rejoin(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -347,7 +344,7 @@ func (g *Group) rejoin(ctx context.Context) error {
 	return nil
 }
 
-// lost goes on alone, unless it is ctx that ended, and returns the error.
+// lost makes the group go on alone, unless ctx ended, and returns the error.
 func (g *Group) lost(ctx context.Context, err error) error {
 	if ended := ended(ctx); ended != nil {
 		return ended
@@ -356,8 +353,7 @@ func (g *Group) lost(ctx context.Context, err error) error {
 	return err
 }
 
-// lose lets every breaker go on alone. The caller delivers the notices once it
-// holds no lock.
+// lose detaches every breaker. The caller delivers the notices once it holds no lock.
 func (g *Group) lose(err error, now time.Time) []notice {
 	status, news := g.share.gone(err, now)
 	if !news {

@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// distant is a store that may be out of reach: then it gives no answer.
+// distant is a store that may be out of reach, and then does not answer.
 type distant struct {
 	*Memory
 	mu   sync.Mutex
-	away chan struct{} // closed when the store is back, nil while it is in reach; guarded by mu
+	away chan struct{} // closed when the store is back, nil while it is within reach; guarded by mu
 }
 
-// leave takes the store out of reach until the function that it returns is called.
+// leave takes the store out of reach until back is called.
 func (d *distant) leave() (back func()) {
 	away := make(chan struct{})
 	d.set(away)
@@ -30,7 +30,7 @@ func (d *distant) set(away chan struct{}) {
 	d.away = away
 }
 
-// reach waits until the store is in reach.
+// reach waits until the store is within reach.
 func (d *distant) reach(ctx context.Context) error {
 	d.mu.Lock()
 	away := d.away

@@ -5,10 +5,9 @@ import (
 	"time"
 )
 
-// Step is the state machine: it applies e to c at now and returns the circuit that
-// follows, and its effect. It is pure, and never changes what c refers to. When nothing
-// was written it returns c as it is. The step.lua of redisstore is the same function for
-// Redis, and a test compares the two.
+// Step is the state machine: it applies e to c at now and returns the resulting circuit and the
+// effect. It is pure and never modifies what c refers to. If nothing was written it returns c
+// itself. The step.lua of redisstore is the same function for Redis, and a test compares the two.
 //
 //	         failures in a row, failure rate, Trip, Hold
 //	CLOSED ───────────────────────────────────────────────▶ OPEN ◀─┐
@@ -42,7 +41,7 @@ func Step(c Circuit, e Event, now time.Time, s Settings) (Circuit, Effect) {
 	return t.Circuit, t.effect
 }
 
-// step is one step under way.
+// step is a step in progress.
 type step struct {
 	Circuit
 	e      Event
@@ -70,8 +69,7 @@ func (t *step) report() {
 	}
 }
 
-// run brings the failures in a row up to date and returns the most of them that
-// there were.
+// run updates the failures in a row and returns their maximum during the tally.
 func (t *step) run(r *Tally) int {
 	peak := max(t.FailureCount+r.Leading, r.Longest)
 	if r.Successes == 0 {
@@ -169,7 +167,7 @@ func (t *step) change(to State, cause Cause) {
 	t.effect.Written, t.effect.Changed = true, true
 }
 
-// count adds to the totals, which every result enters.
+// count adds every result to the totals.
 func (t *step) count(r *Tally) {
 	t.TotalRequests += uint64(r.Requests)
 	t.TotalFailures += uint64(r.AllFailures)
@@ -183,28 +181,28 @@ func (t *step) count(r *Tally) {
 	t.effect.Written = true
 }
 
-// averageSpan is about how many results the average response time covers.
+// averageSpan is roughly the number of results that the average response time covers.
 const averageSpan = 100
 
 func inMillis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// expire gives back the probes whose lease has ended. A probe that belongs to an
-// earlier generation stays until then, because it is in flight nevertheless.
+// expire removes the probes whose lease has ended. A probe of an earlier generation stays until
+// then, because it is still in flight.
 func (t *step) expire() {
 	t.Probes = slices.DeleteFunc(t.Probes, func(p Probe) bool { return !p.Expires.After(t.now) })
 }
 
-// windowBuckets is how many buckets a window has.
+// windowBuckets is the number of buckets of a window.
 const windowBuckets = 10
 
-// observe counts results in the window, when the failure rate counts at all.
+// observe counts results in the window, if the failure rate is used.
 func (t *step) observe(successes, failures int) {
 	if t.s.FailureRate == 0 {
 		t.Window = nil
 		return
 	}
 	t.Window = append(recent(t.Window, t.now, t.s.Window), Bucket{Start: bucketStart(t.now, t.s.Window)})
-	// When a clock goes backwards, or in the same bucket, the last one goes on.
+	// In the same bucket, or after the clock went backwards, the last bucket goes on.
 	if n := len(t.Window); n > 1 && !t.Window[n-1].Start.After(t.Window[n-2].Start) {
 		t.Window = t.Window[:n-1]
 	}
@@ -235,8 +233,8 @@ func recent(buckets []Bucket, now time.Time, window time.Duration) []Bucket {
 	return slices.DeleteFunc(slices.Clone(buckets), func(b Bucket) bool { return b.Start.Before(oldest) })
 }
 
-// bucketStart is where the bucket of now begins: at a whole multiple of its
-// width since 1970, so that all instances have the same buckets.
+// bucketStart returns when the bucket of now begins: at a whole multiple of its width since 1970,
+// so that all instances have the same buckets.
 func bucketStart(now time.Time, window time.Duration) time.Time {
 	width := bucketWidth(window).Milliseconds()
 	ms := now.UnixMilli()

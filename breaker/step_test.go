@@ -9,12 +9,12 @@ import (
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// settings of most tests: 3 failures in a row, 10 s open, 2 probes, 2 successes.
+// settings are used by most tests: 3 failures in a row, 10 s open, 2 probes, 2 successes.
 func settings() Settings {
 	return Settings{Threshold: 3, Timeout: 10 * time.Second, HalfOpenMaxRequests: 2, HalfOpenSuccesses: 2, ProbeLease: 5 * time.Second}
 }
 
-// drive steps a circuit through events; it keeps the last effect.
+// drive steps a circuit through events and keeps the last effect.
 type drive struct {
 	t       *testing.T
 	s       Settings
@@ -70,7 +70,7 @@ func TestStep_MovesBetweenTheStates(t *testing.T) {
 		do      func(d *drive)
 		state   State
 		changes []string
-		check   func(d *drive) string // what is wrong, or nothing
+		check   func(d *drive) string // the problem, empty for none
 	}{
 		{
 			name: "successes keep it closed", do: func(d *drive) { d.results(Success, Success, Success) }, state: Closed,
@@ -356,7 +356,7 @@ func TestStep_MovesBetweenTheStates(t *testing.T) {
 	}
 }
 
-// tallyOf sums up results that took so long each.
+// tallyOf sums up results that took took each.
 func tallyOf(results []Result, took time.Duration) Tally {
 	var t Tally
 	for _, r := range results {

@@ -7,66 +7,61 @@ import (
 	"time"
 )
 
-// Store holds the circuits that several instances share. [Memory] is one; those in Redis
-// and in NATS are packages beside this one. All methods are safe for concurrent use,
-// return when ctx ends, and return an error when the store cannot be reached; whether an
-// event was applied is unknown then. A store keeps what [Encode] returns, and does what
-// [Apply] does.
+// Store holds the circuits shared by several instances. [Memory] is one; the packages redisstore
+// and natsstore have others. All methods are safe for concurrent use, return when ctx ends, and
+// return an error if the store cannot be reached; whether an event was applied is then unknown. A
+// store keeps what [Encode] returns and behaves like [Apply].
 type Store interface {
-	// Apply lets [Step] run on the circuit of key, in one atomic step, and notifies
-	// the watchers. now is the caller's clock; a store with a clock of its own
-	// uses that.
+	// Apply runs [Step] on the circuit of key atomically and notifies the watchers. now is on the
+	// caller's clock; a store with its own clock ignores it.
 	Apply(ctx context.Context, key string, e Event, now time.Time, s Settings) (Reply, error)
 	// Load returns every circuit.
 	Load(ctx context.Context) ([]Circuit, error)
-	// Read returns the circuits of some keys, in no order and without those that the
-	// store does not hold.
+	// Read returns the circuits of these keys, in any order, without those that the store lacks.
 	Read(ctx context.Context, keys []string) ([]Circuit, error)
-	// Forget drops what this process remembers of keys that it does not use any more.
-	// The store holds what it did.
+	// Forget drops what this process remembers of keys that it no longer uses. The store itself
+	// is unchanged.
 	Forget(keys []string)
-	// Watch calls changed with circuits that changed, until ctx ends or the
-	// connection is lost for good, which is an error. It calls ready whenever it
-	// has begun to see changes, at first and after each interruption: what was
-	// changed before must be loaded. A circuit may be left out when only
-	// its totals changed.
+	// Watch calls changed with changed circuits, until ctx ends or the connection is lost for
+	// good, and returns an error. It calls ready whenever it starts to see changes, at first and
+	// after each interruption: earlier changes must be loaded. It may omit a circuit of which
+	// only the totals changed.
 	Watch(ctx context.Context, ready func(), changed func(Circuit)) error
-	// Ping reports whether the store is there, and what it is.
+	// Ping returns an error unless the store is reachable.
 	Ping(ctx context.Context) (Pulse, error)
 }
 
 // Reply is the answer to an [Event].
 type Reply struct {
-	// Circuit is what the circuit became.
+	// Circuit is the resulting circuit.
 	Circuit Circuit
 	Effect
-	// Lost says that the store has lost what it held, because its circuit is
-	// older than the one the event rests on. The event was not applied: the
-	// instance must send what it knows as a [Rejoin] first.
+	// Lost reports that the store has lost data, because its circuit is older than the one that
+	// the event is based on. The event was not applied: the instance must first send what it
+	// knows as a [Rejoin].
 	Lost bool
-	// Now is the store's clock.
+	// Now is the time on the store's clock.
 	Now time.Time
 }
 
-// Pulse is the answer to a Ping.
+// Pulse is the result of a Ping.
 type Pulse struct {
-	// Epoch identifies what the store holds. It is another once the store was
-	// emptied.
+	// Epoch identifies the store's content. It changes when the store is emptied.
 	Epoch string
-	// Now is the store's clock, zero when it goes by the clocks of the instances.
+	// Now is the time on the store's clock, zero if it uses the clocks of the instances.
 	Now time.Time
 }
 
-// How long a store keeps a circuit that nobody touches, when [Event.Idle] does not say. A
-// circuit that is open stays until its timeout in addition.
+// How long a store keeps an unused circuit, if [Event.Idle] is 0. An open circuit is kept until
+// its timeout in addition.
 const (
 	CircuitTTL = 24 * time.Hour
-	// HeldTTL is that of a circuit that is held.
+	// HeldTTL is for a circuit that is held.
 	HeldTTL = 30 * 24 * time.Hour
 )
 
-// TTL is how long a store keeps the circuit c, to which e led, if nobody touches it;
-// 0 is for a circuit that must not be forgotten.
+// TTL returns how long a store keeps the unused circuit c, to which e led; 0 if c must not be
+// forgotten.
 func (e *Event) TTL(c *Circuit, s *Settings) time.Duration {
 	if !c.ordinary() || e.Idle <= 0 {
 		return 0
@@ -74,8 +69,8 @@ func (e *Event) TTL(c *Circuit, s *Settings) time.Duration {
 	return max(e.Idle, s.Window)
 }
 
-// ordinary reports whether the circuit lets everything through and nobody ever said
-// otherwise: it may be forgotten when it was not used for a while.
+// ordinary reports whether the circuit allows every attempt and no operator has changed it, so
+// that it may be forgotten once it is not used.
 func (c *Circuit) ordinary() bool {
 	switch c.Cause {
 	case CauseTripped, CauseHeld, CauseReset:
@@ -84,8 +79,8 @@ func (c *Circuit) ordinary() bool {
 	return c.State == Closed && !c.Held && c.Note == ""
 }
 
-// Apply is what a store does that runs [Step] itself: c is what it holds, a
-// [NewCircuit] when it holds nothing.
+// Apply implements [Store.Apply] for a store that runs [Step] itself: c is the stored circuit, or
+// a [NewCircuit] if there is none.
 func Apply(c Circuit, e Event, now time.Time, s Settings) Reply {
 	if e.Kind != Rejoin && (e.Seen > c.Version || e.Seen > 0 && e.SeenGeneration > c.Generation) {
 		return Reply{Circuit: c, Lost: true, Now: now}
@@ -97,9 +92,9 @@ func Apply(c Circuit, e Event, now time.Time, s Settings) Reply {
 	return Reply{Circuit: next, Effect: effect, Now: now}
 }
 
-// record is a [Circuit] as the stores keep it: JSON with short names, times in
-// milliseconds since 1970, nothing that is zero. Every whole number stays below the
-// 14 digits that Redis's JSON library writes. redisstore's step.lua works on it.
+// record is a [Circuit] as the stores keep it: JSON with short names, times in milliseconds since
+// 1970, zero values omitted. Whole numbers stay below the 14 digits that Redis's JSON library can
+// write. redisstore's step.lua works on it.
 type record struct {
 	Key         string         `json:"key"`
 	Version     uint64         `json:"v,omitempty"`

@@ -15,96 +15,93 @@ import (
 const (
 	// InstanceLease is how long an instance counts after its last report.
 	InstanceLease = 3 * time.Second
-	// MaxInstances is how many instances a [Register] keeps at most.
+	// MaxInstances bounds the instances that a [Register] keeps.
 	MaxInstances = 256
-	// leastDelay is the least coordinated delay: how long it takes until a change
-	// of backpressure is known everywhere.
+	// leastDelay is the minimum coordinated delay: the time until all instances know of a change
+	// of backpressure.
 	leastDelay = time.Second
 )
 
-// Coordination is the instances as one of them sees them (the original design's
+// Coordination describes the instances as one of them sees them (the original design's
 // DistributedRetryCoordination).
 type Coordination struct {
-	// CoordinationKey is what the instances have in common: the prefix of their
-	// subjects.
+	// CoordinationKey is the prefix of the instances' subjects.
 	CoordinationKey string `json:"coordinationKey"`
 	TotalInstances  int    `json:"totalInstances"`
-	// ActiveRetries is how many attempts all instances have in flight.
+	// ActiveRetries is the number of attempts that all instances have in flight.
 	ActiveRetries int `json:"activeRetries"`
-	// GlobalBackpressure is whether backpressure is on, and CoordinatedDelay for how
-	// long at least, in milliseconds, see [CoordinatedDelay].
+	// GlobalBackpressure reports whether backpressure is on, and CoordinatedDelay for how long at
+	// least, in milliseconds; see [CoordinatedDelay].
 	GlobalBackpressure bool    `json:"globalBackpressure"`
 	CoordinatedDelay   float64 `json:"coordinatedDelay"`
 
-	// InstanceRetryLoad is how many attempts each instance has in flight, and
-	// RecommendedDistribution the share of the due operations that it should take,
-	// see [Distribution]. Both are by id.
+	// InstanceRetryLoad is the number of attempts that each instance has in flight, and
+	// RecommendedDistribution the share of the due operations that it should take; see
+	// [Distribution]. Both are by instance id.
 	InstanceRetryLoad       map[string]int     `json:"instanceRetryLoad"`
 	RecommendedDistribution map[string]float64 `json:"recommendedDistribution"`
 
-	// GlobalSuccessRate and GlobalFailureRate, from 0 to 1 and together 1, are those
-	// of the last minute's attempts that speak of their target's health, of which
-	// there were Samples. Without any they are 1 and 0.
+	// GlobalSuccessRate and GlobalFailureRate, 0 to 1 with the sum 1, are computed from Samples,
+	// the attempts of the last minute that count for their target's health. Without samples they
+	// are 1 and 0.
 	GlobalSuccessRate float64 `json:"globalSuccessRate"`
 	GlobalFailureRate float64 `json:"globalFailureRate"`
 	Samples           int     `json:"samples"`
 
 	// Backpressure says why backpressure is on and since when.
 	Backpressure events.Backpressure `json:"backpressure"`
-	// InHand is how many due operations all instances have in hand.
+	// InHand is the number of due operations that all instances have in hand.
 	InHand int `json:"inHand"`
 	// SystemLoad is the mean load average per core of the instances' hosts.
 	SystemLoad float64 `json:"systemLoad"`
-	// StoreDelayMs is how long NATS or Redis takes to answer, in milliseconds, at
-	// the instance where it takes least: one slow instance is not everybody's
-	// problem.
+	// StoreDelayMs is the response time of NATS or Redis, in milliseconds, at the instance where
+	// it is shortest, so that one slow instance does not affect all.
 	StoreDelayMs float64 `json:"storeDelayMs"`
-	// Instances are in the order of their ids.
+	// Instances are sorted by id.
 	Instances []Instance `json:"instances"`
 }
 
-// Instance is what is known of one instance.
+// Instance is the last report of an instance.
 type Instance struct {
 	events.InstanceReport
-	// HeardMs is how long ago it was heard last, in milliseconds.
+	// HeardMs is the age of the report, in milliseconds.
 	HeardMs float64 `json:"heardMs"`
 }
 
-// ErrManyInstances says that the report of an instance is refused, because as many
-// are known as may be.
+// ErrManyInstances means that a report was refused because [MaxInstances] are known already.
 var ErrManyInstances = fmt.Errorf("more than %d instances report", MaxInstances)
 
-// ErrOwnReport says that the report of this very instance came from outside.
-var ErrOwnReport = errors.New("the report bears this instance's own id")
+// ErrOwnReport means that a report with this instance's own id came from outside.
+var ErrOwnReport = errors.New("the report has this instance's own id")
 
-// Register knows the instances by what they report of themselves. An instance that was
-// not heard for [InstanceLease] is forgotten; this instance itself never is. It belongs to one goroutine at a time.
+// Register knows the instances from their reports. It forgets an instance that was not heard for
+// [InstanceLease], but never this instance itself. It is not safe for concurrent use.
 type Register struct {
 	key       string
 	own       string
 	instances map[string]heard
 }
 
-// heard is a report and when it came.
+// heard is a report with the time of its arrival.
 type heard struct {
 	report events.InstanceReport
 	at     time.Time
 }
 
-// NewRegister returns a register of the instances under a coordination key that
-// knows just this one, by its report.
+// NewRegister returns a register under a coordination key that knows only this instance, from its
+// report.
 func NewRegister(key string, own events.InstanceReport, now time.Time) *Register {
 	return &Register{key: key, own: own.ID, instances: map[string]heard{own.ID: {own, now}}}
 }
 
-// Own takes over this instance's own report.
+// Own records this instance's own report.
 func (r *Register) Own(report events.InstanceReport, now time.Time) {
 	report.ID = r.own
 	r.instances[r.own] = heard{report, now}
 }
 
-// Heard takes over what another instance reported, at now. news is whether it was
-// not known before. The error is [ErrManyInstances], or [ErrOwnReport].
+// Heard records another instance's report at now. news reports whether the instance was unknown.
+// The error is [ErrManyInstances] or [ErrOwnReport].
 func (r *Register) Heard(report events.InstanceReport, now time.Time) (news bool, err error) {
 	if report.ID == r.own {
 		return false, ErrOwnReport
@@ -119,8 +116,7 @@ func (r *Register) Heard(report events.InstanceReport, now time.Time) (news bool
 	return !known, nil
 }
 
-// Left forgets an instance that says that it has stopped, and returns whether it
-// was known.
+// Left forgets an instance that reports that it has stopped, and returns whether it was known.
 func (r *Register) Left(id string) bool {
 	_, known := r.instances[id]
 	if id == r.own || !known {
@@ -130,8 +126,8 @@ func (r *Register) Left(id string) bool {
 	return true
 }
 
-// RenewAll renews all leases at now. It is for an instance that can hear nobody: the
-// silence is not the others'.
+// RenewAll renews all leases at now. An instance that hears nobody calls it, because then the
+// others are not to blame.
 func (r *Register) RenewAll(now time.Time) {
 	for id, h := range r.instances {
 		h.at = now
@@ -144,8 +140,8 @@ func (r *Register) expire(now time.Time) {
 	maps.DeleteFunc(r.instances, func(id string, h heard) bool { return id != r.own && now.Sub(h.at) >= InstanceLease })
 }
 
-// Leader returns the instance that acts for all at now: the one with the lowest id that
-// is not joining. ok is false when there is none.
+// Leader returns the instance that acts for all at now: the one with the lowest id that is not
+// joining. ok is false if there is none.
 func (r *Register) Leader(now time.Time) (leader events.InstanceReport, ok bool) {
 	r.expire(now)
 	for id, h := range r.instances {
@@ -156,11 +152,11 @@ func (r *Register) Leader(now time.Time) (leader events.InstanceReport, ok bool)
 	return leader, ok
 }
 
-// Len returns how many instances are known.
+// Len returns the number of known instances.
 func (r *Register) Len() int { return len(r.instances) }
 
-// View returns the instances as they are known at now, with the backpressure that
-// is in force and that can end in endsIn at the earliest.
+// View returns the instances known at now, with the backpressure in force, which can end in
+// endsIn at the earliest.
 func (r *Register) View(now time.Time, pressure events.Backpressure, endsIn time.Duration) Coordination {
 	r.expire(now)
 	c := Coordination{
@@ -189,16 +185,15 @@ func (r *Register) View(now time.Time, pressure events.Backpressure, endsIn time
 	return c
 }
 
-// Distribution returns by id the share of the due operations that each instance
-// should take; together they are 1. A share is in proportion to the weight
+// Distribution returns the share of the due operations that each instance should take, by id. The
+// shares add up to 1. A share is proportional to the weight
 //
 //	1 / ((1 + l²) × (1 + (d / 250 ms)²))
 //
-// where l is the host's load average per core and d is the store delay of the
-// instance. So a host whose cores are all busy counts half as much as an idle one,
-// one with a queue of as many again a fifth, and one that is half busy four fifths.
-// A store delay of up to 100 ms, as it comes about where a store is used to the
-// full, counts for little.
+// where l is the host's load average per core and d the instance's store delay. Compared with an
+// idle host, one whose cores are all busy counts half, one with a load of 2 per core a fifth, and
+// one that is half busy four fifths. A store delay of up to 100 ms, as occurs with a fully used
+// store, has little effect.
 func Distribution(instances []Instance) map[string]float64 {
 	const slow = 250.0
 	shares := make(map[string]float64, len(instances))
@@ -214,8 +209,7 @@ func Distribution(instances []Instance) map[string]float64 {
 	return shares
 }
 
-// amount keeps v between 0 and what a report may say, and makes what is no number
-// 0.
+// amount clamps v between 0 and the maximum of a report; NaN becomes 0.
 func amount(v float64) float64 {
 	if !(v > 0) {
 		return 0
@@ -223,19 +217,18 @@ func amount(v float64) float64 {
 	return min(v, events.MaxInstanceFigure)
 }
 
-// A limited instance may have half as many operations in hand again as its share
-// is, so that it is never its limit that keeps it from taking what it should, and
-// always as many as leastInHand.
+// A limited instance may exceed its share of the operations in hand by half, so that the limit
+// never keeps it from taking its share, and may always have leastInHand.
 const (
 	shortShare  = 0.8
 	limitSlack  = 1.5
 	leastInHand = 64
 )
 
-// InHandLimit returns how many due operations the instance id may have in hand, at
-// most most. That is its share of what all have in hand now, times 1.5 and at least
-// 64, when the share is below 0.8 of an even one. Otherwise it is most: in steady
-// health the distribution costs nothing.
+// InHandLimit returns how many due operations the instance id may have in hand. If its share is
+// below 0.8 of an even one, that is 1.5 times its share of what all have in hand now, but at
+// least 64 and at most most. Otherwise it is most, so that the distribution costs nothing in
+// steady health.
 func (c *Coordination) InHandLimit(id string, most int) int {
 	share, ok := c.RecommendedDistribution[id]
 	if !ok || share*float64(c.TotalInstances) >= shortShare {
@@ -244,10 +237,9 @@ func (c *Coordination) InHandLimit(id string, most int) int {
 	return min(most, max(leastInHand, int(math.Ceil(limitSlack*share*float64(c.InHand)))))
 }
 
-// CoordinatedDelay is how long all instances hold back at least: 0 while
-// backpressure is off, and while it is on the time until it can end at the
-// earliest, but not less than a second, for as long as it takes until everybody
-// knows of the end.
+// CoordinatedDelay returns for how long at least all instances hold back: 0 while backpressure is
+// off, and otherwise the time until it can end, but at least a second, the time until all
+// instances know of the end.
 func CoordinatedDelay(on bool, endsIn time.Duration) time.Duration {
 	if !on {
 		return 0

@@ -64,25 +64,25 @@ func TestRegister_InstanceCountsUntilItsLeaseEnds(t *testing.T) {
 	}
 	for id, want := range map[string]bool{"a": true, "b": false, "stranger": false} {
 		if got := r.Left(id); got != want {
-			t.Errorf("that %s has left counts: %t, want %t", id, got, want)
+			t.Errorf("Left(%s) is %t, want %t", id, got, want)
 		}
 	}
 	if got := ids(r, start.Add(time.Hour)); got != "b" {
-		t.Errorf("after a has left and b is said to have, the instances are %q, want b", got)
+		t.Errorf("after a has left and b was reported to have left, the instances are %q, want b", got)
 	}
 }
 
-func TestRegister_SilenceThatIsNotTheOthersEndsNoLease(t *testing.T) {
+func TestRegister_RenewAllKeepsLeases(t *testing.T) {
 	r := register("b")
 	mustHear(t, r, serving("a"), start)
 	for s := range 60 {
 		r.RenewAll(start.Add(time.Duration(s) * time.Second))
 	}
 	if got := ids(r, start.Add(60*time.Second)); got != "ab" {
-		t.Errorf("a second after a minute of deafness the instances are %q, want ab", got)
+		t.Errorf("a second after hearing nobody for a minute the instances are %q, want ab", got)
 	}
 	if got := ids(r, start.Add(59*time.Second+health.InstanceLease)); got != "b" {
-		t.Errorf("a lease after it the instances are %q, want b", got)
+		t.Errorf("a lease later the instances are %q, want b", got)
 	}
 }
 
@@ -92,12 +92,12 @@ func TestRegister_NumberOfInstancesIsBounded(t *testing.T) {
 		mustHear(t, r, serving(fmt.Sprint("i", i)), start)
 	}
 	if _, err := r.Heard(serving("one-more"), start); !errors.Is(err, health.ErrManyInstances) {
-		t.Errorf("one more is answered with %v, want %v", err, health.ErrManyInstances)
+		t.Errorf("one more gives %v, want %v", err, health.ErrManyInstances)
 	}
 	mustHear(t, r, serving("i0"), start.Add(time.Second))
 	mustHear(t, r, serving("one-more"), start.Add(health.InstanceLease))
 	if _, err := r.Heard(serving("own"), start); !errors.Is(err, health.ErrOwnReport) {
-		t.Errorf("a report with our own id is answered with %v, want %v", err, health.ErrOwnReport)
+		t.Errorf("a report with its own id gives %v, want %v", err, health.ErrOwnReport)
 	}
 }
 
@@ -216,7 +216,7 @@ func TestDistribution_IsAShareForEach(t *testing.T) {
 		if len(shares) != n || math.Abs(sum-1) > 1e-9 {
 			t.Fatalf("%d shares sum to %v, want %d that sum to 1", len(shares), sum, n)
 		}
-		// Whoever gets worse takes no more than before.
+		// An instance that gets worse takes no more than before.
 		worse := rapid.IntRange(0, n-1).Draw(t, "worse")
 		if rapid.Bool().Draw(t, "slower store") {
 			instances[worse].StoreDelayMs = max(instances[worse].StoreDelayMs, 0) * 1.5
@@ -225,7 +225,7 @@ func TestDistribution_IsAShareForEach(t *testing.T) {
 		}
 		id := instances[worse].ID
 		if after := health.Distribution(instances)[id]; after > shares[id]+1e-9 {
-			t.Fatalf("instance %s is worse off and has %v instead of %v", id, after, shares[id])
+			t.Fatalf("instance %s got worse and has the share %v instead of %v", id, after, shares[id])
 		}
 	})
 }
@@ -311,8 +311,8 @@ func TestDelay_FollowsWhatIsMeasuredAndFades(t *testing.T) {
 	if got := d.Get(now); got > 5*time.Millisecond {
 		t.Errorf("after a thousand quick ones at once it is %v, want about 1 ms", got)
 	}
-	d.Add(time.Millisecond, start) // one that is late
+	d.Add(time.Millisecond, start) // a late one
 	if got := d.Get(now); got < 0 || got > 5*time.Millisecond {
-		t.Errorf("after one that is late it is %v", got)
+		t.Errorf("after a late measurement it is %v", got)
 	}
 }

@@ -7,26 +7,26 @@ import (
 )
 
 const (
-	// delayTime is the time constant of a [Delay], and delayHalfLife the time in
-	// which one loses half its weight when nothing is measured any more.
+	// delayTime is the time constant of a [Delay]. delayHalfLife is the time in which it halves
+	// without measurements.
 	delayTime     = 2 * time.Second
 	delayHalfLife = 2 * time.Second
-	// leastWeight is the least weight of a measurement, so that many at one instant
-	// count no less than a few.
+	// leastWeight is the minimum weight of a measurement, so that many at one instant still
+	// count.
 	leastWeight = 0.01
 )
 
-// Delay is how long something takes lately: an exponential moving average over
-// time, in which a measurement replaces the share 1 − e^(−Δt / 2 s) of what was
-// before, at least a hundredth, Δt being the time since the last one. Without
-// measurements it fades. The zero value is no delay. It is safe for concurrent use.
+// Delay is a recent duration of something: an exponential moving average over time, in which a
+// measurement gets the weight 1 − e^(−Δt / 2 s), at least a hundredth, where Δt is the time since
+// the previous one. Without measurements it fades. The zero value is no delay. It is safe for
+// concurrent use.
 type Delay struct {
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	mean float64    // in nanoseconds
 	at   time.Time  // of the last measurement
 }
 
-// Add takes in a measurement at now.
+// Add adds a measurement at now.
 func (d *Delay) Add(took time.Duration, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -40,8 +40,8 @@ func (d *Delay) Add(took time.Duration, now time.Time) {
 	}
 }
 
-// Get returns the delay at now: the average times 2^(−age / 2 s), age being how
-// long ago the last measurement was.
+// Get returns the delay at now: the average times 2^(−age / 2 s), where age is the time since the
+// last measurement.
 func (d *Delay) Get(now time.Time) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -31,7 +31,7 @@ func ExampleRegistry() {
 	// score 75, success rate 0.50 of 4, CPU 42.5 %
 }
 
-// One failure in eight attempts, response times half as long again, and a queue.
+// One failure in eight attempts, response times up by half, and a queue.
 func ExampleCondition_Score() {
 	c := health.Condition{Samples: 8, Failures: 1, Trend: 0.5, Queue: 100}
 	fmt.Printf("%.1f\n", c.Score())
@@ -60,7 +60,7 @@ func ExampleMerge() {
 	// Output: billing: score 40, success rate 0.40 of 20
 }
 
-// Two instances, of which one runs on a host that is overloaded.
+// Two instances, one of them on an overloaded host.
 func ExampleRegister() {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	own := events.InstanceReport{ID: "a", State: events.InstanceServing, InFlight: 30, Succeeded: 90, Failed: 10, SystemLoad: 0.5}

@@ -6,22 +6,20 @@ import (
 )
 
 const (
-	// ReportFresh is how long a reported figure counts in full. A service that
-	// reports at least that often counts in full all the time.
+	// ReportFresh is how long a reported figure counts in full, so the longest interval between
+	// reports that keeps it there.
 	ReportFresh = time.Minute
 	// ReportHalfLife is the time in which an older figure loses half its weight.
 	ReportHalfLife = time.Minute
-	// ReportMaxAge is the age from which a reported figure is forgotten.
+	// ReportMaxAge is the age at which a reported figure is forgotten.
 	ReportMaxAge = 10 * time.Minute
-	// SampleHalfLife is the time in which what was measured loses half its
-	// weight.
+	// SampleHalfLife is the time in which a measurement loses half its weight.
 	SampleHalfLife = 5 * time.Minute
 )
 
-// ReportWeight is how much a reported figure of an age counts: 1 up to
-// [ReportFresh], 2^(−(age − ReportFresh) / ReportHalfLife) after that, and 0
-// from [ReportMaxAge]. A figure counts with its value times this weight, so one
-// that is reported no more fades out.
+// ReportWeight returns the weight of a reported figure: 1 up to the age [ReportFresh], then
+// 2^(−(age − ReportFresh) / ReportHalfLife), and 0 from [ReportMaxAge]. The value of a figure is
+// multiplied by its weight, so one that is no longer reported fades.
 func ReportWeight(age time.Duration) float64 {
 	switch {
 	case age <= ReportFresh:
@@ -32,7 +30,7 @@ func ReportWeight(age time.Duration) float64 {
 	return math.Exp2(-float64(age-ReportFresh) / float64(ReportHalfLife))
 }
 
-// freshness is 2^(−age / SampleHalfLife): how much what was measured counts.
+// freshness is the weight of measurements, 2^(−age / SampleHalfLife).
 func freshness(age time.Duration) float64 {
 	if age <= 0 {
 		return 1

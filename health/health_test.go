@@ -23,8 +23,7 @@ var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func ptr[T any](v T) *T { return &v }
 
-// attempts records attempts one after the other, a second apart, and returns when
-// the last one ended.
+// attempts records attempts one second apart, and returns when the last one ended.
 func attempts(r *health.Registry, service string, results ...health.Result) time.Time {
 	now := start
 	for _, result := range results {
@@ -74,7 +73,7 @@ func TestRegistry_TrendComparesTheLastTenWithThoseBefore(t *testing.T) {
 	for _, c := range []struct {
 		name          string
 		before, after time.Duration
-		n             int // attempts of each
+		n             int // attempts of each kind
 		want          float64
 	}{
 		{"steady", 20 * time.Millisecond, 20 * time.Millisecond, 10, 0},
@@ -106,7 +105,7 @@ func TestRegistry_ResponseTimesAreShownWithMeanAndPercentile(t *testing.T) {
 	}
 	r.End("billing", health.Failed, health.NoResponse, start)
 	m, _ := r.Metrics("billing", start)
-	// The hundredth, the slowest, was forgotten; 1 to 99 are left.
+	// The hundredth, the slowest, is forgotten; 1 to 99 remain.
 	if math.Abs(*m.AverageResponseTime-50) > 1e-9 || math.Abs(*m.P95ResponseTime-95) > 1e-9 || m.Samples != 100 || *m.ErrorRate != 0.01 {
 		t.Errorf("mean %v, p95 %v, %d samples, error rate %v; want 50, 95, 100 and 0.01", *m.AverageResponseTime, *m.P95ResponseTime, m.Samples, *m.ErrorRate)
 	}
@@ -135,7 +134,7 @@ func TestRegistry_AttemptsAreForgottenAfterAnHour(t *testing.T) {
 	}
 	r.Forget(time.Time{}, late.Add(3*health.MaxAge))
 	if all := r.All(start); len(all) != 0 {
-		t.Errorf("after forgetting there is still %+v", all)
+		t.Errorf("after Forget there is still %+v", all)
 	}
 }
 
@@ -152,7 +151,7 @@ func TestRegistry_ServiceThatWasNotHeardOfIsForgotten(t *testing.T) {
 	}
 	r.Forget(last.Add(time.Nanosecond), last.Add(time.Minute))
 	if all := r.All(last); len(all) != 1 || all[0].ServiceType != "busy" {
-		t.Errorf("what was not heard of for a minute left %+v, want the one with an attempt in flight", all)
+		t.Errorf("Forget left %+v, want the one with an attempt in flight", all)
 	}
 }
 
@@ -261,7 +260,7 @@ func TestRegistry_EndlessServiceNamesFillNoMemory(t *testing.T) {
 		t.Errorf("%d services are kept, want %d", len(all), health.MaxServices)
 	}
 	if m, ok := r.Metrics("kept", start); !ok || m.Samples != health.Samples {
-		t.Errorf("the service that is heard of all the time was pushed out: %+v", m)
+		t.Errorf("the service heard of all the time was evicted: %+v", m)
 	}
 	for i := range 2 * health.MaxServices {
 		if err := r.Report("r"+strconv.Itoa(i), events.HealthReport{CPUUtilization: ptr(1.0)}, start); !errors.Is(err, health.ErrFull) {
@@ -309,7 +308,7 @@ func weird() *rapid.Generator[float64] {
 	return rapid.OneOf(rapid.Float64(), rapid.Float64Range(-10, 200), rapid.SampledFrom([]float64{0, math.NaN(), math.Inf(1), math.Inf(-1), -1, 1e300}))
 }
 
-func TestFigures_StayInRangeWhateverIsFed(t *testing.T) {
+func TestFigures_StayInRange(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := health.NewRegistry()
 		now := start
@@ -370,7 +369,7 @@ func TestFigures_StayInRangeWhateverIsFed(t *testing.T) {
 	})
 }
 
-func TestScore_OneMoreFailureNeverRaisesAndOneMoreSuccessNeverLowersIt(t *testing.T) {
+func TestScore_MoreFailuresNeverRaiseAndMoreSuccessesNeverLowerIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		results := rapid.SliceOfN(rapid.Bool(), 0, health.Samples-1).Draw(t, "successes")
 		score := func(more ...health.Result) float64 {

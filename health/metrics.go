@@ -9,28 +9,26 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// Metrics is the health of one service as it is shown (the original design's
-// ServiceHealthMetrics). What is not known is nil and left out of the JSON form.
+// Metrics is the health of one service for display (the original design's ServiceHealthMetrics).
+// Unknown figures are nil and omitted from the JSON form.
 type Metrics struct {
 	ServiceType string `json:"serviceType"`
-	// HealthScore is from 0 to 100, see [Condition.Score].
+	// HealthScore is 0 to 100, see [Condition.Score].
 	HealthScore float64 `json:"healthScore"`
-	// SuccessRate and ErrorRate, from 0 to 1 and together 1, are measured over the
-	// last [Samples] attempts, or reported where that is worse or all that is
-	// known.
+	// SuccessRate and ErrorRate, 0 to 1 with the sum 1, are measured over the last [Samples]
+	// attempts, or reported where the report is worse or the only source.
 	SuccessRate *float64 `json:"successRate,omitempty"`
 	ErrorRate   *float64 `json:"errorRate,omitempty"`
-	// AverageResponseTime is measured, or reported where nothing was measured.
-	// P95ResponseTime is the 95th percentile of what was measured. Both are in
-	// milliseconds.
+	// AverageResponseTime is measured, or reported if nothing was measured. P95ResponseTime is
+	// the 95th percentile of the measurements. Both are in milliseconds.
 	AverageResponseTime *float64 `json:"averageResponseTime,omitempty"`
 	P95ResponseTime     *float64 `json:"p95ResponseTime,omitempty"`
-	// ResponseTimeTrend is the relative change of the last 10 response times
-	// against those before them: 0.5 is half as slow again, below 0 faster.
+	// ResponseTimeTrend is the relative change of the last 10 response times against the earlier
+	// ones: 0.5 is 50 % slower, below 0 is faster.
 	ResponseTimeTrend *float64 `json:"responseTimeTrend,omitempty"`
 
-	// What only the service itself knows, as it reported it last: utilisations in
-	// percent, 0 to 100, the load average per core, and counts.
+	// The figures last reported by the service: utilisations in percent, 0 to 100, the load
+	// average per core, and counts.
 	CPUUtilization    *float64 `json:"cpuUtilization,omitempty"`
 	MemoryUtilization *float64 `json:"memoryUtilization,omitempty"`
 	PoolUtilization   *float64 `json:"poolUtilization,omitempty"`
@@ -38,18 +36,17 @@ type Metrics struct {
 	ActiveConnections *int     `json:"activeConnections,omitempty"`
 	QueueLength       *int     `json:"queueLength,omitempty"`
 
-	// InFlight counts the attempts at the service that Rebound waits for.
+	// InFlight counts the unfinished attempts at the service.
 	InFlight int `json:"inFlight"`
-	// Samples counts the attempts that are remembered, and SampleAgeMs is how
-	// long ago the last one ended, in milliseconds.
+	// Samples counts the remembered attempts. SampleAgeMs is the age of the last one, in
+	// milliseconds.
 	Samples     int      `json:"samples"`
 	SampleAgeMs *float64 `json:"sampleAgeMs,omitempty"`
-	// ReportAgeMs is how long ago the service reported last, in milliseconds.
+	// ReportAgeMs is the age of the service's last report, in milliseconds.
 	ReportAgeMs *float64 `json:"reportAgeMs,omitempty"`
 }
 
-// metrics returns what is shown of the service; ok is false when nothing is
-// known.
+// metrics returns the service's health for display; ok is false if nothing is known.
 func (s *service) metrics(name string, now int64) (m Metrics, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +74,7 @@ func (s *service) metrics(name string, now int64) (m Metrics, ok bool) {
 	return m, m.Samples > 0 || m.InFlight > 0 || m.ReportAgeMs != nil
 }
 
-// show fills in the figures of the response times.
+// show sets the figures of the response times.
 func (r *ring) show(m *Metrics) {
 	p95, ok := r.percentile(95)
 	if !ok {
@@ -101,14 +98,13 @@ func count(f *float64) *int {
 	return &n
 }
 
-// Merge makes one list, by service, of what several instances know. Each of them
-// measures its own redeliveries and hears every report. Attempts are added up,
-// success rates and mean response times weighted by the attempts behind them; of
-// scores, percentiles and trends the worst is taken, and of what is reported the
-// latest.
+// Merge merges the metrics of several instances into one list, sorted by service. Each instance
+// measures its own redeliveries and hears every report. Attempts are added up; success rates and
+// mean response times are averaged, weighted by attempts; scores, percentiles and trends take the
+// worst, and reported figures the latest.
 func Merge(instances ...[]Metrics) []Metrics {
 	all := slices.Concat(instances...)
-	// The latest report first, so that the first value there is is the latest.
+	// Latest report first, so that the first non-nil value is the latest.
 	slices.SortStableFunc(all, func(a, b Metrics) int {
 		return cmp.Or(strings.Compare(a.ServiceType, b.ServiceType), byAge(a.ReportAgeMs, b.ReportAgeMs))
 	})
@@ -124,7 +120,7 @@ func Merge(instances ...[]Metrics) []Metrics {
 	return merged
 }
 
-// byAge puts the younger first and what has no age last.
+// byAge sorts by age, with unknown ages last.
 func byAge(a, b *float64) int {
 	switch {
 	case a == nil && b == nil:
@@ -137,8 +133,7 @@ func byAge(a, b *float64) int {
 	return cmp.Compare(*a, *b)
 }
 
-// mergeOne merges what several instances know of one service, the latest report
-// first.
+// mergeOne merges the metrics of one service, which are sorted by the age of the report.
 func mergeOne(all []Metrics) Metrics {
 	m := all[0]
 	for _, other := range all[1:] {
@@ -166,8 +161,8 @@ func mergeOne(all []Metrics) Metrics {
 	return m
 }
 
-// weighted returns the mean of two figures with weights; where one is not known
-// or has no weight, the other counts alone.
+// weighted returns the weighted mean of two figures; if one is unknown or has no weight, it
+// returns the other.
 func weighted(a *float64, na int, b *float64, nb int) *float64 {
 	switch {
 	case b == nil, a != nil && nb == 0:

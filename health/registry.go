@@ -13,52 +13,52 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// MaxServices is how many services a [Registry] keeps at most.
+// MaxServices bounds the services that a [Registry] keeps.
 const MaxServices = 1024
 
-// ErrFull says that a report of a service that is not known yet is refused,
-// because as many services are known as may be.
+// ErrFull means that the report of an unknown service was refused because [MaxServices] are known
+// already.
 var ErrFull = errors.New("the health of too many services is kept already")
 
-// Registry keeps the health of the services, as this instance sees it. It is safe
-// for concurrent use.
+// Registry keeps the health of the services as this instance sees it. It is safe for concurrent
+// use.
 //
-// It keeps at most [MaxServices] of them, so that endless service names fill no
-// memory. One more takes the place of the one that was silent for longest, but only
-// an attempt can do that: reports, which cost their sender nothing, push nobody out.
+// It keeps at most [MaxServices] of them, so that invented service names cannot fill the memory.
+// An attempt at one more replaces the service that was silent for longest. A report cannot do
+// that, because it costs its sender nothing.
 type Registry struct {
 	services *lru.Cache[string, *service]
 	host     atomic.Pointer[Host]
 }
 
-// NewRegistry returns a registry that knows nothing.
+// NewRegistry returns an empty registry.
 func NewRegistry() *Registry {
 	services, err := lru.New[string, *service](MaxServices)
 	if err != nil {
-		panic(err) // only a size that is not positive is an error
+		panic(err) // fails only for a size that is not positive
 	}
 	return &Registry{services: services}
 }
 
-// Result is what an attempt says of its target's health.
+// Result is what an attempt says about its target's health.
 type Result uint8
 
 const (
-	// Unknown says nothing: it is not known how the attempt went, or it failed in
-	// a way that does not speak of health, such as a validation error.
+	// Unknown says nothing: the result is unknown, or the attempt failed in a way unrelated to
+	// health, such as a validation error.
 	Unknown Result = iota
 	// Succeeded is a success.
 	Succeeded
-	// Failed is a failure that speaks of the target's health.
+	// Failed is a failure that counts against the target's health.
 	Failed
 )
 
-// NoResponse stands for the response time of an attempt that had none, such as
-// one that was refused at once. A refusal is quick; counted as a response it
-// would make an ill service look fast.
+// NoResponse is the response time of an attempt without a response, such as one that was refused
+// at once. A refusal is quick; counted as a response it would make an unhealthy service look
+// fast.
 const NoResponse time.Duration = -1
 
-// Begin says that an attempt at the service begins. [Registry.End] must follow.
+// Begin records the start of an attempt at the service. [Registry.End] must follow.
 func (r *Registry) Begin(name string) {
 	s := r.heard(name)
 	s.mu.Lock()
@@ -66,21 +66,20 @@ func (r *Registry) Begin(name string) {
 	s.mu.Unlock()
 }
 
-// End says that an attempt has ended at now, and how. The response time is
-// [NoResponse] where there was none; with [Unknown] it is ignored.
+// End records the end of an attempt at now. response is [NoResponse] if there was none; it is
+// ignored if result is [Unknown].
 func (r *Registry) End(name string, result Result, response time.Duration, now time.Time) {
 	s := r.heard(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.active = max(s.active-1, 0) // a service that was pushed out meanwhile began at 0 again
+	s.active = max(s.active-1, 0) // a service evicted meanwhile started from 0 again
 	if result != Unknown {
 		s.ring.add(result == Failed, response, now.UnixNano())
 	}
 }
 
-// Report takes over the figures that a service reports of itself, at now.
-// Figures that it does not report stay as they are and fade. The error is
-// [ErrFull].
+// Report records the figures that a service reports about itself, at now. Figures missing from
+// the report stay and fade. The error is [ErrFull].
 func (r *Registry) Report(name string, report events.HealthReport, now time.Time) error {
 	s, ok := r.services.Get(name)
 	if !ok {
@@ -95,8 +94,8 @@ func (r *Registry) Report(name string, report events.HealthReport, now time.Time
 	return nil
 }
 
-// heard returns the service, newly made if need be, and makes it the one that was heard
-// of last.
+// heard returns the service, creating it if necessary, and marks it as the one heard most
+// recently.
 func (r *Registry) heard(name string) *service {
 	if s, ok := r.services.Get(name); ok {
 		return s
@@ -108,40 +107,39 @@ func (r *Registry) heard(name string) *service {
 	return fresh
 }
 
-// Figures are what a decision goes by. Every figure that the service reports is
-// times its [ReportWeight] already. What is not known is 0, but a success rate
-// and a score that are not known are 1 and 100.
+// Figures are the figures for a decision. Those reported by the service are already multiplied by
+// their [ReportWeight]. Unknown figures are 0, except that an unknown success rate is 1 and an
+// unknown score 100.
 type Figures struct {
-	// Score is the health score, 0 to 100; it counts only when Known.
+	// Score is the health score, 0 to 100, meaningful only if Known.
 	Score float64
 	Known bool
-	// SuccessRate is the share of successes, 0 to 1, among the last Window
-	// attempts, and Age how long ago the last of these ended.
+	// SuccessRate is the share of successes, 0 to 1, among the last Window attempts; Age is the
+	// age of the last of them.
 	SuccessRate float64
 	Window      int
 	Age         time.Duration
-	// ErrorRate is the one that the service reports, 0 to 1, and ErrorRateAge how
-	// long ago it did; both count only when Reported.
+	// ErrorRate is the reported error rate, 0 to 1, and ErrorRateAge its age, both meaningful
+	// only if Reported.
 	ErrorRate    float64
 	ErrorRateAge time.Duration
 	Reported     bool
-	// Trend is the relative change of the recent response time against the longer
-	// run: 0.5 is half as slow again, 0 the same, below 0 faster.
+	// Trend is the relative change of the recent response times against the earlier ones: 0.5 is
+	// 50 % slower, 0 the same, below 0 faster.
 	Trend float64
-	// Variation is the squared coefficient of variation of the response times:
-	// their variance over the square of their mean.
+	// Variation is the squared coefficient of variation of the response times: their variance
+	// over the square of their mean.
 	Variation float64
 	// CPU, Memory and Pool are utilisations in percent, 0 to 100.
 	CPU, Memory, Pool float64
-	// Queue is how many requests wait at the service.
+	// Queue is the number of requests waiting at the service.
 	Queue float64
-	// Load is the load average per core, the larger of the service's and of our
-	// own host's.
+	// Load is the load average per core, the larger of the service's and this host's.
 	Load float64
 }
 
-// Figures returns what a decision at now goes by, with the success rate over the
-// last window attempts, 1 to 100. It allocates nothing.
+// Figures returns the figures for a decision at now, with the success rate over the last window
+// attempts, 1 to 100. It does not allocate.
 func (r *Registry) Figures(name string, window int, now time.Time) Figures {
 	f := Figures{Score: 100, SuccessRate: 1}
 	if s, ok := r.services.Peek(name); ok {
@@ -153,20 +151,19 @@ func (r *Registry) Figures(name string, window int, now time.Time) Figures {
 	return f
 }
 
-// Host is how busy the host of this instance is.
+// Host is the load of this instance's host.
 type Host struct {
 	// CPUUtilization and MemoryUtilization are in percent, 0 to 100.
 	CPUUtilization    float64 `json:"cpuUtilization"`
 	MemoryUtilization float64 `json:"memoryUtilization"`
-	// SystemLoad is the load average of the last minute per core; 1 keeps every
-	// core busy.
+	// SystemLoad is the load average of the last minute per core; at 1 every core is busy.
 	SystemLoad float64 `json:"systemLoad"`
 }
 
-// SetHost says how busy our own host is.
+// SetHost records the load of this instance's host.
 func (r *Registry) SetHost(h Host) { r.host.Store(&h) }
 
-// Host returns what [Registry.SetHost] said last; ok is false before that.
+// Host returns the last value of [Registry.SetHost]; ok is false if there is none.
 func (r *Registry) Host() (h Host, ok bool) {
 	if p := r.host.Load(); p != nil {
 		return *p, true
@@ -174,8 +171,8 @@ func (r *Registry) Host() (h Host, ok bool) {
 	return Host{}, false
 }
 
-// Metrics returns the health of a service as it is shown at now; ok is false when
-// nothing is known of it.
+// Metrics returns the health of a service for display at now; ok is false if nothing is known of
+// it.
 func (r *Registry) Metrics(name string, now time.Time) (m Metrics, ok bool) {
 	s, ok := r.services.Peek(name)
 	if !ok {
@@ -184,7 +181,7 @@ func (r *Registry) Metrics(name string, now time.Time) (m Metrics, ok bool) {
 	return s.metrics(name, now.UnixNano())
 }
 
-// All returns the health of every service that anything is known of at now, by name.
+// All returns the health of every known service at now, sorted by name.
 func (r *Registry) All(now time.Time) []Metrics {
 	all := []Metrics{}
 	for _, name := range r.services.Keys() {
@@ -196,8 +193,8 @@ func (r *Registry) All(now time.Time) []Metrics {
 	return all
 }
 
-// Forget drops the services that were silent since a time, and those that nothing is
-// known of any more at now. Calling it now and then gives their memory back.
+// Forget drops the services not heard of since the given time, and those of which nothing is
+// known any more at now. Call it now and then to release their memory.
 func (r *Registry) Forget(since, now time.Time) {
 	for _, name := range r.services.Keys() {
 		if s, ok := r.services.Peek(name); ok && s.idle(since, now.UnixNano()) {

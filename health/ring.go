@@ -8,32 +8,31 @@ import (
 )
 
 const (
-	// Samples is how many attempts of a service are remembered at most.
+	// Samples bounds the remembered attempts of a service.
 	Samples = 100
-	// MaxAge is how long an attempt is remembered at most.
+	// MaxAge bounds how long an attempt is remembered.
 	MaxAge = time.Hour
-	// recent is how many of the latest response times the trend compares with
-	// those before them.
+	// recent is how many of the latest response times the trend compares with the earlier ones.
 	recent = 10
 )
 
-// ring holds the latest samples of a service, at most [Samples] of them, with
-// figures that are computed once per sample so that reading them costs nothing.
+// ring holds the latest samples of a service, at most [Samples]. It computes its figures once per
+// sample, so that reading them costs nothing.
 type ring struct {
-	at      [Samples]int64   // when it was taken, in Unix nanoseconds
-	seconds [Samples]float64 // response times, negative where there is none
-	next    int              // where the next sample goes
+	at      [Samples]int64   // time of the sample, in Unix nanoseconds
+	seconds [Samples]float64 // response times, negative for none
+	next    int              // index of the next sample
 	count   int
-	// failed has a bit for each sample, 1 for a failure, the latest in the lowest
-	// bit of lo.
+	// hi and lo have a bit for each sample, 1 for a failure, with the latest in the lowest bit of
+	// lo.
 	hi, lo uint64
 
-	mean      float64 // of the response times in seconds, 0 for none
+	mean      float64 // mean response time in seconds, 0 for none
 	variation float64 // squared coefficient of variation
 	trend     float64
 }
 
-// add takes a sample. A response time below 0 is none.
+// add adds a sample. A negative response time means none.
 func (r *ring) add(failed bool, response time.Duration, now int64) {
 	for r.count > 0 && now-r.at[r.index(r.count-1)] > int64(MaxAge) {
 		r.count--
@@ -52,11 +51,11 @@ func (r *ring) add(failed bool, response time.Duration, now int64) {
 	r.compute()
 }
 
-// index returns where the sample of an age is, the latest having age 0.
+// index returns the index of the sample with an age, counted in samples from the latest.
 func (r *ring) index(age int) int { return (r.next - 1 - age + 2*Samples) % Samples }
 
-// size returns how many samples count at now and the age of the latest. It is
-// none once the latest is forgotten.
+// size returns the number of samples at now and the age of the latest. It returns 0 once the
+// latest is forgotten.
 func (r *ring) size(now int64) (n int, age time.Duration) {
 	if r.count == 0 {
 		return 0, 0
@@ -67,7 +66,7 @@ func (r *ring) size(now int64) (n int, age time.Duration) {
 	return r.count, age
 }
 
-// failures counts the failures among the last n samples, for n up to count.
+// failures counts the failures among the last n samples, n at most count.
 func (r *ring) failures(n int) int {
 	if n > 64 {
 		return bits.OnesCount64(r.lo) + bits.OnesCount64(r.hi&(1<<(n-64)-1))
@@ -75,7 +74,7 @@ func (r *ring) failures(n int) int {
 	return bits.OnesCount64(r.lo & (1<<n - 1))
 }
 
-// compute takes the figures of the response times.
+// compute computes the figures of the response times.
 func (r *ring) compute() {
 	var sum, squares, late float64
 	n := 0
@@ -103,8 +102,8 @@ func (r *ring) compute() {
 	}
 }
 
-// percentile returns the p-th percentile of the response times in seconds, by
-// nearest rank; ok is false when there is none.
+// percentile returns the p-th percentile of the response times in seconds, by nearest rank; ok is
+// false if there are none.
 func (r *ring) percentile(p float64) (seconds float64, ok bool) {
 	var sorted []float64
 	for age := range r.count {

@@ -7,28 +7,28 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// service is what is known of one service.
+// service is the health of one service.
 type service struct {
-	mu       sync.Mutex // guards all below; held for a few dozen nanoseconds
+	mu       sync.Mutex // guards the fields below; held for a few dozen nanoseconds
 	ring     ring
 	reported reported
 	active   int // attempts in flight
 }
 
-// reported holds the figures that a service reports of itself. Each keeps its
-// own time, because different parts of a service may report different figures.
+// reported holds the figures that a service reports. Each has its own time, because different
+// parts of a service may report different figures.
 type reported struct {
 	errorRate, responseMs, cpu, memory, pool, load, queue, connections figure
-	last                                                               int64 // when the latest report came
+	last                                                               int64 // time of the latest report
 }
 
-// figure is a reported value and when it came, in Unix nanoseconds; 0 is never.
+// figure is a reported value and its time, in Unix nanoseconds; 0 is never.
 type figure struct {
 	value float64
 	at    int64
 }
 
-// take replaces the figure by what is reported, within 0 and most.
+// take replaces the figure by a reported value, clamped to 0 and most.
 func (f *figure) take(value *float64, most float64, now int64) {
 	if value == nil || *value != *value {
 		return
@@ -36,7 +36,7 @@ func (f *figure) take(value *float64, most float64, now int64) {
 	*f = figure{min(max(*value, 0), most), now}
 }
 
-// age returns how old the figure is, [ReportMaxAge] when it never came.
+// age returns the age of the figure, [ReportMaxAge] if it was never reported.
 func (f *figure) age(now int64) time.Duration {
 	if f.at == 0 {
 		return ReportMaxAge
@@ -44,7 +44,7 @@ func (f *figure) age(now int64) time.Duration {
 	return time.Duration(max(now-f.at, 0))
 }
 
-// shown returns the value as it was reported, nil once it is forgotten.
+// shown returns the value as reported, nil once it is forgotten.
 func (f *figure) shown(now int64) *float64 {
 	if f.age(now) >= ReportMaxAge {
 		return nil
@@ -53,11 +53,11 @@ func (f *figure) shown(now int64) *float64 {
 	return &value
 }
 
-// fading holds the weights of figures at one time. Most figures come in one report, so
-// the weight of that is computed once.
+// fading computes the weights of figures at one time. Most figures come in one report, so its
+// weight is computed once.
 type fading struct {
 	now, last int64
-	weight    float64 // of what came last
+	weight    float64 // of the latest report
 }
 
 func (r *reported) fading(now int64) fading {
@@ -75,8 +75,8 @@ func (f *fading) of(x *figure) float64 {
 	return x.value * ReportWeight(x.age(f.now))
 }
 
-// take takes a report over. A success rate and an error rate that contradict
-// each other count as the worse of both.
+// take records a report. If success rate and error rate contradict each other, the worse one
+// counts.
 func (r *reported) take(report *events.HealthReport, now int64) {
 	errorRate := report.ErrorRate
 	if report.SuccessRate != nil {
@@ -104,13 +104,13 @@ func whole(n *int) *float64 {
 	return &f
 }
 
-// known reports whether anything that is reported still counts.
+// known reports whether any reported figure still counts.
 func (r *reported) known(now int64) bool {
 	latest := figure{at: r.last}
 	return latest.age(now) < ReportMaxAge
 }
 
-// condition returns what the score is made from.
+// condition returns the input of the score.
 func (s *service) condition(now int64) Condition {
 	var c Condition
 	if c.Samples, c.Age = s.ring.size(now); c.Samples > 0 {
@@ -124,7 +124,7 @@ func (s *service) condition(now int64) Condition {
 	return c
 }
 
-// figures returns what a decision goes by.
+// figures returns the figures for a decision.
 func (s *service) figures(window int, now int64) Figures {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,8 +144,8 @@ func (s *service) figures(window int, now int64) Figures {
 	return f
 }
 
-// idle reports whether nothing was heard of the service since a time, or nothing is known
-// of it any more.
+// idle reports whether the service was not heard of since the given time, or nothing is known of
+// it any more.
 func (s *service) idle(since time.Time, now int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,11 +8,11 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// Accept takes in a submitted operation: it decides upon the failure that was
-// submitted and stores the operation as waiting, or ends it. An operation that
-// is here already takes the submission in: the higher attempt wins. When Accept
-// returns nil the submission may be acknowledged; an [*events.RejectedError]
-// asks for [Pipeline.Reject].
+// Accept takes in a submitted operation: it decides on the submitted failure and
+// stores the operation as waiting, or ends it. If the operation is here already,
+// the submission merges with it: the higher attempt wins. When Accept returns nil
+// the submission may be acknowledged; on an [*events.RejectedError] call
+// [Pipeline.Reject].
 func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) error {
 	pol, v, err := p.judge(op)
 	if err != nil {
@@ -23,8 +23,8 @@ func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) 
 	}
 	err = ErrMoved
 	if v.Retry {
-		// Hardly any submission finds its operation here already, so it is looked
-		// for only when it is in the way.
+		// Few submissions find their operation here already, so it is only looked up
+		// after a conflict.
 		err = p.Store.Place(ctx, op, m)
 	}
 	if errors.Is(err, ErrMoved) {
@@ -41,10 +41,10 @@ func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) 
 	return p.Store.Scheduled(ctx, op, Scheduled(op, v.Decision, v.failure))
 }
 
-// supersede puts a submission in the place of what waits there of its operation: it
-// stores the next state, or clears the slot when the submission ends the operation. It
-// returns the message with the version that it replaced. [ErrTaken] says that what is
-// here takes the submission in instead.
+// supersede replaces the waiting state of a submission's operation: it stores the next
+// state, or clears the slot if the submission ends the operation. It returns the
+// message with the version that it replaced. [ErrTaken] says that the waiting state
+// stays and covers the submission.
 func (p *Pipeline) supersede(ctx context.Context, op *events.Operation, m Message, v verdict) (Message, error) {
 	for round := 0; ; round++ {
 		w, found, err := p.Store.Find(ctx, op)
@@ -69,7 +69,7 @@ func (p *Pipeline) supersede(ctx context.Context, op *events.Operation, m Messag
 	}
 }
 
-// continueFrom makes op, a submission, go on from what waits of it.
+// continueFrom makes op, a submission, continue from its waiting state.
 func (p *Pipeline) continueFrom(op *events.Operation, w Waiting) {
 	op.Continue(w.Op)
 	if p.Now().After(w.Op.Due.Add(-EarlyArming - NearFiring)) {
@@ -77,8 +77,8 @@ func (p *Pipeline) continueFrom(op *events.Operation, w Waiting) {
 	}
 }
 
-// replace stores the next state in the place of version m.Version, or removes that
-// version when the operation ends.
+// replace stores the next state in place of version m.Version, or removes that
+// version if the operation ends.
 func (p *Pipeline) replace(ctx context.Context, op *events.Operation, m Message, v verdict) error {
 	if v.Retry {
 		return p.Store.Place(ctx, op, m)
@@ -86,17 +86,17 @@ func (p *Pipeline) replace(ctx context.Context, op *events.Operation, m Message,
 	return p.Store.Remove(ctx, op, m.Version)
 }
 
-// ErrInTurn says that a submission must wait for its turn.
+// ErrInTurn says that a submission must wait its turn.
 var ErrInTurn = errors.New("the submission is taken in when its turn comes")
 
-// AcceptAhead takes in a submission before its turn, if it is the first of its
-// operation and does not end it; [ErrInTurn] says that it is not, or an
-// [*events.RejectedError] why it will be rejected. Nothing is stored then. The
-// caller names in op.Ahead which submission it was, and removes that.
+// AcceptAhead takes in a submission before its turn if it is the first of its
+// operation and does not end it. Otherwise it stores nothing and returns
+// [ErrInTurn], or an [*events.RejectedError] if the submission will be rejected.
+// The caller names the submission in op.Ahead and removes it.
 //
-// Only what stands in a slot is safe to take ahead: whoever comes upon the
-// submission in its turn finds the operation there, because nobody makes an
-// attempt before the submission is gone.
+// Only what is stored in a slot is safe to take ahead: whoever gets the submission
+// in its turn finds the operation there, because nobody makes an attempt before
+// the submission is gone.
 func (p *Pipeline) AcceptAhead(ctx context.Context, op *events.Operation, m Message) error {
 	_, v, err := p.judge(op)
 	if err != nil {
@@ -117,11 +117,11 @@ func (p *Pipeline) AcceptAhead(ctx context.Context, op *events.Operation, m Mess
 	return p.Store.Scheduled(ctx, op, Scheduled(op, v.Decision, v.failure))
 }
 
-// Replay stores the operation of a dead letter, which op.Dead names, as due at once.
-// One whose replay is here already stays as it is; what is left over of an earlier run
-// is replaced. left is whether the dead letter is left to the operation that is stored:
-// it is removed before the first attempt, so that while it stands no run of its replay
-// has begun. Otherwise the caller removes it.
+// Replay stores the operation of the dead letter that op.Dead names as due at once. A
+// replay that is here already stays as it is; remains of an earlier run are replaced.
+// If left, the stored operation removes the dead letter before its first attempt, so
+// that no attempt of the replay is made while the dead letter exists. Otherwise the
+// caller removes it.
 func (p *Pipeline) Replay(ctx context.Context, op *events.Operation, m Message) (left bool, err error) {
 	if _, err := p.admit(op); err != nil {
 		return false, err
@@ -151,7 +151,7 @@ func (p *Pipeline) Replay(ctx context.Context, op *events.Operation, m Message) 
 	}
 }
 
-// judge decides upon the failure that was submitted.
+// judge decides on the submitted failure.
 func (p *Pipeline) judge(op *events.Operation) (*policy.Policy, verdict, error) {
 	pol, err := p.admit(op)
 	if err != nil {
@@ -166,8 +166,8 @@ func (p *Pipeline) judge(op *events.Operation) (*policy.Policy, verdict, error) 
 	return pol, verdict{p.decide(pol, op, failure, 0, now), failure}, nil
 }
 
-// endedBefore reports whether a submission that another instance may have taken in led
-// to an operation that has ended by now.
+// endedBefore reports whether another instance may have taken the submission in and
+// its operation has ended since.
 func (p *Pipeline) endedBefore(ctx context.Context, op *events.Operation, m Message) (bool, error) {
 	if m.shared() {
 		op.Contest(m.Stored)

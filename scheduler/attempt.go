@@ -13,10 +13,10 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// Attempt brings a due operation to its target, again and again while the
-// delays are short, until it is stored in its next state. Attempts that another
-// holder may have made are marked as repeats. When the gate of its key is shut the
-// operation is held. When Attempt returns nil the due message may be acknowledged.
+// Attempt delivers a due operation to its target, repeatedly while the delays are
+// short, until it is stored in its next state. Attempts that another holder may
+// have made are marked as repeats. If the gate of its key is shut, the operation is
+// held. When Attempt returns nil the due message may be acknowledged.
 func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message) error {
 	silent := op.Work != nil && op.Work.Result == nil
 	if silent {
@@ -33,7 +33,7 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message)
 }
 
 // attemptUntilStored makes attempts until the operation is stored in its next state:
-// before a long delay, and after so many attempts, or so long a time, in memory.
+// before a long delay, and after mostUnstored attempts or maxUnstored in memory.
 func (p *Pipeline) attemptUntilStored(ctx context.Context, op *events.Operation, m Message) error {
 	storeBy := p.Now().Add(maxUnstored)
 	for n := 1; ; n++ {
@@ -54,8 +54,8 @@ func (p *Pipeline) attemptUntilStored(ctx context.Context, op *events.Operation,
 	}
 }
 
-// attemptAndDecide makes one attempt and decides what follows. Without Retry the
-// operation is stored in its next state.
+// attemptAndDecide makes one attempt and decides what follows. If the verdict has no
+// Retry, the operation is stored in its next state.
 func (p *Pipeline) attemptAndDecide(ctx context.Context, op *events.Operation, m Message) (verdict, error) {
 	pol, err := p.resolve(op)
 	if err != nil {
@@ -68,7 +68,7 @@ func (p *Pipeline) attemptAndDecide(ctx context.Context, op *events.Operation, m
 	return p.concludeAttempt(ctx, pol, op, m, a)
 }
 
-// park stores the operation as waiting, and then publishes the decision.
+// park stores the operation as waiting and then publishes the decision.
 func (p *Pipeline) park(ctx context.Context, op *events.Operation, m Message, event events.Scheduled) error {
 	if err := p.advance(ctx, op, m, p.Store.Place); err != nil {
 		return err
@@ -76,18 +76,18 @@ func (p *Pipeline) park(ctx context.Context, op *events.Operation, m Message, ev
 	return p.Store.Scheduled(ctx, op, event)
 }
 
-// attemptResult is how an attempt went.
+// attemptResult is the result of an attempt.
 type attemptResult struct {
 	subject string
 	at      time.Time
 	reply   Reply
-	// repeated is whether it may have been made before, and stored whether the store
-	// knows how it went.
+	// repeated is whether the attempt may have been made before, and stored whether
+	// the store has its result.
 	repeated, stored bool
 }
 
 // concludeAttempt writes the result of an attempt into the operation and decides what
-// follows. Without Retry the operation is stored in its next state.
+// follows. If the verdict has no Retry, the operation is stored in its next state.
 func (p *Pipeline) concludeAttempt(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, a *attemptResult) (verdict, error) {
 	if !a.stored && m.shared() {
 		op.Contest(m.Stored)
@@ -102,14 +102,14 @@ func (p *Pipeline) concludeAttempt(ctx context.Context, pol *policy.Policy, op *
 	if !a.reply.Failed {
 		outcome := op.Ended(events.RetrySuccess, p.Now())
 		outcome.Target, outcome.DurationMs = a.subject, events.InMilliseconds(a.reply.Duration)
-		return verdict{}, p.tell(ctx, op, m, outcome)
+		return verdict{}, p.publishOutcome(ctx, op, m, outcome)
 	}
 	v := p.decideAfter(pol, op, a)
 	switch {
 	case v.Retry:
 		return v, nil
 	case !a.stored:
-		// Whoever publishes the end, even late, publishes the same.
+		// Every holder that publishes the end, even late, then publishes the same.
 		return verdict{}, p.storeResult(ctx, &before, m, a)
 	}
 	return verdict{}, p.fail(ctx, pol, op, m, v)
@@ -130,9 +130,9 @@ func (p *Pipeline) decideAfter(pol *policy.Policy, op *events.Operation, a *atte
 	return verdict{p.decide(pol, op, failure, op.PreviousDelay(), now), failure}
 }
 
-// attemptOnce makes one attempt, or takes over how a worker's ended. It returns nil
-// when the operation is stored in its next state instead: it was held, ended or handed
-// over to a worker.
+// attemptOnce makes one attempt, or adopts the result of a worker's. It returns nil if
+// the operation was stored in its next state instead: held, ended or handed to a
+// worker.
 func (p *Pipeline) attemptOnce(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message) (*attemptResult, error) {
 	if op.Work != nil {
 		return p.workerResult(ctx, pol, op, m), nil
@@ -169,16 +169,16 @@ func (p *Pipeline) attemptOnce(ctx context.Context, pol *policy.Policy, op *even
 	return &attemptResult{subject: subject, at: in.at, reply: reply, repeated: a.Repeated}, nil
 }
 
-// entry is the leave to make an attempt, which a gate gave at a time. Without ok there
-// is none, and the operation is stored in its next state.
+// entry is the permission for an attempt, with the time when a gate gave it. Without
+// ok there is none, and the operation is stored in its next state.
 type entry struct {
 	pass Pass
 	at   time.Time
 	ok   bool
 }
 
-// enter asks the gate for leave to make an attempt, and looks again at what may have
-// changed while it waited there.
+// enter asks the gate to permit an attempt and rechecks what may have changed while it
+// waited there.
 func (p *Pipeline) enter(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, asked time.Time) (entry, error) {
 	pass, shut, err := p.Gates.Enter(ctx, pol, op, asked)
 	switch {
@@ -193,7 +193,7 @@ func (p *Pipeline) enter(ctx context.Context, pol *policy.Policy, op *events.Ope
 		return entry{}, p.expire(ctx, pol, op, m)
 	}
 	if m.shared() && (op.Contested.IsZero() || now.Sub(asked) > lookAge) {
-		// This instance stood still meanwhile, or waited at the gate.
+		// This instance was frozen in the meantime, or waited at the gate.
 		if over, err := p.over(ctx, op, m); err != nil || over {
 			pass.Done(gate.Unused, 0, p.Now())
 			return entry{}, err
@@ -202,19 +202,19 @@ func (p *Pipeline) enter(ctx context.Context, pol *policy.Policy, op *events.Ope
 	return entry{pass: pass, at: now, ok: true}, nil
 }
 
-// expired reports whether the operation's deadline is over.
+// expired reports whether the operation's deadline has passed.
 func expired(op *events.Operation, now time.Time) bool {
 	return !op.Deadline.IsZero() && !now.Before(op.Deadline)
 }
 
-// expire ends an operation whose deadline is over.
+// expire ends an operation whose deadline has passed.
 func (p *Pipeline) expire(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message) error {
 	last, _ := op.Last()
 	return p.fail(ctx, pol, op, m, verdict{policy.Decision{Reason: events.ReasonDeadline}, policy.Failure{Code: last.Code, Message: last.Error}})
 }
 
-// deliver makes one attempt and has it measured. Submissions are not measured:
-// nobody hears of the operations that succeeded meanwhile.
+// deliver makes one attempt and measures it. Submissions are not measured: they are
+// failures only, because nobody reports the operations that succeeded.
 func (p *Pipeline) deliver(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, a Attempt) (Reply, error) {
 	if p.Health == nil {
 		return p.Target.Deliver(ctx, op, m, a)
@@ -236,10 +236,10 @@ func (p *Pipeline) attempted(ctx context.Context, op *events.Operation, reply Re
 	}
 }
 
-// storeResult stores how an attempt went before anything follows from it: another
-// holder may have made it too, or may make it before it is known here that a dead
-// letter is stored. The first result that is stored counts, and whoever takes the
-// operation next concludes the attempt.
+// storeResult stores the result of an attempt before anything follows from it:
+// another holder may have made the attempt too, or may make it before this one knows
+// that a dead letter is stored. The first stored result counts, and the next holder
+// concludes the attempt.
 func (p *Pipeline) storeResult(ctx context.Context, op *events.Operation, m Message, a *attemptResult) error {
 	failure := a.reply.Failure
 	result := &events.WorkResult{
@@ -254,8 +254,8 @@ func (p *Pipeline) storeResult(ctx context.Context, op *events.Operation, m Mess
 	})
 }
 
-// resultOf returns what an attempt says of its target's health to a gate; err
-// means that it is not known how it went.
+// resultOf classifies an attempt for the gate; err means that its result is not
+// known.
 func resultOf(reply Reply, err error) gate.Result {
 	switch {
 	case err != nil:

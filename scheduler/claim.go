@@ -10,24 +10,24 @@ import (
 	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
-// claim is what is proved of a holder's claim on an operation.
+// claim is what has been proved of a holder's claim on an operation.
 type claim int
 
 const (
-	// doubt is that nothing is proved: the holder tries again, or goes on and marks
-	// the attempt as a repeat.
+	// doubt: nothing is proved. The holder tries again, or goes on and marks the
+	// attempt as a repeat.
 	doubt claim = iota
-	// holds is that the holder's version stands in the slot.
+	// holds: the holder's version is in the slot.
 	holds
-	// over is that the holder has nothing more to do.
+	// over: the holder has nothing more to do.
 	over
 )
 
-// judge says what the answers to a holder of a version of op prove. Its claim is over by
-// positive proof alone: a newer version in the slot, or the end of the run. An
-// empty slot and an older version are what a leader shows that was just elected, or
-// a read that is behind, so they are doubts; and so is a newer version of an earlier
-// run, which a server fires that has forgotten that it had.
+// judge says what the store's answers prove to a holder of a version of op. Only
+// positive proof ends its claim: a newer version in the slot, or the end of the run. An
+// empty slot or an older version may come from a newly elected leader or a stale read,
+// so they leave doubt. So does a newer version of an earlier run: a server that forgot
+// that it had fired a schedule fires it again.
 func judge(op *events.Operation, version uint64, w Waiting, found, concluded bool) claim {
 	switch {
 	case concluded, found && w.Version > version && w.Op.Replay >= op.Replay:
@@ -38,7 +38,7 @@ func judge(op *events.Operation, version uint64, w Waiting, found, concluded boo
 	return doubt
 }
 
-// claim asks the store what is proved of a holder's claim.
+// claim asks the store for proof about a holder's claim.
 func (p *Pipeline) claim(ctx context.Context, op *events.Operation, m Message) (claim, Waiting, error) {
 	w, found, err := p.Store.Find(ctx, op)
 	if err != nil {
@@ -59,8 +59,8 @@ func (p *Pipeline) concluded(ctx context.Context, op *events.Operation) (bool, e
 	return p.Ends.Concluded(ctx, op, op.Contested)
 }
 
-// over reports whether the claim on an operation is over that another may have had
-// as well. Of one that nobody else can have it asks nothing.
+// over reports whether the claim on an operation is over. It asks the store only if
+// another holder may have the operation as well.
 func (p *Pipeline) over(ctx context.Context, op *events.Operation, m Message) (bool, error) {
 	if m.shared() {
 		Share(op, m.Stored)
@@ -73,8 +73,8 @@ func (p *Pipeline) over(ctx context.Context, op *events.Operation, m Message) (b
 }
 
 // advance stores the next state of op in place of the holder's version. A refusal
-// alone proves nothing: the claim is looked at, and in doubt it is tried again. What
-// is nowhere at all, although its holder has it in hand, is stored anew.
+// alone proves nothing: advance checks the claim and tries again in doubt. An
+// operation that its holder has in hand and the store does not have is stored anew.
 func (p *Pipeline) advance(ctx context.Context, op *events.Operation, m Message, store func(context.Context, *events.Operation, Message) error) error {
 	own := m
 	for round := 0; ; round++ {
@@ -97,36 +97,35 @@ func (p *Pipeline) advance(ctx context.Context, op *events.Operation, m Message,
 	}
 }
 
-// NearFiring is how long before the time of a schedule what is stored in its place may
-// meet it: in a cluster a compare-and-set does not see that the schedule fires while
-// that is in process, so two may have the operation.
+// NearFiring is how close to the time of a schedule a write in its place may collide
+// with it: in a cluster a compare-and-set does not see a schedule that is just firing,
+// so two holders may have the operation.
 const NearFiring = time.Second
 
-// Share notes that another holder may have this version of op as well, since a time at
-// the latest, and have made any attempt up to the next one that is stored.
+// Share records that, since the given time at the latest, another holder may have this
+// version of op too and may have made any attempt up to the next stored one.
 func Share(op *events.Operation, since time.Time) {
 	op.Contest(since)
 	op.Repeats = max(op.Repeats, op.Attempt+mostUnstored)
 }
 
 const (
-	// shortestDoubt and longestDoubt bound the pauses between two looks at what is
-	// in doubt, and doubtRounds is how often it is looked.
+	// shortestDoubt and longestDoubt bound the pauses between two checks of a claim
+	// in doubt, and doubtRounds is the number of checks.
 	shortestDoubt = 50 * time.Millisecond
 	longestDoubt  = 2 * time.Second
 	doubtRounds   = 8
-	// restoreRound is from which round on an operation that is nowhere is stored
-	// anew by its holder, who has it in hand.
+	// restoreRound is the round from which on a holder stores its operation anew if
+	// the store does not have it.
 	restoreRound = 4
 )
 
-// errDoubt says that it could not be proved what became of an operation. Whoever
-// gets it lets the message come again.
+// errDoubt says that it could not be proved what became of an operation. The message
+// must be redelivered.
 var errDoubt = errors.New("it is in doubt who has the operation")
 
-// pauseInDoubt waits before the next look. The error asks to let the message come
-// again. The pauses double without jitter: they are those of one holder of one
-// operation, whom nobody is in step with.
+// pauseInDoubt waits before the next check. Its error means that the message must be
+// redelivered. The pauses double without jitter, because no two holders are in step.
 func (p *Pipeline) pauseInDoubt(ctx context.Context, op *events.Operation, round int) error {
 	if round < doubtRounds && backoff.SleepUnless(ctx, min(shortestDoubt<<round, longestDoubt), p.Draining) {
 		return nil

@@ -14,8 +14,8 @@ import (
 
 func TestJudge_EndsAClaimByPositiveProofAlone(t *testing.T) {
 	for says, c := range map[string]struct {
-		found     uint64 // 0 is nothing
-		run       int    // of what is found; the holder's is 1
+		found     uint64 // the version, 0 for nothing
+		run       int    // the run of what is found; the holder's is 1
 		concluded bool
 		want      claim
 	}{
@@ -38,8 +38,8 @@ func TestJudge_EndsAClaimByPositiveProofAlone(t *testing.T) {
 	}
 }
 
-// answering is a store that answers Place and Find from lists, the last answer again
-// and again.
+// answering is a store that answers Place and Find from lists, repeating the last
+// answer.
 type answering struct {
 	Store
 	places []error
@@ -135,7 +135,7 @@ func TestAdvance_GoesOnUntilItIsProvedWhoHasTheOperation(t *testing.T) {
 		finds  []found
 		ends   bool
 		want   error
-		// stored is on which versions it was tried to store.
+		// stored are the versions in whose place a write was tried.
 		stored []uint64
 		forked bool
 	}{
@@ -240,7 +240,7 @@ func TestReplay_EndsWhenItsOwnRunIsSeen(t *testing.T) {
 		finds  []found
 		want   error
 		stored []uint64
-		// left is whether the dead letter is left to the operation that is stored.
+		// left is whether the stored operation removes the dead letter.
 		left bool
 	}{
 		"stored at once":                      {nil, nil, nil, []uint64{0}, true},

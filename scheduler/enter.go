@@ -11,9 +11,9 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// Enter asks for leave to make one attempt of op. A gate that is shut is no
-// error; the error is that of ctx. At a gate that is about to open it waits for its
-// turn, at most half a second, and longer for a lease of what instances share.
+// Enter asks for permission to make one attempt of op. A shut gate is not an error;
+// the error is that of ctx. At a gate that is about to open Enter waits its turn, for
+// at most half a second, or longer for a lease of shared limits.
 func (g *Gates) Enter(ctx context.Context, pol *policy.Policy, op *events.Operation, now time.Time) (Pass, *Shut, error) {
 	if g == nil {
 		return Pass{}, nil, nil
@@ -31,7 +31,7 @@ func (g *Gates) Enter(ctx context.Context, pol *policy.Policy, op *events.Operat
 		case shut == nil && !pass.stale(now, e.now()):
 			return pass, nil, nil
 		case shut == nil:
-			// The instance stood still, or the breaker's store took its time.
+			// The instance was frozen, or the breaker's store was slow.
 			pass.Done(gate.Unused, 0, now)
 			continue
 		}
@@ -45,24 +45,24 @@ func (g *Gates) Enter(ctx context.Context, pol *policy.Policy, op *events.Operat
 	}
 }
 
-// entrant is an operation that asks for leave at the gate of its key.
+// entrant is an operation that asks for permission at the gate of its key.
 type entrant struct {
 	gates    *Gates
 	key      *keyGate
 	breaker  *breaker.Breaker
 	priority events.Priority
-	waiter   *waiter // its place among those who wait, nil before it waits
-	// entered is when it came, by the caller's clock, and start the same instant by a
-	// clock that nobody sets.
+	waiter   *waiter // its place in the queue, nil before it waits
+	// entered is when it arrived by the caller's clock, and start the same instant by
+	// the monotonic clock.
 	entered, start time.Time
-	// waitsFrom is since when it waits for anything but its first lease.
+	// waitsFrom is when it began to wait for anything but its first lease.
 	waitsFrom time.Time
 }
 
 // now returns the time by the caller's clock.
 func (e *entrant) now() time.Time { return e.entered.Add(elapsed(e.start)) }
 
-// ask asks the gate once, when it is the turn of the operation, and then the breaker.
+// ask asks the gate once, if it is the operation's turn, and then the breaker.
 func (e *entrant) ask(ctx context.Context, now time.Time) (Pass, *Shut, error) {
 	k := e.key
 	if !k.isTurnOf(e.waiter) {
@@ -77,20 +77,20 @@ func (e *entrant) ask(ctx context.Context, now time.Time) (Pass, *Shut, error) {
 	return e.gates.admit(ctx, k, e.breaker, place, now)
 }
 
-// patience returns how much longer to wait at a gate that is shut for a cause.
+// patience returns how much longer to wait at a gate shut by the cause.
 func (e *entrant) patience(c gate.Cause, now time.Time) time.Duration {
 	until, first, ok := e.key.awaitsLease(c)
 	if !ok || now.Sub(e.entered) >= leasePatience {
 		return maxWait - now.Sub(e.waitsFrom)
 	}
 	if first {
-		e.waitsFrom = now // what else may shut the gate shows only then
+		e.waitsFrom = now // other causes show only once the first lease is there
 	}
 	return max(until.Sub(now), 0) + time.Millisecond
 }
 
-// wait waits for what shuts the gate to pass, or to be worth another look. waited is
-// false when it is not worth waiting for, or too many do.
+// wait waits until the gate may have opened. waited is false if the cause is not worth
+// waiting for, or too many operations wait already.
 func (e *entrant) wait(ctx context.Context, shut *Shut, now time.Time) (waited bool, err error) {
 	left := e.patience(shut.Cause, now)
 	if !momentary(shut.Cause) || left <= 0 || !e.queue() {
@@ -102,8 +102,8 @@ func (e *entrant) wait(ctx context.Context, shut *Shut, now time.Time) (waited b
 	return true, e.waiter.wait(ctx, left)
 }
 
-// queue takes a place among those who wait, unless it has one. It reports whether
-// there was one.
+// queue takes a place in the queue unless it has one. It reports whether it has one
+// now.
 func (e *entrant) queue() bool {
 	if e.waiter == nil {
 		e.waiter = e.key.join(e.priority)
@@ -111,7 +111,7 @@ func (e *entrant) queue() bool {
 	return e.waiter != nil
 }
 
-// leave gives up the place among those who wait, and the gate.
+// leave gives up the place in the queue and releases the gate.
 func (e *entrant) leave() {
 	e.key.leave(e.waiter)
 	e.key.release()
@@ -120,13 +120,12 @@ func (e *entrant) leave() {
 // Shut says that a gate is shut.
 type Shut struct {
 	Cause gate.Cause
-	// Next is when it is worth while to ask again. Zero is not before
-	// [GatesConfig.Opened] is called.
+	// Next is when to ask again. Zero means not before [GatesConfig.Opened] is called.
 	Next time.Time
 }
 
-// Pass is the leave to make one attempt. The zero value is one that nobody wants
-// to hear of.
+// Pass is the permission for one attempt. The zero value permits one that is not
+// counted.
 type Pass struct {
 	gates  *Gates
 	key    *keyGate
@@ -134,8 +133,8 @@ type Pass struct {
 	permit breaker.Permit
 }
 
-// Done tells how the attempt ended and how long it took. It must be called once,
-// with [gate.Unused] when it is not known how the attempt went.
+// Done records how the attempt ended and how long it took. It must be called once,
+// with [gate.Unused] if the result of the attempt is not known.
 func (p Pass) Done(result gate.Result, took time.Duration, now time.Time) {
 	p.permit.Done(result.Breaker(), took, now)
 	p.place.Done(result, took, now)
@@ -146,8 +145,8 @@ func (p Pass) Done(result gate.Result, took time.Duration, now time.Time) {
 	}
 }
 
-// Leave gives the place back of an attempt that goes on elsewhere. The breaker's
-// permit stays in use, and [Gates.Conclude] tells how the attempt ended.
+// Leave releases the gate for an attempt that goes on elsewhere. The breaker's permit
+// stays in use until [Gates.Conclude] records how the attempt ended.
 func (p Pass) Leave(now time.Time) {
 	p.place.Done(gate.Unused, 0, now)
 	if p.gates != nil {
@@ -156,8 +155,8 @@ func (p Pass) Leave(now time.Time) {
 	}
 }
 
-// stale tells whether a pass that was asked for at one time may not be used at
-// another, because what it rests on may be another instance's by now.
+// stale reports whether a pass requested at asked may not be used at now, because
+// another instance may have its lease or probe by then.
 func (p Pass) stale(asked, now time.Time) bool {
 	return p.key.gate.Lapsed(now) || p.permit.Probe() && now.Sub(asked) > policy.ProbeSlack/2
 }
@@ -166,18 +165,18 @@ func (p Pass) stale(asked, now time.Time) bool {
 // before it is held.
 const maxWait = 500 * time.Millisecond
 
-// momentary tells causes that pass by themselves within a moment as a rule.
+// momentary reports whether a cause usually passes by itself within a moment.
 func momentary(c gate.Cause) bool {
 	return c == gate.CauseGovernor || c == gate.CauseConcurrency || c == gate.CauseBudgetShare
 }
 
-// elapsed returns how much time has passed, that in which the machine slept included.
+// elapsed returns how much time has passed, including any while the machine slept.
 func elapsed(since time.Time) time.Duration {
 	now := time.Now()
 	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
 }
 
-// admit takes the breaker's permit for an operation that has its place.
+// admit takes the breaker's permit for an operation that has passed the gate.
 func (g *Gates) admit(ctx context.Context, k *keyGate, b *breaker.Breaker, place gate.Pass, now time.Time) (Pass, *Shut, error) {
 	g.inFlight.Add(1)
 	pass := Pass{gates: g, key: k, place: place}
@@ -197,9 +196,10 @@ func (g *Gates) admit(ctx context.Context, k *keyGate, b *breaker.Breaker, place
 	return Pass{}, nil, err
 }
 
-// Conclusion is how an attempt ended whose pass was left, perhaps at another instance.
+// Conclusion is the result of an attempt whose pass was left, perhaps at another
+// instance.
 type Conclusion struct {
-	// Ticket is that of the breaker's permit.
+	// Ticket is the ticket of the breaker's permit.
 	Ticket breaker.Ticket
 	Result gate.Result
 	// Took is how long the attempt took.
@@ -207,7 +207,7 @@ type Conclusion struct {
 }
 
 // Conclude counts an attempt whose pass was left. It must be called at most once for
-// each.
+// each attempt.
 func (g *Gates) Conclude(pol *policy.Policy, key string, c Conclusion, now time.Time) {
 	if g == nil {
 		return

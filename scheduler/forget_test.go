@@ -32,7 +32,7 @@ func TestGates_IdleKeysAreForgottenAndOthersNot(t *testing.T) {
 	}
 	l.pass("pay:op2", later)
 
-	// Just after the return the spent budget stands in the ledger, but for that of one.
+	// Just after the return, the spent budgets of all but one are in the ledger.
 	if n := l.Forget(begin.Add(time.Second), begin.Add(2*returnAfter)); n != 1000-4 {
 		t.Errorf("%d gates are forgotten, want %d", n, 1000-4)
 	}
@@ -51,7 +51,7 @@ func TestGates_IdleKeysAreForgottenAndOthersNot(t *testing.T) {
 	l.pass("pay:op999", later)
 }
 
-// TestGates_KeyWhoseLeaseNeverCameIsForgotten has the lanes of a key ask its gate, and
+// TestGates_KeyWhoseLeaseNeverCameIsForgotten lets the lanes of a key ask its gate, and
 // nobody after that.
 func TestGates_KeyWhoseLeaseNeverCameIsForgotten(t *testing.T) {
 	l := newLimitedGates(t, func(p *policy.Policy) { p.MaxConcurrentRetries = 10 })

@@ -13,43 +13,42 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// Gates are the gates of all keys, as one instance knows them. The gate of a key
-// says whether a due operation may go to its target now: its breaker and those of
-// what it depends on, its concurrency and budgets, the governor and global
-// backpressure, see package gate. A nil *Gates is open for all. It is safe for
-// concurrent use.
+// Gates are the gates of all keys at one instance. The gate of a key says whether a
+// due operation may go to its target now. It combines the key's breaker and those of
+// its dependencies, concurrency and budgets, the governor and global backpressure;
+// see package gate. A nil *Gates lets everything go. It is safe for concurrent use.
 type Gates struct {
 	breakers *breaker.Group
 	config   GatesConfig
 
 	pressure  atomic.Bool
 	instances atomic.Int32
-	shared    atomic.Bool               // the limits are, and their store is within reach
-	failing   atomic.Pointer[time.Time] // since when leases cannot be had; nil is that they can
+	shared    atomic.Bool               // limits are shared, and their store is within reach
+	failing   atomic.Pointer[time.Time] // when the store began to fail to give leases; nil while it does not
 	inFlight  atomic.Int64
 	tally     tally
 
-	mu         sync.RWMutex // guards what follows
+	mu         sync.RWMutex // guards the fields below
 	keys       map[string]*keyGate
-	notClosed  index[*breaker.Breaker] // the breakers
-	dependents index[*keyGate]         // the gates of keys that depend on something, by what they name
+	notClosed  index[*breaker.Breaker] // the breakers that are not closed
+	dependents index[*keyGate]         // the gates of keys with dependencies, by dependency
 }
 
-// GatesConfig is what gates may be given. The functions are called on goroutines
-// that have other work to do, several at once, so they must be quick.
+// GatesConfig holds optional settings. Its functions are called concurrently, by
+// goroutines with other work to do, so they must be quick.
 type GatesConfig struct {
-	// Opened is called with a key that may let more through than before.
+	// Opened is called with a key whose gate may let more through than before.
 	Opened func(key string)
-	// Lease is called with a key that has limits and wants a lease of its share in
-	// them. Nil is an instance that is alone and has the limits to itself.
+	// Lease is called with a key that needs a lease of its limits. Nil means an
+	// instance that is alone and has the limits to itself.
 	Lease func(key string)
-	// Now is the clock, [time.Now] when nil. The times that are passed in are of it
-	// too.
+	// Now is the clock, [time.Now] when nil. Times that are passed in must be by this
+	// clock too.
 	Now func() time.Time
 }
 
-// NewGates returns gates that go by the breakers of a group. [Gates.Changed] must
-// be told of the group's changes.
+// NewGates returns gates that use the breakers of a group. [Gates.Changed] must be
+// called with every change of the group.
 func NewGates(breakers *breaker.Group, config GatesConfig) *Gates {
 	if config.Now == nil {
 		config.Now = time.Now
@@ -73,10 +72,10 @@ func (g *Gates) SetPressure(on bool) {
 	}
 }
 
-// SetInstances says how many instances there are, this one included.
+// SetInstances sets the number of instances, including this one.
 func (g *Gates) SetInstances(n int) { g.instances.Store(int32(max(n, 1))) }
 
-// Changed tells the gates that a breaker has changed.
+// Changed notes that a breaker has changed.
 func (g *Gates) Changed(c breaker.Change) {
 	b, ok := g.breakers.Lookup(c.Key)
 	if !ok {
@@ -117,8 +116,8 @@ func (g *Gates) opened(key string) {
 	}
 }
 
-// of returns the gate of a key, with the settings of its policy. It is not forgotten
-// before [keyGate.release] is called.
+// of returns the gate of a key, with the settings of its policy in force. It is not
+// forgotten until [keyGate.release] is called.
 func (g *Gates) of(pol *policy.Policy, key string) *keyGate {
 	g.mu.RLock()
 	k := g.keys[key]
@@ -141,7 +140,7 @@ func (g *Gates) of(pol *policy.Policy, key string) *keyGate {
 	return k
 }
 
-// depend notes on what the gate of a key depends, which has changed.
+// depend updates the index of dependents for a key whose dependencies have changed.
 func (g *Gates) depend(k *keyGate) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -175,7 +174,7 @@ func (g *Gates) breaker(pol *policy.Policy, key string) *breaker.Breaker {
 	return g.breakers.Breaker(key, pol.BreakerSettings())
 }
 
-// conditions are what the gate of a key is told.
+// conditions returns the conditions for the gate of a key.
 func (g *Gates) conditions(k *keyGate, b *breaker.Breaker, p events.Priority, now time.Time) gate.Conditions {
 	c := gate.Conditions{Priority: p, Backpressure: g.pressure.Load()}
 	if b != nil {
@@ -187,8 +186,8 @@ func (g *Gates) conditions(k *keyGate, b *breaker.Breaker, p events.Priority, no
 	return c
 }
 
-// dependencyBound returns what the breakers let through of what a key depends on. A
-// service that is named without an operation type is as ill as the worst of its keys.
+// dependencyBound returns what the breakers of a key's dependencies let through. A
+// service without an operation type counts as the worst of its keys.
 func (g *Gates) dependencyBound(names []string, key string, now time.Time) gate.Bound {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -203,10 +202,10 @@ func (g *Gates) dependencyBound(names []string, key string, now time.Time) gate.
 	return bound
 }
 
-// Forget drops the gates of the keys that were not used since a time, and returns
-// how many. Those stay that have operations in hand or held, that pace their release,
-// or that know of a budget which is stored nowhere else. The gate of a key that comes
-// back is a new one: its breaker and the ledger of its limits tell it the rest.
+// Forget drops the gates of keys that were not used since a time and returns how many.
+// It keeps a gate that has operations in flight or held, that paces their release, or
+// whose use of a budget is stored nowhere else. A key that comes back gets a new gate,
+// which its breaker and the ledger of its limits bring up to date.
 func (g *Gates) Forget(since, now time.Time) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -223,10 +222,10 @@ func (g *Gates) Forget(since, now time.Time) int {
 	return forgotten
 }
 
-// index finds things by the names that others use for them: a service, or a key.
+// index maps a name of a dependency, a service or a key, to what is known under it.
 type index[V any] map[string]map[string]V
 
-// namesOf returns by what names a key is depended on.
+// namesOf returns the names by which other keys may depend on a key.
 func namesOf(key string) []string {
 	service, _, _ := strings.Cut(key, ":")
 	return []string{service, key}

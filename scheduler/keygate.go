@@ -17,41 +17,43 @@ import (
 // maxWaiting is how many operations may wait at a gate that is about to open.
 const maxWaiting = 256
 
-// keyGate is the gate of one key with the operations that wait for a moment there.
+// keyGate is the gate of one key with the operations that wait there in memory.
 type keyGate struct {
 	key  string
 	gate *gate.Gate
-	// users are those that have it from [Gates.of], for whom it must not be forgotten.
+	// users counts the callers of [Gates.of] that have not released it; it must not be
+	// forgotten before they have.
 	users atomic.Int32
-	// noted are the dependencies by which [Gates] finds it; guarded by its lock.
+	// noted are the dependencies under which [Gates] indexes it; guarded by the lock
+	// of Gates.
 	noted []string
-	came  atomic.Uint64 // counts the operations that came
+	came  atomic.Uint64 // counts the operations that arrived
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the fields below
 	settings  gate.Settings
 	dependsOn []string
 	waiters   []*waiter // in the order of their arrival
 	next      *waiter   // whose turn it is, nil when nobody waits
 	turns     gate.RoundRobin
 	refused   gate.Cause
-	used      time.Time // when it was last asked to let something through
-	uses      int       // how often since the last lease came
+	used      time.Time // when it was last asked for a pass
+	uses      int       // how often since the last lease arrived
 	held      int       // how many are in the lanes, as far as this instance knows
-	renewed   time.Time // when the last lease came
+	renewed   time.Time // when the last lease arrived
 	more      bool      // and whether more may be had once its budget is used up
-	until     time.Time // when it ends, or the wait for one
-	awaits    bool      // a lease is waited for, and nothing goes before it comes
-	claimed   bool      // what was left of the last lease is handed in for another
+	until     time.Time // when the lease, or the wait for one, ends
+	awaits    bool      // nothing goes before a lease arrives
+	claimed   bool      // the rest of the last lease is handed in for another
 }
 
 // waiter is one operation that waits.
 type waiter struct {
 	priority events.Priority
-	turn     notify.Signal // set when it is to look again
+	turn     notify.Signal // set when it should ask again
 }
 
-// set puts the settings of a policy in force. It returns whether the key depends on
-// other things than before.
+// set puts the settings of a policy in force. It returns whether the key's
+// dependencies have changed.
 func (k *keyGate) set(pol *policy.Policy) (others bool) {
 	s := pol.Gate()
 	k.mu.Lock()
@@ -66,18 +68,18 @@ func (k *keyGate) set(pol *policy.Policy) (others bool) {
 	return others
 }
 
-// use notes that the gate is of use.
+// use records that the gate was used.
 func (k *keyGate) use(now time.Time) {
 	k.mu.Lock()
 	k.used = now
 	k.mu.Unlock()
 }
 
-// release gives up what [Gates.of] returned.
+// release undoes [Gates.of].
 func (k *keyGate) release() { k.users.Add(-1) }
 
-// idle tells whether the gate was not used since a time and knows nothing that a
-// new one would not: neither operations nor what they may do.
+// idle reports whether the gate was not used since a time and could be replaced by a
+// new one: it has no operations and no state of its own.
 func (k *keyGate) idle(since, now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -91,22 +93,22 @@ func (k *keyGate) dependencies() []string {
 	return k.dependsOn
 }
 
-// counted returns how many operations the lanes held when they were counted last.
+// counted returns how many operations the lanes held when last counted.
 func (k *keyGate) counted() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.held
 }
 
-// awaitsLease tells whether what shuts the gate is that a lease is on its way, until
-// when to wait for it, and whether it is the first.
+// awaitsLease reports whether the gate is only shut until a lease arrives, how long to
+// wait for it, and whether it is the first.
 func (k *keyGate) awaitsLease(c gate.Cause) (until time.Time, first, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.until, k.awaits, k.awaits || k.claimed && c == gate.CauseBudgetShare
 }
 
-// unclaimed tells whether the key has a lease to come, and nobody who waits for it.
+// unclaimed reports whether a lease is to come and no operation waits for it.
 func (k *keyGate) unclaimed() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -127,7 +129,7 @@ func (k *keyGate) isTurnOf(w *waiter) bool {
 	return k.next == w
 }
 
-// join lets an operation wait. It returns nil when too many do.
+// join adds an operation to the queue. It returns nil if too many wait.
 func (k *keyGate) join(p events.Priority) *waiter {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -142,7 +144,7 @@ func (k *keyGate) join(p events.Priority) *waiter {
 	return w
 }
 
-// leave ends the wait of w, which may be nil. The next has its turn.
+// leave removes w, which may be nil, from the queue and gives the next one its turn.
 func (k *keyGate) leave(w *waiter) {
 	if w == nil {
 		return
@@ -157,7 +159,7 @@ func (k *keyGate) leave(w *waiter) {
 	}
 }
 
-// choose says whose turn it is, as for the lanes.
+// choose picks whose turn it is, by the same round robin as for the lanes.
 func (k *keyGate) choose() {
 	var waiting gate.Waiting
 	for _, w := range k.waiters {
@@ -170,7 +172,7 @@ func (k *keyGate) choose() {
 	}
 }
 
-// wake lets the one whose turn it is look again.
+// wake makes the one whose turn it is ask again.
 func (k *keyGate) wake() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -183,13 +185,13 @@ func (k *keyGate) signal() {
 	}
 }
 
-// wait returns when it is worth while to look again, or with the error of ctx.
+// wait returns when w should ask again, or with the error of ctx.
 func (w *waiter) wait(ctx context.Context, most time.Duration) error {
 	backoff.SleepUnless(ctx, most, w.turn)
 	return ctx.Err()
 }
 
-// note keeps why the gate was shut last, for those who wait behind.
+// note remembers why the gate was last shut, for those further back in the queue.
 func (k *keyGate) note(c gate.Cause) {
 	k.mu.Lock()
 	k.refused = c

@@ -12,41 +12,41 @@ const (
 	// its limits are divided evenly.
 	leaseWait = 500 * time.Millisecond
 	// leasePatience is how long an operation waits in memory for a lease while the
-	// store is within reach. Many keys that come into use at once want a lease each;
-	// to hold their operations would cost more, and a store may be slow for as long as
-	// it gives each of them one.
+	// store is within reach. Many keys that come into use at once need a lease each.
+	// The store may be slow to give them all, but holding their operations would cost
+	// more.
 	leasePatience = 2 * time.Minute
-	// renewAfter is the age from which the lease of a key is renewed that may let more
-	// through, and keepAfter that of one that only has operations in flight.
+	// renewAfter is the age at which a lease is renewed while more operations may
+	// follow, and keepAfter the age while some are only in flight.
 	renewAfter = gate.LeaseTime / 4
 	keepAfter  = gate.LeaseTime / 2
-	// returnAfter is for how long after its last use what is left of a lease is kept,
-	// for the key may come back.
+	// returnAfter is how long after its last use a lease is kept, in case the key is
+	// used again.
 	returnAfter = 5 * time.Second
-	// returnBefore is until when the ledger knows what the lease was given for.
+	// returnBefore is how long the ledger still knows what the lease was given for.
 	returnBefore = 10 * time.Second
 )
 
-// LeaseNeed is what is to be done about a key's lease.
+// LeaseNeed is what to do about a key's lease.
 type LeaseNeed uint8
 
 const (
-	// LeaseRests is nothing for now.
+	// LeaseRests: nothing for now.
 	LeaseRests LeaseNeed = iota
-	// LeaseRenewal is to renew it, because the key is in use.
+	// LeaseRenewal: renew it, because the key is in use.
 	LeaseRenewal
-	// LeaseReturn is to hand in what is left of it, because the key is not used any more.
+	// LeaseReturn: hand in the rest, because the key is not used any more.
 	LeaseReturn
-	// LeaseOver is nothing more until the key wants a lease again.
+	// LeaseOver: nothing more until the key needs a lease again.
 	LeaseOver
 )
 
-// limited tells whether there is anything to share of the key's gate.
+// limited reports whether a key has limits to share.
 func limited(s gate.Settings) bool { return s.MaxConcurrent > 0 || s.PerMinute > 0 || s.PerHour > 0 }
 
-// want sees to it that a key that is used has a lease, if it has limits. Until
-// the first comes nothing goes, for as long as the store is within reach. When it is
-// not, no claim is worth waiting for, not even one that is under way.
+// want requests a lease for a key in use, if it has limits and no lease. While the
+// store is within reach nothing goes before the first arrives. While it is not, no
+// claim is worth waiting for, not even one that is under way.
 func (g *Gates) want(k *keyGate, now time.Time) {
 	k.mu.Lock()
 	k.used = now
@@ -66,9 +66,9 @@ func (g *Gates) want(k *keyGate, now time.Time) {
 	}
 }
 
-// renew asks for a lease before the time when more may be had by it. When the budget
-// of one ends early that was only as much as the key had use for, each brings several
-// times as much as the one before, so that they may follow at once.
+// renew requests a lease ahead of time if it may bring more. A budget that was sized
+// by the key's use and ends early may be renewed at once, because each lease brings
+// several times as much as the one before.
 func (g *Gates) renew(k *keyGate, c gate.Cause, now time.Time) {
 	if g.config.Lease == nil || c != gate.CauseBudgetShare && c != gate.CauseConcurrency {
 		return
@@ -76,7 +76,7 @@ func (g *Gates) renew(k *keyGate, c gate.Cause, now time.Time) {
 	k.mu.Lock()
 	spent := c == gate.CauseBudgetShare
 	due := now.Sub(k.renewed) > gate.LeaseTime/10 || spent && k.more
-	// What was handed in is no budget that was used up: the next lease is on its way.
+	// A budget that was handed in is not used up: the next lease is on its way.
 	coming := k.awaits || spent && k.claimed
 	k.mu.Unlock()
 	if due && !coming {
@@ -84,8 +84,8 @@ func (g *Gates) renew(k *keyGate, c gate.Cause, now time.Time) {
 	}
 }
 
-// LeaseNeed says what is to be done about the lease of a key that had one. A key
-// that is used now and then does with one lease for each time.
+// LeaseNeed says what to do about the lease of a key that had one. A key that is used
+// only now and then gets one lease for each use.
 func (g *Gates) LeaseNeed(key string, now time.Time) LeaseNeed {
 	k := g.known(key)
 	if k == nil {
@@ -116,8 +116,8 @@ func renewalFrom(least, age time.Duration) LeaseNeed {
 	return LeaseRenewal
 }
 
-// Claim hands in what this instance has of a key's limits, to be followed by
-// [Gates.Share]. ok is false for a key that has nothing to share.
+// Claim hands in this instance's lease of a key's limits; call [Gates.Share] with the
+// next. ok is false for a key without limits.
 func (g *Gates) Claim(key string) (c gate.Claim, s gate.Settings, ok bool) {
 	k := g.known(key)
 	if k == nil {
@@ -128,7 +128,7 @@ func (g *Gates) Claim(key string) (c gate.Claim, s gate.Settings, ok bool) {
 	if !limited(k.settings) {
 		return c, s, false
 	}
-	// While the store is out of reach claims only tell whether it is back.
+	// While the store is out of reach claims only probe whether it is back.
 	c, k.claimed = k.gate.HandIn(), g.shared.Load()
 	c.Waiting = k.held + len(k.waiters)
 	return c, k.settings, true
@@ -142,7 +142,7 @@ func (g *Gates) Share(key string, l gate.Lease, now time.Time) {
 		return
 	}
 	k.mu.Lock()
-	// A key of few instances may come to be used by all of them.
+	// A key that few instances use may come to be used by all.
 	l.Instances = max(l.Instances, int(g.instances.Load()))
 	k.renewed, k.until, k.awaits, k.uses = now, l.Until, false, 0
 	k.claimed, k.more = false, l.More
@@ -154,8 +154,8 @@ func (g *Gates) Share(key string, l gate.Lease, now time.Time) {
 	}
 }
 
-// Returned takes over that what was left of a key's lease was handed in for good.
-// If the key came into use meanwhile it goes on waiting for another.
+// Returned records that the rest of a key's lease was handed in for good. If the key
+// came into use meanwhile, it goes on waiting for another.
 func (g *Gates) Returned(key string, l gate.Lease) {
 	g.attached()
 	k := g.known(key)
@@ -171,14 +171,14 @@ func (g *Gates) Returned(key string, l gate.Lease) {
 	}
 }
 
-// detachedAfter is how long the store of the leases must have been out of reach before
-// limits are divided evenly. Until then nothing goes without a lease: most stores are
-// back by then, and the leases of others are over, if they could not renew either.
+// detachedAfter is how long the store of the leases must be out of reach before limits
+// are divided evenly. Until then nothing goes without a lease: most stores are back by
+// then, and the leases of other instances that cannot renew are over.
 const detachedAfter = 3 * gate.LeaseTime
 
-// Detached says that a lease could not be had from the store. After a while of that it
-// is out of reach, which detached reports: once its lease is over, each instance goes on
-// with an even share of the limits.
+// Detached records that the store gave no lease. It reports whether that has lasted so
+// long that the store counts as out of reach: each instance then goes on with an even
+// share of the limits once its lease is over.
 func (g *Gates) Detached(now time.Time) (detached bool) {
 	since := &now
 	if !g.failing.CompareAndSwap(nil, since) {
@@ -191,14 +191,14 @@ func (g *Gates) Detached(now time.Time) (detached bool) {
 	return true
 }
 
-// attached notes that the store has answered.
+// attached records that the store has answered.
 func (g *Gates) attached() {
 	g.failing.Store(nil)
 	g.shared.Store(true)
 }
 
-// SetHeld says how many operations the lanes of a key hold. Instances are given
-// their shares of its limits by what they have to do.
+// SetHeld sets how many operations the lanes of a key hold. They are part of the
+// demand by which instances share its limits.
 func (g *Gates) SetHeld(service, operation string, held int) {
 	k := g.known(events.Key(service, operation))
 	if k == nil {
@@ -209,8 +209,8 @@ func (g *Gates) SetHeld(service, operation string, held int) {
 	k.mu.Unlock()
 }
 
-// Unreported reports whether the ledger is to hear of anything of a key before this
-// instance ends.
+// Unreported reports whether this instance must report to the ledger of a key before
+// it ends.
 func (g *Gates) Unreported(key string) bool {
 	k := g.known(key)
 	return k != nil && k.gate.Unreported()

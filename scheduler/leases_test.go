@@ -15,8 +15,8 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// limitedGates are gates whose leases come from a ledger of each key, whenever the
-// test lets them.
+// limitedGates are gates whose leases come from a ledger of each key when the test
+// calls serve.
 type limitedGates struct {
 	*Gates
 	t       *testing.T
@@ -35,8 +35,8 @@ func newLimitedGates(t *testing.T, change func(*policy.Policy)) *limitedGates {
 	return l
 }
 
-// serve renews or returns the leases that are wanted and those of other keys that
-// need it, and returns how many.
+// serve renews or returns the requested leases and those of other keys that need it,
+// and returns how many.
 func (l *limitedGates) serve(now time.Time, others ...string) (renewed, returned int) {
 	l.t.Helper()
 	wanted := l.wanted
@@ -127,8 +127,8 @@ func TestLeases_KeyInUseIsRenewed(t *testing.T) {
 	}
 }
 
-// slowStore serves the leases that are wanted of one key as the service does, from a
-// store that takes its time.
+// slowStore serves the requested leases of one key as the service does, from a slow
+// store.
 type slowStore struct {
 	*Gates
 	key      string
@@ -183,8 +183,8 @@ func (s *slowStore) run(ctx context.Context) {
 	}
 }
 
-// TestLeases_BigBudgetSlowsNoKeyThatGetsBusy has 5,000 operations a second come to a
-// key that was not used before, for a second, and twice as many in the next.
+// TestLeases_BigBudgetSlowsNoKeyThatGetsBusy sends 5,000 operations a second to an
+// unused key for a second, and twice as many in the next.
 func TestLeases_BigBudgetSlowsNoKeyThatGetsBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
@@ -221,14 +221,14 @@ func TestLeases_BigBudgetSlowsNoKeyThatGetsBusy(t *testing.T) {
 		if n, most := shut.Load(), time.Duration(longest.Load()); n > 0 || most > 25*time.Millisecond {
 			t.Errorf("%d operations found the gate shut and the longest wait was %v, want none, and at most a few times what the store takes", n, most)
 		}
-		// Three a second, and those by which the budget grows.
+		// Three a second, and a few more while the budget grows.
 		if s.renewals > 12 {
 			t.Errorf("the lease was renewed %d times in 2 seconds, want 12 at most", s.renewals)
 		}
 	})
 }
 
-// TestLeases_SpentBudgetOfAStoreThatIsGoneHoldsSoon lets the store go when another
+// TestLeases_SpentBudgetOfAStoreThatIsGoneHoldsSoon loses the store when another
 // instance has spent a budget: nobody knows when a lease may come.
 func TestLeases_SpentBudgetOfAStoreThatIsGoneHoldsSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -256,7 +256,7 @@ func TestLeases_SpentBudgetOfAStoreThatIsGoneHoldsSoon(t *testing.T) {
 		}
 		held(time.Second)
 		s.gone.Store(true)
-		// The store may be back until it was out of reach for long.
+		// Until it is out of reach for long the store may come back.
 		held(detachedAfter + 3*gate.LeaseTime)
 		for range 20 {
 			held(time.Second)

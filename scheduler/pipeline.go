@@ -11,10 +11,9 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// Pipeline takes an operation from one state to the next: it asks the policy,
-// makes the attempt, and stores what follows before the caller may
-// acknowledge what came before. It keeps no state of its own and is safe for
-// concurrent use.
+// Pipeline takes an operation from one state to the next: it asks the policy, makes
+// the attempt, and stores the next state before the caller may acknowledge the
+// previous one. It keeps no state of its own and is safe for concurrent use.
 //
 // Only positive proof ends the claim of a holder: a newer version in the slot, a
 // stored outcome of the run, or a dead letter of it. See claim.go.
@@ -22,20 +21,19 @@ type Pipeline struct {
 	// Policies returns the policies in force.
 	Policies func() *policy.Set
 	Store    Store
-	// Ends knows which runs have ended. Nil is nobody.
+	// Ends knows which runs have ended. Nil knows of none.
 	Ends   Ends
 	Target Target
-	// Publisher is what operations go through whose delivery is publish. Nil
-	// refuses them.
+	// Publisher delivers operations whose delivery is publish. Nil refuses them.
 	Publisher Publisher
-	// Health is told of every attempt and asked before every decision. Nil leaves
+	// Health records every attempt and is read before every decision. Nil leaves
 	// health out of account.
 	Health *health.Registry
-	// Gates say whether a due operation may go now. Nil lets all go.
+	// Gates say whether a due operation may go now. Nil lets everything go.
 	Gates *Gates
-	// Began is told of every attempt that begins, and how long after it was due.
-	// Attempted is told of every attempt of which it is known how it ended. Both
-	// are called in the middle of the work, so they must be quick. Nil is nobody.
+	// Began is called for every attempt that begins, with how long after its due
+	// time that is. Attempted is called for every attempt whose result is known. Both
+	// are called between other work, so they must be quick. Either may be nil.
 	Began     func(ctx context.Context, op *events.Operation, late time.Duration)
 	Attempted func(ctx context.Context, op *events.Operation, reply Reply)
 	// CheckTarget says whether a subject may be a target at all.
@@ -47,26 +45,26 @@ type Pipeline struct {
 	Draining <-chan struct{}
 }
 
-// Because the NATS server fires schedules on a grain of 250 ms, an operation is
-// parked for a little less than its delay and held in memory for the rest, and
-// a short delay is not parked at all.
+// Because the NATS server fires schedules with a granularity of 250 ms, an operation
+// is parked for a little less than its delay and kept in memory for the rest. For a
+// short delay it is not parked at all.
 const (
 	// ShortDelay is the shortest delay that is worth parking.
 	ShortDelay = 500 * time.Millisecond
 	// EarlyArming is how long before its time a parked operation is fired.
 	EarlyArming = 400 * time.Millisecond
-	// maxUnstored bounds how long attempts may go on in memory before the state
-	// is stored again.
+	// maxUnstored is how long attempts may go on in memory before the state is stored
+	// again.
 	maxUnstored = 5 * time.Second
-	// mostUnstored bounds how many, so that it is known which of them another
-	// instance may have made.
+	// mostUnstored is how many may, which bounds the attempts that another instance
+	// may have made too.
 	mostUnstored = 8
-	// lookAge is how old a look at what another may have may be when an attempt begins.
+	// lookAge is how old a check of the claim may be when an attempt begins.
 	lookAge = 20 * time.Millisecond
 )
 
-// Check reports, as an [*events.RejectedError], why an operation would be
-// rejected, without taking it in.
+// Check returns an [*events.RejectedError] if an operation would be rejected. It does
+// not take it in.
 func (p *Pipeline) Check(op *events.Operation) error {
 	_, err := p.admit(op)
 	return err
@@ -87,7 +85,7 @@ func (p *Pipeline) admit(op *events.Operation) (*policy.Policy, error) {
 	return pol, nil
 }
 
-// resolve returns the policy of an operation and settles its priority.
+// resolve returns the policy of an operation and sets its priority.
 func (p *Pipeline) resolve(op *events.Operation) (*policy.Policy, error) {
 	q := policy.Query{Service: op.Service, Operation: op.Operation, Account: op.Account, Campaign: op.Campaign}
 	resolved := p.Policies().Resolve(q)
@@ -105,7 +103,7 @@ func (p *Pipeline) resolve(op *events.Operation) (*policy.Policy, error) {
 	return pol, nil
 }
 
-// target returns the subject to which an operation goes.
+// target returns the subject that an operation is delivered to.
 func (p *Pipeline) target(pol *policy.Policy, op *events.Operation) string {
 	if op.Delivery == events.Publish && p.Publisher != nil && op.Target == "" && pol.HasDefaultTarget() {
 		return p.Publisher.Subject(op.Service, op.Operation)
@@ -113,7 +111,7 @@ func (p *Pipeline) target(pol *policy.Policy, op *events.Operation) string {
 	return pol.TargetOf(op.Target, op.Service, op.Operation)
 }
 
-// checkTarget applies the bounds that hold for everybody and the policy's.
+// checkTarget applies the general restrictions of targets and the policy's.
 func (p *Pipeline) checkTarget(pol *policy.Policy, subject string) error {
 	if err := p.CheckTarget(subject); err != nil {
 		return err
@@ -130,10 +128,10 @@ type verdict struct {
 	failure policy.Failure
 }
 
-// Decide asks the policy what becomes of op after a failure of its attempt
-// op.Attempt, with what p.Health knows of the service, and writes the decision
-// into op. It is for those who try again in their own process, with no store between
-// the attempts. Of p it needs Health and Random.
+// Decide asks the policy what becomes of op after a failure of its attempt op.Attempt,
+// with what p.Health knows of the service, and writes the decision into op. It is for
+// callers that retry in their own process, with no store between the attempts. Of p it
+// needs Health and Random.
 func (p *Pipeline) Decide(pol *policy.Policy, op *events.Operation, failure policy.Failure, now time.Time) policy.Decision {
 	return p.decide(pol, op, failure, op.PreviousDelay(), now)
 }
@@ -174,7 +172,7 @@ func (p *Pipeline) signals(pol *policy.Policy, service string, now time.Time) po
 	return pol.Signals(p.Health.Figures(service, pol.LearningWindow, now))
 }
 
-// Scheduled returns the event that a decision to try op again is published as.
+// Scheduled returns the event that publishes a decision to try op again.
 func Scheduled(op *events.Operation, d policy.Decision, failure policy.Failure) events.Scheduled {
 	last, _ := op.Last()
 	return events.Scheduled{
@@ -194,11 +192,11 @@ func (p *Pipeline) Reject(ctx context.Context, op *events.Operation, m Message, 
 	}
 	outcome := op.Ended(events.RetryFailed, p.Now())
 	outcome.Reason, outcome.Detail = events.ReasonRejected, detail
-	return p.tell(ctx, op, m, outcome)
+	return p.publishOutcome(ctx, op, m, outcome)
 }
 
-// fail ends an operation in retryFailed. The dead letter is stored first, so
-// that no outcome is published whose operation is not kept.
+// fail ends an operation in retryFailed. The dead letter is stored first, so that no
+// outcome is published without its operation being kept.
 func (p *Pipeline) fail(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, v verdict) error {
 	detail := v.Detail(pol, op)
 	if err := p.Store.Bury(ctx, op, m, v.Reason, detail); err != nil {
@@ -212,12 +210,12 @@ func (p *Pipeline) fail(ctx context.Context, pol *policy.Policy, op *events.Oper
 	if last, ok := op.Last(); ok {
 		outcome.DurationMs = last.DurationMs
 	}
-	return p.tell(ctx, op, m, outcome)
+	return p.publishOutcome(ctx, op, m, outcome)
 }
 
-// tell publishes the outcome of a run, unless another holder has done so while it
-// could not be stored.
-func (p *Pipeline) tell(ctx context.Context, op *events.Operation, m Message, outcome events.Outcome) error {
+// publishOutcome publishes the outcome of a run unless another holder did so while it could
+// not be stored.
+func (p *Pipeline) publishOutcome(ctx context.Context, op *events.Operation, m Message, outcome events.Outcome) error {
 	for round := 0; ; round++ {
 		err := p.Store.Ended(ctx, op, m, outcome)
 		if !errors.Is(err, ErrShared) {

@@ -11,18 +11,17 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// codeWorkerTimeout is the code of an attempt on which its worker did not report.
+// codeWorkerTimeout is the code of an attempt whose worker did not report in time.
 const codeWorkerTimeout = "worker_timeout"
 
-// publish hands an attempt over to a worker. The operation is parked with a
-// watchdog, which fires when no report came in time, before it is published: what
-// happens to this instance in between ends in the watchdog firing. The watchdog
-// is also what remains when it is not known whether the publish arrived.
+// publish hands an attempt over to a worker. Before it is published, the operation is
+// parked with a watchdog, which fires if no report arrives in time. So the watchdog
+// fires if this instance dies in between, or if the publish may not have arrived.
 //
-// The place at the gate is given back as soon as the operation is published, for
-// this instance may be gone when the attempt ends. The breaker's permit travels
-// with the operation, and whoever concludes the attempt says how it ended: a
-// probe stays in flight until then, or until its lease is over.
+// The gate is released as soon as the operation is published, because this instance
+// may be gone when the attempt ends. The breaker's permit travels with the operation,
+// and whoever concludes the attempt returns it: a probe stays in flight until then,
+// or until its lease is over.
 func (p *Pipeline) publish(ctx context.Context, op *events.Operation, m Message, a Attempt, pass Pass) error {
 	now := p.Now()
 	ticket := pass.permit.Ticket()
@@ -48,8 +47,8 @@ func (p *Pipeline) publish(ctx context.Context, op *events.Operation, m Message,
 	return p.failAttempt(ctx, op, watched, *refused)
 }
 
-// watchdogFired fails an attempt on which its worker did not report in time. A report
-// that comes at the same time may win.
+// watchdogFired fails an attempt whose worker did not report in time. A report at the
+// same time may win.
 func (p *Pipeline) watchdogFired(ctx context.Context, op *events.Operation, m Message) error {
 	silent := p.Now().Sub(op.Work.Started).Round(time.Millisecond)
 	return p.failAttempt(ctx, op, m, policy.Failure{
@@ -69,17 +68,16 @@ func (p *Pipeline) failAttempt(ctx context.Context, op *events.Operation, m Mess
 	})
 }
 
-// placeResult stores how the attempt of a worker ended and makes the operation due, so
-// that the attempt is concluded like every other. The first result that is stored
-// is the one that counts.
+// placeResult stores the result of a worker's attempt and makes the operation due, so
+// that the attempt is concluded like any other. The first stored result counts.
 func (p *Pipeline) placeResult(ctx context.Context, op *events.Operation, m Message, result *events.WorkResult) error {
 	op.Work.Result, op.Due = result, p.Now().UTC()
 	return p.Store.Place(ctx, op, m)
 }
 
-// workerResult returns the attempt whose result is stored, and counts it for the
-// breaker, the gate and the health of the target, unless another holder of the message
-// may have counted it before.
+// workerResult returns the stored result of a worker's attempt and counts it for the
+// breaker, the gate and the target's health, unless another holder of the message may
+// have counted it before.
 func (p *Pipeline) workerResult(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message) *attemptResult {
 	counted := m.shared() || op.Work.Result.Counted
 	w := op.Work

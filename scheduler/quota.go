@@ -9,30 +9,30 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// Quota is what the lanes of a key may let out at this instance. Every instance lets
-// out what its own gate has room for.
+// Quota is what the lanes of a key may let out at this instance: what its own gate
+// lets through.
 type Quota struct {
-	// N is how many operations may be let out now, those included that were let out
-	// and have not come yet; [breaker.Unlimited] when nothing limits them. It is 0 or
-	// less when enough wait at the gate.
+	// N is how many operations may be let out now, including those that were let out
+	// and have not arrived yet, or [breaker.Unlimited]. It is 0 or less if enough wait
+	// at the gate.
 	N int
-	// Shut is whether the gate lets none through, Cause why, and Next when it is worth
-	// while to ask again, as in [Shut].
+	// Shut is whether the gate lets none through, Cause why, and Next when to ask
+	// again, as in [Shut].
 	Shut  bool
 	Cause gate.Cause
 	Next  time.Time
-	// Came counts the operations that came to the gate, and InFlight is how many it
-	// let through whose attempts have not ended.
+	// Came counts the operations that arrived at the gate, and InFlight those that it
+	// let through and whose attempts have not ended.
 	Came     uint64
 	InFlight int
 }
 
-// lookAhead is for how long the lanes of a governed key let operations out in
-// advance, so that the gate never waits for them.
+// lookAhead is how far in advance the lanes of a governed key let operations out, so
+// that the gate never waits for them.
 const lookAhead = 100 * time.Millisecond
 
-// Quota says what the lanes of a key may let out now of operations of a priority.
-// It takes nothing: only a [Pass] is certain.
+// Quota returns what the lanes of a key may let out now, for operations of a priority.
+// It reserves nothing: only a [Pass] does.
 func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Priority, now time.Time) Quota {
 	key := events.Key(service, operation)
 	k, b := g.of(pol, key), g.breaker(pol, key)
@@ -64,10 +64,10 @@ func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Pr
 	return q
 }
 
-// Early says how many parked operations of a key may be let out before they are
-// due, and of which time at the latest they must be: what was parked later was not
-// parked because the target was ill. coming is how many were let out and have not
-// come yet. ever is whether that may be at all before the breaker closes again.
+// Early returns how many parked operations of a key may be let out before they are
+// due. They must have been parked before parkedBefore: later ones were not parked
+// because of the outage. coming is how many were let out and have not arrived yet.
+// ever is false if none may be let out until the breaker next closes.
 func (g *Gates) Early(pol *policy.Policy, service, operation string, coming int, now time.Time) (n int, parkedBefore time.Time, ever bool) {
 	key := events.Key(service, operation)
 	b := g.breaker(pol, key)
@@ -86,11 +86,11 @@ func (g *Gates) Early(pol *policy.Policy, service, operation string, coming int,
 	return n, parkedBefore, report.Governed && !parkedBefore.IsZero()
 }
 
-// ahead is how many operations of a governed key are let out in advance.
+// ahead returns how many operations of a governed key are let out in advance.
 func ahead(r gate.Report) int { return min(int(r.Rate*lookAhead.Seconds())+1, maxWaiting/2) }
 
-// Opens is when the gate of a key that is shut can open at the earliest. It is
-// zero when the gate is open or nobody knows.
+// Opens returns when the shut gate of a key can open at the earliest. It is zero if
+// the gate is open or the time is not known.
 func (g *Gates) Opens(pol *policy.Policy, service, operation string, now time.Time) time.Time {
 	b := g.breaker(pol, events.Key(service, operation))
 	if b == nil || b.State() != breaker.Open {

@@ -14,18 +14,18 @@ type Refusal string
 
 // The refusals.
 const (
-	// RefusedUnknown: no operation of that id waits for a report. It never was
-	// here or has ended.
+	// RefusedUnknown: no operation of that id waits for a report. It was never here
+	// or has ended.
 	RefusedUnknown Refusal = "unknown"
 	// RefusedOld: the attempt has ended, by another report or by the watchdog.
 	RefusedOld Refusal = "old"
-	// RefusedForged: the token is not that of the attempt.
+	// RefusedForged: the token is not the attempt's.
 	RefusedForged Refusal = "forged"
 	// RefusedInvalid: the report cannot be read.
 	RefusedInvalid Refusal = "invalid"
 )
 
-// RefusedError says why a report is refused. It has no effect on any operation.
+// RefusedError says why a report is refused. A refused report has no effect.
 type RefusedError struct {
 	Refusal Refusal
 	Problem error
@@ -34,18 +34,18 @@ type RefusedError struct {
 // Error implements error.
 func (e *RefusedError) Error() string { return "the report is refused: " + e.Problem.Error() }
 
-// Unwrap returns what is wrong.
+// Unwrap returns the problem.
 func (e *RefusedError) Unwrap() error { return e.Problem }
 
 func refused(why Refusal, layout string, args ...any) *RefusedError {
 	return &RefusedError{Refusal: why, Problem: fmt.Errorf(layout, args...)}
 }
 
-// Report takes in what a worker reports of an attempt; at is when it said so. A
-// result is stored, and the attempt concluded by whoever takes the operation next;
-// a worker that is working has its watchdog start anew. A report that repeats the
-// result that is stored changes nothing. The error is a [*RefusedError] when
-// nothing of the kind is waited for; with any other the report must come again.
+// Report takes in a worker's report on an attempt; at is when the worker sent it. A
+// result is stored, and the next holder of the operation concludes the attempt. A
+// worker that is still working restarts its watchdog. A report that repeats the stored
+// result changes nothing. The error is a [*RefusedError] if no attempt waits for this
+// report; on any other error the report must be redelivered.
 func (p *Pipeline) Report(ctx context.Context, service, operation string, r events.Report, at time.Time) error {
 	for round := 0; ; round++ {
 		w, found, err := p.Store.Find(ctx, &events.Operation{ID: r.ID, Service: service, Operation: operation})
@@ -57,7 +57,7 @@ func (p *Pipeline) Report(ctx context.Context, service, operation string, r even
 		}
 		repeats, err := check(w, found, r)
 		if unknown(err) && round < reportRounds && p.pauseInDoubt(ctx, &events.Operation{ID: r.ID}, round) == nil {
-			// A read that is behind does not see the operation yet.
+			// A stale read does not see the operation yet.
 			continue
 		}
 		if err != nil || repeats {
@@ -76,9 +76,8 @@ func (p *Pipeline) Report(ctx context.Context, service, operation string, r even
 // storeReport stores what a report says of an attempt that waits for it.
 func (p *Pipeline) storeReport(ctx context.Context, w Waiting, r events.Report, at time.Time) error {
 	if !p.Now().Before(w.Op.Due.Add(-nearWatchdog(w.Op))) {
-		// The watchdog has fired, or fires at this moment, which the store need not
-		// see. What stands there may be left over of a run that went on without this
-		// report.
+		// The watchdog has fired, or is firing, which the store need not see. The run
+		// may have gone on without this report.
 		w.Op.Fork(w.Op.Work.Started)
 	}
 	m := Message{Header: w.Header, Data: w.Data, Version: w.Version, Place: w.Place, Stored: w.Stored}
@@ -92,24 +91,24 @@ func (p *Pipeline) storeReport(ctx context.Context, w Waiting, r events.Report, 
 	return p.placeResult(ctx, w.Op, m, result)
 }
 
-// nearWatchdog is how long before the watchdog of an attempt fires a report may meet
-// it: as long as a write is in process, but not most of the time of a short attempt.
+// nearWatchdog is how close to the firing of an attempt's watchdog a report may
+// collide with it: for the time of a write, but not most of a short attempt.
 func nearWatchdog(op *events.Operation) time.Duration {
 	return min(NearFiring, op.Due.Sub(op.Work.Started)/4)
 }
 
-// reportRounds is how often it is looked again for an operation that a report is on
-// before the report is refused: for a third of a second.
+// reportRounds is how often the operation of a report is looked up again before the
+// report is refused, over a third of a second.
 const reportRounds = 3
 
-// unknown tells whether a report is refused because nothing is known of its attempt.
+// unknown reports whether a report is refused because nothing is known of its attempt.
 func unknown(err error) bool {
 	var refused *RefusedError
 	return errors.As(err, &refused) && refused.Refusal == RefusedUnknown
 }
 
-// check tells whether a report is waited for. repeats is whether its result is
-// stored already.
+// check returns an error unless the operation waits for the report. repeats is whether
+// its result is stored already.
 func check(w Waiting, found bool, r events.Report) (repeats bool, err error) {
 	if !found {
 		return false, refused(RefusedUnknown, "operation %s is not here", r.ID)
@@ -130,7 +129,7 @@ func check(w Waiting, found bool, r events.Report) (repeats bool, err error) {
 	return false, refused(RefusedOld, "attempt %d of operation %s has ended", r.Attempt, r.ID)
 }
 
-// extend has the watchdog start anew.
+// extend restarts the watchdog.
 func (p *Pipeline) extend(ctx context.Context, op *events.Operation, m Message, at time.Time) error {
 	pol, err := p.resolve(op)
 	if err != nil {

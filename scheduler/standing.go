@@ -11,26 +11,25 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
-// Standing is how the gate of one key stands, and how many operations its lanes
-// held when this instance counted them last.
+// Standing is the state of one key's gate, and how many operations its lanes held when
+// this instance last counted them.
 type Standing struct {
 	KeyReport
 	Held int
 }
 
-// KeyReport says how the gate of one key stands at this instance.
+// KeyReport is the state of one key's gate at this instance.
 type KeyReport struct {
 	// Key is service:operation.
 	Key string `json:"key"`
 	gate.Report
-	// Cause is what limits operations of normal priority now, empty when nothing does,
-	// and Shut whether it lets none through.
+	// Cause is what limits operations of normal priority now, empty when nothing does;
+	// Shut is whether none may pass.
 	Cause gate.Cause `json:"cause,omitempty"`
 	Shut  bool       `json:"shut"`
 }
 
-// Standings returns, in no order, how every gate stands of which this instance
-// knows.
+// Standings returns the state of every gate of this instance, in no order.
 func (g *Gates) Standings(now time.Time) []Standing {
 	all := g.all()
 	standings := make([]Standing, len(all))
@@ -41,10 +40,10 @@ func (g *Gates) Standings(now time.Time) []Standing {
 }
 
 func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
-	// A breaker that the policy does not use any more is closed.
+	// Lookup is enough: a breaker that the policy no longer uses counts as closed.
 	b, _ := g.breakers.Lookup(k.key)
 	a := k.gate.Ready(g.conditions(k, b, events.Normal, now), now)
-	// A key that was given no lease yet is shut to those who wait for it alone.
+	// A key without a lease yet counts as shut only if operations wait for it.
 	shut := a.N == 0 && (!momentary(a.Cause) || !k.unclaimed())
 	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut}
 }
@@ -54,19 +53,19 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 type GateCounts struct {
 	All  int `json:"all"`
 	Shut int `json:"shut"`
-	// Causes are how many are limited by what.
+	// Causes counts the gates by what limits them.
 	Causes map[gate.Cause]int `json:"causes"`
 }
 
-// Worst returns how up to most gates stand that are shut, govern the release or have
-// operations in flight, the worst first: shut, then those with the most operations held and in
-// flight. It counts all of them.
+// Worst returns up to most gates that are shut, govern the release or have operations
+// in flight, the worst first: those that are shut, then those with the most operations
+// held and in flight. It counts all of them.
 func (g *Gates) Worst(most int, now time.Time) ([]KeyReport, GateCounts) {
 	counts := GateCounts{Causes: make(map[gate.Cause]int)}
 	var all []Standing
 	for _, s := range g.Standings(now) {
 		if !s.Shut && s.InFlight == 0 && !s.Governed {
-			continue // it has limits that are in nobody's way
+			continue // it has limits that stop nothing
 		}
 		counts.All++
 		if s.Shut {
@@ -97,20 +96,20 @@ func (g *Gates) Worst(most int, now time.Time) ([]KeyReport, GateCounts) {
 func (g *Gates) Active() int { return int(g.inFlight.Load()) }
 
 // Counts returns how many attempts of the last minute succeeded and failed at this
-// instance, of those that speak of their target's health.
+// instance, of those that say something of their target's health.
 func (g *Gates) Counts(now time.Time) (succeeded, failed int) { return g.tally.last(now) }
 
 // tally counts the attempts of the last minute, second by second. It is safe for
 // concurrent use.
 type tally struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	seconds [60]struct {
 		at                int64 // in Unix seconds
 		succeeded, failed int
 	}
 }
 
-// add counts an attempt that speaks of its target's health.
+// add counts an attempt if it says something of its target's health.
 func (t *tally) add(r gate.Result, now time.Time) {
 	if r != gate.Success && r != gate.Failure {
 		return
@@ -129,7 +128,7 @@ func (t *tally) add(r gate.Result, now time.Time) {
 	}
 }
 
-// last returns what was counted in the last minute.
+// last returns the counts of the last minute.
 func (t *tally) last(now time.Time) (succeeded, failed int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -31,8 +31,7 @@ func (f *inFlight) add(n int) {
 	f.made += max(n, 0)
 }
 
-// contend has an instance make probe after probe until ctx ends, a fifth of which
-// fail.
+// contend has an instance make one probe after another until ctx ends; a fifth of them fail.
 func contend(ctx context.Context, t *testing.T, i *storetest.Instance, f *inFlight, random *rand.Rand) {
 	for ctx.Err() == nil {
 		p, err := i.Allow(ctx, time.Now())
@@ -62,8 +61,8 @@ func contend(ctx context.Context, t *testing.T, i *storetest.Instance, f *inFlig
 	}
 }
 
-// onThreeNodes runs three instances that contend for the probes of one breaker on a
-// cluster, each by a server of its own.
+// onThreeNodes runs three instances that contend for the probes of one breaker on a cluster, each
+// connected to its own server.
 func onThreeNodes(t *testing.T, meanwhile func(ctx context.Context, js jetstream.JetStream)) {
 	t.Helper()
 	cluster := testkit.Cluster(t, 3)
@@ -97,8 +96,8 @@ func onThreeNodes(t *testing.T, meanwhile func(ctx context.Context, js jetstream
 		}
 	}
 	if lost > 0 {
-		// A machine that is too busy to answer within the patience of an instance is a
-		// store that is out of reach.
+		// A machine too busy to answer within the instance's patience looks like a store out of
+		// reach.
 		bound += len(all)
 	}
 	t.Logf("%d probes, at most %d at once; %d times an instance was alone", f.made, f.most, lost)

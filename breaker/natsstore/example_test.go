@@ -11,8 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker/natsstore"
 )
 
-// Several instances share their breakers through a key-value bucket, here of three
-// replicas.
+// Several instances share their breakers through a key-value bucket, here with three replicas.
 func ExampleNew() {
 	nc, err := nats.Connect(nats.DefaultURL)
 	if err != nil {

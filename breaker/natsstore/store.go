@@ -1,5 +1,5 @@
-// Package natsstore shares circuit breakers between instances in a NATS key-value bucket,
-// for those that have NATS alone. Most important is [Store], a [breaker.Store].
+// Package natsstore shares circuit breakers between instances in a NATS key-value bucket, for
+// deployments without Redis. [Store] is its [breaker.Store].
 package natsstore
 
 import (
@@ -19,39 +19,38 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// Store is a [breaker.Store] in a NATS key-value bucket. The instances run the state
-// machine themselves and compare and set. They go by the clock of the server that leads
-// the bucket, which they learn from its answers.
+// Store is a [breaker.Store] in a NATS key-value bucket. The instances run the state machine
+// themselves and write by compare-and-set. They use the clock of the server that leads the
+// bucket, as learned from its answers. It is safe for concurrent use.
 //
-// Reads go to the bucket's leader, and what is written is always compared with the
-// newest.
+// Reads go to the bucket's leader, and writes are compared with the newest revision.
 type Store struct {
 	conn   *nats.Conn
 	js     jetstream.JetStream
 	config jetstream.KeyValueConfig
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	bucket *streams.Expiring
 	cells  map[string]*cell
 }
 
-// cell is what was last seen of one key.
+// cell is the last seen value of one key.
 type cell struct {
-	writing chan struct{} // holds a token during a compare-and-set, so that instances compete and not goroutines
+	writing chan struct{} // a lock of size 1 for compare-and-set, so that only instances compete, not goroutines
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	circuit  breaker.Circuit
 	revision uint64
 }
 
-// DefaultBucket is the bucket that Rebound makes for its breakers.
+// DefaultBucket is the bucket for breakers if none is named.
 const DefaultBucket = "rebound_breakers"
 
 // parallel is how many keys are read at once.
 const parallel = 64
 
-// New returns the store in the named bucket, [DefaultBucket] when it is empty. The bucket
-// has this many replicas and is made when it is missing.
+// New returns the store in the named bucket, [DefaultBucket] when empty. The bucket is created
+// with this many replicas if it is missing. New does no I/O.
 func New(js jetstream.JetStream, bucket string, replicas int) *Store {
 	if bucket == "" {
 		bucket = DefaultBucket
@@ -88,8 +87,8 @@ func (store *Store) Apply(ctx context.Context, key string, e breaker.Event, now 
 	return r, nil
 }
 
-// apply compares and sets until nobody else was faster, or ctx ends. It begins with
-// what was last seen, so that as a rule there is one round trip.
+// apply retries compare-and-set until it succeeds, fails or ctx ends. It starts from the last
+// seen value, so that usually there is one round trip.
 func (c *cell) apply(ctx context.Context, kv *streams.Expiring, key string, e breaker.Event, now time.Time, s breaker.Settings) (breaker.Reply, error) {
 	for try, fresh := 1, false; ; try++ {
 		circuit, revision := c.get(key)
@@ -102,7 +101,7 @@ func (c *cell) apply(ctx context.Context, kv *streams.Expiring, key string, e br
 			}
 			pending = streams.IsPending(err)
 		} else if fresh {
-			return r, nil // what was seen is what there is
+			return r, nil // the value seen is current
 		}
 		if pending || try > 2 {
 			if err := streams.Pause(ctx, try); err != nil {
@@ -156,7 +155,7 @@ func (c *cell) get(key string) (breaker.Circuit, uint64) {
 	return c.circuit.Clone(), c.revision
 }
 
-// set notes what was seen, unless something later was.
+// set records a value seen, unless a later one was.
 func (c *cell) set(circuit breaker.Circuit, revision uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -170,7 +169,7 @@ func (store *Store) Load(ctx context.Context) ([]breaker.Circuit, error) {
 	var circuits []breaker.Circuit
 	err := store.follow(ctx, func(entry jetstream.KeyValueEntry) (bool, error) {
 		if entry == nil {
-			return true, nil // all that there is has been seen
+			return true, nil // all entries were read
 		}
 		c, err := breaker.Decode(entry.Value())
 		circuits = append(circuits, c)
@@ -240,11 +239,11 @@ func (store *Store) Watch(ctx context.Context, ready func(), changed func(breake
 	return nil
 }
 
-// errWatchEnded is the error of a watcher that the connection ended.
+// errWatchEnded means that the connection ended the watcher.
 var errWatchEnded = errors.New("the watcher ended")
 
-// follow calls f with what is in the bucket, then with nil, then with what
-// changes, until f has enough or fails, or ctx ends.
+// follow calls f with the entries of the bucket, then with nil, then with changes, until f has
+// enough or fails, or ctx ends.
 func (store *Store) follow(ctx context.Context, f func(jetstream.KeyValueEntry) (enough bool, err error)) error {
 	kv, err := store.open(ctx)
 	if err != nil {
@@ -255,9 +254,9 @@ func (store *Store) follow(ctx context.Context, f func(jetstream.KeyValueEntry) 
 		return err
 	}
 	defer func() {
-		_ = w.Stop() // it fails when the connection or the context ended it already
+		_ = w.Stop() // fails if the connection or the context has ended it already
 		for range w.Updates() {
-			// Its goroutine may wait to deliver.
+			// The watcher's goroutine may be waiting to deliver.
 		}
 	}()
 	for {
@@ -275,8 +274,8 @@ func (store *Store) follow(ctx context.Context, f func(jetstream.KeyValueEntry) 
 	}
 }
 
-// Ping implements [breaker.Store]. The epoch is when the bucket was made, the clock that of its
-// leader.
+// Ping implements [breaker.Store]. The epoch is the creation time of the bucket, the clock that
+// of its leader.
 func (store *Store) Ping(ctx context.Context) (breaker.Pulse, error) {
 	kv, err := store.open(ctx)
 	if err != nil {
@@ -308,10 +307,10 @@ func bucketStatus(ctx context.Context, kv jetstream.KeyValue) (status jetstream.
 	return status, err
 }
 
-// errDisconnected saves waiting for a server that is known not to be there.
+// errDisconnected avoids waiting for a server that is known to be away.
 var errDisconnected = errors.New("breaker: not connected to NATS")
 
-// open returns the bucket and makes it when it is missing.
+// open returns the bucket, creating it if it is missing.
 func (store *Store) open(ctx context.Context) (*streams.Expiring, error) {
 	if !store.conn.IsConnected() {
 		return nil, errDisconnected
@@ -329,7 +328,7 @@ func (store *Store) open(ctx context.Context) (*streams.Expiring, error) {
 	return kv, nil
 }
 
-// forget drops the bucket, which is gone, and all that was seen of it.
+// forget drops the bucket, which is gone, and everything seen of it.
 func (store *Store) forget() {
 	store.mu.Lock()
 	defer store.mu.Unlock()

@@ -44,7 +44,7 @@ func TestStore_RestartedServerIsJoinedAgain(t *testing.T) {
 		t.Fatalf("one instance is %v and another %v, want OPEN and CLOSED", all[0].State(), all[1].State())
 	}
 	serve()
-	// The connections come back by themselves within their own time.
+	// The connections reconnect by themselves.
 	testkit.Eventually(t, 10*time.Second, "all instances share the store and are OPEN", func() bool {
 		return !slices.ContainsFunc(all, func(i *storetest.Instance) bool { return !i.Status().Shared || i.State() != breaker.Open })
 	})

@@ -10,8 +10,8 @@ import (
 	"github.com/rebound-mq/rebound/breaker/redisstore"
 )
 
-// Several instances share their breakers through Redis: a single node, Sentinel
-// (MasterName) or a Cluster (several addresses).
+// Several instances share their breakers through Redis: a single node, Sentinel (MasterName) or a
+// Cluster (several addresses).
 func ExampleNew() {
 	client := redis.NewUniversalClient(redisstore.Options(&redis.UniversalOptions{Addrs: []string{"127.0.0.1:6379"}}))
 	group := breaker.NewGroup(breaker.Config{

@@ -15,8 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-// How long an instance waits for its store, and then lets no probe through; see package
-// breaker.
+// Copies of the constants of package breaker.
 const patience, probesAlone = 2 * time.Second, 2 * time.Second
 
 func TestStore_RestartedEmptyLearnsWhatIsOpen(t *testing.T) {
@@ -51,7 +50,7 @@ func TestStore_DelayIsKnownWhileItIsInReach(t *testing.T) {
 	}
 	r.Stop()
 	storetest.Alone(t, i)
-	testkit.Eventually(t, 5*time.Second, "nobody waits for a store that is out of reach", func() bool { return i.Delay() == 0 })
+	testkit.Eventually(t, 5*time.Second, "no delay of a store that is out of reach", func() bool { return i.Delay() == 0 })
 	if got := breaker.NewGroup(breaker.Config{}).Delay(); got != 0 {
 		t.Errorf("without a store the delay is %v, want 0", got)
 	}
@@ -64,8 +63,8 @@ func TestStore_PausedLeavesEachInstanceAlone(t *testing.T) {
 	s.Timeout = 300 * time.Millisecond
 	all := storetest.Fleet(t, storetest.Handles(3, func() breaker.Store { return redisStore(t, r.Addr()) }), s)
 	r.Pause()
-	// A closed breaker opens by what it sees itself. That it waits for nothing is for the
-	// tests of package breaker, which have a clock of their own.
+	// A closed breaker opens by its own results. That it does not wait for the store is tested in
+	// package breaker, with its own clock.
 	all[0].Fail(t, 3)
 	storetest.Eventually(t, all[:1], 5*time.Second, breaker.Open)
 	storetest.Alone(t, all[0])
@@ -82,8 +81,8 @@ func TestStore_PausedLeavesEachInstanceAlone(t *testing.T) {
 	storetest.Agreed(t, all, breaker.Open)
 }
 
-// A probe is not waited for longer than the instance is patient, and then, once the
-// others have none in flight any more, the instance decides alone.
+// A probe waits for the store only within the instance's patience. Once the others have no probes
+// in flight any more, the instance decides alone.
 func TestStore_PausedAllowsOneProbeAtATime(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
@@ -113,7 +112,7 @@ func TestStore_PausedAllowsOneProbeAtATime(t *testing.T) {
 	p.Done(breaker.Success, time.Millisecond, time.Now())
 	r.Resume()
 	storetest.Agreed(t, []*storetest.Instance{i}, breaker.HalfOpen)
-	testkit.Eventually(t, 5*time.Second, "no probe is in flight any more", func() bool { return len(i.Circuit().Probes) == 0 })
+	testkit.Eventually(t, 5*time.Second, "no probe in flight", func() bool { return len(i.Circuit().Probes) == 0 })
 }
 
 func TestStore_AllowEndsWithItsContext(t *testing.T) {
@@ -132,7 +131,7 @@ func TestStore_AllowEndsWithItsContext(t *testing.T) {
 		t.Errorf("the error is %v, want %v", err, context.DeadlineExceeded)
 	}
 	r.Resume()
-	testkit.Eventually(t, 10*time.Second, "the probe that nobody has is given back", func() bool {
+	testkit.Eventually(t, 10*time.Second, "the unused probe being given back", func() bool {
 		return i.Status().Shared && len(i.Circuit().Probes) == 0
 	})
 }
@@ -158,7 +157,7 @@ func TestStore_FlushedLearnsWhatIsHeld(t *testing.T) {
 	storetest.Agreed(t, all, breaker.Open)
 }
 
-// cut gives three instances of which the first is behind a proxy.
+// cut launches three instances, the first of them behind a proxy.
 func cut(t *testing.T) (*testkit.CutProxy, []*storetest.Instance) {
 	t.Helper()
 	r := testkit.Redis(t)
@@ -195,11 +194,11 @@ func TestStore_OpeningByOthersWhileCutOffIsLearnt(t *testing.T) {
 	p.Mend()
 	storetest.Agreed(t, all, breaker.Open)
 	if all[0].Seen(breaker.Open) != 1 {
-		t.Errorf("the instance was told %d times that the breaker opened, want once", all[0].Seen(breaker.Open))
+		t.Errorf("the instance saw the breaker open %d times, want once", all[0].Seen(breaker.Open))
 	}
 }
 
-// What an instance merely remembers is not worse than what happened since.
+// What an instance only remembers does not outweigh what happened since.
 func TestStore_MemoryFromBeforeTheCutDoesNotWin(t *testing.T) {
 	p, all := cut(t)
 	if _, err := all[0].Hold(t.Context(), storetest.Key, ""); err != nil {
@@ -216,7 +215,7 @@ func TestStore_MemoryFromBeforeTheCutDoesNotWin(t *testing.T) {
 	storetest.Agreed(t, all, breaker.Closed)
 }
 
-// Whatever was counted before, during and after the cut is in the totals, once.
+// Everything counted before, during and after the cut is in the totals exactly once.
 func TestStore_TotalsAreCompleteThroughCuts(t *testing.T) {
 	t.Parallel()
 	p, all := cut(t)
@@ -238,7 +237,7 @@ func TestStore_TotalsAreCompleteThroughCuts(t *testing.T) {
 		}
 		return 0, 0
 	}
-	testkit.Eventually(t, 5*time.Second, "what came before the cut has arrived", func() bool { n, _ := total(); return n == 100 })
+	testkit.Eventually(t, 5*time.Second, "the results from before the cut", func() bool { n, _ := total(); return n == 100 })
 	p.Cut()
 	storetest.Alone(t, i)
 	count(100)
@@ -264,7 +263,7 @@ func TestStore_MissingAtTheStartIsJoinedLater(t *testing.T) {
 	r.Stop()
 	g := breaker.NewGroup(breaker.Config{Store: store})
 	if err := g.Join(t.Context()); err == nil {
-		t.Error("joining a Redis that is not there has no error")
+		t.Error("joining an absent Redis returns no error")
 	}
 	b := g.Breaker(storetest.Key, storetest.Settings())
 	storetest.Results(t, b, time.Now(), breaker.Success, breaker.Failure)

@@ -13,7 +13,7 @@ var records = []string{
 	`{"state":"OPEN","next":9223372036854775807,"last":-9223372036854775808}`, `{"key":"a:b","state":"OPEN"} {}`, `{"ms":1e400}`, `{"key":"\ud800"}`,
 }
 
-// FuzzReadAnswer reads any text as what the script in Redis answers.
+// FuzzReadAnswer reads any text as the answer of the script in Redis.
 func FuzzReadAnswer(f *testing.F) {
 	f.Add(`{"now":1772366400000,"lost":false,"granted":true,"next":0,"written":true,"changed":true,"from":"OPEN","circuit":` + records[0] + `}`)
 	for _, seed := range append(records, "", "OK", `{"circuit":null}`, `{"granted":1}`, `{"now":1e3,"from":"OPEN"}`, `{"from":""}`) {

@@ -12,7 +12,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(silent{}) // the tests take Redis away on purpose
+	redis.SetLogger(silent{}) // the tests stop Redis on purpose
 	testkit.Main(m, testkit.ProxyLeaks()...)
 }
 

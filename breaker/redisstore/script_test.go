@@ -13,8 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-// The script does what Step does, for any sequence of events. Its clock is
-// replaced by one that the test sets.
+// The script agrees with Step on any sequence of events. The test replaces its clock.
 func TestScript_AgreesWithStep(t *testing.T) {
 	t.Parallel()
 	client := redis.NewClient(&redis.Options{Addr: testkit.Redis(t).Addr()})
@@ -57,7 +56,7 @@ func TestScript_AgreesWithStep(t *testing.T) {
 	})
 }
 
-// What Redis's JSON library does to numbers must not reach what is stored.
+// The number formatting of Redis's JSON library must not change what is stored.
 func TestStore_RecordsSurviveLargeNumbers(t *testing.T) {
 	t.Parallel()
 	client := redis.NewClient(&redis.Options{Addr: testkit.Redis(t).Addr()})

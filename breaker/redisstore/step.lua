@@ -1,7 +1,7 @@
--- Step (see breaker/step.go) in one atomic step of Redis. KEYS[1] is the circuit, a
--- record (see breaker/store.go). ARGV: the event, the settings, the channel of changes,
--- and for how long to keep the circuit, a held one, and one that is closed and of
--- which no operator said anything, in milliseconds.
+-- Step (see breaker/step.go) as one atomic script. KEYS[1] is the circuit, a record (see
+-- breaker/store.go). ARGV: the event, the settings, the channel of changes, and the TTLs
+-- of a circuit, of a held one, and of a closed one that no operator has changed, in
+-- milliseconds.
 
 local e, s = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
 local stored = redis.call('GET', KEYS[1])
@@ -46,7 +46,7 @@ local function count(t)
   written = true
 end
 
--- keep leaves those probes in the circuit for which want is true.
+-- keep removes the probes for which want is false.
 local function keep(want)
   local kept = {}
   for _, p in ipairs(c.probes or {}) do

@@ -1,5 +1,5 @@
-// Package redisstore shares circuit breakers between instances in Redis. Most important is
-// [Store], a [breaker.Store].
+// Package redisstore shares circuit breakers between instances in Redis. [Store] is its
+// [breaker.Store].
 package redisstore
 
 import (
@@ -21,19 +21,19 @@ import (
 	"github.com/rebound-mq/rebound/internal/shrink"
 )
 
-// Store is a [breaker.Store] in Redis 5 or newer, or in what speaks its protocol. One
-// script does one [breaker.Step] by Redis's own clock, so instances need no common time.
-// Every key has a TTL. A circuit's key has a hash tag of its own, so that a Redis Cluster
-// spreads the circuits; changes are published by pub/sub.
+// Store is a [breaker.Store] in Redis 5 or newer, or a compatible server. A script runs each
+// [breaker.Step] on Redis's own clock, so instances need no common time. Every key has a TTL.
+// Each circuit's key has its own hash tag, so that a Redis Cluster spreads the circuits; changes
+// are published by pub/sub. It is safe for concurrent use.
 //
-// A failover may lose the last writes, because Redis replicates without waiting.
-// The instances notice, and send what they know.
+// A failover may lose the last writes, because Redis replicates asynchronously. The instances
+// notice that and send what they know.
 type Store struct {
 	client redis.UniversalClient
 	prefix string
 
-	mu      sync.Mutex           // guards what follows
-	indexed map[string]time.Time // when a key was last put into the index
+	mu      sync.Mutex           // guards the fields below
+	indexed map[string]time.Time // when a key was last written to the index
 	epoch   string
 }
 
@@ -55,12 +55,12 @@ var (
 	cleanScript = redis.NewScript(cleanLua)
 )
 
-// DefaultPrefix is how the names of Rebound's keys and channels in Redis begin.
+// DefaultPrefix is the prefix of Rebound's keys and channels in Redis.
 const DefaultPrefix = "rebound:breaker:"
 
-// New returns the store behind client, which may be of a single node, Sentinel or a
-// Cluster; make it from options that went through [Options]. All names in Redis begin
-// with prefix, [DefaultPrefix] when it is empty. The client stays the caller's to close.
+// New returns the store behind client, which may be a single node, Sentinel or a Cluster; make it
+// with options passed through [Options]. All names in Redis begin with prefix, [DefaultPrefix]
+// when empty. The caller closes the client. New does no I/O.
 func New(client redis.UniversalClient, prefix string) *Store {
 	if prefix == "" {
 		prefix = DefaultPrefix
@@ -68,9 +68,8 @@ func New(client redis.UniversalClient, prefix string) *Store {
 	return &Store{client: client, prefix: prefix, indexed: map[string]time.Time{}}
 }
 
-// Options changes o so that a call ends when its context does, even if Redis is halted,
-// and is not made twice: an instance that cannot reach Redis goes on alone rather than
-// wait.
+// Options adjusts o so that a call ends with its context even if Redis hangs, and is not retried:
+// an instance that cannot reach Redis goes on alone rather than wait.
 func Options(o *redis.UniversalOptions) *redis.UniversalOptions { return redisconn.Options(o) }
 
 // String names the kind of the store.
@@ -194,7 +193,7 @@ func readAnswer(text string, e breaker.Event) (breaker.Reply, error) {
 
 func inMillis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// fromMillis returns the time of a script, which is zero for what has no time.
+// fromMillis converts a time of a script; 0 is no time.
 func fromMillis(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}
@@ -202,8 +201,8 @@ func fromMillis(ms int64) time.Time {
 	return time.UnixMilli(ms)
 }
 
-// index keeps the names of all circuits, so that [Store.Load] need not search the
-// whole of Redis. It is written before the circuit, and again every hour.
+// index lists the names of all circuits, so that [Store.Load] need not scan Redis. A name is
+// written before its circuit, and again every hour.
 func (r *Store) index(ctx context.Context, key string) error {
 	now := time.Now()
 	r.mu.Lock()
@@ -240,7 +239,7 @@ func (r *Store) Load(ctx context.Context) ([]breaker.Circuit, error) {
 	return circuits, r.clean(ctx, keys, circuits)
 }
 
-// chunk is with how many keys one command deals.
+// chunk is the number of keys per command.
 const chunk = 500
 
 // Read implements [breaker.Store].
@@ -255,9 +254,8 @@ func (r *Store) Read(ctx context.Context, keys []string) ([]breaker.Circuit, err
 	return circuits, nil
 }
 
-// clean takes the names of circuits out of the index that have expired. One that was
-// entered less than two hours ago may be about to be written: names are entered anew
-// every hour.
+// clean removes the names of expired circuits from the index. It spares names written less than
+// two hours ago, whose circuit may be about to be written: names are rewritten every hour.
 func (r *Store) clean(ctx context.Context, keys []string, found []breaker.Circuit) error {
 	stored := make(map[string]bool, len(found))
 	for i := range found {
@@ -300,7 +298,7 @@ func (r *Store) read(ctx context.Context, keys []string, circuits []breaker.Circ
 	for _, a := range answers {
 		data, err := a.Bytes()
 		if errors.Is(err, redis.Nil) {
-			continue // its time was over
+			continue // it has expired
 		}
 		if err != nil {
 			return nil, fmt.Errorf("breaker: reading circuits in Redis: %w", err)
@@ -314,8 +312,7 @@ func (r *Store) read(ctx context.Context, keys []string, circuits []breaker.Circ
 	return circuits, nil
 }
 
-// Watch implements [breaker.Store]. The client subscribes again by itself after an
-// interruption.
+// Watch implements [breaker.Store]. The client resubscribes by itself after an interruption.
 func (r *Store) Watch(ctx context.Context, ready func(), changed func(breaker.Circuit)) error {
 	sub := r.client.Subscribe(ctx, r.channel())
 	defer sub.Close()
@@ -342,7 +339,7 @@ func (r *Store) Watch(ctx context.Context, ready func(), changed func(breaker.Ci
 	}
 }
 
-// Ping implements [breaker.Store]. The epoch is a random name that is gone when Redis was
+// Ping implements [breaker.Store]. The epoch is a random name that vanishes when Redis is
 // emptied.
 func (r *Store) Ping(ctx context.Context) (breaker.Pulse, error) {
 	answer, err := pingScript.Run(ctx, r.client, []string{r.epochKey()}, nuid.Next(), (2 * breaker.HeldTTL).Milliseconds()).Slice()

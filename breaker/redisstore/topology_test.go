@@ -24,7 +24,7 @@ func universal(t testing.TB, o redis.UniversalOptions) redis.UniversalClient {
 	return client
 }
 
-// Every script touches keys of one slot only, and a Cluster accepts them.
+// Every script touches keys of one slot only, so a Cluster accepts it.
 func TestStore_SharesBreakersOnARedisCluster(t *testing.T) {
 	t.Parallel()
 	nodes := []*testkit.RedisServer{testkit.Redis(t, "--cluster-enabled", "yes"), testkit.Redis(t, "--cluster-enabled", "yes")}

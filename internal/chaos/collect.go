@@ -54,7 +54,8 @@ func (h *history) collect(ctx context.Context, js jetstream.JetStream) error {
 	return nil
 }
 
-// readTries is how often it is tried to read what waits, which may be very much.
+// readTries is how often reading a stream of waiting operations, which may be very many, is
+// retried.
 const readTries = 10
 
 // readWaiting records every message of a work queue.
@@ -77,10 +78,10 @@ func readWaiting(ctx context.Context, js jetstream.JetStream, name string, r *pr
 	}
 }
 
-// lastWait is how long is waited for more of a stream whose last message is gone.
+// lastWait bounds the wait for more of a stream whose last message is gone.
 const lastWait = 5 * time.Second
 
-// readWait bounds how long the servers may take to answer.
+// readWait bounds the wait for an answer of the servers.
 const readWait = time.Minute
 
 // recorder adds one message to a record.
@@ -140,7 +141,7 @@ func recordEvent(r *proof.Record, m jetstream.Msg, meta *jetstream.MsgMetadata) 
 	case strings.HasPrefix(subject, "retry.event."+events.RetryScheduled):
 		err := add(&r.Scheduled, m, meta)
 		if err == nil {
-			r.Scheduled[len(r.Scheduled)-1].Event.Factors = nil // nobody asks
+			r.Scheduled[len(r.Scheduled)-1].Event.Factors = nil // not needed
 		}
 		return err
 	case strings.HasPrefix(subject, "retry.event."+events.BreakerChanged):
@@ -150,12 +151,12 @@ func recordEvent(r *proof.Record, m jetstream.Msg, meta *jetstream.MsgMetadata) 
 }
 
 // add decodes an event and appends it.
-func add[T any](to *[]proof.Told[T], m jetstream.Msg, meta *jetstream.MsgMetadata) error {
-	told := proof.Told[T]{Sequence: meta.Sequence.Stream, At: meta.Timestamp}
-	if err := json.Unmarshal(m.Data(), &told.Event); err != nil {
+func add[T any](to *[]proof.Published[T], m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+	e := proof.Published[T]{Sequence: meta.Sequence.Stream, At: meta.Timestamp}
+	if err := json.Unmarshal(m.Data(), &e.Event); err != nil {
 		return fmt.Errorf("decoding the event on %s: %w", m.Subject(), err)
 	}
-	*to = append(*to, told)
+	*to = append(*to, e)
 	return nil
 }
 
@@ -177,7 +178,7 @@ func recordDead(r *proof.Record, m jetstream.Msg, meta *jetstream.MsgMetadata) e
 	return nil
 }
 
-// recordWaiting records something that had not ended.
+// recordWaiting records a message that has not ended.
 func recordWaiting(r *proof.Record, m *jetstream.RawStreamMsg) {
 	w := proof.Waiting{ID: m.Subject[strings.LastIndexByte(m.Subject, '.')+1:], Subject: m.Subject, Since: m.Time}
 	if op, err := eventwire.ReadState(m.Header); err == nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/deadletter"
 )
 
-// drain waits until nothing waits any more, and no longer than the bound.
+// drain waits until the streams of waiting operations are empty, but no longer than the bound.
 func (h *history) drain(ctx context.Context, js jetstream.JetStream) error {
 	h.record.Bound = h.config.Drain + h.kind.Settle
 	empty := 0
@@ -35,8 +35,8 @@ func (h *history) drain(ctx context.Context, js jetstream.JetStream) error {
 	return ctx.Err()
 }
 
-// outstanding counts what the streams hold that has not ended. An operation goes from
-// the intake to what waits, never back, so this is the order to ask in.
+// outstanding counts the messages that have not ended. It asks for the intake first, because
+// operations go from there to the stream of waiting ones and never back.
 func outstanding(ctx context.Context, js jetstream.JetStream) (uint64, error) {
 	names := events.Streams{}
 	total := uint64(0)
@@ -53,7 +53,7 @@ func outstanding(ctx context.Context, js jetstream.JetStream) (uint64, error) {
 // sampled is how many dead letters are replayed at the end.
 const sampled = 5
 
-// replaySome replays some dead letters; the target takes them now.
+// replaySome replays some dead letters, which the target now accepts.
 func (h *history) replaySome(ctx context.Context, js jetstream.JetStream) error {
 	h.target.change(func(m *mood) { *m = mood{mercy: true} })
 	letters, taken := deadletter.New(js, ""), 0
@@ -71,7 +71,7 @@ func (h *history) replaySome(ctx context.Context, js jetstream.JetStream) error 
 	return h.drain(ctx, js)
 }
 
-// replay replays one dead letter and reports whether the request is stored.
+// replay replays one dead letter and reports whether the request was stored.
 func (h *history) replay(ctx context.Context, letters *deadletter.Letters, d *events.DeadLetter) bool {
 	if d.State == nil {
 		return false

@@ -82,7 +82,7 @@ var faults = map[string]fault{
 	"replay":        replay,
 }
 
-// stepStream makes a leader of a random stream step down, for preferred when it is given.
+// stepStream makes the leader of a random stream step down, in favour of preferred if given.
 func (o *operator) stepStream(ctx context.Context, preferred string) {
 	names := events.Streams{}
 	all := []string{names.Waiting(), names.Waiting(), names.Intake(), names.Outcomes(), names.Dead(), "KV_" + names.LanesBucket()}
@@ -110,7 +110,8 @@ func stepConsumer(ctx context.Context, o *operator) {
 	}
 }
 
-// aConsumer chooses one of the service's consumers. It draws once, whatever there is.
+// aConsumer chooses one of the service's consumers. It draws exactly once, so that the seed
+// determines the rest of the history.
 func (o *operator) aConsumer(ctx context.Context) (stream, consumer string) {
 	names := events.Streams{}
 	dice := o.rng.Uint64()
@@ -149,8 +150,8 @@ func (o *operator) aKey() string {
 	return events.Key(service, fmt.Sprintf("op%d", o.rng.IntN(o.h.kind.Keys)))
 }
 
-// bounce ends a node, keeps it away and brings it back, and waits until the cluster is
-// whole, so that never two are away.
+// bounce stops a node, keeps it down, restarts it and waits until the cluster is whole, so that
+// two nodes are never down at once.
 func (o *operator) bounce(ctx context.Context, kill bool, away time.Duration) {
 	o.restart(ctx, o.aNode(), kill, away)
 	o.whole(ctx)
@@ -192,7 +193,7 @@ func replicated(info *jetstream.StreamInfo) bool {
 	return !slices.ContainsFunc(info.Cluster.Replicas, func(r *jetstream.PeerInfo) bool { return !r.Current || r.Offline })
 }
 
-// streams yields what is known of each stream, nil for one that does not answer.
+// streams yields the information about each stream, nil for one that does not answer.
 func (o *operator) streams(ctx context.Context) func(func(*jetstream.StreamInfo) bool) {
 	return func(yield func(*jetstream.StreamInfo) bool) {
 		names := events.Streams{}
@@ -208,8 +209,8 @@ func (o *operator) streams(ctx context.Context) func(func(*jetstream.StreamInfo)
 	}
 }
 
-// lateFollower keeps a follower away until it is behind, and makes it leader as soon
-// as it is back.
+// lateFollower keeps a follower down until it is behind, and makes it leader as soon as it is
+// back.
 func lateFollower(ctx context.Context, o *operator) {
 	away, kill := o.between(3*time.Second, 7*time.Second), o.rng.IntN(2) == 0
 	n, stream := o.aNode(), events.Streams{}.Waiting()
@@ -237,7 +238,7 @@ func lateFollower(ctx context.Context, o *operator) {
 	o.whole(ctx)
 }
 
-// replace ends an instance and starts it again.
+// replace stops an instance and starts it again.
 func (o *operator) replace(ctx context.Context, in *instance, kill bool, away time.Duration) {
 	if kill {
 		o.h.note("kill -9 of instance %s, away for %s", in.Name, away.Round(time.Millisecond))
@@ -284,7 +285,7 @@ func (o *operator) breaker(ctx context.Context, act, key string, d time.Duration
 	}
 }
 
-// harm cuts or slows a random wire whose name begins as given.
+// harm cuts or slows a random wire whose name begins with prefix.
 func (o *operator) harm(ctx context.Context, prefix string, cut bool) {
 	var of []*machine.Wire
 	for _, w := range o.h.wires {
@@ -344,7 +345,7 @@ func targetAbsent(ctx context.Context, o *operator) {
 	o.h.note("the target is back")
 }
 
-// policyApply applies the policies anew, with another comment.
+// policyApply applies the same policies again with a different comment.
 func policyApply(ctx context.Context, o *operator) {
 	o.h.note("policies applied")
 	source := fmt.Sprintf("# %d\n%s", o.rng.Uint32(), o.h.kind.Policy)

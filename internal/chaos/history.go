@@ -19,23 +19,23 @@ import (
 	"github.com/rebound-mq/rebound/internal/chaos/proof"
 )
 
-// Config says how histories are run.
+// Config configures histories.
 type Config struct {
-	// Rebound and NATSServer are the programs, RedisServer that of the kinds with Redis.
+	// Rebound, NATSServer and RedisServer are the programs; kinds with Redis need the last.
 	Rebound, NATSServer, RedisServer string
-	// Clocked is Rebound as [BuildClocked] builds it, for the kinds with wrong clocks.
+	// Clocked is Rebound built by [BuildClocked], for the kinds with wrong clocks.
 	Clocked string
-	// Lasting is how long faults and submissions go on; kinds may need longer.
+	// Lasting is how long faults and submissions go on; some kinds need longer.
 	Lasting time.Duration
-	// Rate is how many operations are submitted a second, 0 for the kind's own.
+	// Rate is the number of submissions a second, 0 for the kind's own.
 	Rate int
-	// Drain bounds how long everything may take to end after the last fault, what the
-	// policy of the kind adds apart.
+	// Drain bounds the time from the last fault until everything has ended, in addition to the
+	// kind's Settle.
 	Drain time.Duration
-	// Dir is where a history keeps its files while it runs; it makes a directory there.
+	// Dir is where each history makes a temporary directory for its files.
 	Dir string
-	// Keep is where the logs and the record of a history with violations are kept, empty
-	// for nowhere.
+	// Keep is where the logs and the record of a history with violations are kept; nowhere when
+	// empty.
 	Keep string
 }
 
@@ -46,14 +46,14 @@ func (c *Config) rate(k *Kind) int {
 	return k.Rate
 }
 
-// history is one that is running.
+// history is a running history.
 type history struct {
 	kind   *Kind
 	seed   uint64
 	config *Config
 	dir    string
 	ctx    context.Context
-	rng    *rand.Rand // of the operator alone
+	rng    *rand.Rand // for the operator alone
 
 	cast
 	closers []func()
@@ -68,10 +68,10 @@ type history struct {
 	record      *proof.Record // guarded by mu while the history runs
 	submissions []*submission // guarded by mu
 	ending      bool          // guarded by mu
-	broken      error         // why the harness itself failed; guarded by mu
+	broken      error         // errors of the harness itself; guarded by mu
 }
 
-// cast is what takes part in a history.
+// cast are the participants of a history.
 type cast struct {
 	ports     *machine.Ports
 	disk      *machine.Disk
@@ -84,8 +84,8 @@ type cast struct {
 	operator  *operator
 }
 
-// Run runs one history. The error says that it could not be run, and is not about
-// what Rebound did.
+// Run runs one history. An error means that it could not be run, not that Rebound did anything
+// wrong.
 func Run(ctx context.Context, config Config, kind *Kind, seed uint64) (report *Report, err error) {
 	began := time.Now()
 	dir, err := os.MkdirTemp(config.Dir, "chaos-")
@@ -135,7 +135,7 @@ func (h *history) run(ctx context.Context) error {
 		}
 	}
 	h.measure(ctx, true)
-	// What is read must not move meanwhile.
+	// The streams must not change while they are read.
 	h.endInstances()
 	if err := h.collect(ctx, js); err != nil {
 		return fmt.Errorf("reading what happened: %w", err)
@@ -145,7 +145,7 @@ func (h *history) run(ctx context.Context) error {
 	return h.broken
 }
 
-// start brings everything up.
+// start starts all participants.
 func (h *history) start(ctx context.Context) error {
 	var err error
 	if h.ports, err = machine.TakePorts(); err != nil {
@@ -179,7 +179,7 @@ func (h *history) startTarget(ctx context.Context) error {
 	return nil
 }
 
-// torment submits and does its worst for as long as the history lasts.
+// torment submits operations and causes faults for as long as the history lasts.
 func (h *history) torment(ctx context.Context) (jetstream.JetStream, error) {
 	nc, err := h.connect("producer")
 	if err != nil {
@@ -215,7 +215,7 @@ func (h *history) torment(ctx context.Context) (jetstream.JetStream, error) {
 	return js, ctx.Err()
 }
 
-// endInstances ends the instances for good.
+// endInstances stops the instances for good.
 func (h *history) endInstances() {
 	h.mu.Lock()
 	h.ending = true
@@ -226,7 +226,7 @@ func (h *history) endInstances() {
 	}
 }
 
-// halt ends all processes.
+// halt kills all processes.
 func (h *history) halt() {
 	h.endInstances()
 	for _, p := range h.all {
@@ -245,8 +245,8 @@ func (h *history) close() {
 	h.producing.Wait()
 }
 
-// process makes a process that writes its log into the directory of the history. What
-// it ends of by itself is recorded, unless the command says what to do then.
+// process makes a process that logs into the directory of the history. If it exits by itself that
+// is recorded, unless the command has its own Ended.
 func (h *history) process(c machine.Command) (*machine.Process, error) {
 	log, err := os.Create(filepath.Join(h.dir, c.Name+".log"))
 	if err != nil {
@@ -262,8 +262,8 @@ func (h *history) process(c machine.Command) (*machine.Process, error) {
 	return p, nil
 }
 
-// exited records that a process did not end or come back as it should, unless the
-// history is ending.
+// exited records that a process did not exit or come back as it should, unless the history is
+// ending.
 func (h *history) exited(what string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -272,14 +272,14 @@ func (h *history) exited(what string) {
 	}
 }
 
-// note records what is done to the history.
+// note records a fault.
 func (h *history) note(format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.record.Faults = append(h.record.Faults, proof.Fault{At: time.Now(), What: fmt.Sprintf(format, args...)})
 }
 
-// failed records that the harness could not do what it should.
+// failed records that the harness could not do something.
 func (h *history) failed(err error) {
 	if err == nil {
 		return

@@ -14,12 +14,12 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// TestHistories_LoseNothing runs a few short histories; `make chaos` runs all kinds.
+// TestHistories_LoseNothing runs a few short histories; "make chaos" runs all kinds.
 func TestHistories_LoseNothing(t *testing.T) {
 	dir := t.TempDir()
 	config := Config{
 		Rebound: filepath.Join(dir, "rebound"), NATSServer: filepath.Join(dir, "nats-server"),
-		// The bound is for a machine that does much else.
+		// The bound allows for a busy machine.
 		Lasting: 10 * time.Second, Rate: 40, Drain: 3 * time.Minute, Dir: dir,
 	}
 	for path, from := range map[string]string{config.Rebound: machine.Program, config.NATSServer: machine.NATSServer} {
@@ -50,7 +50,7 @@ func TestHistories_LoseNothing(t *testing.T) {
 			if len(report.Violations) > 0 {
 				var text strings.Builder
 				report.Print(&text)
-				t.Errorf("%d promises are broken:\n%s", len(report.Violations), text.String())
+				t.Errorf("%d violations:\n%s", len(report.Violations), text.String())
 			}
 		})
 	}

@@ -25,10 +25,10 @@ type instance struct {
 	measured proof.Instance
 }
 
-// startWait bounds how long processes may take to be ready.
+// startWait bounds how long a process may take to be ready.
 const startWait = 90 * time.Second
 
-// startInstances starts the instances, all at once, and waits until they are ready.
+// startInstances starts all instances at once and waits until they are ready.
 func (h *history) startInstances(ctx context.Context) error {
 	policies := filepath.Join(h.dir, "policies.yaml")
 	if err := os.WriteFile(policies, []byte(h.kind.Policy), 0o600); err != nil {
@@ -47,7 +47,7 @@ func (h *history) startInstances(ctx context.Context) error {
 	return nil
 }
 
-// startInstance starts the i-th instance with the policies of a file.
+// startInstance starts the i-th instance with a policy file.
 func (h *history) startInstance(i int, policies string) error {
 	name := fmt.Sprintf("r%d", i+1)
 	port, err := h.ports.Take()
@@ -80,7 +80,7 @@ func (h *history) startInstance(i int, policies string) error {
 	return in.Start()
 }
 
-// revive starts an instance that ended by itself again, as a service manager does.
+// revive restarts an instance that exited by itself, as a service manager does.
 func (h *history) revive(in *instance, what string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -95,7 +95,7 @@ func (h *history) revive(in *instance, what string) {
 	})
 }
 
-// asking keeps no connection, so that none is to an instance that is gone.
+// asking keeps no connections alive, because instances come and go.
 var asking = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 func (in *instance) get(ctx context.Context, path string) (*http.Response, error) {
@@ -106,7 +106,7 @@ func (in *instance) get(ctx context.Context, path string) (*http.Response, error
 	return asking.Do(r)
 }
 
-// ready reports whether the instance says that it can work.
+// ready reports whether the instance answers that it is ready.
 func (in *instance) ready(ctx context.Context) bool {
 	answer, err := in.get(ctx, "/readyz")
 	if err != nil {
@@ -116,7 +116,7 @@ func (in *instance) ready(ctx context.Context) bool {
 	return answer.StatusCode == http.StatusOK
 }
 
-// goroutines returns how many the instance has, 0 when it does not say.
+// goroutines returns the instance's number of goroutines, 0 if it does not answer.
 func (in *instance) goroutines(ctx context.Context) int {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -138,7 +138,7 @@ func (in *instance) goroutines(ctx context.Context) int {
 	return 0
 }
 
-// measure reads what the instances hold, at first and at last.
+// measure measures the instances, at the beginning or, with last, at the end.
 func (h *history) measure(ctx context.Context, last bool) {
 	for _, in := range h.instances {
 		g, r := in.goroutines(ctx), in.Resident()
@@ -150,11 +150,10 @@ func (h *history) measure(ctx context.Context, last bool) {
 	}
 }
 
-// clockErrors are by how many seconds a clock may be wrong.
+// clockErrors are the possible errors of a clock, in seconds.
 var clockErrors = []int{3600, -3600, 2, -2, 30, -30, 0}
 
-// clockStep starts the first instance with its clock wrong by something, and sets it to
-// something else a while later.
+// clockStep restarts the first instance with a wrong clock, and changes the error a while later.
 func clockStep(ctx context.Context, o *operator) {
 	in := o.h.instances[0]
 	first, then := clockErrors[o.rng.IntN(len(clockErrors))], clockErrors[o.rng.IntN(len(clockErrors))]
@@ -165,5 +164,5 @@ func clockStep(ctx context.Context, o *operator) {
 	backoff.Sleep(ctx, later+o.between(time.Second, 3*time.Second))
 }
 
-// clockEnv is how wrong the clock of the first instance is at first.
+// clockEnv sets the initial error of the first instance's clock.
 func (h *history) clockEnv() []string { return []string{machine.ClockVariable + "=0 3600"} }

@@ -10,42 +10,41 @@ import (
 	"github.com/rebound-mq/rebound/internal/chaos/proof"
 )
 
-// Kind is what a history is about.
+// Kind is a kind of history.
 type Kind struct {
 	Name, Purpose string
-	// Rate is how many operations are submitted a second, Keys of how many keys.
+	// Rate is the number of submissions a second, Keys the number of keys.
 	Rate, Keys int
-	// Publish makes all operations, and Mixed every other one, go to workers of a stream
-	// instead of a micro service.
+	// Publish sends all operations, or with Mixed every other one, to workers of a stream instead
+	// of a micro service.
 	Publish, Mixed bool
-	// Policy is the policy file, Limits what it promises of each key.
+	// Policy is the policy file, Limits what it promises for each key.
 	Policy string
 	Limits proof.Limits
-	// Fail is how many percent of the attempts fail at the target.
+	// Fail is the percentage of attempts that fail at the target.
 	Fail int
-	// Lease is that of the instances, 0 for the default.
+	// Lease is the lease of the instances, 0 for the default.
 	Lease time.Duration
 	// Calm kinds have no faults but the target's.
 	Calm bool
-	// Least is the shortest that such a history can be, and Producing how long operations
-	// are submitted, when that is longer than what is asked for; 0 is no matter.
+	// Least is the minimum duration of faults, and Producing how long operations are submitted if
+	// that is longer than configured; 0 is no requirement.
 	Least, Producing time.Duration
-	// Settle is what the policy adds to the time in which all must drain.
+	// Settle is what the policy adds to the time until everything has drained.
 	Settle time.Duration
-	// Soak measures the peak first, goes on at a share of it, and samples the instances.
-	// Such a kind is run only when it is asked for.
+	// Soak measures the peak rate first, continues at a share of it, and samples the instances.
+	// Such a kind is run only by name.
 	Soak bool
-	// Redis, Wires, Disk and Clock say what the history is made of besides.
+	// Redis, Wires, Disk and Clock add these parts to the history.
 	Redis, Wires, Disk, Clock bool
-	// Faults are the faults of which one at a time is chosen, after a rest of up to Rest.
+	// Faults are chosen from at random, one at a time, after a pause of up to Rest.
 	Faults []string
 	Rest   time.Duration
-	// Times is how many faults there are at most, 0 for as many as there is time for.
+	// Times bounds the number of faults, 0 for no bound.
 	Times int
 }
 
-// The policies. None gives up on what faults make fail: while nobody responds,
-// attempts fail.
+// The policies. None gives up because of the faults, during which attempts fail.
 const (
 	plainPolicy = `
 default:
@@ -83,15 +82,15 @@ var (
 	plain    = proof.Limits{MaxAttempts: 1000, Timeout: 3 * time.Second}
 	breaking = proof.Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2}
 	limiting = proof.Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2, Concurrent: 8, Budget: 2400}
-	// alone and storeless are what is left of these while the store of breakers and limits
-	// comes and goes: each instance may go on alone, with probes of its own, and a store
-	// that comes back empty has forgotten what was spent.
+	// alone and storeless are the limits that remain while the store of breakers and limits comes
+	// and goes: each instance may go on alone with its own probes, and an empty store has
+	// forgotten what was spent.
 	alone     = proof.Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2 * instanceCount}
 	storeless = proof.Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2 * instanceCount, Concurrent: 8}
 )
 
 const (
-	// A cluster has so many nodes, and so many instances use it.
+	// The number of nodes of the cluster, and of instances.
 	nodeCount, instanceCount = 3, 3
 
 	shortLease = 2 * time.Second
@@ -158,8 +157,8 @@ var kinds = []Kind{
 	},
 }
 
-// Kinds returns the kinds whose names begin with one of the words, which are
-// separated by commas; no word chooses all.
+// Kinds returns the kinds whose names begin with one of the words, which are separated by commas;
+// "all" or no word chooses all but the soaks.
 func Kinds(words string) ([]*Kind, error) {
 	if words == "" {
 		words = "all"
@@ -180,11 +179,11 @@ func Kinds(words string) ([]*Kind, error) {
 	return chosen, nil
 }
 
-// published reports whether the i-th operation goes to a stream. It does not go with
-// the keys, so that each key has both.
+// published reports whether the i-th operation goes to a stream. The choice is independent of the
+// key, so that every key has both.
 func (k *Kind) published(i int) bool { return k.Publish && (!k.Mixed || i/k.Keys%2 == 0) }
 
-// limits returns what the policy promises of each key.
+// limits returns the policy's promises by key.
 func (k *Kind) limits() map[string]proof.Limits {
 	all := make(map[string]proof.Limits, k.Keys)
 	for i := range k.Keys {

@@ -29,8 +29,8 @@ type node struct {
 
 func (n *node) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", n.client) }
 
-// nodeTemplate has an account of the system, so that the operator may move the leader
-// of the meta group, and one for everybody else, who needs no user.
+// nodeTemplate has a system account, with which the operator moves the meta leader, and an
+// account for everybody else, which needs no user.
 const nodeTemplate = `
 server_name: %q
 listen: "127.0.0.1:%d"
@@ -94,7 +94,7 @@ func (h *history) nodeConfig(i int) string {
 	}
 	advertise := ""
 	if h.kind.Wires {
-		// What the servers tell each other of their addresses would lead around the wires.
+		// Addresses that the servers advertise would bypass the wires.
 		advertise = "  advertise: \"127.0.0.1:1\"\n"
 	}
 	return fmt.Sprintf(nodeTemplate, n.name, n.client, store, size, n.cluster, advertise, strings.Join(h.routesOf(i), ", "))
@@ -116,7 +116,7 @@ func (h *history) routesOf(i int) []string {
 	return routes
 }
 
-// awaitCluster waits until JetStream answers with all servers in it.
+// awaitCluster waits until JetStream answers with all servers present.
 func (h *history) awaitCluster(ctx context.Context) error {
 	var last error
 	err := await(ctx, startWait, func(ctx context.Context) bool {
@@ -152,7 +152,7 @@ func (h *history) awaitCluster(ctx context.Context) error {
 	return nil
 }
 
-// urls are the addresses of all nodes, without any wire that may be cut.
+// urls returns the addresses of all nodes, bypassing the wires.
 func (h *history) urls() string {
 	all := make([]string, len(h.nodes))
 	for i, n := range h.nodes {
@@ -161,7 +161,7 @@ func (h *history) urls() string {
 	return strings.Join(all, ",")
 }
 
-// connect opens a connection that outlives whatever happens to the nodes.
+// connect opens a connection that survives whatever happens to the nodes.
 func (h *history) connect(name string) (*nats.Conn, error) {
 	nc, err := nats.Connect(h.urls(), nats.Name("chaos "+name), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
 		nats.ReconnectJitter(50*time.Millisecond, 50*time.Millisecond), nats.ReconnectBufSize(-1), nats.Timeout(2*time.Second),
@@ -174,7 +174,7 @@ func (h *history) connect(name string) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// await waits until done is true, and no longer than bound.
+// await polls done until it returns true, but no longer than bound.
 func await(ctx context.Context, bound time.Duration, done func(ctx context.Context) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
@@ -208,7 +208,7 @@ func streamLeader(ctx context.Context, js jetstream.JetStream, name string) (str
 	return c.Leader, nil
 }
 
-// layWires lays a wire between each two nodes when the kind asks for it.
+// layWires lays a wire between every two nodes if the kind has wires.
 func (h *history) layWires() error {
 	if !h.kind.Wires {
 		return nil
@@ -229,7 +229,7 @@ func (h *history) layWires() error {
 	return nil
 }
 
-// route returns the wire from one node to another, nil when there is none.
+// route returns the wire from one node to another, nil if there is none.
 func (h *history) route(from, to int) *machine.Wire { return h.routes[[2]int{from, to}] }
 
 func (h *history) addWire(w *machine.Wire) {
@@ -237,7 +237,7 @@ func (h *history) addWire(w *machine.Wire) {
 	h.closers = append(h.closers, w.Remove)
 }
 
-// serverURLs are the addresses of the nodes as one instance knows them.
+// serverURLs returns the addresses of the nodes for one instance.
 func (h *history) serverURLs(instance string) (string, error) {
 	if !h.kind.Wires {
 		return h.urls(), nil
@@ -254,7 +254,7 @@ func (h *history) serverURLs(instance string) (string, error) {
 	return strings.Join(all, ","), nil
 }
 
-// mountDisk mounts the disk of the first node when the kind asks for one.
+// mountDisk mounts the disk of the first node if the kind has one.
 func (h *history) mountDisk(context.Context) error {
 	if !h.kind.Disk {
 		return nil
@@ -268,8 +268,8 @@ func (h *history) mountDisk(context.Context) error {
 	return nil
 }
 
-// diskFull fills the disk of the first node for a while, and starts the node again
-// afterwards: a server that found its disk full does not write again by itself.
+// diskFull fills the disk of the first node for a while, and restarts the node afterwards: a
+// server that found its disk full does not write again by itself.
 func diskFull(ctx context.Context, o *operator) {
 	d := o.between(2*time.Second, 6*time.Second)
 	o.h.note("the disk of n1 is full for %s", d.Round(time.Millisecond))

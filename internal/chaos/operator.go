@@ -18,18 +18,18 @@ import (
 	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
-// operator brings the faults about, one after the other, and does what operators do.
+// operator causes the faults, one after the other, and does what operators do.
 type operator struct {
 	h   *history
 	rng *rand.Rand
-	nc  *nats.Conn // as everybody
+	nc  *nats.Conn // of the common account
 	sys *nats.Conn // of the system account
 	js  jetstream.JetStream
-	// touched are the keys whose breakers the operator moved.
+	// touched are the keys whose breakers the operator changed.
 	touched map[string]bool
 }
 
-// A fault is brought about and has ended when it returns.
+// A fault returns once it has ended.
 type fault func(ctx context.Context, o *operator)
 
 func (h *history) startOperator(context.Context) error {
@@ -56,8 +56,7 @@ func (h *history) startOperator(context.Context) error {
 	return nil
 }
 
-// run brings about one fault after the other until ctx ends. A fault that has begun
-// is ended.
+// run causes one fault after the other until ctx ends. It lets a fault that has begun finish.
 func (o *operator) run(ctx context.Context) {
 	kind := o.h.kind
 	for n := 0; len(kind.Faults) > 0 && (kind.Times == 0 || n < kind.Times); n++ {
@@ -72,7 +71,7 @@ func (o *operator) run(ctx context.Context) {
 	o.settle()
 }
 
-// settle ends whatever may go on.
+// settle ends every lasting effect.
 func (o *operator) settle() {
 	h := o.h
 	h.target.change(func(m *mood) { *m = mood{} })
@@ -82,7 +81,7 @@ func (o *operator) settle() {
 	h.note("all faults have ended")
 }
 
-// ask sends a request to the service; false is that it did not do as it was asked.
+// ask sends a request to the service; it returns false if the service did not comply.
 func (o *operator) ask(ctx context.Context, subject string, request any) bool {
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -103,7 +102,7 @@ func (o *operator) ask(ctx context.Context, subject string, request any) bool {
 	return false
 }
 
-// between draws a duration.
+// between draws a duration from low to high.
 func (o *operator) between(low, high time.Duration) time.Duration {
 	return low + time.Duration(o.rng.Int64N(int64(high-low)))
 }

@@ -18,28 +18,28 @@ import (
 
 const (
 	source = "/chaos"
-	// submitFor bounds how long a producer tries to submit one operation.
+	// submitFor bounds how long submitting one operation is retried.
 	submitFor = 20 * time.Second
-	// Of so many operations one is refused by the target for good, and one fails
-	// whenever it is tried.
+	// One in refusedOf operations is refused by the target for good, one in failingOf fails at
+	// every attempt.
 	refusedOf, failingOf = 40, 60
-	// fewAttempts is the bound of those that always fail.
+	// fewAttempts is maxAttempts of those that always fail.
 	fewAttempts = 4
 )
 
-// priorities are those of the operations, in turn: most are normal.
+// priorities are the operations' priorities, in turn: most are normal.
 var priorities = [...]string{"normal", "high", "normal", "normal", "low", "normal", "critical"}
 
 // submission is an operation of the producer.
 type submission struct {
 	proof.Submission
-	// published makes it go to the workers of a stream.
+	// published sends it to the workers of a stream.
 	published bool
 	priority  string
 }
 
-// produce submits operations at the kind's rate until ctx ends, and waits for the
-// last acknowledgements. What it could not begin in time it begins at once.
+// produce submits operations at the kind's rate until ctx ends, and waits for the last
+// acknowledgements. If it is late it catches up.
 func (h *history) produce(ctx context.Context, js jetstream.JetStream) {
 	began, every := time.Now(), time.Second/time.Duration(h.config.rate(h.kind))
 	for i := 0; ; i++ {
@@ -52,7 +52,7 @@ func (h *history) produce(ctx context.Context, js jetstream.JetStream) {
 	}
 }
 
-// next makes the next operation known to the target and to the record.
+// next makes the next operation and announces it to the target and the record.
 func (h *history) next() *submission {
 	h.mu.Lock()
 	s := h.makeSubmission(len(h.submissions))
@@ -62,8 +62,7 @@ func (h *history) next() *submission {
 	return s
 }
 
-// submit submits an operation. What was begun is brought to its end, even after the
-// last second.
+// submit submits an operation. It finishes even after the producer has stopped.
 func (h *history) submit(js jetstream.JetStream, s *submission) {
 	if persist(h.ctx, js, s.message(), "submit-"+s.EventID, submitFor) {
 		h.mu.Lock()

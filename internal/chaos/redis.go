@@ -16,7 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/chaos/machine"
 )
 
-// redisServer is the redis-server of one history.
+// redisServer is the redis-server of a history.
 type redisServer struct {
 	*machine.Process
 	port int
@@ -24,14 +24,14 @@ type redisServer struct {
 
 func (r *redisServer) url() string { return "redis://127.0.0.1:" + strconv.Itoa(r.port) }
 
-// startRedis starts a redis-server when the kind asks for one.
+// startRedis starts a redis-server if the kind has Redis.
 func (h *history) startRedis(ctx context.Context) error {
 	if !h.kind.Redis {
 		return nil
 	}
 	path, err := exec.LookPath(h.config.RedisServer)
 	if err != nil {
-		return fmt.Errorf("redis-server is not here (%w); install it, on Debian with: apt-get install redis-server", err)
+		return fmt.Errorf("redis-server is not installed (%w); install it, on Debian with: apt-get install redis-server", err)
 	}
 	r := new(redisServer)
 	if r.port, err = h.ports.Take(); err != nil {
@@ -70,7 +70,7 @@ func redisFlush(ctx context.Context, o *operator) {
 	o.h.failed(o.h.redis.do(func(c *redis.Client) error { return c.FlushAll(ctx).Err() }))
 }
 
-// redisRestart starts Redis again with nothing in it.
+// redisRestart restarts Redis empty.
 func redisRestart(ctx context.Context, o *operator) {
 	away := o.between(0, 2*time.Second)
 	o.h.note("Redis killed, away for %s", away.Round(time.Millisecond))
@@ -90,7 +90,7 @@ func redisHalt(ctx context.Context, o *operator) {
 	o.h.note("Redis goes on")
 }
 
-// redisReadOnly makes Redis refuse to write for a while.
+// redisReadOnly makes Redis refuse writes for a while.
 func redisReadOnly(ctx context.Context, o *operator) {
 	d := o.between(500*time.Millisecond, 4*time.Second)
 	o.h.note("Redis is read-only for %s", d.Round(time.Millisecond))

@@ -17,21 +17,21 @@ import (
 	"github.com/rebound-mq/rebound/internal/chaos/proof"
 )
 
-// Report is how a history went.
+// Report is the result of a history.
 type Report struct {
 	Record     *proof.Record
 	Violations []proof.Violation
 	Took       time.Duration
-	// Logs holds what the processes wrote about each operation that a violation names.
+	// Logs has the log lines about each operation named by a violation.
 	Logs map[string][]string
-	// Kept is where the logs are, empty when they are not kept.
+	// Kept is the directory with the kept logs, empty if they were not kept.
 	Kept string
 }
 
-// shownOf is how many operations of each class of violation are told of in full.
+// shownOf is how many operations per class of violation are printed in full.
 const shownOf = 3
 
-// Print writes what a history broke, with the stories of some operations.
+// Print prints the violations, with the stories of some operations.
 func (r *Report) Print(w io.Writer) {
 	shown := make(map[proof.Class]int)
 	for _, v := range r.Violations {
@@ -57,12 +57,11 @@ func (r *Report) Print(w io.Writer) {
 }
 
 const (
-	// mentioned is how many operations' lines are looked for in the logs, and
-	// linesOf how many are kept of each.
+	// mentioned bounds the operations searched for in the logs, linesOf the lines kept for each.
 	mentioned, linesOf = 50, 10
 )
 
-// mentions returns the lines of the logs that name an operation of a violation.
+// mentions returns the log lines that name an operation of a violation.
 func (h *history) mentions(violations []proof.Violation) map[string][]string {
 	lines := make(map[string][]string)
 	for _, v := range violations {
@@ -79,7 +78,7 @@ func (h *history) mentions(violations []proof.Violation) map[string][]string {
 	return lines
 }
 
-// mentions adds the lines of the log that name one of the operations.
+// mentions adds the lines of the instance's log that name one of the operations.
 func (in *instance) mentions(lines map[string][]string) {
 	f, err := os.Open(in.Log.Name())
 	if err != nil {
@@ -97,7 +96,7 @@ func (in *instance) mentions(lines map[string][]string) {
 	}
 }
 
-// keep copies the logs and the record out of the directory of the history.
+// keep copies the logs and the record to config.Keep.
 func (h *history) keep(r *Report) (string, error) {
 	to := filepath.Join(h.config.Keep, fmt.Sprintf("%s-%d", h.kind.Name, h.seed))
 	if err := os.MkdirAll(to, 0o700); err != nil {

@@ -16,9 +16,9 @@ import (
 
 const (
 	sampleEvery = 5 * time.Second
-	// floodFor is how long the peak is measured for, after floodWarm of it, with at most
-	// floodPending operations on their way, of which at the peak about half wait for their
-	// delay: more would only queue. A node is killed every floodFault.
+	// floodFor is how long the peak is measured, including floodWarm to warm up, with at most
+	// floodPending unfinished operations; at the peak about half of them wait for their delay,
+	// and more would only queue. A node is killed every floodFault.
 	floodFor     = time.Minute
 	floodWarm    = 5 * time.Second
 	floodPending = 300
@@ -27,10 +27,10 @@ const (
 	soakShare = 0.8
 )
 
-// sampler measures the instances again and again.
+// sampler samples the instances periodically.
 type sampler struct {
 	h       *history
-	samples []proof.Series // four by four for each instance; the sampler's goroutine alone
+	samples []proof.Series // three for each instance; used by the sampler's goroutine alone
 	done    sync.WaitGroup
 }
 
@@ -47,7 +47,7 @@ func (s *sampler) start(ctx context.Context) {
 			for i, in := range s.h.instances {
 				now := time.Now()
 				for j, value := range []float64{float64(in.Resident()) / (1 << 20), float64(in.goroutines(ctx)), float64(in.Files())} {
-					if value > 0 { // it is not running, or stands still
+					if value > 0 { // otherwise it is not running, or frozen
 						series := &s.samples[3*i+j]
 						series.Points = append(series.Points, proof.Point{At: now, Value: value})
 					}
@@ -57,20 +57,19 @@ func (s *sampler) start(ctx context.Context) {
 	})
 }
 
-// flood measures how many operations a second go through all of it while a number of
-// them are on their way and nodes are killed, and sets the rate of what follows to a share
-// of that. Without a fault the peak would be one that nothing is left of for them. false
-// is that they have not drained.
+// flood measures how many operations a second end while floodPending are unfinished and nodes are
+// killed, and sets the rate of the rest to a share of that. A peak without faults would leave
+// nothing for coping with them. It returns false if the operations have not drained.
 func (h *history) flood(ctx context.Context, js jetstream.JetStream) (bool, error) {
 	began := time.Now()
-	room := make(chan struct{}, floodPending)
+	pending := make(chan struct{}, floodPending)
 	var ended atomic.Int64
 	h.target.watch(func(*submission) {
 		if d := time.Since(began); d > floodWarm && d < floodFor {
 			ended.Add(1)
 		}
 		select {
-		case <-room:
+		case <-pending:
 		default:
 		}
 	})
@@ -85,7 +84,7 @@ func (h *history) flood(ctx context.Context, js jetstream.JetStream) (bool, erro
 	})
 	for flooding.Err() == nil {
 		select {
-		case room <- struct{}{}:
+		case pending <- struct{}{}:
 			s := h.next()
 			h.producing.Go(func() { h.submit(js, s) })
 		case <-flooding.Done():

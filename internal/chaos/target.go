@@ -22,8 +22,8 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// target answers attempts, as a NATS micro service and as a worker of the stream of
-// work. What it answers follows from the seed, the operation and the attempt.
+// target answers attempts, as a NATS micro service and as a worker of the work stream. Its
+// answers depend only on the seed, the operation, the attempt and its mood.
 type target struct {
 	seed uint64
 	fail int // percent of the attempts that fail
@@ -34,12 +34,12 @@ type target struct {
 	attempts []proof.Attempt        // guarded by mu
 	mood     mood                   // guarded by mu
 	kind     map[string]*submission // by event id; guarded by mu
-	ended    func(s *submission)    // told of the last attempt of each operation, or nil; guarded by mu
+	ended    func(s *submission)    // called after the last attempt of each operation, or nil; guarded by mu
 	micro    micro.Service          // nil while it is absent; guarded by mu
 	working  sync.WaitGroup
 }
 
-// mood is what the target is like at the moment.
+// mood is the target's current behaviour.
 type mood struct {
 	down, silent, mercy bool
 	slow                time.Duration
@@ -49,7 +49,7 @@ func newTarget(nc *nats.Conn, js jetstream.JetStream, seed uint64, fail int) *ta
 	return &target{seed: seed, fail: fail, nc: nc, js: js, kind: make(map[string]*submission)}
 }
 
-// expect tells the target of an operation before it is submitted.
+// expect announces an operation to the target before it is submitted.
 func (t *target) expect(s *submission) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -62,7 +62,7 @@ func (t *target) change(f func(m *mood)) {
 	f(&t.mood)
 }
 
-// watch has ended called with each operation whose last attempt was made.
+// watch sets ended, which is called with each operation after its last attempt.
 func (t *target) watch(ended func(s *submission)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -135,7 +135,7 @@ func (t *target) attempt(subject string, h nats.Header, data []byte, arrived tim
 // operationOf returns the last token of a target's subject.
 func operationOf(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
 
-// answer decides how an attempt ends.
+// answer decides the result of an attempt.
 func (t *target) answer(a *proof.Attempt, s *submission, now mood) (code string, silent bool) {
 	switch {
 	case now.silent:
@@ -154,7 +154,7 @@ func (t *target) answer(a *proof.Attempt, s *submission, now mood) (code string,
 	return "", false
 }
 
-// pace returns how long an attempt takes: most are quick.
+// pace returns how long an attempt takes; most are quick.
 func (t *target) pace(a *proof.Attempt, now mood) time.Duration {
 	d := time.Duration(t.dice(a)>>8%3000) * time.Microsecond
 	if t.dice(a)>>16%10 == 0 {
@@ -163,32 +163,32 @@ func (t *target) pace(a *proof.Attempt, now mood) time.Duration {
 	return d + now.slow
 }
 
-// dice throws the dice of one attempt, the same whenever it is made.
+// dice returns the random number of an attempt, which depends on the attempt alone.
 func (t *target) dice(a *proof.Attempt) uint64 {
 	f := fnv.New64a()
 	_, _ = fmt.Fprintf(f, "%d/%s/%d/%d", t.seed, a.Payload, a.Replay, a.Number)
-	x := f.Sum64() // mixed once more, for FNV hardly moves its high bits
+	x := f.Sum64() // mixed again, because FNV hardly changes its high bits
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd
 	return x ^ x>>33
 }
 
-// workers is the durable consumer of the stream of work.
+// workers is the durable consumer of the work stream.
 const workers = "workers"
 
-// work takes attempts from the stream of work until ctx ends, and reports on them as
-// the contract says.
+// work takes attempts from the work stream until ctx ends, and reports on them as the contract
+// requires.
 func (t *target) work(ctx context.Context) error {
 	names := events.Streams{}
 	config := streams.WorkConfig(names, streams.Limits{Replicas: nodeCount})
 	if _, err := t.js.CreateStream(ctx, config); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		return fmt.Errorf("making the stream of work: %w", err)
+		return fmt.Errorf("creating the work stream: %w", err)
 	}
 	c, err := t.js.CreateOrUpdateConsumer(ctx, config.Name, jetstream.ConsumerConfig{
 		Durable: workers, AckPolicy: jetstream.AckExplicitPolicy, AckWait: 5 * time.Second, MaxDeliver: -1, MaxAckPending: 10_000,
 	})
 	if err != nil {
-		return fmt.Errorf("making the workers' consumer: %w", err)
+		return fmt.Errorf("creating the workers' consumer: %w", err)
 	}
 	t.working.Go(func() {
 		for ctx.Err() == nil {
@@ -206,12 +206,12 @@ func (t *target) work(ctx context.Context) error {
 	return nil
 }
 
-// handle works on one message, reports, and acknowledges it once the report is stored.
+// handle makes one attempt, reports it, and acks the message once the report is stored.
 func (t *target) handle(ctx context.Context, m jetstream.Msg, arrived time.Time) {
 	h := m.Headers()
 	code, silent := t.attempt(m.Subject(), h, m.Data(), arrived)
-	if !silent && !t.tell(ctx, h, code) {
-		return // the stream delivers it once more
+	if !silent && !t.report(ctx, h, code) {
+		return // the stream delivers it again
 	}
 	for ctx.Err() == nil {
 		call, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -224,8 +224,8 @@ func (t *target) handle(ctx context.Context, m jetstream.Msg, arrived time.Time)
 	}
 }
 
-// tell stores a worker's report and reports whether it is stored.
-func (t *target) tell(ctx context.Context, h nats.Header, code string) bool {
+// report stores a worker's report and returns whether it is stored.
+func (t *target) report(ctx context.Context, h nats.Header, code string) bool {
 	report := nats.NewMsg(h.Get(events.HeaderReport))
 	for _, name := range []string{events.HeaderID, events.HeaderAttempt, events.HeaderToken} {
 		report.Header.Set(name, h.Get(name))
@@ -240,7 +240,7 @@ func (t *target) tell(ctx context.Context, h nats.Header, code string) bool {
 	return persist(ctx, t.js, report, id, 20*time.Second)
 }
 
-// persist publishes until it is acknowledged, as a careful service does.
+// persist retries publishing until it is acknowledged, as a careful service does.
 func persist(ctx context.Context, js jetstream.JetStream, m *nats.Msg, id string, bound time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()

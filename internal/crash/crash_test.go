@@ -31,18 +31,17 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 const (
-	// killsTogether is how often the program is killed with its embedded server,
-	// and killsApart how often in each of the other ways.
+	// killsTogether is how often the program is killed together with its embedded server, and
+	// killsApart how often in each of the other ways.
 	killsTogether = 20
 	killsApart    = 10
 	operations    = 3000
-	// settle bounds how long everything may take to end after the last kill. The
-	// governor paces it, slowly on a machine that is busy.
+	// settle bounds the time from the last kill until everything has ended. The governor paces
+	// that, slowly on a busy machine.
 	settle = 3 * time.Minute
 )
 
-// policy never gives up on what a crash makes fail: while a server is away the
-// target does not respond.
+// policy never gives up because of a crash: while a server is away the target does not respond.
 const policy = `
 default:
   maxAttempts: 1000
@@ -53,7 +52,7 @@ default:
   attemptTimeout: 1s
 `
 
-// guarded is the same with a circuit breaker, so that operations are held.
+// guarded adds a circuit breaker, so that operations are held.
 const guarded = policy + `
   enableCircuitBreaker: true
   circuitBreakerThreshold: 5
@@ -111,9 +110,9 @@ func TestProgram_LosesNothingWhenItIsKilled(t *testing.T) {
 	t.Run("as one of two instances while the target fails and heals and the lanes fill", func(t *testing.T) { two(t, guarded, true, false) })
 }
 
-// torment submits operations while it kills that often, and checks how each ended.
-// With outages the target is down half of the time until the last kill. With workers
-// half the operations are taken from a stream and reported on.
+// torment submits operations while it kills the program kills times, and checks how each
+// operation ended. With outages the target is down half of the time until the last kill. With
+// workers half the operations are taken from a stream and reported on.
 func torment(t *testing.T, url string, kills int, outages, workers bool, kill func()) {
 	nc := testkit.Connect(t, url, nats.ReconnectWait(20*time.Millisecond), nats.ReconnectBufSize(-1))
 	js := testkit.JetStream(t, nc)
@@ -164,7 +163,7 @@ func torment(t *testing.T, url string, kills int, outages, workers bool, kill fu
 
 	awaitSettled(t, js)
 	if workers && target.taken.Load() < operations/2 {
-		t.Errorf("the worker had %d attempts at %d operations, so that this tests too little", target.taken.Load(), operations/2)
+		t.Errorf("the worker had %d attempts at %d operations, too few to test anything", target.taken.Load(), operations/2)
 	}
 	outcomes, err := read(js)
 	if err != nil {
@@ -195,7 +194,7 @@ func torment(t *testing.T, url string, kills int, outages, workers bool, kill fu
 			}
 		}
 		if want == events.RetrySuccess && !target.succeeded(id) {
-			t.Errorf("operation %s is told to have succeeded but never did at the target", id)
+			t.Errorf("operation %s has a success as its outcome but never succeeded at the target", id)
 		}
 	}
 	t.Logf("%d kills, %d operations, %d attempts at the target, of them %d repeats, at most %d held",
@@ -211,15 +210,14 @@ func hash(s string) uint32 {
 	return h.Sum32()
 }
 
-// target fails some operations for good, and the first redelivery of half of them
-// unless it has outages: failures that do not end with an outage would keep the
-// breaker opening and the governor's foot on the brake.
+// target fails some operations for good, and half of the others at their first redelivery unless
+// it has outages: further failures would keep the breaker opening and the governor slow.
 type target struct {
 	attempts, repeats atomic.Int64
 	outages           bool
-	// taken counts the attempts that were taken from a stream.
+	// taken counts the attempts taken from a stream.
 	taken atomic.Int64
-	// down makes it fail whatever it is asked.
+	// down makes it fail every attempt.
 	down atomic.Bool
 
 	mu   sync.Mutex
@@ -268,7 +266,7 @@ func (tg *target) attempt(h nats.Header) (code, message string) {
 	return "", ""
 }
 
-// takeFromStream makes the target a worker of a stream besides.
+// takeFromStream makes the target also a worker of a stream.
 func (tg *target) takeFromStream(t *testing.T, nc *nats.Conn) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -302,7 +300,7 @@ func (tg *target) succeeded(id string) bool {
 	return tg.done[id]
 }
 
-// submit publishes until it is acknowledged, as a careful service does.
+// submit retries publishing until it is acknowledged, as a careful service does.
 func submit(t *testing.T, js jetstream.JetStream, i int, published bool) {
 	m := nats.NewMsg("retry.submit.load.op")
 	m.Data = []byte("payload " + strconv.Itoa(i))
@@ -364,8 +362,8 @@ func read(js jetstream.JetStream) (map[string][]events.Outcome, error) {
 	return out, nil
 }
 
-// awaitSettled waits until every operation has an outcome and nothing waits. It
-// asks for counts only, so that watching does not slow down what it watches.
+// awaitSettled waits until every operation has an outcome and nothing waits. It only asks for
+// counts, so that watching does not slow the service down.
 func awaitSettled(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), settle)
@@ -392,7 +390,7 @@ func awaitSettled(t *testing.T, js jetstream.JetStream) {
 	}
 }
 
-// counts are how many operations are where.
+// counts are the numbers of operations by state.
 type counts struct{ Outcomes, Submitted, Due, Parked, Held uint64 }
 
 func (c counts) settled() bool { return c.Outcomes >= operations && c == counts{Outcomes: c.Outcomes} }
@@ -418,7 +416,7 @@ func progress(ctx context.Context, js jetstream.JetStream) (c counts, err error)
 	return c, nil
 }
 
-// heldNow counts what is in lanes.
+// heldNow counts the operations in lanes.
 func heldNow(js jetstream.JetStream) (uint64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -459,7 +457,7 @@ func start(t *testing.T, binary string, args []string) *program {
 	return p
 }
 
-// kill ends the process as kill -9 does and waits until it is gone.
+// kill ends the process like kill -9 and waits until it is gone.
 func (p *program) kill(t *testing.T) {
 	t.Helper()
 	if p.cmd.ProcessState != nil {
@@ -477,7 +475,7 @@ func (p *program) end() {
 	_ = p.log.Close()
 }
 
-// await waits until a service answers.
+// await waits until a service is ready.
 func await(t *testing.T, url string) {
 	t.Helper()
 	testkit.Eventually(t, 30*time.Second, "the service being ready", func() bool {

@@ -1,3 +1,3 @@
-// Package crash holds no code, only the test that kills the real program again
-// and again under load and checks that nothing is lost or told twice.
+// Package crash holds only the test that kills the real program repeatedly under load and checks
+// that nothing is lost and no outcome is published twice.
 package crash

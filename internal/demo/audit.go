@@ -18,39 +18,37 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// evidence is what there is of one operation once everything has come to rest.
+// evidence is what is known of one operation after the run.
 type evidence struct {
-	// Submitted is whether the demo submitted it, with Payload.
+	// Submitted reports whether the demo submitted it, with Payload.
 	Submitted bool
 	Payload   hash
-	// Outcomes are the outcome events of the operation, by name.
+	// Outcomes are the names of the operation's outcome events.
 	Outcomes []string
-	// Dead holds the payload of each of its dead letters, Accepted that of each
-	// delivery which the target accepted.
+	// Dead has the payload of each of its dead letters, Accepted that of each delivery which the
+	// target accepted.
 	Dead, Accepted []hash
-	// Waiting is whether the operation is still stored as waiting.
+	// Waiting reports whether the operation is still stored as waiting.
 	Waiting bool
 }
 
-// Kind says what is wrong with an operation.
+// Kind is the kind of a fault.
 type Kind string
 
 // The kinds of faults.
 const (
-	// Lost: the operation has no outcome and does not wait any more.
+	// Lost: the operation has no outcome and is not waiting.
 	Lost Kind = "lost"
 	// Doubled: the operation has more than one outcome or dead letter, or a dead
 	// letter although it succeeded.
 	Doubled Kind = "doubled"
 	// Undelivered: the operation succeeded, but its target never accepted it.
 	Undelivered Kind = "undelivered"
-	// Mismatched: the target or the dead letter has other bytes than were
-	// submitted.
+	// Mismatched: the target or the dead letter got other bytes than were submitted.
 	Mismatched Kind = "mismatched"
-	// Unburied: the operation failed, but there is no dead letter.
+	// Unburied: the operation failed but has no dead letter.
 	Unburied Kind = "unburied"
-	// Foreign: there is an outcome or a dead letter of an operation that nobody
-	// submitted.
+	// Foreign: an operation that nobody submitted has an outcome or a dead letter.
 	Foreign Kind = "foreign"
 )
 
@@ -61,8 +59,8 @@ type Fault struct {
 	Detail string `json:"detail"`
 }
 
-// judge returns what is wrong with the operations, by id, and how many have no
-// outcome because they still wait.
+// judge returns the faults, sorted by operation id, and how many operations have no outcome
+// because they are still waiting.
 func judge(all map[string]*evidence) (found []Fault, unfinished int) {
 	for _, id := range slices.Sorted(maps.Keys(all)) {
 		e := all[id]
@@ -79,7 +77,7 @@ func judge(all map[string]*evidence) (found []Fault, unfinished int) {
 
 func (e *evidence) unfinished() bool { return e.Submitted && e.Waiting && len(e.Outcomes) == 0 }
 
-// faults returns what is wrong with one operation.
+// faults returns the faults of one operation.
 func (e *evidence) faults() (out []Fault) {
 	add := func(kind Kind, layout string, args ...any) {
 		out = append(out, Fault{Kind: kind, Detail: fmt.Sprintf(layout, args...)})
@@ -115,7 +113,7 @@ func (e *evidence) faults() (out []Fault) {
 	return out
 }
 
-// FaultsError says that operations did not end as they must.
+// FaultsError means that operations did not end as they must.
 type FaultsError struct{ Faults []Fault }
 
 // Error implements error.
@@ -132,8 +130,7 @@ func (e *FaultsError) Error() string {
 	return "not every operation ended as it must: " + strings.Join(words, ", ")
 }
 
-// gather adds to the evidence what the streams hold, and returns how many dead
-// letters there are.
+// gather adds the evidence in the streams, and returns the number of dead letters.
 func gather(ctx context.Context, js jetstream.JetStream, all map[string]*evidence) (dead int, err error) {
 	g := gathering{all: all}
 	if err := g.outcomes(ctx, js); err != nil {
@@ -145,7 +142,7 @@ func gather(ctx context.Context, js jetstream.JetStream, all map[string]*evidenc
 	return dead, g.waiting(ctx, js)
 }
 
-// gathering collects evidence by the id of the operation.
+// gathering collects evidence by operation id.
 type gathering struct{ all map[string]*evidence }
 
 func (g gathering) of(id string) *evidence {
@@ -171,7 +168,7 @@ func (g gathering) outcomes(ctx context.Context, js jetstream.JetStream) error {
 	return nil
 }
 
-// deadLetters returns how many there are.
+// deadLetters returns their number.
 func (g gathering) deadLetters(ctx context.Context, js jetstream.JetStream) (n int, err error) {
 	for d, err := range deadletter.New(js, "").List(ctx, events.DeadLetterFilter{}) {
 		if err != nil {
@@ -184,7 +181,7 @@ func (g gathering) deadLetters(ctx context.Context, js jetstream.JetStream) (n i
 	return n, nil
 }
 
-// waiting collects what waits, and what was submitted and not taken in yet.
+// waiting collects the operations that wait, including submissions not yet taken in.
 func (g gathering) waiting(ctx context.Context, js jetstream.JetStream) error {
 	subjects, names := events.Subjects{}, events.Streams{}
 	from := jetstreamext.GetBatchSeq(1)

@@ -9,7 +9,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-func TestJudge_SaysWhatIsWrongWithAnOperation(t *testing.T) {
+func TestJudge_NamesTheFaultsOfAnOperation(t *testing.T) {
 	sent, other := sha256.Sum256([]byte("sent")), sha256.Sum256([]byte("other"))
 	success, failed := []string{events.RetrySuccess}, []string{events.RetryFailed}
 	for name, c := range map[string]struct {
@@ -83,7 +83,7 @@ func TestJudge_SaysWhatIsWrongWithAnOperation(t *testing.T) {
 			for _, f := range found {
 				got = append(got, f.Kind)
 				if f.ID != "1" || f.Detail == "" {
-					t.Errorf("fault %+v does not tell what is wrong with which operation", f)
+					t.Errorf("fault %+v lacks the operation or the detail", f)
 				}
 			}
 			if !slices.Equal(got, c.want) {
@@ -97,7 +97,7 @@ func TestJudge_SaysWhatIsWrongWithAnOperation(t *testing.T) {
 	}
 }
 
-func TestSummary_FailsUnlessEverythingThatWasToEndHasEnded(t *testing.T) {
+func TestSummary_FailsUnlessEverythingHasEnded(t *testing.T) {
 	lost := []Fault{{ID: "1", Kind: Lost}, {ID: "2", Kind: Doubled}, {ID: "3", Kind: Lost}}
 	for name, c := range map[string]struct {
 		summary Summary

@@ -10,13 +10,13 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// event takes one message of the stream of what happened.
+// event handles one message of the stream of outcomes.
 func (r *run) event(m jetstream.Msg) {
 	if meta, err := m.Metadata(); err == nil {
 		defer r.observed.Store(meta.Sequence.Stream)
 	}
 	at := time.Since(r.begun)
-	// What cannot be read here is a fault when the outcomes are judged.
+	// An unreadable message is reported when the outcomes are judged.
 	switch tokens := strings.Split(m.Subject(), "."); {
 	case tokens[1] == "outcome":
 		var e events.Outcome

@@ -21,8 +21,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// The package of webhook payloads at the npm registry. The version is fixed so
-// that two runs deliver the same.
+// The npm package of webhook payloads. The version is fixed so that all runs deliver the same.
 const (
 	packageName    = "@octokit/webhooks-examples"
 	packageVersion = "7.6.1"
@@ -32,22 +31,20 @@ const (
 const (
 	// fetchTimeout bounds how long npm may take.
 	fetchTimeout = 60 * time.Second
-	// maxPackage bounds the bytes that are unpacked.
+	// maxPackage bounds the bytes unpacked.
 	maxPackage = 64 << 20
-	// maxPayload is the largest payload that the embedded server takes, with
-	// room for headers.
+	// maxPayload is the largest payload that the embedded server accepts together with headers.
 	maxPayload = 900 << 10
 )
 
 // payload is the body of one webhook.
 type payload struct {
-	// event is the kind of the webhook, such as pull_request. It becomes the
-	// operation type.
+	// event is the kind of the webhook, such as pull_request, and becomes the operation type.
 	event string
 	data  []byte
 }
 
-// collection is payloads and where they are from.
+// collection is a set of payloads and its source.
 type collection struct {
 	payloads []payload
 	source   string
@@ -63,8 +60,8 @@ func (c collection) events() []string {
 	return slices.Compact(out)
 }
 
-// loadPayloads returns the payloads of the directory if one is given, else those
-// of the npm package, from the cache or fetched by npm.
+// loadPayloads returns the payloads in the directory if one is given, else those of the npm
+// package, from the cache or through npm.
 func loadPayloads(ctx context.Context, o Options) (collection, error) {
 	if o.Payloads != "" {
 		payloads, err := readDir(o.Payloads)
@@ -73,7 +70,7 @@ func loadPayloads(ctx context.Context, o Options) (collection, error) {
 	file := filepath.Join(o.CacheDir, "webhooks-examples-"+packageVersion+".json")
 	source := packageName + " " + packageVersion
 	if index, err := os.ReadFile(file); err == nil && o.CacheDir != "" {
-		// A cached file that cannot be read is fetched again.
+		// An unreadable cached file is fetched again.
 		if payloads, err := readIndex(index); err == nil && len(payloads) > 0 {
 			return collection{payloads, source}, nil
 		}
@@ -95,8 +92,8 @@ func loadPayloads(ctx context.Context, o Options) (collection, error) {
 	return collection{payloads, source}, nil
 }
 
-// fetch has npm download the package and returns the index in it. It says so on
-// out, because it takes a while.
+// fetch lets npm download the package and returns its index. It announces that on out, because it
+// takes a while.
 func fetch(ctx context.Context, environ []string, out io.Writer) ([]byte, error) {
 	npm, err := lookNPM(environ)
 	if err != nil {
@@ -111,7 +108,7 @@ func fetch(ctx context.Context, environ []string, out io.Writer) ([]byte, error)
 	ctx, cancel := context.WithTimeoutCause(ctx, fetchTimeout, fmt.Errorf("it took longer than %s", fetchTimeout))
 	defer cancel()
 
-	// What npm says on standard error besides errors is of no interest here.
+	// Only npm's errors are wanted on standard error.
 	cmd := exec.CommandContext(ctx, npm, "pack", packageName+"@"+packageVersion, "--pack-destination", dir,
 		"--ignore-scripts", "--silent", "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--loglevel=error")
 	cmd.Dir, cmd.Env, cmd.WaitDelay = dir, environ, 2*time.Second
@@ -158,8 +155,7 @@ func lookNPM(environ []string) (string, error) {
 	return "", errors.New("npm is not installed")
 }
 
-// npmError says in a few words why npm failed: with the first line that is a
-// sentence, since codes come before.
+// npmError explains why npm failed with its first line that is a sentence, after the codes.
 func npmError(err error, said string) error {
 	for line := range strings.Lines(said) {
 		words := strings.Fields(line)
@@ -188,7 +184,7 @@ func unpack(r io.Reader, name string) ([]byte, error) {
 	}
 }
 
-// store writes a file at once or not at all.
+// store writes a file atomically.
 func store(file string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
@@ -205,7 +201,7 @@ func store(file string, data []byte) error {
 	return os.Rename(part.Name(), file)
 }
 
-// readIndex reads the form of the npm package: a list of events with examples.
+// readIndex reads the format of the npm package: a list of events with examples.
 func readIndex(index []byte) ([]payload, error) {
 	var list []struct {
 		Name     string            `json:"name"`
@@ -230,10 +226,10 @@ func readIndex(index []byte) ([]payload, error) {
 	return out, nil
 }
 
-// readDir reads every *.json file below dir. A file in a directory is of the
-// event that the directory is named after, another one of the event that its
-// own name begins with: push/payload.json and push.1.json are both a push. A
-// file may also be an index like that of the npm package.
+// readDir reads every *.json file below dir. A file in a subdirectory belongs to the event named
+// by that directory, any other file to the event with which its own name begins:
+// push/payload.json and push.1.json are both of the event push. A file may also be an index like
+// that of the npm package.
 func readDir(dir string) ([]payload, error) {
 	if _, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("reading the payloads: %w", err)
@@ -268,7 +264,7 @@ func readDir(dir string) ([]payload, error) {
 	return out, nil
 }
 
-// eventOf makes the path of a payload the name of an event.
+// eventOf derives the name of an event from the path of a payload.
 func eventOf(path string) string {
 	name, _, nested := strings.Cut(path, "/")
 	if !nested {
@@ -286,8 +282,7 @@ func eventOf(path string) string {
 	return name[:min(len(name), events.MaxName)]
 }
 
-// newPayload checks a payload and takes out the white space, as the sender of a
-// webhook does.
+// newPayload checks a payload and removes white space, as the sender of a webhook does.
 func newPayload(event string, data []byte) (payload, error) {
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, data); err != nil {

@@ -20,7 +20,7 @@ const smallIndex = `[
   {"name": "star", "examples": [{"action":"created"}]}
 ]`
 
-// files makes a directory with files.
+// files creates a directory with files.
 func files(t *testing.T, content map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -100,7 +100,7 @@ func TestPayloads_InvalidOnesAreRefused(t *testing.T) {
 	}
 }
 
-// npm makes a PATH with an npm that runs script.
+// npm returns a PATH with an npm that runs script.
 func npm(t *testing.T, script string) []string {
 	t.Helper()
 	if runtime.GOOS == "windows" {
@@ -157,7 +157,7 @@ func TestPayloads_PackageIsFetchedOnceAndThenCached(t *testing.T) {
 	}
 }
 
-func TestPayloads_WithoutThePackageBothWaysAreSaid(t *testing.T) {
+func TestPayloads_ErrorNamesBothWaysToThePackage(t *testing.T) {
 	offline := `echo "npm error code ENOTFOUND" >&2
 echo "npm error syscall getaddrinfo" >&2
 echo "npm error network request to https://registry.npmjs.org/x failed, reason: getaddrinfo ENOTFOUND" >&2

@@ -15,28 +15,28 @@ import (
 	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
-// Options describe a run. The zero value runs until its context ends.
+// Options configure a run. The zero value runs until its context ends.
 type Options struct {
-	// Operations is how many operations are submitted; 0 goes on until ctx ends.
+	// Operations is how many operations are submitted; 0 means until ctx ends.
 	Operations int
-	// Timeout bounds the run, 0 not at all.
+	// Timeout bounds the run; 0 is no bound.
 	Timeout time.Duration
-	// Seed repeats the target's behaviour.
+	// Seed determines the target's behaviour.
 	Seed uint64
-	// Payloads is a directory of JSON files to deliver. Empty takes those of the
-	// npm package, which npm fetches into CacheDir if they are not there.
+	// Payloads is a directory of JSON files to deliver. If empty, the npm package is used, which
+	// npm fetches into CacheDir if it is not there.
 	Payloads, CacheDir string
 	// Environ is the environment for npm, in the form of [os.Environ].
 	Environ []string
 	// Keep keeps the store and the log.
 	Keep bool
-	// Version is the program's, as a semantic version.
+	// Version is the program's semantic version.
 	Version string
 
-	// Out is where the run is shown; nil shows nothing.
+	// Out shows the run; nil shows nothing.
 	Out io.Writer
-	// Size returns the width and the height of the terminal that Out is. Nil
-	// means that it is none, and gives plain lines.
+	// Size returns the width and the height of the terminal Out. Nil means that Out is not a
+	// terminal and gets plain lines.
 	Size func() (width, height int)
 	// Color allows colours on a terminal.
 	Color bool
@@ -45,8 +45,7 @@ type Options struct {
 	script   script
 }
 
-// policies are those of the demo. Every delay is short, so that the end is in
-// sight.
+// policies are the demo's policies. Every delay is short, so that a run ends soon.
 const policies = `
 default:
   maxAttempts: 10
@@ -62,32 +61,32 @@ default:
 const (
 	// attemptTimeout is that of the policies.
 	attemptTimeout = time.Second
-	// endlessPace is for how many operations the pace of an endless run is.
+	// endlessPace is the number of operations for which the pace of an endless run is computed.
 	endlessPace = 500
-	// settleTime is how long is waited, once everything has ended, for what must
-	// not come any more.
+	// settleTime is how long a run waits, once everything has ended, for events that must not
+	// come any more.
 	settleTime = 500 * time.Millisecond
 	// closeTimeout bounds the end of a run.
 	closeTimeout = 30 * time.Second
 )
 
-// ErrUnfinished says that a run was stopped before all its operations had ended.
-// None of them is lost.
+// ErrUnfinished means that a run was stopped before all its operations had ended. None of them is
+// lost.
 var ErrUnfinished = errors.New("not every operation has ended")
 
-// What stops a run.
+// The reasons for stopping a run.
 var (
 	errTimeUp      = errors.New("its time was up")
 	errInterrupted = errors.New("it was interrupted")
 )
 
 func (o *Options) check() error {
-	var faults []error
+	var errs []error
 	if o.Operations < 0 {
-		faults = append(faults, fmt.Errorf("%d operations are fewer than none", o.Operations))
+		errs = append(errs, fmt.Errorf("%d operations are fewer than none", o.Operations))
 	}
 	if o.Timeout < 0 {
-		faults = append(faults, fmt.Errorf("timeout %s is negative", o.Timeout))
+		errs = append(errs, fmt.Errorf("timeout %s is negative", o.Timeout))
 	}
 	if o.Out == nil {
 		o.Out = io.Discard
@@ -98,13 +97,12 @@ func (o *Options) check() error {
 	if o.script == nil {
 		o.script = theScript
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
-// Run delivers webhooks to a target that falls ill, submits those that fail and
-// shows what becomes of them. The error is a [*FaultsError] if an operation did
-// not end as it must, and [ErrUnfinished] if there was no time for all to end;
-// the summary says how the run went all the same.
+// Run delivers webhooks to a target that fails in several ways, submits those that fail and shows
+// what becomes of them. The error is a [*FaultsError] if an operation did not end as it must, and
+// [ErrUnfinished] if there was no time for all to end; the summary is valid in both cases.
 func Run(ctx context.Context, o Options) (Summary, error) {
 	if err := o.check(); err != nil {
 		return Summary{}, err
@@ -119,12 +117,12 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	}
 	summary, err := newRun(s, o, from).run(ctx)
 	summary.Source, summary.Payloads, summary.Seed = from.source, len(from.payloads), o.Seed
-	// What went wrong is worth a look.
+	// Keep the evidence of faults.
 	summary.Kept, err = s.close(o.Keep || len(summary.Faults) > 0, err)
 	return summary, err
 }
 
-// run is a demo under way.
+// run is a running demo.
 type run struct {
 	stage  *stage
 	goal   int
@@ -134,7 +132,7 @@ type run struct {
 	sender *sender
 	view   view
 	begun  time.Time
-	// observed is the sequence of the last event that was observed.
+	// observed is the sequence of the last observed event.
 	observed atomic.Uint64
 }
 
@@ -179,8 +177,8 @@ func (r *run) run(ctx context.Context) (Summary, error) {
 	return r.judge(context.WithoutCancel(ctx), summary, stopped)
 }
 
-// play lets the target and the sender do their part until every operation has
-// ended. The error says why that is not so.
+// play runs the target and the sender until every operation has ended. The error says why it
+// stopped earlier.
 func (r *run) play(ctx context.Context) error {
 	var timeUp <-chan time.Time
 	if r.limit > 0 {
@@ -204,7 +202,7 @@ func (r *run) play(ctx context.Context) error {
 			case <-r.tally.done:
 				return nil
 			case <-playCtx.Done():
-				return nil // group has the reason
+				return nil // group.Wait returns the reason
 			case <-ctx.Done():
 				return errInterrupted
 			case <-timeUp:
@@ -219,13 +217,13 @@ func (r *run) play(ctx context.Context) error {
 	if stopped == nil {
 		backoff.Sleep(playCtx, settleTime)
 	}
-	// The target is there until the last attempt is made.
+	// The target stays until the last attempt is made.
 	drained := r.stage.drain(context.WithoutCancel(ctx))
 	stopTarget()
 	return errors.Join(group.Wait(), stopped, drained)
 }
 
-// frame returns what there is to be shown now.
+// frame returns the current state for display.
 func (r *run) frame() frame {
 	now := time.Now()
 	mood, until := r.target.state()
@@ -236,7 +234,7 @@ func (r *run) frame() frame {
 	return f
 }
 
-// judge finds out whether every operation ended as it must.
+// judge checks that every operation ended as it must.
 func (r *run) judge(ctx context.Context, summary Summary, stopped error) (Summary, error) {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
@@ -254,7 +252,7 @@ func (r *run) judge(ctx context.Context, summary Summary, stopped error) (Summar
 	return summary, summary.verdict(r.goal, stopped)
 }
 
-// catchUp waits until every event that is stored has been observed.
+// catchUp waits until every stored event has been observed.
 func (r *run) catchUp(ctx context.Context) error {
 	stream, err := r.stage.js.Stream(ctx, r.stage.outcomes)
 	if err != nil {

@@ -44,7 +44,7 @@ default:
   target: "{service}.{operation}"
 `
 
-// short returns options of a run that ends soon, on payloads of its own.
+// short returns options of a run that ends soon, with its own payloads.
 func short(t *testing.T, operations int) (Options, *testkit.Buffer) {
 	t.Helper()
 	t.Setenv("TMPDIR", t.TempDir())
@@ -94,7 +94,7 @@ func TestRun_EveryOperationEndsAsItMust(t *testing.T) {
 	}
 }
 
-// tamper connects to the server of a run that is under way.
+// tamper connects to the server of a running demo.
 func tamper(t *testing.T, out *testkit.Buffer) jetstream.JetStream {
 	t.Helper()
 	url := regexp.MustCompile(`nats://\S+`)
@@ -102,7 +102,7 @@ func tamper(t *testing.T, out *testkit.Buffer) jetstream.JetStream {
 	return testkit.JetStream(t, testkit.Connect(t, url.FindString(out.String())))
 }
 
-// first waits for a message of a stream and returns it.
+// first waits for a message in a stream and returns it.
 func first(t *testing.T, js jetstream.JetStream, stream, subject string) (s jetstream.Stream, m *jetstream.RawStreamMsg) {
 	t.Helper()
 	testkit.Eventually(t, 30*time.Second, "a message on "+subject, func() bool {
@@ -118,7 +118,7 @@ func first(t *testing.T, js jetstream.JetStream, stream, subject string) (s jets
 
 func TestRun_FailsUponALoss(t *testing.T) {
 	o, out := short(t, 100)
-	o.Timeout = 0 // it goes on until it is interrupted, for what is lost never ends
+	o.Timeout = 0 // it runs until interrupted, because a lost operation never ends
 	type result struct {
 		summary Summary
 		err     error
@@ -133,21 +133,21 @@ func TestRun_FailsUponALoss(t *testing.T) {
 	js := tamper(t, out)
 	names, subjects := events.Streams{}, events.Subjects{}
 
-	// One that waits is taken away.
+	// Remove a waiting operation.
 	var lost string
-	testkit.Eventually(t, 30*time.Second, "an operation that can be taken away", func() bool {
+	testkit.Eventually(t, 30*time.Second, "an operation that can be removed", func() bool {
 		s, m := first(t, js, names.Waiting(), "retry.parked.>")
 		lost = m.Subject[strings.LastIndex(m.Subject, ".")+1:]
 		return s.DeleteMsg(t.Context(), m.Sequence) == nil
 	})
-	// One that succeeded is said to have succeeded again.
+	// Publish the success of an operation again.
 	_, m := first(t, js, names.Outcomes(), subjects.Outcomes(events.RetrySuccess, "", ""))
 	doubled := m.Header.Get(events.HeaderID)
 	again := &nats.Msg{Subject: m.Subject, Header: nats.Header{}, Data: m.Data}
 	if _, err := js.PublishMsg(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
-	// A dead letter is discarded.
+	// Discard a dead letter.
 	first(t, js, names.Dead(), ">")
 	var unburied string
 	letters := deadletter.New(js, "")
@@ -184,7 +184,7 @@ func TestRun_FailsUponALoss(t *testing.T) {
 func TestRun_EndlessEndsWellWhenItIsInterrupted(t *testing.T) {
 	o, out := short(t, 0)
 	o.Keep = true
-	// What failed waits for longer than the run.
+	// Failed operations wait for longer than the run.
 	o.policies = strings.NewReplacer("40ms", "1h", "600ms", "1h").Replace(shortPolicies)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

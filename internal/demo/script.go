@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// mood is how the target behaves for a while.
+// mood is the target's behaviour for a while.
 type mood string
 
-// The moods, in the order in which a target falls ill and gets well.
+// The moods, in the order in which a target fails and recovers.
 const (
 	healthy     mood = "healthy"
 	down        mood = "down"
@@ -23,17 +23,17 @@ const (
 	recovered   mood = "recovered"
 )
 
-// phase is a mood and how long it lasts.
+// phase is a mood and its duration.
 type phase struct {
 	mood mood
 	time time.Duration
 }
 
-// script is the course of an illness. After its last phase it begins anew for
-// as long as there is something to submit, and stays in the last one otherwise.
+// script is the sequence of the target's phases. It is repeated as long as there is something to
+// submit; then the target stays in the last phase.
 type script []phase
 
-// theScript is what the target goes through.
+// theScript is the script of the demo.
 var theScript = script{
 	{healthy, 3 * time.Second},
 	{down, 3 * time.Second},
@@ -43,11 +43,10 @@ var theScript = script{
 	{recovered, 5 * time.Second},
 }
 
-// failing is about which share of first deliveries fails in a mood.
+// failing is roughly the share of first deliveries that fail in a mood.
 var failing = map[mood]float64{healthy: 0.03, down: 1, unavailable: 1, rateLimited: 0.6, slow: 0.2, recovered: 0.03}
 
-// seeded returns the script with the length of each phase changed by up to a
-// sixth.
+// seeded returns the script with the duration of each phase changed by up to a sixth.
 func (s script) seeded(seed uint64) script {
 	random := rand.New(rand.NewPCG(seed, 0))
 	out := make(script, len(s))
@@ -57,8 +56,7 @@ func (s script) seeded(seed uint64) script {
 	return out
 }
 
-// pace returns how many first deliveries a second it takes for so many to fail
-// before the target gets better.
+// pace returns the first deliveries a second at which so many fail before the target gets better.
 func (s script) pace(operations int) float64 {
 	fail := 0.0
 	for _, p := range s {
@@ -69,17 +67,17 @@ func (s script) pace(operations int) float64 {
 	return float64(operations) / fail
 }
 
-// behaviour decides what the target answers. It depends on nothing but the seed
-// and the delivery, so that a run can be repeated.
+// behaviour decides the target's answers. They depend only on the seed and the delivery, so that
+// a run can be repeated.
 type behaviour struct {
 	seed uint64
-	// timeout is for how long an attempt waits for an answer.
+	// timeout is how long an attempt waits for an answer.
 	timeout time.Duration
 }
 
-// answer is what the target makes of one delivery.
+// answer is the target's answer to one delivery.
 type answer struct {
-	// code is the error's code, empty when the webhook is accepted.
+	// code is the error's code, empty if the webhook is accepted.
 	code, text string
 	retryAfter time.Duration
 	// after is how long the answer takes; silent means that there is none.
@@ -89,11 +87,10 @@ type answer struct {
 
 func (a answer) accepts() bool { return a.code == "" && !a.silent }
 
-// answer returns what the target answers to an attempt at a webhook. spare
-// tells that a target that limits the rate takes one more now.
+// answer returns the target's answer to an attempt at a webhook. spare reports whether a
+// rate-limiting target takes one more now.
 func (b behaviour) answer(m mood, id string, attempt int, spare bool) answer {
-	// What is wrong with a webhook itself comes to light at every attempt that
-	// the target looks at.
+	// A problem of the webhook itself shows at every attempt that the target processes.
 	if m != unavailable && m != rateLimited || m == rateLimited && spare {
 		switch own := b.draw(id, "webhook"); {
 		case own < 0.03:
@@ -128,13 +125,12 @@ func (b behaviour) answer(m mood, id string, attempt int, spare bool) answer {
 	return answer{after: time.Duration(chance * float64(b.timeout) / 50)}
 }
 
-// draw returns a number in [0, 1) that belongs to a webhook and a question.
+// draw returns a number in [0, 1) determined by the webhook and the question.
 func (b behaviour) draw(id, about string) float64 {
 	return float64(binary.BigEndian.Uint64(b.hash(id, about))>>11) / (1 << 53)
 }
 
-// deliveryID returns the id of the nth webhook, in the form that GitHub gives
-// its deliveries.
+// deliveryID returns the id of the nth webhook, in the format of GitHub's deliveries.
 func (b behaviour) deliveryID(n int) string {
 	h := hex.EncodeToString(b.hash(strconv.Itoa(n), "delivery")[:16])
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]

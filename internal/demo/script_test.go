@@ -28,7 +28,7 @@ func TestScript_SameSeedGivesTheSameBehaviour(t *testing.T) {
 	}
 	once, again, another := fmt.Sprint(theScript.seeded(1)), fmt.Sprint(theScript.seeded(1)), fmt.Sprint(theScript.seeded(2))
 	if once != again || once == another {
-		t.Error("the script does not go by the seed")
+		t.Error("the script does not depend on the seed")
 	}
 }
 
@@ -85,7 +85,7 @@ func TestBehaviour_EachMoodHasItsWayToFail(t *testing.T) {
 	}
 }
 
-func TestBehaviour_WhatIsWrongWithAWebhookStaysWrong(t *testing.T) {
+func TestBehaviour_BadWebhookStaysBad(t *testing.T) {
 	b := behaviour{3, time.Second}
 	bad := 0
 	for i := range 500 {

@@ -23,16 +23,15 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 )
 
-// maxDeliveries bounds the first deliveries that are under way at once.
+// maxDeliveries bounds the first deliveries in progress.
 const maxDeliveries = 512
 
-// sender is the service that has webhooks to deliver. It tries each once and
-// submits those that fail.
+// sender is the service that delivers webhooks. It tries each once and submits those that fail.
 type sender struct {
 	js        jetstream.JetStream
 	payloads  []payload
 	behaviour behaviour
-	// perSecond is how many webhooks are delivered.
+	// perSecond is the rate of first deliveries.
 	perSecond float64
 	// goal is how many operations are submitted, 0 for no bound.
 	goal  int
@@ -49,7 +48,7 @@ func (s *sender) run(ctx context.Context) error {
 	defer s.done.Store(true)
 	order := rand.New(rand.NewPCG(s.behaviour.seed, 1)).Perm(len(s.payloads))
 	limiter := rate.NewLimiter(rate.Limit(s.perSecond), 1+int(s.perSecond/50))
-	// A delivery that fails keeps its slot, so no more than goal can fail.
+	// A failed delivery keeps its slot, so that at most goal can fail.
 	slots := semaphore.NewWeighted(int64(cmp.Or(s.goal, math.MaxInt)))
 
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -75,7 +74,7 @@ func (s *sender) run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// send makes the first delivery of a webhook and submits it if that fails.
+// send makes the first delivery of a webhook and submits the webhook if that fails.
 func (s *sender) send(ctx context.Context, delivery string, p payload) (failed bool, err error) {
 	begun := time.Now()
 	failure, failed, err := s.deliver(ctx, delivery, p)
@@ -94,7 +93,7 @@ func (s *sender) send(ctx context.Context, delivery string, p payload) (failed b
 	if err != nil {
 		return false, err
 	}
-	// What is begun is told, even if the demo ends meanwhile.
+	// A failed delivery is submitted even if the demo ends meanwhile.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	s.tally.submit(id, p.event, sha256.Sum256(p.data))
@@ -107,7 +106,7 @@ func (s *sender) send(ctx context.Context, delivery string, p payload) (failed b
 // failure is how a first delivery failed.
 type failure struct{ code, text, retryAfter string }
 
-// deliver makes the first delivery. The error means that it was not made.
+// deliver makes the first delivery. An error means that it was not made.
 func (s *sender) deliver(ctx context.Context, delivery string, p payload) (failure, bool, error) {
 	m := nats.NewMsg(serviceName + "." + p.event)
 	webhookHeader(m.Header, delivery, p)
@@ -127,15 +126,14 @@ func (s *sender) deliver(ctx context.Context, delivery string, p payload) (failu
 	return failure{code, text, wire.HeaderValue(reply.Header, events.HeaderRetryAfter)}, code != "", nil
 }
 
-// webhookHeader sets the headers of a webhook, which go along with it to every
-// delivery.
+// webhookHeader sets the headers that accompany a webhook at every delivery.
 func webhookHeader(h nats.Header, delivery string, p payload) {
 	h[headerEvent] = []string{p.event}
 	h[headerDelivery] = []string{delivery}
 }
 
-// submission returns the message that submits a webhook whose first delivery
-// failed: a CloudEvent in binary mode.
+// submission returns the message that submits a webhook whose first delivery failed: a CloudEvent
+// in binary mode.
 func submission(delivery string, p payload, at time.Time, f failure) (*nats.Msg, error) {
 	e := event.New()
 	e.SetID(delivery)

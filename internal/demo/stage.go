@@ -19,21 +19,19 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// logName is the file, beside the store, in which the server and the service
-// log.
+// logName is the log file of the server and the service, in the store's directory.
 const logName = "demo.log"
 
-// stage is what a demo is played on: a NATS server and the service, with a
-// store of their own.
+// stage is the environment of a demo: a NATS server and the service, with their own store.
 type stage struct {
 	dir     string
 	log     *os.File
 	server  *embedded.Server
 	service *handlers.Service
-	// Each part has its own connection, as it would in other processes.
+	// Each part has its own connection, as if it were a process of its own.
 	serviceConn, targetConn, ownConn *nats.Conn
 	js                               jetstream.JetStream
-	// outcomes is the stream of what happened.
+	// outcomes is the name of the stream of outcomes.
 	outcomes string
 }
 
@@ -65,10 +63,10 @@ func (s *stage) open(ctx context.Context, set *policy.Set, version string) (err 
 		return err
 	}
 	for name, conn := range map[string]**nats.Conn{"rebound": &s.serviceConn, "demo target": &s.targetConn, "demo": &s.ownConn} {
-		complain := func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		onError := func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			log.Warn("an error on a connection", "connection", name, "error", err)
 		}
-		if *conn, err = nats.Connect(s.server.ClientURL(), nats.Name(name), nats.MaxReconnects(-1), nats.ErrorHandler(complain)); err != nil {
+		if *conn, err = nats.Connect(s.server.ClientURL(), nats.Name(name), nats.MaxReconnects(-1), nats.ErrorHandler(onError)); err != nil {
 			return fmt.Errorf("connecting to the server of the demo: %w", err)
 		}
 	}
@@ -77,13 +75,13 @@ func (s *stage) open(ctx context.Context, set *policy.Set, version string) (err 
 	}
 	s.service, err = handlers.Start(ctx, s.serviceConn, handlers.Config{
 		Policies: set, Version: version, Logger: log,
-		// What else this machine does must not hold the demo back.
+		// The load of this machine must not slow the demo down.
 		Backpressure: gate.Limits{StoreDelay: time.Hour},
 	})
 	return err
 }
 
-// drain ends the service and what it has in hand.
+// drain stops the service once it has finished what it has in hand.
 func (s *stage) drain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
@@ -94,14 +92,14 @@ func (s *stage) drain(ctx context.Context) error {
 	return nil
 }
 
-// close ends everything and removes the store unless it is to be kept; kept
-// says where it is then. The error takes in the earlier one.
+// close stops everything and removes the store unless keep is true; kept is then its directory.
+// The error includes the earlier one.
 func (s *stage) close(keep bool, earlier error) (kept string, err error) {
-	faults := []error{earlier}
+	errs := []error{earlier}
 	if s.service != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		faults = append(faults, s.service.Stop(ctx))
+		errs = append(errs, s.service.Stop(ctx))
 	}
 	for _, nc := range []*nats.Conn{s.serviceConn, s.targetConn, s.ownConn} {
 		if nc != nil {
@@ -112,11 +110,11 @@ func (s *stage) close(keep bool, earlier error) (kept string, err error) {
 		s.server.Shutdown()
 	}
 	if s.log != nil {
-		faults = append(faults, s.log.Close())
+		errs = append(errs, s.log.Close())
 	}
 	if keep {
-		return s.dir, errors.Join(faults...)
+		return s.dir, errors.Join(errs...)
 	}
-	faults = append(faults, os.RemoveAll(s.dir))
-	return "", errors.Join(faults...)
+	errs = append(errs, os.RemoveAll(s.dir))
+	return "", errors.Join(errs...)
 }

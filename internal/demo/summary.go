@@ -12,42 +12,40 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// Summary tells how a run went.
+// Summary is the result of a run.
 type Summary struct {
-	// Source is where the payloads are from, Payloads how many there are.
+	// Source is the source of the payloads, Payloads their number.
 	Source   string  `json:"source"`
 	Payloads int     `json:"payloads"`
 	Seed     uint64  `json:"seed"`
 	Seconds  float64 `json:"seconds"`
-	// Stopped says why the run ended before every operation had, if it did.
+	// Stopped is why the run ended before every operation had, if it did.
 	Stopped string `json:"stopped,omitempty"`
 
-	// FirstTry counts the webhooks that the target took at once, which never
-	// became operations.
+	// FirstTry counts the webhooks that the target accepted at once, which never became
+	// operations.
 	FirstTry      int                   `json:"firstTry"`
 	Submitted     int                   `json:"submitted"`
 	RetrySuccess  int                   `json:"retrySuccess"`
 	RetryFailed   int                   `json:"retryFailed"`
 	RetryFailedBy map[events.Reason]int `json:"retryFailedBy"`
 	DeadLetters   int                   `json:"deadLetters"`
-	// Redeliveries counts attempts after the first, Attempts all of each
-	// operation that ended.
+	// Redeliveries counts attempts after the first, Attempts all attempts of each ended
+	// operation.
 	Redeliveries int   `json:"redeliveries"`
 	Attempts     Range `json:"attempts"`
-	// TimeToSuccess runs from the first failure.
+	// TimeToSuccess is measured from the first failure.
 	TimeToSuccess Distribution `json:"timeToSuccessMs"`
-	// Lateness is how long after it was due a redelivery reached the target;
-	// Early counts those that came before.
+	// Lateness is the time from when a redelivery was due until it reached the target; Early
+	// counts those that came before.
 	Lateness Distribution `json:"latenessMs"`
 	Early    int          `json:"early"`
-	// Duplicates counts operations that the target accepted more than once. It
-	// answers too late at times, after it accepted, and so invites another
-	// attempt. NeedlessDuplicates counts those that it accepted more than once
-	// although it had answered in time.
+	// Duplicates counts operations that the target accepted more than once: sometimes it answers
+	// an accepted delivery too late, which leads to another attempt. NeedlessDuplicates counts
+	// those among them that it had accepted in time more than once.
 	Duplicates         int `json:"duplicates"`
 	NeedlessDuplicates int `json:"needlessDuplicates"`
-	// RepeatedAttempts counts attempts of the same number that reached the
-	// target more than once.
+	// RepeatedAttempts counts attempts that reached the target again with the same number.
 	RepeatedAttempts int `json:"repeatedAttempts"`
 
 	// Unfinished counts operations that still wait, safe in their stream.
@@ -58,7 +56,7 @@ type Summary struct {
 	Kept string `json:"kept,omitempty"`
 }
 
-// Range is the least, the median and the most of whole numbers.
+// Range is the minimum, the median and the maximum of whole numbers.
 type Range struct {
 	Min    int `json:"min"`
 	Median int `json:"median"`
@@ -72,9 +70,8 @@ type Distribution struct {
 	Max float64 `json:"max"`
 }
 
-// verdict returns the error that the summary amounts to, of a run that was to
-// end goal operations, 0 for no certain number, and was stopped for a reason or
-// for none.
+// verdict returns the error for a run that should have ended goal operations, 0 for no fixed
+// number, and that was stopped for a reason or for none.
 func (s Summary) verdict(goal int, stopped error) error {
 	var err error
 	switch {
@@ -89,10 +86,10 @@ func (s Summary) verdict(goal int, stopped error) error {
 	return err
 }
 
-// shownFaults is how many faults are printed.
+// shownFaults bounds the faults printed.
 const shownFaults = 20
 
-// Print writes the summary for a reader.
+// Print writes the summary for people.
 func (s Summary) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name string, value any, layout string, args ...any) {
@@ -136,7 +133,7 @@ func (s Summary) Print(w io.Writer) error {
 	return nil
 }
 
-// lookAt says how to look at a store that was kept.
+// lookAt returns commands for looking at a kept store.
 func lookAt(dir string) string {
 	names, subjects := events.Streams{}, events.Subjects{}
 	return fmt.Sprintf(`  rebound serve --store-dir '%s' &
@@ -155,7 +152,7 @@ func reasons(n map[events.Reason]int) string {
 	return strings.Join(words, ", ")
 }
 
-// milliseconds writes a figure with three digits or so.
+// milliseconds formats a duration with about three digits.
 func milliseconds(ms float64) string {
 	d := events.Milliseconds(ms)
 	switch {

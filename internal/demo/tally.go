@@ -13,46 +13,45 @@ import (
 // hash identifies the bytes of a payload.
 type hash = [sha256.Size]byte
 
-// tally follows operations from the delivery that failed to their end. It is
-// safe for concurrent use.
+// tally follows operations from their failed first delivery to their end. It is safe for
+// concurrent use.
 type tally struct {
-	// goal is how many operations are to end, 0 for no bound.
+	// goal is how many operations should end, 0 for no bound.
 	goal int
 
-	mu         sync.Mutex // guards what follows
+	mu         sync.Mutex // guards the fields below
 	operations map[string]*operation
 	waiting    map[string]*operation // those without an outcome
 	counts     counts
-	attempts   []int           // of each operation that ended
+	attempts   []int           // of each ended operation
 	successes  []time.Duration // from the first failure
 	lateness   []time.Duration // of each redelivery that reached the target
 	done       chan struct{}   // closed when goal is reached
 }
 
-// operation is what is known of one webhook at the target and, once its first
-// delivery has failed, of the operation.
+// operation is what is known of one webhook at the target and, if its first delivery failed, of
+// the operation.
 type operation struct {
 	event     string
 	submitted bool
 	payload   hash
-	// attempt is the last that is known to have failed, due when the next one
-	// is to be made.
+	// attempt is the last attempt known to have failed, due the time of the next one.
 	attempt int
 	due     time.Time
-	// reached is when the target saw each attempt, planned when it was due, as
-	// far as the other of the two is not known yet.
+	// reached is when the target saw each attempt, planned when it was due, until the other of
+	// the two is known.
 	reached, planned map[int]time.Time
 	// seen has a bit for each attempt that reached the target.
 	seen     uint64
 	accepted []hash
-	// inTime counts how often the target accepted it and said so in time.
+	// inTime counts how often the target accepted it and answered in time.
 	inTime   int
 	outcomes int
 }
 
-// counts are figures of all operations.
+// counts are the figures of all operations.
 type counts struct {
-	// First is how many webhooks were taken at their first delivery.
+	// First counts the webhooks accepted at their first delivery.
 	First int
 	// Submitted, Success and Failed count operations.
 	Submitted, Success, Failed int
@@ -62,8 +61,8 @@ type counts struct {
 	Reasons map[events.Reason]int
 	// Repeated counts attempts that reached the target more than once.
 	Repeated int
-	// Waiting and InFlight are the operations without an outcome whose next
-	// attempt is ahead and under way.
+	// Waiting and InFlight count operations without an outcome: those that wait for their next
+	// attempt, and those whose next attempt is under way.
 	Waiting, InFlight int
 }
 
@@ -74,7 +73,7 @@ func newTally(goal int) *tally {
 	}
 }
 
-// of returns what is known of an operation; mu must be held.
+// of returns the state of an operation; mu must be held.
 func (t *tally) of(id string) *operation {
 	o := t.operations[id]
 	if o == nil {
@@ -84,7 +83,7 @@ func (t *tally) of(id string) *operation {
 	return o
 }
 
-// arrived notes that an attempt reached the target.
+// arrived records that an attempt reached the target.
 func (t *tally) arrived(id string, attempt int, at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -101,8 +100,8 @@ func (t *tally) arrived(id string, attempt int, at time.Time) {
 	}
 }
 
-// accepted notes that the target took a webhook with this payload, and whether
-// it answers in time.
+// accepted records that the target accepted a webhook with this payload, and whether it answers
+// in time.
 func (t *tally) accepted(id string, payload hash, inTime bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -113,8 +112,7 @@ func (t *tally) accepted(id string, payload hash, inTime bool) {
 	}
 }
 
-// taken notes that a webhook's first delivery succeeded, so that it never
-// becomes an operation.
+// taken records that a webhook's first delivery succeeded, so that it never becomes an operation.
 func (t *tally) taken(id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -122,7 +120,7 @@ func (t *tally) taken(id string) {
 	delete(t.operations, id)
 }
 
-// submit notes that an operation is about to be submitted.
+// submit records that an operation is about to be submitted.
 func (t *tally) submit(id, event string, payload hash) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -132,7 +130,7 @@ func (t *tally) submit(id, event string, payload hash) {
 	t.counts.Submitted++
 }
 
-// scheduled notes a decision.
+// scheduled records a decision.
 func (t *tally) scheduled(e events.Scheduled) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -143,7 +141,7 @@ func (t *tally) scheduled(e events.Scheduled) {
 	t.pair(o, e.Attempt+1)
 }
 
-// ended notes an outcome.
+// ended records an outcome.
 func (t *tally) ended(e events.Outcome) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -178,8 +176,7 @@ func (t *tally) progress(o *operation, attempt int) {
 	}
 }
 
-// pair takes the lateness of an attempt once it is known both when it was due
-// and when the target saw it.
+// pair records the lateness of an attempt once both its due time and its arrival are known.
 func (t *tally) pair(o *operation, attempt int) {
 	due, planned := o.planned[attempt]
 	at, reached := o.reached[attempt]
@@ -206,8 +203,7 @@ func (t *tally) snapshot(now time.Time) counts {
 	return c
 }
 
-// evidence returns what speaks for and against each submitted operation, as far
-// as the tally knows it.
+// evidence returns the tally's evidence for each submitted operation.
 func (t *tally) evidence() map[string]*evidence {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -220,7 +216,7 @@ func (t *tally) evidence() map[string]*evidence {
 	return out
 }
 
-// summarise writes the statistics into s.
+// summarise writes the statistics to s.
 func (t *tally) summarise(s *Summary) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -249,8 +245,7 @@ func (t *tally) summarise(s *Summary) {
 	}
 }
 
-// distribution returns percentiles by the nearest rank. It sorts what it is
-// given.
+// distribution returns percentiles by nearest rank. It sorts its argument.
 func distribution(of []time.Duration) Distribution {
 	if len(of) == 0 {
 		return Distribution{}

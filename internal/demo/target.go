@@ -18,12 +18,12 @@ import (
 )
 
 const (
-	// serviceName is the target's, and the service of every operation.
+	// serviceName is the name of the target, and the service of every operation.
 	serviceName = "webhooks"
 	// source is the CloudEvents source of every operation.
 	source = "/github"
 
-	// The headers that GitHub gives a webhook.
+	// The headers of GitHub's webhooks.
 	headerEvent    = "X-GitHub-Event"
 	headerDelivery = "X-GitHub-Delivery"
 )
@@ -33,26 +33,26 @@ func operationID(delivery, event string) string {
 	return events.OperationID(source, delivery, serviceName, event)
 }
 
-// target is a NATS micro service that receives webhooks, one endpoint for each
-// event, and follows a script of moods.
+// target is a NATS micro service that receives webhooks, with an endpoint for each event, and
+// follows a script of moods.
 type target struct {
 	nc        *nats.Conn
 	events    []string
 	script    script
 	behaviour behaviour
-	// perSecond is how much the target takes while it limits the rate.
+	// perSecond is the rate that the target accepts while it limits the rate.
 	perSecond float64
-	// again tells whether the script is to begin anew when it is over.
+	// again reports whether to repeat the script at its end.
 	again func() bool
 	tally *tally
 
-	ctx     context.Context // ends when the target does; late answers heed it
+	ctx     context.Context // ends with the target; late answers stop with it
 	late    sync.WaitGroup
-	service micro.Service // nil while the target is down; run's goroutine alone
+	service micro.Service // nil while the target is down; used by run's goroutine alone
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	mood  mood
-	until time.Time // zero when the mood stays
+	until time.Time // zero if the mood stays
 	spare *rate.Limiter
 }
 
@@ -82,7 +82,7 @@ func (t *target) run(ctx context.Context) error {
 	}
 }
 
-// listen registers the micro service or takes it away, unless that is done already.
+// listen starts or stops the micro service if necessary.
 func (t *target) listen(up bool) (err error) {
 	switch {
 	case up && t.service == nil:
@@ -113,7 +113,7 @@ func (t *target) serve() (micro.Service, error) {
 			return nil, err
 		}
 	}
-	// The subscriptions are known to the server before anything is sent.
+	// The server must know the subscriptions before anything is sent.
 	return service, t.nc.Flush()
 }
 
@@ -124,14 +124,14 @@ func (t *target) enter(m mood, until time.Time) {
 	t.spare = rate.NewLimiter(rate.Limit(t.perSecond), 1+int(t.perSecond/4))
 }
 
-// state returns the mood and when it ends, zero for not foreseen.
+// state returns the mood and when it ends, zero for unknown.
 func (t *target) state() (mood, time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.mood, t.until
 }
 
-// handle receives one delivery.
+// handle handles one delivery.
 func (t *target) handle(req micro.Request) {
 	now := time.Now()
 	h := req.Headers()

@@ -11,17 +11,17 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// view shows a run while it goes on. It is safe for concurrent use.
+// view shows a run in progress. It is safe for concurrent use.
 type view interface {
-	// show brings the view up to date.
+	// show updates the view.
 	show(frame)
-	// tell tells what happened to an operation.
+	// tell shows what happened to an operation.
 	tell(happening)
-	// close shows the last state and leaves the terminal as it was.
+	// close shows the final state and restores the terminal.
 	close(frame)
 }
 
-// refresh is how often a view is brought up to date.
+// refresh is how often a view is updated.
 const refresh = 100 * time.Millisecond
 
 // title is what does not change during a run.
@@ -46,11 +46,11 @@ type frame struct {
 	at     time.Duration
 	counts counts
 	mood   mood
-	// left is how long the mood lasts, negative when that is not foreseen.
+	// left is the remaining duration of the mood, negative if unknown.
 	left time.Duration
 }
 
-// submitted says how many operations are submitted, of how many.
+// submitted returns the number of submitted operations, with the goal if there is one.
 func (f frame) submitted(goal int) string {
 	if goal == 0 {
 		return fmt.Sprint(f.counts.Submitted)
@@ -61,15 +61,15 @@ func (f frame) submitted(goal int) string {
 // happening is something that happened to an operation.
 type happening struct {
 	at time.Duration
-	// name is the event's, such as retryScheduled.
+	// name is the event's name, such as retryScheduled.
 	name string
-	// event is the webhook's, text what happened in words.
+	// event is the kind of webhook, text a description.
 	event, text string
-	// sort groups happenings that are alike.
+	// sort groups similar happenings.
 	sort string
 }
 
-// scheduledHappening tells a decision.
+// scheduledHappening describes a decision.
 func scheduledHappening(at time.Duration, e events.Scheduled) happening {
 	return happening{
 		at: at, name: events.RetryScheduled, event: e.Operation, sort: e.Error.Code,
@@ -77,7 +77,7 @@ func scheduledHappening(at time.Duration, e events.Scheduled) happening {
 	}
 }
 
-// endedHappening tells an outcome.
+// endedHappening describes an outcome.
 func endedHappening(at time.Duration, e events.Outcome) happening {
 	h := happening{at: at, name: e.Outcome, event: e.Operation}
 	if e.Outcome == events.RetrySuccess {
@@ -97,16 +97,16 @@ func endedHappening(at time.Duration, e events.Outcome) happening {
 	return h
 }
 
-// lines shows a run as plain lines: the counts once a second, each change of
-// the target, and the first happening of each sort.
+// lines shows a run as plain lines: the counts once a second, each change of the target, and the
+// first happening of each sort.
 type lines struct {
 	w     io.Writer
 	title title
 
-	mu    sync.Mutex // guards what follows and keeps lines whole
+	mu    sync.Mutex // guards the fields below and keeps lines whole
 	mood  mood
-	next  time.Duration   // when the counts are shown again
-	shown map[string]bool // the sorts of which a happening was told
+	next  time.Duration   // when to show the counts again
+	shown map[string]bool // sorts of happenings already shown
 }
 
 func newLines(w io.Writer, t title) *lines {
@@ -159,12 +159,12 @@ type screen struct {
 	size  func() (width, height int)
 	color bool
 
-	mu    sync.Mutex  // guards what follows
+	mu    sync.Mutex  // guards the fields below
 	last  []happening // the most recent, newest last
-	drawn int         // lines of the last drawing
+	drawn int         // number of lines last drawn
 }
 
-// keptHappenings is how many happenings a screen shows at most.
+// keptHappenings bounds the happenings on a screen.
 const keptHappenings = 10
 
 func newScreen(w io.Writer, t title, size func() (int, int), color bool) *screen {
@@ -229,7 +229,7 @@ func (s *screen) rows(f frame, width int) []row {
 
 var styles = map[string]style{events.RetrySuccess: green, events.RetryFailed: red, events.RetryScheduled: yellow}
 
-// moods draws what the target goes through and where it is.
+// moods draws the script with the current mood.
 func (s *screen) moods(f frame) row {
 	out := row{{plain, "target: "}}
 	for i, p := range s.title.script {
@@ -248,22 +248,22 @@ func (s *screen) moods(f frame) row {
 	return out
 }
 
-// bar draws a share of a whole.
+// bar draws n of of as a bar.
 func bar(name string, st style, n, of, width int) row {
-	room := max(min(width-30, 60), 10)
+	cells := max(min(width-30, 60), 10)
 	filled := 0
 	if n > 0 {
-		filled = max(room*n/max(of, 1), 1)
+		filled = max(cells*n/max(of, 1), 1)
 	}
 	return row{
 		{plain, fmt.Sprintf("%-10s ", name)},
-		{st, strings.Repeat("█", min(filled, room))},
-		{dim, strings.Repeat("░", room-min(filled, room))},
+		{st, strings.Repeat("█", min(filled, cells))},
+		{dim, strings.Repeat("░", cells-min(filled, cells))},
 		{plain, fmt.Sprintf(" %d  %d%%", n, 100*n/max(of, 1))},
 	}
 }
 
-// What a terminal is told, in the codes of ECMA-48.
+// Control sequences of a terminal, from ECMA-48.
 const (
 	hideCursor = "\x1b[?25l"
 	showCursor = "\x1b[?25h"
@@ -271,7 +271,7 @@ const (
 	clearBelow = "\x1b[J"
 )
 
-// style is how text looks, as the parameter of a code.
+// style is the look of text, as the parameter of a control sequence.
 type style string
 
 const (
@@ -309,7 +309,7 @@ func (r row) render(width int, color bool) string {
 	return b.String()
 }
 
-// printable keeps what others wrote from commanding the terminal.
+// printable replaces characters that could control the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 || r == utf8.RuneError {

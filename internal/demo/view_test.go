@@ -26,13 +26,13 @@ func TestLines_TellCountsMoodsAndTheFirstOfEachSort(t *testing.T) {
 		l.tell(happening{name: events.RetryScheduled, sort: "503", event: "push", text: "failed"})
 	}
 	if n := strings.Count(b.String(), "the target is down"); n != 1 {
-		t.Errorf("the mood is told %d times:\n%s", n, &b)
+		t.Errorf("the mood is shown %d times:\n%s", n, &b)
 	}
 	if n := strings.Count(b.String(), "submitted 8/10  waiting 4  in flight 1  succeeded 2  failed 1"); n != 2 {
-		t.Errorf("in two seconds the counts are told %d times:\n%s", n, &b)
+		t.Errorf("in two seconds the counts are shown %d times:\n%s", n, &b)
 	}
 	if n := strings.Count(b.String(), "push: failed"); n != 1 {
-		t.Errorf("what happens three times is told %d times:\n%s", n, &b)
+		t.Errorf("three equal happenings are shown %d times:\n%s", n, &b)
 	}
 	if strings.Contains(b.String(), "\x1b") {
 		t.Errorf("there are codes in plain lines: %q", &b)
@@ -83,7 +83,7 @@ func TestScreen_IsRedrawnInPlaceAndLeftInOrder(t *testing.T) {
 	}
 }
 
-func TestView_TellsWhatHappenedInWords(t *testing.T) {
+func TestView_DescribesWhatHappened(t *testing.T) {
 	about := events.About{Operation: "push"}
 	for _, c := range []struct {
 		got  happening
@@ -103,7 +103,7 @@ func TestView_TellsWhatHappenedInWords(t *testing.T) {
 		},
 	} {
 		if c.got.text != c.want || c.got.event != "push" {
-			t.Errorf("it is told as %q, want %q", c.got.text, c.want)
+			t.Errorf("the text is %q, want %q", c.got.text, c.want)
 		}
 	}
 }

@@ -7,9 +7,9 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// awsQuota is the retry quota of the standard retry mode of the AWS SDKs: 500
-// tokens, of which a retry takes 5 and one after a timeout 10; a retry that
-// succeeds gives its own back, a first try that succeeds 1.
+// awsQuota is the retry quota of the standard retry mode of the AWS SDKs: 500 tokens. A retry
+// takes 5, one after a timeout 10; a successful retry returns what it took, a successful first
+// try 1.
 type awsQuota struct{ tokens int }
 
 const awsTokens = 500
@@ -40,8 +40,8 @@ func (b *awsQuota) withdraw(f policy.Failure, _ time.Time) (int, bool) {
 
 func (*awsQuota) pace(time.Time) time.Duration { return 0 }
 
-// awsDelay is the delay of the AWS SDKs: random(0, 1) × 2^i s, at most 20 s, and
-// 3 attempts in all. A Retry-After is honoured.
+// awsDelay is the delay of the AWS SDKs: random(0, 1) × 2^i s, at most 20 s, with 3 attempts in
+// all. It honours a Retry-After.
 func awsDelay(w *world) func(*operation, answer) (time.Duration, bool) {
 	return func(op *operation, a answer) (time.Duration, bool) {
 		if op.attempts >= 3 {
@@ -52,9 +52,9 @@ func awsDelay(w *world) func(*operation, answer) (time.Duration, bool) {
 	}
 }
 
-// awsAdaptive is the adaptive retry mode of the AWS SDKs: the quota, and a rate
-// that falls by 0.7 with each throttled request and grows along a cubic curve.
-// Here it paces the retries only, for the first tries are the same in all runs.
+// awsAdaptive is the adaptive retry mode of the AWS SDKs: the quota, and a rate that falls by the
+// factor 0.7 with each throttled request and grows along a cubic curve. Here it paces the retries
+// only, because the first tries are the same in all runs.
 type awsAdaptive struct {
 	awsQuota
 	on                  bool
@@ -93,7 +93,7 @@ func (b *awsAdaptive) requested(failed, throttled, retry bool, paid int, now tim
 	}
 }
 
-// measure counts requests by half seconds.
+// measure measures the request rate in steps of half a second.
 func (b *awsAdaptive) measure(now time.Time) {
 	b.counted++
 	half := now.Truncate(time.Second / 2)
@@ -120,8 +120,8 @@ func (b *awsAdaptive) pace(now time.Time) time.Duration {
 	return max(time.Duration((1-b.tokens)/b.rate*float64(time.Second)), time.Millisecond)
 }
 
-// finagle is Finagle's RetryBudget with its defaults: over the last 10 seconds
-// retries are at most 20 % of the requests, and 10 a second beside.
+// finagle is Finagle's RetryBudget with its defaults: over the last 10 seconds, retries are at
+// most 20 % of the requests plus 10 a second.
 type finagle struct {
 	deposits, withdrawals [finagleSeconds]int
 	second                int64

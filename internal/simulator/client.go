@@ -6,22 +6,22 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// client is a strategy that each operation follows by itself, in the process of
-// the service where it failed: a delay, and perhaps a budget that they share.
+// client is a strategy that each operation follows on its own, in the process of the service
+// where it failed: a delay, and optionally a shared budget.
 type client struct {
 	*world
 	delay  func(op *operation, a answer) (d time.Duration, ok bool)
 	budget budget // may be nil
 }
 
-// budget bounds what clients retry.
+// budget bounds the retries of clients.
 type budget interface {
-	// requested is told how each request ended; retry is whether it was one, and
-	// paid what it was given by withdraw.
+	// requested records how a request ended; retry reports whether it was a retry, and paid is
+	// what withdraw returned for it.
 	requested(failed, throttled, retry bool, paid int, now time.Time)
-	// withdraw asks for one retry after such a failure.
+	// withdraw asks for one retry after a failure.
 	withdraw(f policy.Failure, now time.Time) (paid int, ok bool)
-	// pace returns how much longer a retry that is due must wait.
+	// pace returns how much longer a due retry must wait.
 	pace(now time.Time) time.Duration
 }
 
@@ -59,13 +59,12 @@ func (c *client) due(op *operation, paid int) {
 	}, func(a answer) { c.failed(op, a) })
 }
 
-// throttled tells whether the target turned the request away.
+// throttled reports whether the target rejected the request because of its load.
 func throttled(a answer) bool {
 	return a.failed && (a.failure.Code == "429" || a.failure.Message == overloaded)
 }
 
-// byPolicy is the delay that a policy of Rebound's decides on, without any of its
-// gates.
+// byPolicy is the delay decided by one of Rebound's policies, without any gate.
 func byPolicy(w *world, p *policy.Policy, signals func() policy.Signals) func(*operation, answer) (time.Duration, bool) {
 	return func(op *operation, a answer) (time.Duration, bool) {
 		d := w.decide(p, op, a, signals())

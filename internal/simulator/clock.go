@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// clock is virtual time: events in the order of their times, and of their making
-// where these are equal.
+// clock is virtual time: events ordered by time and, for equal times, by creation.
 type clock struct {
 	now   time.Time
 	made  uint64
@@ -25,7 +24,7 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func newClock() *clock { return &clock{now: start} }
 
-// at has do called at t, or now if that is past.
+// at schedules do for t, or for now if t is past.
 func (c *clock) at(t time.Time, do func()) {
 	if t.Before(c.now) {
 		t = c.now
@@ -36,9 +35,9 @@ func (c *clock) at(t time.Time, do func()) {
 
 func (c *clock) after(d time.Duration, do func()) { c.at(c.now.Add(d), do) }
 
-// run lets time pass until nothing more happens, or end. The error is that of ctx.
+// run lets time pass until no events are left, or until end. The error is that of ctx.
 func (c *clock) run(ctx context.Context, end time.Time) error {
-	const look = 10_000 // events between looks at ctx
+	const look = 10_000 // events between checks of ctx
 	for i := 0; len(c.queue) > 0 && c.queue[0].at <= int64(end.Sub(start)); i++ {
 		if i%look == 0 && ctx.Err() != nil {
 			return ctx.Err()

@@ -12,8 +12,8 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// rebound is Rebound as one instance: parked operations, lanes and gates are held
-// in memory, all decisions are those of the service.
+// rebound is one instance of Rebound: parked operations, lanes and gates are in memory, and all
+// decisions are those of the service.
 type rebound struct {
 	*world
 	policy   *policy.Policy
@@ -22,16 +22,16 @@ type rebound struct {
 	keys     map[string]*key
 }
 
-// key is what belongs to one operation type.
+// key is the state of one operation type.
 type key struct {
 	*rebound
 	breaker *breaker.Breaker
 	gate    *gate.Gate
 	turns   gate.RoundRobin
-	lanes   [len(events.Priorities)]list.List // of *operation, the oldest first
+	lanes   [len(events.Priorities)]list.List // of *operation, oldest first
 	held    int
-	parked  [len(events.Priorities)]list.List // of parking, the oldest first
-	pumpAt  time.Time                         // when the lanes are looked at next
+	parked  [len(events.Priorities)]list.List // of parking, oldest first
+	pumpAt  time.Time                         // next run of pump
 }
 
 // parking is an operation that waits until it is due.
@@ -84,8 +84,7 @@ func (k *key) failed(op *operation, a answer) {
 	op.previous = d.Delay
 	op.spared = k.now.Add(a.failure.RetryAfter)
 	due := d.Due
-	// A delay that would end while the breaker is open counts from when it may
-	// let the first attempt through.
+	// A delay that would end while the breaker is open counts from the breaker's next attempt.
 	if _, next := k.breaker.Ready(k.now); k.breaker.State() == breaker.Open && next.After(k.now) {
 		due = next.Add(d.Delay)
 	}
@@ -101,7 +100,7 @@ func (k *key) failed(op *operation, a answer) {
 
 // due sends an operation to its target or holds it.
 func (k *key) due(op *operation) {
-	op.wait++ // it is parked no more
+	op.wait++ // it is no longer parked
 	if k.held == 0 && k.send(op) {
 		return
 	}
@@ -114,7 +113,7 @@ func (k *key) conditions(p events.Priority) gate.Conditions {
 	return gate.Conditions{Breaker: gate.Bounded(k.breaker.Ready(k.now)), Priority: p}
 }
 
-// send makes an attempt if the gate lets it through.
+// send makes an attempt if the gate allows it.
 func (k *key) send(op *operation) bool {
 	pass, _, ok := k.gate.Enter(k.conditions(op.priority), k.now)
 	if !ok {
@@ -142,7 +141,7 @@ func (k *key) send(op *operation) bool {
 	return true
 }
 
-// wake has the lanes looked at now.
+// wake runs pump now.
 func (k *key) wake() { k.wakeAt(k.now) }
 
 func (k *key) wakeAt(t time.Time) {
@@ -158,8 +157,8 @@ func (k *key) wakeAt(t time.Time) {
 	})
 }
 
-// pump lets out what the gate has room for: held operations first, then parked
-// ones before they are due.
+// pump releases as many operations as the gate allows: held ones first, then parked ones before
+// they are due.
 func (k *key) pump() {
 	for k.held > 0 {
 		var w gate.Waiting
@@ -205,8 +204,8 @@ func (k *key) early() {
 	}
 }
 
-// oldest returns the oldest parked operation of the highest priority that was
-// parked before the given time and is not spared, nil when there is none.
+// oldest returns the oldest operation of the highest priority that was parked before the given
+// time and is not spared, nil if there is none.
 func (k *key) oldest(before time.Time) *operation {
 	for _, p := range events.Priorities {
 		for e := k.parked[p].Front(); e != nil; e = k.parked[p].Front() {
@@ -219,7 +218,7 @@ func (k *key) oldest(before time.Time) *operation {
 				break
 			}
 			if parked.op.spared.After(k.now) {
-				k.parked[p].Remove(e) // it comes when it is due
+				k.parked[p].Remove(e) // it waits until it is due
 				continue
 			}
 			return parked.op

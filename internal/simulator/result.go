@@ -7,50 +7,47 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// Result is what came of a run.
+// Result is the result of a run.
 type Result struct {
 	Scenario string `json:"scenario"`
 	Strategy string `json:"strategy"`
-	// Operations is how many operations failed at their first try. They Succeeded
-	// later, were given up, or were left when the patience ended.
+	// Operations counts the operations whose first try failed. They Succeeded later, were given
+	// up, or were Left when the scenario's Patience ended.
 	Operations int `json:"operations"`
 	Succeeded  int `json:"succeeded"`
 	GivenUp    int `json:"givenUp"`
 	Left       int `json:"left"`
-	// Goodput is how many operations a second succeeded, at the first try or
-	// later, from the start until no more operations arrived.
+	// Goodput is the number of successes a second, at the first try or later, until no more
+	// operations arrived.
 	Goodput float64 `json:"goodput"`
-	// Retries is how many attempts were made after the first tries, Wasted how
-	// many of them failed, and MostAttempts the most that one operation took that
-	// is not of the poisoned type.
+	// Retries counts the attempts after the first tries, Wasted those that failed. MostAttempts
+	// is the maximum for one operation that is not poisoned.
 	Retries      int `json:"retries"`
 	Wasted       int `json:"wasted"`
 	MostAttempts int `json:"mostAttempts"`
-	// PeakLoad is the most requests that came within a second once the target had
-	// healed, as a multiple of its capacity.
+	// PeakLoad is the maximum number of requests within a second after the target healed, as a
+	// multiple of its capacity.
 	PeakLoad float64 `json:"peakLoad"`
-	// Backlog is how many operations, those of the poisoned type aside, waited when the target had healed, DrainMs how
-	// long it took until the last of them ended, and IdealMs how long it takes a
-	// target that is busy all the time with them and the first tries. All times are
-	// in milliseconds.
+	// Backlog counts the operations, except poisoned ones, that waited when the target healed.
+	// DrainMs is the time until the last of them ended, and IdealMs the time that a fully used
+	// target needs for them beside the first tries, both in milliseconds.
 	Backlog int     `json:"backlog"`
 	DrainMs float64 `json:"drainMs"`
 	IdealMs float64 `json:"idealMs"`
-	// Latency is how long after its first failure an operation succeeded, by
-	// priority.
+	// Latency is the time from first failure to success, by priority.
 	Latency map[string]Latency `json:"latency"`
 }
 
-// Latency are percentiles.
+// Latency has percentiles in milliseconds.
 type Latency struct {
 	P50Ms float64 `json:"p50Ms"`
 	P99Ms float64 `json:"p99Ms"`
 }
 
-// measurement collects what a Result is made of.
+// measurement collects the data for a Result.
 type measurement struct {
-	load         []int       // requests by tenths of a second
-	firsts       []time.Time // when first tries succeeded
+	load         []int       // requests per tenth of a second
+	firsts       []time.Time // times of successful first tries
 	operations   int
 	ends         []end
 	handed       []time.Time
@@ -106,7 +103,7 @@ func (m *measurement) gaveUpAt(op *operation, now time.Time) {
 	m.ends = append(m.ends, end{op, now, false})
 }
 
-// result sums up.
+// result computes the result.
 func (m *measurement) result(strategy string, w *world) Result {
 	r := Result{
 		Scenario: w.Name, Strategy: strategy, Operations: m.operations,
@@ -160,7 +157,7 @@ func (m *measurement) good(before time.Time) int {
 	return n
 }
 
-// latencies fills in how long operations took to succeed, by priority.
+// latencies computes how long operations took to succeed, by priority.
 func (m *measurement) latencies(to map[string]Latency) {
 	took := map[events.Priority][]time.Duration{}
 	for _, e := range m.ends {
@@ -177,7 +174,7 @@ func (m *measurement) latencies(to map[string]Latency) {
 	}
 }
 
-// spare is what the target can do for the backlog beside the first tries.
+// spare returns the target's capacity for the backlog, beside the first tries.
 func (w *world) spare() float64 {
 	if w.Healed >= w.Length {
 		return w.Target.Capacity()
@@ -185,7 +182,7 @@ func (w *world) spare() float64 {
 	return w.Target.Capacity() - w.Rate
 }
 
-// peak returns the most requests within any second since.
+// peak returns the maximum number of requests within any second since the given time.
 func (m *measurement) peak(since time.Duration) float64 {
 	const second = int(time.Second / tenth)
 	sum, most := 0, 0

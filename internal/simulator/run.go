@@ -10,27 +10,27 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// world is a scenario under way.
+// world is a running scenario.
 type world struct {
 	*clock
 	Scenario
-	random   *rand.Rand // of what happens to the strategy: the same for all
+	random   *rand.Rand // for the events of the scenario, the same for all strategies
 	jitter   func() float64
 	target   *server
 	strategy strategy
 	*measurement
 }
 
-// strategy brings back what failed.
+// strategy retries failed operations.
 type strategy interface {
-	// tried is told how every first try ended.
+	// tried is called with the result of every first try.
 	tried(a answer)
 	// failed takes over an operation whose first try failed.
 	failed(op *operation, a answer)
 }
 
-// Run plays a scenario with a strategy, one of [Strategies]. The error is that of
-// ctx, or that the strategy is not known.
+// Run plays a scenario with one of [Strategies]. It returns the error of ctx, or an error if the
+// strategy is unknown.
 func Run(ctx context.Context, s Scenario, strategy string, seed uint64) (Result, error) {
 	begin, ok := strategies[strategy]
 	if !ok {
@@ -52,7 +52,7 @@ func Run(ctx context.Context, s Scenario, strategy string, seed uint64) (Result,
 	return w.result(strategy, w), nil
 }
 
-// arrive has one service try one operation, and the next arrive.
+// arrive makes the first try of one operation, and schedules the next arrival.
 func (w *world) arrive() {
 	since := w.now.Sub(start)
 	if since >= w.Length {
@@ -81,7 +81,7 @@ func (w *world) arrive() {
 	})
 }
 
-// pickPriority has 5 % of the operations critical, 15 % high and 20 % low.
+// pickPriority draws a priority: 5 % critical, 15 % high, 60 % normal, 20 % low.
 func (w *world) pickPriority() events.Priority {
 	switch r := w.random.Float64(); {
 	case r < 0.05:
@@ -94,7 +94,7 @@ func (w *world) pickPriority() events.Priority {
 	return events.Low
 }
 
-// attempt tries an operation again. then is called when that failed.
+// attempt retries an operation. done is called with the result, then after a failure.
 func (w *world) attempt(op *operation, done func(a answer), then func(a answer)) {
 	op.attempts++
 	w.request(w.now)
@@ -117,7 +117,7 @@ func (w *world) giveUp(op *operation) {
 	w.gaveUpAt(op, w.now)
 }
 
-// decide asks the policy about an operation that failed.
+// decide asks the policy about a failed operation.
 func (w *world) decide(p *policy.Policy, op *operation, a answer, signals policy.Signals) policy.Decision {
 	return p.Decide(policy.Input{
 		Attempt: op.attempts, Previous: op.previous, Now: w.now, FirstFailure: op.first,

@@ -2,22 +2,20 @@ package simulator
 
 import "time"
 
-// Scenario is what happens to whom.
+// Scenario is a target with its troubles, and the load on it.
 type Scenario struct {
 	Name string
-	// About says in a sentence what it shows.
+	// About describes the scenario in a sentence.
 	About  string
 	Target Target
-	// Rate is how many operations a second the services try themselves, evenly
-	// until Length.
+	// Rate is the number of first tries a second, until Length.
 	Rate   float64
 	Length time.Duration
-	// Burst raises the rate for a while.
+	// Burst changes the rate for a while.
 	Burst Burst
-	// PoisonedShare is the share of them that are of the poisoned type.
+	// PoisonedShare is the share of operations of the poisoned type.
 	PoisonedShare float64
-	// Healed is when the target is well again, so that what is left then is the
-	// backlog.
+	// Healed is when the target has recovered; what is then left is the backlog.
 	Healed time.Duration
 	// Patience is when the simulation ends at the latest.
 	Patience time.Duration
@@ -36,12 +34,12 @@ const (
 	poisoned = "poisoned"
 )
 
-// sturdy returns a target of 500 requests a second that answers in 20 ms.
+// sturdy returns a target with a capacity of 500 requests a second that answers in 20 ms.
 func sturdy(plan ...Trouble) Target {
 	return Target{Servers: 10, Service: 20 * time.Millisecond, Queue: 100, Timeout: 2 * time.Second, Plan: plan}
 }
 
-// Scenarios returns all scenarios. Each call returns new ones.
+// Scenarios returns new copies of all scenarios.
 func Scenarios() []Scenario {
 	return []Scenario{
 		{
@@ -86,18 +84,17 @@ func Scenarios() []Scenario {
 	}
 }
 
-// Backlog returns the scenario of a target with a capacity of 500 a second that
-// heals when n operations wait for it. What is beyond it waits in a short queue
-// and makes the target answer more slowly before it is shed.
+// Backlog returns the scenario of a target with a capacity of 500 a second that heals when n
+// operations wait for it. Excess requests wait in a short queue, so that the target answers more
+// slowly before it sheds.
 func Backlog(n int) Scenario {
 	target := sturdy()
 	target.Queue = 10
 	return backlog("backlog", "the target is down for 2 minutes while 100,000 operations fail; it has a short queue", target, n)
 }
 
-// Shedding returns the scenario of a target that takes on 500 requests a second,
-// answers those in 5 ms and sheds the rest without a sign before, and that heals
-// when n operations wait for it.
+// Shedding returns the scenario of a target that accepts 500 requests a second, answers them in 5
+// ms and sheds the rest without warning, and that heals when n operations wait for it.
 func Shedding(n int) Scenario {
 	target := Target{Servers: 50, Service: 5 * time.Millisecond, Sheds: 500, Timeout: 2 * time.Second}
 	return backlog("shedding", "the same, but the target has no queue and sheds what is beyond 500 a second at once", target, n)

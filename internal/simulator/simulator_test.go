@@ -55,8 +55,7 @@ func TestRebound_BacklogDrainsWhateverTheSeed(t *testing.T) {
 	}
 }
 
-// small returns the scenarios at a size at which all strategies together take
-// seconds.
+// small returns the scenarios at a size at which all strategies together take seconds.
 func small() []Scenario {
 	all := Scenarios()
 	for i := range all {
@@ -92,7 +91,7 @@ func TestRebound_LosesNothingAndWastesLeast(t *testing.T) {
 		}
 		for _, other := range results[1:] {
 			if other.GivenUp > 0 {
-				continue // what it gave up wastes nothing
+				continue // operations given up waste nothing
 			}
 			if ours.Wasted >= other.Wasted {
 				t.Errorf("%s: Rebound wasted %d attempts and %s %d, want fewer", s.Name, ours.Wasted, other.Strategy, other.Wasted)
@@ -134,15 +133,15 @@ func TestRun_StrategyMustBeKnown(t *testing.T) {
 	}
 }
 
-func TestRun_EndsWhenItIsCalledOff(t *testing.T) {
+func TestRun_EndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := Run(ctx, Backlog(1_000_000), Rebound, 1); !errors.Is(err, context.Canceled) {
-		t.Errorf("a run that is called off gave the error %v, want %v", err, context.Canceled)
+		t.Errorf("a cancelled run gave the error %v, want %v", err, context.Canceled)
 	}
 }
 
-// table writes results as people read them.
+// table formats results for people.
 func table(results []Result) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)

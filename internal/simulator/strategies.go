@@ -53,8 +53,8 @@ var strategies = map[string]func(*world) strategy{
 	},
 }
 
-// policy returns what the strategies have in common: exponential delays from 1 s
-// to 30 s, without end.
+// policyWith returns the common settings of the strategies: exponential delays from 1 s to 30 s,
+// without end.
 func policyWith(j policy.Jitter) *policy.Policy {
 	p := policy.Builtin().Resolve(policy.Query{Service: service})
 	p.MaxAttempts, p.JitterType = math.MaxInt, j
@@ -62,7 +62,7 @@ func policyWith(j policy.Jitter) *policy.Policy {
 	return &p
 }
 
-// original learns from its retries, and limits none: it is its own budget.
+// original learns from its retries but limits none: it is its own budget.
 type original struct {
 	*client
 	registry *health.Registry

@@ -7,50 +7,49 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// Target is what operations are tried at: servers that take one request at a
-// time, behind a queue that sheds what it has no room for. A request whose caller
-// has given up waiting is served nevertheless, in vain; that, and contention, make
-// overload feed itself.
+// Target is what operations are tried at: servers that handle one request at a time, behind a
+// queue that sheds what does not fit. A request whose caller has stopped waiting is served
+// nevertheless; that, and contention, make overload feed itself.
 type Target struct {
-	// Servers is how many requests are served at once, and Service how long one
-	// takes on average. Servers / Service is the capacity.
+	// Servers is the number of requests served at once, Service the mean duration of one. The
+	// capacity is Servers / Service.
 	Servers int
 	Service time.Duration
-	// Queue is how many requests may wait. What comes beyond is shed.
+	// Queue bounds the waiting requests; the rest is shed.
 	Queue int
-	// Sheds is how many requests a second the target takes on; it sheds what comes
-	// beyond at once. 0 is any number. It allows for shedBurst requests at once.
+	// Sheds is the number of requests accepted per second; the rest is shed at once. 0 is no
+	// limit. Up to shedBurst requests may come at once.
 	Sheds float64
-	// Contention is by what share a full queue makes requests take longer.
+	// Contention is by what share a full queue lengthens the requests.
 	Contention float64
-	// Timeout is for how long the callers wait.
+	// Timeout is how long callers wait.
 	Timeout time.Duration
-	// Plan is what goes wrong, and when.
+	// Plan lists the troubles over time.
 	Plan []Trouble
 	// Poisoned is the operation type that always fails; empty is none.
 	Poisoned string
 }
 
-// Trouble is something that goes wrong for a while.
+// Trouble is a problem of the target for a while.
 type Trouble struct {
-	// From and To are since the start of the scenario.
+	// From and To are measured from the start of the scenario.
 	From, To time.Duration
-	// Down refuses every request; Hang leaves it without an answer.
+	// Down refuses every request; Hang does not answer.
 	Down, Hang bool
 	// Failing is the share of requests that fail after they were served.
 	Failing float64
-	// Slow is by what factor requests take longer; 0 is 1.
+	// Slow is the factor by which requests take longer; 0 means 1.
 	Slow float64
-	// PerSecond is how many requests a second are not turned away with a
-	// Retry-After of that length; 0 is all.
+	// PerSecond is the number of requests a second that are not rejected with RetryAfter; 0 is
+	// all.
 	PerSecond  int
 	RetryAfter time.Duration
 }
 
-// shedBurst is how many requests may come at once to a target that sheds by rate.
+// shedBurst is the burst of a target that sheds by rate.
 const shedBurst = 10
 
-// Capacity returns how many requests a second the target can serve.
+// Capacity returns the number of requests a second that the target can serve.
 func (t *Target) Capacity() float64 {
 	served := float64(t.Servers) / t.Service.Seconds()
 	if t.Sheds > 0 {
@@ -59,19 +58,19 @@ func (t *Target) Capacity() float64 {
 	return served
 }
 
-// refusal is how long a target takes to say no.
+// refusal is how long a refusal takes.
 const refusal = time.Millisecond
 
-// server is a target at work.
+// server is a running target.
 type server struct {
 	Target
 	clock  *clock
 	random *rand.Rand
 	busy   int
 	queue  []*request
-	second time.Time // that of allowed
-	passed int       // requests of this second that were not turned away
-	next   time.Time // when the next request would come at the rate that is shed
+	second time.Time // the second counted by passed
+	passed int       // requests accepted in second
+	next   time.Time // time of the next request at the rate Sheds
 }
 
 // request is one attempt at the target.
@@ -81,14 +80,14 @@ type request struct {
 	answered  bool
 }
 
-// answer is how a request ended. A zero failure is a success.
+// answer is how a request ended.
 type answer struct {
 	failed  bool
 	failure policy.Failure
 	took    time.Duration
 }
 
-// ask sends a request. answer is called once, later.
+// ask sends a request. reply is called once, later.
 func (s *server) ask(operation string, reply func(answer)) {
 	began := s.clock.now
 	r := &request{operation: operation}
@@ -126,7 +125,7 @@ func (s *server) refuse(r *request, f policy.Failure) {
 	s.clock.after(refusal, func() { r.answer(answer{failed: true, failure: f}) })
 }
 
-// giveUp ends the caller's wait in time.
+// giveUp ends the caller's wait after the timeout.
 func (s *server) giveUp(r *request) {
 	s.clock.after(s.Timeout, func() {
 		r.answer(answer{failed: true, failure: policy.Failure{Code: timedOut, Message: "no reply in time"}})
@@ -141,7 +140,7 @@ func (s *server) passes(perSecond int) bool {
 	return s.passed <= perSecond
 }
 
-// takesOn tells whether one more request is within the rate.
+// takesOn reports whether one more request is within the rate Sheds.
 func (s *server) takesOn() bool {
 	interval := time.Duration(float64(time.Second) / s.Sheds)
 	if s.next.Sub(s.clock.now) > shedBurst*interval {
@@ -180,7 +179,7 @@ func (s *server) serve(r *request) {
 	})
 }
 
-// trouble returns what goes wrong now.
+// trouble returns the current trouble.
 func (s *server) trouble() Trouble {
 	since := s.clock.now.Sub(start)
 	for _, t := range s.Plan {
@@ -191,7 +190,7 @@ func (s *server) trouble() Trouble {
 	return Trouble{}
 }
 
-// Words of the target's failures.
+// Texts of the target's failures.
 const (
 	overloaded = "overloaded"
 	timedOut   = "TIMEOUT"

@@ -2,17 +2,17 @@ package gate
 
 import "time"
 
-// RetryBudget is a budget that successes refill: attempts at a target that fails
-// more often than it succeeds come to little more than a trickle, with or without
-// a breaker. Each [Failure] and each [Throttled] attempt costs 1, each success brings
-// 1, and time brings 10 a second, up to 100. So for any span of time
+// RetryBudget is a budget that successes refill: it slows attempts at a target that
+// fails more often than it succeeds to a trickle, with or without a breaker. Each
+// [Failure] and each [Throttled] attempt costs 1, each success earns 1, and time
+// earns 10 a second, up to 100. So for any span of time
 //
 //	failures ≤ 100 + successes + 10 × seconds + what was in flight
 //
-// The idea is that of the retry budget of Finagle, which lets 10 retries a second
-// pass whatever happens, and of the retry quota of the AWS SDK, whose retries are
-// refunded when they succeed. Unlike there nothing is paid in advance: a target
-// that answers well is never limited, however many attempts are in flight.
+// It follows Finagle's retry budget, which lets 10 retries a second pass whatever
+// happens, and the retry quota of the AWS SDK, which refunds retries that succeed.
+// Unlike those it takes nothing in advance: a target that answers well is never
+// limited, however many attempts are in flight.
 //
 // The zero value is a full budget.
 type RetryBudget struct {
@@ -23,7 +23,7 @@ type RetryBudget struct {
 const (
 	retryBudgetMost      = 100.0
 	retryBudgetPerSecond = 10.0
-	// retryBudgetAmple is from where on nothing is limited.
+	// retryBudgetAmple is the balance from which on nothing is limited.
 	retryBudgetAmple = retryBudgetMost / 2
 )
 
@@ -47,7 +47,7 @@ func (e *RetryBudget) Available(inFlight int, now time.Time) (n int, next time.T
 	return 0, next, true
 }
 
-// Done tells how an attempt ended.
+// Done records how an attempt ended.
 func (e *RetryBudget) Done(r Result, now time.Time) {
 	switch r {
 	case Success:

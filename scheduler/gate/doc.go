@@ -3,10 +3,9 @@
 // concurrency, the budgets per minute and per hour, the [RetryBudget] that
 // successes refill, and the [Governor], which paces the release after an outage.
 //
-// Beside it stand what several gates need: [Ledger], by which instances share
-// limits through a store; [Pressure], which turns global backpressure on and off;
-// and [RoundRobin], which says which lane of a key is next.
+// [Ledger] shares limits among instances through a store, [Pressure] turns global
+// backpressure on and off, and [RoundRobin] picks the lane of a key that is next.
 //
 // Everything is pure: the time is an argument, and nothing here does I/O. Only
-// Gate locks; all else belongs to one goroutine at a time.
+// Gate locks; everything else belongs to one goroutine at a time.
 package gate

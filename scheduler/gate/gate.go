@@ -11,66 +11,64 @@ import (
 // Gate is the gate of one key at one instance. It is safe for concurrent use and
 // allocates nothing once it is made.
 type Gate struct {
-	mu          sync.Mutex // guards what follows
+	mu          sync.Mutex // guards the fields below
 	settings    Settings
 	lease       Lease
-	heard       time.Time // when the last lease was given that came from the ledger
+	heard       time.Time // Given of the last lease that came from the ledger
 	seen        *Ledger   // the ledger after that
-	unused      int       // of that lease, what may not be used any more
-	extra       int       // let through without a lease since that one was asked for
+	unused      int       // of that lease, what was handed in and may not be used any more
+	extra       int       // let through without a lease since that one was requested
 	reported    int       // of extra, what was handed in
 	inFlight    int
 	minute      Window
 	hour        Window
 	retryBudget RetryBudget
 	governor    Governor
-	shut        bool // the breaker was not closed when it was last looked at
+	shut        bool // the breaker was not closed when last checked
 }
 
 // Settings are the gate's part of a policy. The zero value limits nothing by
-// itself; the budget that successes refill and the governor are always there.
+// itself; the retry budget and the governor always apply.
 type Settings struct {
 	// MaxConcurrent is how many operations may be in flight at once
-	// (maxConcurrentRetries); 0 is without limit.
+	// (maxConcurrentRetries); 0 means no limit.
 	MaxConcurrent int
 	// PerMinute and PerHour are how many operations may go in any minute and in
-	// any hour (retryBudgetPerMinute, retryBudgetPerHour); 0 is without limit.
+	// any hour (retryBudgetPerMinute, retryBudgetPerHour); 0 means no limit.
 	PerMinute, PerHour int
 	// RespectBackpressure holds operations while backpressure is on
-	// (respectGlobalBackpressure). Critical operations pass even so.
+	// (respectGlobalBackpressure). Critical operations pass all the same.
 	RespectBackpressure bool
 }
 
-// Conditions are what a gate is told when it is asked. The zero value shuts
-// nothing.
+// Conditions are what shuts a gate from outside. The zero value shuts nothing.
 type Conditions struct {
 	// Breaker is what the key's breaker lets through.
 	Breaker Bound
-	// Dependencies is what the breakers let through on which the key depends.
+	// Dependencies is what the breakers of the key's dependencies let through.
 	Dependencies Bound
 	// Backpressure is whether global backpressure is on.
 	Backpressure bool
-	// Priority is that of the operations in question.
+	// Priority is the priority of the operations in question.
 	Priority events.Priority
 }
 
-// Bound is how many attempts something else lets through now. The zero value is
-// any number.
+// Bound is how many attempts something outside the gate lets through now. The zero
+// value is no bound.
 type Bound struct {
-	// Limited is whether N counts.
+	// Limited is whether N applies.
 	Limited bool
 	N       int
-	// Next is when to ask again when N is 0; zero is when that is not known.
+	// Next is when to ask again if N is 0; zero when that is not known.
 	Next time.Time
 }
 
-// Bounded takes over what [breaker.Breaker.Ready] returns.
+// Bounded makes a bound of what [breaker.Breaker.Ready] returns.
 func Bounded(n int, next time.Time) Bound {
 	return Bound{Limited: n != breaker.Unlimited, N: n, Next: next}
 }
 
-// And returns what both bounds let through, as when a key depends on several
-// others.
+// And returns what both bounds let through, for a key with several dependencies.
 func (b Bound) And(o Bound) Bound {
 	switch {
 	case !b.Limited:
@@ -87,43 +85,42 @@ func (b Bound) And(o Bound) Bound {
 
 // Answer is how many operations may go now.
 type Answer struct {
-	// N is how many, [breaker.Unlimited] when nothing limits them.
+	// N is the number, or [breaker.Unlimited].
 	N int
 	// Cause is what limits N, empty when nothing does.
 	Cause Cause
-	// Next is when to ask again when N is 0. Zero is not before something
-	// changes: a pass is done, the breaker changes, backpressure ends, a lease or
-	// other settings come.
+	// Next is when to ask again if N is 0. Zero means not before something
+	// changes: a pass is done, the breaker changes, backpressure ends, or a new
+	// lease or new settings arrive.
 	Next time.Time
 }
 
 // Cause is what shuts a gate.
 type Cause string
 
-// The causes, in the order in which one is named when several hold.
+// The causes; of several that apply, the first in this order is named.
 const (
 	// CauseBreaker: the breaker is open, or its probes are in flight.
 	CauseBreaker Cause = "breaker"
-	// CauseDependency: the breaker of something is open without which the key
-	// cannot do.
+	// CauseDependency: the breaker of a dependency is open.
 	CauseDependency Cause = "dependency"
 	// CauseBackpressure: global backpressure is on.
 	CauseBackpressure Cause = "backpressure"
-	// CauseConcurrency: as many operations are in flight as may be.
+	// CauseConcurrency: the limit of operations in flight is reached.
 	CauseConcurrency Cause = "concurrency"
 	// CauseBudgetPerMinute and CauseBudgetPerHour: the budget is spent.
 	CauseBudgetPerMinute Cause = "budget_per_minute"
 	CauseBudgetPerHour   Cause = "budget_per_hour"
-	// CauseBudgetShare: what this instance was given of the shared budgets is
-	// spent. A new lease may bring more at once.
+	// CauseBudgetShare: this instance's share of the budgets is spent. A new
+	// lease may bring more at once.
 	CauseBudgetShare Cause = "budget_share"
-	// CauseRetryBudget: too few attempts succeed for so many failures.
+	// CauseRetryBudget: too many attempts fail for the few that succeed.
 	CauseRetryBudget Cause = "retry_budget"
 	// CauseGovernor: the governor paces the release.
 	CauseGovernor Cause = "governor"
 )
 
-// Pass is the leave to make one attempt. The zero value is none.
+// Pass is the permission for one attempt. The zero value permits none.
 type Pass struct {
 	gate  *Gate
 	epoch uint32
@@ -134,14 +131,14 @@ func New(s Settings) *Gate {
 	return &Gate{settings: s, minute: NewWindow(time.Minute), hour: NewWindow(time.Hour)}
 }
 
-// Set puts other settings in force. What went before counts under them.
+// Set replaces the settings. Earlier attempts count under the new ones.
 func (g *Gate) Set(s Settings) {
 	g.mu.Lock()
 	g.settings = s
 	g.mu.Unlock()
 }
 
-// Share takes over what the ledger lets this instance do; see [Ledger].
+// Share puts a lease from the ledger in force; see [Ledger].
 func (g *Gate) Share(l Lease) {
 	g.mu.Lock()
 	if l.Granted {
@@ -155,9 +152,9 @@ func (g *Gate) Share(l Lease) {
 	g.mu.Unlock()
 }
 
-// HandIn returns what this instance claims with when it renews its lease, except
-// for who it is and what it holds: what is left of the budget that it was given may
-// not be used any more. All of it is handed in again until a lease is given for it.
+// HandIn returns the claim to renew the lease with, without the instance and what
+// is in flight or waiting. It ends the use of the current budget: the rest is handed
+// in, and handed in again until a lease answers it.
 func (g *Gate) HandIn() Claim {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -166,9 +163,9 @@ func (g *Gate) HandIn() Claim {
 	return Claim{InFlight: g.inFlight, Heard: g.heard, Unused: g.unused, Extra: g.extra, Seen: g.seen}
 }
 
-// Idle reports whether the gate knows nothing at now that a new one would not: none
-// is in flight, the governor is off, and what was spent of budgets is over or known
-// to the ledger.
+// Idle reports whether at now the gate could be replaced by a new one: nothing is in
+// flight, the governor is off, and what was spent of budgets has left the windows or
+// is known to the ledger.
 func (g *Gate) Idle(now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -179,8 +176,8 @@ func (g *Gate) Idle(now time.Time) bool {
 	return reported || g.minute.empty(now) && g.hour.empty(now)
 }
 
-// Unreported reports whether the ledger is to hear of anything that this instance did or
-// did not do with its last lease.
+// Unreported reports whether the ledger has yet to learn how much of its last lease
+// this instance used.
 func (g *Gate) Unreported() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -191,18 +188,17 @@ func (g *Gate) unreported() bool {
 	return g.budgeted() && (g.lease.Budget > 0 || g.unused > 0 || g.extra > 0)
 }
 
-// Ready returns how many operations may go now. It takes nothing: only a pass is
-// certain. It must also be asked whenever the key's breaker changes, so that the
-// governor learns of an outage and of its end.
+// Ready returns how many operations may go now. It reserves nothing: only a pass
+// does. Call it also whenever the key's breaker changes, so that the governor
+// learns of an outage and of its end.
 func (g *Gate) Ready(c Conditions, now time.Time) Answer {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.ready(&c, now)
 }
 
-// Enter lets one operation through, if there is room: ok says so, and then
-// [Pass.Done] must be called once. If not, the answer says why and when to ask
-// again.
+// Enter lets one operation through if the gate allows it. If ok, [Pass.Done] must
+// be called once; otherwise the answer says why not and when to ask again.
 func (g *Gate) Enter(c Conditions, now time.Time) (p Pass, a Answer, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -242,17 +238,17 @@ func (g *Gate) Early(c Conditions, held, coming int, now time.Time) (n int, park
 	return max(a.N-coming, 0), parkedBefore
 }
 
-// Report describes a gate to who looks.
+// Report describes a gate for the status.
 type Report struct {
 	InFlight int `json:"inFlight"`
-	// Governed is whether the governor limits the release, Rate its limit for
-	// operations a second and Concurrency that for operations in flight.
+	// Governed is whether the governor limits the release; Rate is its limit of
+	// operations a second and Concurrency its limit of operations in flight.
 	Governed    bool    `json:"governed"`
 	Rate        float64 `json:"rate,omitempty"`
 	Concurrency int     `json:"concurrency,omitempty"`
 }
 
-// Report returns how the gate stands.
+// Report returns the gate's state.
 func (g *Gate) Report() Report {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -263,9 +259,9 @@ func (g *Gate) Report() Report {
 	return r
 }
 
-// Done tells how the attempt ended and how long it took. It must be called once
-// for every pass, with [Unused] when the attempt was not made; its place
-// in a budget is spent even so.
+// Done records how the attempt ended and how long it took. It must be called once
+// for every pass, with [Unused] if the attempt was not made, which does not refund
+// the budget.
 func (p Pass) Done(r Result, took time.Duration, now time.Time) {
 	g := p.gate
 	if g == nil {
@@ -278,7 +274,7 @@ func (p Pass) Done(r Result, took time.Duration, now time.Time) {
 	g.governor.Done(p.epoch, r, took, now)
 }
 
-// ready joins everything that may shut the gate.
+// ready combines everything that may shut the gate.
 func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 	g.watch(&c.Breaker, now)
 	a := Answer{N: breaker.Unlimited}
@@ -304,8 +300,8 @@ func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 	return a
 }
 
-// limitByShares applies what the policy limits: in full when this instance is
-// alone, by its lease, or, when that has run out, by an even share.
+// limitByShares applies the policy's limits: in full when this instance is alone,
+// by its lease, or by an even share when the lease has run out.
 func (g *Gate) limitByShares(a *Answer, now time.Time) {
 	s := &g.settings
 	leased := g.leased(now)
@@ -328,8 +324,8 @@ func (g *Gate) limitByShares(a *Answer, now time.Time) {
 		n, next := g.hour.Available(g.lease.share(s.PerHour), now)
 		a.limit(n, CauseBudgetPerHour, next)
 	}
-	// What was left over all instances when the last lease came is divided, too,
-	// until as much time has passed that it may be more.
+	// What was left of the budgets at the last lease is divided too, until
+	// enough time has passed that more may be left.
 	if g.budgeted() && now.Before(g.lease.LeftUntil) {
 		a.limit(g.lease.Left/max(g.lease.Instances, 1)-g.extra, CauseBudgetShare, g.lease.LeftUntil)
 	}
@@ -339,14 +335,14 @@ func (g *Gate) leased(now time.Time) bool {
 	return !g.lease.Until.IsZero() && !Over(g.lease.Until, now)
 }
 
-// Over reports whether an end has come at now, by the monotonic clock or by the wall
-// clock: the one stands still while the machine sleeps, the other may be set back.
+// Over reports whether now is past end by the monotonic or by the wall clock: the
+// one stands still while the machine sleeps, and the other may be set back.
 func Over(end, now time.Time) bool {
 	return !now.Before(end) || !now.Round(0).Before(end.Round(0))
 }
 
-// Lapsed reports whether the lease has ended by which operations went, and nothing has
-// taken its place. What entered by it and has not begun must not begin.
+// Lapsed reports whether the lease has ended and nothing has replaced it. An
+// operation that entered under it and has not begun must not begin.
 func (g *Gate) Lapsed(now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -363,8 +359,8 @@ func (g *Gate) watch(b *Bound, now time.Time) {
 	g.shut = b.Limited
 }
 
-// limit lowers the answer to n. Of several causes that shut the gate the latest
-// Next counts, because it stays shut until the last of them ends.
+// limit lowers the answer to n. If several causes shut the gate, the latest Next
+// counts, because the gate stays shut until the last of them ends.
 func (a *Answer) limit(n int, cause Cause, next time.Time) {
 	n = max(n, 0)
 	if n == 0 && next.After(a.Next) {

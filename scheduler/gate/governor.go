@@ -212,7 +212,7 @@ func (g *Governor) Recover(now time.Time) {
 	g.cutOff(now.UnixNano())
 }
 
-// On tells whether the governor limits anything.
+// On reports whether the governor limits anything.
 func (g *Governor) On() bool { return g.phase != off }
 
 // Rate returns how many operations a second may go. It counts only while the
@@ -256,8 +256,8 @@ func (g *Governor) Available(inFlight int, now time.Time) (n int, next time.Time
 	return n, time.Time{}, true
 }
 
-// Take says that an operation goes, and returns what [Governor.Done] is told with
-// its result.
+// Take records that an operation goes and returns the epoch to pass to
+// [Governor.Done] with its result.
 func (g *Governor) Take(now time.Time) (epoch uint32) {
 	g.round.sent++
 	g.used = now.UnixNano()
@@ -277,7 +277,7 @@ func (g *Governor) Early(held int, now time.Time) (ok bool, parkedBefore time.Ti
 	return g.phase != off && !g.healed.IsZero() && calm && held == 0, g.healed
 }
 
-// Done tells how an attempt ended and how long it took.
+// Done records how an attempt ended and how long it took.
 func (g *Governor) Done(epoch uint32, r Result, took time.Duration, now time.Time) {
 	if epoch != g.epoch {
 		return
@@ -374,8 +374,8 @@ func (g *Governor) grow() {
 	}
 }
 
-// needed tells whether more would have gone, or at least half of the rate was
-// made use of.
+// needed reports whether more would have gone, or at least half of the rate was
+// used.
 func (g *Governor) needed(t int64) bool {
 	seconds := float64(t-g.round.began) / float64(time.Second)
 	return g.round.refused || float64(g.round.sent) >= g.rate/2*seconds

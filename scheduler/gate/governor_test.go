@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// plant is a target under a governor: it answers after a time and fails what is
+// plant is a target under a governor: it answers after a time and fails requests
 // beyond its capacity.
 type plant struct {
 	governor Governor
@@ -21,7 +21,7 @@ type plant struct {
 	random   *rand.Rand
 
 	response time.Duration
-	capacity float64 // requests a second; 0 is any number
+	capacity float64 // requests a second; 0 means unlimited
 	failing  float64 // share of requests that fail at random
 	stalled  float64 // share of requests that are answered after stall, at random
 	stall    time.Duration
@@ -39,8 +39,8 @@ func newPlant(response time.Duration, capacity float64) *plant {
 	return &plant{now: begin, response: response, capacity: capacity, random: rand.New(rand.NewPCG(1, 1))}
 }
 
-// run keeps the target busy for a while: want is how many requests a second there
-// are, 0 is always one more. It returns how many succeeded.
+// run keeps the target busy for a while with want requests a second; 0 means that
+// there is always one more. It returns how many succeeded.
 func (p *plant) run(d time.Duration, want float64) (succeeded int) {
 	const tick = time.Millisecond
 	due := 0.0
@@ -171,15 +171,15 @@ func TestGovernor_SettlesAtTheCapacity(t *testing.T) {
 		response time.Duration
 		capacity float64
 		failing  float64 // at random, whatever the load
-		use      float64 // what share of what can succeed must succeed
+		use      float64 // the share of the possible successes that is required
 	}{
 		"of a quick target":                   {2 * time.Millisecond, 500, 0, 0.85},
 		"of a slow target":                    {time.Second, 500, 0, 0.85},
 		"of a target with little capacity":    {20 * time.Millisecond, 5, 0, 0.85},
 		"of a target with much capacity":      {20 * time.Millisecond, 5000, 0, 0.85},
 		"of a target that fails now and then": {20 * time.Millisecond, 500, 0.02, 0.85},
-		// Here failures by chance and by load are hard to tell apart. What matters is
-		// that the rate does not waste away.
+		// Failures by chance and by load are hard to tell apart here. The rate must not
+		// dwindle.
 		"of a target that often fails": {20 * time.Millisecond, 500, 0.3, 0.25},
 	} {
 		p := newPlant(c.response, c.capacity)

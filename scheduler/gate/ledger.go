@@ -8,97 +8,98 @@ import (
 	"time"
 )
 
-// Ledger is what the instances share of one key's gate: the budgets, and who may
-// have how many operations in flight. A store keeps it as JSON and changes it by
-// [Ledger.Renew] and compare-and-set. The times are of one clock, the store's.
+// Ledger is the part of one key's gate that instances share: the budgets, and how
+// many operations each instance may have in flight. A store keeps it as JSON and
+// changes it by [Ledger.Renew] and compare-and-set. All times are by the store's
+// clock.
 //
 // The shares that have not run out never add up to more than the limit, and no
 // window ever holds more than the budget, however the instances come and go. An
 // instance that dies loses its share after [LeaseTime].
 //
-// A store may lose ledgers. The instances remember what they saw of them, and hand
-// it in with their claims; see [Ledger.recall].
+// A store may lose ledgers. The instances remember the ledger as they last saw it
+// and hand it in with their claims; see [Ledger.recall].
 type Ledger struct {
 	Minute Window  `json:"minute"`
 	Hour   Window  `json:"hour"`
 	Shares []Share `json:"shares,omitempty"`
-	// Born is when the ledger began, which tells it from one that was lost before, and
-	// Version counts its renewals.
+	// Born is when the ledger began, which tells it from an earlier one that was lost,
+	// and Version counts its renewals.
 	Born    time.Time `json:"born,omitzero"`
 	Version uint64    `json:"version,omitempty"`
-	// Origin and Base are the Born and Version of the lost one from which it was
-	// rebuilt, if it was. Until Quiet it gives nothing out.
+	// Origin and Base are the Born and Version of the lost ledger that this one was
+	// rebuilt from, if any. Until Quiet it gives nothing out.
 	Origin time.Time `json:"origin,omitzero"`
 	Base   uint64    `json:"base,omitempty"`
 	Quiet  time.Time `json:"quiet,omitzero"`
-	// Begun is what stood in its place when it was rebuilt, until that is taken in, and
-	// Joined the Born of it then.
+	// Begun is the ledger that this one replaced when it was rebuilt, until it is
+	// merged; after that, Joined is its Born.
 	Begun  *Ledger   `json:"begun,omitempty"`
 	Joined time.Time `json:"joined,omitzero"`
 }
 
-// Share is what one instance holds.
+// Share is what one instance has of the limits.
 type Share struct {
 	Instance string `json:"instance"`
 	// Concurrent is how many operations it may have in flight, and Demand how
-	// many it has and would have.
+	// many it has in flight or waiting.
 	Concurrent int `json:"concurrent"`
 	Demand     int `json:"demand"`
-	// Budget is how many operations it was told at Given that it may make.
+	// Budget is how many operations it was allowed at Given.
 	Budget int       `json:"budget"`
 	Given  time.Time `json:"given"`
-	// Heard is the Given of the last lease that the instance had heard of then, and
-	// Extra how many it had let through without a lease since that.
+	// Heard is the Given of the last lease that had reached the instance by then, and
+	// Extra how many operations it had let through without a lease since that.
 	Heard time.Time `json:"heard,omitzero"`
 	Extra int       `json:"extra,omitempty"`
-	// Expires is when the instance counts as dead unless it renews before.
+	// Expires is when the instance counts as dead unless it renews.
 	Expires time.Time `json:"expires"`
 }
 
-// Claim is what an instance asks for.
+// Claim is an instance's request for a lease.
 type Claim struct {
 	Instance string
 	// InFlight is how many operations it has in flight, and Waiting how many wait
-	// to go.
+	// to go, in memory or in the lanes.
 	InFlight, Waiting int
-	// Heard is the Given of the last lease that the instance has heard of; zero is of
-	// none. A later one whose answer got lost was never used.
+	// Heard is the Given of the last lease that reached the instance; zero is none. A
+	// later one whose answer got lost was never used.
 	Heard time.Time
-	// Unused is how many of the budget of that lease it did not use, and may not use
-	// any more.
+	// Unused is how much of that lease's budget it did not use and may not use any
+	// more.
 	Unused int
-	// Extra is how many it let through without a lease since it heard of that one.
+	// Extra is how many it let through without a lease since that one.
 	Extra int
 	// Seen is the ledger after that lease, nil when there was none. It is not changed.
 	Seen *Ledger
-	// Leaving hands all in and asks for nothing: the instance has no use for a lease
+	// Leaving hands everything in and asks for nothing: the instance needs no lease
 	// until it claims again.
 	Leaving bool
 }
 
-// Lease is what an instance may do until it renews. The zero value is that of an
-// instance that is alone: it has the limits to itself.
+// Lease is what an instance may do until it renews. The zero value is for an
+// instance that is alone and has the limits to itself.
 type Lease struct {
 	// Concurrent is how many operations it may have in flight.
 	Concurrent int
-	// Budget is how many operations it may let through, and More whether it would have
-	// been given more of what is left if it had used more; see [ample].
+	// Budget is how many operations it may let through, and More whether more was left
+	// for an instance that uses more; see [ample].
 	Budget int
 	More   bool
-	// Given is when the ledger gave it, by the clock of the store, which tells it from
-	// the instance's other leases.
+	// Given is when the ledger gave it, by the store's clock. It identifies the lease
+	// among the instance's leases.
 	Given time.Time
-	// Until is when the lease ends, by the clock of the instance: take the time
-	// before the store was asked and add [LeaseTime].
+	// Until is when the lease ends, by the instance's clock: the time before the
+	// store was asked, plus [LeaseTime].
 	Until time.Time
-	// Instances is between how many the limits are divided evenly when the lease
-	// has ended because the store is out of reach.
+	// Instances is the number of instances that divide the limits evenly when the
+	// lease has ended because the store is out of reach.
 	Instances int
-	// Granted is whether the ledger gave it. One that it did not give takes the
-	// place of another until that comes, and has its Left and LeftUntil.
+	// Granted is whether the ledger gave it. One that it did not give stands in
+	// until the ledger's next, with the Left and LeftUntil of the last.
 	Granted bool
-	// Left is how much of the budgets nobody had when it was given. Until LeftUntil,
-	// by the clock of the instance, the instances without a lease divide no more.
+	// Left is how much of the budgets nobody had when the lease was given. Until
+	// LeftUntil, by the instance's clock, instances without a lease divide no more.
 	Left      int
 	LeftUntil time.Time
 	// Seen is the ledger after it, to be handed in with the next claim.
@@ -106,23 +107,22 @@ type Lease struct {
 }
 
 const (
-	// LeaseTime is how long a lease holds. Renew it at a third of that, and at
+	// LeaseTime is how long a lease is valid. Renew it after a third of that, and at
 	// once when the gate is shut by [CauseBudgetShare] or [CauseConcurrency] and
-	// the last lease is older than a tenth of it, or there is more to be had of the
-	// budget.
+	// either the last lease is older than a tenth of it or its More is set.
 	LeaseTime = time.Second
-	// graceTime is how long an instance that does not renew still counts among
-	// those between which limits are divided.
+	// graceTime is how long an instance that does not renew still counts when limits
+	// are divided.
 	graceTime = 10 * LeaseTime
 )
 
-// NewLedger returns the ledger of which nothing is given out.
+// NewLedger returns a ledger that has given nothing out.
 func NewLedger() Ledger {
 	return Ledger{Minute: NewWindow(time.Minute), Hour: NewWindow(time.Hour)}
 }
 
-// Check reports what is wrong with a ledger that was stored: one that Renew cannot
-// go on with, or would give out more than the limits by.
+// Check returns an error for a stored ledger that Renew cannot use, or with which it
+// would exceed the limits.
 func (l *Ledger) Check() error {
 	if empty := NewLedger(); l.Minute.width != empty.Minute.width || l.Hour.width != empty.Hour.width {
 		return errors.New("its windows are not those of a minute and an hour")
@@ -141,12 +141,12 @@ func (l *Ledger) Check() error {
 }
 
 // Renew gives an instance its next lease and returns the ledger after it. It is
-// pure and does not change l. s are the policy's limits.
+// pure and does not change l; s are the policy's limits.
 //
-// What may be in flight is divided so that the least demanding are served first,
-// and what nobody demands is divided evenly, so that an instance with nothing to
-// do can begin without asking. An instance gets no more than the others hold
-// back; these give up what they no longer have a claim to when they renew.
+// The limit of operations in flight is divided so that the least demanding are
+// served first. What nobody demands is divided evenly, so that an instance with
+// nothing to do can begin without asking. An instance gets no more than the other
+// shares leave; those shrink to their fair part when they renew.
 func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 	l.Shares = slices.Clone(l.Shares)
 	l.Shares = slices.DeleteFunc(l.Shares, func(h Share) bool { return !h.Expires.Add(graceTime).After(now) })
@@ -155,7 +155,7 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 	i := l.share(c.Instance)
 	own := &l.Shares[i]
 	if now.Before(l.Quiet) {
-		// What it has in flight goes on. All else it claims again.
+		// What it has in flight goes on. Everything else it must claim again.
 		own.Concurrent, own.Demand, own.Expires = max(c.InFlight, 0), max(c.InFlight, 0)+max(c.Waiting, 0), now.Add(LeaseTime)
 		return l, Lease{Concurrent: own.Concurrent, Instances: len(l.Shares)}
 	}
@@ -185,20 +185,20 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 }
 
 const (
-	// leastAmple is what one write of the ledger is worth: most keys never use more.
+	// leastAmple is worth one write of the ledger: most keys never use more.
 	leastAmple = 64
-	// ampleFactor is by how much a lease exceeds what was used. Leases are renewed
-	// after a third or half of [LeaseTime], so that a key may become three times as
-	// busy at least before its lease is used up and another has to come at once.
+	// ampleFactor is how many times a lease exceeds what was used. Leases are renewed
+	// after a third to half of [LeaseTime], so a key may become at least three times as
+	// busy before its lease is used up and needs another at once.
 	ampleFactor = 8
 )
 
-// ample is how much of a budget an instance has use for until it renews, by what it
-// used since it last did and its demand now. What it is given beyond that would be out
-// of reach of the others, and spent if it died.
+// ample returns how much of a budget an instance can use until it renews, judging by
+// what it used since it last did and by its demand now. Anything more would be out of
+// reach of the others, and lost if it died.
 func ample(used, demand int) int { return max(leastAmple, ampleFactor*(used+demand)) }
 
-// share returns where the share of an instance is, which is made when there is none.
+// share returns the index of an instance's share and adds one if there is none.
 func (l *Ledger) share(instance string) int {
 	i := slices.IndexFunc(l.Shares, func(h Share) bool { return h.Instance == instance })
 	if i < 0 {
@@ -208,8 +208,8 @@ func (l *Ledger) share(instance string) int {
 	return i
 }
 
-// Empties is when the ledger holds nothing any more if nobody renews: every share
-// has run out and every window is empty. It may be dropped then.
+// Empties returns when the ledger may be dropped if nobody renews: every share has
+// run out and every window is empty.
 func (l *Ledger) Empties(now time.Time) time.Time {
 	latest := now
 	for _, at := range []time.Time{l.Minute.empties(now), l.Hour.empties(now)} {
@@ -225,12 +225,12 @@ func (l *Ledger) Empties(now time.Time) time.Time {
 	return latest
 }
 
-// settle uncounts what the instance did not use of its last lease, and counts what
-// it let through without one. It returns what was used, of both.
+// settle returns to the windows what the instance did not use of its last lease and
+// counts what it let through without one. It returns the sum of what was used.
 func (l *Ledger) settle(own *Share, c Claim, now time.Time) (used int) {
 	unused, extra := min(c.Unused, own.Budget), c.Extra
 	if !own.Given.Equal(c.Heard) {
-		// It handed these in before, and has not heard of what it was given for them.
+		// It handed these in before, and the lease for them has not reached it.
 		unused = own.Budget
 		if own.Heard.Equal(c.Heard) {
 			extra -= own.Extra
@@ -254,13 +254,13 @@ func (l *Ledger) concurrent(i, inFlight, limit int, now time.Time) int {
 			free -= l.Shares[j].Concurrent
 		}
 	}
-	// What is in flight under the last lease cannot be called back.
+	// What is in flight under the last lease cannot be revoked.
 	fair := max(l.fair(i, limit, now), min(inFlight, l.Shares[i].Concurrent))
 	return max(min(fair, free), 0)
 }
 
-// fair returns the fair share at i by the demands of those that are alive, with
-// its own part of what nobody demands.
+// fair returns the fair share at i by the demands of the live instances, with its
+// part of what nobody demands.
 func (l *Ledger) fair(i, limit int, now time.Time) int {
 	alive := make([]int, 0, len(l.Shares))
 	for j := range l.Shares {
@@ -286,8 +286,8 @@ func (l *Ledger) fair(i, limit int, now time.Time) int {
 	return share + left/len(alive)
 }
 
-// budget returns how many operations the instance may let through: its part, by
-// demand, of what is left in both windows.
+// budget returns how many operations the instance may let through: its part, in
+// proportion to its demand, of what is left in both windows.
 func (l *Ledger) budget(own *Share, s Settings, now time.Time) int {
 	if s.PerMinute <= 0 && s.PerHour <= 0 {
 		return 0
@@ -322,9 +322,9 @@ func (l *Ledger) left(s Settings, now time.Time) int {
 	return max(left, 0)
 }
 
-// share returns what this instance has of a limit without a valid lease. Everyone
-// has at least 1, so limits below the number of instances may be exceeded by that
-// number.
+// share returns this instance's part of a limit without a valid lease. Every
+// instance has at least 1, so a limit below the number of instances may be exceeded
+// by up to that number.
 func (l *Lease) share(limit int) int {
 	if l.Instances <= 1 {
 		return limit

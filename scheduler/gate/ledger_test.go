@@ -9,27 +9,26 @@ import (
 	"pgregory.net/rapid"
 )
 
-// instance is one instance that shares a gate through a ledger, as the service
-// does it.
+// instance is one instance that shares a gate through a ledger, as the service does.
 type instance struct {
 	name   string
 	gate   *Gate
 	passes []Pass
 }
 
-// renewal is how the renewal of a lease goes.
+// renewal is how the renewal of a lease ends.
 type renewal string
 
 const (
 	heard renewal = "heard"
-	// notHeard has the ledger change, and the answer get lost.
+	// notHeard changes the ledger and loses the answer.
 	notHeard renewal = "not heard"
 	// notWritten leaves the ledger as it is.
 	notWritten renewal = "not written"
 )
 
-// renewAs renews the lease of a gate as the service does it: the store is asked at one
-// time and answers at another. c says whose gate it is and what that holds.
+// renewAs renews the lease of a gate as the service does: the store is asked at one
+// time and answers at another. c names the instance and what waits there.
 func renewAs(g *Gate, l *Ledger, c Claim, s Settings, how renewal, asked, answered time.Time) Lease {
 	claim := g.HandIn()
 	claim.Instance, claim.Waiting = c.Instance, c.Waiting
@@ -58,7 +57,7 @@ func TestLedger_InstancesTogetherStayWithinTheLimits(t *testing.T) {
 		var taken []taking
 		renew := func(i int) {
 			held, asked := rapid.IntRange(0, 20).Draw(t, "held"), now
-			// The store may take its time, and the clock of the instance runs on.
+			// The store may be slow while the clock of the instance runs on.
 			now = now.Add(time.Duration(rapid.Int64Range(1, int64(50*time.Millisecond)).Draw(t, "store")))
 			how := rapid.SampledFrom([]renewal{heard, heard, heard, notHeard, notWritten}).Draw(t, "renewal")
 			renewAs(all[i].gate, &ledger, Claim{Instance: all[i].name, Waiting: held}, s, how, asked, now)
@@ -74,7 +73,7 @@ func TestLedger_InstancesTogetherStayWithinTheLimits(t *testing.T) {
 			case 0, 1, 2:
 				renew(i)
 			case 3, 4, 5, 6, 7:
-				// Without a valid lease the limits are bounded otherwise.
+				// Without a valid lease other bounds apply.
 				if !one.gate.leased(now) {
 					continue
 				}
@@ -163,14 +162,14 @@ func TestLedger_LeaseTakesNoMoreOfABudgetThanIsAmple(t *testing.T) {
 			t.Fatalf("lease %d reports %d left, want %d", i, lease.Left, left)
 		}
 	}
-	// It dies. What it held is all that is lost.
+	// It dies. Only its lease is lost.
 	_, other := ledger.Renew(Claim{Instance: "b", Waiting: s.PerHour}, s, now.Add(2*graceTime))
 	if want := s.PerHour - 1 - 64 - 8*64 - 100 - 64; other.Budget != want || other.More || other.Left != 0 {
 		t.Errorf("another instance is given %d of the budget, and there is more: %t; want all %d", other.Budget, other.More, want)
 	}
 }
 
-// TestLedger_BudgetOfAHotKeyGrowsWithEveryLease has a key use up each lease at once.
+// TestLedger_BudgetOfAHotKeyGrowsWithEveryLease makes a key use up each lease at once.
 func TestLedger_BudgetOfAHotKeyGrowsWithEveryLease(t *testing.T) {
 	s := Settings{PerMinute: 10_000_000}
 	g := New(s)
@@ -238,8 +237,8 @@ func TestLedger_SurvivesJSONAndIsNotChangedByRenew(t *testing.T) {
 	}
 }
 
-// TestLedger_LosesNoBudgetWithAnAnswer lets renewals fail, with and without the ledger
-// having changed: what nobody used is there for who asks next.
+// TestLedger_LosesNoBudgetWithAnAnswer lets renewals fail, before or after the ledger
+// changed: the next instance that asks gets what nobody used.
 func TestLedger_LosesNoBudgetWithAnAnswer(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := Settings{PerMinute: rapid.IntRange(1, 1000).Draw(t, "minute")}
@@ -253,7 +252,7 @@ func TestLedger_LosesNoBudgetWithAnAnswer(t *testing.T) {
 			return renewAs(all[i], &ledger, Claim{Instance: string(rune('a' + i)), Waiting: held}, s, how, now, now)
 		}
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
-			// In all it is too short for an instance to be forgotten.
+			// All pauses together are too short for an instance to be forgotten.
 			now = now.Add(time.Duration(rapid.Int64Range(1, int64(graceTime/30)).Draw(t, "pause")))
 			i := rapid.IntRange(0, len(all)-1).Draw(t, "who")
 			switch rapid.IntRange(0, 3).Draw(t, "what") {
@@ -321,8 +320,8 @@ func TestLedger_InstancesWithoutTheirStoreDivideWhatWasLeft(t *testing.T) {
 	})
 }
 
-// TestGate_LeaseIsOverByEitherClock lets the machine sleep, in which the monotonic
-// clock stands still, and has its clock set back.
+// TestGate_LeaseIsOverByEitherClock lets the machine sleep, which stops the monotonic
+// clock, and sets its wall clock back.
 func TestGate_LeaseIsOverByEitherClock(t *testing.T) {
 	now := time.Now()
 	wallOnly := now.Round(0)

@@ -3,24 +3,23 @@ package gate
 import "time"
 
 // Pressure is global backpressure: whether the instances together, or the stores
-// they stand on, have more to do than is good for them. It is a value; [Step]
-// gives the next one.
+// they use, are overloaded. It is a value; [Pressure.Step] gives the next one.
 type Pressure struct {
 	On bool `json:"on"`
 	// Cause is what turned it on, or keeps it on; empty while it is off.
 	Cause PressureCause `json:"cause,omitempty"`
-	// Since is when On became what it is.
+	// Since is when On last changed.
 	Since time.Time `json:"since,omitzero"`
 }
 
 // PressureCause is what turns backpressure on.
 type PressureCause string
 
-// The causes, in the order in which one is named when several hold.
+// The causes; of several that apply, the first in this order is named.
 const (
 	// PressureActive: too many retries are in flight over all instances.
 	PressureActive PressureCause = "active_retries"
-	// PressureFailures: too large a share of all attempts fails.
+	// PressureFailures: too many of all attempts fail.
 	PressureFailures PressureCause = "failure_rate"
 	// PressureLoad: the host is overloaded.
 	PressureLoad PressureCause = "host_load"
@@ -28,14 +27,14 @@ const (
 	PressureStore PressureCause = "store_slow"
 )
 
-// Measures are what backpressure goes by.
+// Measures are the measurements that decide on backpressure.
 type Measures struct {
 	// Active is how many retries are in flight over all instances.
 	Active int
-	// FailureRate is the share of failures, 0 to 1, among the Samples attempts of
-	// the last while, all keys and instances together, that speak of health. The
-	// while must be bounded in time, a minute say: backpressure lets few attempts
-	// through, and would otherwise never learn better.
+	// FailureRate is the share of failures, 0 to 1, among the last Samples attempts
+	// that say something of health, of all keys and instances. They must be recent,
+	// of the last minute say: backpressure lets few attempts through, and otherwise
+	// would never notice that the failures are over.
 	FailureRate float64
 	Samples     int
 	// Load is the host's load average per core.
@@ -45,26 +44,24 @@ type Measures struct {
 	StoreDelay time.Duration
 }
 
-// Limits say when backpressure turns on. A field that is 0 has the default that
-// is named with it.
+// Limits say when backpressure turns on. A field that is 0 has its default.
 type Limits struct {
 	// Active is 10,000 by default.
 	Active int
-	// FailureRate is 0.8 by default and counts from Samples, 1,000 by default, on.
-	// Retries fail more often than not without anything being wrong but a target or
-	// two, and those are the business of their breakers: it takes most of a busy
-	// system to fail before all keys are held back.
+	// FailureRate is 0.8 by default and needs at least Samples attempts, 1,000 by
+	// default. Retries often fail because of a target or two, which is the business
+	// of their breakers: most of a busy system must fail before all keys are held.
 	FailureRate float64
 	Samples     int
-	// Load is off at 0, as it is by default: whatever else runs on a host says nothing
-	// of the targets.
+	// Load is off at 0, the default: other processes on a host say nothing of the
+	// targets.
 	Load float64
 	// StoreDelay is 1 second by default.
 	StoreDelay time.Duration
 }
 
-// Backpressure ends when everything has come down to this share of its limit, and
-// not before it was on for pressureLeast, so that it does not flicker.
+// Backpressure ends when every measure is down to this share of its limit, but not
+// before it was on for pressureLeast, so that it does not flap.
 const (
 	pressureEnds  = 0.7
 	pressureLeast = 5 * time.Second
@@ -87,8 +84,8 @@ func (l Limits) OrDefaults() Limits {
 	return l
 }
 
-// Step returns what becomes of the backpressure by what was measured at now.
-// changed is whether it turned on or off.
+// Step returns the backpressure after the measurements at now. changed is whether
+// it turned on or off.
 func (p Pressure) Step(m Measures, l Limits, now time.Time) (after Pressure, changed bool) {
 	l = l.OrDefaults()
 	if cause := m.over(l, 1); cause != "" {
@@ -111,18 +108,17 @@ func (p Pressure) Step(m Measures, l Limits, now time.Time) (after Pressure, cha
 	return Pressure{Since: now}, true
 }
 
-// EndsIn returns in what time, at now, backpressure can end at the earliest; 0 when
-// it is off or may end as soon as its cause does.
+// EndsIn returns how long after now backpressure can end at the earliest; 0 when it
+// is off or may end as soon as its cause does.
 func (p Pressure) EndsIn(now time.Time) time.Duration {
 	if !p.On {
 		return 0
 	}
-	// Since may be of another instance's clock.
+	// Since may be by another instance's clock.
 	return min(max(pressureLeast-now.Sub(p.Since), 0), pressureLeast)
 }
 
-// over returns the first cause that is above the given share of its limit, or at
-// the whole limit.
+// over returns the first cause above the given share of its limit, or at its limit.
 func (m *Measures) over(l Limits, share float64) PressureCause {
 	above := func(value, limit float64) bool { return value > limit*share || value >= limit }
 	switch {

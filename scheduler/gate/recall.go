@@ -3,26 +3,26 @@ package gate
 import "time"
 
 const (
-	// rebuildTime is how long a ledger that is rebuilt gives nothing out. Meanwhile every
-	// lease of the lost one runs out, and every instance in use of the key renews and
-	// so hands in what it remembers.
+	// rebuildTime is how long a rebuilt ledger gives nothing out. Meanwhile every lease of
+	// the lost one runs out, and every instance that uses the key renews and so hands in
+	// what it remembers.
 	rebuildTime = 2 * LeaseTime
-	// freshTime is how old a memory of a ledger may be to prove that it is lost. A store
-	// keeps one for longer though it holds nothing any more.
+	// freshTime is how old a remembered ledger may be to prove that the store lost it. A
+	// store keeps an empty ledger for longer than that.
 	freshTime = 5 * LeaseTime
 )
 
-// recall brings into the ledger what the claimant has seen of one that the store has
-// lost since, all of it or its last writes. All that a store held is one history, so
-// the latest of what the instances remember stands for all: during the quiet time it
-// takes the place of what was remembered before, leases included, which are settled
+// recall restores what the claimant remembers of a ledger that the store has lost
+// since, in whole or in its last writes. A store's ledgers are one history, so the
+// latest that any instance remembers stands for all: during the quiet time it
+// replaces what was recalled before, leases included, and these are settled
 // afterwards as if nothing had happened.
 //
-// A memory that is old is no history, for leases were settled since. What it tells to
-// be spent counts at the least.
+// An old memory is not the end of that history, because leases were settled since. It
+// only proves what was spent at least.
 //
-// known is whether the ledger knows of the claimant's last lease. It does not when
-// the claimant comes with its memory after the quiet time. Then nothing is given back.
+// known is whether the ledger knows the claimant's last lease. It does not if the
+// claimant brings its memory after the quiet time; then nothing is given back.
 func (l *Ledger) recall(c Claim, now time.Time) (known bool) {
 	older := l.Born.IsZero() && len(l.Shares) > 0 // an instance of an older version wrote it
 	lost := l.Born.IsZero() && !older
@@ -46,7 +46,7 @@ func (l *Ledger) recall(c Claim, now time.Time) (known bool) {
 		l.rebuild(seen, now, now.Add(rebuildTime))
 		return true
 	case fresh && l.Origin.IsZero() && l.Begun == nil && seen.Born.Before(l.Born):
-		// It was begun by an instance that knew of nothing, after the other was lost.
+		// An instance that remembered nothing began it after the other was lost.
 		begun := *l
 		l.rebuild(seen, now, now.Add(rebuildTime))
 		l.Begun = &begun
@@ -60,8 +60,8 @@ func (l *Ledger) recall(c Claim, now time.Time) (known bool) {
 	return quiet
 }
 
-// join takes in, after the quiet time, the ledger that was begun before the lost one
-// was remembered.
+// join merges, after the quiet time, the ledger that was begun before the lost one
+// was recalled.
 func (l *Ledger) join(now time.Time) {
 	if l.Begun == nil || now.Before(l.Quiet) {
 		return
@@ -76,14 +76,14 @@ func (l *Ledger) join(now time.Time) {
 	}
 }
 
-// follows reports whether l is what became of the ledger seen.
+// follows reports whether l is a later version of the ledger seen.
 func (l *Ledger) follows(seen *Ledger) bool {
 	return seen.Born.Equal(l.Born) && seen.Version <= l.Version || seen.Born.Equal(l.Origin) && seen.Version <= l.Base ||
 		seen.Born.Equal(l.Joined) || l.Begun != nil && seen.Born.Equal(l.Begun.Born)
 }
 
-// rebuild makes l what was seen of a lost ledger. Instances that have renewed since
-// have in flight what they said then.
+// rebuild replaces l by the lost ledger seen. Instances that have renewed since keep
+// what they reported in flight.
 func (l *Ledger) rebuild(seen Ledger, born, quiet time.Time) {
 	since, begun := l.Shares, l.Begun
 	*l = seen
@@ -96,8 +96,8 @@ func (l *Ledger) rebuild(seen Ledger, born, quiet time.Time) {
 	}
 }
 
-// spend leaves in the windows what is known to be spent: not what was given out and
-// may have been returned since.
+// spend counts in the windows what is known to be spent, without what was given out
+// and may have been returned since.
 func (l *Ledger) spend(c Claim, now time.Time) {
 	for _, h := range l.Shares {
 		unused := h.Budget

@@ -9,8 +9,8 @@ import (
 )
 
 // TestLedger_BudgetsHoldThroughALossOfTheStore lets the store lose a ledger, or its
-// last writes, again and again, while instances spend a budget. Of those that live one
-// has seen the latest, and they renew as often as the service has them do.
+// last writes, again and again, while instances spend a budget. One of the living has
+// seen the latest ledger, and all renew as often as in the service.
 func TestLedger_BudgetsHoldThroughALossOfTheStore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := Settings{PerMinute: rapid.IntRange(1, 60).Draw(t, "minute"), PerHour: rapid.IntRange(0, 100).Draw(t, "hour")}
@@ -20,8 +20,8 @@ func TestLedger_BudgetsHoldThroughALossOfTheStore(t *testing.T) {
 		}
 		ledger, now := NewLedger(), begin
 		var taken []taking
-		var before []Ledger // what the store held
-		last := 0           // who has heard of the latest
+		var before []Ledger // what the store had
+		last := 0           // the instance that has seen the latest
 		renew := func(i int, how renewal) {
 			asked := now
 			now = now.Add(time.Duration(rapid.Int64Range(1, int64(20*time.Millisecond)).Draw(t, "store")))
@@ -47,8 +47,8 @@ func TestLedger_BudgetsHoldThroughALossOfTheStore(t *testing.T) {
 					before = before[:max(1, len(before)+1-rapid.IntRange(1, 3).Draw(t, "writes"))]
 					ledger = before[len(before)-1]
 				}
-				// The one that has heard of the latest is the first to notice, or comes
-				// while what others remember is being gathered.
+				// The one that has seen the latest is the first to notice, or comes
+				// while the others hand in what they remember.
 				if last == i || ledger.Version > 0 {
 					renew(last, heard)
 				} else {
@@ -73,7 +73,7 @@ func TestLedger_BudgetsHoldThroughALossOfTheStore(t *testing.T) {
 	})
 }
 
-// spendAll has each instance take part in a budget of 100 and spend all it is given.
+// spendAll lets each instance spend all that it is given of a budget of 100.
 func spendAll(t *testing.T, s Settings, names ...string) (Ledger, []*instance, time.Time) {
 	t.Helper()
 	ledger, now := NewLedger(), begin

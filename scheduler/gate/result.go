@@ -2,16 +2,16 @@ package gate
 
 import "github.com/rebound-mq/rebound/breaker"
 
-// Result is how an attempt ended, as far as a gate goes by it.
+// Result is how an attempt ended, in the classes that matter to a gate.
 type Result uint8
 
 const (
 	// Success is a good answer.
 	Success Result = iota
-	// Failure is one that speaks of the target's health.
+	// Failure is a failure that says something of the target's health.
 	Failure
-	// Throttled is the answer of a target that is well and has had enough, such as
-	// HTTP's 429. The governor slows down by it; a breaker takes no notice.
+	// Throttled is the answer of a healthy target that asks for fewer requests, such
+	// as HTTP's 429. The governor slows down; a breaker ignores it.
 	Throttled
 	// Ignored is any other failure, such as a validation error.
 	Ignored
@@ -19,7 +19,7 @@ const (
 	Unused
 )
 
-// Breaker returns what a breaker is told of r.
+// Breaker returns the result to report to the breaker.
 func (r Result) Breaker() breaker.Result {
 	switch r {
 	case Success:

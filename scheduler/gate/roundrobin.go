@@ -2,32 +2,31 @@ package gate
 
 import "github.com/rebound-mq/rebound/events"
 
-// RoundRobin says by deficit round robin (Shreedhar and Varghese, 1995) from which lane
-// of a key the next operation is taken: that of the
-// highest priority, but so that each lower one gets a share of its own when it
-// waits: high 15 in 100, normal 10, low 5. It is a value; the zero value is where
-// to begin.
+// RoundRobin picks the lane of a key that the next operation is taken from, by deficit
+// round robin (Shreedhar and Varghese, 1995): the lane of the highest priority, except
+// that each lower one that waits gets a guaranteed share: high 15 in 100, normal 10,
+// low 5. It is a value; the zero value is where to begin.
 //
 // A lane that has waited through k turns in a row had at least k × its share − 2
 // of them.
 type RoundRobin struct {
-	deficit [len(shares)]int16 // hundredths of a turn that each priority has to come
+	deficit [len(shares)]int16 // hundredths of a turn that each priority is owed
 }
 
 // shares are the guaranteed shares, in hundredths, by priority.
 var shares = [...]int16{events.Critical: 0, events.High: 15, events.Normal: 10, events.Low: 5}
 
-// Waiting is in which lanes operations wait.
+// Waiting is the set of lanes in which operations wait.
 type Waiting uint8
 
-// With returns w with the lane of p in it.
+// With returns w with the lane of p added.
 func (w Waiting) With(p events.Priority) Waiting { return w | 1<<p }
 
-// Has tells whether operations wait in the lane of p.
+// Has reports whether operations wait in the lane of p.
 func (w Waiting) Has(p events.Priority) bool { return w&(1<<p) != 0 }
 
-// Next returns whose turn it is, and the turns after it. ok is false when nothing
-// waits. A lane that does not wait has no deficit.
+// Next returns the priority whose turn it is and the state after that turn. ok is
+// false when nothing waits. An empty lane has no deficit.
 func (t RoundRobin) Next(w Waiting) (p events.Priority, after RoundRobin, ok bool) {
 	chosen := false
 	for _, q := range events.Priorities {
@@ -49,8 +48,8 @@ func (t RoundRobin) Next(w Waiting) (p events.Priority, after RoundRobin, ok boo
 	return p, t, ok
 }
 
-// Split divides n turns among the lanes in which so many operations wait, by
-// priority, and returns the turns after them. It stops when all lanes are empty.
+// Split divides n turns among lanes of the given lengths, by priority, and returns the
+// state after them. It stops when all lanes are empty.
 func (t RoundRobin) Split(waiting [len(events.Priorities)]int, n int) (turns [len(events.Priorities)]int, after RoundRobin) {
 	var w Waiting
 	for p, k := range waiting {

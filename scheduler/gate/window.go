@@ -6,23 +6,22 @@ import (
 	"time"
 )
 
-// Window counts what was taken in a window of time that moves on, for a budget
-// per minute or per hour. It is a value: a copy is another window.
+// Window counts what was taken in a sliding window of time, for a budget per minute
+// or per hour. It is a value: a copy is another window.
 //
-// It counts by sixtieths of the window and looks at 62 of them, so no window of
-// that length ever holds more than the limit, not even when what is taken is used
-// up to a sixtieth of the window later. The price is that what was taken comes
-// back up to two sixtieths late: a limit of 200 a minute is, under load without
-// end, 200 in 62 seconds.
+// It counts in buckets of a sixtieth of the window and adds up 62 of them, so no
+// window of that length ever holds more than the limit, not even when what is taken
+// is used up to a sixtieth of the window later. The price is that what was taken
+// comes back up to two sixtieths late: under endless load a limit of 200 a minute
+// is 200 in 62 seconds.
 //
-// When the clock is set back, what was taken counts as if it had been taken that
-// much earlier.
+// When the clock is set back, what was taken counts as taken that much earlier.
 type Window struct {
 	width  int64           // of a bucket, nanoseconds
 	latest int64           // the bucket of counts[0], in widths since 1970
 	begins int64           // when that bucket begins, Unix nanoseconds
 	total  int             // of counts
-	counts [buckets]uint32 // how much was taken, by the number of buckets ago
+	counts [buckets]uint32 // how much was taken, the latest bucket first
 }
 
 const (
@@ -30,11 +29,11 @@ const (
 	buckets   = perWindow + 2
 )
 
-// NewWindow returns an empty window of a length.
+// NewWindow returns an empty window of the given length.
 func NewWindow(length time.Duration) Window { return Window{width: int64(length) / perWindow} }
 
-// Available returns how much more may be taken at now when the limit is as given, and,
-// when that is 0, when there will be more.
+// Available returns how much more may be taken at now under the limit and, if that is
+// 0, when there will be more.
 func (w *Window) Available(limit int, now time.Time) (n int, next time.Time) {
 	w.move(now)
 	if n = limit - w.total; n > 0 {
@@ -46,7 +45,7 @@ func (w *Window) Available(limit int, now time.Time) (n int, next time.Time) {
 			return 0, time.Unix(0, (w.latest+int64(buckets-ago))*w.width)
 		}
 	}
-	return 0, time.Time{} // a limit of 0 leaves no room ever
+	return 0, time.Time{} // a limit of 0 never allows any
 }
 
 // Take counts n as taken at now.
@@ -57,7 +56,7 @@ func (w *Window) Take(n int, now time.Time) {
 }
 
 // GiveBack uncounts up to n of what was taken at an earlier time and not used.
-// What left the window meanwhile is not counted any more anyway.
+// What has left the window since is not counted anyway.
 func (w *Window) GiveBack(n int, taken, now time.Time) {
 	w.move(now)
 	ago := w.latest - taken.UnixNano()/w.width
@@ -88,8 +87,8 @@ func (w *Window) empties(now time.Time) time.Time {
 	return time.Unix(0, (w.latest+int64(buckets-newest))*w.width)
 }
 
-// Merge makes w count whatever either window does. Windows that count different
-// things, such as two instances' own, add up; those must be of one length.
+// Merge adds the counts of o, of the same length, to w. Use it for windows that
+// count different things, such as those of two instances.
 func (w *Window) Merge(o Window) {
 	ahead := time.Unix(0, max(w.latest, o.latest)*w.width)
 	w.move(ahead)
@@ -100,7 +99,7 @@ func (w *Window) Merge(o Window) {
 	w.total += o.total
 }
 
-// raise makes w count at least what o does of any part of the window.
+// raise makes each bucket of w count at least what o counts there.
 func (w *Window) raise(o Window) {
 	ahead := time.Unix(0, max(w.latest, o.latest)*w.width)
 	w.move(ahead)
@@ -112,7 +111,7 @@ func (w *Window) raise(o Window) {
 	}
 }
 
-// move brings the window to now.
+// move advances the window to now.
 func (w *Window) move(now time.Time) {
 	t := now.UnixNano()
 	if into := t - w.begins; into >= 0 && into < w.width {
@@ -134,8 +133,8 @@ func (w *Window) move(now time.Time) {
 	}
 }
 
-// storedWindow is a window as a store keeps it: the counts up to the last that is
-// not 0.
+// storedWindow is a window as a store keeps it: the counts up to the last non-zero
+// one.
 type storedWindow struct {
 	Width  int64    `json:"width"`
 	Latest int64    `json:"latest"`

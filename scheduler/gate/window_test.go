@@ -121,7 +121,7 @@ func FuzzWindowJSON(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var w Window
-		if json.Unmarshal(b, &w) != nil || w.width == 0 { // null leaves it as it is
+		if json.Unmarshal(b, &w) != nil || w.width == 0 { // null leaves w unchanged
 			return
 		}
 		written, err := json.Marshal(w)

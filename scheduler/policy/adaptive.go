@@ -8,19 +8,19 @@ import (
 	"github.com/rebound-mq/rebound/health"
 )
 
-// Signals are what the adaptive factors read. The zero value says nothing, and
-// every factor is 1 then.
+// Signals are the input of the adaptive factors. With the zero value every factor
+// is 1.
 type Signals struct {
-	// HealthScore is the service's health, 0 (dead) to 100 (well). It counts only
-	// with HealthKnown.
+	// HealthScore is the service's health, from 0 (dead) to 100 (healthy). It
+	// counts only with HealthKnown.
 	HealthScore float64
-	// HealthKnown tells that HealthScore is measured or reported.
+	// HealthKnown is whether HealthScore was measured or reported.
 	HealthKnown bool
 	// SuccessRate is the share of successes, 0 to 1, among the last Samples
 	// operations, at most the policy's LearningWindow of them.
 	SuccessRate float64
 	// Samples is how many operations the success rate, the trend and the variance
-	// were taken from. 0 says nothing of all three.
+	// are based on. At 0 all three are unknown.
 	Samples int
 	// Age is how long ago the last of the samples was taken.
 	Age time.Duration
@@ -32,7 +32,7 @@ type Signals struct {
 	ResponseTrend float64
 	// CPU and Memory are the service's utilisation in percent, 0 to 100.
 	CPU, Memory float64
-	// Pool is how much of its connection pool the service uses in percent, 0 to
+	// Pool is how much of its connection pool the service uses, in percent, 0 to
 	// 100.
 	Pool float64
 	// Queue is how many requests wait at the service.
@@ -41,9 +41,8 @@ type Signals struct {
 	Load float64
 }
 
-// Factors are what an adaptive delay is the product of, besides the delay of
-// its strategy. Each is 1 when it has nothing to say. Only Priority is ever
-// below 1.
+// Factors are what an adaptive delay multiplies its strategy's delay by. Each is 1
+// when its signal is good or unknown. Only Priority is ever below 1.
 type Factors struct {
 	Health       float64 `json:"health"`
 	SuccessRate  float64 `json:"successRate"`
@@ -58,12 +57,12 @@ type Factors struct {
 
 var noFactors = Factors{1, 1, 1, 1, 1, 1, 1, 1, 1}
 
-// Product returns what a delay is multiplied by in all.
+// Product returns the product of all factors.
 func (f Factors) Product() float64 {
 	return f.Health * f.SuccessRate * f.ResponseTime * f.CPU * f.Memory * f.Pool * f.Queue * f.Load * f.Priority
 }
 
-// Map returns the factors by the names that they have in events.
+// Map returns the factors by their names in events.
 func (f Factors) Map() map[string]float64 {
 	return map[string]float64{
 		"health": f.Health, "successRate": f.SuccessRate, "responseTime": f.ResponseTime,
@@ -76,7 +75,7 @@ func (f Factors) Map() map[string]float64 {
 func (p *Policy) Adapts() bool { return p.EnableAdaptiveBackoff || p.BackoffStrategy == Adaptive }
 
 // factors returns what p's delay is multiplied by. fresh is the freshness of the
-// signals, which the confidence needs as well and which takes longest to compute.
+// signals, passed in because it is costly and the confidence needs it too.
 func (p *Policy) factors(s *Signals, fresh float64, priority events.Priority) Factors {
 	f := noFactors
 	f.Health = healthFactor(s.HealthScore, s.HealthKnown)
@@ -96,15 +95,15 @@ func (p *Policy) factors(s *Signals, fresh float64, priority events.Priority) Fa
 	return f
 }
 
-// The points at which the factors begin to speak.
+// The points beyond which the factors exceed 1.
 const (
-	wellScore  = 80  // the lowest health score of a service that is well
+	wellScore  = 80  // the lowest health score of a healthy service
 	busyCPU    = 70  // percent; beyond it queueing delay rises steeply
 	busyMemory = 80  // percent
 	busyPool   = 70  // percent
 	longQueue  = 100 // requests; at this length the factor is half way to 2
 
-	// halfLife is the age at which evidence is worth half.
+	// halfLife is the age at which evidence counts for half.
 	halfLife = 5 * time.Minute
 )
 
@@ -164,7 +163,7 @@ func evidenceWeight(samples, window int, fresh float64) float64 {
 	return share(float64(samples), float64(max(window, 1))) * fresh
 }
 
-// freshness is 2^(−age / 5 min): 1 for evidence of now, ½ after five minutes.
+// freshness is 2^(−age / 5 min): 1 for new evidence, ½ after five minutes.
 func freshness(age time.Duration) float64 {
 	if age <= 0 {
 		return 1
@@ -172,14 +171,14 @@ func freshness(age time.Duration) float64 {
 	return math.Exp2(-float64(age) / float64(halfLife))
 }
 
-// confidence is how much evidence stands behind the factors, from 0 to 1, for n
-// samples of age a whose squared coefficient of variation is v:
+// confidence is how much evidence supports the factors, from 0 to 1, for n samples
+// of age a whose squared coefficient of variation is v:
 //
 //	n/(n+2) × 2^(−a / 5 min) × 1/(1+v)
 //
 // fresh is the second of these, the freshness of the samples. The first term
-// grows with evidence; the 2 stands for the two imaginary observations of
-// Laplace's rule of succession, so that ten samples are worth 0.83. The second
+// grows with evidence; its 2 are the two imaginary observations of Laplace's rule
+// of succession, so that ten samples are worth 0.83. The second
 // falls with the age of the evidence, the third with its variance: response
 // times whose standard deviation equals their mean count for half.
 func confidence(s *Signals, fresh float64) float64 {
@@ -193,7 +192,7 @@ func confidence(s *Signals, fresh float64) float64 {
 	return n / (n + 2) * fresh / (1 + v)
 }
 
-// share returns part/whole within 0 and 1, and 0 where that is no number.
+// share returns part/whole clamped to 0 and 1, and 0 where that is not a number.
 func share(part, whole float64) float64 {
 	if !(part > 0) || !(whole > 0) {
 		return 0
@@ -204,15 +203,15 @@ func share(part, whole float64) float64 {
 	return part / whole
 }
 
-// Signals returns what is known of a service's health as a decision by p takes
-// it. CPU, memory, pool and queue are what the service reports itself; the load
-// is the larger of its own and of the host on which Rebound runs, for waiting
-// eases either.
+// Signals returns what is known of a service's health, as p decides by it. CPU,
+// memory, pool and queue are the service's own reports. The load is the larger of
+// the service's and of the host's on which Rebound runs, because waiting eases
+// either.
 //
-// The service sees all its requests and Rebound only the redeliveries. Whichever
-// of both success rates lengthens the delay more is taken, so that neither a
-// good report hides what Rebound sees nor a few attempts what the service knows.
-// A report counts as a whole window.
+// The service sees all its requests and Rebound only the redeliveries. The success
+// rate that lengthens the delay more counts, so that a good report does not hide
+// what Rebound sees, nor a few attempts what the service knows. A report counts as
+// a whole window.
 func (p *Policy) Signals(f health.Figures) Signals {
 	s := Signals{
 		HealthScore: f.Score, HealthKnown: f.Known,
@@ -232,8 +231,7 @@ func (p *Policy) Signals(f health.Figures) Signals {
 	return s
 }
 
-// successSignal returns the factor that a success rate makes by the evidence
-// behind it.
+// successSignal returns the factor of a success rate, weighted by its evidence.
 func (p *Policy) successSignal(rate float64, samples int, age time.Duration) float64 {
 	return successFactor(rate, p.SuccessRateThreshold, p.AdaptationFactor, evidenceWeight(samples, p.LearningWindow, freshness(age)))
 }

@@ -17,7 +17,7 @@ func TestFactors_EachAloneHasItsFormula(t *testing.T) {
 		name     string
 		signals  Signals
 		priority events.Priority
-		factor   string // the one that speaks; all others are 1
+		factor   string // the factor above 1; all others are 1
 		want     float64
 	}{
 		{"nothing is known", Signals{}, events.Normal, "", 1},
@@ -189,7 +189,7 @@ func TestFactors_HigherPriorityNeverLengthensADelay(t *testing.T) {
 
 func confidenceOf(s Signals) float64 { return confidence(&s, freshness(s.Age)) }
 
-// anySignals draws signals that may be anything, numbers that are none included.
+// anySignals draws any signals, including NaN and infinity.
 func anySignals(t *rapid.T) Signals {
 	f := rapid.OneOf(
 		rapid.Float64Range(-1, 200),
@@ -204,7 +204,7 @@ func anySignals(t *rapid.T) Signals {
 	}
 }
 
-// sane replaces what is no number by 0, so that there is a worse.
+// sane replaces NaN by 0, so that signals can be compared.
 func sane(s Signals) Signals {
 	for _, x := range []*float64{&s.HealthScore, &s.SuccessRate, &s.Variance, &s.ResponseTrend, &s.CPU, &s.Memory, &s.Pool, &s.Load} {
 		if math.IsNaN(*x) || math.IsInf(*x, 0) {

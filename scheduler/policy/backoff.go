@@ -11,8 +11,8 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// Strategy is how the delay grows with the attempts. Its words in policy files
-// and attributes are fixed, linear, exponential and adaptive.
+// Strategy is how the delay grows with the attempts: fixed, linear, exponential or
+// adaptive in policy files and attributes.
 type Strategy uint8
 
 const (
@@ -26,9 +26,9 @@ const (
 	Adaptive
 )
 
-// Jitter is how a delay d is spread at random. Its words in policy files and
-// attributes are none, full, equal and decorrelated. The formulas are those of
-// Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+// Jitter is how a delay d is randomised: none, full, equal or decorrelated in policy
+// files and attributes. The formulas are from Marc Brooker, "Exponential Backoff And
+// Jitter", AWS Architecture Blog, 2015.
 type Jitter uint8
 
 const (
@@ -38,8 +38,8 @@ const (
 	FullJitter
 	// EqualJitter is d/2 + random(0, d/2).
 	EqualJitter
-	// DecorrelatedJitter is random(base, previous × 3), capped; it takes the
-	// place of the strategy's own growth.
+	// DecorrelatedJitter is random(base, previous × 3), capped; it replaces the
+	// strategy's own growth.
 	DecorrelatedJitter
 )
 
@@ -60,13 +60,13 @@ func (p *Policy) backoff(attempt int) float64 {
 		return min(base*float64(attempt), limit)
 	}
 	if base == 0 {
-		return 0 // or 0 × ∞ would be no number
+		return 0 // because 0 × ∞ is not a number
 	}
 	return min(base*power(p.Multiplier, attempt-1), limit)
 }
 
 // power returns x^n for x from 1 and n from 0 by repeated squaring, at most 64
-// steps, and +∞ where that overflows. A smaller x or none counts as 1.
+// steps, and +∞ on overflow. An x below 1, or NaN, counts as 1.
 func power(x float64, n int) float64 {
 	if !(x > 1) {
 		return 1
@@ -82,7 +82,7 @@ func power(x float64, n int) float64 {
 	return result
 }
 
-// nanoseconds returns d as a float, a negative d as 0.
+// nanoseconds returns d as a float; a negative d counts as 0.
 func nanoseconds(d time.Duration) float64 { return float64(max(d, 0)) }
 
 // duration returns ns nanoseconds, at most limit and at least 0.
@@ -98,7 +98,7 @@ func duration(ns float64, limit time.Duration) time.Duration {
 
 var strategyWords = [...]string{Exponential: "exponential", Fixed: "fixed", Linear: "linear", Adaptive: "adaptive"}
 
-// String returns the word that stands for s in policy files and attributes.
+// String returns the word for s in policy files and attributes.
 func (s Strategy) String() string { return word(strategyWords[:], int(s)) }
 
 // ParseStrategy reads one of fixed, linear, exponential, adaptive. Anything
@@ -118,7 +118,7 @@ func (s *Strategy) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
-// word returns the i-th word, or the number where there is none.
+// word returns the i-th word, or i in digits if there is none.
 func word(words []string, i int) string {
 	if i >= 0 && i < len(words) {
 		return words[i]
@@ -126,7 +126,7 @@ func word(words []string, i int) string {
 	return fmt.Sprint(i)
 }
 
-// parseWord returns the place of s among words.
+// parseWord returns the index of s in words.
 func parseWord(words []string, s, accepted string) (int, error) {
 	for i, w := range words {
 		if w == s {
@@ -136,19 +136,19 @@ func parseWord(words []string, s, accepted string) (int, error) {
 	return 0, fmt.Errorf("%q is not %s", s, accepted)
 }
 
-// spread returns between which two delays, in nanoseconds, p draws at random
-// after the given attempt; product is that of the adaptive factors. With d the
-// strategy's delay times product, capped:
+// spread returns the two delays, in nanoseconds, between which p draws at random
+// after the given attempt; product is the product of the adaptive factors. With d
+// the strategy's delay times product, capped:
 //
 //	none          d to d
 //	full          0 to d
 //	equal         d/2 to d
 //	decorrelated  b to 3 × the previous delay, with b = base × product
 //
-// The previous delay counts as b at least, and bears the factors of its own
-// decision already: were it multiplied again, a product of 3 would make of a
-// growth by 3 one by 9, and one of ½ would end all growth. A decorrelated draw is
-// brought into [base, cap] afterwards, by draw.
+// The previous delay counts as at least b. It already includes the factors of its
+// own decision: multiplied again, a product of 3 would turn a growth by 3 into one
+// by 9, and a product of ½ would end all growth. draw clamps a decorrelated draw to
+// [base, cap].
 func (p *Policy) spread(attempt int, previous time.Duration, product float64) (low, high float64) {
 	limit := nanoseconds(p.MaxDelay)
 	if p.JitterType == DecorrelatedJitter {
@@ -165,8 +165,8 @@ func (p *Policy) spread(attempt int, previous time.Duration, product float64) (l
 	return d, d
 }
 
-// draw returns a delay between low and high within p's bounds. Both ends are
-// weighted, rather than a share of their distance added to one, so that rounding
+// draw returns a random delay between low and high, within p's bounds. It weights
+// both ends, instead of adding a share of their distance to one, so that rounding
 // never makes a delay shorter when an end grows.
 func (p *Policy) draw(low, high float64, random func() float64) time.Duration {
 	if high > low {
@@ -186,7 +186,7 @@ func (p *Policy) draw(low, high float64, random func() float64) time.Duration {
 
 var jitterWords = [...]string{NoJitter: "none", FullJitter: "full", EqualJitter: "equal", DecorrelatedJitter: "decorrelated"}
 
-// String returns the word that stands for j in policy files and attributes.
+// String returns the word for j in policy files and attributes.
 func (j Jitter) String() string { return word(jitterWords[:], int(j)) }
 
 // ParseJitter reads one of none, full, equal, decorrelated. Anything else is an
@@ -206,16 +206,16 @@ func (j *Jitter) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
-// Delays is how the delay after one attempt is distributed.
+// Delays is the distribution of the delay after one attempt.
 type Delays struct {
 	// Attempt is the attempt that failed, from 1.
 	Attempt int
-	// Min and Max are the shortest and the longest delay that there can be, and
-	// P50, P90 and P99 those that 50, 90 and 99 percent do not exceed.
+	// Min and Max are the shortest and the longest possible delay; P50, P90 and
+	// P99 are percentiles.
 	Min, P50, P90, P99, Max time.Duration
-	// Simulated tells that P50, P90 and P99 were estimated from draws, as the
-	// history that a decorrelated delay depends on leaves no other way. They are
-	// the same at every call.
+	// Simulated is whether P50, P90 and P99 are estimates from draws, which
+	// decorrelated delays need because they depend on their history. They are the
+	// same at every call.
 	Simulated bool
 }
 
@@ -238,17 +238,17 @@ func (d Delays) MarshalJSON() ([]byte, error) {
 // points, which is sqrt(0.99 × 0.01 / 1000), is well below what a reader can use.
 const (
 	simulatedRuns = 1000
-	// simulatedSteps is the attempt after which the distribution is taken for
-	// settled: delays have long come to their cap by then.
+	// simulatedSteps is the attempt from which on the distribution is taken as
+	// stationary: delays have long reached their cap by then.
 	simulatedSteps = 100
 )
 
-// Delays returns how the delay after the given attempt is distributed for an
-// operation of that priority, when every decision on the way found the same
-// signals. A Retry-After is not taken into account.
+// Delays returns the distribution of the delay after the given attempt of an
+// operation of that priority, if every earlier decision saw the same signals. It
+// leaves Retry-After out of account.
 //
-// What is drawn evenly between a and b has its quantile q at a + q × (b − a),
-// which holds for all jitters but decorrelated.
+// Except for decorrelated jitter, delays are uniform between a and b, so that the
+// quantile q is a + q × (b − a).
 func (p *Policy) Delays(attempt int, priority events.Priority, s Signals) Delays {
 	attempt = max(attempt, 1)
 	product := 1.0
@@ -263,8 +263,8 @@ func (p *Policy) Delays(attempt int, priority events.Priority, s Signals) Delays
 	return Delays{Attempt: attempt, Min: at(0), P50: at(0.5), P90: at(0.9), P99: at(0.99), Max: at(1)}
 }
 
-// simulate returns the distribution of a decorrelated delay. Its shortest and
-// longest delays are exact: all draws the lowest, all the highest.
+// simulate returns the distribution of a decorrelated delay. Min and Max are exact:
+// they come from the lowest and the highest draws throughout.
 func (p *Policy) simulate(attempt int, product float64) Delays {
 	steps := min(attempt, simulatedSteps)
 	after := func(random func() float64) (previous time.Duration) {

@@ -9,13 +9,13 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// conflict is an issue of a policy's values together: keys are those that take part.
+// conflict is an issue between values of a policy; keys are the keys involved.
 type conflict struct {
 	keys []int
 	issue
 }
 
-// check reports the conflicts in set that the parser's file takes part in.
+// check reports the conflicts in set that involve the parser's file.
 func (p *parser) check(set *Set) {
 	c := checker{parser: p, set: set, reported: make(map[string]bool)}
 	for _, sc := range set.scopes() {
@@ -48,8 +48,8 @@ func (c *checker) layers(sc scope) {
 	}
 }
 
-// circle reports a circle of dependencies at the first place in it for which the file
-// is to blame.
+// circle reports a circle of dependencies at the first of its places that the file
+// sets.
 func (c *checker) circle(circle []string) {
 	for _, sc := range c.set.neededBy(circle[:len(circle)-1]) {
 		t := c.traced(sc)
@@ -64,8 +64,7 @@ func (c *checker) traced(sc scope) trace {
 	return traced(c.set.applying(Query{Service: sc.service, Operation: sc.operation, Account: sc.account, Campaign: sc.campaign}))
 }
 
-// conflict reports a conflict in t, if the file takes part in it and it was not
-// reported before.
+// conflict reports a conflict in t once, if it involves the file.
 func (c *checker) conflict(t trace, found conflict) {
 	blamed, ok := c.blame(t, found.keys)
 	if !ok {
@@ -84,9 +83,9 @@ func (c *checker) conflict(t trace, found conflict) {
 	}
 }
 
-// blame returns at which of some keys an issue is reported: of those that the
-// parser's file set, the one in the uppermost layer, the last in the file. ok is
-// false when the file set none of them.
+// blame returns the key to report an issue at: of the candidates that the parser's
+// file sets, the one in the uppermost layer, or the last in the file. ok is false if
+// the file sets none of them.
 func (p *parser) blame(t trace, candidates []int) (blamed int, ok bool) {
 	for _, i := range candidates {
 		switch {
@@ -98,7 +97,8 @@ func (p *parser) blame(t trace, candidates []int) (blamed int, ok bool) {
 	return blamed, ok
 }
 
-// conflicts returns what in a policy for the operations of sc cannot be meant.
+// conflicts returns the values of a policy for the operations of sc that contradict
+// each other.
 func conflicts(p *Policy, sc scope) (found []conflict) {
 	add := func(i issue, keys ...int) { found = append(found, conflict{keys, i}) }
 	if p.BaseDelay > p.MaxDelay {
@@ -121,15 +121,14 @@ func conflicts(p *Policy, sc scope) (found []conflict) {
 	return append(found, selfDependence(p, sc)...)
 }
 
-// knownTarget returns the policy's target when it is the same for all operations
-// of sc.
+// knownTarget returns the policy's target if it is the same for all operations of sc.
 func (p *Policy) knownTarget(sc scope) (target string, known bool) {
 	open := sc.service == "" && strings.Contains(p.Target, "{service}") || sc.operation == "" && strings.Contains(p.Target, "{operation}")
 	return p.TargetOf("", sc.service, sc.operation), !open
 }
 
-// selfDependence returns the entries of dependsOn by which operations of sc
-// would wait for themselves.
+// selfDependence returns a conflict for each entry of dependsOn that would make
+// operations of sc wait for themselves.
 func selfDependence(p *Policy, sc scope) []conflict {
 	if len(p.DependsOn) > 0 && sc.service == "" {
 		return []conflict{{[]int{keyDependsOn}, issue{"cannot stand under default", "what every service needs would need itself"}}}
@@ -144,8 +143,8 @@ func selfDependence(p *Policy, sc scope) []conflict {
 	return found
 }
 
-// sharedConflicts returns the keys of a match that belong to all operations of
-// its key together and differ there from base.
+// sharedConflicts returns a conflict for each shared key of a match that differs from
+// base.
 func sharedConflicts(l *layer, base *Policy) []conflict {
 	var found []conflict
 	for i := range keys {
@@ -163,7 +162,7 @@ func sharedConflicts(l *layer, base *Policy) []conflict {
 	return found
 }
 
-// placeName returns the service or the key of a scope, as dependsOn names it.
+// placeName returns the name of a scope's service or key in dependsOn.
 func placeName(sc scope) string {
 	switch {
 	case sc.service == "":
@@ -187,7 +186,7 @@ func checkDependency(s string) *issue {
 	return nil
 }
 
-// circleText tells a circle in a line of bounded length.
+// circleText describes a circle in one line of bounded length.
 func circleText(circle []string) string {
 	const most = 10
 	if last := len(circle) - 1; last > most {
@@ -196,11 +195,11 @@ func circleText(circle []string) string {
 	return strings.Join(circle, " needs ")
 }
 
-// circles returns circles of services and keys, in each of which each needs the
-// next, the last being the first again. What needs itself is none. There are at
-// most maxIssues: when all need all, their number grows with its cube.
+// circles returns circles of services and keys in which each needs the next; the last
+// entry is the first again. A dependency on itself is no circle. It returns at most
+// maxIssues, because the number grows with the cube when everything needs everything.
 func (s *Set) circles() (found [][]string) {
-	const onPath, done = 1, 2 // 0 is not visited
+	const onPath, done = 1, 2 // 0 means not visited
 	state := make(map[string]int)
 	var path []string
 	var visit func(name string)
@@ -227,8 +226,8 @@ func (s *Set) circles() (found [][]string) {
 	return found
 }
 
-// neededBy returns the scopes whose dependsOn the services and keys of a circle
-// have.
+// neededBy returns the scopes that set dependsOn for the services and keys of a
+// circle.
 func (s *Set) neededBy(names []string) (scopes []scope) {
 	for _, name := range names {
 		service, operation, keyed := strings.Cut(name, ":")
@@ -242,8 +241,8 @@ func (s *Set) neededBy(names []string) (scopes []scope) {
 	return scopes
 }
 
-// needs returns what a service, all its operation types together, or a key
-// depends on.
+// needs returns the dependencies of a key, or of a service with all its operation
+// types.
 func (s *Set) needs(name string) []string {
 	service, operation, keyed := strings.Cut(name, ":")
 	known := s.services[service]

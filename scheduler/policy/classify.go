@@ -5,20 +5,20 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
-// Class tells whether a failure may be worth another attempt. Context-dependent
-// failures are classified by the policy's rules, which resolve to one of the
-// two. Its words in policy files and events are retryable and not_retryable.
+// Class is whether a failure may be worth another attempt: retryable or
+// not_retryable in policy files and events. The policy's rules classify failures
+// that depend on the context.
 type Class uint8
 
 const (
-	// Retryable is a failure that another attempt may not meet.
+	// Retryable is a failure that another attempt may avoid.
 	Retryable Class = iota
-	// NotRetryable is a failure that every other attempt would meet as well.
+	// NotRetryable is a failure that every other attempt would repeat.
 	NotRetryable
 )
 
-// The names of the built-in rules, as decisions and events bear them. A rule
-// that decided by the message bears the same name after "message:".
+// The names of the built-in rules in decisions and events. A rule that decided by
+// the message has "message:" before its name.
 const (
 	RuleTimeout        = "timeout"        // retryable, unhealthy
 	RuleNoResponders   = "no_responders"  // retryable, unhealthy
@@ -34,42 +34,40 @@ const (
 	RuleNotFound       = "not_found"      // not retryable
 	RuleInvalid        = "invalid"        // not retryable
 	RuleCancelled      = "cancelled"      // not retryable
-	RulePanic          = "panic"          // not retryable: a bug that every other attempt would meet
+	RulePanic          = "panic"          // not retryable: a bug that every other attempt would hit
 	RuleUnknown        = "unknown"        // retryable, unhealthy
 )
 
-// Classify tells whether the failure f of a service's operation may be worth
-// another attempt, and which rule decided. The policy's own rules come first, in
-// their order. Next is the built-in table of codes: HTTP numbers, gRPC names,
-// NATS errors, system errors and the original design's error types, whose letter
-// case, underscores, hyphens and spaces do not count. A failure without a code
-// is classified by words in its message.
+// Classify returns whether the failure f of a service's operation may be worth
+// another attempt, and the name of the rule that decided. The policy's own rules
+// come first, in their order. Next is the built-in table of codes: HTTP numbers,
+// gRPC names, NATS errors, system errors and the original design's error types,
+// regardless of letter case, underscores, hyphens and spaces. A failure without a
+// code is classified by words in its message.
 //
-// What none of these knows is retryable, by rule "unknown": a wrong attempt
-// costs one request and is bounded by the policy, a wrong refusal loses the
-// operation to the dead letters.
+// Any other failure is retryable, by rule "unknown": a wrong attempt costs one
+// request and is bounded by the policy, whereas a wrong refusal loses the operation
+// to the dead letters.
 //
-// seen tells how often each rule with a limit decided for the operation before;
-// it is only read, and may be nil. A rule whose limit is reached decides
-// [NotRetryable].
+// seen counts how often each rule with a limit has decided for the operation; it is
+// only read, and may be nil. A rule whose limit is reached decides [NotRetryable].
 func (p *Policy) Classify(service string, f Failure, seen map[string]int) (Class, string) {
 	v := p.judge(service, f, seen)
 	return v.class, v.rule
 }
 
-// Unhealthy tells whether the failure speaks of the target's health, so that it
-// counts for breakers and health scores: timeouts, no responders, refused
-// connections, server errors and what the built-in table does not know do. A
-// rate limit does not, since a target that answers with one is alive and rations
-// its caller; nor do failures that are the request's own fault. The policy's
-// rules have no say in it.
+// Unhealthy reports whether the failure says something of the target's health and so
+// counts for breakers and health scores. Timeouts, no responders, refused
+// connections, server errors and failures that the built-in table does not know do.
+// A rate limit does not, because a target that answers with one is alive; nor does a
+// failure that is the request's own fault. The policy's rules have no say in it.
 func (f Failure) Unhealthy() bool {
 	var buf [maxCode]byte
 	return builtinKind(f, appendCode(buf[:0], f.Code)).unhealthy
 }
 
-// Result returns what the failure tells a gate: [gate.Failure] when it is
-// [Failure.Unhealthy], [gate.Throttled] for a rate limit, or [gate.Ignored].
+// Result returns the failure's result for a gate: [gate.Failure] if it is
+// [Failure.Unhealthy], [gate.Throttled] for a rate limit, else [gate.Ignored].
 func (f Failure) Result() gate.Result {
 	var buf [maxCode]byte
 	switch k := builtinKind(f, appendCode(buf[:0], f.Code)); {
@@ -81,7 +79,7 @@ func (f Failure) Result() gate.Result {
 	return gate.Ignored
 }
 
-// verdict is what a failure was taken for.
+// verdict is how a failure was classified.
 type verdict struct {
 	class     Class
 	rule      string
@@ -135,10 +133,10 @@ var (
 	kindUnknown        = &kind{RuleUnknown, Retryable, true}
 )
 
-// codes says what each known code is. gRPC's RESOURCE_EXHAUSTED counts as a rate
-// limit, which is what servers use it for; ABORTED is the one that its
-// specification calls worth another attempt at a higher level. The HTTP numbers
-// that are not named here follow their first digit.
+// codes maps known codes to their kinds. gRPC's RESOURCE_EXHAUSTED counts as a rate
+// limit, which is what servers use it for; ABORTED is a conflict, because gRPC's
+// specification suggests to retry it at a higher level. HTTP numbers that are not
+// listed follow their first digit.
 var codes = codesOf(map[*kind][]string{
 	kindTimeout: {
 		"408", "504", "DEADLINE_EXCEEDED", "timeout", "slow_reply", "worker_timeout", "timed_out", "ETIMEDOUT", "ESOCKETTIMEDOUT",
@@ -216,8 +214,7 @@ func codesOf(rows map[*kind][]string) map[string]*kind {
 	return table
 }
 
-// builtinKind classifies f by the built-in tables. code is f's, in its normal
-// form.
+// builtinKind classifies f by the built-in tables. code is f's code in normal form.
 func builtinKind(f Failure, code []byte) *kind {
 	if k := codes[string(code)]; k != nil {
 		return k
@@ -240,14 +237,14 @@ func builtinKind(f Failure, code []byte) *kind {
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// phrase is a text that tells the kind of a failure without a code.
+// phrase is a text that shows the kind of a failure without a code.
 type phrase struct {
 	text string
 	kind *kind
 }
 
-// phrases are looked for at the beginnings of words, and listed by their first
-// letter. Where a message has several, one of a retryable kind wins.
+// phrases, by their first letter, are matched at the beginnings of words. If a
+// message has several, one of a retryable kind wins.
 var phrases = phrasesOf([]phrase{
 	{"timeout", kindTimeout},
 	{"timed out", kindTimeout},
@@ -302,8 +299,8 @@ func phrasesOf(list []phrase) (table [256][]phrase) {
 	return table
 }
 
-// kindOfMessage returns what the words of a message tell, nil when nothing. The
-// kind's rule is the one by message.
+// kindOfMessage classifies a message by its words; it returns nil if none is known.
+// The kind's rule is the one by message.
 func kindOfMessage(message string) *kind {
 	message = message[:min(len(message), maxMessage)]
 	var found *kind
@@ -327,13 +324,13 @@ func kindOfMessage(message string) *kind {
 	return found
 }
 
-// kindOfWords returns what the phrases tell with which words begin: the first
-// retryable kind, else the first of any.
+// kindOfWords classifies words by the phrases that they begin with: the first
+// retryable kind wins, else the first.
 func kindOfWords(words string) (found *kind) {
 	if len(words) < 2 {
 		return nil
 	}
-	// The second byte rules most phrases out without a call.
+	// Comparing the second byte rules out most phrases without a call.
 	second := toLower(words[1])
 	for _, ph := range phrases[toLower(words[0])] {
 		if ph.text[1] != second || !hasPrefixFold(words, ph.text) {
@@ -349,7 +346,7 @@ func kindOfWords(words string) (found *kind) {
 	return found
 }
 
-// wordBytes are the bytes of which words consist.
+// wordBytes are the bytes that words consist of.
 var wordBytes = func() (table [256]bool) {
 	for c := range table {
 		lower := toLower(byte(c))
@@ -358,8 +355,8 @@ var wordBytes = func() (table [256]bool) {
 	return table
 }()
 
-// containsInOrder tells whether the beginning of s holds all pieces, one after
-// the other, letter case aside. pieces are lower case.
+// containsInOrder reports whether the beginning of s contains all pieces in order,
+// regardless of letter case. pieces are lower case.
 func containsInOrder(s string, pieces []string) bool {
 	s = s[:min(len(s), maxMessage)]
 	for _, piece := range pieces {
@@ -372,8 +369,8 @@ func containsInOrder(s string, pieces []string) bool {
 	return true
 }
 
-// indexFold returns where lower, which is in lower case and not empty, first
-// stands in s, letter case aside, or -1. Only ASCII letters have a case here.
+// indexFold returns the first index of lower, which is in lower case and not empty,
+// in s regardless of letter case, or -1. It folds ASCII letters only.
 func indexFold(s, lower string) int {
 	for i := 0; i+len(lower) <= len(s); i++ {
 		if toLower(s[i]) == lower[0] && hasPrefixFold(s[i:], lower) {
@@ -411,17 +408,15 @@ func lowerASCII(s string) string {
 	return string(b)
 }
 
-// maxMessage is how much of a message is looked at, in bytes: as much as events
-// tell of it, so that what decided can be seen there. It bounds the time that
-// classification takes.
+// maxMessage is how many bytes of a message are read: as many as events carry, so
+// that events show what decided. It bounds the time that classification takes.
 const maxMessage = events.MaxError
 
-// maxCode is the longest code that is told from others, in bytes.
+// maxCode is the length of the longest code that is looked up, in bytes.
 const maxCode = 64
 
-// appendCode appends code to b without what does not count in a code: letter
-// case, underscores, hyphens and spaces. A code that is too long for any table
-// comes out empty.
+// appendCode appends the normal form of code to b: lower case, without underscores,
+// hyphens and spaces. A code that is too long for any table becomes empty.
 func appendCode(b []byte, code string) []byte {
 	if len(code) > maxCode {
 		return b
@@ -440,7 +435,7 @@ func normalCode(code string) string { return string(appendCode(nil, code)) }
 
 var classWords = [...]string{Retryable: "retryable", NotRetryable: "not_retryable"}
 
-// String returns the word that stands for c in policy files and events.
+// String returns the word for c in policy files and events.
 func (c Class) String() string { return word(classWords[:], int(c)) }
 
 // ParseClass reads one of retryable, not_retryable. Anything else is an error

@@ -9,23 +9,22 @@ import (
 
 // Decide says what becomes of an operation whose attempt failed.
 //
-// An operation ends when its failure is not retryable, when its attempts are
-// exhausted, when its next attempt could not end before its deadline (it would
-// be due less than [MinAttempt] before it), or when that attempt would be due
-// later than MaxElapsedTime after the first failure; the first of these that
-// holds is the reason. The delay is never shortened to meet a deadline: the
-// target needs it, and the service learns at once that it waits in vain.
+// An operation ends if its failure is not retryable, if its attempts are exhausted,
+// if its next attempt would be due less than [MinAttempt] before its deadline, or if
+// that attempt would be due later than MaxElapsedTime after the first failure; the
+// first of these that applies is the reason. The delay is never shortened to meet a
+// deadline: the target needs it, and the service learns at once that waiting is
+// futile.
 //
-// Otherwise the operation waits for the strategy's delay, times the adaptive
-// factors where they apply, capped by MaxDelay, spread by the jitter. While the
-// gate of the key is shut, this delay counts from when it opens, so that few
-// operations come due in vain and what waits for one target does not come due all
-// at once. A Retry-After is a floor: the operation never waits for less, even
-// where that is longer than MaxDelay, because the target itself knows best.
+// Otherwise the operation waits for the strategy's delay, times the adaptive factors
+// where they apply, capped by MaxDelay and randomised by the jitter. While the gate
+// of the key is shut, this delay counts from when it opens, so that few operations
+// come due in vain, and not all at once. A Retry-After is a floor, even above
+// MaxDelay, because the target knows best.
 //
-// random yields numbers in [0, 1). It is drawn from at most once, and not at all
-// when nothing is left to chance. Decide allocates nothing and takes the same
-// time for any attempt.
+// random yields numbers in [0, 1). It is called at most once, and not at all if
+// nothing is random. Decide allocates nothing and takes the same time for any
+// attempt.
 func (p *Policy) Decide(in Input, random func() float64) Decision {
 	verdict := p.judge(in.Service, in.Failure, in.Seen)
 	d := Decision{
@@ -70,93 +69,92 @@ func (p *Policy) Decide(in Input, random func() float64) Decision {
 	return d
 }
 
-// Input is what a decision is made from. Nothing else goes into it but the
-// policy and the random source.
+// Input is all that a decision depends on besides the policy and the random source.
 type Input struct {
 	// Attempt is the number of the attempt that just failed, from 1. Smaller
 	// numbers count as 1.
 	Attempt int
-	// Previous is the delay that preceded this attempt, which decorrelated jitter
-	// starts from. 0 is none.
+	// Previous is the delay before this attempt, from which decorrelated jitter
+	// starts. 0 means none.
 	Previous time.Duration
 	// Now is the time of the decision.
 	Now time.Time
-	// FirstFailure is when attempt 1 failed. Zero is Now.
+	// FirstFailure is when attempt 1 failed. Zero means Now.
 	FirstFailure time.Time
-	// Deadline is when the operation is of no more use. Zero is never.
+	// Deadline is when the operation becomes useless. Zero means never.
 	Deadline time.Time
 	// Failure is how the attempt failed.
 	Failure Failure
-	// Service is the operation's, for the rules that are restricted to one.
+	// Service is the operation's service, for rules that are restricted to one.
 	Service string
-	// Opens is when the gate of the key, which is shut, opens at the earliest.
-	// Zero is that it is open, or that nobody knows.
+	// Opens is when the shut gate of the key opens at the earliest. Zero means that
+	// it is open or the time is not known.
 	Opens time.Time
 	// Priority is the operation's own.
 	Priority events.Priority
 	// Signals are what is known of the target and of its host.
 	Signals Signals
-	// Seen tells how often each rule with a limit decided for this operation
-	// before, by the rule's name. It is only read, and may be nil.
+	// Seen counts how often each rule with a limit has decided for this operation,
+	// by the rule's name. It is only read, and may be nil.
 	Seen map[string]int
 }
 
 // Failure is how an attempt failed.
 type Failure struct {
-	// Code is the target's or the service's error code: an HTTP number, a gRPC
+	// Code is the error code of the target or the service: an HTTP number, a gRPC
 	// name, a NATS error or one of the original design's error types. It may be
 	// empty.
 	Code string
 	// Message is the error's text. It may be empty.
 	Message string
-	// Duration is how long the attempt took. 0 is unknown.
+	// Duration is how long the attempt took. 0 means unknown.
 	Duration time.Duration
-	// RetryAfter is how long the target asked to be left alone. 0 is not at all.
+	// RetryAfter is how long the target asked to be left alone. 0 means that it did
+	// not ask.
 	RetryAfter time.Duration
 }
 
 // Decision is what becomes of an operation after a failure.
 type Decision struct {
-	// Retry tells whether there is another attempt. Reason says why not.
+	// Retry is whether there is another attempt. Reason says why not.
 	Retry bool
 	// Delay is how long the operation waits, never negative; 0 without Retry.
 	Delay time.Duration
 	// Due is when the wait is over; zero without Retry.
 	Due time.Time
-	// Gate is the part of Delay that only waits for the gate of the key to open.
+	// Gate is the part of Delay that waits for the gate of the key to open.
 	Gate time.Duration
-	// Strategy names what the delay was computed by: fixed, linear, exponential,
-	// or one of these after "adaptive_". It is empty without Retry.
+	// Strategy names how the delay was computed: fixed, linear, exponential, or one
+	// of these after "adaptive_". It is empty without Retry.
 	Strategy string
-	// Confidence is how much evidence stands behind the adaptive factors, 0 to
-	// 1: n/(n+2) × 2^(−a / 5 min) × 1/(1+v) for n samples, the last of them of age
-	// a, whose response times have the squared coefficient of variation v. It is 1
-	// for strategies that go by no evidence.
+	// Confidence is how much evidence supports the adaptive factors, 0 to 1:
+	// n/(n+2) × 2^(−a / 5 min) × 1/(1+v) for n samples, the last of them of age a,
+	// whose response times have the squared coefficient of variation v. It is 1 for
+	// strategies without adaptive factors.
 	Confidence float64
-	// Factors are what the adaptive delay was multiplied by, all 1 otherwise.
+	// Factors are the factors of an adaptive delay, all 1 otherwise.
 	Factors Factors
-	// Class is what the failure was taken for, by Rule.
+	// Class is the class that Rule gave the failure.
 	Class Class
-	// Rule names what decided the class: a rule of the policy or one of the
-	// built-in table.
+	// Rule names the rule that decided the class, of the policy or the built-in
+	// table.
 	Rule string
-	// Limited tells that Rule has a limit, so that this use of it is to be
-	// counted in the operation's next [Input.Seen].
+	// Limited is whether Rule has a limit, so that this use of it must be counted
+	// in the operation's next [Input.Seen].
 	Limited bool
-	// Unhealthy tells whether the failure speaks of the target's health.
+	// Unhealthy is whether the failure says something of the target's health.
 	Unhealthy bool
 	// Reason is why the operation ends, empty with Retry: exhausted,
 	// not_retryable, deadline or max_elapsed.
 	Reason events.Reason
 }
 
-// MinAttempt is the least time that an attempt is worth making with. An
-// operation whose next attempt would be due less than this before its deadline
-// ends at once instead of waiting for an attempt that is bound to be cut off.
-// A policy with a shorter AttemptTimeout needs only that.
+// MinAttempt is the least time that is worth an attempt. An operation whose next
+// attempt would be due less than this before its deadline ends at once, because that
+// attempt would be cut off. A policy with a shorter AttemptTimeout needs only that.
 const MinAttempt = 10 * time.Millisecond
 
-// minAttempt returns the least time that an attempt by p is worth making with.
+// minAttempt returns the least time that is worth an attempt under p.
 func (p *Policy) minAttempt() time.Duration {
 	if p.AttemptTimeout > 0 {
 		return min(MinAttempt, p.AttemptTimeout)
@@ -164,7 +162,7 @@ func (p *Policy) minAttempt() time.Duration {
 	return MinAttempt
 }
 
-// strategyName returns the name of what p computes its delays by.
+// strategyName returns the name of how p computes its delays.
 func (p *Policy) strategyName() string {
 	adapts := p.Adapts()
 	switch {
@@ -178,7 +176,7 @@ func (p *Policy) strategyName() string {
 	return p.BackoffStrategy.String()
 }
 
-// Detail says in a sentence why op ended by the decision, which has a Reason.
+// Detail says in a sentence why the decision, which has a Reason, ended op.
 func (d Decision) Detail(p *Policy, op *events.Operation) string {
 	switch d.Reason {
 	case events.ReasonExhausted:

@@ -11,8 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// anyInput draws what a decision may be made from, signals that are no numbers
-// included, without deadline.
+// anyInput draws any input without a deadline, including signals that are NaN.
 func anyInput(t *rapid.T) Input {
 	attempts := rapid.OneOf(rapid.IntRange(-3, 60), rapid.IntRange(1, math.MaxInt-1), rapid.Just(math.MinInt))
 	return Input{
@@ -82,7 +81,7 @@ func TestDecide_SaysWhyAnOperationEnds(t *testing.T) {
 		name string
 		p    Policy
 		in   Input
-		want events.Reason // empty is a retry
+		want events.Reason // empty means a retry
 	}{
 		{"attempts are left", policy(nil), Input{Attempt: 4}, ""},
 		{"the last attempt failed", policy(nil), Input{Attempt: 5}, events.ReasonExhausted},
@@ -165,7 +164,7 @@ func TestDecide_NameOfTheStrategyTellsWhetherItAdapts(t *testing.T) {
 	}
 }
 
-// busy is an input in which every factor speaks.
+// busy is an input in which every factor is above 1.
 var busy = Input{
 	Attempt: 2, Now: now, FirstFailure: now.Add(-time.Minute), Deadline: now.Add(time.Hour), Service: "connection_pool", Priority: events.High,
 	Failure: Failure{Code: "503", Message: "the pool is away"},

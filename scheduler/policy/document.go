@@ -13,8 +13,8 @@ import (
 	"go.yaml.in/yaml/v4/plugin/loaderlimits"
 )
 
-// maxDepth is how deep a policy file may be nested. The deepest that means
-// anything is the code of a rule.
+// maxDepth is how deep a policy file may be nested. The deepest valid value is the
+// code of a rule.
 const maxDepth = 32
 
 // document returns the root of the file's one document, or nil when there is
@@ -52,7 +52,7 @@ func (p *parser) document(src []byte) *yaml.Node {
 	return root
 }
 
-// plainText reports a file that is too large or no text at all.
+// plainText reports a file that is too large or not text.
 func (p *parser) plainText(src []byte) bool {
 	if len(src) > MaxSource {
 		p.reportAt(0, 0, "", fmt.Sprintf("is larger than the %d bytes allowed", MaxSource), "")
@@ -98,8 +98,7 @@ func (p *parser) syntax(src []byte, err error) {
 	p.reportAt(line, column, "", "is not valid YAML: "+said, "")
 }
 
-// oneLine returns s without line breaks, clipped: parts of the file may stand in
-// it.
+// oneLine returns s without line breaks, clipped, because it may quote the file.
 func oneLine(s string) string {
 	s = strings.Join(strings.Fields(s), " ")
 	if len(s) > 200 {
@@ -108,8 +107,8 @@ func oneLine(s string) string {
 	return s
 }
 
-// plainNodes reports what YAML has and policy files do not: anchors, aliases,
-// merge keys, tags, and keys that are no text.
+// plainNodes reports YAML that policy files may not use: anchors, aliases, merge
+// keys, tags, and keys that are not text.
 func (p *parser) plainNodes(node *yaml.Node, path string) {
 	const layers = "what services share stands under default"
 	switch {
@@ -141,9 +140,8 @@ type entry struct {
 	key, value *yaml.Node
 }
 
-// path returns the path of the entry within that of its mapping. What is not
-// plain in a name is quoted, so that a path is one line and has its dots at the
-// right places.
+// path returns the path of the entry under that of its mapping. Unusual names are
+// quoted, so that a path is one line and its dots separate names only.
 func (e entry) path(of string) string {
 	name := e.name
 	if name == "" || len(name) > 80 || strings.ContainsFunc(name, notPlain) {
@@ -157,8 +155,8 @@ func (e entry) path(of string) string {
 
 func notPlain(r rune) bool { return r == ' ' || r == '.' || r == '"' || !unicode.IsPrint(r) }
 
-// entries returns the entries of a mapping in their order, and reports what is
-// none, and names that stand there twice.
+// entries returns the entries of a mapping in order. It reports a node that is not a
+// mapping, and duplicate names.
 func (p *parser) entries(node *yaml.Node, path string) []entry {
 	switch {
 	case node.Kind == yaml.AliasNode:
@@ -188,7 +186,7 @@ func (p *parser) entries(node *yaml.Node, path string) []entry {
 	return entries
 }
 
-// find returns the value of a name in a mapping, nil when it has none.
+// find returns the value of a name in a mapping, or nil.
 func find(node *yaml.Node, name string) *yaml.Node {
 	if node.Kind != yaml.MappingNode {
 		return nil

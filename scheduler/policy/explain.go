@@ -12,7 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// Explanation says how operations are retried and where that was set.
+// Explanation says how operations are retried and where each value was set.
 type Explanation struct {
 	Query Query `json:"query"`
 	// Policy is the policy in force, overrides applied.
@@ -23,31 +23,30 @@ type Explanation struct {
 	// Priority is the priority that delays are computed for: the query's, or
 	// else the policy's.
 	Priority events.Priority `json:"priority"`
-	// Delays are how the delays are distributed, after attempt 1, attempt 2 and
-	// so on to the last but one that the policy allows, at most
-	// [MaxExplained] of them. They are those of an operation of which no signals
-	// are known, and without a Retry-After.
+	// Delays are the distributions of the delays after attempt 1, attempt 2 and
+	// so on up to the last but one that the policy allows, at most [MaxExplained].
+	// They assume no known signals and no Retry-After.
 	Delays []Delays `json:"delays"`
 }
 
 // Value is the value of a key of a policy and where it was set.
 type Value struct {
-	// Key is the key, as maxDelay, or rules[0].
+	// Key is the key, such as maxDelay or rules[0].
 	Key string `json:"key"`
-	// Text is the value, as a policy file writes it; a rule is told in words.
+	// Text is the value as policy files write it; a rule is described in words.
 	Text   string `json:"text"`
 	Origin Origin `json:"origin"`
-	// Note says what else is to be known, such as the wish of an operation that
-	// the policy bounds, or is empty.
+	// Note is a remark, such as the override of an operation that the policy
+	// bounds, or empty.
 	Note string `json:"note,omitempty"`
 }
 
-// MaxExplained is for how many attempts an [Explanation] has delays.
-// [Policy.Delays] tells them for any other.
+// MaxExplained is how many delays an [Explanation] has at most. [Policy.Delays]
+// returns them for any attempt.
 const MaxExplained = 100
 
-// Explain says how the operations of q are retried and where that was set. o are
-// the operation's own overrides; its zero value is none.
+// Explain says how the operations of q are retried and where each value was set. o
+// are the operation's own overrides; the zero value has none.
 func (s *Set) Explain(q Query, o Overrides) Explanation {
 	resolved := s.Resolve(q)
 	e := Explanation{Query: q, Policy: *resolved.Override(o), Priority: q.Priority}
@@ -73,8 +72,8 @@ func (s *Set) Explain(q Query, o Overrides) Explanation {
 	return e
 }
 
-// note returns what else is to be said of the value v of key i, and where it is
-// from when it is not what the layers said.
+// note returns a remark on the value v of key i, and its origin if the layers did not
+// set it.
 func note(k *key, i int, said, resolved *Policy, o Overrides, v Value) (string, Origin) {
 	from := Origin{Layer: OverridesLayer}
 	switch wish := k.text(&o.policy); {
@@ -90,10 +89,10 @@ func note(k *key, i int, said, resolved *Policy, o Overrides, v Value) (string, 
 	return "", v.Origin
 }
 
-// YAML returns the policies in force as a policy file, the built-in ones
-// included, with a comment behind every value that says where it was set. It
-// has the layers of the default and of the named services, of all when none is
-// named. Read by [Parse], it makes the same policies.
+// YAML returns the policies in force, including the built-in ones, as a policy file.
+// A comment after each value says where it was set. The file has the layers of the
+// default and of the named services, or of all if none is named. [Parse] reads the
+// same policies from it.
 func (s *Set) YAML(services ...string) ([]byte, error) {
 	root := mapping()
 	for _, sc := range s.scopes() {
@@ -115,8 +114,7 @@ func (s *Set) YAML(services ...string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// within returns the mapping of a scope in the file root, made where there is
-// none.
+// within returns the mapping of a scope in the file root, adding it if needed.
 func within(root *yaml.Node, sc scope) *yaml.Node {
 	node := root
 	down := func(name string) {
@@ -143,7 +141,7 @@ func within(root *yaml.Node, sc scope) *yaml.Node {
 	return node
 }
 
-// fill puts the keys of a layer into a mapping, before what stands there.
+// fill puts the keys of a layer into a mapping, before its other entries.
 func fill(node *yaml.Node, l *layer) {
 	nested := node.Content
 	node.Content = nil
@@ -202,12 +200,12 @@ func put(node *yaml.Node, name string, value *yaml.Node, comment string) {
 	node.Content = append(node.Content, textNode(name), value)
 }
 
-// textNode returns a text, quoted where YAML would read something else.
+// textNode returns a text node, quoted where YAML would read something else.
 func textNode(s string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}
 }
 
-// plainNode returns a number, a truth or a word, which is never quoted.
+// plainNode returns a node for a number, a boolean or a word, which is never quoted.
 func plainNode(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Value: s} }
 
 func listNode(texts []string) *yaml.Node {

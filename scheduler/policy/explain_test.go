@@ -140,9 +140,8 @@ func TestDelays_AreThoseOfTheFormula(t *testing.T) {
 	}
 }
 
-// TestDelays_AreThoseOfDecisions compares what is explained with 20,000 chains of
-// real decisions: the share of delays at or below each quantile must be that of
-// the quantile.
+// TestDelays_AreThoseOfDecisions compares explained delays with 20,000 chains of real
+// decisions: at each quantile the share of delays up to it must be right.
 func TestDelays_AreThoseOfDecisions(t *testing.T) {
 	const n = 20_000
 	for jitter, runs := range map[Jitter]float64{FullJitter: n, EqualJitter: n, DecorrelatedJitter: simulatedRuns} {

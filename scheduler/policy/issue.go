@@ -49,8 +49,8 @@ func (i *Issue) Error() string {
 	return b.String()
 }
 
-// Issues returns the issues that err, from [Parse], [LoadFile] or
-// [ParseOverrides], is joined from, in the order of the file.
+// Issues returns the issues joined in err, an error of [Parse], [LoadFile] or
+// [ParseOverrides], in the order of the file.
 func Issues(err error) []*Issue {
 	switch e := err.(type) { //nolint:errorlint // it unwraps by itself
 	case *Issue:
@@ -209,7 +209,7 @@ var units = map[string]time.Duration{
 	"d": 24 * time.Hour, "day": 24 * time.Hour, "days": 24 * time.Hour, "w": 7 * 24 * time.Hour, "week": 7 * 24 * time.Hour, "weeks": 7 * 24 * time.Hour,
 }
 
-// spanIssue says what is wrong with a text that is no duration.
+// spanIssue says what is wrong with a text that is not a duration.
 func spanIssue(s string) *issue {
 	plain := strings.ToLower(strings.NewReplacer(",", ".", "_", "", " ", "").Replace(s))
 	if d, err := time.ParseDuration(plain); err == nil && d >= 0 && d <= maxDuration {
@@ -295,7 +295,8 @@ func checkPattern(pattern string) *issue {
 		case token != "*" && token != ">" && strings.ContainsAny(token, "*>"):
 			return &issue{fmt.Sprintf("%q has a wildcard within a token", short(pattern)), "* and > stand for whole tokens"}
 		case token == "*" || token == ">":
-			// work makes a subject of Rebound's own one of those that may be targets.
+			// A wildcard may stand for work, the only one of Rebound's own subjects
+			// that may be a target.
 			tokens[i] = "work"
 		}
 	}

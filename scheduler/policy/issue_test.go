@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestParse_ReportsEveryIssue has the exact message that each faulty file
-// gets: where, what, and a hint.
+// TestParse_ReportsEveryIssue pins the exact message for each faulty file: where,
+// what, and a hint.
 func TestParse_ReportsEveryIssue(t *testing.T) {
 	for _, tc := range []struct{ name, src, want string }{
 		{"a misspelt key", "billing:\n  maxAttemps: 3\n", `p.yaml:2:3: billing.maxAttemps: no such key; did you mean maxAttempts?`},

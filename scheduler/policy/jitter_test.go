@@ -44,8 +44,8 @@ func TestJitter_HasItsExactBounds(t *testing.T) {
 }
 
 // TestJitter_HasTheRightDistribution draws 100,000 delays of each jitter and
-// compares them with the distribution that its formula has, by the test of
-// Kolmogorov and Smirnov at the level of 1 percent: 1.63/sqrt(n).
+// compares them with the distribution of its formula, by the Kolmogorov-Smirnov test
+// at the level of 1 percent: 1.63/sqrt(n).
 func TestJitter_HasTheRightDistribution(t *testing.T) {
 	const n = 100_000
 	limit := 1.63 / math.Sqrt(n)

@@ -16,18 +16,17 @@ import (
 type Key struct {
 	// Name is the key as policy files write it.
 	Name string
-	// Values are what it may be set to, in words.
+	// Values says what it may be set to.
 	Values string
-	// Meaning is what it does, in a sentence without its end.
+	// Meaning says what it does, in a sentence without a full stop.
 	Meaning string
-	// Shared tells that the key's value belongs to all operations of a service
-	// and operation type together, as a breaker or a budget does, so that it
-	// cannot differ by account or campaign.
+	// Shared is whether the value concerns all operations of a service and operation
+	// type together, as that of a breaker or a budget does. It cannot differ by
+	// account or campaign then.
 	Shared bool
 }
 
-// Keys returns every key that sets a field of a [Policy], in the order in which
-// policies are shown.
+// Keys returns every key that sets a field of a [Policy], in display order.
 func Keys() []Key {
 	list := make([]Key, len(keys))
 	for i := range keys {
@@ -39,13 +38,13 @@ func Keys() []Key {
 // key is a [Key] together with the field that it sets.
 type key struct {
 	Key
-	// read reads a scalar; it is nil for the keys that are lists.
+	// read reads a scalar; it is nil for keys that are lists.
 	read func(p *Policy, text string) *issue
 	// text returns the value as policy files write it.
 	text func(p *Policy) string
 }
 
-// The places of the keys in keys.
+// The indices in keys.
 const (
 	keyMaxAttempts = iota
 	keyBaseDelay
@@ -85,7 +84,7 @@ const (
 	maxDuration = 365 * 24 * time.Hour
 	// maxMultiplier and maxAdaptation bound the growth of a delay.
 	maxMultiplier, maxAdaptation = 100, 10
-	// maxWindow is how many operations per service are remembered at all.
+	// maxWindow is how many operations of a service are remembered.
 	maxWindow = 100
 	maxCount  = math.MaxInt32
 )
@@ -140,7 +139,7 @@ var keys = [...]key{
 	},
 }
 
-// keyIndex is the place in keys of each name.
+// keyIndex maps each name to its index in keys.
 var keyIndex = func() map[string]int {
 	index := make(map[string]int, len(keys))
 	for i := range keys {
@@ -149,7 +148,7 @@ var keyIndex = func() map[string]int {
 	return index
 }()
 
-// keySet is a set of places in keys.
+// keySet is a set of indices in keys.
 type keySet uint64
 
 func (s keySet) has(i int) bool { return s&(1<<i) != 0 }
@@ -268,7 +267,7 @@ func span(name string, least time.Duration, meaning string, field func(*Policy) 
 	}
 }
 
-// wording is a value that is written as one of several words.
+// wording is a value written as one of several words.
 type wording interface {
 	encoding.TextUnmarshaler
 	encoding.TextMarshaler

@@ -36,7 +36,7 @@ func TestKeySet_ApplyCopiesTheFieldOfEveryKeyAndNoOther(t *testing.T) {
 	}
 }
 
-// setField makes a field something else than its zero value.
+// setField sets a field to something other than its zero value.
 func setField(t *testing.T, field reflect.Value) {
 	t.Helper()
 	switch field.Kind() {

@@ -41,8 +41,7 @@ func kolmogorovSmirnov(samples []float64, cdf func(x float64) float64) float64 {
 	return greatest
 }
 
-// uniform returns the distribution function of what is drawn evenly between a
-// and b.
+// uniform returns the distribution function of uniform draws between a and b.
 func uniform(a, b float64) func(x float64) float64 {
 	return func(x float64) float64 { return min(max((x-a)/(b-a), 0), 1) }
 }

@@ -9,19 +9,19 @@ import (
 	"strings"
 )
 
-// scope is what a layer applies to. An empty field is any.
+// scope is what a layer applies to. An empty field matches any.
 type scope struct{ service, operation, account, campaign string }
 
-// matches tells whether the scope names an account or a campaign.
+// matches reports whether the scope names an account or a campaign.
 func (s scope) matches() bool { return s.account != "" || s.campaign != "" }
 
-// place is the scope without its account and campaign.
+// place returns the scope without its account and campaign.
 func (s scope) place() scope { return scope{service: s.service, operation: s.operation} }
 
-// rank orders the layers that apply to one operation; those of higher rank
-// cover those below: the default, the service and its operation type first,
-// then what is said of an account, of a campaign, and of both together, each
-// from the widest place to the narrowest.
+// rank orders the layers that apply to one operation; higher ranks override lower
+// ones. The default, the service and its operation type are lowest, then come the
+// matches of an account, of a campaign, and of both together, each from the widest
+// place to the narrowest.
 func (s scope) rank() int {
 	rank := 0
 	if s.account != "" {
@@ -39,40 +39,40 @@ func (s scope) rank() int {
 	return rank
 }
 
-// compare orders scopes by their names, so that what is listed has an order.
+// compare orders scopes by name, for a stable order of output.
 func (s scope) compare(t scope) int {
 	return cmp.Or(cmp.Compare(s.service, t.service), cmp.Compare(s.operation, t.operation),
 		cmp.Compare(s.account, t.account), cmp.Compare(s.campaign, t.campaign))
 }
 
-// layer is what policy files say of one scope.
+// layer holds what policy files set for one scope.
 type layer struct {
 	scope   scope
 	keys    keySet         // the keys that are set
-	values  Policy         // only the fields of keys mean something
-	origins map[int]Origin // where each of keys was set, but for rules, which bear their own
+	values  Policy         // only the fields of keys are valid
+	origins map[int]Origin // where each of keys was set, except rules, which have their own
 }
 
 func newLayer(s scope) *layer { return &layer{scope: s, origins: make(map[int]Origin)} }
 
 // Origin is where a value of a policy was set.
 type Origin struct {
-	// Layer is the path of the layer in its policy file, as
+	// Layer is the path of the layer in its policy file, such as
 	// billing.operations.charge, or [OverridesLayer].
 	Layer string `json:"layer"`
 	// File is the name that the file was parsed under, [BuiltinFile] for the
 	// built-in policies, and empty for overrides.
 	File string `json:"file,omitempty"`
-	// Line and Column are where in the file, from 1; 0 for the built-in policies
-	// and for overrides.
+	// Line and Column are the position in the file, from 1; 0 for the built-in
+	// policies and for overrides.
 	Line   int `json:"line,omitempty"`
 	Column int `json:"column,omitempty"`
 }
 
-// BuiltinFile is the file name that the built-in policies have in origins.
+// BuiltinFile is the file name of the built-in policies in origins.
 const BuiltinFile = "built-in"
 
-// OverridesLayer is the layer of what the operation itself asked for.
+// OverridesLayer is the layer of an operation's own overrides.
 const OverridesLayer = "overrides"
 
 // defaultLayer is the layer under every service, and its name in policy files.
@@ -87,7 +87,7 @@ func (o Origin) String() string {
 	return o.Layer + ", " + o.position()
 }
 
-// position returns where in which file the value was set.
+// position returns the file and position where the value was set.
 func (o Origin) position() string {
 	if o.Line == 0 {
 		return o.File
@@ -95,8 +95,8 @@ func (o Origin) position() string {
 	return fmt.Sprintf("%s:%d:%d", o.File, o.Line, o.Column)
 }
 
-// over lays l over p. Rules are inherited: l's own come first, and those of p
-// that bear the name of one of them fall away.
+// over lays l over p. Rules are inherited: l's own come first, and replace those of
+// p that have the same name.
 func (l *layer) over(p *Policy) {
 	below := p.Rules
 	l.keys.apply(p, &l.values)
@@ -112,7 +112,7 @@ func (l *layer) applyTo(p *Policy) {
 	}
 }
 
-// inherit returns own and, after it, the rules of below that bear other names.
+// inherit returns own followed by the rules of below that have other names.
 func inherit(own, below []Rule) []Rule {
 	rules := slices.Clone(own)
 	for _, r := range below {
@@ -161,8 +161,7 @@ func traced(layers []*layer) trace {
 	return t
 }
 
-// overridable are the keys that an operation may override, by the names of
-// their attributes.
+// overridable maps the names of attributes to the keys that they override.
 var overridable = func() map[string]int {
 	names := make(map[string]int)
 	for _, name := range []string{
@@ -173,20 +172,21 @@ var overridable = func() map[string]int {
 	return names
 }()
 
-// Overridable reports whether an attribute of that name overrides a policy.
+// Overridable reports whether an attribute of that name can override a policy.
 func Overridable(attribute string) bool {
 	_, ok := overridable[attribute]
 	return ok
 }
 
-// Overrides are an operation's own wishes. The zero value has none.
+// Overrides are what an operation asks for instead of its policy's values. The zero
+// value asks for nothing.
 type Overrides struct {
 	wished keySet
-	policy Policy // only the fields of wished mean something
+	policy Policy // only the fields of wished are valid
 }
 
-// ParseOverrides reads the overrides among an operation's attributes; others it
-// leaves alone. Every issue is reported, each as a [*Issue].
+// ParseOverrides reads the overrides among an operation's attributes and ignores other
+// attributes. Every issue is reported, each as a [*Issue].
 func ParseOverrides(attributes map[string]string) (Overrides, error) {
 	var o Overrides
 	var issues []error
@@ -204,8 +204,8 @@ func ParseOverrides(attributes map[string]string) (Overrides, error) {
 	return o, errors.Join(issues...)
 }
 
-// Override returns p with the overrides o, each bounded by p: an operation may
-// ask for fewer attempts, for a shorter time, and for delays within p's cap.
+// Override returns p with the overrides o, each bounded by p: an operation may ask
+// for fewer attempts, for less time, and for delays within p's cap.
 func (p *Policy) Override(o Overrides) *Policy {
 	next := *p
 	o.wished.apply(&next, &o.policy)

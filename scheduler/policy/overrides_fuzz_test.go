@@ -7,7 +7,7 @@ import (
 )
 
 // FuzzParseOverrides lays any overrides over a policy. What is accepted never
-// gives more than the policy, and means the same when it is told again.
+// gives more than the policy, and means the same when it is written again.
 func FuzzParseOverrides(f *testing.F) {
 	for _, c := range [][2]string{
 		{"maxattempts", "2"},

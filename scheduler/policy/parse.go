@@ -12,14 +12,14 @@ import (
 )
 
 // Parse reads a policy file and lays it over the built-in policies. name is
-// what issues and origins call the file.
+// the name of the file in issues and origins.
 //
-// A policy file is YAML, or JSON. At its top level stand "default", which lies
-// under every service, and the names of services. Each holds keys of a policy,
-// see [Keys], and may hold "accounts" and "campaigns", which map the ids of
-// accounts and campaigns to keys of their own; an account may hold campaigns in
-// turn. A service may also hold "operations", which maps operation types to the
-// same. [Set] says which layer covers which.
+// A policy file is YAML, or JSON. At its top level are "default", which applies to
+// every service, and the names of services. Each holds keys of a policy, see [Keys],
+// and may hold "accounts" and "campaigns", which map the ids of accounts and
+// campaigns to keys of their own; an account may hold campaigns too. A service may
+// also hold "operations", which maps operation types to the same. [Set] says which
+// layer overrides which.
 //
 //	default:
 //	  maxAttempts: 5
@@ -33,16 +33,15 @@ import (
 //	      accounts:
 //	        premium_1: {maxAttempts: 10}
 //
-// A mapping at the top level that holds operationType, accountId or campaignId
-// is one of the original design's configurations: its serviceType,
-// operationType, accountId and campaignId say what it applies to, and its name
-// is a mere label.
+// A mapping at the top level that holds operationType, accountId or campaignId is in
+// the form of the original design: its serviceType, operationType, accountId and
+// campaignId say what it applies to, and its name is just a label.
 //
 // src is at most [MaxSource] bytes. Every issue is reported, up to a hundred,
 // each as a [*Issue]; [Issues] takes them apart.
 func Parse(name string, src []byte) (*Set, error) { return parse(Builtin(), name, src) }
 
-// MaxSource is the most bytes that a policy file may have. It fits into a NATS
+// MaxSource is how many bytes a policy file may have, so that it fits into a NATS
 // message.
 const MaxSource = 1 << 20
 
@@ -77,7 +76,7 @@ func parse(below *Set, name string, src []byte) (*Set, error) {
 	return set, nil
 }
 
-// Words of policy files that are no keys of a policy.
+// Words of policy files that are not keys of a policy.
 const (
 	wordOperations = "operations"
 	wordAccounts   = "accounts"
@@ -111,13 +110,13 @@ func (p *parser) root(node *yaml.Node) {
 	}
 }
 
-// labelled tells whether a mapping is one of the original design's
-// configurations for an operation type, an account or a campaign.
+// labelled reports whether a mapping is in the original design's form for an
+// operation type, an account or a campaign.
 func (p *parser) labelled(node *yaml.Node) bool {
 	return find(node, wordOperation) != nil || find(node, wordAccount) != nil || find(node, wordCampaign) != nil
 }
 
-// original reads one of the original design's configurations.
+// original reads a mapping in the original design's form.
 func (p *parser) original(e entry, path string) {
 	before := p.count
 	name := func(word string, check func(string) error) string {
@@ -201,7 +200,7 @@ func (p *parser) nested(e entry, path, what string, check func(string) error, un
 	}
 }
 
-// same checks that what a layer says of itself agrees with where it stands.
+// same checks that what a layer says it applies to agrees with its path.
 func (p *parser) same(e entry, path, want string) {
 	switch {
 	case e.value.Kind != yaml.ScalarNode:
@@ -274,7 +273,7 @@ func (p *parser) list(node *yaml.Node, path string, check func(string) *issue) (
 	return list, p.count == before
 }
 
-// scalar tells whether node is a single value, and reports where it is not.
+// scalar reports whether node is a single value, and adds an issue if it is not.
 func (p *parser) scalar(node *yaml.Node, path string) bool {
 	switch {
 	case node.Kind == yaml.AliasNode: // reported by plainNodes
@@ -288,7 +287,7 @@ func (p *parser) scalar(node *yaml.Node, path string) bool {
 	return false
 }
 
-// unknown reports a name that stands for nothing where it stands.
+// unknown reports a name that has no meaning at its path.
 func (p *parser) unknown(e entry, path string, sc scope) {
 	if e.key.ShortTag() == "!!merge" {
 		return // reported by plainNodes
@@ -308,7 +307,7 @@ func (p *parser) unknown(e entry, path string, sc scope) {
 	p.report(e.key, path, "no such key", p.hint(e.name, sc))
 }
 
-// hint returns what an unknown key probably means.
+// hint returns the hint for an unknown key.
 func (p *parser) hint(name string, sc scope) string {
 	if p.full() {
 		return ""
@@ -326,7 +325,7 @@ func (p *parser) hint(name string, sc scope) string {
 	return didYouMean(spelling.Nearest(name, names))
 }
 
-// otherNames are what other retry policies call things.
+// otherNames maps the names of other retry policies to ours.
 var otherNames = map[string]string{
 	"maxRetries": "maxAttempts, which counts the first attempt as well", "retries": "maxAttempts, which counts the first attempt as well",
 	"initialDelay": "baseDelay", "initialInterval": "baseDelay", "delay": "baseDelay", "interval": "baseDelay", "minDelay": "baseDelay",

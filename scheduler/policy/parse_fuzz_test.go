@@ -9,9 +9,9 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// FuzzParse reads any text as a policy file. What has issues must tell them in
-// one line each; what has none must resolve and decide within its bounds, and
-// must come out of YAML as it went in.
+// FuzzParse reads any text as a policy file. Each issue must be one line. A file
+// without issues must resolve and decide within its bounds, and must survive a round
+// trip through YAML.
 func FuzzParse(f *testing.F) {
 	f.Add(builtin)
 	for _, src := range []string{
@@ -63,7 +63,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// alike tells whether two policies say the same, wherever they say it.
+// alike reports whether two policies have the same values, whatever their origins.
 func alike(p, q *Policy) bool {
 	for i := range keys {
 		if keys[i].text(p) != keys[i].text(q) {

@@ -84,8 +84,7 @@ func TestLoadFile_ReadsPoliciesOrSaysWhyNot(t *testing.T) {
 	}
 }
 
-// hostile are files of about n bytes that aim at work which grows faster than
-// they do.
+// hostile are files of about n bytes that aim at superlinear work.
 var hostile = map[string]func(n int) string{
 	"unknown keys":            func(n int) string { return "a:\n" + numberedLines(n, "  maxAttempt%013d: 1\n") },
 	"repeated keys":           func(n int) string { return "a:\n" + strings.Repeat("  maxAttempts: 1\n", n/17) },

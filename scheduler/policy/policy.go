@@ -13,28 +13,27 @@ import (
 // ContextAwareRetryConfig). A [Set] resolves one for a [Query]. All methods are
 // pure, change nothing, and are safe for concurrent use.
 //
-// The fields bear the names of the policy file's keys, whose first letter is
-// lower case there; [Keys] lists them, and the values that a file may give them.
+// The fields are named after the keys of policy files, which begin with a lower-case
+// letter; [Keys] lists these and their possible values.
 type Policy struct {
 	// MaxAttempts is how often an operation is tried at most, from 1. It counts
 	// attempt 1, the one that failed before Rebound heard of the operation.
 	MaxAttempts int
 	// BaseDelay is the delay after attempt 1, before factors and jitter.
 	BaseDelay time.Duration
-	// MaxDelay caps every delay. Only a Retry-After that the target itself named
-	// goes beyond it.
+	// MaxDelay caps every delay. Only a Retry-After of the target exceeds it.
 	MaxDelay time.Duration
-	// Multiplier is by how much the exponential delay grows with each attempt,
-	// from 1 to 100.
+	// Multiplier is the factor by which the exponential delay grows with each
+	// attempt, from 1 to 100.
 	Multiplier float64
 	// BackoffStrategy is how the delay grows with the attempts.
 	BackoffStrategy Strategy
-	// JitterType is how the delay is spread at random.
+	// JitterType is how the delay is randomised.
 	JitterType Jitter
 	// AttemptTimeout is how long one attempt may take.
 	AttemptTimeout time.Duration
 	// MaxElapsedTime is how long after its first failure an operation may still
-	// be tried. 0 is without limit.
+	// be tried. 0 means no limit.
 	MaxElapsedTime time.Duration
 
 	// EnableAdaptiveBackoff applies the adaptive factors to a strategy other
@@ -42,11 +41,11 @@ type Policy struct {
 	EnableAdaptiveBackoff bool
 	// SuccessRateThreshold is the success rate, 0 to 1, below which delays grow.
 	SuccessRateThreshold float64
-	// AdaptationFactor is by what share a success rate of 0 lengthens a delay:
-	// 0.5 is by half. From 0 to 10.
+	// AdaptationFactor is the share by which a success rate of 0 lengthens a delay,
+	// from 0 to 10: 0.5 lengthens it by half.
 	AdaptationFactor float64
-	// LearningWindow is over how many of the last operations the success rate is
-	// taken, 1 to 100.
+	// LearningWindow is how many of the last operations the success rate is taken
+	// over, 1 to 100.
 	LearningWindow int
 
 	// EnableCircuitBreaker gives the key a circuit breaker.
@@ -57,8 +56,7 @@ type Policy struct {
 	// probes through.
 	CircuitBreakerTimeout time.Duration
 	// CircuitBreakerFailureRate is the share of failures within
-	// CircuitBreakerWindow, 0 to 1, that opens the breaker. 0 leaves the rate out
-	// of account.
+	// CircuitBreakerWindow, 0 to 1, that opens the breaker. 0 ignores the rate.
 	CircuitBreakerFailureRate float64
 	// CircuitBreakerWindow is the time over which the failure rate is taken.
 	CircuitBreakerWindow time.Duration
@@ -75,36 +73,35 @@ type Policy struct {
 	// length lengthen adaptive delays.
 	EnableResourceAwareRetry bool
 	// MaxConcurrentRetries is how many operations of the key may be in flight at
-	// once, over all instances. 0 is without limit.
+	// once, over all instances. 0 means no limit.
 	MaxConcurrentRetries int
-	// RetryBudgetPerMinute is how many redeliveries of the key are made in a
-	// minute at most. 0 is without limit.
+	// RetryBudgetPerMinute is how many redeliveries of the key may be made in a
+	// minute. 0 means no limit.
 	RetryBudgetPerMinute int
-	// RetryBudgetPerHour is how many redeliveries of the key are made in an hour
-	// at most. 0 is without limit.
+	// RetryBudgetPerHour is how many redeliveries of the key may be made in an
+	// hour. 0 means no limit.
 	RetryBudgetPerHour int
-	// RespectGlobalBackpressure holds operations while backpressure is on. A
-	// policy without it passes.
+	// RespectGlobalBackpressure holds operations while backpressure is on.
 	RespectGlobalBackpressure bool
 
 	// Priority is the priority of operations that name none.
 	Priority events.Priority
-	// Target is the subject to which operations go that name none. It may hold
-	// {service} and {operation}; [Policy.TargetOf] fills them in.
+	// Target is the subject for operations that name none. It may contain {service}
+	// and {operation}; [Policy.TargetOf] fills them in.
 	Target string
-	// Targets are the NATS subject patterns of which a target must match one.
-	// Empty allows any subject that is not forbidden to all.
+	// Targets are NATS subject patterns; a target must match one of them. Empty
+	// allows any subject that is not generally forbidden.
 	Targets []string
-	// DependsOn names the services, or keys as service:operation, that this
-	// policy's operations cannot do without.
+	// DependsOn names the services, or keys as service:operation, without which
+	// this policy's operations cannot succeed.
 	DependsOn []string
 	// Rules classify failures before the built-in tables do. The first rule that
 	// matches decides.
 	Rules []Rule
 }
 
-// TargetOf returns the subject to which an operation goes: the one that it asks
-// for, else the policy's.
+// TargetOf returns the subject that an operation goes to: the one that it asks for,
+// else the policy's.
 func (p *Policy) TargetOf(asked, service, operation string) string {
 	if asked != "" {
 		return asked
@@ -115,8 +112,8 @@ func (p *Policy) TargetOf(asked, service, operation string) string {
 	return strings.NewReplacer("{service}", service, "{operation}", operation).Replace(p.Target)
 }
 
-// defaultTarget is the built-in target, which a file that only names targets does
-// not mean.
+// defaultTarget is the built-in target. It need not match the targets that a file
+// allows.
 const defaultTarget = "{service}.{operation}"
 
 // HasDefaultTarget reports whether p names no target of its own.
@@ -161,7 +158,7 @@ func (p *Policy) Gate() gate.Settings {
 	}
 }
 
-// BreakerSettings are the policy's part for the breaker of its key.
+// BreakerSettings returns the breaker's part of p.
 func (p *Policy) BreakerSettings() breaker.Settings {
 	return breaker.Settings{
 		Threshold: p.CircuitBreakerThreshold, Timeout: p.CircuitBreakerTimeout,
@@ -172,6 +169,6 @@ func (p *Policy) BreakerSettings() breaker.Settings {
 	}
 }
 
-// ProbeSlack is what an attempt may take beyond its timeout: the wait for a late
-// reply and for the conclusion to be told.
+// ProbeSlack is how much longer than its timeout an attempt may take, while a late
+// reply is awaited and the conclusion reaches the breaker.
 const ProbeSlack = 2 * time.Second

@@ -158,8 +158,8 @@ func TestResolve_AccountAndCampaignThatDoNotGoTogetherAreCutToMaxDelay(t *testin
 	}
 }
 
-// TestResolve_AgreesWithTheLayers compares what is computed beforehand with the
-// layers laid over each other one by one, for any file.
+// TestResolve_AgreesWithTheLayers compares precomputed policies with the layers laid
+// over each other one by one, for any file.
 func TestResolve_AgreesWithTheLayers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		names := rapid.SampledFrom([]string{"a", "b", "c"})

@@ -11,25 +11,24 @@ import (
 	"github.com/rebound-mq/rebound/internal/spelling"
 )
 
-// Rule classifies the failures that it matches. A rule matches when every
-// condition that it states holds; it states at least one of Codes and Message.
+// Rule classifies the failures that meet all its conditions. It has at least one of
+// Codes and Message.
 type Rule struct {
 	// Name identifies the rule in decisions and events.
 	Name string
-	// Service restricts the rule to one service. Empty is any.
+	// Service restricts the rule to one service. Empty means any.
 	Service string
-	// Codes are the failure codes that match, compared like those of the
-	// built-in table: letter case, underscores, hyphens and spaces do not count.
-	// Empty is any.
+	// Codes are the failure codes that match, regardless of letter case,
+	// underscores, hyphens and spaces. Empty means any.
 	Codes []string
-	// Message is a text that the failure's message must contain, letter case
-	// aside; a * stands for any text. Empty is any. Only the first
-	// [events.MaxError] bytes of a message are looked at.
+	// Message is a text that the failure's message must contain, regardless of
+	// letter case; a * matches any text. Empty means any. Only the first
+	// [events.MaxError] bytes of a message are read.
 	Message string
 	// Class is what the rule decides.
 	Class Class
 	// Limit is how often the rule may decide [Retryable] for one operation; after
-	// that it decides [NotRetryable]. 0 is without limit.
+	// that it decides [NotRetryable]. 0 means no limit.
 	Limit int
 
 	origin  Origin
@@ -37,8 +36,8 @@ type Rule struct {
 	message []string // the pieces of Message between its stars, lower case
 }
 
-// NewRule returns r ready for use in a [Policy] that is built by hand; policy
-// files go through it by themselves. A rule without it matches nothing.
+// NewRule prepares r for a [Policy] that is built by hand. A rule that did not go
+// through it matches nothing; [Parse] calls it for the rules of a file.
 func NewRule(r Rule) Rule {
 	r.codes, r.message = nil, nil
 	for _, c := range r.Codes {
@@ -52,8 +51,8 @@ func NewRule(r Rule) Rule {
 	return r
 }
 
-// matches tells whether every condition that the rule states holds. code is
-// normal.
+// matches reports whether a failure meets all conditions of the rule. code is in
+// normal form.
 func (r *Rule) matches(service string, code []byte, message string) bool {
 	switch {
 	case r.Service != "" && r.Service != service:
@@ -75,7 +74,7 @@ func (r *Rule) hasCode(code []byte) bool {
 	return false
 }
 
-// String returns the rule in a line, as policy show prints it.
+// String returns the rule in one line, as policy show prints it.
 func (r Rule) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s", r.Name, r.Class)
@@ -140,7 +139,7 @@ func (p *parser) rules(node *yaml.Node, path string, origin Origin) ([]Rule, boo
 	return rules, p.count == before
 }
 
-// rule reads one rule. One that has no name is named after its path.
+// rule reads one rule. A rule without a name is named after its path.
 func (p *parser) rule(node *yaml.Node, path string) Rule {
 	r := Rule{Name: path}
 	stated := map[string]bool{}
@@ -169,7 +168,7 @@ func (p *parser) rule(node *yaml.Node, path string) Rule {
 	return NewRule(r)
 }
 
-// ruleKey reads one key of a rule that is a single value.
+// ruleKey reads a key of a rule that takes a single value.
 func (p *parser) ruleKey(r *Rule, e entry, path string) *issue {
 	read := ruleKeys[e.name]
 	switch {
@@ -181,7 +180,7 @@ func (p *parser) ruleKey(r *Rule, e entry, path string) *issue {
 	return read(r, e.value.Value)
 }
 
-// ruleKeys read the keys of a rule that are single values.
+// ruleKeys read the keys of a rule that take a single value.
 var ruleKeys = map[string]func(r *Rule, s string) *issue{
 	"name":    readRuleName,
 	"service": readRuleService,
@@ -226,7 +225,7 @@ func readRuleClass(r *Rule, s string) *issue {
 	return nil
 }
 
-// readRuleLimit reads how often a rule may decide: a number, or once.
+// readRuleLimit reads the limit of a rule: a number, or once.
 func readRuleLimit(r *Rule, s string) *issue {
 	if s == "once" {
 		r.Limit = 1

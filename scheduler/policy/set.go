@@ -15,8 +15,8 @@ import (
 
 // Set is an immutable set of policies. It is safe for concurrent use.
 //
-// A policy is laid together key by key from the layers that apply, of which
-// each covers those before it:
+// A policy is put together key by key from the layers that apply. Each overrides
+// those before it:
 //
 //  1. the default
 //  2. the service
@@ -26,17 +26,16 @@ import (
 //  6. the account and the campaign together: likewise
 //  7. the operation's own overrides, which [Policy.Override] lays over it
 //
-// Within a layer, what a policy file says covers what the built-in policies say
-// there; so a file's default lies under the service that only the built-in
-// policies name, and above the built-in default. Classification rules are
-// inherited: those of the upper layer are asked first, and replace those below
-// that bear the same name. Every other key is replaced, lists included.
+// Within a layer, a policy file overrides the built-in policies. So a file's default
+// overrides the built-in default, but not a service of the built-in policies.
+// Classification rules are inherited: those of the upper layer come first and replace
+// those below that have the same name. Every other key is replaced, lists included.
 type Set struct {
 	name   string
 	source []byte
 	layers map[scope]*layer
 
-	// What follows is computed from layers.
+	// The fields below are computed from layers.
 
 	root                *place
 	services            map[string]*servicePlace
@@ -45,8 +44,8 @@ type Set struct {
 	places              uint32 // how many there are
 }
 
-// place is the default, a service or an operation type of a service, with its
-// policy as far as that does not depend upon account and campaign.
+// place is the default, a service or an operation type of a service, with the part of
+// its policy that does not depend on account and campaign.
 type place struct {
 	number uint32
 	within *place // nil for the default
@@ -60,13 +59,13 @@ type servicePlace struct {
 	operations map[string]*place
 }
 
-// match is what a layer of an account or a campaign applies to, by number; 0 is
-// any. What Set keeps under it has what wider places say of the same account and
-// campaign merged in, so that at most one layer of a kind applies.
+// match is what a layer of an account or a campaign applies to, by number; 0 is any.
+// Its layer in Set has the layers of wider places for the same account and campaign
+// merged in, so that at most one layer of a kind applies.
 type match struct{ place, account, campaign uint32 }
 
-// matchKind is a set of what the matches of a place name, so that most
-// operations are spared from looking for any.
+// matchKind is a set of the kinds of matches of a place, which spares most operations
+// from looking for any.
 type matchKind uint8
 
 const (
@@ -75,7 +74,7 @@ const (
 	ofBoth
 )
 
-// Query names the operation that a policy is wanted for.
+// Query names the operation to find the policy of.
 type Query struct {
 	Service   string `json:"service"`
 	Operation string `json:"operation"`
@@ -83,17 +82,17 @@ type Query struct {
 	Account  string `json:"accountId,omitempty"`
 	Campaign string `json:"campaignId,omitempty"`
 	// Priority is the operation's own. It counts only with PriorityGiven, and
-	// bears upon delays, not upon the policy.
+	// affects delays, not the policy.
 	Priority      events.Priority `json:"-"`
 	PriorityGiven bool            `json:"-"`
 }
 
-// Resolve returns the policy for q. It allocates nothing, and takes the same
-// time however many policies there are. The slices of the policy are shared and
-// must not be changed.
+// Resolve returns the policy for q. It allocates nothing, and takes the same time
+// however many policies there are. The slices of the policy are shared and must not be
+// changed.
 //
-// Where a match of an account and one of a campaign do not go together, so that
-// baseDelay would be longer than maxDelay, baseDelay is cut to maxDelay.
+// If an account and a campaign together would make baseDelay longer than maxDelay,
+// baseDelay is cut to maxDelay.
 func (s *Set) Resolve(q Query) Policy {
 	at := s.at(q.Service, q.Operation)
 	p := at.policy
@@ -117,7 +116,7 @@ func (s *Set) Resolve(q Query) Policy {
 	return p
 }
 
-// at returns the narrowest place that a policy file names for a key.
+// at returns the narrowest place for a key.
 func (s *Set) at(service, operation string) *place {
 	known, ok := s.services[service]
 	if !ok {
@@ -129,7 +128,7 @@ func (s *Set) at(service, operation string) *place {
 	return &known.place
 }
 
-// match returns the layer of a kind that applies at a place, nil when none does.
+// match returns the layer of a kind that applies at a place, or nil.
 func (s *Set) match(at *place, kind matchKind, account, campaign uint32) *layer {
 	for ; at != nil; at = at.within {
 		if at.kinds&kind == 0 {
@@ -188,7 +187,7 @@ func newSet(name string, source []byte, layers map[scope]*layer) *Set {
 	return s
 }
 
-// settle returns a place, whose policy it computes when the place is new.
+// settle returns a place, computing its policy if the place is new.
 func (s *Set) settle(sc scope) *place {
 	if sc.service == "" {
 		return s.root
@@ -220,7 +219,7 @@ func (s *Set) within(wider *place, sc scope) place {
 	return p
 }
 
-// numbered returns the number of a name, which it gets when it has none; the
+// numbered returns the number of a name and assigns the next one to a new name. The
 // empty name has 0.
 func numbered(numbers map[string]uint32, name string) uint32 {
 	if name == "" {
@@ -245,9 +244,8 @@ func (s *Set) Source() []byte { return slices.Clone(s.source) }
 var builtin []byte
 
 // Builtin returns the built-in policies: the original design's
-// DEFAULT_RETRY_CONFIGS, two services that it names without values, and a
-// default. [Set.Source] of it is their file, which says why they are as they
-// are.
+// DEFAULT_RETRY_CONFIGS, two services that it names without values, and a default.
+// Its [Set.Source] is their file, whose comments give the reasons.
 func Builtin() *Set { return parsedBuiltin() }
 
 var parsedBuiltin = sync.OnceValue(func() *Set {
@@ -267,7 +265,7 @@ func LoadFile(path string) (*Set, error) {
 	return Parse(path, src)
 }
 
-// readFile reads no more of the file than tells that it is too large.
+// readFile reads at most one byte more than a policy file may have.
 func readFile(path string) (src []byte, err error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -10,9 +10,9 @@ import (
 	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
-// BenchmarkChange measures how long a transition takes at the
-// instance that makes it (transition) and how long after the failure that opens a
-// breaker another instance refuses (refusal).
+// BenchmarkChange measures how long a transition takes at the instance that makes it
+// (transition), and how soon another instance refuses after the failure that opens a breaker
+// (refusal).
 func BenchmarkChange(b *testing.B, c Config) {
 	all := Fleet(b, c.Open(b, 2), breaker.Settings{Threshold: 1, Timeout: time.Hour})
 	here, there := all[0], all[1]

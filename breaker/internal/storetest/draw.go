@@ -10,7 +10,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 )
 
-// DrawSettings draws settings that are small, so that much happens.
+// DrawSettings draws small settings, so that much happens.
 func DrawSettings(t *rapid.T) breaker.Settings {
 	return breaker.Settings{
 		Threshold:           rapid.SampledFrom([]int{1, 2, 3, 5, 1000}).Draw(t, "threshold"),
@@ -24,7 +24,7 @@ func DrawSettings(t *rapid.T) breaker.Settings {
 	}
 }
 
-// likely are kinds of events, those more often that do something to c.
+// likely returns kinds of events, repeating those that have an effect on c.
 func likely(c *breaker.Circuit) []breaker.Kind {
 	kinds := []breaker.Kind{breaker.Report, breaker.Acquire, breaker.Return, breaker.Trip, breaker.Hold, breaker.Reset, breaker.Rejoin, breaker.Rejoin}
 	switch {
@@ -39,8 +39,8 @@ func likely(c *breaker.Circuit) []breaker.Kind {
 	}
 }
 
-// DrawTime draws the time of the next event, which often is when an open circuit
-// lets probes through, and rarely is before now.
+// DrawTime draws the time of the next event: often the NextAttemptTime of an open circuit, rarely
+// a time before now.
 func DrawTime(t *rapid.T, c *breaker.Circuit, now time.Time) time.Time {
 	if c.NextAttemptTime.After(now) && rapid.Bool().Draw(t, "timeout over") {
 		return c.NextAttemptTime
@@ -48,12 +48,12 @@ func DrawTime(t *rapid.T, c *breaker.Circuit, now time.Time) time.Time {
 	return now.Add(time.Duration(rapid.SampledFrom([]int{0, 0, 1, 2, 5, 10, 20, 40, -2}).Draw(t, "ms")) * time.Millisecond)
 }
 
-// DrawResults draws how some attempts ended.
+// DrawResults draws the results of some attempts.
 func DrawResults(t *rapid.T) []breaker.Result {
 	return rapid.SliceOfN(rapid.SampledFrom([]breaker.Result{breaker.Success, breaker.Success, breaker.Failure, breaker.Failure, breaker.Ignored, breaker.Unused}), 0, 6).Draw(t, "results")
 }
 
-// TallyOf sums up results that took so long each.
+// TallyOf sums up results that took took each.
 func TallyOf(results []breaker.Result, took time.Duration) breaker.Tally {
 	var t breaker.Tally
 	for _, r := range results {
@@ -62,8 +62,8 @@ func TallyOf(results []breaker.Result, took time.Duration) breaker.Tally {
 	return t
 }
 
-// DrawEvent draws the next event for a circuit that has become c; history are circuits
-// from which an instance may return. Probe ids are p0, p1 and so on.
+// DrawEvent draws the next event for the circuit c; history are circuits with which an instance
+// may rejoin. Probe ids are p0, p1 and so on.
 func DrawEvent(t *rapid.T, c *breaker.Circuit, history []breaker.Circuit, probes int, now time.Time, s breaker.Settings) breaker.Event {
 	generation := c.Generation - min(c.Generation, rapid.SampledFrom([]uint64{0, 0, 0, 0, 0, 0, 1}).Draw(t, "generations ago"))
 	took := time.Duration(rapid.IntRange(0, 1000).Draw(t, "took")) * time.Millisecond

@@ -20,8 +20,8 @@ type call struct {
 	now   time.Time
 }
 
-// model is the state machine of one key, seen through a store. Its states are circuits as
-// the stores keep them. The time of an event is the store's, if it has one.
+// model is the state machine of one key as seen through a store. Its states are circuits as
+// stored. An event is timed by the store's clock, if it has one.
 func model(key string, s breaker.Settings, ownClock bool) porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return stored(breaker.NewCircuit(key)) },
@@ -29,7 +29,7 @@ func model(key string, s breaker.Settings, ownClock bool) porcupine.Model {
 			in, out := input.(call), output.(breaker.Reply)
 			c, err := breaker.Decode([]byte(state.(string)))
 			if err != nil {
-				panic(err) // it is what stored returned
+				panic(err) // stored returned it
 			}
 			now := in.now
 			if ownClock {
@@ -50,13 +50,13 @@ func model(key string, s breaker.Settings, ownClock bool) porcupine.Model {
 func stored(c breaker.Circuit) string {
 	data, err := breaker.Encode(&c)
 	if err != nil {
-		panic(err) // a circuit holds nothing that JSON cannot
+		panic(err) // JSON can represent every circuit
 	}
 	return string(data)
 }
 
-// SameReply compares replies as far as the stores keep circuits: in milliseconds. The
-// averages may differ by rounding.
+// SameReply compares replies with the precision of the stores, milliseconds. Averages may differ
+// by rounding.
 func SameReply(a, b breaker.Reply) bool {
 	ca, cb := a.Circuit, b.Circuit
 	near := math.Abs(ca.AverageResponseTime-cb.AverageResponseTime) <= 1e-12*math.Abs(cb.AverageResponseTime)+1e-9
@@ -66,7 +66,7 @@ func SameReply(a, b breaker.Reply) bool {
 		a.Written == b.Written && a.Changed == b.Changed && (a.Lost || a.From == b.From)
 }
 
-// millis is t as the stores keep it.
+// millis returns t as the stores keep it.
 func millis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -74,8 +74,7 @@ func millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// linearizable checks that the histories of eight goroutines on three instances are those
-// of one state machine.
+// linearizable checks that histories of eight goroutines on three instances are linearizable.
 func linearizable(t *testing.T, stores []breaker.Store, ownClock bool) {
 	s := breaker.Settings{Threshold: 3, Timeout: 5 * time.Millisecond, HalfOpenMaxRequests: 2, HalfOpenSuccesses: 2, ProbeLease: time.Second, FailureRate: 0.9, MinimumCalls: 50}
 	for round := range 5 {
@@ -87,7 +86,7 @@ func linearizable(t *testing.T, stores []breaker.Store, ownClock bool) {
 	}
 }
 
-// record8 lets eight goroutines do what instances do, and records it.
+// record8 records eight goroutines that act like instances.
 func record8(t *testing.T, stores []breaker.Store, key string, s breaker.Settings, seed uint64) []porcupine.Operation {
 	t.Helper()
 	var mu sync.Mutex
@@ -117,7 +116,7 @@ func record8(t *testing.T, stores []breaker.Store, key string, s breaker.Setting
 	return history
 }
 
-// worker makes events that fit what it has heard.
+// worker makes events that fit what it has learned.
 type worker struct {
 	store  breaker.Store
 	key    string
@@ -125,7 +124,7 @@ type worker struct {
 	id, n  int
 	rand   *rand.Rand
 	heard  breaker.Circuit
-	probes []breaker.Event // the returns of probes that it holds
+	probes []breaker.Event // returns of the probes that it holds
 }
 
 func (w *worker) next() breaker.Event {

@@ -15,20 +15,20 @@ import (
 // Key is the key of the breaker that every [Instance] has.
 const Key = "billing:charge"
 
-// Instance is a group that runs, with one breaker of it.
+// Instance is a running group with one of its breakers.
 type Instance struct {
 	*breaker.Group
 	*breaker.Breaker
-	// Stop ends the instance; it may be called again.
+	// Stop ends the instance; it may be called more than once.
 	Stop func()
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	changes []breaker.Change
 	status  []breaker.Status
 }
 
-// Launch starts an instance on a store and stops it when the test ends. It returns
-// once the instance has joined.
+// Launch starts an instance on a store and returns once it has joined. It is stopped when the
+// test ends.
 func Launch(t testing.TB, name string, store breaker.Store, s breaker.Settings) *Instance {
 	t.Helper()
 	i := &Instance{}
@@ -61,7 +61,7 @@ func Launch(t testing.TB, name string, store breaker.Store, s breaker.Settings) 
 	return i
 }
 
-// Fleet runs an instance on each store, and waits until all follow each other.
+// Fleet runs an instance on each store, and waits until all receive each other's changes.
 func Fleet(t testing.TB, stores []breaker.Store, s breaker.Settings) []*Instance {
 	t.Helper()
 	var all []*Instance
@@ -69,7 +69,7 @@ func Fleet(t testing.TB, stores []breaker.Store, s breaker.Settings) []*Instance
 		all = append(all, Launch(t, fmt.Sprintf("instance%d", n), store, s))
 	}
 	for n, i := range all {
-		// A trip of another key, seen by all, shows that all are watching.
+		// A trip of another key, seen by all, proves that all are watching.
 		other := fmt.Sprintf("ready:%d", n)
 		testkit.Eventually(t, 20*time.Second, "all instances follow "+other, func() bool {
 			if _, err := i.Trip(t.Context(), other, 0, ""); err != nil {
@@ -84,7 +84,7 @@ func Fleet(t testing.TB, stores []breaker.Store, s breaker.Settings) []*Instance
 	return all
 }
 
-// Fail makes n attempts that fail.
+// Fail makes n failed attempts.
 func (i *Instance) Fail(t testing.TB, n int) {
 	t.Helper()
 	for range n {
@@ -109,7 +109,7 @@ func (i *Instance) Own() []string {
 	return own
 }
 
-// Seen counts the changes to a state that the instance saw others make.
+// Seen counts the changes to a state that other instances made and this one saw.
 func (i *Instance) Seen(to breaker.State) int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -122,7 +122,7 @@ func (i *Instance) Seen(to breaker.State) int {
 	return n
 }
 
-// Eventually waits until the breaker is s at all instances.
+// Eventually waits until the breaker is in state s at all instances.
 func Eventually(t testing.TB, all []*Instance, within time.Duration, s breaker.State) {
 	t.Helper()
 	for n, i := range all {
@@ -130,7 +130,7 @@ func Eventually(t testing.TB, all []*Instance, within time.Duration, s breaker.S
 	}
 }
 
-// Results makes an attempt for each of results, all at now.
+// Results makes one attempt for each result, all at now.
 func Results(t testing.TB, b *breaker.Breaker, now time.Time, results ...breaker.Result) {
 	t.Helper()
 	for _, r := range results {
@@ -142,21 +142,20 @@ func Results(t testing.TB, b *breaker.Breaker, now time.Time, results ...breaker
 	}
 }
 
-// Alone waits until the instance says that it is alone.
+// Alone waits until the instance reports that it is alone.
 func Alone(t testing.TB, i *Instance) {
 	t.Helper()
-	testkit.Eventually(t, 5*time.Second, "the instance says that it is alone", func() bool {
+	testkit.Eventually(t, 5*time.Second, "the instance being alone", func() bool {
 		s := i.Status()
 		return !s.Shared && s.Err != nil
 	})
 }
 
-// Converge is within what time all instances must agree once the store is back. On a busy
-// machine the wait may be longer; the tests of package breaker, which have a clock of their
-// own, go by it strictly.
+// Converge bounds the time until all instances agree once the store is back. On a busy machine it
+// may be exceeded; the tests of package breaker, which have their own clock, apply it strictly.
 const Converge = time.Second
 
-// Agreed waits until all instances share the store and the breaker is s at each.
+// Agreed waits until all instances share the store and the breaker is in state s at each.
 func Agreed(t testing.TB, all []*Instance, s breaker.State) {
 	t.Helper()
 	began := time.Now()
@@ -166,7 +165,7 @@ func Agreed(t testing.TB, all []*Instance, s breaker.State) {
 	t.Logf("agreed after %v", time.Since(began))
 }
 
-// Losses returns why the instance lost its store, each time it did.
+// Losses returns the error of each loss of the store.
 func (i *Instance) Losses() []error {
 	i.mu.Lock()
 	defer i.mu.Unlock()

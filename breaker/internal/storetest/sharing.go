@@ -49,12 +49,12 @@ func sharesABreaker(t *testing.T, stores []breaker.Store) {
 	checkChanges(t, all)
 }
 
-// checkChanges checks that just one instance tells of each change as its own, and
-// that all saw it.
+// checkChanges checks that exactly one instance reports each change as its own, and that all saw
+// it.
 func checkChanges(t *testing.T, all []*Instance) {
 	t.Helper()
-	// An instance may see its own change before it hears that the change is its own.
-	testkit.Eventually(t, 5*time.Second, "all three changes are told as an instance's own", func() bool {
+	// An instance may see its own change before it learns that the change is its own.
+	testkit.Eventually(t, 5*time.Second, "each of the three changes being reported as an instance's own", func() bool {
 		own := 0
 		for _, i := range all {
 			own += len(i.Own())
@@ -69,7 +69,7 @@ func checkChanges(t *testing.T, all []*Instance) {
 	}
 	for _, change := range []string{"CLOSED>OPEN failures", "OPEN>HALF_OPEN timeout", "HALF_OPEN>CLOSED probes_succeeded"} {
 		if counts[change] != 1 {
-			t.Errorf("%s is told %d times as an instance's own, want once", change, counts[change])
+			t.Errorf("%s is reported %d times as an instance's own, want once", change, counts[change])
 		}
 	}
 	if len(counts) != 3 {
@@ -84,8 +84,8 @@ func checkChanges(t *testing.T, all []*Instance) {
 	}
 }
 
-// boundsProbes has no more probes in flight over all instances together than may be,
-// through many rounds of opening and closing.
+// boundsProbes checks, through many rounds of opening and closing, that all instances together
+// never exceed the bound on probes in flight.
 func boundsProbes(t *testing.T, stores []breaker.Store) {
 	const most, enough = 2, 200
 	s := breaker.Settings{Threshold: 2, Timeout: 5 * time.Millisecond, HalfOpenMaxRequests: most, HalfOpenSuccesses: 3, ProbeLease: time.Minute}
@@ -121,7 +121,7 @@ func (c *probeCount) begin() {
 	}
 }
 
-// attempt makes one attempt, if the instance lets it through. A third of them fail.
+// attempt makes one attempt, if the instance allows it. A third of them fail.
 func attempt(ctx context.Context, i *Instance, probes *probeCount, r *rand.Rand) {
 	p, err := i.Allow(ctx, time.Now())
 	if err != nil {
@@ -183,8 +183,8 @@ func tellsWhoJoinsWhatIsOpen(t *testing.T, stores []breaker.Store) {
 	Eventually(t, []*Instance{first, second}, 5*time.Second, breaker.Closed)
 }
 
-// keepsTotals has what instances counted, one by one or in batches, in the store when
-// they have stopped.
+// keepsTotals checks that the store has everything counted by the instances, in batches or not,
+// once they have stopped.
 func keepsTotals(t *testing.T, stores []breaker.Store) {
 	all := Fleet(t, stores, breaker.Settings{Threshold: 1_000_000})
 	var workers sync.WaitGroup

@@ -1,6 +1,6 @@
-// Package storetest is what every [breaker.Store] must do. Most important is [Run], the
-// suite that the tests of each store run; an [Instance] and a [Fleet] of them are for the
-// tests of what one store does beside that.
+// Package storetest tests that a [breaker.Store] behaves as required. [Run] is the suite that the
+// tests of each store run; an [Instance] or a [Fleet] of them serve the tests of what is specific
+// to a store.
 package storetest
 
 import (
@@ -12,13 +12,13 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-// Config says which store is tested.
+// Config describes the store to test.
 type Config struct {
-	// Open makes n handles, as n instances have them, on one new store.
+	// Open opens one new store n times, for n instances.
 	Open func(t testing.TB, n int) []breaker.Store
-	// OwnClock says that the store goes by a clock of its own.
+	// OwnClock reports whether the store has its own clock.
 	OwnClock bool
-	// Expires says that the store forgets circuits that nobody touches.
+	// Expires reports whether the store forgets unused circuits.
 	Expires bool
 }
 
@@ -55,15 +55,15 @@ func Handles(n int, open func() breaker.Store) []breaker.Store {
 	return all
 }
 
-// Start is when the tests that set the time begin.
+// Start is the initial time of tests with a fixed clock.
 var Start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// Settings are those of most tests: 3 failures in a row, 10 s open, 2 probes, 2 successes.
+// Settings are used by most tests: 3 failures in a row, 10 s open, 2 probes, 2 successes.
 func Settings() breaker.Settings {
 	return breaker.Settings{Threshold: 3, Timeout: 10 * time.Second, HalfOpenMaxRequests: 2, HalfOpenSuccesses: 2, ProbeLease: 5 * time.Second}
 }
 
-// loadsAndWatches has one instance follow and another read what a third does.
+// loadsAndWatches has one instance watch and another read what a third does.
 func loadsAndWatches(t *testing.T, stores []breaker.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, seen := make(chan struct{}, 10), make(chan breaker.Circuit, 100)
@@ -95,8 +95,8 @@ func loadsAndWatches(t *testing.T, stores []breaker.Store) {
 	}
 }
 
-// noticesThatItLostACircuit: a store that lost what it held does not take an event for a
-// new beginning.
+// noticesThatItLostACircuit checks that a store that lost data does not take an event for a new
+// beginning.
 func noticesThatItLostACircuit(t *testing.T, stores []breaker.Store) {
 	e := breaker.Event{Kind: breaker.Acquire, By: "me", Probe: "p", Seen: 3}
 	r, err := stores[0].Apply(t.Context(), "k:k", e, time.Now(), Settings())
@@ -108,8 +108,8 @@ func noticesThatItLostACircuit(t *testing.T, stores []breaker.Store) {
 	}
 }
 
-// keepsWhatIsOpenWhenEmptied has an emptied store filled first by an instance that had not
-// heard that the breaker opened, until its version is beyond that of one that had.
+// keepsWhatIsOpenWhenEmptied refills an emptied store from an instance that missed the opening of
+// the breaker, until its version exceeds that of an instance that knows of it.
 func keepsWhatIsOpenWhenEmptied(t *testing.T, stores []breaker.Store) {
 	apply := func(e breaker.Event) breaker.Reply {
 		t.Helper()
@@ -128,7 +128,7 @@ func keepsWhatIsOpenWhenEmptied(t *testing.T, stores []breaker.Store) {
 		r = apply(breaker.Event{Kind: breaker.Report, By: "late", Generation: 1, Tally: one, Seen: r.Circuit.Version, SeenGeneration: 1})
 	}
 	if r = apply(breaker.Event{Kind: breaker.Acquire, By: "knowing", Probe: "p", Seen: open.Version, SeenGeneration: open.Generation}); !r.Lost {
-		t.Errorf("a store that knows fewer changes than the instance has lost none of them: %+v", r)
+		t.Errorf("a store with fewer changes than the instance knows does not report a loss: %+v", r)
 	}
 	if r = apply(breaker.Event{Kind: breaker.Rejoin, By: "knowing", Circuit: &open}); r.Circuit.State != breaker.Open || r.Circuit.Generation < 2 {
 		t.Errorf("the breaker is %v in generation %d, want OPEN in 2 at least", r.Circuit.State, r.Circuit.Generation)
@@ -139,8 +139,8 @@ func keepsWhatIsOpenWhenEmptied(t *testing.T, stores []breaker.Store) {
 	}
 }
 
-// forgetsWhatIsIdleAndOrdinary lets circuits expire: what is forgotten by store and
-// instance begins anew, and what an operator said stays.
+// forgetsWhatIsIdleAndOrdinary lets circuits expire: a circuit forgotten by store and instance
+// begins anew, and one changed by an operator stays.
 func forgetsWhatIsIdleAndOrdinary(t *testing.T, stores []breaker.Store) {
 	s := stores[0]
 	short := Settings()
@@ -167,11 +167,11 @@ func forgetsWhatIsIdleAndOrdinary(t *testing.T, stores []breaker.Store) {
 		read, err := s.Read(t.Context(), keys)
 		return err == nil && len(read) == 2
 	})
-	// This process remembers a version of it; to it the store has lost it.
+	// This process remembers a version of the circuit, so to it the store has lost data.
 	remembered := success
 	remembered.Seen = 1
 	if r := tell("pay:idle", remembered); !r.Lost {
-		t.Errorf("the store says %+v of what it forgot, want that it is lost", r)
+		t.Errorf("for the forgotten circuit the store replies %+v, want Lost", r)
 	}
 	s.Forget(keys)
 	if r := tell("pay:idle", success); r.Lost || r.Circuit.TotalRequests != 1 || r.Circuit.Version != 1 {

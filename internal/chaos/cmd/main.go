@@ -1,7 +1,7 @@
 //go:build linux
 
-// The chaos command runs histories of real processes under faults, and proves that
-// nothing is lost.
+// The chaos command runs histories of real processes under faults, and proves that nothing is
+// lost.
 package main
 
 import (

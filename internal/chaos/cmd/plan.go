@@ -3,18 +3,18 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/rebound-mq/rebound/internal/chaos"
 )
 
-// job is one history to be run.
+// job is one history to run.
 type job struct {
 	kind *chaos.Kind
 	seed uint64
@@ -22,11 +22,11 @@ type job struct {
 	kept bool
 }
 
-// maxKept is how many kept seeds are run again, the latest ones.
+// maxKept bounds the kept seeds that are run again, to the latest ones.
 const maxKept = 12
 
-// plan says which histories are run: those that failed once, when no seed is given,
-// and then each kind in turn.
+// plan returns the histories to run: if no seed is given, first those that failed once; then each
+// kind in turn.
 func (o *options) plan(kinds []*chaos.Kind) ([]job, error) {
 	var jobs []job
 	seed := o.seed
@@ -48,42 +48,47 @@ func (o *options) plan(kinds []*chaos.Kind) ([]job, error) {
 	return jobs, nil
 }
 
-// kept reads the seeds that failed once.
+// kept reads the latest seeds that failed once.
 func (o *options) kept(kinds []*chaos.Kind) ([]job, error) {
 	if o.seeds == "" {
 		return nil, nil
 	}
-	f, err := os.Open(o.seeds)
-	if errors.Is(err, fs.ErrNotExist) {
+	text, err := os.ReadFile(o.seeds)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	}
-	if err != nil {
+	case err != nil:
 		return nil, err
 	}
-	defer f.Close()
-	var jobs []job
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if strings.HasPrefix(lines.Text(), "#") || lines.Text() == "" {
-			continue
-		}
-		var name string
-		j := job{kept: true}
-		if _, err := fmt.Sscan(lines.Text(), &name, &j.seed); err != nil {
-			return nil, fmt.Errorf("%s: line %q is not a kind and a seed", o.seeds, lines.Text())
-		}
-		for _, k := range kinds {
-			if k.Name == name {
-				j.kind = k
-			}
-		}
-		if j.kind != nil {
-			jobs = append(jobs, j)
-		}
+	jobs, err := parseSeeds(string(text), kinds)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.seeds, err)
 	}
 	return jobs[max(len(jobs)-maxKept, 0):], nil
 }
 
-// keep adds a history that failed to the seeds.
+// parseSeeds reads lines with a kind and a seed, besides empty ones and comments. It skips kinds
+// that are not chosen.
+func parseSeeds(text string, kinds []*chaos.Kind) ([]job, error) {
+	var jobs []job
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		var name string
+		var seed uint64
+		if _, err := fmt.Sscan(line, &name, &seed); err != nil {
+			return nil, fmt.Errorf("line %q is not a kind and a seed", line)
+		}
+		if i := slices.IndexFunc(kinds, func(k *chaos.Kind) bool { return k.Name == name }); i >= 0 {
+			jobs = append(jobs, job{kind: kinds[i], seed: seed, kept: true})
+		}
+	}
+	return jobs, nil
+}
+
+// keep adds a failed history to the seeds.
 func (o *options) keep(j job) error {
 	if o.seeds == "" || j.kept {
 		return nil

@@ -18,7 +18,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/chaos/proof"
 )
 
-// summary counts by kind what the histories came to.
+// summary adds up the results of the histories by kind.
 type summary struct {
 	options *options
 
@@ -30,20 +30,20 @@ type summary struct {
 	began time.Time
 }
 
-// row is the figures of one kind.
+// row has the figures of one kind.
 type row struct {
-	kind                                       string
-	histories, failed, submitted, told, faults int
-	classes                                    map[proof.Class]int
-	took                                       time.Duration
-	missing                                    string // why it cannot be run here
+	kind                                           string
+	histories, failed, submitted, outcomes, faults int
+	classes                                        map[proof.Class]int
+	took                                           time.Duration
+	missing                                        string // why it cannot run here
 }
 
 func newSummary(out io.Writer, o *options) *summary {
 	return &summary{out: out, options: o, began: time.Now()}
 }
 
-// add counts one history and prints what it broke.
+// add counts one history and prints its violations.
 func (s *summary) add(ctx context.Context, j job, r *chaos.Report, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,7 +63,7 @@ func (s *summary) add(ctx context.Context, j job, r *chaos.Report, err error) {
 	}
 	to.histories++
 	to.submitted += len(r.Record.Submissions)
-	to.told += len(r.Record.Outcomes)
+	to.outcomes += len(r.Record.Outcomes)
 	to.faults += len(r.Record.Faults)
 	to.took += r.Took
 	counts := make(map[proof.Class]int)
@@ -92,7 +92,7 @@ func (s *summary) add(ctx context.Context, j job, r *chaos.Report, err error) {
 	s.fail(s.options.keep(j))
 }
 
-// fail notes what the summary could not do; the caller holds the lock.
+// fail records an error of the summary; the caller holds the lock.
 func (s *summary) fail(err error) {
 	if err != nil {
 		s.errs = append(s.errs, err)
@@ -123,7 +123,7 @@ func (s *summary) row(kind string) *row {
 	return r
 }
 
-// command repeats one history.
+// command returns the command that repeats a history.
 func (o *options) command(j job) string {
 	target := "chaos"
 	if j.kind.Soak {
@@ -136,10 +136,10 @@ func (o *options) command(j job) string {
 	return command
 }
 
-// shown are the classes with a column of their own, others are one.
+// shown are the classes with their own column; the others share one.
 var shown = []proof.Class{proof.Lost, proof.Doubled, proof.Early, proof.Stuck, proof.Unmarked}
 
-// end prints the table. The error says that something failed.
+// end prints the table. It returns an error if anything failed.
 func (s *summary) end() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,7 +152,7 @@ func (s *summary) end() error {
 	failed := 0
 	for _, r := range s.rows {
 		failed += r.failed
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d", r.kind, r.histories, r.failed, r.submitted, r.told, r.faults)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d", r.kind, r.histories, r.failed, r.submitted, r.outcomes, r.faults)
 		for _, c := range shown {
 			fmt.Fprintf(w, "\t%d", r.classes[c])
 		}

@@ -12,12 +12,12 @@ import (
 	"strings"
 )
 
-// ClockVariable tells a program that [BuildClocked] built by how many seconds its
-// clock is wrong from when on: pairs of milliseconds since its start and seconds.
+// ClockVariable sets the clock of a program built by [BuildClocked]: pairs of milliseconds since
+// the program's start and the seconds by which the clock is wrong from then on.
 const ClockVariable = "CHAOS_CLOCK"
 
-// clockSource is what the standard library's package time gets besides. The monotonic
-// clock stays as it is, as it does when a real clock is set.
+// clockSource is added to the standard library's package time. The monotonic clock stays right,
+// as when a real clock is set.
 const clockSource = `package time
 
 import "syscall"
@@ -57,9 +57,8 @@ func clockError(mono int64) (seconds int64) {
 }
 `
 
-// BuildClocked builds the program of a package so that [ClockVariable] sets its clock.
-// A library that is loaded before the program's own does not do it: Go asks the kernel
-// for the time itself.
+// BuildClocked builds the program of a package so that [ClockVariable] sets its clock. A
+// preloaded library could not do that, because Go asks the kernel for the time directly.
 func BuildClocked(ctx context.Context, dir, output, from string) error {
 	root, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
 	if err != nil {
@@ -72,7 +71,7 @@ func BuildClocked(ctx context.Context, dir, output, from string) error {
 	}
 	const reads = "sec, nsec, mono := runtimeNow()\n"
 	if strings.Count(string(source), reads) != 1 {
-		return fmt.Errorf("%w: package time of %s reads the clock in another way", ErrNotHere, library)
+		return fmt.Errorf("%w: package time of %s reads the clock differently", ErrNotHere, library)
 	}
 	overlay := make(map[string]string)
 	for name, text := range map[string]string{

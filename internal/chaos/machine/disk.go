@@ -10,16 +10,16 @@ import (
 	"syscall"
 )
 
-// ErrNotHere says that this machine cannot do what a history needs.
+// ErrNotHere means that this machine cannot do what a history needs.
 var ErrNotHere = errors.New("not possible on this machine")
 
-// Disk is a small file system of its own.
+// Disk is a small separate file system.
 type Disk struct{ Path string }
 
-// diskSize is what one node's streams have room in, for a whole history.
+// diskSize is enough for one node's streams during a whole history.
 const diskSize = "size=96m"
 
-// MountDisk mounts a small disk at a directory, which it makes.
+// MountDisk creates a directory and mounts a small disk there.
 func MountDisk(path string) (*Disk, error) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return nil, err
@@ -30,20 +30,20 @@ func MountDisk(path string) (*Disk, error) {
 	return &Disk{Path: path}, nil
 }
 
-// Unmount takes the disk away, with what it holds.
+// Unmount removes the disk and its contents.
 func (d *Disk) Unmount() error { return syscall.Unmount(d.Path, syscall.MNT_DETACH) }
 
 func (d *Disk) ballast() string { return filepath.Join(d.Path, "ballast") }
 
-// Fill writes a file until there is no room for more.
+// Fill fills the disk with a file.
 func (d *Disk) Fill() error {
 	return fill(d.ballast())
 }
 
-// Drain makes room again after [Disk.Fill].
+// Drain frees the space taken by [Disk.Fill].
 func (d *Disk) Drain() error { return os.Remove(d.ballast()) }
 
-// fill writes a file until there is no room for more.
+// fill writes a file until the disk is full.
 func fill(path string) error {
 	f, err := os.Create(path)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package machine is what a history uses of this machine: a [Process] that may be
-// killed, halted and measured, [Ports], a [Wire] that may be cut, a small [Disk], and
-// programs that are built, with a clock that can be set if need be.
+// Package machine provides what a history needs of this machine: a [Process] that can be killed,
+// frozen and measured, [Ports], a [Wire] that can be cut, a small [Disk], and programs built on
+// demand, optionally with a clock that can be set.
 package machine

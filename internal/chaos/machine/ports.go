@@ -10,20 +10,20 @@ import (
 )
 
 const (
-	// Ports are taken below those that the kernel gives to outgoing connections, so that
-	// a server that was stopped finds its own free when it comes back.
+	// The range lies below the ports of outgoing connections, so that a restarted server finds
+	// its port free.
 	firstPort, lastPort = 20000, 32000
 	blockSize           = 16
 )
 
-// Ports is a block of ports of one history alone: whoever listens on the first one
-// has the others.
+// Ports is a block of ports reserved for one history: whoever listens on the first port owns the
+// block.
 type Ports struct {
 	guard net.Listener
 	next  int
 }
 
-// TakePorts takes a block of ports that is free.
+// TakePorts reserves a free block of ports.
 func TakePorts() (*Ports, error) {
 	blocks := (lastPort - firstPort) / blockSize
 	for i := range blocks {
@@ -36,7 +36,7 @@ func TakePorts() (*Ports, error) {
 	return nil, errors.New("no free block of ports on this machine")
 }
 
-// Take returns a port that nobody listens on.
+// Take returns a port on which nobody listens.
 func (p *Ports) Take() (int, error) {
 	end := p.guard.Addr().(*net.TCPAddr).Port + blockSize
 	for p.next < end {
@@ -50,5 +50,5 @@ func (p *Ports) Take() (int, error) {
 	return 0, errors.New("the block of ports of this history is used up")
 }
 
-// Release gives the block back.
+// Release releases the block.
 func (p *Ports) Release() { _ = p.guard.Close() }

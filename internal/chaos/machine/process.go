@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// Command says how a process is started.
+// Command describes how to start a process.
 type Command struct {
 	Name, Path string
 	Args       []string
 	// Env is added to the environment of this program.
 	Env []string
-	// Log receives what the process writes.
+	// Log receives the output of the process.
 	Log *os.File
-	// Ended is called when the process ends without having been told to.
+	// Ended is called when the process exits by itself.
 	Ended func(what string)
 }
 
@@ -30,22 +30,22 @@ type Process struct {
 	Command
 
 	mu     sync.Mutex
-	cmd    *exec.Cmd     // nil while it does not run; guarded by mu
+	cmd    *exec.Cmd     // nil while not running; guarded by mu
 	exited chan struct{} // closed when cmd has ended; guarded by mu
-	meant  bool          // it was told to end; guarded by mu
+	ending bool          // Kill or Stop was called; guarded by mu
 }
 
-// NewProcess returns a process that is not started yet.
+// NewProcess returns a process that is not yet started.
 func NewProcess(c Command) *Process { return &Process{Command: c} }
 
-// termWait bounds how long a process may take to end by itself.
+// termWait bounds how long a process may take to exit.
 const termWait = 30 * time.Second
 
 // Start starts the process.
 func (p *Process) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	cmd := exec.Command(p.Path, p.Args...) //nolint:noctx // Stop and kill end it
+	cmd := exec.Command(p.Path, p.Args...) //nolint:noctx // Stop and Kill end it
 	cmd.Env = append(os.Environ(), p.Env...)
 	cmd.Stdout, cmd.Stderr = p.Log, p.Log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -53,19 +53,19 @@ func (p *Process) Start() error {
 		return fmt.Errorf("starting %s: %w", p.Name, err)
 	}
 	exited := make(chan struct{})
-	p.cmd, p.exited, p.meant = cmd, exited, false
+	p.cmd, p.exited, p.ending = cmd, exited, false
 	go p.wait(cmd, exited)
 	return nil
 }
 
 func (p *Process) wait(cmd *exec.Cmd, exited chan struct{}) {
-	_ = cmd.Wait() // the state says how it ended
+	_ = cmd.Wait() // ProcessState has the result
 	p.mu.Lock()
-	meant := p.meant
+	ending := p.ending
 	p.cmd = nil
 	p.mu.Unlock()
 	close(exited)
-	if !meant && p.Ended != nil {
+	if !ending && p.Ended != nil {
 		p.Ended(fmt.Sprintf("%s ended by itself (%s): %s", p.Name, cmd.ProcessState, LastLine(p.Log.Name())))
 	}
 }
@@ -80,10 +80,11 @@ func LastLine(path string) string {
 	return lines[len(lines)-1]
 }
 
-// Kill ends the process at once, as a crash does.
+// Kill ends the process at once, like a crash.
 func (p *Process) Kill() { p.end(syscall.SIGKILL) }
 
-// Stop asks the process to end and waits for it. The error says that it did not.
+// Stop asks the process to exit and waits for it. If it does not exit in time, Stop kills it and
+// returns an error.
 func (p *Process) Stop() error {
 	if !p.end(syscall.SIGTERM) {
 		p.end(syscall.SIGKILL)
@@ -92,14 +93,14 @@ func (p *Process) Stop() error {
 	return nil
 }
 
-// end sends a signal that ends the process and reports whether it did.
+// end sends a signal that ends the process and reports whether it exited in time.
 func (p *Process) end(s syscall.Signal) bool {
 	p.mu.Lock()
 	cmd, exited := p.cmd, p.exited
-	p.meant = true
+	p.ending = true
 	if cmd != nil {
 		_ = cmd.Process.Signal(s)
-		_ = cmd.Process.Signal(syscall.SIGCONT) // one that stands still cannot end
+		_ = cmd.Process.Signal(syscall.SIGCONT) // a frozen process cannot exit
 	}
 	p.mu.Unlock()
 	if cmd == nil {
@@ -113,10 +114,10 @@ func (p *Process) end(s syscall.Signal) bool {
 	}
 }
 
-// Freeze stops the process where it is.
+// Freeze suspends the process.
 func (p *Process) Freeze() { p.signal(syscall.SIGSTOP) }
 
-// Thaw lets a frozen process go on.
+// Thaw resumes a frozen process.
 func (p *Process) Thaw() { p.signal(syscall.SIGCONT) }
 
 func (p *Process) signal(s syscall.Signal) {
@@ -127,14 +128,14 @@ func (p *Process) signal(s syscall.Signal) {
 	}
 }
 
-// Running reports whether the process runs.
+// Running reports whether the process is running.
 func (p *Process) Running() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cmd != nil
 }
 
-// Resident returns the bytes of memory that the process holds, 0 when it does not run.
+// Resident returns the resident memory of the process in bytes, 0 if it is not running.
 func (p *Process) Resident() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -156,7 +157,7 @@ func (p *Process) Resident() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// Files returns how many files the process has open, 0 when it does not run.
+// Files returns the number of open files of the process, 0 if it is not running.
 func (p *Process) Files() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -30,7 +30,7 @@ func LayWire(name string, port int) (*Wire, error) {
 	return w, nil
 }
 
-// Port is where the wire begins.
+// Port returns the port at which the wire begins.
 func (w *Wire) Port() int {
 	_, port, err := net.SplitHostPort(w.proxy.Listen)
 	if err != nil {
@@ -42,7 +42,7 @@ func (w *Wire) Port() int {
 
 var directions = [...]string{"upstream", "downstream"}
 
-// Cut lets nothing through any more; connections stay open, as when a network fails.
+// Cut drops everything; connections stay open, as in a network failure.
 func (w *Wire) Cut() error {
 	for _, d := range directions {
 		if err := w.add(fmt.Sprintf(`{"name": "cut-%[1]s", "type": "timeout", "stream": "%[1]s", "attributes": {"timeout": 0}}`, d)); err != nil {
@@ -52,7 +52,7 @@ func (w *Wire) Cut() error {
 	return nil
 }
 
-// Slow makes everything take longer by delay, and by a quarter of it more or less.
+// Slow delays everything by delay, with a jitter of a quarter of it.
 func (w *Wire) Slow(delay time.Duration) error {
 	for _, d := range directions {
 		if err := w.add(fmt.Sprintf(`{"name": "slow-%[1]s", "type": "latency", "stream": "%[1]s", "attributes": {"latency": %d, "jitter": %d}}`,
@@ -70,7 +70,7 @@ func (w *Wire) add(toxic string) error {
 	return nil
 }
 
-// Mend takes away whatever was done to the wire.
+// Mend undoes [Wire.Cut] and [Wire.Slow].
 func (w *Wire) Mend() { w.proxy.Toxics.ResetToxics(context.Background()) }
 
 // Remove closes the wire and its connections.

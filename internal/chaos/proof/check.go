@@ -10,65 +10,63 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// Class names what a violation is one of.
+// Class is the kind of a violation.
 type Class string
 
 // The classes of violations.
 const (
-	Lost      Class = "lost"      // acknowledged, and neither ended nor waiting
+	Lost      Class = "lost"      // acknowledged, but neither ended nor waiting
 	Doubled   Class = "doubled"   // a run with more than one end
-	Early     Class = "early"     // an attempt before the time that was decided
+	Early     Class = "early"     // an attempt before the decided time
 	Stuck     Class = "stuck"     // still waiting long after the last fault
-	Unmarked  Class = "unmarked"  // an attempt made again without Retry-Repeated
+	Unmarked  Class = "unmarked"  // an attempt repeated without Retry-Repeated
 	Excessive Class = "excessive" // more attempts than the policy allows
-	Wrong     Class = "wrong"     // an end that the target's answers do not lead to
-	Stranger  Class = "stranger"  // told of something that nobody submitted
+	Wrong     Class = "wrong"     // an outcome that contradicts the target's answers
+	Stranger  Class = "stranger"  // an event about an operation that nobody submitted
 	Altered   Class = "altered"   // a payload that is not the submitted one
 	OverLimit Class = "over"      // more at once, or in a minute, than a limit allows
 	BadLetter Class = "letter"    // a dead letter that is missing, unreadable or unfounded
-	Leaked    Class = "leaked"    // memory or goroutines that are not given back
-	Exited    Class = "exited"    // a process that ended by itself
+	Leaked    Class = "leaked"    // memory or goroutines that were not released
+	Exited    Class = "exited"    // a process that exited by itself
 )
 
-// Classes lists the classes in the order of their weight.
+// Classes lists the classes by severity.
 var Classes = []Class{Lost, Doubled, Early, Stuck, Unmarked, Excessive, Wrong, Stranger, Altered, OverLimit, BadLetter, Leaked, Exited}
 
-// Violation is a promise that a history broke.
+// Violation is a promise broken in a history.
 type Violation struct {
 	Class Class
-	// ID is the operation's, empty when the violation is of none.
+	// ID is the operation's id, empty if the violation concerns no operation.
 	ID     string
 	Detail string
 }
 
 const (
-	// earlySlack is how much before the decided time an attempt may reach the target:
-	// events tell times in microseconds, and clocks of one machine are read at different
-	// moments.
+	// earlySlack is how long before the decided time an attempt may reach the target: events have
+	// times in microseconds, and the clock is read at different moments.
 	earlySlack = 20 * time.Millisecond
-	// sameMoment is how far apart two deliveries of an attempt may be of which it is not
-	// known which came first, and lateSlack how long after its instance goes on what
-	// was on its way may reach the target.
+	// sameMoment is the time within which the order of two deliveries of an attempt is unknown,
+	// and lateSlack how long after its instance is thawed a delivery that was on its way may
+	// reach the target.
 	sameMoment = 50 * time.Millisecond
 	lateSlack  = 500 * time.Millisecond
 	// changeSlack is how long a breaker's change may take to be known everywhere.
 	changeSlack = 100 * time.Millisecond
 )
 
-// run is one run of an operation: everything between a submission or a replay and
-// an outcome.
+// run is one run of an operation, from its submission or replay to its outcome.
 type run struct {
 	id     string
 	number int
 }
 
-// checker indexes a record.
+// checker is an indexed record.
 type checker struct {
 	record      *Record
 	submissions map[string]*Submission
 	attempts    map[run][]*Attempt
-	outcomes    map[run][]*Told[events.Outcome]
-	due         map[attemptOf]*Told[events.Scheduled]
+	outcomes    map[run][]*Published[events.Outcome]
+	due         map[attemptOf]*Published[events.Scheduled]
 	dead        map[string]*DeadLetter
 	waiting     map[string]*Waiting
 	last        map[string]int // the last run of each operation
@@ -80,7 +78,7 @@ type attemptOf struct {
 	number int
 }
 
-// Check returns every promise that a history broke.
+// Check returns every violation of a record.
 func Check(r *Record) []Violation {
 	c := index(r)
 	c.ends()
@@ -100,7 +98,7 @@ func Check(r *Record) []Violation {
 func index(r *Record) *checker {
 	c := &checker{
 		record: r, submissions: make(map[string]*Submission), attempts: make(map[run][]*Attempt),
-		outcomes: make(map[run][]*Told[events.Outcome]), due: make(map[attemptOf]*Told[events.Scheduled]),
+		outcomes: make(map[run][]*Published[events.Outcome]), due: make(map[attemptOf]*Published[events.Scheduled]),
 		dead: make(map[string]*DeadLetter), waiting: make(map[string]*Waiting), last: make(map[string]int),
 	}
 	seen := func(id string, n int) { c.last[id] = max(c.last[id], n) }
@@ -147,8 +145,8 @@ func (c *checker) report(class Class, id, format string, args ...any) {
 	c.found = append(c.found, Violation{Class: class, ID: id, Detail: fmt.Sprintf(format, args...)})
 }
 
-// ends checks that each run has exactly one outcome, or waits with a reason, and
-// that nothing is told of what nobody submitted.
+// ends checks that each run has exactly one outcome, or waits for a reason, and that nothing was
+// published about operations that nobody submitted.
 func (c *checker) ends() {
 	for _, s := range c.submissions {
 		last := c.last[s.ID]
@@ -156,9 +154,9 @@ func (c *checker) ends() {
 			c.end(s, run{s.ID, n}, n == last)
 		}
 	}
-	for key, told := range c.outcomes {
+	for key, ends := range c.outcomes {
 		if c.submissions[key.id] == nil {
-			c.report(Stranger, key.id, "%s is told of event %q, which was not submitted", told[0].Event.Outcome, told[0].Event.EventID)
+			c.report(Stranger, key.id, "%s is told of event %q, which was not submitted", ends[0].Event.Outcome, ends[0].Event.EventID)
 		}
 	}
 	for id, w := range c.waiting {
@@ -173,13 +171,13 @@ func (c *checker) ends() {
 
 // end checks how one run ended.
 func (c *checker) end(s *Submission, key run, last bool) {
-	told := c.outcomes[key]
+	ends := c.outcomes[key]
 	switch {
-	case len(told) == 1:
-		c.founded(s, key, told[0])
+	case len(ends) == 1:
+		c.founded(s, key, ends[0])
 		return
-	case len(told) > 1:
-		c.report(Doubled, s.ID, "run %d has %d outcomes", key.number, len(told))
+	case len(ends) > 1:
+		c.report(Doubled, s.ID, "run %d has %d outcomes", key.number, len(ends))
 		return
 	case last && c.waiting[s.ID] != nil && c.waiting[s.ID].Replay == key.number:
 		w := c.waiting[s.ID]
@@ -191,14 +189,14 @@ func (c *checker) end(s *Submission, key run, last bool) {
 	c.report(Lost, s.ID, "run %d has no outcome and waits nowhere", key.number)
 }
 
-// founded checks that an outcome follows from what the target answered.
-func (c *checker) founded(s *Submission, key run, told *Told[events.Outcome]) {
+// founded checks that an outcome follows from the target's answers.
+func (c *checker) founded(s *Submission, key run, ending *Published[events.Outcome]) {
 	var heard, failed bool
 	for _, a := range c.attempts[key] {
 		heard = heard || a.Succeeded()
 		failed = failed || !a.Succeeded()
 	}
-	switch told.Event.Outcome {
+	switch ending.Event.Outcome {
 	case events.RetrySuccess:
 		if !heard {
 			c.report(Wrong, s.ID, "run %d is told to have succeeded, and never did at the target", key.number)
@@ -207,23 +205,23 @@ func (c *checker) founded(s *Submission, key run, told *Told[events.Outcome]) {
 		switch {
 		case c.record.Calm && heard:
 			c.report(Wrong, s.ID, "run %d is told to have failed, and succeeded at the target", key.number)
-		case c.record.Calm && !failed && told.Event.Attempts > 1:
-			c.report(Wrong, s.ID, "run %d is told to have failed after %d attempts, and none reached the target", key.number, told.Event.Attempts)
+		case c.record.Calm && !failed && ending.Event.Attempts > 1:
+			c.report(Wrong, s.ID, "run %d is told to have failed after %d attempts, and none reached the target", key.number, ending.Event.Attempts)
 		}
 	default:
-		c.report(Wrong, s.ID, "run %d ended in %q", key.number, told.Event.Outcome)
+		c.report(Wrong, s.ID, "run %d ended in %q", key.number, ending.Event.Outcome)
 	}
 }
 
-// deadLetters checks that there is a readable one for each last run that failed, and
-// for no other.
+// deadLetters checks that each last run that failed has a readable dead letter, and no other run
+// has one.
 func (c *checker) deadLetters() {
 	for id, d := range c.dead {
-		told := c.outcomes[run{id, d.Replay}]
+		ends := c.outcomes[run{id, d.Replay}]
 		switch {
 		case d.Problem != "":
 			c.report(BadLetter, id, "the dead letter cannot be read: %s", d.Problem)
-		case len(told) == 1 && told[0].Event.Outcome == events.RetrySuccess:
+		case len(ends) == 1 && ends[0].Event.Outcome == events.RetrySuccess:
 			c.report(BadLetter, id, "run %d succeeded and has a dead letter", d.Replay)
 		case d.Replay != c.last[id]:
 			c.report(BadLetter, id, "the dead letter of run %d is still there after run %d began", d.Replay, c.last[id])
@@ -233,14 +231,14 @@ func (c *checker) deadLetters() {
 		}
 	}
 	for id, last := range c.last {
-		told := c.outcomes[run{id, last}]
-		if len(told) > 0 && told[0].Event.Outcome == events.RetryFailed && c.dead[id] == nil {
+		ends := c.outcomes[run{id, last}]
+		if len(ends) > 0 && ends[0].Event.Outcome == events.RetryFailed && c.dead[id] == nil {
 			c.report(BadLetter, id, "run %d failed and has no dead letter", last)
 		}
 	}
 }
 
-// repeats checks that an attempt that is made again says so.
+// repeats checks that repeated attempts are marked.
 func (c *checker) repeats() {
 	for key, attempts := range c.attempts {
 		seen := make(map[int]*Attempt)
@@ -259,9 +257,9 @@ func (c *checker) repeats() {
 	}
 }
 
-// late tells whether an attempt may have been on its way while its instance stood
-// still: it was not looked at again before it reached the target, as the documents
-// say. The one that came in its place is marked.
+// late reports whether an attempt may have been on its way while its instance was frozen. Such a
+// repeat is documented: its instance could not check it again before it reached the target. The
+// attempt made in its place is marked.
 func (c *checker) late(a *Attempt) bool {
 	for _, f := range c.record.Faults {
 		if since := a.At.Sub(f.At); strings.HasSuffix(f.What, GoesOn) && since >= 0 && since < lateSlack {
@@ -280,7 +278,7 @@ func (c *checker) counts() {
 	}
 }
 
-// mostAttempts returns how many attempts an operation may have, 0 for no limit.
+// mostAttempts returns an operation's maxAttempts, 0 for no limit.
 func (c *checker) mostAttempts(id, key string) int {
 	if s := c.submissions[id]; s != nil && s.MaxAttempts > 0 {
 		return s.MaxAttempts
@@ -303,8 +301,8 @@ func (c *checker) count(key run, attempts []*Attempt, most int) {
 	}
 }
 
-// early checks that no attempt comes before its time. What was parked when a breaker
-// closed may come early, as the documents say.
+// early checks that no attempt comes before its time. As documented, operations parked when a
+// breaker closes may come early.
 func (c *checker) early() {
 	closed := make(map[string][]time.Time)
 	for _, b := range c.record.Breakers {
@@ -319,18 +317,17 @@ func (c *checker) early() {
 	}
 }
 
-// inTime checks that one attempt comes when it is due, or once the breaker of its key
-// has closed.
+// inTime checks that an attempt comes when it is due, or once the breaker of its key has closed.
 func (c *checker) inTime(key run, a *Attempt, closed []time.Time) {
 	s := c.due[attemptOf{key, a.Number}]
 	if s == nil || a.Repeated {
-		return // a repeat may be made upon a decision of which only another's was published
+		return // the decision that led to a repeat may not have been published
 	}
 	due, delay := s.Event.Due, events.Milliseconds(s.Event.DelayMs)
 	if c.record.Skewed {
 		due = c.decided(key, a.Number).Add(delay)
 	}
-	// What came before the decision was made upon another one, which was not published.
+	// An attempt before the decision follows from another decision, which was not published.
 	if !a.At.Add(earlySlack).Before(due) || a.At.Before(due.Add(-delay)) {
 		return
 	}
@@ -342,8 +339,8 @@ func (c *checker) inTime(key run, a *Attempt, closed []time.Time) {
 	}
 }
 
-// decided returns when it was decided upon an attempt at the earliest: when the one
-// before it had ended, or when the operation was submitted.
+// decided returns the earliest time of the decision on an attempt: the end of the previous
+// attempt, or the submission.
 func (c *checker) decided(key run, number int) time.Time {
 	var earliest time.Time
 	for _, a := range c.attempts[key] {
@@ -357,7 +354,7 @@ func (c *checker) decided(key run, number int) time.Time {
 	return earliest
 }
 
-// payloads checks that the target gets what was submitted.
+// payloads checks that the target gets the submitted payload.
 func (c *checker) payloads() {
 	for key, attempts := range c.attempts {
 		s := c.submissions[key.id]
@@ -372,7 +369,7 @@ func (c *checker) payloads() {
 	}
 }
 
-// house checks what belongs to no operation.
+// house checks what concerns no operation.
 func (c *checker) house() {
 	if !c.record.Drained {
 		c.report(Stuck, "", "%d operations still wait %s after the last fault", len(c.record.Waiting), c.record.Bound)
@@ -388,7 +385,7 @@ func (c *checker) house() {
 	}
 	for _, i := range c.record.Instances {
 		if !c.record.Drained {
-			break // they have something to do
+			break // the instances are still busy
 		}
 		if i.GoroutinesEnd > i.Goroutines*3/2+spareGoroutines {
 			c.report(Leaked, "", "%s has %d goroutines with nothing to do, %d at first", i.Name, i.GoroutinesEnd, i.Goroutines)
@@ -400,8 +397,8 @@ func (c *checker) house() {
 }
 
 const (
-	// spareGoroutines and spareResident are what an instance may keep besides what it
-	// began with: connections, and memory that the runtime has not given back yet.
+	// spareGoroutines and spareResident are what an idle instance may have in addition to its
+	// initial figures: connections, and memory that the runtime has not released yet.
 	spareGoroutines = 100
 	spareResident   = 192 << 20
 )

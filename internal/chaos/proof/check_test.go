@@ -15,8 +15,8 @@ var zero = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func at(ms int) time.Time { return zero.Add(time.Duration(ms) * time.Millisecond) }
 
-// fine is a record with nothing wrong: one operation failed once and then succeeded,
-// another is refused for good.
+// fine is a record without violations: one operation failed once and then succeeded, another was
+// refused for good.
 func fine() *Record {
 	r := &Record{
 		Kind: "test", Seed: 1, Drained: true, Bound: time.Minute,
@@ -33,25 +33,25 @@ func fine() *Record {
 		Dead:      []DeadLetter{{ID: "b", Payload: "payload", Reason: events.ReasonNotRetryable, At: at(104)}},
 		Instances: []Instance{{Name: "r1", Goroutines: 80, GoroutinesEnd: 90, Resident: 50 << 20, ResidentEnd: 80 << 20}},
 	}
-	r.Outcomes = []Told[events.Outcome]{outcome("a", 0, events.RetrySuccess, 304), outcome("b", 0, events.RetryFailed, 104)}
-	r.Scheduled = []Told[events.Scheduled]{scheduled("a", 1, 5, 100), scheduled("a", 2, 104, 300), scheduled("b", 1, 5, 100)}
+	r.Outcomes = []Published[events.Outcome]{outcome("a", 0, events.RetrySuccess, 304), outcome("b", 0, events.RetryFailed, 104)}
+	r.Scheduled = []Published[events.Scheduled]{scheduled("a", 1, 5, 100), scheduled("a", 2, 104, 300), scheduled("b", 1, 5, 100)}
 	return r
 }
 
-func outcome(id string, replay int, name string, ms int) Told[events.Outcome] {
-	return Told[events.Outcome]{Event: events.Outcome{About: events.About{ID: id, Replay: replay}, Outcome: name, Attempts: 2}, At: at(ms)}
+func outcome(id string, replay int, name string, ms int) Published[events.Outcome] {
+	return Published[events.Outcome]{Event: events.Outcome{About: events.About{ID: id, Replay: replay}, Outcome: name, Attempts: 2}, At: at(ms)}
 }
 
-func scheduled(id string, attempt, ms, due int) Told[events.Scheduled] {
+func scheduled(id string, attempt, ms, due int) Published[events.Scheduled] {
 	delay := events.InMilliseconds(at(due).Sub(at(ms)))
-	return Told[events.Scheduled]{Event: events.Scheduled{About: events.About{ID: id}, Attempt: attempt, Due: at(due), DelayMs: delay}, At: at(ms)}
+	return Published[events.Scheduled]{Event: events.Scheduled{About: events.About{ID: id}, Attempt: attempt, Due: at(due), DelayMs: delay}, At: at(ms)}
 }
 
-func changed(from, to string, ms int) Told[events.BreakerChange] {
-	return Told[events.BreakerChange]{Event: events.BreakerChange{Key: key, From: from, To: to, At: at(ms)}, At: at(ms)}
+func changed(from, to string, ms int) Published[events.BreakerChange] {
+	return Published[events.BreakerChange]{Event: events.BreakerChange{Key: key, From: from, To: to, At: at(ms)}, At: at(ms)}
 }
 
-// replayed makes the operation that was refused run once more, to success.
+// replayed adds a successful replay of the refused operation.
 func replayed(r *Record) {
 	r.Replays = []Replay{{ID: "b", Run: 0, At: at(400)}}
 	r.Attempts = append(r.Attempts, Attempt{ID: "b", Key: key, Number: 1, Replay: 1, Payload: "payload", At: at(401), End: at(402)})
@@ -60,7 +60,7 @@ func replayed(r *Record) {
 }
 
 func TestCheck_FindsWhatIsBroken(t *testing.T) {
-	// again makes the attempt of an operation that comes at one time come once more.
+	// again repeats the i-th attempt at a time, modified by f.
 	again := func(r *Record, i, ms int, f func(a *Attempt)) {
 		a := r.Attempts[i]
 		a.At, a.End = at(ms), at(ms+2)
@@ -104,17 +104,17 @@ func TestCheck_FindsWhatIsBroken(t *testing.T) {
 		"an attempt comes a little before it is due, as clocks are read": {func(r *Record) { r.Attempts[1].At = at(290) }, nil},
 		"an attempt comes early because the breaker closed": {func(r *Record) {
 			r.Attempts[1].At = at(250)
-			r.Breakers = []Told[events.BreakerChange]{changed("HALF_OPEN", "CLOSED", 200)}
+			r.Breakers = []Published[events.BreakerChange]{changed("HALF_OPEN", "CLOSED", 200)}
 		}, nil},
 		"an attempt comes early long after the breaker closed": {func(r *Record) {
 			r.Attempts[1].At = at(250)
-			r.Breakers = []Told[events.BreakerChange]{changed("HALF_OPEN", "CLOSED", -2000)}
+			r.Breakers = []Published[events.BreakerChange]{changed("HALF_OPEN", "CLOSED", -2000)}
 		}, []Class{Early}},
 		"an attempt comes early although another key's breaker closed": {func(r *Record) {
 			r.Attempts[1].At = at(250)
 			c := changed("HALF_OPEN", "CLOSED", 200)
 			c.Event.Key = "load:other"
-			r.Breakers = []Told[events.BreakerChange]{c}
+			r.Breakers = []Published[events.BreakerChange]{c}
 		}, []Class{Early}},
 		"a decision that is told twice counts with its earlier time": {func(r *Record) {
 			r.Attempts[1].At = at(250)
@@ -225,10 +225,10 @@ func TestCheck_FindsWhatIsBroken(t *testing.T) {
 			}
 		}, nil},
 		"more probes are in flight than may be": {func(r *Record) {
-			r.Breakers = []Told[events.BreakerChange]{changed("OPEN", "HALF_OPEN", -100), changed("HALF_OPEN", "CLOSED", 200)}
+			r.Breakers = []Published[events.BreakerChange]{changed("OPEN", "HALF_OPEN", -100), changed("HALF_OPEN", "CLOSED", 200)}
 		}, []Class{OverLimit}},
 		"the breaker is not half-open any more": {func(r *Record) {
-			r.Breakers = []Told[events.BreakerChange]{changed("OPEN", "HALF_OPEN", -300), changed("HALF_OPEN", "CLOSED", 90)}
+			r.Breakers = []Published[events.BreakerChange]{changed("OPEN", "HALF_OPEN", -300), changed("HALF_OPEN", "CLOSED", 90)}
 		}, nil},
 
 		"goroutines are left behind":      {func(r *Record) { r.Instances[0].GoroutinesEnd = 400 }, []Class{Leaked}},

@@ -8,9 +8,9 @@ import (
 // budgetWindow is the window of a budget per minute.
 const budgetWindow = time.Minute
 
-// limits checks what the limits of each key bound. It counts each key's worst moment
-// once. What workers take from a stream is left out: the place at the gate ends with the
-// publish, and when it reaches a worker is up to the stream.
+// limits checks the limits of each key. It reports each key's worst moment once. It leaves out
+// the attempts of workers: the operation leaves the gate with the publish, and the stream decides
+// when it reaches a worker.
 func (c *checker) limits() {
 	byKey := make(map[string][]*Attempt)
 	for i := range c.record.Attempts {
@@ -24,7 +24,7 @@ func (c *checker) limits() {
 	}
 }
 
-// limit checks the limits of one key, whose attempts are in the order of their arrival.
+// limit checks the limits of one key, whose attempts are sorted by arrival.
 func (c *checker) limit(key string, attempts []*Attempt, l Limits) {
 	if most, at := peak(attempts, l.Timeout); l.Concurrent > 0 && most > l.Concurrent {
 		c.report(OverLimit, "", "%d operations of %s in flight at %s, of %d that may be", most, key, clock(at), l.Concurrent)
@@ -37,8 +37,8 @@ func (c *checker) limit(key string, attempts []*Attempt, l Limits) {
 	}
 }
 
-// probes checks how many attempts are in flight while a breaker is half-open. What
-// began before is no probe.
+// probes checks the number of attempts in flight while a breaker is half-open. An attempt that
+// began earlier is not a probe.
 func (c *checker) probes(key string, attempts []*Attempt, l Limits) {
 	for _, span := range c.halfOpen(key) {
 		var probes []*Attempt
@@ -55,8 +55,8 @@ func (c *checker) probes(key string, attempts []*Attempt, l Limits) {
 
 type span struct{ from, to time.Time }
 
-// halfOpen returns when the breaker of a key was half-open, without what is so near to
-// a change that the instances may not have known of it.
+// halfOpen returns the times when the breaker of a key was half-open, leaving out the moments
+// around each change at which instances may not have known of it.
 func (c *checker) halfOpen(key string) []span {
 	var changes []change
 	for _, b := range c.record.Breakers {
@@ -83,8 +83,8 @@ type change struct {
 	to string
 }
 
-// peak returns the most attempts that were in flight at once, and when. An attempt
-// counts for timeout at most; attempts are in the order of their arrival.
+// peak returns the maximum number of attempts in flight, and when. An attempt counts for at most
+// timeout; attempts must be sorted by arrival.
 func peak(attempts []*Attempt, timeout time.Duration) (most int, at time.Time) {
 	var ends []time.Time
 	for _, a := range attempts {
@@ -101,7 +101,7 @@ func peak(attempts []*Attempt, timeout time.Duration) (most int, at time.Time) {
 	return most, at
 }
 
-// busiest returns the most attempts that arrived within a window, and when it ended.
+// busiest returns the maximum number of attempts within a window, and when that window ended.
 func busiest(attempts []*Attempt, window time.Duration) (most int, at time.Time) {
 	first := 0
 	for i, a := range attempts {

@@ -23,7 +23,7 @@ func (s *story) add(at time.Time, format string, args ...any) {
 	s.all = append(s.all, moment{at, fmt.Sprintf(format, args...)})
 }
 
-// Story returns everything that happened to one operation, and around it, in order.
+// Story returns everything that happened to one operation, and the faults around it, in order.
 func (r *Record) Story(id string) []string {
 	s := &story{id: id}
 	s.submissions(r.Submissions)
@@ -65,7 +65,7 @@ func (s *story) attempts(all []Attempt) {
 	}
 }
 
-// events adds what the service published.
+// events adds the published events.
 func (s *story) events(r *Record) {
 	for _, e := range r.Scheduled {
 		if e.Event.ID == s.id {
@@ -79,7 +79,7 @@ func (s *story) events(r *Record) {
 	}
 }
 
-// rest adds where the operation is left, and what was done with it there.
+// rest adds where the operation remains, and its replays.
 func (s *story) rest(r *Record) {
 	for _, d := range r.Dead {
 		if d.ID == s.id {
@@ -98,7 +98,7 @@ func (s *story) rest(r *Record) {
 	}
 }
 
-// faults adds the faults around what is there, which is in order.
+// faults adds the faults around the story, which must be sorted.
 func (s *story) faults(all []Fault) {
 	if len(s.all) == 0 {
 		return

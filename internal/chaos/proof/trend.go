@@ -18,31 +18,31 @@ type Point struct {
 // Series is a figure over time.
 type Series struct {
 	Name string
-	// Floor is how much the figure may grow whatever it began with.
+	// Floor is how much the figure may grow whatever its initial value.
 	Floor  float64
 	Points []Point
 }
 
-// Trend is the line that fits a series best, by least squares.
+// Trend is the least-squares line through a series.
 type Trend struct {
-	// First and Last are where the line begins and ends.
+	// First and Last are the line's first and last values.
 	First, Last float64
-	// PerHour is its slope, and T that slope in its standard errors.
+	// PerHour is its slope, T the slope in units of its standard error.
 	PerHour, T float64
 	Samples    int
 }
 
 const (
-	// warmUp is the share of a series that is left out, while caches fill.
+	// warmUp is the share of a series that is ignored, while caches fill.
 	warmUp = 0.25
-	// enough samples say something of a trend.
+	// enough is the number of samples needed for a trend.
 	enough = 30
-	// steep is the share of its beginning by which a figure grows clearly, and sure how
-	// many standard errors the slope must be away from none.
+	// steep is the relative growth that counts as clear, and sure the number of standard errors
+	// by which the slope must differ from zero.
 	steep, sure = 0.25, 5
 )
 
-// Trend fits a line to the series without its beginning.
+// Trend fits a line to the series without its warm-up.
 func (s *Series) Trend() Trend {
 	points := s.Points[int(float64(len(s.Points))*warmUp):]
 	t := Trend{Samples: len(points)}
@@ -83,7 +83,7 @@ func (s *Series) Rises() bool {
 	return t.Samples >= enough && t.T > sure && t.Last-t.First > s.Floor && t.Last-t.First > steep*math.Abs(t.First)
 }
 
-// PrintTrends writes the trend of each series.
+// PrintTrends prints the trend of each series.
 func PrintTrends(w io.Writer, all []Series) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "series\tsamples\tfrom\tto\tslope an hour\tt\t")
@@ -100,8 +100,8 @@ func PrintTrends(w io.Writer, all []Series) error {
 	return table.Flush()
 }
 
-// Lateness returns by how much the attempts since a time came after their own, in
-// milliseconds: the median of each window.
+// Lateness returns how late the attempts since the given time came, in milliseconds: the median
+// of each window.
 func (r *Record) Lateness(since time.Time, window time.Duration) Series {
 	c := index(r)
 	late := make(map[time.Time][]float64)
