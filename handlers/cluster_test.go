@@ -100,8 +100,8 @@ func TestLanes_OutliveTheLeaderOfACluster(t *testing.T) {
 	}
 }
 
-// TestService_WorksInTheDomainOfItsHubOnALeafNode has operations fail, be held, and
-// be let out, on streams that are reached by their domain alone.
+// TestService_WorksInTheDomainOfItsHubOnALeafNode lets operations fail, be held, and be let
+// out, on streams that are reached by their domain only.
 func TestService_WorksInTheDomainOfItsHubOnALeafNode(t *testing.T) {
 	t.Parallel()
 	r := connect(t, testkit.Leaf(t, "hub"))

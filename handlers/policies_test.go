@@ -19,7 +19,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// inForce asks every instance for the policies that it has in force.
+// inForce asks every instance for its policies in force.
 func (r *rig) inForce(instances int) []schemas.PolicyShow {
 	r.t.Helper()
 	inbox := r.nc.NewInbox()
@@ -91,8 +91,8 @@ func TestPolicies_ChangeDecidesAtEveryInstanceAndLeavesWhatWaits(t *testing.T) {
 	}
 }
 
-// size returns how many messages a stream holds, which is cheap to ask, or -1
-// when the server is too busy to tell.
+// size returns how many messages a stream holds, or -1 if the server is too busy to
+// answer. It is cheap.
 func (r *rig) size(stream string) int {
 	r.t.Helper()
 	s, err := r.js.Stream(r.t.Context(), stream)
@@ -126,7 +126,7 @@ func TestPolicies_InvalidOnesAreRefusedAndTheOldOnesStay(t *testing.T) {
 	if code, text := r.request("rebound.policy.apply", nil, schemas.PolicySource{Source: "billing: {maxAttempts: many}\n"}, nil); code != "400" || !strings.Contains(text, "request:1:24: billing.maxAttempts") {
 		t.Errorf("bad policies were answered with %s %s", code, text)
 	}
-	// Somebody puts them in with a plain client.
+	// Somebody stores them with a plain client.
 	kv, err := r.js.KeyValue(t.Context(), policies.BucketName(""))
 	if err == nil {
 		_, err = kv.PutString(t.Context(), "current", "billing: [")
@@ -134,7 +134,7 @@ func TestPolicies_InvalidOnesAreRefusedAndTheOldOnesStay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 10*time.Second, "the refusal being told", func() bool { return r.inForce(1)[0].Refused != nil })
+	testkit.Eventually(t, 10*time.Second, "the refusal being shown", func() bool { return r.inForce(1)[0].Refused != nil })
 	if p := r.inForce(1)[0]; p.Revision != good || p.Refused.Revision <= good || !strings.Contains(p.Refused.Problem, "YAML") || p.Source != "billing: {maxAttempts: 7}\n" {
 		t.Errorf("in force is %+v, want revision %d still", p, good)
 	}

@@ -30,8 +30,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m, testkit.ProxyLeaks()...) }
 
-// unhindered are limits that a busy machine does not reach: it must not hold
-// operations back.
+// unhindered are limits of backpressure that a busy machine does not reach.
 var unhindered = gate.Limits{StoreDelay: time.Hour}
 
 // quick is a policy that makes tests short.
@@ -42,7 +41,7 @@ default:
   maxDelay: 1s
   backoffStrategy: exponential
   jitterType: none
-  attemptTimeout: 2s
+  attemptTimeout: 20s
 `
 
 // rig is a NATS server with one instance of the service and a target.
@@ -52,11 +51,11 @@ type rig struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	letters *deadletter.Letters
-	// domain is that of the server's JetStream, empty for the default.
+	// domain is the domain of the server's JetStream, empty for the default.
 	domain string
 }
 
-// newRig starts a server and the instances that are configured.
+// newRig starts a server and an instance for each configuration.
 func newRig(t *testing.T, configs ...handlers.Config) *rig {
 	t.Helper()
 	server := testkit.Server(t)
@@ -139,7 +138,7 @@ func (r *rig) target(subject string, handle func(call int, req micro.Request) (c
 	return &calls
 }
 
-// submission is a message with that header.
+// submission returns a message with that header.
 func submission(subject string, h map[string]string, data string) *nats.Msg {
 	m := nats.NewMsg(subject)
 	m.Data = []byte(data)
@@ -357,7 +356,7 @@ func TestDeadLetter_OfAnExhaustedOperationHasItsHistory(t *testing.T) {
 	}
 	for i, a := range d.State.History {
 		if a.Number != i+1 || a.At.IsZero() || a.Class == "" || i < 3 && (a.DelayMs == 0 || a.Strategy == "") || i > 0 && (a.Code != "503" || a.Error != "busy" || a.DurationMs <= 0) {
-			t.Errorf("attempt %d is told as %+v", i+1, a)
+			t.Errorf("attempt %d is recorded as %+v", i+1, a)
 		}
 	}
 	r.awaitEmpty()
@@ -375,7 +374,7 @@ t: {operations: {slow: {attemptTimeout: 4s}}}
 		"t.busy":     func(req micro.Request) { _ = req.Error("503", "busy", nil) },
 		"t.silent":   silent,
 		"t.slow": func(req micro.Request) {
-			// A reply is waited for a tenth longer than the timeout: 400 ms.
+			// A reply is awaited for a tenth longer than the timeout: 400 ms.
 			time.AfterFunc(4050*time.Millisecond, func() { _ = req.Respond(nil) })
 		},
 	} {
@@ -720,8 +719,8 @@ func TestRecovery_StoredConclusionIsNotMadeAgain(t *testing.T) {
 	event := map[string]string{"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": events.TypeFailed}
 	for _, c := range []struct {
 		name string
-		// crash stores a conclusion in the way that an instance would which died
-		// before it acknowledged the due message.
+		// crash stores a conclusion like an instance that died before it acknowledged
+		// the due message.
 		crash func(r *rig, op *events.Operation)
 		want  string
 	}{
@@ -737,7 +736,7 @@ func TestRecovery_StoredConclusionIsNotMadeAgain(t *testing.T) {
 				r.t.Fatal(err)
 			}
 		}, events.RetrySuccess},
-		{"a dead letter that was not told of", func(r *rig, op *events.Operation) {
+		{"a dead letter without an outcome", func(r *rig, op *events.Operation) {
 			op.Attempt++
 			op.Record(events.Attempt{Number: op.Attempt, At: time.Now(), Code: "503"})
 			d := events.DeadLetter{ID: op.ID, Service: "billing", Operation: "charge", Reason: events.ReasonExhausted, DiedAt: time.Now(), State: op, Data: []byte("x")}

@@ -19,7 +19,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-// readyz returns what an instance says of its readiness.
+// readyz returns the answer of an instance's /readyz.
 func readyz(t *testing.T, s *handlers.Service) (code int, says string) {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -43,7 +43,7 @@ func awaitReady(t *testing.T, s *handlers.Service, within time.Duration) {
 	})
 }
 
-// works has an operation come back and succeed, through whichever instance.
+// works checks that an operation is retried and succeeds, at whichever instance.
 func (r *rig) works(id string, within time.Duration) {
 	r.t.Helper()
 	outcomes, err := r.nc.SubscribeSync("retry.outcome.retrySuccess.>")
@@ -60,7 +60,7 @@ func (r *rig) works(id string, within time.Duration) {
 	})
 }
 
-// succeed is a target that is well.
+// succeed is a healthy target.
 func succeed(int, micro.Request) (code, description string, h micro.Headers) { return "", "", nil }
 
 func TestKeeper_ServerThatComesBackEmptyIsFittedOutAnew(t *testing.T) {

@@ -70,7 +70,7 @@ func FuzzParseAdvisory(f *testing.F) {
 			a.Says() == "" || a.Time.Year() < 0 || a.Time.Year() > 9999 {
 			t.Fatalf("%q is read as %+v", data, a)
 		}
-		// What becomes of it can be stored.
+		// The operation that it becomes can be stored.
 		op := &events.Operation{
 			ID: events.OperationID("s", a.ID, "a", "b"), Service: "a", Operation: "b", Attempt: a.Deliveries, FirstFailure: a.Time, Submitted: a.Time,
 			Origin: &events.Origin{Stream: a.Stream, Consumer: a.Consumer, Sequence: a.Sequence},

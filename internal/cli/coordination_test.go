@@ -25,7 +25,7 @@ func TestStatus_ShowsTheInstances(t *testing.T) {
 	})
 	v := status.RetryCoordination
 	if v.CoordinationKey != "retry" || len(v.Instances) != 2 || len(v.RecommendedDistribution) != 2 {
-		t.Errorf("the instances are told as %+v", v)
+		t.Errorf("the instances are shown as %+v", v)
 	}
 	table := c.ok("status")
 	for _, i := range v.Instances {
