@@ -21,8 +21,8 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// adoptedInFlight is how many messages are taken over at once. Each may be as large as the
-// server allows.
+// adoptedInFlight is how many messages are taken over at once; each may be as large as
+// the server allows.
 const adoptedInFlight = 64
 
 // adopting takes over the messages of adopted consumers.
@@ -37,7 +37,7 @@ type adopting struct {
 	draining   <-chan struct{}
 }
 
-// adopt builds what takes over the messages of adopted consumers.
+// adopt builds the takeover of adopted consumers' messages.
 func (p *parts) adopt(ctx context.Context) error {
 	return p.waiter.Await(ctx, "the adopted consumers", func(ctx context.Context) (err error) {
 		p.adoptions, err = newAdopting(ctx, p)
@@ -45,7 +45,7 @@ func (p *parts) adopt(ctx context.Context) error {
 	})
 }
 
-// newAdopting opens the bucket of the adoptions and builds what goes by it.
+// newAdopting opens the bucket of adoptions and builds the parts that use it.
 func newAdopting(ctx context.Context, p *parts) (*adopting, error) {
 	prefix, replicas := p.config.Prefix, p.config.Limits.Replicas
 	bucket, err := adoption.Ensure(ctx, p.js, prefix, replicas)
@@ -69,7 +69,7 @@ func newAdopting(ctx context.Context, p *parts) (*adopting, error) {
 	}, nil
 }
 
-// takeOver pulls advisories from when the first consumer is adopted.
+// takeOver pulls advisories once a consumer is adopted.
 func (a *adopting) takeOver(ctx context.Context) {
 	select {
 	case <-a.follower.Begun():
@@ -121,7 +121,7 @@ func (q adoptRequests) add(ctx context.Context, r micro.Request) (any, error) {
 	}
 	err = q.adoptions.follower.Await(ctx, func(list []adoption.Adoption) bool { return slices.Contains(list, ad) })
 	if err != nil && isNew {
-		// The time for the request may be over.
+		// The request may have timed out.
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), streams.CallTimeout)
 		defer cancel()
 		err = errors.Join(err, q.adoptions.bucket.Remove(undo, ad.Stream, ad.Consumer))
@@ -132,7 +132,7 @@ func (q adoptRequests) add(ctx context.Context, r micro.Request) (any, error) {
 	return schemas.AdoptAdded{AdoptedConsumer: q.describe(ad, warnings), Replaced: !isNew}, nil
 }
 
-// judge says whether a consumer may be adopted, and what to warn of.
+// judge returns an error if a consumer cannot be adopted, and otherwise warnings.
 func (q adoptRequests) judge(ctx context.Context, ad adoption.Adoption, found adoption.Candidate) (warnings []string, err error) {
 	policy := q.pipeline.Policies().Resolve(policy.Query{Service: ad.Service, Operation: ad.Operation})
 	target := policy.TargetOf(ad.Target, ad.Service, ad.Operation)
@@ -157,8 +157,8 @@ func (q adoptRequests) judge(ctx context.Context, ad adoption.Adoption, found ad
 	return warnings, err
 }
 
-// ownStreams lists the names of Rebound's streams, those behind its buckets
-// included.
+// ownStreams lists the names of Rebound's streams, including those behind its
+// buckets.
 func (q adoptRequests) ownStreams() []string {
 	var names []string
 	for _, c := range streams.Configs(q.streams, q.config.Limits) {
@@ -205,7 +205,7 @@ func (q adoptRequests) list(ctx context.Context, _ micro.Request) (any, error) {
 	return out, nil
 }
 
-// review says what is wrong with an adopted consumer by now.
+// review returns what is wrong with an adopted consumer now.
 func (q adoptRequests) review(ctx context.Context, ad adoption.Adoption) (warnings []string, err error) {
 	found, err := adoption.Find(ctx, q.js, ad.Stream, ad.Consumer)
 	switch {

@@ -39,7 +39,7 @@ func TestAdoption_ClusterThatLosesTheLeaderOfTheAdvisoriesLosesNoMessage(t *test
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
 	config := handlers.Config{Limits: streams.Limits{Replicas: 3}, Lease: 2 * time.Second, Policies: policySet(t, `
-default: {maxAttempts: 100, baseDelay: 10ms, maxDelay: 500ms, jitterType: none, attemptTimeout: 2s}
+default: {maxAttempts: 100, baseDelay: 10ms, maxDelay: 500ms, jitterType: none, attemptTimeout: 20s}
 `)}
 	r.start(config)
 	r.start(config)
@@ -94,7 +94,7 @@ func TestRelay_HandsOnWhatTheStreamOfAdvisoriesMisses(t *testing.T) {
 				t.Fatal(err)
 			}
 			if stopping {
-				// The instance has the advisory in hand once it answers what was sent later.
+				// Once the instance answers a later message, it has the advisory in hand.
 				r.request("rebound.status", nil, nil, nil)
 				stop()
 				if n := r.count("RETRY_ADVISORIES", "retry.advisory.ORDERS.worker"); n != 1 {
@@ -110,7 +110,7 @@ func TestRelay_HandsOnWhatTheStreamOfAdvisoriesMisses(t *testing.T) {
 	}
 }
 
-// deafen makes the stream of advisories miss what the server says.
+// deafen makes the stream of advisories miss what the server sends.
 func (r *rig) deafen() {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)

@@ -24,11 +24,11 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// fails says which of the messages the worker fails, a third of them.
+// fails reports whether the worker fails a message, which it does for a third.
 func fails(sequence uint64) bool { return sequence%3 == 0 }
 
-// failing is a worker that fails a third of its messages. It counts what it
-// acknowledged and how often the target saw each failed one.
+// failing is a worker that fails a third of its messages. It counts those that it
+// acknowledged, and how often the target saw each failed one.
 type failing struct {
 	t     *testing.T
 	pace  *rate.Limiter
@@ -142,13 +142,13 @@ func TestAdoption_ExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
 	<-r.js.PublishAsyncComplete()
 	r.work(consumer, f.handle)
 
-	// Rebound is restarted while messages are given up, and those that nobody takes
-	// over meanwhile are stored.
+	// Rebound restarts while messages are given up; their advisories are stored
+	// meanwhile.
 	testkit.Eventually(t, time.Minute, "a part of the messages having arrived", func() bool { return f.targets() > 200 })
 	stop()
 	stop = begin(r, config)
 
-	// So is the NATS server, on the same files.
+	// So does the NATS server, on the same files.
 	testkit.Eventually(t, time.Minute, "a further part of the messages having arrived", func() bool { return f.targets() > 500 })
 	acked := f.acked.Load()
 	server.Shutdown()
@@ -166,7 +166,7 @@ func TestAdoption_ExactlyTheFailedMessagesArriveThroughRestarts(t *testing.T) {
 	testkit.Eventually(t, 90*time.Second, fmt.Sprintf("%d outcomes", want), func() bool { return r.count("RETRY_OUTCOMES", "retry.outcome.>") >= want })
 	r.awaitTaken()
 	f.check(r, messages)
-	// The server that was started last is stopped before what was begun earlier.
+	// The last server must stop before what was begun earlier.
 	stop()
 }
 

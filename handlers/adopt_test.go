@@ -26,7 +26,7 @@ import (
 
 // patient is a policy that allows more attempts than the workers' three deliveries.
 const patient = `
-default: {maxAttempts: 6, baseDelay: 10ms, maxDelay: 100ms, jitterType: none, attemptTimeout: 2s}
+default: {maxAttempts: 6, baseDelay: 10ms, maxDelay: 100ms, jitterType: none, attemptTimeout: 20s}
 `
 
 // orders makes the stream ORDERS with the consumer worker, which gives up after
@@ -48,8 +48,8 @@ func (r *rig) orders(change ...func(*jetstream.StreamConfig, *jetstream.Consumer
 	return consumer
 }
 
-// pulled is how many messages a worker pulls ahead: few, so that they do not wait for
-// it until their time is up when the machine is busy.
+// pulled is how many messages a worker pulls ahead: few, so that their ack wait does not
+// run out on a busy machine.
 const pulled = 20
 
 // work handles the consumer's messages until the test ends.
@@ -153,7 +153,7 @@ func TestTakeover_ExhaustedMessageIsDeadLetteredWithItsOrigin(t *testing.T) {
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
 	consumer := r.orders()
 	calls := r.target("orders.worker", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
-	// The worker's own subject would be one of the stream's: another name is needed.
+	// The worker's own subject would be one of the stream's.
 	if code, text := r.request("rebound.adopt.add", nil, schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "orders.worker"}, nil); code != "400" || !strings.Contains(text, "is a subject of stream ORDERS itself") {
 		t.Errorf("a target of the stream itself was answered with %s %s", code, text)
 	}
@@ -222,18 +222,18 @@ func TestTakeover_MessageOfTwoAdvisoriesIsTakenOverOnce(t *testing.T) {
 	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
 	sequence := r.order("orders.new", "x", nil)
 	for range 20 {
-		r.tell(sequence, time.Now())
+		r.advise(sequence, time.Now())
 	}
 	r.awaitOutcomes(1, 15*time.Second)
-	r.tell(sequence, time.Now())
+	r.advise(sequence, time.Now())
 	r.awaitTaken()
 	if n := r.awaitOutcomes(1, time.Second); calls.Load() != 1 || len(n) != 1 {
 		t.Errorf("the target was called %d times, want once", calls.Load())
 	}
 }
 
-// tell stores what the server says of a message that was given up.
-func (r *rig) tell(sequence uint64, at time.Time) *jetstream.PubAck {
+// advise stores the server's advisory about a message that was given up.
+func (r *rig) advise(sequence uint64, at time.Time) *jetstream.PubAck {
 	r.t.Helper()
 	advisory := fmt.Sprintf(`{"type":"io.nats.jetstream.advisory.v1.max_deliver","id":%q,"timestamp":%q,"stream":"ORDERS","consumer":"worker","stream_seq":%d,"deliveries":3}`,
 		nuid.Next(), at.UTC().Format(time.RFC3339Nano), sequence)
@@ -249,13 +249,13 @@ func TestTakeover_MessageOfAStreamThatWasMadeAnewIsNotTakenForTheOldOne(t *testi
 	r := newRig(t, handlers.Config{Policies: policySet(t, patient)})
 	r.orders()
 	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
-	r.tell(r.order("orders.new", "x", nil), time.Now().Add(-time.Minute))
+	r.advise(r.order("orders.new", "x", nil), time.Now().Add(-time.Minute))
 	if got := r.awaitOutcomes(1, 15*time.Second)[0]; got.Reason != events.ReasonRejected || !strings.Contains(got.Detail, "message 1 is no longer in stream ORDERS") {
 		t.Errorf("the outcome is %+v, want that the message is gone", got)
 	}
 }
 
-// TestTakeover_ClaimOutlivesTheInstanceThatMadeIt leaves claims behind as an instance does
+// TestTakeover_ClaimOutlivesTheInstanceThatMadeIt leaves claims behind, like an instance
 // that is killed between claiming a message and storing its operation.
 func TestTakeover_ClaimOutlivesTheInstanceThatMadeIt(t *testing.T) {
 	t.Parallel()
@@ -283,7 +283,7 @@ func TestTakeover_ClaimOutlivesTheInstanceThatMadeIt(t *testing.T) {
 	}
 	for data, own := range map[string]bool{"its own claim": true, "the claim of another": false} {
 		sequence := r.order("orders.new", data, nil)
-		m, err := stream.GetMsg(t.Context(), r.tell(sequence, time.Now()).Sequence)
+		m, err := stream.GetMsg(t.Context(), r.advise(sequence, time.Now()).Sequence)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -305,7 +305,7 @@ func TestTakeover_ClaimOutlivesTheInstanceThatMadeIt(t *testing.T) {
 	}
 }
 
-// awaitTaken waits until nothing that was given up waits to be taken over.
+// awaitTaken waits until everything that was given up is taken over.
 func (r *rig) awaitTaken() {
 	r.t.Helper()
 	testkit.Eventually(r.t, 20*time.Second, "everything being taken over", func() bool { return r.size("RETRY_ADVISORIES") == 0 })

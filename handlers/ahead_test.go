@@ -21,17 +21,17 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// parkForAnHour has submissions taken in and nothing attempted.
+// parkForAnHour is a policy under which submissions are taken in and nothing is attempted.
 const parkForAnHour = `
 default: {maxAttempts: 5, baseDelay: 1h, maxDelay: 2h, backoffStrategy: fixed, jitterType: none}
 `
 
-// order knows in which order submissions were taken in.
+// order records the order in which submissions were taken in.
 type order struct {
-	mu    sync.Mutex // guards what follows
-	flood int        // of the service flood
-	// others are the event ids of the other service, each with how many of the flood
-	// were taken in before it.
+	mu    sync.Mutex // guards the fields below
+	flood int        // how many of the service flood
+	// others maps the event ids of the other service to how many of the flood were
+	// taken in before.
 	others map[string]int
 }
 
@@ -93,7 +93,7 @@ func (r *rig) floodWith(n, others int) {
 	})
 }
 
-// awaitServing waits until an instance knows that so many serve.
+// awaitServing waits until an instance sees n instances serving.
 func (r *rig) awaitServing(n int) {
 	r.t.Helper()
 	testkit.Eventually(r.t, 30*time.Second, fmt.Sprintf("%d instances to serve", n), func() bool {
@@ -173,8 +173,8 @@ default: {maxAttempts: 5, baseDelay: 10ms, maxDelay: 1s, backoffStrategy: fixed,
 	}
 }
 
-// TestAhead_WorksBesideWhatAnOlderInstanceLeft has a consumer that an older instance
-// made and holders of it that died with what they had in hand.
+// TestAhead_WorksBesideWhatAnOlderInstanceLeft has a consumer that an older instance made,
+// and holders that died with messages in hand.
 func TestAhead_WorksBesideWhatAnOlderInstanceLeft(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -201,7 +201,7 @@ func TestAhead_WorksBesideWhatAnOlderInstanceLeft(t *testing.T) {
 	testkit.Eventually(t, 3*time.Minute, "everything to be parked", func() bool {
 		return r.count("RETRY_INTAKE", ">") == 0 && r.count("RETRY", "retry.parked.>") == n+others
 	})
-	testkit.Eventually(t, 10*time.Second, "every decision to be told", func() bool {
+	testkit.Eventually(t, 10*time.Second, "every decision to be published", func() bool {
 		flood, small := taken.taken()
 		return flood == n && small == others
 	})
@@ -210,7 +210,8 @@ func TestAhead_WorksBesideWhatAnOlderInstanceLeft(t *testing.T) {
 	}
 }
 
-// TestAhead_WaitsUntilEveryInstanceCanBearIt has an instance that does not say so.
+// TestAhead_WaitsUntilEveryInstanceCanBearIt has an instance that does not announce the
+// capability.
 func TestAhead_WaitsUntilEveryInstanceCanBearIt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, parkForAnHour)})
@@ -229,7 +230,7 @@ func TestAhead_WaitsUntilEveryInstanceCanBearIt(t *testing.T) {
 		flood, small := taken.taken()
 		return flood == n && small == others
 	})
-	// The consumer hands out what it has in order, and as many at once are in hand.
+	// The consumer delivers in order, with this many in hand at once.
 	const inHand = 512
 	taken.mu.Lock()
 	defer taken.mu.Unlock()
@@ -240,7 +241,7 @@ func TestAhead_WaitsUntilEveryInstanceCanBearIt(t *testing.T) {
 	}
 }
 
-// instance has an instance report itself until the test ends.
+// instance publishes the reports of an instance until the test ends.
 func (r *rig) instance(i events.InstanceReport) {
 	r.t.Helper()
 	m, err := wire.EncodeInstance(events.Subjects{Prefix: "retry"}, &i)
@@ -269,8 +270,8 @@ func (r *rig) instance(i events.InstanceReport) {
 	})
 }
 
-// leaveAhead stores what an instance leaves that took a submission in ahead of its turn
-// and died before it could remove it: the operation is due.
+// leaveAhead stores the due operation of a submission, like an instance that took it in
+// ahead of its turn and died before it could remove it.
 func (r *rig) leaveAhead(m *jetstream.RawStreamMsg, sequence uint64) {
 	r.t.Helper()
 	op, err := wire.DecodeSubmission(events.Subjects{Prefix: "retry"}, wire.Submission{Subject: m.Subject, Header: m.Header, Data: m.Data, Received: m.Time})
@@ -345,8 +346,8 @@ func TestAhead_AnotherSubmissionInThatPlaceStays(t *testing.T) {
 	})
 }
 
-// TestIntake_SubmissionThatWasPlacedBeforeIsNotRunAgain has a submission come to an
-// instance after its operation was placed from it, ran, and left an empty slot.
+// TestIntake_SubmissionThatWasPlacedBeforeIsNotRunAgain delivers a submission to an
+// instance after its operation was placed, ran, and left an empty slot.
 func TestIntake_SubmissionThatWasPlacedBeforeIsNotRunAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

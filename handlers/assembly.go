@@ -26,27 +26,27 @@ import (
 )
 
 const (
-	// intakeConsumer is the consumer of submissions, reportConsumer that of what workers
-	// report.
+	// intakeConsumer is the consumer of submissions, reportConsumer that of workers'
+	// reports.
 	intakeConsumer = "rebound-intake"
 	reportConsumer = "rebound-report"
 
 	// intakeInFlight is how many submissions are taken in at once.
 	intakeInFlight = 512
-	// duePulls is over how many pulls the in-flight limit is split at least, so that a
+	// duePulls is how many pulls the in-flight limit is split over at least, so that a
 	// pull that waits for operations of one priority leaves some to the others.
 	duePulls = 8
-	// maxAckPending is how many messages of one consumer all instances together
-	// may have in hand.
+	// maxAckPending is how many messages of one consumer all instances together may
+	// have in hand.
 	maxAckPending = 1 << 16
 	// shortestBackoff and longestBackoff bound the pauses between two tries.
 	shortestBackoff = 50 * time.Millisecond
 	longestBackoff  = 2 * time.Second
-	// warnEvery is how often the log tells of what may happen very often.
+	// warnEvery is how often the log repeats a warning.
 	warnEvery = time.Minute
 )
 
-// parts are the parts of an instance. Each is built of those above it.
+// parts are the parts of an instance. Each is built from those above it.
 type parts struct {
 	*base
 	policies *policyFollower
@@ -54,27 +54,28 @@ type parts struct {
 	gated
 	pipeline    *scheduler.Pipeline
 	submissions *intake.Submissions
-	limit       *intake.Limit // of those of one service
+	limit       *intake.Limit // of the submissions of one service
 	// dues pull the due operations, within the in-flight limit.
 	inFlight *pull.Limit
 	dues     []*pull.Puller
-	// member is this instance among the others.
+	// member is this instance's membership among the instances.
 	member *cluster.Member
-	// intake takes submissions in, each service in its fair share of them.
+	// intake takes submissions in, and fairShare keeps that fair between services.
 	fairShare *intake.FairShare
 	intake    *submitHandler
-	// workReports are those of workers, healthReports what services say of themselves.
+	// workReports takes in workers' reports, healthReports those of services on
+	// their health.
 	workReports   *workReports
 	healthReports *cluster.HealthReports
 	// pullers are those of submissions and reports, and the dues.
 	pullers []*pull.Puller
-	// adoptions takes over what adopted consumers give up.
+	// adoptions takes over messages that adopted consumers gave up.
 	adoptions *adopting
-	// keeper sees to it that the streams are there.
+	// keeper makes streams that vanish anew.
 	keeper *keeper.Keeper
 }
 
-// operations is what keeps the operations of an instance.
+// operations are the parts that keep the operations of an instance.
 type operations struct {
 	persister *opstore.Persister
 	keys      *lanes.Keys // that have lanes
@@ -82,7 +83,7 @@ type operations struct {
 	recovery  *opstore.Recovery
 }
 
-// gated is what decides whether a due operation may go.
+// gated are the parts that decide whether a due operation may go.
 type gated struct {
 	breakers *breakers
 	ledger   *ledger.NATS // nil when the limits are shared elsewhere
@@ -91,7 +92,7 @@ type gated struct {
 	lanes    *lanes.Lanes
 }
 
-// assemble builds the parts and has the instance heard by the others.
+// assemble builds the parts and makes the instance known to the others.
 func assemble(ctx context.Context, b *base) (*parts, error) {
 	p := &parts{base: b}
 	for _, step := range []func(context.Context) error{
@@ -105,7 +106,7 @@ func assemble(ctx context.Context, b *base) (*parts, error) {
 	return p, nil
 }
 
-// runners are what an instance does all the time.
+// runners returns the loops of an instance.
 func (p *parts) runners() []lifecycle.Runner {
 	var all []lifecycle.Runner
 	for _, puller := range p.pullers {
@@ -136,7 +137,7 @@ func (p *parts) followPolicies(ctx context.Context) error {
 	})
 }
 
-// keepOperations opens what keeps the operations.
+// keepOperations builds the parts that keep the operations.
 func (p *parts) keepOperations(ctx context.Context) error {
 	p.persister = opstore.NewPersister(p.storage, p.log, rand.Float64)
 	err := p.waiter.Await(ctx, "the bucket of the lanes", func(ctx context.Context) (err error) {
@@ -155,10 +156,10 @@ func (p *parts) keepOperations(ctx context.Context) error {
 	return nil
 }
 
-// gateOperations opens what the instances share of breakers and limits, and builds the
-// gates and lanes that go by it.
+// gateOperations opens the stores of shared breakers and limits, and builds the gates
+// and lanes that use them.
 func (p *parts) gateOperations(ctx context.Context) error {
-	var gates *scheduler.Gates // there before the breakers say anything
+	var gates *scheduler.Gates // set before the breakers call freed or heard
 	shared := p.config.Breakers
 	if shared == nil {
 		shared = natsstore.New(p.sharing, p.streams.BreakersBucket(), p.config.Limits.Replicas)
@@ -192,7 +193,7 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	return nil
 }
 
-// pullDue builds what brings due operations to their targets.
+// pullDue builds the pullers that deliver due operations to their targets.
 func (p *parts) pullDue(ctx context.Context) error {
 	err := p.waiter.Await(ctx, "the stream of submissions", func(ctx context.Context) (err error) {
 		p.submissions, err = intake.OpenSubmissions(ctx, p.js, p.persister, p.config.Prefix)
@@ -226,14 +227,14 @@ type source struct {
 	missed           func() // see [pull.Config]
 }
 
-// puller pulls what handle takes.
+// puller returns a puller that hands messages to handle.
 func (p *parts) puller(s source, handle pull.Handler) *pull.Puller {
 	return pull.New(pull.Durable(p.js, s.stream, streams.Consumer(s.consumer, s.filter, p.config.Lease, maxAckPending)), handle, pull.Config{
 		Conn: p.nc, Limit: s.limit, Bytes: s.bytes, Missed: s.missed, Draining: p.life.Draining(), Log: p.log,
 	})
 }
 
-// takeIn builds what takes in submissions and the reports of workers.
+// takeIn builds the intake of submissions and workers' reports.
 func (p *parts) takeIn(ctx context.Context) error {
 	err := p.waiter.Await(ctx, "the stream of submissions", func(ctx context.Context) (err error) {
 		p.fairShare, err = p.shareFairly(ctx)
@@ -265,8 +266,7 @@ func (p *parts) takeIn(ctx context.Context) error {
 	return nil
 }
 
-// shareFairly returns what takes submissions in ahead of their turn, on a connection of its
-// own.
+// shareFairly returns the fair share of the intake, on a connection of its own.
 func (p *parts) shareFairly(ctx context.Context) (*intake.FairShare, error) {
 	persister := opstore.NewPersister(p.storage, p.log, rand.Float64)
 	submissions, err := intake.OpenSubmissions(ctx, p.ahead, persister, p.config.Prefix)
@@ -283,12 +283,12 @@ func (p *parts) shareFairly(ctx context.Context) (*intake.FairShare, error) {
 	}), nil
 }
 
-// publisher publishes to the streams of workers.
+// publisher returns the publisher to the streams of workers.
 func (p *parts) publisher() *publisher {
 	return &publisher{js: p.js, subjects: p.subjects, work: streams.WorkConfig(p.streams, p.config.Limits), log: p.log}
 }
 
-// join makes the service a member of the instances, and hears what services report.
+// join makes this instance a member and subscribes to the services' health reports.
 func (p *parts) join(context.Context) (err error) {
 	if p.healthReports, err = cluster.HearHealth(p.nc, p.subjects, p.registry, p.clock.Now, p.log); err != nil {
 		return err
@@ -310,7 +310,7 @@ func (p *parts) join(context.Context) (err error) {
 	return nil
 }
 
-// hostLoad returns how busy the host is, idle until it is measured.
+// hostLoad returns how busy the host is; until it is measured it counts as idle.
 func (p *parts) hostLoad() health.Host {
 	if p.config.Host != nil {
 		p.registry.SetHost(p.config.Host())
@@ -319,7 +319,7 @@ func (p *parts) hostLoad() health.Host {
 	return h
 }
 
-// storeDelay returns how long NATS or Redis takes to answer, whichever is slower.
+// storeDelay returns the response time of NATS or Redis, whichever is slower.
 func (p *parts) storeDelay(now time.Time) time.Duration {
 	return max(p.store.Delay(now), p.breakers.group.Delay())
 }
@@ -331,8 +331,8 @@ func (p *parts) sampler() *host.Sampler {
 	}}
 }
 
-// consume makes the consumers before anything is pulled, so that a missing permission is
-// an error at start.
+// consume makes the consumers before anything is pulled, so that a missing permission
+// fails the start.
 func (p *parts) consume(ctx context.Context) error {
 	for _, stream := range []string{p.streams.Intake(), p.streams.Waiting()} {
 		err := p.waiter.Await(ctx, "the consumers of stream "+stream, func(ctx context.Context) error {
@@ -345,7 +345,8 @@ func (p *parts) consume(ctx context.Context) error {
 	return nil
 }
 
-// ensureConsumers makes the consumers of a stream, also when it was made anew.
+// ensureConsumers makes the consumers of a stream, at the start and after it was made
+// anew.
 func (p *parts) ensureConsumers(ctx context.Context, stream string) error {
 	for _, puller := range p.pullers {
 		if puller.Stream() != stream {

@@ -114,7 +114,7 @@ func badSubmissions() []badMessage {
 	}
 }
 
-// foreignMessages stand where only Rebound publishes.
+// foreignMessages are on subjects where only Rebound publishes.
 func foreignMessages() []badMessage {
 	id := func(n int) string { return fmt.Sprintf("%032x", n) }
 	state := func(text string) nats.Header { return nats.Header{events.HeaderState: {text}} }
@@ -142,7 +142,7 @@ func foreignMessages() []badMessage {
 	}
 }
 
-// badAdvisories tell of no message that was given up.
+// badAdvisories name no message that was given up.
 func badAdvisories() []badMessage {
 	advisory := func(name, value string) string {
 		all := map[string]any{

@@ -19,11 +19,11 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// badMessage is a message that the service buries or refuses, and what it says of
-// it.
+// badMessage is a message that the service buries or refuses, and the reason that it
+// gives.
 type badMessage struct {
 	name    string
-	subject string // that of submissions of billing:charge when empty
+	subject string // the subject of submissions of billing:charge when empty
 	header  nats.Header
 	data    string
 	want    string
@@ -40,15 +40,15 @@ type badRequest struct {
 // headerCase is a header that goes along with a message and names its case.
 const headerCase = "X-Case"
 
-// badPolicies are the policies of the instance: some keys have narrow ones.
+// badPolicies are the policies of the instance; some keys have narrow limits.
 const badPolicies = `
 default: {maxAttempts: 3, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: exponential, jitterType: none, attemptTimeout: 20s}
 guarded: {targets: ["safe.>"], target: safe.it}
 lane: {enableCircuitBreaker: true}
 `
 
-// TestService_BadInputEndsWithWhatIsWrongWithIt sends everything that is bad to one
-// instance, and then looks what became of each.
+// TestService_BadInputEndsWithWhatIsWrongWithIt sends all bad input to one instance, and
+// then checks what became of each.
 func TestService_BadInputEndsWithWhatIsWrongWithIt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -80,7 +80,7 @@ func TestService_BadInputEndsWithWhatIsWrongWithIt(t *testing.T) {
 		})
 	}
 
-	// One more is that of the lane.
+	// One more comes from the lane.
 	testkit.Eventually(t, 20*time.Second, fmt.Sprintf("%d dead letters", len(buried)+1), func() bool {
 		return r.count("RETRY_DEAD", ">") > len(buried)
 	})
@@ -88,11 +88,11 @@ func TestService_BadInputEndsWithWhatIsWrongWithIt(t *testing.T) {
 	r.checkRefused(&log, "a health report was refused", badHealthReports())
 	r.checkRefused(&log, "a report of an instance was refused", badInstanceReports())
 	if problem := r.refusedRevision(); !strings.Contains(problem, "no such key") {
-		t.Errorf("policies that were put past the check are told as %q, want that there is no such key", problem)
+		t.Errorf("policies stored without the check have the problem %q, want that there is no such key", problem)
 	}
 }
 
-// send publishes a message that is stored. It bears the name of its case.
+// send publishes a message, which is stored, with the name of its case.
 func (r *rig) send(c badMessage) {
 	r.t.Helper()
 	m := &nats.Msg{Subject: c.subject, Header: nats.Header{headerCase: {c.name}}, Data: []byte(c.data)}
@@ -128,7 +128,7 @@ func (r *rig) checkBuried(cases []badMessage) {
 				t.Errorf("the dead letter is %+v, want one rejected because %q", d, c.want)
 			}
 			if strings.HasPrefix(c.subject, "retry.dead.") {
-				return // nobody tells of what Rebound did not bury
+				return // Rebound did not bury it
 			}
 			if o := outcomes[d.ID]; o.Outcome != events.RetryFailed || o.Reason != events.ReasonRejected || !strings.Contains(o.Detail, c.want) {
 				t.Errorf("the outcome is %+v, want it to say %q", o, c.want)
@@ -137,7 +137,7 @@ func (r *rig) checkBuried(cases []badMessage) {
 	}
 }
 
-// checkRefused looks into the log for what was refused, by subject and error.
+// checkRefused looks up in the log what was refused, by subject and error.
 func (r *rig) checkRefused(log fmt.Stringer, message string, cases []badMessage) {
 	r.t.Helper()
 	type line struct{ Msg, Subject, Error string }
@@ -159,7 +159,7 @@ func (r *rig) checkRefused(log fmt.Stringer, message string, cases []badMessage)
 	}
 }
 
-// laneWithForeign lets somebody else's message stand in a lane, and the lane out.
+// laneWithForeign puts somebody else's message into a lane and lets the lane out.
 func (r *rig) laneWithForeign() {
 	r.t.Helper()
 	r.target("lane.op", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
@@ -174,8 +174,8 @@ func (r *rig) laneWithForeign() {
 	}
 }
 
-// refusedRevision puts bad policies past the check and returns what is said of
-// them.
+// refusedRevision stores bad policies without the check and returns the problem in the
+// status.
 func (r *rig) refusedRevision() string {
 	r.t.Helper()
 	bucket, err := r.js.KeyValue(r.t.Context(), "RETRY_POLICIES")

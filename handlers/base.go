@@ -21,7 +21,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/telemetry"
 )
 
-// base is what every part of an instance stands on.
+// base is what every part of an instance uses.
 type base struct {
 	links
 	config   Config
@@ -31,12 +31,12 @@ type base struct {
 	subjects events.Subjects
 	streams  events.Streams
 	life     *lifecycle.Lifecycle
-	// waiter waits at the start for what passes by itself.
+	// waiter waits out, at the start, failures that pass by themselves.
 	waiter *natsconn.Waiter
 	clock  *natsconn.Clock
 	leader *natsconn.StreamLeader // of the waiting operations
-	// elections knows since when that server leads, and storage whether the streams take
-	// what is to be stored.
+	// elections knows since when that server leads, and storage whether the streams
+	// accept writes.
 	elections *opstore.Elections
 	storage   *opstore.Storage
 	missing   notify.Signal // set when a stream or a consumer may be missing
@@ -49,18 +49,18 @@ type base struct {
 type links struct {
 	nc *nats.Conn
 	js jetstream.JetStream
-	// reading and sharing are on connections of their own. To read much, or to count
-	// it, takes a server up to a tenth of a second for 100,000 messages, in which what
-	// is redelivered would seem to have a slow target. And what instances share must
-	// be at hand however much they have to store.
+	// reading and sharing are on connections of their own. Reading or counting
+	// 100,000 messages takes a server up to a tenth of a second, during which targets
+	// would seem slow on the same connection. And shared breakers and limits must be
+	// at hand however much the instance has to store.
 	reading jetstream.JetStream
 	sharing jetstream.JetStream
-	// ahead is on a connection of its own, too: what is taken in before its turn
-	// must not stand behind what is taken in.
+	// ahead is on a connection of its own too: submissions that are taken in before
+	// their turn must not queue behind the others.
 	ahead jetstream.JetStream
 }
 
-// connect makes the connections besides nc, which life closes.
+// connect makes the connections besides nc; life closes them.
 func connect(ctx context.Context, nc *nats.Conn, config Config, waiter *natsconn.Waiter, life *lifecycle.Lifecycle) (links, error) {
 	l := links{nc: nc, js: config.JetStream}
 	if l.js == nil {
@@ -117,8 +117,8 @@ func newBase(ctx context.Context, nc *nats.Conn, config Config, life *lifecycle.
 	return b, nil
 }
 
-// created returns when a stream was made. What is asked of the leader of the waiting
-// operations measures the clock, too.
+// created returns when a stream was made. The answer of the leader of the waiting
+// operations also measures the clock.
 func (b *base) created(ctx context.Context, name string) (time.Time, error) {
 	if name == b.streams.Waiting() {
 		info, err := b.leader.Ask(ctx)

@@ -22,15 +22,15 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// breakers are the circuit breakers of one instance, whose changes it publishes.
+// breakers are the circuit breakers of one instance. It publishes their changes.
 type breakers struct {
 	group *breaker.Group
-	// shared names where the instances share them.
+	// shared names the store in which the instances share them.
 	shared   string
 	store    *opstore.Store
 	subjects events.Subjects
 	log      *slog.Logger
-	// heard is called with every change, this instance's own or not.
+	// heard is called with every change, by this instance or another.
 	heard func(breaker.Change)
 
 	wake    notify.Signal // there is something to publish
@@ -41,9 +41,9 @@ type breakers struct {
 // breakersConfig configures [breakers].
 type breakersConfig struct {
 	instance string
-	// shared is where the instances share them.
+	// shared is the store in which the instances share them.
 	shared breaker.Store
-	// forget is how long a closed one is remembered that is not used.
+	// forget is how long an unused closed breaker is remembered.
 	forget   time.Duration
 	store    *opstore.Store
 	subjects events.Subjects
@@ -64,7 +64,7 @@ func newBreakers(c breakersConfig) *breakers {
 	return b
 }
 
-// storeName names where instances share breakers or limits.
+// storeName returns the name of the store of breakers or limits.
 func storeName(s any) string {
 	if named, ok := s.(fmt.Stringer); ok {
 		return named.String()
@@ -72,8 +72,8 @@ func storeName(s any) string {
 	return "other"
 }
 
-// join reads what is open before the first attempt is made. Without the store the
-// instance begins alone.
+// join reads the open breakers before the first attempt. Without the store the
+// instance starts alone.
 func (b *breakers) join(ctx context.Context) {
 	if err := b.group.Join(ctx); err != nil {
 		b.log.Warn("the circuit breakers are this instance's own until their store is reached", "store", b.shared, "error", err)
@@ -121,7 +121,7 @@ func (b *breakers) run(ctx context.Context) {
 	b.publishAll(last)
 }
 
-// publishAll publishes the changes that were not published yet.
+// publishAll publishes the pending changes.
 func (b *breakers) publishAll(ctx context.Context) {
 	for {
 		b.mu.Lock()
@@ -135,7 +135,7 @@ func (b *breakers) publishAll(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			b.log.Error("a change of a circuit breaker could not be told", "key", c.Key, "to", c.To, "error", err)
+			b.log.Error("a change of a circuit breaker could not be published", "key", c.Key, "to", c.To, "error", err)
 		}
 		b.mu.Lock()
 		b.changes = b.changes[1:]
@@ -167,7 +167,7 @@ func (b *breakers) publish(ctx context.Context, c breaker.Change) error {
 	return b.store.Publish(ctx, "telling of the breaker of "+c.Key, msg)
 }
 
-// coordination says with whom the breakers are shared.
+// coordination says how the breakers are shared.
 func (b *breakers) coordination() schemas.Sharing {
 	s := b.group.Status()
 	c := schemas.Sharing{Store: b.shared, Shared: s.Shared, Since: s.Since.UTC()}
@@ -177,15 +177,15 @@ func (b *breakers) coordination() schemas.Sharing {
 	return c
 }
 
-// logUnread logs why the store could not be read; the answer is what this instance knows
-// then.
+// logUnread logs why the store could not be read; the answer then comes from this
+// instance's memory.
 func (b *breakers) logUnread(err error) {
 	if err != nil {
 		b.log.Debug("the store of the circuit breakers could not be read", "error", err)
 	}
 }
 
-// notClosed returns the worst breakers that are not closed, and counts all.
+// notClosed returns the worst of the breakers that are not closed, and counts of all.
 func (b *breakers) notClosed(ctx context.Context, most int) ([]breaker.Summary, breaker.Counts) {
 	circuits, counts, err := b.group.Worst(ctx, most, func(*breaker.Circuit) bool { return true })
 	b.logUnread(err)
@@ -270,7 +270,7 @@ func (q breakerRequests) reset(ctx context.Context, r micro.Request) (any, error
 	return q.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) { return q.breakers.group.Reset(ctx, a.Key, a.Note) })
 }
 
-// operate does what an operator asks for.
+// operate carries out an operator's command.
 func (breakerRequests) operate(r micro.Request, do func(schemas.BreakerAct) (breaker.Circuit, error)) (any, error) {
 	var request schemas.BreakerAct
 	if err := read(r, &request); err != nil {

@@ -23,7 +23,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-func TestBreakers_AnswersFollowTheirSchemas(t *testing.T) {
+func TestBreakers_EndpointsAnswerByTheirSchemasOrRefuse(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	act := schemas.BreakerAct{Key: "pay:charge", ForMs: 60_000, Note: "being moved"}
@@ -69,7 +69,7 @@ func TestBreakers_AnswersFollowTheirSchemas(t *testing.T) {
 	}
 }
 
-// TestBreakers_AreSharedByInstances trips a breaker at the attempts of two instances.
+// TestBreakers_AreSharedByInstances opens a breaker by the attempts of two instances.
 func TestBreakers_AreSharedByInstances(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
@@ -98,13 +98,13 @@ func TestBreakers_AreSharedByInstances(t *testing.T) {
 			testkit.Eventually(t, 20*time.Second, "all operations to wait", func() bool {
 				return r.count("RETRY", "retry.held.>")+r.count("RETRY", "retry.parked.>") == 200 && r.count("RETRY", "retry.due.>") == 0
 			})
-			// Attempts that are under way when the breaker opens are let finish.
+			// Attempts under way when the breaker opens may finish.
 			if n := calls.Load(); n < 5 || n > 100 {
 				t.Errorf("the target that is down was called %d times, want hardly more than 5", n)
 			}
 			opened := r.count("RETRY_OUTCOMES", "retry.event.breakerChanged.pay.charge")
 			if opened != 1 {
-				t.Errorf("the opening was told %d times, want once", opened)
+				t.Errorf("the opening was published %d times, want once", opened)
 			}
 			target.down.Store(false)
 			r.act("reset", schemas.BreakerAct{Key: "pay:charge"})
@@ -163,7 +163,7 @@ func TestBreakers_ProbesAreBoundedOverAllInstances(t *testing.T) {
 	}
 }
 
-func TestBreakers_InstanceWithoutTheirStoreIsReadyAndSaysSo(t *testing.T) {
+func TestBreakers_WithoutTheirStoreTheInstanceIsReadyAndSaysSo(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
 	client, err := redisconn.Open(redis.URL())

@@ -37,8 +37,7 @@ func (r *rig) agree(n int, services ...*handlers.Service) {
 	})
 }
 
-// idle is a host that has nothing to do, so that tests do not go by what else
-// runs on theirs.
+// idle is a host with nothing to do, so that tests do not depend on what else runs.
 func idle() health.Host { return health.Host{} }
 
 func TestCluster_InstancesKnowEachOther(t *testing.T) {
@@ -58,7 +57,7 @@ func TestCluster_InstancesKnowEachOther(t *testing.T) {
 		case i.ID == a.ID() && i.Version != "1.2.3":
 			t.Errorf("the version of the first is %q, want 1.2.3", i.Version)
 		case i.ID == c.ID() && (i.CPUUtilization != 75 || i.MemoryUtilization != 50 || i.SystemLoad != 2):
-			t.Errorf("the third is told as %+v, want its host's figures", i)
+			t.Errorf("the third is reported as %+v, want its host's figures", i)
 		}
 	}
 	if share := v.RecommendedDistribution; share[c.ID()] >= share[a.ID()] {
@@ -77,14 +76,14 @@ func TestCluster_InstancesKnowEachOther(t *testing.T) {
 	}
 }
 
-// startOn runs an instance on a connection of its own that the test may close, and
-// does not insist that it stops well.
+// startOn runs an instance on a connection of its own that the test may close. It may
+// fail to stop.
 func (r *rig) startOn(c handlers.Config) (*handlers.Service, *nats.Conn) {
 	r.t.Helper()
 	return r.startAt(r.url, c)
 }
 
-// startAt is startOn with another way to the server.
+// startAt is startOn with another URL.
 func (r *rig) startAt(url string, c handlers.Config) (*handlers.Service, *nats.Conn) {
 	r.t.Helper()
 	c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -162,13 +161,7 @@ func TestCluster_InstanceThatStopsTakesLeave(t *testing.T) {
 	a := r.start(handlers.Config{Host: idle})
 	b, _ := r.startOn(handlers.Config{Host: idle})
 	r.agree(2, a, b)
-	reports, err := r.nc.SubscribeSync(events.Subjects{}.Instances())
-	if err == nil {
-		err = r.nc.Flush()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	reports := r.overhear(events.Subjects{}.Instances())
 	if err := b.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -221,11 +214,11 @@ func TestPressure_TurnsOnByTheFailuresOfAllInstances(t *testing.T) {
 	}
 	const subject = "retry.event.backpressureChanged.rebound.all"
 	testkit.Eventually(t, 10*time.Second, "the event", func() bool { return r.count("RETRY_OUTCOMES", subject) > 0 })
-	// Each instance has had its say by now.
+	// Every instance has reported by now.
 	<-time.After(1500 * time.Millisecond)
 	changes := r.messages("RETRY_OUTCOMES", subject)
 	if len(changes) != 1 {
-		t.Fatalf("that backpressure is on is told %d times, want once", len(changes))
+		t.Fatalf("that backpressure is on is published %d times, want once", len(changes))
 	}
 	r.validChange(changes[0], true, "failure_rate")
 	for i := range log {
@@ -242,7 +235,7 @@ func TestPressure_TurnsOnByTheFailuresOfAllInstances(t *testing.T) {
 		t.Errorf("the status is %s %s %+v, want backpressure in it", code, text, status.RetryCoordination)
 	}
 	if got := r.count("RETRY_OUTCOMES", subject); got != 1 {
-		t.Errorf("after one joined the change is told %d times, want once", got)
+		t.Errorf("after one joined the change is published %d times, want once", got)
 	}
 }
 
@@ -305,7 +298,7 @@ func TestPressure_OutlivesTheInstanceThatDecidedOnIt(t *testing.T) {
 		t.Error("backpressure ended with the instance that decided on it, though its cause goes on")
 	}
 	if n := r.count("RETRY_OUTCOMES", "retry.event.backpressureChanged.rebound.all"); n != 1 {
-		t.Errorf("that backpressure is on is told %d times, want once", n)
+		t.Errorf("that backpressure is on is published %d times, want once", n)
 	}
 }
 
@@ -314,7 +307,7 @@ func TestCluster_LoadedInstancePullsLess(t *testing.T) {
 	r := newRig(t)
 	loaded := func() health.Host { return health.Host{SystemLoad: 3.5} }
 	policies := policySet(t, `default: {maxAttempts: 3, baseDelay: 10ms, jitterType: none, attemptTimeout: 30s, enableCircuitBreaker: false}`)
-	// The limits are those of backpressure, which is not to interfere.
+	// The limits keep backpressure from interfering.
 	limits := gate.Limits{Load: 100, StoreDelay: time.Minute}
 	well := r.start(handlers.Config{Host: idle, Policies: policies, Backpressure: limits})
 	ill := r.start(handlers.Config{Host: loaded, Policies: policies, Backpressure: limits})
@@ -393,7 +386,7 @@ func TestCluster_FalseReportsOfInstancesAreRefused(t *testing.T) {
 	}
 	r.agree(1, s)
 	if n := strings.Count(log.String(), "reports of other instances are refused"); n != 1 {
-		t.Errorf("the log tells of refused reports %d times, want once:\n%s", n, log.String())
+		t.Errorf("the log has refused reports %d times, want once:\n%s", n, log.String())
 	}
 }
 
@@ -418,7 +411,7 @@ func TestCluster_WhatWasDeliveredToAnotherInstanceIsARepeatHere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The other instance was given more than the consumer's leader, a new one, knows of.
+	// The other instance has more in hand than the consumer's new leader knows.
 	r.instance(events.InstanceReport{
 		ID: "other", State: events.InstanceServing, Version: "1", Started: time.Now(),
 		Delivered: []events.Delivered{{Consumer: "rebound-due-normal", Made: consumer.CachedInfo().Created, Sequence: 1000}},

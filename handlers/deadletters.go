@@ -54,7 +54,7 @@ func (q deadRequests) discard(ctx context.Context, r micro.Request) (any, error)
 	return q.act(ctx, r, q.letters.Discard)
 }
 
-// act does one thing to every dead letter that a request selects.
+// act calls do for every dead letter that a request selects.
 func (q deadRequests) act(ctx context.Context, r micro.Request, do func(context.Context, *events.DeadLetter) error) (any, error) {
 	var request schemas.DeadAct
 	if err := read(r, &request); err != nil {

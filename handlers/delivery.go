@@ -18,15 +18,15 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// The codes of failures that no target reports itself.
+// The codes of failures that targets do not report themselves.
 const (
 	codeNoResponders = "no_responders"
 	codeTimeout      = "timeout"
 	codeSlowReply    = "slow_reply"
 )
 
-// slowReply bounds how long after the attempt's timeout a reply is still waited
-// for, to tell a target that is slow from one that is silent.
+// slowReply is how long after the attempt's timeout a reply is still awaited, to tell
+// a slow target from a silent one.
 const slowReply = time.Second
 
 // errInterrupted says that the connection was lost during an attempt.
@@ -37,9 +37,8 @@ type requester struct{ nc *nats.Conn }
 
 var _ scheduler.Target = (*requester)(nil)
 
-// Deliver implements [scheduler.Target]. The reply is judged by the conventions
-// of NATS micro: an error header is a failure with that code, anything else a
-// success.
+// Deliver implements [scheduler.Target]. It reads the reply by the conventions of NATS
+// micro: an error header is a failure with that code, anything else a success.
 func (r *requester) Deliver(ctx context.Context, op *events.Operation, m scheduler.Message, a scheduler.Attempt) (scheduler.Reply, error) {
 	if err := r.connected(ctx); err != nil {
 		return scheduler.Reply{}, err
@@ -77,8 +76,8 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 	return reply, nil
 }
 
-// connected waits until the connection is up. An attempt that cannot even be
-// sent is none.
+// connected waits until the connection is up: an attempt that cannot be sent must not
+// count.
 func (r *requester) connected(ctx context.Context) error {
 	if r.nc.IsConnected() {
 		return nil
@@ -98,13 +97,13 @@ func (r *requester) connected(ctx context.Context) error {
 	return nil
 }
 
-// failure reads a reply's headers; failed is false when they tell of none.
+// failure reads the failure in a reply's headers; failed is false if there is none.
 func failure(h nats.Header, now time.Time) (f policy.Failure, failed bool) {
 	f.Code, f.Message = wire.MicroError(h)
 	if f.Code == "" && f.Message == "" {
 		return f, false
 	}
-	// A date that cannot be read is no reason to lose the failure itself.
+	// An unreadable date must not hide the failure itself.
 	if at, err := events.ParseRetryAfter(wire.HeaderValue(h, events.HeaderRetryAfter), now); err == nil && at.After(now) {
 		f.RetryAfter = at.Sub(now)
 	}
@@ -114,18 +113,18 @@ func failure(h nats.Header, now time.Time) (f policy.Failure, failed bool) {
 const (
 	// codeNoStream is the code of an attempt whose target no stream captures.
 	codeNoStream = "no_stream"
-	// minPublishing and maxPublishing bound how long it is tried to publish an
-	// operation whose stream does not answer. The longest is shorter than the
-	// window in which a stream recognises a repeat by default.
+	// minPublishing and maxPublishing bound how long publishing is retried while the
+	// stream does not answer. The longest is shorter than the default window in which
+	// a stream recognises a repeat.
 	minPublishing = 5 * time.Second
 	maxPublishing = 30 * time.Second
 )
 
-// publisher publishes operations to the streams from which workers take them.
+// publisher publishes operations to the streams of workers.
 type publisher struct {
 	js       jetstream.JetStream
 	subjects events.Subjects
-	// work is the stream that is made when no other captures the default targets.
+	// work is the stream to make if no other captures the default targets.
 	work jetstream.StreamConfig
 	log  *slog.Logger
 }
@@ -140,8 +139,8 @@ func (p *publisher) Subject(service, operation string) string {
 // Token implements [scheduler.Publisher].
 func (p *publisher) Token() string { return rand.Text() }
 
-// Publish implements [scheduler.Publisher]. The message id makes a repeat
-// recognisable, so that what a stream does not confirm is published again.
+// Publish implements [scheduler.Publisher]. It publishes again what a stream does not
+// confirm; the message id makes a repeat recognisable.
 func (p *publisher) Publish(ctx context.Context, op *events.Operation, m scheduler.Message, timeout time.Duration) *policy.Failure {
 	msg := &nats.Msg{Subject: op.Work.Target, Header: wire.WorkHeader(op, m.Header, p.subjects, timeout), Data: m.Data}
 	ctx, cancel := context.WithTimeout(ctx, min(max(timeout, minPublishing), maxPublishing))
@@ -179,8 +178,8 @@ func (p *publisher) make(ctx context.Context) error {
 	return err
 }
 
-// refusal returns the failure of an attempt that a stream will not take, nil when
-// that is not known.
+// refusal returns the failure of an attempt that a stream refuses, nil if it is not
+// known to refuse.
 func refusal(subject string, err error) *policy.Failure {
 	var api *jetstream.APIError
 	var incompatible *streams.IncompatibleError

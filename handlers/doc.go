@@ -1,5 +1,4 @@
-// Package handlers holds the edges of the service. [Service] is the service
-// itself: it takes submissions from NATS, brings due operations to their
-// targets, answers requests, and stops all of it again. Each other file handles
-// one kind of message.
+// Package handlers holds the edges of the service. [Service] takes in submissions from
+// NATS, delivers due operations to their targets, answers requests, and shuts all of
+// it down. Each other file handles one kind of message.
 package handlers

@@ -18,14 +18,14 @@ import (
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
-// due brings due operations to their targets.
+// due delivers due operations to their targets.
 type due struct {
 	pipeline *scheduler.Pipeline
 	store    *opstore.Store
 	clock    *natsconn.Clock
-	stream   string // of what waits
-	// submissions are taken away before the first attempt at what was taken in
-	// before its turn.
+	stream   string // of the waiting operations
+	// submissions removes the submission of an operation that was taken in before
+	// its turn, before the first attempt.
 	submissions *intake.Submissions
 	letters     *deadletter.Letters
 	draining    <-chan struct{}
@@ -51,7 +51,7 @@ func (d *due) handle(ctx context.Context, t *pull.Message) error {
 			return err
 		}
 	}
-	// Whoever made it due earlier than this is of another opinion on the time.
+	// Whoever made it due earlier than this has a clock that differs.
 	if !d.wait(ctx, min(d.clock.Until(op.Due), scheduler.EarlyArming+scheduler.ShortDelay)) {
 		return pull.ErrGiveBack
 	}
@@ -62,9 +62,9 @@ func (d *due) handle(ctx context.Context, t *pull.Message) error {
 	return err
 }
 
-// exhume removes the dead letter that op replays. When it is gone already, an earlier
-// replay of it may have removed it, and begun and ended between the two moments in
-// which the intake saw the dead letter and stored op: then this is a second run.
+// exhume removes the dead letter that op replays. If it is gone already, an earlier
+// replay may have removed it, and may have begun and ended after the intake saw the
+// dead letter and before it stored op: then this is a second run.
 func (d *due) exhume(ctx context.Context, op *events.Operation) error {
 	gone, behind := false, 0
 	err := d.store.Persist(ctx, "removing the dead letter of operation "+op.ID, func(ctx context.Context) error {
@@ -86,8 +86,8 @@ func (d *due) exhume(ctx context.Context, op *events.Operation) error {
 		return err
 	}
 	if gone {
-		// The intake saw the dead letter after it was asked for the replay, but a
-		// leader that was just elected shows what was.
+		// The intake saw the dead letter after the replay was requested, but a newly
+		// elected leader may show an older state.
 		since := op.Submitted.Add(-events.DedupWindow)
 		if op.Dead.DiedAt.After(since) {
 			since = op.Dead.DiedAt
@@ -98,7 +98,8 @@ func (d *due) exhume(ctx context.Context, op *events.Operation) error {
 	return nil
 }
 
-// wait reports whether the time is over; false means that the instance stops.
+// wait waits and reports whether the time has passed; false means that the instance
+// stops.
 func (d *due) wait(ctx context.Context, rest time.Duration) bool {
 	if rest <= 0 {
 		return ctx.Err() == nil
@@ -106,8 +107,7 @@ func (d *due) wait(ctx context.Context, rest time.Duration) bool {
 	return backoff.SleepUnless(ctx, rest, d.draining)
 }
 
-// bury ends a due message that is none of ours: somebody else published on our
-// subject.
+// bury ends a due message that is not ours: somebody else published it on our subject.
 func (d *due) bury(ctx context.Context, t *pull.Message, problem error) error {
 	name := fmt.Sprintf("%s-%d", d.stream, t.Sequence())
 	op := &events.Operation{

@@ -23,13 +23,13 @@ import (
 // token of its endpoints.
 const ServiceName = "rebound"
 
-// requestTimeout bounds how long a request may be worked on.
+// requestTimeout is how long a request may take.
 const requestTimeout = 30 * time.Second
 
-// maxErrorText is the longest text of an error that is answered, in bytes.
+// maxErrorText is the length of the longest error in an answer, in bytes.
 const maxErrorText = 16 << 10
 
-// The error codes that a request may be answered with, like those of HTTP.
+// The error codes of answers, like those of HTTP.
 const (
 	codeBadRequest = "400"
 	codeForbidden  = "403"
@@ -49,12 +49,12 @@ type endpoint struct {
 	handle     func(ctx context.Context, r micro.Request) (any, error)
 }
 
-// badRequestError marks an error that the requester can mend.
+// badRequestError marks an error that the requester can fix.
 type badRequestError struct{ error }
 
 func (b badRequestError) Unwrap() error { return b.error }
 
-// notFoundError marks an error that tells of something that is not there.
+// notFoundError marks an error about something that does not exist.
 type notFoundError struct{ error }
 
 func (n notFoundError) Unwrap() error { return n.error }
@@ -93,8 +93,8 @@ func (p *parts) endpoints(m *monitor) []endpoint {
 	}
 }
 
-// serve registers the service with its endpoints. Requests and health reports
-// that are sent once it has returned are heard.
+// serve registers the service with its endpoints. Requests and health reports sent
+// after it has returned are received.
 func serve(b *base, endpoints []endpoint) (service micro.Service, err error) {
 	service, err = micro.AddService(b.nc, micro.Config{
 		Name: ServiceName, Version: b.config.Version,
@@ -115,7 +115,7 @@ func serve(b *base, endpoints []endpoint) (service micro.Service, err error) {
 			return nil, fmt.Errorf("registering endpoint %s: %w", e.name, err)
 		}
 	}
-	// The server knows of all subscriptions when this is answered.
+	// Once the server answers this, it knows all subscriptions.
 	ctx, cancel := context.WithTimeout(b.life.Context(), requestTimeout)
 	defer cancel()
 	if err := b.nc.FlushWithContext(ctx); err != nil {
@@ -124,7 +124,7 @@ func serve(b *base, endpoints []endpoint) (service micro.Service, err error) {
 	return service, nil
 }
 
-// options tell the framework of an endpoint.
+// options returns the framework's options for an endpoint.
 func (e endpoint) options() []micro.EndpointOpt {
 	metadata := map[string]string{"schema.response": schemas.Compact(e.response)}
 	if e.request != "" {
@@ -137,10 +137,9 @@ func (e endpoint) options() []micro.EndpointOpt {
 	return options
 }
 
-// answer wraps an endpoint: it bounds the time, answers in JSON, and turns
-// errors into NATS micro errors. An endpoint answers one request after the
-// other: the framework takes the times and errors of its statistics from a
-// handler that has returned.
+// answer wraps an endpoint: it bounds the time, answers in JSON, and turns errors into
+// NATS micro errors. An endpoint answers one request at a time, because the framework
+// measures times and errors when a handler returns.
 func (e endpoint) answer(b *base) micro.HandlerFunc {
 	return func(r micro.Request) {
 		b.life.During(func() {
@@ -165,7 +164,7 @@ func (e endpoint) answer(b *base) micro.HandlerFunc {
 	}
 }
 
-// codeOf returns the error code that a request is answered with.
+// codeOf returns the error code of an answer.
 func codeOf(err error) string {
 	var refused *scheduler.RefusedError
 	switch {
@@ -181,7 +180,8 @@ func codeOf(err error) string {
 	return codeInternal
 }
 
-// respond handles a request. One that has nothing to say says nothing.
+// respond handles a request. An endpoint without a request schema takes an empty object
+// only.
 func (e endpoint) respond(ctx context.Context, r micro.Request) (any, error) {
 	if e.request == "" {
 		if err := read(r, new(struct{})); err != nil {
@@ -191,8 +191,8 @@ func (e endpoint) respond(ctx context.Context, r micro.Request) (any, error) {
 	return e.handle(ctx, r)
 }
 
-// shortened bounds the text of an error, which may repeat much of a request: an
-// answer that the server does not take would be none.
+// shortened bounds the text of an error, which may quote much of a request, so that
+// the server accepts the answer.
 func shortened(text string) string {
 	text = strings.ToValidUTF8(text, "\ufffd")
 	if len(text) <= maxErrorText {

@@ -24,8 +24,8 @@ func (r *rig) stored(stream string) uint64 {
 	return s.CachedInfo().State.Msgs
 }
 
-// TestService_KeysThatAreNotUsedAreForgotten works off operations of many keys, and
-// lets the instance, its metrics and the stores forget them.
+// TestService_KeysThatAreNotUsedAreForgotten completes operations of many keys and waits
+// until the instance, its metrics and the stores forget them.
 func TestService_KeysThatAreNotUsedAreForgotten(t *testing.T) {
 	t.Parallel()
 	const keys, open = 300, 30

@@ -44,8 +44,8 @@ var requests = []struct {
 	{func() any { return new(schemas.DeadAct) }, `{"ids":["0f1e2d3c4b5a69788796a5b4c3d2e1f0"],"service":"a","since":"2026-03-01T12:00:00Z","all":true,"dryRun":true,"limit":3}`},
 }
 
-// FuzzRead reads any text as each request. What is refused is the requester's to
-// mend; what is accepted leaves nothing of the text out.
+// FuzzRead reads any text as each request. A refusal is the requester's to fix; an
+// accepted request keeps everything in the text.
 func FuzzRead(f *testing.F) {
 	for i, r := range requests {
 		for _, data := range []string{
@@ -95,8 +95,8 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// FuzzFailure reads any headers as a target's reply. Their letter case is of no
-// account, and a reply that tells of a failure is never taken for a success.
+// FuzzFailure reads any headers as a target's reply. Their letter case does not matter,
+// and a reply with a failure is never taken for a success.
 func FuzzFailure(f *testing.F) {
 	f.Add(micro.ErrorCodeHeader, "503", micro.ErrorHeader, "busy", "Retry-After", "1.5")
 	f.Add("nats-service-error-code", "503", "NATS-SERVICE-ERROR", "", "retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")

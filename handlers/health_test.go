@@ -20,7 +20,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// report publishes a health report as it stands.
+// report publishes a health report byte for byte.
 func (r *rig) report(subject, data string) {
 	r.t.Helper()
 	if err := r.nc.Publish(subject, []byte(data)); err != nil {
@@ -157,11 +157,11 @@ func TestHealth_BadReportIsCountedAndLoggedOnce(t *testing.T) {
 		t.Errorf("%d reports were refused, want %d", answer.RefusedReports, n+3)
 	}
 	if n := strings.Count(log.String(), "health reports are refused"); n != 1 {
-		t.Errorf("the log tells of refused reports %d times, want once:\n%s", n, log.String())
+		t.Errorf("the log has refused reports %d times, want once:\n%s", n, log.String())
 	}
 }
 
-// lockedBuilder is a log that may be read while it is written.
+// lockedBuilder is a log that can be read while it is written.
 type lockedBuilder struct {
 	mu  sync.Mutex // guards the builder
 	all strings.Builder

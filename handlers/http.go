@@ -21,20 +21,20 @@ func (m *monitor) http() http.Handler {
 			m.writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": err.Error()})
 			return
 		}
-		// An instance that goes on alone is ready: its operations are safe with NATS.
+		// An instance without its shared stores is ready: its operations are safe in NATS.
 		m.writeJSON(w, http.StatusOK, m.readiness())
 	})
 	mux.Handle("GET /metrics", m.metrics.Handler(m.log))
 	return mux
 }
 
-// readiness is what /readyz says of an instance that is ready.
+// readiness is the answer of /readyz for an instance that is ready.
 type readiness struct {
 	Status string `json:"status"`
-	// Detail says in a sentence what is not as it should be, empty when nothing.
+	// Detail says in a sentence what is not as it should be; empty if nothing.
 	Detail       string          `json:"detail,omitempty"`
 	Coordination schemas.Sharing `json:"coordination"`
-	// Instances counts those that this one knows, itself included.
+	// Instances counts the instances that this one knows, including itself.
 	Instances          int  `json:"instances"`
 	GlobalBackpressure bool `json:"globalBackpressure"`
 }
@@ -55,7 +55,8 @@ func (m *monitor) readiness() readiness {
 	return r
 }
 
-// warnings say in a sentence each what an instance does not need, and should have.
+// warnings returns a sentence for each thing that is not as it should be, although the
+// instance can work.
 func (m *monitor) warnings() []string {
 	var all []string
 	for _, problem := range []string{m.clock.Problem(), m.member.PolicyProblem()} {
@@ -66,7 +67,7 @@ func (m *monitor) warnings() []string {
 	return all
 }
 
-// observe has /metrics show how the instance stands.
+// observe adds the state of the instance to /metrics.
 func (m *monitor) observe() error {
 	return telemetry.Observe(m.metrics, telemetry.Sources{
 		Now: m.clock.Now, Gates: m.gates, Breakers: m.breakers.group, Health: m.registry,
@@ -95,8 +96,8 @@ func (m *monitor) writeJSON(w http.ResponseWriter, code int, body any) {
 	}
 }
 
-// Front is the HTTP side of an instance from before it serves: until then /healthz
-// says that the process lives, and /readyz what it waits for.
+// Front is the HTTP side of an instance. Before the instance serves, /healthz says that
+// the process lives, and /readyz what it waits for.
 type Front struct {
 	version string
 
@@ -105,12 +106,12 @@ type Front struct {
 	service http.Handler // nil until the instance serves; guarded by mu
 }
 
-// NewFront returns the front of an instance of a version that is starting.
+// NewFront returns the front of a starting instance.
 func NewFront(version string) *Front { return &Front{version: version, reason: starting} }
 
 const starting = "the instance is starting"
 
-// Waiting notes what the instance waits for, empty for nothing in particular. It is a
+// Waiting sets what the instance waits for, empty for nothing in particular. Use it as
 // [Config.Waiting].
 func (f *Front) Waiting(reason string) {
 	if reason == "" {
@@ -121,7 +122,7 @@ func (f *Front) Waiting(reason string) {
 	f.reason = reason
 }
 
-// Open has a service answer from now on.
+// Open makes s answer from now on.
 func (f *Front) Open(s *Service) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -144,5 +145,5 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(body) // whoever asked may be gone
+	_ = json.NewEncoder(w).Encode(body) // the client may be gone
 }

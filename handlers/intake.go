@@ -23,8 +23,8 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// mostBehind is how often a replay comes again whose dead letter its stream has not
-// come to, which takes 6 s, before the dead letter is taken for one that never was.
+// mostBehind is how often a replay is redelivered, over 6 s, while the stream of dead
+// letters may be behind. After that the dead letter counts as one that never existed.
 const mostBehind = 10
 
 // submitHandler takes submissions in.
@@ -34,7 +34,7 @@ type submitHandler struct {
 	letters    *deadletter.Letters
 	metrics    *telemetry.Metrics
 	maxPayload int64
-	// pending takes note of how many submissions wait behind each.
+	// pending is called with how many submissions wait behind each.
 	pending func(uint64)
 }
 
@@ -62,7 +62,7 @@ func (in *submitHandler) submit(ctx context.Context, t *pull.Message) error {
 	return in.Accept(ctx, op, submission(t, name))
 }
 
-// submission is the message of a submission of that name.
+// submission returns the message of a submission of that name.
 func submission(t *pull.Message, name string) scheduler.Message {
 	return scheduler.Message{
 		Subject: t.Subject(), Header: t.Headers(), Data: t.Data(), Name: name, Stored: t.Stored(), Shared: t.Shared,
@@ -100,8 +100,8 @@ func (in *submitHandler) Fits(op *events.Operation, h nats.Header, data []byte) 
 	return intake.Fits(op, h, data, in.maxPayload)
 }
 
-// reject buries what cannot be accepted. Its id comes from the message's place
-// in the stream, because its own cannot be trusted.
+// reject buries a message that cannot be accepted. Its id is derived from its place in
+// the stream, because its own cannot be trusted.
 func (in *submitHandler) reject(ctx context.Context, t *pull.Message, rejected *events.RejectedError) error {
 	name := nameOf(t)
 	op := &events.Operation{
@@ -115,9 +115,9 @@ func (in *submitHandler) reject(ctx context.Context, t *pull.Message, rejected *
 
 // replay brings a dead letter back as a fresh operation with its history.
 //
-// The dead letter is removed before the first attempt, by whoever has the operation
-// then, see [due.exhume]. So a repeat of the request, or a second one, finds the
-// operation waiting or the dead letter gone.
+// The dead letter is removed before the first attempt, by the holder of the operation;
+// see [due.exhume]. So a repeated request finds the operation waiting or the dead
+// letter gone.
 func (in *submitHandler) replay(ctx context.Context, t *pull.Message) error {
 	sequence, err := strconv.ParseUint(wire.HeaderValue(t.Headers(), events.HeaderDeadSequence), 10, 64)
 	if err != nil {
@@ -156,7 +156,7 @@ func (in *submitHandler) replay(ctx context.Context, t *pull.Message) error {
 	return nil
 }
 
-// checkReplay rejects a request for a dead letter that cannot be replayed.
+// checkReplay rejects a request if the dead letter cannot be replayed.
 func (in *submitHandler) checkReplay(t *pull.Message, d *events.DeadLetter, sequence uint64) error {
 	service, operation, err := in.subjects.SplitSubmit(t.Subject())
 	switch {
@@ -171,8 +171,8 @@ func (in *submitHandler) checkReplay(t *pull.Message, d *events.DeadLetter, sequ
 	return nil
 }
 
-// revive returns the operation of a dead letter. It returns nil for a submission that was
-// rejected and still would be, which stays the dead letter that it is.
+// revive returns the operation of a dead letter. It returns nil for a rejected
+// submission that would be rejected again; its dead letter stays.
 func (in *submitHandler) revive(t *pull.Message, d *events.DeadLetter) (*events.Operation, error) {
 	if d.State != nil {
 		return d.State, nil
@@ -184,7 +184,7 @@ func (in *submitHandler) revive(t *pull.Message, d *events.DeadLetter) (*events.
 	return op, err
 }
 
-// refused says that a request for a replay cannot be met.
+// refused returns the rejection of a request for a replay that is not possible.
 func (in *submitHandler) refused(t *pull.Message, layout string, args ...any) error {
 	rejected := &events.RejectedError{Service: events.Invalid, Operation: events.Invalid, Problem: fmt.Errorf(layout, args...)}
 	if service, operation, err := in.subjects.SplitSubmit(t.Subject()); err == nil {
@@ -193,19 +193,19 @@ func (in *submitHandler) refused(t *pull.Message, layout string, args ...any) er
 	return rejected
 }
 
-// nameOf names a message in flight for ever, see [streams.MessageName].
+// nameOf returns the permanent name of a message in flight; see [streams.MessageName].
 func nameOf(t *pull.Message) string { return streams.MessageName(t.Sequence(), t.Stored()) }
 
-// submitRequests answers submissions that are made as requests.
+// submitRequests answers submissions made as requests.
 type submitRequests struct {
 	*base
 	intake *submitHandler
 	limit  *intake.Limit
 }
 
-// answer stores a submission after checking it, and answers with its id. A
-// message published on the submit subject itself is answered by JetStream,
-// which knows where it is stored but not what it is.
+// answer checks and stores a submission and answers with its id. (JetStream itself
+// answers a message published on the submit subject. It knows where it is stored but
+// not what it is.)
 func (q submitRequests) answer(ctx context.Context, r micro.Request) (any, error) {
 	subject := q.config.Prefix + ".submit." + strings.TrimPrefix(r.Subject(), ServiceName+".submit.")
 	h := nats.Header(r.Headers())

@@ -13,7 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// newKeeper returns what keeps the streams that the service needs.
+// newKeeper returns the keeper of the streams that the service needs.
 func (p *parts) newKeeper() *keeper.Keeper {
 	return keeper.New(p.nc, append(p.keptStreams(), p.keptBuckets()...), keeper.Config{
 		Created: p.created, Storage: p.storage, Missing: p.missing, Log: p.log,
@@ -38,8 +38,8 @@ func (p *parts) keptStreams() []keeper.Stream {
 	return append(kept, keeper.Stream{Name: p.streams.Advisories(), Wanted: p.adoptions.register.Any, Make: p.adoptions.follower.Apply})
 }
 
-// keptBuckets are the streams behind the buckets that the service needs. Those of
-// breakers and lanes are kept by those who use them.
+// keptBuckets are the streams behind the buckets that the service needs. The breakers
+// and lanes keep their own.
 func (p *parts) keptBuckets() []keeper.Stream {
 	prefix, replicas := p.config.Prefix, p.config.Limits.Replicas
 	kept := []keeper.Stream{
@@ -62,7 +62,7 @@ func (p *parts) keptBuckets() []keeper.Stream {
 	return kept
 }
 
-// newSweeper returns what fires what the server forgot.
+// newSweeper returns the sweeper that fires forgotten schedules.
 func (p *parts) newSweeper() *keeper.Sweeper {
 	return keeper.NewSweeper(p.store, keeper.SweeperConfig{
 		Reading: p.reading, Stream: p.streams.Waiting(), Storage: p.storage, Leads: p.member.NoOtherLeads, Now: p.clock.Now, Log: p.log,
@@ -70,8 +70,8 @@ func (p *parts) newSweeper() *keeper.Sweeper {
 	})
 }
 
-// forget drops what was not used since a time, and returns how many gates and breakers.
-// What the stores hold of it is found again when the key comes back, and expires there.
+// forget drops what was not used since a time and returns the number of gates and
+// breakers. The stores still have their state if the key comes back, until it expires.
 func (p *parts) forget(since, now time.Time) int {
 	gates := p.gates.Forget(since, now)
 	breakers := p.breakers.group.Forget(since)
@@ -87,13 +87,13 @@ func (p *parts) forget(since, now time.Time) int {
 }
 
 const (
-	// forgetAfter is how long what was read to recover from a crash is kept.
+	// forgetAfter is how long the data read for recovery is kept.
 	forgetAfter    = time.Minute
 	housekeepEvery = 10 * time.Second
 )
 
-// housekeep drops what is no longer needed. After a burst of work it hands the
-// memory back to the system, which the runtime would do only in part.
+// housekeep drops what is no longer needed. After a burst of work it returns memory to
+// the system, which the runtime would do only in part.
 func (p *parts) housekeep(ctx context.Context) {
 	ticker := time.NewTicker(housekeepEvery)
 	defer ticker.Stop()

@@ -17,13 +17,13 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// marked tells whether the bucket of the keys with lanes names a key.
+// marked reports whether the bucket of the keys with lanes names a key.
 func (r *rig) marked(name string) bool {
 	r.t.Helper()
 	return r.count("KV_RETRY_LANES", "$KV.RETRY_LANES."+name) == 1
 }
 
-// holdSome has n operations of a key held, whose breaker is kept open.
+// holdSome makes n operations be held by a breaker that is kept open.
 func (r *rig) holdSome(n int, prefix string) {
 	r.t.Helper()
 	for i := range n {
@@ -76,7 +76,8 @@ func TestLanes_BucketThatIsRemovedIsMadeAnewAndWhatIsHeldIsMarked(t *testing.T) 
 	}
 }
 
-// The bucket is lost together with all who know what it named.
+// TestLanes_WhatNoBucketNamesIsFoundInTheLanes loses the bucket together with all
+// instances that know its contents.
 func TestLanes_WhatNoBucketNamesIsFoundInTheLanes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -110,7 +111,7 @@ func TestLanes_MarkerGoesWithTheLastOperationAndComesBackWithTheNext(t *testing.
 		if !r.marked("pay.charge") {
 			t.Fatal("a key that has lanes is not marked")
 		}
-		// While anything is held the marker stays, however long.
+		// While anything is held the marker stays.
 		<-time.After(5 * time.Second)
 		if !r.marked("pay.charge") {
 			t.Fatal("the marker of a key that has lanes is gone")
@@ -121,9 +122,9 @@ func TestLanes_MarkerGoesWithTheLastOperationAndComesBackWithTheNext(t *testing.
 	}
 }
 
-// A target that fails at random turns the governor on; then it is quiet, an outage
-// opens the breaker, and the target is well. Nobody must still wait for the early
-// release of before.
+// TestLanes_WhatIsHeldDrainsThoughAnEarlyReleaseWasUnderWay has a target that fails at
+// random, which turns the governor on. After a quiet time an outage opens the breaker, and
+// the target recovers. Nothing may still wait for the earlier early release.
 func TestLanes_WhatIsHeldDrainsThoughAnEarlyReleaseWasUnderWay(t *testing.T) {
 	t.Parallel()
 	for name, store := range stores(t) {
@@ -138,7 +139,7 @@ default:
   baseDelay: 100ms
   maxDelay: 200ms
   jitterType: none
-  attemptTimeout: 2s
+  attemptTimeout: 20s
   enableCircuitBreaker: true
   circuitBreakerThreshold: 5
   circuitBreakerTimeout: 1s
@@ -179,8 +180,8 @@ func (r *rig) failHalfThenAll(c handlers.Config) {
 	r.awaitEmpty()
 }
 
-// A key is busy: most of what is due of it waits in memory for its time. What it
-// holds must go nevertheless.
+// TestLanes_BusyKeyLetsOutWhatItHolds has a busy key, most of whose due operations wait in
+// memory for their time. The held ones must go nevertheless.
 func TestLanes_BusyKeyLetsOutWhatItHolds(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -40,7 +40,7 @@ func newScraper(t *testing.T, s *handlers.Service) *scraper {
 	return &scraper{t, server.URL + "/metrics"}
 }
 
-// text returns the metrics as they are shown.
+// text returns the metrics as served.
 func (s *scraper) text() []byte {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -63,8 +63,8 @@ func (s *scraper) text() []byte {
 	return body
 }
 
-// values returns every value by its name and labels, as in
-// name{a="1",b="2"}; of histograms the count and the sum.
+// values returns every value by name and labels, as in name{a="1",b="2"}; for
+// histograms the count and the sum.
 func (s *scraper) values() map[string]float64 {
 	s.t.Helper()
 	parser := expfmt.NewTextParser(model.LegacyValidation)
@@ -103,7 +103,7 @@ func (s *scraper) await(name string, want float64) {
 	})
 }
 
-// want checks values; ok is what else must hold of them.
+// want checks values and returns all of them.
 func (s *scraper) want(want map[string]float64) map[string]float64 {
 	s.t.Helper()
 	values := s.values()
@@ -119,7 +119,7 @@ func TestMetrics_TellWhatBecomesOfOperations(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	s := r.start(handlers.Config{Policies: policySet(t, `
-default: {maxAttempts: 4, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: fixed, jitterType: none, attemptTimeout: 2s, enableCircuitBreaker: true}
+default: {maxAttempts: 4, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: fixed, jitterType: none, attemptTimeout: 20s, enableCircuitBreaker: true}
 pay:
   operations:
     refund: {baseDelay: 600ms}

@@ -36,12 +36,12 @@ const (
 	pullWait = 5 * time.Second
 )
 
-// longestLate is how late a write arrives at most whose caller was told nothing. It
-// is less than what streams remember message ids for.
+// longestLate is the longest delay of a write that nobody answered. It is shorter than
+// streams remember message ids.
 const longestLate = time.Minute
 
-// An instance is one of the product's, made of its real parts on a world. It dies
-// and stands still between any two of its calls.
+// An instance is made of the product's real parts on a world. It may die or freeze between
+// any two of its calls.
 type instance struct {
 	w        *world
 	name     string
@@ -51,12 +51,12 @@ type instance struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	draining chan struct{}
-	// pulls are those who pull, which end when it drains, and owned the rest.
+	// pulls are the pullers, which end when it drains, and owned the rest.
 	pulls, owned sync.WaitGroup
 }
 
-// gate stops a call of an instance that is dead or stands still. A dead one's
-// goroutine ends here.
+// gate stops a call of an instance that is dead or frozen. A dead instance's goroutine
+// ends here.
 func (i *instance) gate() {
 	for {
 		if i.dead.Load() {
@@ -83,7 +83,7 @@ func (j *modelJS) Conn() *nats.Conn {
 	return j.i.w.wire
 }
 
-// fault is how a call goes.
+// fault is what goes wrong with a call, if anything.
 type fault int
 
 const (
@@ -120,7 +120,7 @@ func (w *world) fault(s *modelStream, r *rand.Rand) fault {
 	return well
 }
 
-// unavailable is an answer that says that nothing was stored, for now.
+// unavailable returns an error that says that nothing was stored, for now.
 func unavailable(r *rand.Rand) error {
 	switch r.IntN(3) {
 	case 0:
@@ -131,7 +131,7 @@ func unavailable(r *rand.Rand) error {
 	return nats.ErrNoResponders
 }
 
-// silence waits for the end of a call that nobody answers, as the client does.
+// silence waits until an unanswered call times out, as the client does.
 func silence(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
@@ -139,7 +139,7 @@ func silence(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// later does something after a while, unless the world has ended by then.
+// later calls do after a while, unless the world has ended by then.
 func (w *world) later(after time.Duration, do func()) {
 	w.others.Go(func() {
 		time.Sleep(after)
@@ -202,7 +202,7 @@ func (j *modelJS) PublishMsg(ctx context.Context, msg *nats.Msg, _ ...jetstream.
 	return &ack, nil
 }
 
-// stored says what became of a message.
+// stored describes what became of a message.
 func stored(ack jetstream.PubAck, err error) string {
 	switch {
 	case err != nil:
@@ -213,10 +213,9 @@ func stored(ack jetstream.PubAck, err error) string {
 	return fmt.Sprint(ack.Sequence)
 }
 
-// reachable is the gate of a call that publishes. What remains by design is an
-// instance that stands still between its last look and the socket for longer than
-// streams remember message ids: its outcome is stored twice. That is not made here:
-// such an instance dies.
+// reachable is the gate of a call that publishes. By design an instance that freezes
+// between its last check and the socket, for longer than streams remember message ids,
+// stores its outcome twice. The model leaves that out: such an instance dies.
 func (i *instance) reachable(msg *nats.Msg) {
 	if s, ok := within(i.frozen, time.Now()); ok && strings.HasPrefix(msg.Subject, "retry.outcome.") && s.to.Sub(s.from) > longestLate {
 		i.die("before it tells of an outcome")
@@ -230,7 +229,7 @@ func (i *instance) die(why string) {
 	i.cancel()
 }
 
-// work is the time that something takes.
+// work sleeps for the time that some work takes.
 func (w *world) work(r *rand.Rand) { time.Sleep(spread(r, 50*time.Microsecond, 8*time.Millisecond)) }
 
 func (j *modelJS) Stream(_ context.Context, name string) (jetstream.Stream, error) {
@@ -325,7 +324,7 @@ func (b *modelBucket) Put(ctx context.Context, key string, value []byte) (uint64
 	return ack.Sequence, nil
 }
 
-// modelMetrics count for all instances, because they are dear to make.
+// modelMetrics count for all instances, because they are expensive to make.
 var modelMetrics = sync.OnceValue(func() *telemetry.Metrics {
 	m, err := telemetry.NewMetrics("model", "test")
 	if err != nil {
@@ -334,7 +333,7 @@ var modelMetrics = sync.OnceValue(func() *telemetry.Metrics {
 	return m
 })
 
-// start begins an instance.
+// start starts an instance.
 func (w *world) start(name string, policies *policy.Set, frozen, pressure []span) *instance {
 	i := &instance{w: w, name: name, frozen: frozen, pressure: pressure, draining: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancel(context.Background())
@@ -473,8 +472,8 @@ func (w *world) consumer(stream, filter string) *modelConsumer {
 	return c
 }
 
-// next delivers the next message to an instance, unless that has stood still for
-// longer than a pull lasts.
+// next delivers the next message to an instance, unless it has been frozen for longer
+// than a pull lasts.
 func (c *modelConsumer) next(ctx context.Context, i *instance) (delivery, error) {
 	for ctx.Err() == nil {
 		now := time.Now()
@@ -506,7 +505,7 @@ func (c *modelConsumer) next(ctx context.Context, i *instance) (delivery, error)
 	return delivery{}, ctx.Err()
 }
 
-// pick returns the first message that may be delivered now, or how long to wait.
+// pick returns the first message that can be delivered now, or how long to wait.
 func (c *modelConsumer) pick(s *modelStream, now time.Time) (delivery, time.Duration) {
 	wait := time.Hour
 	if away, ok := within(s.away, now); ok {
@@ -613,6 +612,9 @@ func (t *modelTarget) Deliver(ctx context.Context, op *events.Operation, _ sched
 	if asked.Before(op.Due) {
 		w.blame("attempt %d of run %s begins %s before it is due", a.Number, short(op.Run()), op.Due.Sub(asked))
 	}
+	w.mu.Lock()
+	w.latest = max(w.latest, asked.Sub(op.Due))
+	w.mu.Unlock()
 	i.gate()
 	r := w.roll("target", fmt.Sprint(op.Run(), a.Number))
 	if chance(r, 0.03) && !w.isHonest() {
@@ -641,7 +643,7 @@ func (t *modelTarget) Deliver(ctx context.Context, op *events.Operation, _ sched
 	return reply, nil
 }
 
-// worker takes what is published for workers and reports on it, or does not.
+// worker takes operations published for workers and may or may not report on them.
 func (w *world) worker(ctx context.Context) {
 	js := &modelJS{i: &instance{w: w, name: "worker"}}
 	c := w.consumer("RETRY_WORK", "retry.work.>")

@@ -19,38 +19,39 @@ import (
 
 // A world is JetStream as the product uses it, in virtual time: streams with
 // sequences, slots that change by compare-and-set, schedules, work queues with
-// leases, and message ids. Until a given time its answers are made up: calls are
-// refused, replies are lost, writes arrive late, reads are behind; in some a leader is
-// elected that shows again what had been removed. Everything that
-// is left to chance follows from the seed, the caller and what was asked for how
-// often, so that a seed makes the same history again.
+// leases, and message ids. Until a given time its answers are dishonest: calls are
+// refused, replies are lost, writes arrive late, reads are stale; in some worlds a leader
+// is elected that shows again what had been removed. Everything random follows from the
+// seed, the caller, the request and how often it was made, so that a seed reproduces its
+// history.
 //
-// It does not make what remains by design: an outcome whose bytes come to the server
-// more than two minutes after the last look for it, because its holder stood still in
-// between; and it tolerates an unmarked repeat by a state that is stored late, on what
-// its holder left over when it died.
+// It leaves out what remains by design: an outcome whose bytes reach the server more than
+// two minutes after the last check for it, because its holder was frozen in between. It
+// tolerates an unmarked repeat by a state that is stored late, after its holder died.
 type world struct {
 	seed  uint64
 	began time.Time
-	// honest is from when on the answers are honest, and everybody lives.
+	// honest is the time from which on the answers are honest and nobody dies.
 	honest time.Time
 	// wire carries reads, for which the client needs a connection.
 	wire   *nats.Conn
 	others sync.WaitGroup
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	asked   map[string]uint64
 	streams map[string]*modelStream
-	// consumers are those of work queues, by stream and filter.
+	// consumers are the consumers of work queues, by stream and filter.
 	consumers map[string]*modelConsumer
-	// runs are those that must have one outcome each, and attempts what reached a
-	// target, by run and number.
+	// runs are the runs that must have one outcome each, and attempts the attempts that
+	// reached a target, by run and number.
 	runs     map[string]bool
 	attempts map[string][]attempted
-	// late are the operations of which a write arrived late and was stored, or an older
-	// state came back while the leader of the outcomes was behind.
+	// latest is how long after it was due the latest attempt came.
+	latest time.Duration
+	// late are the operations with a write that arrived late and was stored, or with an
+	// older state that came back while the leader of the outcomes was behind.
 	late map[string]bool
-	// elects is whether leaders are elected that had been killed.
+	// elects is whether killed leaders are elected again.
 	elects bool
 	line   []string // what happened
 	blamed []string // what must not have happened
@@ -59,21 +60,20 @@ type world struct {
 // modelStream is a stream, with everything that was ever stored in it.
 type modelStream struct {
 	name string
-	// last is whether there is one message for each subject.
+	// last is whether only the last message of each subject is kept.
 	last bool
 	all  []*storedMsg
 	ids  map[string]*storedMsg
-	// forgotten are the ids that a restarted leader does not know any more.
+	// forgotten are the ids that a restarted leader no longer knows.
 	forgotten map[string]bool
-	// behind are the times in which a leader was just elected that knows what was
-	// stored before, and not yet what came since.
+	// behind are the spans in which a newly elected leader lacks the latest messages.
 	behind []span
-	// away are the times in which it has no leader.
+	// away are the spans in which it has no leader.
 	away []span
-	// mute are the times in which its leader has no quorum: it shows what is stored,
-	// and what is written to it never arrives.
+	// mute are the spans in which its leader has no quorum: it shows what is stored,
+	// and writes never arrive.
 	mute []span
-	// elected is when its leader was elected that shows again what had been removed.
+	// elected is when a leader was elected that shows again what had been removed.
 	elected time.Time
 	changed chan struct{} // closed at the next change
 }
@@ -84,8 +84,8 @@ type storedMsg struct {
 	header   nats.Header
 	data     []byte
 	at       time.Time
-	gone     time.Time // zero while it stands
-	ended    bool      // it was a schedule that fired or was ended
+	gone     time.Time // when it was removed, zero before
+	ended    bool      // whether it was a schedule that fired or was ended
 }
 
 type span struct{ from, to time.Time }
@@ -111,7 +111,8 @@ func cloneHeader(h nats.Header) nats.Header {
 	return out
 }
 
-// roll returns the chance for one call, by who asks for what the how manieth time.
+// roll returns the randomness for one call, by the caller, the request and how often it
+// was made.
 func (w *world) roll(who, what string) *rand.Rand {
 	key := who + " " + what
 	w.mu.Lock()
@@ -168,9 +169,9 @@ func (w *world) streamOf(subject string) *modelStream {
 
 func (w *world) stream(name string) *modelStream { return w.streams[name] }
 
-// apply stores a message as the leader does: it drops what it knows by its message
-// id, refuses what expects another version, and ends schedules in the same step.
-// forgets is whether ids that a restarted leader forgot count as unknown.
+// apply stores a message as the leader does: it drops a known message id, refuses a write
+// that expects another version, and ends schedules in the same step. forgets is whether
+// ids that a restarted leader forgot count as unknown.
 func (w *world) apply(msg *nats.Msg, forgets bool) (ack jetstream.PubAck, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -216,7 +217,7 @@ func (s *modelStream) touch() {
 	s.changed = make(chan struct{})
 }
 
-// purge removes what stands on a subject, and returns it.
+// purge removes the messages on a subject and returns them.
 func (s *modelStream) purge(subject string, now time.Time) (purged []*storedMsg) {
 	for _, m := range s.all {
 		if m.subject == subject && m.gone.IsZero() {
@@ -234,7 +235,7 @@ func (s *modelStream) end(subject string, now time.Time) {
 	}
 }
 
-// remove takes a message away; it reports whether it stood.
+// remove removes a message and reports whether it was there.
 func (w *world) remove(stream string, sequence uint64) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -247,7 +248,7 @@ func (w *world) remove(stream string, sequence uint64) bool {
 	return true
 }
 
-// lastOn returns the last message that stands on a subject, nil for none.
+// lastOn returns the last message on a subject, nil for none.
 func (s *modelStream) lastOn(subject string, at time.Time) *storedMsg {
 	for i := len(s.all) - 1; i >= 0; i-- {
 		if m := s.all[i]; m.stands(at) && policy.Matches([]string{subject}, m.subject) {
@@ -257,7 +258,7 @@ func (s *modelStream) lastOn(subject string, at time.Time) *storedMsg {
 	return nil
 }
 
-// matching returns what stands on a subject, oldest first.
+// matching returns the messages on a subject, oldest first.
 func (s *modelStream) matching(subject string, at time.Time) []*storedMsg {
 	var found []*storedMsg
 	for _, m := range s.all {
@@ -268,7 +269,7 @@ func (s *modelStream) matching(subject string, at time.Time) []*storedMsg {
 	return found
 }
 
-// seen is the time whose state the leader shows.
+// seen returns the time whose state the leader shows.
 func (w *world) seen(s *modelStream) time.Time {
 	now := time.Now()
 	if w.isHonest() {
@@ -280,7 +281,7 @@ func (w *world) seen(s *modelStream) time.Time {
 	return now
 }
 
-// seenBy is the time whose state any replica shows.
+// seenBy returns the time whose state any replica shows.
 func (w *world) seenBy(s *modelStream, r *rand.Rand) time.Time {
 	at := w.seen(s)
 	if !w.isHonest() && chance(r, 0.1) {
@@ -289,7 +290,7 @@ func (w *world) seenBy(s *modelStream, r *rand.Rand) time.Time {
 	return at
 }
 
-// fire has the server fire schedules, on a grain of 250 ms.
+// fire fires schedules as the server does, at multiples of 250 ms.
 func (w *world) fire(done <-chan struct{}) {
 	for {
 		w.mu.Lock()
@@ -334,7 +335,7 @@ func (w *world) fire(done <-chan struct{}) {
 	}
 }
 
-// firesAt is when the server fires a schedule, which it does on a grain of 250 ms.
+// firesAt returns when the server fires a schedule, which is a multiple of 250 ms.
 func firesAt(m *storedMsg) (time.Time, bool) {
 	const grain = 250 * time.Millisecond
 	at, ok := opstore.FiresAt(&jetstream.RawStreamMsg{Header: m.header})

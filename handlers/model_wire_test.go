@@ -24,13 +24,13 @@ func (w *world) Dial(string, string) (net.Conn, error) {
 	return client, nil
 }
 
-// link is a client's connection, by which it reads: as much of the NATS protocol as
-// requests need.
+// link is a client's connection for reading: as much of the NATS protocol as requests
+// need.
 type link struct {
 	w    *world
 	conn net.Conn
 
-	mu   sync.Mutex        // guards what follows, and writing
+	mu   sync.Mutex        // guards the fields below, and writing
 	subs map[string]string // subjects by subscription
 }
 

@@ -12,33 +12,33 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// Permission is a subject that the service uses, which may have wildcards, and what
-// for.
+// Permission is a subject that the service uses, possibly with wildcards, and its
+// purpose.
 type Permission struct{ Subject, Purpose string }
 
 // Permissions are the subjects that the service's user must be allowed to publish
 // and subscribe to, besides the targets of operations.
 type Permissions struct{ Publish, Subscribe []Permission }
 
-// Deployment is what the permissions of a service depend on.
+// Deployment holds what the permissions of a service depend on.
 type Deployment struct {
-	// JetStream is asked for the prefix of its API alone.
+	// JetStream only provides the prefix of its API.
 	JetStream jetstream.JetStream
 	Prefix    string
-	// Inbox matches the subjects on which answers to this user come.
+	// Inbox matches the subjects on which this user receives answers.
 	Inbox string
-	// Answers is whether the user may not answer requests without being allowed to
-	// publish to the inbox.
+	// Answers is whether the user needs permission to publish to the inbox in order
+	// to answer requests.
 	Answers bool
 	// Redis is whether the instances share breakers and limits there.
 	Redis bool
-	// StreamsExist leaves out what making the streams takes.
+	// StreamsExist leaves out the permissions to make the streams.
 	StreamsExist bool
 	Adopted      []adoption.Adoption
 }
 
-// Permissions lists what the service needs. A use of another subject anywhere in
-// the service belongs here.
+// Permissions lists what the service needs. Whoever uses another subject in the
+// service must add it here.
 func (d Deployment) Permissions() Permissions {
 	l := permissionList{
 		Deployment: d, api: streams.APIPrefix(d.JetStream),
@@ -78,7 +78,7 @@ func (l *permissionList) subscribe(subject, purpose string) {
 // call lists a call of the JetStream API.
 func (l *permissionList) call(call, purpose string) { l.publish(l.api+call, purpose) }
 
-// stream lists what reading a stream takes, and making it where it may be missing.
+// stream lists the permissions to read a stream, and to make it if it may be missing.
 func (l *permissionList) stream(name, purpose string) {
 	l.call("STREAM.INFO."+name, purpose)
 	if !l.StreamsExist {
@@ -86,7 +86,7 @@ func (l *permissionList) stream(name, purpose string) {
 	}
 }
 
-// operations lists what taking in, keeping and redelivering operations takes.
+// operations lists the permissions to take in, keep and redeliver operations.
 func (l *permissionList) operations() {
 	prefix := strings.TrimSuffix(l.subjects.Submissions(), "submit.>")
 	l.publish(prefix+">", "operations, outcomes and dead letters")
@@ -117,7 +117,7 @@ func (l *permissionList) operations() {
 	l.call("STREAM.CREATE."+l.streams.Work(), "making the stream of workers")
 }
 
-// sharedState lists what instances share in key-value buckets.
+// sharedState lists the permissions for the state that instances share in buckets.
 func (l *permissionList) sharedState() {
 	l.sharedBucket(policies.BucketName(l.Prefix), "policies")
 	l.sharedBucket(l.streams.LanesBucket(), "the keys that have lanes")
@@ -134,7 +134,7 @@ func (l *permissionList) sharedState() {
 	l.call("STREAM.MSG.GET.KV_"+ledgers, "reading the limits that instances share")
 }
 
-// sharedBucket lists what a bucket takes that is written, read and followed.
+// sharedBucket lists the permissions to write, read and watch a bucket.
 func (l *permissionList) sharedBucket(name, what string) {
 	l.publish("$KV."+name+".>", "storing "+what)
 	l.stream("KV_"+name, "reading "+what)
@@ -143,7 +143,7 @@ func (l *permissionList) sharedBucket(name, what string) {
 	l.call("CONSUMER.DELETE.KV_"+name+".*", "following "+what)
 }
 
-// adoptions lists what taking over from adopted consumers takes.
+// adoptions lists the permissions to take over from adopted consumers.
 func (l *permissionList) adoptions() {
 	adoptions := adoption.BucketName(l.Prefix)
 	l.adoptionBucket(adoptions, "adopting consumers")

@@ -19,8 +19,8 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// policyFollower keeps the policies of the bucket in force. Those that the
-// instance was started with are in force while the bucket has none.
+// policyFollower keeps the policies of the bucket in force. While the bucket has none,
+// those that the instance was started with are in force.
 type policyFollower struct {
 	bucket *policies.Bucket
 	start  *policy.Set
@@ -32,7 +32,7 @@ type policyFollower struct {
 	watch streams.Rewatch
 	mu    sync.Mutex
 	state schemas.PolicyState // guarded by mu
-	seen  uint64              // the latest revision that came; guarded by mu
+	seen  uint64              // the latest revision received; guarded by mu
 }
 
 // follow opens the bucket and puts its latest policies in force.
@@ -51,17 +51,16 @@ func follow(ctx context.Context, js jetstream.JetStream, config Config, log *slo
 	return f, nil
 }
 
-// run follows the bucket until ctx ends. When the watching breaks off it is
-// begun anew.
+// run follows the bucket until ctx ends. It restarts a watch that breaks off.
 func (f *policyFollower) run(ctx context.Context) {
 	f.watch.Run(ctx, func(ctx context.Context) error { return f.bucket.Watch(ctx, f.take) }, func(err error) {
 		f.log.Warn("the policies are not followed; it is tried again", "error", err)
 	})
 }
 
-// restore has the bucket, which was made anew, hold what is in force, and watches it
-// anew: its revisions count from 1 again. When another instance was faster, what that
-// one has counts.
+// restore puts the policies in force into the bucket, which was made anew, and watches
+// it anew: its revisions count from 1 again. If another instance was faster, its
+// policies count.
 func (f *policyFollower) restore(ctx context.Context) error {
 	state, set := f.standing()
 	if state.Revision > 0 {
@@ -83,8 +82,8 @@ func (f *policyFollower) restore(ctx context.Context) error {
 	return nil
 }
 
-// take puts a revision in force. One that is not valid, which somebody must have
-// put past [policies.Bucket.Apply], is refused, and the one before stays.
+// take puts a revision in force. It refuses an invalid one, which somebody must have
+// stored without [policies.Bucket.Apply], and the one before stays.
 func (f *policyFollower) take(r policies.Revision) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -105,7 +104,7 @@ func (f *policyFollower) take(r policies.Revision) {
 	f.log.Info("policies are in force", "policies", f.state.Name, "revision", r.Number)
 }
 
-// put must be called with mu held, or before others know f.
+// put must be called with mu held, or before f is shared.
 func (f *policyFollower) put(set *policy.Set, r policies.Revision) {
 	f.state = schemas.PolicyState{Revision: r.Number, Name: set.Name()}
 	if !r.At.IsZero() {
@@ -117,15 +116,15 @@ func (f *policyFollower) put(set *policy.Set, r policies.Revision) {
 // inForce returns the policies in force.
 func (f *policyFollower) inForce() *policy.Set { return f.set.Load() }
 
-// standing returns the policies in force and what is told of them.
+// standing returns the policies in force and their state.
 func (f *policyFollower) standing() (schemas.PolicyState, *policy.Set) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.state, f.set.Load()
 }
 
-// startedWith names the policies that the instance was started with, so that others
-// are named otherwise. It is empty while applied ones are in force.
+// startedWith returns a name of the policies that the instance was started with, which
+// differs if the policies differ. It is empty while applied ones are in force.
 func (f *policyFollower) startedWith() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -135,7 +134,7 @@ func (f *policyFollower) startedWith() string {
 	return f.mark
 }
 
-// policyMark names a set of policies by its name and what it says.
+// policyMark names a set of policies by its name and a hash of its contents.
 func policyMark(set *policy.Set) string {
 	sum := sha256.Sum256(set.Source())
 	return fmt.Sprintf("%s (%x)", set.Name(), sum[:4])

@@ -20,7 +20,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// workReports takes in what workers report.
+// workReports takes in the reports of workers.
 type workReports struct {
 	subjects events.Subjects
 	pipeline *scheduler.Pipeline
@@ -31,9 +31,9 @@ type workReports struct {
 	taken, refused atomic.Uint64
 }
 
-// handle takes in one report of the intake stream. One that is refused is done
-// with: it would be refused for ever. When it came before, an instance may have
-// died between taking it in and acknowledging it, so that its refusal says nothing.
+// handle takes in one report of the intake stream. It acknowledges a refused report,
+// because it would be refused for ever. The refusal of a redelivered report is not
+// counted: an instance may have died between taking it in and acknowledging it.
 func (w *workReports) handle(ctx context.Context, t *pull.Message) error {
 	m := &nats.Msg{Subject: t.Subject(), Header: t.Headers(), Data: t.Data()}
 	err := w.take(ctx, m, t.Stored())
@@ -46,7 +46,7 @@ func (w *workReports) handle(ctx context.Context, t *pull.Message) error {
 	return nil
 }
 
-// take takes in one report that was made at that time.
+// take takes in a report that was made at that time.
 func (w *workReports) take(ctx context.Context, m *nats.Msg, at time.Time) error {
 	service, operation, r, err := wire.DecodeReport(w.subjects, m, at)
 	if err != nil {
@@ -59,8 +59,7 @@ func (w *workReports) take(ctx context.Context, m *nats.Msg, at time.Time) error
 	return err
 }
 
-// count counts a report that is refused. The log tells of the first and of one a
-// minute.
+// count counts a refused report. It logs at most one warning a minute.
 func (w *workReports) count(subject string, err error) {
 	refused := w.refused.Add(1)
 	w.log.Debug("a report was refused", "subject", subject, "error", err)
@@ -69,9 +68,9 @@ func (w *workReports) count(subject string, err error) {
 	})
 }
 
-// answer takes in a report and answers whether it was accepted. One that is
-// published on the report subject itself is answered by JetStream, which knows
-// where it is stored but not what it is.
+// answer takes in a report and answers whether it was accepted. (JetStream itself
+// answers a report published on the report subject. It knows where it is stored but
+// not what it is.)
 func (w *workReports) answer(ctx context.Context, r micro.Request) (any, error) {
 	m := &nats.Msg{
 		Subject: w.subjects.Prefix + ".report." + strings.TrimPrefix(r.Subject(), ServiceName+".report."),
@@ -89,7 +88,7 @@ func (w *workReports) answer(ctx context.Context, r micro.Request) (any, error) 
 	return nil, err
 }
 
-// refusalCode returns the error code that a refused report is answered with.
+// refusalCode returns the error code for a refused report.
 func refusalCode(r scheduler.Refusal) string {
 	switch r {
 	case scheduler.RefusedUnknown:

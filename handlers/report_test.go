@@ -19,7 +19,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// working are policies with which a worker may be silent for that long.
+// working returns policies under which a worker may be silent for that long.
 func working(attemptTimeout string) string {
 	return `default: {maxAttempts: 3, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: exponential, jitterType: none, attemptTimeout: ` + attemptTimeout + `}`
 }
@@ -71,8 +71,8 @@ func (r *rig) say(m *nats.Msg) {
 	}
 }
 
-// sayTo makes a report as a request and returns the code of the error that it is
-// answered with, empty when it is accepted.
+// sayTo makes a report as a request and returns the error code of the answer, empty if
+// it is accepted.
 func (r *rig) sayTo(m *nats.Msg) string {
 	r.t.Helper()
 	m.Subject = "rebound." + m.Subject[len("retry."):]
@@ -259,7 +259,7 @@ func TestReport_ThatComesTwiceCountsOnce(t *testing.T) {
 	}
 	r.awaitEmpty()
 	if n := r.count("RETRY_OUTCOMES", "retry.outcome.>"); n != operations {
-		t.Errorf("%d outcomes are told of %d operations", n, operations)
+		t.Errorf("there are %d outcomes of %d operations", n, operations)
 	}
 }
 
@@ -317,7 +317,7 @@ func TestPublisher_TargetThatNoStreamCapturesFailsTheAttempt(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestBreakers_HearOfWorkersAtWhateverInstance(t *testing.T) {
+func TestBreakers_CountTheReportsOfWorkersAtAnyInstance(t *testing.T) {
 	t.Parallel()
 	policies := policySet(t, `default: {maxAttempts: 9, baseDelay: 2s, maxDelay: 2s, jitterType: none, attemptTimeout: 20s,
   enableCircuitBreaker: true, circuitBreakerThreshold: 3, circuitBreakerTimeout: 1s, halfOpenMaxRequests: 1, halfOpenSuccesses: 1}`)

@@ -33,13 +33,13 @@ type Service struct {
 	life     *lifecycle.Lifecycle
 }
 
-// Start makes or verifies the streams, and starts taking in submissions,
-// redelivering due operations and answering requests. The connection stays the
-// caller's and must outlive the service, which [Service.Stop] ends. The service makes
-// three others with the same options.
+// Start makes or verifies the streams, and starts taking in submissions, redelivering
+// due operations and answering requests. The caller keeps the connection, which must
+// outlive the service; [Service.Stop] ends the service. The service makes three more
+// connections with the same options.
 //
-// What passes by itself, such as a stream without a leader, is waited for until ctx
-// ends. The error is an [*streams.IncompatibleError] when a stream of ours exists and
+// Start waits out what passes by itself, such as a stream without a leader, until ctx
+// ends. The error is an [*streams.IncompatibleError] if a stream of ours exists and
 // cannot serve.
 func Start(ctx context.Context, nc *nats.Conn, config Config) (started *Service, err error) {
 	if err := config.check(); err != nil {
@@ -78,22 +78,22 @@ func (s *Service) ID() string { return s.id }
 // Health returns what the instance knows of the services' health.
 func (s *Service) Health() *health.Registry { return s.registry }
 
-// Coordination returns how the instances are, as this one sees them.
+// Coordination returns the state of the instances as this one sees it.
 func (s *Service) Coordination() health.Coordination { return s.monitor.instances() }
 
-// Ready reports whether the instance can work: it is connected and not
-// stopping, and has everything that it stands on. The error says what is in the way.
+// Ready returns nil if the instance can work: it is connected, not stopping, and has
+// everything that it needs. The error says what is in the way.
 func (s *Service) Ready() error { return s.monitor.ready() }
 
-// HTTP returns the handler of the service's HTTP side: /healthz says that the
-// process lives, /readyz that the instance can work, and /metrics shows its metrics
-// to Prometheus.
+// HTTP returns the handler of the service's HTTP side: /healthz says that the process
+// lives, /readyz that the instance can work, and /metrics serves its metrics in
+// Prometheus's format.
 func (s *Service) HTTP() http.Handler { return s.monitor.http() }
 
-// Stop drains the service: nothing more is pulled, attempts in flight are waited
-// for and their conclusions stored, and what is in hand but not begun is given
-// back to the server for another instance. When ctx ends first, the rest is cut
-// off, which loses nothing: it comes again when the lease is over.
+// Stop drains the service: it pulls nothing more, waits for the attempts in flight,
+// stores their conclusions, and returns operations in hand that have not begun to the
+// server for another instance. If ctx ends first, the rest is cut off. That loses
+// nothing: it is redelivered when the lease is over.
 func (s *Service) Stop(ctx context.Context) error {
 	s.life.Drain()
 	err := s.requests.Stop()
@@ -109,7 +109,7 @@ const (
 	DefaultMaxInFlight      = 8192
 	DefaultMaxInFlightBytes = 256 << 20
 
-	// DefaultForgetIdleAfter is how long a key is remembered that is not used.
+	// DefaultForgetIdleAfter is how long an unused key is remembered.
 	DefaultForgetIdleAfter = time.Hour
 )
 
@@ -121,18 +121,18 @@ type Config struct {
 	// Policies are in force while none were applied to all instances; the
 	// built-in ones when nil.
 	Policies *policy.Set
-	// Limits are those of the streams.
+	// Limits are the limits of the streams.
 	Limits streams.Limits
-	// Lease is how long an operation that an instance had in hand when it died
-	// waits before another takes it; 30 s when zero, at least 2 s.
+	// Lease is how long an operation waits for another instance if the one that has
+	// it in hand dies; 30 s when zero, at least 2 s.
 	Lease time.Duration
-	// MaxInFlight and MaxInFlightBytes bound the due operations that this
-	// instance has in hand.
+	// MaxInFlight and MaxInFlightBytes bound the due operations that this instance
+	// has in hand.
 	MaxInFlight      int
 	MaxInFlightBytes int64
-	// ForgetIdleAfter is how long the instance remembers a key that is not used, an hour
-	// when zero: its gate, its metrics, and its breaker if that is closed and no operator
-	// said otherwise.
+	// ForgetIdleAfter is how long the instance remembers an unused key, an hour when
+	// zero: its gate, its metrics, and its breaker if that is closed and no operator
+	// has changed it.
 	ForgetIdleAfter time.Duration
 	// Breakers is where the instances share their circuit breakers; a bucket on
 	// NATS when nil.
@@ -143,22 +143,22 @@ type Config struct {
 	// Backpressure says when global backpressure turns on. All instances should
 	// have the same.
 	Backpressure gate.Limits
-	// Host says how busy the host of the instance is, about once a second; it is
-	// measured when nil.
+	// Host returns how busy the instance's host is. It is called about once a second;
+	// the host is measured when nil.
 	Host func() health.Host
-	// Now is the host's clock, [time.Now] when nil. The service goes by the clock of
-	// the NATS server, which it measures by it.
+	// Now is the host's clock, [time.Now] when nil. The service uses the NATS server's
+	// clock, whose offset from Now it measures.
 	Now func() time.Time
-	// JetStream is the access to JetStream on the same connection, for a domain
-	// or an API prefix of its own; the connection's default when nil.
+	// JetStream is JetStream on the same connection, for a domain or an API prefix;
+	// the connection's default when nil.
 	JetStream jetstream.JetStream
-	// Waiting is called with what [Start] waits for, and empty when that is over; nil
-	// is nobody.
+	// Waiting is called with what [Start] waits for, and with an empty reason when
+	// that is over. It may be nil.
 	Waiting func(reason string)
-	// Trouble says what is wrong with the NATS server, empty for nothing, when whoever
-	// starts the service knows; nil is nobody.
+	// Trouble returns what the caller knows to be wrong with the NATS server, empty
+	// for nothing. It may be nil.
 	Trouble func() string
-	// Version is the program's.
+	// Version is the program's version.
 	Version string
 	// Logger is where the service logs, [slog.Default] when nil.
 	Logger *slog.Logger

@@ -11,20 +11,19 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// statusLimit is how many breakers and gates a status tells of.
+// statusLimit is how many breakers and gates a status lists.
 const statusLimit = 20
 
-// maxWaitingShown is how many services the status shows by their submissions.
+// maxWaitingShown is how many services with waiting submissions the status lists.
 const maxWaitingShown = 5
 
-// monitor says how an instance is. It reads every part and changes none.
+// monitor reports the state of an instance. It reads every part and changes none.
 type monitor struct{ *parts }
 
-// instances returns how the instances are, as this one sees them.
+// instances returns the state of the instances as this one sees it.
 func (m *monitor) instances() health.Coordination { return m.member.View(m.clock.Now()) }
 
-// ready reports whether the instance can work: it is connected and not
-// stopping, and has everything that it stands on. The error says what is in the way.
+// ready is [Service.Ready].
 func (m *monitor) ready() error {
 	if m.life.IsDraining() {
 		return errors.New("the instance is stopping")
@@ -46,8 +45,8 @@ func (m *monitor) ready() error {
 	return nil
 }
 
-// status counts what waits where. The counts are taken one after the other, so
-// that under load they need not add up.
+// status counts what waits where. The counts are taken one after the other, so under
+// load they need not add up.
 func (m *monitor) status(ctx context.Context, _ micro.Request) (any, error) {
 	status := schemas.Status{
 		Instance: m.id, Version: m.config.Version, Started: m.started.UTC(), Server: m.nc.ConnectedServerVersion(),
@@ -66,7 +65,7 @@ func (m *monitor) status(ctx context.Context, _ micro.Request) (any, error) {
 	return status, nil
 }
 
-// countPulled counts what the consumers have yet to hand out or have handed out.
+// countPulled counts what the consumers have yet to deliver and what is in flight.
 func (m *monitor) countPulled(ctx context.Context, status *schemas.Status) (err error) {
 	for _, p := range m.pullers {
 		c, err := m.js.Consumer(ctx, p.Stream(), p.Name())
@@ -90,7 +89,7 @@ func (m *monitor) countPulled(ctx context.Context, status *schemas.Status) (err 
 	return err
 }
 
-// countStored counts what the streams hold besides.
+// countStored counts the rest of what the streams hold.
 func (m *monitor) countStored(ctx context.Context, status *schemas.Status) (err error) {
 	waiting, err := m.messages(ctx, m.streams.Waiting())
 	if err != nil {
@@ -118,7 +117,7 @@ func (m *monitor) messages(ctx context.Context, stream string) (uint64, error) {
 	return st.CachedInfo().State.Msgs, nil
 }
 
-// health answers how the services are, as this instance sees it.
+// health answers with the services' health as this instance sees it.
 func (m *monitor) health(_ context.Context, r micro.Request) (any, error) {
 	var request schemas.HealthQuery
 	if err := read(r, &request); err != nil {
@@ -146,7 +145,7 @@ func (m *monitor) health(_ context.Context, r micro.Request) (any, error) {
 	return answer, nil
 }
 
-// coordination answers how the instances are.
+// coordination answers with the state of the instances.
 func (m *monitor) coordination(context.Context, micro.Request) (any, error) {
 	return schemas.Coordination{Instance: m.id, Coordination: m.instances(), Sharing: m.breakers.coordination()}, nil
 }

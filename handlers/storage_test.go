@@ -13,7 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-// limited starts a server whose account may store so many bytes.
+// limited starts a server whose account may store that many bytes.
 func limited(t *testing.T, most int64) (url string) {
 	t.Helper()
 	account := natsd.NewAccount("LIMITED")
@@ -32,7 +32,7 @@ func limited(t *testing.T, most int64) (url string) {
 	return s.ClientURL()
 }
 
-// fill stores until the account takes nothing more, and returns what empties it.
+// fill stores until the account is full, and returns a function that empties it.
 func (r *rig) fill() (empty func()) {
 	r.t.Helper()
 	stream, err := r.js.CreateStream(r.t.Context(), jetstream.StreamConfig{Name: "FILL", Subjects: []string{"fill"}})
@@ -64,7 +64,7 @@ jobs: {maxAttempts: 2, baseDelay: 10ms, maxDelay: 10ms, backoffStrategy: fixed, 
 	for range n {
 		r.submit("retry.submit.billing.charge", nil, "x")
 	}
-	// Nobody works on this one, so that its watchdog is to end the attempt.
+	// Nobody works on this one, so its watchdog must end the attempt.
 	r.submit("retry.submit.jobs.run", map[string]string{"ce-delivery": "publish"}, "x")
 	testkit.Eventually(t, 10*time.Second, "all being parked", func() bool {
 		return r.count("RETRY", "retry.parked.>") == n+1 && r.count("RETRY_WORK", ">") == 1

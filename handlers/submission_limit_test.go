@@ -15,8 +15,8 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// blocked starts an instance that takes nothing in: another holder has the consumer
-// paused. No more than limit submissions of one service may wait.
+// blocked starts an instance that takes nothing in, because its consumer is paused. At
+// most limit submissions of one service may wait.
 func (r *rig) blocked(limit int64) {
 	r.t.Helper()
 	limits := streams.Limits{MaxSubmitted: limit}
@@ -82,7 +82,7 @@ func TestSubmissionLimit_StreamRefusesWhatIsPublishedToIt(t *testing.T) {
 	if n := r.count("RETRY_INTAKE", "retry.submit.>"); n != 2 {
 		t.Errorf("%d submissions wait, want the first 2", n)
 	}
-	// The request finds the subject full, too, whatever was counted.
+	// The request finds the subject full too, whatever was counted.
 	m, err := r.nc.RequestMsg(submission("rebound.submit.flood.op", nil, "x"), 10*time.Second)
 	if err != nil || m.Header.Get("Nats-Service-Error-Code") != "429" {
 		t.Errorf("the request was answered with %v %v, want 429", m, err)

@@ -19,7 +19,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-// readyz returns what an instance says of its readiness.
+// readyz returns the answer of an instance's /readyz.
 func readyz(t *testing.T, s *handlers.Service) (code int, says string) {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -43,7 +43,7 @@ func awaitReady(t *testing.T, s *handlers.Service, within time.Duration) {
 	})
 }
 
-// works has an operation come back and succeed, through whichever instance.
+// works checks that an operation is retried and succeeds, at whichever instance.
 func (r *rig) works(id string, within time.Duration) {
 	r.t.Helper()
 	outcomes, err := r.nc.SubscribeSync("retry.outcome.retrySuccess.>")
@@ -60,10 +60,10 @@ func (r *rig) works(id string, within time.Duration) {
 	})
 }
 
-// succeed is a target that is well.
+// succeed is a healthy target.
 func succeed(int, micro.Request) (code, description string, h micro.Headers) { return "", "", nil }
 
-func TestKeeper_AServerThatComesBackEmptyIsFittedOutAnew(t *testing.T) {
+func TestKeeper_ServerThatComesBackEmptyIsFittedOutAnew(t *testing.T) {
 	t.Parallel()
 	first := testkit.Server(t)
 	r := connect(t, first.ClientURL())
@@ -85,7 +85,7 @@ func TestKeeper_AServerThatComesBackEmptyIsFittedOutAnew(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestKeeper_AStreamThatVanishesIsMadeAnewAndMissedUntilThen(t *testing.T) {
+func TestKeeper_StreamThatVanishesIsMadeAnewAndMissedUntilThen(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b := r.start(handlers.Config{}), r.start(handlers.Config{})
@@ -105,7 +105,7 @@ func TestKeeper_AStreamThatVanishesIsMadeAnewAndMissedUntilThen(t *testing.T) {
 	}
 }
 
-func TestKeeper_AnInstanceThatMissesAStreamIsNotReadyAndSaysWhich(t *testing.T) {
+func TestKeeper_InstanceThatMissesAStreamIsNotReadyAndSaysWhich(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	s := r.start(handlers.Config{})
@@ -127,7 +127,7 @@ func TestKeeper_AnInstanceThatMissesAStreamIsNotReadyAndSaysWhich(t *testing.T) 
 	awaitReady(t, s, 15*time.Second)
 }
 
-func TestKeeper_AConsumerThatVanishesIsMadeAnewAndNothingIsToldTwice(t *testing.T) {
+func TestKeeper_ConsumerThatVanishesIsMadeAnewAndNothingIsToldTwice(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.start(handlers.Config{})
@@ -162,7 +162,7 @@ func TestKeeper_AConsumerThatVanishesIsMadeAnewAndNothingIsToldTwice(t *testing.
 	}
 }
 
-func TestIntake_AStreamThatWasMadeAnewNamesItsSubmissionsAnew(t *testing.T) {
+func TestIntake_StreamThatWasMadeAnewNamesItsSubmissionsAnew(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	s := r.start(handlers.Config{Policies: policySet(t, `default: {baseDelay: 1h, maxDelay: 1h, backoffStrategy: fixed, jitterType: none}`)})

@@ -150,7 +150,7 @@ func TestAdvance_GoesOnUntilItIsProvedWhoHasTheOperation(t *testing.T) {
 		"refused, and nothing is seen before its own": {
 			[]error{ErrMoved, ErrMoved, nil}, []found{{}, {version: 5}}, false, nil, []uint64{5, 5, 5}, false,
 		},
-		"refused, nothing stands, and the run is told of": {moved, []found{{}}, true, nil, []uint64{5}, false},
+		"refused, nothing is stored, and the outcome is published": {moved, []found{{}}, true, nil, []uint64{5}, false},
 		"refused, and nothing stands for long": {
 			[]error{ErrMoved, ErrMoved, ErrMoved, ErrMoved, ErrMoved, nil}, []found{{}}, false, nil, []uint64{5, 5, 5, 5, 5, 0}, true,
 		},
@@ -308,7 +308,7 @@ func TestAttempt_OfASharedMessageIsARepeatUnlessTheClaimIsOver(t *testing.T) {
 					t.Errorf("attempts by whether they were repeats: %v, want %v", tg.attempts, c.attempts)
 				}
 				if len(s.ended) != 0 || s.buried != 0 || len(s.placed) != len(c.attempts) {
-					t.Errorf("outcomes %v, %d dead letters, %d states stored; want the result of each attempt stored and nothing told", s.ended, s.buried, len(s.placed))
+					t.Errorf("outcomes %v, %d dead letters, %d states stored; want the result of each attempt stored and nothing published", s.ended, s.buried, len(s.placed))
 				}
 			})
 		})
@@ -337,7 +337,7 @@ func TestAttempt_OfASharedMessageThatWaitedAtTheGateIsLookedAtAgain(t *testing.T
 	}
 }
 
-func TestAttempt_ThatIsSharedMeanwhileHasItsResultStoredBeforeItIsTold(t *testing.T) {
+func TestAttempt_ThatIsSharedMeanwhileHasItsResultStoredBeforeItIsPublished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shared := false
 		s, tg := &answering{finds: []found{{version: 5}}}, &target{during: func() { shared = true }}

@@ -124,7 +124,7 @@ func TestGates_DependentsOfABreakerAreFoundByServiceAndKey(t *testing.T) {
 	}
 }
 
-func TestGates_WorstAreToldAndTheOthersCounted(t *testing.T) {
+func TestGates_WorstAreListedAndTheOthersCounted(t *testing.T) {
 	l := newLimitedGates(t, func(p *policy.Policy) { p.MaxConcurrentRetries = 10 })
 	now := time.Now()
 	for i := range 50 {

@@ -43,7 +43,7 @@ func TestStandings_TellOfEveryGate(t *testing.T) {
 			}
 		}
 		if len(got) != len(want) {
-			t.Errorf("%d gates are told of, want %d", len(got), len(want))
+			t.Errorf("%d gates are listed, want %d", len(got), len(want))
 		}
 	}
 	refund := Standing{KeyReport: KeyReport{Shut: true, Cause: gate.CauseBreaker}, Held: 3}

@@ -12,11 +12,11 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// maxName is the longest name that the server gives a stream or a consumer.
+// maxName is the length of the longest name of a stream or a consumer, in bytes.
 const maxName = 255
 
-// Adoption is one consumer of a stream whose messages Rebound retries once the
-// consumer has given them up.
+// Adoption is one consumer of a stream. Rebound retries the messages that the consumer
+// gives up.
 type Adoption struct {
 	Stream   string `json:"stream"`
 	Consumer string `json:"consumer"`
@@ -24,11 +24,11 @@ type Adoption struct {
 	// become.
 	Service   string `json:"service"`
 	Operation string `json:"operation"`
-	// Target is where they go, empty for the target of the policy.
+	// Target is where the operations go, empty for the target of the policy.
 	Target    string    `json:"target,omitempty"`
 	AdoptedAt time.Time `json:"adoptedAt"`
-	// StreamCreated and ConsumerCreated are when the two were made, as known at
-	// the adoption.
+	// StreamCreated and ConsumerCreated are when the two were made, as of the
+	// adoption.
 	StreamCreated   time.Time `json:"streamCreated"`
 	ConsumerCreated time.Time `json:"consumerCreated"`
 }
@@ -51,12 +51,12 @@ func (a Adoption) Check(subjects events.Subjects) error {
 	return errors.Join(issues...)
 }
 
-// CheckNames reports what is wrong with the names of a stream and its consumer.
+// CheckNames reports every issue of the names of a stream and its consumer.
 func CheckNames(stream, consumer string) error {
 	return errors.Join(checkName("stream", stream), checkName("consumer", consumer))
 }
 
-// checkName reports whether the server would take a name for a stream or a
+// checkName returns an error if the server would refuse the name for a stream or a
 // consumer. Such a name is one token of a subject.
 func checkName(what, name string) error {
 	switch {
@@ -76,24 +76,24 @@ func (a Adoption) Source() string {
 	return "/jetstream/" + url.PathEscape(a.Stream) + "/" + url.PathEscape(a.Consumer)
 }
 
-// EventID is the CloudEvents id of the operation that a message becomes. It bears
-// when stream and consumer were made, because those that are made anew begin to
-// count anew.
+// EventID is the CloudEvents id of the operation that a message becomes. It includes
+// when stream and consumer were made, because a stream that is made anew restarts its
+// sequence.
 func EventID(streamCreated, consumerCreated time.Time, sequence uint64) string {
 	moment := func(t time.Time) string { return strconv.FormatInt(t.UnixNano(), 36) }
 	return moment(streamCreated) + "-" + moment(consumerCreated) + "-" + strconv.FormatUint(sequence, 10)
 }
 
-// advisories lists the subjects on which the server tells what the consumer gives
-// up.
+// advisories lists the subjects on which the server announces messages that the
+// consumer gives up.
 func (a Adoption) advisories() []string {
 	const prefix = "$JS.EVENT.ADVISORY.CONSUMER."
 	name := "." + a.Stream + "." + a.Consumer
 	return []string{prefix + "MAX_DELIVERIES" + name, prefix + "MSG_TERMINATED" + name}
 }
 
-// Advisories lists the subjects on which the server tells what the consumers give
-// up.
+// Advisories lists the subjects on which the server announces messages that the
+// consumers give up.
 func Advisories(adopted []Adoption) []string {
 	var subjects []string
 	for _, a := range adopted {

@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// worker is an adoption that is in order.
+// worker is a valid adoption.
 func worker() adoption.Adoption {
 	return adoption.Adoption{
 		Stream: "ORDERS", Consumer: "worker", Service: "orders", Operation: "process", Target: "orders-worker.process",

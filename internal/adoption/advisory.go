@@ -7,14 +7,13 @@ import (
 	"time"
 )
 
-// The types of advisory that tell of a message given up.
+// The types of advisory for a message given up.
 const (
 	typeMaxDeliveries = "io.nats.jetstream.advisory.v1.max_deliver"
 	typeTerminated    = "io.nats.jetstream.advisory.v1.terminated"
 )
 
-// The codes of the failures that advisories tell of, by which policies classify
-// them.
+// The codes of the failures behind advisories, for policies to classify.
 const (
 	// CodeMaxDeliveries: the message was delivered as often as the consumer
 	// allows.
@@ -24,19 +23,19 @@ const (
 	CodeTerminated = "terminated"
 )
 
-// Advisory tells that a consumer gave a message up.
+// Advisory says that a consumer gave a message up.
 type Advisory struct {
-	// ID is the advisory's own.
+	// ID is the advisory's id.
 	ID string
 	// Code is [CodeMaxDeliveries] or [CodeTerminated].
 	Code     string
 	Stream   string
 	Consumer string
-	// Sequence is the message's in its stream.
+	// Sequence is the message's sequence in its stream.
 	Sequence uint64
 	// Deliveries is how often the message was delivered, at least 1.
 	Deliveries int
-	// Reason is what the worker gave as its reason, empty for none.
+	// Reason is the worker's reason, empty for none.
 	Reason string
 	Time   time.Time
 }
@@ -74,7 +73,7 @@ func ParseAdvisory(data []byte) (Advisory, error) {
 	return a, nil
 }
 
-// Says tells in a sentence how the consumer gave the message up.
+// Says describes in a sentence how the consumer gave the message up.
 func (a Advisory) Says() string {
 	times := fmt.Sprintf("after %d deliveries", a.Deliveries)
 	if a.Deliveries == 1 {

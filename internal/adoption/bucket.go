@@ -34,7 +34,7 @@ func BucketName(prefix string) string {
 	return events.Streams{Prefix: prefix}.Waiting() + "_ADOPTED"
 }
 
-// Ensure opens the bucket, which it makes when there is none.
+// Ensure opens the bucket and makes it if there is none.
 func Ensure(ctx context.Context, js jetstream.JetStream, prefix string, replicas int) (*Bucket, error) {
 	kv, err := streams.Bucket(ctx, js, jetstream.KeyValueConfig{
 		Bucket: BucketName(prefix), Description: "Rebound: the consumers that are adopted", Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
@@ -58,8 +58,8 @@ func Open(ctx context.Context, js jetstream.JetStream, prefix string) (*Bucket, 
 	return &Bucket{kv, js}, nil
 }
 
-// key is where an adoption stands: the names of stream and consumer, in which
-// what a key may not hold is written as = and two hexadecimal digits.
+// key returns the key of an adoption: the names of stream and consumer, with characters
+// that a key may not hold written as = and two hexadecimal digits.
 func key(stream, consumer string) string {
 	var b strings.Builder
 	for i, name := range []string{stream, consumer} {
@@ -78,7 +78,7 @@ func key(stream, consumer string) string {
 	return b.String()
 }
 
-// Put keeps an adoption in the place of an earlier one of the same consumer.
+// Put stores an adoption in place of an earlier one of the same consumer.
 func (b *Bucket) Put(ctx context.Context, a Adoption) error {
 	value, err := json.Marshal(a)
 	if err == nil {
@@ -102,8 +102,8 @@ func (b *Bucket) Remove(ctx context.Context, stream, consumer string) error {
 	return nil
 }
 
-// Get returns the adoption of a consumer, or [ErrNotAdopted]. It asks the leader
-// of the bucket, so that what was just kept is seen.
+// Get returns the adoption of a consumer, or [ErrNotAdopted]. It asks the leader of the
+// bucket, so that it sees what was just stored.
 func (b *Bucket) Get(ctx context.Context, stream, consumer string) (Adoption, error) {
 	value, found, err := leaderValue(ctx, b.js, b.kv.Bucket(), key(stream, consumer))
 	switch {
@@ -132,7 +132,7 @@ func read(value []byte) (Adoption, error) {
 	return a, nil
 }
 
-// List returns every adoption, by stream and consumer.
+// List returns every adoption, sorted by stream and consumer.
 func (b *Bucket) List(ctx context.Context) ([]Adoption, error) {
 	var list []Adoption
 	ctx, cancel := context.WithCancel(ctx)
@@ -150,9 +150,9 @@ func (b *Bucket) List(ctx context.Context) ([]Adoption, error) {
 	return list, nil
 }
 
-// Watch calls changed with every adoption, by stream and consumer, and again after
-// each change, one call after the other. The list is the callee's and never nil. It
-// returns nil when ctx ends, and otherwise why the watching ended.
+// Watch calls changed with all adoptions, sorted by stream and consumer, and again after
+// each change, one call at a time. The callee owns the list, which is never nil. Watch
+// returns nil when ctx ends, and otherwise why the watch ended.
 func (b *Bucket) Watch(ctx context.Context, changed func([]Adoption)) error {
 	w, err := b.kv.WatchAll(ctx)
 	if err != nil {
@@ -177,14 +177,13 @@ func (b *Bucket) Watch(ctx context.Context, changed func([]Adoption)) error {
 	}
 }
 
-// adoptions are those that a watcher has read.
+// adoptions are the adoptions that a watcher has read.
 type adoptions struct {
 	byKey    map[string]Adoption
-	complete bool // whether all were read that were there at the beginning
+	complete bool // whether all initial ones were read
 }
 
-// update takes over an entry; nil stands for the end of those that were there at the
-// beginning.
+// update applies an entry; nil marks the end of the initial ones.
 func (all *adoptions) update(e jetstream.KeyValueEntry) error {
 	switch {
 	case e == nil:
@@ -201,7 +200,7 @@ func (all *adoptions) update(e jetstream.KeyValueEntry) error {
 	return nil
 }
 
-// list returns them by stream and consumer.
+// list returns them sorted by stream and consumer.
 func (all *adoptions) list() []Adoption {
 	list := make([]Adoption, 0, len(all.byKey))
 	for _, k := range slices.Sorted(maps.Keys(all.byKey)) {

@@ -132,7 +132,7 @@ func TestLedger_MessageBelongsToTheFirstThatClaimsIt(t *testing.T) {
 }
 
 // TestLedger_OneOfManyClaimsAMessageOnACluster claims each message at three servers at
-// once, where claims meet that are not agreed upon yet.
+// once, so that claims collide that are not agreed on yet.
 func TestLedger_OneOfManyClaimsAMessageOnACluster(t *testing.T) {
 	t.Parallel()
 	cluster := testkit.Cluster(t, 3)

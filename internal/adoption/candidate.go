@@ -24,8 +24,8 @@ type Candidate struct {
 	Consumer *jetstream.ConsumerInfo
 }
 
-// Find reads what the server knows of a consumer. It returns [ErrNoStream] or
-// [ErrNoConsumer]; with the latter the stream is known.
+// Find reads a consumer and its stream from the server. It returns [ErrNoStream], or
+// [ErrNoConsumer] with the stream.
 func Find(ctx context.Context, js jetstream.JetStream, stream, consumer string) (Candidate, error) {
 	s, err := js.Stream(ctx, stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -61,13 +61,13 @@ func pushConsumer(ctx context.Context, s jetstream.Stream, name string) (*jetstr
 
 // Route is where and how the messages of a consumer would be redelivered.
 type Route struct {
-	// Target is the subject, and MaxAttempts what the policy allows.
+	// Target is the subject, and MaxAttempts the policy's limit.
 	Target      string
 	MaxAttempts int
 }
 
-// Judge says why a consumer cannot be adopted, every reason joined, and what its
-// owner should know when it can. ours are the names of Rebound's own streams.
+// Judge returns why a consumer cannot be adopted, all reasons joined, and otherwise
+// warnings for its owner. ours are the names of Rebound's own streams.
 func (c Candidate) Judge(r Route, ours []string) (warnings []string, refusal error) {
 	var issues []error
 	issue := func(layout string, args ...any) { issues = append(issues, fmt.Errorf(layout, args...)) }

@@ -12,8 +12,8 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// CapturedError says that a stream of somebody else stores the advisories of a
-// consumer. The server lets no second stream listen on the same subject.
+// CapturedError says that somebody else's stream stores the advisories of a consumer.
+// The server lets no second stream listen on the same subject.
 type CapturedError struct{ Stream, Subject string }
 
 // Error implements error.
@@ -21,7 +21,7 @@ func (e *CapturedError) Error() string {
 	return fmt.Sprintf("stream %s stores %s already, and the server lets only one stream listen on a subject; narrow that stream's subjects", e.Stream, e.Subject)
 }
 
-// Capture is the stream that stores what JetStream says of messages that adopted
+// Capture is the stream that stores JetStream's advisories about messages that adopted
 // consumers gave up. It is a work queue of all instances.
 type Capture struct {
 	js     jetstream.JetStream
@@ -29,7 +29,7 @@ type Capture struct {
 }
 
 // NewCapture returns the capture under a subject prefix, empty for
-// [events.DefaultPrefix]. The stream is not made before [Capture.Listen].
+// [events.DefaultPrefix]. The first call of [Capture.Listen] makes the stream.
 func NewCapture(js jetstream.JetStream, prefix string, replicas int) *Capture {
 	return &Capture{js: js, config: jetstream.StreamConfig{
 		Name: events.Streams{Prefix: prefix}.Advisories(), Description: "Rebound: messages that adopted consumers gave up",
@@ -42,14 +42,14 @@ func NewCapture(js jetstream.JetStream, prefix string, replicas int) *Capture {
 // Stream returns the name of the stream.
 func (c *Capture) Stream() string { return c.config.Name }
 
-// Listen makes the stream listen on the advisories of exactly these consumers. With
-// none it makes no stream. What it stores already stays. The error is a
-// [*CapturedError] when another stream is in the way, and a
-// [*streams.IncompatibleError] when the stream exists and cannot serve.
+// Listen makes the stream listen on the advisories of exactly these consumers. Without
+// any it makes no stream. Stored advisories stay. The error is a [*CapturedError] if
+// another stream is in the way, and a [*streams.IncompatibleError] if the stream exists
+// and cannot serve.
 //
-// The server has no compare-and-set for a stream's configuration. Of several
-// instances that call Listen at once the last one decides, so each must call it again
-// after every change, and does with the same list in the end.
+// The server has no compare-and-set for a stream's configuration: if several instances
+// call Listen at once, the last one decides. So each calls it after every change, in the
+// end with the same list.
 func (c *Capture) Listen(ctx context.Context, adopted []Adoption) error {
 	wanted := append(slices.Clone(c.config.Subjects), Advisories(adopted)...)
 	have, err := c.subjects(ctx)
@@ -88,7 +88,7 @@ func (c *Capture) Listen(ctx context.Context, adopted []Adoption) error {
 	return nil
 }
 
-// subjects returns those that the stream listens on, nil when there is no stream.
+// subjects returns the subjects that the stream listens on, nil if there is no stream.
 func (c *Capture) subjects(ctx context.Context) ([]string, error) {
 	stream, err := c.js.Stream(ctx, c.config.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -110,8 +110,8 @@ func (c *Capture) Missing(ctx context.Context, adopted []Adoption) ([]string, er
 	return slices.DeleteFunc(Advisories(adopted), func(s string) bool { return slices.Contains(have, s) }), nil
 }
 
-// Captured returns a [*CapturedError] when a stream that is not ours stores
-// advisories of the consumers, and any other error as it is.
+// Captured returns a [*CapturedError] if a stream that is not ours stores advisories of
+// the consumers.
 func (c *Capture) Captured(ctx context.Context, adopted []Adoption) error {
 	for _, subject := range Advisories(adopted) {
 		name, err := c.js.StreamNameBySubject(ctx, subject)

@@ -81,7 +81,7 @@ func TestCapture_StoresWhatTheServerSaysOfAMessageGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, 10*time.Second, "two advisories being stored", func() bool {
-		// A worker asks for more, upon which the server looks at what was refused.
+		// A worker asks for more, which makes the server process what was refused.
 		_, _ = consumer.FetchNoWait(1)
 		info, err := s.Info(t.Context())
 		return err == nil && info.State.Msgs == 2

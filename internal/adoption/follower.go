@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// reviewEvery is how often a list is put in force again, against changes that other
-	// instances or somebody else made.
+	// reviewEvery is how often a list is put in force again, to undo changes by other
+	// instances or by somebody else.
 	reviewEvery = time.Minute
-	// applyTimeout bounds putting a list in force, tryTimeout one try of it.
+	// applyTimeout bounds putting a list in force, tryTimeout a single try.
 	applyTimeout = 30 * time.Second
 	tryTimeout   = 3 * time.Second
-	// shortestPause and longestPause are between two tries that fail.
+	// shortestPause and longestPause bound the pauses between failed tries.
 	shortestPause = 50 * time.Millisecond
 	longestPause  = 2 * time.Second
 )
@@ -32,7 +32,7 @@ type Listener interface {
 }
 
 // Follower keeps an instance in step with the adopted consumers: it watches the bucket,
-// fills the register, and has its listeners listen on the advisories of these consumers.
+// fills the register, and makes its listeners listen on the advisories of the consumers.
 type Follower struct {
 	register  *Register
 	listeners []Listener
@@ -43,7 +43,7 @@ type Follower struct {
 	// begun is closed once the stream of advisories exists.
 	begun chan struct{}
 	once  sync.Once
-	// rewatch keeps the bucket watched.
+	// rewatch restarts the watch of the bucket.
 	rewatch streams.Rewatch
 
 	mu    sync.Mutex // guards what follows
@@ -52,15 +52,15 @@ type Follower struct {
 	applied chan struct{}
 }
 
-// inForce is the list that was last put in force, and the error of that.
+// inForce is the list that was last put in force, and the error of doing so.
 type inForce struct {
 	adopted []Adoption
 	err     error
 }
 
 // NewFollower returns a follower that fills the register. A list is put in force with the
-// listeners in their order, so a [Relay] comes before the [Capture]: the messages that both
-// hear are the same, and what only the relay hears it hands on.
+// listeners in order. Pass a [Relay] before the [Capture]: a repeated advisory is dropped,
+// and the relay hands on what only it hears.
 func NewFollower(register *Register, listeners ...Listener) *Follower {
 	return &Follower{
 		register: register, listeners: listeners, log: register.log,
@@ -68,8 +68,8 @@ func NewFollower(register *Register, listeners ...Listener) *Follower {
 	}
 }
 
-// Begun is closed once the stream of advisories exists, which is made with the first
-// adoption.
+// Begun returns a channel that is closed once the stream of advisories exists. The first
+// adoption makes it.
 func (f *Follower) Begun() <-chan struct{} { return f.begun }
 
 // Run follows the bucket until ctx ends.
@@ -92,8 +92,8 @@ func (f *Follower) Run(ctx context.Context) {
 	}
 }
 
-// watch fills the register at every change of the bucket. A watch that breaks off is begun
-// anew.
+// watch fills the register at every change of the bucket. It restarts a watch that breaks
+// off.
 func (f *Follower) watch(ctx context.Context) {
 	f.rewatch.Run(ctx, func(ctx context.Context) error {
 		return f.register.bucket.Watch(ctx, func(list []Adoption) {
@@ -105,8 +105,8 @@ func (f *Follower) watch(ctx context.Context) {
 	})
 }
 
-// Restore puts the known adoptions into the bucket, which was made anew, and watches it
-// anew.
+// Restore puts the known adoptions into the bucket, which was made anew, and restarts the
+// watch.
 func (f *Follower) Restore(ctx context.Context) error {
 	for _, ad := range f.register.latest() {
 		if err := f.register.bucket.Put(ctx, ad); err != nil {
@@ -143,8 +143,8 @@ func (f *Follower) Apply(ctx context.Context) error {
 	return err
 }
 
-// apply puts a list in force. It tries again what has no answer in time: a server of a
-// cluster answers no request for a stream that another instance is just having made.
+// apply puts a list in force. It retries if an answer is late: a clustered server does not
+// answer requests for a stream while another instance's request to make it is under way.
 func (f *Follower) apply(ctx context.Context, list []Adoption) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
@@ -158,7 +158,7 @@ func (f *Follower) apply(ctx context.Context, list []Adoption) error {
 	}
 }
 
-// listen has the listeners listen, and makes the ledger with the first adoption.
+// listen makes the listeners listen, and makes the ledger with the first adoption.
 func (f *Follower) listen(ctx context.Context, list []Adoption) error {
 	for _, listener := range f.listeners {
 		if err := listener.Listen(ctx, list); err != nil {
@@ -175,8 +175,8 @@ func (f *Follower) listen(ctx context.Context, list []Adoption) error {
 	return nil
 }
 
-// Await waits until a list is in force that is as wanted, and returns the error of putting
-// it in force.
+// Await waits until a list that satisfies wanted is in force, and returns the error of
+// putting it in force.
 func (f *Follower) Await(ctx context.Context, wanted func([]Adoption) bool) error {
 	for {
 		f.mu.Lock()

@@ -8,8 +8,8 @@ import (
 	"github.com/rebound-mq/rebound/events"
 )
 
-// FuzzRead reads any text as a stored adoption. What passes its check names
-// subjects and a key of the bucket that the server takes.
+// FuzzRead reads any text as a stored adoption. One that passes its check has subjects
+// and a key of the bucket that the server accepts.
 func FuzzRead(f *testing.F) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	whole, err := json.Marshal(Adoption{
@@ -54,7 +54,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// plain reports whether the server takes a subject to publish on.
+// plain reports whether the server accepts a subject to publish on.
 func plain(subject string) bool {
 	token := 0
 	for _, c := range subject {

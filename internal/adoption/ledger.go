@@ -11,14 +11,13 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// Remembered is how long a message that was taken over is remembered. A server that lost a
-// consumer's latest state in a crash may send an advisory once more when it is back.
+// Remembered is how long the ledger remembers a message that was taken over. A server that
+// lost a consumer's latest state in a crash may repeat an advisory when it is back.
 const Remembered = 24 * time.Hour
 
-// Ledger remembers which advisory takes over which message. A message of which
-// several advisories tell belongs to the first that claims it; a claim is made
-// before anything is stored, and lasts, so that the others may be dropped. It is
-// safe for concurrent use.
+// Ledger remembers which advisory takes over which message. If several advisories name a
+// message, it belongs to the first that claims it. A claim is made before anything is
+// stored, and lasts, so that the others may be dropped. It is safe for concurrent use.
 type Ledger struct {
 	kv jetstream.KeyValue
 	js jetstream.JetStream
@@ -30,7 +29,7 @@ func LedgerName(prefix string) string {
 	return events.Streams{Prefix: prefix}.Waiting() + "_TAKEN"
 }
 
-// EnsureLedger opens the ledger, which it makes when there is none.
+// EnsureLedger opens the ledger and makes it if there is none.
 func EnsureLedger(ctx context.Context, js jetstream.JetStream, prefix string, replicas int) (*Ledger, error) {
 	kv, err := streams.Bucket(ctx, js, jetstream.KeyValueConfig{
 		Bucket: LedgerName(prefix), Description: "Rebound: messages that were taken over from adopted consumers",
@@ -42,11 +41,11 @@ func EnsureLedger(ctx context.Context, js jetstream.JetStream, prefix string, re
 	return &Ledger{kv, js}, nil
 }
 
-// Message names a message in the ledger.
+// Message returns the name of a message in the ledger.
 func Message(source, eventID string) string { return events.OperationID(source, eventID, "", "") }
 
-// Claim claims a message for a claimant. mine is whether it belongs to the
-// claimant, and first whether it did not before.
+// Claim claims a message for a claimant. mine is whether it belongs to the claimant, and
+// first whether this call made it so.
 func (l *Ledger) Claim(ctx context.Context, message, claimant string) (mine, first bool, err error) {
 	for try := 1; try <= claimTries; try++ {
 		_, err = l.kv.Create(ctx, message, []byte(claimant))
@@ -63,7 +62,7 @@ func (l *Ledger) Claim(ctx context.Context, message, claimant string) (mine, fir
 		case found:
 			return string(holder) == claimant, false, nil
 		}
-		// Its claim has just expired, or is one that the servers have not agreed upon yet.
+		// The claim has just expired, or the servers have not agreed on it yet.
 		if err := streams.Pause(ctx, try); err != nil {
 			return false, false, fmt.Errorf("claiming a message: %w", err)
 		}
@@ -71,8 +70,8 @@ func (l *Ledger) Claim(ctx context.Context, message, claimant string) (mine, fir
 	return false, false, fmt.Errorf("claiming a message: %w", err)
 }
 
-// claimTries is how often a claim is made while another is being agreed upon, which
-// takes a few milliseconds.
+// claimTries is how often a claim is tried while the servers agree on another, which takes
+// a few milliseconds.
 const claimTries = 100
 
 // Claimed reports whether a message is claimed.

@@ -20,7 +20,7 @@ type Register struct {
 
 	mu     sync.Mutex // guards what follows
 	list   []Adoption // nil until the bucket has listed them
-	opened *Ledger    // nil until it is needed
+	opened *Ledger    // nil until needed
 }
 
 // RegisterConfig configures a [Register].
@@ -47,15 +47,15 @@ func (r *Register) latest() []Adoption {
 	return r.list
 }
 
-// replace takes over a list of the bucket.
+// replace replaces the list by one from the bucket.
 func (r *Register) replace(list []Adoption) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.list = list
 }
 
-// find returns the adoption of a consumer, or [ErrNotAdopted]. It asks the bucket for one
-// that is not in the list yet.
+// find returns the adoption of a consumer, or [ErrNotAdopted]. It asks the bucket if the
+// list does not have it yet.
 func (r *Register) find(ctx context.Context, stream, consumer string) (Adoption, error) {
 	list := r.latest()
 	if i := slices.IndexFunc(list, func(ad Adoption) bool { return ad.Stream == stream && ad.Consumer == consumer }); i >= 0 {
@@ -66,7 +66,7 @@ func (r *Register) find(ctx context.Context, stream, consumer string) (Adoption,
 	return r.bucket.Get(ctx, stream, consumer)
 }
 
-// ledger returns the ledger, which it makes when there is none.
+// ledger returns the ledger and makes it if there is none.
 func (r *Register) ledger(ctx context.Context) (*Ledger, error) {
 	r.mu.Lock()
 	opened := r.opened

@@ -16,22 +16,22 @@ import (
 )
 
 const (
-	// relayAfter is how long the stream of advisories is given to deliver what the relay
-	// heard, and relayEvery how often that is looked at.
+	// relayAfter is how long the relay waits for the stream of advisories to deliver what
+	// the relay heard, and relayEvery how often it checks.
 	relayAfter = 10 * time.Second
 	relayEvery = 2 * time.Second
 	// maxHeard bounds the advisories that the relay keeps.
 	maxHeard = 1 << 16
-	// relayFlush bounds how long the relay of an instance that stops hands on the rest.
+	// relayFlush is how long the relay of a stopping instance may take to hand on the rest.
 	relayFlush = 3 * time.Second
 	// warnEvery is how often the log repeats a warning.
 	warnEvery = time.Minute
 )
 
-// Relay hears advisories beside the stream that stores them. The server sends an advisory
-// once and waits for nobody, so the stream misses those that are sent while it has no leader
-// or is being stopped. The relay stores in the stream what it heard and nobody claimed for a
-// while. Each advisory is heard by one of the instances.
+// Relay receives advisories beside the stream that stores them. The server sends an advisory
+// only once, so the stream misses those that are sent while it has no leader or is being
+// stopped. The relay stores in the stream the advisories that nobody has claimed for a while.
+// Each advisory reaches one of the instances.
 type Relay struct {
 	config RelayConfig
 	warn   rate.Sometimes
@@ -46,7 +46,7 @@ type RelayConfig struct {
 	Conn      *nats.Conn
 	JetStream jetstream.JetStream
 	Subjects  events.Subjects
-	// Stream is that of the advisories.
+	// Stream is the stream of the advisories.
 	Stream string
 	// Group is the queue group of the instances.
 	Group string
@@ -63,7 +63,7 @@ type missedAdvisory struct {
 	data []byte
 }
 
-// NewRelay returns a relay, which hears nothing before [Relay.Listen].
+// NewRelay returns a relay. It receives nothing before [Relay.Listen].
 func NewRelay(config RelayConfig) *Relay {
 	return &Relay{config: config, warn: rate.Sometimes{First: 1, Interval: warnEvery}, subs: make(map[string]*nats.Subscription)}
 }
@@ -108,8 +108,8 @@ func (r *Relay) hear(m *nats.Msg) {
 	r.heard = append(r.heard, missedAdvisory{time.Now(), m.Data})
 }
 
-// Run stores what the stream missed, until the instance drains. Then it stops listening and
-// hands on everything that nobody claimed.
+// Run stores what the stream missed until the instance drains. Then it stops listening and
+// hands on everything that nobody has claimed.
 func (r *Relay) Run(ctx context.Context) {
 	ticker := time.NewTicker(relayEvery)
 	defer ticker.Stop()
@@ -137,7 +137,7 @@ func (r *Relay) flush(ctx context.Context) {
 	}
 }
 
-// stop stops listening, once it has heard what the client has received.
+// stop stops listening once it has processed what the client has received.
 func (r *Relay) stop(ctx context.Context) {
 	r.mu.Lock()
 	subs := r.subs
@@ -171,8 +171,8 @@ func (r *Relay) unsure() int {
 	return len(r.heard)
 }
 
-// review hands on what was heard until then. It leaves alone what is younger than the oldest
-// advisory that the stream has yet to deliver.
+// review hands on what was heard until then, except advisories younger than the oldest one
+// that the stream has yet to deliver.
 func (r *Relay) review(ctx context.Context, until time.Time) {
 	if r.oldest().IsZero() || r.oldest().After(until) || !r.config.Conn.IsConnected() {
 		return
@@ -201,8 +201,8 @@ func (r *Relay) oldest() time.Time {
 	return r.heard[0].at
 }
 
-// handOn stores what was heard until then and nobody claimed. It ends at the first that
-// fails, which is tried again.
+// handOn stores the advisories that were heard until then and that nobody has claimed. It
+// ends at the first failure, which is retried later.
 func (r *Relay) handOn(ctx context.Context, until time.Time) {
 	for {
 		r.mu.Lock()

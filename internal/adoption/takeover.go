@@ -21,23 +21,23 @@ import (
 // candidateAge is how long the description of an adopted consumer is reused.
 const candidateAge = time.Second
 
-// Intake takes in what adopted consumers gave up, as it takes in submissions.
+// Intake takes in messages that adopted consumers gave up, like submissions.
 type Intake interface {
 	// Fits rejects an operation whose message leaves too few bytes for its state. The
 	// error is an [*events.RejectedError].
 	Fits(op *events.Operation, h nats.Header, data []byte) error
-	// Accept stores an operation. The error is an [*events.RejectedError] when it cannot
-	// be accepted.
+	// Accept stores an operation. The error is an [*events.RejectedError] if it cannot be
+	// accepted.
 	Accept(ctx context.Context, op *events.Operation, m scheduler.Message) error
-	// Refuse stores a dead letter in the place of an operation that cannot be accepted.
+	// Refuse stores a dead letter in place of an operation that cannot be accepted.
 	Refuse(ctx context.Context, op *events.Operation, m scheduler.Message, problem error) error
 }
 
 // Takeover takes over the messages that adopted consumers gave up.
 //
-// The server sends one advisory for such a message or, around a crash of its own, more than
-// one. The message belongs to the first advisory that claims it in the ledger. That advisory
-// is delivered again until the operation is stored; all others are dropped.
+// The server sends one advisory for such a message or, around a crash of its own, several.
+// The message belongs to the first advisory that claims it in the ledger. That advisory is
+// redelivered until the operation is stored; all others are dropped.
 type Takeover struct {
 	js         jetstream.JetStream
 	register   *Register
@@ -46,8 +46,8 @@ type Takeover struct {
 	candidates candidates
 }
 
-// NewTakeover returns the takeover of the messages of the consumers in register. policies
-// returns those in force.
+// NewTakeover returns a takeover for the consumers in register. policies returns the
+// policies in force.
 func NewTakeover(js jetstream.JetStream, register *Register, intake Intake, policies func() *policy.Set) *Takeover {
 	return &Takeover{
 		js: js, register: register, intake: intake, policies: policies,
@@ -111,9 +111,10 @@ func (t *Takeover) Claimed(ctx context.Context, given Advisory) (bool, error) {
 	return ledger.Claimed(ctx, Message(op.Source, op.EventID))
 }
 
-// operationOf returns the operation that a message becomes which was given up.
+// operationOf returns the operation that a message given up becomes.
 func operationOf(ad Adoption, given Advisory, source Candidate, received time.Time) *events.Operation {
-	// What was made anew since the adoption counts, unless that was after the advisory.
+	// A stream or consumer made anew since the adoption counts, unless that was after
+	// the advisory.
 	streamCreated, consumerCreated := ad.StreamCreated, ad.ConsumerCreated
 	if made := source.Stream; made != nil && before(made.Created, given.Time) {
 		streamCreated = made.Created
@@ -132,7 +133,7 @@ func operationOf(ad Adoption, given Advisory, source Candidate, received time.Ti
 	return op
 }
 
-// before compares times that two servers took.
+// before compares times by the clocks of two servers.
 func before(a, b time.Time) bool { return !a.After(b.Add(streams.ClockSlack)) }
 
 // take reads the message and hands it to the intake. A message that is gone becomes a dead
@@ -180,7 +181,7 @@ func (t *Takeover) read(ctx context.Context, given Advisory, source Candidate) (
 	return m, nil
 }
 
-// admit rejects what is wrong with an adopted message and cannot be with a submission.
+// admit rejects an adopted message for reasons that do not apply to submissions.
 func (t *Takeover) admit(op *events.Operation, m *jetstream.RawStreamMsg, source Candidate) error {
 	reject := func(layout string, args ...any) error {
 		return &events.RejectedError{Service: op.Service, Operation: op.Operation, Problem: fmt.Errorf(layout, args...)}
@@ -196,7 +197,7 @@ func (t *Takeover) admit(op *events.Operation, m *jetstream.RawStreamMsg, source
 	return t.intake.Fits(op, m.Header, m.Data)
 }
 
-// bury ends a message in the stream of advisories that is no advisory.
+// bury ends a message in the stream of advisories that is not an advisory.
 func (t *Takeover) bury(ctx context.Context, m *pull.Message, name string, problem error) error {
 	name = "advisory-" + name
 	op := &events.Operation{
@@ -207,23 +208,22 @@ func (t *Takeover) bury(ctx context.Context, m *pull.Message, name string, probl
 	return t.intake.Refuse(ctx, op, scheduler.Message{Header: m.Headers(), Data: m.Data()}, problem)
 }
 
-// candidates caches the server's descriptions of adopted consumers for a moment, so that a
-// burst of messages asks once.
+// candidates caches the server's descriptions of adopted consumers briefly, so that a burst
+// of messages asks only once.
 type candidates struct {
 	js       jetstream.JetStream
 	mu       sync.Mutex
 	bySource map[string]*cachedCandidate // guarded by mu
 }
 
-// cachedCandidate is one of them.
+// cachedCandidate is one cached description.
 type cachedCandidate struct {
-	mu    sync.Mutex // guards what follows, and makes those who ask at once ask once
+	mu    sync.Mutex // guards the fields below, and makes simultaneous callers ask once
 	at    time.Time
 	found Candidate
 }
 
-// of describes an adopted consumer. Stream or consumer are nil when they do not exist any
-// more.
+// of describes an adopted consumer. Stream or consumer are nil if they no longer exist.
 func (c *candidates) of(ctx context.Context, ad Adoption) (Candidate, error) {
 	c.mu.Lock()
 	cached := c.bySource[ad.Source()]

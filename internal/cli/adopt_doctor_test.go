@@ -11,7 +11,7 @@ func TestDoctor_WarnsOfAnAdoptedConsumerWithoutItsStream(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.orders(3)
-	if _, told := c.findings(exitOK)["adoption"]; told {
+	if _, found := c.findings(exitOK)["adoption"]; found {
 		t.Error("the doctor tells of adoption when there is none")
 	}
 	c.service()

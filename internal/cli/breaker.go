@@ -60,7 +60,7 @@ keys. One that is closed and not used is forgotten after a while.`,
 // listPage is how many breakers are asked for at once when all are listed.
 const listPage = 500
 
-// complete makes a query of flags and arguments.
+// complete builds the query from flags and arguments.
 func (o *breakerListOptions) complete(args []string) error {
 	if o.all {
 		o.query.ByKey, o.query.Limit = true, listPage
@@ -96,7 +96,7 @@ func (o *breakerListOptions) run(ctx context.Context, s *session.Session) error 
 	return nil
 }
 
-// list asks for a list of breakers, one by keys page by page to its end.
+// list requests a list of breakers; a list by keys is read page by page to its end.
 func (o *breakerListOptions) list(ctx context.Context, s *session.Session) (list schemas.BreakerList, err error) {
 	query := o.query
 	var breakers []breaker.Summary
@@ -157,7 +157,7 @@ func (o *breakerShowOptions) run(ctx context.Context, s *session.Session) error 
 // breakerActOptions say what an operator does to a breaker.
 type breakerActOptions struct {
 	*command.App
-	// verb is the action's name, past what is said of a breaker after it.
+	// verb names the action, past the breaker's state after it.
 	verb, past string
 	act        schemas.BreakerAct
 	duration   flags.Duration
@@ -231,7 +231,7 @@ func checkKey(key string) error {
 	return command.Usage(err)
 }
 
-// warnUnshared warns when what is shown is one instance's own.
+// warnUnshared warns if what is shown comes from one instance alone.
 func warnUnshared(a *command.App, c schemas.Sharing) {
 	if !c.Shared {
 		a.Warn("this is what one instance knows; the store of the breakers (%s) has been out of reach since %s", c.Store, wording.Moment(c.Since))
@@ -258,7 +258,7 @@ func stateOf(b *breaker.Summary) string {
 	return b.State.String()
 }
 
-// writeBreakerRows writes everything that is known of a breaker, a row each.
+// writeBreakerRows writes everything that is known of a breaker, one fact a row.
 func writeBreakerRows(t *terminal.Table, b *breaker.Summary) {
 	t.Row("key", b.ServiceKey)
 	t.Row("state", stateOf(b))

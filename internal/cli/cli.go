@@ -1,6 +1,6 @@
 // Package cli is the command line of Rebound: [Program] runs one command line and
-// returns the exit code. A command reads its flags and the settings, makes one
-// call, and prints what comes of it; what the calls do is in other packages.
+// returns the exit code. A command reads its flags and the settings, makes one call
+// into another package, and prints the result.
 package cli
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/wording"
 )
 
-// Program is the program with all that it reads and writes.
+// Program is the program with its inputs and outputs.
 type Program struct {
 	Version string
 	// Environ has the form of [os.Environ]; no command reads the process's own.
@@ -49,9 +49,8 @@ func Main(version string) int {
 	}.Run(ctx, os.Args[1:])
 }
 
-// interruptible returns a context that ends at the first signal to stop. Before
-// it ends the signals have their usual effect again, so that a second one ends
-// the process at once.
+// interruptible returns a context that ends at the first signal to stop. By then the
+// signals have their usual effect again, so that a second one ends the process at once.
 func interruptible() (ctx context.Context, stop context.CancelFunc) {
 	ctx, stop = context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)

@@ -33,8 +33,7 @@ func TestMain(m *testing.M) {
 	testkit.Main(m)
 }
 
-// unhindered are limits that a busy machine does not reach: it must not hold
-// operations back.
+// unhindered are limits of backpressure that a busy machine does not reach.
 var unhindered = gate.Limits{StoreDelay: time.Hour}
 
 // cli runs commands against one server.
@@ -78,7 +77,7 @@ func (c *cli) service() {
 	})
 }
 
-// result is what a command left.
+// result is the result of a command.
 type result struct {
 	stdout, stderr string
 	code           int

@@ -25,7 +25,7 @@ func TestStatus_ShowsTheInstances(t *testing.T) {
 	})
 	v := status.RetryCoordination
 	if v.CoordinationKey != "retry" || len(v.Instances) != 2 || len(v.RecommendedDistribution) != 2 {
-		t.Errorf("the instances are told as %+v", v)
+		t.Errorf("the instances are shown as %+v", v)
 	}
 	table := c.ok("status")
 	for _, i := range v.Instances {
@@ -40,7 +40,7 @@ func TestStatus_ShowsTheInstances(t *testing.T) {
 	}
 }
 
-func TestInstanceTable_ShowsEveryInstance(t *testing.T) {
+func TestWriteInstances_ShowsEveryInstance(t *testing.T) {
 	c := health.Coordination{
 		TotalInstances: 2, ActiveRetries: 12, GlobalSuccessRate: 0.25, Samples: 400, GlobalBackpressure: true, CoordinatedDelay: 3210,
 		Backpressure:            events.Backpressure{On: true, Cause: "failure_rate", Since: time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)},

@@ -90,7 +90,7 @@ func (o *demoOptions) run(ctx context.Context) error {
 	return err
 }
 
-// cacheDir returns where the user's caches are, empty when that is not known.
+// cacheDir returns the user's cache directory, empty if it is not known.
 func cacheDir(a *command.App) string {
 	if dir := a.Variable("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "rebound")

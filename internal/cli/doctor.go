@@ -57,7 +57,7 @@ func (o *doctorOptions) run(ctx context.Context, c *config.Config) error {
 	return nil
 }
 
-// writeDiagnosis writes the settings and what the checks found.
+// writeDiagnosis writes the settings and the findings.
 func writeDiagnosis(w io.Writer, d *doctor.Diagnosis) error {
 	t := terminal.NewTable(w, "SETTING", "VALUE", "FROM")
 	for _, s := range d.Settings {

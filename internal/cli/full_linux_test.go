@@ -15,7 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestServe_AFullDiskIsToldAndOutlived(t *testing.T) {
+func TestServe_FullDiskIsReportedAndOutlived(t *testing.T) {
 	t.Parallel()
 	dir := testkit.SmallDisk(t, 96<<20)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -25,7 +25,7 @@ func TestServe_AFullDiskIsToldAndOutlived(t *testing.T) {
 	addr := l.Addr().String()
 	l.Close()
 	serve, stderr := program(t, "serve", "--sync-interval", "always")
-	// nats-server races with itself when JetStream is started again while it is asked.
+	// nats-server has a data race when JetStream is restarted during requests.
 	serve.Env = append(serve.Env, "HOME="+dir, "REBOUND_LISTEN="+addr, "REBOUND_HTTP=127.0.0.1:0", "REBOUND_MAX_STORE=1GB", "GORACE=exitcode=0")
 	if err := serve.Start(); err != nil {
 		t.Fatal(err)
@@ -71,7 +71,7 @@ func TestServe_AFullDiskIsToldAndOutlived(t *testing.T) {
 	}
 }
 
-// readyURL returns the address of /readyz that a service says it has.
+// readyURL returns the address of /readyz from a service's announcement.
 func readyURL(t *testing.T, said string) string {
 	t.Helper()
 	i := strings.Index(said, "http://")

@@ -12,8 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/cli/command"
 )
 
-// FuzzPrintRow shows any message as an outcome: one line, and nothing in it that a
-// terminal would obey.
+// FuzzPrintRow prints any message as an outcome: one line without control characters.
 func FuzzPrintRow(f *testing.F) {
 	whole, err := json.Marshal((&events.Operation{ID: "1", Service: "a", Operation: "b"}).Ended(events.RetryFailed, time.Unix(1, 0)))
 	if err != nil {

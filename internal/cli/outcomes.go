@@ -66,7 +66,7 @@ func (o *outcomesOptions) run(ctx context.Context, s *session.Session) error {
 	n := 0
 	for e, err := range follow(ctx, s, o.query()) {
 		if err != nil && ctx.Err() != nil {
-			return nil // interrupted before the first event came
+			return nil // interrupted before the first event
 		}
 		if err != nil {
 			return err
@@ -89,30 +89,30 @@ func (o *outcomesOptions) query() outcomeQuery {
 	}
 }
 
-// storedEvent is one outcome or other event as it is stored.
+// storedEvent is one outcome or other event as stored.
 type storedEvent struct {
 	subject  string
 	at       time.Time
 	data     []byte
 	sequence uint64
-	// pending is how many more there are by now.
+	// pending is how many more are stored.
 	pending uint64
 }
 
-// outcomeQuery says which outcomes are wanted.
+// outcomeQuery says which outcomes to read.
 type outcomeQuery struct {
 	service, operation string
 	// name is one outcome, empty for both.
 	name string
-	// events adds those events that are no outcomes.
+	// events adds the events that are not outcomes.
 	events bool
 	since  time.Time
-	// onlyStored ends after what is stored by now.
+	// onlyStored ends after what is stored already.
 	onlyStored bool
 }
 
-// follow reads the events that q asks for until ctx ends, which is no error, or
-// until the end of what is stored by now.
+// follow reads the events that q asks for until ctx ends, which is not an error, or
+// until the end of what is stored already.
 func follow(ctx context.Context, s *session.Session, q outcomeQuery) iter.Seq2[storedEvent, error] {
 	return func(yield func(storedEvent, error) bool) {
 		f, err := startFollowing(ctx, s, q)
@@ -144,12 +144,12 @@ func follow(ctx context.Context, s *session.Session, q outcomeQuery) iter.Seq2[s
 type following struct {
 	consumer jetstream.Consumer
 	messages jetstream.MessagesContext
-	// onlyStored ends at the sequence end.
+	// onlyStored stops at the sequence end.
 	onlyStored bool
 	end        uint64
 }
 
-// startFollowing returns nil when q asks for nothing that is stored.
+// startFollowing returns nil if q asks only for what is stored and nothing is.
 func startFollowing(ctx context.Context, s *session.Session, q outcomeQuery) (*following, error) {
 	end, err := lastSequence(ctx, s, s.Streams.Outcomes())
 	if err != nil {
@@ -169,7 +169,7 @@ func startFollowing(ctx context.Context, s *session.Session, q outcomeQuery) (*f
 	return f, nil
 }
 
-// errNoMore says that nothing more is to come, or to be waited for.
+// errNoMore says that no more events come or are waited for.
 var errNoMore = errors.New("no more events")
 
 // next waits for the next event.
@@ -193,7 +193,7 @@ func (f *following) next(ctx context.Context) (storedEvent, error) {
 	}
 }
 
-// isDrained reports whether what was still to come has been removed meanwhile.
+// isDrained reports whether the events still to come were removed meanwhile.
 func (f *following) isDrained(ctx context.Context) bool {
 	if !f.onlyStored {
 		return false
@@ -206,8 +206,7 @@ func (f *following) isLast(e storedEvent) bool {
 	return f.onlyStored && (e.sequence == f.end || e.pending == 0)
 }
 
-// quiet is how long nothing may come before the state of the stream is asked
-// for.
+// quiet is how long to wait for an event before the stream's state is requested.
 const quiet = 5 * time.Second
 
 func next(ctx context.Context, messages jetstream.MessagesContext) (storedEvent, error) {
@@ -227,7 +226,7 @@ func next(ctx context.Context, messages jetstream.MessagesContext) (storedEvent,
 	}, nil
 }
 
-// consumer describes the consumer that finds what q asks for.
+// consumer returns the configuration of a consumer of what q asks for.
 func (q outcomeQuery) consumer(subjects events.Subjects) jetstream.OrderedConsumerConfig {
 	c := jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{subjects.Outcomes(q.name, q.service, q.operation)},
@@ -257,7 +256,7 @@ func lastSequence(ctx context.Context, s *session.Session, name string) (uint64,
 	return stream.CachedInfo().State.LastSeq, nil
 }
 
-// outcomePrinter returns what prints one outcome or event.
+// outcomePrinter returns a function that prints one outcome or event.
 func outcomePrinter(a *command.App, json bool) func(storedEvent) error {
 	if json {
 		return func(e storedEvent) error { return printEvent(a, e) }
@@ -274,10 +273,10 @@ func outcomePrinter(a *command.App, json bool) func(storedEvent) error {
 	}
 }
 
-// outcomeLayout has fixed columns, because a row is to appear at once.
+// outcomeLayout has fixed columns, so that each row can be printed at once.
 const outcomeLayout = "%-12s  %-14s  %-34s  %-32s  %-7v  %s"
 
-// anyEvent has what is shown of outcomes and of decisions.
+// anyEvent has the printed fields of outcomes and decisions.
 type anyEvent struct {
 	events.Outcome
 	Attempt int        `json:"attempt"`
@@ -335,8 +334,7 @@ func printEvent(a *command.App, t storedEvent) error {
 	return err
 }
 
-// eventName returns the event's name, which is the third token from the end of
-// its subject.
+// eventName returns the event's name: the third token from the end of its subject.
 func eventName(subject string) string {
 	tokens := strings.Split(subject, ".")
 	if len(tokens) < 3 {

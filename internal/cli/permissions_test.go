@@ -19,10 +19,10 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-// protocol is a server's log that keeps what clients publish and subscribe to, by
-// connection, and what they were refused.
+// protocol is a server's log that records what clients publish and subscribe to, by
+// connection, and what they are refused.
 type protocol struct {
-	mu                    sync.Mutex // guards what follows
+	mu                    sync.Mutex // guards the fields below
 	published, subscribed map[uint64]map[string]bool
 	refused               []string
 }
@@ -80,9 +80,8 @@ func (p *protocol) unused(of map[uint64]map[string]bool, connections map[uint64]
 	return unused
 }
 
-// TestPermissions_AreEnough has the service do all that it does as a
-// user who may do exactly what is listed: first where no stream exists, then as one
-// who may make none.
+// TestPermissions_AreEnough exercises the whole service as a user with exactly the listed
+// permissions: first without any streams, then without permission to make them.
 func TestPermissions_AreEnough(t *testing.T) {
 	adopted := []adoption.Adoption{{Stream: "ORDERS", Consumer: "worker", Service: "orders", Operation: "process", Target: "t.process"}}
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
@@ -130,8 +129,8 @@ func TestPermissions_AreEnough(t *testing.T) {
 	}
 }
 
-// seldomUsed are the permissions that this test need not use: they take a flood, a
-// crash, a second instance, a long time or what an earlier version left.
+// seldomUsed are the permissions that this test need not use: they need a flood, a crash,
+// a second instance, a long time or remains of an earlier version.
 var seldomUsed = []string{
 	"$SRV.INFO.rebound",
 	"$JS.API.STREAM.MSG.DELETE.RETRY", "$JS.API.STREAM.MSG.GET.RETRY_INTAKE", "$JS.API.STREAM.MSG.DELETE.RETRY_INTAKE",
@@ -145,8 +144,8 @@ var seldomUsed = []string{
 	"$JS.API.STREAM.MSG.GET.KV_RETRY_TAKEN", "$JS.API.DIRECT.GET.KV_RETRY_TAKEN.>",
 }
 
-// permissionsOf returns the permissions of a user who may do what is listed and
-// reach the targets.
+// permissionsOf returns the permissions of a user with the listed permissions who may
+// also reach the targets.
 func permissionsOf(d handlers.Deployment) *natsd.Permissions {
 	allow := func(needs []handlers.Permission, more ...string) *natsd.SubjectPermission {
 		for _, n := range needs {
@@ -174,7 +173,7 @@ func connectionsOf(t *testing.T, server *natsd.Server, user string) map[uint64]b
 	return ids
 }
 
-// everything has the service do what it does.
+// everything exercises the whole service.
 func (c *cli) everything(admin *nats.Conn) {
 	c.t.Helper()
 	patiently := func(what string, done func() bool) { c.t.Helper(); testkit.Eventually(c.t, patience, what, done) }
@@ -265,7 +264,7 @@ func (c *cli) worker(nc *nats.Conn, id string) {
 	c.ok("report", "billing", "print", "success", "--id", id, "--attempt", h.Get(events.HeaderAttempt), "--token", h.Get(events.HeaderToken))
 }
 
-// giveUp has the worker of the stream ORDERS give a message up.
+// giveUp makes the worker of the stream ORDERS give a message up.
 func (c *cli) giveUp() {
 	c.t.Helper()
 	if _, err := c.js.Publish(c.t.Context(), "orders.new", []byte("x")); err != nil {

@@ -87,7 +87,7 @@ func policyCheckCommand(a *command.App) *cobra.Command {
 	}
 }
 
-// policyApplyOptions hold a policy file that has no issues.
+// policyApplyOptions hold a policy file without issues.
 type policyApplyOptions struct {
 	*command.App
 	name   string
@@ -205,7 +205,7 @@ func (o *policyHistoryOptions) run(ctx context.Context, s *session.Session) erro
 	return t.Flush()
 }
 
-// readPolicies reads a policy file that has no issues; the path - is standard
+// readPolicies reads a policy file, which must have no issues; the path - is standard
 // input.
 func readPolicies(a *command.App, path string) (name string, source []byte, err error) {
 	name = path
@@ -222,8 +222,8 @@ func readPolicies(a *command.App, path string) (name string, source []byte, err 
 	return name, source, listed(a, err)
 }
 
-// listed prints the issues of a policy file, one a line, and returns an error
-// that counts them. Any other error is returned as it is.
+// listed prints the issues of a policy file, one a line, and returns an error with
+// their number. It returns any other error unchanged.
 func listed(a *command.App, err error) error {
 	issues := policy.Issues(err)
 	if len(issues) == 0 {
@@ -244,7 +244,7 @@ func openPolicies(ctx context.Context, s *session.Session) (*policies.Bucket, er
 	return b, err
 }
 
-// sayApplied says how far a new revision has come.
+// sayApplied says whether the instances have taken up a new revision.
 func sayApplied(ctx context.Context, a *command.App, s *session.Session, r policies.Revision) error {
 	instances, behind, err := awaitRevision(ctx, s, r.Number)
 	if err != nil {
@@ -269,12 +269,12 @@ func revisionOf(text string) (uint64, error) {
 	return n, nil
 }
 
-// takeUp is how long instances are given to take up new policies. They need some
+// takeUp is how long to wait for instances to take up new policies, which takes a few
 // milliseconds.
 const takeUp = 3 * time.Second
 
-// awaitRevision waits until every instance has a revision in force, or a later
-// one, and returns how many there are and how many have not.
+// awaitRevision waits until every instance has a revision, or a later one, in force. It
+// returns the number of instances and how many are behind.
 func awaitRevision(ctx context.Context, s *session.Session, number uint64) (instances, behind int, err error) {
 	for deadline := time.Now().Add(takeUp); ; {
 		shown, err := policiesInForce(ctx, s)
@@ -293,7 +293,7 @@ func awaitRevision(ctx context.Context, s *session.Session, number uint64) (inst
 	}
 }
 
-// policiesInForce asks every instance for the policies that it has in force.
+// policiesInForce asks every instance for its policies in force.
 func policiesInForce(ctx context.Context, s *session.Session) ([]schemas.PolicyShow, error) {
 	return session.AskAll[schemas.PolicyShow](ctx, s, "policy.show", "the policies in force")
 }

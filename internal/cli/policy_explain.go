@@ -61,7 +61,7 @@ after each attempt is distributed when nothing is known of the target's health.`
 	return cmd
 }
 
-// complete checks what does not depend on the policies.
+// complete checks the flags that do not depend on the policies.
 func (o *policyExplainOptions) complete() error {
 	o.query.Priority = o.priority.Value
 	if o.attempt < 0 {

@@ -19,7 +19,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// reportOptions say how an attempt goes, and at which operation.
+// reportOptions hold the result of an attempt and the operation.
 type reportOptions struct {
 	*command.App
 	service, operation string
@@ -73,7 +73,7 @@ func (o *reportOptions) complete(args []string) error {
 	return nil
 }
 
-// run makes the report, or stores it for a service when none answers.
+// run sends the report, or stores it for a service if none answers.
 func (o *reportOptions) run(ctx context.Context, s *session.Session) error {
 	m, err := wire.EncodeReport(s.Subjects.Report(o.service, o.operation), o.report, wire.Envelope{Source: reportSource, ID: nuid.Next(), Time: time.Now()})
 	if err != nil {
@@ -92,5 +92,5 @@ func (o *reportOptions) run(ctx context.Context, s *session.Session) error {
 	return nil
 }
 
-// reportSource is the CloudEvents source of what is reported.
+// reportSource is the CloudEvents source of reports.
 const reportSource = "/rebound/report"

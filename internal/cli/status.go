@@ -66,8 +66,7 @@ func (o *statusOptions) run(ctx context.Context, s *session.Session) error {
 	return writeStatusTables(o.Stdout, &status, instances)
 }
 
-// writeStatusTables writes the instances, and the worst of breakers, gates and
-// services.
+// writeStatusTables writes the instances, and the worst breakers, gates and services.
 func writeStatusTables(w io.Writer, status *schemas.Status, instances []schemas.Health) error {
 	if err := writeInstances(w, &status.RetryCoordination); err != nil {
 		return err
@@ -109,7 +108,7 @@ func writeStatus(w io.Writer, status *schemas.Status) error {
 	return t.Flush()
 }
 
-// warnOfProblems says on standard error what is wrong with the instances.
+// warnOfProblems writes the warnings of the instances to standard error.
 func warnOfProblems(a *command.App, instances []schemas.Health) {
 	for _, i := range instances {
 		if i.NotReady != "" {
@@ -121,7 +120,7 @@ func warnOfProblems(a *command.App, instances []schemas.Health) {
 	}
 }
 
-// submittedMost says which services have the most submissions waiting.
+// submittedMost names the services with the most waiting submissions.
 func submittedMost(s *schemas.Status) string {
 	parts := make([]string, len(s.Waiting))
 	for i, w := range s.Waiting {

@@ -17,7 +17,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// shownWorst is how many rows the tables of a status have, so that it fits a page.
+// shownWorst is how many rows the tables of a status have, so that it fits on a page.
 const shownWorst = 8
 
 // writeWorstBreakers prints the worst breakers that are not closed, and how many
@@ -39,7 +39,7 @@ func writeWorstBreakers(w io.Writer, status *schemas.Status) error {
 	return writeOthers(w, counts.NotClosed()-len(shown), "breaker", others)
 }
 
-// writeOthers prints how many are not shown in a table, by what they are.
+// writeOthers prints how many things a table leaves out, by kind.
 func writeOthers(w io.Writer, n int, thing string, by map[string]int) error {
 	if n <= 0 {
 		return nil
@@ -84,10 +84,10 @@ func writeGates(w io.Writer, status *schemas.Status) error {
 	return writeOthers(w, n, "gate", others)
 }
 
-// coordinationRows adds to a table of figures what the instances have in common.
+// coordinationRows adds the common state of the instances to a table.
 func coordinationRows(t *terminal.Table, c *health.Coordination) {
 	if c.TotalInstances == 0 {
-		return // the service is of a version that does not tell
+		return // the service is of a version that does not say
 	}
 	t.Row("instances", c.TotalInstances)
 	t.Row("active retries", c.ActiveRetries)
@@ -104,7 +104,7 @@ func pressureOf(c *health.Coordination) string {
 	return fmt.Sprintf("on since %s by %s, for %s at least", wording.Moment(c.Backpressure.Since), c.Backpressure.Cause, delay.Round(100*time.Millisecond))
 }
 
-// writeInstances writes a table of the instances; nothing when none is told.
+// writeInstances writes a table of the instances; nothing if none is known.
 func writeInstances(w io.Writer, c *health.Coordination) error {
 	if len(c.Instances) == 0 {
 		return nil
@@ -119,8 +119,8 @@ func writeInstances(w io.Writer, c *health.Coordination) error {
 	return t.Flush()
 }
 
-// writeHealth writes a table of the services' health, put together from what the
-// instances see; nothing when they see none.
+// writeHealth writes a table of the services' health, merged from what the instances
+// see; nothing if they see none.
 func writeHealth(w io.Writer, instances []schemas.Health) error {
 	lists := make([][]health.Metrics, len(instances))
 	for i, h := range instances {

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// versions are of this program and of what it is built with.
+// versions are the versions of this program and of what it is built with.
 type versions struct {
 	Rebound    string `json:"rebound"`
 	Go         string `json:"go"`

@@ -11,7 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/adoption"
 )
 
-// adopted reads which consumers are adopted, none when no service has run.
+// adopted reads the adopted consumers; there are none if no service has run.
 func adopted(ctx context.Context, s *session.Session) ([]adoption.Adoption, error) {
 	ctx, cancel := context.WithTimeout(ctx, permissionTimeout)
 	defer cancel()

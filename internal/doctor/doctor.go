@@ -1,5 +1,5 @@
-// Package doctor checks whether the service can run with some settings, and how it
-// runs: [Diagnose] makes every check and changes nothing.
+// Package doctor checks whether the service can run with given settings, and how it runs.
+// [Diagnose] makes every check and changes nothing.
 package doctor
 
 import (
@@ -23,12 +23,12 @@ const (
 type Finding struct {
 	Status string `json:"status"`
 	Check  string `json:"check"`
-	// Found says what is the case, and Advice what to do about it.
+	// Found says what was found, and Advice what to do about it.
 	Found  string `json:"found"`
 	Advice string `json:"advice,omitempty"`
 }
 
-// Diagnosis is everything that the doctor says.
+// Diagnosis is the result of all checks.
 type Diagnosis struct {
 	OK       bool      `json:"ok"`
 	File     string    `json:"file,omitempty"`
@@ -36,7 +36,7 @@ type Diagnosis struct {
 	Findings []Finding `json:"findings"`
 }
 
-// Setting is a setting in force and where that came from.
+// Setting is a setting in force and its source.
 type Setting struct {
 	Key    string `json:"key"`
 	Value  string `json:"value"`
@@ -58,7 +58,7 @@ func (d *Diagnosis) add(status, check, found, advice string) {
 	d.Findings = append(d.Findings, Finding{status, check, found, advice})
 }
 
-// Diagnose makes every check that the ones before it allow.
+// Diagnose makes every check that earlier ones allow.
 func Diagnose(ctx context.Context, c *config.Config, log *slog.Logger) *Diagnosis {
 	d := &Diagnosis{File: c.File}
 	for _, v := range c.Values() {
@@ -77,7 +77,7 @@ func Diagnose(ctx context.Context, c *config.Config, log *slog.Logger) *Diagnosi
 	return d
 }
 
-// doctorConfig makes the doctor look at the embedded server where it listens.
+// doctorConfig points the doctor to the address of the embedded server.
 func doctorConfig(c *config.Config) *config.Config {
 	if !c.Embedded() {
 		return c

@@ -41,8 +41,8 @@ func configFile(c *config.Config) string {
 	return "read from " + c.File
 }
 
-// unreachable says what can be said without a server. That the embedded one is
-// not running is no fault.
+// unreachable makes the checks that need no server. An embedded server that is not running
+// is not a failure.
 func (d *Diagnosis) unreachable(ctx context.Context, c *config.Config, err error) {
 	if !c.Embedded() || !errors.Is(err, nats.ErrNoServers) {
 		d.add(Fail, "connection", wording.Sentence(err), "check address, credentials and TLS settings")
@@ -93,7 +93,7 @@ func (d *Diagnosis) port(ctx context.Context, what, addr string) {
 	d.add(OK, what, addr+" is free", "")
 }
 
-// redisTimeout bounds the doctor's question to Redis.
+// redisTimeout bounds the doctor's request to Redis.
 const redisTimeout = 3 * time.Second
 
 // redis checks the Redis that is configured, if one is.

@@ -16,11 +16,11 @@ import (
 	"github.com/rebound-mq/rebound/internal/adoption"
 )
 
-// permissionTimeout bounds the question for the user's permissions.
+// permissionTimeout bounds the request for the user's permissions.
 const permissionTimeout = 5 * time.Second
 
-// permissions checks what the server lets this user publish and subscribe to,
-// as far as the server tells.
+// permissions checks what this user may publish and subscribe to, as far as the server
+// says.
 func (d *Diagnosis) permissions(ctx context.Context, s *session.Session, adopted []adoption.Adoption, streamsExist bool) {
 	const check = "permissions"
 	ctx, cancel := context.WithTimeout(ctx, permissionTimeout)
@@ -57,7 +57,7 @@ func needed(s *session.Session, adopted []adoption.Adoption, streamsExist, answe
 	}.Permissions()
 }
 
-// refused lists what a permission does not cover.
+// refused lists the needs that a permission does not cover.
 func refused(verb string, p *natsd.SubjectPermission, needs []handlers.Permission) []string {
 	if p == nil {
 		return nil
@@ -71,7 +71,7 @@ func refused(verb string, p *natsd.SubjectPermission, needs []handlers.Permissio
 	return out
 }
 
-// permits reports whether all that subject matches is allowed and nothing of it
+// permits reports whether everything that subject matches is allowed and nothing of it
 // denied.
 func permits(p *natsd.SubjectPermission, subject string) bool {
 	allowed := len(p.Allow) == 0

@@ -15,8 +15,8 @@ import (
 	"github.com/rebound-mq/rebound/internal/wording"
 )
 
-// skewFail is the difference of clocks that fails the check, for operations come due early
-// or late by as much. More than [natsconn.MaxSkew] is a warning.
+// skewFail is the difference of clocks that fails the check, because operations come due
+// early or late by as much. More than [natsconn.MaxSkew] is a warning.
 const skewFail = 5 * time.Second
 
 // server checks the server that s is connected to.
@@ -88,8 +88,7 @@ func (d *Diagnosis) clock(ctx context.Context, s *session.Session, found bool) {
 	}
 }
 
-// durability says what a loss of power may cost. stream is nil when there is
-// none yet.
+// durability reports what a power failure may cost. stream is nil if there is none yet.
 func (d *Diagnosis) durability(c *config.Config, stream *jetstream.StreamInfo) {
 	const check = "durability"
 	switch {
@@ -108,7 +107,7 @@ func (d *Diagnosis) durability(c *config.Config, stream *jetstream.StreamInfo) {
 	}
 }
 
-// replicas checks what holds of the stored streams; c are the settings of the
+// replicas checks on how many servers the streams are stored; c are the settings of the
 // service.
 func (d *Diagnosis) replicas(ctx context.Context, s *session.Session, c *config.Config, found bool) {
 	want := s.Limits().Replicas

@@ -27,8 +27,7 @@ func (d *Diagnosis) service(ctx context.Context, s *session.Session) {
 	}
 }
 
-// manySubmitted is how many submissions of one service may wait before that is worth
-// a warning.
+// manySubmitted is how many waiting submissions of one service are worth a warning.
 const manySubmitted = 10_000
 
 // submitted checks whether a service floods the intake.
@@ -60,7 +59,7 @@ func (d *Diagnosis) policiesInForce(p schemas.PolicyState) {
 	d.add(OK, check, p.Name, "")
 }
 
-// instances asks every instance how it is.
+// instances asks every instance for its state.
 func (d *Diagnosis) instances(ctx context.Context, s *session.Session) {
 	instances, err := session.Health(ctx, s)
 	if err != nil {

@@ -170,7 +170,7 @@ func TestStart_RefusesAStoreInUse(t *testing.T) {
 	start(t, o)
 }
 
-func TestStart_IsCancelled(t *testing.T) {
+func TestStart_EndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	o := embedded.Options{StoreDir: t.TempDir(), Port: embedded.RandomPort}

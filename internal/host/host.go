@@ -1,5 +1,5 @@
-// Package host measures how busy the machine is. Most important is [Sampler], whose
-// figures health takes into account and backpressure goes by.
+// Package host measures how busy the machine is. Health and backpressure use the figures
+// of [Sampler].
 package host
 
 import (
@@ -20,18 +20,18 @@ import (
 // Interval is how often a [Sampler] measures by default.
 const Interval = 5 * time.Second
 
-// Sampler measures the host. In a container these are the machine's own figures.
+// Sampler measures the host. In a container the figures are those of the whole machine.
 type Sampler struct {
 	// Measured is called with every measurement, from the goroutine of Run.
 	Measured func(health.Host)
 	// Failed is called when something cannot be measured, which then counts as 0. It is
-	// called once a run at most, because what fails would fail every time.
+	// called at most once a run, because the failure would repeat every time.
 	Failed func(error)
 	// Interval is how often to measure, [Interval] when zero.
 	Interval time.Duration
 }
 
-// Run measures until ctx ends. The first measurement comes at once and has no CPU
+// Run measures until ctx ends. The first measurement is made at once and lacks the CPU
 // utilisation, which takes an interval to measure.
 func (s *Sampler) Run(ctx context.Context) {
 	interval := s.Interval
@@ -90,7 +90,7 @@ func cpuOver(ctx context.Context, interval time.Duration) (float64, error) {
 	return percent(all[0]), nil
 }
 
-// percent bounds v to 0 to 100; what is no number becomes 0.
+// percent clamps v to 0 to 100; NaN becomes 0.
 func percent(v float64) float64 {
 	if !(v > 0) {
 		return 0

@@ -26,7 +26,7 @@ func TestSampler_MeasuresUntilItIsStopped(t *testing.T) {
 	}
 	var running sync.WaitGroup
 	running.Go(func() { s.Run(ctx) })
-	// Nothing else may run on the host.
+	// The host may be idle otherwise.
 	running.Go(func() {
 		for ctx.Err() == nil {
 		}

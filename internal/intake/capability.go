@@ -14,16 +14,16 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// An instance says in the metadata of its micro service that it knows of operations that
-// were taken in ahead of their turn.
+// An instance announces in the metadata of its micro service that it supports operations
+// that were taken in ahead of their turn.
 const (
 	CapabilityKey = "intake"
 	Capability    = "ahead"
 )
 
 const (
-	// askEvery is how often all instances are asked for their capability, for askTimeout.
-	// They are asked again after askAgain while one is not capable.
+	// askEvery is how often all instances are asked for their capability, with askTimeout.
+	// While one is not capable they are asked again after askAgain.
 	askEvery   = 10 * time.Second
 	askAgain   = time.Second
 	askTimeout = time.Second
@@ -41,7 +41,7 @@ type capability struct {
 	capable bool
 }
 
-// ofAll reports whether all of so many instances are capable.
+// ofAll reports whether all of that many instances are capable.
 func (c *capability) ofAll(ctx context.Context, instances int) bool {
 	every := askEvery
 	if !c.capable {
@@ -60,8 +60,7 @@ func (c *capability) ofAll(ctx context.Context, instances int) bool {
 	return c.capable
 }
 
-// ask asks the instances who they are. The error says why not all of them are known to be
-// capable.
+// ask asks all instances. The error says why not all of them are known to be capable.
 func (c *capability) ask(ctx context.Context, instances int) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()

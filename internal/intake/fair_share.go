@@ -23,14 +23,14 @@ import (
 )
 
 const (
-	// manyPending is how many submissions wait when looking behind them begins.
+	// manyPending is how many submissions must wait before looking behind them begins.
 	manyPending = 512
 	// quantum is how many submissions of one service are taken in a round, and atOnce how
 	// many are worked on at once.
 	quantum = 128
 	atOnce  = 64
-	// shortestRest is between two rounds. After a round that listed many subjects the rest
-	// is listRest times as long as the list took.
+	// shortestRest is the shortest pause between two rounds. After a round that listed many
+	// subjects the pause is listRest times as long as the listing.
 	shortestRest = 50 * time.Millisecond
 	listRest     = 4
 	// failedRest follows a round that failed in part.
@@ -39,28 +39,28 @@ const (
 	warnEvery = 30 * time.Second
 )
 
-// FairShare gives each service a fair share of the intake. The consumer hands out
-// submissions in the order in which they came, so a flood of one service would delay all
-// that come after it. While many wait, one instance looks behind the flood and takes in a
-// few of every other service, round after round, each in its turn.
+// FairShare gives each service a fair share of the intake. The consumer delivers
+// submissions in order of arrival, so a flood of one service would delay all that come after
+// it. While many wait, one instance looks behind the flood and takes in a few of every other
+// service, round after round.
 //
-// A work queue's consumers may not overlap, so it reads the stream itself, and the same
-// submission may come to two. Nothing is lost because of the order of the steps: the
-// operation is stored, then the submission removed; what fails in between is left to the
+// A work queue's consumers may not overlap, so FairShare reads the stream itself, and two
+// holders may get the same submission. Nothing is lost because of the order of the steps:
+// the operation is stored, then the submission removed; what fails in between is left to the
 // consumer. Nothing is run twice for three reasons:
 //
 //   - An operation is placed under the name of its submission, here and by the intake, and
-//     for [events.DedupWindow] the server takes nothing under that name again. That is proof
-//     for whoever comes second, even to an empty slot.
-//   - The operation stays in its slot until the submission is gone: the first attempt
-//     removes it before anything else, should this instance die before it could. So the
-//     consumer hands the submission out only while the slot is taken.
-//   - It takes only what the consumer is well away from, as that just said itself. So
-//     hardly anything is in two hands, and nothing for as long as the window.
+//     for [events.DedupWindow] the server accepts nothing else under that name. That is proof
+//     for the second holder, even if the slot is empty.
+//   - The operation stays in its slot until the submission is gone: if this instance dies
+//     before it could remove the submission, the first attempt does so before anything else.
+//     So the consumer delivers the submission only while the slot is taken.
+//   - It takes only submissions that the consumer, by its own latest answer, is far from. So
+//     two holders rarely have the same one, and never for as long as the window.
 //
-// An older instance knows of none of that, so nothing is taken ahead while one is there. Nor
-// is what is older than the consumer: another one may have handed it out. The consumer itself
-// stays as it was.
+// Older instances do not know this protocol, so nothing is taken ahead while there is one.
+// Nor are submissions older than the consumer, because an earlier consumer may have
+// delivered them. The consumer itself is not changed.
 type FairShare struct {
 	config      FairShareConfig
 	submissions *Submissions
@@ -68,24 +68,24 @@ type FairShare struct {
 	tracker     *tracker
 	warn        rate.Sometimes
 	many        notify.Signal
-	// taken counts what was taken ahead.
+	// taken counts the submissions taken ahead.
 	taken atomic.Uint64
 
-	// What follows is of the goroutine of Run.
+	// The fields below belong to the goroutine of Run.
 	capability capability
 	rounds     int
-	// cursors are the sequences from which the services are looked at next.
+	// cursors are the sequences at which the next round continues, by service.
 	cursors map[string]uint64
 }
 
 // Pipeline accepts operations ahead of their turn.
 type Pipeline interface {
-	// AcceptAhead stores an operation. The error is [scheduler.ErrInTurn] when it must wait
-	// for its turn, and an [*events.RejectedError] when it will be rejected then.
+	// AcceptAhead stores an operation. The error is [scheduler.ErrInTurn] if it must wait
+	// its turn, and an [*events.RejectedError] if it will be rejected then.
 	AcceptAhead(ctx context.Context, op *events.Operation, m scheduler.Message) error
 }
 
-// Meter counts what is taken in.
+// Meter counts submissions that are taken in.
 type Meter interface {
 	Accepted(ctx context.Context, op *events.Operation)
 	AcceptedAhead(ctx context.Context, op *events.Operation)
@@ -95,22 +95,21 @@ type Meter interface {
 type FairShareConfig struct {
 	// Prefix is the first token of the subjects.
 	Prefix string
-	// Consumer is the one that hands out submissions, Service the micro service of all
-	// instances.
+	// Consumer is the consumer of submissions, Service the micro service of all instances.
 	Consumer, Service string
 	// MaxPayload is the server's largest message.
 	MaxPayload int64
-	// Leads reports whether this instance is the one that looks behind a flood, and how
-	// many instances there are.
+	// Leads reports whether this instance is the one to look behind a flood, and how many
+	// instances there are.
 	Leads func() (instances int, ok bool)
 	Meter Meter
-	// Draining is closed when nothing more is to be begun.
+	// Draining is closed when nothing more may begin.
 	Draining <-chan struct{}
 	Log      *slog.Logger
 }
 
-// NewFairShare returns a fair share of the submissions. Their JetStream should be on a
-// connection of its own: what is taken ahead must not stand behind what is taken in.
+// NewFairShare returns the fair share of the submissions. Their JetStream should be on a
+// connection of its own, so that taking ahead does not queue behind the intake.
 func NewFairShare(submissions *Submissions, pipeline Pipeline, config FairShareConfig) *FairShare {
 	return &FairShare{
 		config: config, submissions: submissions, pipeline: pipeline,
@@ -123,7 +122,7 @@ func NewFairShare(submissions *Submissions, pipeline Pipeline, config FairShareC
 	}
 }
 
-// Pending takes note of how many submissions wait. It never blocks.
+// Pending records how many submissions wait. It never blocks.
 func (f *FairShare) Pending(n uint64) {
 	if n >= manyPending {
 		f.many.Set()
@@ -131,7 +130,7 @@ func (f *FairShare) Pending(n uint64) {
 }
 
 // Run looks behind floods whenever many submissions wait, until the instance drains. ctx
-// bounds the work on what it has begun.
+// bounds work that has begun.
 func (f *FairShare) Run(ctx context.Context) {
 	for f.rest(ctx, shortestRest) {
 		select {
@@ -148,7 +147,7 @@ func (f *FairShare) rest(ctx context.Context, d time.Duration) bool {
 	return backoff.SleepUnless(ctx, d, f.config.Draining) && !f.drains()
 }
 
-// drains reports whether nothing more is to be begun.
+// drains reports whether nothing more may begin.
 func (f *FairShare) drains() bool {
 	select {
 	case <-f.config.Draining:
@@ -165,7 +164,7 @@ func (f *FairShare) whileMany(ctx context.Context) {
 	for {
 		rest, more, err := f.look(ctx)
 		if err != nil && ctx.Err() == nil {
-			// What failed is tried again; what was stored of it is known by its name.
+			// What failed is retried; the server recognises stored operations by name.
 			clear(f.cursors)
 			f.warn.Do(func() { f.config.Log.Warn("looking behind many submissions failed", "error", err) })
 			rest, more = failedRest, true
@@ -179,8 +178,8 @@ func (f *FairShare) whileMany(ctx context.Context) {
 	}
 }
 
-// look makes one round, if this instance is the one that does. It returns how long to rest,
-// and whether many submissions wait.
+// look makes one round if this instance leads. It returns how long to rest, and whether
+// many submissions wait.
 func (f *FairShare) look(ctx context.Context) (rest time.Duration, more bool, err error) {
 	instances, leads := f.config.Leads()
 	if !leads {
@@ -197,8 +196,8 @@ func (f *FairShare) look(ctx context.Context) (rest time.Duration, more bool, er
 	return rest, true, err
 }
 
-// round takes in some submissions of every service but the one whose turn it is. It returns
-// how long to rest afterwards.
+// round takes in some submissions of every service except the one whose turn it is. It
+// returns how long to rest afterwards.
 func (f *FairShare) round(ctx context.Context, from uint64) (time.Duration, error) {
 	subjects := f.submissions.subjects
 	next, err := f.submissions.next(ctx, from, subjects.Submissions())
@@ -228,8 +227,8 @@ func (f *FairShare) round(ctx context.Context, from uint64) (time.Duration, erro
 	return rest, working.Wait()
 }
 
-// serve has some submissions of one service taken in, the oldest first, and returns the
-// sequence from which it is looked at next. What is not taken is left to the consumer.
+// serve takes in some submissions of one service, the oldest first, and returns the sequence
+// at which the next round continues. The rest is left to the consumer.
 func (f *FairShare) serve(ctx context.Context, working *errgroup.Group, service string, from uint64) (uint64, error) {
 	for range quantum {
 		if f.drains() {
@@ -245,8 +244,7 @@ func (f *FairShare) serve(ctx context.Context, working *errgroup.Group, service 
 	return from, nil
 }
 
-// take takes in one submission and removes it. What the consumer should rather hand out
-// stays for it.
+// take takes in one submission and removes it, or leaves it to the consumer.
 func (f *FairShare) take(ctx context.Context, m *jetstream.RawStreamMsg) error {
 	op, err := f.place(ctx, m)
 	if errors.Is(err, scheduler.ErrInTurn) || errors.As(err, new(*events.RejectedError)) {
@@ -264,7 +262,7 @@ func (f *FairShare) take(ctx context.Context, m *jetstream.RawStreamMsg) error {
 	return nil
 }
 
-// place stores the operation of a submission that the consumer is well away from.
+// place stores the operation of a submission that the consumer is far from.
 func (f *FairShare) place(ctx context.Context, m *jetstream.RawStreamMsg) (*events.Operation, error) {
 	if wire.HeaderValue(m.Header, events.HeaderDeadSequence) != "" {
 		return nil, scheduler.ErrInTurn

@@ -15,13 +15,13 @@ import (
 )
 
 const (
-	// fullSubject is JetStream's error for a message whose subject holds as many as it may.
+	// fullSubject is JetStream's error for a subject that holds as many messages as it may.
 	fullSubject = "maximum messages per subject exceeded"
-	// countedFor is how long a count of the submissions of a service is relied on.
+	// countedFor is how long a count of the submissions of a service is used.
 	countedFor = 250 * time.Millisecond
-	// maxCounted is how many services are remembered with their counts.
+	// maxCounted is how many services' counts are remembered.
 	maxCounted = 1000
-	// warnRefused is how often the log tells of refused submissions.
+	// warnRefused is how often refused submissions are logged.
 	warnRefused = time.Minute
 )
 
@@ -40,11 +40,12 @@ type Limit struct {
 	log         *slog.Logger
 	warn        rate.Sometimes
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	counts map[string]*count
 }
 
-// count is how many submissions of a service waited at a time, and those added since.
+// count is how many submissions of a service waited at a time, and how many were added
+// since.
 type count struct {
 	at time.Time
 	n  uint64
@@ -61,8 +62,8 @@ func NewLimit(most uint64, submissions *Submissions, log *slog.Logger) *Limit {
 // Most returns the bound, 0 for none.
 func (l *Limit) Most() uint64 { return l.most }
 
-// Admit counts one more submission of a service, or returns a [*TooManyError] when it has
-// as many as it may.
+// Admit counts one more submission of a service, or returns a [*TooManyError] if it has as
+// many as it may.
 func (l *Limit) Admit(ctx context.Context, service string) error {
 	if l.most == 0 {
 		return nil
@@ -91,8 +92,8 @@ func (l *Limit) Admit(ctx context.Context, service string) error {
 	return nil
 }
 
-// StoreError explains why the stream did not store a submission: with a [*TooManyError]
-// when it holds as many of the operation type as it may.
+// StoreError wraps the error of storing a submission; it returns a [*TooManyError] if the
+// stream holds as many of the operation type as it may.
 func (l *Limit) StoreError(service, operation string, err error) error {
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api.Description == fullSubject {

@@ -12,25 +12,25 @@ import (
 )
 
 const (
-	// freshFor is how long a position of the consumer is relied on. The consumer must be
-	// aheadTime and aheadMessages away from what is taken ahead; the rest of that time is
-	// for storing the operation and removing its submission.
+	// freshFor is how long a position of the consumer is used. The consumer must be
+	// aheadTime and aheadMessages away from a submission to take it ahead; what is left of
+	// that time is for storing the operation and removing its submission.
 	freshFor      = 100 * time.Millisecond
 	aheadTime     = 600 * time.Millisecond
 	aheadMessages = 64
 )
 
-// position is where the consumer of the intake stands.
+// position is the position of the intake's consumer.
 type position struct {
-	at        time.Time // of the question
-	delivered uint64    // the last sequence that was handed out
+	at        time.Time // when the consumer was asked
+	delivered uint64    // the last sequence that was delivered
 	pending   uint64
 	created   time.Time // when the consumer was made
-	perSecond float64   // how fast it goes on
+	perSecond float64   // how fast it advances
 	paced     bool      // whether perSecond is known
 }
 
-// beyond returns the first sequence that the consumer is well away from.
+// beyond returns the first sequence that the consumer is far from.
 func (p position) beyond() uint64 {
 	return p.delivered + uint64(p.perSecond*aheadTime.Seconds()) + aheadMessages + 1
 }
@@ -39,15 +39,15 @@ func (p position) beyond() uint64 {
 func (p position) next(info *jetstream.ConsumerInfo, now time.Time) position {
 	n := position{at: now, delivered: info.Delivered.Stream, pending: info.NumPending, created: info.Created}
 	if now.Sub(p.at) > streams.CallTimeout || n.delivered < p.delivered {
-		return n // p is of a time long ago or of another consumer
+		return n // p is old or of another consumer
 	}
 	n.paced = true
-	// Its pace hardly drops at once, so that of before counts as well.
+	// The pace rarely drops at once, so the earlier one counts too.
 	n.perSecond = max(float64(n.delivered-p.delivered)/now.Sub(p.at).Seconds(), p.perSecond*0.9)
 	return n
 }
 
-// tracker knows where the consumer stands. It is safe for concurrent use.
+// tracker knows the position of the consumer. It is safe for concurrent use.
 type tracker struct {
 	js               jetstream.JetStream
 	stream, consumer string
@@ -56,7 +56,8 @@ type tracker struct {
 	last position // guarded by mu
 }
 
-// position returns where the consumer stands, asking when the last answer is not fresh.
+// position returns the consumer's position. It asks the server if the last answer is not
+// fresh.
 func (t *tracker) position(ctx context.Context) (position, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

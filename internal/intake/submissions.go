@@ -19,7 +19,7 @@ type Persister interface {
 	Persist(ctx context.Context, doing string, do func(context.Context) error) error
 }
 
-// Submissions are those that wait in the intake stream.
+// Submissions are the submissions that wait in the intake stream.
 type Submissions struct {
 	js        jetstream.JetStream
 	persister Persister
@@ -38,8 +38,8 @@ func OpenSubmissions(ctx context.Context, js jetstream.JetStream, persister Pers
 	return s, nil
 }
 
-// Remove removes the submission that op.Ahead names, and returns once it is gone. Another
-// message at that sequence stays: the stream was made anew.
+// Remove removes the submission that op.Ahead names, and returns once it is gone. A
+// different message at that sequence stays: the stream was made anew.
 func (s *Submissions) Remove(ctx context.Context, op *events.Operation) error {
 	return s.persister.Persist(ctx, "removing the submission of operation "+op.ID, func(ctx context.Context) error {
 		m, gone, err := streams.GetAt(ctx, s.js, s.name, op.Ahead)
@@ -61,7 +61,7 @@ func (s *Submissions) delete(ctx context.Context, sequence uint64) error {
 	return nil
 }
 
-// next returns the first submission on a subject from a sequence on, nil when there is none.
+// next returns the first submission on a subject from a sequence on, nil if there is none.
 func (s *Submissions) next(ctx context.Context, from uint64, subject string) (*jetstream.RawStreamMsg, error) {
 	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
@@ -75,8 +75,7 @@ func (s *Submissions) next(ctx context.Context, from uint64, subject string) (*j
 	return m, nil
 }
 
-// waiting counts by service the submissions that wait on a subject, including those that
-// are in flight.
+// waiting counts the submissions on a subject by service, including those in flight.
 func (s *Submissions) waiting(ctx context.Context, subject string) (map[string]uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
@@ -93,7 +92,7 @@ func (s *Submissions) waiting(ctx context.Context, subject string) (map[string]u
 	return counts, nil
 }
 
-// Most returns up to n services with the most submissions that wait, the most first.
+// Most returns up to n services with the most waiting submissions, the most first.
 func (s *Submissions) Most(ctx context.Context, n int) ([]schemas.ServiceSubmitted, error) {
 	counts, err := s.waiting(ctx, s.subjects.Submissions())
 	if err != nil {
@@ -109,8 +108,8 @@ func (s *Submissions) Most(ctx context.Context, n int) ([]schemas.ServiceSubmitt
 	return all[:min(n, len(all))], nil
 }
 
-// stateSize is how many bytes an operation's state and the headers of JetStream may take of
-// a message, besides the submission.
+// stateSize is how many bytes of a message an operation's state and the headers of JetStream
+// may take besides the submission.
 const stateSize = 48 << 10
 
 // Fits rejects a submission that leaves too few bytes of the server's largest message for

@@ -18,14 +18,14 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// once calls do without trying again.
+// once calls do without retrying.
 type once struct{}
 
 func (once) Persist(ctx context.Context, _ string, do func(context.Context) error) error {
 	return do(ctx)
 }
 
-// open stores so many submissions of each service, in their order.
+// open stores one submission for each of the services, in order.
 func open(t *testing.T, services ...string) (*intake.Submissions, jetstream.JetStream) {
 	t.Helper()
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))

@@ -7,22 +7,23 @@ import (
 )
 
 const (
-	// forgetEvery bounds how often what is idle is looked for.
+	// forgetEvery is how often idle keys are looked for at most.
 	forgetEvery = time.Minute
-	// manyForgotten is how many gates and breakers take so much memory that it is worth
+	// manyForgotten is how many gates and breakers take enough memory to be worth
 	// returning.
 	manyForgotten = 1000
 )
 
-// Forgetter has the keys forgotten that are not used. Whoever may submit can invent
-// keys, so that what is kept of each must not stay for good.
+// Forgetter drops unused keys. Anyone who may submit can invent keys, so nothing of a key
+// may be kept for good.
 type Forgetter struct {
 	after  time.Duration
 	forget func(since, now time.Time) int
 }
 
-// NewForgetter returns what calls forget with the time since which a key must have been
-// idle for as long as after. It returns how many gates and breakers it dropped.
+// NewForgetter returns a forgetter of keys that are idle for longer than after. It calls
+// forget to drop keys not used since a time; forget returns how many gates and breakers it
+// dropped.
 func NewForgetter(after time.Duration, forget func(since, now time.Time) int) *Forgetter {
 	return &Forgetter{after: after, forget: forget}
 }
@@ -31,7 +32,7 @@ func NewForgetter(after time.Duration, forget func(since, now time.Time) int) *F
 func (f *Forgetter) Run(ctx context.Context) {
 	ticker := time.NewTicker(min(f.after/4, forgetEvery))
 	defer ticker.Stop()
-	kept := 0 // gates and breakers whose memory was not returned yet
+	kept := 0 // forgotten gates and breakers whose memory was not returned yet
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,11 +43,10 @@ func (f *Forgetter) Run(ctx context.Context) {
 	}
 }
 
-// returnMemory gives the system back what was allocated for keys once many were forgotten,
-// and returns how many there are whose memory was not returned. An instance whose keys are
-// gone allocates so little that its next collection may be minutes away, and what that
-// frees stays with the process for longer still. It takes a collection, on the goroutine
-// that forgets and nothing else.
+// returnMemory returns the memory of keys to the system once many were forgotten. It
+// returns how many have not been covered yet. An instance whose keys are gone allocates so
+// little that its next garbage collection may be minutes away, and the process keeps what
+// that frees for longer still. It costs a collection, on a goroutine that does nothing else.
 func returnMemory(forgotten int) int {
 	if forgotten < manyForgotten {
 		return forgotten

@@ -11,7 +11,7 @@ func TestForgetter_KeysForgottenInGreatNumberGiveTheirMemoryBack(t *testing.T) {
 	for i := range chunks {
 		keys[i] = make([]byte, size)
 		for at := 0; at < size; at += 4 << 10 {
-			keys[i][at] = 1 // so that the system has to provide it
+			keys[i][at] = 1 // so that the page becomes resident
 		}
 	}
 	var before, few, many runtime.MemStats

@@ -22,13 +22,13 @@ import (
 const (
 	// checkEvery is how often an instance checks that its streams are there.
 	checkEvery = 2 * time.Second
-	// missingPause is how long after something was found missing everything is checked.
+	// missingPause is how long after something was found missing everything is checked;
+	// many callers find the same missing.
 	missingPause = 100 * time.Millisecond
 )
 
-// Keeper sees to it that the streams of the service exist, those behind its buckets
-// included, and makes anew what vanished while the instance runs. Until then the
-// instance is not ready.
+// Keeper keeps the streams of the service, including those behind its buckets: it makes
+// anew those that vanish while the instance runs. Until then the instance is not ready.
 type Keeper struct {
 	nc      *nats.Conn
 	kept    []*kept
@@ -36,30 +36,29 @@ type Keeper struct {
 	storage *opstore.Storage
 	missing notify.Signal
 	log     *slog.Logger
-	full    string // what was last logged of the storage; of the checking goroutine
+	full    string // the storage problem last logged; of the checking goroutine
 
 	mu sync.Mutex
-	// checked is the connection that the last check went over, as the client counts
-	// its reconnects; guarded by mu.
+	// checked is the connection of the last check, by the client's count of
+	// reconnects; guarded by mu.
 	checked uint64
 }
 
-// Stream is a stream that the service needs, and what keeps it.
+// Stream is a stream that the service needs, and how to keep it.
 type Stream struct {
 	Name string
-	// Make makes it when it is missing.
+	// Make makes it if it is missing.
 	Make func(ctx context.Context) error
-	// Renewed does what follows from its being another one than before, whoever made
-	// it; nil is nothing.
+	// Renewed is called after it was made anew, by whichever instance. It may be nil.
 	Renewed func(ctx context.Context) error
-	// Wanted tells whether it is needed yet; nil is from the start.
+	// Wanted reports whether it is needed yet; nil means from the start.
 	Wanted func() bool
 }
 
 // kept is a stream that is being kept.
 type kept struct {
 	Stream
-	created time.Time // of the one that was seen last; of the checking goroutine
+	created time.Time // when the stream last seen was made; of the checking goroutine
 
 	mu      sync.Mutex
 	problem string // guarded by mu; empty when all is well
@@ -69,14 +68,14 @@ type kept struct {
 type Config struct {
 	// Created returns when a stream was made.
 	Created func(ctx context.Context, stream string) (time.Time, error)
-	// Storage knows whether the streams take what is to be stored.
+	// Storage knows whether the streams accept writes.
 	Storage *opstore.Storage
-	// Missing has everything checked at once when it is set.
+	// Missing triggers a check of everything when it is set.
 	Missing notify.Signal
 	Log     *slog.Logger
 }
 
-// New returns a keeper of streams. Until its first check they count as being there.
+// New returns a keeper of streams. Until its first check they count as existing.
 func New(nc *nats.Conn, streams []Stream, config Config) *Keeper {
 	k := &Keeper{
 		nc: nc, created: config.Created, storage: config.Storage, missing: config.Missing, log: config.Log, checked: nc.Stats().Reconnects,
@@ -87,8 +86,8 @@ func New(nc *nats.Conn, streams []Stream, config Config) *Keeper {
 	return k
 }
 
-// Run checks until ctx ends: now and then, and at once when the connection came back
-// or somebody found something missing.
+// Run checks until ctx ends: every two seconds, and at once when the connection is back or
+// something was found missing.
 func (k *Keeper) Run(ctx context.Context) {
 	back := k.nc.StatusChanged(nats.CONNECTED)
 	defer k.nc.RemoveStatusListener(back)
@@ -101,14 +100,14 @@ func (k *Keeper) Run(ctx context.Context) {
 			return
 		case <-ticker.C:
 		case <-k.missing:
-			backoff.Sleep(ctx, missingPause) // many find the same missing
+			backoff.Sleep(ctx, missingPause)
 		case <-back:
 		}
 	}
 }
 
-// check checks each stream, all at once: one whose leader is away keeps nobody
-// waiting.
+// check checks all streams at once, so that one without a leader does not delay the
+// others.
 func (k *Keeper) check(ctx context.Context) {
 	if !k.nc.IsConnected() {
 		return
@@ -138,8 +137,8 @@ func (k *Keeper) check(ctx context.Context) {
 	k.mu.Unlock()
 }
 
-// keep checks one stream and makes it anew when it is missing. What follows from its
-// being another one is done until it succeeds.
+// keep checks one stream and makes it anew if it is missing. It calls Renewed until that
+// succeeds.
 func (k *Keeper) keep(ctx context.Context, one *kept) error {
 	if one.Wanted != nil && !one.Wanted() {
 		return nil
@@ -170,7 +169,7 @@ func (k *Keeper) keep(ctx context.Context, one *kept) error {
 	return nil
 }
 
-// note keeps how a stream is, and logs what is news.
+// note records the problem of a stream and logs changes.
 func (k *Keeper) note(one *kept, err error) {
 	problem := ""
 	if err != nil {
@@ -202,7 +201,7 @@ func (k *Keeper) logFull() {
 	k.full = full
 }
 
-// Problem says what is missing, nil when nothing is.
+// Problem returns what is missing, nil if nothing is.
 func (k *Keeper) Problem() error {
 	k.mu.Lock()
 	checked := k.checked

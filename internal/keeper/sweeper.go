@@ -15,27 +15,27 @@ import (
 )
 
 const (
-	// forgottenAfter is by how much the time of a schedule must be over to count as
-	// forgotten. A server that has much to fire at once is a few seconds late.
+	// forgottenAfter is how long after its time a schedule counts as forgotten. A server
+	// with much to fire at once is a few seconds late.
 	forgottenAfter = 5 * time.Second
-	// sweepRest is how long after a pass the next begins.
+	// sweepRest is the pause between two passes.
 	sweepRest = 10 * time.Second
 	// sweepPage is how many messages are read at once. sweepPause is the pause between
-	// two pages when there is no reason for haste: then a pass takes a second for each
-	// thousand that wait.
+	// two pages without reason for haste: a pass then takes a second for each thousand
+	// messages.
 	sweepPage  = 1024
 	sweepPause = time.Second
 	hastyPause = 10 * time.Millisecond
-	// warnEvery is how often the log says that a pass failed.
+	// warnEvery is how often a failed pass is logged.
 	warnEvery = time.Minute
 )
 
-// Sweeper fires the schedules that the server forgot. A server that could not store
-// what it fired, because a store was full, takes it for fired until it is restarted.
+// Sweeper fires the schedules that the server forgot. A server that could not store what
+// it fired, because a store was full, considers it fired until it is restarted.
 //
-// It reads the waiting operations page by page, the oldest first, and by one instance
-// alone, the leader of the instances. That is slow on purpose; after a start, a full
-// store, or a change of the stream's leader it goes through at once.
+// The leader of the instances reads the waiting operations page by page, the oldest first.
+// That is slow on purpose; after a start, a full store, or a change of the stream's leader
+// it reads them without pauses.
 type Sweeper struct {
 	store  *opstore.Store
 	config SweeperConfig
@@ -44,7 +44,7 @@ type Sweeper struct {
 
 // SweeperConfig configures a [Sweeper]. All of it is required.
 type SweeperConfig struct {
-	// Reading is JetStream on a connection for reading much, and Stream the one of the
+	// Reading is JetStream on a connection for bulk reads, and Stream the stream of the
 	// waiting operations.
 	Reading jetstream.JetStream
 	Stream  string
@@ -58,12 +58,12 @@ type SweeperConfig struct {
 	Log *slog.Logger
 }
 
-// NewSweeper returns what fires by a store what the server forgot.
+// NewSweeper returns a sweeper that fires forgotten schedules through store.
 func NewSweeper(store *opstore.Store, config SweeperConfig) *Sweeper {
 	return &Sweeper{store: store, config: config, warn: rate.Sometimes{First: 1, Interval: warnEvery}}
 }
 
-// reasons are what a hasty pass is made for when they change.
+// reasons are what calls for a hasty pass when it changes.
 type reasons struct {
 	refusals uint64
 	leader   string
@@ -73,13 +73,13 @@ func (s *Sweeper) reasons() reasons {
 	return reasons{refusals: s.config.Storage.Refusals(), leader: s.config.StreamLeader()}
 }
 
-// full tells whether nothing can be stored.
+// full reports whether nothing can be stored.
 func (s *Sweeper) full() bool { return s.config.Storage.Problem() != "" }
 
 // pace is how a pass is made.
 type pace struct {
 	hasty bool
-	// known are the reasons for haste that it takes account of.
+	// known are the reasons for haste as of the pass.
 	known reasons
 }
 
@@ -111,7 +111,7 @@ func (s *Sweeper) sweep(ctx context.Context, p pace) pace {
 	return p
 }
 
-// rest waits for the next pass, until there is a new reason for haste at most.
+// rest waits until the next pass, or until there is a new reason for haste.
 func (s *Sweeper) rest(ctx context.Context, p pace) {
 	for rest := sweepRest; rest > 0; rest -= time.Second {
 		if !backoff.Sleep(ctx, time.Second) || !s.full() && s.reasons() != p.known {
@@ -120,8 +120,8 @@ func (s *Sweeper) rest(ctx context.Context, p pace) {
 	}
 }
 
-// pass goes through what waits, to what is the end when it begins. done is whether it
-// came to that end: one that is not hasty breaks off when there is reason for haste.
+// pass goes through what waits, up to the end as of its beginning. done is whether it got
+// there: a pass that is not hasty breaks off when there is reason for haste.
 func (s *Sweeper) pass(ctx context.Context, p pace) (done bool, err error) {
 	last, err := s.last(ctx)
 	if err != nil {
@@ -149,7 +149,7 @@ func (s *Sweeper) pass(ctx context.Context, p pace) (done bool, err error) {
 	return true, nil
 }
 
-// last returns the sequence of the newest of what waits, 0 when nothing does.
+// last returns the sequence of the newest waiting message, 0 if nothing waits.
 func (s *Sweeper) last(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
@@ -164,8 +164,8 @@ func (s *Sweeper) last(ctx context.Context) (uint64, error) {
 	return state.LastSeq, nil
 }
 
-// page fires what was forgotten of one page and returns where the next begins, 0 at
-// the end. Without a filter by subject the server counts nothing for it.
+// page fires the forgotten schedules of one page and returns where the next begins, 0 at
+// the end. It has no subject filter, so that the server need not count matches.
 func (s *Sweeper) page(ctx context.Context, sequence uint64) (next uint64, err error) {
 	var forgotten []*jetstream.RawStreamMsg
 	read, cancel := context.WithTimeout(ctx, streams.CallTimeout)
@@ -183,8 +183,8 @@ func (s *Sweeper) page(ctx context.Context, sequence uint64) (next uint64, err e
 	return next, s.fire(ctx, forgotten)
 }
 
-// fire makes what was forgotten due, by the step that lets an operation out. One that
-// was fired after all, or taken by somebody else, is not there any more.
+// fire makes the forgotten operations due, by the same step that lets an operation out. It
+// passes over those that were fired after all, or taken by somebody else.
 func (s *Sweeper) fire(ctx context.Context, forgotten []*jetstream.RawStreamMsg) error {
 	n, err := s.store.ReleaseAll(ctx, forgotten, time.Time{})
 	if n > 0 {

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// publishing is JetStream that stores what is published.
+// publishing is a JetStream that records what is published.
 type publishing struct {
 	jetstream.JetStream
 	sent []*nats.Msg

@@ -38,8 +38,8 @@ func (f *target) count() int {
 	return f.made
 }
 
-// contend has an instance renew its lease and make attempts by it, until ctx ends. It
-// returns the errors of its renewals.
+// contend renews the lease of an instance and makes attempts by it until ctx ends. It
+// returns the errors of the renewals.
 func contend(ctx context.Context, name string, store *ledger.NATS, limits gate.Settings, f *target) (failed []error) {
 	g := gate.New(limits)
 	var attempts sync.WaitGroup
@@ -80,7 +80,7 @@ func contend(ctx context.Context, name string, store *ledger.NATS, limits gate.S
 	return failed
 }
 
-// onThreeNodes has three instances, each by a server of its own, contend for the limits
+// onThreeNodes lets three instances, each at a server of its own, contend for the limits
 // of one key for a while.
 func onThreeNodes(t *testing.T, meanwhile func(ctx context.Context, js jetstream.JetStream)) {
 	t.Helper()
@@ -110,7 +110,7 @@ func onThreeNodes(t *testing.T, meanwhile func(ctx context.Context, js jetstream
 		contending.Go(func() {
 			for _, err := range contend(ctx, string(rune('a'+n)), store, limits, &f) {
 				var api *jetstream.APIError
-				// Beside much else a renewal may contend for all of its time.
+				// On a busy machine a renewal may contend until it times out.
 				if late := errors.Is(err, context.DeadlineExceeded); !late && (streams.IsConflict(err) || errors.As(err, &api) && api.ErrorCode == 10158) {
 					t.Errorf("contention is taken for a store that is out of reach: %v", err)
 				}

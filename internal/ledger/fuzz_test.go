@@ -9,8 +9,8 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
-// FuzzDecode reads any text as a stored ledger. From one that is accepted nobody
-// gets more than the limits, and it reads the same when it is written again.
+// FuzzDecode reads any text as a stored ledger. An accepted one gives nobody more than the
+// limits, and survives a round trip.
 func FuzzDecode(f *testing.F) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	limits := gate.Settings{MaxConcurrent: 7, PerMinute: 100, PerHour: 1000}

@@ -14,20 +14,20 @@ import (
 )
 
 const (
-	// renewEvery is how often leases that are to be renewed are looked for.
+	// renewEvery is how often leases to renew are looked for.
 	renewEvery = gate.LeaseTime / 3
-	// renewTimeout bounds one renewal: a store that is slower is of no use.
+	// renewTimeout bounds one renewal; a slower store is useless.
 	renewTimeout = gate.LeaseTime / 2
 	// renewers is how many leases are renewed at once.
 	renewers = 64
-	// returnTimeout bounds the return of what is left when the instance stops.
+	// returnTimeout bounds the return of leases when the instance stops.
 	returnTimeout = time.Second
-	// warnEvery is how often the log says that the store is out of reach.
+	// warnEvery is how often it is logged that the store is out of reach.
 	warnEvery = time.Minute
 )
 
-// Leases keep one instance's shares in the limits of the keys in use. Their work is in
-// proportion to those keys, however many others there are.
+// Leases keep one instance's shares in the limits of the keys in use. Their work is
+// proportional to the keys in use, however many others there are.
 type Leases struct {
 	queue *Queue
 	gates Gates
@@ -36,7 +36,7 @@ type Leases struct {
 	lost atomic.Bool // the store is out of reach
 }
 
-// LeasesConfig says for whom leases are had, and from where.
+// LeasesConfig configures [Leases]. All of it is required.
 type LeasesConfig struct {
 	// Instance is the id of this instance.
 	Instance string
@@ -50,14 +50,14 @@ type LeasesConfig struct {
 // Store holds the ledgers by which instances share the limits of keys. [Redis] and
 // [NATS] are stores.
 type Store interface {
-	// Renew gives an instance its next lease of a key's limits. After an error it
-	// is unknown whether it did.
+	// Renew gives an instance its next lease of a key's limits. After an error it is
+	// not known whether the ledger has changed.
 	Renew(ctx context.Context, key string, c gate.Claim, s gate.Settings) (gate.Lease, error)
-	// Forget drops what this process remembers of keys that it does not use any more.
+	// Forget drops what this process remembers of unused keys.
 	Forget(keys []string)
 }
 
-// Gates are what [Leases] need of the gates of the keys; see [scheduler.Gates].
+// Gates is what [Leases] need of [scheduler.Gates].
 type Gates interface {
 	LeaseNeed(key string, now time.Time) scheduler.LeaseNeed
 	Claim(key string) (c gate.Claim, s gate.Settings, ok bool)
@@ -67,14 +67,12 @@ type Gates interface {
 	Detached(now time.Time) (detached bool)
 }
 
-// NewLeases returns the leases of the keys in queue, by which gates let operations
-// through.
+// NewLeases returns the leases of the keys in queue, for gates to use.
 func NewLeases(queue *Queue, gates Gates, c LeasesConfig) *Leases {
 	return &Leases{queue: queue, gates: gates, LeasesConfig: c, warn: rate.Sometimes{First: 1, Interval: warnEvery}}
 }
 
-// Run renews leases until ctx ends, and then returns what is left of them: another
-// instance may use it.
+// Run renews leases until ctx ends, and then returns them for other instances to use.
 func (l *Leases) Run(ctx context.Context) {
 	var workers sync.WaitGroup
 	for range renewers {
@@ -94,13 +92,12 @@ func (l *Leases) Run(ctx context.Context) {
 	l.returnAll(ctx, keys)
 }
 
-// Divided reports whether the limits are divided evenly between the instances, because
-// the store is out of reach.
+// Divided reports whether the limits are divided evenly between the instances because the
+// store is out of reach.
 func (l *Leases) Divided() bool { return l.lost.Load() }
 
-// look queues the leases that are to be renewed or returned, and forgets the keys that
-// are not used any more. While the store is out of reach a few are tried, to learn
-// whether it is back.
+// look queues the leases to renew or return, and forgets unused keys. While the store is
+// out of reach it tries a few, to learn whether the store is back.
 func (l *Leases) look(now time.Time) {
 	most := 0
 	if l.lost.Load() {
@@ -133,8 +130,7 @@ func (l *Leases) work(ctx context.Context) {
 	}
 }
 
-// renew renews the lease of a key, or returns what is left of it when the key is not in
-// use any more.
+// renew renews the lease of a key, or returns it if the key is no longer in use.
 func (l *Leases) renew(ctx context.Context, key string) error {
 	if l.gates.LeaseNeed(key, l.Now()) == scheduler.LeaseReturn {
 		return l.giveBack(ctx, key)
@@ -158,7 +154,7 @@ func (l *Leases) giveBack(ctx context.Context, key string) error {
 	return nil
 }
 
-// ask makes a claim at the store; ok is false for a key that has no limits any more.
+// ask makes a claim at the store; ok is false for a key that no longer has limits.
 func (l *Leases) ask(ctx context.Context, key string, leaving bool) (lease gate.Lease, ok bool, err error) {
 	claim, settings, ok := l.gates.Claim(key)
 	if !ok {
@@ -171,7 +167,7 @@ func (l *Leases) ask(ctx context.Context, key string, leaving bool) (lease gate.
 	return lease, true, err
 }
 
-// returnAll returns what is left of the leases of keys, as far as there is time.
+// returnAll returns the leases of keys, as far as time permits.
 func (l *Leases) returnAll(ctx context.Context, keys []string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), returnTimeout)
 	defer cancel()
@@ -197,7 +193,7 @@ func (l *Leases) returnAll(ctx context.Context, keys []string) {
 	workers.Wait()
 }
 
-// note takes in how a renewal went.
+// note records the result of a renewal.
 func (l *Leases) note(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return

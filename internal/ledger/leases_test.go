@@ -15,7 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// askedLedgers notes which leases are asked for, in which order, and which keys are
+// askedLedgers records which leases are requested, in order, and which keys are
 // forgotten.
 type askedLedgers struct {
 	asked     chan string
@@ -32,14 +32,14 @@ func (a *askedLedgers) Renew(_ context.Context, key string, c gate.Claim, _ gate
 	return gate.Lease{Granted: true, Given: time.Now(), Budget: 1}, nil
 }
 
-// leasesOf returns leases from store; want is called with the keys that want one.
+// leasesOf returns leases from store; want is called with the keys that need one.
 func leasesOf(queue *Queue, store Store, want func(key string)) *Leases {
 	gates := scheduler.NewGates(breaker.NewGroup(breaker.Config{}), scheduler.GatesConfig{Lease: want})
 	return NewLeases(queue, gates, LeasesConfig{Instance: "a", Store: store, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 }
 
-// TestQueue_WantedKeyGoesBeforeThoseThatOnlyNeedRenewal has a key wanted that stands
-// behind many others already.
+// TestQueue_WantedKeyGoesBeforeThoseThatOnlyNeedRenewal wants a key that is already queued
+// behind many others.
 func TestQueue_WantedKeyGoesBeforeThoseThatOnlyNeedRenewal(t *testing.T) {
 	q := NewQueue()
 	for i := range 100 {
@@ -47,7 +47,7 @@ func TestQueue_WantedKeyGoesBeforeThoseThatOnlyNeedRenewal(t *testing.T) {
 		q.keys[key] = &queueKey{place: inStale}
 		q.stale = append(q.stale, key)
 	}
-	q.turn = 1 // the first is that of a stale one
+	q.turn = 1 // the first turn is a stale one's
 	q.Want("pay:op99")
 	if key, ok := q.next(); !ok || key != "pay:op99" {
 		t.Errorf("the first key is %s, want pay:op99", key)

@@ -1,7 +1,6 @@
-// Package ledger shares the limits of keys between instances. Most important is
-// [Leases], which keep one instance's shares by renewing them at a [Store] of ledgers:
-// [Redis], or [NATS] with a key-value bucket. What a ledger is, and how it is divided, is
-// said at [gate.Ledger].
+// Package ledger shares the limits of keys between instances. [Leases] keep one instance's
+// shares by renewing them at a [Store] of ledgers: [Redis], or [NATS] with a key-value
+// bucket. [gate.Ledger] documents what a ledger is and how it is divided.
 package ledger
 
 import (
@@ -16,19 +15,19 @@ import (
 )
 
 const (
-	// ttl is the longest that a ledger is kept that nobody writes: longer than its windows.
+	// ttl is how long an unwritten ledger is kept at most, which is longer than its windows.
 	ttl = 2 * time.Hour
-	// slack is how long an empty ledger is kept, because clocks differ.
+	// slack is how much longer a ledger is kept once it is empty, because clocks differ.
 	slack = 10 * time.Second
 )
 
 // stored is the ledger of a key in a store.
 type stored struct {
-	store, key string // name it in errors
-	// read returns the ledger as it stands, and the store's time.
+	store, key string // names in errors
+	// read returns the current ledger and the store's time.
 	read func() (gate.Ledger, time.Time, error)
-	// replace puts another ledger in its place, for as long as that holds anything,
-	// unless somebody else was faster.
+	// replace stores another ledger in its place, with a TTL of keep. done is false if
+	// somebody else was faster.
 	replace func(data []byte, keep time.Duration) (done bool, err error)
 }
 
@@ -57,7 +56,7 @@ func (l *stored) renew(ctx context.Context, c gate.Claim, s gate.Settings) (gate
 	}
 }
 
-// decode reads a stored ledger; empty is none.
+// decode reads a stored ledger; empty data is a new one.
 func decode(data []byte) (gate.Ledger, error) {
 	if len(data) == 0 {
 		return gate.NewLedger(), nil

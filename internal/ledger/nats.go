@@ -12,27 +12,27 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
-// NATS keeps ledgers in a NATS key-value bucket. The times are of the server that leads
-// it, whose clock is learnt from its answers.
+// NATS keeps ledgers in a NATS key-value bucket. Times are by the clock of the server that
+// leads the bucket, which is measured by its answers.
 type NATS struct {
 	js     jetstream.JetStream
 	config jetstream.KeyValueConfig
 	clock  streams.Clock
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	bucket *streams.Expiring
 	seen   map[string]version // by key
 }
 
-// version is the ledger as this instance wrote or read it last. As a rule it still
-// stands when the instance renews, which saves reading it.
+// version is the ledger as this instance last wrote or read it. It is usually still
+// current when the instance renews, which saves reading it.
 type version struct {
 	data     []byte
 	revision uint64
 }
 
-// NewNATS returns the store in the named bucket, which has this many replicas and
-// is made when it is missing.
+// NewNATS returns the store in the named bucket. A missing bucket is made, with this many
+// replicas.
 func NewNATS(js jetstream.JetStream, bucket string, replicas int) *NATS {
 	return &NATS{js: js, seen: make(map[string]version), config: jetstream.KeyValueConfig{
 		Bucket: bucket, Description: "Rebound: what instances share of the limits of keys", History: 1,
@@ -43,23 +43,23 @@ func NewNATS(js jetstream.JetStream, bucket string, replicas int) *NATS {
 // String names the kind of the store.
 func (*NATS) String() string { return "nats" }
 
-// Join opens the bucket, which it makes when it is missing, so that the next lease
-// need not wait for it.
+// Join opens the bucket, or makes it if it is missing, so that the next lease need not
+// wait for it.
 func (n *NATS) Join(ctx context.Context) error {
 	n.forget()
 	_, err := n.open(ctx)
 	return err
 }
 
-// Renew gives an instance its next lease of a key's limits. The error is that of
-// NATS or of ctx; whether the ledger has changed is unknown then.
+// Renew gives an instance its next lease of a key's limits. After an error, which is
+// NATS's or ctx's, it is not known whether the ledger has changed.
 func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Settings) (gate.Lease, error) {
 	kv, err := n.open(ctx)
 	if err != nil {
 		return gate.Lease{}, err
 	}
 	name := streams.BucketKey(key)
-	// What was seen last may be out of date, or nothing; then the write is refused.
+	// The last version may be stale or missing; then the write is refused.
 	v, fresh := n.last(name), false
 	read := func() (l gate.Ledger, now time.Time, err error) {
 		if fresh {
@@ -89,7 +89,7 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 	return lease, err
 }
 
-// last returns the version that was seen last, the zero value when none was.
+// last returns the version last seen, or the zero value.
 func (n *NATS) last(name string) version {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -102,7 +102,7 @@ func (n *NATS) saw(name string, v version) {
 	n.seen[name] = v
 }
 
-// Forget drops what is kept of keys that are not used any more. There may be very many.
+// Forget drops what is remembered of unused keys.
 func (n *NATS) Forget(keys []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -112,7 +112,7 @@ func (n *NATS) Forget(keys []string) {
 	n.seen = shrink.Map(n.seen, len(keys))
 }
 
-// read asks the leader: another replica might not know of the last write.
+// read asks the leader: another replica might not have the last write yet.
 func (n *NATS) read(ctx context.Context, kv *streams.Expiring, name string) (version, error) {
 	data, revision, err := kv.Latest(ctx, name)
 	if err != nil && !streams.IsGone(err) {
@@ -121,7 +121,7 @@ func (n *NATS) read(ctx context.Context, kv *streams.Expiring, name string) (ver
 	return version{data: data, revision: revision}, nil
 }
 
-// forget makes the next call open the bucket anew: it is in memory, so it is lost with its
+// forget makes the next call open the bucket anew: a bucket in memory is lost with its
 // server.
 func (n *NATS) forget() {
 	n.mu.Lock()

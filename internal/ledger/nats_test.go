@@ -40,8 +40,8 @@ func TestNATS_BucketThatIsGoneIsMadeAnew(t *testing.T) {
 	})
 }
 
-// TestNATS_LedgerOfAKeyThatIsLeftExpires renews a lease of concurrency alone: once
-// it has run out the ledger says nothing.
+// TestNATS_LedgerOfAKeyThatIsLeftExpires renews a lease of concurrency only: once it has
+// run out the ledger is empty.
 func TestNATS_LedgerOfAKeyThatIsLeftExpires(t *testing.T) {
 	t.Parallel()
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))

@@ -6,20 +6,20 @@ import (
 	"github.com/rebound-mq/rebound/internal/shrink"
 )
 
-// Queue is the keys whose leases one instance is to renew. Those whose operations wait
-// for a lease go first. It exists before the gates, which put keys in by
-// [Queue.Want], and is worked off by [Leases]. It is safe for concurrent use.
+// Queue holds the keys whose leases one instance must renew. Those whose operations wait
+// for a lease go first. It exists before the gates, which add keys by [Queue.Want];
+// [Leases] take them out. It is safe for concurrent use.
 type Queue struct {
-	mu      sync.Mutex           // guards what follows
+	mu      sync.Mutex           // guards the fields below
 	changed *sync.Cond           // a key was queued, or the queue was closed
 	wanted  []string             // keys whose operations wait for a lease, in order
-	stale   []string             // keys in use whose leases are to be renewed, after those
+	stale   []string             // keys in use whose leases must be renewed, after those
 	keys    map[string]*queueKey // keys that have a lease, or had one a moment ago
 	turn    int                  // counts the keys that were taken out
 	closed  bool
 }
 
-// queueKey is where a key with a lease stands.
+// queueKey is the state of a key with a lease.
 type queueKey struct {
 	place place // the queue that it is in
 	busy  bool  // the store is being asked
@@ -32,10 +32,10 @@ type place uint8
 const (
 	nowhere place = iota
 	inStale
-	inWanted // it may stand in stale, too, where it is passed over
+	inWanted // it may be in stale too, where it is passed over
 )
 
-// staleTurn is which turn is that of a stale lease while others are wanted.
+// staleTurn gives every eighth turn to a stale lease while others are wanted.
 const staleTurn = 8
 
 // NewQueue returns an empty queue.
@@ -45,7 +45,7 @@ func NewQueue() *Queue {
 	return q
 }
 
-// Want has the lease of a key renewed at once. It is quick.
+// Want makes the lease of a key be renewed at once. It does not block.
 func (q *Queue) Want(key string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -64,17 +64,17 @@ func (q *Queue) Want(key string) {
 	}
 }
 
-// due is what is to be done about a key that is in no queue.
+// due is what to do about a key that is in no queue.
 type due uint8
 
 const (
 	dueLater due = iota // nothing for now
-	dueNow              // its lease is to be renewed or returned
-	dueNever            // it is to be forgotten
+	dueNow              // renew or return its lease
+	dueNever            // forget it
 )
 
-// fill queues the keys that are due, at most most of them unless that is 0, and returns
-// those that it has forgotten.
+// fill queues the keys that are due, up to most unless that is 0, and returns the keys
+// that it has forgotten.
 func (q *Queue) fill(most int, dueOf func(key string) due) (forgotten []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -100,8 +100,8 @@ func (q *Queue) fill(most int, dueOf func(key string) due) (forgotten []string) 
 	return forgotten
 }
 
-// next waits for a key whose lease is to be renewed; ok is false once the queue is
-// closed. Wanted keys go first, but for every eighth turn.
+// next waits for a key whose lease must be renewed; ok is false once the queue is closed.
+// Wanted keys go first, except at every eighth turn.
 func (q *Queue) next() (key string, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -140,8 +140,7 @@ func (q *Queue) done(key string) {
 	}
 }
 
-// close makes every call of [Queue.next] return, and returns the keys that the queue
-// knows.
+// close makes every call of [Queue.next] return, and returns all keys of the queue.
 func (q *Queue) close() (keys []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -11,12 +11,12 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
-// Redis keeps ledgers in Redis 5 or newer: a single node, Sentinel or a Cluster.
-// The times are of Redis's own clock. Each ledger is one key, which spreads them
-// over a Cluster, and has a TTL.
+// Redis keeps ledgers in Redis 5 or newer: a single node, Sentinel or a Cluster. Times are
+// by Redis's own clock. Each ledger is one key with a TTL, which spreads them over a
+// Cluster.
 //
-// A Redis that is emptied, or a failover that loses the last writes, loses what
-// was counted: the windows of the budgets begin anew.
+// A Redis that is emptied, or a failover that loses the last writes, loses ledgers; the
+// instances rebuild them from memory, see [gate.Ledger].
 type Redis struct {
 	client redis.UniversalClient
 	prefix string
@@ -32,12 +32,12 @@ var (
 	replaceScript = redis.NewScript(replaceLua)
 )
 
-// DefaultPrefix is how the names of the ledgers in Redis begin.
+// DefaultPrefix is the default beginning of the names of ledgers in Redis.
 const DefaultPrefix = "rebound:ledger:"
 
-// NewRedis returns the store behind client; make that from options that went
-// through [redisconn.Options]. All names in Redis begin with prefix,
-// [DefaultPrefix] when it is empty. The client stays the caller's to close.
+// NewRedis returns the store behind client, which must be made from options of
+// [redisconn.Options]. All names in Redis begin with prefix, [DefaultPrefix] when it is
+// empty. The caller closes the client.
 func NewRedis(client redis.UniversalClient, prefix string) *Redis {
 	if prefix == "" {
 		prefix = DefaultPrefix
@@ -48,8 +48,8 @@ func NewRedis(client redis.UniversalClient, prefix string) *Redis {
 // String names the kind of the store.
 func (*Redis) String() string { return "redis" }
 
-// Renew gives an instance its next lease of a key's limits. The error is that of
-// Redis or of ctx; whether the ledger has changed is unknown then.
+// Renew gives an instance its next lease of a key's limits. After an error, which is
+// Redis's or ctx's, it is not known whether the ledger has changed.
 func (r *Redis) Renew(ctx context.Context, key string, c gate.Claim, s gate.Settings) (gate.Lease, error) {
 	name := r.prefix + "{" + key + "}"
 	var text string
@@ -70,7 +70,7 @@ func (r *Redis) Renew(ctx context.Context, key string, c gate.Claim, s gate.Sett
 // Forget does nothing: nothing is kept in memory.
 func (r *Redis) Forget([]string) {}
 
-// read returns a ledger as it stands, empty when there is none, and the time.
+// read returns the current ledger, empty if there is none, and the time.
 func (r *Redis) read(ctx context.Context, name string) (text string, now time.Time, err error) {
 	answer, err := readScript.Run(ctx, r.client, []string{name}).Slice()
 	if err != nil {

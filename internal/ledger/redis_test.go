@@ -22,8 +22,8 @@ func client(t *testing.T, addr string) redis.UniversalClient {
 	return c
 }
 
-// TestRedis_AnswersThatAreNoneAreErrors has Redis refuse: neither is that contention,
-// nor a ledger of which nothing is given out.
+// TestRedis_AnswersThatAreNoneAreErrors makes Redis refuse: that is neither contention nor
+// an empty ledger.
 func TestRedis_AnswersThatAreNoneAreErrors(t *testing.T) {
 	t.Parallel()
 	for name, refuse := range map[string][]any{
@@ -50,7 +50,7 @@ func TestRedis_AnswersThatAreNoneAreErrors(t *testing.T) {
 	}
 }
 
-func TestRedis_AFlushForgetsNoBudget(t *testing.T) {
+func TestRedis_FlushForgetsNoBudget(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
 	limits := gate.Settings{PerMinute: 10}

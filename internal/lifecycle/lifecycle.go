@@ -1,5 +1,5 @@
-// Package lifecycle owns what runs in an instance. Most important is [Lifecycle]: it
-// starts a list of [Runner], drains and ends them in order, and cleans up behind them.
+// Package lifecycle owns what runs in an instance. [Lifecycle] starts a list of [Runner],
+// drains and ends them in order, and cleans up after them.
 package lifecycle
 
 import (
@@ -7,21 +7,21 @@ import (
 	"sync"
 )
 
-// Runner is a part of an instance that does its work until it is ended.
+// Runner is a part of an instance that works until it is ended.
 type Runner struct {
 	// Run works until ctx ends.
 	Run func(ctx context.Context)
-	// Drains is whether Run ends by itself once the instance drains. Such a runner is
-	// waited for before the others are ended, which it may need.
+	// Drains is whether Run ends by itself once the instance drains. The others, which
+	// it may need, are ended only after it.
 	Drains bool
 }
 
 // Lifecycle owns the goroutines of an instance and what must be undone when it ends. It
-// runs from the start, then drains, then has stopped. It is safe for concurrent use.
+// first runs, then drains, and then has stopped. It is safe for concurrent use.
 type Lifecycle struct {
 	ctx    context.Context // of the runners and requests
 	cancel context.CancelFunc
-	// draining is closed once nothing more is to be begun.
+	// draining is closed once nothing more may begin.
 	draining chan struct{}
 
 	drainOnce sync.Once
@@ -29,7 +29,7 @@ type Lifecycle struct {
 	others    sync.WaitGroup // other runners and requests
 
 	mu       sync.Mutex
-	stopped  bool     // no request is begun once it is true; guarded by mu
+	stopped  bool     // once true, no request begins; guarded by mu
 	cleanups []func() // a stack; guarded by mu
 }
 
@@ -39,7 +39,7 @@ func New() *Lifecycle {
 	return &Lifecycle{ctx: ctx, cancel: cancel, draining: make(chan struct{})}
 }
 
-// Cleanup has undo called when everything has ended, before what was handed in earlier.
+// Cleanup registers undo, to be called when everything has ended, last in first out.
 func (l *Lifecycle) Cleanup(undo func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -57,13 +57,13 @@ func (l *Lifecycle) Start(runners []Runner) {
 	}
 }
 
-// Context returns the context of what is begun, which ends after what drains has ended.
+// Context returns the context of runners and requests. It ends after the draining runners.
 func (l *Lifecycle) Context() context.Context { return l.ctx }
 
-// Draining returns a channel that is closed once nothing more is to be begun.
+// Draining returns a channel that is closed once nothing more may begin.
 func (l *Lifecycle) Draining() <-chan struct{} { return l.draining }
 
-// During calls do, which the end waits for, unless the instance has stopped.
+// During calls do unless the instance has stopped. [Lifecycle.End] waits for it.
 func (l *Lifecycle) During(do func()) {
 	l.mu.Lock()
 	if l.stopped {
@@ -76,7 +76,7 @@ func (l *Lifecycle) During(do func()) {
 	do()
 }
 
-// Drain asks for an end: nothing more is begun.
+// Drain begins the end: nothing more may begin.
 func (l *Lifecycle) Drain() { l.drainOnce.Do(func() { close(l.draining) }) }
 
 // IsDraining reports whether the instance was asked to end.
@@ -89,8 +89,8 @@ func (l *Lifecycle) IsDraining() bool {
 	}
 }
 
-// End drains, waits for what drains, ends the rest, and cleans up. When ctx ends first,
-// what still drains is cut off and the error of ctx is returned.
+// End drains, waits for the draining runners, ends the others, and cleans up. If ctx ends
+// first, End cuts off what still drains and returns the error of ctx.
 func (l *Lifecycle) End(ctx context.Context) error {
 	l.Drain()
 	stop := context.AfterFunc(ctx, l.cancel)

@@ -19,7 +19,7 @@ func TestLifecycle_WaitsForWhatDrainsThenEndsTheRestThenCleansUpLastFirst(t *tes
 		l.Start([]Runner{
 			{Drains: true, Run: func(ctx context.Context) {
 				<-l.draining
-				time.Sleep(time.Second) // what is in hand takes its time
+				time.Sleep(time.Second) // the time for what is in hand
 				if ctx.Err() == nil {
 					note("drained")()
 				}

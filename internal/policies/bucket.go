@@ -34,20 +34,20 @@ var (
 
 // Revision is one policy file that was applied.
 type Revision struct {
-	// Number counts up from 1. 0 stands for nothing applied.
+	// Number counts up from 1. 0 means that nothing was applied.
 	Number uint64
 	// At is when it was applied.
 	At time.Time
-	// Source is the file, byte for byte. It is nil for a revision that took the
-	// policies away, so that each instance uses those that it was started with.
+	// Source is the file, byte for byte. It is nil for a revision that removed the
+	// policies, so that each instance uses those that it was started with.
 	Source []byte
 }
 
-// Name is what the policies of a revision are called, as the file in the issues
-// and origins of a [policy.Set].
+// Name returns the name of a revision, which is the file name in the issues and origins
+// of its [policy.Set].
 func (r Revision) Name() string { return fmt.Sprintf("revision %d", r.Number) }
 
-// Removed reports whether the revision took the policies away.
+// Removed reports whether the revision removed the policies.
 func (r Revision) Removed() bool { return r.Number > 0 && r.Source == nil }
 
 // Parse reads the policies of the revision; see [policy.Parse].
@@ -66,7 +66,7 @@ func BucketName(prefix string) string {
 	return events.Streams{Prefix: prefix}.Waiting() + "_POLICIES"
 }
 
-// Ensure opens the bucket, which it makes when there is none.
+// Ensure opens the bucket and makes it if there is none.
 func Ensure(ctx context.Context, js jetstream.JetStream, prefix string, replicas int) (*Bucket, error) {
 	kv, err := streams.Bucket(ctx, js, jetstream.KeyValueConfig{
 		Bucket: BucketName(prefix), Description: "Rebound: the policies in force", History: MaxHistory,
@@ -130,9 +130,9 @@ func (b *Bucket) At(ctx context.Context, number uint64) (Revision, error) {
 	return revision(e), nil
 }
 
-// Apply puts a policy file in force for all instances. What [policy.Parse]
-// refuses is refused here, and what was in force stays. It returns [ErrChanged]
-// when the latest revision is not over any more.
+// Apply puts a policy file in force for all instances. It refuses a file that
+// [policy.Parse] refuses, and what was in force stays. It returns [ErrChanged] if over is
+// no longer the latest revision.
 func (b *Bucket) Apply(ctx context.Context, name string, source []byte, over uint64) (Revision, error) {
 	if _, err := policy.Parse(name, source); err != nil {
 		return Revision{}, err
@@ -147,13 +147,13 @@ func (b *Bucket) Apply(ctx context.Context, name string, source []byte, over uin
 	return Revision{Number: number, At: time.Now(), Source: source}, nil
 }
 
-// replaceTries is how often a write is tried while the servers agree upon another, which
+// replaceTries is how often a write is tried while the servers agree on another, which
 // takes a few milliseconds.
 const replaceTries = 100
 
-// replace puts a revision over another. It waits while the servers agree upon another write,
-// which may still come to nothing. It looks for a write without an answer before that counts
-// as failed.
+// replace stores a revision over another. It waits while the servers agree on another write,
+// which may still fail. It looks for a write without an answer before it counts that as
+// failed.
 func (b *Bucket) replace(ctx context.Context, source []byte, over uint64) (number uint64, err error) {
 	for try := 1; try <= replaceTries; try++ {
 		if number, err = b.kv.Update(ctx, key, source, over); !streams.IsPending(err) {
@@ -191,9 +191,9 @@ func (b *Bucket) Rollback(ctx context.Context, number uint64) (Revision, error) 
 	return b.Apply(ctx, earlier.Name(), earlier.Source, current.Number)
 }
 
-// Watch calls changed for the latest revision, if there is one, and then for
-// every new one, one call after the other. It returns nil when ctx ends, and
-// otherwise why the watching ended.
+// Watch calls changed for the latest revision, if there is one, and then for every new
+// one, one call at a time. It returns nil when ctx ends, and otherwise why the watch
+// ended.
 func (b *Bucket) Watch(ctx context.Context, changed func(Revision)) error {
 	w, err := b.kv.Watch(ctx, key)
 	if err != nil {
@@ -207,7 +207,7 @@ func (b *Bucket) Watch(ctx context.Context, changed func(Revision)) error {
 			switch {
 			case !ok:
 				return watchError(ctx, errors.New("the watcher has stopped"))
-			case e != nil: // nil says that the latest revision has come
+			case e != nil: // nil follows the latest revision
 				changed(revision(e))
 			}
 		}
@@ -232,8 +232,8 @@ func revision(e jetstream.KeyValueEntry) Revision {
 	return r
 }
 
-// Comment returns the first line of a policy file without its # when that line is a comment,
-// as whoever applied the file may say why.
+// Comment returns the first line of a policy file, without its #, if it is a comment. It may
+// say why the file was applied.
 func (r Revision) Comment() string {
 	first, _, _ := strings.Cut(string(r.Source), "\n")
 	comment, ok := strings.CutPrefix(strings.TrimSpace(first), "#")

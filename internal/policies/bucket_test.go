@@ -126,8 +126,8 @@ func TestBucket_WatchTellsTheLatestAndEveryLaterRevision(t *testing.T) {
 	}
 }
 
-// TestBucket_OneOfManyAppliesOverARevisionOnACluster applies at three servers at once,
-// where revisions meet that are not agreed upon yet.
+// TestBucket_OneOfManyAppliesOverARevisionOnACluster applies at three servers at once, so
+// that revisions collide that are not agreed on yet.
 func TestBucket_OneOfManyAppliesOverARevisionOnACluster(t *testing.T) {
 	t.Parallel()
 	cluster := testkit.Cluster(t, 3)

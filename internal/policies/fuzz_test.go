@@ -22,8 +22,8 @@ func (e entry) Operation() jetstream.KeyValueOp { return e.operation }
 func (e entry) Revision() uint64                { return 7 }
 func (e entry) Created() time.Time              { return time.Unix(1, 0) }
 
-// FuzzRevision takes any value of the bucket as a revision of the policies. What is
-// refused says in which revision, and what is put in force tells itself.
+// FuzzRevision takes any value of the bucket as a revision of the policies. The issues of a
+// refused one name the revision, and so do the origins of an accepted one.
 func FuzzRevision(f *testing.F) {
 	for _, seed := range []string{"# fewer attempts\ndefault: {maxAttempts: 2}", "", "#", "#\r", "a: {", "\xff", "default: {maxAttempts: 0}", "# a\u2028b\ndefault: {}", strings.Repeat("#", 300)} {
 		f.Add([]byte(seed), uint8(jetstream.KeyValuePut))

@@ -22,6 +22,8 @@ const (
 	root = "../.."
 	// natsCLI is the nats command line tool, built for the test.
 	natsCLI = "github.com/nats-io/natscli/nats@v0.5.1"
+	// commandTimeout guards against a command that hangs.
+	commandTimeout = 10 * time.Minute
 )
 
 // block is a fenced block of the README.
@@ -171,7 +173,7 @@ func TestREADME_CommandsRun(t *testing.T) {
 	for _, c := range all {
 		switch {
 		case strings.HasPrefix(c, "rebound serve"), c == "rebound doctor":
-			run(t, env, time.Minute, "sh", "-c", strings.Split(c, " --")[0]+" --help")
+			run(t, env, commandTimeout, "sh", "-c", strings.Split(c, " --")[0]+" --help")
 		case waits.MatchString(c):
 			// These run until interrupted: being ended by the time limit is fine.
 			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
@@ -184,7 +186,7 @@ func TestREADME_CommandsRun(t *testing.T) {
 			}
 			cancel()
 		default:
-			run(t, env, time.Minute, "sh", "-c", at+c)
+			run(t, env, commandTimeout, "sh", "-c", at+c)
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestBucket_AnswersAreClassified(t *testing.T) {
+func TestBucket_AnswersAreConflictsPendingOrNeither(t *testing.T) {
 	answer := func(code jetstream.ErrorCode) error {
 		return fmt.Errorf("nats: %w", &jetstream.APIError{Code: 400, ErrorCode: code})
 	}

@@ -183,7 +183,8 @@ func TestOpen_StreamsAreReadInTheirDomain(t *testing.T) {
 	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "SAMPLE", Subjects: []string{"sample"}, AllowDirect: true}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.Publish(ctx, "sample", []byte("x")); err != nil {
+	// The leaf node hears a moment later that somebody listens at its hub.
+	if _, err := js.Publish(ctx, "sample", []byte("x"), jetstream.WithRetryAttempts(100)); err != nil {
 		t.Fatal(err)
 	}
 	m, err := streams.LeaderGet(ctx, js, "SAMPLE", streams.LastBySubject("sample"))

@@ -15,13 +15,13 @@ import (
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
-// Sources are what [Observe] reads how an instance stands from. They are read when
-// somebody looks, so they must answer from memory: neither NATS nor a store is asked.
-// None may be nil.
+// Sources are the functions from which [Observe] reads the state of an instance. They are
+// called for every scrape, so they must answer from memory, without asking NATS or a
+// store. None may be nil.
 type Sources struct {
 	// Now is the clock.
 	Now func() time.Time
-	// Instance is how the instance as a whole stands.
+	// Instance returns the state of the instance as a whole.
 	Instance func() Standing
 	Gates    interface {
 		Standings(now time.Time) []scheduler.Standing
@@ -34,13 +34,13 @@ type Sources struct {
 	}
 }
 
-// Standing is how an instance as a whole stands.
+// Standing is the state of an instance as a whole.
 type Standing struct {
 	// Breakers and Limits say where breakers and limits are shared.
 	Breakers, Limits Sharing
-	// Instances counts the instances that this one knows, itself included.
+	// Instances counts the instances that this one knows, including itself.
 	Instances int
-	// Backpressure says that global backpressure is on.
+	// Backpressure is whether global backpressure is on.
 	Backpressure bool
 	// InHand counts the due operations that the instance has in hand.
 	InHand int
@@ -48,13 +48,13 @@ type Standing struct {
 	ReportsAccepted, ReportsRefused uint64
 }
 
-// Sharing says where something is shared between instances, and whether it is now.
+// Sharing says where instances share something, and whether they do now.
 type Sharing struct {
 	Store  string
 	Shared bool
 }
 
-// Observe makes the instruments for how an instance stands.
+// Observe makes the instruments for the state of an instance.
 func Observe(m *Metrics, s Sources) error {
 	g := &gauges{Sources: s, metrics: m}
 	var errs []error
@@ -96,7 +96,7 @@ func Observe(m *Metrics, s Sources) error {
 	return nil
 }
 
-// gauges read how things stand at an instance.
+// gauges read the state of an instance.
 type gauges struct {
 	Sources
 	metrics *Metrics
@@ -132,15 +132,15 @@ func (g *gauges) instance(o metric.Observer) {
 	}
 }
 
-// keyStanding is how the gates stand whose keys have the same labels.
+// keyStanding is the state of all gates whose keys have the same labels.
 type keyStanding struct {
 	inFlight, held int
 	shut, governed bool
 	rate           float64
 }
 
-// gates reads how the gates stand. Of keys that are taken together the sums count,
-// and one that is shut or governed.
+// gates reads the state of the gates. Keys with the same labels are added up, and count
+// as shut or governed if one of them is.
 func (g *gauges) gates(o metric.Observer, now time.Time) {
 	all := make(map[*labels]keyStanding)
 	for _, k := range g.Gates.Standings(now) {
@@ -166,8 +166,7 @@ func (g *gauges) gates(o metric.Observer, now time.Time) {
 // severity is the value of a breaker's state, the larger the worse.
 var severity = [...]int64{breaker.Closed: 0, breaker.HalfOpen: 1, breaker.Open: 2}
 
-// breakers reads the states of the breakers, of keys that are taken together the
-// worst.
+// breakers reads the states of the breakers; of keys with the same labels, the worst.
 func (g *gauges) breakers(o metric.Observer) {
 	worst := make(map[*labels]int64)
 	for key, state := range g.Breakers.States() {
@@ -179,8 +178,7 @@ func (g *gauges) breakers(o metric.Observer) {
 	}
 }
 
-// scores reads the health of the services, of those that are taken together the
-// worst.
+// scores reads the health of the services; of those with the same labels, the worst.
 func (g *gauges) scores(o metric.Observer, now time.Time) {
 	worst := make(map[*[]metric.ObserveOption]float64)
 	for _, m := range g.Health.All(now) {
@@ -194,7 +192,7 @@ func (g *gauges) scores(o metric.Observer, now time.Time) {
 	}
 }
 
-// keyed returns the labels of a key as gates and breakers write it.
+// keyed returns the labels of a key of the form service:operation.
 func (m *Metrics) keyed(key string) *labels {
 	service, operation, err := events.SplitKey(key)
 	if err != nil {

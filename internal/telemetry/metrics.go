@@ -13,14 +13,13 @@ import (
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
-// The bounds of the labels. Whoever may submit can invent keys; those beyond the
-// bounds are counted together. Keys that are not used are forgotten, and leave their
-// places to others.
+// The bounds of the labels. Anyone who may submit can invent keys, so those beyond the
+// bounds are counted together. Unused keys are forgotten and make way for others.
 const (
 	// MaxMeteredKeys is how many keys, and how many services, have metrics of their own.
 	MaxMeteredKeys = 500
 	// MaxMeasuredKeys is how many keys have histograms of their own, which take as much
-	// as all the rest.
+	// memory as everything else.
 	MaxMeasuredKeys = 100
 	// OtherKeys is the service and the operation type of the keys beyond the bounds.
 	OtherKeys = "other"
@@ -38,20 +37,19 @@ const (
 )
 
 var (
-	// delayBuckets, in seconds, span the delays of policies, from those in memory
-	// to hours.
+	// delayBuckets, in seconds, span the delays of policies, from milliseconds to hours.
 	delayBuckets = []float64{0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600}
-	// durationBuckets, in seconds, span what a request or a worker takes.
+	// durationBuckets, in seconds, span the durations of requests and workers.
 	durationBuckets = []float64{0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300}
-	// latenessBuckets, in seconds, tell milliseconds apart, and what waited at a gate.
+	// latenessBuckets, in seconds, resolve milliseconds, and span waits at a gate.
 	latenessBuckets = []float64{0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 60, 300, 1800, 3600}
 )
 
-// meteredKey is the labels of most metrics.
+// meteredKey holds the labels of most metrics.
 type meteredKey struct{ service, operation string }
 
-// Metrics count and measure what happens at one instance. They count what is done, so
-// that a repeat after a crash counts again. They are safe for concurrent use.
+// Metrics count and measure what happens at one instance. A repeat after a crash counts
+// again. They are safe for concurrent use.
 type Metrics struct {
 	*Registry
 	keys     *Series[meteredKey, labels]
@@ -64,7 +62,7 @@ type Metrics struct {
 	delay, duration, lateness       Histogram
 }
 
-// labels are those of one key, made once so that counting makes none.
+// labels are the labels of one key, made once so that counting allocates nothing.
 type labels struct {
 	used               atomic.Int64 // when something was counted last, Unix nanoseconds
 	observed           []metric.ObserveOption
@@ -91,8 +89,8 @@ func (m *Metrics) newLabels(k meteredKey) *labels {
 	return l
 }
 
-// NewMetrics makes the instruments for what happens. [Observe] makes those for how the
-// instance stands.
+// NewMetrics makes the instruments for events. [Observe] makes those for the state of the
+// instance.
 func NewMetrics(instance, version string) (*Metrics, error) {
 	registry, err := NewRegistry(instance, version)
 	if err != nil {
@@ -147,8 +145,8 @@ func (m *Metrics) makeInstruments() error {
 	return errors.Join(errs...)
 }
 
-// Forget drops the metrics of the keys that were not counted since a time, and of the
-// services that are not known.
+// Forget drops the metrics of keys that were not counted since a time, and of unknown
+// services.
 func (m *Metrics) Forget(since time.Time, known func(service string) bool) {
 	m.services.Forget(func(service string, _ *[]metric.ObserveOption) bool { return !known(service) })
 	keys := m.keys.Forget(func(_ meteredKey, l *labels) bool { return l.used.Load() < since.UnixNano() })
@@ -168,8 +166,8 @@ func (m *Metrics) Accepted(ctx context.Context, op *events.Operation) {
 	m.submissions.Add(ctx, 1, m.of(op).accepted...)
 }
 
-// AcceptedAhead counts a submission that was taken in ahead of its turn. It is one of
-// those that [Metrics.Accepted] counts.
+// AcceptedAhead counts a submission that was taken in ahead of its turn, in addition to
+// [Metrics.Accepted].
 func (m *Metrics) AcceptedAhead(ctx context.Context, op *events.Operation) {
 	m.ahead.Add(ctx, 1, m.of(op).counted...)
 }
@@ -179,7 +177,7 @@ func (m *Metrics) Rejected(ctx context.Context, service, operation string) {
 	m.submissions.Add(ctx, 1, m.use(service, operation).rejected...)
 }
 
-// Refused counts a submission that was asked for and refused, because too many wait.
+// Refused counts a submission request that was refused because too many wait.
 func (m *Metrics) Refused(ctx context.Context, op *events.Operation) {
 	m.refused.Add(ctx, 1, m.of(op).counted...)
 }
@@ -199,13 +197,12 @@ func (m *Metrics) DeadLettered(ctx context.Context, op *events.Operation) {
 	m.dead.Add(ctx, 1, m.of(op).counted...)
 }
 
-// Began measures how late an attempt begins; it is a [scheduler.Pipeline]'s Began.
+// Began measures how late an attempt begins; use it as [scheduler.Pipeline.Began].
 func (m *Metrics) Began(ctx context.Context, _ *events.Operation, late time.Duration) {
 	m.lateness.Record(ctx, late.Seconds())
 }
 
-// Attempted counts an attempt that has ended; it is a [scheduler.Pipeline]'s
-// Attempted.
+// Attempted counts an attempt that has ended; use it as [scheduler.Pipeline.Attempted].
 func (m *Metrics) Attempted(ctx context.Context, op *events.Operation, r scheduler.Reply) {
 	l := m.of(op)
 	result := l.succeeded
@@ -216,7 +213,7 @@ func (m *Metrics) Attempted(ctx context.Context, op *events.Operation, r schedul
 	m.duration.Record(ctx, r.Duration.Seconds(), l.measured...)
 }
 
-// Decided measures the delay that was decided upon after a failure.
+// Decided measures the delay decided on after a failure.
 func (m *Metrics) Decided(ctx context.Context, op *events.Operation, delay time.Duration) {
 	m.delay.Record(ctx, delay.Seconds(), m.of(op).measured...)
 }

@@ -17,8 +17,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 )
 
-// maxScrapes is how many scrapes are answered at once; more are refused.
-// Whoever reaches the port may ask, and each answer costs time and memory.
+// maxScrapes is how many scrapes are answered at once; more are refused. Anyone who
+// reaches the port may scrape, and each answer costs time and memory.
 const maxScrapes = 4
 
 // Registry holds the instruments of one instance and those of its process. It belongs
@@ -29,8 +29,8 @@ type Registry struct {
 	provider *sdk.MeterProvider
 }
 
-// NewRegistry returns the registry of the instance with that id, which runs that
-// version of the program. The error says which collector cannot be set up.
+// NewRegistry returns the registry of an instance that runs that version of the program.
+// The error says which collector cannot be set up.
 func NewRegistry(instance, version string) (*Registry, error) {
 	registry := prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{
@@ -53,7 +53,7 @@ func NewRegistry(instance, version string) (*Registry, error) {
 			attribute.String("service.name", "rebound"), attribute.String("service.version", version),
 			attribute.String("service.instance.id", instance),
 		)),
-		// Series bounds the labels, and names what is beyond the bound.
+		// Series bounds the labels instead, and names those beyond the bound.
 		sdk.WithCardinalityLimit(0),
 		sdk.WithExemplarFilter(exemplar.AlwaysOffFilter),
 	)}, nil
@@ -62,8 +62,8 @@ func NewRegistry(instance, version string) (*Registry, error) {
 // Meter makes instruments.
 func (r *Registry) Meter() metric.Meter { return r.provider.Meter("github.com/rebound-mq/rebound") }
 
-// Handler answers with all metrics in a format that Prometheus reads. It logs what
-// cannot be collected, and answers with an error then.
+// Handler serves all metrics in Prometheus's format. If some cannot be collected it logs
+// that and answers with an error.
 func (r *Registry) Handler(log *slog.Logger) http.Handler {
 	return promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), MaxRequestsInFlight: maxScrapes,

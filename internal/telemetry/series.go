@@ -2,9 +2,8 @@ package telemetry
 
 import "sync"
 
-// Series keeps a value for each of a bounded number of keys, such as the label sets
-// that are made of a key. All further keys share the value of the key that stands for
-// them: whoever publishes can invent keys, and each costs
+// Series keeps a value for each of a bounded number of keys, such as the labels of a key.
+// All further keys share one value: anyone who publishes can invent keys, and each costs
 // memory here and at Prometheus. It is safe for concurrent use.
 type Series[K comparable, V any] struct {
 	most  int
@@ -15,15 +14,15 @@ type Series[K comparable, V any] struct {
 	known map[K]*V
 }
 
-// NewSeries returns a series of at most most keys, whose values are made by value, which
-// must be quick. The key other stands for those beyond.
+// NewSeries returns a series of up to most keys. value makes their values and must be
+// quick. The key other stands for all further keys.
 func NewSeries[K comparable, V any](most int, other K, value func(K) *V) *Series[K, V] {
 	o := value(other)
 	return &Series[K, V]{most: most, make: value, other: o, known: map[K]*V{other: o}}
 }
 
 // Of returns the value of a key, the same one until it is forgotten. It allocates nothing
-// for a key that has one.
+// for a known key.
 func (s *Series[K, V]) Of(k K) *V {
 	s.mu.RLock()
 	v, full := s.known[k], len(s.known) > s.most
@@ -48,8 +47,8 @@ func (s *Series[K, V]) Of(k K) *V {
 	return v
 }
 
-// Forget drops the keys that idle reports, which leave their places to others, and returns
-// them. The one that stands for the others stays.
+// Forget drops the keys that idle reports, to make way for others, and returns them. The key
+// other stays.
 func (s *Series[K, V]) Forget(idle func(K, *V) bool) []K {
 	s.mu.Lock()
 	defer s.mu.Unlock()

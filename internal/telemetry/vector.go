@@ -7,14 +7,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// OpenTelemetry keeps a counter or a histogram for every set of labels for good, so
-// those that are labelled by key are Prometheus's own, which can be dropped.
+// OpenTelemetry never drops a set of labels, so counters and histograms that are labelled
+// by key are Prometheus's own, which can.
 
 // Counter counts by labels. It is safe for concurrent use.
 type Counter struct{ vector *prometheus.CounterVec }
 
-// Counter makes a counter with labels of these names, the first of which make the
-// key by which [Counter.Forget] drops.
+// Counter makes a counter with labels of these names.
 func (r *Registry) Counter(name, help string, labels ...string) (Counter, error) {
 	c := Counter{prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)}
 	if err := r.registry.Register(c.vector); err != nil {
@@ -23,7 +22,7 @@ func (r *Registry) Counter(name, help string, labels ...string) (Counter, error)
 	return c, nil
 }
 
-// Add adds n to the count of these labels, in the order of their names.
+// Add adds n to the count of these labels, given in the order of their names.
 func (c Counter) Add(_ context.Context, n int64, labels ...string) {
 	c.vector.WithLabelValues(labels...).Add(float64(n))
 }
@@ -43,7 +42,7 @@ func (r *Registry) Histogram(name, help string, bounds []float64, labels ...stri
 	return h, nil
 }
 
-// Record measures v with these labels, in the order of their names.
+// Record measures v with these labels, given in the order of their names.
 func (h Histogram) Record(_ context.Context, v float64, labels ...string) {
 	h.vector.WithLabelValues(labels...).Observe(v)
 }

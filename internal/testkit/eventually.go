@@ -25,7 +25,7 @@ func Eventually(t testing.TB, within time.Duration, what string, cond func() boo
 	began := time.Now()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	for looked := time.Duration(0); ; looked += pollInterval {
+	for looked := pollInterval; ; looked += pollInterval {
 		<-tick.C
 		if cond() {
 			return

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -119,7 +120,7 @@ func TestRedis_FailsTheTestWithoutAServer(t *testing.T) {
 	}
 }
 
-func TestEventually_Waits(t *testing.T) {
+func TestEventually_LooksUntilTheConditionHolds(t *testing.T) {
 	t.Parallel()
 	var looks int
 	testkit.Eventually(t, 10*time.Second, "three looks", func() bool {
@@ -131,13 +132,22 @@ func TestEventually_Waits(t *testing.T) {
 	}
 }
 
-func TestEventually_FailsTheTestInTime(t *testing.T) {
-	t.Parallel()
-	message := failure(t, func(f testing.TB) {
-		testkit.Eventually(f, 20*time.Millisecond, "pigs fly", func() bool { return false })
-	})
-	if message != "not within 20ms: pigs fly" {
-		t.Errorf("message is %q", message)
+func TestEventually_FailsAtTheEndOfItsBound(t *testing.T) {
+	for says, c := range map[string]struct{ look, most time.Duration }{
+		"when looks take no time": {0, 20 * time.Millisecond},
+		"later when looks linger": {50 * time.Millisecond, 200 * time.Millisecond},
+	} {
+		t.Run(says, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				message := failure(t, func(f testing.TB) {
+					testkit.Eventually(f, 20*time.Millisecond, "pigs fly", func() bool { time.Sleep(c.look); return false })
+				})
+				if took := time.Since(began); message != "not within 20ms: pigs fly" || took > c.most {
+					t.Errorf("after %s the message is %q, want it after %s at most", took, message, c.most)
+				}
+			})
+		})
 	}
 }
 

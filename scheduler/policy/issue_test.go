@@ -146,7 +146,7 @@ func TestIssues_BeyondAHundredAreCounted(t *testing.T) {
 	_, err := Parse("p.yaml", []byte("billing:\n"+strings.Repeat("  maxAttempts: 3\n", 251)))
 	issues := Issues(err)
 	if len(issues) != 101 {
-		t.Fatalf("250 issues were told as %d, want the first 100 and a last one", len(issues))
+		t.Fatalf("250 issues were listed as %d, want the first 100 and a last one", len(issues))
 	}
 	if got, want := issues[100].Error(), "p.yaml: faults left out here: 150"; got != want {
 		t.Errorf("the last issue is %q, want %q", got, want)

@@ -1,4 +1,4 @@
-// Package command has what commands are made of: the [App] that they work with,
+// Package command has the common parts of commands: the [App] that they work with,
 // the settings in force, the connection, and errors of usage.
 package command
 
@@ -26,12 +26,12 @@ type App struct {
 	Stdout, Stderr io.Writer
 }
 
-// Say tells the user something, beside the output.
+// Say writes a message to standard error.
 func (a *App) Say(layout string, args ...any) {
 	fmt.Fprintf(a.Stderr, layout+"\n", args...)
 }
 
-// Warn tells the user of something that is probably not meant to be so.
+// Warn writes a warning to standard error.
 func (a *App) Warn(layout string, args ...any) { a.Say("rebound: warning: "+layout, args...) }
 
 // Variable returns the value of an environment variable.
@@ -44,7 +44,7 @@ func (a *App) Variable(name string) string {
 	return ""
 }
 
-// Configure finds the settings in force. Flags that are wrong are wrong usage.
+// Configure loads the settings in force. Invalid flags are an error of usage.
 func (a *App) Configure(cmd *cobra.Command) (*config.Config, error) {
 	c, err := config.Load(cmd.Flags(), a.Environ, "")
 	if err != nil {
@@ -60,7 +60,7 @@ func (a *App) Configure(cmd *cobra.Command) (*config.Config, error) {
 	return c, nil
 }
 
-// Logger returns the log, which goes to standard error.
+// Logger returns a log to standard error.
 func (a *App) Logger(c *config.Config) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.LogLevel}
 	if c.LogFormat == "json" {
@@ -69,8 +69,7 @@ func (a *App) Logger(c *config.Config) *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.Stderr, options))
 }
 
-// Connected runs do with the context of cmd and a connection made as the settings
-// say.
+// Connected runs do with the context of cmd and a connection by the settings.
 func (a *App) Connected(cmd *cobra.Command, do func(context.Context, *session.Session) error) error {
 	c, err := a.Configure(cmd)
 	if err != nil {
@@ -86,8 +85,8 @@ func (a *App) Connected(cmd *cobra.Command, do func(context.Context, *session.Se
 
 var semVer = regexp.MustCompile(`^\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?$`)
 
-// SemanticVersion returns the version as NATS micro takes it, which a development
-// build's is not.
+// SemanticVersion returns a version that NATS micro accepts, which that of a
+// development build is not.
 func (a *App) SemanticVersion() string {
 	if bare := strings.TrimPrefix(a.Version, "v"); semVer.MatchString(bare) {
 		return bare

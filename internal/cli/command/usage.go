@@ -12,7 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/wording"
 )
 
-// UsageError says that a command was used in a wrong way.
+// UsageError says that a command was used wrongly.
 type UsageError struct{ error }
 
 // Unwrap returns the error itself.
@@ -43,8 +43,7 @@ func UsageOf(err error) error {
 	return UsageError{err}
 }
 
-// CheckNames checks the names of a service and an operation type that are
-// arguments.
+// CheckNames checks the arguments SERVICE and OPERATION.
 func CheckNames(service, operation string) error {
 	for _, arg := range []struct{ name, value string }{{"SERVICE", service}, {"OPERATION", operation}} {
 		if err := events.CheckName(arg.value); err != nil {
@@ -54,7 +53,7 @@ func CheckNames(service, operation string) error {
 	return nil
 }
 
-// WrongUsage turns what cobra finds wrong with arguments into a [UsageError].
+// WrongUsage turns cobra's errors about arguments into a [UsageError].
 func WrongUsage(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
@@ -91,7 +90,7 @@ func ExactArgs(n int) cobra.PositionalArgs {
 	})
 }
 
-// Group returns a command that only holds others.
+// Group returns a command that only has subcommands.
 func Group(use, short, long string) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Long: long,

@@ -22,16 +22,16 @@ import (
 )
 
 const (
-	// actAtOnce bounds the requests that are not acknowledged yet.
+	// actAtOnce is how many requests may await acknowledgement at once.
 	actAtOnce = 512
-	// actTimeout bounds how long one acknowledgement is waited for.
+	// actTimeout bounds the wait for one acknowledgement.
 	actTimeout = 30 * time.Second
 )
 
-// action is something that is done to many dead letters.
+// action is something to do to many dead letters.
 type action struct {
 	verb, past string
-	// do reports false when the dead letter needed nothing any more.
+	// do returns false if nothing was left to do.
 	do func(context.Context, *session.Session, *deadletter.Letters, *events.DeadLetter) (bool, error)
 }
 
@@ -106,7 +106,7 @@ func (o *actOptions) run(ctx context.Context, s *session.Session) error {
 	return r.run(ctx, total)
 }
 
-// replay asks for a dead letter to be replayed.
+// replay requests the replay of a dead letter.
 func replay(ctx context.Context, s *session.Session, letters *deadletter.Letters, d *events.DeadLetter) (bool, error) {
 	ack, err := s.JS.PublishMsg(ctx, letters.ReplayMessage(d))
 	if err != nil {
@@ -137,8 +137,7 @@ type acting struct {
 	done, idle atomic.Int64
 }
 
-// selected lists the dead letters to act on without their payloads, which
-// nothing needs any more.
+// selected lists the dead letters to act on, without their payloads.
 func (r *acting) selected(ctx context.Context) iter.Seq2[*events.DeadLetter, error] {
 	return func(yield func(*events.DeadLetter, error) bool) {
 		for d, err := range r.letters.List(ctx, r.filter) {
@@ -157,7 +156,7 @@ func (r *acting) selected(ctx context.Context) iter.Seq2[*events.DeadLetter, err
 	}
 }
 
-// take notes a dead letter that was found and reports whether to act on it.
+// take records that a dead letter was found and reports whether to act on it.
 func (r *acting) take(d *events.DeadLetter) bool {
 	if len(r.filter.IDs) > 0 {
 		r.found[d.ID] = true
@@ -218,7 +217,7 @@ func (r *acting) run(ctx context.Context, total int) error {
 	return r.remarks()
 }
 
-// total is how many dead letters there are to act on, as far as it is known
+// total returns how many dead letters there are to act on, as far as that is known
 // without reading them.
 func (r *acting) total(all int) int {
 	switch {
@@ -232,7 +231,7 @@ func (r *acting) total(all int) int {
 	return all
 }
 
-// remarks says what was not acted on. Ids that name nothing are an error.
+// remarks says what was not acted on. Ids that were not found are an error.
 func (r *acting) remarks() error {
 	if n := r.idle.Load(); n > 0 {
 		r.Say("%s needed nothing: already %s or asked for", wording.Many(int(n), "dead letter"), r.action.past)

@@ -1,4 +1,4 @@
-// Package dead is the commands about dead letters: [Command].
+// Package dead has the commands about dead letters: [Command].
 package dead
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/session"
 )
 
-// Command returns the command dead with those below it.
+// Command returns the command dead with its subcommands.
 func Command(a *command.App) *cobra.Command {
 	cmd := command.Group("dead", "List, show, replay and discard dead letters",
 		"Works on the stream of dead letters itself, whether or not a service is running.")
@@ -25,7 +25,7 @@ func Command(a *command.App) *cobra.Command {
 	return cmd
 }
 
-// selection selects dead letters by flags and by ids that are named.
+// selection selects dead letters by flags and ids.
 type selection struct {
 	filter       events.DeadLetterFilter
 	reason       *flags.Word

@@ -63,8 +63,7 @@ func (o *listOptions) run(ctx context.Context, s *session.Session) error {
 	return ctx.Err()
 }
 
-// list is how dead letters are printed: one after the other, and what is left at
-// the end.
+// list prints dead letters: each in turn, and the rest at the end.
 type list struct {
 	print func(schemas.DeadSummary) error
 	end   func() error

@@ -19,7 +19,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/wording"
 )
 
-// hexHead is how much of a payload that is no text is shown.
+// hexHead is how many bytes of a payload are shown that is not text.
 const hexHead = 256
 
 type showOptions struct {

@@ -39,7 +39,7 @@ func (r *Rate) Limiter() *rate.Limiter {
 	if r.limit == 0 {
 		return rate.NewLimiter(rate.Inf, 1)
 	}
-	// What falls due within a hundredth of a second may go together, because no
-	// sleep is much shorter.
+	// Events due within a hundredth of a second may go together, because sleeps are
+	// not much shorter.
 	return rate.NewLimiter(r.limit, max(1, int(r.limit/100)))
 }

@@ -8,7 +8,7 @@ import (
 	natsd "github.com/nats-io/nats-server/v2/server"
 )
 
-// announce says what runs where. With a log in JSON it is a line of the log, so
+// announce says what runs where. If the log is JSON the announcement is a log line, so
 // that standard error stays JSON.
 func (i *instance) announce() {
 	a, c, s, web := i.App, i.config, i.session, i.listener.address()

@@ -10,7 +10,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/embedded"
 )
 
-// ownServer is the embedded server, or none when the service uses another.
+// ownServer is the embedded server, nil if the service uses another.
 type ownServer struct{ *embedded.Server }
 
 func startEmbedded(ctx context.Context, c *config.Config, log *slog.Logger) (ownServer, error) {
@@ -25,7 +25,7 @@ func startEmbedded(ctx context.Context, c *config.Config, log *slog.Logger) (own
 	return ownServer{server}, err
 }
 
-// options are how to connect to the server.
+// options returns the options to connect to the server.
 func (o ownServer) options() []nats.Option {
 	if o.Server == nil {
 		return nil
@@ -33,7 +33,7 @@ func (o ownServer) options() []nats.Option {
 	return []nats.Option{o.InProcess()}
 }
 
-// trouble says why the server stores nothing, empty when it does.
+// trouble says why the server stores nothing, empty if it does.
 func (o ownServer) trouble() string {
 	if o.Server == nil {
 		return ""
@@ -41,7 +41,7 @@ func (o ownServer) trouble() string {
 	return o.Trouble()
 }
 
-// done is closed when the server is down.
+// done returns a channel that is closed when the server is down.
 func (o ownServer) done() <-chan struct{} {
 	if o.Server == nil {
 		return nil

@@ -28,7 +28,7 @@ func listenHTTP(ctx context.Context, addr string) (httpListener, error) {
 	return httpListener{l}, nil
 }
 
-// httpListener is where HTTP is served, or nowhere.
+// httpListener listens for HTTP, or is nil.
 type httpListener struct{ net.Listener }
 
 // Close implements [net.Listener].
@@ -47,8 +47,7 @@ func (l httpListener) address() string {
 	return l.Listener.Addr().String()
 }
 
-// serveHTTP serves HTTP until the server is closed. The channel tells of a
-// failure.
+// serveHTTP serves HTTP until the server is closed. The channel yields a failure.
 func serveHTTP(l httpListener, handler http.Handler) (*http.Server, <-chan error) {
 	web := &http.Server{Handler: handler, ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, IdleTimeout: time.Minute}
 	failed := make(chan error, 1)

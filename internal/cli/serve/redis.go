@@ -13,15 +13,15 @@ import (
 	"github.com/rebound-mq/rebound/internal/redisconn"
 )
 
-// shared is the Redis in which the instances share their breakers and the limits
-// of keys. Its zero value is NATS.
+// shared is the Redis in which the instances share their breakers and the limits of
+// keys. The zero value stands for NATS.
 type shared struct {
 	client   redis.UniversalClient
 	breakers breaker.Store
 	ledgers  ledger.Store
 }
 
-// openShared opens the Redis that is configured, if one is.
+// openShared opens the configured Redis, if any.
 func openShared(c *config.Config, log *slog.Logger) (shared, error) {
 	url := c.Redis.Reveal()
 	if url == "" {

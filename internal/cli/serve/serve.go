@@ -1,4 +1,4 @@
-// Package serve is the command that runs the service: [Command].
+// Package serve has the command that runs the service: [Command].
 package serve
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// drainTimeout is how long attempts in flight are waited for at the end.
+// drainTimeout is how long to wait for attempts in flight at the end.
 const drainTimeout = 15 * time.Second
 
 // Command returns the command serve.
@@ -74,7 +74,7 @@ func run(ctx context.Context, a *command.App, c *config.Config) error {
 	return err
 }
 
-// instance is the service with all that it runs on.
+// instance is the service with everything that it runs on.
 type instance struct {
 	*command.App
 	config *config.Config
@@ -90,7 +90,7 @@ type instance struct {
 	session   *session.Session
 	service   *handlers.Service
 
-	// cleanups undo what was opened, the last first.
+	// cleanups undo what was opened, last in first out.
 	cleanups []func()
 }
 
@@ -102,8 +102,7 @@ func (i *instance) close() {
 
 func (i *instance) onClose(clean func()) { i.cleanups = append(i.cleanups, clean) }
 
-// open opens what the service runs on: Redis, HTTP, the NATS server and the
-// connection to it.
+// open opens Redis, HTTP, the NATS server and the connection to it.
 func (i *instance) open(ctx context.Context) (err error) {
 	if i.policies, err = policies.OfFile(i.config.Policies); err != nil {
 		return err
@@ -130,7 +129,7 @@ func (i *instance) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// start starts the service as soon as the server is able to.
+// start starts the service once the server can serve it.
 func (i *instance) start(ctx context.Context) error {
 	waiter := natsconn.NewWaiter(i.session.NC.Conn, i.front.Waiting, i.log)
 	err := waiter.Await(ctx, "JetStream", func(ctx context.Context) error { return natsconn.CheckServer(ctx, i.session.JS) })

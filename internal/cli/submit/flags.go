@@ -22,10 +22,10 @@ import (
 	"github.com/rebound-mq/rebound/internal/config"
 )
 
-// cliSource is the CloudEvents source of what is submitted without one.
+// cliSource is the default CloudEvents source of submissions.
 const cliSource = "/rebound/submit"
 
-// overrides are the attributes that override the policy, see package events.
+// overrides are the attributes that override the policy; see package events.
 var overrides = []string{
 	"maxattempts", "basedelay", "maxdelay", "multiplier", "backoffstrategy", "jittertype", "attempttimeout", "maxelapsedtime",
 }
@@ -43,7 +43,7 @@ type submissionFlags struct {
 	priority   *flags.Word
 	delivery   *flags.Word
 	attempt    int
-	// texts are the attributes that are taken as they are, by name.
+	// texts are the attributes that are passed on unchanged, by name.
 	texts map[string]*string
 }
 
@@ -131,7 +131,7 @@ func (f *submissionFlags) submission(service, operation string, data []byte) (*s
 	return &submission{service: service, operation: operation, event: &e, header: headers}, nil
 }
 
-// times sets the attributes that are moments.
+// times sets the attributes that are times.
 func (f *submissionFlags) times(e *event.Event, now time.Time) error {
 	if f.deadline != "" {
 		at, err := time.Parse(time.RFC3339, f.deadline)
@@ -187,7 +187,7 @@ func (f *submissionFlags) header() (map[string]string, error) {
 	return out, nil
 }
 
-// contentType guesses what a payload is.
+// contentType guesses the content type of a payload.
 func contentType(data []byte) string {
 	if json.Valid(data) {
 		return event.ApplicationJSON

@@ -11,8 +11,8 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 )
 
-// FuzzParseSubmission reads any line as a submission. What is accepted is a
-// CloudEvent that a message carries.
+// FuzzParseSubmission reads any line as a submission. An accepted one is a CloudEvent
+// that fits into a message.
 func FuzzParseSubmission(f *testing.F) {
 	for _, seed := range []string{
 		`{"service":"billing","operation":"charge","data":{"amount":3},"priority":"high","attempt":2}`,

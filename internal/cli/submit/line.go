@@ -53,7 +53,7 @@ func parseSubmission(text []byte) (*submission, error) {
 	return sub, setData(sub.event, data, dataBase64)
 }
 
-// attribute reads the value of an attribute; null is none.
+// attribute reads the value of an attribute; null means none.
 func attribute(value json.RawMessage) (text string, given bool, err error) {
 	switch value[0] {
 	case 'n':
@@ -67,7 +67,7 @@ func attribute(value json.RawMessage) (text string, given bool, err error) {
 	return string(value), true, nil
 }
 
-// complete gives an object that is no CloudEvent what makes it one.
+// complete adds the attributes that make an object a CloudEvent.
 func complete(attributes map[string]string) {
 	if _, is := attributes["specversion"]; is {
 		return
@@ -96,9 +96,8 @@ func cloudEvent(attributes map[string]string) (*event.Event, error) {
 	return e, nil
 }
 
-// setData sets the payload, to the byte as it stands in the line: JSON stays as
-// it is written, and a text of another content type is what the JSON string
-// holds.
+// setData sets the payload byte for byte: JSON stays as it is written in the line, and
+// for another content type the payload is the contents of the JSON string.
 func setData(e *event.Event, data, dataBase64 json.RawMessage) error {
 	mediaType := e.DataMediaType()
 	isText := mediaType != "" && mediaType != event.ApplicationJSON && mediaType != event.TextJSON && !strings.HasSuffix(mediaType, "+json")

@@ -24,9 +24,9 @@ import (
 )
 
 const (
-	// submitAtOnce bounds the submissions that are not answered yet.
+	// submitAtOnce is how many submissions may await an answer at once.
 	submitAtOnce = 256
-	// shownRefusals is how many refusals are told with their reason.
+	// shownRefusals is how many refusals are shown with their reason.
 	shownRefusals = 20
 )
 
@@ -37,16 +37,16 @@ type line struct {
 	tooLong bool
 }
 
-// lineResult tells what came of one line.
+// lineResult is the result of one line.
 type lineResult struct {
 	Line  int    `json:"line"`
 	ID    string `json:"id,omitempty"`
 	Error string `json:"error,omitempty"`
 }
 
-// runLines submits what standard input holds.
+// runLines submits the lines of standard input.
 func (o *options) runLines(ctx context.Context, s *session.Session) error {
-	// Base64 and escapes make a line longer than what it holds.
+	// Base64 and escapes make a line longer than its contents.
 	most := int(2*s.NC.MaxPayload()) + 64<<10
 	submitter := newSubmitter(s)
 	bar := terminal.Progress(o.Stderr, terminal.UnknownTotal, "submit")
@@ -79,13 +79,13 @@ func (s *submitter) line(ctx context.Context, l line, most int) (id string, err 
 	return answer.ID, err
 }
 
-// tally keeps what came of the lines.
+// tally keeps the results of the lines.
 type tally struct {
 	*command.App
 	bar  *progressbar.ProgressBar
 	json bool
 
-	mu      sync.Mutex // guards what follows, and the output
+	mu      sync.Mutex // guards the fields below, and the output
 	stored  int
 	refused []int
 	last    int
@@ -128,8 +128,7 @@ func (t *tally) end(ctx context.Context, err error) error {
 	return errors.Join(err, refused)
 }
 
-// lines reads lines one by one, without the empty ones. A read that blocks does not
-// hold up the end of ctx.
+// lines yields the lines that are not empty. It ends with ctx even if a read blocks.
 func lines(ctx context.Context, from io.Reader, most int) iter.Seq2[line, error] {
 	return func(yield func(line, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -155,8 +154,7 @@ type lineRead struct {
 	err error
 }
 
-// readLines sends lines until there are no more or ctx ends, and closes the
-// channel.
+// readLines sends lines until there are no more or ctx ends, then closes the channel.
 func readLines(ctx context.Context, from io.Reader, most int, to chan<- lineRead) {
 	defer close(to)
 	r := bufio.NewReaderSize(from, 64<<10)
@@ -183,7 +181,7 @@ func (l *lineRead) isEmpty() bool {
 	return l.err == nil && !l.tooLong && strings.TrimSpace(string(l.text)) == ""
 }
 
-// readLine reads one line. Of one that is longer than most nothing is kept.
+// readLine reads one line. It discards a line longer than most.
 func readLine(r *bufio.Reader, most int) (text []byte, tooLong bool, err error) {
 	for {
 		part, more, err := r.ReadLine()
@@ -199,7 +197,7 @@ func readLine(r *bufio.Reader, most int) (text []byte, tooLong bool, err error) 
 	}
 }
 
-// ranges writes numbers in the order of size, neighbours together: 3, 7-9.
+// ranges writes sorted numbers, with neighbours as ranges: 3, 7-9.
 func ranges(numbers []int) string {
 	sorted := slices.Sorted(slices.Values(numbers))
 	var out []string

@@ -1,4 +1,4 @@
-// Package submit is the command that submits operations: [Command].
+// Package submit has the command that submits operations: [Command].
 package submit
 
 import (
@@ -16,8 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/session"
 )
 
-// options say what to submit: one operation that the flags describe, or many that
-// standard input holds.
+// options say what to submit: one operation by flags, or many on standard input.
 type options struct {
 	*command.App
 	flags      *submissionFlags

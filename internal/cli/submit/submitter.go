@@ -18,26 +18,25 @@ import (
 	"github.com/rebound-mq/rebound/handlers"
 )
 
-// submitTries is how often an unanswered submission is sent. Its id makes it the
-// same submission each time.
+// submitTries is how often a submission is sent until it is answered. Its id makes it
+// the same submission each time.
 const submitTries = 3
 
-// errOtherPrefix says that the service that answers is not the one that is
-// meant.
+// errOtherPrefix says that the service that answers has another prefix.
 var errOtherPrefix = errors.New("the service that answers here works under another --prefix")
 
 // submission is one operation to submit.
 type submission struct {
 	service, operation string
 	event              *event.Event
-	// header holds headers beside the event's own.
+	// header holds headers besides the event's own.
 	header map[string]string
 }
 
-// submitted is what came of a submission.
+// submitted is the result of a submission.
 type submitted struct {
 	schemas.Submitted
-	// stored is whether JetStream took it, because no service answered.
+	// stored is whether it was stored in JetStream because no service answered.
 	stored bool
 }
 
@@ -50,8 +49,8 @@ type submitter struct {
 
 func newSubmitter(s *session.Session) *submitter { return &submitter{session: s} }
 
-// submit hands a submission to the service, which checks it, or stores it for
-// one when none answers.
+// submit hands a submission to the service, which checks it. If none answers, submit
+// stores it for one.
 func (s *submitter) submit(ctx context.Context, sub *submission) (submitted, error) {
 	m, err := s.message(sub)
 	if err != nil {

@@ -1,3 +1,3 @@
-// Package terminal writes for people and their programs: a [Table] of aligned
-// columns, JSON lines, a bar of progress.
+// Package terminal writes for people and programs: a [Table] of aligned columns, JSON
+// lines, a progress bar.
 package terminal

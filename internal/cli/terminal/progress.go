@@ -25,13 +25,13 @@ func Progress(w io.Writer, total int, doing string) *progressbar.ProgressBar {
 	)
 }
 
-// IsTerminal reports whether what is written to w appears on a terminal.
+// IsTerminal reports whether w is a terminal.
 func IsTerminal(w any) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// Size returns what asks for the size of the terminal that w is.
+// Size returns a function that returns the size of the terminal w.
 func Size(w io.Writer) func() (width, height int) {
 	f, ok := w.(*os.File)
 	if !ok {

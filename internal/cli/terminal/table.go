@@ -9,8 +9,8 @@ import (
 	"github.com/rebound-mq/rebound/internal/wording"
 )
 
-// flushRows is after how many rows a table is written out, so that a long one
-// begins to appear before it ends.
+// flushRows is how many rows are written at once, so that a long table begins to
+// appear before it ends.
 const flushRows = 200
 
 // Table writes rows in aligned columns.
@@ -46,10 +46,10 @@ func (t *Table) Row(cells ...any) {
 	}
 }
 
-// Flush writes out what is not written yet.
+// Flush writes the buffered rows.
 func (t *Table) Flush() error { return t.w.Flush() }
 
-// cell makes a value fit for a column.
+// cell formats a value for a column.
 func cell(v any) string {
 	switch v := v.(type) {
 	case time.Time:

@@ -8,8 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Printable keeps what others wrote from commanding the terminal or breaking a
-// line.
+// Printable replaces characters that would control the terminal or break a line.
 func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
