@@ -69,7 +69,7 @@ func TestCluster_ReplicatesAndOutlivesAServer(t *testing.T) {
 
 	stopped := c.Leader()
 	c.Stop(stopped)
-	testkit.Eventually(t, 30*time.Second, "the two that are left answer", func() bool {
+	testkit.Eventually(t, 30*time.Second, "the two remaining servers answering", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := js.Publish(ctx, "test.x", nil)
@@ -109,7 +109,7 @@ func TestRedis_AnswersStopsAndComesBack(t *testing.T) {
 	if err := ping(r.Addr()); err != nil {
 		t.Errorf("a resumed server: %v", err)
 	}
-	r.Pause() // the test's end stops a paused server, too
+	r.Pause() // a paused server is stopped at the end of the test, too
 }
 
 func TestRedis_FailsTheTestWithoutAServer(t *testing.T) {
@@ -204,8 +204,7 @@ func ping(addr string) error {
 	return err
 }
 
-// failure runs f with a test of its own and returns the message with which
-// that test fails.
+// failure runs f with a fake test and returns the message with which that test fails.
 func failure(t *testing.T, f func(testing.TB)) string {
 	t.Helper()
 	fake := &failingTest{TB: t}
