@@ -10,18 +10,18 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// shedding is a target that refuses what is beyond its capacity.
+// shedding is a target that refuses requests beyond its capacity.
 type shedding struct {
 	limit *rate.Limiter
 
-	mu         sync.Mutex // guards what follows
+	mu         sync.Mutex // guards the fields below
 	began      time.Time
 	perSecond  []int // attempts
 	good, shed int
 	working    sync.WaitGroup
 }
 
-// answerTime is what the target takes for what it does not refuse.
+// answerTime is how long the target takes for an accepted request.
 const answerTime = 5 * time.Millisecond
 
 func (s *shedding) handle(m *nats.Msg) {
@@ -53,8 +53,8 @@ func (s *shedding) handle(m *nats.Msg) {
 	})
 }
 
-// backlog holds n operations while their target is out, lets the target heal, with
-// a capacity that it defends, and measures how they are let out.
+// backlog holds n operations while their target is down, lets the target recover with a capacity
+// that it defends, and measures how the operations are released.
 func backlog(ctx context.Context, r *rig, n, capacity int) error {
 	if err := r.start(ctx, breakerForAll); err != nil {
 		return err

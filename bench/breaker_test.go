@@ -12,10 +12,10 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 )
 
-// For each breaker five failures in a row open it; with a failure rate, one half
-// over a minute does.
+// Each breaker opens after five failures in a row; with a failure rate, also at one half over a
+// minute.
 
-// allowAndRecord is one attempt: ask, then tell how it ended.
+// allowAndRecord is one attempt: ask the breaker, then report the result.
 type allowAndRecord func(fail bool)
 
 var breakers = []struct {
@@ -28,8 +28,8 @@ var breakers = []struct {
 	{"rebound with a failure rate", func(b *testing.B) allowAndRecord {
 		return rebound(b, breaker.Settings{FailureRate: 0.5, Window: time.Minute})
 	}},
-	// The clock is read by the caller with Rebound, who has it anyway, and by the
-	// others themselves; this is Rebound with the reading.
+	// Callers of Rebound pass the time, which they usually have; the other breakers read the
+	// clock themselves. This is Rebound with the reading.
 	{"rebound and time.Now", func(b *testing.B) allowAndRecord {
 		br := breaker.NewGroup(breaker.Config{}).Breaker("billing:charge", breaker.Settings{})
 		ctx := b.Context()

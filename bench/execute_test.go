@@ -12,10 +12,10 @@ import (
 	"github.com/rebound-mq/rebound/client"
 )
 
-// One operation that succeeds at once, which is what nearly all do, by each
-// library's means, and called by itself.
+// Each library executes one operation that succeeds at once, as nearly all do; the function alone
+// is the baseline.
 
-// What is called must not be seen through by the compiler.
+// A variable keeps the compiler from inlining the call.
 var answer = func(context.Context) (int, error) { return 42, nil }
 
 func BenchmarkExecuteFirstSuccess(b *testing.B) {

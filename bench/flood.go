@@ -17,9 +17,9 @@ import (
 // trickleEvery is how often the service beside the flood submits.
 const trickleEvery = 100 * time.Millisecond
 
-// flood submits n operations of one service in a burst, beside another service
-// that submits ten a second, and measures how long those wait until they are taken
-// in: from the acknowledgement by JetStream until the decision upon them is told.
+// flood submits n operations of one service in a burst, beside another service that submits ten a
+// second, and measures how long the latter's wait until they are taken in: from JetStream's
+// acknowledgement to the event of the decision.
 func flood(ctx context.Context, r *rig, n int) error {
 	if err := r.start(ctx, immediate); err != nil {
 		return err
@@ -43,11 +43,11 @@ func flood(ctx context.Context, r *rig, n int) error {
 		return err
 	}
 	submitted := time.Since(start)
-	takenInAll := func() bool {
+	allTakenIn := func() bool {
 		s, err := r.js.Stream(ctx, "RETRY_INTAKE")
 		return err == nil && s.CachedInfo().State.Msgs < 100
 	}
-	if err := await(ctx, 10*time.Minute, takenInAll); err != nil {
+	if err := await(ctx, 10*time.Minute, allTakenIn); err != nil {
 		return err
 	}
 	takenIn := time.Since(start)
@@ -60,18 +60,18 @@ func flood(ctx context.Context, r *rig, n int) error {
 	return other.print()
 }
 
-// trickle is a service that submits a little, and what is known of its operations.
+// trickle is a service that submits a little, with the times of its operations.
 type trickle struct {
 	js     jetstream.JetStream
 	failed atomic.Int64
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	acked map[string]time.Time
 	taken map[string]time.Time
 }
 
-// newTrickle subscribes to the decisions upon what the trickle submits. It has a
-// connection of its own: what the flood submits must not delay it here.
+// newTrickle subscribes to the decisions on the trickle's operations. It has its own connection,
+// so that the flood's submissions do not delay it.
 func newTrickle(ctx context.Context, r *rig) (*trickle, error) {
 	nc, err := nats.Connect(r.url)
 	if err != nil {
@@ -132,7 +132,7 @@ func (t *trickle) submit(id string) {
 	t.mu.Unlock()
 }
 
-// waiting counts what is not taken in yet.
+// waiting counts the operations not yet taken in.
 func (t *trickle) waiting() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -15,8 +15,8 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 )
 
-// breakerForAll gives every key a breaker. Nothing is parked, so that what is
-// submitted is due at once.
+// breakerForAll gives every key a breaker. Delays are too short for parking, so that submissions
+// are due at once.
 const breakerForAll = `
 default: {maxAttempts: 50, baseDelay: 10ms, maxDelay: 1s, backoffStrategy: exponential, jitterType: full, enableCircuitBreaker: true}
 `
@@ -24,9 +24,9 @@ default: {maxAttempts: 50, baseDelay: 10ms, maxDelay: 1s, backoffStrategy: expon
 // idleFor is how long the CPU time of an idle process is measured.
 const idleFor = 10 * time.Second
 
-// held measures what operations cost while their gate is shut: CPU time of the
-// service and writes to the stream, over some seconds, against none held. Then the
-// gate is opened and it is measured how fast they leave.
+// held measures what operations cost while their gate is shut: CPU time of the service and writes
+// to the stream during some seconds, compared with no held operations. Then it opens the gate and
+// measures how fast they leave.
 func held(ctx context.Context, r *rig, n int) error {
 	if err := r.start(ctx, breakerForAll); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (r *rig) fillLane(ctx context.Context, n int) error {
 	return err
 }
 
-// operate acts on the breaker of what is submitted.
+// operate acts on the breaker of the benchmark's key.
 func (r *rig) operate(what string) error {
 	m, err := r.nc.Request("rebound.breaker."+what, []byte(`{"key":"bench:op"}`), 10*time.Second)
 	if err == nil {
@@ -94,11 +94,11 @@ func (r *rig) operate(what string) error {
 	return nil
 }
 
-// idle measures for a while what the service does when there is nothing to do:
-// percent of a core, and messages written to the stream of what waits.
+// idle measures for a while what an idle service does: its percentage of a core, and the messages
+// written to the stream of waiting operations.
 func (r *rig) idle(ctx context.Context) (percent float64, written uint64, err error) {
 	select {
-	case <-time.After(3 * time.Second): // until the last work is over
+	case <-time.After(3 * time.Second): // let the last work finish
 	case <-ctx.Done():
 		return 0, 0, ctx.Err()
 	}
@@ -134,11 +134,11 @@ func (r *rig) cpuTime() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The command's name, in parentheses, may hold spaces.
+	// The command's name, in parentheses, may contain spaces.
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	const user, system, tick = 11, 12, 10 * time.Millisecond
 	if len(fields) <= system {
-		return 0, errors.New("/proc tells no CPU time")
+		return 0, errors.New("/proc has no CPU time")
 	}
 	var ticks int64
 	for _, f := range []int{user, system} {

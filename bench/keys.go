@@ -14,25 +14,24 @@ import (
 )
 
 const (
-	// limitedForAll gives every key a breaker and limits that are in nobody's way. How
-	// busy the host is must not hold operations back.
+	// limitedForAll gives every key a breaker, and limits that are never reached. The load of the
+	// host must not hold operations back.
 	limitedForAll = `
 default:
   {maxAttempts: 5, baseDelay: 1ms, maxDelay: 10s, backoffStrategy: fixed, jitterType: none, enableCircuitBreaker: true,
    maxConcurrentRetries: 10000, retryBudgetPerMinute: 10000000, retryBudgetPerHour: 100000000, respectGlobalBackpressure: false}
 `
 	operationsOfKey = 3
-	// forgetAfter stands for the hour after which keys are forgotten.
+	// forgetAfter replaces the hour after which keys are forgotten.
 	forgetAfter = time.Minute
-	// leasesEnd is by when the last leases are returned.
+	// leasesEnd is when the last leases have been returned.
 	leasesEnd = 5 * time.Second
 	metricsAt = "127.0.0.1:18422"
 )
 
-// manyKeys works off a few operations of each of many keys, against as many of one
-// key, and measures what is left of it: CPU time of an idle instance, memory, what
-// status and a scrape cost, and what the stores hold, before and after the keys are
-// forgotten.
+// manyKeys processes a few operations of each of many keys, compared with as many of one key, and
+// measures what remains: CPU time of the idle instance, memory, the cost of status and of a
+// scrape, and the contents of the stores, before and after the keys are forgotten.
 func manyKeys(ctx context.Context, r *rig, keys int) error {
 	if err := r.startWith(ctx, limitedForAll, "--http", metricsAt, "--forget-idle-after", forgetAfter.String()); err != nil {
 		return err
@@ -70,14 +69,14 @@ func manyKeys(ctx context.Context, r *rig, keys int) error {
 	return err
 }
 
-// pace is how fast operations end, and the CPU time of the service for each.
+// pace is the rate at which operations end, and the service's CPU time for each.
 type pace struct {
 	perSecond float64
 	cpu       time.Duration
 }
 
-// workOff submits n operations, the i-th of the key that of names, and returns at
-// what pace they have ended.
+// workOff submits n operations, the i-th with the key of(i), and returns the pace at which they
+// ended.
 func (r *rig) workOff(ctx context.Context, n int, of func(i int) string) (p pace, err error) {
 	cpu, err := r.cpuTime()
 	if err != nil {
@@ -91,7 +90,7 @@ func (r *rig) workOff(ctx context.Context, n int, of func(i int) string) (p pace
 			return p, err
 		}
 	}
-	// An operation ends in one outcome, after one event that tells of its delay.
+	// Each operation publishes its outcome and, before that, the event of its delay.
 	ended := func() bool { return r.messages(ctx, "RETRY_OUTCOMES") >= before+2*uint64(n) }
 	if err := await(ctx, 10*time.Minute, ended); err != nil {
 		return p, fmt.Errorf("%d of %d events: %w", r.messages(ctx, "RETRY_OUTCOMES")-before, 2*n, err)
@@ -102,8 +101,8 @@ func (r *rig) workOff(ctx context.Context, n int, of func(i int) string) (p pace
 	return p, err
 }
 
-// settled returns the resident memory when there was time to give some back, which
-// the service does within ten seconds after its last work.
+// settled returns the resident memory after a time in which the service releases some, within ten
+// seconds of its last work.
 func (r *rig) settled(ctx context.Context) (int64, error) {
 	select {
 	case <-time.After(25 * time.Second):
@@ -113,9 +112,8 @@ func (r *rig) settled(ctx context.Context) (int64, error) {
 	return r.resident()
 }
 
-// leftOver prints what keys that are not in use cost, and returns the resident memory,
-// which is compared with that of before. It is asked the same each time, because answers
-// take memory as well.
+// leftOver prints what unused keys cost, and returns the resident memory, which it compares with
+// before. It always makes the same requests, because answering takes memory as well.
 func (r *rig) leftOver(ctx context.Context, when string, before int64) (memory int64, err error) {
 	select {
 	case <-time.After(leasesEnd):
@@ -150,8 +148,7 @@ func (r *rig) leftOver(ctx context.Context, when string, before int64) (memory i
 	return memory, nil
 }
 
-// timed runs a command of the program and returns how long it took and how many
-// lines it wrote.
+// timed runs a command of the program and returns how long it took and how many lines it printed.
 func (r *rig) timed(ctx context.Context, args ...string) (took time.Duration, lines int, err error) {
 	start := time.Now()
 	out, err := exec.CommandContext(ctx, r.binary, append(args, "--nats", r.url)...).Output()
@@ -161,7 +158,7 @@ func (r *rig) timed(ctx context.Context, args ...string) (took time.Duration, li
 	return time.Since(start), bytes.Count(out, []byte("\n")), nil
 }
 
-// scrape returns how many bytes the metrics have.
+// scrape returns the size of the metrics in bytes.
 func scrape(ctx context.Context) (int64, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+metricsAt+"/metrics", nil)
 	if err != nil {

@@ -18,8 +18,8 @@ const immediate = `
 default: {maxAttempts: 5, baseDelay: 1ms, maxDelay: 10s, backoffStrategy: fixed, jitterType: none, attemptTimeout: 10s}
 `
 
-// lateness submits operations that ask for delays spread evenly over 10 ms to
-// 5 s and compares when each came back with when it was due.
+// lateness submits operations with delays spread evenly over 10 ms to 5 s and compares when each
+// came back with when it was due.
 func lateness(ctx context.Context, r *rig, n int) error {
 	if err := r.start(ctx, immediate); err != nil {
 		return err

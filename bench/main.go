@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// measurement is one thing that bench can measure.
+// measurement is one measurement of bench.
 type measurement struct {
 	name, about string
 	run         func(ctx context.Context, r *rig) error

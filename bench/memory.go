@@ -10,9 +10,8 @@ const parkForADay = `
 default: {maxAttempts: 5, baseDelay: 24h, maxDelay: 48h, backoffStrategy: fixed, jitterType: none}
 `
 
-// memory compares the service's resident memory while nothing is parked with
-// that while n operations are: in the process that parked them, and in one that
-// is started onto them.
+// memory compares the service's resident memory with nothing and with n operations parked, in the
+// process that parked them and in one that was started afterwards.
 func memory(ctx context.Context, r *rig, n int) error {
 	show := func(what string) (float64, error) {
 		if err := r.settle(ctx); err != nil {
@@ -97,8 +96,8 @@ func (r *rig) stopAndPurge(ctx context.Context) error {
 	return s.Purge(ctx)
 }
 
-// settle waits until the resident memory has stopped moving: the Go runtime
-// gives memory back in the background.
+// settle waits until the resident memory is stable: the Go runtime releases memory in the
+// background.
 func (r *rig) settle(ctx context.Context) error {
 	last, steady := int64(0), 0
 	ticker := time.NewTicker(time.Second)

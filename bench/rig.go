@@ -21,7 +21,7 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 )
 
-// serverCommand makes this program a NATS server, for a process of its own.
+// serverCommand runs this program as a NATS server, in its own process.
 const serverCommand = "serve-nats"
 
 // serveNATS runs a server on a free port, prints its URL, and ends on SIGTERM.
@@ -46,7 +46,7 @@ func serveNATS(args []string) error {
 	return nil
 }
 
-// rig is a NATS server and, once started, the service, each in a process.
+// rig is a NATS server and, once started, the service, each in its own process.
 type rig struct {
 	binary, dir, url string
 	server, service  *exec.Cmd
@@ -132,14 +132,14 @@ func (r *rig) stop() error {
 	return cmd.Wait()
 }
 
-// kill ends the service as kill -9 does.
+// kill ends the service like kill -9.
 func (r *rig) kill() error {
 	cmd := r.service
 	r.service = nil
 	if err := cmd.Process.Kill(); err != nil {
 		return err
 	}
-	_ = cmd.Wait() // it was killed
+	_ = cmd.Wait() // fails because it was killed
 	return nil
 }
 
@@ -175,10 +175,10 @@ func (r *rig) resident() (int64, error) {
 			return kib << 10, err
 		}
 	}
-	return 0, errors.New("/proc tells no VmRSS")
+	return 0, errors.New("/proc has no VmRSS")
 }
 
-// messages counts what a stream holds.
+// messages returns the number of messages in a stream.
 func (r *rig) messages(ctx context.Context, stream string) uint64 {
 	s, err := r.js.Stream(ctx, stream)
 	if err != nil {
@@ -187,7 +187,7 @@ func (r *rig) messages(ctx context.Context, stream string) uint64 {
 	return s.CachedInfo().State.Msgs
 }
 
-// stored counts the messages of a stream on one subject.
+// stored returns the number of messages in a stream on one subject.
 func (r *rig) stored(ctx context.Context, stream, subject string) (uint64, error) {
 	s, err := r.js.Stream(ctx, stream)
 	if err != nil {
@@ -200,7 +200,7 @@ func (r *rig) stored(ctx context.Context, stream, subject string) (uint64, error
 	return info.State.Subjects[subject], nil
 }
 
-// await polls until cond holds.
+// await polls until cond returns true.
 func await(ctx context.Context, within time.Duration, cond func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()

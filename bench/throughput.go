@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// throughput submits operations as fast as the server takes them, with a target
-// that succeeds at once, and waits for every outcome.
+// throughput submits operations as fast as the server accepts them, with a target that succeeds
+// at once, and waits for every outcome.
 func throughput(ctx context.Context, r *rig, n int) error {
 	if err := r.start(ctx, immediate); err != nil {
 		return err
@@ -38,7 +38,7 @@ func throughput(ctx context.Context, r *rig, n int) error {
 	return nil
 }
 
-// replay lets operations die and replays all of them, through an interruption.
+// replay turns operations into dead letters and replays all of them, despite an interruption.
 func replay(ctx context.Context, r *rig, n int) error {
 	if err := r.start(ctx, immediate); err != nil {
 		return err
@@ -70,8 +70,7 @@ func replay(ctx context.Context, r *rig, n int) error {
 	}
 	healthy.Store(true)
 
-	// Half way both the command and the service are cut off: the command is
-	// interrupted, the service killed.
+	// Half way, the command is interrupted and the service killed.
 	start := time.Now()
 	first, err := r.command(ctx, "dead", "replay", "--service", "bench")
 	if err != nil {
@@ -106,8 +105,8 @@ func replay(ctx context.Context, r *rig, n int) error {
 		return fmt.Errorf("%d of %d ended: %w", succeeded.Load(), n, err)
 	}
 	all := time.Since(start)
-	// After a crash the same event may be published again: JetStream stores it
-	// once, a plain subscription sees it twice.
+	// After a crash the same event may be published again: JetStream stores it once, a plain
+	// subscription receives it twice.
 	stored, err := r.stored(ctx, "RETRY_OUTCOMES", "retry.outcome.retrySuccess.bench.op")
 	if err != nil {
 		return err
@@ -139,7 +138,7 @@ func (r *rig) submit(ctx context.Context, n int) error {
 	}
 }
 
-// countOutcomes counts the outcomes of one name as they are published.
+// countOutcomes counts the outcomes with one name as they are published.
 func (r *rig) countOutcomes(name string) (*atomic.Int64, error) {
 	var n atomic.Int64
 	_, err := r.nc.Subscribe("retry.outcome."+name+".>", func(m *nats.Msg) {

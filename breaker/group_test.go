@@ -27,7 +27,7 @@ func results(t *testing.T, b *Breaker, now time.Time, results ...Result) {
 	}
 }
 
-func TestBreaker_OfOneInstance(t *testing.T) {
+func TestBreaker_WithoutAStoreOpensAndCloses(t *testing.T) {
 	var changes []string
 	var freed []string
 	g := NewGroup(Config{
@@ -112,7 +112,7 @@ func TestBreaker_NewSettingsDecideFromTheNextResultOn(t *testing.T) {
 	}
 }
 
-func TestGroup_OperatorsAct(t *testing.T) {
+func TestGroup_HoldResetAndTripMoveABreaker(t *testing.T) {
 	g := NewGroup(Config{})
 	b := g.Breaker("k:k", settings())
 	if _, err := g.Hold(t.Context(), "k:k", "maintenance"); err != nil {

@@ -12,6 +12,6 @@ var memory = storetest.Config{Open: func(_ testing.TB, n int) []breaker.Store {
 	return slices.Repeat([]breaker.Store{breaker.NewMemory()}, n)
 }}
 
-func TestMemory(t *testing.T) { storetest.Run(t, memory) }
+func TestMemory_DoesWhatEveryStoreMust(t *testing.T) { storetest.Run(t, memory) }
 
 func BenchmarkMemory_Change(b *testing.B) { storetest.BenchmarkChange(b, memory) }

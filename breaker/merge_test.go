@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestStep_Rejoin(t *testing.T) {
+func TestStep_RejoinLetsTheWorseStateWin(t *testing.T) {
 	closed := func(gen uint64, fails int) Circuit {
 		return Circuit{Summary: Summary{ServiceKey: "k", State: Closed, FailureCount: fails}, Generation: gen, Version: 5}
 	}
@@ -95,7 +95,7 @@ func TestStep_MergedWindowKeepsTheWorseOfEachBucket(t *testing.T) {
 }
 
 // An instance that only remembers and has seen nothing new changes nothing.
-func TestStep_RejoinOfAMemory(t *testing.T) {
+func TestStep_RejoinLetsNoMemoryBeatNews(t *testing.T) {
 	stored := Circuit{Summary: Summary{ServiceKey: "k", State: Closed}, Generation: 5, Version: 9, Probes: []Probe{{ID: "a", Expires: start.Add(time.Minute)}}}
 	mine := Circuit{Summary: Summary{ServiceKey: "k", State: Open, Held: true}, Generation: 4, Version: 8}
 	e := Event{Kind: Rejoin, Circuit: &mine, Tally: Tally{Requests: 2}, Returned: []string{"a"}}

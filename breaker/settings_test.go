@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestSettings_Validate(t *testing.T) {
+func TestSettings_ValidateReportsEveryIssue(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		settings Settings

@@ -64,7 +64,7 @@ func (d *drive) halfOpen() {
 	d.changes = nil
 }
 
-func TestStep(t *testing.T) {
+func TestStep_MovesBetweenTheStates(t *testing.T) {
 	tests := []struct {
 		name    string
 		do      func(d *drive)

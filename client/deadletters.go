@@ -27,7 +27,7 @@ var ErrFilterTooWide = errors.New("client: the filter selects every dead letter"
 
 // ErrTruncated means that a dead letter cannot be replayed because its payload was too large to
 // be kept whole.
-var ErrTruncated = errors.New("client: only a part of the payload was kept")
+var ErrTruncated = errors.New("client: only part of the payload was kept")
 
 // List iterates over the dead letters that f selects, oldest first, or in the order of f.IDs.
 // Dead letters added meanwhile are included, those removed are not. An error ends the iteration;

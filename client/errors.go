@@ -83,7 +83,7 @@ type RateLimitedError struct {
 
 // Error implements error.
 func (e *RateLimitedError) Error() string {
-	return fmt.Sprintf("%s is rate limited by %s %s", e.Key, e.Limit, e.after())
+	return fmt.Sprintf("%s is rate limited by %s, %s", e.Key, e.Limit, e.after())
 }
 
 // Unwrap returns [ErrRateLimited] and the last error.
@@ -104,7 +104,7 @@ type BreakerOpenError struct {
 
 // Error implements error.
 func (e *BreakerOpenError) Error() string {
-	return fmt.Sprintf("%s is unavailable, its breaker lets no attempt through, %s", e.Key, e.after())
+	return fmt.Sprintf("%s is unavailable because its breaker allows no attempt, %s", e.Key, e.after())
 }
 
 // Unwrap returns [ErrBreakerOpen], Breaker and the last error.

@@ -56,7 +56,7 @@ func (r *run) failed(a *attempt, permit breaker.Permit, err error) error {
 		return r.exhausted(d, d.Detail(r.bound.policy, r.op))
 	case r.most > 0 && a.number >= r.most:
 		d.Reason = events.ReasonExhausted
-		return r.exhausted(d, fmt.Sprintf("all %d attempts that are made here were made", r.most))
+		return r.exhausted(d, fmt.Sprintf("all %d attempts allowed here were made", r.most))
 	}
 	if err := r.failFast(d, now); err != nil {
 		return err
@@ -216,14 +216,14 @@ func (r *run) refused(refusal error) error {
 	if n, next := r.bound.breaker.Ready(time.Now()); n == 0 && r.bound.breaker.State() == breaker.Open {
 		err.RetryAt = next
 	}
-	return r.endOrHandOver(err, r.undecided(events.ReasonExhausted), "the breaker of the key lets no attempt through")
+	return r.endOrHandOver(err, r.undecided(events.ReasonExhausted), "the breaker of the key allows no attempt")
 }
 
 // limited ends a run to which a limit allows no retry.
 func (r *run) limited(limit string, next time.Time) error {
 	r.release()
 	err := &RateLimitedError{FailedCall: r.ended(), Limit: limit, RetryAt: next}
-	return r.endOrHandOver(err, r.undecided(events.ReasonExhausted), "the key's "+limit+" lets no retry through")
+	return r.endOrHandOver(err, r.undecided(events.ReasonExhausted), "the key's "+limit+" allows no retry")
 }
 
 // cancelled ends a run whose context has ended.

@@ -157,7 +157,7 @@ func (w *StreamWorker) pull(ctx context.Context) {
 	pace := backoff.Backoff{First: retryPause, Longest: retryPause}
 	for ctx.Err() == nil {
 		if err := w.fetch(ctx); err != nil && ctx.Err() == nil {
-			w.client.log.Warn("operations could not be taken", "target", w.config.Target, "error", err)
+			w.client.log.Warn("operations could not be fetched", "target", w.config.Target, "error", err)
 			pace.Wait(ctx)
 		}
 	}

@@ -299,7 +299,7 @@ func (w *Worker) fail(r *Request, err error) {
 			w.counts.submitted.Add(1)
 			h[events.HeaderID] = []string{receipt.ID}
 		} else {
-			w.client.log.Error("an operation that failed could not be submitted", "target", w.config.Target, "error", err)
+			w.client.log.Error("a failed operation could not be submitted", "target", w.config.Target, "error", err)
 		}
 	}
 	w.answer(r, h, nil)

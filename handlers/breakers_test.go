@@ -23,7 +23,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-func TestBreakers_AnswersFollowTheirSchemas(t *testing.T) {
+func TestBreakers_EndpointsAnswerByTheirSchemasOrRefuse(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{})
 	act := schemas.BreakerAct{Key: "pay:charge", ForMs: 60_000, Note: "being moved"}
@@ -163,7 +163,7 @@ func TestBreakers_ProbesAreBoundedOverAllInstances(t *testing.T) {
 	}
 }
 
-func TestBreakers_InstanceWithoutTheirStoreIsReadyAndSaysSo(t *testing.T) {
+func TestBreakers_WithoutTheirStoreTheInstanceIsReadyAndSaysSo(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
 	client, err := redisconn.Open(redis.URL())

@@ -15,7 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestClock_AnInstanceWhoseHostIsAnHourOffIsNeitherEarlyNorLate(t *testing.T) {
+func TestClock_InstanceWhoseHostIsAnHourOffIsNeitherEarlyNorLate(t *testing.T) {
 	t.Parallel()
 	for name, skew := range map[string]time.Duration{"ahead": time.Hour, "behind": -time.Hour} {
 		t.Run(name, func(t *testing.T) {

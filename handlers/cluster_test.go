@@ -16,7 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-func TestCluster_LosingItsLeaderLosesNoOperation(t *testing.T) {
+func TestService_LosesNoOperationWhenAClusterLosesItsLeader(t *testing.T) {
 	t.Parallel()
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
@@ -58,7 +58,7 @@ default: {maxAttempts: 100, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: expo
 	}
 }
 
-func TestCluster_LosingItsLeaderKeepsItsLanes(t *testing.T) {
+func TestLanes_OutliveTheLeaderOfACluster(t *testing.T) {
 	t.Parallel()
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
@@ -100,9 +100,9 @@ func TestCluster_LosingItsLeaderKeepsItsLanes(t *testing.T) {
 	}
 }
 
-// TestService_OnALeafNodeWorksInTheDomainOfItsHub lets operations fail, be held, and be let
+// TestService_WorksInTheDomainOfItsHubOnALeafNode lets operations fail, be held, and be let
 // out, on streams that are reached by their domain only.
-func TestService_OnALeafNodeWorksInTheDomainOfItsHub(t *testing.T) {
+func TestService_WorksInTheDomainOfItsHubOnALeafNode(t *testing.T) {
 	t.Parallel()
 	r := connect(t, testkit.Leaf(t, "hub"))
 	r.domain = "hub"

@@ -13,9 +13,9 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// TestEvents_FollowTheirSchemas runs operations to every kind of end and validates all
-// events, dead letters and answers.
-func TestEvents_FollowTheirSchemas(t *testing.T) {
+// TestService_EventsDeadLettersAndAnswersFollowTheirSchemas runs operations to every kind
+// of end and validates all events, dead letters and answers.
+func TestService_EventsDeadLettersAndAnswersFollowTheirSchemas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 3, baseDelay: 10ms, maxDelay: 50ms, backoffStrategy: adaptive, jitterType: full, attemptTimeout: 1s}

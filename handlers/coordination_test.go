@@ -161,13 +161,7 @@ func TestCluster_InstanceThatStopsTakesLeave(t *testing.T) {
 	a := r.start(handlers.Config{Host: idle})
 	b, _ := r.startOn(handlers.Config{Host: idle})
 	r.agree(2, a, b)
-	reports, err := r.nc.SubscribeSync(events.Subjects{}.Instances())
-	if err == nil {
-		err = r.nc.Flush()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	reports := r.overhear(events.Subjects{}.Instances())
 	if err := b.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ func (r *rig) parallel(subject string, handle func(micro.Request)) {
 	})
 }
 
-func TestBudget_HoldsOverAllInstances(t *testing.T) {
+func TestLedger_BudgetHoldsOverAllInstances(t *testing.T) {
 	t.Parallel()
 	const due, budget, instances = 5000, 200, 3
 	for name, config := range stores(t) {
@@ -154,9 +154,9 @@ func knownByAll(t *testing.T, client redis.UniversalClient, key string, n int) b
 	return heard == n
 }
 
-// TestBudget_HoldsWhileItsStoreIsOut harms Redis while three instances spend a budget:
+// TestLedger_BudgetHoldsWhileItsStoreIsOut harms Redis while three instances spend a budget:
 // each goes on with at most its own share.
-func TestBudget_HoldsWhileItsStoreIsOut(t *testing.T) {
+func TestLedger_BudgetHoldsWhileItsStoreIsOut(t *testing.T) {
 	t.Parallel()
 	const due, first, budget, instances = 600, 30, 90, 3
 	for name, fault := range map[string]storeFault{
@@ -227,7 +227,7 @@ func TestBudget_HoldsWhileItsStoreIsOut(t *testing.T) {
 	}
 }
 
-func TestConcurrency_IsBoundedOverAllInstances(t *testing.T) {
+func TestLedger_ConcurrencyIsBoundedOverAllInstances(t *testing.T) {
 	t.Parallel()
 	const due, most, instances = 300, 6, 3
 	for name, config := range stores(t) {
@@ -259,7 +259,7 @@ func TestConcurrency_IsBoundedOverAllInstances(t *testing.T) {
 	}
 }
 
-func TestGates_DependentsOfAnUnhealthyServiceAreHeldWithoutAnAttempt(t *testing.T) {
+func TestGates_DependentsOfAnOpenBreakerAreHeldWithoutAnAttempt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
 default: {maxAttempts: 5, baseDelay: 10ms, jitterType: none}

@@ -612,6 +612,9 @@ func (t *modelTarget) Deliver(ctx context.Context, op *events.Operation, _ sched
 	if asked.Before(op.Due) {
 		w.blame("attempt %d of run %s begins %s before it is due", a.Number, short(op.Run()), op.Due.Sub(asked))
 	}
+	w.mu.Lock()
+	w.latest = max(w.latest, asked.Sub(op.Due))
+	w.mu.Unlock()
 	i.gate()
 	r := w.roll("target", fmt.Sprint(op.Run(), a.Number))
 	if chance(r, 0.03) && !w.isHonest() {

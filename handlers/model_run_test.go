@@ -296,19 +296,34 @@ func (w *world) left() []*storedMsg {
 // including leases that must run out first.
 const longestDrain = 5 * time.Minute
 
+// begin runs the server and the workers of the world until the function that it returns
+// is called, which waits for all that the world runs.
+func (w *world) begin(t *testing.T) (end func()) {
+	t.Helper()
+	wire, err := nats.Connect("nats://127.0.0.1:1", nats.SetCustomDialer(w), nats.NoReconnect(), nats.SyncQueueLen(1024))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.wire = wire
+	ctx, cancel := context.WithCancel(context.Background())
+	var others sync.WaitGroup
+	others.Go(func() { w.fire(ctx.Done()) })
+	others.Go(func() { w.worker(ctx) })
+	return func() {
+		cancel()
+		others.Wait()
+		wire.Close()
+		w.others.Wait()
+	}
+}
+
 // history runs one history and returns what is wrong with it, and what happened.
 func history(t *testing.T, seed uint64, policies *policy.Set) (blamed, line []string) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(seed)
-		wire, err := nats.Connect("nats://127.0.0.1:1", nats.SetCustomDialer(w), nats.NoReconnect(), nats.SyncQueueLen(1024))
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.wire = wire
+		ended := w.begin(t)
 		ctx, cancel := context.WithCancel(context.Background())
-		var living, others sync.WaitGroup
-		others.Go(func() { w.fire(ctx.Done()) })
-		others.Go(func() { w.worker(ctx) })
+		var living sync.WaitGroup
 		for _, place := range []string{"a", "b", "c"}[:2+seed%2] {
 			living.Go(func() { w.live(ctx, place, policies) })
 		}
@@ -323,12 +338,43 @@ func history(t *testing.T, seed uint64, policies *policy.Set) (blamed, line []st
 		w.check()
 		cancel()
 		living.Wait()
-		others.Wait()
-		wire.Close()
-		w.others.Wait()
+		ended()
 		blamed, line = w.blamed, w.line
 	})
 	return blamed, line
+}
+
+func TestModel_ParkedOperationsComeBackInTime(t *testing.T) {
+	policies, err := policy.Parse("model.yaml", []byte(modelPolicies))
+	if err != nil {
+		t.Fatal(err)
+	}
+	modelMetrics()
+	for seed := range uint64(100) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(seed)
+			w.honest, w.elects = w.began, false
+			for _, s := range w.streams {
+				s.behind, s.away, s.mute = nil, nil, nil
+			}
+			ended := w.begin(t)
+			i := w.start("a1", policies, nil, nil)
+			w.submit(t.Context())
+			for len(w.left()) > 0 && time.Since(w.began) < longestDrain {
+				time.Sleep(time.Second)
+			}
+			i.stop(true)
+			i.ended()
+			ended()
+			// The server fires up to 250 ms late, for which it is asked 400 ms early; steps
+			// of at most 8 ms each make the rest.
+			const most = 200 * time.Millisecond
+			if len(w.blamed) > 0 || len(w.attempts) < len(w.runs) || w.latest > most {
+				t.Errorf("seed %d: %d runs had %d attempts, the latest %s after it was due, want all within %s:\n%s\n%s", seed,
+					len(w.runs), len(w.attempts), w.latest, most, strings.Join(w.blamed, "\n"), strings.Join(w.line, "\n"))
+			}
+		})
+	}
 }
 
 // check finds what is wrong in the end.

@@ -46,6 +46,8 @@ type world struct {
 	// reached a target, by run and number.
 	runs     map[string]bool
 	attempts map[string][]attempted
+	// latest is how long after it was due the latest attempt came.
+	latest time.Duration
 	// late are the operations with a write that arrived late and was stored, or with an
 	// older state that came back while the leader of the outcomes was behind.
 	late map[string]bool

@@ -317,7 +317,7 @@ func TestPublisher_TargetThatNoStreamCapturesFailsTheAttempt(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestBreakers_HearOfWorkersAtWhateverInstance(t *testing.T) {
+func TestBreakers_CountTheReportsOfWorkersAtAnyInstance(t *testing.T) {
 	t.Parallel()
 	policies := policySet(t, `default: {maxAttempts: 9, baseDelay: 2s, maxDelay: 2s, jitterType: none, attemptTimeout: 20s,
   enableCircuitBreaker: true, circuitBreakerThreshold: 3, circuitBreakerTimeout: 1s, halfOpenMaxRequests: 1, halfOpenSuccesses: 1}`)

@@ -63,7 +63,7 @@ func (r *rig) works(id string, within time.Duration) {
 // succeed is a healthy target.
 func succeed(int, micro.Request) (code, description string, h micro.Headers) { return "", "", nil }
 
-func TestKeeper_AServerThatComesBackEmptyIsFittedOutAnew(t *testing.T) {
+func TestKeeper_ServerThatComesBackEmptyIsFittedOutAnew(t *testing.T) {
 	t.Parallel()
 	first := testkit.Server(t)
 	r := connect(t, first.ClientURL())
@@ -85,7 +85,7 @@ func TestKeeper_AServerThatComesBackEmptyIsFittedOutAnew(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestKeeper_AStreamThatVanishesIsMadeAnewAndMissedUntilThen(t *testing.T) {
+func TestKeeper_StreamThatVanishesIsMadeAnewAndMissedUntilThen(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b := r.start(handlers.Config{}), r.start(handlers.Config{})
@@ -105,7 +105,7 @@ func TestKeeper_AStreamThatVanishesIsMadeAnewAndMissedUntilThen(t *testing.T) {
 	}
 }
 
-func TestKeeper_AnInstanceThatMissesAStreamIsNotReadyAndSaysWhich(t *testing.T) {
+func TestKeeper_InstanceThatMissesAStreamIsNotReadyAndSaysWhich(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	s := r.start(handlers.Config{})
@@ -127,7 +127,7 @@ func TestKeeper_AnInstanceThatMissesAStreamIsNotReadyAndSaysWhich(t *testing.T) 
 	awaitReady(t, s, 15*time.Second)
 }
 
-func TestKeeper_AConsumerThatVanishesIsMadeAnewAndNothingIsPublishedTwice(t *testing.T) {
+func TestKeeper_ConsumerThatVanishesIsMadeAnewAndNothingIsToldTwice(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.start(handlers.Config{})
@@ -162,7 +162,7 @@ func TestKeeper_AConsumerThatVanishesIsMadeAnewAndNothingIsPublishedTwice(t *tes
 	}
 }
 
-func TestIntake_AStreamThatWasMadeAnewNamesItsSubmissionsAnew(t *testing.T) {
+func TestIntake_StreamThatWasMadeAnewNamesItsSubmissionsAnew(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	s := r.start(handlers.Config{Policies: policySet(t, `default: {baseDelay: 1h, maxDelay: 1h, backoffStrategy: fixed, jitterType: none}`)})

@@ -179,7 +179,7 @@ func TestCoordination_HasTheFieldsOfTheOriginalDesign(t *testing.T) {
 	}
 }
 
-func TestCoordinatedDelay(t *testing.T) {
+func TestCoordinatedDelay_IsAtLeastASecondWhileBackpressureIsOn(t *testing.T) {
 	for _, c := range []struct {
 		on     bool
 		endsIn time.Duration

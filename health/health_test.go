@@ -138,7 +138,7 @@ func TestRegistry_AttemptsAreForgottenAfterAnHour(t *testing.T) {
 	}
 }
 
-func TestRegistry_AServiceThatWasNotHeardOfIsForgotten(t *testing.T) {
+func TestRegistry_ServiceThatWasNotHeardOfIsForgotten(t *testing.T) {
 	r := health.NewRegistry()
 	last := attempts(r, "attempted", health.Succeeded)
 	if err := r.Report("reported", events.HealthReport{QueueLength: ptr(3)}, last); err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-func TestHealthOf_SaysWhatAnAttemptTells(t *testing.T) {
+func TestReply_HealthIsWhatTheAttemptTells(t *testing.T) {
 	const timeout = time.Second
 	for name, c := range map[string]struct {
 		reply    Reply

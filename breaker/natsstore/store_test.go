@@ -20,11 +20,11 @@ var store = storetest.Config{Expires: true, Open: func(t testing.TB, n int) []br
 	})
 }}
 
-func TestStore(t *testing.T) { storetest.Run(t, store) }
+func TestStore_DoesWhatEveryStoreMust(t *testing.T) { storetest.Run(t, store) }
 
 func BenchmarkStore_Change(b *testing.B) { storetest.BenchmarkChange(b, store) }
 
-func TestStore_ServerIsRestarted(t *testing.T) {
+func TestStore_RestartedServerIsJoinedAgain(t *testing.T) {
 	t.Parallel()
 	dir, port := t.TempDir(), embedded.RandomPort
 	serve := func() *testkit.NATSServer {

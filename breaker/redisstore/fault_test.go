@@ -18,7 +18,7 @@ import (
 // Copies of the constants of package breaker.
 const patience, probesAlone = 2 * time.Second, 2 * time.Second
 
-func TestStore_KilledAndRestartedEmpty(t *testing.T) {
+func TestStore_RestartedEmptyLearnsWhatIsOpen(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	all := storetest.Fleet(t, storetest.Handles(3, func() breaker.Store { return redisStore(t, r.Addr()) }), storetest.Settings())
@@ -41,7 +41,7 @@ func TestStore_KilledAndRestartedEmpty(t *testing.T) {
 	}
 }
 
-func TestStore_GroupKnowsHowSlowItIs(t *testing.T) {
+func TestStore_DelayIsKnownWhileItIsInReach(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	i := storetest.Fleet(t, storetest.Handles(1, func() breaker.Store { return redisStore(t, r.Addr()) }), storetest.Settings())[0]
@@ -56,7 +56,7 @@ func TestStore_GroupKnowsHowSlowItIs(t *testing.T) {
 	}
 }
 
-func TestStore_Paused(t *testing.T) {
+func TestStore_PausedLeavesEachInstanceAlone(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	s := storetest.Settings()
@@ -83,7 +83,7 @@ func TestStore_Paused(t *testing.T) {
 
 // A probe waits for the store only within the instance's patience. Once the others have no probes
 // in flight any more, the instance decides alone.
-func TestStore_ProbeWhilePaused(t *testing.T) {
+func TestStore_PausedAllowsOneProbeAtATime(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	s := storetest.Settings()
@@ -136,7 +136,7 @@ func TestStore_AllowEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestStore_Flushed(t *testing.T) {
+func TestStore_FlushedLearnsWhatIsHeld(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	all := storetest.Fleet(t, storetest.Handles(3, func() breaker.Store { return redisStore(t, r.Addr()) }), storetest.Settings())
@@ -166,7 +166,7 @@ func cut(t *testing.T) (*testkit.CutProxy, []*storetest.Instance) {
 	return p, storetest.Fleet(t, stores, storetest.Settings())
 }
 
-func TestStore_CutOffWhatTheInstanceSawWins(t *testing.T) {
+func TestStore_OpeningSeenWhileCutOffWins(t *testing.T) {
 	t.Parallel()
 	p, all := cut(t)
 	storetest.Results(t, all[1].Breaker, time.Now(), breaker.Success)
@@ -184,7 +184,7 @@ func TestStore_CutOffWhatTheInstanceSawWins(t *testing.T) {
 	}
 }
 
-func TestStore_CutOffWhatTheOthersDidIsLearnt(t *testing.T) {
+func TestStore_OpeningByOthersWhileCutOffIsLearnt(t *testing.T) {
 	p, all := cut(t)
 	p.Cut()
 	storetest.Alone(t, all[0])
@@ -199,7 +199,7 @@ func TestStore_CutOffWhatTheOthersDidIsLearnt(t *testing.T) {
 }
 
 // What an instance only remembers does not outweigh what happened since.
-func TestStore_CutOffAMemoryDoesNotWin(t *testing.T) {
+func TestStore_MemoryFromBeforeTheCutDoesNotWin(t *testing.T) {
 	p, all := cut(t)
 	if _, err := all[0].Hold(t.Context(), storetest.Key, ""); err != nil {
 		t.Fatal(err)
@@ -216,7 +216,7 @@ func TestStore_CutOffAMemoryDoesNotWin(t *testing.T) {
 }
 
 // Everything counted before, during and after the cut is in the totals exactly once.
-func TestStore_CutOffTotalsAreComplete(t *testing.T) {
+func TestStore_TotalsAreCompleteThroughCuts(t *testing.T) {
 	t.Parallel()
 	p, all := cut(t)
 	i := all[0]
@@ -256,7 +256,7 @@ func TestStore_CutOffTotalsAreComplete(t *testing.T) {
 	}
 }
 
-func TestStore_MissingAtTheStart(t *testing.T) {
+func TestStore_MissingAtTheStartIsJoinedLater(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	store := redisStore(t, r.Addr())

@@ -25,7 +25,7 @@ var store = storetest.Config{OwnClock: true, Expires: true, Open: func(t testing
 	return storetest.Handles(n, func() breaker.Store { return redisStore(t, r.Addr()) })
 }}
 
-func TestStore(t *testing.T) { storetest.Run(t, store) }
+func TestStore_DoesWhatEveryStoreMust(t *testing.T) { storetest.Run(t, store) }
 
 func BenchmarkStore_Change(b *testing.B) { storetest.BenchmarkChange(b, store) }
 

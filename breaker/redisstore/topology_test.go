@@ -25,7 +25,7 @@ func universal(t testing.TB, o redis.UniversalOptions) redis.UniversalClient {
 }
 
 // Every script touches keys of one slot only, so a Cluster accepts it.
-func TestStore_Cluster(t *testing.T) {
+func TestStore_SharesBreakersOnARedisCluster(t *testing.T) {
 	t.Parallel()
 	nodes := []*testkit.RedisServer{testkit.Redis(t, "--cluster-enabled", "yes"), testkit.Redis(t, "--cluster-enabled", "yes")}
 	const slots = 16384
@@ -65,7 +65,7 @@ func TestStore_Cluster(t *testing.T) {
 	}
 }
 
-func TestStore_Failover(t *testing.T) {
+func TestStore_FollowsAFailover(t *testing.T) {
 	t.Parallel()
 	master := testkit.Redis(t)
 	replica, sentinel := testkit.Sentinel(t, master)

@@ -92,7 +92,7 @@ func TestDecodeSubmission_ReadsAStructuredEvent(t *testing.T) {
 	}
 }
 
-func TestDecodeSubmission_Rejects(t *testing.T) {
+func TestDecodeSubmission_RejectsWhatIsInvalid(t *testing.T) {
 	structured := nats.Header{"content-type": {"application/cloudevents+json"}}
 	long := strings.Repeat("x", 10_000)
 	with := func(k, v string) nats.Header { return binaryEvent(map[string]string{k: v}) }

@@ -17,7 +17,7 @@ const (
 	terminated = `{"type":"io.nats.jetstream.advisory.v1.terminated","id":"X2","timestamp":"2026-03-01T12:00:00Z","stream":"ORDERS","consumer":"worker","consumer_seq":20,"stream_seq":17,"deliveries":1,"reason":"no such order"}`
 )
 
-func TestAdvisory_IsRead(t *testing.T) {
+func TestParseAdvisory_ReadsBothKinds(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
 		data, says string
@@ -33,7 +33,7 @@ func TestAdvisory_IsRead(t *testing.T) {
 	}
 }
 
-func TestAdvisory_OtherMessagesAreRefused(t *testing.T) {
+func TestParseAdvisory_RefusesOtherMessages(t *testing.T) {
 	for name, c := range map[string]struct{ data, want string }{
 		"nothing":             {"", "reading an advisory"},
 		"no JSON":             {"hello", "reading an advisory"},

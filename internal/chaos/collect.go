@@ -48,7 +48,7 @@ func (h *history) collect(ctx context.Context, js jetstream.JetStream) error {
 	}
 	for _, name := range []string{names.Intake(), names.Waiting()} {
 		if err := readWaiting(ctx, js, name, h.record); err != nil {
-			return fmt.Errorf("reading what waits in %s: %w", name, err)
+			return fmt.Errorf("reading the waiting operations in %s: %w", name, err)
 		}
 	}
 	return nil

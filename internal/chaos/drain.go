@@ -43,7 +43,7 @@ func outstanding(ctx context.Context, js jetstream.JetStream) (uint64, error) {
 	for _, name := range []string{names.Intake(), names.Waiting()} {
 		s, err := js.Stream(ctx, name)
 		if err != nil {
-			return 0, fmt.Errorf("counting what stream %s holds: %w", name, err)
+			return 0, fmt.Errorf("counting the messages of stream %s: %w", name, err)
 		}
 		total += s.CachedInfo().State.Msgs
 	}

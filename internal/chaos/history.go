@@ -138,7 +138,7 @@ func (h *history) run(ctx context.Context) error {
 	// The streams must not change while they are read.
 	h.endInstances()
 	if err := h.collect(ctx, js); err != nil {
-		return fmt.Errorf("reading what happened: %w", err)
+		return fmt.Errorf("reading the streams: %w", err)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

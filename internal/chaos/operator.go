@@ -44,7 +44,7 @@ func (h *history) startOperator(context.Context) error {
 	o.sys, err = nats.Connect(h.urls(), nats.UserInfo("sys", "sys"), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
 		nats.RetryOnFailedConnect(true), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
-		return fmt.Errorf("connecting the operator of the system: %w", err)
+		return fmt.Errorf("connecting the operator of the system account: %w", err)
 	}
 	h.closers = append(h.closers, o.sys.Close)
 	h.operator = o

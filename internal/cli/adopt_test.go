@@ -21,7 +21,7 @@ func (c *cli) orders(n int) {
 	}
 }
 
-func TestAdopt_ConsumerIsAdoptedListedAndLeftAlone(t *testing.T) {
+func TestAdopt_AddsListsAndRemovesAConsumer(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.orders(3)
@@ -55,7 +55,7 @@ func TestAdopt_ConsumerIsAdoptedListedAndLeftAlone(t *testing.T) {
 	}
 }
 
-func TestAdopt_RefusalIsOneSentence(t *testing.T) {
+func TestAdopt_RefusesInOneSentence(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.orders(5)

@@ -40,7 +40,7 @@ func TestStatus_ShowsTheInstances(t *testing.T) {
 	}
 }
 
-func TestInstanceTable_ShowsEveryInstance(t *testing.T) {
+func TestWriteInstances_ShowsEveryInstance(t *testing.T) {
 	c := health.Coordination{
 		TotalInstances: 2, ActiveRetries: 12, GlobalSuccessRate: 0.25, Samples: 400, GlobalBackpressure: true, CoordinatedDelay: 3210,
 		Backpressure:            events.Backpressure{On: true, Cause: "failure_rate", Since: time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)},

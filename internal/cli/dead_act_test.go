@@ -8,7 +8,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestDeadReplay_BringsBackOnceAServiceRuns(t *testing.T) {
+func TestDeadReplay_WaitsForAService(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	if _, err := c.nc.Subscribe("ok.charge", reply); err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-func TestDeadList_Selects(t *testing.T) {
+func TestDeadList_SelectsByEveryFlag(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	ids := c.bury(3, "billing", "charge")
@@ -46,7 +46,7 @@ func TestDeadList_Selects(t *testing.T) {
 	}
 }
 
-func TestDead_RefusesWrongUsage(t *testing.T) {
+func TestDead_RefusesInvalidArgumentsAndAMissingStream(t *testing.T) {
 	t.Parallel()
 	c := bareCLI(t, testkit.Server(t).ClientURL())
 	c.fails(exitFailure, "there is no stream RETRY_DEAD", "dead", "list")

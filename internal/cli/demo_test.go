@@ -21,7 +21,7 @@ func runDemo(t *testing.T, environ []string, args ...string) (code int, stdout, 
 	return code, out.String(), err.String()
 }
 
-func TestDemo_RefusesWhatItCannotDo(t *testing.T) {
+func TestDemo_RefusesInvalidInput(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string
 		code int

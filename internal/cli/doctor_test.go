@@ -39,7 +39,7 @@ func (c *cli) expect(found map[string]doctor.Finding, want map[string]string) {
 	}
 }
 
-func TestDoctor_FindsAHealthyServer(t *testing.T) {
+func TestDoctor_PassesAHealthyServer(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	found := c.findings(exitOK)

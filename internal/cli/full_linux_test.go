@@ -15,7 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestServe_AFullDiskIsReportedAndOutlived(t *testing.T) {
+func TestServe_FullDiskIsReportedAndOutlived(t *testing.T) {
 	t.Parallel()
 	dir := testkit.SmallDisk(t, 96<<20)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

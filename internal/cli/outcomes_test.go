@@ -10,7 +10,7 @@ import (
 // anyOutcome is what the tests read of a line.
 type anyOutcome struct{ Event, ID, Service, Operation, Outcome, Reason string }
 
-func TestOutcomes_Follows(t *testing.T) {
+func TestOutcomes_FollowsUntilItsCount(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.service()
@@ -23,7 +23,7 @@ func TestOutcomes_Follows(t *testing.T) {
 	}
 }
 
-func TestOutcomes_EndsWithoutErrorWhenInterrupted(t *testing.T) {
+func TestOutcomes_EndsWellWhenInterrupted(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	r := c.start(nil, "outcomes")
@@ -34,7 +34,7 @@ func TestOutcomes_EndsWithoutErrorWhenInterrupted(t *testing.T) {
 	}
 }
 
-func TestOutcomes_StoredOnesAreSelected(t *testing.T) {
+func TestOutcomes_SelectsStoredOnes(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.service()
@@ -87,7 +87,7 @@ func TestOutcomes_StoredOnesAreSelected(t *testing.T) {
 	}
 }
 
-func TestOutcomes_RefusesWrongUsage(t *testing.T) {
+func TestOutcomes_RefusesInvalidFlagsAndAMissingStream(t *testing.T) {
 	t.Parallel()
 	c := bareCLI(t, testkit.Server(t).ClientURL())
 	c.fails(exitFailure, "there is no stream RETRY_OUTCOMES", "outcomes")

@@ -161,7 +161,7 @@ func TestServe_DrainsAtTheFirstSignalAndEndsAtTheSecond(t *testing.T) {
 	}
 }
 
-func TestServe_EndsWellWhenIdle(t *testing.T) {
+func TestServe_EndsWellUponASignalWhenIdle(t *testing.T) {
 	t.Parallel()
 	cmd, stderr := program(t, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
 	if err := cmd.Start(); err != nil {

@@ -54,7 +54,7 @@ func TestReport_EndsWhatSubmitPublished(t *testing.T) {
 	})
 }
 
-func TestReport_WithoutAServiceStoresForOne(t *testing.T) {
+func TestReport_WithoutAServiceStoresTheReport(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	r := c.run("report", "billing", "charge", "success", "--id", strings.Repeat("0", 32), "--attempt", "2", "--token", "t")

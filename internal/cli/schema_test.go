@@ -24,7 +24,7 @@ func TestSchema_PrintsEverySchemaByName(t *testing.T) {
 	c.fails(exitUsage, "at most 1 arg", "schema", "a", "b")
 }
 
-func TestCompletion_KnowsTheWords(t *testing.T) {
+func TestCompletion_OffersCommandsValuesAndSchemas(t *testing.T) {
 	c := &cli{t: t}
 	for want, args := range map[string][]string{
 		"exhausted":                 {"dead", "list", "--reason", ""},

@@ -55,7 +55,7 @@ func get(t *testing.T, url string) string {
 	return string(body)
 }
 
-func TestServe_StoresThreeTimesOnACluster(t *testing.T) {
+func TestServe_KeepsThreeReplicasOnACluster(t *testing.T) {
 	t.Parallel()
 	c := bareCLI(t, testkit.Cluster(t, 3).URL())
 	r := c.start(nil, "serve", "--http", "off")

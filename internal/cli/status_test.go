@@ -51,7 +51,7 @@ func TestStatus_ShowsTheHealthThatEveryInstanceSees(t *testing.T) {
 	}
 }
 
-func TestHealthTable_ShowsWhatIsKnown(t *testing.T) {
+func TestWriteHealth_ShowsWhatIsKnown(t *testing.T) {
 	rate, mean, p95, slower, cpu, age, queue := 0.875, 38.25, 1250.0, 0.5, 95.4, 61_500.0, 4
 	var out bytes.Buffer
 	err := writeHealth(&out, []schemas.Health{

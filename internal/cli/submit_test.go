@@ -56,7 +56,7 @@ func TestSubmit_ReachesTheTargetWithItsAttributes(t *testing.T) {
 	}
 }
 
-func TestSubmit_WithoutAServiceStoresForOne(t *testing.T) {
+func TestSubmit_WithoutAServiceStoresTheSubmission(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	r := c.run("submit", "billing", "charge", "--id", "1", "--output", "json")
@@ -72,7 +72,7 @@ func TestSubmit_WithoutAServiceStoresForOne(t *testing.T) {
 	}
 }
 
-func TestSubmit_RefusesWrongUsage(t *testing.T) {
+func TestSubmit_RefusesInvalidInput(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.service()
@@ -106,7 +106,7 @@ func TestSubmit_RefusesWrongUsage(t *testing.T) {
 	}
 }
 
-func TestSubmitLines_TellsTheRefusedOnes(t *testing.T) {
+func TestSubmitLines_ReportsTheRefusedOnes(t *testing.T) {
 	t.Parallel()
 	for _, served := range []bool{true, false} {
 		t.Run(fmt.Sprintf("with a service: %v", served), func(t *testing.T) {
@@ -186,7 +186,7 @@ func (e *endless) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func TestSubmitLines_CanBeInterrupted(t *testing.T) {
+func TestSubmitLines_SaysWhereItWasInterrupted(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	r := c.start(&endless{t.Context(), `{"service":"s","operation":"o"}` + "\n"}, "submit", "-")

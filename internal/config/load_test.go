@@ -329,7 +329,7 @@ func TestLoad_SettlesSettingsThatExcludeEachOther(t *testing.T) {
 	}
 }
 
-func TestValues_DisplacedOnesSayByWhat(t *testing.T) {
+func TestValues_DisplacedOnesNameWhatDisplacedThem(t *testing.T) {
 	c := load(t, []string{"--config", write(t, "creds: /c\n"), "--context=prod"}, "HOME=/h")
 	want := config.Value{Key: "creds", Source: "not used: context is set (--context)"}
 	if got := value(c, "creds"); got != want {
@@ -349,7 +349,7 @@ func TestLoad_UnknownVariablesAreWarnings(t *testing.T) {
 	}
 }
 
-func TestClientFlags_AreThoseOfTheConnection(t *testing.T) {
+func TestAddClientFlags_AddsThoseOfTheConnectionAlone(t *testing.T) {
 	client := pflag.NewFlagSet("client", pflag.ContinueOnError)
 	config.AddClientFlags(client)
 	client.String("listen", "mine", "a flag of the command's own")

@@ -7,7 +7,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/config"
 )
 
-func TestParseDuration_TakesDaysToo(t *testing.T) {
+func TestParseDuration_AcceptsDays(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"0": 0, "90s": 90 * time.Second, "7d": 168 * time.Hour, "1d12h": 36 * time.Hour, " 5ms ": 5 * time.Millisecond,
 		"106751d": 106751 * 24 * time.Hour,

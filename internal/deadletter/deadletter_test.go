@@ -87,7 +87,7 @@ func TestLetters_ListSelectsByEveryFilter(t *testing.T) {
 	}
 }
 
-func TestFilter_ReportsAllItsIssues(t *testing.T) {
+func TestDeadLetterFilter_ReportsAllItsIssues(t *testing.T) {
 	f := events.DeadLetterFilter{IDs: []string{"x"}, Service: "a.b", Reason: "bored", Limit: -1, Since: died, Until: died}
 	err := f.Check()
 	for _, want := range []string{`id "x"`, "service", `reason "bored"`, "limit -1", "is not before"} {
@@ -97,7 +97,7 @@ func TestFilter_ReportsAllItsIssues(t *testing.T) {
 	}
 }
 
-func TestLetters_GetDiscardAndReplayOfWhatIsGone(t *testing.T) {
+func TestLetters_ReplayIsStoredOnceAndWhatIsGoneIsNotFound(t *testing.T) {
 	l, js := bury(t, 2)
 	ctx := context.Background()
 	d, err := l.Get(ctx, events.OperationID("/s", "0", "billing", "op"))

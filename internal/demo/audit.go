@@ -187,14 +187,14 @@ func (g gathering) waiting(ctx context.Context, js jetstream.JetStream) error {
 	from := jetstreamext.GetBatchSeq(1)
 	for m, err := range streams.Scan(ctx, js, names.Waiting(), ">", from) {
 		if err != nil {
-			return fmt.Errorf("reading what waits: %w", err)
+			return fmt.Errorf("reading the waiting operations: %w", err)
 		}
 		tokens := strings.Split(m.Subject, ".")
 		g.of(tokens[len(tokens)-1]).Waiting = true
 	}
 	for m, err := range streams.Scan(ctx, js, names.Intake(), subjects.Submissions(), from) {
 		if err != nil {
-			return fmt.Errorf("reading what is submitted: %w", err)
+			return fmt.Errorf("reading the submissions: %w", err)
 		}
 		g.of(operationID(m.Header.Get(headerDelivery), m.Header.Get(headerEvent))).Waiting = true
 	}

@@ -52,7 +52,7 @@ func shown(of []payload) []string {
 	return out
 }
 
-func TestPayloads_OfADirectory(t *testing.T) {
+func TestPayloads_AreReadFromADirectory(t *testing.T) {
 	dir := files(t, map[string]string{
 		"issues.opened.json":          `{ "action": "opened" }`,
 		"check_run/completed.v2.json": `[1, 2]`,
@@ -78,7 +78,7 @@ func TestPayloads_OfADirectory(t *testing.T) {
 	}
 }
 
-func TestPayloads_ThatCannotBeDelivered(t *testing.T) {
+func TestPayloads_InvalidOnesAreRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		files map[string]string
 		want  string

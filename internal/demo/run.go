@@ -83,7 +83,7 @@ var (
 func (o *Options) check() error {
 	var errs []error
 	if o.Operations < 0 {
-		errs = append(errs, fmt.Errorf("%d operations are fewer than none", o.Operations))
+		errs = append(errs, fmt.Errorf("the number of operations, %d, is negative", o.Operations))
 	}
 	if o.Timeout < 0 {
 		errs = append(errs, fmt.Errorf("timeout %s is negative", o.Timeout))

@@ -43,7 +43,7 @@ func openStage(ctx context.Context, o Options) (*stage, error) {
 	}
 	dir, err := os.MkdirTemp("", "rebound-demo-*")
 	if err != nil {
-		return nil, fmt.Errorf("making a store: %w", err)
+		return nil, fmt.Errorf("creating a store: %w", err)
 	}
 	s := &stage{dir: dir, outcomes: events.Streams{}.Outcomes()}
 	if err := s.open(ctx, set, o.Version); err != nil {
@@ -55,7 +55,7 @@ func openStage(ctx context.Context, o Options) (*stage, error) {
 
 func (s *stage) open(ctx context.Context, set *policy.Set, version string) (err error) {
 	if s.log, err = os.Create(filepath.Join(s.dir, logName)); err != nil {
-		return fmt.Errorf("making the log: %w", err)
+		return fmt.Errorf("creating the log: %w", err)
 	}
 	log := slog.New(slog.NewTextHandler(s.log, nil))
 	s.server, err = embedded.Start(ctx, embedded.Options{StoreDir: s.dir, Port: embedded.RandomPort, Name: "rebound-demo", Logger: log})

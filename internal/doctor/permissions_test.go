@@ -6,7 +6,7 @@ import (
 	natsd "github.com/nats-io/nats-server/v2/server"
 )
 
-func TestPermits_AllOfASubject(t *testing.T) {
+func TestPermits_WantsAllOfASubject(t *testing.T) {
 	for name, tc := range map[string]struct {
 		allow, deny []string
 		want        bool

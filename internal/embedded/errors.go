@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// PortError says that the address cannot be listened on.
+// PortError means that the server cannot listen on the address.
 type PortError struct {
 	Host string
 	Port int
@@ -29,7 +29,7 @@ func (e *PortError) Error() string {
 // Unwrap returns the error of the operating system.
 func (e *PortError) Unwrap() error { return e.Err }
 
-// StoreError says that the store directory cannot be used.
+// StoreError means that the store directory cannot be used.
 type StoreError struct {
 	Dir string
 	Err error
@@ -43,11 +43,11 @@ func (e *StoreError) Error() string {
 // Unwrap returns the error of the operating system.
 func (e *StoreError) Unwrap() error { return e.Err }
 
-// LockError says that another process uses the store directory.
+// LockError means that another process uses the store directory.
 type LockError struct {
 	Dir string
-	// Holder describes that process, such as "process 4711 on host, since
-	// 2006-01-02 15:04:05". It is empty when it is not known.
+	// Holder describes that process, such as "process 4711 on host, since 2006-01-02 15:04:05".
+	// It is empty if unknown.
 	Holder string
 }
 
@@ -61,8 +61,8 @@ func (e *LockError) Error() string {
 		e.Dir, by)
 }
 
-// cause returns the reason that the operating system gave, without the
-// operation and the name that are said already.
+// cause returns the reason given by the operating system, without the operation and the name,
+// which the message has already.
 func cause(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {

@@ -15,7 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestServer_StartsJetStreamAgainWhenAFullDiskHasRoom(t *testing.T) {
+func TestServer_StartsJetStreamAgainAfterAFullDisk(t *testing.T) {
 	t.Parallel()
 	dir := testkit.SmallDisk(t, 64<<20)
 	var log recorder
@@ -39,17 +39,17 @@ func TestServer_StartsJetStreamAgainWhenAFullDiskHasRoom(t *testing.T) {
 	}
 	for range 10 {
 		if !publish() {
-			t.Fatal("the empty disk takes nothing")
+			t.Fatal("the empty disk refuses a message")
 		}
 	}
 	filler := filepath.Join(dir, "filler")
 	testkit.FillDisk(t, filler)
-	testkit.Eventually(t, 30*time.Second, "JetStream being switched off and that being told", func() bool {
+	testkit.Eventually(t, 30*time.Second, "JetStream being switched off and that being logged", func() bool {
 		publish()
 		return log.has(slog.LevelError, "cannot write, so JetStream is off")
 	})
 	if trouble := s.Trouble(); !strings.Contains(trouble, "the disk is full") {
-		t.Errorf("the server says of its trouble %q", trouble)
+		t.Errorf("Trouble returns %q", trouble)
 	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
@@ -63,9 +63,9 @@ func TestServer_StartsJetStreamAgainWhenAFullDiskHasRoom(t *testing.T) {
 		t.Errorf("%d messages are left of %d that were acknowledged", n, stored)
 	}
 	if trouble := s.Trouble(); trouble != "" {
-		t.Errorf("the server that stores again says of its trouble %q", trouble)
+		t.Errorf("once the server stores again Trouble returns %q", trouble)
 	}
 	if !log.has(slog.LevelInfo, "has JetStream on again") {
-		t.Error("the log does not tell that it stores again")
+		t.Error("the log does not say that it stores again")
 	}
 }

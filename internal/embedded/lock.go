@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// lockName is the file in the store directory whose lock says that a process
-// uses the directory. It stays there; only the lock on it counts.
+// lockName is the file in the store directory that a process locks while it uses the directory.
+// The file stays; only the lock on it counts.
 const lockName = "rebound.lock"
 
 var errLocked = errors.New("locked")
 
-// dirLock is a held lock of a store directory. The operating system frees it
-// when the process ends, however that comes about.
+// dirLock is a held lock of a store directory. The operating system releases it whenever the
+// process ends.
 type dirLock struct{ file *os.File }
 
-// lockDir takes the lock of dir or returns a [*LockError] that says who has it.
+// lockDir locks dir, or returns a [*LockError] that names the holder.
 func lockDir(dir string) (*dirLock, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator names the directory
 	if err != nil {
@@ -41,7 +41,7 @@ func lockDir(dir string) (*dirLock, error) {
 	return l, nil
 }
 
-// sign writes who holds the lock, for whoever finds it taken.
+// sign writes the holder into the file, for others to read.
 func (l *dirLock) sign() error {
 	host, err := os.Hostname()
 	if err != nil {
@@ -57,7 +57,7 @@ func (l *dirLock) sign() error {
 
 func (l *dirLock) release() {
 	if l != nil {
-		_ = l.file.Close() // closing the file frees its lock
+		_ = l.file.Close() // closing the file releases its lock
 	}
 }
 

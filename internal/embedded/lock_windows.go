@@ -7,8 +7,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// tryLock locks a byte far behind the text, so that others can still read who
-// holds the lock.
+// tryLock locks a byte far beyond the text, so that others can still read who holds the lock.
 func tryLock(f *os.File) error {
 	at := windows.Overlapped{OffsetHigh: 1}
 	err := windows.LockFileEx(windows.Handle(f.Fd()),

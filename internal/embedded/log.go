@@ -13,13 +13,12 @@ import (
 	natsd "github.com/nats-io/nats-server/v2/server"
 )
 
-// serverLog hands the server's messages to slog. The server's notices (its
-// banner, each recovered stream) are of interest only to those who look for a
-// fault, so they are debug messages here.
+// serverLog passes the server's messages to slog. The server's notices (its banner, each
+// recovered stream) matter only in an investigation, so they are debug messages here.
 type serverLog struct {
 	logger *slog.Logger
-	// broken is set when a store has failed to write, as on a full disk. The server
-	// has that store refuse everything from then on, without an answer.
+	// broken is set when a store has failed to write, as on a full disk. From then on that store
+	// refuses everything, without an answer.
 	broken atomic.Bool
 
 	mu  sync.Mutex // guards err
@@ -32,8 +31,7 @@ func newServerLog(logger *slog.Logger) *serverLog {
 	return &serverLog{logger: logger.With("from", "nats-server")}
 }
 
-// levelServerDebug is the level of the server's own debug messages, which are
-// many.
+// levelServerDebug is the level of the server's own, numerous debug messages.
 const levelServerDebug = slog.LevelDebug - 4
 
 // fatal returns the message with which the server gave up, or nil.
@@ -51,11 +49,10 @@ func (l *serverLog) log(level slog.Level, format string, args []any) {
 	l.logger.Log(ctx, level, strings.TrimSpace(fmt.Sprintf(format, args...)))
 }
 
-// criticalWrite is what the messages of the server have in common by which a store
-// refuses from now on.
+// criticalWrite is common to the server's messages that a store refuses from now on.
 const criticalWrite = "ritical write error"
 
-// Errorf notes when a store is broken: the server tells of it in no other way.
+// Errorf also records that a store is broken, which the server reports in no other way.
 func (l *serverLog) Errorf(format string, v ...any) {
 	if strings.Contains(format, criticalWrite) {
 		l.broken.Store(true)
@@ -67,8 +64,8 @@ func (l *serverLog) Noticef(format string, v ...any) { l.log(slog.LevelDebug, fo
 func (l *serverLog) Debugf(format string, v ...any)  { l.log(levelServerDebug, format, v) }
 func (l *serverLog) Tracef(format string, v ...any)  { l.log(levelServerDebug, format, v) }
 
-// Warnf demotes the one warning that is about how the password is written in
-// nats-server's own configuration file, which there is none of here.
+// Warnf demotes the warning about passwords in nats-server's own configuration file, which does
+// not exist here.
 func (l *serverLog) Warnf(format string, v ...any) {
 	level := slog.LevelWarn
 	if strings.HasPrefix(format, "Plaintext passwords detected") {
@@ -77,8 +74,7 @@ func (l *serverLog) Warnf(format string, v ...any) {
 	l.log(level, format, v)
 }
 
-// Fatalf keeps the first fatal message for [Start]; it does not end the
-// process.
+// Fatalf keeps the first fatal message for [Start]; it does not end the process.
 func (l *serverLog) Fatalf(format string, v ...any) {
 	err := fmt.Errorf("%s", fmt.Sprintf(format, v...))
 	if strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) {

@@ -13,23 +13,22 @@ import (
 const (
 	// reviveEvery is how often the server is checked.
 	reviveEvery = time.Second
-	// reviveRoom is how much must be free on the disk for JetStream to be started
-	// again.
-	reviveRoom = 16 << 20
-	// reviveRest is how long JetStream must have been on before it is started again,
-	// should it fail for another reason than room.
+	// reviveSpace is how much of the disk must be free before JetStream is started again.
+	reviveSpace = 16 << 20
+	// reviveRest is how long JetStream must have been on before it is started again, in case it
+	// fails for another reason than a full disk.
 	reviveRest = 10 * time.Second
-	// reviveTell is how often the log tells that JetStream is off.
-	reviveTell = time.Minute
+	// reviveLogEvery is how often the log repeats that JetStream is off.
+	reviveLogEvery = time.Minute
 )
 
-// revive starts JetStream again after a store failed to write, as on a full disk. The
-// server has that store refuse everything from then on, or switches JetStream off, and
-// leaves it so for good. It runs until ctx ends.
+// revive starts JetStream again after a store failed to write, as on a full disk. The server lets
+// that store refuse everything from then on, or switches JetStream off, and never recovers by
+// itself. revive runs until ctx ends.
 func (s *Server) revive(ctx context.Context) {
 	ticker := time.NewTicker(reviveEvery)
 	defer ticker.Stop()
-	var off, told, tried time.Time
+	var off, logged, tried time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -44,7 +43,7 @@ func (s *Server) revive(ctx context.Context) {
 		now := time.Now()
 		if off.IsZero() {
 			off = now
-			// Whoever asks is refused at once, and does not wait for an answer in vain.
+			// With JetStream off, requests are refused at once instead of going unanswered.
 			if err := s.server.ShutdownJetStream(); err != nil {
 				s.logger.Warn("stopping JetStream", "error", err)
 			}
@@ -52,36 +51,36 @@ func (s *Server) revive(ctx context.Context) {
 		err := s.restart(ctx, tried)
 		if err == nil {
 			s.logger.Info("the embedded NATS server has JetStream on again", "after", now.Sub(off).Round(time.Second))
-			off, told, tried = time.Time{}, time.Time{}, now
+			off, logged, tried = time.Time{}, time.Time{}, now
 			s.trouble.Store("")
 			continue
 		}
 		s.trouble.Store("the embedded NATS server cannot store: " + err.Error())
-		if now.Sub(told) >= reviveTell {
-			told = now
-			s.logger.Error("a store of the embedded NATS server cannot write, so JetStream is off and nothing is accepted; it is started again when there is room",
+		if now.Sub(logged) >= reviveLogEvery {
+			logged = now
+			s.logger.Error("a store of the embedded NATS server cannot write, so JetStream is off and nothing is accepted; it will be started again when there is space",
 				"store", s.config.StoreDir, "error", err)
 		}
 	}
 }
 
-// Trouble says why the server stores nothing, empty when it does.
+// Trouble returns why the server stores nothing, empty if it does store.
 func (s *Server) Trouble() string {
 	trouble, _ := s.trouble.Load().(string)
 	return trouble
 }
 
-// restart starts JetStream again if there is room, and not much sooner than the last
-// time. The error says why it is not.
+// restart starts JetStream again if there is space and the last restart is long enough ago. The
+// error says why it did not.
 func (s *Server) restart(ctx context.Context, last time.Time) error {
 	usage, err := disk.UsageWithContext(ctx, s.config.StoreDir)
 	switch {
 	case err != nil:
 		return fmt.Errorf("reading how much is free on the disk: %w", err)
-	case usage.Free < reviveRoom:
-		return fmt.Errorf("the disk is full: %d bytes are free, and %d are needed", usage.Free, int64(reviveRoom))
+	case usage.Free < reviveSpace:
+		return fmt.Errorf("the disk is full: %d bytes are free, and %d are needed", usage.Free, int64(reviveSpace))
 	case time.Since(last) < reviveRest:
-		return fmt.Errorf("JetStream was started again %s ago and failed to write again", time.Since(last).Round(time.Second))
+		return fmt.Errorf("JetStream was started again %s ago but failed to write again", time.Since(last).Round(time.Second))
 	case s.server.JetStreamConfig() != nil:
 		return errors.New("JetStream is still being stopped")
 	}
@@ -93,7 +92,8 @@ func (s *Server) restart(ctx context.Context, last time.Time) error {
 	return nil
 }
 
-// jetStreamConfig returns how JetStream was started, to be started so again.
+// jetStreamConfig returns the configuration with which JetStream was started, for starting it
+// again.
 func jetStreamConfig(server *natsd.Server, o Options) natsd.JetStreamConfig {
 	var config natsd.JetStreamConfig
 	if running := server.JetStreamConfig(); running != nil {

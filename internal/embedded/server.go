@@ -20,10 +20,9 @@ import (
 // RandomPort lets the operating system choose the port.
 const RandomPort = natsd.RANDOM_PORT
 
-// Options describe an embedded server. StoreDir is required.
+// Options configure an embedded server. StoreDir is required.
 type Options struct {
-	// StoreDir is the directory that holds the streams. It is created, with
-	// mode 0700, when it is missing.
+	// StoreDir is the directory of the streams. It is created with mode 0700 if it is missing.
 	StoreDir string
 	// Host is the address to listen on. Empty means 127.0.0.1.
 	Host string
@@ -31,19 +30,18 @@ type Options struct {
 	Port int
 	// Name is the server's name in its own messages. Empty means "rebound".
 	Name string
-	// SyncInterval is how often written data is forced to the disk. 0 means
-	// the server's default of two minutes.
+	// SyncInterval is how often written data is synced to the disk. 0 means the server's default
+	// of two minutes.
 	SyncInterval time.Duration
-	// SyncAlways forces every write to the disk before it is acknowledged.
+	// SyncAlways syncs every write to the disk before it is acknowledged.
 	SyncAlways bool
-	// MaxStore bounds the bytes that the streams may take on disk. 0 means the
-	// server's default: three quarters of what is free.
+	// MaxStore bounds the bytes of the streams on disk. 0 means the server's default: three
+	// quarters of the free space.
 	MaxStore int64
-	// MaxPayload bounds the bytes of one message. 0 means the server's default
-	// of 1 MiB.
+	// MaxPayload bounds the bytes of a message. 0 means the server's default of 1 MiB.
 	MaxPayload int32
-	// User and Password, or Token, are what clients must present. All empty
-	// means that everybody who reaches the port is let in.
+	// User and Password, or Token, are required from clients. All empty means that no credentials
+	// are required.
 	User, Password, Token string
 	// Logger receives the server's messages. Nil discards them.
 	Logger *slog.Logger
@@ -59,22 +57,20 @@ type Server struct {
 	done   chan struct{}
 	stop   sync.Once
 	log    *serverLog
-	// config is how JetStream was started.
+	// config is the configuration with which JetStream was started.
 	config natsd.JetStreamConfig
-	// trouble is what [Server.Trouble] says; a string.
+	// trouble is the result of [Server.Trouble], a string.
 	trouble atomic.Value
-	// endRevival ends what starts JetStream again, and revival is done when it has.
+	// endRevival stops revive, and revival waits for it.
 	endRevival context.CancelFunc
 	revival    sync.WaitGroup
 }
 
-// Start runs a server and returns when it is ready: what it stored before is
-// recovered and its port accepts connections. It gives up when ctx ends, and
-// then waits for the server to be down.
+// Start runs a server and returns once it is ready: its streams are recovered and its port
+// accepts connections. If ctx ends first, it returns an error after the server has shut down.
 //
-// The error is a [*PortError] when the address cannot be listened on, a
-// [*StoreError] when the directory cannot be used, and a [*LockError] when
-// another process is using it.
+// The error is a [*PortError] if the server cannot listen on the address, a [*StoreError] if the
+// directory cannot be used, and a [*LockError] if another process uses it.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	o = o.withDefaults()
 	lock, err := prepareStore(o)
@@ -107,8 +103,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// prepareStore makes the store directory, proves that it can be written and
-// takes its lock.
+// prepareStore creates the store directory, checks that it can be written and locks it.
 func prepareStore(o Options) (*dirLock, error) {
 	if o.StoreDir == "" {
 		return nil, &StoreError{Err: errors.New("no directory is given")}
@@ -127,7 +122,7 @@ func prepareStore(o Options) (*dirLock, error) {
 	return lockDir(o.StoreDir)
 }
 
-// startLocked runs a server on files that no other one uses.
+// startLocked runs a server on files that no other server uses.
 func startLocked(ctx context.Context, o Options) (*Server, error) {
 	if err := probePort(ctx, o.Host, o.Port); err != nil {
 		return nil, err
@@ -158,7 +153,7 @@ func startLocked(ctx context.Context, o Options) (*Server, error) {
 	return s, nil
 }
 
-// server returns the options as the server has them.
+// server returns the options of nats-server.
 func (o Options) server() *natsd.Options {
 	return &natsd.Options{
 		ServerName:             o.Name,
@@ -190,8 +185,7 @@ func awaitReady(ctx context.Context, server *natsd.Server, log *serverLog) (port
 	case <-started:
 		err = log.fatal()
 	case <-ctx.Done():
-		// Recovery cannot be interrupted; it is short against the harm of two
-		// servers on the same files.
+		// Recovery cannot be interrupted. Waiting is better than two servers on the same files.
 		<-started
 		err = fmt.Errorf("embedded NATS server: start was cancelled: %w", context.Cause(ctx))
 	}
@@ -205,8 +199,8 @@ func awaitReady(ctx context.Context, server *natsd.Server, log *serverLog) (port
 	return addr.Port, nil
 }
 
-// probePort says why an address cannot be listened on before the server
-// recovers its streams, which may take a while.
+// probePort checks that the server can listen on the address, before it recovers its streams,
+// which may take a while.
 func probePort(ctx context.Context, host string, port int) error {
 	if port == RandomPort {
 		port = 0
@@ -238,17 +232,16 @@ func (s *Server) announce(o Options) {
 		"url", s.ClientURL(), "store", o.StoreDir, "sync", sync, "version", natsd.VERSION)
 	open := o.User == "" && o.Token == ""
 	if ip := net.ParseIP(o.Host); open && o.Host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		s.logger.Warn("the embedded NATS server asks for no credentials and listens on more than this machine",
+		s.logger.Warn("the embedded NATS server asks for no credentials and listens beyond this machine",
 			"address", s.Addr())
 	}
 }
 
-// InProcess returns a connection option that reaches the server without a
-// network. Credentials are still asked for when the server has any.
+// InProcess returns a connection option that reaches the server without a network. Credentials
+// are still required if the server has any.
 func (s *Server) InProcess() nats.Option { return nats.InProcessServer(s.server) }
 
-// ClientURL returns a URL at which a client on this machine reaches the server.
-// It never holds credentials.
+// ClientURL returns a URL for clients on this machine. It never contains credentials.
 func (s *Server) ClientURL() string {
 	host := s.host
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
@@ -266,12 +259,11 @@ func (s *Server) Port() int { return s.port }
 // StoreDir returns the directory in which JetStream keeps its files.
 func (s *Server) StoreDir() string { return s.config.StoreDir }
 
-// Done returns a channel that is closed when the server is down, for whatever
-// reason.
+// Done returns a channel that is closed when the server is down, for whatever reason.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// Shutdown stops the server, waits until its files are closed and frees the
-// store directory. Further calls wait for the first one.
+// Shutdown stops the server, waits until its files are closed and unlocks the store directory.
+// Further calls wait for the first one.
 func (s *Server) Shutdown() {
 	s.stop.Do(func() {
 		s.endRevival()

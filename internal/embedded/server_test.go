@@ -39,7 +39,7 @@ func TestStart_IsReadyWithWhatWasStored(t *testing.T) {
 	}
 	<-js.PublishAsyncComplete()
 	first.Shutdown()
-	first.Shutdown() // a second call does no harm
+	first.Shutdown() // a second call is harmless
 	<-first.Done()
 
 	second := start(t, o)
@@ -65,7 +65,7 @@ func TestServer_InProcessConnectionReachesIt(t *testing.T) {
 	}
 }
 
-func TestServer_AsksForCredentials(t *testing.T) {
+func TestServer_RequiresCredentials(t *testing.T) {
 	t.Parallel()
 	s := start(t, embedded.Options{StoreDir: t.TempDir(), Port: embedded.RandomPort, User: "ann", Password: "pw"})
 	if nc, err := nats.Connect(s.ClientURL()); !errors.Is(err, nats.ErrAuthorization) {
@@ -118,7 +118,7 @@ func TestStart_RefusesABusyPort(t *testing.T) {
 	start(t, o) // the failed start left no lock behind
 }
 
-func TestStart_RefusesAnAddressThatIsNotOurs(t *testing.T) {
+func TestStart_RefusesAForeignAddress(t *testing.T) {
 	_, err := embedded.Start(t.Context(), embedded.Options{StoreDir: t.TempDir(), Host: "192.0.2.1", Port: embedded.RandomPort})
 	var port *embedded.PortError
 	if !errors.As(err, &port) || !strings.Contains(err.Error(), "choose another address with --listen") {
@@ -170,7 +170,7 @@ func TestStart_RefusesAStoreInUse(t *testing.T) {
 	start(t, o)
 }
 
-func TestStart_IsCancelled(t *testing.T) {
+func TestStart_EndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	o := embedded.Options{StoreDir: t.TempDir(), Port: embedded.RandomPort}
@@ -187,15 +187,15 @@ func TestServer_MessagesReachTheLogger(t *testing.T) {
 		StoreDir: t.TempDir(), Port: embedded.RandomPort, Host: "0.0.0.0", Logger: slog.New(&log),
 	})
 	if !log.has(slog.LevelInfo, "the embedded NATS server is ready") {
-		t.Error("the start is not told")
+		t.Error("the start is not logged")
 	}
 	if !log.has(slog.LevelDebug, "Server is ready") {
-		t.Error("the server's notices are not debug messages")
+		t.Error("the server's notices are not logged at debug level")
 	}
 	if !log.has(slog.LevelWarn, "asks for no credentials") {
 		t.Error("an open server on all interfaces gives no warning")
 	}
-	testkit.Connect(t, s.ClientURL()) // 0.0.0.0 is no address to connect to
+	testkit.Connect(t, s.ClientURL()) // clients cannot connect to 0.0.0.0
 }
 
 func start(t *testing.T, o embedded.Options) *embedded.Server {

@@ -90,13 +90,13 @@ func TestImports_PurePackagesReachNothingThatDoesIO(t *testing.T) {
 	}
 }
 
-func TestImports_AProgramThatUsesTheClientLinksNoServer(t *testing.T) {
+func TestImports_ProgramThatUsesTheClientLinksNoServer(t *testing.T) {
 	if found := load(t)["client"].reaches(natsServer, redis, gopsutil, cobra); len(found) > 0 {
 		t.Errorf("package client reaches %s, which a program that submits operations need not link", strings.Join(found, ", "))
 	}
 }
 
-func TestImports_APackageThatIsImportedByAllImportsNone(t *testing.T) {
+func TestImports_PackageThatIsImportedByAllImportsNone(t *testing.T) {
 	packages := load(t)
 	for _, n := range leaves {
 		for _, path := range packages[n].Imports {

@@ -50,7 +50,7 @@ func TestRedis_AnswersThatAreNoneAreErrors(t *testing.T) {
 	}
 }
 
-func TestRedis_AFlushForgetsNoBudget(t *testing.T) {
+func TestRedis_FlushForgetsNoBudget(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
 	limits := gate.Settings{PerMinute: 10}

@@ -32,6 +32,8 @@ type Waiter struct {
 	conns   []*nats.Conn
 	log     *slog.Logger
 	waiting func(reason string)
+	// callTimeout bounds one call; it is [checkTimeout] except in a test.
+	callTimeout time.Duration
 }
 
 // NewWaiter returns a waiter for calls over a connection. It calls waiting, which may be
@@ -40,7 +42,7 @@ func NewWaiter(nc *nats.Conn, waiting func(reason string), log *slog.Logger) *Wa
 	if waiting == nil {
 		waiting = func(string) {}
 	}
-	return &Waiter{conns: []*nats.Conn{nc}, log: log, waiting: waiting}
+	return &Waiter{conns: []*nats.Conn{nc}, log: log, waiting: waiting, callTimeout: checkTimeout}
 }
 
 // Await calls do until it succeeds, fails for a reason that does not pass by itself, or ctx
@@ -96,7 +98,7 @@ func (e *PermissionError) Unwrap() error { return e.Err }
 // permission: the answer would never come.
 func (w *Waiter) call(ctx context.Context, do func(context.Context) error) error {
 	before := w.errors()
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	ctx, cancel := context.WithTimeout(ctx, w.callTimeout)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- do(ctx) }()

@@ -81,7 +81,7 @@ func TestCheckServer_RefusesAServerWithoutJetStream(t *testing.T) {
 	}
 }
 
-func TestClockSkew(t *testing.T) {
+func TestClockSkew_OfTheSameMachineIsWithinItsUncertainty(t *testing.T) {
 	t.Parallel()
 	c := testkit.Cluster(t, 3)
 	js := jetStream(t, connect(t, load(t, "--nats="+c.URL())))

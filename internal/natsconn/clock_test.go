@@ -19,7 +19,7 @@ func ask(c *natsconn.Clock, off, there, back time.Duration) {
 	c.Saw(asked, server, c.Host())
 }
 
-func TestClock_AHostThatAgreesWithTheServerKeepsItsTime(t *testing.T) {
+func TestClock_HostThatAgreesWithTheServerKeepsItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := natsconn.NewClock(nil)
 		for range 100 {

@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func TestConnect_ByURL(t *testing.T) {
+func TestConnect_UsesTheURL(t *testing.T) {
 	t.Parallel()
 	s := testkit.Server(t)
 	nc := connect(t, load(t, "--nats="+s.ClientURL()))
@@ -58,7 +58,7 @@ func TestConnect_InProcessNeedsNoURL(t *testing.T) {
 	usable(t, connect(t, cfg, s.InProcess()))
 }
 
-func TestConnect_WithEachIdentity(t *testing.T) {
+func TestConnect_UsesEachIdentity(t *testing.T) {
 	t.Parallel()
 	id := newIdentity(t)
 	for name, c := range map[string]struct {

@@ -14,7 +14,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestConnect_ByContext(t *testing.T) {
+func TestConnect_UsesAContext(t *testing.T) {
 	id := newIdentity(t)
 	pki := certificates(t)
 	for name, fields := range map[string]map[string]any{

@@ -93,7 +93,7 @@ func TestElections_OneQuestionServesAllThatCameBeforeIt(t *testing.T) {
 	})
 }
 
-func TestElections_AServerAloneIsDoubtedWhenItCameBack(t *testing.T) {
+func TestElections_ServerAloneIsDoubtedWhenItCameBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := &voters{alone: true}
 		e := v.elections()

@@ -1,4 +1,4 @@
-// Package parallel does many things at once within bounds: [Each].
+// Package parallel processes items concurrently within bounds, with [Each].
 package parallel
 
 import (
@@ -9,9 +9,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Each does something to each item, at most atOnce at a time and no faster
-// than limiter allows. The first error ends it, as does the end of ctx; what is
-// begun by then is finished with a context that goes on.
+// Each calls do for each item, at most atOnce at a time and no faster than limiter allows. It
+// stops at the first error or when ctx ends; calls that have begun are completed, with a context
+// that does not end.
 func Each[T any](ctx context.Context, items iter.Seq2[T, error], atOnce int, limiter *rate.Limiter, do func(context.Context, T) error) error {
 	finish := context.WithoutCancel(ctx)
 	group, feedCtx := errgroup.WithContext(ctx)
@@ -26,7 +26,7 @@ func Each[T any](ctx context.Context, items iter.Seq2[T, error], atOnce int, lim
 			}
 			group.Go(func() error { return do(finish, item) })
 		}
-		// A listing may take the end of ctx for its own.
+		// The iterator may end silently when ctx ends.
 		return ctx.Err()
 	}
 	feedErr := feed()

@@ -1,3 +1,3 @@
-// Package readme holds no code, only the test that runs the commands and
-// compiles the Go code of README.md.
+// Package readme holds only the test that runs the commands and compiles the Go code of
+// README.md.
 package readme

@@ -20,7 +20,7 @@ import (
 
 const (
 	root = "../.."
-	// natsCLI is the plain nats command line, built for the test.
+	// natsCLI is the nats command line tool, built for the test.
 	natsCLI = "github.com/nats-io/natscli/nats@v0.5.1"
 	// commandTimeout guards against a command that hangs.
 	commandTimeout = 10 * time.Minute
@@ -45,7 +45,7 @@ func blocks(t *testing.T) []block {
 	return out
 }
 
-// commands returns the commands of the shell blocks that start with name.
+// commands returns the commands in the shell blocks that start with name.
 func commands(t *testing.T, name string) []string {
 	t.Helper()
 	var out []string
@@ -63,7 +63,7 @@ func commands(t *testing.T, name string) []string {
 	return out
 }
 
-// inline returns the commands of rebound that stand in the text.
+// inline returns the rebound commands in the text.
 func inline(t *testing.T) []string {
 	t.Helper()
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
@@ -85,7 +85,7 @@ func TestREADME_MakeTargetsExist(t *testing.T) {
 	for _, c := range commands(t, "make") {
 		target := strings.Fields(c)[1]
 		if !bytes.Contains(makefile, []byte("\n"+target+":")) {
-			t.Errorf("the README says %q and the Makefile has no target %s", c, target)
+			t.Errorf("the README says %q but the Makefile has no target %s", c, target)
 		}
 	}
 }
@@ -175,7 +175,7 @@ func TestREADME_CommandsRun(t *testing.T) {
 		case strings.HasPrefix(c, "rebound serve"), c == "rebound doctor":
 			run(t, env, commandTimeout, "sh", "-c", strings.Split(c, " --")[0]+" --help")
 		case waits.MatchString(c):
-			// These go on until they are interrupted: ended by the time limit is fine.
+			// These run until interrupted: being ended by the time limit is fine.
 			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 			cmd := exec.CommandContext(ctx, "sh", "-c", at+"exec "+c)
 			cmd.Env = env
@@ -202,7 +202,7 @@ func run(t *testing.T, env []string, within time.Duration, name string, args ...
 	}
 }
 
-// background starts a command and ends it with the test.
+// background starts a command and kills it at the end of the test.
 func background(t *testing.T, env []string, name string, args ...string) {
 	t.Helper()
 	var out bytes.Buffer

@@ -19,10 +19,9 @@ import (
 //	…?master_name=NAME[&addr=host:port…]              Sentinel; the URL and addr name the sentinels
 //	…?addr=host:port[&addr=host:port…]                a Cluster; the URL and addr name some of its nodes
 //
-// The scheme rediss is the same with TLS. Further parameters are those of
-// [redis.ParseURL]. It connects only when it is first used, so a Redis that is out
-// of reach is no error. The error never shows the credentials. The caller closes
-// the client.
+// The scheme rediss adds TLS. Further parameters are those of [redis.ParseURL]. The client
+// connects on first use, so an unreachable Redis is not an error. Errors never show the
+// credentials. The caller closes the client.
 func Open(text string) (redis.UniversalClient, error) {
 	o, err := parse(text)
 	if err != nil {
@@ -31,9 +30,8 @@ func Open(text string) (redis.UniversalClient, error) {
 	return redis.NewUniversalClient(Options(o)), nil
 }
 
-// Options changes o so that a call ends when its context does, even if Redis is halted,
-// and is not made twice: an instance that cannot reach Redis goes on alone rather than
-// wait.
+// Options adjusts o so that a call ends with its context even if Redis hangs, and is not retried:
+// an instance that cannot reach Redis goes on alone rather than wait.
 func Options(o *redis.UniversalOptions) *redis.UniversalOptions {
 	o.ContextTimeoutEnabled = true
 	o.MaxRetries = -1
@@ -45,7 +43,7 @@ func parse(text string) (*redis.UniversalOptions, error) {
 	u, err := url.Parse(text)
 	if err != nil {
 		// The error would show the URL.
-		return nil, errors.New("the Redis URL is none: it needs the form redis://user:password@host:port/database, with what is special in the password percent-encoded")
+		return nil, errors.New("the Redis URL is invalid: it needs the form redis://user:password@host:port/database, with special characters of the password percent-encoded")
 	}
 	query := u.Query()
 	addrs, master := query["addr"], query.Get("master_name")
@@ -82,11 +80,11 @@ func Version(ctx context.Context, client redis.UniversalClient) (string, error) 
 			return version, nil
 		}
 	}
-	return "", errors.New("asking Redis for its version: the answer names none")
+	return "", errors.New("asking Redis for its version: the answer has none")
 }
 
-// LogTo makes the client library, which has one logger for all clients, log to
-// log at the level of debugging; those who use the clients log what matters.
+// LogTo sets the logger of the client library, which is common to all clients, and lowers its
+// messages to debug level; the users of the clients log what matters.
 func LogTo(log *slog.Logger) { redis.SetLogger(&logger{log}) }
 
 type logger struct{ log *slog.Logger }

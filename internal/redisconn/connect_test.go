@@ -75,6 +75,6 @@ func TestVersion_IsThatOfTheServer(t *testing.T) {
 	}
 	server.Stop()
 	if _, err := Version(ctx, client); err == nil {
-		t.Error("a server that is gone has a version")
+		t.Error("a stopped server returned a version")
 	}
 }

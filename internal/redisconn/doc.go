@@ -1,4 +1,4 @@
-// Package redisconn connects to Redis as a URL says: to a single node, through
-// Sentinel, or to a Cluster. Most important is [Open]; [Options] are those of every
-// client, and [Version] asks the server what it is.
+// Package redisconn connects to Redis by URL: to a single node, through Sentinel, or to a
+// Cluster. [Open] returns the client, [Options] adjusts the options of any client, and [Version]
+// asks for the server's version.
 package redisconn

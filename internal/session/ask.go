@@ -16,20 +16,20 @@ import (
 )
 
 const (
-	// AnswerTimeout is how long an answer is waited for.
+	// AnswerTimeout bounds the wait for an answer.
 	AnswerTimeout = 10 * time.Second
-	// stall is how long after an answer another instance's is waited for.
+	// stall is how long to wait for a further instance's answer after each answer.
 	stall = 250 * time.Millisecond
 	// allTimeout bounds the wait for all of them.
 	allTimeout = 2 * time.Second
 )
 
-// AnswerError is an error that the service answered with.
+// AnswerError is an error with which the service answered.
 type AnswerError struct{ Code, Text string }
 
 func (e *AnswerError) Error() string { return e.Text }
 
-// answerError returns the error that an answer stands for, or nil.
+// answerError returns the error in an answer, or nil.
 func answerError(answer *nats.Msg) error {
 	code, text := wire.MicroError(answer.Header)
 	if code == "" {
@@ -38,8 +38,8 @@ func answerError(answer *nats.Msg) error {
 	return &AnswerError{Code: code, Text: text}
 }
 
-// Ask sends a request to an endpoint of the service, an empty one when request is
-// nil, and decodes the answer.
+// Ask sends a request, empty if request is nil, to an endpoint of the service and decodes the
+// answer.
 func (s *Session) Ask(ctx context.Context, endpoint string, request, into any) error {
 	m := nats.NewMsg(handlers.ServiceName + "." + endpoint)
 	if request != nil {
@@ -55,9 +55,8 @@ func (s *Session) Ask(ctx context.Context, endpoint string, request, into any) e
 	return err
 }
 
-// Request sends a request to the service and decodes the answer. An error that the
-// service answers with is an [*AnswerError]; it is [nats.ErrNoResponders] when no
-// service answers.
+// Request sends a request to the service and decodes the answer. If the service answers with an
+// error it returns an [*AnswerError], and if no service answers [nats.ErrNoResponders].
 func (s *Session) Request(ctx context.Context, m *nats.Msg, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, AnswerTimeout)
 	defer cancel()
@@ -77,8 +76,8 @@ func (s *Session) Request(ctx context.Context, m *nats.Msg, into any) error {
 	return nil
 }
 
-// AskAll asks every instance for what it sees itself. The answer is empty when
-// no instance is running, or only those of a version that cannot tell.
+// AskAll asks every instance. The result is empty if no instance is running, or only older ones
+// without the endpoint.
 func AskAll[T any](ctx context.Context, s *Session, endpoint, what string) ([]T, error) {
 	ctx, cancel := context.WithTimeout(ctx, allTimeout)
 	defer cancel()
@@ -106,7 +105,7 @@ func AskAll[T any](ctx context.Context, s *Session, endpoint, what string) ([]T,
 	return all, nil
 }
 
-// Health asks every instance for the health of the services, as it sees it.
+// Health asks every instance for the health of the services.
 func Health(ctx context.Context, s *Session) ([]schemas.Health, error) {
 	return AskAll[schemas.Health](ctx, s, "health", "the health of the services")
 }

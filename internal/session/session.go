@@ -1,5 +1,5 @@
-// Package session is one connection to NATS and what commands do with it: a
-// [Session] asks the service, or knows that none answers.
+// Package session connects a command to NATS and to the service: a [Session] sends requests to
+// the service and explains when none answers.
 package session
 
 import (
@@ -20,7 +20,7 @@ import (
 
 const connectTimeout = 10 * time.Second
 
-// Session is a connection, made as the settings say.
+// Session is a connection made according to the settings.
 type Session struct {
 	Config   *config.Config
 	NC       *natsconn.Conn
@@ -29,7 +29,7 @@ type Session struct {
 	Streams  events.Streams
 }
 
-// Connect makes the connection of a session.
+// Connect opens a session.
 func Connect(ctx context.Context, c *config.Config, name string, log *slog.Logger, options ...nats.Option) (*Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -48,15 +48,15 @@ func Connect(ctx context.Context, c *config.Config, name string, log *slog.Logge
 	}, nil
 }
 
-// URL returns where the session is connected, without credentials.
+// URL returns the server's URL, without credentials.
 func (s *Session) URL() string { return s.NC.ConnectedUrlRedacted() }
 
-// NoStream says that a stream of ours does not exist.
+// NoStream returns the error that one of Rebound's streams does not exist.
 func (s *Session) NoStream(stream string) error {
-	return fmt.Errorf("there is no stream %s at %s; `rebound serve` makes it", stream, s.URL())
+	return fmt.Errorf("there is no stream %s at %s; `rebound serve` creates it", stream, s.URL())
 }
 
-// Explain says more about an error of a publish.
+// Explain adds the cause to an error of a publish.
 func (s *Session) Explain(err error) error {
 	if errors.Is(err, jetstream.ErrNoStreamResponse) {
 		return s.NoStream(s.Streams.Intake())
@@ -64,22 +64,21 @@ func (s *Session) Explain(err error) error {
 	return err
 }
 
-// Close ends the connection.
+// Close closes the connection.
 func (s *Session) Close() { s.NC.Close() }
 
-// NoService says that no service answers, and what one can do then.
+// NoService returns the error that no service answers, with advice.
 func (s *Session) NoService(advice string) error {
 	return fmt.Errorf("%s at %s; %s", NoService, s.URL(), advice)
 }
 
-// What is said when no service answers.
+// Texts for when no service answers.
 const (
 	NoService    = "no service answers"
 	StartService = "`rebound serve` starts one"
 )
 
-// ClusterReplicas is how many servers of a cluster store each stream when nothing
-// else is said.
+// ClusterReplicas is the default number of replicas in a cluster.
 const ClusterReplicas = 3
 
 // Limits returns the limits of the streams on this server.
@@ -97,5 +96,5 @@ func (s *Session) Limits() streams.Limits {
 	}
 }
 
-// Clustered reports whether the server is one of a cluster.
+// Clustered reports whether the server belongs to a cluster.
 func (s *Session) Clustered() bool { return s.NC.ConnectedClusterName() != "" }

@@ -1,20 +1,19 @@
-// Package shrink gives back the memory of maps that have lost most of what they held.
+// Package shrink releases the memory of maps that have lost most of their entries.
 package shrink
 
 import "maps"
 
-// cheap is how many entries are copied without a second thought.
+// cheap is the number of entries up to which a map is always copied.
 const cheap = 1000
 
-// Map returns m, from which so many entries were deleted just now, or a copy that takes
-// no more memory than they need. A map keeps what it took for the most entries that it
-// ever had, some 35 bytes each. It is copied when that is cheap, or when at least half
-// of it has gone.
+// Map returns m, from which deleted entries were just removed, or a copy with no more memory than
+// needed. A map keeps the memory for the most entries that it ever had, about 35 bytes each. Map
+// copies it if that is cheap, or if at least half of the entries have gone.
 func Map[M ~map[K]V, K comparable, V any](m M, deleted int) M {
 	if deleted <= 0 || len(m) > cheap && deleted < len(m) {
 		return m
 	}
-	// Not maps.Clone, which copies the memory as it is.
+	// maps.Clone would copy the excess memory, too.
 	small := make(M, len(m))
 	maps.Copy(small, m)
 	return small

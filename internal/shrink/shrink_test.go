@@ -14,7 +14,7 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-func TestMap_OneThatIsNearlyEmptyGivesItsMemoryBack(t *testing.T) {
+func TestMap_NearlyEmptyMapReleasesItsMemory(t *testing.T) {
 	const most, left, step = 1 << 20, 10, 1000
 	before := heap()
 	m := make(map[int]int)
@@ -41,7 +41,7 @@ func TestMap_OneThatIsNearlyEmptyGivesItsMemoryBack(t *testing.T) {
 	runtime.KeepAlive(m)
 }
 
-func TestMap_OneThatKeepsMostOfItsEntriesIsNotCopied(t *testing.T) {
+func TestMap_MapWithMostOfItsEntriesIsNotCopied(t *testing.T) {
 	m := make(map[int]bool)
 	for i := range 3000 {
 		m[i] = true

@@ -73,7 +73,7 @@ func TestTarget_ServesItsCapacity(t *testing.T) {
 	}
 }
 
-func TestTarget_WhatGoesWrongWithIt(t *testing.T) {
+func TestTarget_FailsByItsTrouble(t *testing.T) {
 	for name, c := range map[string]struct {
 		trouble   Trouble
 		code      string

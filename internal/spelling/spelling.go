@@ -1,17 +1,15 @@
-// Package spelling finds what a misspelt name probably means: [Nearest]. Who has a
-// measure of its own for what is near asks for the [Distance].
+// Package spelling finds what a misspelt name probably means, with [Nearest]. [Distance] is for
+// callers with their own measure.
 package spelling
 
 import "strings"
 
-// maxName is the longest name that is looked at, in bytes. It bounds the time
-// that a hostile name takes.
+// maxName bounds the length of a name, in bytes, and so the time that a hostile name takes.
 const maxName = 64
 
-// Nearest returns the name of names that given is probably a misspelling of, or
-// "" when none is like it. Letter case, dashes, underscores and dots do not
-// count; more than two slips, or more than one in three letters, make another
-// word.
+// Nearest returns the name that given is probably a misspelling of, or "" if none is similar.
+// Letter case, dashes, underscores and dots are ignored. Names with more than two typos, or more
+// than one per three letters, are not similar.
 func Nearest(given string, names []string) string {
 	if len(given) > maxName {
 		return ""
@@ -26,13 +24,13 @@ func Nearest(given string, names []string) string {
 	return best
 }
 
-// plain returns the name without what people spell differently.
+// plain removes what people spell differently.
 func plain(name string) string {
 	return strings.ToLower(strings.NewReplacer("-", "", "_", "", ".", "").Replace(name))
 }
 
-// Distance returns how many bytes must be inserted, removed, changed or swapped
-// with their neighbour to make b of a: the optimal string alignment distance.
+// Distance returns how many bytes must be inserted, removed, changed or swapped with their
+// neighbour to turn a into b: the optimal string alignment distance.
 func Distance(a, b string) int {
 	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {

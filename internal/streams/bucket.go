@@ -15,18 +15,18 @@ import (
 	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
-// Bucket opens a key-value bucket, which it makes when there is none. One that
-// exists is taken as it is.
+// Bucket opens a key-value bucket, creating it if it is missing. It leaves the configuration of
+// an existing one unchanged.
 func Bucket(ctx context.Context, js jetstream.JetStream, config jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
 	kv, err := js.KeyValue(ctx, config.Bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		kv, err = js.CreateKeyValue(ctx, config)
 		if errors.Is(err, jetstream.ErrBucketExists) {
-			// Another instance made it between the two calls.
+			// Another instance created it between the two calls.
 			kv, err = js.KeyValue(ctx, config.Bucket)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("making bucket %s: %w", config.Bucket, err)
+			return nil, fmt.Errorf("creating bucket %s: %w", config.Bucket, err)
 		}
 	}
 	if err != nil {
@@ -35,17 +35,17 @@ func Bucket(ctx context.Context, js jetstream.JetStream, config jetstream.KeyVal
 	return kv, nil
 }
 
-// IsConflict reports whether err says that a compare-and-set of a key was refused
-// for the sake of another write: one that was made, or one that the servers of a
-// cluster have not agreed upon yet and may still drop. Either way nothing was
-// written, and the key is to be read anew, from its leader.
+// IsConflict reports whether err means that a compare-and-set of a key was refused because of
+// another write: one that was made, or one on which the servers of a cluster have not agreed yet
+// and which may still be dropped. Nothing was written in either case, and the key must be read
+// again from its leader.
 func IsConflict(err error) bool {
 	return errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) ||
 		HasCode(err, jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
-// IsPending reports whether err is a conflict with a write that the servers of a
-// cluster have not agreed upon yet: what is read now is older than that.
+// IsPending reports whether err is a conflict with a write on which the servers of a cluster have
+// not agreed yet: a read now returns an older value.
 func IsPending(err error) bool {
 	return HasCode(err, jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
@@ -53,8 +53,8 @@ func IsPending(err error) bool {
 const (
 	// codeNoLeader is the server's answer while a stream has no leader.
 	codeNoLeader jetstream.ErrorCode = 10008
-	// CodeWriteInProcess is its answer to a message whose id is that of one which the
-	// servers of a cluster have not agreed upon yet.
+	// CodeWriteInProcess answers a message with the id of another one on which the servers of a
+	// cluster have not agreed yet.
 	CodeWriteInProcess jetstream.ErrorCode = 10158
 )
 
@@ -64,10 +64,9 @@ func HasCode(err error, codes ...jetstream.ErrorCode) bool {
 	return errors.As(err, &api) && slices.Contains(codes, api.ErrorCode)
 }
 
-// EntryGet reads a key from the leader of its bucket, which is read where a
-// compare-and-set follows: a replica, which may answer a plain get, need not know yet
-// of what was just written. [IsGone] holds for the error when the key is not there;
-// revision is that of its deletion then, or 0.
+// EntryGet reads a key from the leader of its bucket, as needed before a compare-and-set: a plain
+// get may be answered by a replica that does not know the latest write yet. If the key does not
+// exist, [IsGone] is true of the error, and revision is that of its deletion, or 0.
 func EntryGet(ctx context.Context, js jetstream.JetStream, bucket, key string) (value []byte, revision uint64, err error) {
 	var m *jetstream.RawStreamMsg
 	err = UntilAnswered(ctx, func(ctx context.Context) error {
@@ -89,9 +88,9 @@ type answer struct {
 	err      error
 }
 
-// write puts until it is answered, for a few seconds or until ctx ends. It goes on listening for the answers
-// to earlier tries: a stream that is not replicated refuses what it has already as a
-// conflict, but says before that it was made.
+// write repeats put until it is answered, until allTries is over, or until ctx ends. It keeps
+// listening for the answers to earlier tries: an unreplicated stream refuses a repeated write as
+// a conflict, but acknowledges the first one before.
 func write(ctx context.Context, put func(context.Context) (uint64, error)) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, allTries)
 	answers := make(chan answer)
@@ -136,29 +135,27 @@ func write(ctx context.Context, put func(context.Context) (uint64, error)) (uint
 	}
 }
 
-// errNoAnswer is the error of a write to which nothing has come back.
-var errNoAnswer = errors.New("nothing came back")
+// errNoAnswer means that a write was not answered.
+var errNoAnswer = errors.New("no answer")
 
-// lateAnswer is how long after a conflict the answer to an earlier try of the same
-// write may come.
+// lateAnswer is how long after a conflict the answer to an earlier try of the same write may
+// arrive.
 const lateAnswer = 50 * time.Millisecond
 
 const (
-	// oneTry is how long the answer to one request is waited for. A leader that steps
-	// down leaves some without an answer.
+	// oneTry is how long to wait for the answer to one request. A leader that steps down leaves
+	// some unanswered.
 	oneTry = 200 * time.Millisecond
-	// allTries is after how long nobody is there: longer than a leader that steps down
-	// takes to be followed by another.
+	// allTries is when to give up: it exceeds the time that a stream takes to change its leader.
 	allTries = 3 * time.Second
 )
 
-// UntilAnswered asks again and again until a leader answers, for a few seconds or
-// until ctx ends.
+// UntilAnswered repeats ask until a leader answers, for a few seconds or until ctx ends.
 func UntilAnswered(ctx context.Context, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, allTries)
 	defer cancel()
 	for try := 1; ; try++ {
-		// Each try has twice the time of the one before: the servers may be far away.
+		// Each try gets twice the time of the previous one, because the servers may be far away.
 		once, cancel := context.WithTimeout(ctx, oneTry<<min(try-1, 4))
 		err := ask(once)
 		cancel()
@@ -171,17 +168,16 @@ func UntilAnswered(ctx context.Context, ask func(context.Context) error) error {
 	}
 }
 
-// isNoAnswer reports whether err is no word of a leader's: nobody has answered, there
-// is no leader, or the servers of a cluster have not yet agreed upon the write of an
-// earlier try.
+// isNoAnswer reports whether err is not the answer of a leader: nobody answered, there is no
+// leader, or the servers of a cluster have not agreed yet on the write of an earlier try.
 func isNoAnswer(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
 		HasCode(err, codeNoLeader, CodeWriteInProcess)
 }
 
-// Pause waits a random while of up to most milliseconds, itself at most twenty, for
-// somebody else to be through. The error is that of ctx.
+// Pause waits for a random time of up to most milliseconds, at most twenty, to let another writer
+// finish. The error is that of ctx.
 func Pause(ctx context.Context, most int) error {
 	if !backoff.Sleep(ctx, time.Duration(rand.Int64N(int64(min(most, 20))*int64(time.Millisecond)))) {
 		return ctx.Err()
@@ -189,8 +185,8 @@ func Pause(ctx context.Context, most int) error {
 	return nil
 }
 
-// BucketKey spells a key of ours, service:operation, in the characters that a bucket
-// allows: its parts become two tokens, and what no name contains is written in hex.
+// BucketKey encodes a key service:operation in the characters allowed in a bucket: its parts
+// become two tokens, and characters that no name contains are written in hex.
 func BucketKey(key string) string {
 	var b strings.Builder
 	for i := 0; i < len(key); i++ {

@@ -16,7 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestBucket_AnswersMeanWhatTheyMean(t *testing.T) {
+func TestBucket_AnswersAreConflictsPendingOrNeither(t *testing.T) {
 	answer := func(code jetstream.ErrorCode) error {
 		return fmt.Errorf("nats: %w", &jetstream.APIError{Code: 400, ErrorCode: code})
 	}
@@ -55,7 +55,7 @@ func count(ctx context.Context, bucket *streams.Expiring, key string, n int) err
 			if err != nil && !streams.IsGone(err) {
 				return err
 			}
-			number, _ := strconv.Atoi(string(value)) // nothing is 0
+			number, _ := strconv.Atoi(string(value)) // no value counts as 0
 			_, err = bucket.Replace(ctx, key, []byte(strconv.Itoa(number+1)), revision, time.Hour)
 			if err == nil {
 				break
@@ -71,8 +71,8 @@ func count(ctx context.Context, bucket *streams.Expiring, key string, n int) err
 	return nil
 }
 
-// TestBucket_EveryReplacementIsMadeOnce counts at three servers at once while the
-// leader of the bucket moves, which leaves writes without an answer.
+// TestBucket_EveryReplacementIsMadeOnce counts at three servers at once while the leader of the
+// bucket moves, which leaves writes unanswered.
 func TestBucket_EveryReplacementIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	cluster := testkit.Cluster(t, 3)

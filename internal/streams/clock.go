@@ -8,29 +8,28 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Clock is the clock of the server that leads a stream, by which instances go that share
-// what the stream keeps and whose own clocks differ. The zero value goes by our own clock.
-// It is safe for concurrent use.
+// Clock is the clock of the server that leads a stream. Instances that share data in the stream
+// use it because their own clocks differ. The zero value is the local clock. It is safe for
+// concurrent use.
 //
-// It takes the time of an answer to be half way between question and receipt, which is
-// the smallest error. The clock by which the service waits, natsconn.Clock, takes the
-// earliest time that the answer allows instead, so that nothing is done early. The two
-// may also be those of different servers.
+// It assumes that the answer was given half way between request and receipt, which minimises the
+// error. The clock by which the service waits, natsconn.Clock, assumes the earliest possible time
+// instead, so that nothing is done early. The two may also be clocks of different servers.
 type Clock struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	offset time.Duration
 	asked  time.Time
 }
 
 const (
-	// clockAge is after how long the clock is compared again.
+	// clockAge is how often the clock is compared.
 	clockAge = 10 * time.Second
-	// clockGrain is how exact it is at best.
+	// clockGrain is its best precision.
 	clockGrain = time.Millisecond
 )
 
-// Now returns the time, and asks the leader of the stream for it now and then. A leader
-// that does not answer leaves the clock as it is.
+// Now returns the time. It asks the leader of the stream now and then; if the leader does not
+// answer, the offset stays as it is.
 func (c *Clock) Now(ctx context.Context, js jetstream.JetStream, stream string) time.Time {
 	c.mu.Lock()
 	due := time.Since(c.asked) >= clockAge
@@ -51,8 +50,8 @@ func (c *Clock) Now(ctx context.Context, js jetstream.JetStream, stream string) 
 	return time.Now().Add(c.offset).Round(0).UTC()
 }
 
-// observe takes over what a server said to be the time between before and after. Half
-// the round trip may be wrong about it, so only what is surely better is taken over.
+// observe records the time that a server returned between before and after. It may be wrong by
+// half the round trip, so a smaller difference is ignored.
 func (c *Clock) observe(before, after, said time.Time) {
 	if said.IsZero() {
 		return

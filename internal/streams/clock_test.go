@@ -8,7 +8,7 @@ import (
 func TestClock_OnlyWhatIsSurelyBetterIsTakenOver(t *testing.T) {
 	begin := time.Now()
 	for name, c := range map[string]struct {
-		offset, trip, ahead time.Duration // what it was, how long it took, how much the server is ahead at the middle
+		offset, trip, ahead time.Duration // previous offset, round trip, server's lead in the middle of it
 		want                time.Duration
 	}{
 		"the clocks agree":                        {0, 10 * time.Millisecond, 2 * time.Millisecond, 0},

@@ -12,21 +12,21 @@ import (
 type Limits struct {
 	// Replicas is how many servers of a cluster store each stream; 0 means 1.
 	Replicas int
-	// MaxSubmitted is how many submissions of one service may wait to be taken in.
+	// MaxSubmitted bounds the waiting submissions of one service.
 	MaxSubmitted int64
-	// OutcomesMaxAge and OutcomesMaxBytes bound what happened.
+	// OutcomesMaxAge and OutcomesMaxBytes bound the stream of outcomes.
 	OutcomesMaxAge   time.Duration
 	OutcomesMaxBytes int64
 	// DeadMaxAge bounds how long a dead letter is kept.
 	DeadMaxAge time.Duration
 }
 
-// Configs returns the configuration of every stream of a deployment, in the order in
-// which they are made.
+// Configs returns the configurations of all streams of a deployment, in the order of their
+// creation.
 //
-// The stream of what waits cannot discard new messages: the server refuses
-// that together with message schedules. It has no limit of its own instead, so
-// that nothing in it is ever discarded; a full account refuses the publish.
+// The stream of waiting operations cannot discard new messages, because the server does not allow
+// that together with message schedules. Instead it has no limit, so that nothing in it is ever
+// discarded; if the account is full the publish is refused.
 func Configs(s events.Streams, limits Limits) []jetstream.StreamConfig {
 	subjects := events.Subjects(s)
 	replicas := max(limits.Replicas, 1)

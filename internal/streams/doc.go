@@ -1,4 +1,4 @@
-// Package streams makes Rebound's streams, buckets and consumers on a NATS server, and
-// verifies those that are there. [Configs] has the configuration of every stream, and a
-// service calls [Ensure] with it at start.
+// Package streams creates Rebound's streams, buckets and consumers on a NATS server, and verifies
+// existing ones. [Configs] returns the configuration of every stream, with which a service calls
+// [Ensure] at start.
 package streams

@@ -10,15 +10,15 @@ import (
 	"github.com/nats-io/nuid"
 )
 
-// Expiring is a key-value bucket whose values may expire one by one.
+// Expiring is a key-value bucket whose values may expire individually.
 type Expiring struct {
 	jetstream.KeyValue
 	js     jetstream.JetStream
-	prefix string // of a key's subject
+	prefix string // of the subjects of keys
 }
 
-// ExpiringBucket opens a bucket like [Bucket], and lets its values expire: one that
-// an older version made is changed.
+// ExpiringBucket opens a bucket like [Bucket] and allows its values to expire; it updates a
+// bucket that an older version created.
 func ExpiringBucket(ctx context.Context, js jetstream.JetStream, config jetstream.KeyValueConfig) (*Expiring, error) {
 	kv, err := Bucket(ctx, js, config)
 	if err != nil {
@@ -36,7 +36,7 @@ func ExpiringBucket(ctx context.Context, js jetstream.JetStream, config jetstrea
 	}
 	e := &Expiring{KeyValue: kv, js: js, prefix: "$KV." + config.Bucket + "."}
 	if api := APIPrefix(js); api != jetstream.DefaultAPIPrefix {
-		e.prefix = api + e.prefix // as in a foreign domain
+		e.prefix = api + e.prefix // as for another domain
 	}
 	return e, nil
 }
@@ -46,13 +46,12 @@ func (e *Expiring) Latest(ctx context.Context, key string) (value []byte, revisi
 	return EntryGet(ctx, e.js, e.Bucket(), key)
 }
 
-// Replace puts a value in the place of a revision, 0 being none, and returns its
-// own. It expires after the time, if that is above 0. When [IsConflict] holds for the
-// error, nothing was put. While no answer comes the same write is sent again, for a
-// few seconds or until ctx ends, and made once. After any other error it is not known whether it
-// was made.
+// Replace replaces the value of a revision, 0 for no value, and returns the new revision. The
+// value expires after expires, if positive. If [IsConflict] is true of the error, nothing was
+// written. A write that is not answered is sent again, for a few seconds or until ctx ends, but
+// made only once. After any other error it is unknown whether it was made.
 func (e *Expiring) Replace(ctx context.Context, key string, value []byte, revision uint64, expires time.Duration) (uint64, error) {
-	// By its id the leader of a replicated stream knows that it has the write.
+	// The leader of a replicated stream recognises repeats by the id.
 	options := []jetstream.PublishOpt{
 		jetstream.WithExpectLastSequencePerSubject(revision), jetstream.WithMsgID(nuid.Next()), jetstream.WithRetryAttempts(0),
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Open returns JetStream on a connection: with an API prefix or in a domain when
-// one of them is not empty. The prefix weighs more.
+// Open returns JetStream on a connection, with an API prefix or in a domain if one of them is not
+// empty. The prefix takes precedence.
 func Open(nc *nats.Conn, domain, apiPrefix string, options ...jetstream.JetStreamOpt) (jetstream.JetStream, error) {
 	switch {
 	case apiPrefix != "":
@@ -19,8 +19,8 @@ func Open(nc *nats.Conn, domain, apiPrefix string, options ...jetstream.JetStrea
 	return jetstream.New(nc, options...)
 }
 
-// prefixed returns JetStream by an API prefix when it is by a domain: package
-// jetstreamext asks for batches of a domain where nobody answers.
+// prefixed replaces the domain of a JetStream by its API prefix, because package jetstreamext
+// sends batch requests for a domain to a subject on which nobody answers.
 func prefixed(js jetstream.JetStream) (jetstream.JetStream, error) {
 	if js.Options().Domain == "" {
 		return js, nil
@@ -28,8 +28,7 @@ func prefixed(js jetstream.JetStream) (jetstream.JetStream, error) {
 	return jetstream.NewWithAPIPrefix(js.Conn(), APIPrefix(js))
 }
 
-// APIPrefix returns what the subjects of JetStream's API begin with, up to and with
-// a dot.
+// APIPrefix returns the prefix of the subjects of JetStream's API, including the final dot.
 func APIPrefix(js jetstream.JetStream) string {
 	switch o := js.Options(); {
 	case o.APIPrefix != "":

@@ -15,14 +15,14 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
-// page is how many messages are read with one request.
+// page is the number of messages per request.
 const page = 256
 
-// readTimeout is how long an answer is waited for: one that got lost never comes.
+// readTimeout bounds the wait for an answer, which may be lost.
 const readTimeout = 5 * time.Second
 
-// Scan iterates over the messages of a stream that match subject, from a start
-// that is a sequence or a time, to the end of the stream.
+// Scan iterates over the messages of a stream that match subject, from start, a sequence or a
+// time, to the end of the stream.
 func Scan(ctx context.Context, js jetstream.JetStream, stream, subject string, start jetstreamext.GetBatchOpt) iter.Seq2[*jetstream.RawStreamMsg, error] {
 	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
 		for {
@@ -41,8 +41,8 @@ func Scan(ctx context.Context, js jetstream.JetStream, stream, subject string, s
 	}
 }
 
-// Count returns how many messages of a stream match subject. Any replica answers,
-// which may not know yet of what was just stored.
+// Count returns how many messages of a stream match subject. Any replica may answer, which may
+// not know the latest messages yet.
 func Count(ctx context.Context, js jetstream.JetStream, stream, subject string) (uint64, error) {
 	for m, err := range Page(ctx, js, stream, subject, 0, 1) {
 		if err != nil {
@@ -57,12 +57,11 @@ func Count(ctx context.Context, js jetstream.JetStream, stream, subject string) 
 	return 0, nil
 }
 
-// headerPending says how many messages follow the one that a batched get
-// returned.
+// headerPending is the number of messages that follow the one returned by a batched get.
 const headerPending = "Nats-Num-Pending"
 
-// Following returns how many messages on the same subject followed one that [Page]
-// or [Scan] returned.
+// Following returns how many messages on the same filter followed one returned by [Page] or
+// [Scan].
 func Following(m *jetstream.RawStreamMsg) (uint64, error) {
 	n, err := strconv.ParseUint(m.Header.Get(headerPending), 10, 64)
 	if err != nil {
@@ -71,13 +70,12 @@ func Following(m *jetstream.RawStreamMsg) (uint64, error) {
 	return n, nil
 }
 
-// pageBytes is how many bytes are read with one request, and a message.
+// pageBytes is when a page ends: it exceeds this by one message at most.
 const pageBytes = 4 << 20
 
-// Page iterates over the messages of a stream that match subject, from a sequence
-// on, at most n. It is shorter when they are large. The server walks all that
-// match for every page, and answers nothing else on the connection meanwhile, so
-// small pages of much are dear.
+// Page iterates over at most n messages of a stream that match subject, from a sequence on; fewer
+// if they are large. The server walks all matching messages for every page, and answers nothing
+// else on the connection meanwhile, so small pages of many messages are expensive.
 func Page(ctx context.Context, js jetstream.JetStream, stream, subject string, sequence uint64, n int) iter.Seq2[*jetstream.RawStreamMsg, error] {
 	options := []jetstreamext.GetBatchOpt{jetstreamext.GetBatchSubject(subject), jetstreamext.GetBatchMaxBytes(pageBytes)}
 	if sequence > 0 {
@@ -86,9 +84,8 @@ func Page(ctx context.Context, js jetstream.JetStream, stream, subject string, s
 	return batch(ctx, js, stream, n, options...)
 }
 
-// batch iterates over what one request of at most n messages is answered with, once
-// all of it is here. Nothing is no error, but no answer is: the client ends in
-// silence then.
+// batch iterates over the answer to one request of at most n messages, once it is complete. An
+// empty answer is not an error, but no answer is, which the client library does not report.
 func batch(ctx context.Context, js jetstream.JetStream, stream string, n int, options ...jetstreamext.GetBatchOpt) iter.Seq2[*jetstream.RawStreamMsg, error] {
 	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
 		messages, err := getBatch(ctx, js, stream, n, options...)
@@ -128,28 +125,28 @@ func getBatch(ctx context.Context, js jetstream.JetStream, stream string, n int,
 	return messages, nil
 }
 
-// Selection says which message [LeaderGet] reads.
+// Selection selects the message that [LeaderGet] reads.
 type Selection struct {
 	Sequence uint64 `json:"seq,omitempty"`
 	Subject  string `json:"last_by_subj,omitempty"`
 	Next     string `json:"next_by_subj,omitempty"`
 }
 
-// AtSequence selects the message with that sequence.
+// AtSequence selects the message with this sequence.
 func AtSequence(sequence uint64) Selection { return Selection{Sequence: sequence} }
 
-// LastBySubject selects the last message on a subject, which may hold wildcards.
+// LastBySubject selects the last message on a subject, which may contain wildcards.
 func LastBySubject(subject string) Selection { return Selection{Subject: subject} }
 
-// NextBySubject selects the first message from a sequence on whose subject matches,
-// which may hold wildcards.
+// NextBySubject selects the first message from a sequence on that matches subject, which may
+// contain wildcards.
 func NextBySubject(sequence uint64, subject string) Selection {
 	return Selection{Sequence: sequence, Next: subject}
 }
 
-// LeaderGet reads one message from the leader of a stream. Unlike a direct get,
-// which any replica answers, it sees everything that was acknowledged before.
-// [IsGone] tells whether the error means that there is no such message.
+// LeaderGet reads one message from the leader of a stream. Unlike a direct get, which any replica
+// answers, it sees everything acknowledged before. If there is no such message, [IsGone] is true
+// of the error.
 func LeaderGet(ctx context.Context, js jetstream.JetStream, stream string, selection Selection) (*jetstream.RawStreamMsg, error) {
 	request, err := json.Marshal(selection)
 	if err != nil {
@@ -178,7 +175,7 @@ func LeaderGet(ctx context.Context, js jetstream.JetStream, stream string, selec
 	case reply.Error != nil:
 		return nil, reply.Error
 	case reply.Message == nil:
-		return nil, fmt.Errorf("the answer of stream %s holds no message", stream)
+		return nil, fmt.Errorf("the answer of stream %s has no message", stream)
 	}
 	m := &jetstream.RawStreamMsg{
 		Subject: reply.Message.Subject, Sequence: reply.Message.Sequence, Data: reply.Message.Data, Time: reply.Message.Time,
@@ -191,14 +188,13 @@ func LeaderGet(ctx context.Context, js jetstream.JetStream, stream string, selec
 	return m, nil
 }
 
-// ErrBehind says that the leader of a stream has not come to a message yet that is
-// known to be stored.
+// ErrBehind means that the leader of a stream has not yet reached a message that is known to be
+// stored.
 var ErrBehind = errors.New("the stream's leader is behind")
 
-// GetAt reads the message with a sequence that was once stored from the stream's
-// leader. gone is whether it was removed, which is proved by the leader knowing that
-// sequence or a later one. One of several replicas that was just elected may not have
-// come to it yet: the error is [ErrBehind].
+// GetAt reads a message that was once stored from the stream's leader. gone reports whether it
+// was removed, which is proved if the leader knows its sequence or a later one. A newly elected
+// leader of a replicated stream may not have reached it yet: the error is then [ErrBehind].
 func GetAt(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (m *jetstream.RawStreamMsg, gone bool, err error) {
 	m, err = LeaderGet(ctx, js, stream, AtSequence(sequence))
 	if !IsGone(err) {
@@ -211,7 +207,7 @@ func GetAt(ctx context.Context, js jetstream.JetStream, stream string, sequence 
 	if last := s.CachedInfo().State.LastSeq; last < sequence && s.CachedInfo().Config.Replicas > 1 {
 		return nil, false, fmt.Errorf("reading message %d of stream %s, of which %d is the last: %w", sequence, stream, last, ErrBehind)
 	}
-	// It may have come to it between the two answers.
+	// The leader may have reached it between the two answers.
 	m, err = LeaderGet(ctx, js, stream, AtSequence(sequence))
 	if gone = IsGone(err); gone {
 		err = nil
@@ -219,8 +215,8 @@ func GetAt(ctx context.Context, js jetstream.JetStream, stream string, sequence 
 	return m, gone, err
 }
 
-// IsGone reports whether err says that a message is not in its stream, as far as
-// the server that answered knows.
+// IsGone reports whether err means that a message is not in its stream, as far as the answering
+// server knows.
 func IsGone(err error) bool {
 	var api *jetstream.APIError
 	switch {
@@ -229,7 +225,7 @@ func IsGone(err error) bool {
 	case errors.As(err, &api):
 		return api.ErrorCode == jetstream.JSErrCodeMessageNotFound || saysGone(api.Description)
 	case errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful):
-		// The client keeps only the text of the server's answer.
+		// The client library keeps only the text of the server's answer.
 		return saysGone(err.Error())
 	}
 	return false

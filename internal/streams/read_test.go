@@ -13,8 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// silent returns JetStream of a server that knows the subjects of its API and answers
-// nothing.
+// silent returns JetStream of a server that receives API requests but does not answer.
 func silent(t *testing.T) jetstream.JetStream {
 	t.Helper()
 	js := jetStream(t)
@@ -39,10 +38,10 @@ func TestPage_WithoutAnAnswerIsAnError(t *testing.T) {
 		failed = err
 	}
 	if !errors.Is(failed, context.DeadlineExceeded) {
-		t.Errorf("reading a page that nobody answers ends with %v, want that the time is over", failed)
+		t.Errorf("reading an unanswered page ends with %v, want DeadlineExceeded", failed)
 	}
 	if n, err := streams.Count(ctx, silent(t), "X", "x.>"); err == nil {
-		t.Errorf("counting what nobody answers for gives %d and no error", n)
+		t.Errorf("an unanswered count gives %d and no error", n)
 	}
 }
 
@@ -51,7 +50,7 @@ func TestLeaderGet_GivesUpWhenNobodyAnswers(t *testing.T) {
 	began := time.Now()
 	_, err := streams.LeaderGet(context.Background(), silent(t), "X", streams.AtSequence(1))
 	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("after %s the error is %v, want that the time is over", time.Since(began), err)
+		t.Errorf("after %s the error is %v, want DeadlineExceeded", time.Since(began), err)
 	}
 }
 
@@ -75,17 +74,17 @@ func TestGetAt_TellsRemovedFromNeverStored(t *testing.T) {
 	if _, gone, err := streams.GetAt(t.Context(), js, "X", 1); err != nil || !gone {
 		t.Errorf("a message that was removed: gone %v, error %v", gone, err)
 	}
-	// One server that never stored it has lost it.
+	// A single server that does not have it has lost it.
 	if _, gone, err := streams.GetAt(t.Context(), js, "X", 9); err != nil || !gone {
 		t.Errorf("a message that one server never had: gone %v, error %v", gone, err)
 	}
 	if _, _, err := streams.GetAt(t.Context(), js, "Y", 1); err == nil {
-		t.Error("there is no stream, and no error")
+		t.Error("a missing stream gives no error")
 	}
 }
 
-// TestGetAt_OfALeaderThatIsBehindProvesNothing answers in the place of a server of
-// three whose last message is the one before.
+// TestGetAt_OfALeaderThatIsBehindProvesNothing answers like one of three servers that lacks the
+// last message.
 func TestGetAt_OfALeaderThatIsBehindProvesNothing(t *testing.T) {
 	nc := jetStream(t).Conn()
 	last := uint64(4)
@@ -109,9 +108,9 @@ func TestGetAt_OfALeaderThatIsBehindProvesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, gone, err := streams.GetAt(t.Context(), js, "X", last+1); gone || !errors.Is(err, streams.ErrBehind) {
-		t.Errorf("what it has not come to: gone %v, error %v, want that it is behind", gone, err)
+		t.Errorf("a message not yet reached: gone %v, error %v, want ErrBehind", gone, err)
 	}
 	if _, gone, err := streams.GetAt(t.Context(), js, "X", last); !gone || err != nil {
-		t.Errorf("what it knows to be removed: gone %v, error %v", gone, err)
+		t.Errorf("a message known to be removed: gone %v, error %v", gone, err)
 	}
 }

@@ -8,19 +8,18 @@ import (
 	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
-// rewatchPause is the pause before a watch that broke off is begun anew.
+// rewatchPause is the pause before a broken watch is started again.
 const rewatchPause = 2 * time.Second
 
-// Rewatch keeps a bucket watched, one watch after the other. The zero value is ready.
-// It is safe for concurrent use.
+// Rewatch keeps a bucket watched, one watch after the other. The zero value is ready to use. It
+// is safe for concurrent use.
 type Rewatch struct {
 	mu  sync.Mutex
-	end context.CancelFunc // of the watch that goes on; nil before the first; guarded by mu
+	end context.CancelFunc // of the current watch; nil before the first; guarded by mu
 }
 
-// Run calls watch again and again until ctx ends, each time with a context of its own.
-// A watch that breaks off with an error is reported to broken and begun anew after a
-// pause of two seconds.
+// Run calls watch repeatedly until ctx ends, each time with a new context. If watch returns an
+// error, Run reports it to broken and continues after a pause of about two seconds.
 func (r *Rewatch) Run(ctx context.Context, watch func(context.Context) error, broken func(error)) {
 	pauses := backoff.Backoff{First: rewatchPause, Longest: rewatchPause}
 	for ctx.Err() == nil {
@@ -38,8 +37,8 @@ func (r *Rewatch) Run(ctx context.Context, watch func(context.Context) error, br
 	}
 }
 
-// Again ends the watch that goes on, so that another begins, because the bucket was made
-// anew. Without one it does nothing.
+// Again ends the current watch, so that another starts, because the bucket was created anew.
+// Without a watch it does nothing.
 func (r *Rewatch) Again() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestRewatch_BeginsAnewWhenToldToAndAfterAPauseWhenItBroke(t *testing.T) {
+func TestRewatch_StartsAgainOnRequestAndAfterAPauseWhenBroken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r Rewatch
 		r.Again()
@@ -42,7 +42,7 @@ func TestRewatch_BeginsAnewWhenToldToAndAfterAPauseWhenItBroke(t *testing.T) {
 		time.Sleep(2 * rewatchPause)
 		want("after the pause", 2)
 		r.Again()
-		want("when told to begin anew", 3)
+		want("after Again", 3)
 		cancel()
 		<-done
 	})

@@ -12,10 +12,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// IncompatibleError says that a stream of our name exists and cannot serve.
+// IncompatibleError means that a stream with one of Rebound's names exists but cannot be used.
 type IncompatibleError struct {
 	Stream string
-	// Problems has one clause for each setting that is in the way.
+	// Problems has one clause for each unsuitable setting.
 	Problems []string
 }
 
@@ -25,24 +25,22 @@ func (e *IncompatibleError) Error() string {
 		e.Stream, strings.Join(e.Problems, "; "))
 }
 
-// State says what [Ensure] or [Verify] found about one stream.
+// State is what [Verify] found about one stream.
 type State struct {
 	Name string
-	// Found is whether the stream exists.
+	// Found reports whether the stream exists.
 	Found bool
 	// Problems are the settings that make it unusable.
 	Problems []string
-	// Differences are settings that an operator chose otherwise and that do no
-	// harm, such as a wider limit.
+	// Differences are harmless settings that an operator changed, such as a wider limit.
 	Differences []string
 	Messages    uint64
 	Bytes       uint64
 }
 
-// Ensure creates the streams that are missing and verifies the others. A stream
-// that exists is updated to add a feature or a subject that it lacks, to widen a
-// limit, and to raise the number of replicas; no limit is ever narrowed. The
-// error is an [*IncompatibleError] when one cannot serve.
+// Ensure creates missing streams and verifies the others. It updates an existing stream to add a
+// missing feature or subject, to widen a limit, and to raise the number of replicas; it never
+// narrows a limit. The error is an [*IncompatibleError] if a stream cannot be used.
 func Ensure(ctx context.Context, js jetstream.JetStream, configs []jetstream.StreamConfig) error {
 	for _, want := range configs {
 		if err := ensure(ctx, js, want); err != nil {
@@ -57,7 +55,7 @@ func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		_, err = js.CreateStream(ctx, want)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			// Another instance made it between the two calls.
+			// Another instance created it between the two calls.
 			s, err = js.Stream(ctx, want.Name)
 		} else {
 			if err != nil {
@@ -105,7 +103,7 @@ func Verify(ctx context.Context, js jetstream.JetStream, configs []jetstream.Str
 	return states, nil
 }
 
-// clause is one thing that may be in the way of a stream's use.
+// clause is one condition that makes a stream unusable.
 type clause struct {
 	holds bool
 	text  string
@@ -138,7 +136,7 @@ func incompatible(have, want jetstream.StreamConfig) []string {
 	return problems
 }
 
-// lossy tells by what a work queue would lose what waits in it.
+// lossy returns the conditions under which a work queue would lose waiting messages.
 func lossy(have jetstream.StreamConfig) []clause {
 	rejectsPerSubject := have.DiscardNewPerSubject && have.Discard == jetstream.DiscardNew
 	bounded := have.MaxMsgs > 0 || have.MaxBytes > 0
@@ -149,7 +147,7 @@ func lossy(have jetstream.StreamConfig) []clause {
 	}
 }
 
-// differences lists what an operator set otherwise and may keep.
+// differences lists what an operator set differently and may keep.
 func differences(have, want jetstream.StreamConfig) []string {
 	var out []string
 	add := func(what string, h, w any) {
@@ -187,7 +185,7 @@ func widened(have, want jetstream.StreamConfig) (next jetstream.StreamConfig, ch
 	return next, !reflect.DeepEqual(have, next)
 }
 
-// widerLimit returns the wider of two limits. One that is not above 0 is none.
+// widerLimit returns the wider of two limits. One that is not positive is unlimited.
 func widerLimit[T ~int64](have, want T) T {
 	if have > 0 && (want <= 0 || want > have) {
 		return want
@@ -195,8 +193,8 @@ func widerLimit[T ~int64](have, want T) T {
 	return have
 }
 
-// widerPerSubject returns how many messages a subject may have. A bound of 1 is no limit
-// but what the stream is for, so it is set where there is none.
+// widerPerSubject returns the limit of messages per subject. A limit of 1 is part of the stream's
+// function, so it is set where there is none.
 func widerPerSubject(have, want jetstream.StreamConfig) int64 {
 	switch {
 	case have.DiscardNewPerSubject && want.MaxMsgsPerSubject > have.MaxMsgsPerSubject:
@@ -207,12 +205,12 @@ func widerPerSubject(have, want jetstream.StreamConfig) int64 {
 	return have.MaxMsgsPerSubject
 }
 
-// Lease is how long the server waits for a sign of life before it gives an
-// operation to another instance.
+// Lease is how long the server waits for an ack or a renewal before it gives an operation to
+// another instance.
 const Lease = 30 * time.Second
 
-// Consumer returns the configuration of a shared, durable consumer of a work
-// queue. Nothing is ever dropped for the number of its deliveries.
+// Consumer returns the configuration of a shared, durable consumer of a work queue. The number of
+// deliveries is unlimited.
 func Consumer(name, filter string, lease time.Duration, pending int) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Durable: name, Description: "Rebound", FilterSubject: filter,

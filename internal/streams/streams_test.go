@@ -134,13 +134,13 @@ func TestLeaderGet_ReadsByWildcardAndBySequence(t *testing.T) {
 		t.Errorf("by wildcard got %+v, %v", m, err)
 	}
 	if _, err := streams.LeaderGet(ctx, js, "RETRY", streams.LastBySubject(subjects.Slot("a", "b", "2"))); !streams.IsGone(err) {
-		t.Errorf("a slot that is empty gives %v, want it to be gone", err)
+		t.Errorf("an empty slot gives %v, want it to be gone", err)
 	}
 	if _, err := streams.LeaderGet(ctx, js, "RETRY", streams.AtSequence(9)); !streams.IsGone(err) {
-		t.Errorf("a sequence that is not there gives %v, want it to be gone", err)
+		t.Errorf("a missing sequence gives %v, want it to be gone", err)
 	}
 	if _, err := streams.LeaderGet(ctx, js, "NOSUCH", streams.AtSequence(1)); err == nil {
-		t.Error("a stream that is not there gives no error")
+		t.Error("a missing stream gives no error")
 	}
 }
 
@@ -175,8 +175,7 @@ func TestScan_ReadsPageByPage(t *testing.T) {
 	}
 }
 
-// TestOpen_StreamsAreReadInTheirDomain reads through a leaf node that has a JetStream of
-// its own.
+// TestOpen_StreamsAreReadInTheirDomain reads through a leaf node that has its own JetStream.
 func TestOpen_StreamsAreReadInTheirDomain(t *testing.T) {
 	js := testkit.JetStreamIn(t, testkit.Connect(t, testkit.Leaf(t, "hub")), "hub")
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

@@ -9,9 +9,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Subjects iterates over the subjects with messages of a stream that match filter, in
-// pages as the stream's leader gives them. While messages come and go meanwhile, one
-// may be left out or come twice.
+// Subjects iterates over the subjects of a stream that match filter and have messages, in pages
+// from the stream's leader. If messages come and go meanwhile, a subject may be missing or come
+// twice.
 func Subjects(ctx context.Context, js jetstream.JetStream, stream, filter string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for offset, total := 0, 1; offset < total; {
@@ -32,7 +32,7 @@ func Subjects(ctx context.Context, js jetstream.JetStream, stream, filter string
 	}
 }
 
-// subjectsFrom reads one page, and returns how many subjects there are on all.
+// subjectsFrom reads one page, and returns the total number of subjects.
 func subjectsFrom(ctx context.Context, js jetstream.JetStream, stream, filter string, offset int) (page map[string]uint64, total int, err error) {
 	request, err := json.Marshal(struct {
 		Filter string `json:"subjects_filter"`

@@ -1,5 +1,4 @@
-// Package strictjson reads JSON that leaves no doubt what was meant. [Unmarshal]
-// refuses what encoding/json passes over: names that the type does not have to the
-// letter, names that stand twice, text that is not UTF-8, and anything behind the
-// value.
+// Package strictjson reads JSON without ambiguity. [Unmarshal] refuses what encoding/json
+// ignores: names that do not exactly match a field, duplicate names, invalid UTF-8, and anything
+// after the value.
 package strictjson

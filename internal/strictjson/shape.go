@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// shape is what names and values the objects and arrays of a type have. The zero
-// value is that of any.
+// shape describes the names and values allowed in the objects and arrays of a type. The zero
+// value allows any.
 type shape struct {
-	// members are the fields of a struct by their names, nil for what is none.
+	// members are the fields of a struct by name, nil for other types.
 	members map[string]reflect.Type
-	// other is the type of what a map or a list holds.
+	// other is the element type of a map or a list.
 	other reflect.Type
 }
 
@@ -21,7 +21,7 @@ var (
 	readsText = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-// shapeOf returns the shape of a type, nil being any.
+// shapeOf returns the shape of a type, where nil allows any.
 func shapeOf(t reflect.Type) shape {
 	for t != nil && t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -39,8 +39,8 @@ func shapeOf(t reflect.Type) shape {
 	}
 }
 
-// members returns the fields of a struct by the names that they have in JSON,
-// those of embedded structs included.
+// members returns the fields of a struct, including those of embedded structs, by their JSON
+// names.
 func members(t reflect.Type) map[string]reflect.Type {
 	names := make(map[string]reflect.Type)
 	for _, f := range reflect.VisibleFields(t) {

@@ -12,11 +12,11 @@ import (
 	"github.com/rebound-mq/rebound/internal/clip"
 )
 
-// maxShown bounds how much of a name an error shows.
+// maxShown bounds how much of a name an error shows, in bytes.
 const maxShown = 40
 
-// Unmarshal reads the only JSON value of data into what into points to. The error
-// shows names and positions, and nothing else of data.
+// Unmarshal reads the only JSON value of data into the value that into points to. Errors show
+// names and positions, but nothing else of data.
 func Unmarshal(data []byte, into any) error {
 	if !utf8.Valid(data) {
 		return errors.New("it is not valid UTF-8")
@@ -43,7 +43,7 @@ func Unmarshal(data []byte, into any) error {
 	return nil
 }
 
-// walker compares the tokens of a document with the type that it is read into.
+// walker compares the tokens of a document with the target type.
 type walker struct{ dec *json.Decoder }
 
 func (w *walker) next() (json.Token, error) {
@@ -54,8 +54,7 @@ func (w *walker) next() (json.Token, error) {
 	return t, nil
 }
 
-// value walks through the value that begins with a token. A nil type knows no
-// names.
+// value walks through the value that begins with token first. A nil type has no fields.
 func (w *walker) value(first json.Token, t reflect.Type) error {
 	switch first {
 	case json.Delim('{'):
@@ -109,7 +108,7 @@ func (w *walker) array(t reflect.Type) error {
 	return err
 }
 
-// problem says what is wrong without the text that a decoder stumbled over.
+// problem describes an error without quoting the input.
 func problem(err error) error {
 	var syntax *json.SyntaxError
 	var mismatch *json.UnmarshalTypeError

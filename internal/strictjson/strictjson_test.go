@@ -74,8 +74,8 @@ func TestUnmarshal_RefusesWhatLeavesADoubt(t *testing.T) {
 	}
 }
 
-// FuzzUnmarshal holds the strict reader against encoding/json: it accepts nothing
-// that the other refuses, and reads what it accepts the same.
+// FuzzUnmarshal compares the strict reader with encoding/json: it accepts nothing that
+// encoding/json refuses, and reads the same values.
 func FuzzUnmarshal(f *testing.F) {
 	for _, seed := range []string{
 		`{"name":"a","count":2}`, `{}`, `null`, `[]`, `{"name":"a"}]`, `{"more":{"x":"1","x":"2"}}`, `{"NAME":"a"}`, `{"any":{"a":[{"b":null}]}}`,

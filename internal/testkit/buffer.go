@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Buffer is a [bytes.Buffer] that may be read while it is written, such as the
-// output of a process that goes on. It is safe for concurrent use.
+// Buffer is a [bytes.Buffer] that may be read while it is written, such as the output of a
+// running process. It is safe for concurrent use.
 type Buffer struct {
 	mu  sync.Mutex // guards buf
 	buf bytes.Buffer

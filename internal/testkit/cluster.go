@@ -12,24 +12,23 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit/natsd"
 )
 
-// Nodes is a running NATS cluster with JetStream, each server in a process of its own.
+// Nodes is a running NATS cluster with JetStream, with each server in its own process.
 type Nodes struct {
 	t     testing.TB
 	nodes []*natsd.Node
-	// servers are the running servers; one that was stopped is nil until it is
-	// started again.
+	// servers are the running servers; a stopped one is nil.
 	servers []*natsProcess
 }
 
-// Cluster starts a cluster of n servers with JetStream on files, waits until it
-// has a leader and every server is current, and stops it when the test ends.
+// Cluster starts a cluster of n servers with JetStream on files, waits until it has a leader that
+// every server follows, and stops it when the test ends.
 func Cluster(t testing.TB, n int) *Nodes {
 	t.Helper()
 	if n < 2 {
 		t.Fatalf("testkit: a cluster has at least 2 servers, not %d", n)
 	}
-	// A route needs a port that is known before its server listens. It is free
-	// when it is chosen, and another process may take it before it is used.
+	// A route needs a port that is known before its server listens. Another process may take a
+	// free port before it is used.
 	var err error
 	for range 5 {
 		c := &Nodes{t: t}
@@ -72,7 +71,7 @@ func (c *Nodes) run(i int) error {
 		return err
 	}
 	c.servers[i] = s
-	// A server that comes back listens where its clients knew it.
+	// A restarted server listens on the port that its clients know.
 	c.nodes[i].Port = state.Port
 	return nil
 }
@@ -113,8 +112,7 @@ func (c *Nodes) ready() bool {
 	return leaders == 1
 }
 
-// URL returns the addresses of all servers, separated by commas, as
-// [nats.Connect] takes them.
+// URL returns the addresses of all servers, separated by commas, as accepted by [nats.Connect].
 func (c *Nodes) URL() string { return strings.Join(c.URLs(), ",") }
 
 // URLs returns the address of each server.
@@ -126,8 +124,8 @@ func (c *Nodes) URLs() []string {
 	return urls
 }
 
-// Leader returns the index of the server that leads JetStream's meta group, or
-// -1 while there is none.
+// Leader returns the index of the server that leads JetStream's meta group, or -1 if there is
+// none.
 func (c *Nodes) Leader() int {
 	for i, s := range c.servers {
 		if s == nil {
@@ -148,8 +146,8 @@ func (c *Nodes) Stop(i int) {
 	}
 }
 
-// Restart starts stopped servers again, on their files and their ports, and waits
-// until the cluster is whole.
+// Restart starts stopped servers again, with their files and ports, and waits until the cluster
+// is whole.
 func (c *Nodes) Restart(stopped ...int) {
 	c.t.Helper()
 	for _, i := range stopped {

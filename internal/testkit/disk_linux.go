@@ -8,9 +8,8 @@ import (
 	"testing"
 )
 
-// SmallDisk returns a directory on a file system of its own of that size, for what
-// happens when it is full. That needs root, without which the test is skipped, but
-// fails in CI.
+// SmallDisk returns a directory on a separate file system with size bytes, to be filled by a
+// test. That needs root; without it the test is skipped, or fails in CI.
 func SmallDisk(t testing.TB, size int) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -33,7 +32,7 @@ func FillDisk(t testing.TB, name string) {
 	t.Helper()
 	f, err := os.Create(name) //nolint:gosec // the test names the file
 	if err != nil {
-		t.Fatalf("testkit: making the file that fills the disk: %v", err)
+		t.Fatalf("testkit: creating the file that fills the disk: %v", err)
 	}
 	for block := make([]byte, 64<<10); err == nil; {
 		_, err = f.Write(block)

@@ -6,19 +6,17 @@ import (
 )
 
 const (
-	// pollInterval is how often [Eventually] looks.
+	// pollInterval is how often [Eventually] checks.
 	pollInterval = 5 * time.Millisecond
-	// busyFactor is how many times the bound [Eventually] waits at most on a machine
-	// that is busy.
+	// busyFactor bounds the wait of [Eventually] on a busy machine, as a multiple of its bound.
 	busyFactor = 5
 )
 
-// Eventually waits until cond is true, looking at once and then every 5 ms. The
-// test fails at the end of within; what names the awaited thing in the message,
-// such as "the operation is parked". The bound guards against a hang: on a machine
-// that is too busy to look every 5 ms it is as much longer as the looks take, five
-// times at the most. It must be called on the test's own goroutine, where cond runs
-// too.
+// Eventually waits until cond is true, checking at once and then every 5 ms. The test fails after
+// within; what names the awaited condition in the message, such as "the operation is parked". The
+// bound only guards against a hang: on a machine too busy to check every 5 ms it is extended
+// accordingly, to at most five times. Eventually must be called on the test's goroutine, where
+// cond runs as well.
 func Eventually(t testing.TB, within time.Duration, what string, cond func() bool) {
 	t.Helper()
 	if cond() {
@@ -27,7 +25,7 @@ func Eventually(t testing.TB, within time.Duration, what string, cond func() boo
 	began := time.Now()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	for looked := time.Duration(0); ; looked += pollInterval {
+	for looked := pollInterval; ; looked += pollInterval {
 		<-tick.C
 		if cond() {
 			return

@@ -8,8 +8,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// MoveLeader has the leader of a stream step down, again and again, until done is
-// closed, and returns how often one did.
+// MoveLeader makes the leader of a stream step down repeatedly, until done is closed, and returns
+// how often one did.
 func MoveLeader(t testing.TB, js jetstream.JetStream, stream string, every time.Duration, done <-chan struct{}) int {
 	t.Helper()
 	tick := time.NewTicker(every)
@@ -20,7 +20,7 @@ func MoveLeader(t testing.TB, js jetstream.JetStream, stream string, every time.
 		case <-done:
 			return moved
 		case <-tick.C:
-			// While there is no leader nobody answers.
+			// Without a leader nobody answers.
 			answer, err := js.Conn().Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, time.Second)
 			if err == nil && strings.Contains(string(answer.Data), `"success":true`) {
 				moved++

@@ -8,9 +8,8 @@ import (
 	natsd "github.com/nats-io/nats-server/v2/server"
 )
 
-// Leaf starts a NATS server with JetStream in a domain, and a leaf node of it with a
-// JetStream of its own. It returns the URL of the leaf node, and stops both when the
-// test ends.
+// Leaf starts a NATS server with JetStream in a domain, and a leaf node of it with its own
+// JetStream. It returns the URL of the leaf node, and stops both when the test ends.
 func Leaf(t testing.TB, domain string) string {
 	t.Helper()
 	hub := domainServer(t, domain, natsd.LeafNodeOpts{Host: "127.0.0.1", Port: natsd.RANDOM_PORT})

@@ -7,9 +7,8 @@ import (
 	"testing"
 )
 
-// Logger returns a logger, at debug level, that writes into the test's own log.
-// It may be used from any goroutine; what is logged after the test has ended is
-// discarded.
+// Logger returns a logger at debug level that writes to the test's log. It may be used from any
+// goroutine; after the test has ended it discards messages.
 func Logger(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(logWriter(t), &slog.HandlerOptions{
 		Level: slog.LevelDebug,
@@ -22,15 +21,14 @@ func Logger(t testing.TB) *slog.Logger {
 	}))
 }
 
-// logWriter returns a writer of lines into the log of the test.
+// logWriter returns a writer of lines to the log of the test.
 func logWriter(t testing.TB) *testWriter {
 	w := &testWriter{t: t}
 	t.Cleanup(w.end)
 	return w
 }
 
-// testWriter writes each line with t.Log, which must not be called once the
-// test has ended.
+// testWriter writes each line with t.Log, which must not be called after the test has ended.
 type testWriter struct {
 	mu sync.Mutex // guards t, and keeps the test from ending during a t.Log
 	t  testing.TB

@@ -6,8 +6,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Main runs the tests of a package and fails when one left a goroutine behind.
-// Call it from TestMain:
+// Main runs the tests of a package and fails if a goroutine is left behind. Call it from
+// TestMain:
 //
 //	func TestMain(m *testing.M) { testkit.Main(m) }
 func Main(m *testing.M, options ...goleak.Option) {

@@ -27,29 +27,29 @@ const (
 	stopTimeout = 60 * time.Second
 )
 
-// natsProcess is a NATS server in a process of its own. It is safe for concurrent use.
+// natsProcess is a NATS server in its own process. It is safe for concurrent use.
 type natsProcess struct {
 	cmd    *exec.Cmd
 	exited chan struct{}
 
-	mu      sync.Mutex // guards input and answers: a question has its answer next
+	mu      sync.Mutex // guards input and answers, so that each request is followed by its answer
 	input   io.WriteCloser
 	answers *json.Decoder
 }
 
-// startNATS starts a server, which writes its log to log, and waits until it is ready.
+// startNATS starts a server that logs to log, and waits until it is ready.
 func startNATS(c natsd.Config, log io.Writer) (*natsProcess, natsd.State, error) {
 	program, err := natsProgram()
 	if err != nil {
 		return nil, natsd.State{}, err
 	}
-	cmd := exec.Command(program) //nolint:gosec,noctx // built here; stop ends it
+	cmd := exec.Command(program) //nolint:gosec,noctx // built here; stopped by stop
 	cmd.Stderr = log
 	p := &natsProcess{cmd: cmd, exited: make(chan struct{})}
 	if p.input, err = cmd.StdinPipe(); err != nil {
 		return nil, natsd.State{}, err
 	}
-	// A pipe of our own: Wait must not close it before it is read to its end.
+	// Use a pipe of our own, because Wait would close one made by exec before it is read.
 	out, outWriter, err := os.Pipe()
 	if err != nil {
 		return nil, natsd.State{}, err
@@ -77,7 +77,7 @@ func startNATS(c natsd.Config, log io.Writer) (*natsProcess, natsd.State, error)
 	return p, state, nil
 }
 
-// begin tells the program what to start.
+// begin sends the configuration to the program.
 func (p *natsProcess) begin(c natsd.Config) (natsd.State, error) {
 	config, err := json.Marshal(c)
 	if err != nil {
@@ -94,7 +94,7 @@ func (p *natsProcess) exchange(line []byte) (natsd.State, error) {
 	defer p.mu.Unlock()
 	var s natsd.State
 	_, err := p.input.Write(append(line, '\n'))
-	// What the program says before it ends is more than that its input is closed.
+	// An error reported by the program is more specific than its closed input.
 	if answerErr := p.answers.Decode(&s); answerErr != nil {
 		return natsd.State{}, errors.Join(answerErr, err)
 	}
@@ -117,11 +117,10 @@ func (p *natsProcess) stop() {
 	}
 }
 
-// environment is that of the test binary, before any test changed it.
+// environment is the environment of the test binary, before any test changed it.
 var environment = os.Environ()
 
-// natsProgram returns the path of the program, which it builds without the race
-// detector if it is missing or old.
+// natsProgram builds the program without the race detector and returns its path.
 var natsProgram = sync.OnceValues(func() (string, error) {
 	build := exec.Command("go", "list", "-m", "-f", "{{.Dir}}") //nolint:noctx // it ends by itself
 	build.Env = environment
@@ -133,7 +132,7 @@ var natsProgram = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// The tests of other packages build it, too.
+	// The tests of other packages may build it at the same time.
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return "", err
@@ -151,7 +150,7 @@ var natsProgram = sync.OnceValues(func() (string, error) {
 	return program, nil
 })
 
-// programDir returns the directory of the program of one work tree.
+// programDir returns the directory for the program of one work tree.
 func programDir(root string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {

@@ -12,14 +12,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-// CutProxy is a TCP proxy in front of a server, whose wire can be cut.
+// CutProxy is a TCP proxy to a server that can be cut.
 type CutProxy struct {
 	t     testing.TB
 	proxy *toxiproxy.Proxy
 }
 
-// Proxy starts a proxy to upstream, a host:port, on a free port, and stops it when
-// the test ends.
+// Proxy starts a proxy to upstream, a host:port, on a free port, and stops it when the test ends.
 func Proxy(t testing.TB, upstream string) *CutProxy {
 	t.Helper()
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
@@ -34,8 +33,7 @@ func Proxy(t testing.TB, upstream string) *CutProxy {
 // Addr returns the proxy's address as host:port.
 func (p *CutProxy) Addr() string { return p.proxy.Listen }
 
-// Cut lets nothing through any more, in neither direction. Connections stay open,
-// as they do when a network fails.
+// Cut drops everything in both directions. Connections stay open, as in a network failure.
 func (p *CutProxy) Cut() {
 	p.t.Helper()
 	for _, direction := range directions {
@@ -46,7 +44,7 @@ func (p *CutProxy) Cut() {
 	}
 }
 
-// Mend lets everything through again. The connections of before are closed.
+// Mend undoes [CutProxy.Cut]. It closes the old connections.
 func (p *CutProxy) Mend() {
 	p.t.Helper()
 	for _, direction := range directions {
@@ -56,7 +54,7 @@ func (p *CutProxy) Mend() {
 	}
 }
 
-// Slow makes everything that comes back from the server take longer by delay.
+// Slow delays everything from the server by delay.
 func (p *CutProxy) Slow(delay time.Duration) {
 	p.t.Helper()
 	toxic := fmt.Sprintf(`{"name": "slow", "type": "latency", "stream": "downstream", "attributes": {"latency": %d}}`, delay.Milliseconds())
@@ -67,8 +65,8 @@ func (p *CutProxy) Slow(delay time.Duration) {
 
 var directions = [...]string{"upstream", "downstream"}
 
-// ProxyLeaks are options for [Main] in packages that use [Proxy]: toxiproxy leaves
-// the goroutine of a closed connection behind when it has data that nobody takes.
+// ProxyLeaks are options for [Main] in packages that use [Proxy]: toxiproxy leaks the goroutine
+// of a closed connection that has undelivered data.
 func ProxyLeaks() []goleak.Option {
 	return []goleak.Option{
 		goleak.IgnoreTopFunction("github.com/Shopify/toxiproxy/v2/toxics.(*NoopToxic).Pipe"),

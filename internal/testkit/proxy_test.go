@@ -36,5 +36,5 @@ func TestProxy_CutsAndMends(t *testing.T) {
 		t.Errorf("through a cut proxy the error is %v, want a timeout", err)
 	}
 	p.Mend()
-	testkit.Eventually(t, 5*time.Second, "the mended proxy lets through", func() bool { return ask() == nil })
+	testkit.Eventually(t, 5*time.Second, "the mended proxy passing data", func() bool { return ask() == nil })
 }

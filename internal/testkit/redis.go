@@ -35,10 +35,9 @@ type RedisServer struct {
 	output *Buffer
 }
 
-// Redis starts a redis-server, found on PATH, on a free port and without
-// persistence, and stops it when the test ends. The test fails, and is never
-// skipped, when there is none. The arguments are passed on to it, before all
-// others.
+// Redis starts a redis-server, found on PATH, on a free port and without persistence, and stops
+// it when the test ends. If there is none the test fails and is not skipped. args are passed
+// before all other arguments.
 func Redis(t testing.TB, args ...string) *RedisServer {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
@@ -62,12 +61,12 @@ func Redis(t testing.TB, args ...string) *RedisServer {
 	return nil
 }
 
-// MasterName is what the sentinels of [Sentinel] call their master.
+// MasterName is the master's name at the sentinels of [Sentinel].
 const MasterName = "rebound"
 
-// Sentinel starts a replica of a server, and a sentinel that puts the replica in its
-// place when it has been gone for half a second. It waits until the replica holds
-// what the server does, and the sentinel knows both.
+// Sentinel starts a replica of a server, and a sentinel that promotes the replica when the server
+// has been gone for half a second. It waits until the replica is in sync and the sentinel knows
+// both.
 func Sentinel(t testing.TB, master *RedisServer) (replica, sentinel *RedisServer) {
 	t.Helper()
 	port := strconv.Itoa(master.port)
@@ -111,12 +110,12 @@ func (r *RedisServer) Addr() string {
 // URL returns the server's address as redis://host:port.
 func (r *RedisServer) URL() string { return "redis://" + r.Addr() }
 
-// Stop ends the process and waits for it. What it held is gone.
+// Stop ends the process and waits for it. Its data is lost.
 func (r *RedisServer) Stop() {
 	if r.cmd == nil {
 		return
 	}
-	_ = r.cmd.Process.Signal(syscall.SIGCONT) // a paused process cannot end
+	_ = r.cmd.Process.Signal(syscall.SIGCONT) // a paused process cannot exit
 	_ = r.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-r.exited:
@@ -127,8 +126,8 @@ func (r *RedisServer) Stop() {
 	r.cmd = nil
 }
 
-// Restart starts the process again, empty and on the same port, and waits until
-// it answers. It stops the running one first.
+// Restart starts the process again, empty and on the same port, and waits until it answers. It
+// stops a running one first.
 func (r *RedisServer) Restart() {
 	r.t.Helper()
 	r.Stop()
@@ -137,10 +136,10 @@ func (r *RedisServer) Restart() {
 	}
 }
 
-// Pause halts the process: connections stay open and nothing answers.
+// Pause suspends the process: connections stay open and nothing answers.
 func (r *RedisServer) Pause() { r.signal(syscall.SIGSTOP) }
 
-// Resume lets a halted process go on.
+// Resume resumes a paused process.
 func (r *RedisServer) Resume() { r.signal(syscall.SIGCONT) }
 
 func (r *RedisServer) signal(s syscall.Signal) {
@@ -178,7 +177,7 @@ func (r *RedisServer) awaitReady() error {
 	for {
 		select {
 		case <-r.exited:
-			return fmt.Errorf("it ended at once: %s", lastLine(r.output.String()))
+			return fmt.Errorf("it exited at once: %s", lastLine(r.output.String()))
 		case <-deadline:
 			return errors.New("it does not answer")
 		case <-tick.C:
@@ -207,7 +206,7 @@ func ping(addr string) bool {
 	return err == nil && strings.HasPrefix(line, "+PONG")
 }
 
-// lastLine returns the last line of what a process printed.
+// lastLine returns the last line of a process's output.
 func lastLine(output string) string {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
 	return lines[len(lines)-1]

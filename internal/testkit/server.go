@@ -15,7 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit/natsd"
 )
 
-// NATSServer is a NATS server with JetStream in a process of its own.
+// NATSServer is a NATS server with JetStream in its own process.
 type NATSServer struct {
 	process  *natsProcess
 	port     int
@@ -23,10 +23,10 @@ type NATSServer struct {
 	stop     sync.Once
 }
 
-// Server starts a NATS server with JetStream on files in t.TempDir(), on a
-// random port, and stops it when the test ends. It is a process of its own, which
-// the race detector of the test does not slow down. A change may alter the options,
-// for example the store directory to start a server on the files of an earlier one.
+// Server starts a NATS server with JetStream on files in t.TempDir(), on a random port, and stops
+// it when the test ends. It runs in its own process, which the race detector of the test does not
+// slow down. change may modify the options, for example the store directory to start on the files
+// of an earlier server.
 func Server(t testing.TB, change ...func(*embedded.Options)) *NATSServer {
 	t.Helper()
 	o := embedded.Options{Port: embedded.RandomPort}
@@ -57,12 +57,12 @@ func (s *NATSServer) Addr() string { return net.JoinHostPort("127.0.0.1", strcon
 // ClientURL returns the URL at which clients reach the server.
 func (s *NATSServer) ClientURL() string { return "nats://" + s.Addr() }
 
-// StoreDir returns the directory that was given for JetStream's files.
+// StoreDir returns the directory given for JetStream's files.
 func (s *NATSServer) StoreDir() string { return s.storeDir }
 
-// PlainServer starts a NATS server of those options on a random port of the loopback
-// address, in the process of the test, for what [Server] cannot be told, and stops it
-// when the test ends.
+// PlainServer starts a NATS server with these options on a random port of the loopback address,
+// in the process of the test, and stops it when the test ends. It is for options that [Server]
+// lacks.
 func PlainServer(t testing.TB, o *server.Options) *server.Server {
 	t.Helper()
 	o.Host, o.Port = "127.0.0.1", embedded.RandomPort
@@ -77,13 +77,13 @@ func PlainServer(t testing.TB, o *server.Options) *server.Server {
 		s.WaitForShutdown()
 	})
 	if !s.ReadyForConnections(startTimeout) {
-		t.Fatalf("testkit: the NATS server accepts no connections within %s", startTimeout)
+		t.Fatalf("testkit: the NATS server accepted no connections within %s", startTimeout)
 	}
 	return s
 }
 
-// Connect connects to the server at url and closes the connection when the test
-// ends. The connection reconnects for ever, every 50 ms.
+// Connect connects to the server at url and closes the connection when the test ends. The
+// connection reconnects indefinitely, every 50 ms.
 func Connect(t testing.TB, url string, options ...nats.Option) *nats.Conn {
 	t.Helper()
 	options = append([]nats.Option{

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -68,7 +69,7 @@ func TestCluster_ReplicatesAndOutlivesAServer(t *testing.T) {
 
 	stopped := c.Leader()
 	c.Stop(stopped)
-	testkit.Eventually(t, 30*time.Second, "the two that are left answer", func() bool {
+	testkit.Eventually(t, 30*time.Second, "the two remaining servers answering", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := js.Publish(ctx, "test.x", nil)
@@ -108,7 +109,7 @@ func TestRedis_AnswersStopsAndComesBack(t *testing.T) {
 	if err := ping(r.Addr()); err != nil {
 		t.Errorf("a resumed server: %v", err)
 	}
-	r.Pause() // the test's end stops a paused server, too
+	r.Pause() // a paused server is stopped at the end of the test, too
 }
 
 func TestRedis_FailsTheTestWithoutAServer(t *testing.T) {
@@ -119,7 +120,7 @@ func TestRedis_FailsTheTestWithoutAServer(t *testing.T) {
 	}
 }
 
-func TestEventually_Waits(t *testing.T) {
+func TestEventually_LooksUntilTheConditionHolds(t *testing.T) {
 	t.Parallel()
 	var looks int
 	testkit.Eventually(t, 10*time.Second, "three looks", func() bool {
@@ -131,13 +132,22 @@ func TestEventually_Waits(t *testing.T) {
 	}
 }
 
-func TestEventually_FailsTheTestInTime(t *testing.T) {
-	t.Parallel()
-	message := failure(t, func(f testing.TB) {
-		testkit.Eventually(f, 20*time.Millisecond, "pigs fly", func() bool { return false })
-	})
-	if message != "not within 20ms: pigs fly" {
-		t.Errorf("message is %q", message)
+func TestEventually_FailsAtTheEndOfItsBound(t *testing.T) {
+	for says, c := range map[string]struct{ look, most time.Duration }{
+		"when looks take no time": {0, 20 * time.Millisecond},
+		"later when looks linger": {50 * time.Millisecond, 200 * time.Millisecond},
+	} {
+		t.Run(says, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				message := failure(t, func(f testing.TB) {
+					testkit.Eventually(f, 20*time.Millisecond, "pigs fly", func() bool { time.Sleep(c.look); return false })
+				})
+				if took := time.Since(began); message != "not within 20ms: pigs fly" || took > c.most {
+					t.Errorf("after %s the message is %q, want it after %s at most", took, message, c.most)
+				}
+			})
+		})
 	}
 }
 
@@ -194,8 +204,7 @@ func ping(addr string) error {
 	return err
 }
 
-// failure runs f with a test of its own and returns the message with which
-// that test fails.
+// failure runs f with a fake test and returns the message with which that test fails.
 func failure(t *testing.T, f func(testing.TB)) string {
 	t.Helper()
 	fake := &failingTest{TB: t}

@@ -1,5 +1,5 @@
-// Package wording puts counts, lists, errors, moments and durations into the words
-// in which people are told of them, such as [Many].
+// Package wording formats counts, lists, errors, times and durations for people, with functions
+// such as [Many].
 package wording
 
 import (
@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Many counts things: 1 dead letter, 2 dead letters.
+// Many formats a count of things: 1 dead letter, 2 dead letters.
 func Many(n int, thing string) string { return fmt.Sprintf("%d %s", n, Plural(n, thing)) }
 
-// Plural returns what n of a thing are called.
+// Plural returns thing in the form for n.
 func Plural(n int, thing string) string {
 	if n == 1 {
 		return thing
@@ -27,7 +27,7 @@ func First(most int, words []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(words[:most], ", "), len(words)-most)
 }
 
-// Sentence returns an error's text on one line, also that of several joined errors.
+// Sentence returns an error's text on one line, even of several joined errors.
 func Sentence(err error) string { return OneLine(err.Error()) }
 
 // OneLine joins the lines of a text.
@@ -35,7 +35,7 @@ func OneLine(text string) string {
 	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }
 
-// Or returns text, or none when it is empty.
+// Or returns text, or none if text is empty.
 func Or(text, none string) string {
 	if text == "" {
 		return none
@@ -43,7 +43,7 @@ func Or(text, none string) string {
 	return text
 }
 
-// Moment writes a time in the local zone, and a dash for the zero time.
+// Moment formats a time in the local zone, and the zero time as a dash.
 func Moment(t time.Time) string {
 	if t.IsZero() {
 		return "-"
@@ -51,7 +51,7 @@ func Moment(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05.000")
 }
 
-// Short writes a figure in milliseconds as a duration that is easy to read.
+// Short formats milliseconds as a short duration.
 func Short(ms float64) string {
 	d := time.Duration(ms * float64(time.Millisecond))
 	switch {

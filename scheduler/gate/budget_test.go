@@ -41,7 +41,7 @@ func TestRetryBudget_FailuresAreBoundedBySuccesses(t *testing.T) {
 	})
 }
 
-func TestRetryBudget_ATargetThatAnswersWellIsNeverLimited(t *testing.T) {
+func TestRetryBudget_TargetThatAnswersWellIsNeverLimited(t *testing.T) {
 	var e RetryBudget
 	for i := range 10_000 {
 		now := at(float64(i) / 1000)
@@ -56,7 +56,7 @@ func TestRetryBudget_ATargetThatAnswersWellIsNeverLimited(t *testing.T) {
 	}
 }
 
-func TestRetryBudget_ASpentBudgetTricklesOn(t *testing.T) {
+func TestRetryBudget_SpentOneTricklesOn(t *testing.T) {
 	var e RetryBudget
 	for range 200 {
 		e.Done(Failure, at(0))

@@ -219,7 +219,7 @@ func TestLedger_WithoutItsStoreAnInstanceHasAnEvenShare(t *testing.T) {
 	}
 }
 
-func TestLedger_SurvivesItsStoreAndRenewingChangesNoOther(t *testing.T) {
+func TestLedger_SurvivesJSONAndIsNotChangedByRenew(t *testing.T) {
 	s := Settings{MaxConcurrent: 10, PerMinute: 30}
 	ledger, _ := NewLedger().Renew(Claim{Instance: "a", Waiting: 3}, s, at(0))
 	before, err := json.Marshal(ledger)
@@ -320,9 +320,9 @@ func TestLedger_InstancesWithoutTheirStoreDivideWhatWasLeft(t *testing.T) {
 	})
 }
 
-// TestGate_ALeaseIsOverByEitherClock lets the machine sleep, which stops the monotonic
+// TestGate_LeaseIsOverByEitherClock lets the machine sleep, which stops the monotonic
 // clock, and sets its wall clock back.
-func TestGate_ALeaseIsOverByEitherClock(t *testing.T) {
+func TestGate_LeaseIsOverByEitherClock(t *testing.T) {
 	now := time.Now()
 	wallOnly := now.Round(0)
 	g := New(Settings{MaxConcurrent: 5})

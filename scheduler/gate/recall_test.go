@@ -124,7 +124,7 @@ func TestLedger_NothingGoesWhileALostOneIsRebuilt(t *testing.T) {
 	}
 }
 
-func TestLedger_ALostOneIsRebuiltFromWhatIsRemembered(t *testing.T) {
+func TestLedger_LostOneIsRebuiltFromWhatIsRemembered(t *testing.T) {
 	s := Settings{PerMinute: 100}
 	available := func(l Ledger, now time.Time) int {
 		n, _ := l.Minute.Available(s.PerMinute, now)

@@ -51,7 +51,7 @@ func TestRoundRobin_FullLanesHaveTheirSharesAndTheHighestTheRest(t *testing.T) {
 	}
 }
 
-func TestRoundRobin_ALaneAloneHasEveryTurn(t *testing.T) {
+func TestRoundRobin_LaneAloneHasEveryTurn(t *testing.T) {
 	for _, p := range events.Priorities {
 		var turns RoundRobin
 		for i := range 100 {

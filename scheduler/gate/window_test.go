@@ -74,7 +74,7 @@ func TestWindow_WhatIsGivenBackCanBeTakenAgain(t *testing.T) {
 	}
 }
 
-func TestWindow_AClockThatIsSetBackShutsNoBudgetForLonger(t *testing.T) {
+func TestWindow_ClockThatIsSetBackShutsNoBudgetForLonger(t *testing.T) {
 	w := NewWindow(time.Minute)
 	w.Take(10, at(3600))
 	if n, next := w.Available(10, at(0)); n != 0 || next.After(at(62)) {

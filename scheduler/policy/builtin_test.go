@@ -69,7 +69,7 @@ func TestBuiltin_IsServedAsItsFile(t *testing.T) {
 	}
 }
 
-func TestBuiltin_AnExpiredSessionIsRetryableOnceForTheSessionManager(t *testing.T) {
+func TestBuiltin_ExpiredSessionIsRetryableOnceForTheSessionManager(t *testing.T) {
 	p := Builtin().Resolve(Query{Service: "session_manager", Operation: "execute_action"})
 	for name, f := range map[string]Failure{
 		"by its code":    {Code: "SESSION_EXPIRED", Message: "please log in"},

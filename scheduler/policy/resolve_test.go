@@ -219,7 +219,7 @@ func TestKeys_DescribesEveryField(t *testing.T) {
 	}
 }
 
-func TestKeySet_AppliesTheFieldOfEachKeyAndNoOther(t *testing.T) {
+func TestKeys_EachReadsAndAppliesTheFieldOfItsName(t *testing.T) {
 	full := Policy{Targets: []string{"x"}, DependsOn: []string{"x"}, Rules: []Rule{{Name: "x"}}, Target: "x"}
 	for i := range keys {
 		if keys[i].read == nil || i == keyTarget {

@@ -16,7 +16,7 @@ func TestTargetOf_IsTheOneAskedForOrThePolicys(t *testing.T) {
 	}
 }
 
-func TestMatches_LikeSubjectsOfNATS(t *testing.T) {
+func TestAllows_MatchesLikeNATS(t *testing.T) {
 	for _, tc := range []struct {
 		targets []string
 		subject string

@@ -1,7 +1,7 @@
-// Package natsd is the NATS server of a test as a process of its own, outside the race
-// detector that slows the test down. [Run] is the program, which a test starts and
-// speaks with: the program reads a [Config] and answers with a [State], once when the
-// server is ready and then for each line, until its input ends.
+// Package natsd is the NATS server of a test as a separate process, outside the race detector
+// that slows the test down. [Run] is the program with which the test communicates: it reads a
+// [Config] and writes a [State] once the server is ready and then for each further line, until
+// its input ends.
 package natsd
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/embedded"
 )
 
-// Config says what to start: one server, or a node of a cluster.
+// Config describes what to start: one server, or a node of a cluster.
 type Config struct {
 	Single *embedded.Options `json:",omitempty"`
 	Node   *Node             `json:",omitempty"`
@@ -31,7 +31,7 @@ type Config struct {
 type Node struct {
 	Name     string
 	StoreDir string
-	// Port is for clients, [embedded.RandomPort] lets the operating system choose.
+	// Port is for clients; with [embedded.RandomPort] the operating system chooses.
 	Port int
 	// ClusterPort is for the other nodes.
 	ClusterPort int
@@ -39,25 +39,25 @@ type Node struct {
 	Routes []string
 }
 
-// State is what a server says of itself.
+// State is the state of a server.
 type State struct {
-	// Error says why the server does not run; all else is empty then.
+	// Error is why the server is not running; all else is then empty.
 	Error string `json:",omitempty"`
 	// Port is the one for clients.
 	Port int
-	// Leads says whether the node leads JetStream's meta group.
+	// Leads reports whether the node leads JetStream's meta group.
 	Leads bool
-	// Current says whether the node follows the leader of the meta group.
+	// Current reports whether the node follows the leader of the meta group.
 	Current bool
-	// Peers counts the nodes that a leader knows, itself included.
+	// Peers is the number of nodes that a leader knows, including itself.
 	Peers int
 }
 
 // startTimeout bounds the start of a server on a busy machine.
 const startTimeout = 60 * time.Second
 
-// Run runs the server that the first line of input describes until input ends. It
-// writes states to answers and the server's log to log.
+// Run runs the server described by the first line of input until input ends. It writes states to
+// answers and the server's log to log.
 func Run(input io.Reader, answers, log io.Writer) error {
 	lines := bufio.NewScanner(input)
 	lines.Buffer(nil, 1<<20)
