@@ -123,16 +123,16 @@ func (b *Breaker) apply(ctx context.Context, e Event, now time.Time) (Reply, []n
 }
 
 const (
-	// patience bounds the wait for the store, after which the instance goes on alone. It exceeds
+	// storeTimeout bounds the wait for the store, after which the instance goes on alone. It exceeds
 	// the time that a stream takes to change its leader.
-	patience = 2 * time.Second
+	storeTimeout = 2 * time.Second
 	// probesAlone is how long an instance that goes on alone gives out no probe. It exceeds the
 	// duration of most probes of other instances, and of most outages of a store.
 	probesAlone = 2 * time.Second
 )
 
 func (b *Breaker) call(ctx context.Context, e Event, now time.Time) (Reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	e.Idle = b.group.config.Forget
 	return b.group.store.Apply(ctx, b.key, e, b.group.clock(now), *b.settings.Load())

@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// beatEvery is how often the store is pinged while it is away. A store that answers is pinged
+	// checkEvery is how often the store is pinged while it is away. A store that answers is pinged
 	// less often, because every call notices its loss.
-	beatEvery       = 250 * time.Millisecond
-	sharedBeatEvery = 500 * time.Millisecond
+	checkEvery       = 250 * time.Millisecond
+	sharedCheckEvery = 500 * time.Millisecond
 	// batchDelay bounds how long a success may wait to be sent.
 	batchDelay = 50 * time.Millisecond
 	// parallel bounds the concurrent calls of the store.
@@ -26,9 +26,9 @@ const (
 
 // sharing is the state of a group's connection to its store.
 type sharing struct {
-	resync notify.Signal // changes may have been missed
-	kick   notify.Signal // urgent has become non-empty
-	begun  notify.Signal // lazy has become non-empty
+	resync       notify.Signal // changes may have been missed
+	urgentQueued notify.Signal // urgent has become non-empty
+	lazyQueued   notify.Signal // lazy has become non-empty
 
 	attached atomic.Bool // whether new breakers start attached
 
@@ -40,7 +40,7 @@ type sharing struct {
 	urgent, lazy []*Breaker // breakers with something to send
 	rewatch      func()     // ends the current watch
 
-	beating sync.Mutex // one beat at a time
+	checking sync.Mutex // one check at a time
 }
 
 // urgency is how soon a breaker must send.
@@ -53,7 +53,7 @@ const (
 )
 
 func (s *sharing) init() {
-	s.resync, s.kick, s.begun = notify.NewSignal(), notify.NewSignal(), notify.NewSignal()
+	s.resync, s.urgentQueued, s.lazyQueued = notify.NewSignal(), notify.NewSignal(), notify.NewSignal()
 	s.status.Since = time.Now()
 }
 
@@ -65,16 +65,16 @@ func (s *sharing) get() Status {
 	return s.status
 }
 
-// gone records that the store is out of reach, and reports whether that is new.
-func (s *sharing) gone(err error, now time.Time) (status Status, news bool) {
+// markLost records that the store is out of reach, and reports whether that is new.
+func (s *sharing) markLost(err error, now time.Time) (status Status, isNew bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	news = s.attached.Swap(false) || s.status.Err == nil
+	isNew = s.attached.Swap(false) || s.status.Err == nil
 	if s.status.Shared {
 		s.status.Since = now
 	}
 	s.status.Shared, s.status.Err = false, err
-	return s.status, news
+	return s.status, isNew
 }
 
 func (s *sharing) setRewatch(f func()) {
@@ -93,23 +93,23 @@ func (s *sharing) watchAnew() {
 	}
 }
 
-// regained records that all breakers are attached, unless the store was lost meanwhile.
-func (s *sharing) regained(now time.Time) (status Status, news bool, err error) {
+// markRegained records that all breakers are attached, unless the store was lost meanwhile.
+func (s *sharing) markRegained(now time.Time) (status Status, isNew bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.attached.Load() {
 		return s.status, false, s.status.Err
 	}
-	news = !s.status.Shared || s.status.Err != nil
+	isNew = !s.status.Shared || s.status.Err != nil
 	if !s.status.Shared {
 		s.status.Since = now
 	}
 	s.status.Shared, s.status.Err = true, nil
-	return s.status, news, nil
+	return s.status, isNew, nil
 }
 
-// unwatched records that the store cannot be watched, which the next rejoin resolves.
-func (s *sharing) unwatched(err error) (Status, bool) {
+// markUnwatched records that the store cannot be watched, which the next rejoin resolves.
+func (s *sharing) markUnwatched(err error) (Status, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.status.Err != nil {
@@ -137,12 +137,12 @@ func (s *sharing) enqueue(b *Breaker, u urgency) {
 	defer s.mu.Unlock()
 	if u == lazily {
 		if s.lazy = append(s.lazy, b); len(s.lazy) == 1 {
-			s.begun.Set()
+			s.lazyQueued.Set()
 		}
 		return
 	}
 	s.urgent = append(s.urgent, b)
-	s.kick.Set()
+	s.urgentQueued.Set()
 }
 
 // take empties the queue, or with all false only its urgent part.
@@ -164,7 +164,7 @@ func (g *Group) Join(ctx context.Context) error {
 	if g.store == nil {
 		return errNoStore
 	}
-	return g.beat(ctx)
+	return g.check(ctx)
 }
 
 // Run keeps the group connected to its store until ctx ends: it sends results, receives changes,
@@ -194,10 +194,10 @@ func (g *Group) watch(ctx context.Context) {
 		if stopped {
 			continue
 		}
-		if status, news := g.share.unwatched(fmt.Errorf("breaker: watching the store: %w", err)); news {
+		if status, isNew := g.share.markUnwatched(fmt.Errorf("breaker: watching the store: %w", err)); isNew {
 			g.statusChanged(status)
 		}
-		backoff.Sleep(ctx, beatEvery)
+		backoff.Sleep(ctx, checkEvery)
 	}
 }
 
@@ -209,9 +209,9 @@ func (g *Group) deliver(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-g.share.begun:
+		case <-g.share.lazyQueued:
 			batch.Reset(batchDelay)
-		case <-g.share.kick:
+		case <-g.share.urgentQueued:
 			g.flush(ctx, g.share.take(false))
 		case <-batch.C:
 			g.flush(ctx, g.share.take(true))
@@ -221,7 +221,7 @@ func (g *Group) deliver(ctx context.Context) {
 
 func (g *Group) flush(ctx context.Context, breakers []*Breaker) {
 	// Calls may finish after ctx ends, so that results count once and the last ones are sent;
-	// each is bounded by patience.
+	// each is bounded by storeTimeout.
 	ctx = context.WithoutCancel(ctx)
 	if len(breakers) == 1 {
 		breakers[0].flush(ctx, g.now())
@@ -240,17 +240,17 @@ func (g *Group) flush(ctx context.Context, breakers []*Breaker) {
 
 // keep notices when the store is lost and when it is back.
 func (g *Group) keep(ctx context.Context) {
-	tick := time.NewTimer(beatEvery)
+	tick := time.NewTimer(checkEvery)
 	defer tick.Stop()
 	stale := false
 	for {
-		if err := g.beat(ctx); err == nil && stale {
+		if err := g.check(ctx); err == nil && stale {
 			stale = g.rejoin(ctx) != nil
 		}
 		if g.share.on() && !stale {
-			tick.Reset(sharedBeatEvery)
+			tick.Reset(sharedCheckEvery)
 		} else {
-			tick.Reset(beatEvery)
+			tick.Reset(checkEvery)
 		}
 		select {
 		case <-ctx.Done():
@@ -262,11 +262,11 @@ func (g *Group) keep(ctx context.Context) {
 	}
 }
 
-// beat pings the store, and joins it if it was lost or emptied.
-func (g *Group) beat(ctx context.Context) error {
-	g.share.beating.Lock()
-	defer g.share.beating.Unlock()
-	call, cancel := context.WithTimeout(ctx, patience)
+// check pings the store, and joins it if it was lost or emptied.
+func (g *Group) check(ctx context.Context) error {
+	g.share.checking.Lock()
+	defer g.share.checking.Unlock()
+	call, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	before := g.now()
 	p, err := g.store.Ping(call)
@@ -307,7 +307,7 @@ func (g *Group) setOffset(p Pulse, before, after time.Time) {
 
 // rejoin reunites all breakers with the store.
 func (g *Group) rejoin(ctx context.Context) error {
-	call, cancel := context.WithTimeout(ctx, patience)
+	call, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	circuits, err := g.store.Load(call)
 	if err != nil {
@@ -333,11 +333,11 @@ func (g *Group) rejoin(ctx context.Context) error {
 	if err := calls.Wait(); err != nil {
 		return g.lost(ctx, fmt.Errorf("breaker: joining the store: %w", err))
 	}
-	status, news, err := g.share.regained(g.now())
+	status, isNew, err := g.share.markRegained(g.now())
 	if err != nil {
 		return err
 	}
-	if news {
+	if isNew {
 		g.share.watchAnew()
 		g.statusChanged(status)
 	}
@@ -355,8 +355,8 @@ func (g *Group) lost(ctx context.Context, err error) error {
 
 // lose detaches every breaker. The caller delivers the notices once it holds no lock.
 func (g *Group) lose(err error, now time.Time) []notice {
-	status, news := g.share.gone(err, now)
-	if !news {
+	status, isNew := g.share.markLost(err, now)
+	if !isNew {
 		return nil
 	}
 	var notices []notice

@@ -95,7 +95,7 @@ func TestBreaker_ClosedOneWaitsForNothingOfItsStore(t *testing.T) {
 		if took := time.Since(began); took != 0 {
 			t.Errorf("three attempts at a closed breaker took %v while its store gave no answer", took)
 		}
-		time.Sleep(patience)
+		time.Sleep(storeTimeout)
 		synctest.Wait()
 		if s := breakers[0].State(); s != Open {
 			t.Errorf("once it is alone it is %v, want OPEN by what it saw itself", s)
@@ -104,7 +104,7 @@ func TestBreaker_ClosedOneWaitsForNothingOfItsStore(t *testing.T) {
 }
 
 func TestGroup_AgreesWithinASecondOfTheReturnOfItsStore(t *testing.T) {
-	for _, away := range []time.Duration{patience / 2, 2 * patience, 10*patience + 100*time.Millisecond} {
+	for _, away := range []time.Duration{storeTimeout / 2, 2 * storeTimeout, 10*storeTimeout + 100*time.Millisecond} {
 		t.Run(fmt.Sprint("after ", away), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := &distant{Memory: NewMemory()}

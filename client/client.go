@@ -25,11 +25,11 @@ import (
 
 // Config configures a [Client]. The zero value configures a client without NATS.
 type Config struct {
-	// Conn is the connection to NATS. Without it [Execute] works in this process alone and
-	// everything else returns [ErrNotConnected]. The caller closes it, after [Client.Close].
+	// Conn is the connection to NATS. Without it [Execute] works in this process alone, and
+	// whatever needs NATS returns [ErrNotConnected]. The caller closes it, after [Client.Close].
 	Conn *nats.Conn
 	// JetStream is a JetStream context on Conn with its own domain or API prefix; the default one
-	// of Conn when nil.
+	// of Conn when nil. Conn may be left out beside it.
 	JetStream jetstream.JetStream
 	// Prefix is the first token of Rebound's subjects, [events.DefaultPrefix] when empty.
 	Prefix string

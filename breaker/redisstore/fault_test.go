@@ -16,7 +16,7 @@ import (
 )
 
 // Copies of the constants of package breaker.
-const patience, probesAlone = 2 * time.Second, 2 * time.Second
+const storeTimeout, probesAlone = 2 * time.Second, 2 * time.Second
 
 func TestStore_RestartedEmptyLearnsWhatIsOpen(t *testing.T) {
 	t.Parallel()
@@ -45,8 +45,8 @@ func TestStore_DelayIsKnownWhileItIsInReach(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	i := storetest.Fleet(t, storetest.Handles(1, func() breaker.Store { return redisStore(t, r.Addr()) }), storetest.Settings())[0]
-	if got := i.Delay(); got <= 0 || got > patience {
-		t.Errorf("the store took %v to answer, want more than 0 and at most %v", got, patience)
+	if got := i.Delay(); got <= 0 || got > storeTimeout {
+		t.Errorf("the store took %v to answer, want more than 0 and at most %v", got, storeTimeout)
 	}
 	r.Stop()
 	storetest.Alone(t, i)
@@ -81,7 +81,7 @@ func TestStore_PausedLeavesEachInstanceAlone(t *testing.T) {
 	storetest.Agreed(t, all, breaker.Open)
 }
 
-// A probe waits for the store only within the instance's patience. Once the others have no probes
+// A probe waits for the store only within the instance's storeTimeout. Once the others have no probes
 // in flight any more, the instance decides alone.
 func TestStore_PausedAllowsOneProbeAtATime(t *testing.T) {
 	t.Parallel()
@@ -97,8 +97,8 @@ func TestStore_PausedAllowsOneProbeAtATime(t *testing.T) {
 	if _, err := i.Allow(t.Context(), time.Now()); !errors.Is(err, breaker.ErrOpen) {
 		t.Errorf("as long as others may probe the error is %v, want %v", err, breaker.ErrOpen)
 	}
-	if took := time.Since(began); took > 4*patience {
-		t.Errorf("the probe waited for %v, want about %v", took, patience)
+	if took := time.Since(began); took > 4*storeTimeout {
+		t.Errorf("the probe waited for %v, want about %v", took, storeTimeout)
 	}
 	var p breaker.Permit
 	testkit.Eventually(t, 5*probesAlone, "a probe without the store", func() bool {

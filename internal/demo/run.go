@@ -95,7 +95,7 @@ func (o *Options) check() error {
 		o.policies = policies
 	}
 	if o.script == nil {
-		o.script = theScript
+		o.script = defaultScript
 	}
 	return errors.Join(errs...)
 }

@@ -33,8 +33,8 @@ type phase struct {
 // submit; then the target stays in the last phase.
 type script []phase
 
-// theScript is the script of the demo.
-var theScript = script{
+// defaultScript is the script of the demo.
+var defaultScript = script{
 	{healthy, 3 * time.Second},
 	{down, 3 * time.Second},
 	{unavailable, 4 * time.Second},

@@ -15,7 +15,7 @@ func TestScript_SameSeedGivesTheSameBehaviour(t *testing.T) {
 		if id != b.deliveryID(n) {
 			t.Fatalf("webhook %d has two ids", n)
 		}
-		for _, p := range theScript {
+		for _, p := range defaultScript {
 			x, y, z := a.answer(p.mood, id, 3, true), b.answer(p.mood, id, 3, true), other.answer(p.mood, id, 3, true)
 			if x != y {
 				t.Fatalf("a %s target answers %+v and %+v", p.mood, x, y)
@@ -26,7 +26,7 @@ func TestScript_SameSeedGivesTheSameBehaviour(t *testing.T) {
 	if !differ {
 		t.Error("another seed makes no difference")
 	}
-	once, again, another := fmt.Sprint(theScript.seeded(1)), fmt.Sprint(theScript.seeded(1)), fmt.Sprint(theScript.seeded(2))
+	once, again, another := fmt.Sprint(defaultScript.seeded(1)), fmt.Sprint(defaultScript.seeded(1)), fmt.Sprint(defaultScript.seeded(2))
 	if once != again || once == another {
 		t.Error("the script does not depend on the seed")
 	}

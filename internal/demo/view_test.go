@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	someTitle = title{source: "x", url: "nats://h:1", seed: 1, goal: 10, script: theScript}
+	someTitle = title{source: "x", url: "nats://h:1", seed: 1, goal: 10, script: defaultScript}
 	someFrame = frame{at: 2500 * time.Millisecond, mood: down, left: time.Second, counts: counts{Submitted: 8, Success: 2, Failed: 1, Waiting: 4, InFlight: 1}}
 )
 

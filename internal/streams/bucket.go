@@ -88,11 +88,11 @@ type answer struct {
 	err      error
 }
 
-// write repeats put until it is answered, until allTries is over, or until ctx ends. It keeps
+// write repeats put until it is answered, until totalTimeout is over, or until ctx ends. It keeps
 // listening for the answers to earlier tries: an unreplicated stream refuses a repeated write as
 // a conflict, but acknowledges the first one before.
 func write(ctx context.Context, put func(context.Context) (uint64, error)) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, allTries)
+	ctx, cancel := context.WithTimeout(ctx, totalTimeout)
 	answers := make(chan answer)
 	var trying sync.WaitGroup
 	defer func() {
@@ -116,7 +116,7 @@ func write(ctx context.Context, put func(context.Context) (uint64, error)) (uint
 				case <-ctx.Done():
 				}
 			})
-			again.Reset(oneTry)
+			again.Reset(tryTimeout)
 		case last = <-answers:
 			waiting--
 			switch {
@@ -127,7 +127,7 @@ func write(ctx context.Context, put func(context.Context) (uint64, error)) (uint
 			case !isNoAnswer(last.err):
 				return 0, last.err
 			case waiting == 0:
-				again.Reset(oneTry / 10)
+				again.Reset(tryTimeout / 10)
 			}
 		case <-ctx.Done():
 			return 0, fmt.Errorf("no answer in %d tries (%w): %w", tries, ctx.Err(), last.err)
@@ -143,20 +143,20 @@ var errNoAnswer = errors.New("no answer")
 const lateAnswer = 50 * time.Millisecond
 
 const (
-	// oneTry is how long to wait for the answer to one request. A leader that steps down leaves
+	// tryTimeout is how long to wait for the answer to one request. A leader that steps down leaves
 	// some unanswered.
-	oneTry = 200 * time.Millisecond
-	// allTries is when to give up: it exceeds the time that a stream takes to change its leader.
-	allTries = 3 * time.Second
+	tryTimeout = 200 * time.Millisecond
+	// totalTimeout is when to give up: it exceeds the time that a stream takes to change its leader.
+	totalTimeout = 3 * time.Second
 )
 
 // UntilAnswered repeats ask until a leader answers, for a few seconds or until ctx ends.
 func UntilAnswered(ctx context.Context, ask func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, allTries)
+	ctx, cancel := context.WithTimeout(ctx, totalTimeout)
 	defer cancel()
 	for try := 1; ; try++ {
 		// Each try gets twice the time of the previous one, because the servers may be far away.
-		once, cancel := context.WithTimeout(ctx, oneTry<<min(try-1, 4))
+		once, cancel := context.WithTimeout(ctx, tryTimeout<<min(try-1, 4))
 		err := ask(once)
 		cancel()
 		if err == nil || !isNoAnswer(err) {

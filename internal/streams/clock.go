@@ -38,7 +38,7 @@ func (c *Clock) Now(ctx context.Context, js jetstream.JetStream, stream string) 
 	}
 	c.mu.Unlock()
 	if due {
-		ctx, cancel := context.WithTimeout(ctx, oneTry)
+		ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 		defer cancel()
 		before := time.Now()
 		if s, err := js.Stream(ctx, stream); err == nil {

@@ -19,9 +19,9 @@ func Open(nc *nats.Conn, domain, apiPrefix string, options ...jetstream.JetStrea
 	return jetstream.New(nc, options...)
 }
 
-// prefixed replaces the domain of a JetStream by its API prefix, because package jetstreamext
+// withAPIPrefix replaces the domain of a JetStream by its API prefix, because package jetstreamext
 // sends batch requests for a domain to a subject on which nobody answers.
-func prefixed(js jetstream.JetStream) (jetstream.JetStream, error) {
+func withAPIPrefix(js jetstream.JetStream) (jetstream.JetStream, error) {
 	if js.Options().Domain == "" {
 		return js, nil
 	}

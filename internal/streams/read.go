@@ -101,7 +101,7 @@ func batch(ctx context.Context, js jetstream.JetStream, stream string, n int, op
 }
 
 func getBatch(ctx context.Context, js jetstream.JetStream, stream string, n int, options ...jetstreamext.GetBatchOpt) (messages []*jetstream.RawStreamMsg, err error) {
-	if js, err = prefixed(js); err != nil {
+	if js, err = withAPIPrefix(js); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)

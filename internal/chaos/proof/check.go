@@ -88,7 +88,7 @@ func Check(r *Record) []Violation {
 	c.early()
 	c.payloads()
 	c.limits()
-	c.house()
+	c.general()
 	slices.SortStableFunc(c.found, func(a, b Violation) int {
 		return cmp.Or(cmp.Compare(slices.Index(Classes, a.Class), slices.Index(Classes, b.Class)), cmp.Compare(a.ID, b.ID))
 	})
@@ -174,7 +174,7 @@ func (c *checker) end(s *Submission, key run, last bool) {
 	ends := c.outcomes[key]
 	switch {
 	case len(ends) == 1:
-		c.founded(s, key, ends[0])
+		c.justified(s, key, ends[0])
 		return
 	case len(ends) > 1:
 		c.report(Doubled, s.ID, "run %d has %d outcomes", key.number, len(ends))
@@ -189,8 +189,8 @@ func (c *checker) end(s *Submission, key run, last bool) {
 	c.report(Lost, s.ID, "run %d has no outcome and waits nowhere", key.number)
 }
 
-// founded checks that an outcome follows from the target's answers.
-func (c *checker) founded(s *Submission, key run, ending *Published[events.Outcome]) {
+// justified checks that an outcome follows from the target's answers.
+func (c *checker) justified(s *Submission, key run, ending *Published[events.Outcome]) {
 	var heard, failed bool
 	for _, a := range c.attempts[key] {
 		heard = heard || a.Succeeded()
@@ -369,8 +369,8 @@ func (c *checker) payloads() {
 	}
 }
 
-// house checks what concerns no operation.
-func (c *checker) house() {
+// general checks what concerns no operation.
+func (c *checker) general() {
 	if !c.record.Drained {
 		c.report(Stuck, "", "%d operations still wait %s after the last fault", len(c.record.Waiting), c.record.Bound)
 	}
