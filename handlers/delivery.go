@@ -173,7 +173,7 @@ func (p *publisher) Publish(ctx context.Context, op *events.Operation, m schedul
 func (p *publisher) make(ctx context.Context) error {
 	err := streams.Ensure(ctx, p.js, []jetstream.StreamConfig{p.work})
 	if err == nil {
-		p.log.Info("made the stream of what workers are to do, because no other captures it", "stream", p.work.Name)
+		p.log.Info("made the stream of workers, because no other captures its subjects", "stream", p.work.Name)
 	}
 	return err
 }

@@ -81,7 +81,7 @@ func (p *parts) forget(since, now time.Time) int {
 		return ok
 	})
 	if gates+breakers > 0 {
-		p.log.Debug("keys that were not used are forgotten", "gates", gates, "breakers", breakers)
+		p.log.Debug("unused keys were forgotten", "gates", gates, "breakers", breakers)
 	}
 	return gates + breakers
 }

@@ -54,7 +54,7 @@ func follow(ctx context.Context, js jetstream.JetStream, config Config, log *slo
 // run follows the bucket until ctx ends. It restarts a watch that breaks off.
 func (f *policyFollower) run(ctx context.Context) {
 	f.watch.Run(ctx, func(ctx context.Context) error { return f.bucket.Watch(ctx, f.take) }, func(err error) {
-		f.log.Warn("the policies are not followed; it is tried again", "error", err)
+		f.log.Warn("watching the policies failed and will be retried", "error", err)
 	})
 }
 

@@ -180,13 +180,13 @@ func (c *Config) check() error {
 		c.Lease = streams.Lease
 	}
 	if c.Lease < 2*time.Second {
-		issues = append(issues, fmt.Errorf("lease %s is shorter than 2s", c.Lease))
+		issues = append(issues, fmt.Errorf("Lease is %s, less than 2s", c.Lease))
 	}
 	if c.ForgetIdleAfter == 0 {
 		c.ForgetIdleAfter = DefaultForgetIdleAfter
 	}
 	if c.ForgetIdleAfter < time.Second {
-		issues = append(issues, fmt.Errorf("what is idle cannot be forgotten after %s, which is less than 1s", c.ForgetIdleAfter))
+		issues = append(issues, fmt.Errorf("ForgetIdleAfter is %s, less than 1s", c.ForgetIdleAfter))
 	}
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = DefaultMaxInFlight
@@ -195,7 +195,7 @@ func (c *Config) check() error {
 		c.MaxInFlightBytes = DefaultMaxInFlightBytes
 	}
 	if c.MaxInFlight < 0 || c.MaxInFlightBytes < 0 {
-		issues = append(issues, errors.New("the bounds of what is in hand must be positive"))
+		issues = append(issues, errors.New("MaxInFlight and MaxInFlightBytes must be positive"))
 	}
 	if c.Version == "" {
 		c.Version = "0.0.0"

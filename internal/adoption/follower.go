@@ -101,7 +101,7 @@ func (f *Follower) watch(ctx context.Context) {
 			f.changed.Set()
 		})
 	}, func(err error) {
-		f.log.Warn("the adopted consumers are not followed; it is tried again", "error", err)
+		f.log.Warn("watching the adopted consumers failed and will be retried", "error", err)
 	})
 }
 
@@ -131,7 +131,7 @@ func (f *Follower) Apply(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return err
 	case err != nil && (was.err == nil || err.Error() != was.err.Error()):
-		f.log.Error("adopted consumers are not taken over; it is tried again", "error", err)
+		f.log.Error("putting the adopted consumers in force failed and will be retried", "error", err)
 	case err == nil && (was.err != nil || !slices.Equal(was.adopted, list)):
 		f.log.Info("adopted consumers are in force", "consumers", len(list))
 	}

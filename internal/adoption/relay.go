@@ -180,7 +180,7 @@ func (r *Relay) review(ctx context.Context, until time.Time) {
 	stream, err := r.config.JetStream.Stream(ctx, r.config.Stream)
 	if err != nil {
 		r.warn.Do(func() {
-			r.config.Log.Warn("the stream of advisories cannot be read; it is tried again", "stream", r.config.Stream, "error", err)
+			r.config.Log.Warn("reading the stream of advisories failed and will be retried", "stream", r.config.Stream, "error", err)
 		})
 		return
 	}
@@ -215,7 +215,7 @@ func (r *Relay) handOn(ctx context.Context, until time.Time) {
 		// Only this goroutine takes from the front.
 		if err := r.store(ctx, first); err != nil {
 			r.warn.Do(func() {
-				r.config.Log.Warn("what the stream of advisories missed cannot be stored; it is tried again", "stream", r.config.Stream, "error", err)
+				r.config.Log.Warn("storing an advisory that the stream missed failed and will be retried", "stream", r.config.Stream, "error", err)
 			})
 			return
 		}
@@ -232,7 +232,7 @@ func (r *Relay) handOn(ctx context.Context, until time.Time) {
 func (r *Relay) store(ctx context.Context, missed missedAdvisory) error {
 	given, err := ParseAdvisory(missed.data)
 	if err != nil {
-		r.config.Log.Warn("what was heard is no advisory that can be read", "error", err)
+		r.config.Log.Warn("an advisory cannot be read", "error", err)
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)

@@ -1,18 +1,17 @@
 // Package cluster makes the instances of Rebound know each other. The most important type
-// is [Member], this instance among the others: it reports itself once a second, hears the
-// reports of the others, follows or decides global backpressure, and has this instance
-// take its share of the work. [HealthReports] hears what services report of themselves.
+// is [Member], this instance's membership: it reports the instance once a second, receives
+// the reports of the others, follows or decides global backpressure, and makes the instance
+// take its share of the work. [HealthReports] receives the health reports of services.
 //
-// All of it goes over core NATS and is stored nowhere, see package health. What must hold
-// whatever happens, such as the limits of keys, does not depend on it.
+// All of it goes over core NATS and is stored nowhere; see package health. Guarantees that
+// must hold whatever happens, such as the limits of keys, do not depend on it.
 //
 // # Leadership
 //
-// One instance, the leader, does what is to be done once for all of them: it decides on
-// global backpressure, reads ahead in the intake and sweeps what the server forgot. The
-// leader is whoever has the lowest id of those that are serving and were heard within
-// [health.InstanceLease]. Nobody votes and nothing is stored: each instance reads the
-// leader off its own register.
+// One instance, the leader, does the work that must be done only once: it decides on global
+// backpressure, reads ahead in the intake and sweeps forgotten schedules. The leader has the
+// lowest id of the instances that are serving and were heard within [health.InstanceLease].
+// Nobody votes and nothing is stored: each instance finds the leader in its own register.
 //
 //	         first second is over        a lower id is heard
 //	joining ─────────────────────┬──────────────────────────┐
@@ -32,17 +31,16 @@
 //	 ▼                            ▼
 //	leaving: says so, and the others forget it at once
 //
-// What makes an instance the leader is that no lower id is left: the one before has said
-// that it stops, or was not heard for the lease. A new leader goes on from the
-// backpressure that the one before reported, because it followed that until then. An
-// instance that joins leads nothing for its first second, in which it hears what was
-// decided before.
+// An instance becomes the leader when no lower id is left: the previous leader has said that
+// it stops, or was not heard for the lease. A new leader goes on from the backpressure that
+// the previous one reported, which it followed until then. An instance that joins leads
+// nothing for its first second, in which it hears what was decided before.
 //
-// What ends a leadership is a lower id that is heard, or the end of the instance. A leader
-// whose connection is lost, or whose process stood still, does not hear its own reports
-// and remains the leader in its own eyes: the silence is not the others'. So there may be
-// two leaders for as long as two instances do not hear each other. That is why everything
-// that a leader does is harmless when it is done twice. The leader with the
-// higher id goes by the other's backpressure from its first report on; what is read ahead
-// or swept is changed by compare-and-set.
+// A leadership ends when a lower id is heard, or with the instance. A leader whose
+// connection is lost, or whose process was frozen, does not hear its own reports and
+// remains the leader in its own eyes: the silence is not the others'. So there may be two
+// leaders while two instances do not hear each other. That is why everything that a leader
+// does is harmless when done twice. The leader with the higher id follows the other's
+// backpressure from its first report on, and reading ahead and sweeping are done by
+// compare-and-set.
 package cluster

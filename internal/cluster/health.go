@@ -17,14 +17,14 @@ import (
 )
 
 const (
-	// Health reports that wait in memory are bounded; what is more is dropped, for a newer
-	// report follows.
+	// Health reports that wait in memory are bounded; more are dropped, because newer ones
+	// follow.
 	maxWaitingHealth      = 4096
 	maxWaitingHealthBytes = 8 << 20
 )
 
-// HealthReports feeds a registry with what services report of themselves. Every instance
-// hears every report.
+// HealthReports feeds a registry with the health reports of services. Every instance
+// receives every report.
 type HealthReports struct {
 	subjects events.Subjects
 	registry *health.Registry
@@ -73,14 +73,14 @@ func (r *HealthReports) Run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		default:
-			r.log.Warn("no more health reports are heard", "error", err)
+			r.log.Warn("health reports are no longer received", "error", err)
 			return
 		}
 	}
 }
 
-// take feeds one report to the registry. One that is refused is counted. The log names
-// the first and one a minute, so that a flood of them fills no disk.
+// take feeds one report to the registry. It counts a refused one, and logs at most one a
+// minute, so that a flood does not fill the disk.
 func (r *HealthReports) take(m *nats.Msg, now time.Time) {
 	service, report, err := wire.DecodeHealth(r.subjects, m)
 	if err == nil {

@@ -20,25 +20,25 @@ import (
 
 const (
 	// reportEvery is how often an instance reports itself to the others, and answerEvery
-	// how often at most it answers those that join.
+	// how often at most it answers joining instances.
 	reportEvery = time.Second
 	answerEvery = 100 * time.Millisecond
-	// deafAfter is how long an instance may not hear its own reports before it knows that
-	// it can hear nobody.
+	// deafAfter is how long an instance must miss its own reports to know that it cannot
+	// hear anybody.
 	deafAfter = 3 * reportEvery / 2
-	// maxWaiting is how many reports wait to be read; what is more is dropped, for a newer
-	// report follows.
+	// maxWaiting is how many reports may wait to be read; more are dropped, because newer
+	// ones follow.
 	maxWaiting = 4 * health.MaxInstances
-	// leaveTimeout bounds how long the others are given to hear that this instance stops.
+	// leaveTimeout bounds how long announcing that this instance stops may take.
 	leaveTimeout = time.Second
-	// warnEvery is how often the log warns of what may happen very often.
+	// warnEvery is how often a warning is repeated.
 	warnEvery = time.Minute
 )
 
-// Gates are what holds this instance's operations back.
+// Gates are the gates of this instance.
 type Gates interface {
-	// SetInstances and SetPressure put in force how many instances there are and whether
-	// global backpressure is on.
+	// SetInstances and SetPressure set how many instances there are and whether global
+	// backpressure is on.
 	SetInstances(n int)
 	SetPressure(on bool)
 	// Active returns how many attempts are in flight, and Counts how many of the last
@@ -47,7 +47,7 @@ type Gates interface {
 	Counts(now time.Time) (succeeded, failed int)
 }
 
-// Limit is the in-flight limit of this instance. Most is what it is made for.
+// Limit is the in-flight limit of this instance, up to Most.
 type Limit interface {
 	Most() int
 	Set(n int)
@@ -55,13 +55,13 @@ type Limit interface {
 
 // Puller pulls the due operations of one consumer, which all instances share.
 type Puller interface {
-	// Name is the consumer's.
+	// Name returns the consumer's name.
 	Name() string
 	// Unacked returns how many operations are in hand.
 	Unacked() int
 	// Delivered returns when the consumer was made and the latest sequence that it has
-	// delivered here, and DeliveredElsewhere takes over the latest that it has delivered
-	// to another instance: none of that comes for the first time any more.
+	// delivered here. DeliveredElsewhere records the latest that it has delivered to
+	// another instance: up to it, no delivery is the first.
 	Delivered() (made time.Time, sequence uint64)
 	DeliveredElsewhere(made time.Time, sequence uint64)
 }
@@ -70,33 +70,33 @@ type Puller interface {
 type Config struct {
 	// Prefix is the first token of every subject.
 	Prefix string
-	// ID, Version and Started are this instance's.
+	// ID, Version and Started describe this instance.
 	ID, Version string
 	Started     time.Time
 	// Now is the server's time.
 	Now func() time.Time
 	// Limits say when global backpressure turns on.
 	Limits gate.Limits
-	// Host says how busy the host is, and StoreDelay how long the slowest store takes to
+	// Host returns how busy the host is, and StoreDelay how long the slowest store takes to
 	// answer.
 	Host       func() health.Host
 	StoreDelay func(now time.Time) time.Duration
-	// Policies names those that the instance was started with, and is empty while others
-	// are in force.
+	// Policies names the policies that the instance was started with, and is empty while
+	// others are in force.
 	Policies func() string
-	// Gates, Limit and Pullers are this instance's.
+	// Gates, Limit and Pullers belong to this instance.
 	Gates   Gates
 	Limit   Limit
 	Pullers []Puller
-	// Publish stores an event, however long that takes, unless ctx ends.
+	// Publish stores an event, retrying until ctx ends.
 	Publish func(ctx context.Context, doing string, m *nats.Msg) error
 	Log     *slog.Logger
 }
 
-// Member is this instance among the others. Its methods are safe for concurrent use.
+// Member is this instance's membership. Its methods are safe for concurrent use.
 type Member struct {
 	config   Config
-	self     events.InstanceReport // what never changes of it
+	self     events.InstanceReport // the constant part of its report
 	subjects events.Subjects
 	nc       *nats.Conn
 	sub      *nats.Subscription
@@ -107,14 +107,14 @@ type Member struct {
 	differing atomic.Value  // a string
 	period    time.Duration // [reportEvery], except in a test
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	register *health.Register
 	pressure gate.Pressure
 	state    events.InstanceState
 
-	// What follows belongs to the goroutine of Run.
+	// The fields below belong to the goroutine of Run.
 	published time.Time
-	heardSelf time.Time // when the own report was heard last
+	heardSelf time.Time // when its own report was last heard
 	instances int
 	announcer announcer
 }
@@ -145,7 +145,7 @@ func Join(nc *nats.Conn, config Config) (*Member, error) {
 func (m *Member) Close() error { return m.sub.Unsubscribe() }
 
 // Run keeps this instance and the others informed of each other until ctx ends, and then
-// takes leave of them.
+// announces that it leaves.
 func (m *Member) Run(ctx context.Context) {
 	defer m.announcer.wait()
 	ticker := time.NewTicker(m.period)
@@ -173,7 +173,7 @@ func (m *Member) Run(ctx context.Context) {
 func (m *Member) tick(ctx context.Context, now time.Time) {
 	m.mu.Lock()
 	if now.Sub(m.heardSelf) > deafAfter {
-		m.register.RenewAll(now) // the connection is lost, or this process stood still
+		m.register.RenewAll(now) // the connection is lost, or this process was frozen
 	}
 	m.state = events.InstanceServing
 	m.mu.Unlock()
@@ -189,13 +189,13 @@ func (m *Member) tick(ctx context.Context, now time.Time) {
 	}
 }
 
-// takeShare has this instance take its share of the work.
+// takeShare makes this instance take its share of the work.
 func (m *Member) takeShare(v health.Coordination) {
 	m.config.Gates.SetInstances(v.TotalInstances)
 	m.config.Limit.Set(v.InHandLimit(m.self.ID, m.config.Limit.Most()))
 }
 
-// View returns the instances as they are known at now, with fresh figures of this one.
+// View returns the instances as known at now, with fresh figures of this one.
 func (m *Member) View(now time.Time) health.Coordination {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -211,8 +211,7 @@ func (m *Member) Leads() (instances int, ok bool) {
 	return m.register.Len(), ok && leader.ID == m.self.ID
 }
 
-// NoOtherLeads reports whether no other instance is known to be the leader: this one is,
-// or nobody is known to be.
+// NoOtherLeads reports whether no other instance is known to be the leader.
 func (m *Member) NoOtherLeads() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -220,8 +219,8 @@ func (m *Member) NoOtherLeads() bool {
 	return !ok || leader.ID == m.self.ID
 }
 
-// comparePolicies notices when instances go by different policy files, which happens
-// while none are applied to all.
+// comparePolicies notices instances with different policy files, which is possible while
+// none are applied to all.
 func (m *Member) comparePolicies(v health.Coordination) {
 	own, problem := m.config.Policies(), ""
 	for _, i := range v.Instances {
@@ -241,15 +240,15 @@ func (m *Member) comparePolicies(v health.Coordination) {
 	}
 }
 
-// PolicyProblem says that instances go by different policy files, and is empty when they
-// do not.
+// PolicyProblem says that instances have different policy files, and is empty if they do
+// not.
 func (m *Member) PolicyProblem() string {
 	problem, _ := m.differing.Load().(string)
 	return problem
 }
 
-// leave takes leave of the others, which would otherwise count on this instance until its
-// lease is over.
+// leave announces that this instance leaves; the others would otherwise count on it until
+// its lease is over.
 func (m *Member) leave() {
 	err := m.sub.Unsubscribe()
 	if !m.nc.IsConnected() {

@@ -37,8 +37,8 @@ func (m *Member) decide(v health.Coordination, now time.Time) (e events.Backpres
 	}, true
 }
 
-// followLocked takes over the backpressure of the leader, unless this instance is the
-// leader. The caller has the lock.
+// followLocked adopts the backpressure of the leader, unless this instance is the leader.
+// The caller has the lock.
 func (m *Member) followLocked(now time.Time) {
 	leader, ok := m.register.Leader(now)
 	if !ok || leader.ID == m.self.ID {
@@ -68,7 +68,7 @@ func (m *Member) setPressureLocked(p gate.Pressure, by string) (changed bool) {
 	return true
 }
 
-// reported returns backpressure as reports and events spell it.
+// reported returns backpressure in the form of reports and events.
 func reported(p gate.Pressure) events.Backpressure {
 	b := events.Backpressure{On: p.On, Since: p.Since.UTC()}
 	if p.On {

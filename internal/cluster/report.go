@@ -15,7 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/health"
 )
 
-// hear takes over the report of an instance. It returns whether to answer it.
+// hear takes in the report of an instance. It returns whether to answer it.
 func (m *Member) hear(msg *nats.Msg, now time.Time) (answer bool) {
 	r, err := wire.DecodeInstance(m.subjects, msg)
 	changed := false
@@ -37,8 +37,8 @@ func (m *Member) hear(msg *nats.Msg, now time.Time) (answer bool) {
 	return err == nil && r.State == events.InstanceJoining
 }
 
-// enter enters a report in the register and takes over what it says. It returns whether
-// there is now another number of instances.
+// enter adds a report to the register and applies it. It returns whether the number of
+// instances has changed.
 func (m *Member) enter(r events.InstanceReport, now time.Time) (changed bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -95,7 +95,7 @@ func (m *Member) reportLocked(now time.Time) events.InstanceReport {
 	return r
 }
 
-// figure keeps what was measured between 0 and most, and makes what is no number 0.
+// figure clamps v to 0 and most; NaN becomes 0.
 func figure(v, most float64) float64 {
 	if !(v > 0) {
 		return 0
@@ -103,7 +103,7 @@ func figure(v, most float64) float64 {
 	return min(v, most)
 }
 
-// hostName returns the name of the host, empty when it has none.
+// hostName returns the name of the host, empty if it has none.
 func hostName(log *slog.Logger) string {
 	name, err := os.Hostname()
 	if err != nil {

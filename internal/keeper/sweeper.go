@@ -101,10 +101,10 @@ func (s *Sweeper) sweep(ctx context.Context, p pace) pace {
 	}
 	began := time.Now()
 	done, err := s.pass(ctx, p)
-	s.config.Log.Debug("what waits was gone through for what the server forgot", "hasty", p.hasty, "done", done, "took", time.Since(began))
+	s.config.Log.Debug("a sweep for forgotten schedules ended", "hasty", p.hasty, "done", done, "took", time.Since(began))
 	if err != nil && ctx.Err() == nil {
 		s.warn.Do(func() {
-			s.config.Log.Warn("what the server may have forgotten could not be looked for; it is tried again", "error", err)
+			s.config.Log.Warn("the sweep for forgotten schedules failed and will be retried", "error", err)
 		})
 	}
 	p.hasty = p.hasty && !done
@@ -173,7 +173,7 @@ func (s *Sweeper) page(ctx context.Context, sequence uint64) (next uint64, err e
 	over := s.config.Now().Add(-forgottenAfter)
 	for m, err := range streams.Page(read, s.config.Reading, s.config.Stream, ">", sequence, sweepPage) {
 		if err != nil {
-			return 0, fmt.Errorf("reading what waits from %d on: %w", sequence, err)
+			return 0, fmt.Errorf("reading the waiting operations from %d on: %w", sequence, err)
 		}
 		next = m.Sequence + 1
 		if at, ok := opstore.FiresAt(m); ok && at.Before(over) {

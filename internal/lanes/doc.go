@@ -1,5 +1,5 @@
 // Package lanes lets held operations out once the gate of their key opens. [Lanes] does
-// so, and with what was parked while a target was ill; [Keys] are the keys that have
-// lanes, which a bucket names for all instances. While a gate is shut nothing is done for
-// what it holds.
+// so, also for operations that were parked during an outage. [Keys] are the keys that have
+// lanes, which a bucket names for all instances. Held operations cost nothing while their
+// gate is shut.
 package lanes

@@ -15,19 +15,19 @@ import (
 const (
 	// earlyPage is how many parked operations are read at once.
 	earlyPage = 1024
-	// earlyWorth is how long an operation must have left to wait for an early release to
-	// be worth its write. It also keeps clear of the moment at which the server fires:
-	// in a cluster a compare-and-set does not see that while it is in process.
+	// earlyWorth is how long an operation must still have to wait for an early release to
+	// be worth its write. It also keeps clear of the moment at which the server fires the
+	// schedule: in a cluster a compare-and-set does not see that while it is in process.
 	earlyWorth = 2 * time.Second
-	// earlySlowest is how often at least the governor is asked while it allows nothing,
-	// and earlyPatience for how long: what is parked comes by itself when it is due.
+	// earlySlowest is the longest pause between requests to the governor while it allows
+	// nothing, and earlyPatience how long to go on: parked operations come due anyway.
 	earlySlowest  = time.Second
 	earlyPatience = time.Minute
 )
 
-// backlog is what is parked of a key whose breaker has closed.
+// backlog holds the parked operations of a key whose breaker has closed.
 type backlog struct {
-	before  time.Time       // only what was parked before may come early
+	before  time.Time       // only what was parked before this may come early
 	all     []*pages        // of the priorities that may have some left
 	idle    backoff.Backoff // while the governor allows nothing
 	refused time.Time       // since when it allows nothing; zero when it does
@@ -36,7 +36,7 @@ type backlog struct {
 // early lets some parked operations of a key out before they are due, the most urgent
 // and oldest first, as far as the governor allows. It spares those whose target asked to
 // wait and those that a worker has. It returns when there may be more to do; until then
-// the key is looked at like all others, and what is held goes first.
+// the key is treated like all others, and held operations go first.
 func (l *Lanes) early(ctx context.Context, k *keyLanes) (next time.Time, err error) {
 	now := l.now()
 	k.flow.begin(now)
@@ -83,8 +83,8 @@ func (l *Lanes) parked(k *keyLanes, before time.Time) *backlog {
 	return e
 }
 
-// wait returns when to ask the governor again. It is zero, and the backlog given up, when
-// that has allowed nothing for long.
+// wait returns when to ask the governor again. It is zero, and the backlog given up, if the
+// governor has allowed nothing for long.
 func (e *backlog) wait(now time.Time) time.Time {
 	switch {
 	case e.refused.IsZero():
@@ -126,8 +126,8 @@ func (p *pages) takeEarly(ctx context.Context, n int, before, now time.Time) (ta
 	return taken, true, nil
 }
 
-// mayComeEarly returns the operation that a message carries, and whether an early release
-// is worth it and hurts neither a worker nor a target that asked to wait.
+// mayComeEarly returns the operation that a message carries. ok is whether an early release
+// is worth it and affects neither a worker nor a target that asked to wait.
 func mayComeEarly(m *jetstream.RawStreamMsg, now time.Time) (op *events.Operation, ok bool) {
 	op, err := wire.ReadState(m.Header)
 	return op, err == nil && op.Work == nil && !op.RetryAfter.After(now) && op.Due.Sub(now) > earlyWorth

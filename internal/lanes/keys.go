@@ -17,9 +17,9 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
-// Keys are the keys that have lanes, or may have some, as far as this instance knows.
-// Those that it holds operations of are named in a bucket, by which every other instance
-// finds them. It is safe for concurrent use.
+// Keys are the keys that have lanes, or may have some, as far as this instance knows. A
+// bucket names those with held operations, so that every other instance finds them. It is
+// safe for concurrent use.
 type Keys struct {
 	js       jetstream.JetStream
 	reading  jetstream.JetStream
@@ -30,7 +30,7 @@ type Keys struct {
 	// forgetAfter is how long a key must have been idle to be forgotten.
 	forgetAfter time.Duration
 
-	wake notify.Signal // set when there is something to look at
+	wake notify.Signal // set when there is something to check
 	mu   sync.Mutex
 	keys map[string]*keyLanes // by key; guarded by mu
 }
@@ -40,16 +40,16 @@ type keyLanes struct {
 	service, operation string
 	marker             marker
 
-	// What follows is guarded by Keys.mu.
+	// The fields below are guarded by Keys.mu.
 	look      bool      // there may be something to let out
-	next      time.Time // when to ask the gate again; zero is when woken
-	releasing bool      // a goroutine is letting it out
-	used      time.Time // when anybody asked for the key last
+	next      time.Time // when to ask the gate again; zero means when woken
+	releasing bool      // a goroutine is letting its operations out
+	used      time.Time // when the key was last used
 
-	// What follows belongs to the goroutine that is releasing.
+	// The fields below belong to the releasing goroutine.
 	turns  gate.RoundRobin
 	flow   outflow
-	parked *backlog // what may be let out early; nil when that is not known
+	parked *backlog // what may be let out early; nil if that is not known
 }
 
 func (k *keyLanes) key() string { return events.Key(k.service, k.operation) }
@@ -58,14 +58,14 @@ func (k *keyLanes) key() string { return events.Key(k.service, k.operation) }
 type KeysConfig struct {
 	// Prefix is the first token of every subject, [events.DefaultPrefix] when empty.
 	Prefix string
-	// Reading is JetStream on a connection for reading much.
+	// Reading is JetStream on a connection for bulk reads.
 	Reading jetstream.JetStream
 	// Replicas is how many servers keep the bucket, 1 when zero.
 	Replicas int
 	// ForgetAfter is how long a key must have been idle to be forgotten.
 	ForgetAfter time.Duration
-	// Rest is how long a marker must have been seen unchanged to be removed: when zero,
-	// two minutes or ForgetAfter, whichever is less.
+	// Rest is how long a marker must be unchanged to be removed: when zero, two minutes or
+	// ForgetAfter, whichever is less.
 	Rest time.Duration
 	Log  *slog.Logger
 }
@@ -78,8 +78,7 @@ func (c KeysConfig) bucket() jetstream.KeyValueConfig {
 	}
 }
 
-// OpenKeys opens the bucket that names the keys with lanes, which is made when it is
-// missing.
+// OpenKeys opens the bucket that names the keys with lanes, or makes it if it is missing.
 func OpenKeys(ctx context.Context, js jetstream.JetStream, persister *opstore.Persister, config KeysConfig) (*Keys, error) {
 	bucket, err := streams.Bucket(ctx, js, config.bucket())
 	if err != nil {
@@ -88,7 +87,7 @@ func OpenKeys(ctx context.Context, js jetstream.JetStream, persister *opstore.Pe
 	return NewKeys(js, bucket, persister, config), nil
 }
 
-// NewKeys returns the keys that a bucket names, which is written to by a persister.
+// NewKeys returns the keys that a bucket names. persister repeats writes to the bucket.
 func NewKeys(js jetstream.JetStream, bucket jetstream.KeyValue, persister *opstore.Persister, config KeysConfig) *Keys {
 	return &Keys{
 		js: js, reading: config.Reading, subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix}, log: config.Log,
@@ -126,7 +125,7 @@ func (s *Keys) Check(service, operation string) {
 	s.wake.Set()
 }
 
-// Changed has the lanes of a key looked at if it is known to have some. It does not
+// Changed makes the lanes of a key be checked if it is known to have some. It does not
 // block.
 func (s *Keys) Changed(key string) {
 	s.mu.Lock()
@@ -140,8 +139,8 @@ func (s *Keys) Changed(key string) {
 	}
 }
 
-// BreakerChanged has the lanes of a key looked at when its breaker closed, even if it has
-// none: what was parked while the target was ill may follow early.
+// BreakerChanged makes the lanes of a key be checked if its breaker closed, even if it has
+// none: operations that were parked during the outage may follow early.
 func (s *Keys) BreakerChanged(c breaker.Change) {
 	if c.To != breaker.Closed {
 		return

@@ -19,23 +19,23 @@ import (
 )
 
 const (
-	// sweepEvery is how often at least the bucket is read for keys that another instance
+	// sweepEvery is how often at least the bucket is read for keys that other instances
 	// marked, which may have died since.
 	sweepEvery = 10 * time.Second
-	// pollEvery is how often the gate is asked when it lets nothing through, which slows
-	// down to pollSlowest.
+	// pollEvery is how often the gate is asked at first while it lets nothing through; it
+	// slows down to pollSlowest.
 	pollEvery   = 20 * time.Millisecond
 	pollSlowest = 100 * time.Millisecond
 	// patience bounds the wait for the governor's next slot with the pages in hand.
 	patience = 2 * time.Second
-	// lookEvery is how often an empty lane is read again while others of its key are let
-	// out.
+	// lookEvery is how often an empty lane is read again while other lanes of its key are
+	// let out.
 	lookEvery = 2 * time.Second
-	// maxLooks bounds the keys that are asked at once whether their lanes are empty.
+	// maxLooks bounds the parallel requests whether lanes are empty.
 	maxLooks = 64
 	// failedPause is the pause after a failure to let a key out.
 	failedPause = 2 * time.Second
-	// warnEvery is how often the log says that something is tried again.
+	// warnEvery is how often failures that are retried are logged.
 	warnEvery = time.Minute
 )
 
@@ -49,7 +49,7 @@ type Lanes struct {
 	policies func() *policy.Set
 	now      func() time.Time
 	warn     rate.Sometimes
-	looks    *semaphore.Weighted // of the questions about lanes that may be empty
+	looks    *semaphore.Weighted // bounds the requests about lanes that may be empty
 }
 
 // Config configures [Lanes]. All of it is required.
@@ -61,7 +61,7 @@ type Config struct {
 	Now func() time.Time
 }
 
-// New returns what lets the held operations of keys out, by a store.
+// New returns the lanes of keys, whose operations are let out through store.
 func New(keys *Keys, store *opstore.Store, config Config) *Lanes {
 	return &Lanes{
 		Keys: keys, store: store, gates: config.Gates, policies: config.Policies, now: config.Now,
@@ -91,8 +91,8 @@ func (l *Lanes) Run(ctx context.Context) {
 	}
 }
 
-// open claims the keys that are to be looked at and whose gate is open. It returns how
-// long to wait for the next gate that opens by itself.
+// open claims the keys to check whose gate is open. It returns how long to wait for the
+// next gate that opens by itself.
 func (l *Lanes) open(now time.Time) (open []*keyLanes, wait time.Duration) {
 	const shortest = 10 * time.Millisecond
 	wait = sweepEvery
@@ -122,19 +122,18 @@ func (l *Lanes) policy(k *keyLanes) *policy.Policy {
 	return &resolved
 }
 
-// quota asks the gate of a key what it allows operations of a priority now.
+// quota returns what the gate of a key allows for operations of a priority now.
 func (l *Lanes) quota(k *keyLanes, p events.Priority, now time.Time) scheduler.Quota {
 	return l.gates.Quota(l.policy(k), k.service, k.operation, p, now)
 }
 
-// letOut lets the lanes of a key out for as long as its gate is open and they are
-// not empty.
+// letOut lets the lanes of a key out while its gate is open and they are not empty.
 func (l *Lanes) letOut(ctx context.Context, k *keyLanes) {
 	next, err := l.drain(ctx, k)
 	again := false
 	if err != nil && ctx.Err() == nil {
 		l.warn.Do(func() {
-			l.log.Warn("held operations could not be let out; it is tried again", "key", k.key(), "error", err)
+			l.log.Warn("letting held operations out failed and will be retried", "key", k.key(), "error", err)
 		})
 		backoff.Sleep(ctx, failedPause)
 		again = true
@@ -147,11 +146,11 @@ func (l *Lanes) letOut(ctx context.Context, k *keyLanes) {
 }
 
 // drain lets operations out by priority and age, never more than the gate allows, so
-// that a target that is slow, or that has just healed, sets the pace. It returns when to
-// look again: zero is when woken, as every sweep does for a key that is marked. When the
-// lanes are empty, what is parked for no reason any more follows.
+// that a slow or just recovered target sets the pace. It returns when to check again: zero
+// means when woken, as every sweep does for a marked key. When the lanes are empty,
+// operations follow that are still parked although the outage is over.
 func (l *Lanes) drain(ctx context.Context, k *keyLanes) (next time.Time, err error) {
-	// Most keys hold nothing, which one question tells.
+	// Most keys hold nothing, which one request shows.
 	switch empty, err := l.empty(ctx, k); {
 	case err != nil:
 		return next, err
@@ -174,8 +173,8 @@ func (l *Lanes) drain(ctx context.Context, k *keyLanes) (next time.Time, err err
 	return next, nil
 }
 
-// polls returns the pauses between questions to this instance's own gate. Nobody else
-// hears them, so they are not spread.
+// polls returns the pauses between requests to this instance's own gate. They need no
+// jitter, because nobody else is involved.
 func polls(first, longest time.Duration) backoff.Backoff {
 	return backoff.Backoff{First: first, Longest: longest, Random: func() float64 { return 0.5 }}
 }
@@ -224,8 +223,8 @@ func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error)
 	return next, false, err
 }
 
-// quotaFor returns what the gate allows, and the held operations that it allows it for:
-// under backpressure only the critical ones.
+// quotaFor returns what the gate allows and for which held operations: under backpressure
+// only the critical ones.
 func (l *Lanes) quotaFor(k *keyLanes, held lengths, now time.Time) (scheduler.Quota, lengths) {
 	quota := l.quota(k, events.Normal, now)
 	if critical := held[events.Critical]; critical > 0 && quota.Cause == gate.CauseBackpressure {
@@ -234,8 +233,8 @@ func (l *Lanes) quotaFor(k *keyLanes, held lengths, now time.Time) (scheduler.Qu
 	return quota, held
 }
 
-// empty reports whether the lanes of a key seem to be empty. Any replica answers, and
-// one that is behind misses what was just held.
+// empty reports whether the lanes of a key seem to be empty. Any replica answers, and a
+// stale one misses what was just held.
 func (l *Lanes) empty(ctx context.Context, k *keyLanes) (bool, error) {
 	if err := l.looks.Acquire(ctx, 1); err != nil {
 		return false, err
@@ -245,8 +244,8 @@ func (l *Lanes) empty(ctx context.Context, k *keyLanes) (bool, error) {
 	return n == 0, err
 }
 
-// emptied goes on with a key whose lanes seem to be empty: its marker is removed after
-// a while, and parked operations may follow early.
+// emptied handles a key whose lanes seem to be empty: its marker is removed after a while,
+// and parked operations may follow early.
 func (l *Lanes) emptied(ctx context.Context, k *keyLanes) (next time.Time, err error) {
 	l.gates.SetHeld(k.service, k.operation, 0)
 	if err := l.unmark(ctx, k); err != nil {
@@ -266,9 +265,9 @@ func (n lengths) total() int {
 	return total
 }
 
-// readAhead reads two windows of every lane that has nothing left in hand, and returns
-// how long the lanes are. An empty lane is read again after a while, and once more when
-// all are empty.
+// readAhead reads two windows of every lane with nothing left in hand, and returns the
+// lengths of the lanes. It reads an empty lane again after a while, and once more when all
+// are empty.
 func readAhead(ctx context.Context, all *[len(events.Priorities)]pages, window int) (held lengths, err error) {
 	now := time.Now()
 	for _, since := range []time.Time{now.Add(-lookEvery), now} {
@@ -310,15 +309,15 @@ func (d *drain) release(ctx context.Context, each lengths) (int, error) {
 			return out, err
 		}
 		if out += moved; moved < len(page) {
-			// Another instance lets out the same page, so this one turns to the next.
+			// Another instance lets out the same page, so this one goes on to the next.
 			d.all[p].drop()
 		}
 	}
 	return out, nil
 }
 
-// move lets a page of operations out and returns how many. When all are refused, another
-// instance was faster, or they are left-overs, which would be in the way for ever.
+// move lets a page of operations out and returns how many. If all are refused, another
+// instance was faster, or they are remains of earlier runs, which move removes.
 func (l *Lanes) move(ctx context.Context, page []*jetstream.RawStreamMsg) (moved int, err error) {
 	moved, err = l.store.ReleaseAll(ctx, page, time.Now())
 	if err != nil || moved > 0 {

@@ -16,17 +16,17 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// restMost is the longest that a marker must have been seen unchanged to be removed.
+// restMost is how long at most a marker must be unchanged to be removed.
 const restMost = 2 * time.Minute
 
 // markers name in a bucket the keys that have lanes, so that every instance finds what
 // any other has held.
 //
-// An instance marks a key before it holds an operation, and again when its mark is older
-// than fresh. So only holds of long ago rely on a marker that was unchanged for rest,
-// twice as long: when the lanes are empty then, it is removed, in the revision that was
-// seen. What goes past that, as when the bucket is lost, is found in the lanes
-// themselves, see [Lanes.scan].
+// An instance marks a key before it holds an operation, and again if its mark is older than
+// fresh. So only old holds rely on a marker that was unchanged for rest, which is twice as
+// long: if the lanes are empty then, the marker is removed, in the revision that was seen.
+// Anything that escapes this, as when the bucket is lost, is found in the lanes themselves;
+// see [Lanes.scan].
 type markers struct {
 	js        jetstream.JetStream
 	reading   jetstream.JetStream
@@ -38,26 +38,26 @@ type markers struct {
 	fresh, rest, sweep time.Duration
 	lost               notify.Signal // set when the bucket was made anew
 
-	mu     sync.Mutex // guards what follows, and the state of every [marker]
+	mu     sync.Mutex // guards the fields below, and the state of every [marker]
 	stream jetstream.Stream
-	read   edition   // of the last listing; zero has it read again
+	read   edition   // of the last listing; zero makes it be read again
 	epoch  uint64    // counts the buckets
-	rests  time.Time // no marker is removed before, because a removal failed
+	rests  time.Time // until then no marker is removed, because a removal failed
 }
 
 // marker is what an instance knows of the marker of one key.
 type marker struct {
 	writing *semaphore.Weighted // acquired to write or remove the marker
 
-	// What follows is guarded by markers.mu.
+	// The fields below are guarded by markers.mu.
 	put    time.Time // when this instance last began to write it; zero for never
-	epoch  uint64    // of the bucket then
+	epoch  uint64    // the bucket then
 	listed bool      // it was in the bucket
-	since  time.Time // since when it was
+	since  time.Time // when it was first seen there unchanged
 	upto   uint64    // no revision of it was higher then
 }
 
-// edition differs when a bucket may name other keys than before.
+// edition changes whenever a bucket may name other keys.
 type edition struct {
 	created  time.Time
 	last     uint64
@@ -78,10 +78,10 @@ func newMarkers(js jetstream.JetStream, bucket jetstream.KeyValue, persister *op
 // name names the key in the bucket.
 func (k *keyLanes) name() string { return k.service + "." + k.operation }
 
-// put marks a key, unless this instance did so a short while ago.
+// put marks a key unless this instance did so recently.
 func (m *markers) put(ctx context.Context, k *keyLanes) error {
 	if err := k.marker.writing.Acquire(ctx, 1); err != nil {
-		return fmt.Errorf("naming the lanes of %s: %w", k.key(), err)
+		return fmt.Errorf("marking the lanes of %s: %w", k.key(), err)
 	}
 	defer k.marker.writing.Release(1)
 	return m.write(ctx, k)
@@ -158,7 +158,7 @@ func (m *markers) reopen(ctx context.Context) error {
 	return nil
 }
 
-// renewed notes that the bucket is another one, in which no key is marked yet. The caller
+// renewed records that the bucket was made anew, so that no key is marked yet. The caller
 // has locked m.mu.
 func (m *markers) renewed() {
 	m.epoch++
@@ -167,7 +167,7 @@ func (m *markers) renewed() {
 }
 
 // list returns the marked keys, as service.operation, and the last revision of the
-// bucket. ok is false when nothing changed since the last listing.
+// bucket. ok is false if nothing changed since the last listing.
 func (m *markers) list(ctx context.Context) (names map[string]bool, last uint64, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
@@ -213,8 +213,8 @@ func (m *markers) differs(stream jetstream.Stream, info *jetstream.StreamInfo) b
 	return m.read != editionOf(info)
 }
 
-// listed notes whether a key was in the bucket at a listing. gone is whether its marker
-// was there before, or ought to be.
+// listed records whether a key was in the bucket at a listing. gone is whether its marker
+// has vanished.
 func (m *markers) listed(k *keyLanes, in bool, last uint64, asked time.Time) (gone bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -244,9 +244,8 @@ func (m *markers) removable(k *keyLanes, now time.Time) bool {
 	return k.marker.listed && !m.relies(k, now) && now.Sub(k.marker.since) >= m.rest && now.After(m.rests)
 }
 
-// remove removes the marker of a key in the revision that was seen. A purge does so
-// without leaving anything behind, and spares a revision that came since. The caller has
-// acquired k.marker.writing.
+// remove removes the marker of a key in the revision that was seen. A purge leaves nothing
+// behind, and spares a later revision. The caller has acquired k.marker.writing.
 func (m *markers) remove(ctx context.Context, k *keyLanes) error {
 	m.mu.Lock()
 	stream, upto := m.stream, k.marker.upto

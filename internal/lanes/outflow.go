@@ -8,30 +8,29 @@ import (
 
 const (
 	// firstWindow and lastWindow bound the window: how many operations of a key may be in
-	// flight because this instance let them out. It doubles whenever as many were let out
-	// as it holds.
+	// flight because this instance let them out. It doubles whenever that many were let
+	// out.
 	firstWindow = 8
 	lastWindow  = 1024
 	// comingFor is how long an operation that was let out is expected at the gate: another
 	// instance may get it.
 	comingFor = time.Second
-	// starvedFor is after how long one operation is let out although those that come by
+	// starvedFor is how long until one operation is let out although others that arrive by
 	// themselves fill the gate.
 	starvedFor = time.Second
-	// newFlow is after how long a pause the window starts anew.
+	// newFlow is the pause after which the window starts anew.
 	newFlow = 10 * time.Second
 )
 
 // outflow bounds how many operations of a key this instance lets out. Each instance feeds
-// its own gate and goes by what it sees there: what waits, what comes and what is in
-// flight. The number of due operations in the stream says little, because most may wait
-// in memory for their time.
+// its own gate and judges by what waits, arrives and is in flight there. The number of due
+// operations in the stream says little, because most may wait in memory for their time.
 type outflow struct {
 	window, out int       // out counts towards the next doubling
 	coming      int       // let out and probably still on the way
 	at          time.Time // when operations were let out last
 	came        uint64    // how many the gate had seen when it was last asked
-	usual       int       // in flight without what is let out
+	usual       int       // in flight, apart from those let out
 	starved     time.Time // since when nothing could be let out; zero when it can
 }
 
@@ -43,8 +42,8 @@ func (f *outflow) begin(now time.Time) {
 	}
 }
 
-// arrived counts what came to the gate as what was let out, though others may have come
-// instead.
+// arrived counts operations that arrived at the gate as those that were let out, although
+// they may be others.
 func (f *outflow) arrived(r scheduler.Quota, now time.Time) {
 	// A gate that was forgotten meanwhile counts from the start.
 	if came := r.Came; came > f.came {

@@ -10,14 +10,14 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// pages reads what waits on a subject page by page, the oldest first. It is for one
+// pages reads the messages on a subject page by page, the oldest first. It is for one
 // goroutine.
 type pages struct {
 	js      jetstream.JetStream
 	stream  string
 	subject string
 
-	page []*jetstream.RawStreamMsg // what was read and not taken yet
+	page []*jetstream.RawStreamMsg // the messages that were read and not taken yet
 	from uint64                    // the sequence of the next page
 	rest int                       // how many followed the page when it was read
 	read time.Time                 // when it was read; zero before the first
@@ -48,8 +48,7 @@ func (p *pages) next(ctx context.Context, n int) error {
 	return err
 }
 
-// advance reads the next page, or the first at the end, because others may have come
-// before.
+// advance reads the next page, or at the end the first, because new messages may precede.
 func (p *pages) advance(ctx context.Context, n int) error {
 	if err := p.next(ctx, n); err != nil || len(p.page) > 0 || p.from == 0 {
 		return err
@@ -58,10 +57,10 @@ func (p *pages) advance(ctx context.Context, n int) error {
 	return p.next(ctx, n)
 }
 
-// length is how many messages wait from here on, as far as is known.
+// length returns how many messages wait from here on, as far as is known.
 func (p *pages) length() int { return len(p.page) + p.rest }
 
-// take returns the next n messages of the page, or what is left of it.
+// take returns the next n messages of the page, or the rest of it.
 func (p *pages) take(n int) []*jetstream.RawStreamMsg {
 	n = min(n, len(p.page))
 	taken := p.page[:n]
@@ -69,6 +68,6 @@ func (p *pages) take(n int) []*jetstream.RawStreamMsg {
 	return taken
 }
 
-// drop gives up what is left of the page. What follows it is read next, and then all
-// from the start.
+// drop gives up the rest of the page. The next page is read next, and after the end the
+// first.
 func (p *pages) drop() { p.page, p.read = nil, time.Time{} }

@@ -13,17 +13,18 @@ import (
 
 const (
 	// scanEvery is how often the lanes themselves are searched for keys, besides at start
-	// and when the bucket was gone. A scan takes the longer the more is held, so scanShare
-	// is the share of the time that scans may take.
+	// and when the bucket was gone. A scan takes longer the more is held, so scans may take
+	// at most scanShare of the time.
 	scanEvery = 5 * time.Minute
 	scanShare = 0.005
 	// scanTimeout bounds one scan.
 	scanTimeout = time.Minute
-	// removalWeight is how many looks the removal of a marker counts for.
+	// removalWeight is how many of maxLooks the removal of a marker counts for.
 	removalWeight = maxLooks / 8
 )
 
-// sweeps looks for what other instances hold, and forgets idle keys, until ctx ends.
+// sweeps looks for operations that other instances hold, and forgets idle keys, until ctx
+// ends.
 func (l *Lanes) sweeps(ctx context.Context) {
 	ticker := time.NewTicker(l.markers.sweep)
 	defer ticker.Stop()
@@ -36,7 +37,7 @@ func (l *Lanes) sweeps(ctx context.Context) {
 				took := time.Since(began)
 				scan = began.Add(max(scanEvery, time.Duration(float64(took)/scanShare)))
 			}
-			l.complain(ctx, "held operations could not be sought; it is tried again", err)
+			l.complain(ctx, "looking for held operations failed and will be retried", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -47,21 +48,21 @@ func (l *Lanes) sweeps(ctx context.Context) {
 	}
 }
 
-// complain logs a failure that is tried again, now and then.
+// complain logs a failure that is retried, at most once every warnEvery.
 func (l *Lanes) complain(ctx context.Context, what string, err error) {
 	if err != nil && ctx.Err() == nil {
 		l.warn.Do(func() { l.log.Warn(what, "error", err) })
 	}
 }
 
-// sweep has all marked keys looked at. When one question says that nothing is held at
-// all, only those are whose markers may be removed. Keys that were idle for long are
-// forgotten.
+// sweep makes all marked keys be checked. If one request shows that nothing is held at all,
+// it checks only those whose markers may be removed. It forgets keys that were idle for
+// long.
 func (l *Lanes) sweep(ctx context.Context, now time.Time) {
 	names, last, changed, err := l.markers.list(ctx)
-	l.complain(ctx, "the keys that have lanes could not be read; it is tried again", err)
+	l.complain(ctx, "reading the keys with lanes failed and will be retried", err)
 	held, err := l.Count(ctx, "", "")
-	l.complain(ctx, "held operations could not be counted; it is tried again", err)
+	l.complain(ctx, "counting held operations failed and will be retried", err)
 	none := err == nil && held == 0
 	for name := range names {
 		service, operation, ok := strings.Cut(name, ".")
@@ -87,7 +88,7 @@ func (l *Lanes) sweep(ctx context.Context, now time.Time) {
 	l.wake.Set()
 }
 
-// scan finds the keys that have something in their lanes, and marks them.
+// scan finds the keys with operations in their lanes and marks them.
 func (l *Lanes) scan(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
@@ -114,8 +115,8 @@ func (l *Lanes) scan(ctx context.Context) error {
 }
 
 // unmark removes the marker of a key whose lanes were empty for a while. It asks the
-// stream's leader twice: what was held meanwhile, although the key seemed idle, is found
-// by the second question and marked again.
+// stream's leader twice: the second request finds what was held meanwhile, although the key
+// seemed idle, and the key is marked again.
 func (l *Lanes) unmark(ctx context.Context, k *keyLanes) error {
 	if !l.markers.removable(k, time.Now()) {
 		return nil
@@ -127,14 +128,14 @@ func (l *Lanes) unmark(ctx context.Context, k *keyLanes) error {
 	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	if err := k.marker.writing.Acquire(ctx, 1); err != nil {
-		return fmt.Errorf("unnaming the lanes of %s: %w", k.key(), err)
+		return fmt.Errorf("removing the marker of %s: %w", k.key(), err)
 	}
 	defer k.marker.writing.Release(1)
 	if held, err := l.holds(ctx, k); held || err != nil {
 		return err
 	}
 	if err := l.markers.remove(ctx, k); err != nil {
-		l.complain(ctx, "a key that has no lanes any more stays marked; it is tried again", err)
+		l.complain(ctx, "removing the marker of a key without lanes failed and will be retried", err)
 		return nil
 	}
 	held, err := l.holds(ctx, k)
@@ -144,7 +145,7 @@ func (l *Lanes) unmark(ctx context.Context, k *keyLanes) error {
 	return nil
 }
 
-// holds reports whether the stream's leader knows of anything in the lanes of a key.
+// holds reports whether the stream's leader has anything in the lanes of a key.
 func (l *Lanes) holds(ctx context.Context, k *keyLanes) (bool, error) {
 	lanes := l.subjects.Lanes(k.service, k.operation)
 	_, err := streams.LeaderGet(ctx, l.js, l.streams.Waiting(), streams.LastBySubject(lanes))
@@ -152,7 +153,7 @@ func (l *Lanes) holds(ctx context.Context, k *keyLanes) (bool, error) {
 	case streams.IsGone(err):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("looking for what is held of %s: %w", k.key(), err)
+		return false, fmt.Errorf("looking for held operations of %s: %w", k.key(), err)
 	}
 	return true, nil
 }

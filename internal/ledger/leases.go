@@ -185,7 +185,7 @@ func (l *Leases) returnAll(ctx context.Context, keys []string) {
 					continue
 				}
 				if err := l.giveBack(ctx, key); err != nil {
-					l.Log.Debug("what is left of a budget could not be returned", "key", key, "error", err)
+					l.Log.Debug("the rest of a budget could not be returned", "key", key, "error", err)
 				}
 			}
 		})
@@ -206,7 +206,7 @@ func (l *Leases) note(ctx context.Context, err error) {
 			l.Log.Warn("budgets and concurrency are divided evenly between the instances: their store is out of reach", "error", err)
 		})
 	case err != nil:
-		l.Log.Debug("a lease could not be had; it is asked for again", "error", err)
+		l.Log.Debug("a lease could not be renewed; it is requested again", "error", err)
 	case changed:
 		l.Log.Info("budgets and concurrency are shared by demand again")
 	}

@@ -24,11 +24,11 @@ const (
 	deniedEvery = 20 * time.Millisecond
 )
 
-// Waiter waits at the start for what a server cannot do yet, such as a stream without a
-// leader. It is for one goroutine.
+// Waiter waits out, at the start, what a server cannot do yet, such as serve a stream
+// without a leader. It is for one goroutine.
 type Waiter struct {
-	// conns are the connections that are used, on which a server says what a user may not
-	// do.
+	// conns are the connections in use, on which a server reports violations of
+	// permissions.
 	conns   []*nats.Conn
 	log     *slog.Logger
 	waiting func(reason string)
@@ -36,8 +36,8 @@ type Waiter struct {
 	callTimeout time.Duration
 }
 
-// NewWaiter returns a waiter for what is done over a connection. It calls waiting with
-// what it waits for, and with nothing when that is over; nil is nobody.
+// NewWaiter returns a waiter for calls over a connection. It calls waiting, which may be
+// nil, with what it waits for, and with an empty reason when that is over.
 func NewWaiter(nc *nats.Conn, waiting func(reason string), log *slog.Logger) *Waiter {
 	if waiting == nil {
 		waiting = func(string) {}
@@ -45,8 +45,8 @@ func NewWaiter(nc *nats.Conn, waiting func(reason string), log *slog.Logger) *Wa
 	return &Waiter{conns: []*nats.Conn{nc}, log: log, waiting: waiting, callTimeout: checkTimeout}
 }
 
-// Await calls do until it succeeds, fails for what does not pass by itself, or ctx ends.
-// What it waits for is logged at the first failure, and then every ten seconds.
+// Await calls do until it succeeds, fails for a reason that does not pass by itself, or ctx
+// ends. It logs what it waits for at the first failure, and then every ten seconds.
 func (w *Waiter) Await(ctx context.Context, doing string, do func(context.Context) error) error {
 	var logged time.Time
 	began := time.Now()
@@ -56,7 +56,7 @@ func (w *Waiter) Await(ctx context.Context, doing string, do func(context.Contex
 		switch {
 		case err == nil:
 			if !logged.IsZero() {
-				w.log.Info("what was waited for at the start is there", "waited for", doing, "for", time.Since(began).Round(time.Millisecond))
+				w.log.Info("waiting at the start is over", "waited for", doing, "for", time.Since(began).Round(time.Millisecond))
 				w.waiting("")
 			}
 			return nil
@@ -74,7 +74,7 @@ func (w *Waiter) Await(ctx context.Context, doing string, do func(context.Contex
 	}
 }
 
-// unanswered says what it means that JetStream does not answer a user who may ask.
+// unanswered explains why JetStream does not answer a user with permission.
 func unanswered(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return errors.New("JetStream does not answer, as while a cluster or a stream has no leader")
@@ -94,8 +94,8 @@ func (e *PermissionError) Error() string {
 // Unwrap returns what the server said.
 func (e *PermissionError) Unwrap() error { return e.Err }
 
-// call calls do once, and ends it at once when the server says that the user may not do
-// it: the answer would never come.
+// call calls do once, and cancels it when the server reports that the user lacks the
+// permission: the answer would never come.
 func (w *Waiter) call(ctx context.Context, do func(context.Context) error) error {
 	before := w.errors()
 	ctx, cancel := context.WithTimeout(ctx, w.callTimeout)
@@ -127,8 +127,8 @@ func (w *Waiter) errors() []error {
 	return last
 }
 
-// denied returns the violation of a permission that the server reported since then, nil
-// when there is none.
+// denied returns a violation of a permission that the server has reported since then, nil
+// if there is none.
 func (w *Waiter) denied(before []error) error {
 	for i, err := range w.errors() {
 		if errors.Is(err, nats.ErrPermissionViolation) && err != before[i] { //nolint:errorlint // a later violation is another value
@@ -169,8 +169,7 @@ func codePasses(class int, code jetstream.ErrorCode) bool {
 	return class == 503 && !slices.Contains(lasting, code) || slices.Contains(passing, code)
 }
 
-// The codes of JetStream that say otherwise than their class, as nats-server's
-// errors.json has them.
+// The codes of JetStream that deviate from their class, from nats-server's errors.json.
 var (
 	lasting = []jetstream.ErrorCode{10010, 10035, 10036, 10039, 10063, 10076}
 	passing = []jetstream.ErrorCode{

@@ -15,12 +15,12 @@ import (
 // The first version of nats-server that schedules messages.
 const minMajor, minMinor = 2, 12
 
-// checkTimeout bounds each question to the server.
+// checkTimeout bounds each request to the server.
 const checkTimeout = 5 * time.Second
 
-// CheckServer reports why the server that js is connected to cannot carry the
-// service: a [*VersionError] when it is too old, a [*JetStreamError] when
-// JetStream is not enabled there or for the account, or does not answer.
+// CheckServer returns why the server that js is connected to cannot carry the service: a
+// [*VersionError] if it is too old, a [*JetStreamError] if JetStream is not enabled there or
+// for the account, or does not answer.
 func CheckServer(ctx context.Context, js jetstream.JetStream) error {
 	nc := js.Conn()
 	at, version := shownURL(nc.ConnectedUrl()), nc.ConnectedServerVersion()

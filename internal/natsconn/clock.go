@@ -6,36 +6,34 @@ import (
 	"time"
 )
 
-// drift is by how much two clocks may come to differ, in parts of a million. Clocks that
-// are being slewed differ by up to 500.
+// drift is how fast two clocks may drift apart, in parts per million. Clocks that are being
+// slewed drift by up to 500.
 const drift = 500
 
-// MaxSkew is by how much the host's clock may differ from the server's before that is
-// worth a warning.
+// MaxSkew is how much the host's clock may differ from the server's before a warning.
 const MaxSkew = 100 * time.Millisecond
 
-// Clock tells the time of a NATS server. It knows two bounds of that time from answers
-// that bear it: the server wrote it after the question and before the receipt. While
-// the host's own clock is within the bounds it is the host's time; else the lower bound,
-// so that nothing is done early. A step of the host's clock does no harm, because what
-// passed since the last answer is measured by its monotonic clock.
+// Clock estimates the time of a NATS server. Answers with a time stamp bound that time from
+// both sides: the server wrote the stamp after the request and before the receipt. While the
+// host's own clock is within the bounds, Clock returns the host's time; otherwise it returns
+// the lower bound, so that nothing is done early. A step of the host's clock does no harm,
+// because the time since the last answer is measured by its monotonic clock.
 //
-// The service goes by this clock. It differs on purpose from [streams.Clock], by which
-// the stores of breakers and limits go: those compare moments that several instances
-// wrote, so that they want the smallest error either way and ask the leader of their own
-// bucket, which may be another server.
+// The service uses this clock. The stores of breakers and limits use [streams.Clock] instead:
+// they compare times written by several instances, so they need the smallest error either
+// way and ask the leader of their own bucket, which may be another server.
 type Clock struct {
 	host func() time.Time
-	base time.Time // the host's when the clock was made
+	base time.Time // the host's time when the clock was made
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the fields below
 	measured  bool
 	at        time.Duration // when the bounds were taken, since base
-	low, high time.Duration // of the server's time less base and what passed since
+	low, high time.Duration // bounds of the server's time minus base and the time since
 }
 
-// NewClock returns a clock on the host's, [time.Now] when nil. It is the host's until
-// the first [Clock.Saw].
+// NewClock returns a clock on top of the host's, [time.Now] when nil. It returns the host's
+// time until the first [Clock.Saw].
 func NewClock(host func() time.Time) *Clock {
 	if host == nil {
 		host = time.Now
@@ -46,8 +44,8 @@ func NewClock(host func() time.Time) *Clock {
 // Host returns the time of the host, as [Clock.Saw] takes it.
 func (c *Clock) Host() time.Time { return c.host() }
 
-// Saw takes an answer of the server into account that bears its time: asked is when it
-// was asked for and heard when it came, both by [Clock.Host].
+// Saw takes an answer with the server's time into account: asked is when it was requested
+// and heard when it arrived, both by [Clock.Host].
 func (c *Clock) Saw(asked, server, heard time.Time) {
 	elapsed := heard.Sub(c.base)
 	low := server.Sub(c.base.Round(0)) - elapsed
@@ -63,7 +61,7 @@ func (c *Clock) Saw(asked, server, heard time.Time) {
 	c.measured, c.at, c.low, c.high = true, elapsed, low, high
 }
 
-// bounds returns the bounds as they are after so long. The caller has the lock.
+// bounds returns the bounds after that much time. The caller has the lock.
 func (c *Clock) bounds(elapsed time.Duration) (low, high time.Duration) {
 	drifted := max(elapsed-c.at, 0) / 1_000_000 * drift
 	return c.low - drifted, c.high + drifted
@@ -78,15 +76,15 @@ func (c *Clock) Now() time.Time {
 // Until returns how long it is until t by the server's time.
 func (c *Clock) Until(t time.Time) time.Duration { return t.Sub(c.Now()) }
 
-// Skew returns by how much the host's clock is ahead of the server's at least. It is
-// negative when the host's is behind.
+// Skew returns by how much at least the host's clock is ahead of the server's. It is
+// negative if the host's is behind.
 func (c *Clock) Skew() time.Duration {
 	_, skew := c.read()
 	return skew
 }
 
-// Problem says by how much the host's clock differs from the server's, and is empty while
-// that is not worth a warning.
+// Problem says how much the host's clock differs from the server's, and is empty while that
+// is not worth a warning.
 func (c *Clock) Problem() string {
 	skew := c.Skew()
 	if skew.Abs() > 10*time.Second {
@@ -105,7 +103,7 @@ func (c *Clock) Problem() string {
 func (c *Clock) read() (now time.Time, skew time.Duration) {
 	now = c.host()
 	elapsed := now.Sub(c.base)
-	// Without its monotonic reading a time stands for itself.
+	// Without its monotonic reading a time is compared by the wall clock.
 	now = now.Round(0)
 	stepped := now.Sub(c.base.Round(0)) - elapsed
 	c.mu.Lock()

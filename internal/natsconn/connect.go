@@ -14,8 +14,8 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// Conn is a connection together with the way to JetStream that its context
-// names. It is safe for concurrent use.
+// Conn is a connection together with the JetStream domain or API prefix of its context.
+// It is safe for concurrent use.
 type Conn struct {
 	*nats.Conn
 	domain, apiPrefix string
@@ -27,11 +27,11 @@ func (c *Conn) JetStream(options ...jetstream.JetStreamOpt) (jetstream.JetStream
 	return streams.Open(c.Conn, c.domain, c.apiPrefix, options...)
 }
 
-// Connect connects once, to the servers or with the nats context that cfg
-// names, and returns one clear error when that fails or ctx ends. A connection
-// that was made once reconnects for ever, even when its credentials are refused
-// for a while. Name is what the server shows of us. Each disconnect, reconnect and
-// asynchronous error is logged. Options are applied last.
+// Connect connects once, to the servers or with the nats context that cfg names, and
+// returns one clear error if that fails or ctx ends. Once made, a connection reconnects
+// for ever, even if its credentials are refused for a while. Name is the client's name at
+// the server. Each disconnect, reconnect and asynchronous error is logged. Options are
+// applied last.
 //
 // The error is a [*ConnectError] or a [*ContextError]; neither holds
 // credentials.
@@ -62,7 +62,7 @@ func Connect(ctx context.Context, cfg *config.Config, name string, logger *slog.
 	return &Conn{Conn: nc, domain: nctx.Domain, apiPrefix: nctx.APIPrefix}, nil
 }
 
-// standardOptions are those of every connection.
+// standardOptions returns the options of every connection.
 func standardOptions(name string, logger *slog.Logger, secrets redactor) []nats.Option {
 	options := logOptions(logger, secrets)
 	return append(options,
@@ -72,15 +72,13 @@ func standardOptions(name string, logger *slog.Logger, secrets redactor) []nats.
 		nats.ReconnectWait(250*time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second),
 		nats.IgnoreAuthErrorAbort(),
-		// A connection whose other end is silently gone is noticed within a
-		// minute.
+		// A silently broken connection is noticed within a minute.
 		nats.PingInterval(20*time.Second),
 		nats.MaxPingsOutstanding(2),
 	)
 }
 
-// configOptions are the credentials of the configuration. With a context there
-// are none.
+// configOptions returns the credentials of the configuration, none with a context.
 func configOptions(cfg *config.Config) []nats.Option {
 	var options []nats.Option
 	switch {
@@ -102,8 +100,8 @@ func configOptions(cfg *config.Config) []nats.Option {
 	return options
 }
 
-// nkeyOption reads the seed when the connection is made, so that a bad file is
-// an error of the connection.
+// nkeyOption reads the seed when the connection is made, so that a bad file is a
+// connection error.
 func nkeyOption(file string) nats.Option {
 	return func(o *nats.Options) error {
 		option, err := nats.NkeyOptionFromSeed(file)
@@ -114,8 +112,8 @@ func nkeyOption(file string) nats.Option {
 	}
 }
 
-// serverList returns the servers as [nats.Connect] takes them. A connection
-// inside the process needs none; a URL would only lend it its scheme.
+// serverList returns the servers in the form of [nats.Connect]. A connection inside the
+// process needs none, and a URL would impose its scheme.
 func serverList(cfg *config.Config, options []nats.Option) string {
 	var o nats.Options
 	for _, option := range options {
@@ -157,8 +155,8 @@ func shownURL(list string) string {
 	return strings.Join(shown, ", ")
 }
 
-// await runs connect and returns when it has or ctx ends. A connection that is
-// made too late is closed.
+// await runs connect and returns when it is done or ctx ends. A connection that is made
+// too late is closed.
 func await(ctx context.Context, connect func() (*nats.Conn, error)) (*nats.Conn, error) {
 	type result struct {
 		nc  *nats.Conn

@@ -15,8 +15,8 @@ import (
 	"github.com/rebound-mq/rebound/internal/config"
 )
 
-// natsContext holds what this package itself needs of a context's file. The natscontext
-// library reads the rest. The secrets are here so that they can be kept out of messages.
+// natsContext holds the fields of a context's file that this package needs; the natscontext
+// library reads the rest. The secrets are here so that they can be redacted.
 type natsContext struct {
 	path string
 
@@ -32,8 +32,7 @@ type natsContext struct {
 	APIPrefix string `json:"jetstream_api_prefix"`
 }
 
-// readContext finds and reads the file of a context where the nats command line
-// keeps it.
+// readContext reads the file of a context from the directory of the nats command line.
 func readContext(name string) (natsContext, error) {
 	fail := func(format string, args ...any) (natsContext, error) {
 		return natsContext{}, &ContextError{Name: name, Problem: fmt.Sprintf(format, args...)}
@@ -85,8 +84,8 @@ func selectedContext(dir string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// unsupported names what the file asks for and the natscontext library ignores. The
-// library would connect without these credentials.
+// unsupported names the settings of the file that the natscontext library ignores: it would
+// connect without these credentials.
 func (c natsContext) unsupported() string {
 	if c.NSC != "" {
 		return "a lookup by nsc"

@@ -10,19 +10,19 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// readQueue is how many messages of an answer may wait to be read. It is more than any
-// answer has; the client's own size takes half a MiB for every question.
+// readQueue is how many messages of an answer may wait to be read. No answer has more; the
+// client's default takes half a MiB for every request.
 const readQueue = 4096
 
-// Dedicated returns JetStream on a connection of its own like that of js, which serves
-// one purpose. A server handles what comes by one connection in turn, so what is small
-// and waited for must not stand behind what is much. The caller closes the connection.
+// Dedicated returns JetStream on a connection of its own, like that of js, for one purpose.
+// A server handles the requests of a connection in turn, so urgent small requests must not
+// queue behind bulk ones. The caller closes the connection.
 func Dedicated(js jetstream.JetStream, purpose string) (jetstream.JetStream, error) {
 	options := js.Conn().Opts
 	if options.Name != "" {
 		options.Name += ", " + purpose
 	}
-	// The connection of js reports the server's coming and going.
+	// The connection of js already logs connects and disconnects.
 	options.ConnectedCB, options.ReconnectedCB, options.ClosedCB = nil, nil, nil
 	options.DisconnectedErrCB, options.ReconnectErrCB = nil, nil
 	options.DiscoveredServersCB, options.LameDuckModeHandler = nil, nil
@@ -40,7 +40,7 @@ func Dedicated(js jetstream.JetStream, purpose string) (jetstream.JetStream, err
 }
 
 // Dedicated makes a [Dedicated] connection once a server is there, and watches it for
-// permissions that the server denies.
+// violations of permissions.
 func (w *Waiter) Dedicated(ctx context.Context, js jetstream.JetStream, purpose string) (jetstream.JetStream, error) {
 	var dedicated jetstream.JetStream
 	err := w.Await(ctx, "a connection for "+purpose, func(context.Context) (err error) {
@@ -54,5 +54,5 @@ func (w *Waiter) Dedicated(ctx context.Context, js jetstream.JetStream, purpose 
 	return dedicated, nil
 }
 
-// watch has a connection watched for permissions that the server denies.
+// watch watches a connection for violations of permissions.
 func (w *Waiter) watch(nc *nats.Conn) { w.conns = append(w.conns, nc) }

@@ -1,6 +1,6 @@
-// Package natsconn connects to NATS as the configuration says. [Conn] is the connection;
-// it logs what becomes of it at one place and reconnects for ever. The package also
-// answers whether the server can carry the service ([CheckServer]) and how far its clock
-// is from ours ([ClockSkew]). A [Waiter] waits at the start for what passes by itself,
-// [Dedicated] makes further connections, and a [Clock] tells the server's time.
+// Package natsconn connects to NATS as configured. [Conn] is the connection; it reconnects
+// for ever, and its state is logged in one place. [CheckServer] checks whether the server can
+// carry the service, and [ClockSkew] measures how far its clock is from ours. A [Waiter]
+// waits out, at the start, what passes by itself, [Dedicated] makes further connections, and
+// a [Clock] estimates the server's time.
 package natsconn

@@ -13,28 +13,28 @@ import (
 // firstMeasures is how often [StreamLeader.Measure] asks for the time.
 const firstMeasures = 5
 
-// StreamLeader is the server that leads a stream, by whose time an instance goes: it also
-// fires the stream's schedules. Each question to it measures the [Clock]. It is safe for
-// concurrent use.
+// StreamLeader is the server that leads a stream. It fires the stream's schedules, so
+// instances use its time. Each request to it measures the [Clock]. It is safe for concurrent
+// use.
 type StreamLeader struct {
 	js     jetstream.JetStream
 	stream string
 	clock  *Clock
 	log    *slog.Logger
-	// heard takes the answer to a question that was asked at a moment of this host.
+	// heard is called with every answer and the host's time of the request.
 	heard func(asked time.Time, info *jetstream.StreamInfo)
 
 	name   atomic.Value // a string
-	skewed atomic.Bool  // the log says that the host's clock differs
+	skewed atomic.Bool  // it was logged that the host's clock differs
 }
 
-// NewStreamLeader returns the leader of a stream as the clock's server. It calls heard
-// with every answer and the moment of this host at which it was asked for.
+// NewStreamLeader returns the leader of a stream, which measures clock. It calls heard with
+// every answer and the host's time of the request.
 func NewStreamLeader(js jetstream.JetStream, stream string, clock *Clock, heard func(asked time.Time, info *jetstream.StreamInfo), log *slog.Logger) *StreamLeader {
 	return &StreamLeader{js: js, stream: stream, clock: clock, log: log, heard: heard}
 }
 
-// Ask asks the leader for the stream's information, which bears its time.
+// Ask asks the leader for the stream's information, which includes its time.
 func (l *StreamLeader) Ask(ctx context.Context) (*jetstream.StreamInfo, error) {
 	asked, moment := l.clock.Host(), time.Now()
 	stream, err := l.js.Stream(ctx, l.stream)
@@ -54,7 +54,7 @@ func (l *StreamLeader) Ask(ctx context.Context) (*jetstream.StreamInfo, error) {
 	return info, nil
 }
 
-// Measure measures the clock before anything goes by it.
+// Measure measures the clock before it is used.
 func (l *StreamLeader) Measure(ctx context.Context) error {
 	for range firstMeasures {
 		if _, err := l.Ask(ctx); err != nil {
@@ -70,7 +70,7 @@ func (l *StreamLeader) Name() string {
 	return name
 }
 
-// logSkew logs when the host's clock comes to differ, and when it does no more.
+// logSkew logs when the host's clock begins or ceases to differ.
 func (l *StreamLeader) logSkew() {
 	problem := l.clock.Problem()
 	if wrong := problem != ""; l.skewed.Swap(wrong) != wrong {

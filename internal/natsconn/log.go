@@ -7,7 +7,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// logOptions returns the callbacks that log what becomes of a connection.
+// logOptions returns the callbacks that log the state of a connection.
 func logOptions(logger *slog.Logger, secrets redactor) []nats.Option {
 	return []nats.Option{
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
@@ -29,8 +29,8 @@ func logOptions(logger *slog.Logger, secrets redactor) []nats.Option {
 	}
 }
 
-// logAsync logs an error that no call returns: a permission that is missing, a
-// subscription that falls behind, credentials that are refused.
+// logAsync logs an error that no call returns: a missing permission, a subscription that
+// falls behind, refused credentials.
 func logAsync(logger *slog.Logger, sub *nats.Subscription, err error) {
 	log := logger.With("error", err)
 	if sub != nil {

@@ -47,8 +47,8 @@ func userinfo(text string) []string {
 
 func (r redactor) text(s string) string { return r.replacer.Replace(s) }
 
-// error returns err, or, when its text holds a secret, an error without it that
-// still is err.
+// error returns err, or, if its text holds a secret, an error with the secret redacted
+// that [errors.Is] still matches with err.
 func (r redactor) error(err error) error {
 	if err == nil {
 		return nil
@@ -66,5 +66,5 @@ type redactedError struct {
 
 func (e *redactedError) Error() string { return e.text }
 
-// Is lets the cause be recognised without handing it out.
+// Is matches the cause without exposing it.
 func (e *redactedError) Is(target error) bool { return errors.Is(e.err, target) }

@@ -15,7 +15,7 @@ type Skew struct {
 	// Offset is the server's time minus ours; it is positive when the server's
 	// clock is ahead.
 	Offset time.Duration
-	// Uncertainty is half the round trip of the measurement: the offset is true
+	// Uncertainty is half the round trip of the measurement: the offset is accurate to
 	// within that much either way.
 	Uncertainty time.Duration
 }
@@ -24,9 +24,8 @@ type Skew struct {
 const skewSamples = 5
 
 // ClockSkew measures the clock of the server that nc is connected to. It asks
-// $SYS.REQ.USER.INFO, which every account may ask and whose answer bears the
-// server's time, and takes the time of the answer to be half way between
-// question and receipt.
+// $SYS.REQ.USER.INFO, which every account may ask and whose answer has the server's time.
+// It assumes that the server answered half way between request and receipt.
 func ClockSkew(ctx context.Context, nc *nats.Conn) (Skew, error) {
 	return fastest(func() (time.Time, error) {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -47,9 +46,8 @@ func ClockSkew(ctx context.Context, nc *nats.Conn) (Skew, error) {
 	})
 }
 
-// LeaderClockSkew measures the clock of the server that leads a stream, which
-// is the one that fires the stream's schedules. It takes the time stamp of the
-// stream's information.
+// LeaderClockSkew measures the clock of the server that leads a stream and fires its
+// schedules, by the time stamp of the stream's information.
 func LeaderClockSkew(ctx context.Context, js jetstream.JetStream, stream string) (Skew, error) {
 	return fastest(func() (time.Time, error) {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)

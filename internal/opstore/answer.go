@@ -10,28 +10,28 @@ import (
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
-// answer is what the reply of JetStream to a request, or the lack of one, proves.
+// answer is what the reply of JetStream to a request, or its absence, proves.
 type answer int
 
 const (
-	// answerDone: what was asked for is done.
+	// answerDone: the request was carried out.
 	answerDone answer = iota
-	// answerMoved: nothing was stored, because another version stands in the slot
-	// than the one that was expected.
+	// answerMoved: nothing was stored, because the slot does not hold the expected
+	// version.
 	answerMoved
 	// answerPending: nothing was stored, because another write to the slot is in
-	// process, whose end is not known yet.
+	// process and may still succeed or fail.
 	answerPending
-	// answerNotNow: nothing was stored, for a reason that passes.
+	// answerNotNow: nothing was stored, for a temporary reason.
 	answerNotNow
-	// answerNever: nothing was stored, and it is of no use to try again.
+	// answerNever: nothing was stored, and trying again is useless.
 	answerNever
-	// answerUnknown: nobody knows whether it was stored.
+	// answerUnknown: whether it was stored is not known.
 	answerUnknown
 )
 
 const (
-	// What the server says of a message that it will never take.
+	// The codes for a message that the server will never accept.
 	codeMessageTooLarge = jetstream.ErrorCode(10054)
 	codeHeaderTooLarge  = jetstream.ErrorCode(10097)
 )
@@ -40,8 +40,8 @@ const (
 //
 // In a cluster a compare-and-set is refused in two ways: because of a version that
 // is stored, and because another proposal on the subject is in process, see
-// checkMsgHeadersPreClusteredProposal of nats-server. The second says nothing of
-// who will win.
+// checkMsgHeadersPreClusteredProposal of nats-server. The second does not say which
+// will win.
 func answerOf(err error) answer {
 	switch {
 	case err == nil:
@@ -59,7 +59,7 @@ func answerOf(err error) answer {
 	return answerUnknown
 }
 
-// permanentError marks an error that no repetition mends.
+// permanentError marks an error that a retry cannot fix.
 type permanentError struct{ error }
 
 func (p permanentError) Unwrap() error { return p.error }

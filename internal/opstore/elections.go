@@ -13,22 +13,22 @@ import (
 )
 
 const (
-	// lookSpacing is the least time between two questions for the present leader.
+	// lookSpacing is the least time between two requests for the current leader.
 	lookSpacing = 20 * time.Millisecond
-	// Youngest is the least age of what a server shows although it was removed: the server
-	// must have come back and been elected since.
+	// Youngest is the least age of a message that a server shows although it was removed:
+	// the server must have come back and been elected since.
 	Youngest = time.Second
 )
 
 // Elections knows since when the stream of waiting operations has its present leader.
 //
 // A server that fires or lets out an operation stores it as due and then removes what
-// waited. One that is killed between the two has both when it comes back, and does not
-// compare notes with the others: once it leads, what has long ended is fired or let out
-// again. So what waits since before the election may have gone on. A server without a
-// cluster is its own leader, and the connection breaks when it is killed.
+// waited. A server killed between the two has both when it comes back. It does not catch
+// up with the others, so once it leads, operations that ended long ago are fired or let
+// out again. So an operation that has waited since before the election may have gone on. A
+// server without a cluster is its own leader, and the connection breaks when it is killed.
 type Elections struct {
-	// ask returns what the leader of the stream says of it.
+	// ask returns the stream's information from its leader.
 	ask func(ctx context.Context) (*jetstream.StreamInfo, error)
 	// now is the server's time, reconnects counts how often the connection came back.
 	now        func() time.Time
@@ -36,23 +36,24 @@ type Elections struct {
 
 	looking *semaphore.Weighted // one goroutine asks for all
 
-	mu          sync.Mutex // guards what follows
-	asked       time.Time  // when the last answer was asked for, by this host's clock
+	mu          sync.Mutex // guards the fields below
+	asked       time.Time  // when the last answer was requested, by this host's clock
 	elected     time.Time  // when the leader was elected; zero when that is not known
-	alone       bool       // no cluster could elect another, so that it need not be asked again
+	alone       bool       // without a cluster there are no elections, so asking again is needless
 	reconnected time.Time  // when the connection last came back
 	counted     uint64     // how often it had come back by then
 }
 
-// NewElections returns elections that ask the leader of the stream by ask, go by the
-// server's time, now, and learn from reconnects how often the connection came back.
+// NewElections returns elections that ask the leader of the stream by ask. now is the
+// server's time, and reconnects returns how often the connection came back.
 func NewElections(ask func(context.Context) (*jetstream.StreamInfo, error), now func() time.Time, reconnects func() uint64) *Elections {
 	return &Elections{ask: ask, now: now, reconnects: reconnects, looking: semaphore.NewWeighted(1), counted: reconnects()}
 }
 
-// Doubts reports whether what waits since a time may have gone on: it was stored before
-// the election of the stream's leader, as of a moment of this host's clock or later. For
-// a zero moment it goes by what is known. A leader that cannot be asked is doubted.
+// Doubts reports whether an operation that was stored at a time may have gone on, because
+// that was before the election of the stream's leader. The leader must have been asked at
+// moment, by this host's clock, or later; for a zero moment the last answer counts. A leader
+// that cannot be asked is doubted.
 func (e *Elections) Doubts(ctx context.Context, stored, moment time.Time) bool {
 	if e == nil {
 		return false
@@ -105,8 +106,8 @@ func (e *Elections) look(ctx context.Context, moment time.Time) (time.Time, erro
 	return at, nil
 }
 
-// Heard takes over the answer to a question. A server that was cut off may still take
-// itself for the leader, so that the latest election counts.
+// Heard records an answer of the leader. A server that was cut off may still consider
+// itself the leader, so the latest election counts.
 func (e *Elections) Heard(asked time.Time, info *jetstream.StreamInfo) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

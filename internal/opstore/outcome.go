@@ -34,7 +34,7 @@ func (s *Store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 			return err
 		}
 	}
-	// One that arrives late must not come back after it was replayed.
+	// The id keeps a late write from bringing it back after it was replayed.
 	msg.Header[jetstream.MsgIDHeader] = []string{op.Run() + ".dead"}
 	if err := s.Publish(ctx, "burying operation "+op.ID, msg); err != nil {
 		return err
@@ -60,7 +60,7 @@ func (s *Store) Ended(ctx context.Context, op *events.Operation, m scheduler.Mes
 		if first.IsZero() {
 			first = now
 		}
-		// What an earlier try stored is not recognised for ever.
+		// The server does not recognise what an earlier try stored for ever.
 		if late := now.Sub(first) > events.DedupWindow/2; late || now.After(first) && m.Shared != nil && m.Shared() {
 			return permanentError{scheduler.ErrShared}
 		}
@@ -79,8 +79,8 @@ func (s *Store) Ended(ctx context.Context, op *events.Operation, m scheduler.Mes
 	return nil
 }
 
-// withdraw removes the dead letter of a run when the outcome with that sequence, which
-// another holder stored first, is that it succeeded.
+// withdraw removes the dead letter of a run if another holder stored the outcome with that
+// sequence first, and that is a success.
 func (s *Store) withdraw(ctx context.Context, op *events.Operation, outcome uint64) error {
 	letters, success := deadletter.New(s.js, s.subjects.Prefix), s.subjects.Outcome(events.RetrySuccess, op.Service, op.Operation)
 	return s.Persist(ctx, "looking for the outcome of operation "+op.ID, func(ctx context.Context) error {

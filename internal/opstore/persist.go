@@ -16,21 +16,21 @@ import (
 )
 
 const (
-	// firstPause and longestPause are those between two tries.
+	// firstPause and longestPause bound the pauses between two tries.
 	firstPause   = 50 * time.Millisecond
 	longestPause = 2 * time.Second
 	// firstPending is the first pause when another write is in process; it doubles up to
 	// eight times.
 	firstPending     = 5 * time.Millisecond
 	pendingDoublings = 8
-	// warnEvery is how often the log says that storing is delayed.
+	// warnEvery is how often delayed storing is logged.
 	warnEvery = time.Minute
 )
 
 // Persister repeats calls of JetStream until their answer is final. It is safe for
 // concurrent use.
 type Persister struct {
-	// storage hears how every try ends.
+	// storage records how every try ends.
 	storage *Storage
 	log     *slog.Logger
 	warn    rate.Sometimes
@@ -40,7 +40,8 @@ type Persister struct {
 	delay health.Delay
 }
 
-// NewPersister returns a persister whose pauses are spread by random, a number in [0,1).
+// NewPersister returns a persister whose pauses are jittered by random, which returns a
+// number in [0,1).
 func NewPersister(storage *Storage, log *slog.Logger, random func() float64) *Persister {
 	return &Persister{storage: storage, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery}, random: random}
 }
@@ -69,7 +70,7 @@ func (p *Persister) Persist(ctx context.Context, doing string, do func(context.C
 			if ctx.Err() != nil {
 				return fmt.Errorf("%s: %w", doing, err)
 			}
-			// A server that is away delays thousands at once.
+			// An absent server delays thousands at once.
 			p.warn.Do(func() { p.log.Warn("storing is delayed", "doing", doing, "try", try, "error", err) })
 			pause = later.Next()
 		}
@@ -85,7 +86,7 @@ func (p *Persister) try(ctx context.Context, do func(context.Context) error) err
 	began := time.Now()
 	err := do(callCtx)
 	cancel()
-	// A call that was given up took as long at least; one that ctx ended says nothing.
+	// A call that timed out took at least that long; one that ctx ended says nothing.
 	if err == nil || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		now := time.Now()
 		p.delay.Add(now.Sub(began), now)

@@ -20,15 +20,15 @@ import (
 )
 
 const (
-	// mostRuns is how many runs of a key are remembered before those older than what is
-	// asked for are dropped, which happens once in runsKept at most.
+	// mostRuns is how many runs of a key are remembered before older ones than needed
+	// are dropped, which happens at most once in runsKept.
 	mostRuns = 1000
 	runsKept = time.Minute
 )
 
 // Recovery finds out whether a run has ended that another instance may have had. It is
-// asked only after a crash or the like, so it reads the streams then instead of keeping
-// books all the time.
+// needed only after a crash or the like, so it reads the streams on demand instead of
+// keeping track all the time.
 type Recovery struct {
 	store   *Store
 	reading jetstream.JetStream
@@ -52,15 +52,16 @@ type concluded struct {
 	used  time.Time
 }
 
-// NewRecovery returns what reads the ends of a store's runs over a connection of its own.
+// NewRecovery returns a recovery that reads the ends of a store's runs over a connection of
+// its own.
 func NewRecovery(s *Store, reading jetstream.JetStream, letters *deadletter.Letters) *Recovery {
 	return &Recovery{store: s, reading: reading, letters: letters, keys: make(map[string]*concluded)}
 }
 
 var _ scheduler.Ends = (*Recovery)(nil)
 
-// Concluded implements [scheduler.Ends]. It stores the outcome of an operation that was
-// buried by an instance that died before it could.
+// Concluded implements [scheduler.Ends]. It stores the outcome of an operation if the
+// instance that buried it died before it could.
 func (r *Recovery) Concluded(ctx context.Context, op *events.Operation, since time.Time) (bool, error) {
 	ended, err := r.ended(ctx, op, since)
 	if err != nil || ended {
@@ -98,9 +99,8 @@ func (r *Recovery) buried(ctx context.Context, op *events.Operation, since time.
 	return found, err
 }
 
-// ended reports whether the outcome of the run is stored. After a crash many
-// messages come again at once: those that ask while a reading goes on wait for
-// the next one and share it.
+// ended reports whether the outcome of the run is stored. After a crash many messages are
+// redelivered at once: callers that arrive during a read wait for the next one and share it.
 func (r *Recovery) ended(ctx context.Context, op *events.Operation, since time.Time) (bool, error) {
 	asked := time.Now()
 	since = since.Add(-streams.ClockSlack)
@@ -137,8 +137,8 @@ func (r *Recovery) ended(ctx context.Context, op *events.Operation, since time.T
 	return ended, nil
 }
 
-// readOn reads the outcomes that were stored since the last reading. Any replica answers,
-// so it is not done before it reaches what the leader knows.
+// readOn reads the outcomes that were stored since the last read. Any replica answers, so
+// it reads until it reaches the leader's last message.
 func (c *concluded) readOn(ctx context.Context, r *Recovery, subject string) error {
 	s := r.store
 	last, err := streams.LeaderGet(ctx, s.js, s.streams.Outcomes(), streams.LastBySubject(subject))
@@ -160,7 +160,7 @@ func (c *concluded) readOn(ctx context.Context, r *Recovery, subject string) err
 			return err
 		}
 		run := strings.TrimSuffix(m.Header.Get(jetstream.MsgIDHeader), ".outcome")
-		c.runs[strings.Clone(run)] = struct{}{} // the rest of the header is not kept with it
+		c.runs[strings.Clone(run)] = struct{}{} // so that the rest of the header is not kept alive
 		c.next = m.Sequence + 1
 	}
 	if last.Sequence >= c.next {
@@ -169,14 +169,14 @@ func (c *concluded) readOn(ctx context.Context, r *Recovery, subject string) err
 	return nil
 }
 
-// Reset drops everything that was read, because the stream of outcomes is another one.
+// Reset drops everything that was read, because the stream of outcomes was made anew.
 func (r *Recovery) Reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.keys)
 }
 
-// Forget drops what has not been asked for in a while.
+// Forget drops keys that were not asked for in a while.
 func (r *Recovery) Forget(olderThan time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

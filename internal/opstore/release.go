@@ -19,8 +19,8 @@ import (
 // releasers is how many messages are released at once.
 const releasers = 64
 
-// ReleaseAll releases messages side by side, as [Store.Release] does, and returns how
-// many. What was not there any more is no error.
+// ReleaseAll releases messages in parallel by [Store.Release] and returns how many. A
+// message that is no longer there is not an error.
 func (s *Store) ReleaseAll(ctx context.Context, messages []*jetstream.RawStreamMsg, moment time.Time) (released int, err error) {
 	var count atomic.Int64
 	var group errgroup.Group
@@ -38,10 +38,10 @@ func (s *Store) ReleaseAll(ctx context.Context, messages []*jetstream.RawStreamM
 	return int(count.Load()), err
 }
 
-// Release makes what is held or parked due, in one step. It returns
-// [scheduler.ErrMoved] when it is not there any more. What the server may be firing now
-// is contested, and what may have gone on long ago by what its leader said at a moment or
-// later, see [Elections.Doubts].
+// Release makes a held or parked operation due, in one step. It returns
+// [scheduler.ErrMoved] if the operation is no longer there. It contests an operation that
+// the server may be firing now, or that may have gone on long ago; see [Elections.Doubts]
+// for moment.
 func (s *Store) Release(ctx context.Context, held *jetstream.RawStreamMsg, moment time.Time) error {
 	msg, slot := s.asDue(held)
 	expect(msg, slot, held.Sequence)
@@ -57,11 +57,11 @@ func (s *Store) Release(ctx context.Context, held *jetstream.RawStreamMsg, momen
 	if err := s.letOut(ctx, held, msg); err != nil || ours {
 		return err
 	}
-	// Somebody else published it there. It is buried as soon as it is due.
-	return s.delete(ctx, "removing what stood on "+held.Subject, held.Sequence)
+	// Somebody else published it there. It is buried once it is due.
+	return s.delete(ctx, "removing the message on "+held.Subject, held.Sequence)
 }
 
-// asDue returns what is held or parked as the message that makes it due, and its slot.
+// asDue returns the message that makes a held or parked operation due, and its slot.
 func (s *Store) asDue(held *jetstream.RawStreamMsg) (msg *nats.Msg, slot string) {
 	due, slot := s.subjects.Release(held.Subject)
 	msg = &nats.Msg{Subject: due, Data: held.Data, Header: wire.CarriedHeader(held.Header)}
@@ -73,11 +73,11 @@ func (s *Store) asDue(held *jetstream.RawStreamMsg) (msg *nats.Msg, slot string)
 	return msg, slot
 }
 
-// letOut publishes the message that makes due what is held or parked. From the moment
-// when the server may be firing that, its operation is shared.
+// letOut publishes the message that makes a held or parked operation due. Once the server
+// may be firing it too, the operation is shared.
 func (s *Store) letOut(ctx context.Context, held *jetstream.RawStreamMsg, msg *nats.Msg) error {
 	at, fires := FiresAt(held)
-	return s.Persist(ctx, "letting out what is held on "+held.Subject, func(ctx context.Context) error {
+	return s.Persist(ctx, "letting out the operation on "+held.Subject, func(ctx context.Context) error {
 		if fires && s.clock.Until(at) < scheduler.NearFiring {
 			fires = false
 			since := s.clock.Now().Add(-scheduler.NearFiring)
@@ -90,8 +90,8 @@ func (s *Store) letOut(ctx context.Context, held *jetstream.RawStreamMsg, msg *n
 	})
 }
 
-// rewrite changes the operation that msg carries. What carries none is buried as soon as
-// it is due.
+// rewrite changes the operation that msg carries. A message without one is buried once it
+// is due.
 func rewrite(msg *nats.Msg, how func(*events.Operation)) error {
 	op, foreign := wire.ReadState(msg.Header)
 	if foreign == nil {
@@ -101,8 +101,8 @@ func rewrite(msg *nats.Msg, how func(*events.Operation)) error {
 	return nil
 }
 
-// Clear removes a message from its lane if the stream's leader knows a newer version in
-// the slot. ok is whether it was removed.
+// Clear removes a message from its lane if the stream's leader has a newer version in the
+// slot. ok is whether it was removed.
 func (s *Store) Clear(ctx context.Context, m *jetstream.RawStreamMsg) (ok bool, err error) {
 	_, slot := s.subjects.Release(m.Subject)
 	var newer bool
@@ -132,7 +132,7 @@ func earlierRun(one, other *jetstream.RawStreamMsg) bool {
 	return foreign == nil && earlier.Replay < later.Replay
 }
 
-// ignoreMoved drops the error that what was to be removed is not there any more.
+// ignoreMoved drops the error that something is no longer there to be removed.
 func ignoreMoved(err error) error {
 	if errors.Is(err, scheduler.ErrMoved) {
 		return nil

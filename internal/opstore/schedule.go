@@ -9,8 +9,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Headers that have the server end the schedule on another subject in the step that
-// stores a message. What a schedule fired bears them, too.
+// Headers that make the server end the schedule on another subject in the step that
+// stores a message. Messages fired by a schedule have them too.
 const (
 	HeaderScheduler    = "Nats-Scheduler"
 	HeaderScheduleNext = "Nats-Schedule-Next"
@@ -18,7 +18,7 @@ const (
 	SchedulePurge = "purge"
 )
 
-// FiresAt returns when a message fires that is a schedule; ok is false for any other.
+// FiresAt returns when a schedule fires; ok is false for any other message.
 func FiresAt(m *jetstream.RawStreamMsg) (at time.Time, ok bool) {
 	text, ok := strings.CutPrefix(m.Header.Get(jetstream.ScheduleHeader), "@at ")
 	if !ok {

@@ -15,28 +15,28 @@ import (
 
 const (
 	// refusedFor is how long after the last refusal a store counts as full, which is
-	// longer than the pause after which what was refused is tried again.
+	// longer than the longest pause before a retry.
 	refusedFor = 5 * time.Second
 	// reserve is how much an account must have left to count as not full.
 	reserve = 16 << 10
 )
 
-// Storage knows whether JetStream takes what is to be stored. It hears of every try. It
-// also reads the figures of the account, because an instance may have nothing to store
-// while nothing that waits can be fired.
+// Storage knows whether JetStream accepts writes. It records every try. It also reads the
+// account's figures, because schedules may fail to fire while an instance has nothing to
+// store.
 type Storage struct {
 	js       jetstream.JetStream
 	missed   func()
 	refusals atomic.Uint64
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	at      time.Time  // of the last refusal
 	reason  string     // of the last refusal
-	account string     // what the figures of the account say; empty when it has room
+	account string     // in what way the account is full, empty if it is not
 }
 
-// NewStorage returns what is known of the streams behind js. missed is called when one
-// may be missing; nil is nobody.
+// NewStorage returns the storage behind js. missed is called when a stream may be missing;
+// it may be nil.
 func NewStorage(js jetstream.JetStream, missed func()) *Storage {
 	return &Storage{js: js, missed: missed}
 }
@@ -44,7 +44,7 @@ func NewStorage(js jetstream.JetStream, missed func()) *Storage {
 // Refusals returns how often a store was full.
 func (s *Storage) Refusals() uint64 { return s.refusals.Load() }
 
-// seen takes account of how a try ended.
+// seen records how a try ended.
 func (s *Storage) seen(err error) {
 	if err == nil {
 		return
@@ -73,7 +73,7 @@ const (
 
 const accountFull = "the account is at its storage limit"
 
-// fullness says in what way a store is full, empty when err says nothing of it.
+// fullness says in what way a store is full, empty if err does not say that it is.
 func fullness(err error) string {
 	var api *jetstream.APIError
 	switch {
@@ -87,7 +87,7 @@ func fullness(err error) string {
 	return ""
 }
 
-// Look reads the figures of the account.
+// Look reads the account's figures.
 func (s *Storage) Look(ctx context.Context) error {
 	info, err := s.js.AccountInfo(ctx)
 	if err != nil {
@@ -113,7 +113,7 @@ func fullTier(t jetstream.Tier) bool {
 	return t.Limits.MaxStore > 0 && t.Store+reserve > uint64(t.Limits.MaxStore)
 }
 
-// Problem says why nothing can be stored, empty when it can.
+// Problem says why nothing can be stored, empty if it can.
 func (s *Storage) Problem() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

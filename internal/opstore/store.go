@@ -16,14 +16,14 @@ import (
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
-// Store keeps operations in JetStream. Its methods go on until what they store is
-// acknowledged or ctx ends. It is safe for concurrent use.
+// Store keeps operations in JetStream. Its methods retry until their write is acknowledged
+// or ctx ends. It is safe for concurrent use.
 type Store struct {
 	*Persister
 	js       jetstream.JetStream
 	subjects events.Subjects
 	streams  events.Streams
-	// clock is the server's, by which whatever others see is timed.
+	// clock is the server's, by which everything that others see is timed.
 	clock      *natsconn.Clock
 	maxPayload int64
 	lanes      Lanes
@@ -37,23 +37,22 @@ type Config struct {
 	Prefix string
 	// Clock is the server's; the host's when nil.
 	Clock *natsconn.Clock
-	// MaxPayload is the most bytes, headers included, that the server takes.
+	// MaxPayload is the server's largest message, headers included, in bytes.
 	MaxPayload int64
-	// Lanes are informed of what is held; nil when nothing will be.
+	// Lanes are informed of held operations; nil if none will be held.
 	Lanes Lanes
-	// Elections know what may have gone on although it seems to wait; nil for a server
-	// that is trusted.
+	// Elections know which waiting operations may have gone on; nil trusts the server.
 	Elections *Elections
 	// Meter counts what is stored; nil counts nothing.
 	Meter Meter
 }
 
-// Lanes know the keys of which operations are held.
+// Lanes know the keys with held operations.
 type Lanes interface {
 	// Mark makes sure that every instance, now and later, knows that a key has lanes. It
-	// comes before an operation is held.
+	// is called before an operation is held.
 	Mark(ctx context.Context, service, operation string) error
-	// Check has the lanes of a key looked at soon.
+	// Check makes the lanes of a key be checked soon.
 	Check(service, operation string)
 }
 
@@ -62,7 +61,7 @@ type Meter interface {
 	Parked(ctx context.Context, op *events.Operation)
 	Held(ctx context.Context, op *events.Operation)
 	DeadLettered(ctx context.Context, op *events.Operation)
-	// Decided measures a delay that was decided upon.
+	// Decided measures a delay that was decided on.
 	Decided(ctx context.Context, op *events.Operation, delay time.Duration)
 	Ended(ctx context.Context, op *events.Operation, outcome events.Outcome)
 }
@@ -76,7 +75,7 @@ func (unmetered) DeadLettered(context.Context, *events.Operation)           {}
 func (unmetered) Decided(context.Context, *events.Operation, time.Duration) {}
 func (unmetered) Ended(context.Context, *events.Operation, events.Outcome)  {}
 
-// New returns a store that repeats its calls by a persister.
+// New returns a store whose calls persister repeats.
 func New(js jetstream.JetStream, persister *Persister, config Config) *Store {
 	s := &Store{
 		Persister: persister, js: js, subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
@@ -93,9 +92,9 @@ func New(js jetstream.JetStream, persister *Persister, config Config) *Store {
 
 var _ scheduler.Store = (*Store)(nil)
 
-// Place implements [scheduler.Store]. The operation's slot, the subjects on
-// which it can stand, is a register that changes only by compare-and-set:
-// the publish names the last sequence that it expects there.
+// Place implements [scheduler.Store]. The operation's slot, the subjects on which it can
+// be, is a register that changes only by compare-and-set: the publish names the last
+// sequence that it expects there.
 func (s *Store) Place(ctx context.Context, op *events.Operation, m scheduler.Message) error {
 	msg, err := carry(op, m)
 	if err != nil {
@@ -114,7 +113,7 @@ func (s *Store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 		endSchedule(msg, m.Place)
 	}
 	if m.Name != "" {
-		// The slot may look as it did before the operation came and ended.
+		// The operation may have ended since, which leaves the slot empty as before.
 		msg.Header[jetstream.MsgIDHeader] = []string{op.Run() + "." + m.Name}
 	}
 	ack, err := s.change(ctx, "parking operation "+op.ID, op, m, msg)
@@ -127,9 +126,9 @@ func (s *Store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 	return err
 }
 
-// Watch implements [scheduler.Store]. The watchdog is a schedule on the subject on
-// which the operation is parked; it fires within 250 ms after its time. A publish
-// whose acknowledgement got lost is recognised by its token and time.
+// Watch implements [scheduler.Store]. The watchdog is a schedule on the parked subject of
+// the operation; it fires within 250 ms after its time. A publish whose acknowledgement
+// got lost is recognised by its token and time.
 func (s *Store) Watch(ctx context.Context, op *events.Operation, m scheduler.Message) (scheduler.Message, error) {
 	msg, err := carry(op, m)
 	if err != nil {
@@ -153,17 +152,16 @@ func (s *Store) Watch(ctx context.Context, op *events.Operation, m scheduler.Mes
 	return m, errors.Join(err, findErr)
 }
 
-// carry returns a message that carries an operation and what was submitted with it.
+// carry returns a message with an operation and its submission.
 func carry(op *events.Operation, m scheduler.Message) (*nats.Msg, error) {
 	msg := &nats.Msg{Data: m.Data, Header: wire.CarriedHeader(m.Header)}
 	return msg, wire.PutState(op, msg.Header)
 }
 
-// change puts op's next state, which msg carries, in the place of a version. The slot is
-// no register while it is not known what became of a try: the state may have been stored
-// and the run may have ended since, and the slot looks as before. So what a later try
-// stores is a fork; what is stored when another may have the operation by then is
-// contested.
+// change stores op's next state, which msg carries, in place of a version. While the effect
+// of a try is not known the slot is not a register: the state may have been stored and the
+// run may have ended, and the slot looks as before. So the state that a later try stores is
+// a fork, and it is contested if another holder may have the operation by then.
 func (s *Store) change(ctx context.Context, doing string, op *events.Operation, m scheduler.Message, msg *nats.Msg) (ack *jetstream.PubAck, err error) {
 	unknown := false
 	err = s.Persist(ctx, doing, func(ctx context.Context) error {
@@ -184,13 +182,13 @@ func (s *Store) change(ctx context.Context, doing string, op *events.Operation, 
 	return ack, err
 }
 
-// maxHeld is how long an operation is held before it comes due by itself, whatever its
-// gate says, should all else fail. One with an earlier deadline comes due then, so that
-// it ends in time.
+// maxHeld is how long an operation is held before it comes due by itself, whatever its gate
+// says, as a last resort. One with an earlier deadline comes due at its deadline, so that it
+// ends in time.
 const maxHeld = 24 * time.Hour
 
-// Hold implements [scheduler.Store]. A held operation is a schedule like a parked
-// one, because a schedule can be ended in the step that lets the operation out.
+// Hold implements [scheduler.Store]. A held operation is a schedule like a parked one,
+// because the step that lets the operation out can end a schedule.
 func (s *Store) Hold(ctx context.Context, op *events.Operation, m scheduler.Message) error {
 	if err := s.lanes.Mark(ctx, op.Service, op.Operation); err != nil {
 		return err
@@ -215,24 +213,24 @@ func (s *Store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 	return nil
 }
 
-// ContestFired contests an operation that the server fired and that may have gone on
-// long ago: one that was killed may fire again what it had fired before.
+// ContestFired contests an operation that the server fired if it may have gone on long ago:
+// a server that was killed may fire a schedule again.
 func (s *Store) ContestFired(ctx context.Context, op *events.Operation, m scheduler.Message) {
 	fired := nats.Header(m.Header).Get(HeaderScheduler)
 	if op.Work != nil || fired == "" || fired != s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID) {
-		return // it was not fired, or is contested anyhow
+		return // it was not fired, or is contested already
 	}
 	var moment time.Time
 	if m.Stored.Sub(op.Due.Add(-scheduler.EarlyArming)) > Youngest {
-		moment = time.Now() // a new leader may have fired it, of which is not known yet
+		moment = time.Now() // a leader that is not known yet may have fired it
 	}
 	if since := op.WaitingSince(); s.elections.Doubts(ctx, since, moment) {
 		op.Contest(since)
 	}
 }
 
-// Find implements [scheduler.Store]. It asks the stream's leader, because
-// another replica might not know yet of what was just stored.
+// Find implements [scheduler.Store]. It asks the stream's leader, because another replica
+// might not have the latest writes.
 func (s *Store) Find(ctx context.Context, op *events.Operation) (w scheduler.Waiting, ok bool, err error) {
 	slot := s.subjects.Slot(op.Service, op.Operation, op.ID)
 	err = s.Persist(ctx, "looking for operation "+op.ID, func(ctx context.Context) error {
@@ -263,7 +261,7 @@ func (s *Store) Remove(ctx context.Context, op *events.Operation, version uint64
 	return s.delete(ctx, "removing operation "+op.ID, version)
 }
 
-// delete removes a message of the stream of what waits, or returns
+// delete removes a message of the stream of waiting operations, or returns
 // [scheduler.ErrMoved].
 func (s *Store) delete(ctx context.Context, doing string, sequence uint64) error {
 	return s.Persist(ctx, doing, func(ctx context.Context) error {

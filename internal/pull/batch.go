@@ -2,12 +2,12 @@ package pull
 
 import "time"
 
-// batch is how many messages a pull asks for, so that it ends because they came and not
-// because its time is over: in a cluster a server may still send to a pull that has just
-// ended, and what it sends then comes again only when its lease is over. 0 is not known.
+// batch is how many messages a pull asks for, chosen so that it ends by receiving them and
+// not by its timeout: in a cluster a server may still send to a pull that has just ended, and
+// such a message is redelivered only when its lease is over. 0 means not known.
 type batch int
 
-// most returns how many messages the next pull asks for at most.
+// most returns how many messages the next pull may ask for.
 func (b batch) most() int {
 	if b == 0 {
 		return MaxBatch
@@ -15,8 +15,7 @@ func (b batch) most() int {
 	return int(b)
 }
 
-// had takes note of how many messages a pull asked for and received, and how long it
-// took.
+// had records how many messages a pull asked for and received, and how long it took.
 func (b *batch) had(asked, received int, took time.Duration) {
 	switch {
 	case received < asked:

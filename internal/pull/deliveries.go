@@ -7,19 +7,19 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// deliveries follows what a consumer delivers for the first time, which it does in the
-// order of the stream, whichever instance asks. A server that leads a consumer and is cut
-// off delivers what its successor never hears of. The successor delivers that for the
-// first time again, often to another instance.
+// deliveries tracks a consumer's first deliveries, which come in the order of the stream,
+// whichever instance asks. If the server that leads a consumer is cut off, its successor may
+// not learn of its last deliveries. It delivers those messages as new again, often to another
+// instance.
 type deliveries struct {
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the fields below
 	made      time.Time  // when the consumer was made
 	latest    uint64     // the latest sequence that it has delivered here
-	elsewhere uint64     // the latest that it has delivered to another instance, as that says
+	elsewhere uint64     // the latest that another instance reports as delivered there
 }
 
-// begin takes note of the consumer. It returns what the consumer is known to have
-// delivered to others, and whether it is another one than before.
+// begin records the consumer. It returns the latest sequence that it is known to have
+// delivered elsewhere, and whether it was made anew.
 func (d *deliveries) begin(made time.Time) (elsewhere uint64, another bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -30,7 +30,7 @@ func (d *deliveries) begin(made time.Time) (elsewhere uint64, another bool) {
 	return d.elsewhere, another
 }
 
-// hear takes over what a consumer has delivered to another instance.
+// hear records what a consumer has delivered to another instance.
 func (d *deliveries) hear(made time.Time, sequence uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -47,10 +47,10 @@ func (d *deliveries) reached() (made time.Time, sequence uint64) {
 	return d.made, d.latest
 }
 
-// forgotten takes note of a delivery. It reports whether the consumer may have delivered
-// the message before although it says that it does for the first time: the message is
-// older than the consumer, or the consumer has gone back behind what it had delivered
-// here, or to others before it was asked for the message.
+// forgotten records a delivery. It reports whether the consumer may have delivered the
+// message before although it counts this as the first time: the message is older than the
+// consumer, or the consumer has gone back behind what it had delivered here, or elsewhere
+// before the message was requested.
 func (d *deliveries) forgotten(m *jetstream.MsgMetadata, elsewhere uint64) bool {
 	if m.NumDelivered > 1 {
 		return true

@@ -12,7 +12,7 @@ import (
 
 const (
 	// withholdAtOnce is how many permits are withheld in one go, and withholdWait how long
-	// they are waited for before the limit is looked at again.
+	// to wait for them before the limit is checked again.
 	withholdAtOnce = 64
 	withholdWait   = time.Second
 )
@@ -25,22 +25,22 @@ type Limit struct {
 	minPulls int
 	permits  *semaphore.Weighted
 	limit    atomic.Int64
-	changed  notify.Signal // set when limit may be another
+	changed  notify.Signal // set when limit may have changed
 }
 
-// NewLimit returns a limit of so many messages. It is split over at least minPulls pulls,
-// so that one which waits for messages leaves some to the others.
+// NewLimit returns a limit of that many messages. It is split over at least minPulls pulls,
+// so that one that waits for messages leaves some to the others.
 func NewLimit(most, minPulls int) *Limit {
 	l := &Limit{most: most, minPulls: minPulls, permits: semaphore.NewWeighted(int64(most)), changed: notify.NewSignal()}
 	l.limit.Store(int64(most))
 	return l
 }
 
-// Most returns what the limit is made for.
+// Most returns the highest value of the limit.
 func (l *Limit) Most() int { return l.most }
 
-// Set limits what may be in flight to n, from 1 to [Limit.Most]. What is in flight beyond
-// it stays there until it is done with. It takes effect while [Limit.Run] runs.
+// Set limits the messages in flight to n, from 1 to [Limit.Most]. Messages in flight beyond
+// it are still handled. It takes effect while [Limit.Run] runs.
 func (l *Limit) Set(n int) {
 	n = min(max(n, 1), l.most)
 	if l.limit.Swap(int64(n)) != int64(n) {
@@ -74,13 +74,13 @@ func (l *Limit) Run(ctx context.Context) {
 	}
 }
 
-// batch is the most messages that one pull should ask for.
+// batch returns how many messages one pull may ask for.
 func (l *Limit) batch() int {
 	return min(max(int(l.limit.Load())/l.minPulls, 1), MaxBatch)
 }
 
-// acquire waits for a permit and takes as many as there are, up to n and what one pull
-// should ask for. It returns how many it took, 0 when ctx ended first.
+// acquire waits for a permit and takes all that are free, up to n and what one pull may ask
+// for. It returns how many it took, 0 if ctx ended first.
 func (l *Limit) acquire(ctx context.Context, n int) int {
 	if l.permits.Acquire(ctx, 1) != nil {
 		return 0
@@ -95,7 +95,7 @@ func (l *Limit) acquire(ctx context.Context, n int) int {
 
 func (l *Limit) release(n int) { l.permits.Release(int64(n)) }
 
-// messageOverhead is what a message takes besides its payload, about.
+// messageOverhead is roughly how many bytes a message takes besides its payload.
 const messageOverhead = 1024
 
 // Bytes bounds the size of the messages that are in flight. It is safe for concurrent
@@ -105,18 +105,17 @@ type Bytes struct {
 	permits *semaphore.Weighted
 }
 
-// NewBytes returns a bound of so many bytes.
+// NewBytes returns a bound of that many bytes.
 func NewBytes(most int64) *Bytes { return &Bytes{most: most, permits: semaphore.NewWeighted(most)} }
 
-// of returns how many bytes a message counts as. One that is larger than all that may be
-// in flight has them alone.
+// of returns how many bytes a message counts as. One larger than the bound takes all of it.
 func (b *Bytes) of(m *Message) int64 { return min(int64(len(m.Data()))+messageOverhead, b.most) }
 
 func (b *Bytes) acquire(ctx context.Context, n int64) error { return b.permits.Acquire(ctx, n) }
 
 func (b *Bytes) release(n int64) { b.permits.Release(n) }
 
-// await waits until every message that waits for bytes has got them, or ctx ends.
+// await waits until all messages that wait for bytes have them, or ctx ends.
 func (b *Bytes) await(ctx context.Context) {
 	if b.acquire(ctx, 1) == nil {
 		b.release(1)

@@ -15,14 +15,14 @@ type Message struct {
 	msg        jetstream.Msg
 	meta       *jetstream.MsgMetadata
 	puller     *Puller
-	reconnects uint64 // how often the connection had come back when the message was asked for
+	reconnects uint64 // how often the connection had come back when the message was requested
 	// forgotten is whether the consumer may have forgotten an earlier delivery, see
 	// [deliveries].
 	forgotten bool
 
-	// renewed is a moment before which the lease was not renewed for the last time: when
-	// the message was asked for, or the server heard that it is being worked on. lost
-	// is whether the lease may have been over once. Both are guarded by Puller.mu.
+	// renewed is when the lease was last renewed at the earliest: when the message was
+	// requested, or the server was last notified of progress. lost is whether the lease
+	// may have been over once. Both are guarded by Puller.mu.
 	renewed time.Time
 	lost    bool
 }
@@ -42,8 +42,8 @@ func (m *Message) Sequence() uint64 { return m.meta.Sequence.Stream }
 // Stored returns when the stream stored the message.
 func (m *Message) Stored() time.Time { return m.meta.Timestamp }
 
-// Deliveries returns how often the consumer says that it delivered the message, this time
-// included.
+// Deliveries returns how often the consumer says that it delivered the message, including
+// this time.
 func (m *Message) Deliveries() uint64 { return m.meta.NumDelivered }
 
 // Pending returns how many messages waited behind this one.
@@ -52,9 +52,9 @@ func (m *Message) Pending() uint64 { return m.meta.NumPending }
 // Repeated reports whether the message may have been delivered before.
 func (m *Message) Repeated() bool { return m.forgotten || m.meta.NumDelivered > 1 }
 
-// Shared reports whether the server may have given the message to another instance as
-// well: it came before, the server was out of reach for a while, or this instance stood
-// still. A message that lay in a socket meanwhile still says that it is delivered once.
+// Shared reports whether the server may have given the message to another instance too: it
+// was delivered before, the server was out of reach for a while, or this instance was
+// frozen. A message that lay in a socket meanwhile still counts one delivery.
 func (m *Message) Shared() bool {
 	nc := m.puller.config.Conn
 	if m.Repeated() || nc.Stats().Reconnects != m.reconnects || nc.Status() != nats.CONNECTED {
@@ -65,22 +65,20 @@ func (m *Message) Shared() bool {
 	return m.mayBeLost(time.Now())
 }
 
-// mayBeLost reports whether the lease may have been over once, or be over by the time
-// that what is done now arrives: half of it is left for that. The caller has locked
-// Puller.mu.
+// mayBeLost reports whether the lease may have been over once, or may be over when a write
+// begun now arrives, for which half the lease is reserved. The caller has locked Puller.mu.
 func (m *Message) mayBeLost(now time.Time) bool {
 	m.lost = m.lost || elapsed(m.renewed, now) > m.puller.source.Lease()/2
 	return m.lost
 }
 
-// elapsed returns the time between two moments by the clock that went on more: the
-// monotonic one stands still while a machine is suspended.
+// elapsed returns the time between two moments by the monotonic or the wall clock, whichever
+// is longer: the monotonic clock stands still while the machine is suspended.
 func elapsed(since, now time.Time) time.Duration {
 	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
 }
 
-// renew tells the server, well before a lease is over, that the messages in flight are
-// being worked on.
+// renew renews the leases of the messages in flight well before they are over.
 func (p *Puller) renew(ctx context.Context) {
 	every := p.source.Lease() / 12
 	ticker := time.NewTicker(every)
@@ -103,7 +101,7 @@ func (p *Puller) renew(ctx context.Context) {
 	}
 }
 
-// stale returns the messages in flight whose lease was not renewed for longer than that.
+// stale returns the messages in flight whose lease was last renewed longer ago than that.
 func (p *Puller) stale(now time.Time, longer time.Duration) []*Message {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -17,21 +17,20 @@ import (
 const (
 	// MaxBatch is the most messages that one pull asks for.
 	MaxBatch = 256
-	// ackTimeout is how long the server is given to confirm an acknowledgement, and
-	// ackTries how often it is asked to.
+	// ackTimeout is how long to wait for the server to confirm an acknowledgement, and
+	// ackTries how often to try.
 	ackTimeout = 5 * time.Second
 	ackTries   = 3
-	// firstPause and longestPause are between two pulls after one that failed.
+	// firstPause and longestPause bound the pauses after a failed pull.
 	firstPause   = 50 * time.Millisecond
 	longestPause = 2 * time.Second
-	// firstReturn is after how long a message comes again that could not be handled. It
-	// grows with every delivery up to longestReturn.
+	// firstReturn is the delay before a message that could not be handled is redelivered.
+	// It grows with every delivery up to longestReturn.
 	firstReturn   = 100 * time.Millisecond
 	longestReturn = 5 * time.Second
 )
 
-// ErrGiveBack is the error of a [Handler] that wants the message given back at once, for
-// any instance to take.
+// ErrGiveBack makes a [Handler]'s message be given back at once, for any instance to take.
 var ErrGiveBack = errors.New("the message is given back")
 
 // Handler works on a message until its next state is stored. Without an error the message
@@ -39,7 +38,7 @@ var ErrGiveBack = errors.New("the message is given back")
 // it is given back after a while.
 type Handler func(ctx context.Context, m *Message) error
 
-// Source is where a [Puller] gets its messages from: a consumer that may have to be made.
+// Source is a [Puller]'s source of messages: a consumer that may have to be made.
 type Source interface {
 	// Stream and Name are the stream's and the consumer's names, and Lease is how long the
 	// consumer waits for an acknowledgement.
@@ -54,32 +53,32 @@ type Source interface {
 type Consumer interface {
 	// Made returns when the consumer was made.
 	Made() time.Time
-	// Receive pulls up to n messages until a while has passed or ctx ends, and hands each
-	// to take, together with a moment before which the server did not send it. It
-	// returns once nothing more can come of the pull.
+	// Receive pulls up to n messages until a while has passed or ctx ends. It hands each
+	// to take, together with when it was requested: the server sent it later. It returns
+	// once nothing more can arrive.
 	Receive(ctx context.Context, n int, take func(m jetstream.Msg, asked time.Time)) error
 }
 
 // Config is what a [Puller] needs besides its source and its handler.
 type Config struct {
-	// Conn is the connection that the messages come by.
+	// Conn is the connection that delivers the messages.
 	Conn *nats.Conn
 	// Limit bounds how many messages are in flight, and Bytes their size. Pullers may
 	// share them.
 	Limit *Limit
 	Bytes *Bytes
-	// Missed is called when the consumer or its stream may be missing; nil is nobody.
+	// Missed is called when the consumer or its stream may be missing. It may be nil.
 	Missed func()
-	// Draining is closed when nothing more is to be pulled.
+	// Draining is closed when nothing more may be pulled.
 	Draining <-chan struct{}
 	Log      *slog.Logger
 }
 
 // Puller pulls the messages of one consumer and hands each to its handler in a goroutine
 // of its own. It pulls no more messages than its limit allows, so none grows old in a
-// buffer. How large they are is known only once they are here: those for which there are
-// no bytes left wait in flight, their lease renewed, and nothing more is pulled until
-// they have got them. Its methods are safe for concurrent use.
+// buffer. Their size is known only once they are here: a message for which no bytes are
+// left waits in flight, with its lease renewed, and nothing more is pulled until it has its
+// bytes. Its methods are safe for concurrent use.
 type Puller struct {
 	source Source
 	handle Handler
@@ -109,7 +108,7 @@ func (p *Puller) Stream() string { return p.source.Stream() }
 // Name returns the name of the consumer.
 func (p *Puller) Name() string { return p.source.Name() }
 
-// Handled returns how many messages were worked on.
+// Handled returns how many messages were handled.
 func (p *Puller) Handled() uint64 { return p.handled.Load() }
 
 // Unacked returns how many messages are in flight.
@@ -123,8 +122,8 @@ func (p *Puller) Unacked() int {
 // delivered here, 0 when none yet.
 func (p *Puller) Delivered() (made time.Time, sequence uint64) { return p.deliveries.reached() }
 
-// DeliveredElsewhere takes note of the latest sequence that the consumer which was made
-// then has delivered to another instance.
+// DeliveredElsewhere records the latest sequence that the consumer that was made then has
+// delivered to another instance.
 func (p *Puller) DeliveredElsewhere(made time.Time, sequence uint64) {
 	p.deliveries.hear(made, sequence)
 }
@@ -184,7 +183,7 @@ func (p *Puller) pull(ctx, handleCtx context.Context) {
 	}
 }
 
-// failed takes note of a pull that failed. The consumer may be gone.
+// failed handles a failed pull. The consumer may be gone.
 func (p *Puller) failed(err error) {
 	if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) {
 		p.loseLeases()
@@ -232,8 +231,8 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 	return err
 }
 
-// work handles one message, once there are bytes left for it, and settles it with the
-// server. The bytes are waited for until pullCtx ends.
+// work handles one message once there are bytes left for it, and settles it with the
+// server. It waits for the bytes until pullCtx ends.
 func (p *Puller) work(pullCtx, ctx context.Context, m *Message) {
 	size := p.config.Bytes.of(m)
 	err := ErrGiveBack
@@ -252,7 +251,7 @@ func (p *Puller) work(pullCtx, ctx context.Context, m *Message) {
 		p.awaitPulled()
 		p.giveBack(m, 0)
 	default:
-		p.config.Log.Warn("a message could not be handled and comes again", "subject", m.Subject(), "deliveries", m.Deliveries(), "error", err)
+		p.config.Log.Warn("a message could not be handled and will be redelivered", "subject", m.Subject(), "deliveries", m.Deliveries(), "error", err)
 		p.giveBack(m, min(time.Duration(m.Deliveries())*firstReturn, longestReturn))
 	}
 }
@@ -267,8 +266,8 @@ func (p *Puller) awaitPulled() {
 	}
 }
 
-// ack acknowledges a message and waits for the server's confirmation. An acknowledgement
-// that gets lost makes the message come again, which is recognised then.
+// ack acknowledges a message and waits for the server's confirmation. If the acknowledgement
+// gets lost, the message is redelivered and recognised.
 func (p *Puller) ack(ctx context.Context, m *Message) {
 	for range ackTries {
 		ackCtx, cancel := context.WithTimeout(ctx, ackTimeout)
@@ -281,8 +280,8 @@ func (p *Puller) ack(ctx context.Context, m *Message) {
 	}
 }
 
-// giveBack hands a message back to the server. When that fails, the server takes it back
-// by itself when the lease is over.
+// giveBack hands a message back to the server. If that fails, the server takes it back when
+// the lease is over.
 func (p *Puller) giveBack(m *Message, after time.Duration) {
 	nak := m.msg.Nak
 	if after > 0 {

@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	// fetchWait is how long a pull waits for messages at most, and drainWait how long for
-	// those that are on their way when it ends.
+	// fetchWait is how long a pull waits for messages, and drainWait how long it waits for
+	// those under way when it ends.
 	fetchWait = 5 * time.Second
 	drainWait = time.Second
-	// heartbeatEvery is how often the server says that it knows of a pull which waits. A
-	// pull of which it says nothing twice is given up.
+	// heartbeatEvery is how often the server confirms a waiting pull. A pull is given up
+	// after two missing heartbeats.
 	heartbeatEvery = time.Second
 )
 
@@ -49,9 +49,9 @@ type streamConsumer struct{ jetstream.Consumer }
 
 func (c streamConsumer) Made() time.Time { return c.CachedInfo().Created }
 
-// Receive pulls up to n messages in [fetchWait] or until ctx ends. What the server has
-// sent by then is handed to take even so: it would not come again before the lease is
-// over.
+// Receive pulls up to n messages within [fetchWait] or until ctx ends. It still hands to
+// take what the server has sent by then, which would otherwise be redelivered only when the
+// lease is over.
 func (c streamConsumer) Receive(ctx context.Context, n int, take func(jetstream.Msg, time.Time)) error {
 	asked := time.Now()
 	pull, err := c.Messages(jetstream.StopAfter(n), jetstream.PullMaxMessages(n),
@@ -60,7 +60,7 @@ func (c streamConsumer) Receive(ctx context.Context, n int, take func(jetstream.
 		return err
 	}
 	defer pull.Stop()
-	// Of a message that comes it is known only that it was sent after it was asked for.
+	// When a message was sent is not known, only that this was after the request.
 	waitCtx, cancel := context.WithTimeout(ctx, min(fetchWait, c.CachedInfo().Config.AckWait/4))
 	defer cancel()
 	wait := jetstream.NextContext(waitCtx)

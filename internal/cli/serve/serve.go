@@ -170,7 +170,7 @@ func (i *instance) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	if err := i.service.Stop(ctx); err != nil {
-		i.log.Warn("not everything could be drained; what was in hand comes again at the next start", "error", err)
+		i.log.Warn("draining was cut off; what was in hand is redelivered at the next start", "error", err)
 	}
 	if err := i.web.Close(); err != nil {
 		i.log.Debug("closing the HTTP server", "error", err)
