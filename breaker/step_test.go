@@ -131,7 +131,7 @@ func TestStep_MovesBetweenTheStates(t *testing.T) {
 			},
 		},
 		{
-			name: "a probe that came back makes room for another",
+			name: "a finished probe allows another",
 			do:   func(d *drive) { d.halfOpen(); d.acquire("b"); d.giveBack("a", Success); d.acquire("c") }, state: HalfOpen,
 			check: func(d *drive) string { return want("granted", d.effect.Granted, true) },
 		},
@@ -181,7 +181,7 @@ func TestStep_MovesBetweenTheStates(t *testing.T) {
 			check: func(d *drive) string { return want("failures", d.c.TotalFailures, 4) },
 		},
 		{
-			name: "probes of an earlier half-open time still take up room",
+			name: "probes of an earlier half-open period still count",
 			do: func(d *drive) {
 				d.s.ProbeLease = time.Minute
 				d.halfOpen()
@@ -196,7 +196,7 @@ func TestStep_MovesBetweenTheStates(t *testing.T) {
 			},
 		},
 		{
-			name: "with all room taken by earlier probes it stays open",
+			name: "with as many earlier probes in flight as allowed it stays open",
 			do: func(d *drive) {
 				d.s.ProbeLease = time.Minute
 				d.s.HalfOpenMaxRequests = 1

@@ -59,7 +59,7 @@ func (d DeadLetters) Get(ctx context.Context, id string) (*events.DeadLetter, er
 }
 
 // Replay asks the service to run a dead letter again as a fresh operation that keeps its history,
-// and returns once the request is stored. The dead letter is removed when the replay begins.
+// and returns once the request is stored. The dead letter is removed before the first attempt.
 // Asking twice replays it once. The error is [ErrNotFound], [ErrTruncated], or one from NATS.
 func (d DeadLetters) Replay(ctx context.Context, id string) error {
 	letter, err := d.Get(ctx, id)

@@ -187,7 +187,7 @@ type Error struct {
 	// Code is an HTTP status such as 503, a gRPC name such as UNAVAILABLE, or one of the original
 	// design's error types such as RATE_LIMIT_EXCEEDED; see [policy.Policy.Classify].
 	Code string
-	// Message is the error's text; Err's text when empty.
+	// Message is the error's text, followed by Err's if there is one; Err's alone when empty.
 	Message string
 	// RetryAfter is for how long no attempt should be made; 0 leaves it to the policy.
 	RetryAfter time.Duration
@@ -220,8 +220,8 @@ func NotRetryable(err error) error {
 	return &Error{Code: policy.RuleInvalid, Err: err}
 }
 
-// RetryAfter wraps err to ask that no attempt be made for d, whatever the policy's delay. It
-// returns nil for nil.
+// RetryAfter wraps err to ask that the next attempt be made no sooner than after d, even if the
+// policy's delay is shorter. It returns nil for nil.
 func RetryAfter(err error, d time.Duration) error {
 	if err == nil {
 		return nil

@@ -21,9 +21,7 @@ type Request struct {
 	// Attempt is the number of this attempt, 1 if the message does not come from Rebound.
 	Attempt int
 
-	// The fields below are set on redelivered operations only.
-
-	// ID is the operation's id.
+	// ID is the operation's id. This and the fields below are set on redelivered operations only.
 	ID string
 	// FirstFailure is when attempt 1 failed, Deadline when the operation becomes useless, zero
 	// for never.

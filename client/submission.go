@@ -29,8 +29,8 @@ type Submission struct {
 	// Data when empty; a CloudEvent is refused.
 	Data        []byte
 	ContentType string
-	// Header is redelivered with the payload. Names that begin with ce-, Nats- or Retry- are
-	// refused.
+	// Header is redelivered with the payload. Content-Type and names that begin with ce-, Nats-
+	// or Retry- are refused.
 	Header nats.Header
 
 	// EventID is the CloudEvents id, a new one when empty. Source and EventID identify the

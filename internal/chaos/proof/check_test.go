@@ -94,8 +94,8 @@ func TestCheck_FindsWhatIsBroken(t *testing.T) {
 			r.Outcomes = slices.Delete(r.Outcomes, 1, 2)
 		}, []Class{Lost}},
 
-		"an outcome is told twice": {func(r *Record) { r.Outcomes = append(r.Outcomes, r.Outcomes[0]) }, []Class{Doubled}},
-		"both outcomes are told of one run": {func(r *Record) {
+		"an outcome is published twice": {func(r *Record) { r.Outcomes = append(r.Outcomes, r.Outcomes[0]) }, []Class{Doubled}},
+		"both outcomes are published for one run": {func(r *Record) {
 			r.Outcomes = append(r.Outcomes, outcome("a", 0, events.RetryFailed, 500))
 		}, []Class{Doubled}},
 		"both runs of a replay have an outcome": {replayed, nil},
@@ -116,14 +116,14 @@ func TestCheck_FindsWhatIsBroken(t *testing.T) {
 			c.Event.Key = "load:other"
 			r.Breakers = []Published[events.BreakerChange]{c}
 		}, []Class{Early}},
-		"a decision that is told twice counts with its earlier time": {func(r *Record) {
+		"a decision that is published twice counts with its earlier time": {func(r *Record) {
 			r.Attempts[1].At = at(250)
 			r.Scheduled = append(r.Scheduled, scheduled("a", 2, 105, 200))
 		}, nil},
 
-		"an attempt comes early, at the moment of the decision":  {func(r *Record) { r.Attempts[1].At = at(104) }, []Class{Early}},
-		"a repeat comes early, upon a decision that is not told": {func(r *Record) { r.Attempts[1].At, r.Attempts[1].Repeated = at(200), true }, nil},
-		"an attempt comes before the decision that is told":      {func(r *Record) { r.Attempts[1].At, r.Attempts[1].End = at(80), at(81) }, nil},
+		"an attempt comes early, at the moment of the decision": {func(r *Record) { r.Attempts[1].At = at(104) }, []Class{Early}},
+		"a repeat comes early, after an unpublished decision":   {func(r *Record) { r.Attempts[1].At, r.Attempts[1].Repeated = at(200), true }, nil},
+		"an attempt comes before the published decision":        {func(r *Record) { r.Attempts[1].At, r.Attempts[1].End = at(80), at(81) }, nil},
 		"an attempt comes early by this machine's clock, and the instance's was behind": {func(r *Record) {
 			r.Skewed, r.Attempts[1].At, r.Scheduled[1].Event.Due, r.Scheduled[1].Event.DelayMs = true, at(200), at(-3000), 190
 		}, []Class{Early}},
@@ -178,22 +178,22 @@ func TestCheck_FindsWhatIsBroken(t *testing.T) {
 			again(r, 1, 320, nil)
 		}, []Class{Unmarked, Unmarked, Excessive}},
 
-		"success is told and was never answered":         {func(r *Record) { r.Attempts[1].Code = "503" }, []Class{Wrong}},
-		"success is told, and the target did not answer": {func(r *Record) { r.Attempts[1].Silent = true }, []Class{Wrong}},
-		"failure is told after a success, without a fault": {func(r *Record) {
+		"success is published but was never answered":        {func(r *Record) { r.Attempts[1].Code = "503" }, []Class{Wrong}},
+		"success is published but the target did not answer": {func(r *Record) { r.Attempts[1].Silent = true }, []Class{Wrong}},
+		"failure is published after a success, without a fault": {func(r *Record) {
 			r.Calm, r.Attempts[2].Code = true, ""
 		}, []Class{Wrong}},
-		"failure is told after a success that a fault may have kept back": {func(r *Record) { r.Attempts[2].Code = "" }, nil},
-		"failure is told of attempts that never came, without a fault": {func(r *Record) {
+		"failure is published after a success that a fault may have withheld": {func(r *Record) { r.Attempts[2].Code = "" }, nil},
+		"failure is published for attempts that never came, without a fault": {func(r *Record) {
 			r.Calm, r.Attempts = true, r.Attempts[:2]
 		}, []Class{Wrong}},
 		"an outcome is neither of the two": {func(r *Record) { r.Outcomes[0].Event.Outcome = "maybe" }, []Class{Wrong}},
 
-		"an outcome is told of what nobody submitted": {func(r *Record) {
+		"an outcome is published for an operation that nobody submitted": {func(r *Record) {
 			r.Outcomes = append(r.Outcomes, outcome("x", 0, events.RetrySuccess, 304))
 		}, []Class{Stranger}},
-		"an attempt is made at what nobody submitted": {func(r *Record) { again(r, 1, 310, func(a *Attempt) { a.ID = "x" }) }, []Class{Stranger}},
-		"something waits that nobody submitted": {func(r *Record) {
+		"an attempt is made at an operation that nobody submitted": {func(r *Record) { again(r, 1, 310, func(a *Attempt) { a.ID = "x" }) }, []Class{Stranger}},
+		"an operation waits that nobody submitted": {func(r *Record) {
 			r.Drained, r.Waiting = false, []Waiting{{ID: "x", Subject: "retry.due.normal.load.op0.x"}}
 		}, []Class{Stuck, Stranger}},
 
