@@ -31,13 +31,13 @@ const (
 type LeaseNeed uint8
 
 const (
-	// LeaseRests: nothing for now.
+	// LeaseRests means nothing for now.
 	LeaseRests LeaseNeed = iota
-	// LeaseRenewal: renew it, because the key is in use.
+	// LeaseRenewal means to renew it, because the key is in use.
 	LeaseRenewal
-	// LeaseReturn: hand in the rest, because the key is not used any more.
+	// LeaseReturn means to hand in the rest, because the key is not used any more.
 	LeaseReturn
-	// LeaseOver: nothing more until the key needs a lease again.
+	// LeaseOver means nothing more until the key needs a lease again.
 	LeaseOver
 )
 

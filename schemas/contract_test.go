@@ -187,11 +187,11 @@ func TestBreakerChange_HasTheFieldsOfASummary(t *testing.T) {
 	event, _ := fields(reflect.TypeFor[events.BreakerChange]())
 	summary, _ := fields(reflect.TypeFor[breaker.Summary]())
 	for name, want := range summary {
-		told := name
+		attribute := name
 		if other, ok := otherwise[name]; ok {
-			told = other
+			attribute = other
 		}
-		if got := event[told]; told != "" && (got == nil || got.Kind() != want.Kind() && !isText(want)) {
+		if got := event[attribute]; attribute != "" && (got == nil || got.Kind() != want.Kind() && !isText(want)) {
 			t.Errorf("%s of a breaker is %s, and the event has it as %v", name, want, got)
 		}
 	}

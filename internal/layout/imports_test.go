@@ -130,10 +130,10 @@ func levelOf(order [][]string, n string) (level int, ok bool) {
 	best := ""
 	for i, names := range order {
 		for _, of := range names {
-			room, whole := strings.CutSuffix(of, "/…")
-			fits := n == room || whole && strings.HasPrefix(n, room+"/")
-			if closer := len(room) > len(best) || room == best && !whole; fits && closer {
-				level, ok, best = i, true, room
+			prefix, whole := strings.CutSuffix(of, "/…")
+			fits := n == prefix || whole && strings.HasPrefix(n, prefix+"/")
+			if closer := len(prefix) > len(best) || prefix == best && !whole; fits && closer {
+				level, ok, best = i, true, prefix
 			}
 		}
 	}

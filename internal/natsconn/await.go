@@ -56,7 +56,7 @@ func (w *Waiter) Await(ctx context.Context, doing string, do func(context.Contex
 		switch {
 		case err == nil:
 			if !logged.IsZero() {
-				w.log.Info("waiting at the start is over", "waited for", doing, "for", time.Since(began).Round(time.Millisecond))
+				w.log.Info("the wait at the start is over", "waited for", doing, "for", time.Since(began).Round(time.Millisecond))
 				w.waiting("")
 			}
 			return nil
