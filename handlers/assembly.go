@@ -67,7 +67,7 @@ type parts struct {
 	// their health.
 	workReports   *workReports
 	healthReports *cluster.HealthReports
-	// pullers are those of submissions and reports, and the dues.
+	// pullers are the pullers of submissions and reports, and the dues.
 	pullers []*pull.Puller
 	// adoptions takes over messages that adopted consumers gave up.
 	adoptions *adopting

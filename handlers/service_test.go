@@ -418,7 +418,7 @@ func TestDelivery_RetryAfterOfTheTargetIsHonoured(t *testing.T) {
 	if waited := at[1].Sub(at[0]); waited < time.Second {
 		t.Errorf("the target asked for 1 s and was left alone for %s", waited)
 	}
-	// The first is the decision upon the submission.
+	// The first is the decision on the submission.
 	decisions := r.messages("RETRY_OUTCOMES", "retry.event.retryScheduled.>")
 	var scheduled events.Scheduled
 	if err := json.Unmarshal(decisions[len(decisions)-1].Data, &scheduled); err != nil {

@@ -21,7 +21,7 @@ func (g *Gates) Enter(ctx context.Context, pol *policy.Policy, op *events.Operat
 	key := op.Key()
 	e := entrant{gates: g, key: g.of(pol, key), breaker: g.breaker(pol, key), priority: op.Priority, entered: now, start: time.Now(), waitsFrom: now}
 	defer e.leave()
-	e.key.came.Add(1)
+	e.key.arrivals.Add(1)
 	for ; ; now = e.now() {
 		g.want(e.key, now)
 		pass, shut, err := e.ask(ctx, now)

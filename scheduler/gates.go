@@ -144,9 +144,9 @@ func (g *Gates) of(pol *policy.Policy, key string) *keyGate {
 func (g *Gates) depend(k *keyGate) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.dependents.remove(k.key, k.noted)
-	k.noted = k.dependencies()
-	g.dependents.add(k.key, k, k.noted)
+	g.dependents.remove(k.key, k.indexed)
+	k.indexed = k.dependencies()
+	g.dependents.add(k.key, k, k.indexed)
 }
 
 // known returns the gate of a key, nil when there is none.
@@ -214,7 +214,7 @@ func (g *Gates) Forget(since, now time.Time) int {
 		if k.users.Load() > 0 || !k.idle(since, now) {
 			continue
 		}
-		g.dependents.remove(key, k.noted)
+		g.dependents.remove(key, k.indexed)
 		delete(g.keys, key)
 		forgotten++
 	}

@@ -24,10 +24,10 @@ type keyGate struct {
 	// users counts the callers of [Gates.of] that have not released it; it must not be
 	// forgotten before they have.
 	users atomic.Int32
-	// noted are the dependencies under which [Gates] indexes it; guarded by the lock
+	// indexed are the dependencies under which [Gates] indexes it; guarded by the lock
 	// of Gates.
-	noted []string
-	came  atomic.Uint64 // counts the operations that arrived
+	indexed  []string
+	arrivals atomic.Uint64 // counts the operations that arrived
 
 	mu        sync.Mutex // guards the fields below
 	settings  gate.Settings

@@ -67,7 +67,7 @@ func (m Message) shared() bool { return m.Shared != nil && m.Shared() }
 
 // Waiting is what the store has of an operation that is parked, held or due.
 type Waiting struct {
-	// Version, Place and Stored are those of a [Message].
+	// Version, Place and Stored are as in [Message].
 	Version uint64
 	Place   string
 	Stored  time.Time

@@ -21,9 +21,9 @@ type Quota struct {
 	Shut  bool
 	Cause gate.Cause
 	Next  time.Time
-	// Came counts the operations that arrived at the gate, and InFlight those that it
+	// Arrivals counts the operations that arrived at the gate, and InFlight those that it
 	// let through and whose attempts have not ended.
-	Came     uint64
+	Arrivals uint64
 	InFlight int
 }
 
@@ -40,7 +40,7 @@ func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Pr
 	g.want(k, now)
 	a := k.gate.Ready(g.conditions(k, b, p, now), now)
 	report := k.gate.Report()
-	q := Quota{N: a.N, Cause: a.Cause, Next: a.Next, Came: k.came.Load(), InFlight: report.InFlight}
+	q := Quota{N: a.N, Cause: a.Cause, Next: a.Next, Arrivals: k.arrivals.Load(), InFlight: report.InFlight}
 	switch {
 	case a.N == breaker.Unlimited:
 		return q

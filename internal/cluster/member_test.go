@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// instance is a member and what it acts on.
+// instance is a member with its gates and its limit.
 type instance struct {
 	*Member
 	nc        *nats.Conn
@@ -40,7 +40,7 @@ func (i *instance) storeDelay(time.Time) time.Duration { return 0 }
 func (i *instance) sees() int                          { return i.View(i.config.Now()).TotalInstances }
 func (i *instance) leads() bool                        { _, ok := i.Leads(); return ok }
 
-// join has an instance of that id join the others on a server. All have the same load.
+// join lets an instance of that id join the others on a server. All have the same load.
 // A change is made before it runs.
 func join(t *testing.T, url, id string, load *atomic.Int64, change ...func(*Member)) *instance {
 	t.Helper()
@@ -104,13 +104,13 @@ func TestMember_OneThatHearsNobodyForgetsNobody(t *testing.T) {
 	testkit.Eventually(t, 5*time.Second, "the lower id to lead", func() bool { return a.leads() && b.sees() == 2 && !b.leads() })
 	a.nc.Close()
 	testkit.Eventually(t, 2*health.InstanceLease, "the other to lead once the lease is over", b.leads)
-	// Nobody can be heard at a, so it must not take itself for the only one.
+	// Nothing reaches a, so it must not consider itself the only one.
 	if n, leads := a.Leads(); n != 2 || !leads {
 		t.Errorf("the instance that hears nobody knows of %d and leads: %t; want both it knew, and that it still leads", n, leads)
 	}
 }
 
-// silent has a member report itself only when it joins, answers and leaves, and go by the
+// silent makes a member report itself only when it joins, answers and leaves, and use the
 // clock of the test.
 func silent(now func() time.Time) func(*Member) {
 	return func(m *Member) { m.period, m.config.Now = time.Hour, now }

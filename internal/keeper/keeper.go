@@ -49,7 +49,7 @@ type Stream struct {
 	Name string
 	// Make makes it if it is missing.
 	Make func(ctx context.Context) error
-	// Renewed is called after it was made anew, by whichever instance. It may be nil.
+	// Renewed is called after any instance has made it anew. It may be nil.
 	Renewed func(ctx context.Context) error
 	// Wanted reports whether it is needed yet; nil means from the start.
 	Wanted func() bool

@@ -45,7 +45,7 @@ func TestLanes_OnlyWhatIsOlderThanItsSlotIsRemoved(t *testing.T) {
 		return err == nil
 	}
 
-	// A newer version stands in its slot: it is a left-over.
+	// Its slot has a newer version, so it is left over.
 	leftOver := put("retry.held.normal.s.o." + id)
 	newer := put("retry.due.normal.s.o." + id)
 	if moved, err := l.move(t.Context(), []*jetstream.RawStreamMsg{leftOver}); err != nil || moved != 0 {
@@ -55,8 +55,8 @@ func TestLanes_OnlyWhatIsOlderThanItsSlotIsRemoved(t *testing.T) {
 		t.Errorf("the left-over stands: %v, and what is newer: %v", stands(leftOver), stands(newer))
 	}
 
-	// Its release is refused, because another version was read than stands there. That
-	// proves nothing against what stands.
+	// Its release is refused, because the version read is not the stored one. That proves
+	// nothing against the stored one.
 	held := put("retry.held.normal.s.o." + other)
 	if moved, err := l.move(t.Context(), []*jetstream.RawStreamMsg{{Subject: held.Subject, Sequence: held.Sequence + 1, Header: nats.Header{}}}); err != nil || moved != 0 {
 		t.Fatalf("moved %d, error %v, want none", moved, err)

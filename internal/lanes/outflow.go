@@ -29,7 +29,7 @@ type outflow struct {
 	window, out int       // out counts towards the next doubling
 	coming      int       // let out and probably still on the way
 	at          time.Time // when operations were let out last
-	came        uint64    // how many the gate had seen when it was last asked
+	arrivals    uint64    // at the gate when it was last asked
 	usual       int       // in flight, apart from those let out
 	starved     time.Time // since when nothing could be let out; zero when it can
 }
@@ -46,10 +46,10 @@ func (f *outflow) begin(now time.Time) {
 // they may be others.
 func (f *outflow) arrived(r scheduler.Quota, now time.Time) {
 	// A gate that was forgotten meanwhile counts from the start.
-	if came := r.Came; came > f.came {
-		f.coming = max(f.coming-int(min(came-f.came, lastWindow)), 0)
+	if arrivals := r.Arrivals; arrivals > f.arrivals {
+		f.coming = max(f.coming-int(min(arrivals-f.arrivals, lastWindow)), 0)
 	}
-	f.came = r.Came
+	f.arrivals = r.Arrivals
 	if now.Sub(f.at) > comingFor {
 		f.coming = 0
 	}

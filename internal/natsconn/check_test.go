@@ -108,8 +108,8 @@ func TestClockSkew_OfTheSameMachineIsWithinItsUncertainty(t *testing.T) {
 	}
 }
 
-// versionProxy passes connections on to a server and makes it say that it is
-// another version, as an older server would.
+// versionProxy passes connections on to a server and makes it claim another version, as
+// an older server would.
 func versionProxy(t *testing.T, addr, version string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -151,7 +151,7 @@ func relay(client net.Conn, addr, version string) {
 	<-done
 }
 
-// relayAs passes on what a server says, line by line, with another version.
+// relayAs passes on a server's lines with another version.
 func relayAs(client io.Writer, server io.Reader, version string) {
 	said := `"version":"` + natsd.VERSION + `"`
 	lines := bufio.NewReader(server)

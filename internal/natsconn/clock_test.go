@@ -9,8 +9,8 @@ import (
 	"github.com/rebound-mq/rebound/internal/natsconn"
 )
 
-// ask has a clock see an answer of a server whose clock is off, with those delays of
-// the question and of the answer.
+// ask gives a clock an answer of a server whose clock is off, with those delays of the
+// request and of the answer.
 func ask(c *natsconn.Clock, off, there, back time.Duration) {
 	asked := c.Host()
 	time.Sleep(there) //nolint:forbidigo // virtual time

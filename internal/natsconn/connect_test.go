@@ -202,7 +202,7 @@ func TestConn_AsynchronousErrorsAreLogged(t *testing.T) {
 	})
 }
 
-// fast makes a connection come back sooner than users need it.
+// fast makes a connection reconnect quickly.
 var fast = []nats.Option{nats.ReconnectWait(20 * time.Millisecond), nats.ReconnectJitter(0, 0)}
 
 func load(t *testing.T, args ...string) *config.Config {
@@ -255,7 +255,7 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// recorder is a slog handler that keeps what is logged.
+// recorder is a slog handler that records what is logged.
 type recorder struct {
 	mu    sync.Mutex // guards lines
 	lines []string

@@ -94,8 +94,8 @@ func TestContext_FailsWithOneClearSentence(t *testing.T) {
 	}
 }
 
-// contexts writes files as `nats context add` does, all fields present, and
-// makes them those that are found. It returns their directory.
+// contexts writes files as `nats context add` does, with all fields present, and makes
+// the test find them. It returns their directory.
 func contexts(t *testing.T, all map[string]map[string]any) string {
 	t.Helper()
 	home := t.TempDir()

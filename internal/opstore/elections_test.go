@@ -12,7 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// voters is what elections ask.
+// voters answers the requests of elections.
 type voters struct {
 	elected    time.Time
 	alone      bool
@@ -32,7 +32,7 @@ func (v *voters) elections() *Elections {
 	return NewElections(ask, time.Now, func() uint64 { return v.reconnects })
 }
 
-// ledSince is what a leader says of itself.
+// ledSince is a leader's answer.
 func ledSince(elected time.Time) *jetstream.StreamInfo {
 	return &jetstream.StreamInfo{Cluster: &jetstream.ClusterInfo{LeaderSince: &elected}}
 }

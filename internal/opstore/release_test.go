@@ -12,7 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 )
 
-// scheduled is what stands parked until a time.
+// scheduled returns a message that is parked until a time.
 func scheduled(t *testing.T, at time.Time) *jetstream.RawStreamMsg {
 	t.Helper()
 	op := &events.Operation{ID: "0123456789abcdef0123456789abcdef", Service: "s", Operation: "o", Attempt: 2, Due: at}
@@ -26,7 +26,7 @@ func scheduled(t *testing.T, at time.Time) *jetstream.RawStreamMsg {
 
 func TestStore_ReleaseOfWhatTheServerMayBeFiringIsContested(t *testing.T) {
 	for says, c := range map[string]struct {
-		// in is when the schedule fires, seen from when it is released.
+		// in is how long after the release the schedule fires.
 		in        time.Duration
 		answers   []error
 		contested bool

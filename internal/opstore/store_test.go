@@ -17,14 +17,13 @@ import (
 	"github.com/rebound-mq/rebound/scheduler"
 )
 
-// newStore returns a store without lanes, whose pauses are not spread.
+// newStore returns a store without lanes, whose pauses have no jitter.
 func newStore(js jetstream.JetStream) *Store {
 	persister := NewPersister(NewStorage(js, nil), slog.New(slog.DiscardHandler), func() float64 { return 0.5 })
 	return New(js, persister, Config{})
 }
 
-// scripted is JetStream that answers publishes with errors, one after the other, and
-// then stores.
+// scripted is a JetStream that answers publishes with a list of errors and then stores.
 type scripted struct {
 	jetstream.JetStream
 	errs []error

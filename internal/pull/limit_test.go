@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// free returns how many permits can be had.
+// free returns how many permits are free.
 func (l *Limit) free() int {
 	n := 0
 	for l.permits.TryAcquire(1) {
@@ -52,7 +52,7 @@ func TestLimit_LowerOneTakesNothingAway(t *testing.T) {
 		}
 		go l.Run(ctx)
 		l.Set(100)
-		time.Sleep(5 * time.Second) // of the bubble's clock: it waits in vain
+		time.Sleep(5 * time.Second) // virtual time; it waits in vain
 		l.permits.Release(950)      // of the thousand in flight fifty are left
 		time.Sleep(withholdWait)
 		synctest.Wait()

@@ -68,7 +68,7 @@ func (s *fakeSource) settle(m *fakeMessage, how string) error {
 	return nil
 }
 
-// was returns how messages were settled, in no order.
+// was returns how messages were settled, in any order.
 func (s *fakeSource) was() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +111,7 @@ func run(t *testing.T, s *fakeSource, limit int, handle Handler) *running {
 	return r
 }
 
-// drain has the puller drain and waits for its end.
+// drain drains the puller and waits for its end.
 func (r *running) drain() {
 	close(r.draining)
 	<-r.done
@@ -149,7 +149,7 @@ func TestPuller_AsksForNoMoreThanTheLimitAndRenewsLeases(t *testing.T) {
 			<-release
 			return nil
 		})
-		time.Sleep(25 * time.Second) // of the bubble's clock: each lease is renewed once by then
+		time.Sleep(25 * time.Second) // virtual time; each lease is renewed once by then
 		if r.Unacked() != 2 || len(s.asked) != 1 || s.asked[0] != 2 {
 			t.Errorf("%d messages are in flight after asking for %v, want both of one pull", r.Unacked(), s.asked)
 		}
@@ -175,7 +175,7 @@ func TestPuller_MessageThatComesLateInAPullIsHandledAtOnce(t *testing.T) {
 			return nil
 		})
 		const late = 55 * time.Second // nearly the lease
-		time.Sleep(late)              // of the bubble's clock
+		time.Sleep(late)              // virtual time
 		s.messages <- &fakeMessage{source: s, sequence: 1}
 		synctest.Wait()
 		if got, want := s.was(), []string{"1 acked"}; !slices.Equal(got, want) || handled != late || len(s.asked) != 1 {
@@ -197,7 +197,7 @@ func TestPuller_TriesAgainUntilTheConsumerIsThere(t *testing.T) {
 		})
 		done := make(chan struct{})
 		go func() { p.Run(t.Context()); close(done) }()
-		time.Sleep(10 * time.Second) // of the bubble's clock
+		time.Sleep(10 * time.Second) // virtual time
 		if p.Handled() != 1 || s.opens != 6 || missed != 5 {
 			t.Errorf("%d messages were handled after %d tries, of which %d were reported as failed; want 1, 6 and 5", p.Handled(), s.opens, missed)
 		}

@@ -95,7 +95,7 @@ type Lease struct {
 	// Instances is the number of instances that divide the limits evenly when the
 	// lease has ended because the store is out of reach.
 	Instances int
-	// Granted is whether the ledger gave it. One that it did not give stands in
+	// Granted is whether the ledger gave it. One that it did not give is in force
 	// until the ledger's next, with the Left and LeftUntil of the last.
 	Granted bool
 	// Left is how much of the budgets nobody had when the lease was given. Until
