@@ -180,8 +180,8 @@ func codeOf(err error) string {
 	return codeInternal
 }
 
-// respond handles a request. An endpoint without a request schema takes an empty object
-// only.
+// respond handles a request. An endpoint without a request schema accepts no data or an
+// empty object.
 func (e endpoint) respond(ctx context.Context, r micro.Request) (any, error) {
 	if e.request == "" {
 		if err := read(r, new(struct{})); err != nil {

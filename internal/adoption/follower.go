@@ -46,7 +46,7 @@ type Follower struct {
 	// rewatch restarts the watch of the bucket.
 	rewatch streams.Rewatch
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	force inForce
 	// applied is closed and replaced when force changes.
 	applied chan struct{}

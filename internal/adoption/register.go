@@ -18,7 +18,7 @@ type Register struct {
 	bucket *Bucket
 	log    *slog.Logger
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	list   []Adoption // nil until the bucket has listed them
 	opened *Ledger    // nil until needed
 }

@@ -36,7 +36,7 @@ type Relay struct {
 	config RelayConfig
 	warn   rate.Sometimes
 
-	mu    sync.Mutex                    // guards what follows
+	mu    sync.Mutex                    // guards the fields below
 	heard []missedAdvisory              // oldest first
 	subs  map[string]*nats.Subscription // by subject; nil once stopped
 }

@@ -317,7 +317,7 @@ func (d *drain) release(ctx context.Context, each lengths) (int, error) {
 }
 
 // move lets a page of operations out and returns how many. If all are refused, another
-// instance was faster, or they are remains of earlier runs, which move removes.
+// instance was faster, or their slots have newer versions: move then removes them.
 func (l *Lanes) move(ctx context.Context, page []*jetstream.RawStreamMsg) (moved int, err error) {
 	moved, err = l.store.ReleaseAll(ctx, page, time.Now())
 	if err != nil || moved > 0 {

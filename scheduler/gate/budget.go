@@ -29,12 +29,12 @@ const (
 
 // Available returns how many attempts may go beside those in flight, and, when that is
 // 0, when there will be more. limited is false while the budget is ample.
-func (e *RetryBudget) Available(inFlight int, now time.Time) (n int, next time.Time, limited bool) {
-	if e.spent <= retryBudgetMost-retryBudgetAmple {
+func (b *RetryBudget) Available(inFlight int, now time.Time) (n int, next time.Time, limited bool) {
+	if b.spent <= retryBudgetMost-retryBudgetAmple {
 		return 0, time.Time{}, false
 	}
-	e.refill(now)
-	left := retryBudgetMost - e.spent
+	b.refill(now)
+	left := retryBudgetMost - b.spent
 	if left >= retryBudgetAmple {
 		return 0, time.Time{}, false
 	}
@@ -48,27 +48,27 @@ func (e *RetryBudget) Available(inFlight int, now time.Time) (n int, next time.T
 }
 
 // Done records how an attempt ended.
-func (e *RetryBudget) Done(r Result, now time.Time) {
+func (b *RetryBudget) Done(r Result, now time.Time) {
 	switch r {
 	case Success:
-		e.spent = max(e.spent-1, 0)
+		b.spent = max(b.spent-1, 0)
 	case Failure, Throttled:
-		e.refill(now)
-		e.spent = min(e.spent+1, retryBudgetMost)
+		b.refill(now)
+		b.spent = min(b.spent+1, retryBudgetMost)
 	case Ignored, Unused:
 	}
 }
 
 // short reports whether some of the budget is spent.
-func (e *RetryBudget) short(now time.Time) bool {
-	e.refill(now)
-	return e.spent > 0
+func (b *RetryBudget) short(now time.Time) bool {
+	b.refill(now)
+	return b.spent > 0
 }
 
-func (e *RetryBudget) refill(now time.Time) {
+func (b *RetryBudget) refill(now time.Time) {
 	t := now.UnixNano()
-	if passed := t - e.at; passed > 0 {
-		e.spent = max(e.spent-float64(passed)/float64(time.Second)*retryBudgetPerSecond, 0)
+	if passed := t - b.at; passed > 0 {
+		b.spent = max(b.spent-float64(passed)/float64(time.Second)*retryBudgetPerSecond, 0)
 	}
-	e.at = t
+	b.at = t
 }

@@ -84,8 +84,8 @@ func (c *checker) conflict(t trace, found conflict) {
 }
 
 // blame returns the key to report an issue at: of the candidates that the parser's
-// file sets, the one in the uppermost layer, or the last in the file. ok is false if
-// the file sets none of them.
+// file sets, the one in the uppermost layer, and of those the last in the file. ok is
+// false if the file sets none of them.
 func (p *parser) blame(t trace, candidates []int) (blamed int, ok bool) {
 	for _, i := range candidates {
 		switch {

@@ -72,8 +72,8 @@ func (s *Set) Explain(q Query, o Overrides) Explanation {
 	return e
 }
 
-// note returns a remark on the value v of key i, and its origin if the layers did not
-// set it.
+// note returns a remark on the value v of key i, if there is one, and the value's
+// origin.
 func note(k *key, i int, said, resolved *Policy, o Overrides, v Value) (string, Origin) {
 	from := Origin{Layer: OverridesLayer}
 	switch wish := k.text(&o.policy); {
