@@ -28,7 +28,7 @@ default:
   maxDelay: 1s
   backoffStrategy: exponential
   jitterType: none
-  attemptTimeout: 2s
+  attemptTimeout: 20s
 `
 
 // published returns the messages published about operations on a subject.

@@ -36,7 +36,7 @@ func newRig(t *testing.T, policies string) *rig {
 	server := testkit.Server(t)
 	r := &rig{t: t, url: server.ClientURL()}
 	set := policySet(t, policies)
-	service, err := handlers.Start(ctx(t), testkit.Connect(t, r.url), handlers.Config{Policies: set, Lease: 2 * time.Second, Logger: silent, Backpressure: unhindered})
+	service, err := handlers.Start(ctx(t), testkit.Connect(t, r.url), handlers.Config{Policies: set, Logger: silent, Backpressure: unhindered})
 	if err != nil {
 		t.Fatalf("starting the service: %v", err)
 	}

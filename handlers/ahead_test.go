@@ -135,7 +135,7 @@ func TestAhead_ThreeInstancesOnAClusterEndEachOperationOnce(t *testing.T) {
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
 	config := handlers.Config{Limits: streams.Limits{Replicas: 3}, Policies: policySet(t, `
-default: {maxAttempts: 5, baseDelay: 10ms, maxDelay: 1s, backoffStrategy: fixed, jitterType: none, attemptTimeout: 10s}
+default: {maxAttempts: 5, baseDelay: 10ms, maxDelay: 1s, backoffStrategy: fixed, jitterType: none, attemptTimeout: 10m}
 `)}
 	for range 3 {
 		r.start(config)

@@ -18,7 +18,7 @@ import (
 func TestService_EventsDeadLettersAndAnswersFollowTheirSchemas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
-default: {maxAttempts: 3, baseDelay: 10ms, maxDelay: 50ms, backoffStrategy: adaptive, jitterType: full, attemptTimeout: 1s}
+default: {maxAttempts: 3, baseDelay: 10ms, maxDelay: 50ms, backoffStrategy: adaptive, jitterType: full, attemptTimeout: 20s}
 `)})
 	r.target("ok.op", func(call int, _ micro.Request) (string, string, micro.Headers) {
 		if call == 1 {

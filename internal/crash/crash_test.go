@@ -38,7 +38,7 @@ const (
 	operations    = 3000
 	// settle bounds the time from the last kill until everything has ended. The governor paces
 	// that, slowly on a busy machine.
-	settle = 3 * time.Minute
+	settle = 10 * time.Minute
 )
 
 // policy never gives up because of a crash: while a server is away the target does not respond.
@@ -49,7 +49,7 @@ default:
   maxDelay: 1500ms
   backoffStrategy: exponential
   jitterType: full
-  attemptTimeout: 1s
+  attemptTimeout: 10s
 `
 
 // guarded adds a circuit breaker, so that operations are held.

@@ -221,7 +221,7 @@ func TestRun_FailsWhenItHasNoTime(t *testing.T) {
 
 func TestRun_ChecksItsOptions(t *testing.T) {
 	_, err := Run(context.Background(), Options{Operations: -1, Timeout: -1})
-	if err == nil || !strings.Contains(err.Error(), "-1 operations") || !strings.Contains(err.Error(), "timeout -1ns") {
+	if err == nil || !strings.Contains(err.Error(), "operations, -1, is negative") || !strings.Contains(err.Error(), "timeout -1ns is negative") {
 		t.Errorf("the error is %v", err)
 	}
 }
