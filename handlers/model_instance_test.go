@@ -409,6 +409,7 @@ func (s modelSource) Stream() string                              { return s.c.s
 func (s modelSource) Name() string                                { return s.c.filter }
 func (s modelSource) Lease() time.Duration                        { return lease }
 func (s modelSource) Made() time.Time                             { return time.Time{} }
+func (s modelSource) Led() time.Time                              { return time.Time{} }
 func (s modelSource) Open(context.Context) (pull.Consumer, error) { return s, nil }
 
 // Receive implements [pull.Consumer].

@@ -53,6 +53,8 @@ type Source interface {
 type Consumer interface {
 	// Made returns when the consumer was made.
 	Made() time.Time
+	// Led returns since when its leader leads, zero if it has none or that is not known.
+	Led() time.Time
 	// Receive pulls up to n messages until a while has passed or ctx ends. It hands each
 	// to take, together with when it was requested: the server sent it later. It returns
 	// once nothing more can arrive.
@@ -86,7 +88,8 @@ type Puller struct {
 
 	handled    atomic.Uint64
 	deliveries deliveries
-	batch      batch // belongs to the goroutine that pulls
+	batch      batch     // belongs to the goroutine that pulls
+	led        time.Time // when the consumer's leader was elected; belongs to the same goroutine
 
 	mu      sync.Mutex
 	unacked map[*Message]struct{} // guarded by mu
@@ -204,7 +207,7 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 	defer func() { p.config.Limit.release(permits) }()
 
 	elsewhere, another := p.deliveries.begin(consumer.Made())
-	if another {
+	if p.leaderChanged(consumer) || another {
 		p.loseLeases()
 	}
 	err := consumer.Receive(ctx, permits, func(msg jetstream.Msg, asked time.Time) {
@@ -229,6 +232,16 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 	p.batch.had(wanted, wanted-permits, time.Since(began))
 	p.config.Bytes.await(ctx)
 	return err
+}
+
+// leaderChanged reports whether the consumer has another leader than at the last pull.
+// The new one may deliver again what the old one had delivered.
+func (p *Puller) leaderChanged(consumer Consumer) bool {
+	before := p.led
+	if led := consumer.Led(); !led.IsZero() {
+		p.led = led
+	}
+	return !before.IsZero() && !before.Equal(p.led)
 }
 
 // work handles one message once there are bytes left for it, and settles it with the

@@ -3,6 +3,7 @@ package pull
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -49,5 +50,47 @@ func TestPuller_WhatAConsumerDeliveredThatIsGoneIsShared(t *testing.T) {
 	testkit.Eventually(t, 10*time.Second, "what the consumer had delivered to be shared", first.Shared)
 	if again := <-came; !again.Shared() {
 		t.Error("what the new consumer delivers again is not shared")
+	}
+}
+
+func TestPuller_WhatALeaderDeliveredThatWasKilledIsShared(t *testing.T) {
+	t.Parallel()
+	cluster := testkit.Cluster(t, 3)
+	js := testkit.JetStream(t, testkit.Connect(t, cluster.URL()))
+	config := jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Retention: jetstream.WorkQueuePolicy, Replicas: 3}
+	if _, err := js.CreateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	consumer := jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy, AckWait: 10 * time.Minute}
+	c, err := js.CreateConsumer(t.Context(), "S", consumer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The connection is to another server, so it does not break.
+	leader := slices.Index([]string{"node-1", "node-2", "node-3"}, c.CachedInfo().Cluster.Leader)
+	nc := testkit.Connect(t, cluster.URLs()[(leader+1)%3])
+	came, done := make(chan *Message, 2), make(chan struct{})
+	draining := make(chan struct{})
+	p := New(Durable(testkit.JetStream(t, nc), "S", consumer), func(_ context.Context, m *Message) error {
+		came <- m
+		<-done
+		return nil
+	}, Config{Conn: nc, Limit: NewLimit(10, 1), Bytes: NewBytes(1 << 20), Draining: draining, Log: slog.New(slog.DiscardHandler)})
+	var running sync.WaitGroup
+	running.Go(func() { p.Run(t.Context()) })
+	defer running.Wait()
+	defer close(draining)
+	defer close(done)
+	if _, err := js.Publish(t.Context(), "s", nil, jetstream.WithRetryAttempts(100)); err != nil {
+		t.Fatal(err)
+	}
+	first := <-came
+	if first.Shared() {
+		t.Error("what was just delivered is shared, want it not while the leader lives that delivered it")
+	}
+	cluster.Kill(leader)
+	testkit.Eventually(t, time.Minute, "what the leader had delivered to be shared", first.Shared)
+	if reconnects := nc.Stats().Reconnects; reconnects > 0 {
+		t.Errorf("the connection broke %d times, want it not to be the reason", reconnects)
 	}
 }

@@ -49,6 +49,13 @@ type streamConsumer struct{ jetstream.Consumer }
 
 func (c streamConsumer) Made() time.Time { return c.CachedInfo().Created }
 
+func (c streamConsumer) Led() time.Time {
+	if cluster := c.CachedInfo().Cluster; cluster != nil && cluster.LeaderSince != nil {
+		return *cluster.LeaderSince
+	}
+	return time.Time{}
+}
+
 // Receive pulls up to n messages within [fetchWait] or until ctx ends. It still hands to
 // take what the server has sent by then, which would otherwise be redelivered only when the
 // lease is over.

@@ -21,13 +21,15 @@ type fakeSource struct {
 	failures int // how often opening still fails
 	asked    []int
 	messages chan *fakeMessage
+	fail     chan error // ends a pull
+	led      time.Time
 
 	mu      sync.Mutex
 	settled []string // guarded by mu
 }
 
 func newFakeSource(sequences ...uint64) *fakeSource {
-	s := &fakeSource{messages: make(chan *fakeMessage, 100)}
+	s := &fakeSource{messages: make(chan *fakeMessage, 100), fail: make(chan error)}
 	for _, n := range sequences {
 		s.messages <- &fakeMessage{source: s, sequence: n}
 	}
@@ -38,6 +40,7 @@ func (s *fakeSource) Stream() string       { return "S" }
 func (s *fakeSource) Name() string         { return "c" }
 func (s *fakeSource) Lease() time.Duration { return time.Minute }
 func (s *fakeSource) Made() time.Time      { return time.Time{} }
+func (s *fakeSource) Led() time.Time       { return s.led }
 
 func (s *fakeSource) Open(context.Context) (Consumer, error) {
 	if s.opens++; s.failures > 0 {
@@ -54,6 +57,8 @@ func (s *fakeSource) Receive(ctx context.Context, n int, take func(jetstream.Msg
 		select {
 		case m := <-s.messages:
 			take(m, asked)
+		case err := <-s.fail:
+			return err
 		case <-ctx.Done():
 			return nil
 		}
@@ -181,6 +186,44 @@ func TestPuller_MessageThatComesLateInAPullIsHandledAtOnce(t *testing.T) {
 		if got, want := s.was(), []string{"1 acked"}; !slices.Equal(got, want) || handled != late || len(s.asked) != 1 {
 			t.Errorf("settled %q in pulls of %v, handled after %v; want %q in one pull, at once after %v", got, s.asked, handled, want, late)
 		}
+		r.drain()
+	})
+}
+
+func TestPuller_WhatTheFormerLeaderOfAConsumerDeliveredIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		elected := time.Now()
+		s := newFakeSource(1)
+		s.led = elected
+		release := make(chan struct{})
+		var first *Message
+		r := run(t, s, 10, func(_ context.Context, m *Message) error {
+			first = m
+			<-release
+			return nil
+		})
+		lost := func() bool {
+			synctest.Wait()
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return first.lost
+		}
+		for _, pull := range []struct {
+			leader string
+			led    time.Time
+			want   bool
+		}{
+			{"the same", elected, false}, {"none that says since when", time.Time{}, false}, {"another", elected.Add(time.Second), true},
+		} {
+			synctest.Wait()
+			s.led = pull.led
+			s.fail <- jetstream.ErrNoHeartbeat
+			time.Sleep(longestPause) // of the bubble's clock, until it pulls again
+			if got := lost(); got != pull.want {
+				t.Errorf("after a pull that failed, with the leader being %s, the lease may be lost: %t, want %t", pull.leader, got, pull.want)
+			}
+		}
+		close(release)
 		r.drain()
 	})
 }

@@ -146,6 +146,14 @@ func (c *Nodes) Stop(i int) {
 	}
 }
 
+// Kill ends the server with this index without any warning, as kill -9 does.
+func (c *Nodes) Kill(i int) {
+	if s := c.servers[i]; s != nil {
+		s.kill()
+		c.servers[i] = nil
+	}
+}
+
 // Restart starts stopped servers again, with their files and ports, and waits until the cluster
 // is whole.
 func (c *Nodes) Restart(stopped ...int) {

@@ -112,9 +112,15 @@ func (p *natsProcess) stop() {
 	select {
 	case <-p.exited:
 	case <-timeout.C:
-		_ = p.cmd.Process.Kill()
-		<-p.exited
+		p.kill()
 	}
+}
+
+// kill ends the server without any warning and waits for its end.
+func (p *natsProcess) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.exited
+	_ = p.input.Close()
 }
 
 // environment is the environment of the test binary, before any test changed it.
