@@ -70,6 +70,17 @@ func (p *parts) newSweeper() *keeper.Sweeper {
 	})
 }
 
+// newAckedSweeper returns the sweeper of acknowledged messages that the server has kept.
+func (p *parts) newAckedSweeper() *keeper.AckedSweeper {
+	var consumers []keeper.Consumer
+	for _, puller := range p.pullers {
+		if stream := puller.Stream(); stream == p.streams.Intake() || stream == p.streams.Waiting() {
+			consumers = append(consumers, keeper.Consumer{Stream: stream, Name: puller.Name()})
+		}
+	}
+	return keeper.NewAckedSweeper(p.reading, consumers, p.member.NoOtherLeads, p.log)
+}
+
 // forget drops what was not used since a time and returns the number of gates and
 // breakers. The stores still have their state if the key comes back, until it expires.
 func (p *parts) forget(since, now time.Time) int {
