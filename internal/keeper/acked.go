@@ -68,10 +68,6 @@ func (s *AckedSweeper) sweep(ctx context.Context, c Consumer) (removed int, err 
 	}
 	floor := min(s.floors[c], now)
 	s.floors[c] = now
-	stream, err := s.js.Stream(ctx, c.Stream)
-	if err != nil {
-		return 0, fmt.Errorf("reading stream %s: %w", c.Stream, err)
-	}
 	for next := uint64(1); next <= floor; removed++ {
 		m, err := streams.LeaderGet(ctx, s.js, c.Stream, streams.NextBySubject(next, filter))
 		switch {
@@ -82,7 +78,7 @@ func (s *AckedSweeper) sweep(ctx context.Context, c Consumer) (removed int, err 
 		case m.Sequence > floor:
 			return removed, nil
 		}
-		if err := stream.DeleteMsg(ctx, m.Sequence); err != nil && !streams.IsGone(err) {
+		if err := s.remove(ctx, c.Stream, m.Sequence); err != nil {
 			return removed, fmt.Errorf("removing an acknowledged message of stream %s: %w", c.Stream, err)
 		}
 		next = m.Sequence + 1
@@ -102,4 +98,16 @@ func (s *AckedSweeper) acked(ctx context.Context, c Consumer) (floor uint64, fil
 		filter = ">"
 	}
 	return info.AckFloor.Stream, filter, nil
+}
+
+// remove removes a message that may be gone.
+func (s *AckedSweeper) remove(ctx context.Context, name string, sequence uint64) error {
+	stream, err := s.js.Stream(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := stream.DeleteMsg(ctx, sequence); !streams.IsGone(err) {
+		return err
+	}
+	return nil
 }

@@ -14,20 +14,27 @@ import (
 type deliveries struct {
 	mu        sync.Mutex // guards the fields below
 	made      time.Time  // when the consumer was made
+	led       time.Time  // since when its leader leads, zero while not known
 	latest    uint64     // the latest sequence that it has delivered here
 	elsewhere uint64     // the latest that another instance reports as delivered there
 }
 
-// begin records the consumer. It returns the latest sequence that it is known to have
-// delivered elsewhere, and whether it was made anew.
-func (d *deliveries) begin(made time.Time) (elsewhere uint64, another bool) {
+// begin records the consumer and since when its leader leads, zero if that is not known. It
+// returns the latest sequence that the consumer is known to have delivered elsewhere, and
+// whether it was made anew or another leads it now: then what it has delivered so far may
+// be delivered again.
+func (d *deliveries) begin(made, led time.Time) (elsewhere uint64, changed bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !led.IsZero() {
+		changed = !d.led.IsZero() && !led.Equal(d.led)
+		d.led = led
+	}
 	if !made.Equal(d.made) {
-		another = !d.made.IsZero()
+		changed = changed || !d.made.IsZero()
 		d.made, d.latest, d.elsewhere = made, 0, 0
 	}
-	return d.elsewhere, another
+	return d.elsewhere, changed
 }
 
 // hear records what a consumer has delivered to another instance.

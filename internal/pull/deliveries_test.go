@@ -10,7 +10,7 @@ import (
 func TestDeliveries_ConsumerThatGoesBackMayHaveDeliveredBefore(t *testing.T) {
 	made := time.Now()
 	var d deliveries
-	d.begin(made)
+	d.begin(made, time.Time{})
 	for _, step := range []struct {
 		sequence, delivered uint64
 		elsewhere           uint64 // was delivered to another instance before
@@ -30,9 +30,9 @@ func TestDeliveries_ConsumerThatGoesBackMayHaveDeliveredBefore(t *testing.T) {
 		{sequence: 21, delivered: 1, age: time.Minute, want: true}, // older than the consumer
 		{sequence: 1, delivered: 1, made: time.Second},             // stream and consumer were made anew
 	} {
-		d.begin(made.Add(step.made))
+		d.begin(made.Add(step.made), time.Time{})
 		d.hear(made, step.elsewhere)
-		elsewhere, _ := d.begin(made.Add(step.made))
+		elsewhere, _ := d.begin(made.Add(step.made), time.Time{})
 		m := &jetstream.MsgMetadata{
 			NumDelivered: step.delivered, Sequence: jetstream.SequencePair{Stream: step.sequence}, Timestamp: made.Add(2*time.Second - step.age),
 		}

@@ -88,8 +88,7 @@ type Puller struct {
 
 	handled    atomic.Uint64
 	deliveries deliveries
-	batch      batch     // belongs to the goroutine that pulls
-	led        time.Time // when the consumer's leader was elected; belongs to the same goroutine
+	batch      batch // belongs to the goroutine that pulls
 
 	mu      sync.Mutex
 	unacked map[*Message]struct{} // guarded by mu
@@ -206,8 +205,8 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 	wanted, began, reconnects := permits, time.Now(), p.config.Conn.Stats().Reconnects
 	defer func() { p.config.Limit.release(permits) }()
 
-	elsewhere, another := p.deliveries.begin(consumer.Made())
-	if p.leaderChanged(consumer) || another {
+	elsewhere, changed := p.deliveries.begin(consumer.Made(), consumer.Led())
+	if changed {
 		p.loseLeases()
 	}
 	err := consumer.Receive(ctx, permits, func(msg jetstream.Msg, asked time.Time) {
@@ -232,16 +231,6 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 	p.batch.had(wanted, wanted-permits, time.Since(began))
 	p.config.Bytes.await(ctx)
 	return err
-}
-
-// leaderChanged reports whether the consumer has another leader than at the last pull.
-// The new one may deliver again what the old one had delivered.
-func (p *Puller) leaderChanged(consumer Consumer) bool {
-	before := p.led
-	if led := consumer.Led(); !led.IsZero() {
-		p.led = led
-	}
-	return !before.IsZero() && !before.Equal(p.led)
 }
 
 // work handles one message once there are bytes left for it, and settles it with the
