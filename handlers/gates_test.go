@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"regexp"
 	"slices"
 	"strconv"
@@ -90,7 +89,7 @@ func TestLedger_BudgetHoldsOverAllInstances(t *testing.T) {
 			c := config()
 			c.Policies = policySet(t, fmt.Sprintf("default: {maxAttempts: 5, baseDelay: 10ms, jitterType: none, retryBudgetPerMinute: %d}", budget))
 			var logged testkit.Buffer
-			c.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+			c.Logger = logger(&logged)
 			var mu sync.Mutex
 			var at []time.Time
 			r.target("pay.charge", func(int, micro.Request) (string, string, micro.Headers) {
@@ -306,24 +305,13 @@ func (g *grants) stranded() int {
 func TestLedger_ConcurrencyIsBoundedOverAllInstances(t *testing.T) {
 	t.Parallel()
 	const due, most, instances = 300, 6, 3
-	client, err := redisconn.Open(testkit.Redis(t).URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	for name, store := range map[string]func(*rig) ledger.Store{
-		"NATS": func(r *rig) ledger.Store {
-			return ledger.NewNATS(testkit.JetStream(r.t, testkit.Connect(r.t, r.url)), "RETRY_LEDGERS", 1)
-		},
-		"Redis": func(*rig) ledger.Store { return ledger.NewRedis(client, "") },
-	} {
+	for name, config := range stores(t) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			var logged testkit.Buffer
-			c := handlers.Config{
-				Policies: policySet(t, fmt.Sprintf("default: {maxAttempts: 5, baseDelay: 10ms, jitterType: none, maxConcurrentRetries: %d}", most)),
-				Logger:   slog.New(slog.NewTextHandler(&logged, nil)),
-			}
+			c := config()
+			c.Policies = policySet(t, fmt.Sprintf("default: {maxAttempts: 5, baseDelay: 10ms, jitterType: none, maxConcurrentRetries: %d}", most))
+			c.Logger = logger(&logged)
 			var now, peak atomic.Int64
 			r.parallel("pay.charge", func(req micro.Request) {
 				n := now.Add(1)
@@ -336,8 +324,12 @@ func TestLedger_ConcurrencyIsBoundedOverAllInstances(t *testing.T) {
 			var given grants
 			var services []*handlers.Service
 			for range instances {
-				c.Ledgers = recording{store(r), &given}
-				services = append(services, r.start(c))
+				own := c
+				if own.Ledgers == nil {
+					own.Ledgers = ledger.NewNATS(testkit.JetStream(t, testkit.Connect(t, r.url)), "RETRY_LEDGERS", 1)
+				}
+				own.Ledgers = recording{own.Ledgers, &given}
+				services = append(services, r.start(own))
 			}
 			r.agree(instances, services...)
 			joined := len(logged.String())

@@ -8,10 +8,30 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
+
+// hold runs a puller until the test ends, which keeps in flight what it returns.
+func hold(t *testing.T, nc *nats.Conn, source Source) <-chan *Message {
+	t.Helper()
+	came, done, draining := make(chan *Message, 2), make(chan struct{}), make(chan struct{})
+	p := New(source, func(_ context.Context, m *Message) error {
+		came <- m
+		<-done
+		return nil
+	}, Config{Conn: nc, Limit: NewLimit(10, 1), Bytes: NewBytes(1 << 20), Draining: draining, Log: slog.New(slog.DiscardHandler)})
+	var running sync.WaitGroup
+	running.Go(func() { p.Run(context.WithoutCancel(t.Context())) }) // until it has drained
+	t.Cleanup(func() {
+		close(done)
+		close(draining)
+		running.Wait()
+	})
+	return came
+}
 
 func TestPuller_WhatAConsumerDeliveredThatIsGoneIsShared(t *testing.T) {
 	t.Parallel()
@@ -20,19 +40,7 @@ func TestPuller_WhatAConsumerDeliveredThatIsGoneIsShared(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Retention: jetstream.WorkQueuePolicy}); err != nil {
 		t.Fatal(err)
 	}
-	came, done := make(chan *Message, 2), make(chan struct{})
-	draining := make(chan struct{})
-	source := Durable(js, "S", jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Minute})
-	p := New(source, func(_ context.Context, m *Message) error {
-		came <- m
-		<-done
-		return nil
-	}, Config{Conn: nc, Limit: NewLimit(10, 1), Bytes: NewBytes(1 << 20), Draining: draining, Log: slog.New(slog.DiscardHandler)})
-	var running sync.WaitGroup
-	running.Go(func() { p.Run(t.Context()) })
-	defer running.Wait()
-	defer close(draining)
-	defer close(done)
+	came := hold(t, nc, Durable(js, "S", jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Minute}))
 	testkit.Eventually(t, 10*time.Second, "the consumer", func() bool {
 		_, err := js.Consumer(t.Context(), "S", "c")
 		return err == nil
@@ -69,18 +77,7 @@ func TestPuller_WhatALeaderDeliveredThatWasKilledIsShared(t *testing.T) {
 	// The connection is to another server, so it does not break.
 	leader := slices.Index([]string{"node-1", "node-2", "node-3"}, c.CachedInfo().Cluster.Leader)
 	nc := testkit.Connect(t, cluster.URLs()[(leader+1)%3])
-	came, done := make(chan *Message, 2), make(chan struct{})
-	draining := make(chan struct{})
-	p := New(Durable(testkit.JetStream(t, nc), "S", consumer), func(_ context.Context, m *Message) error {
-		came <- m
-		<-done
-		return nil
-	}, Config{Conn: nc, Limit: NewLimit(10, 1), Bytes: NewBytes(1 << 20), Draining: draining, Log: slog.New(slog.DiscardHandler)})
-	var running sync.WaitGroup
-	running.Go(func() { p.Run(t.Context()) })
-	defer running.Wait()
-	defer close(draining)
-	defer close(done)
+	came := hold(t, nc, Durable(testkit.JetStream(t, nc), "S", consumer))
 	if _, err := js.Publish(t.Context(), "s", nil, jetstream.WithRetryAttempts(100)); err != nil {
 		t.Fatal(err)
 	}
