@@ -6,12 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -156,14 +154,9 @@ var natsProgram = sync.OnceValues(func() (string, error) {
 	return program, nil
 })
 
-// programDir returns the directory for the program of one work tree.
+// programDir returns the directory for the program of one work tree. It is
+// inside of it, so that it goes when the work tree goes.
 func programDir(root string) (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-	h := fnv.New64a()
-	_, _ = io.WriteString(h, root)
-	dir := filepath.Join(cache, "rebound-testkit", strconv.FormatUint(h.Sum64(), 16))
+	dir := filepath.Join(root, "bin", "testkit")
 	return dir, os.MkdirAll(dir, 0o700)
 }
