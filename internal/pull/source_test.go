@@ -179,7 +179,7 @@ func TestPuller_MessageThatComesLateInAPullIsHandledAtOnce(t *testing.T) {
 			handled = time.Since(began)
 			return nil
 		})
-		const late = 55 * time.Second // nearly the lease
+		const late = 54 * time.Second // nearly the lease, and between two renewals
 		time.Sleep(late)              // virtual time
 		s.messages <- &fakeMessage{source: s, sequence: 1}
 		synctest.Wait()
