@@ -56,7 +56,7 @@ func newAdopting(ctx context.Context, p *parts) (*adopting, error) {
 	register := adoption.NewRegister(bucket, adoption.RegisterConfig{JetStream: p.js, Prefix: prefix, Replicas: replicas, Log: p.log})
 	takeover := adoption.NewTakeover(p.js, register, p.intake, p.policies.inForce)
 	relay := adoption.NewRelay(adoption.RelayConfig{
-		Conn: p.nc, JetStream: p.js, Subjects: p.subjects, Stream: capture.Stream(), Group: ServiceName,
+		Conn: p.nc, JetStream: p.js, Subjects: p.subjects, Stream: capture.Stream(),
 		Claimed: takeover.Claimed, Draining: p.life.Draining(), Log: p.log,
 	})
 	return &adopting{

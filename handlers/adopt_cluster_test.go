@@ -10,7 +10,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
-	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
@@ -43,17 +42,13 @@ default: {maxAttempts: 100, baseDelay: 10ms, maxDelay: 500ms, jitterType: none, 
 `)}
 	r.start(config)
 	r.start(config)
-	f := &failing{t: t, seen: map[uint64]int{}, pace: rate.NewLimiter(200, 1)}
+	f := newFailing(r, messages)
 	r.target("t.x", f.target)
 	consumer := r.orders(func(s *jetstream.StreamConfig, c *jetstream.ConsumerConfig) {
 		s.Replicas, c.AckWait = 3, 2*time.Second
 	})
 	r.adopt(schemas.AdoptAdd{Stream: "ORDERS", Consumer: "worker", Target: "t.x"})
-	for i := range messages {
-		if _, err := r.js.Publish(t.Context(), "orders.new", []byte(fmt.Sprint("order ", i+1))); err != nil {
-			t.Fatal(err)
-		}
-	}
+	f.publish(r, 1, messages/3, 200)
 	r.work(consumer, f.handle)
 
 	testkit.Eventually(t, time.Minute, "some of the messages having arrived", func() bool { return f.targets() > 50 })
@@ -62,8 +57,10 @@ default: {maxAttempts: 100, baseDelay: 10ms, maxDelay: 500ms, jitterType: none, 
 		away = r.leader("RETRY_ADVISORIES")
 		return away >= 0
 	})
+	f.publish(r, messages/3+1, messages, 50) // more than the worker can handle until then
 	cluster.Stop(away)
-	testkit.Eventually(t, time.Minute, "more of the messages having arrived", func() bool { return f.targets() > 100 })
+	f.pace.SetLimit(200)
+	testkit.Eventually(t, time.Minute, "more of the messages having arrived", func() bool { return f.targets() > messages/9 })
 	cluster.Restart(away)
 
 	want := messages / 3

@@ -31,7 +31,8 @@ const (
 // Relay receives advisories beside the stream that stores them. The server sends an advisory
 // only once, so the stream misses those that are sent while it has no leader or is being
 // stopped. The relay stores in the stream the advisories that nobody has claimed for a while.
-// Each advisory reaches one of the instances.
+// All instances hear every advisory: the one that a queue group picks may be losing its
+// connection to the very server that led the stream.
 type Relay struct {
 	config RelayConfig
 	warn   rate.Sometimes
@@ -48,8 +49,6 @@ type RelayConfig struct {
 	Subjects  events.Subjects
 	// Stream is the stream of the advisories.
 	Stream string
-	// Group is the queue group of the instances.
-	Group string
 	// Claimed reports whether an advisory needs no handling any more.
 	Claimed func(ctx context.Context, given Advisory) (bool, error)
 	// Draining is closed when the instance is about to stop.
@@ -86,7 +85,7 @@ func (r *Relay) Listen(_ context.Context, adopted []Adoption) error {
 	}
 	for _, subject := range wanted {
 		if r.subs[subject] == nil {
-			sub, err := r.config.Conn.QueueSubscribe(subject, r.config.Group, r.hear)
+			sub, err := r.config.Conn.Subscribe(subject, r.hear)
 			if err != nil {
 				return err
 			}
