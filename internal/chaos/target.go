@@ -78,13 +78,17 @@ func (t *target) listen() error {
 	err = s.AddEndpoint("op", micro.HandlerFunc(func(r micro.Request) {
 		arrived := time.Now()
 		t.working.Go(func() {
-			if code, silent := t.attempt(r.Subject(), nats.Header(r.Headers()), r.Data(), arrived); silent {
-				return
-			} else if code != "" {
-				_ = r.Error(code, "the target says no", nil)
+			code, silent := t.attempt(r.Subject(), nats.Header(r.Headers()), r.Data(), arrived)
+			if silent {
 				return
 			}
-			_ = r.Respond([]byte("done"))
+			// The framework reads what a request was answered with once its handler has
+			// returned, so the answer goes past it.
+			answer := &nats.Msg{Subject: r.Reply(), Data: []byte("done")}
+			if code != "" {
+				answer.Data, answer.Header = nil, nats.Header{micro.ErrorCodeHeader: {code}, micro.ErrorHeader: {"the target says no"}}
+			}
+			_ = t.nc.PublishMsg(answer)
 		})
 	}), micro.WithEndpointSubject(service+".*"))
 	if err != nil {
