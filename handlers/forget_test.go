@@ -59,8 +59,15 @@ func TestService_KeysThatAreNotUsedAreForgotten(t *testing.T) {
 		r.request("rebound.status", nil, nil, &status)
 		return status.BreakerCounts == breaker.Counts{Open: open, Held: open}
 	})
+	var breakers, ledgers uint64
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("when last asked, the stores had %d breakers, want %d, and %d ledgers, want 0", breakers, open, ledgers)
+		}
+	})
 	testkit.Eventually(t, 5*time.Minute, "the stores having forgotten them", func() bool {
-		return r.stored("KV_RETRY_BREAKERS") == open && r.stored("KV_RETRY_LEDGERS") == 0
+		breakers, ledgers = r.stored("KV_RETRY_BREAKERS"), r.stored("KV_RETRY_LEDGERS")
+		return breakers == open && ledgers == 0
 	})
 	testkit.Eventually(t, 5*time.Minute, "the metrics of the keys being dropped", func() bool {
 		return bytes.Count(m.text(), []byte(`operation="many"`)) <= 10*open

@@ -40,7 +40,8 @@ func stores(t *testing.T) map[string]func() handlers.Config {
 	}
 }
 
-// parallel registers a target that works on several requests at once.
+// parallel registers a target that works on several requests at once. Its handler answers
+// with Respond: the framework reads a request's error at any time.
 func (r *rig) parallel(subject string, handle func(micro.Request)) {
 	r.t.Helper()
 	service, err := micro.AddService(r.nc, micro.Config{Name: "parallel", Version: "1.0.0"})
