@@ -177,10 +177,7 @@ func (l *Letters) Replay(ctx context.Context, d *events.DeadLetter) error {
 // Discard removes a dead letter for good. It returns [ErrNotFound] when it is
 // gone already.
 func (l *Letters) Discard(ctx context.Context, d *events.DeadLetter) error {
-	stream, err := l.js.Stream(ctx, l.streams.Dead())
-	if err == nil {
-		err = stream.DeleteMsg(ctx, d.Sequence)
-	}
+	err := streams.Delete(ctx, l.js, l.streams.Dead(), d.Sequence)
 	if streams.IsGone(err) {
 		return fmt.Errorf("discarding dead letter %s: %w", d.ID, ErrNotFound)
 	}

@@ -78,7 +78,7 @@ func (s *AckedSweeper) sweep(ctx context.Context, c Consumer) (removed int, err 
 		case m.Sequence > floor:
 			return removed, nil
 		}
-		if err := s.remove(ctx, c.Stream, m.Sequence); err != nil {
+		if err := streams.Delete(ctx, s.js, c.Stream, m.Sequence); err != nil && !streams.IsGone(err) {
 			return removed, fmt.Errorf("removing an acknowledged message of stream %s: %w", c.Stream, err)
 		}
 		next = m.Sequence + 1
@@ -98,16 +98,4 @@ func (s *AckedSweeper) acked(ctx context.Context, c Consumer) (floor uint64, fil
 		filter = ">"
 	}
 	return info.AckFloor.Stream, filter, nil
-}
-
-// remove removes a message that may be gone.
-func (s *AckedSweeper) remove(ctx context.Context, name string, sequence uint64) error {
-	stream, err := s.js.Stream(ctx, name)
-	if err != nil {
-		return err
-	}
-	if err := stream.DeleteMsg(ctx, sequence); !streams.IsGone(err) {
-		return err
-	}
-	return nil
 }

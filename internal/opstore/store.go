@@ -265,11 +265,7 @@ func (s *Store) Remove(ctx context.Context, op *events.Operation, version uint64
 // [scheduler.ErrMoved].
 func (s *Store) delete(ctx context.Context, doing string, sequence uint64) error {
 	return s.Persist(ctx, doing, func(ctx context.Context) error {
-		stream, err := s.js.Stream(ctx, s.streams.Waiting())
-		if err != nil {
-			return err
-		}
-		err = stream.DeleteMsg(ctx, sequence)
+		err := streams.Delete(ctx, s.js, s.streams.Waiting(), sequence)
 		if streams.IsGone(err) {
 			return scheduler.ErrMoved
 		}

@@ -215,6 +215,15 @@ func GetAt(ctx context.Context, js jetstream.JetStream, stream string, sequence 
 	return m, gone, err
 }
 
+// Delete removes a message from a stream. If it is not there, [IsGone] is true of the error.
+func Delete(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) error {
+	s, err := js.Stream(ctx, stream)
+	if err != nil {
+		return err
+	}
+	return s.DeleteMsg(ctx, sequence)
+}
+
 // IsGone reports whether err means that a message is not in its stream, as far as the answering
 // server knows.
 func IsGone(err error) bool {
