@@ -72,11 +72,9 @@ func (p *parts) newSweeper() *keeper.Sweeper {
 
 // newAckedSweeper returns the sweeper of acknowledged messages that the server has kept.
 func (p *parts) newAckedSweeper() *keeper.AckedSweeper {
-	var consumers []keeper.Consumer
-	for _, puller := range p.pullers {
-		if stream := puller.Stream(); stream == p.streams.Intake() || stream == p.streams.Waiting() {
-			consumers = append(consumers, keeper.Consumer{Stream: stream, Name: puller.Name()})
-		}
+	consumers := make([]keeper.Consumer, len(p.pullers))
+	for i, puller := range p.pullers {
+		consumers[i] = keeper.Consumer{Stream: puller.Stream(), Name: puller.Name()}
 	}
 	return keeper.NewAckedSweeper(p.reading, consumers, p.member.NoOtherLeads, p.log)
 }
