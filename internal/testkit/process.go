@@ -154,8 +154,8 @@ var natsProgram = sync.OnceValues(func() (string, error) {
 	return program, nil
 })
 
-// programDir returns the directory for the program of one work tree. It is
-// inside of it, so that it goes when the work tree goes.
+// programDir returns the directory for the program of one work tree. It is inside of it, so
+// that it goes when the work tree goes.
 func programDir(root string) (string, error) {
 	dir := filepath.Join(root, "bin", "testkit")
 	return dir, os.MkdirAll(dir, 0o700)
