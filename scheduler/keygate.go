@@ -39,11 +39,17 @@ type keyGate struct {
 	used      time.Time // when it was last asked for a pass
 	uses      int       // how often since the last lease arrived
 	held      int       // how many are in the lanes, as far as this instance knows
-	renewed   time.Time // when the last lease arrived
-	more      bool      // and whether more may be had once its budget is used up
-	until     time.Time // when the lease, or the wait for one, ends
-	awaits    bool      // nothing goes before a lease arrives
-	claimed   bool      // the rest of the last lease is handed in for another
+	leasing
+	absences gate.Absences
+}
+
+// leasing is how a key stands with the ledger of its limits.
+type leasing struct {
+	renewed time.Time // when the last lease arrived
+	more    bool      // and whether more may be had once its budget is used up
+	until   time.Time // when the lease, or the wait for one, ends
+	awaits  bool      // nothing goes before a lease arrives
+	claimed bool      // the rest of the last lease is handed in for another
 }
 
 // waiter is one operation that waits.
@@ -91,6 +97,13 @@ func (k *keyGate) dependencies() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.dependsOn
+}
+
+// budget returns the budget of which the key has a share.
+func (k *keyGate) budget() gate.Cause {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.settings.Budget()
 }
 
 // counted returns how many operations the lanes held when last counted.
