@@ -279,7 +279,7 @@ func (p *parts) shareFairly(ctx context.Context) (*intake.FairShare, error) {
 		Prefix: p.config.Prefix, Clock: p.clock, MaxPayload: p.nc.MaxPayload(), Meter: p.metrics,
 	})
 	return intake.NewFairShare(submissions, &placing, intake.FairShareConfig{
-		Prefix: p.config.Prefix, Consumer: intakeConsumer, Service: ServiceName, MaxPayload: p.nc.MaxPayload(),
+		Prefix: p.config.Prefix, Consumer: intakeConsumer, Service: p.subjects.API(), MaxPayload: p.nc.MaxPayload(),
 		Leads: p.member.Leads, Meter: p.metrics, Draining: p.life.Draining(), Log: p.log,
 	}), nil
 }

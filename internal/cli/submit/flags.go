@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/config"
 )
 
@@ -179,8 +178,8 @@ func (f *submissionFlags) header() (map[string]string, error) {
 		if !ok || name == "" || strings.ContainsAny(name, " :\r\n\t") || strings.ContainsAny(value, "\r\n") {
 			return nil, fmt.Errorf("--header %q is not NAME=VALUE", h)
 		}
-		if len(wire.CarriedHeader(map[string][]string{name: {value}})) == 0 {
-			return nil, fmt.Errorf("--header %s is not for submissions; what begins with Nats- or Retry- does not go along", name)
+		if events.IsOwned(name) {
+			return nil, fmt.Errorf("--header %s is not for submissions; Rebound or the NATS server sets it", name)
 		}
 		out[name] = value
 	}
