@@ -166,7 +166,8 @@ func (p *parts) gateOperations(ctx context.Context) error {
 		shared = natsstore.New(p.sharing, p.streams.BreakersBucket(), p.config.Limits.Replicas)
 	}
 	p.breakers = newBreakers(breakersConfig{
-		instance: p.id, shared: shared, forget: p.config.ForgetIdleAfter, store: p.store, subjects: p.subjects, now: p.clock.Now, freed: p.keys.Changed, log: p.log,
+		instance: p.id, shared: shared, forget: p.config.ForgetIdleAfter, store: p.store, subjects: p.subjects, now: p.clock.Now, log: p.log,
+		freed: func(key string) { gates.Freed(key) },
 		heard: func(c breaker.Change) {
 			gates.Changed(c)
 			p.keys.BreakerChanged(c)
@@ -184,7 +185,7 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	gates = scheduler.NewGates(p.breakers.group, scheduler.GatesConfig{Opened: p.keys.Changed, Lease: wanted.Want, Now: p.clock.Now})
 	p.gates = gates
 	p.leases = ledger.NewLeases(wanted, gates, ledger.LeasesConfig{Instance: p.id, Store: limits, Now: p.clock.Now, Log: p.log})
-	p.lanes = lanes.New(p.keys, p.store, lanes.Config{Gates: gates, Policies: p.policies.inForce, Now: p.clock.Now})
+	p.lanes = lanes.New(p.keys, p.store, lanes.Config{Gates: gates, Policies: p.policies.inForce, Now: p.clock.Now, Stranded: p.metrics.Stranded})
 	p.breakers.join(ctx)
 	denials, stop := natsconn.WatchDenials(p.nc, p.log)
 	p.life.Cleanup(stop)
