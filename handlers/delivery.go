@@ -13,6 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/policy"
@@ -23,6 +24,10 @@ const (
 	codeNoResponders = "no_responders"
 	codeTimeout      = "timeout"
 	codeSlowReply    = "slow_reply"
+	// codeForbiddenTarget: the service's NATS user may not publish to the target. That says
+	// nothing of the target, and only an operator can change it, so the operation is not
+	// attempted again: its dead letter can be replayed once the permission is granted.
+	codeForbiddenTarget = "forbidden_target"
 )
 
 // slowReply is how long after the attempt's timeout a reply is still awaited, to tell
@@ -33,7 +38,10 @@ const slowReply = time.Second
 var errInterrupted = errors.New("the connection to NATS was lost during the attempt")
 
 // requester makes attempts as NATS requests.
-type requester struct{ nc *nats.Conn }
+type requester struct {
+	nc      *nats.Conn
+	denials *natsconn.Denials
+}
 
 var _ scheduler.Target = (*requester)(nil)
 
@@ -48,9 +56,11 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 
 	callCtx, cancel := context.WithTimeout(ctx, a.Timeout+min(slowReply, a.Timeout/10))
 	defer cancel()
+	publish := r.denials.Begin(a.Subject, cancel)
 	start := time.Now()
 	answer, err := r.nc.RequestMsgWithContext(callCtx, request)
 	reply := scheduler.Reply{Duration: time.Since(start)}
+	denied := r.denials.End(publish)
 
 	switch {
 	case err == nil:
@@ -62,6 +72,8 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 	case errors.Is(err, nats.ErrNoResponders):
 		reply.Failed = true
 		reply.Failure = policy.Failure{Code: codeNoResponders, Message: "nobody listens on " + a.Subject}
+	case denied != nil:
+		reply.Failed, reply.Failure = true, forbidden(a.Subject)
 	case ctx.Err() != nil:
 		return scheduler.Reply{}, ctx.Err()
 	case r.nc.Status() != nats.CONNECTED || r.nc.Stats().Reconnects != reconnects:
@@ -74,6 +86,11 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 	}
 	reply.Failure.Duration = reply.Duration
 	return reply, nil
+}
+
+// forbidden is the failure of an attempt that the server denies.
+func forbidden(subject string) policy.Failure {
+	return policy.Failure{Code: codeForbiddenTarget, Message: "this service's NATS user may not publish to " + subject}
 }
 
 // connected waits until the connection is up: an attempt that cannot be sent must not
@@ -125,8 +142,9 @@ type publisher struct {
 	js       jetstream.JetStream
 	subjects events.Subjects
 	// work is the stream to make if no other captures the default targets.
-	work jetstream.StreamConfig
-	log  *slog.Logger
+	work    jetstream.StreamConfig
+	denials *natsconn.Denials
+	log     *slog.Logger
 }
 
 var _ scheduler.Publisher = (*publisher)(nil)
@@ -148,10 +166,16 @@ func (p *publisher) Publish(ctx context.Context, op *events.Operation, m schedul
 	made, pauses := false, backoff.Backoff{First: shortestBackoff, Longest: longestBackoff}
 	for {
 		callCtx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
+		publish := p.denials.Begin(msg.Subject, cancel)
 		_, err := p.js.PublishMsg(callCtx, msg)
+		denied := p.denials.End(publish)
 		cancel()
 		if err == nil {
 			return nil
+		}
+		if denied != nil {
+			failure := forbidden(msg.Subject)
+			return &failure
 		}
 		if errors.Is(err, jetstream.ErrNoStreamResponse) && !made && p.subjects.IsWork(msg.Subject) {
 			made = true
