@@ -190,7 +190,7 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	denials, stop := natsconn.WatchDenials(p.nc, p.log)
 	p.life.Cleanup(stop)
 	p.pipeline = &scheduler.Pipeline{
-		Policies: p.policies.inForce, Store: p.store, Ends: p.recovery, Target: &requester{nc: p.nc, denials: denials}, Publisher: p.publisher(denials), CheckTarget: p.subjects.CheckTarget,
+		Policies: p.policies.inForce, Store: p.store, Ends: p.recovery, Target: newRequester(p.nc, denials, p.log), Publisher: p.publisher(denials), CheckTarget: p.subjects.CheckTarget,
 		Gates: gates, Health: p.registry, Began: p.metrics.Began, Attempted: p.metrics.Attempted,
 		Now: p.clock.Now, Random: rand.Float64, Draining: p.life.Draining(),
 	}

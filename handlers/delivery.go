@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/time/rate"
+
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/backoff"
@@ -41,9 +43,15 @@ var errInterrupted = errors.New("the connection to NATS was lost during the atte
 type requester struct {
 	nc      *nats.Conn
 	denials *natsconn.Denials
+	log     *slog.Logger
+	warn    rate.Sometimes
 }
 
 var _ scheduler.Target = (*requester)(nil)
+
+func newRequester(nc *nats.Conn, denials *natsconn.Denials, log *slog.Logger) *requester {
+	return &requester{nc: nc, denials: denials, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery}}
+}
 
 // Deliver implements [scheduler.Target]. It reads the reply by the conventions of NATS
 // micro: an error header is a failure with that code, anything else a success.
@@ -64,7 +72,7 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 
 	switch {
 	case err == nil:
-		reply.Failure, reply.Failed = failure(answer.Header, time.Now())
+		reply.Failure, reply.Failed = failure(answer.Header, time.Now(), r.ignored(a.Subject))
 		if reply.Duration > a.Timeout && !reply.Failed {
 			reply.Failed = true
 			reply.Failure = policy.Failure{Code: codeSlowReply, Message: "the target replied later than " + a.Timeout.String()}
@@ -93,6 +101,15 @@ func forbidden(subject string) policy.Failure {
 	return policy.Failure{Code: codeForbiddenTarget, Message: "this service's NATS user may not publish to " + subject}
 }
 
+// ignored returns what logs, now and then, why the Retry-After of a reply counts for nothing.
+func (r *requester) ignored(subject string) func(error) {
+	return func(err error) {
+		r.warn.Do(func() {
+			r.log.Warn("the Retry-After of a reply is ignored; the policy's delay stands", "target", subject, "error", err)
+		})
+	}
+}
+
 // connected waits until the connection is up: an attempt that cannot be sent must not
 // count.
 func (r *requester) connected(ctx context.Context) error {
@@ -115,13 +132,17 @@ func (r *requester) connected(ctx context.Context) error {
 }
 
 // failure reads the failure in a reply's headers; failed is false if there is none.
-func failure(h nats.Header, now time.Time) (f policy.Failure, failed bool) {
+// ignored is called with why a Retry-After counts for nothing.
+func failure(h nats.Header, now time.Time, ignored func(error)) (f policy.Failure, failed bool) {
 	f.Code, f.Message = wire.MicroError(h)
 	if f.Code == "" && f.Message == "" {
 		return f, false
 	}
 	// An unreadable date must not hide the failure itself.
-	if at, err := events.ParseRetryAfter(wire.HeaderValue(h, events.HeaderRetryAfter), now); err == nil && at.After(now) {
+	switch at, err := events.ParseRetryAfter(wire.HeaderValue(h, events.HeaderRetryAfter), now); {
+	case err != nil:
+		ignored(err)
+	case at.After(now):
 		f.RetryAfter = at.Sub(now)
 	}
 	return f, true
