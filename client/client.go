@@ -101,7 +101,7 @@ func (c *Client) configure() error {
 	var errs []error
 	config := &c.config
 	config.Prefix = cmp.Or(config.Prefix, events.DefaultPrefix)
-	if err := events.CheckName(config.Prefix); err != nil {
+	if err := events.CheckPrefix(config.Prefix); err != nil {
 		errs = append(errs, fmt.Errorf("prefix %w", err))
 	}
 	switch {

@@ -44,7 +44,7 @@ func (c *Client) FetchHealth(ctx context.Context) ([]health.Metrics, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, allTimeout)
 	defer cancel()
-	answers, err := natsext.RequestMany(ctx, c.nc, endpoint("health"), nil, natsext.RequestManyStall(stall))
+	answers, err := natsext.RequestMany(ctx, c.nc, c.subjects.Endpoint("health"), nil, natsext.RequestManyStall(stall))
 	if err != nil {
 		return nil, fmt.Errorf("client: asking for the health of the services: %w", err)
 	}
@@ -69,9 +69,6 @@ func (c *Client) FetchHealth(ctx context.Context) ([]health.Metrics, error) {
 	}
 	return health.Merge(instances...), nil
 }
-
-// endpoint returns the subject of a request to the service.
-func endpoint(name string) string { return "rebound." + name }
 
 // ReportHealth reports the health of a target service, as the target itself knows it. Adaptive
 // delays heed it, including those of [Execute] in this process. A report counts in full for a

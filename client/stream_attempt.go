@@ -107,7 +107,7 @@ func (a *streamAttempt) working(ctx context.Context) error {
 	defer cancel()
 	stored := m.Subject
 	_, key, _ := strings.Cut(m.Subject, ".report.")
-	m.Subject = "rebound.report." + key
+	m.Subject = a.client.subjects.Endpoint("report." + key)
 	answer, err := a.client.nc.RequestMsgWithContext(ctx, m)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):

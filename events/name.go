@@ -37,6 +37,18 @@ func CheckName(name string) error {
 	return nil
 }
 
+// CheckPrefix returns an error unless prefix may be the first token of a deployment's subjects: a
+// valid name that is not the first token of a deployment's endpoints, see [Subjects.API].
+func CheckPrefix(prefix string) error {
+	if err := CheckName(prefix); err != nil {
+		return err
+	}
+	if isAPI(prefix) {
+		return fmt.Errorf("%q is for endpoints; a prefix must not be %s or start with %s-", prefix, apiRoot, apiRoot)
+	}
+	return nil
+}
+
 // Key returns the key of a service and an operation type.
 func Key(service, operation string) string { return service + ":" + operation }
 

@@ -35,6 +35,27 @@ func (s Subjects) prefix() string {
 	return s.Prefix
 }
 
+// apiRoot is the first token of the endpoints under [DefaultPrefix].
+const apiRoot = "rebound"
+
+// API returns the first token of the endpoints of a deployment and the name of its micro service:
+// rebound under [DefaultPrefix], rebound-<prefix> under another one. Two deployments in one account
+// therefore never answer each other.
+func (s Subjects) API() string {
+	if s.prefix() == DefaultPrefix {
+		return apiRoot
+	}
+	return apiRoot + "-" + s.prefix()
+}
+
+// isAPI reports whether token is the [Subjects.API] of some deployment.
+func isAPI(token string) bool {
+	return token == apiRoot || strings.HasPrefix(token, apiRoot+"-")
+}
+
+// Endpoint is the subject of an endpoint of the service, such as dead.list.
+func (s Subjects) Endpoint(name string) string { return s.API() + "." + name }
+
 // Submit is where a service publishes a failed operation.
 func (s Subjects) Submit(service, operation string) string {
 	return s.prefix() + ".submit." + service + "." + operation
@@ -284,7 +305,7 @@ func (s Subjects) CheckTarget(subject string) error {
 		return fmt.Errorf("target %q belongs to the server; subjects that start with $ are never targets", shown)
 	case first == "_INBOX" || strings.HasPrefix(first, "_INBOX_"):
 		return fmt.Errorf("target %q is an inbox; inboxes are never targets", shown)
-	case first == "rebound", first == s.prefix() && (len(tokens) < 2 || tokens[1] != "work"):
+	case isAPI(first), first == s.prefix() && (len(tokens) < 2 || tokens[1] != "work"):
 		return fmt.Errorf("target %q belongs to Rebound itself", shown)
 	}
 	return nil

@@ -216,7 +216,7 @@ func TestAhead_WaitsUntilEveryInstanceCanBearIt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, parkForAnHour)})
 	r.awaitServing(1)
-	older, err := micro.AddService(r.nc, micro.Config{Name: handlers.ServiceName, Version: "0.0.1", Metadata: map[string]string{"prefix": "retry"}})
+	older, err := micro.AddService(r.nc, micro.Config{Name: "rebound", Version: "0.0.1", Metadata: map[string]string{"prefix": "retry"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/lanes"
 	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/lifecycle"
+	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
@@ -170,7 +171,8 @@ func (p *parts) gateOperations(ctx context.Context) error {
 		shared = natsstore.New(p.sharing, p.streams.BreakersBucket(), p.config.Limits.Replicas)
 	}
 	p.breakers = newBreakers(breakersConfig{
-		instance: p.id, shared: shared, forget: p.config.ForgetIdleAfter, store: p.store, subjects: p.subjects, now: p.clock.Now, freed: p.keys.Changed, log: p.log,
+		instance: p.id, shared: shared, forget: p.config.ForgetIdleAfter, store: p.store, subjects: p.subjects, now: p.clock.Now, log: p.log,
+		freed: func(key string) { gates.Freed(key) },
 		heard: func(c breaker.Change) {
 			gates.Changed(c)
 			p.keys.BreakerChanged(c)
@@ -190,14 +192,16 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	})
 	p.gates = gates
 	p.leases = ledger.NewLeases(wanted, gates, ledger.LeasesConfig{Instance: p.id, Store: limits, Now: p.clock.Now, Log: p.log})
-	p.lanes = lanes.New(p.keys, p.store, lanes.Config{Gates: gates, Policies: p.policies.inForce, Now: p.clock.Now})
+	p.lanes = lanes.New(p.keys, p.store, lanes.Config{Gates: gates, Policies: p.policies.inForce, Now: p.clock.Now, Stranded: p.metrics.Stranded})
 	p.breakers.join(ctx)
+	denials, stop := natsconn.WatchDenials(p.nc, p.log)
+	p.life.Cleanup(stop)
 	var err error
-	if p.publisher, err = newPublisher(p.js, p.subjects, streams.WorkConfig(p.streams, p.config.Limits), p.log); err != nil {
+	if p.publisher, err = newPublisher(p.js, p.subjects, streams.WorkConfig(p.streams, p.config.Limits), denials, p.log); err != nil {
 		return err
 	}
 	p.pipeline = &scheduler.Pipeline{
-		Policies: p.policies.inForce, Store: p.store, Ends: p.recovery, Target: &requester{nc: p.nc}, Publisher: p.publisher, CheckTarget: p.subjects.CheckTarget,
+		Policies: p.policies.inForce, Store: p.store, Ends: p.recovery, Target: newRequester(p.nc, denials, p.log), Publisher: p.publisher, CheckTarget: p.subjects.CheckTarget,
 		Gates: gates, Health: p.registry, Began: p.metrics.Began, Attempted: p.metrics.Attempted,
 		Now: p.clock.Now, Random: rand.Float64, Draining: p.life.Draining(),
 	}
@@ -289,7 +293,7 @@ func (p *parts) shareFairly(ctx context.Context) (*intake.FairShare, error) {
 		Prefix: p.config.Prefix, Clock: p.clock, MaxPayload: p.nc.MaxPayload(), Meter: p.metrics,
 	})
 	return intake.NewFairShare(submissions, &placing, intake.FairShareConfig{
-		Prefix: p.config.Prefix, Consumer: intakeConsumer, Service: ServiceName, MaxPayload: p.nc.MaxPayload(),
+		Prefix: p.config.Prefix, Consumer: intakeConsumer, Service: p.subjects.API(), MaxPayload: p.nc.MaxPayload(),
 		Leads: p.member.Leads, Meter: p.metrics, Draining: p.life.Draining(), Log: p.log,
 	}), nil
 }

@@ -19,10 +19,6 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-// ServiceName is the service's name in the NATS micro framework and the first
-// token of its endpoints.
-const ServiceName = "rebound"
-
 // requestTimeout is how long a request may take.
 const requestTimeout = 30 * time.Second
 
@@ -97,7 +93,7 @@ func (p *parts) endpoints(m *monitor) []endpoint {
 // after it has returned are received.
 func serve(b *base, endpoints []endpoint) (service micro.Service, err error) {
 	service, err = micro.AddService(b.nc, micro.Config{
-		Name: ServiceName, Version: b.config.Version,
+		Name: b.subjects.API(), Version: b.config.Version,
 		Description: "Retries failed operations: holds them, brings them back, keeps what finally failed.",
 		Metadata:    map[string]string{"prefix": b.config.Prefix, intake.CapabilityKey: intake.Capability},
 	})
@@ -109,7 +105,7 @@ func serve(b *base, endpoints []endpoint) (service micro.Service, err error) {
 			_ = service.Stop()
 		}
 	}()
-	group := service.AddGroup(ServiceName)
+	group := service.AddGroup(b.subjects.API(), micro.WithGroupQueueGroup(queueGroup(b.subjects)))
 	for _, e := range endpoints {
 		if err := group.AddEndpoint(e.name, e.answer(b), e.options()...); err != nil {
 			return nil, fmt.Errorf("registering endpoint %s: %w", e.name, err)
@@ -122,6 +118,15 @@ func serve(b *base, endpoints []endpoint) (service micro.Service, err error) {
 		return nil, fmt.Errorf("registering the service: %w", err)
 	}
 	return service, nil
+}
+
+// queueGroup is the queue group of the endpoints. Under the default prefix it is the framework's
+// own, because instances of the version before are in it during a rolling upgrade.
+func queueGroup(s events.Subjects) string {
+	if s.Prefix == events.DefaultPrefix {
+		return micro.DefaultQueueGroup
+	}
+	return s.API()
 }
 
 // options returns the framework's options for an endpoint.

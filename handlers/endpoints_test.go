@@ -187,3 +187,55 @@ func TestEndpoints_AreShownByTheMicroFrameworkWithTheirSchemas(t *testing.T) {
 		}
 	}
 }
+
+func TestEndpoints_AreThoseOfTheirDeploymentOnly(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, handlers.Config{}, handlers.Config{Prefix: "shop"}, handlers.Config{Prefix: "submit"})
+	deployments := map[string]string{"rebound": "retry", "rebound-shop": "shop", "rebound-submit": "submit"}
+	const requests = 3
+	sent := map[string]int{}
+	for name, prefix := range deployments {
+		var info micro.Info
+		r.request("$SRV.INFO."+name, nil, nil, &info)
+		if info.Metadata["prefix"] != prefix {
+			t.Errorf("%s is discovered with the prefix %q, want %q", name, info.Metadata["prefix"], prefix)
+		}
+		for _, e := range info.Endpoints {
+			if !strings.HasPrefix(e.Subject, name+".") {
+				t.Errorf("%s has the endpoint %s, want it under %s", name, e.Subject, name)
+			}
+			if e.QueueGroup != "" && (e.QueueGroup == "q") != (name == "rebound") {
+				t.Errorf("endpoint %s is in queue group %q", e.Subject, e.QueueGroup)
+			}
+			subject := strings.ReplaceAll(e.Subject, "*", "zzz")
+			for range requests {
+				r.request(subject, nil, struct{}{}, nil)
+			}
+			sent[e.Subject] = requests
+		}
+	}
+	for name := range deployments {
+		var stats micro.Stats
+		r.request("$SRV.STATS."+name, nil, nil, &stats)
+		for _, e := range stats.Endpoints {
+			if e.NumRequests != requests {
+				t.Errorf("%s got %d requests, want the %d sent to it", e.Subject, e.NumRequests, requests)
+			}
+			delete(sent, e.Subject)
+		}
+	}
+	if len(sent) > 0 {
+		t.Errorf("nothing is known of the endpoints %v", sent)
+	}
+}
+
+func TestEndpoints_PrefixOfEndpointsIsRefused(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, prefix := range []string{"rebound", "rebound-shop"} {
+		_, err := handlers.Start(t.Context(), r.nc, handlers.Config{Prefix: prefix})
+		if err == nil || !strings.Contains(err.Error(), "is for endpoints") {
+			t.Errorf("starting with prefix %s gives error %v, want one that it is for endpoints", prefix, err)
+		}
+	}
+}

@@ -207,7 +207,7 @@ type submitRequests struct {
 // answers a message published on the submit subject. It knows where it is stored but
 // not what it is.)
 func (q submitRequests) answer(ctx context.Context, r micro.Request) (any, error) {
-	subject := q.config.Prefix + ".submit." + strings.TrimPrefix(r.Subject(), ServiceName+".submit.")
+	subject := q.config.Prefix + ".submit." + strings.TrimPrefix(r.Subject(), q.subjects.Endpoint("submit."))
 	h := nats.Header(r.Headers())
 	now := q.clock.Now()
 	submission := wire.Submission{Subject: subject, Header: h, Data: r.Data(), Name: nuid.Next(), Received: now}

@@ -370,7 +370,7 @@ func (w *world) start(name string, policies *policy.Set, frozen, pressure []span
 	letters := deadletter.New(js, "")
 	gates := scheduler.NewGates(breaker.NewGroup(breaker.Config{Instance: name}), scheduler.GatesConfig{Opened: keys.Changed})
 	held := lanes.New(keys, st, lanes.Config{Gates: gates, Policies: current, Now: clock.Now})
-	work, err := newPublisher(js, events.Subjects{}, streams.WorkConfig(events.Streams{}, streams.Limits{}), log)
+	work, err := newPublisher(js, events.Subjects{}, streams.WorkConfig(events.Streams{}, streams.Limits{}), nil, log)
 	if err != nil {
 		panic(err)
 	}

@@ -51,7 +51,7 @@ func (d Deployment) Permissions() Permissions {
 	if d.Answers {
 		l.publish(d.Inbox, "answering requests")
 	}
-	l.subscribe(ServiceName+".>", "requests")
+	l.subscribe(l.subjects.Endpoint(">"), "requests")
 	l.subscribe(l.subjects.HealthReports(), "the health that services report")
 	l.subscribe(l.subjects.Instances(), "the other instances")
 	l.subscribe(micro.APIPrefix+".>", "discovery")
@@ -91,7 +91,7 @@ func (l *permissionList) operations() {
 	prefix := strings.TrimSuffix(l.subjects.Submissions(), "submit.>")
 	l.publish(prefix+">", "operations, outcomes and dead letters")
 	l.publish("$JS.ACK.>", "acknowledgements")
-	l.publish(micro.APIPrefix+".INFO."+ServiceName, "knowing the versions of the instances")
+	l.publish(micro.APIPrefix+".INFO."+l.subjects.API(), "knowing the versions of the instances")
 	l.call("INFO", "the JetStream account")
 	intake, waiting, outcomes, dead := l.streams.Intake(), l.streams.Waiting(), l.streams.Outcomes(), l.streams.Dead()
 	for _, name := range []string{intake, waiting, outcomes, dead} {

@@ -73,7 +73,7 @@ func (w *workReports) count(subject string, err error) {
 // not what it is.)
 func (w *workReports) answer(ctx context.Context, r micro.Request) (any, error) {
 	m := &nats.Msg{
-		Subject: w.subjects.Prefix + ".report." + strings.TrimPrefix(r.Subject(), ServiceName+".report."),
+		Subject: w.subjects.Prefix + ".report." + strings.TrimPrefix(r.Subject(), w.subjects.Endpoint("report.")),
 		Header:  nats.Header(r.Headers()), Data: r.Data(),
 	}
 	err := w.take(ctx, m, w.now())

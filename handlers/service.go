@@ -170,7 +170,7 @@ func (c *Config) check() error {
 	if c.Prefix == "" {
 		c.Prefix = events.DefaultPrefix
 	}
-	if err := events.CheckName(c.Prefix); err != nil {
+	if err := events.CheckPrefix(c.Prefix); err != nil {
 		issues = append(issues, fmt.Errorf("prefix %w", err))
 	}
 	if c.Policies == nil {

@@ -237,7 +237,7 @@ func (c *cli) everything(admin *nats.Conn) {
 // request sends a request to an endpoint of the service.
 func (c *cli) request(nc *nats.Conn, endpoint, body string) {
 	c.t.Helper()
-	answer, err := nc.Request(handlers.ServiceName+"."+endpoint, []byte(body), patience)
+	answer, err := nc.Request("rebound."+endpoint, []byte(body), patience)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/cli/command"
 	"github.com/rebound-mq/rebound/internal/config"
 	"github.com/rebound-mq/rebound/internal/session"
@@ -80,7 +79,7 @@ func (o *reportOptions) run(ctx context.Context, s *session.Session) error {
 		return command.Usage(err)
 	}
 	request := *m
-	request.Subject = handlers.ServiceName + ".report." + o.service + "." + o.operation
+	request.Subject = s.Subjects.Endpoint("report." + o.service + "." + o.operation)
 	err = s.Request(ctx, &request, new(schemas.Reported))
 	if !errors.Is(err, nats.ErrNoResponders) {
 		return err

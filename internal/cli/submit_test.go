@@ -195,7 +195,7 @@ func TestSubmitLines_SaysWhereItWasInterrupted(t *testing.T) {
 	checkFailure(t, r.wait(), exitFailure, "interrupted after line 1")
 }
 
-func TestSubmit_NoticesTheServiceOfAnotherPrefix(t *testing.T) {
+func TestSubmit_ReachesOnlyTheServiceOfItsPrefix(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	other, err := handlers.Start(t.Context(), c.nc, handlers.Config{Prefix: "other", Logger: testkit.Logger(t), Backpressure: unhindered})
@@ -207,7 +207,15 @@ func TestSubmit_NoticesTheServiceOfAnotherPrefix(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	c.fails(exitFailure, "works under another --prefix", "submit", "billing", "charge")
-	r := c.runWith(`{"service":"s","operation":"o"}`, "submit", "-")
-	checkFailure(t, r, exitFailure, "works under another --prefix")
+	c.fails(exitFailure, "no service answers", "status")
+	if r := c.run("submit", "billing", "charge"); r.code != exitOK || !strings.Contains(r.stderr, "no service answers") || c.messages("RETRY_INTAKE") != 1 {
+		t.Errorf("submitting ended with %d and %q, want the submission waiting in RETRY_INTAKE", r.code, r.stderr)
+	}
+	if r := c.run("submit", "billing", "charge", "--prefix", "other"); r.code != exitOK || strings.Contains(r.stderr, "no service answers") {
+		t.Errorf("submitting with the prefix ended with %d and %q", r.code, r.stderr)
+	}
+	status := jsonLines[schemas.Status](t, c.ok("status", "--output", "json", "--prefix", "other"))
+	if len(status) != 1 || status[0].Instance != other.ID() {
+		t.Errorf("the status with the prefix is %+v, want that of instance %s", status, other.ID())
+	}
 }

@@ -141,6 +141,7 @@ func TestLoad_EachBadValueIsOneClearSentence(t *testing.T) {
 		"--context=../x":                    `"../x" is not the name of a context`,
 		"--prefix=Retry":                    `"Retry" cannot begin subjects and streams`,
 		"--prefix=a.b":                      `"a.b" cannot begin subjects and streams`,
+		"--prefix=rebound-shop":             `"rebound-shop" is for endpoints`,
 		"--listen=127.0.0.1:70000":          `"127.0.0.1:70000" has the port "70000"; a port is a number from 0 to 65535`,
 		"--listen=":                         `"" is not an address`,
 		"--http=on":                         `"on" is not an address, such as 127.0.0.1:4222, or "off"`,

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/rebound-mq/rebound/events"
 )
 
 // ParseDuration reads a Go duration, optionally with days before it: "90s",
@@ -137,6 +139,9 @@ var prefixPattern = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
 func setPrefix(to *string, s string) error {
 	if !prefixPattern.MatchString(s) {
 		return fmt.Errorf("%q cannot begin subjects and streams; use up to 32 of a-z, 0-9, _ and -, a letter first", s)
+	}
+	if err := events.CheckPrefix(s); err != nil {
+		return err
 	}
 	*to = s
 	return nil

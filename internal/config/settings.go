@@ -92,7 +92,7 @@ var settings = []setting{
 	},
 	{
 		key: "prefix", kind: "token", standard: "retry", client: true,
-		help: "first token of all subjects; the streams are named after it",
+		help: "first token of all subjects; streams and endpoints are named after it",
 		set:  func(c *Config, s string) error { return setPrefix(&c.Prefix, s) },
 	},
 	{

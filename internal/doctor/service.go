@@ -7,7 +7,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/session"
 	"github.com/rebound-mq/rebound/internal/wording"
 	"github.com/rebound-mq/rebound/schemas"
@@ -15,7 +14,7 @@ import (
 
 func (d *Diagnosis) service(ctx context.Context, s *session.Session) {
 	var status schemas.Status
-	switch err := s.Request(ctx, nats.NewMsg(handlers.ServiceName+".status"), &status); {
+	switch err := s.Request(ctx, nats.NewMsg(s.Subjects.Endpoint("status")), &status); {
 	case errors.Is(err, nats.ErrNoResponders):
 		d.add(Warn, "service", session.NoService, session.StartService)
 	case err != nil:

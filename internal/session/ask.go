@@ -11,7 +11,6 @@ import (
 	"github.com/synadia-io/orbit.go/natsext"
 
 	"github.com/rebound-mq/rebound/events/wire"
-	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
@@ -41,7 +40,7 @@ func answerError(answer *nats.Msg) error {
 // Ask sends a request, empty if request is nil, to an endpoint of the service and decodes the
 // answer.
 func (s *Session) Ask(ctx context.Context, endpoint string, request, into any) error {
-	m := nats.NewMsg(handlers.ServiceName + "." + endpoint)
+	m := nats.NewMsg(s.Subjects.Endpoint(endpoint))
 	if request != nil {
 		var err error
 		if m.Data, err = json.Marshal(request); err != nil {
@@ -81,7 +80,7 @@ func (s *Session) Request(ctx context.Context, m *nats.Msg, into any) error {
 func AskAll[T any](ctx context.Context, s *Session, endpoint, what string) ([]T, error) {
 	ctx, cancel := context.WithTimeout(ctx, allTimeout)
 	defer cancel()
-	replies, err := natsext.RequestMany(ctx, s.NC.Conn, handlers.ServiceName+"."+endpoint, nil, natsext.RequestManyStall(stall))
+	replies, err := natsext.RequestMany(ctx, s.NC.Conn, s.Subjects.Endpoint(endpoint), nil, natsext.RequestManyStall(stall))
 	if err != nil {
 		return nil, fmt.Errorf("asking for %s: %w", what, err)
 	}

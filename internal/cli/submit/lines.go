@@ -53,7 +53,7 @@ func (o *options) runLines(ctx context.Context, s *session.Session) error {
 	tally := &tally{App: o.App, bar: bar, json: o.output.JSON()}
 	err := parallel.Each(ctx, lines(ctx, o.Stdin, most), submitAtOnce, rate.NewLimiter(rate.Inf, 1), func(ctx context.Context, l line) error {
 		id, err := submitter.line(ctx, l, most)
-		if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, errOtherPrefix) {
+		if errors.Is(err, nats.ErrConnectionClosed) {
 			return err
 		}
 		_ = bar.Add(1)

@@ -14,16 +14,11 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/rebound-mq/rebound/handlers"
 )
 
 // submitTries is how often a submission is sent until it is answered. Its id makes it
 // the same submission each time.
 const submitTries = 3
-
-// errOtherPrefix says that the service that answers has another prefix.
-var errOtherPrefix = errors.New("the service that answers here works under another --prefix")
 
 // submission is one operation to submit.
 type submission struct {
@@ -58,12 +53,10 @@ func (s *submitter) submit(ctx context.Context, sub *submission) (submitted, err
 	}
 	for try := 1; !s.alone.Load(); try++ {
 		request := *m
-		request.Subject = handlers.ServiceName + ".submit." + sub.service + "." + sub.operation
+		request.Subject = s.session.Subjects.Endpoint("submit." + sub.service + "." + sub.operation)
 		var answer schemas.Submitted
 		err := s.session.Request(ctx, &request, &answer)
 		switch {
-		case err == nil && answer.Stream != s.session.Streams.Intake():
-			return submitted{}, fmt.Errorf("%w: the submission is in stream %s, not %s", errOtherPrefix, answer.Stream, s.session.Streams.Intake())
 		case err == nil:
 			return submitted{Submitted: answer}, nil
 		case errors.Is(err, nats.ErrNoResponders):
