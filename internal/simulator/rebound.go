@@ -42,9 +42,8 @@ type parking struct {
 }
 
 func newRebound(w *world) *rebound {
-	p := policyWith(policy.FullJitter)
-	p.EnableAdaptiveBackoff, p.EnableCircuitBreaker, p.CircuitBreakerTimeout = true, true, 10*time.Second
-	r := &rebound{world: w, policy: p, registry: health.NewRegistry(), keys: map[string]*key{}}
+	p := policy.Builtin().Resolve(policy.Query{Service: service})
+	r := &rebound{world: w, policy: &p, registry: health.NewRegistry(), keys: map[string]*key{}}
 	r.breakers = breaker.NewGroup(breaker.Config{
 		Instance: "simulator",
 		Changed:  func(c breaker.Change) { r.key(c.Key).wake() },
@@ -57,11 +56,7 @@ func (r *rebound) key(name string) *key {
 	k, ok := r.keys[name]
 	if !ok {
 		p := r.policy
-		k = &key{rebound: r, gate: gate.New(p.Gate()), breaker: r.breakers.Breaker(name, breaker.Settings{
-			Threshold: p.CircuitBreakerThreshold, Timeout: p.CircuitBreakerTimeout,
-			FailureRate: p.CircuitBreakerFailureRate, Window: p.CircuitBreakerWindow, MinimumCalls: p.CircuitBreakerMinimumCalls,
-			HalfOpenMaxRequests: p.HalfOpenMaxRequests, HalfOpenSuccesses: p.HalfOpenSuccesses,
-		})}
+		k = &key{rebound: r, gate: gate.New(p.Gate()), breaker: r.breakers.Breaker(name, p.BreakerSettings())}
 		r.keys[name] = k
 	}
 	return k
