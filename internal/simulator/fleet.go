@@ -127,7 +127,7 @@ func (f *fleet) delayed() time.Duration {
 
 // busyDelay is the mean time for which a process waits for a processor of a busy host, as
 // measured beside four busy loops on two processors.
-const busyDelay = 40 * time.Millisecond
+const busyDelay = 100 * time.Millisecond
 
 func (f *fleet) noteOpened(op *operation) {
 	if _, known := f.opened[op.service]; !known && f.rebound.key(op.service, op.kind).breaker.State() == breaker.Open {

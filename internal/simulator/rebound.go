@@ -27,6 +27,7 @@ type rebound struct {
 	// starved is the longest time that a key without a pause had due operations and made no
 	// attempt.
 	starved time.Duration
+	holds   int // how often an operation was held
 }
 
 // site is where operations come from and where they are tried.
@@ -180,6 +181,7 @@ func (k *key) due(op *operation) {
 		}
 		k.hand.giveBack(k)
 		k.lanes[op.priority].PushBack(op)
+		k.holds++
 		if k.held++; k.held == 1 {
 			k.progressed()
 		}
