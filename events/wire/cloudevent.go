@@ -18,7 +18,9 @@ import (
 	"github.com/cloudevents/sdk-go/v2/types"
 	"github.com/nats-io/nats.go"
 
+	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/clip"
+	"github.com/rebound-mq/rebound/internal/strictjson"
 )
 
 // Envelope holds the CloudEvents attributes that every event has.
@@ -164,6 +166,9 @@ func (m *message) structured() (e *event.Event, err error) {
 	if !json.Valid(m.data) {
 		return nil, errors.New("the envelope is not valid JSON")
 	}
+	if err := strictjson.UniqueNames(m.data); err != nil {
+		return nil, fmt.Errorf("the envelope: %w", err)
+	}
 	return binding.ToEvent(context.Background(), m)
 }
 
@@ -199,6 +204,11 @@ func (m *message) ReadBinary(_ context.Context, w binding.BinaryWriter) error {
 	for name, value := range m.attributes() {
 		var err error
 		if attribute := version.Attribute(headerCloudEvents + name); attribute != nil {
+			if attribute.Kind() == spec.Time {
+				if value, err = normalTime(value); err != nil {
+					return fmt.Errorf("attribute time %w", err)
+				}
+			}
 			err = w.SetAttribute(attribute, value)
 		} else {
 			err = w.SetExtension(name, value)
@@ -211,6 +221,15 @@ func (m *message) ReadBinary(_ context.Context, w binding.BinaryWriter) error {
 		return w.SetAttribute(version.AttributeFromKind(spec.DataContentType), contentType)
 	}
 	return nil
+}
+
+// normalTime returns an RFC 3339 time in the one spelling that the SDK reads.
+func normalTime(value string) (string, error) {
+	if value == "" {
+		return value, nil
+	}
+	at, err := events.ParseTime(value)
+	return at.Format(time.RFC3339Nano), err
 }
 
 // GetAttribute implements binding.MessageMetadataReader.

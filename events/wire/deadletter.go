@@ -85,7 +85,7 @@ func readDeadHeader(d *events.DeadLetter, h nats.Header) error {
 	if d.Reason == "" {
 		errs = append(errs, fmt.Errorf("it has no header %s", events.HeaderReason))
 	}
-	if t, err := time.Parse(time.RFC3339Nano, HeaderValue(h, events.HeaderDiedAt)); err == nil {
+	if t, err := events.ParseTime(HeaderValue(h, events.HeaderDiedAt)); err == nil {
 		d.DiedAt = events.InUTC(t)
 	}
 	if n := HeaderValue(h, events.HeaderTruncated); n != "" {

@@ -133,7 +133,7 @@ func (f *submissionFlags) submission(service, operation string, data []byte) (*s
 // times sets the attributes that are times.
 func (f *submissionFlags) times(e *event.Event, now time.Time) error {
 	if f.deadline != "" {
-		at, err := time.Parse(time.RFC3339, f.deadline)
+		at, err := events.ParseTime(f.deadline)
 		if err != nil {
 			left, err := config.ParseDuration(f.deadline)
 			if err != nil {
@@ -149,7 +149,7 @@ func (f *submissionFlags) times(e *event.Event, now time.Time) error {
 			value = now.Add(wait).UTC().Format(time.RFC3339Nano)
 		}
 		if _, err := events.ParseRetryAfter(value, now); err != nil {
-			return fmt.Errorf("--retry-after %q is neither a duration, seconds nor a date within a year", f.retryAfter)
+			return fmt.Errorf("--retry-after %q is neither a duration, seconds nor a date within a year: %w", f.retryAfter, err)
 		}
 		e.SetExtension("retryafter", value)
 	}
