@@ -81,7 +81,7 @@ type Policy struct {
 	// RetryBudgetPerHour is how many redeliveries of the key may be made in an
 	// hour. 0 means no limit.
 	RetryBudgetPerHour int
-	// RespectGlobalBackpressure holds operations while backpressure is on.
+	// RespectGlobalBackpressure slows a failing key to a trickle while backpressure is on.
 	RespectGlobalBackpressure bool
 
 	// Priority is the priority of operations that name none.
