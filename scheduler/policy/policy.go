@@ -71,8 +71,8 @@ type Policy struct {
 	// HalfOpenSuccesses is how many successes in a row close the breaker.
 	HalfOpenSuccesses int
 
-	// EnableResourceAwareRetry lets CPU, memory, pool utilisation and queue
-	// length lengthen adaptive delays.
+	// EnableResourceAwareRetry lets CPU, memory, pool utilisation, queue length
+	// and load lengthen adaptive delays.
 	EnableResourceAwareRetry bool
 	// MaxConcurrentRetries is how many operations of the key may be in flight at
 	// once, over all instances. 0 means no limit.
