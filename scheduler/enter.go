@@ -140,8 +140,7 @@ func (p Pass) Done(result gate.Result, took time.Duration, now time.Time) {
 	p.place.Done(result, took, now)
 	if p.gates != nil {
 		p.gates.inFlight.Add(-1)
-		p.gates.tally.add(result, now)
-		p.key.wake()
+		p.gates.ended(p.key, result, now)
 	}
 }
 
@@ -219,6 +218,14 @@ func (g *Gates) Conclude(pol *policy.Policy, key string, c Conclusion, now time.
 	defer k.release()
 	k.use(now)
 	k.gate.Conclude(c.Result, c.Took, now)
-	g.tally.add(c.Result, now)
+	g.ended(k, c.Result, now)
+}
+
+// ended counts an attempt whose result the gate of its key knows.
+func (g *Gates) ended(k *keyGate, result gate.Result, now time.Time) {
+	g.tally.add(k.service, result, now)
 	k.wake()
+	if result == gate.Success && g.pressure.Load() {
+		g.opened(k.key) // the key may fail no more
+	}
 }

@@ -62,7 +62,16 @@ func NewGates(breakers *breaker.Group, config GatesConfig) *Gates {
 	return g
 }
 
-// SetPressure turns global backpressure on or off.
+// trickleEvery is the pause between two attempts of a failing key while backpressure is on,
+// over all instances: each waits as many times as long as there are instances, up to
+// slowestTrickle.
+const (
+	trickleEvery   = time.Second
+	slowestTrickle = 10 * time.Second
+)
+
+// SetPressure turns global backpressure on or off. While it is on, failing keys have a
+// trickle of attempts; see [gate.Conditions].
 func (g *Gates) SetPressure(on bool) {
 	if g.pressure.Swap(on) && !on {
 		for _, k := range g.all() {
@@ -74,6 +83,15 @@ func (g *Gates) SetPressure(on bool) {
 
 // SetInstances sets the number of instances, including this one.
 func (g *Gates) SetInstances(n int) { g.instances.Store(int32(max(n, 1))) }
+
+// trickle returns the pause between two attempts of a failing key here, 0 when nothing is
+// held back.
+func (g *Gates) trickle() time.Duration {
+	if !g.pressure.Load() {
+		return 0
+	}
+	return min(time.Duration(g.instances.Load())*trickleEvery, slowestTrickle)
+}
 
 // Changed notes that a breaker has changed.
 func (g *Gates) Changed(c breaker.Change) {
@@ -144,7 +162,7 @@ func (g *Gates) of(pol *policy.Policy, key string) *keyGate {
 	if k == nil {
 		g.mu.Lock()
 		if k = g.keys[key]; k == nil {
-			k = &keyGate{key: key, gate: gate.New(pol.Gate()), settings: pol.Gate()}
+			k = &keyGate{identity: identify(key), gate: gate.New(pol.Gate()), settings: pol.Gate()}
 			g.keys[key] = k
 		}
 		k.users.Add(1)
@@ -192,7 +210,7 @@ func (g *Gates) breaker(pol *policy.Policy, key string) *breaker.Breaker {
 
 // conditions returns the conditions for the gate of a key.
 func (g *Gates) conditions(k *keyGate, b *breaker.Breaker, p events.Priority, now time.Time) gate.Conditions {
-	c := gate.Conditions{Priority: p, Backpressure: g.pressure.Load()}
+	c := gate.Conditions{Priority: p, Trickle: g.trickle()}
 	if b != nil {
 		c.Breaker = gate.Bounded(b.Ready(now))
 	}

@@ -99,24 +99,29 @@ func (g *Gates) Active() int { return int(g.inFlight.Load()) }
 // instance, of those that say something of their target's health.
 func (g *Gates) Counts(now time.Time) (succeeded, failed int) { return g.tally.last(now) }
 
-// tally counts the attempts of the last minute, second by second. It is safe for
-// concurrent use.
+// Services returns the recent attempts of each service at this instance; see [gate.Votes].
+func (g *Gates) Services(now time.Time) []events.ServiceAttempts { return g.tally.byService(now) }
+
+// tally counts the attempts that say something of their target's health: those of the last
+// minute, second by second, and those of each service. It is safe for concurrent use.
 type tally struct {
 	mu      sync.Mutex // guards the fields below
 	seconds [60]struct {
 		at                int64 // in Unix seconds
 		succeeded, failed int
 	}
+	votes gate.Votes
 }
 
-// add counts an attempt if it says something of its target's health.
-func (t *tally) add(r gate.Result, now time.Time) {
+// add counts an attempt.
+func (t *tally) add(service events.ServiceHash, r gate.Result, now time.Time) {
 	if r != gate.Success && r != gate.Failure {
 		return
 	}
 	at := now.Unix()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.votes.Add(service, r, now)
 	s := &t.seconds[uint64(at)%uint64(len(t.seconds))]
 	if s.at != at {
 		s.at, s.succeeded, s.failed = at, 0, 0
@@ -126,6 +131,12 @@ func (t *tally) add(r gate.Result, now time.Time) {
 	} else {
 		s.failed++
 	}
+}
+
+func (t *tally) byService(now time.Time) []events.ServiceAttempts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.votes.Counts(now)
 }
 
 // last returns the counts of the last minute.

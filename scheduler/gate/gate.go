@@ -24,6 +24,8 @@ type Gate struct {
 	hour        Window
 	retryBudget RetryBudget
 	governor    Governor
+	recent      recent
+	trickle     Trickle
 	shut        bool // the breaker was not closed when last checked
 }
 
@@ -36,7 +38,7 @@ type Settings struct {
 	// PerMinute and PerHour are how many operations may go in any minute and in
 	// any hour (retryBudgetPerMinute, retryBudgetPerHour); 0 means no limit.
 	PerMinute, PerHour int
-	// RespectBackpressure holds operations while backpressure is on
+	// RespectBackpressure slows a failing key to a trickle while backpressure is on
 	// (respectGlobalBackpressure). Critical operations pass all the same.
 	RespectBackpressure bool
 }
@@ -47,8 +49,9 @@ type Conditions struct {
 	Breaker Bound
 	// Dependencies is what the breakers of the key's dependencies let through.
 	Dependencies Bound
-	// Backpressure is whether global backpressure is on.
-	Backpressure bool
+	// Trickle is the pause between two attempts of a failing key while global
+	// backpressure is on, and 0 while it is off. A key that succeeds passes untouched.
+	Trickle time.Duration
 	// Priority is the priority of the operations in question.
 	Priority events.Priority
 }
@@ -90,8 +93,8 @@ type Answer struct {
 	// Cause is what limits N, empty when nothing does.
 	Cause Cause
 	// Next is when to ask again if N is 0. Zero means not before something
-	// changes: a pass is done, the breaker changes, backpressure ends, or a new
-	// lease or new settings arrive.
+	// changes: a pass is done, the breaker changes, or a new lease or new settings
+	// arrive.
 	Next time.Time
 }
 
@@ -104,7 +107,7 @@ const (
 	CauseBreaker Cause = "breaker"
 	// CauseDependency: the breaker of a dependency is open.
 	CauseDependency Cause = "dependency"
-	// CauseBackpressure: global backpressure is on.
+	// CauseBackpressure: most services fail, and so does this key.
 	CauseBackpressure Cause = "backpressure"
 	// CauseConcurrency: the limit of operations in flight is reached.
 	CauseConcurrency Cause = "concurrency"
@@ -207,6 +210,9 @@ func (g *Gate) Enter(c Conditions, now time.Time) (p Pass, a Answer, ok bool) {
 		return Pass{}, a, false
 	}
 	g.inFlight++
+	if g.trickles(&c, now) {
+		g.trickle.Take(c.Trickle, now)
+	}
 	if g.settings.PerMinute > 0 {
 		g.minute.Take(1, now)
 	}
@@ -270,6 +276,7 @@ func (p Pass) Done(r Result, took time.Duration, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.inFlight--
+	g.recent.add(r, now)
 	g.retryBudget.Done(r, now)
 	g.governor.Done(p.epoch, r, took, now)
 }
@@ -284,8 +291,9 @@ func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 	if c.Dependencies.Limited {
 		a.limit(c.Dependencies.N, CauseDependency, c.Dependencies.Next)
 	}
-	if c.Backpressure && g.settings.RespectBackpressure && c.Priority != events.Critical {
-		a.limit(0, CauseBackpressure, time.Time{})
+	if g.trickles(c, now) {
+		n, next := g.trickle.Available(c.Trickle, now)
+		a.limit(n, CauseBackpressure, next)
 	}
 	g.limitByShares(&a, now)
 	if n, next, limited := g.retryBudget.Available(g.inFlight, now); limited {
@@ -298,6 +306,11 @@ func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 		}
 	}
 	return a
+}
+
+// trickles reports whether backpressure slows the operations in question.
+func (g *Gate) trickles(c *Conditions, now time.Time) bool {
+	return c.Trickle > 0 && g.settings.RespectBackpressure && c.Priority != events.Critical && g.recent.failing(now)
 }
 
 // limitByShares applies the policy's limits: in full when this instance is alone,

@@ -113,11 +113,11 @@ var keys = [...]key{
 	keyHalfOpenMaxRequests:        shared(whole("halfOpenMaxRequests", 1, maxCount, "how many probes of a half-open breaker may be in flight at once, over all instances", func(p *Policy) *int { return &p.HalfOpenMaxRequests })),
 	keyHalfOpenSuccesses:          shared(whole("halfOpenSuccesses", 1, maxCount, "how many successes in a row close the breaker", func(p *Policy) *int { return &p.HalfOpenSuccesses })),
 
-	keyEnableResourceAwareRetry:  truth("enableResourceAwareRetry", "whether CPU, memory, pool use and queue length lengthen adaptive delays", func(p *Policy) *bool { return &p.EnableResourceAwareRetry }),
+	keyEnableResourceAwareRetry:  truth("enableResourceAwareRetry", "whether CPU, memory, pool use, queue length and load lengthen adaptive delays", func(p *Policy) *bool { return &p.EnableResourceAwareRetry }),
 	keyMaxConcurrentRetries:      shared(whole("maxConcurrentRetries", 0, maxCount, "how many operations of the key may be in flight at once, over all instances; 0 is without limit", func(p *Policy) *int { return &p.MaxConcurrentRetries })),
 	keyRetryBudgetPerMinute:      shared(whole("retryBudgetPerMinute", 0, maxCount, "how many redeliveries of the key are made in a minute at most; 0 is without limit", func(p *Policy) *int { return &p.RetryBudgetPerMinute })),
 	keyRetryBudgetPerHour:        shared(whole("retryBudgetPerHour", 0, maxCount, "how many redeliveries of the key are made in an hour at most; 0 is without limit", func(p *Policy) *int { return &p.RetryBudgetPerHour })),
-	keyRespectGlobalBackpressure: truth("respectGlobalBackpressure", "whether operations are held while backpressure is on", func(p *Policy) *bool { return &p.RespectGlobalBackpressure }),
+	keyRespectGlobalBackpressure: truth("respectGlobalBackpressure", "whether a failing key has only a trickle of attempts while backpressure is on", func(p *Policy) *bool { return &p.RespectGlobalBackpressure }),
 
 	keyPriority: choice("priority", priorityWords(), "the priority of operations that name none", func(p *Policy) wording { return &p.Priority }),
 	keyTarget: {

@@ -69,8 +69,8 @@ type Policy struct {
 	// HalfOpenSuccesses is how many successes in a row close the breaker.
 	HalfOpenSuccesses int
 
-	// EnableResourceAwareRetry lets CPU, memory, pool utilisation and queue
-	// length lengthen adaptive delays.
+	// EnableResourceAwareRetry lets CPU, memory, pool utilisation, queue length
+	// and load lengthen adaptive delays.
 	EnableResourceAwareRetry bool
 	// MaxConcurrentRetries is how many operations of the key may be in flight at
 	// once, over all instances. 0 means no limit.
@@ -81,7 +81,7 @@ type Policy struct {
 	// RetryBudgetPerHour is how many redeliveries of the key may be made in an
 	// hour. 0 means no limit.
 	RetryBudgetPerHour int
-	// RespectGlobalBackpressure holds operations while backpressure is on.
+	// RespectGlobalBackpressure slows a failing key to a trickle while backpressure is on.
 	RespectGlobalBackpressure bool
 
 	// Priority is the priority of operations that name none.
