@@ -367,7 +367,7 @@ func TestDeadLetter_OfAnExhaustedOperationHasItsHistory(t *testing.T) {
 func TestDelivery_EachFailureOfTheTargetHasItsCodeAndReason(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
-default: {maxAttempts: 2, baseDelay: 10ms, jitterType: none, attemptTimeout: 300ms}
+default: {maxAttempts: 2, baseDelay: 10ms, jitterType: none, attemptTimeout: 300ms, noResponders: fail}
 t: {operations: {slow: {attemptTimeout: 4s}}}
 `)})
 	silent := func(micro.Request) {}

@@ -29,6 +29,8 @@ type Store struct {
 	lanes      Lanes
 	elections  *Elections
 	meter      Meter
+	// outcomes and letters publish to the streams that plain subscribers may follow.
+	outcomes, letters *teller
 }
 
 // Config configures a [Store].
@@ -87,6 +89,8 @@ func New(js jetstream.JetStream, persister *Persister, config Config) *Store {
 	if s.meter == nil {
 		s.meter = unmetered{}
 	}
+	s.outcomes = &teller{js: js, stream: s.streams.Outcomes(), storage: persister.storage}
+	s.letters = &teller{js: js, stream: s.streams.Dead(), storage: persister.storage}
 	return s
 }
 
@@ -183,13 +187,12 @@ func (s *Store) change(ctx context.Context, doing string, op *events.Operation, 
 }
 
 // maxHeld is how long an operation is held before it comes due by itself, whatever its gate
-// says, as a last resort. One with an earlier deadline comes due at its deadline, so that it
-// ends in time.
+// says, as a last resort.
 const maxHeld = 24 * time.Hour
 
 // Hold implements [scheduler.Store]. A held operation is a schedule like a parked one,
 // because the step that lets the operation out can end a schedule.
-func (s *Store) Hold(ctx context.Context, op *events.Operation, m scheduler.Message) error {
+func (s *Store) Hold(ctx context.Context, op *events.Operation, m scheduler.Message, until time.Time) error {
 	if err := s.lanes.Mark(ctx, op.Service, op.Operation); err != nil {
 		return err
 	}
@@ -199,8 +202,8 @@ func (s *Store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 	}
 	msg.Subject = s.subjects.Held(op.Priority, op.Service, op.Operation, op.ID)
 	at := s.clock.Now().Add(maxHeld)
-	if !op.Deadline.IsZero() && op.Deadline.Before(at) {
-		at = op.Deadline
+	if !until.IsZero() && until.Before(at) {
+		at = until
 	}
 	fireAt(msg, at, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
 	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
@@ -273,10 +276,10 @@ func (s *Store) delete(ctx context.Context, doing string, sequence uint64) error
 	})
 }
 
-// Publish stores a message and waits until it is acknowledged.
+// Publish stores an event in the stream of outcomes and waits until it is acknowledged.
 func (s *Store) Publish(ctx context.Context, doing string, msg *nats.Msg) error {
 	return s.Persist(ctx, doing, func(ctx context.Context) error {
-		_, err := s.js.PublishMsg(ctx, msg)
+		_, err := s.outcomes.publish(ctx, msg)
 		return err
 	})
 }

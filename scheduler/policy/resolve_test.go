@@ -225,7 +225,7 @@ func TestKeys_EachReadsAndAppliesTheFieldOfItsName(t *testing.T) {
 		if keys[i].read == nil || i == keyTarget {
 			continue
 		}
-		for _, text := range []string{"9", "true", "linear", "equal", "high", "1"} {
+		for _, text := range []string{"9", "true", "linear", "equal", "high", "fail", "publish", "1"} {
 			if keys[i].read(&full, text) == nil {
 				break
 			}
