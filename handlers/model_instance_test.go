@@ -257,6 +257,18 @@ func (j *modelJS) Stream(_ context.Context, name string) (jetstream.Stream, erro
 	return &modelHandle{i: j.i, name: name, info: info}, nil
 }
 
+// StreamNameBySubject answers for the stream of workers alone.
+func (j *modelJS) StreamNameBySubject(ctx context.Context, subject string) (string, error) {
+	j.i.gate()
+	w := j.i.w
+	s, r := w.streamOf(subject), w.roll(j.i.name, "stream of "+subject)
+	if w.fault(s, r) == refused {
+		return "", unavailable(r)
+	}
+	w.work(r)
+	return events.Streams{}.Work(), ctx.Err()
+}
+
 // modelHandle is a stream for one instance.
 type modelHandle struct {
 	jetstream.Stream
@@ -363,9 +375,13 @@ func (w *world) start(name string, policies *policy.Set, frozen, shut []span) *i
 	}})
 	gates = scheduler.NewGates(breakers, scheduler.GatesConfig{Opened: keys.Changed})
 	held := lanes.New(keys, st, lanes.Config{Gates: gates, Policies: current, Now: clock.Now})
+	work, err := newPublisher(js, events.Subjects{}, streams.WorkConfig(events.Streams{}, streams.Limits{}), nil, log)
+	if err != nil {
+		panic(err)
+	}
 	pipeline := &scheduler.Pipeline{
 		Policies: current, Store: st, Ends: opstore.NewRecovery(st, js, letters), Target: &modelTarget{i},
-		Publisher: &publisher{js: js, work: streams.WorkConfig(events.Streams{}, streams.Limits{}), log: log},
+		Publisher: work,
 		Gates:     gates, CheckTarget: events.Subjects{}.CheckTarget, Now: time.Now, Random: random, Draining: i.draining,
 	}
 	in := &submitHandler{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20, pending: func(uint64) {}}

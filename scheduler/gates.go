@@ -26,6 +26,7 @@ type Gates struct {
 	shared    atomic.Bool               // limits are shared, and their store is within reach
 	failing   atomic.Pointer[time.Time] // when the store began to fail to give leases; nil while it does not
 	inFlight  atomic.Int64
+	probers   atomic.Int32 // the operations in hand whose target is absent
 	tally     tally
 
 	mu         sync.RWMutex // guards the fields below
@@ -42,6 +43,9 @@ type GatesConfig struct {
 	// Lease is called with a key that needs a lease of its limits. Nil means an
 	// instance that is alone and has the limits to itself.
 	Lease func(key string)
+	// MostProbers is how many operations may stay in hand because nobody listens on their
+	// target; the others are held. 0 keeps none.
+	MostProbers int
 	// Now is the clock, [time.Now] when nil. Times that are passed in must be by this
 	// clock too.
 	Now func() time.Time

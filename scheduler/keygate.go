@@ -40,6 +40,12 @@ type keyGate struct {
 	used      time.Time // when it was last asked for a pass
 	uses      int       // how often since the last lease arrived
 	inLanes
+	leasing
+	absences gate.Absences
+}
+
+// leasing is how a key stands with the ledger of its limits.
+type leasing struct {
 	renewed time.Time // when the last lease arrived
 	more    bool      // and whether more may be had once its budget is used up
 	until   time.Time // when the lease, or the wait for one, ends
@@ -109,6 +115,13 @@ func (k *keyGate) dependencies() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.dependsOn
+}
+
+// budget returns the budget of which the key has a share.
+func (k *keyGate) budget() gate.Cause {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.settings.Budget()
 }
 
 // lastReleased returns when the lanes last let an operation out here.

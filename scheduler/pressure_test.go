@@ -42,7 +42,7 @@ func newFleet(t *testing.T, instances int) *fleet {
 func (f *fleet) attempt(service string, fails bool) *Shut {
 	f.t.Helper()
 	f.next++
-	pass, shut, err := f.gates[f.next%len(f.gates)].Enter(f.t.Context(), &f.policy, &events.Operation{Service: service, Operation: "call", Priority: events.Normal}, f.now)
+	pass, shut, err := f.gates[f.next%len(f.gates)].Enter(f.t.Context(), &f.policy, &events.Operation{Service: service, Operation: "call", Priority: events.Normal}, "target", f.now)
 	if err != nil {
 		f.t.Fatalf("entering the gate of %s: %v", service, err)
 	}
@@ -206,7 +206,7 @@ func TestPressure_SuccessMakesTheLanesLook(t *testing.T) {
 	} {
 		g.SetPressure(c.on)
 		opened = 0
-		pass, shut, err := g.Enter(t.Context(), &pol, op, now)
+		pass, shut, err := g.Enter(t.Context(), &pol, op, "target", now)
 		if err != nil || shut != nil {
 			t.Fatalf("%s: the gate is shut by %+v, %v", c.name, shut, err)
 		}

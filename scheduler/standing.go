@@ -27,6 +27,9 @@ type KeyReport struct {
 	// Shut is whether none may pass.
 	Cause gate.Cause `json:"cause,omitempty"`
 	Shut  bool       `json:"shut"`
+	// Absent is the target on which nobody has listened for the longest time, nil when
+	// there is none.
+	Absent *gate.Absent `json:"absent,omitempty"`
 }
 
 // Standings returns the state of every gate of this instance, in no order.
@@ -43,9 +46,17 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	// Lookup is enough: a breaker that the policy no longer uses counts as closed.
 	b, _ := g.breakers.Lookup(k.key)
 	a := k.gate.Ready(g.conditions(k, b, events.Normal, now), now)
+	a.Limit(k.absenceBound(now), gate.CauseAbsent)
+	absent := k.absent()
+	if absent != nil && a.N != 0 {
+		a.Cause = gate.CauseAbsent
+	}
 	// A key without a lease yet counts as shut only if operations wait for it.
 	shut := a.N == 0 && (!momentary(a.Cause) || !k.unclaimed())
-	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut}
+	if a.Cause == gate.CauseBudgetShare {
+		a.Cause = k.budget()
+	}
+	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut, Absent: absent}
 }
 
 // GateCounts counts the gates that are shut, govern the release or have operations in

@@ -43,6 +43,14 @@ type Settings struct {
 	RespectBackpressure bool
 }
 
+// Budget returns the cause that the spending of a share of the budgets is reported as.
+func (s *Settings) Budget() Cause {
+	if s.PerMinute > 0 {
+		return CauseBudgetPerMinute
+	}
+	return CauseBudgetPerHour
+}
+
 // Conditions are what shuts a gate from outside. The zero value shuts nothing.
 type Conditions struct {
 	// Breaker is what the key's breaker lets through.
@@ -103,6 +111,8 @@ type Cause string
 
 // The causes; of several that apply, the first in this order is named.
 const (
+	// CauseAbsent: nobody listens on the target; see [Absences].
+	CauseAbsent Cause = "absent"
 	// CauseBreaker: the breaker is open, or its probes are in flight.
 	CauseBreaker Cause = "breaker"
 	// CauseDependency: the breaker of a dependency is open.
@@ -112,10 +122,10 @@ const (
 	// CauseConcurrency: the limit of operations in flight is reached.
 	CauseConcurrency Cause = "concurrency"
 	// CauseBudgetPerMinute and CauseBudgetPerHour: the budget is spent.
-	CauseBudgetPerMinute Cause = "budget_per_minute"
-	CauseBudgetPerHour   Cause = "budget_per_hour"
+	CauseBudgetPerMinute Cause = "budget_minute"
+	CauseBudgetPerHour   Cause = "budget_hour"
 	// CauseBudgetShare: this instance's share of the budgets is spent. A new
-	// lease may bring more at once.
+	// lease may bring more at once. What others see is the budget; see [Settings.Budget].
 	CauseBudgetShare Cause = "budget_share"
 	// CauseRetryBudget: too many attempts fail for the few that succeed.
 	CauseRetryBudget Cause = "retry_budget"
@@ -189,6 +199,13 @@ func (g *Gate) Unreported() bool {
 
 func (g *Gate) unreported() bool {
 	return g.budgeted() && (g.lease.Budget > 0 || g.unused > 0 || g.extra > 0)
+}
+
+// Recover makes the governor pace what waited for a target that is back.
+func (g *Gate) Recover(now time.Time) {
+	g.mu.Lock()
+	g.governor.Recover(now)
+	g.mu.Unlock()
 }
 
 // Ready returns how many operations may go now. It reserves nothing: only a pass
@@ -370,6 +387,13 @@ func (g *Gate) watch(b *Bound, now time.Time) {
 		g.governor.Recover(now)
 	}
 	g.shut = b.Limited
+}
+
+// Limit lowers the answer to what a bound from outside lets through.
+func (a *Answer) Limit(b Bound, cause Cause) {
+	if b.Limited {
+		a.limit(b.N, cause, b.Next)
+	}
 }
 
 // limit lowers the answer to n. If several causes shut the gate, the latest Next
