@@ -21,13 +21,10 @@ const maxWaiting = 256
 type keyGate struct {
 	key  string
 	gate *gate.Gate
-	// users counts the callers of [Gates.of] that have not released it; it must not be
-	// forgotten before they have.
-	users atomic.Int32
+	unlocked
 	// indexed are the dependencies under which [Gates] indexes it; guarded by the lock
 	// of Gates.
-	indexed  []string
-	arrivals atomic.Uint64 // counts the operations that arrived
+	indexed []string
 
 	mu        sync.Mutex // guards the fields below
 	settings  gate.Settings
@@ -44,6 +41,15 @@ type keyGate struct {
 	until     time.Time // when the lease, or the wait for one, ends
 	awaits    bool      // nothing goes before a lease arrives
 	claimed   bool      // the rest of the last lease is handed in for another
+}
+
+// unlocked are the fields of a keyGate that need no lock.
+type unlocked struct {
+	// users counts the callers of [Gates.of] that have not released it; it must not be
+	// forgotten before they have.
+	users    atomic.Int32
+	arrivals atomic.Uint64 // counts the operations that arrived
+	paused   atomic.Pointer[pausedKey]
 }
 
 // waiter is one operation that waits.

@@ -43,6 +43,8 @@ type Settings struct {
 
 // Conditions are what shuts a gate from outside. The zero value shuts nothing.
 type Conditions struct {
+	// Pause is what a pause of the key leaves.
+	Pause Bound
 	// Breaker is what the key's breaker lets through.
 	Breaker Bound
 	// Dependencies is what the breakers of the key's dependencies let through.
@@ -100,6 +102,8 @@ type Cause string
 
 // The causes; of several that apply, the first in this order is named.
 const (
+	// CausePaused: an operator has paused the key.
+	CausePaused Cause = "paused"
 	// CauseBreaker: the breaker is open, or its probes are in flight.
 	CauseBreaker Cause = "breaker"
 	// CauseDependency: the breaker of a dependency is open.
@@ -278,6 +282,10 @@ func (p Pass) Done(r Result, took time.Duration, now time.Time) {
 func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 	g.watch(&c.Breaker, now)
 	a := Answer{N: breaker.Unlimited}
+	if c.Pause.Limited {
+		a.limit(c.Pause.N, CausePaused, c.Pause.Next)
+		return a // of a gate that opens by an operator's word, nothing else matters
+	}
 	if c.Breaker.Limited {
 		a.limit(c.Breaker.N, CauseBreaker, c.Breaker.Next)
 	}
