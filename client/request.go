@@ -64,7 +64,7 @@ func newRequest(subject string, h nats.Header, data []byte) *Request {
 
 // moment parses a time; it returns zero if that fails.
 func moment(s string) time.Time {
-	at, err := time.Parse(time.RFC3339Nano, s)
+	at, err := events.ParseTime(s)
 	if err != nil {
 		return time.Time{}
 	}

@@ -29,8 +29,8 @@ type Submission struct {
 	// Data when empty; a CloudEvent is refused.
 	Data        []byte
 	ContentType string
-	// Header is redelivered with the payload. Content-Type and names that begin with ce-, Nats-
-	// or Retry- are refused.
+	// Header is redelivered with the payload. Content-Type, names that begin with ce-, and those of
+	// [events.OwnHeaders] and [events.ServerHeaders] are refused.
 	Header nats.Header
 
 	// EventID is the CloudEvents id, a new one when empty. Source and EventID identify the
@@ -139,7 +139,7 @@ func (c *Client) encode(s *Submission, now time.Time) (*nats.Msg, error) {
 		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Header)) {
-		if lower := strings.ToLower(name); strings.HasPrefix(lower, "ce-") || lower == "content-type" || len(wire.CarriedHeader(nats.Header{name: nil})) == 0 {
+		if lower := strings.ToLower(name); strings.HasPrefix(lower, "ce-") || lower == "content-type" || events.IsOwned(name) {
 			return nil, fmt.Errorf("header %q is not for submissions", oneLine(name))
 		}
 		m.Header[name] = s.Header[name]

@@ -1,5 +1,7 @@
 package events
 
+import "strings"
+
 // The headers that Rebound reads and writes.
 const (
 	// HeaderState carries the state of an operation between its steps. Targets never see it.
@@ -45,3 +47,67 @@ const (
 	// HeaderTraceParent is the header of W3C Trace Context.
 	HeaderTraceParent = "traceparent"
 )
+
+// OwnHeaders lists Rebound's own headers. They are taken out of a submission, in any letter case,
+// because Rebound sets them itself, or because a worker that reports by echoing the headers of its
+// message would send them back as its own.
+var OwnHeaders = []string{
+	HeaderState, HeaderWork,
+	HeaderID, HeaderAttempt, HeaderFirstFailure, HeaderDeadline, HeaderRepeated, HeaderReplay,
+	HeaderToken, HeaderReport, HeaderTimeout, HeaderResult, HeaderRetryAfter,
+	HeaderOriginStream, HeaderOriginConsumer, HeaderOriginSequence, HeaderOriginSubject,
+	HeaderReason, HeaderDetail, HeaderDeadSequence, HeaderDiedAt, HeaderSubmittedTo, HeaderTruncated,
+}
+
+// ServerHeaders lists the headers of the NATS server and of NATS micro, which are taken out of a
+// submission as well: a stream would act on them again, or they tell of a delivery that is over.
+// An entry that ends in an asterisk stands for every name that begins so; the server itself
+// removes these from what a schedule fires.
+var ServerHeaders = []string{
+	"Nats-Msg-Id", "Nats-Expected-*", "Nats-TTL", "Nats-Rollup", "Nats-Incr", "Nats-Counter-Sources", "Nats-Batch-*",
+	"Nats-Schedule*", "Nats-Marker-Reason", "Nats-Required-Api-Level",
+	"Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp", "Nats-Last-Sequence", "Nats-Num-Pending", "Nats-UpTo-Sequence",
+	"Nats-Stream-Source", "Nats-Stream-Identity", "Nats-Last-Consumer", "Nats-Last-Stream", "Nats-Consumer-Stalled",
+	"Nats-Msg-Size", "Nats-Response-Type", "Nats-Pending-Messages", "Nats-Pending-Bytes", "Nats-Pin-Id",
+	"Nats-Trace-Dest", "Nats-Trace-Hop", "Nats-Trace-Origin-Account", "Nats-Trace-Only", "Nats-Request-Info", "Nats-Server-Xkey",
+	"Nats-Service-Error", "Nats-Service-Error-Code",
+}
+
+// owned holds [OwnHeaders] and [ServerHeaders] as they are spelt there and in lower case.
+// ownedFamilies holds the entries with an asterisk, in lower case without it.
+var owned, ownedFamilies = ownedHeaders()
+
+func ownedHeaders() (names map[string]bool, families []string) {
+	names = make(map[string]bool)
+	for _, list := range [][]string{OwnHeaders, ServerHeaders} {
+		for _, name := range list {
+			if family, ok := strings.CutSuffix(name, "*"); ok {
+				families = append(families, strings.ToLower(family))
+				continue
+			}
+			names[name], names[strings.ToLower(name)] = true, true
+		}
+	}
+	return names, families
+}
+
+// IsOwned reports whether a header, in any letter case, is one of [OwnHeaders] or
+// [ServerHeaders]. All others belong to the submission and come back with it.
+func IsOwned(name string) bool {
+	if len(name) < len("Nats-") || name[0]|0x20 != 'n' && name[0]|0x20 != 'r' {
+		return false // the first letters of all names listed
+	}
+	if owned[name] {
+		return true
+	}
+	name = strings.ToLower(name)
+	if owned[name] {
+		return true
+	}
+	for _, family := range ownedFamilies {
+		if strings.HasPrefix(name, family) {
+			return true
+		}
+	}
+	return false
+}

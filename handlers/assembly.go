@@ -19,6 +19,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/lanes"
 	"github.com/rebound-mq/rebound/internal/ledger"
 	"github.com/rebound-mq/rebound/internal/lifecycle"
+	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/pauses"
 	"github.com/rebound-mq/rebound/internal/pull"
@@ -167,7 +168,8 @@ func (p *parts) gateOperations(ctx context.Context) error {
 		shared = natsstore.New(p.sharing, p.streams.BreakersBucket(), p.config.Limits.Replicas)
 	}
 	p.breakers = newBreakers(breakersConfig{
-		instance: p.id, shared: shared, forget: p.config.ForgetIdleAfter, store: p.store, subjects: p.subjects, now: p.clock.Now, freed: p.keys.Changed, log: p.log,
+		instance: p.id, shared: shared, forget: p.config.ForgetIdleAfter, store: p.store, subjects: p.subjects, now: p.clock.Now, log: p.log,
+		freed: func(key string) { gates.Freed(key) },
 		heard: func(c breaker.Change) {
 			gates.Changed(c)
 			p.keys.BreakerChanged(c)
@@ -185,10 +187,12 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	gates = scheduler.NewGates(p.breakers.group, scheduler.GatesConfig{Opened: p.keys.Changed, Lease: wanted.Want, Now: p.clock.Now})
 	p.gates = gates
 	p.leases = ledger.NewLeases(wanted, gates, ledger.LeasesConfig{Instance: p.id, Store: limits, Now: p.clock.Now, Log: p.log})
-	p.lanes = lanes.New(p.keys, p.store, lanes.Config{Gates: gates, Policies: p.policies.inForce, Now: p.clock.Now})
+	p.lanes = lanes.New(p.keys, p.store, lanes.Config{Gates: gates, Policies: p.policies.inForce, Now: p.clock.Now, Stranded: p.metrics.Stranded})
 	p.breakers.join(ctx)
+	denials, stop := natsconn.WatchDenials(p.nc, p.log)
+	p.life.Cleanup(stop)
 	p.pipeline = &scheduler.Pipeline{
-		Policies: p.policies.inForce, Store: p.store, Ends: p.recovery, Target: &requester{nc: p.nc}, Publisher: p.publisher(), CheckTarget: p.subjects.CheckTarget,
+		Policies: p.policies.inForce, Store: p.store, Ends: p.recovery, Target: newRequester(p.nc, denials, p.log), Publisher: p.publisher(denials), CheckTarget: p.subjects.CheckTarget,
 		Gates: gates, Health: p.registry, Began: p.metrics.Began, Attempted: p.metrics.Attempted,
 		Now: p.clock.Now, Random: rand.Float64, Draining: p.life.Draining(),
 	}
@@ -301,8 +305,8 @@ func (p *parts) shareFairly(ctx context.Context) (*intake.FairShare, error) {
 }
 
 // publisher returns the publisher to the streams of workers.
-func (p *parts) publisher() *publisher {
-	return &publisher{js: p.js, subjects: p.subjects, work: streams.WorkConfig(p.streams, p.config.Limits), log: p.log}
+func (p *parts) publisher(denials *natsconn.Denials) *publisher {
+	return &publisher{js: p.js, subjects: p.subjects, work: streams.WorkConfig(p.streams, p.config.Limits), denials: denials, log: p.log}
 }
 
 // join makes this instance a member and subscribes to the services' health reports.

@@ -10,9 +10,12 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/time/rate"
+
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/policy"
@@ -23,6 +26,10 @@ const (
 	codeNoResponders = "no_responders"
 	codeTimeout      = "timeout"
 	codeSlowReply    = "slow_reply"
+	// codeForbiddenTarget: the service's NATS user may not publish to the target. That says
+	// nothing of the target, and only an operator can change it, so the operation is not
+	// attempted again: its dead letter can be replayed once the permission is granted.
+	codeForbiddenTarget = "forbidden_target"
 )
 
 // slowReply is how long after the attempt's timeout a reply is still awaited, to tell
@@ -33,9 +40,18 @@ const slowReply = time.Second
 var errInterrupted = errors.New("the connection to NATS was lost during the attempt")
 
 // requester makes attempts as NATS requests.
-type requester struct{ nc *nats.Conn }
+type requester struct {
+	nc      *nats.Conn
+	denials *natsconn.Denials
+	log     *slog.Logger
+	warn    rate.Sometimes
+}
 
 var _ scheduler.Target = (*requester)(nil)
+
+func newRequester(nc *nats.Conn, denials *natsconn.Denials, log *slog.Logger) *requester {
+	return &requester{nc: nc, denials: denials, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery}}
+}
 
 // Deliver implements [scheduler.Target]. It reads the reply by the conventions of NATS
 // micro: an error header is a failure with that code, anything else a success.
@@ -48,13 +64,15 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 
 	callCtx, cancel := context.WithTimeout(ctx, a.Timeout+min(slowReply, a.Timeout/10))
 	defer cancel()
+	publish := r.denials.Begin(a.Subject, cancel)
 	start := time.Now()
 	answer, err := r.nc.RequestMsgWithContext(callCtx, request)
 	reply := scheduler.Reply{Duration: time.Since(start)}
+	denied := r.denials.End(publish)
 
 	switch {
 	case err == nil:
-		reply.Failure, reply.Failed = failure(answer.Header, time.Now())
+		reply.Failure, reply.Failed = failure(answer.Header, time.Now(), r.ignored(a.Subject))
 		if reply.Duration > a.Timeout && !reply.Failed {
 			reply.Failed = true
 			reply.Failure = policy.Failure{Code: codeSlowReply, Message: "the target replied later than " + a.Timeout.String()}
@@ -62,6 +80,8 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 	case errors.Is(err, nats.ErrNoResponders):
 		reply.Failed = true
 		reply.Failure = policy.Failure{Code: codeNoResponders, Message: "nobody listens on " + a.Subject}
+	case denied != nil:
+		reply.Failed, reply.Failure = true, forbidden(a.Subject)
 	case ctx.Err() != nil:
 		return scheduler.Reply{}, ctx.Err()
 	case r.nc.Status() != nats.CONNECTED || r.nc.Stats().Reconnects != reconnects:
@@ -74,6 +94,20 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 	}
 	reply.Failure.Duration = reply.Duration
 	return reply, nil
+}
+
+// forbidden is the failure of an attempt that the server denies.
+func forbidden(subject string) policy.Failure {
+	return policy.Failure{Code: codeForbiddenTarget, Message: "this service's NATS user may not publish to " + subject}
+}
+
+// ignored returns what logs, now and then, why the Retry-After of a reply counts for nothing.
+func (r *requester) ignored(subject string) func(error) {
+	return func(err error) {
+		r.warn.Do(func() {
+			r.log.Warn("the Retry-After of a reply is ignored; the policy's delay stands", "target", subject, "error", err)
+		})
+	}
 }
 
 // connected waits until the connection is up: an attempt that cannot be sent must not
@@ -98,13 +132,17 @@ func (r *requester) connected(ctx context.Context) error {
 }
 
 // failure reads the failure in a reply's headers; failed is false if there is none.
-func failure(h nats.Header, now time.Time) (f policy.Failure, failed bool) {
+// ignored is called with why a Retry-After counts for nothing.
+func failure(h nats.Header, now time.Time, ignored func(error)) (f policy.Failure, failed bool) {
 	f.Code, f.Message = wire.MicroError(h)
 	if f.Code == "" && f.Message == "" {
 		return f, false
 	}
 	// An unreadable date must not hide the failure itself.
-	if at, err := events.ParseRetryAfter(wire.HeaderValue(h, events.HeaderRetryAfter), now); err == nil && at.After(now) {
+	switch at, err := events.ParseRetryAfter(wire.HeaderValue(h, events.HeaderRetryAfter), now); {
+	case err != nil:
+		ignored(err)
+	case at.After(now):
 		f.RetryAfter = at.Sub(now)
 	}
 	return f, true
@@ -125,8 +163,9 @@ type publisher struct {
 	js       jetstream.JetStream
 	subjects events.Subjects
 	// work is the stream to make if no other captures the default targets.
-	work jetstream.StreamConfig
-	log  *slog.Logger
+	work    jetstream.StreamConfig
+	denials *natsconn.Denials
+	log     *slog.Logger
 }
 
 var _ scheduler.Publisher = (*publisher)(nil)
@@ -148,10 +187,16 @@ func (p *publisher) Publish(ctx context.Context, op *events.Operation, m schedul
 	made, pauses := false, backoff.Backoff{First: shortestBackoff, Longest: longestBackoff}
 	for {
 		callCtx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
+		publish := p.denials.Begin(msg.Subject, cancel)
 		_, err := p.js.PublishMsg(callCtx, msg)
+		denied := p.denials.End(publish)
 		cancel()
 		if err == nil {
 			return nil
+		}
+		if denied != nil {
+			failure := forbidden(msg.Subject)
+			return &failure
 		}
 		if errors.Is(err, jetstream.ErrNoStreamResponse) && !made && p.subjects.IsWork(msg.Subject) {
 			made = true

@@ -108,7 +108,7 @@ func FuzzFailure(f *testing.F) {
 		for _, pair := range [][2]string{{a, b}, {c, d}, {e, g}} {
 			h[pair[0]] = append(h[pair[0]], pair[1])
 		}
-		got, failed := failure(h, now)
+		got, failed := failure(h, now, func(error) {})
 		tells := false
 		for name, values := range h {
 			isError := strings.EqualFold(name, micro.ErrorCodeHeader) || strings.EqualFold(name, micro.ErrorHeader)
@@ -129,8 +129,22 @@ func FuzzFailure(f *testing.F) {
 			}
 			lower[folded] = values
 		}
-		if also, failedToo := failure(lower, now); also != got || failedToo != failed {
+		if also, failedToo := failure(lower, now, func(error) {}); also != got || failedToo != failed {
 			t.Fatalf("%q is the failure %+v, %v, in lower case %+v, %v", h, got, failed, also, failedToo)
 		}
 	})
+}
+
+func TestFailure_UnreadableRetryAfterIsIgnoredWithItsReason(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for value, want := range map[string]string{
+		"Sun, 01 Mar 2026 12:30:00 GMT": "", "30": "", "": "",
+		"Sun, 01 Mar 2026 12:30:00 CET": "no fixed meaning", "2026-03-01T12:30:00": "no time zone",
+	} {
+		var got error
+		f, failed := failure(nats.Header{micro.ErrorCodeHeader: {"503"}, "RETRY-AFTER": {value}}, now, func(err error) { got = err })
+		if !failed || f.Code != "503" || (got != nil) != (want != "") || want != "" && !strings.Contains(got.Error(), want) || (f.RetryAfter > 0) != (want == "" && value != "") {
+			t.Errorf("Retry-After %q gives %+v and the reason %v, want a reason with %q", value, f, got, want)
+		}
+	}
 }

@@ -59,7 +59,7 @@ func (m *monitor) readiness() readiness {
 // instance can work.
 func (m *monitor) warnings() []string {
 	var all []string
-	for _, problem := range []string{m.clock.Problem(), m.member.PolicyProblem()} {
+	for _, problem := range []string{m.clock.Problem(), m.member.PolicyProblem(), m.lanes.Problem()} {
 		if problem != "" {
 			all = append(all, problem)
 		}

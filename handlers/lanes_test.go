@@ -332,3 +332,50 @@ func TestLanes_ForeignMessageIsBuried(t *testing.T) {
 		t.Errorf("the dead letters are %+v, want the one that was none of ours", letters)
 	}
 }
+
+// TestLanes_PartialFailureBeforeAnOutageStrandsNothing lets failures stand in the governor's
+// round when the breaker opens, and much be parked and held by the time it closes.
+func TestLanes_PartialFailureBeforeAnOutageStrandsNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, handlers.Config{Policies: policySet(t, `
+default:
+  maxAttempts: 100
+  baseDelay: 200ms
+  maxDelay: 30s
+  jitterType: equal
+  enableCircuitBreaker: true
+  circuitBreakerThreshold: 8
+  circuitBreakerTimeout: 1s
+`)})
+	const well, partial, down = 0, 1, 2
+	var health atomic.Int64
+	r.target("pay.charge", func(call int, _ micro.Request) (string, string, micro.Headers) {
+		if h := health.Load(); h == down || h == partial && call%2 == 0 {
+			return "503", "down", nil
+		}
+		return "", "", nil
+	})
+	submitted := 0
+	submitFor := func(d, pause time.Duration) {
+		ticker := time.NewTicker(pause)
+		defer ticker.Stop()
+		for end := time.Now().Add(d); time.Now().Before(end); <-ticker.C {
+			r.submit("retry.submit.pay.charge", event(strconv.Itoa(submitted), events.Priorities[submitted%4].String()), "x")
+			submitted++
+		}
+	}
+	health.Store(partial)
+	submitFor(3*time.Second, 20*time.Millisecond)
+	<-time.After(2 * time.Second) // nothing is submitted
+	health.Store(down)
+	submitFor(4*time.Second, 50*time.Millisecond)
+	health.Store(well)
+	began := time.Now()
+	for _, o := range r.awaitOutcomes(submitted, 25*time.Second) {
+		if o.Outcome != events.RetrySuccess {
+			t.Errorf("%s ended in %s by %s, want success", o.EventID, o.Outcome, o.Reason)
+		}
+	}
+	t.Logf("%d operations had ended %v after the target was well", submitted, time.Since(began).Round(100*time.Millisecond))
+	r.awaitEmpty()
+}

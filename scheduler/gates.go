@@ -90,14 +90,6 @@ func (g *Gates) Changed(c breaker.Change) {
 		g.notClosed.add(c.Key, b, names)
 	}
 	own := g.keys[c.Key]
-	var dependents []*keyGate
-	for _, name := range names {
-		for key, k := range g.dependents[name] {
-			if key != c.Key {
-				dependents = append(dependents, k)
-			}
-		}
-	}
 	g.mu.Unlock()
 	if own != nil {
 		// The governor learns of an outage and of its end from being asked.
@@ -105,10 +97,34 @@ func (g *Gates) Changed(c breaker.Change) {
 		own.gate.Ready(gate.Conditions{Breaker: gate.Bounded(b.Ready(now))}, now)
 		own.wake()
 	}
-	for _, k := range dependents {
+	for _, k := range g.dependentsOn(c.Key) {
 		k.wake()
 		g.opened(k.key)
 	}
+}
+
+// Freed notes that the breaker of a key may let more attempts through than before, although
+// its state is the same: a probe was given back, which the key's dependents may use too.
+func (g *Gates) Freed(key string) {
+	g.opened(key)
+	for _, k := range g.dependentsOn(key) {
+		k.wake()
+		g.opened(k.key)
+	}
+}
+
+// dependentsOn returns the gates of the other keys that depend on a key or its service.
+func (g *Gates) dependentsOn(key string) (dependents []*keyGate) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, name := range namesOf(key) {
+		for other, k := range g.dependents[name] {
+			if other != key {
+				dependents = append(dependents, k)
+			}
+		}
+	}
+	return dependents
 }
 
 func (g *Gates) opened(key string) {

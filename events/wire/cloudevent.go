@@ -18,6 +18,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/types"
 	"github.com/nats-io/nats.go"
 
+	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/clip"
 )
 
@@ -199,6 +200,11 @@ func (m *message) ReadBinary(_ context.Context, w binding.BinaryWriter) error {
 	for name, value := range m.attributes() {
 		var err error
 		if attribute := version.Attribute(headerCloudEvents + name); attribute != nil {
+			if attribute.Kind() == spec.Time {
+				if value, err = normalTime(value); err != nil {
+					return fmt.Errorf("attribute time %w", err)
+				}
+			}
 			err = w.SetAttribute(attribute, value)
 		} else {
 			err = w.SetExtension(name, value)
@@ -211,6 +217,15 @@ func (m *message) ReadBinary(_ context.Context, w binding.BinaryWriter) error {
 		return w.SetAttribute(version.AttributeFromKind(spec.DataContentType), contentType)
 	}
 	return nil
+}
+
+// normalTime returns an RFC 3339 time in the one spelling that the SDK reads.
+func normalTime(value string) (string, error) {
+	if value == "" {
+		return value, nil
+	}
+	at, err := events.ParseTime(value)
+	return at.Format(time.RFC3339Nano), err
 }
 
 // GetAttribute implements binding.MessageMetadataReader.

@@ -85,7 +85,7 @@ func readDeadHeader(d *events.DeadLetter, h nats.Header) error {
 	if d.Reason == "" {
 		errs = append(errs, fmt.Errorf("it has no header %s", events.HeaderReason))
 	}
-	if t, err := time.Parse(time.RFC3339Nano, HeaderValue(h, events.HeaderDiedAt)); err == nil {
+	if t, err := events.ParseTime(HeaderValue(h, events.HeaderDiedAt)); err == nil {
 		d.DiedAt = events.InUTC(t)
 	}
 	if n := HeaderValue(h, events.HeaderTruncated); n != "" {
@@ -94,7 +94,7 @@ func readDeadHeader(d *events.DeadLetter, h nats.Header) error {
 			errs = append(errs, fmt.Errorf("its header %s is %q, which is no number of bytes", events.HeaderTruncated, clip.Text(n, 20)))
 		}
 	}
-	if len(h[events.HeaderState]) > 0 {
+	if HeaderValue(h, events.HeaderState) != "" {
 		var err error
 		if d.State, err = ReadState(h); err != nil {
 			errs = append(errs, err)

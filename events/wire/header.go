@@ -6,6 +6,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rebound-mq/rebound/events"
 )
 
 // HeaderValue returns the first value of a header in any letter case, because NATS headers keep
@@ -39,18 +41,12 @@ func MicroError(h nats.Header) (code, text string) {
 	return HeaderValue(h, micro.ErrorCodeHeader), HeaderValue(h, micro.ErrorHeader)
 }
 
-// carried reports whether a header of a submission is redelivered with the operation. Those of
-// JetStream and Rebound are not.
-func carried(name string) bool {
-	return !hasPrefixFold(name, "Nats-") && !hasPrefixFold(name, "Retry-")
-}
-
 // CarriedHeader returns a copy of the headers that are redelivered with an operation: all but
-// those of JetStream and Rebound.
+// those that Rebound or the NATS server owns, see [events.IsOwned].
 func CarriedHeader(h nats.Header) nats.Header {
 	out := make(nats.Header, len(h)+8)
 	for k, v := range h {
-		if carried(k) {
+		if !events.IsOwned(k) {
 			out[k] = v
 		}
 	}

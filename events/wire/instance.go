@@ -59,7 +59,7 @@ func DecodeInstance(subjects events.Subjects, m *nats.Msg) (events.InstanceRepor
 	if err := strictjson.Unmarshal(m.Data, &r); err != nil {
 		return events.InstanceReport{}, fmt.Errorf("reading the report: %w", err)
 	}
-	if r.Policies = m.Header.Get(headerPolicies); !clip.IsLine(r.Policies, maxPolicies) {
+	if r.Policies = HeaderValue(m.Header, headerPolicies); !clip.IsLine(r.Policies, maxPolicies) {
 		return events.InstanceReport{}, fmt.Errorf("header %s is no line of at most %d bytes", headerPolicies, maxPolicies)
 	}
 	if r.Delivered, err = decodeDelivered(m.Header.Values(headerDelivered)); err != nil {

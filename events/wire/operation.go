@@ -35,12 +35,12 @@ func PutState(o *events.Operation, h nats.Header) error {
 
 // ReadState reads what [PutState] wrote.
 func ReadState(h nats.Header) (*events.Operation, error) {
-	state := h[events.HeaderState]
-	if len(state) == 0 {
+	state := HeaderValue(h, events.HeaderState)
+	if state == "" {
 		return nil, fmt.Errorf("message has no %s header", events.HeaderState)
 	}
 	o := new(events.Operation)
-	if err := json.Unmarshal([]byte(state[0]), o); err != nil {
+	if err := json.Unmarshal([]byte(state), o); err != nil {
 		return nil, fmt.Errorf("decoding the %s header: %w", events.HeaderState, err)
 	}
 	switch {
@@ -92,12 +92,12 @@ func putWork(w *events.Work, h nats.Header) error {
 
 // readWork reads what [putWork] wrote, nil if there is none.
 func readWork(h nats.Header) (*events.Work, error) {
-	text := h[events.HeaderWork]
-	if len(text) == 0 {
+	text := HeaderValue(h, events.HeaderWork)
+	if text == "" {
 		return nil, nil
 	}
 	w := new(events.Work)
-	if err := json.Unmarshal([]byte(text[0]), w); err != nil {
+	if err := json.Unmarshal([]byte(text), w); err != nil {
 		return nil, fmt.Errorf("decoding the %s header: %w", events.HeaderWork, err)
 	}
 	if w.Token == "" || w.Attempt < 1 || w.Attempt > math.MaxInt32 {

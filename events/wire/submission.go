@@ -245,8 +245,12 @@ func (d *decoder) time(name, value string) time.Time {
 	if value == "" {
 		return time.Time{}
 	}
-	t, err := time.Parse(time.RFC3339, value)
-	if err != nil || t.Year() < 1970 {
+	t, err := events.ParseTime(value)
+	switch {
+	case err != nil:
+		d.errorf("attribute %s %w", name, err)
+		return time.Time{}
+	case t.Year() < 1970:
 		d.errorf("attribute %s %q is no RFC 3339 time since 1970", name, clip.Text(value, 80))
 		return time.Time{}
 	}

@@ -301,3 +301,35 @@ func BenchmarkEncodeOutcome(b *testing.B) {
 		}
 	}
 }
+
+func TestDecodeSubmission_TimesAreTheMomentThatIsMeant(t *testing.T) {
+	event := binaryEvent(map[string]string{"ce-time": "2026-03-01t11:59:00z", "ce-deadline": "2026-03-31t23:59:60z", "ce-retryafter": "Sun, 01 Mar 2026 12:30:00 EST"})
+	delete(event, "ce-firstfailure")
+	for name, header := range map[string]nats.Header{
+		"an event": event,
+		"bare":     {"ce-time": {"2026-03-01t11:59:00z"}, "ce-deadline": {"2026-03-31t23:59:60z"}, "ce-retryafter": {"Sun, 01 Mar 2026 12:30:00 EST"}},
+	} {
+		op, err := DecodeSubmission(events.Subjects{}, submission("retry.submit.billing.charge", header, ""))
+		if err != nil {
+			t.Errorf("%s is rejected: %v", name, err)
+			continue
+		}
+		for what, times := range map[string][2]time.Time{
+			"first failure": {op.FirstFailure, time.Date(2026, 3, 1, 11, 59, 0, 0, time.UTC)},
+			"deadline":      {op.Deadline, time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC)},
+			"retry after":   {op.RetryAfter, time.Date(2026, 3, 1, 17, 30, 0, 0, time.UTC)},
+		} {
+			if !times[0].Equal(times[1]) {
+				t.Errorf("%s has the %s %s, want %s", name, what, times[0], times[1])
+			}
+		}
+	}
+	for value, want := range map[string]string{"2026-03-01T11:59:00": "names no time zone", "2026-03-01T11:59:60Z": "has a second 60"} {
+		for _, name := range []string{"ce-time", "ce-deadline", "ce-firstfailure", "ce-retryafter"} {
+			_, err := DecodeSubmission(events.Subjects{}, submission("retry.submit.billing.charge", binaryEvent(map[string]string{name: value}), ""))
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s %s gives %v, want an error with %q", name, value, err, want)
+			}
+		}
+	}
+}

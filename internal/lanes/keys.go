@@ -44,7 +44,9 @@ type keyLanes struct {
 	look      bool      // there may be something to let out
 	next      time.Time // when to ask the gate again; zero means when woken
 	releasing bool      // a goroutine is letting its operations out
+	recheck   bool      // something was held since the lanes were last rechecked
 	used      time.Time // when the key was last used
+	departures
 
 	// The fields below belong to the releasing goroutine.
 	turns  gate.RoundRobin
@@ -120,7 +122,7 @@ func (s *Keys) Mark(ctx context.Context, service, operation string) error {
 func (s *Keys) Check(service, operation string) {
 	k := s.of(service, operation)
 	s.mu.Lock()
-	k.look = true
+	k.look, k.recheck = true, true
 	s.mu.Unlock()
 	s.wake.Set()
 }

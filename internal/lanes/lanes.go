@@ -33,6 +33,9 @@ const (
 	lookEvery = 2 * time.Second
 	// maxLooks bounds the parallel requests whether lanes are empty.
 	maxLooks = 64
+	// recheckAfter is how long after an operation was held lanes that seem empty are read
+	// again.
+	recheckAfter = time.Second
 	// failedPause is the pause after a failure to let a key out.
 	failedPause = 2 * time.Second
 	// warnEvery is how often failures that are retried are logged.
@@ -48,8 +51,11 @@ type Lanes struct {
 	gates    *scheduler.Gates
 	policies func() *policy.Set
 	now      func() time.Time
+	stranded func(service, operation string)
 	warn     rate.Sometimes
-	looks    *semaphore.Weighted // bounds the requests about lanes that may be empty
+	// warnStranded is apart from warn, so that neither hides the other.
+	warnStranded rate.Sometimes
+	looks        *semaphore.Weighted // bounds the requests about lanes that may be empty
 }
 
 // Config configures [Lanes]. All of it is required.
@@ -59,13 +65,15 @@ type Config struct {
 	Policies func() *policy.Set
 	// Now is the server's time.
 	Now func() time.Time
+	// Stranded is called with a key that held operations although its gate was open.
+	Stranded func(service, operation string)
 }
 
 // New returns the lanes of keys, whose operations are let out through store.
 func New(keys *Keys, store *opstore.Store, config Config) *Lanes {
 	return &Lanes{
-		Keys: keys, store: store, gates: config.Gates, policies: config.Policies, now: config.Now,
-		warn: rate.Sometimes{First: 1, Interval: warnEvery}, looks: semaphore.NewWeighted(maxLooks),
+		Keys: keys, store: store, gates: config.Gates, policies: config.Policies, now: config.Now, stranded: config.Stranded,
+		warn: rate.Sometimes{First: 1, Interval: warnEvery}, warnStranded: rate.Sometimes{First: 1, Interval: warnEvery}, looks: semaphore.NewWeighted(maxLooks),
 	}
 }
 
@@ -74,6 +82,7 @@ func (l *Lanes) Run(ctx context.Context) {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	tasks.Go(func() { l.sweeps(ctx) })
+	tasks.Go(func() { l.watch(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -127,11 +136,19 @@ func (l *Lanes) quota(k *keyLanes, p events.Priority, now time.Time) scheduler.Q
 	return l.gates.Quota(l.policy(k), k.service, k.operation, p, now)
 }
 
-// letOut lets the lanes of a key out while its gate is open and they are not empty.
+// letOut lets the lanes of a key out while its gate is open and they are not empty. The
+// watchdog may end it.
 func (l *Lanes) letOut(ctx context.Context, k *keyLanes) {
-	next, err := l.drain(ctx, k)
+	release, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l.mu.Lock()
+	k.departures.cancel = cancel
+	l.mu.Unlock()
+	next, err := l.drain(release, k)
 	again := false
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case release.Err() != nil:
+	case err != nil:
 		l.warn.Do(func() {
 			l.log.Warn("letting held operations out failed and will be retried", "key", k.key(), "error", err)
 		})
@@ -139,6 +156,11 @@ func (l *Lanes) letOut(ctx context.Context, k *keyLanes) {
 		again = true
 	}
 	l.mu.Lock()
+	k.departures.cancel = nil
+	if next.IsZero() && k.recheck {
+		// A replica that lags does not show what was just held.
+		k.recheck, next = false, l.now().Add(recheckAfter)
+	}
 	k.releasing, k.next = false, next
 	k.look = k.look || again
 	l.mu.Unlock()
@@ -195,7 +217,7 @@ func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error)
 	if err != nil {
 		return next, true, err
 	}
-	d.gates.SetHeld(k.service, k.operation, held.total())
+	d.counted(k, held)
 	if held.total() == 0 {
 		next, err = d.emptied(ctx, k)
 		return next, true, err
@@ -220,6 +242,7 @@ func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error)
 	each, k.turns = k.turns.Split(held, n)
 	moved, err := d.release(ctx, each)
 	k.flow.released(moved, d.now())
+	d.departed(k, moved)
 	return next, false, err
 }
 
@@ -247,7 +270,7 @@ func (l *Lanes) empty(ctx context.Context, k *keyLanes) (bool, error) {
 // emptied handles a key whose lanes seem to be empty: its marker is removed after a while,
 // and parked operations may follow early.
 func (l *Lanes) emptied(ctx context.Context, k *keyLanes) (next time.Time, err error) {
-	l.gates.SetHeld(k.service, k.operation, 0)
+	l.counted(k, lengths{})
 	if err := l.unmark(ctx, k); err != nil {
 		return next, err
 	}

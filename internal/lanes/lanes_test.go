@@ -10,10 +10,13 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -64,4 +67,81 @@ func TestLanes_OnlyWhatIsOlderThanItsSlotIsRemoved(t *testing.T) {
 	if !stands(held) || !stands(newer) {
 		t.Errorf("what is held stands: %v, and what is due: %v, want both", stands(held), stands(newer))
 	}
+}
+
+// TestLanes_StrandedKeyIsFoundReleasedAndReported makes the watchdog look at a key whose
+// release has got stuck.
+func TestLanes_StrandedKeyIsFoundReleasedAndReported(t *testing.T) {
+	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
+	js := testkit.JetStream(t, nc)
+	for _, c := range streams.Configs(events.Streams{}, streams.Limits{}) {
+		if _, err := js.CreateStream(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Now()
+	breakers := breaker.NewGroup(breaker.Config{Instance: "i"})
+	persister := opstore.NewPersister(opstore.NewStorage(js, nil), slog.New(slog.DiscardHandler), rand.Float64)
+	var found []string
+	l := New(NewKeys(js, nil, persister, KeysConfig{Reading: js, Log: slog.New(slog.DiscardHandler)}), opstore.New(js, persister, opstore.Config{}), Config{
+		Gates: scheduler.NewGates(breakers, scheduler.GatesConfig{}), Policies: policy.Builtin, Now: func() time.Time { return now },
+		Stranded: func(service, operation string) { found = append(found, service+":"+operation) },
+	})
+	hold := func(id string) uint64 {
+		ack, err := js.Publish(t.Context(), "retry.held.normal.session_manager.o."+strings.Repeat(id, 32), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ack.Sequence
+	}
+	k := l.of("session_manager", "o")
+	l.counted(k, lengths{events.Normal: 2})
+	ended := 0
+	k.releasing, k.cancel = true, func() { ended++ }
+	look := func(after time.Duration, want int, why string) {
+		t.Helper()
+		now = now.Add(after)
+		l.watchOnce(t.Context(), now)
+		if len(found) != want || ended != want {
+			t.Errorf("%s: %d stranded keys were reported and %d releases ended, want %d", why, len(found), ended, want)
+		}
+	}
+
+	first := hold("a")
+	hold("b")
+	b := breakers.Breaker("session_manager:o", breaker.Settings{})
+	if _, err := breakers.Hold(t.Context(), "session_manager:o", ""); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		look(time.Second, 0, "with the gate shut")
+	}
+	if _, err := breakers.Reset(t.Context(), "session_manager:o", ""); err != nil {
+		t.Fatal(err)
+	}
+	if b.State() != breaker.Closed {
+		t.Fatalf("the breaker is %v, want it closed", b.State())
+	}
+	for range 5 {
+		look(time.Second, 0, "for less than 6 s")
+	}
+	stream, err := js.Stream(t.Context(), "RETRY")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.DeleteMsg(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		look(time.Second, 0, "when another instance has released the oldest")
+	}
+	look(2*time.Second, 1, "when the next one stays")
+	if !k.look || !strings.Contains(l.Problem(), "session_manager:o ") {
+		t.Errorf("the key is to be checked: %v, and the problem reads %q; want it to be checked and named", k.look, l.Problem())
+	}
+	if now = now.Add(strandedShown); l.Problem() != "" {
+		t.Errorf("ten minutes later the problem reads %q, want none", l.Problem())
+	}
+	l.departed(k, 1)
+	look(suspectAfter+time.Second, 1, "after a departure")
 }

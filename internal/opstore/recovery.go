@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/shrink"
 	"github.com/rebound-mq/rebound/internal/streams"
@@ -159,7 +160,7 @@ func (c *concluded) readOn(ctx context.Context, r *Recovery, subject string) err
 		if err != nil {
 			return err
 		}
-		run := strings.TrimSuffix(m.Header.Get(jetstream.MsgIDHeader), ".outcome")
+		run := strings.TrimSuffix(wire.HeaderValue(m.Header, jetstream.MsgIDHeader), ".outcome")
 		c.runs[strings.Clone(run)] = struct{}{} // so that the rest of the header is not kept alive
 		c.next = m.Sequence + 1
 	}

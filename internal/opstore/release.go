@@ -45,7 +45,7 @@ func (s *Store) ReleaseAll(ctx context.Context, messages []*jetstream.RawStreamM
 func (s *Store) Release(ctx context.Context, held *jetstream.RawStreamMsg, moment time.Time) error {
 	msg, slot := s.asDue(held)
 	expect(msg, slot, held.Sequence)
-	_, ours := held.Header[jetstream.ScheduleHeader]
+	ours := wire.HeaderValue(held.Header, jetstream.ScheduleHeader) != ""
 	if ours {
 		endSchedule(msg, held.Subject)
 	}
@@ -66,8 +66,8 @@ func (s *Store) asDue(held *jetstream.RawStreamMsg) (msg *nats.Msg, slot string)
 	due, slot := s.subjects.Release(held.Subject)
 	msg = &nats.Msg{Subject: due, Data: held.Data, Header: wire.CarriedHeader(held.Header)}
 	for _, name := range []string{events.HeaderState, events.HeaderWork} {
-		if state, ok := held.Header[name]; ok {
-			msg.Header[name] = state
+		if state := wire.HeaderValue(held.Header, name); state != "" {
+			msg.Header[name] = []string{state}
 		}
 	}
 	return msg, slot

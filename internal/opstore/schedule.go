@@ -7,6 +7,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // Headers that make the server end the schedule on another subject in the step that
@@ -20,7 +22,7 @@ const (
 
 // FiresAt returns when a schedule fires; ok is false for any other message.
 func FiresAt(m *jetstream.RawStreamMsg) (at time.Time, ok bool) {
-	text, ok := strings.CutPrefix(m.Header.Get(jetstream.ScheduleHeader), "@at ")
+	text, ok := strings.CutPrefix(wire.HeaderValue(m.Header, jetstream.ScheduleHeader), "@at ")
 	if !ok {
 		return time.Time{}, false
 	}

@@ -216,7 +216,7 @@ func (s *Store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 // ContestFired contests an operation that the server fired if it may have gone on long ago:
 // a server that was killed may fire a schedule again.
 func (s *Store) ContestFired(ctx context.Context, op *events.Operation, m scheduler.Message) {
-	fired := nats.Header(m.Header).Get(HeaderScheduler)
+	fired := wire.HeaderValue(m.Header, HeaderScheduler)
 	if op.Work != nil || fired == "" || fired != s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID) {
 		return // it was not fired, or is contested already
 	}

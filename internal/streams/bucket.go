@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
@@ -76,7 +78,7 @@ func EntryGet(ctx context.Context, js jetstream.JetStream, bucket, key string) (
 	switch {
 	case err != nil:
 		return nil, 0, err
-	case m.Header.Get("KV-Operation") != "" || m.Header.Get("Nats-Marker-Reason") != "":
+	case wire.HeaderValue(m.Header, "KV-Operation") != "" || wire.HeaderValue(m.Header, "Nats-Marker-Reason") != "":
 		return nil, m.Sequence, jetstream.ErrMsgNotFound
 	}
 	return m.Data, m.Sequence, nil

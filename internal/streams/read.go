@@ -13,6 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/rebound-mq/rebound/events/wire"
 )
 
 // page is the number of messages per request.
@@ -63,7 +65,7 @@ const headerPending = "Nats-Num-Pending"
 // Following returns how many messages on the same filter followed one returned by [Page] or
 // [Scan].
 func Following(m *jetstream.RawStreamMsg) (uint64, error) {
-	n, err := strconv.ParseUint(m.Header.Get(headerPending), 10, 64)
+	n, err := strconv.ParseUint(wire.HeaderValue(m.Header, headerPending), 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("header %s: %w", headerPending, err)
 	}

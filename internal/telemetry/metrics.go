@@ -58,7 +58,7 @@ type Metrics struct {
 
 	submissions, attempts, outcomes Counter
 	refused, ahead                  Counter
-	parked, held, dead              Counter
+	parked, held, dead, stranded    Counter
 	delay, duration, lateness       Histogram
 }
 
@@ -134,6 +134,8 @@ func (m *Metrics) makeInstruments() error {
 		"How often operations were parked in NATS until they are due. Delays below half a second are waited for in memory and not counted.")
 	m.held = counter("rebound_operations_held_total",
 		"How often due operations were moved to a lane because the gate of their key was shut.")
+	m.stranded = counter("rebound_stranded_keys_total",
+		"How often none of a key's held operations left for seconds although its gate was open, and this instance released them by force. It should be 0.")
 	m.dead = counter("rebound_dead_letters_total",
 		"Operations that were kept as dead letters by this instance.")
 	m.delay = histogram("rebound_retry_delay_seconds", delayBuckets,
@@ -152,7 +154,7 @@ func (m *Metrics) Forget(since time.Time, known func(service string) bool) {
 	keys := m.keys.Forget(func(_ meteredKey, l *labels) bool { return l.used.Load() < since.UnixNano() })
 	for _, k := range keys {
 		key := map[string]string{labelService: k.service, labelOperation: k.operation}
-		for _, c := range []Counter{m.submissions, m.attempts, m.outcomes, m.parked, m.held, m.dead} {
+		for _, c := range []Counter{m.submissions, m.attempts, m.outcomes, m.parked, m.held, m.dead, m.stranded} {
 			c.Forget(key)
 		}
 		m.delay.Forget(key)
@@ -190,6 +192,11 @@ func (m *Metrics) Parked(ctx context.Context, op *events.Operation) {
 // Held counts an operation that was moved to a lane.
 func (m *Metrics) Held(ctx context.Context, op *events.Operation) {
 	m.held.Add(ctx, 1, m.of(op).counted...)
+}
+
+// Stranded counts a key that held operations although its gate was open.
+func (m *Metrics) Stranded(service, operation string) {
+	m.stranded.Add(context.Background(), 1, m.use(service, operation).counted...)
 }
 
 // DeadLettered counts an operation that was kept as a dead letter.

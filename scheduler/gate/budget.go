@@ -1,6 +1,9 @@
 package gate
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // RetryBudget is a budget that successes refill: it slows attempts at a target that
 // fails more often than it succeeds to a trickle, with or without a breaker. Each
@@ -41,10 +44,9 @@ func (b *RetryBudget) Available(inFlight int, now time.Time) (n int, next time.T
 	if n = int(left) - inFlight; n > 0 {
 		return n, time.Time{}, true
 	}
-	if left < 1 {
-		next = now.Add(time.Duration((1 - left) / retryBudgetPerSecond * float64(time.Second)))
-	}
-	return 0, next, true
+	// What is in flight may succeed before that, but time alone is enough.
+	missing := float64(inFlight+1) - left
+	return 0, now.Add(time.Duration(math.Ceil(missing / retryBudgetPerSecond * float64(time.Second)))), true
 }
 
 // Done records how an attempt ended.

@@ -72,3 +72,17 @@ func TestRetryBudget_SpentOneTricklesOn(t *testing.T) {
 		t.Error("half a budget is limited, want it to be ample")
 	}
 }
+
+func TestRetryBudget_SaysWhenThereIsMoreBesideWhatIsInFlight(t *testing.T) {
+	var e RetryBudget
+	for range 80 {
+		e.Done(Failure, at(0))
+	}
+	n, next, limited := e.Available(30, at(0))
+	if n != 0 || !limited || !next.Equal(at(1.1)) {
+		t.Fatalf("20 of the budget beside 30 in flight allow %d more, next after %v, want 0 and the 1.1 s in which 11 are earned", n, next.Sub(at(0)))
+	}
+	if n, _, _ := e.Available(30, next); n != 1 {
+		t.Errorf("then %d are available, want 1", n)
+	}
+}

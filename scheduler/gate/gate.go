@@ -173,7 +173,7 @@ func (g *Gate) HandIn() Claim {
 func (g *Gate) Idle(now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.inFlight > 0 || g.shut || g.governor.On() || g.leased(now) || g.retryBudget.short(now) {
+	if g.inFlight > 0 || g.shut || !g.governor.Idle(g.inFlight, now) || g.leased(now) || g.retryBudget.short(now) {
 		return false
 	}
 	reported := !g.heard.IsZero() && !g.unreported()
@@ -235,7 +235,7 @@ func (g *Gate) Early(c Conditions, held, coming int, now time.Time) (n int, park
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	a := g.ready(&c, now)
-	ok, parkedBefore := g.governor.Early(held, now)
+	ok, parkedBefore := g.governor.Early(held, g.inFlight, now)
 	if !ok {
 		return 0, parkedBefore
 	}

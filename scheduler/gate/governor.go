@@ -156,6 +156,9 @@ const (
 	shortestRound  = 200 * time.Millisecond
 	longestRound   = 10 * time.Second
 	fewest         = 5 // results that a round should have
+	// staleRounds is after how many times its length a round ends with fewer results, and
+	// what it saw is forgotten when nothing goes any more.
+	staleRounds = 10
 
 	// congestedShare is how far above the baseline the share of failures is congestion.
 	congestedShare = 0.05
@@ -238,8 +241,7 @@ func (g *Governor) Available(inFlight int, now time.Time) (n int, next time.Time
 		return 0, time.Time{}, false
 	}
 	t := now.UnixNano()
-	if inFlight == 0 && t-g.used >= int64(quietTime) {
-		g.phase = off
+	if g.rest(inFlight, t); g.phase == off {
 		return 0, time.Time{}, false
 	}
 	ahead := max(g.theoreticalArrival, t) - t
@@ -272,9 +274,32 @@ func (g *Governor) Take(now time.Time) (epoch uint32) {
 // a while, and no operation waits in a lane. Only what was parked before the breaker
 // closed has a delay that was stretched while the target was ill. The caller spares
 // what waits for a Retry-After.
-func (g *Governor) Early(held int, now time.Time) (ok bool, parkedBefore time.Time) {
+func (g *Governor) Early(held, inFlight int, now time.Time) (ok bool, parkedBefore time.Time) {
+	g.rest(inFlight, now.UnixNano())
 	calm := !g.failing() && now.UnixNano()-g.cutAt > int64(calmTime)
 	return g.phase != off && !g.healed.IsZero() && calm && held == 0, g.healed
+}
+
+// Idle reports whether the governor is off at now, when inFlight operations are in flight.
+func (g *Governor) Idle(inFlight int, now time.Time) bool {
+	g.rest(inFlight, now.UnixNano())
+	return g.phase == off
+}
+
+// rest takes account of time in which nothing goes: it forgets the results of the round,
+// which say nothing any more, and after quietTime turns the governor off.
+func (g *Governor) rest(inFlight int, t int64) {
+	// The clock may have been set back.
+	g.used, g.cutAt, g.idle = min(g.used, t), min(g.cutAt, t), min(g.idle, t)
+	if inFlight > 0 {
+		return
+	}
+	if float64(t-max(g.used, g.round.began)) >= staleRounds*g.roundTime() {
+		g.round, g.lagged = round{began: t}, 0
+	}
+	if t-g.used >= int64(quietTime) {
+		g.phase = off
+	}
 }
 
 // Done records how an attempt ended and how long it took.
@@ -584,7 +609,7 @@ func (g *Governor) late() bool { return g.lagged != 0 && g.slower(congestedTimes
 
 func (g *Governor) roundOver(t int64) bool {
 	age, full := float64(t-g.round.began), g.roundTime()
-	return age >= full && g.round.succeeded+g.round.failed >= fewest || age >= 10*full
+	return age >= full && g.round.succeeded+g.round.failed >= fewest || age >= staleRounds*full
 }
 
 // roundTime returns how long a round lasts, in nanoseconds.

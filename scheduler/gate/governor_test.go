@@ -321,6 +321,52 @@ func TestGovernor_GoesOffWhenNothingGoesForAMinute(t *testing.T) {
 	}
 }
 
+func TestGovernor_ForgetsFailuresWhileNothingGoes(t *testing.T) {
+	// After a cut further failures stand in the round, because the next cut must wait.
+	var g Governor
+	g.Recover(at(0))
+	for i := range 5 {
+		now := at(1 + float64(i)/10)
+		g.Done(g.Take(now), Failure, time.Millisecond, now)
+	}
+	if ok, _ := g.Early(0, 0, at(2.5)); ok {
+		t.Error("with fresh failures parked operations are released early, want none")
+	}
+	if ok, _ := g.Early(0, 1, at(5)); ok {
+		t.Error("with failures and an operation in flight parked operations are released early, want none until it ends")
+	}
+	if ok, _ := g.Early(0, 0, at(5)); !ok {
+		t.Error("4 s after the last operation early release still waits for its failures to be forgotten, want it to go on")
+	}
+}
+
+func TestGovernor_OfAnIdleKeyGoesOffWhateverAsks(t *testing.T) {
+	for name, ask := range map[string]func(g *Governor){
+		"early release":       func(g *Governor) { g.Early(0, 0, at(61)) },
+		"what may be dropped": func(g *Governor) { g.Idle(0, at(61)) },
+		"a late result":       func(g *Governor) { g.Done(g.epoch, Ignored, 0, at(61)); g.Available(0, at(61)) },
+	} {
+		var g Governor
+		g.Recover(at(0))
+		g.responses.baselineLatency = float64(10 * time.Second) // so that rounds are long
+		if ask(&g); g.On() {
+			t.Errorf("asked for %s a minute after the breaker closed the governor is on, want it off", name)
+		}
+	}
+}
+
+func TestGovernor_EarlyReleaseOutlivesAClockThatIsSetBack(t *testing.T) {
+	var g Governor
+	g.Recover(at(3600))
+	g.Done(g.Take(at(3600)), Failure, time.Millisecond, at(3601))
+	if ok, _ := g.Early(0, 0, at(0)); ok {
+		t.Error("right after a cut parked operations are released early, want a second of calm first")
+	}
+	if ok, _ := g.Early(0, 0, at(2)); !ok {
+		t.Error("2 s after the clock was set back an hour early release waits for it, want it to go on")
+	}
+}
+
 func TestGovernor_GoesOffWhenItsRateIsNotNeeded(t *testing.T) {
 	p := newPlant(20*time.Millisecond, 0)
 	p.governor.Recover(p.now)
@@ -385,20 +431,20 @@ func TestGovernor_ClockThatIsSetBackHoldsNothingUp(t *testing.T) {
 
 func TestGovernor_ReleasesParkedOperationsEarlyOnceTheBreakerHasClosed(t *testing.T) {
 	p := newPlant(20*time.Millisecond, 0)
-	if ok, _ := p.governor.Early(0, p.now); ok {
+	if ok, _ := p.governor.Early(0, 0, p.now); ok {
 		t.Error("in steady health parked operations are released early, want them to wait for their time")
 	}
 	p.governor.Recover(p.now)
 	p.run(time.Second, 0)
-	if ok, before := p.governor.Early(0, p.now); !ok || !before.Equal(begin) {
+	if ok, before := p.governor.Early(0, 0, p.now); !ok || !before.Equal(begin) {
 		t.Errorf("after the breaker closed early release is %t, of what was parked before %v, want before %v", ok, before, begin)
 	}
-	if ok, _ := p.governor.Early(1, p.now); ok {
+	if ok, _ := p.governor.Early(1, 0, p.now); ok {
 		t.Error("while a lane is not empty parked operations are released early, want the lane first")
 	}
 	p.failing = 1
 	p.run(100*time.Millisecond, 0)
-	if ok, _ := p.governor.Early(0, p.now); ok {
+	if ok, _ := p.governor.Early(0, 0, p.now); ok {
 		t.Error("under strain parked operations are released early, want none")
 	}
 }

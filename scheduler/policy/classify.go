@@ -183,7 +183,7 @@ var codes = codesOf(map[*kind][]string{
 		"nats: account authentication expired",
 	},
 	kindForbidden: {
-		"402", "403", "451", "FORBIDDEN", "PERMISSION_DENIED", "ACCESS_DENIED", "AUTHORIZATION_FAILED",
+		"402", "403", "451", "FORBIDDEN", "forbidden_target", "PERMISSION_DENIED", "ACCESS_DENIED", "AUTHORIZATION_FAILED",
 		"AUTHORIZATION_ERROR", "ACCOUNT_SUSPENDED", "ACCOUNT_LOCKED", "ACCOUNT_DISABLED", "QUOTA_EXCEEDED_PERMANENTLY",
 		"EACCES", "EPERM",
 		"nats: permissions violation",

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/config"
 )
 
@@ -31,7 +32,7 @@ func (w *When) String() string { return w.text }
 func (w *When) Type() string { return "time" }
 
 func parseWhen(s string, now time.Time) (time.Time, error) {
-	if at, err := time.Parse(time.RFC3339, s); err == nil {
+	if at, err := events.ParseTime(s); err == nil {
 		return at, nil
 	}
 	ago, err := config.ParseDuration(s)

@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rebound-mq/rebound/events"
-	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/config"
 )
 
@@ -134,7 +133,7 @@ func (f *submissionFlags) submission(service, operation string, data []byte) (*s
 // times sets the attributes that are times.
 func (f *submissionFlags) times(e *event.Event, now time.Time) error {
 	if f.deadline != "" {
-		at, err := time.Parse(time.RFC3339, f.deadline)
+		at, err := events.ParseTime(f.deadline)
 		if err != nil {
 			left, err := config.ParseDuration(f.deadline)
 			if err != nil {
@@ -150,7 +149,7 @@ func (f *submissionFlags) times(e *event.Event, now time.Time) error {
 			value = now.Add(wait).UTC().Format(time.RFC3339Nano)
 		}
 		if _, err := events.ParseRetryAfter(value, now); err != nil {
-			return fmt.Errorf("--retry-after %q is neither a duration, seconds nor a date within a year", f.retryAfter)
+			return fmt.Errorf("--retry-after %q is neither a duration, seconds nor a date within a year: %w", f.retryAfter, err)
 		}
 		e.SetExtension("retryafter", value)
 	}
@@ -179,8 +178,8 @@ func (f *submissionFlags) header() (map[string]string, error) {
 		if !ok || name == "" || strings.ContainsAny(name, " :\r\n\t") || strings.ContainsAny(value, "\r\n") {
 			return nil, fmt.Errorf("--header %q is not NAME=VALUE", h)
 		}
-		if len(wire.CarriedHeader(map[string][]string{name: {value}})) == 0 {
-			return nil, fmt.Errorf("--header %s is not for submissions; what begins with Nats- or Retry- does not go along", name)
+		if events.IsOwned(name) {
+			return nil, fmt.Errorf("--header %s is not for submissions; Rebound or the NATS server sets it", name)
 		}
 		out[name] = value
 	}
