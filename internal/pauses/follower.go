@@ -181,6 +181,7 @@ func (f *Follower) endSome(ctx context.Context) time.Duration {
 	for _, e := range ended {
 		err := publish(ctx, f.config.Subjects, f.config.Publish, events.PauseChange{Pattern: e.Pattern, Cause: events.CauseExpired, At: e.Until})
 		if err == nil {
+			f.config.Log.Info("a pause has ended by itself", "pattern", e.Pattern.String())
 			err = f.bucket.drop(ctx, e)
 		}
 		if err != nil && ctx.Err() == nil {

@@ -97,7 +97,11 @@ func (q *Requests) now() time.Time { return q.Now().UTC().Truncate(time.Millisec
 
 // tell publishes what an operator did. It is in force whether that succeeds or not.
 func (q *Requests) tell(ctx context.Context, c events.PauseChange) {
-	q.Log.Info("the pauses have changed", "pattern", c.Pattern, "cause", c.Cause, "by", c.By, "note", c.Note, "until", c.Until)
+	log := q.Log.With("pattern", c.Pattern.String(), "by", c.By, "note", c.Note)
+	if !c.Until.IsZero() {
+		log = log.With("until", c.Until)
+	}
+	log.Info("an operator has " + c.Cause + " keys")
 	if err := publish(ctx, q.Subjects, q.Publish, c); err != nil {
 		q.Log.Error("a change of the pauses could not be published", "pattern", c.Pattern, "error", err)
 	}
