@@ -7,7 +7,7 @@ import (
 )
 
 const parkForADay = `
-default: {maxAttempts: 5, baseDelay: 24h, maxDelay: 48h, backoffStrategy: fixed, jitterType: none}
+default: {maxAttempts: 5, baseDelay: 24h, maxDelay: 48h, backoffStrategy: fixed, jitterType: none, maxElapsedTime: 0}
 `
 
 // memory compares the service's resident memory with nothing and with n operations parked, in the

@@ -29,6 +29,8 @@ default:
   backoffStrategy: exponential
   jitterType: none
   attemptTimeout: 20s
+  enableAdaptiveBackoff: false
+  enableCircuitBreaker: false
 `
 
 // published returns the messages published about operations on a subject.
@@ -232,12 +234,12 @@ func TestFollower_PutsAppliedPoliciesInForce(t *testing.T) {
 	if n := attempts(r.Client); n != 4 {
 		t.Errorf("with its own policies %d attempts were made, want 4", n)
 	}
-	first := apply("default: {maxAttempts: 2, baseDelay: 1ms}", 0)
+	first := apply("default: {maxAttempts: 2, baseDelay: 1ms, enableCircuitBreaker: false}", 0)
 	testkit.Eventually(t, patience, "the applied policies are in force", func() bool { return attempts(r.Client) == 2 })
 	if n := attempts(connected(t, client.Config{Conn: r.nc})); n != 2 {
 		t.Errorf("a client that starts later makes %d attempts, want the 2 of the applied policies", n)
 	}
-	apply("default: {maxAttempts: 3, baseDelay: 1ms}", first)
+	apply("default: {maxAttempts: 3, baseDelay: 1ms, enableCircuitBreaker: false}", first)
 	testkit.Eventually(t, patience, "the next policies are in force", func() bool { return attempts(r.Client) == 3 })
 }
 

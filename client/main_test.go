@@ -19,6 +19,8 @@ default:
   backoffStrategy: exponential
   jitterType: none
   attemptTimeout: 2s
+  enableAdaptiveBackoff: false
+  enableCircuitBreaker: false
 guarded:
   enableCircuitBreaker: true
   circuitBreakerThreshold: 2

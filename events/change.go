@@ -42,6 +42,10 @@ type BackpressureChange struct {
 	// minute that count for their target's health.
 	FailureRate float64 `json:"failureRate"`
 	Samples     int     `json:"samples"`
+	// VotingServices is the number of services with enough recent attempts for a vote, and
+	// FailingServices how many of them fail.
+	VotingServices  int `json:"votingServices"`
+	FailingServices int `json:"failingServices"`
 	// SystemLoad is the hosts' mean load average per core.
 	SystemLoad float64 `json:"systemLoad"`
 	// StoreDelayMs is the response time of NATS or Redis at the instance where it is shortest, in

@@ -1,6 +1,8 @@
 package events
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -45,7 +47,30 @@ type InstanceReport struct {
 	// Delivered are the positions of the consumers of due operations, at most [MaxDelivered].
 	// They are sent as headers, too.
 	Delivered []Delivered `json:"-"`
+	// Services are the services with attempts in the last 10 seconds, in ascending order of
+	// their hashes, the first [MaxServices]. They are sent as a header, too.
+	Services []ServiceAttempts `json:"-"`
 }
+
+// ServiceAttempts counts the recent attempts at the targets of one service that count for its
+// health.
+type ServiceAttempts struct {
+	Service           ServiceHash
+	Succeeded, Failed int
+}
+
+// ServiceHash stands for the name of a service in reports: it is short, whatever the name.
+type ServiceHash uint64
+
+// HashService returns the hash of a service's name, the same at every instance: 48 bits, so
+// that two of a thousand services share one with a probability of 2e-9.
+func HashService(name string) ServiceHash {
+	sum := sha256.Sum256([]byte(name))
+	return ServiceHash(binary.BigEndian.Uint64(sum[:]) >> 16)
+}
+
+// MaxServices bounds [InstanceReport.Services].
+const MaxServices = 128
 
 // Delivered is the latest message that a consumer has delivered to an instance.
 type Delivered struct {

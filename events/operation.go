@@ -42,7 +42,8 @@ type Operation struct {
 	Origin *Origin `json:"origin,omitempty"`
 
 	// Target is the subject named by the submission, empty for the policy's.
-	Target   string   `json:"target,omitempty"`
+	Target string `json:"target,omitempty"`
+	// Delivery is empty until a policy is asked for it.
 	Delivery Delivery `json:"delivery,omitempty"`
 	Priority Priority `json:"priority"`
 	// PriorityGiven reports whether the submission named a priority.

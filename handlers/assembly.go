@@ -38,6 +38,9 @@ const (
 	// duePulls is how many pulls the in-flight limit is split over at least, so that a
 	// pull that waits for operations of one priority leaves some to the others.
 	duePulls = 8
+	// probersShare is which part of what an instance may have in flight may wait for absent
+	// targets.
+	probersShare = 8
 	// maxAckPending is how many messages of one consumer all instances together may
 	// have in hand.
 	maxAckPending = 1 << 16
@@ -55,6 +58,7 @@ type parts struct {
 	operations
 	gated
 	pipeline    *scheduler.Pipeline
+	publisher   *publisher
 	submissions *intake.Submissions
 	limit       *intake.Limit // of the submissions of one service
 	// dues pull the due operations, within the in-flight limit.
@@ -106,6 +110,7 @@ func assemble(ctx context.Context, b *base) (*parts, error) {
 		}
 	}
 	p.keeper = p.newKeeper()
+	p.publisher.prepare(ctx, p.policies.inForce())
 	return p, nil
 }
 
@@ -184,15 +189,21 @@ func (p *parts) gateOperations(ctx context.Context) error {
 		limits = p.ledger
 	}
 	wanted := ledger.NewQueue()
-	gates = scheduler.NewGates(p.breakers.group, scheduler.GatesConfig{Opened: p.keys.Changed, Lease: wanted.Want, Now: p.clock.Now})
+	gates = scheduler.NewGates(p.breakers.group, scheduler.GatesConfig{
+		Opened: p.keys.Changed, Lease: wanted.Want, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
+	})
 	p.gates = gates
 	p.leases = ledger.NewLeases(wanted, gates, ledger.LeasesConfig{Instance: p.id, Store: limits, Now: p.clock.Now, Log: p.log})
 	p.lanes = lanes.New(p.keys, p.store, lanes.Config{Gates: gates, Policies: p.policies.inForce, Now: p.clock.Now, Stranded: p.metrics.Stranded})
 	p.breakers.join(ctx)
 	denials, stop := natsconn.WatchDenials(p.nc, p.log)
 	p.life.Cleanup(stop)
+	var err error
+	if p.publisher, err = newPublisher(p.js, p.subjects, streams.WorkConfig(p.streams, p.config.Limits), denials, p.log); err != nil {
+		return err
+	}
 	p.pipeline = &scheduler.Pipeline{
-		Policies: p.policies.inForce, Store: p.store, Ends: p.recovery, Target: newRequester(p.nc, denials, p.log), Publisher: p.publisher(denials), CheckTarget: p.subjects.CheckTarget,
+		Policies: p.policies.inForce, Store: p.store, Ends: p.recovery, Target: newRequester(p.nc, denials, p.log), Publisher: p.publisher, CheckTarget: p.subjects.CheckTarget,
 		Gates: gates, Health: p.registry, Began: p.metrics.Began, Attempted: p.metrics.Attempted,
 		Now: p.clock.Now, Random: rand.Float64, Draining: p.life.Draining(),
 	}
@@ -302,11 +313,6 @@ func (p *parts) shareFairly(ctx context.Context) (*intake.FairShare, error) {
 		Prefix: p.config.Prefix, Consumer: intakeConsumer, Service: p.subjects.API(), MaxPayload: p.nc.MaxPayload(),
 		Leads: p.member.Leads, Meter: p.metrics, Draining: p.life.Draining(), Log: p.log,
 	}), nil
-}
-
-// publisher returns the publisher to the streams of workers.
-func (p *parts) publisher(denials *natsconn.Denials) *publisher {
-	return &publisher{js: p.js, subjects: p.subjects, work: streams.WorkConfig(p.streams, p.config.Limits), denials: denials, log: p.log}
 }
 
 // join makes this instance a member and subscribes to the services' health reports.

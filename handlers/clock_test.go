@@ -20,7 +20,7 @@ func TestClock_InstanceWhoseHostIsAnHourOffIsNeitherEarlyNorLate(t *testing.T) {
 	for name, skew := range map[string]time.Duration{"ahead": time.Hour, "behind": -time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			set := policySet(t, `default: {maxAttempts: 3, baseDelay: 700ms, maxDelay: 2s, backoffStrategy: linear, jitterType: equal, attemptTimeout: 1m}`)
+			set := policySet(t, `default: {maxAttempts: 3, baseDelay: 700ms, maxDelay: 2s, backoffStrategy: linear, jitterType: equal, attemptTimeout: 1m, enableCircuitBreaker: false}`)
 			r := newRig(t)
 			off := r.start(handlers.Config{Policies: set, Now: func() time.Time { return time.Now().Add(skew) }})
 			r.start(handlers.Config{Policies: set})

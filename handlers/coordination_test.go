@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -187,56 +188,102 @@ func TestCluster_InstanceThatStopsTakesLeave(t *testing.T) {
 	r.agree(1, a)
 }
 
-func TestPressure_TurnsOnByTheFailuresOfAllInstances(t *testing.T) {
+// fleetPolicy is a policy without a breaker and with short delays, so that only backpressure
+// holds anything.
+const fleetPolicy = `default: {maxAttempts: 100, baseDelay: 50ms, maxDelay: 50ms, jitterType: none, attemptTimeout: 1s, enableCircuitBreaker: false}`
+
+func TestPressure_TurnsOnWhenMostServicesFail(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var log [2]lockedBuilder
 	var services []*handlers.Service
-	// Neither instance alone has enough samples.
-	limits := gate.Limits{Samples: 60, StoreDelay: time.Minute}
 	for i := range log {
 		services = append(services, r.start(handlers.Config{
-			Host: idle, Backpressure: limits, Logger: slog.New(slog.NewTextHandler(&log[i], nil)),
-			Policies: policySet(t, `default: {maxAttempts: 3, baseDelay: 10ms, jitterType: none, attemptTimeout: 1s, enableCircuitBreaker: false}`),
+			Host: idle, Logger: slog.New(slog.NewTextHandler(&log[i], nil)), Policies: policySet(t, fleetPolicy),
 		}))
 	}
 	r.agree(2, services...)
-	r.target("pay.charge", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
-	for i := range 50 {
-		r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), "critical"), "x")
+	var down atomic.Bool
+	down.Store(true)
+	for i := range 4 {
+		r.target(fmt.Sprintf("failing%d.call", i), func(int, micro.Request) (string, string, micro.Headers) {
+			if down.Load() {
+				return "503", "the database is down", nil
+			}
+			return "", "", nil
+		})
 	}
+	r.target("well.call", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
+	submit := func(from, to int) {
+		for i := from; i < to; i++ {
+			for n := range 4 {
+				r.submit(fmt.Sprintf("retry.submit.failing%d.call", n), event(fmt.Sprint(n, "-", i), "normal"), "x")
+			}
+			r.submit("retry.submit.well.call", event(fmt.Sprint("well-", i), "normal"), "x")
+		}
+	}
+	submit(0, 10)
 	testkit.Eventually(t, 20*time.Second, "backpressure at both instances", func() bool {
 		return services[0].Coordination().GlobalBackpressure && services[1].Coordination().GlobalBackpressure
 	})
 	v := services[0].Coordination()
-	if v.Backpressure.Cause != "failure_rate" || v.GlobalFailureRate != 1 || v.CoordinatedDelay < 1000 || v.CoordinatedDelay > 5000 {
-		t.Errorf("with backpressure the view is %+v, want the failure rate as its cause and a delay of 1 to 5 s", v)
+	if v.Backpressure.Cause != "failure_rate" || v.VotingServices != 5 || v.FailingServices != 4 || v.CoordinatedDelay < 1000 || v.CoordinatedDelay > 5000 {
+		t.Errorf("with backpressure the view is %+v, want four of five services failing and a delay of 1 to 5 s", v)
 	}
+	r.announcedOnce(log[:], true)
+	r.joinsUnderPressure(services[0])
+
+	// The failing keys are held and keep a trickle; the one that succeeds passes untouched.
+	submit(10, 20)
+	testkit.Eventually(t, 20*time.Second, "all operations of the service that is well", func() bool {
+		return r.count("RETRY_OUTCOMES", "retry.outcome.retrySuccess.well.call") == 20
+	})
+	testkit.Eventually(t, 20*time.Second, "held operations of the services that fail", func() bool {
+		return r.count("RETRY", "retry.held.*.*.call.>") > 0
+	})
+	if n := r.count("RETRY", "retry.held.*.well.call.>"); n > 0 {
+		t.Errorf("%d operations of the service that is well are held, want none", n)
+	}
+	down.Store(false)
+	r.awaitOutcomes(100, 30*time.Second)
+	testkit.Eventually(t, 20*time.Second, "the end of backpressure at both", func() bool {
+		return !services[0].Coordination().GlobalBackpressure && !services[1].Coordination().GlobalBackpressure
+	})
+}
+
+// announcedOnce insists that the first change of backpressure was published once and logged
+// once by each instance.
+func (r *rig) announcedOnce(logs []lockedBuilder, on bool) {
+	r.t.Helper()
 	const subject = "retry.event.backpressureChanged.rebound.all"
-	testkit.Eventually(t, 10*time.Second, "the event", func() bool { return r.count("RETRY_OUTCOMES", subject) > 0 })
+	testkit.Eventually(r.t, 10*time.Second, "the event", func() bool { return r.count("RETRY_OUTCOMES", subject) > 0 })
 	// Every instance has reported by now.
 	<-time.After(1500 * time.Millisecond)
 	changes := r.messages("RETRY_OUTCOMES", subject)
 	if len(changes) != 1 {
-		t.Fatalf("that backpressure is on is published %d times, want once", len(changes))
+		r.t.Fatalf("that backpressure changed is published %d times, want once", len(changes))
 	}
-	r.validChange(changes[0], true, "failure_rate")
-	for i := range log {
-		if n := strings.Count(log[i].String(), "global backpressure is on"); n != 1 {
-			t.Errorf("instance %d logs %d times that backpressure is on, want once:\n%s", i, n, log[i].String())
+	r.validChange(changes[0], on, "failure_rate")
+	for i := range logs {
+		if n := strings.Count(logs[i].String(), "global backpressure is on"); n != 1 {
+			r.t.Errorf("instance %d logs %d times that backpressure is on, want once:\n%s", i, n, logs[i].String())
 		}
 	}
+}
 
-	// One that joins now knows at once, and the leader decides nothing new.
-	late := r.start(handlers.Config{Host: idle, Backpressure: limits})
-	testkit.Eventually(t, 10*time.Second, "backpressure at the one that joins", func() bool { return late.Coordination().GlobalBackpressure })
+// joinsUnderPressure insists that an instance that joins knows of backpressure at once.
+func (r *rig) joinsUnderPressure(one *handlers.Service) {
+	r.t.Helper()
+	late, _ := r.startOn(handlers.Config{Host: idle, Policies: policySet(r.t, fleetPolicy)})
+	testkit.Eventually(r.t, 10*time.Second, "backpressure at the one that joins", func() bool { return late.Coordination().GlobalBackpressure })
 	var status schemas.Status
 	if code, text := r.request("rebound.status", nil, nil, &status); code != "" || !status.RetryCoordination.GlobalBackpressure {
-		t.Errorf("the status is %s %s %+v, want backpressure in it", code, text, status.RetryCoordination)
+		r.t.Errorf("the status is %s %s %+v, want backpressure in it", code, text, status.RetryCoordination)
 	}
-	if got := r.count("RETRY_OUTCOMES", subject); got != 1 {
-		t.Errorf("after one joined the change is published %d times, want once", got)
+	if err := late.Stop(r.t.Context()); err != nil {
+		r.t.Errorf("stopping the one that joined: %v", err)
 	}
+	testkit.Eventually(r.t, 10*time.Second, "it to be forgotten", func() bool { return one.Coordination().TotalInstances == 2 })
 }
 
 // validChange insists that a message is a valid event of backpressure.
@@ -251,24 +298,44 @@ func (r *rig) validChange(m *jetstream.RawStreamMsg, on bool, cause string) {
 	}
 }
 
+// hang registers a target that answers nothing until the returned function is called, and
+// lets n operations come due there.
+func (r *rig) hang(n int) (release func()) {
+	r.t.Helper()
+	held := make(chan struct{})
+	release = sync.OnceFunc(func() { close(held) })
+	sub, err := r.nc.Subscribe("pay.charge", func(m *nats.Msg) {
+		go func() { <-held; _ = m.Respond(nil) }()
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		release()
+		_ = sub.Unsubscribe()
+	})
+	for i := range n {
+		r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), "normal"), "x")
+	}
+	return release
+}
+
 func TestPressure_IsAnnouncedWhenItTurnsOff(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	var load atomic.Int64
-	host := func() health.Host { return health.Host{SystemLoad: float64(load.Load())} }
-	limits := gate.Limits{StoreDelay: time.Minute, Load: 4}
-	a, b := r.start(handlers.Config{Host: host, Backpressure: limits}), r.start(handlers.Config{Host: host, Backpressure: limits})
+	config := handlers.Config{Host: idle, Backpressure: gate.Limits{StoreDelay: time.Minute, Active: 10}, Policies: policySet(t, `default: {attemptTimeout: 1m}`)}
+	a, b := r.start(config), r.start(config)
 	r.agree(2, a, b)
 	const subject = "retry.event.backpressureChanged.rebound.all"
-	load.Store(8)
+	release := r.hang(20)
 	testkit.Eventually(t, 10*time.Second, "the event that it is on", func() bool { return r.count("RETRY_OUTCOMES", subject) == 1 })
-	load.Store(0)
+	release()
 	testkit.Eventually(t, 20*time.Second, "the event that it is off", func() bool { return r.count("RETRY_OUTCOMES", subject) == 2 })
 	testkit.Eventually(t, 10*time.Second, "both instances without backpressure", func() bool {
 		return !a.Coordination().GlobalBackpressure && !b.Coordination().GlobalBackpressure
 	})
 	changes := r.messages("RETRY_OUTCOMES", subject)
-	r.validChange(changes[0], true, "host_load")
+	r.validChange(changes[0], true, "active_retries")
 	r.validChange(changes[1], false, "")
 	if delay := a.Coordination().CoordinatedDelay; delay != 0 {
 		t.Errorf("without backpressure the coordinated delay is %v, want 0", delay)
@@ -278,14 +345,15 @@ func TestPressure_IsAnnouncedWhenItTurnsOff(t *testing.T) {
 func TestPressure_OutlivesTheInstanceThatDecidedOnIt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	host := func() health.Host { return health.Host{SystemLoad: 8} }
-	config := handlers.Config{Host: host, Backpressure: gate.Limits{Load: 4}}
-	first, _ := r.startOn(config)
-	second, _ := r.startOn(config)
+	wire := testkit.Proxy(t, strings.TrimPrefix(r.url, "nats://"))
+	config := handlers.Config{Host: idle, Backpressure: gate.Limits{StoreDelay: 150 * time.Millisecond}}
+	first, _ := r.startAt("nats://"+wire.Addr(), config)
+	second, _ := r.startAt("nats://"+wire.Addr(), config)
 	r.agree(2, first, second)
 	if second.ID() < first.ID() {
 		first, second = second, first
 	}
+	wire.Slow(300 * time.Millisecond)
 	testkit.Eventually(t, 10*time.Second, "backpressure at both", func() bool {
 		return first.Coordination().GlobalBackpressure && second.Coordination().GlobalBackpressure
 	})
@@ -308,7 +376,7 @@ func TestCluster_LoadedInstancePullsLess(t *testing.T) {
 	loaded := func() health.Host { return health.Host{SystemLoad: 3.5} }
 	policies := policySet(t, `default: {maxAttempts: 3, baseDelay: 10ms, jitterType: none, attemptTimeout: 30s, enableCircuitBreaker: false}`)
 	// The limits keep backpressure from interfering.
-	limits := gate.Limits{Load: 100, StoreDelay: time.Minute}
+	limits := gate.Limits{StoreDelay: time.Minute}
 	well := r.start(handlers.Config{Host: idle, Policies: policies, Backpressure: limits})
 	ill := r.start(handlers.Config{Host: loaded, Policies: policies, Backpressure: limits})
 	r.agree(2, well, ill)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/time/rate"
@@ -78,7 +80,7 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 			reply.Failure = policy.Failure{Code: codeSlowReply, Message: "the target replied later than " + a.Timeout.String()}
 		}
 	case errors.Is(err, nats.ErrNoResponders):
-		reply.Failed = true
+		reply.Failed, reply.Absent = true, true
 		reply.Failure = policy.Failure{Code: codeNoResponders, Message: "nobody listens on " + a.Subject}
 	case denied != nil:
 		reply.Failed, reply.Failure = true, forbidden(a.Subject)
@@ -149,13 +151,13 @@ func failure(h nats.Header, now time.Time, ignored func(error)) (f policy.Failur
 }
 
 const (
-	// codeNoStream is the code of an attempt whose target no stream captures.
-	codeNoStream = "no_stream"
 	// minPublishing and maxPublishing bound how long publishing is retried while the
 	// stream does not answer. The longest is shorter than the default window in which
 	// a stream recognises a repeat.
 	minPublishing = 5 * time.Second
 	maxPublishing = 30 * time.Second
+	// mostCaptured is how many subjects that a stream captures are remembered.
+	mostCaptured = 4096
 )
 
 // publisher publishes operations to the streams of workers.
@@ -166,6 +168,16 @@ type publisher struct {
 	work    jetstream.StreamConfig
 	denials *natsconn.Denials
 	log     *slog.Logger
+	// captured holds the subjects that a stream was seen to capture.
+	captured *lru.Cache[string, struct{}]
+}
+
+func newPublisher(js jetstream.JetStream, subjects events.Subjects, work jetstream.StreamConfig, denials *natsconn.Denials, log *slog.Logger) (*publisher, error) {
+	captured, err := lru.New[string, struct{}](mostCaptured)
+	if err != nil {
+		return nil, fmt.Errorf("remembering the targets that streams capture: %w", err)
+	}
+	return &publisher{js: js, subjects: subjects, work: work, denials: denials, log: log, captured: captured}, nil
 }
 
 var _ scheduler.Publisher = (*publisher)(nil)
@@ -178,13 +190,36 @@ func (p *publisher) Subject(service, operation string) string {
 // Token implements [scheduler.Publisher].
 func (p *publisher) Token() string { return rand.Text() }
 
+// Captured implements [scheduler.Publisher]. It asks the server, because a publish to a
+// subject that only plain subscribers hear is never answered.
+func (p *publisher) Captured(ctx context.Context, subject string) bool {
+	if _, ok := p.captured.Get(subject); ok {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
+	defer cancel()
+	_, err := p.js.StreamNameBySubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrStreamNotFound) && p.subjects.IsWork(subject) {
+		err = p.make(ctx)
+	}
+	switch {
+	case err == nil:
+		p.captured.Add(subject, struct{}{})
+	case errors.Is(err, jetstream.ErrStreamNotFound), errors.As(err, new(*streams.IncompatibleError)), streams.IsOverlap(err):
+		return false
+	default:
+		p.log.Debug("it is not known whether a stream captures a target", "target", subject, "error", err)
+	}
+	return true
+}
+
 // Publish implements [scheduler.Publisher]. It publishes again what a stream does not
 // confirm; the message id makes a repeat recognisable.
 func (p *publisher) Publish(ctx context.Context, op *events.Operation, m scheduler.Message, timeout time.Duration) *policy.Failure {
 	msg := &nats.Msg{Subject: op.Work.Target, Header: wire.WorkHeader(op, m.Header, p.subjects, timeout), Data: m.Data}
 	ctx, cancel := context.WithTimeout(ctx, min(max(timeout, minPublishing), maxPublishing))
 	defer cancel()
-	made, pauses := false, backoff.Backoff{First: shortestBackoff, Longest: longestBackoff}
+	pauses := backoff.Backoff{First: shortestBackoff, Longest: longestBackoff}
 	for {
 		callCtx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 		publish := p.denials.Begin(msg.Subject, cancel)
@@ -198,12 +233,7 @@ func (p *publisher) Publish(ctx context.Context, op *events.Operation, m schedul
 			failure := forbidden(msg.Subject)
 			return &failure
 		}
-		if errors.Is(err, jetstream.ErrNoStreamResponse) && !made && p.subjects.IsWork(msg.Subject) {
-			made = true
-			if err = p.make(ctx); err == nil {
-				continue
-			}
-		}
+		p.captured.Remove(msg.Subject) // it may be captured no more
 		if refused := refusal(msg.Subject, err); refused != nil {
 			return refused
 		}
@@ -214,9 +244,24 @@ func (p *publisher) Publish(ctx context.Context, op *events.Operation, m schedul
 	}
 }
 
-// make makes the stream of the default targets.
+// prepare makes the stream of the default targets before the first operation if a policy
+// publishes to workers, so that these can be set up.
+func (p *publisher) prepare(ctx context.Context, set *policy.Set) {
+	if !set.Publishes() {
+		return
+	}
+	if err := p.make(ctx); err != nil && !streams.IsOverlap(err) {
+		p.log.Warn("the stream of workers could not be made and will be retried", "error", err)
+	}
+}
+
+// make makes the stream of the default targets if it is missing.
 func (p *publisher) make(ctx context.Context) error {
-	err := streams.Ensure(ctx, p.js, []jetstream.StreamConfig{p.work})
+	_, err := p.js.Stream(ctx, p.work.Name)
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	err = streams.Ensure(ctx, p.js, []jetstream.StreamConfig{p.work})
 	if err == nil {
 		p.log.Info("made the stream of workers, because no other captures its subjects", "stream", p.work.Name)
 	}
@@ -230,11 +275,11 @@ func refusal(subject string, err error) *policy.Failure {
 	var incompatible *streams.IncompatibleError
 	switch {
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
-		return &policy.Failure{Code: codeNoStream, Message: "no stream captures " + subject}
+		return &policy.Failure{Code: scheduler.CodeNoStream, Message: "no stream captures " + subject}
 	case errors.Is(err, jetstream.ErrInvalidJSAck):
-		return &policy.Failure{Code: codeNoStream, Message: "what answers on " + subject + " is no stream"}
+		return &policy.Failure{Code: scheduler.CodeNoStream, Message: "what answers on " + subject + " is no stream"}
 	case errors.As(err, &incompatible):
-		return &policy.Failure{Code: codeNoStream, Message: incompatible.Error()}
+		return &policy.Failure{Code: scheduler.CodeNoStream, Message: incompatible.Error()}
 	case errors.As(err, &api):
 		return &policy.Failure{Code: strconv.Itoa(api.Code), Message: "the stream of " + subject + " answers: " + api.Description}
 	case errors.Is(err, nats.ErrMaxPayload):

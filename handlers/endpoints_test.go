@@ -2,6 +2,9 @@ package handlers_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +14,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
@@ -186,6 +190,65 @@ func TestEndpoints_AreShownByTheMicroFrameworkWithTheirSchemas(t *testing.T) {
 			t.Errorf("endpoint %s is not shown; there are %v", want, names)
 		}
 	}
+}
+
+// TestEndpoints_RefuseWhatLeavesADoubt goes through all endpoints that the service shows: none
+// acts on a request with something behind the JSON value, an unknown field or a name twice.
+func TestEndpoints_RefuseWhatLeavesADoubt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, handlers.Config{})
+	answer, err := r.nc.Request("$SRV.INFO.rebound", nil, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(answer.Data) > natsconn.MinPayload*3/4 {
+		t.Errorf("the description of the service has %d bytes, want room below the smallest max_payload of %d", len(answer.Data), natsconn.MinPayload)
+	}
+	var info micro.Info
+	if err := json.Unmarshal(answer.Data, &info); err != nil {
+		t.Fatal(err)
+	}
+	if len(info.Endpoints) < 20 {
+		t.Errorf("%d endpoints are shown, want at least 20", len(info.Endpoints))
+	}
+	envelope := nats.Header{"Content-Type": {"application/cloudevents+json"}}
+	for _, e := range info.Endpoints {
+		subject, h, whole := strings.ReplaceAll(e.Subject, "*", "zzz"), nats.Header(nil), `{}`
+		doubts := map[string]string{"{}]]]": "something follows", "{} {}": "something follows", `{"noSuchField":1}`: `unknown field "noSuchField"`, "{": "breaks off"}
+		switch {
+		case e.Name == "submit": // any payload is right, and any attribute
+			h, whole = envelope, `{"specversion":"1.0","id":"1","source":"/s","type":"rebound.operation.failed.v1","data":{}}`
+			doubts = map[string]string{whole + "]]]": "not valid JSON", whole + whole: "not valid JSON", strings.Replace(whole, `"id":"1"`, `"id":"1","id":"2"`, 1): `"id" stands twice`}
+		case e.Metadata["schema.request"] != "":
+			name := fieldOf(t, e.Metadata["schema.request"])
+			doubts[fmt.Sprintf(`{%q:null,%q:null}`, name, name)] = fmt.Sprintf("%q stands twice", name)
+		}
+		for data, want := range doubts {
+			if code, text := r.request(subject, h, []byte(data), nil); code != "400" || !strings.Contains(text, want) {
+				t.Errorf("%s answers %s with %q %q, want 400 with %s", subject, data, code, text, want)
+			}
+		}
+	}
+	const doubtful = `{"key":"a:b"}]]]`
+	r.request("rebound.breaker.trip", nil, []byte(doubtful), nil)
+	if code, text := r.request("rebound.breaker.show", nil, map[string]string{"key": "a:b"}, nil); code != "404" {
+		t.Errorf("after %s there is a breaker: %q %q, want 404", doubtful, code, text)
+	}
+	if n := r.count("RETRY_INTAKE", ">"); n != 0 {
+		t.Errorf("%d refused submissions were stored, want 0", n)
+	}
+}
+
+// fieldOf returns the name of a field of a request.
+func fieldOf(t *testing.T, schema string) string {
+	t.Helper()
+	var s struct {
+		Properties map[string]any `json:"properties"`
+	}
+	if err := json.Unmarshal([]byte(schema), &s); err != nil || len(s.Properties) == 0 {
+		t.Fatalf("the schema of a request has no properties: %v: %s", err, schema)
+	}
+	return slices.Sorted(maps.Keys(s.Properties))[0]
 }
 
 func TestEndpoints_AreThoseOfTheirDeploymentOnly(t *testing.T) {

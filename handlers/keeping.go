@@ -106,7 +106,7 @@ const (
 	housekeepEvery = 10 * time.Second
 )
 
-// housekeep drops what is no longer needed. After a burst of work it returns memory to
+// housekeep drops what is no longer needed, and prepares for policies that publish. After a burst of work it returns memory to
 // the system, which the runtime would do only in part.
 func (p *parts) housekeep(ctx context.Context) {
 	ticker := time.NewTicker(housekeepEvery)
@@ -119,6 +119,7 @@ func (p *parts) housekeep(ctx context.Context) {
 		case <-ticker.C:
 		}
 		p.recovery.Forget(forgetAfter)
+		p.publisher.prepare(ctx, p.policies.inForce())
 		p.registry.Forget(time.Time{}, p.clock.Now())
 		var handled uint64
 		for _, puller := range p.pullers {

@@ -119,7 +119,7 @@ func TestMetrics_TellWhatBecomesOfOperations(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	s := r.start(handlers.Config{Policies: policySet(t, `
-default: {maxAttempts: 4, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: fixed, jitterType: none, attemptTimeout: 20s, enableCircuitBreaker: true}
+default: {maxAttempts: 4, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: fixed, jitterType: none, attemptTimeout: 20s, enableAdaptiveBackoff: false}
 pay:
   operations:
     refund: {baseDelay: 600ms}

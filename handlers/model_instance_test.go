@@ -47,7 +47,7 @@ type instance struct {
 	name     string
 	dead     atomic.Bool
 	frozen   []span
-	pressure []span
+	shut     []span // when its gates are shut
 	ctx      context.Context
 	cancel   context.CancelFunc
 	draining chan struct{}
@@ -257,6 +257,18 @@ func (j *modelJS) Stream(_ context.Context, name string) (jetstream.Stream, erro
 	return &modelHandle{i: j.i, name: name, info: info}, nil
 }
 
+// StreamNameBySubject answers for the stream of workers alone.
+func (j *modelJS) StreamNameBySubject(ctx context.Context, subject string) (string, error) {
+	j.i.gate()
+	w := j.i.w
+	s, r := w.streamOf(subject), w.roll(j.i.name, "stream of "+subject)
+	if w.fault(s, r) == refused {
+		return "", unavailable(r)
+	}
+	w.work(r)
+	return events.Streams{}.Work(), ctx.Err()
+}
+
 // modelHandle is a stream for one instance.
 type modelHandle struct {
 	jetstream.Stream
@@ -334,8 +346,8 @@ var modelMetrics = sync.OnceValue(func() *telemetry.Metrics {
 })
 
 // start starts an instance.
-func (w *world) start(name string, policies *policy.Set, frozen, pressure []span) *instance {
-	i := &instance{w: w, name: name, frozen: frozen, pressure: pressure, draining: make(chan struct{})}
+func (w *world) start(name string, policies *policy.Set, frozen, shut []span) *instance {
+	i := &instance{w: w, name: name, frozen: frozen, shut: shut, draining: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancel(context.Background())
 	w.note("%-8s  starts", name)
 	js := &modelJS{i: i}
@@ -356,11 +368,20 @@ func (w *world) start(name string, policies *policy.Set, frozen, pressure []span
 	}
 	st := opstore.New(js, persister, opstore.Config{Clock: clock, MaxPayload: 1 << 20, Lanes: keys, Elections: elections})
 	letters := deadletter.New(js, "")
-	gates := scheduler.NewGates(breaker.NewGroup(breaker.Config{Instance: name}), scheduler.GatesConfig{Opened: keys.Changed})
+	var gates *scheduler.Gates // set before a breaker changes
+	breakers := breaker.NewGroup(breaker.Config{Instance: name, Freed: keys.Changed, Changed: func(c breaker.Change) {
+		gates.Changed(c)
+		keys.BreakerChanged(c)
+	}})
+	gates = scheduler.NewGates(breakers, scheduler.GatesConfig{Opened: keys.Changed})
 	held := lanes.New(keys, st, lanes.Config{Gates: gates, Policies: current, Now: clock.Now})
+	work, err := newPublisher(js, events.Subjects{}, streams.WorkConfig(events.Streams{}, streams.Limits{}), nil, log)
+	if err != nil {
+		panic(err)
+	}
 	pipeline := &scheduler.Pipeline{
 		Policies: current, Store: st, Ends: opstore.NewRecovery(st, js, letters), Target: &modelTarget{i},
-		Publisher: &publisher{js: js, work: streams.WorkConfig(events.Streams{}, streams.Limits{}), log: log},
+		Publisher: work,
 		Gates:     gates, CheckTarget: events.Subjects{}.CheckTarget, Now: time.Now, Random: random, Draining: i.draining,
 	}
 	in := &submitHandler{pipeline: pipeline, letters: letters, metrics: modelMetrics(), maxPayload: 1 << 20, pending: func(uint64) {}}
@@ -371,13 +392,13 @@ func (w *world) start(name string, policies *policy.Set, frozen, pressure []span
 	i.pull("RETRY_INTAKE", "retry.report.>", reports.handle)
 	i.pull("RETRY", "retry.due.>", redeliver.handle)
 	i.owned.Go(func() { held.Run(i.ctx) })
-	i.owned.Go(func() { i.squeeze(gates) })
+	i.owned.Go(func() { i.shutGates(breakers) })
 	return i
 }
 
-// squeeze puts the gates under pressure at times, so that they shut.
-func (i *instance) squeeze(gates *scheduler.Gates) {
-	for _, s := range i.pressure {
+// shutGates holds the breakers of all keys open at times, so that their gates shut.
+func (i *instance) shutGates(breakers *breaker.Group) {
+	for _, s := range i.shut {
 		for _, at := range []time.Time{s.from, s.to} {
 			select {
 			case <-i.ctx.Done():
@@ -385,7 +406,15 @@ func (i *instance) squeeze(gates *scheduler.Gates) {
 			case <-time.After(time.Until(at)):
 			}
 			i.gate()
-			gates.SetPressure(at.Equal(s.from))
+			act := breakers.Reset
+			if at.Equal(s.from) {
+				act = breakers.Hold
+			}
+			for _, key := range modelKeys() {
+				if _, err := act(i.ctx, key, ""); err != nil {
+					panic(err) // the breakers are this instance's own
+				}
+			}
 		}
 	}
 }

@@ -22,10 +22,28 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
+// modelPolicies have breakers that open only when they are held.
 const modelPolicies = `
-default: {maxAttempts: 4, baseDelay: 20ms, maxDelay: 20ms, backoffStrategy: fixed, jitterType: none, attemptTimeout: 1s}
+default:
+  {maxAttempts: 4, baseDelay: 20ms, maxDelay: 20ms, backoffStrategy: fixed, jitterType: none, attemptTimeout: 1s,
+   enableCircuitBreaker: true, circuitBreakerThreshold: 1000000, circuitBreakerFailureRate: 0}
 slow: {maxAttempts: 4, baseDelay: 900ms, maxDelay: 900ms, backoffStrategy: fixed, jitterType: none, attemptTimeout: 1s}
 `
+
+// modelServices and modelOperations are those of the operations.
+var (
+	modelServices   = []string{"fast", "slow"}
+	modelOperations = []string{"op0", "op1"}
+)
+
+func modelKeys() (keys []string) {
+	for _, service := range modelServices {
+		for _, operation := range modelOperations {
+			keys = append(keys, events.Key(service, operation))
+		}
+	}
+	return keys
+}
 
 // mostAttempts is maxAttempts.
 const mostAttempts = 4
@@ -129,7 +147,7 @@ func (w *world) live(ctx context.Context, place string, policies *policy.Set) {
 		if w.honest.Sub(w.began) > 2*time.Minute {
 			longest = 170 * time.Second
 		}
-		i := w.start(name, policies, w.spans("frozen "+name, 1, 10*time.Millisecond, longest), w.spans("pressure "+name, 4, time.Second, 15*time.Second))
+		i := w.start(name, policies, w.spans("frozen "+name, 1, 10*time.Millisecond, longest), w.spans("shut "+name, 4, time.Second, 15*time.Second))
 		end := time.Now().Add(spread(r, time.Second, w.honest.Sub(w.began)))
 		lives := end.Before(w.honest)
 		until := ctx.Done()
@@ -175,14 +193,14 @@ func (i *instance) ended() {
 func (w *world) submit(ctx context.Context) {
 	r := w.roll("plan", "submissions")
 	for n := range 2 + r.IntN(4) {
-		service, id := []string{"fast", "slow"}[r.IntN(2)], fmt.Sprintf("event-%d", n)
+		service, id := modelServices[r.IntN(2)], fmt.Sprintf("event-%d", n)
 		h := nats.Header{
 			"ce-specversion": {"1.0"}, "ce-id": {id}, "ce-source": {"/s"}, "ce-type": {events.TypeFailed},
 		}
 		if chance(r, 0.4) {
 			h["ce-delivery"] = []string{string(events.Publish)}
 		}
-		operation := fmt.Sprintf("op%d", r.IntN(2))
+		operation := modelOperations[r.IntN(2)]
 		run := events.OperationID("/s", id, service, operation) + ".0"
 		ack, err := w.apply(&nats.Msg{Subject: "retry.submit." + service + "." + operation, Header: h, Data: []byte("x")}, false)
 		if err != nil {

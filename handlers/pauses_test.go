@@ -317,3 +317,30 @@ func TestPauses_DeadlineEndsAPausedOperation(t *testing.T) {
 		t.Errorf("the operation ended by %s after %d calls, want by its deadline after none", outcome.Reason, calls())
 	}
 }
+
+func TestPauses_MaxElapsedTimeEndsNoPausedOperation(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, handlers.Config{Policies: policySet(t, quick+"  maxElapsedTime: 2s\nanalytics: {baseDelay: 20ms}\n")})
+	r.submit("retry.submit.pay.charge", nil, "x")
+	// Nobody listens, so the operation is in hand as the prober of its target.
+	r.submit("retry.submit.pay.charge", nil, "y")
+	r.pause(schemas.PauseAdd{Pattern: "pay"})
+	submitted := time.Now()
+	r.awaitHeld(2)
+	testkit.Eventually(t, 10*time.Second, "maxElapsedTime being over", func() bool { return time.Since(submitted) > 2200*time.Millisecond })
+	r.fireHeld("pay", "charge")
+	r.awaitHeld(2)
+	if outcomes := r.outcomes(); len(outcomes) != 0 {
+		t.Errorf("the paused operations ended: %+v", outcomes)
+	}
+	calls := r.well("pay.charge")
+	r.resume("pay")
+	for _, o := range r.awaitOutcomes(2, 10*time.Second) {
+		if o.Reason != "" {
+			t.Errorf("after the resume an operation ended by %s: %s", o.Reason, o.Detail)
+		}
+	}
+	if calls() != 2 {
+		t.Errorf("the target was called %d times, want 2", calls())
+	}
+}

@@ -112,7 +112,8 @@ func (l *permissionList) operations() {
 	l.call("DIRECT.GET."+dead, "listing dead letters")
 	l.call("DIRECT.GET."+outcomes, "reading outcomes")
 	l.call("STREAM.MSG.GET."+outcomes, "finding out whether an operation has ended")
-	// The stream of workers is made when a policy first publishes to one.
+	// The stream of workers is made when an operation is first published to one.
+	l.call("STREAM.NAMES", "finding the streams of workers")
 	l.call("STREAM.INFO."+l.streams.Work(), "making the stream of workers")
 	l.call("STREAM.CREATE."+l.streams.Work(), "making the stream of workers")
 }

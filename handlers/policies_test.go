@@ -213,6 +213,7 @@ billing:
   maxAttempts: 2
   baseDelay: 5ms
   jitterType: none
+  enableCircuitBreaker: false
   accounts: {premium: {maxAttempts: 5}}
   campaigns: {launch: {maxAttempts: 4}}
 `)})

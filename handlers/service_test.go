@@ -33,7 +33,7 @@ func TestMain(m *testing.M) { testkit.Main(m, testkit.ProxyLeaks()...) }
 // unhindered are limits of backpressure that a busy machine does not reach.
 var unhindered = gate.Limits{StoreDelay: time.Hour}
 
-// quick is a policy that makes tests short.
+// quick is a policy that makes tests short, and lets every operation go on its own.
 const quick = `
 default:
   maxAttempts: 4
@@ -42,6 +42,8 @@ default:
   backoffStrategy: exponential
   jitterType: none
   attemptTimeout: 20s
+  enableAdaptiveBackoff: false
+  enableCircuitBreaker: false
 `
 
 // rig is a NATS server with one instance of the service and a target.
@@ -365,7 +367,7 @@ func TestDeadLetter_OfAnExhaustedOperationHasItsHistory(t *testing.T) {
 func TestDelivery_EachFailureOfTheTargetHasItsCodeAndReason(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policySet(t, `
-default: {maxAttempts: 2, baseDelay: 10ms, jitterType: none, attemptTimeout: 300ms}
+default: {maxAttempts: 2, baseDelay: 10ms, jitterType: none, attemptTimeout: 300ms, noResponders: fail}
 t: {operations: {slow: {attemptTimeout: 4s}}}
 `)})
 	silent := func(micro.Request) {}

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -47,6 +48,14 @@ type Coordination struct {
 	GlobalSuccessRate float64 `json:"globalSuccessRate"`
 	GlobalFailureRate float64 `json:"globalFailureRate"`
 	Samples           int     `json:"samples"`
+
+	// VotingServices is the number of services with a vote on backpressure, and FailingServices
+	// how many of them fail; see package gate.
+	VotingServices  int `json:"votingServices"`
+	FailingServices int `json:"failingServices"`
+	// Services are the recent attempts of the services at all instances, in the order of their
+	// hashes, at most [events.MaxServices].
+	Services []events.ServiceAttempts `json:"-"`
 
 	// Backpressure says why backpressure is on and since when.
 	Backpressure events.Backpressure `json:"backpressure"`
@@ -166,7 +175,9 @@ func (r *Register) View(now time.Time, pressure events.Backpressure, endsIn time
 		StoreDelayMs:     math.Inf(1),
 	}
 	failed := 0
+	var services []events.ServiceAttempts
 	for id, h := range r.instances {
+		services = append(services, h.report.Services...)
 		c.Instances = append(c.Instances, Instance{h.report, max(events.InMilliseconds(now.Sub(h.at)), 0)})
 		c.InstanceRetryLoad[id] = h.report.InFlight
 		c.ActiveRetries += h.report.InFlight
@@ -182,7 +193,24 @@ func (r *Register) View(now time.Time, pressure events.Backpressure, endsIn time
 	}
 	slices.SortFunc(c.Instances, func(a, b Instance) int { return strings.Compare(a.ID, b.ID) })
 	c.RecommendedDistribution = Distribution(c.Instances)
+	c.Services = addUp(services)
 	return c
+}
+
+// addUp adds up what the instances counted of each service. An instance leaves out only the
+// services with the highest hashes, so of the first [events.MaxServices] nothing is missing.
+func addUp(counts []events.ServiceAttempts) []events.ServiceAttempts {
+	slices.SortFunc(counts, func(a, b events.ServiceAttempts) int { return cmp.Compare(a.Service, b.Service) })
+	var sums []events.ServiceAttempts
+	for _, c := range counts {
+		if n := len(sums); n > 0 && sums[n-1].Service == c.Service {
+			sums[n-1].Succeeded += c.Succeeded
+			sums[n-1].Failed += c.Failed
+		} else {
+			sums = append(sums, c)
+		}
+	}
+	return sums[:min(len(sums), events.MaxServices)]
 }
 
 // Distribution returns the share of the due operations that each instance should take, by id. The

@@ -139,10 +139,15 @@ func TestCoordination_JoinsWhatTheInstancesReport(t *testing.T) {
 	a.InFlight, a.InHand, a.Succeeded, a.Failed, a.SystemLoad, a.StoreDelayMs = 10, 20, 60, 0, 0.5, 800
 	b.InFlight, b.InHand, b.Succeeded, b.Failed, b.SystemLoad, b.StoreDelayMs = 5, 7, 20, 20, 1, 3
 	c.SystemLoad, c.StoreDelayMs = 3, 40
+	a.Services = []events.ServiceAttempts{{Service: 1, Failed: 2}, {Service: 5, Succeeded: 1}}
+	b.Services = []events.ServiceAttempts{{Service: 1, Succeeded: 3, Failed: 4}, {Service: 2, Failed: 9}}
+	for i := range events.MaxServices {
+		c.Services = append(c.Services, events.ServiceAttempts{Service: events.ServiceHash(10 + i), Failed: 1})
+	}
 	r := health.NewRegister("retry", a, start)
 	mustHear(t, r, b, start)
 	mustHear(t, r, c, start)
-	on := events.Backpressure{On: true, Cause: "host_load", Since: start}
+	on := events.Backpressure{On: true, Cause: "store_slow", Since: start}
 	v := r.View(start.Add(time.Second), on, 4*time.Second)
 	if v.CoordinationKey != "retry" || v.TotalInstances != 3 || v.ActiveRetries != 15 || v.InHand != 27 || v.InstanceRetryLoad["b"] != 5 {
 		t.Errorf("the view counts %+v, want 3 instances with 15 in flight and 27 in hand", v)
@@ -152,6 +157,14 @@ func TestCoordination_JoinsWhatTheInstancesReport(t *testing.T) {
 	}
 	if !v.GlobalBackpressure || v.CoordinatedDelay != 4000 || v.Backpressure != on || v.Instances[1].HeardMs != 1000 {
 		t.Errorf("the view says of backpressure %+v, want it to be on for 4 s at least", v)
+	}
+	if n := len(v.Services); n != events.MaxServices {
+		t.Fatalf("the view has the attempts of %d services, want the first %d", n, events.MaxServices)
+	}
+	for i, want := range []events.ServiceAttempts{{Service: 1, Succeeded: 3, Failed: 6}, {Service: 2, Failed: 9}, {Service: 5, Succeeded: 1}, {Service: 10, Failed: 1}} {
+		if got := v.Services[i]; got != want {
+			t.Errorf("the attempts of service %d are %+v, want the sums %+v", i, got, want)
+		}
 	}
 	d := v.RecommendedDistribution
 	if !(d["b"] > d["c"] && d["c"] > d["a"]) {

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -57,15 +58,58 @@ func (p *Pipeline) attemptUntilStored(ctx context.Context, op *events.Operation,
 // attemptAndDecide makes one attempt and decides what follows. If the verdict has no
 // Retry, the operation is stored in its next state.
 func (p *Pipeline) attemptAndDecide(ctx context.Context, op *events.Operation, m Message) (verdict, error) {
-	pol, err := p.resolve(op)
-	if err != nil {
-		return verdict{}, p.Reject(ctx, op, m, err)
+	defer p.Gates.Leave(op)
+	for {
+		pol, err := p.resolve(op)
+		if err != nil {
+			return verdict{}, p.Reject(ctx, op, m, err)
+		}
+		a, err := p.attemptOnce(ctx, pol, op, m)
+		var absent absentError
+		switch {
+		case errors.As(err, &absent):
+			if again, err := p.awaitTarget(ctx, pol, op, m, absent); err != nil || !again {
+				return verdict{}, err
+			}
+		case err != nil || a == nil:
+			return verdict{}, err
+		default:
+			return p.concludeAttempt(ctx, pol, op, m, a)
+		}
 	}
-	a, err := p.attemptOnce(ctx, pol, op, m)
-	if err != nil || a == nil {
-		return verdict{}, err
+}
+
+// absentError says that nobody listens on the target of an operation, so that nobody was
+// reached. The operation may stay in hand until next if it probes.
+type absentError struct {
+	next   time.Time
+	probes bool
+}
+
+func (absentError) Error() string { return "nobody listens on the target" }
+
+// awaitTarget keeps the prober of an absent target in hand until it may ask again, and
+// holds any other operation. again is false if the operation is stored in its next state.
+func (p *Pipeline) awaitTarget(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, absent absentError) (again bool, err error) {
+	if !absent.probes {
+		return false, p.hold(ctx, pol, op, m, gate.CauseAbsent)
 	}
-	return p.concludeAttempt(ctx, pol, op, m, a)
+	now := p.Now()
+	wait := absent.next.Sub(now)
+	if end := pol.MustEndBy(op.FirstFailure); !end.IsZero() {
+		if !now.Before(end) {
+			return false, p.endAs(ctx, pol, op, m, inVain(gate.CauseAbsent))
+		}
+		wait = min(wait, end.Sub(now))
+	}
+	if !op.Deadline.IsZero() {
+		wait = min(wait, op.Deadline.Sub(now))
+	}
+	op.Due = now.Add(wait).UTC() // what it waits for its target is not lateness
+	if backoff.SleepUnless(ctx, max(wait, 0), p.Draining) {
+		return true, nil
+	}
+	return false, p.advance(ctx, op, m, p.Store.Place)
 }
 
 // park stores the operation as waiting and then publishes the decision.
@@ -145,7 +189,7 @@ func (p *Pipeline) attemptOnce(ctx context.Context, pol *policy.Policy, op *even
 	if err := p.checkTarget(pol, subject); err != nil {
 		return nil, p.Reject(ctx, op, m, err)
 	}
-	in, err := p.enter(ctx, pol, op, m, now)
+	in, err := p.enter(ctx, pol, op, m, subject, now)
 	if err != nil || !in.ok {
 		return nil, err
 	}
@@ -153,20 +197,62 @@ func (p *Pipeline) attemptOnce(ctx context.Context, pol *policy.Policy, op *even
 	if !op.Deadline.IsZero() {
 		a.Timeout = min(a.Timeout, op.Deadline.Sub(in.at))
 	}
-	if p.Began != nil {
-		p.Began(ctx, op, max(in.at.Sub(op.Due), 0))
-	}
 	if op.Delivery == events.Publish {
-		return nil, p.publish(ctx, op, m, a, in.pass)
+		return p.attemptByPublish(ctx, pol, op, m, a, in)
 	}
+	return p.attemptByRequest(ctx, pol, op, m, a, in)
+}
+
+// attemptByRequest makes an attempt whose result is the answer to a request.
+func (p *Pipeline) attemptByRequest(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, a Attempt, in entry) (*attemptResult, error) {
 	a.Repeated = op.Attempt < op.Repeats || m.shared()
 	reply, err := p.deliver(ctx, pol, op, m, a)
-	in.pass.Done(resultOf(reply, err), reply.Duration, p.Now())
+	now := p.Now()
+	if err == nil && reply.Absent && pol.NoResponders == policy.AwaitResponders {
+		return nil, missed(in.pass, now)
+	}
+	p.began(ctx, op, in)
+	in.pass.Done(resultOf(reply, err), reply.Duration, now)
 	if err != nil {
 		return nil, fmt.Errorf("attempt %d of operation %s: %w", a.Number, op.ID, err)
 	}
+	if !reply.Absent {
+		in.pass.Met(now)
+	}
 	p.attempted(ctx, op, reply)
-	return &attemptResult{subject: subject, at: in.at, reply: reply, repeated: a.Repeated}, nil
+	return &attemptResult{subject: a.Subject, at: in.at, reply: reply, repeated: a.Repeated}, nil
+}
+
+// attemptByPublish hands the operation to a worker, or returns the result of an attempt
+// whose target no stream captures.
+func (p *Pipeline) attemptByPublish(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, a Attempt, in entry) (*attemptResult, error) {
+	captured := p.Publisher.Captured(ctx, a.Subject)
+	switch {
+	case captured:
+		in.pass.Met(p.Now())
+		p.began(ctx, op, in)
+		return nil, p.publish(ctx, pol, op, m, a, in.pass)
+	case pol.NoResponders == policy.AwaitResponders:
+		return nil, missed(in.pass, p.Now())
+	}
+	p.began(ctx, op, in)
+	reply := Reply{Failed: true, Failure: policy.Failure{Code: CodeNoStream, Message: "no stream captures " + a.Subject}, Absent: true}
+	in.pass.Done(resultOf(reply, nil), 0, p.Now())
+	p.attempted(ctx, op, reply)
+	return &attemptResult{subject: a.Subject, at: in.at, reply: reply}, nil
+}
+
+// missed gives the pass back because nobody was reached.
+func missed(pass Pass, now time.Time) error {
+	next, probes := pass.Missed(now)
+	return absentError{next, probes}
+}
+
+// began calls Began.
+func (p *Pipeline) began(ctx context.Context, op *events.Operation, in entry) {
+	if p.Began != nil {
+		p.Began(ctx, op, max(in.at.Sub(op.Due), 0))
+	}
 }
 
 // entry is the permission for an attempt, with the time when a gate gave it. Without
@@ -179,13 +265,13 @@ type entry struct {
 
 // enter asks the gate to permit an attempt and rechecks what may have changed while it
 // waited there.
-func (p *Pipeline) enter(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, asked time.Time) (entry, error) {
-	pass, shut, err := p.Gates.Enter(ctx, pol, op, asked)
+func (p *Pipeline) enter(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, subject string, asked time.Time) (entry, error) {
+	pass, shut, err := p.Gates.Enter(ctx, pol, op, subject, asked)
 	switch {
 	case err != nil:
 		return entry{}, fmt.Errorf("entering the gate of %s: %w", op.Key(), err)
 	case shut != nil:
-		return entry{}, p.advance(ctx, op, m, p.Store.Hold)
+		return entry{}, p.hold(ctx, pol, op, m, shut.Cause)
 	}
 	now := p.Now()
 	if expired(op, now) {
@@ -202,6 +288,29 @@ func (p *Pipeline) enter(ctx context.Context, pol *policy.Policy, op *events.Ope
 	return entry{pass: pass, at: now, ok: true}, nil
 }
 
+// hold stores an operation in its lane, because its gate is shut. One that may not be tried
+// any more ends instead if it waits in vain, which a paused one does not.
+func (p *Pipeline) hold(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, cause gate.Cause) error {
+	now, until := p.Now(), op.Deadline
+	switch end := pol.MustEndBy(op.FirstFailure); {
+	case end.IsZero() || cause == gate.CausePaused:
+	case now.Before(end):
+		if until.IsZero() || end.Before(until) {
+			until = end
+		}
+	case !momentary(cause): // those take their turn as others end
+		return p.endAs(ctx, pol, op, m, inVain(cause))
+	}
+	return p.advance(ctx, op, m, func(ctx context.Context, op *events.Operation, m Message) error {
+		return p.Store.Hold(ctx, op, m, until)
+	})
+}
+
+// inVain is the decision on an operation that was held until it may not be tried any more.
+func inVain(c gate.Cause) policy.Decision {
+	return policy.Decision{Reason: events.ReasonMaxElapsed, Held: c}
+}
+
 // expired reports whether the operation's deadline has passed.
 func expired(op *events.Operation, now time.Time) bool {
 	return !op.Deadline.IsZero() && !now.Before(op.Deadline)
@@ -209,8 +318,13 @@ func expired(op *events.Operation, now time.Time) bool {
 
 // expire ends an operation whose deadline has passed.
 func (p *Pipeline) expire(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message) error {
+	return p.endAs(ctx, pol, op, m, policy.Decision{Reason: events.ReasonDeadline})
+}
+
+// endAs ends an operation by a decision that no new failure led to.
+func (p *Pipeline) endAs(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, d policy.Decision) error {
 	last, _ := op.Last()
-	return p.fail(ctx, pol, op, m, verdict{policy.Decision{Reason: events.ReasonDeadline}, policy.Failure{Code: last.Code, Message: last.Error}})
+	return p.fail(ctx, pol, op, m, verdict{d, policy.Failure{Code: last.Code, Message: last.Error}})
 }
 
 // deliver makes one attempt and measures it. Submissions are not measured: they are
@@ -223,7 +337,7 @@ func (p *Pipeline) deliver(ctx context.Context, pol *policy.Policy, op *events.O
 	result, response := health.Unknown, health.NoResponse
 	defer func() { p.Health.End(op.Service, result, response, p.Now()) }()
 	reply, err := p.Target.Deliver(ctx, op, m, a)
-	if err == nil {
+	if err == nil && (!reply.Absent || pol.NoResponders == policy.FailWithoutResponders) {
 		result, response = reply.Health(pol.AttemptTimeout)
 	}
 	return reply, err

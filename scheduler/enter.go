@@ -11,15 +11,18 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// Enter asks for permission to make one attempt of op. A shut gate is not an error;
-// the error is that of ctx. At a gate that is about to open Enter waits its turn, for
-// at most half a second, or longer for a lease of shared limits.
-func (g *Gates) Enter(ctx context.Context, pol *policy.Policy, op *events.Operation, now time.Time) (Pass, *Shut, error) {
+// Enter asks for permission to make one attempt of op at the target subject. A shut gate
+// is not an error; the error is that of ctx. At a gate that is about to open Enter waits
+// its turn, for at most half a second, or longer for a lease of shared limits.
+func (g *Gates) Enter(ctx context.Context, pol *policy.Policy, op *events.Operation, subject string, now time.Time) (Pass, *Shut, error) {
 	if g == nil {
 		return Pass{}, nil, nil
 	}
 	key := op.Key()
-	e := entrant{gates: g, key: g.of(pol, key), breaker: g.breaker(pol, key), priority: op.Priority, entered: now, start: time.Now(), waitsFrom: now}
+	e := entrant{
+		gates: g, key: g.of(pol, key), breaker: g.breaker(pol, key), op: op, subject: subject,
+		entered: now, start: time.Now(), waitsFrom: now,
+	}
 	defer e.leave()
 	e.key.arrivals.Add(1)
 	for ; ; now = e.now() {
@@ -29,6 +32,7 @@ func (g *Gates) Enter(ctx context.Context, pol *policy.Policy, op *events.Operat
 		case err != nil:
 			return Pass{}, nil, err
 		case shut == nil && !pass.stale(now, e.now()):
+			e.passed = true
 			return pass, nil, nil
 		case shut == nil:
 			// The instance was frozen, or the breaker's store was slow.
@@ -47,11 +51,13 @@ func (g *Gates) Enter(ctx context.Context, pol *policy.Policy, op *events.Operat
 
 // entrant is an operation that asks for permission at the gate of its key.
 type entrant struct {
-	gates    *Gates
-	key      *keyGate
-	breaker  *breaker.Breaker
-	priority events.Priority
-	waiter   *waiter // its place in the queue, nil before it waits
+	gates   *Gates
+	key     *keyGate
+	breaker *breaker.Breaker
+	op      *events.Operation
+	subject string
+	passed  bool
+	waiter  *waiter // its place in the queue, nil before it waits
 	// entered is when it arrived by the caller's clock, and start the same instant by
 	// the monotonic clock.
 	entered, start time.Time
@@ -65,16 +71,23 @@ func (e *entrant) now() time.Time { return e.entered.Add(elapsed(e.start)) }
 // ask asks the gate once, if it is the operation's turn, and then the breaker.
 func (e *entrant) ask(ctx context.Context, now time.Time) (Pass, *Shut, error) {
 	k := e.key
+	if pause := e.gates.pause(k, now); pause.Limited {
+		k.note(gate.CausePaused)
+		return Pass{}, &Shut{Cause: gate.CausePaused, Next: pause.Next}, nil
+	}
+	if next, ok := e.gates.mayAsk(k, e.op, e.subject, now); !ok {
+		return Pass{}, &Shut{Cause: gate.CauseAbsent, Next: next}, nil
+	}
 	if !k.isTurnOf(e.waiter) {
 		return Pass{}, &Shut{Cause: k.cause()}, nil
 	}
-	place, a, ok := k.gate.Enter(e.gates.conditions(k, e.breaker, e.priority, now), now)
+	place, a, ok := k.gate.Enter(e.gates.conditions(k, e.breaker, e.op.Priority, now), now)
 	if !ok {
 		k.note(a.Cause)
 		e.gates.renew(k, a.Cause, now)
 		return Pass{}, &Shut{Cause: a.Cause, Next: a.Next}, nil
 	}
-	return e.gates.admit(ctx, k, e.breaker, place, now)
+	return e.gates.admit(ctx, &Pass{key: k, place: place, op: e.op, subject: e.subject}, e.breaker, now)
 }
 
 // patience returns how much longer to wait at a gate shut by the cause.
@@ -106,14 +119,18 @@ func (e *entrant) wait(ctx context.Context, shut *Shut, now time.Time) (waited b
 // now.
 func (e *entrant) queue() bool {
 	if e.waiter == nil {
-		e.waiter = e.key.join(e.priority)
+		e.waiter = e.key.join(e.op.Priority)
 	}
 	return e.waiter != nil
 }
 
-// leave gives up the place in the queue and releases the gate.
+// leave gives up the place in the queue, and the probe unless the operation may go, and
+// releases the gate.
 func (e *entrant) leave() {
 	e.key.leave(e.waiter)
+	if !e.passed {
+		e.gates.leaveProbe(e.key, e.op)
+	}
 	e.key.release()
 }
 
@@ -127,10 +144,12 @@ type Shut struct {
 // Pass is the permission for one attempt. The zero value permits one that is not
 // counted.
 type Pass struct {
-	gates  *Gates
-	key    *keyGate
-	place  gate.Pass
-	permit breaker.Permit
+	gates   *Gates
+	key     *keyGate
+	place   gate.Pass
+	permit  breaker.Permit
+	op      *events.Operation
+	subject string // of the target
 }
 
 // Done records how the attempt ended and how long it took. It must be called once,
@@ -140,8 +159,7 @@ func (p Pass) Done(result gate.Result, took time.Duration, now time.Time) {
 	p.place.Done(result, took, now)
 	if p.gates != nil {
 		p.gates.inFlight.Add(-1)
-		p.gates.tally.add(result, now)
-		p.key.wake()
+		p.gates.ended(p.key, result, now)
 	}
 }
 
@@ -177,16 +195,16 @@ func elapsed(since time.Time) time.Duration {
 }
 
 // admit takes the breaker's permit for an operation that has passed the gate.
-func (g *Gates) admit(ctx context.Context, k *keyGate, b *breaker.Breaker, place gate.Pass, now time.Time) (Pass, *Shut, error) {
+func (g *Gates) admit(ctx context.Context, pass *Pass, b *breaker.Breaker, now time.Time) (Pass, *Shut, error) {
 	g.inFlight.Add(1)
-	pass := Pass{gates: g, key: k, place: place}
+	pass.gates = g
 	if b == nil {
-		return pass, nil, nil
+		return *pass, nil, nil
 	}
 	permit, err := b.Allow(ctx, now)
 	if err == nil {
 		pass.permit = permit
-		return pass, nil, nil
+		return *pass, nil, nil
 	}
 	pass.Done(gate.Unused, 0, now)
 	if errors.Is(err, breaker.ErrOpen) || errors.Is(err, breaker.ErrProbing) {
@@ -219,6 +237,14 @@ func (g *Gates) Conclude(pol *policy.Policy, key string, c Conclusion, now time.
 	defer k.release()
 	k.use(now)
 	k.gate.Conclude(c.Result, c.Took, now)
-	g.tally.add(c.Result, now)
+	g.ended(k, c.Result, now)
+}
+
+// ended counts an attempt whose result the gate of its key knows.
+func (g *Gates) ended(k *keyGate, result gate.Result, now time.Time) {
+	g.tally.add(k.service, result, now)
 	k.wake()
+	if result == gate.Success && g.pressure.Load() {
+		g.opened(k.key) // the key may fail no more
+	}
 }

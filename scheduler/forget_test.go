@@ -19,7 +19,7 @@ func TestGates_IdleKeysAreForgottenAndOthersNot(t *testing.T) {
 	}
 	// One has an operation in flight, one in a lane, one is used again, and one has a
 	// budget that was not returned.
-	busy, shut, err := l.Enter(t.Context(), l.policy, &events.Operation{Service: "pay", Operation: "op0"}, begin)
+	busy, shut, err := l.Enter(t.Context(), l.policy, &events.Operation{Service: "pay", Operation: "op0"}, "target", begin)
 	if err != nil || shut != nil {
 		t.Fatalf("entering: shut by %v, %v", shut, err)
 	}
@@ -78,7 +78,7 @@ func TestGates_SpentBudgetOfAForgottenKeyIsFoundAgain(t *testing.T) {
 	}
 	l.want(l.ofKey("pay:charge"), now)
 	l.serve(now)
-	_, shut, err := l.Enter(t.Context(), l.policy, &events.Operation{Service: "pay", Operation: "charge"}, now)
+	_, shut, err := l.Enter(t.Context(), l.policy, &events.Operation{Service: "pay", Operation: "charge"}, "target", now)
 	if err != nil || shut == nil {
 		t.Errorf("a key that comes back passes (%v), want its spent budget to shut it", err)
 	}
@@ -93,7 +93,7 @@ func TestGates_DependentsOfABreakerAreFoundByServiceAndKey(t *testing.T) {
 		t.Helper()
 		policy := policy.Builtin().Resolve(policy.Query{Service: "shop", Operation: operation})
 		policy.DependsOn = dependsOn
-		pass, shut, err := g.Enter(t.Context(), &policy, &events.Operation{Service: "shop", Operation: operation}, now)
+		pass, shut, err := g.Enter(t.Context(), &policy, &events.Operation{Service: "shop", Operation: operation}, "target", now)
 		if err != nil {
 			t.Fatal(err)
 		}

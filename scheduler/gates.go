@@ -27,6 +27,7 @@ type Gates struct {
 	shared    atomic.Bool               // limits are shared, and their store is within reach
 	failing   atomic.Pointer[time.Time] // when the store began to fail to give leases; nil while it does not
 	inFlight  atomic.Int64
+	probers   atomic.Int32 // the operations in hand whose target is absent
 	tally     tally
 
 	mu         sync.RWMutex // guards the fields below
@@ -43,6 +44,9 @@ type GatesConfig struct {
 	// Lease is called with a key that needs a lease of its limits. Nil means an
 	// instance that is alone and has the limits to itself.
 	Lease func(key string)
+	// MostProbers is how many operations may stay in hand because nobody listens on their
+	// target; the others are held. 0 keeps none.
+	MostProbers int
 	// Now is the clock, [time.Now] when nil. Times that are passed in must be by this
 	// clock too.
 	Now func() time.Time
@@ -63,7 +67,16 @@ func NewGates(breakers *breaker.Group, config GatesConfig) *Gates {
 	return g
 }
 
-// SetPressure turns global backpressure on or off.
+// trickleEvery is the pause between two attempts of a failing key while backpressure is on,
+// over all instances: each waits as many times as long as there are instances, up to
+// slowestTrickle.
+const (
+	trickleEvery   = time.Second
+	slowestTrickle = 10 * time.Second
+)
+
+// SetPressure turns global backpressure on or off. While it is on, failing keys have a
+// trickle of attempts; see [gate.Conditions].
 func (g *Gates) SetPressure(on bool) {
 	if g.pressure.Swap(on) && !on {
 		for _, k := range g.all() {
@@ -75,6 +88,15 @@ func (g *Gates) SetPressure(on bool) {
 
 // SetInstances sets the number of instances, including this one.
 func (g *Gates) SetInstances(n int) { g.instances.Store(int32(max(n, 1))) }
+
+// trickle returns the pause between two attempts of a failing key here, 0 when nothing is
+// held back.
+func (g *Gates) trickle() time.Duration {
+	if !g.pressure.Load() {
+		return 0
+	}
+	return min(time.Duration(g.instances.Load())*trickleEvery, slowestTrickle)
+}
 
 // Changed notes that a breaker has changed.
 func (g *Gates) Changed(c breaker.Change) {
@@ -145,7 +167,7 @@ func (g *Gates) of(pol *policy.Policy, key string) *keyGate {
 	if k == nil {
 		g.mu.Lock()
 		if k = g.keys[key]; k == nil {
-			k = &keyGate{key: key, gate: gate.New(pol.Gate()), settings: pol.Gate()}
+			k = &keyGate{identity: identify(key), gate: gate.New(pol.Gate()), settings: pol.Gate()}
 			g.keys[key] = k
 		}
 		k.users.Add(1)
@@ -193,7 +215,7 @@ func (g *Gates) breaker(pol *policy.Policy, key string) *breaker.Breaker {
 
 // conditions returns the conditions for the gate of a key.
 func (g *Gates) conditions(k *keyGate, b *breaker.Breaker, p events.Priority, now time.Time) gate.Conditions {
-	c := gate.Conditions{Pause: g.pause(k, now), Priority: p, Backpressure: g.pressure.Load()}
+	c := gate.Conditions{Pause: g.pause(k, now), Priority: p, Trickle: g.trickle()}
 	if b != nil {
 		c.Breaker = gate.Bounded(b.Ready(now))
 	}

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,7 +20,7 @@ const maxWaiting = 256
 
 // keyGate is the gate of one key with the operations that wait there in memory.
 type keyGate struct {
-	key  string
+	identity
 	gate *gate.Gate
 	unlocked
 	// indexed are the dependencies under which [Gates] indexes it; guarded by the lock
@@ -35,12 +36,35 @@ type keyGate struct {
 	refused   gate.Cause
 	used      time.Time // when it was last asked for a pass
 	uses      int       // how often since the last lease arrived
-	held      int       // how many are in the lanes, as far as this instance knows
-	renewed   time.Time // when the last lease arrived
-	more      bool      // and whether more may be had once its budget is used up
-	until     time.Time // when the lease, or the wait for one, ends
-	awaits    bool      // nothing goes before a lease arrives
-	claimed   bool      // the rest of the last lease is handed in for another
+	inLanes
+	leasing
+	absences gate.Absences
+}
+
+// leasing is how a key stands with the ledger of its limits.
+type leasing struct {
+	renewed time.Time // when the last lease arrived
+	more    bool      // and whether more may be had once its budget is used up
+	until   time.Time // when the lease, or the wait for one, ends
+	awaits  bool      // nothing goes before a lease arrives
+	claimed bool      // the rest of the last lease is handed in for another
+}
+
+// identity is a key and the hash of its service.
+type identity struct {
+	key     string
+	service events.ServiceHash
+}
+
+func identify(key string) identity {
+	service, _, _ := strings.Cut(key, ":")
+	return identity{key, events.HashService(service)}
+}
+
+// inLanes is what this instance knows of the operations in the lanes of a key.
+type inLanes struct {
+	held     int       // how many there are
+	released time.Time // when one was last let out here
 }
 
 // unlocked are the fields of a keyGate that need no lock.
@@ -97,6 +121,20 @@ func (k *keyGate) dependencies() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.dependsOn
+}
+
+// budget returns the budget of which the key has a share.
+func (k *keyGate) budget() gate.Cause {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.settings.Budget()
+}
+
+// lastReleased returns when the lanes last let an operation out here.
+func (k *keyGate) lastReleased() time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.released
 }
 
 // counted returns how many operations the lanes held when last counted.

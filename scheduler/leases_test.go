@@ -80,7 +80,7 @@ func (l *limitedGates) pass(key string, now time.Time) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	pass, shut, err := l.Enter(l.t.Context(), l.policy, &events.Operation{Service: service, Operation: operation}, now)
+	pass, shut, err := l.Enter(l.t.Context(), l.policy, &events.Operation{Service: service, Operation: operation}, "target", now)
 	if err != nil || shut != nil {
 		l.t.Fatalf("entering the gate of %s: shut by %v, %v; want a pass", key, shut, err)
 	}
@@ -197,7 +197,7 @@ func TestLeases_BigBudgetSlowsNoKeyThatGetsBusy(t *testing.T) {
 		for i := range 15_000 {
 			operations.Go(func() {
 				began := time.Now()
-				pass, s, err := s.Enter(t.Context(), &policy, &events.Operation{Service: "pay", Operation: "charge"}, began)
+				pass, s, err := s.Enter(t.Context(), &policy, &events.Operation{Service: "pay", Operation: "charge"}, "target", began)
 				if err != nil || s != nil {
 					shut.Add(1)
 					return
@@ -246,7 +246,7 @@ func TestLeases_SpentBudgetOfAStoreThatIsGoneHoldsSoon(t *testing.T) {
 		held := func(within time.Duration) {
 			t.Helper()
 			began := time.Now()
-			_, shut, err := s.Enter(t.Context(), &policy, &events.Operation{Service: "pay", Operation: "charge"}, began)
+			_, shut, err := s.Enter(t.Context(), &policy, &events.Operation{Service: "pay", Operation: "charge"}, "target", began)
 			if err != nil || shut == nil || shut.Cause != gate.CauseBudgetShare {
 				t.Fatalf("entering: shut by %+v, %v; want it shut by %s", shut, err, gate.CauseBudgetShare)
 			}
@@ -264,7 +264,7 @@ func TestLeases_SpentBudgetOfAStoreThatIsGoneHoldsSoon(t *testing.T) {
 		s.gone.Store(false)
 		// What the other has spent comes back to the budget after a minute.
 		time.Sleep(65 * time.Second)
-		pass, shut, err := s.Enter(t.Context(), &policy, &events.Operation{Service: "pay", Operation: "charge"}, time.Now())
+		pass, shut, err := s.Enter(t.Context(), &policy, &events.Operation{Service: "pay", Operation: "charge"}, "target", time.Now())
 		if err != nil || shut != nil {
 			t.Fatalf("entering with the store back: shut by %+v, %v; want a pass", shut, err)
 		}

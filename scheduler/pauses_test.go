@@ -29,7 +29,7 @@ func enter(t testing.TB, g *Gates, op *events.Operation, at time.Time) gate.Caus
 	t.Helper()
 	pol := usual()
 	pol.RespectGlobalBackpressure = false
-	pass, shut, err := g.Enter(t.Context(), &pol, op, at)
+	pass, shut, err := g.Enter(t.Context(), &pol, op, "target", at)
 	switch {
 	case err != nil:
 		t.Fatal(err)
@@ -52,7 +52,6 @@ func TestGates_PauseHoldsWhateverElseIsSaid(t *testing.T) {
 		t.Fatalf("without a pause the gate is shut by %q", got)
 	}
 	g.SetPauses(pauses(t, map[string]time.Time{"bill*:*": {}}))
-	g.SetPressure(true)
 	if got := enter(t, g, critical, now); got != gate.CausePaused {
 		t.Errorf("a critical operation of a paused key is held by %q, want paused", got)
 	}

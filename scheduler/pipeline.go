@@ -85,7 +85,7 @@ func (p *Pipeline) admit(op *events.Operation) (*policy.Policy, error) {
 	return pol, nil
 }
 
-// resolve returns the policy of an operation and sets its priority.
+// resolve returns the policy of an operation and sets its priority and delivery.
 func (p *Pipeline) resolve(op *events.Operation) (*policy.Policy, error) {
 	q := policy.Query{Service: op.Service, Operation: op.Operation, Account: op.Account, Campaign: op.Campaign}
 	resolved := p.Policies().Resolve(q)
@@ -99,6 +99,9 @@ func (p *Pipeline) resolve(op *events.Operation) (*policy.Policy, error) {
 	}
 	if !op.PriorityGiven {
 		op.Priority = pol.Priority
+	}
+	if op.Delivery == "" {
+		op.Delivery = pol.Delivery
 	}
 	return pol, nil
 }

@@ -20,9 +20,9 @@ type Store interface {
 	// [ErrTaken] if the submission m.Name was stored before.
 	Place(ctx context.Context, op *events.Operation, m Message) error
 	// Hold stores op in its lane in place of version m.Version, until the gate of its
-	// key opens or its deadline passes. It returns [ErrMoved] if another version is
-	// there.
-	Hold(ctx context.Context, op *events.Operation, m Message) error
+	// key opens or, unless it is zero, the time until has come. It returns [ErrMoved] if
+	// another version is there.
+	Hold(ctx context.Context, op *events.Operation, m Message, until time.Time) error
 	// Watch stores op, which goes to a worker, as waiting until op.Due in place of
 	// version m.Version, and returns m as the holder of the stored version. It returns
 	// [ErrMoved] if another version is there.
@@ -129,6 +129,9 @@ type Reply struct {
 	// Failed is whether the attempt failed; Failure says how.
 	Failed  bool
 	Failure policy.Failure
+	// Absent is whether nobody listens on the target, so that nobody was reached. It
+	// comes with Failed.
+	Absent bool
 	// Duration is how long the attempt took.
 	Duration time.Duration
 }
@@ -151,12 +154,19 @@ func (r Reply) Health(timeout time.Duration) (health.Result, time.Duration) {
 
 // Publisher publishes operations to the streams of workers.
 type Publisher interface {
+	// Captured reports whether a stream captures subject, as far as is known. It makes
+	// the stream of the default targets if it is missing.
+	Captured(ctx context.Context, subject string) bool
 	// Publish stores op, with the headers of its work, at op.Work.Target. refused
-	// says why that is impossible; nil means that it is stored, or that this is not
-	// known. timeout is how long the worker may be silent.
+	// says why that is impossible, with [CodeNoStream] if no stream captures the target;
+	// nil means that op is stored, or that this is not known. timeout is how long the
+	// worker may be silent.
 	Publish(ctx context.Context, op *events.Operation, m Message, timeout time.Duration) (refused *policy.Failure)
 	// Subject returns the target of a key whose policy names none.
 	Subject(service, operation string) string
 	// Token returns a text that cannot be guessed.
 	Token() string
 }
+
+// CodeNoStream is the code of an attempt whose target no stream captures.
+const CodeNoStream = "no_stream"

@@ -22,7 +22,9 @@ const codeWorkerTimeout = "worker_timeout"
 // may be gone when the attempt ends. The breaker's permit travels with the operation,
 // and whoever concludes the attempt returns it: a probe stays in flight until then,
 // or until its lease is over.
-func (p *Pipeline) publish(ctx context.Context, op *events.Operation, m Message, a Attempt, pass Pass) error {
+//
+// An operation whose target no stream captures is held instead if the policy says so.
+func (p *Pipeline) publish(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, a Attempt, pass Pass) error {
 	now := p.Now()
 	ticket := pass.permit.Ticket()
 	op.Work = &events.Work{
@@ -40,10 +42,16 @@ func (p *Pipeline) publish(ctx context.Context, op *events.Operation, m Message,
 		return err
 	}
 	refused := p.Publisher.Publish(ctx, op, m, a.Timeout)
-	pass.Leave(p.Now())
-	if refused == nil {
+	switch {
+	case refused == nil:
+		pass.Leave(p.Now())
 		return nil
+	case refused.Code == CodeNoStream && pol.NoResponders == policy.AwaitResponders:
+		pass.Missed(p.Now())
+		op.Work = nil
+		return p.hold(ctx, pol, op, watched, gate.CauseAbsent)
 	}
+	pass.Leave(p.Now())
 	return p.failAttempt(ctx, op, watched, *refused)
 }
 

@@ -39,6 +39,7 @@ func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Pr
 	defer k.release()
 	g.want(k, now)
 	a := k.gate.Ready(g.conditions(k, b, p, now), now)
+	a.Limit(k.absenceBound(now), gate.CauseAbsent)
 	report := k.gate.Report()
 	q := Quota{N: a.N, Cause: a.Cause, Next: a.Next, Arrivals: k.arrivals.Load(), InFlight: report.InFlight}
 	switch {
@@ -52,6 +53,12 @@ func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Pr
 		q.N = max(a.N, ahead(report))
 	case a.Cause == gate.CauseConcurrency && report.InFlight+a.N > 0:
 		q.N = a.N + min(report.InFlight+a.N, maxWaiting/2)
+	case a.Cause == gate.CauseBackpressure && a.N > 0:
+		// What one instance lets out may arrive at another, so each paces its own lanes, too.
+		q.N = 1
+		if next := k.lastReleased().Add(g.trickle()); now.Before(next) {
+			q.N, q.Next = 0, next
+		}
 	case a.N > 0:
 	case a.Cause == gate.CauseBudgetShare, a.Cause == gate.CauseConcurrency:
 		g.renew(k, a.Cause, now)
@@ -62,6 +69,15 @@ func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Pr
 	q.Shut = q.N == 0
 	q.N -= k.waiting()
 	return q
+}
+
+// Released notes that the lanes of a key have let operations out at now.
+func (g *Gates) Released(service, operation string, now time.Time) {
+	if k := g.known(events.Key(service, operation)); k != nil {
+		k.mu.Lock()
+		k.released = now
+		k.mu.Unlock()
+	}
 }
 
 // Early returns how many parked operations of a key may be let out before they are

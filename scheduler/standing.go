@@ -27,6 +27,9 @@ type KeyReport struct {
 	// Shut is whether none may pass.
 	Cause gate.Cause `json:"cause,omitempty"`
 	Shut  bool       `json:"shut"`
+	// Absent is the target on which nobody has listened for the longest time, nil when
+	// there is none.
+	Absent *gate.Absent `json:"absent,omitempty"`
 }
 
 // Standings returns the state of every gate of this instance, in no order.
@@ -43,9 +46,17 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	// Lookup is enough: a breaker that the policy no longer uses counts as closed.
 	b, _ := g.breakers.Lookup(k.key)
 	a := k.gate.Ready(g.conditions(k, b, events.Normal, now), now)
+	a.Limit(k.absenceBound(now), gate.CauseAbsent)
+	absent := k.absent()
+	if absent != nil && a.N != 0 {
+		a.Cause = gate.CauseAbsent
+	}
 	// A key without a lease yet counts as shut only if operations wait for it.
 	shut := a.N == 0 && (!momentary(a.Cause) || !k.unclaimed())
-	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut}
+	if a.Cause == gate.CauseBudgetShare {
+		a.Cause = k.budget()
+	}
+	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut, Absent: absent}
 }
 
 // GateCounts counts the gates that are shut, govern the release or have operations in
@@ -99,24 +110,29 @@ func (g *Gates) Active() int { return int(g.inFlight.Load()) }
 // instance, of those that say something of their target's health.
 func (g *Gates) Counts(now time.Time) (succeeded, failed int) { return g.tally.last(now) }
 
-// tally counts the attempts of the last minute, second by second. It is safe for
-// concurrent use.
+// Services returns the recent attempts of each service at this instance; see [gate.Votes].
+func (g *Gates) Services(now time.Time) []events.ServiceAttempts { return g.tally.byService(now) }
+
+// tally counts the attempts that say something of their target's health: those of the last
+// minute, second by second, and those of each service. It is safe for concurrent use.
 type tally struct {
 	mu      sync.Mutex // guards the fields below
 	seconds [60]struct {
 		at                int64 // in Unix seconds
 		succeeded, failed int
 	}
+	votes gate.Votes
 }
 
-// add counts an attempt if it says something of its target's health.
-func (t *tally) add(r gate.Result, now time.Time) {
+// add counts an attempt.
+func (t *tally) add(service events.ServiceHash, r gate.Result, now time.Time) {
 	if r != gate.Success && r != gate.Failure {
 		return
 	}
 	at := now.Unix()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.votes.Add(service, r, now)
 	s := &t.seconds[uint64(at)%uint64(len(t.seconds))]
 	if s.at != at {
 		s.at, s.succeeded, s.failed = at, 0, 0
@@ -126,6 +142,12 @@ func (t *tally) add(r gate.Result, now time.Time) {
 	} else {
 		s.failed++
 	}
+}
+
+func (t *tally) byService(now time.Time) []events.ServiceAttempts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.votes.Counts(now)
 }
 
 // last returns the counts of the last minute.

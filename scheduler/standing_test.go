@@ -18,14 +18,14 @@ func TestStandings_TellOfEveryGate(t *testing.T) {
 	policy.EnableCircuitBreaker = true
 
 	busy := &events.Operation{Service: "pay", Operation: "charge"}
-	pass, shut, err := g.Enter(ctx, &policy, busy, now)
+	pass, shut, err := g.Enter(ctx, &policy, busy, "target", now)
 	if err != nil || shut != nil {
 		t.Fatalf("entering an open gate: shut by %v, %v; want a pass", shut, err)
 	}
 	if _, err := breakers.Hold(ctx, "pay:refund", ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, shut, err := g.Enter(ctx, &policy, &events.Operation{Service: "pay", Operation: "refund"}, now); err != nil || shut == nil {
+	if _, shut, err := g.Enter(ctx, &policy, &events.Operation{Service: "pay", Operation: "refund"}, "target", now); err != nil || shut == nil {
 		t.Fatalf("entering a gate whose breaker is held open: shut by %v, %v; want it shut", shut, err)
 	}
 	g.SetHeld("pay", "refund", 3)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/clip"
+	"github.com/rebound-mq/rebound/internal/strictjson"
 )
 
 // Envelope holds the CloudEvents attributes that every event has.
@@ -164,6 +165,9 @@ func (m *message) structured() (e *event.Event, err error) {
 	}()
 	if !json.Valid(m.data) {
 		return nil, errors.New("the envelope is not valid JSON")
+	}
+	if err := strictjson.UniqueNames(m.data); err != nil {
+		return nil, fmt.Errorf("the envelope: %w", err)
 	}
 	return binding.ToEvent(context.Background(), m)
 }

@@ -16,9 +16,11 @@ import (
 
 const (
 	// headerPolicies carries [events.InstanceReport.Policies], headerDelivered each of its
-	// Delivered: consumer, nanoseconds since 1970 and sequence.
+	// Delivered: consumer, nanoseconds since 1970 and sequence. headerServices carries all
+	// Services: each is the hash in base 36, successes and failures.
 	headerPolicies  = "Retry-Policies"
 	headerDelivered = "Retry-Delivered"
+	headerServices  = "Retry-Services"
 
 	// maxInstanceReport bounds a report, in bytes.
 	maxInstanceReport = 4 << 10
@@ -38,6 +40,9 @@ func EncodeInstance(subjects events.Subjects, r *events.InstanceReport) (*nats.M
 	}
 	for _, d := range r.Delivered {
 		m.Header.Add(headerDelivered, fmt.Sprintf("%s %d %d", d.Consumer, d.Made.UnixNano(), d.Sequence))
+	}
+	if len(r.Services) > 0 {
+		m.Header.Set(headerServices, encodeServices(r.Services))
 	}
 	if _, err := DecodeInstance(subjects, m); err != nil {
 		return nil, fmt.Errorf("the report of instance %s: %w", clip.Text(r.ID, 80), err)
@@ -63,6 +68,9 @@ func DecodeInstance(subjects events.Subjects, m *nats.Msg) (events.InstanceRepor
 		return events.InstanceReport{}, fmt.Errorf("header %s is no line of at most %d bytes", headerPolicies, maxPolicies)
 	}
 	if r.Delivered, err = decodeDelivered(m.Header.Values(headerDelivered)); err != nil {
+		return events.InstanceReport{}, err
+	}
+	if r.Services, err = decodeServices(m.Header.Get(headerServices)); err != nil {
 		return events.InstanceReport{}, err
 	}
 	if err := r.Check(id); err != nil {
@@ -91,6 +99,48 @@ func decodeDelivered(values []string) ([]events.Delivered, error) {
 			return nil, fmt.Errorf("header %s: %q is no sequence", headerDelivered, clip.Text(fields[2], 40))
 		}
 		all = append(all, events.Delivered{Consumer: fields[0], Made: time.Unix(0, made).UTC(), Sequence: sequence})
+	}
+	return all, nil
+}
+
+func encodeServices(services []events.ServiceAttempts) string {
+	var b strings.Builder
+	for i, s := range services {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		fmt.Fprintf(&b, "%s:%d:%d", strconv.FormatUint(uint64(s.Service), 36), s.Succeeded, s.Failed)
+	}
+	return b.String()
+}
+
+// decodeServices reads the header that carries the attempts of services.
+func decodeServices(value string) ([]events.ServiceAttempts, error) {
+	if value == "" {
+		return nil, nil
+	}
+	if n := strings.Count(value, " ") + 1; n > events.MaxServices {
+		return nil, fmt.Errorf("header %s has %d services, more than the %d allowed", headerServices, n, events.MaxServices)
+	}
+	var all []events.ServiceAttempts
+	for v := range strings.SplitSeq(value, " ") {
+		fields := strings.Split(v, ":")
+		if len(fields) != 3 {
+			return nil, fmt.Errorf("header %s: %q is no service, successes and failures", headerServices, clip.Text(v, 80))
+		}
+		hash, err := strconv.ParseUint(fields[0], 36, 64)
+		if err != nil || len(all) > 0 && events.ServiceHash(hash) <= all[len(all)-1].Service {
+			return nil, fmt.Errorf("header %s: the service %q is no number above the one before", headerServices, clip.Text(fields[0], 40))
+		}
+		s := events.ServiceAttempts{Service: events.ServiceHash(hash)}
+		for i, to := range []*int{&s.Succeeded, &s.Failed} {
+			n, err := strconv.ParseUint(fields[i+1], 10, 64)
+			if err != nil || n > events.MaxInstanceFigure {
+				return nil, fmt.Errorf("header %s: %q is no number of attempts", headerServices, clip.Text(fields[i+1], 40))
+			}
+			*to = int(n)
+		}
+		all = append(all, s)
 	}
 	return all, nil
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ func instance() events.InstanceReport {
 			{Consumer: "rebound-due-critical", Made: since.Add(time.Nanosecond), Sequence: 1},
 			{Consumer: "rebound-due-low", Made: since, Sequence: math.MaxUint64},
 		},
+		Services: []events.ServiceAttempts{{Service: 7, Succeeded: 1}, {Service: 1<<48 - 1, Succeeded: 3, Failed: 1e9}},
 	}
 }
 
@@ -94,6 +96,49 @@ func TestDecodeInstance_BadReportIsRefusedWithWhatIsWrong(t *testing.T) {
 	}
 }
 
+// services returns a header of so many services.
+func services(n int) string {
+	var all []string
+	for i := range n {
+		all = append(all, strconv.FormatUint(1<<47+uint64(i), 36)+":1000:1000")
+	}
+	return strings.Join(all, " ")
+}
+
+func TestEncodeInstance_ReportOfManyServicesIsSmall(t *testing.T) {
+	r := instance()
+	r.Services = nil
+	for i := range events.MaxServices {
+		r.Services = append(r.Services, events.ServiceAttempts{Service: events.ServiceHash(1<<48 - events.MaxServices + i), Succeeded: 9999, Failed: 9999})
+	}
+	m, err := wire.EncodeInstance(events.Subjects{}, &r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := m.Size(); n > 4096 {
+		t.Errorf("a report of %d services has %d bytes, want at most 4096", events.MaxServices, n)
+	}
+	if got, err := wire.DecodeInstance(events.Subjects{}, m); err != nil || !slices.Equal(got.Services, r.Services) {
+		t.Errorf("it is read as %v, %v, want %v", got.Services, err, r.Services)
+	}
+}
+
+func TestDecodeInstance_ReportOfAnOlderInstanceNamesNoServices(t *testing.T) {
+	r := instance()
+	r.Services = nil
+	m, err := wire.EncodeInstance(events.Subjects{}, &r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What older instances refuse is an unknown field, and what they ignore an unknown header.
+	if strings.Contains(string(m.Data), "ervices") || m.Header.Get("Retry-Services") != "" {
+		t.Errorf("a report without services is %s with %v, want nothing about services", m.Data, m.Header)
+	}
+	if got, err := wire.DecodeInstance(events.Subjects{}, m); err != nil || got.Services != nil {
+		t.Errorf("the services are %v, %v, want none", got.Services, err)
+	}
+}
+
 func TestDecodeInstance_BadHeaderIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name, header string
@@ -106,6 +151,13 @@ func TestDecodeInstance_BadHeaderIsRefused(t *testing.T) {
 		{"a delivery of a consumer that has no name", "Retry-Delivered", []string{"a.b 1 1"}, `"a.b 1 1" is no consumer, time and sequence`},
 		{"a delivery at a time that is no number", "Retry-Delivered", []string{"c now 1"}, `the time "now" is no number`},
 		{"a delivery of the sequence 0", "Retry-Delivered", []string{"c 1 1", "c 1 0"}, `"0" is no sequence`},
+		{"more services than there may be", "Retry-Services", []string{services(events.MaxServices + 1)}, "has 129 services, more than the 128 allowed"},
+		{"a service without counts", "Retry-Services", []string{"z"}, `"z" is no service, successes and failures`},
+		{"a service that is no number", "Retry-Services", []string{"-:1:2"}, `the service "-" is no number above the one before`},
+		{"a service twice", "Retry-Services", []string{"z:1:2 z:1:2"}, `the service "z" is no number above the one before`},
+		{"services in another order", "Retry-Services", []string{"10:1:2 z:1:2"}, `the service "z" is no number above the one before`},
+		{"attempts that are no number", "Retry-Services", []string{"z:1:-2"}, `"-2" is no number of attempts`},
+		{"more attempts than there may be", "Retry-Services", []string{"z:1000000001:2"}, `"1000000001" is no number of attempts`},
 		{"a delivery of a negative sequence", "Retry-Delivered", []string{"c 1 -1"}, `"-1" is no sequence`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -37,7 +37,7 @@ type Submission struct {
 // The error is an [*events.RejectedError] that lists every problem. DecodeSubmission does no I/O
 // and is safe for concurrent use.
 func DecodeSubmission(subjects events.Subjects, s Submission) (*events.Operation, error) {
-	d := decoder{op: &events.Operation{Attempt: 1, Delivery: events.Request, Submitted: s.Received.UTC()}}
+	d := decoder{op: &events.Operation{Attempt: 1, Submitted: s.Received.UTC()}}
 	service, operation, err := subjects.SplitSubmit(s.Subject)
 	if err != nil {
 		return nil, &events.RejectedError{Service: events.Invalid, Operation: events.Invalid, Problem: err}

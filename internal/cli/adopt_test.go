@@ -58,7 +58,7 @@ func TestAdopt_AddsListsAndRemovesAConsumer(t *testing.T) {
 func TestAdopt_RefusesInOneSentence(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
-	c.orders(5)
+	c.orders(30)
 	c.service()
 	c.fails(exitUsage, "--stream and --consumer must be given", "adopt")
 	c.fails(exitUsage, "--consumer must be given", "adopt", "remove", "--stream", "ORDERS")
@@ -67,7 +67,7 @@ func TestAdopt_RefusesInOneSentence(t *testing.T) {
 	c.fails(exitFailure, "no such consumer", "adopt", "--stream", "ORDERS", "--consumer", "nobody")
 	c.fails(exitFailure, "is a subject of stream ORDERS itself", "adopt", "--stream", "ORDERS", "--consumer", "worker", "--target", "orders.new")
 	c.fails(exitFailure, "the consumer is not adopted", "adopt", "remove", "--stream", "ORDERS", "--consumer", "worker")
-	if r := c.run("adopt", "--stream", "ORDERS", "--consumer", "worker"); r.code != exitOK || !strings.Contains(r.stderr, "warning: consumer worker delivers 5 times and the policy allows 5 attempts") {
+	if r := c.run("adopt", "--stream", "ORDERS", "--consumer", "worker"); r.code != exitOK || !strings.Contains(r.stderr, "warning: consumer worker delivers 30 times and the policy allows 30 attempts") {
 		t.Errorf("a consumer that delivers as often as the policy allows gave %+v", r)
 	}
 }

@@ -42,7 +42,7 @@ func TestStatus_ShowsTheInstances(t *testing.T) {
 
 func TestWriteInstances_ShowsEveryInstance(t *testing.T) {
 	c := health.Coordination{
-		TotalInstances: 2, ActiveRetries: 12, GlobalSuccessRate: 0.25, Samples: 400, GlobalBackpressure: true, CoordinatedDelay: 3210,
+		TotalInstances: 2, ActiveRetries: 12, GlobalSuccessRate: 0.25, Samples: 400, VotingServices: 5, FailingServices: 4, GlobalBackpressure: true, CoordinatedDelay: 3210,
 		Backpressure:            events.Backpressure{On: true, Cause: "failure_rate", Since: time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)},
 		RecommendedDistribution: map[string]float64{"a": 0.8, "b": 0.2},
 		Instances: []health.Instance{
@@ -63,6 +63,7 @@ func TestWriteInstances_ShowsEveryInstance(t *testing.T) {
 	want := `instances                  2
 active retries             12
 success rate, last minute  25% of 400 attempts
+failing services           4 of 5 with attempts lately
 global backpressure        on since 2026-03-01 12:00:00.000 by failure_rate, for 3.2s at least
 
 INSTANCE  HOST      VERSION  IN FLIGHT  IN HAND  SUCCEEDED  FAILED  LOAD  CPU  MEMORY  STORE  SHARE  HEARD

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -13,10 +14,17 @@ import (
 	"github.com/rebound-mq/rebound/internal/cli/flags"
 	"github.com/rebound-mq/rebound/internal/cli/terminal"
 	"github.com/rebound-mq/rebound/internal/simulator"
+	"github.com/rebound-mq/rebound/internal/wording"
 )
 
-// everything stands for all scenarios or all strategies.
-const everything = "all"
+const (
+	// everything stands for all scenarios or all strategies.
+	everything = "all"
+	// defaults is the scenario of what the default policy does in each situation.
+	defaults = "defaults"
+	// defaultsSeeds is with how many seeds each of them is played.
+	defaultsSeeds = 10
+)
 
 type simulateOptions struct {
 	*command.App
@@ -32,7 +40,12 @@ func simulateCommand(a *command.App) *cobra.Command {
 		Short: "Compare, in virtual time, how failed operations are brought back",
 		Long: `Plays scenarios of failing targets in virtual time: Rebound with the breaker, gate and
 governor of the service, and beside it the retry policies that other systems have by
-default. Needs no server. The same seed gives the same figures.
+default. Needs no server. The same seed gives the same figures. Rebound has the built-in
+default policy; what other systems do without end is tried without end.
+
+The scenario defaults is another: it plays what may befall a newcomer who configured
+nothing, with ten seeds each, and says what must happen and what happened at worst. It fails
+if they are not alike.
 
   GOODPUT   operations a second that succeeded while operations arrived
   WASTED    attempts that failed after the first one
@@ -41,11 +54,12 @@ default. Needs no server. The same seed gives the same figures.
   DRAIN     how long until what waited then had ended; IDEAL is at full capacity
   P50, P99  how long after its first failure an operation succeeded`,
 		Example: `  rebound simulate --scenario backlog
+  rebound simulate --scenario defaults
   rebound simulate --scenario overload --strategy rebound --output json`,
 		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
-	scenarios := []string{everything}
+	scenarios := []string{everything, defaults}
 	for _, s := range simulator.Scenarios() {
 		scenarios = append(scenarios, s.Name)
 	}
@@ -57,6 +71,9 @@ default. Needs no server. The same seed gives the same figures.
 }
 
 func (o *simulateOptions) run(ctx context.Context) error {
+	if o.scenario.Value == defaults {
+		return o.judgeDefaults(ctx)
+	}
 	scenarios := slices.DeleteFunc(simulator.Scenarios(), func(s simulator.Scenario) bool {
 		return o.scenario.Value != everything && o.scenario.Value != s.Name
 	})
@@ -66,6 +83,63 @@ func (o *simulateOptions) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// judgeDefaults prints what the built-in default policy does in each situation. The error says
+// how many of them it gets wrong.
+func (o *simulateOptions) judgeDefaults(ctx context.Context) error {
+	if o.strategy.Value != everything && o.strategy.Value != simulator.Rebound {
+		return command.Usagef("--strategy %s has no defaults to judge: --scenario %s is about Rebound's", o.strategy.Value, defaults)
+	}
+	seeds := make([]uint64, defaultsSeeds)
+	for i := range seeds {
+		seeds[i] = o.seed + uint64(i)
+	}
+	findings, err := simulator.Defaults(ctx, seeds)
+	if err != nil {
+		return err
+	}
+	if o.output.JSON() {
+		err = terminal.WriteJSONLines(o.Stdout, findings)
+	} else {
+		err = writeFindings(o.Stdout, findings)
+	}
+	if err != nil {
+		return err
+	}
+	wrong := 0
+	for _, f := range findings {
+		if !f.OK {
+			wrong++
+		}
+	}
+	if wrong > 0 {
+		return fmt.Errorf("%s not what must happen", wording.Many(wrong, "finding"))
+	}
+	return nil
+}
+
+// writeFindings writes what must happen and what happened side by side.
+func writeFindings(w io.Writer, findings []simulator.Finding) error {
+	t := terminal.NewTable(w, "OK", "SITUATION", "MUST HAPPEN", "HAPPENED")
+	for _, f := range findings {
+		verdict, situation := "no", f.Situation
+		if f.OK {
+			verdict = "yes"
+		}
+		for i := range max(len(f.Must), len(f.Happened)) {
+			must, happened := " ", " "
+			if i < len(f.Must) {
+				must = f.Must[i]
+			}
+			if i < len(f.Happened) {
+				happened = f.Happened[i]
+			}
+			t.Row(verdict, situation, must, happened)
+			verdict, situation = " ", " "
+		}
+	}
+	return t.Flush()
 }
 
 // play plays a scenario with each strategy.

@@ -24,3 +24,24 @@ func TestSimulate_ComparesStrategies(t *testing.T) {
 	}
 	c.fails(exitUsage, `"hope" is none of all, rebound`, "simulate", "--strategy", "hope")
 }
+
+func TestSimulate_DefaultsAreRebounds(t *testing.T) {
+	c := &cli{t: t, env: []string{"HOME=" + t.TempDir()}}
+	c.fails(exitUsage, "--strategy temporal has no defaults to judge", "simulate", "--scenario", "defaults", "--strategy", "temporal")
+}
+
+func TestSimulate_WritesWhatMustHappenBesideWhatHappened(t *testing.T) {
+	var b strings.Builder
+	err := writeFindings(&b, []simulator.Finding{
+		{Situation: "all is well", Must: []string{"nothing"}, Happened: []string{"little", "no more"}, OK: true},
+		{Situation: "all is ill", Must: []string{"something", "soon"}, Happened: []string{"nothing"}},
+	})
+	const want = "OK   SITUATION    MUST HAPPEN  HAPPENED\n" +
+		"yes  all is well  nothing      little\n" +
+		"                               no more\n" +
+		"no   all is ill   something    nothing\n" +
+		"                  soon          \n"
+	if got := b.String(); err != nil || got != want {
+		t.Errorf("got %v\n%s\nwant\n%s", err, got, want)
+	}
+}

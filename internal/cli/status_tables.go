@@ -108,6 +108,7 @@ func coordinationRows(t *terminal.Table, c *health.Coordination) {
 	t.Row("active retries", c.ActiveRetries)
 	success := c.GlobalSuccessRate
 	t.Row("success rate, last minute", fmt.Sprintf("%s of %s", percentage(&success, 100), wording.Many(c.Samples, "attempt")))
+	t.Row("failing services", fmt.Sprintf("%d of %d with attempts lately", c.FailingServices, c.VotingServices))
 	t.Row("global backpressure", pressureOf(c))
 }
 

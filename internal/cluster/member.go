@@ -37,14 +37,15 @@ const (
 
 // Gates are the gates of this instance.
 type Gates interface {
-	// SetInstances and SetPressure set how many instances there are and whether global
-	// backpressure is on.
+	// SetInstances and SetPressure set how many instances there are and whether failing
+	// keys are slowed to a trickle.
 	SetInstances(n int)
 	SetPressure(on bool)
-	// Active returns how many attempts are in flight, and Counts how many of the last
-	// minute succeeded and failed.
+	// Active returns how many attempts are in flight, Counts how many of the last minute
+	// succeeded and failed, and Services the recent ones of each service.
 	Active() int
 	Counts(now time.Time) (succeeded, failed int)
+	Services(now time.Time) []events.ServiceAttempts
 }
 
 // Limit is the in-flight limit of this instance, up to Most.
@@ -122,6 +123,7 @@ type Member struct {
 // Join makes this instance a member and subscribes to the reports of the others. Reports
 // are read, and this instance is reported, while [Member.Run] runs.
 func Join(nc *nats.Conn, config Config) (*Member, error) {
+	config.Limits = config.Limits.OrDefaults()
 	m := &Member{
 		config: config, nc: nc, subjects: events.Subjects{Prefix: config.Prefix},
 		self:    events.InstanceReport{ID: config.ID, HostName: hostName(config.Log), Version: config.Version, Started: config.Started.UTC()},
@@ -200,7 +202,9 @@ func (m *Member) View(now time.Time) health.Coordination {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.register.Own(m.reportLocked(now), now)
-	return m.register.View(now, reported(m.pressure), m.pressure.EndsIn(now))
+	v := m.register.View(now, reported(m.pressure), m.pressure.EndsIn(now))
+	v.VotingServices, v.FailingServices = gate.CountVotes(v.Services, m.config.Limits.FailureShare)
+	return v
 }
 
 // Leads reports whether this instance is the leader, and how many instances there are.

@@ -10,9 +10,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/testkit"
-	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -26,28 +26,35 @@ type instance struct {
 	instances atomic.Int64
 	limit     atomic.Int64
 	announced atomic.Int64
-	load      *atomic.Int64
+	// failing counts the services that fail.
+	failing *atomic.Int64
 }
 
-func (i *instance) SetInstances(n int)                 { i.instances.Store(int64(n)) }
-func (i *instance) SetPressure(on bool)                { i.pressure.Store(on) }
-func (i *instance) Active() int                        { return 0 }
-func (i *instance) Counts(time.Time) (s, f int)        { return 0, 0 }
+func (i *instance) SetInstances(n int)          { i.instances.Store(int64(n)) }
+func (i *instance) SetPressure(on bool)         { i.pressure.Store(on) }
+func (i *instance) Active() int                 { return 0 }
+func (i *instance) Counts(time.Time) (s, f int) { return 0, 0 }
+func (i *instance) Services(time.Time) (all []events.ServiceAttempts) {
+	for n := range i.failing.Load() {
+		all = append(all, events.ServiceAttempts{Service: events.ServiceHash(n + 1), Failed: 10})
+	}
+	return all
+}
 func (i *instance) Most() int                          { return 1000 }
 func (i *instance) Set(n int)                          { i.limit.Store(int64(n)) }
-func (i *instance) host() health.Host                  { return health.Host{SystemLoad: float64(i.load.Load())} }
+func (i *instance) host() health.Host                  { return health.Host{} }
 func (i *instance) storeDelay(time.Time) time.Duration { return 0 }
 func (i *instance) sees() int                          { return i.View(i.config.Now()).TotalInstances }
 func (i *instance) leads() bool                        { _, ok := i.Leads(); return ok }
 
-// join lets an instance of that id join the others on a server. All have the same load.
-// A change is made before it runs.
-func join(t *testing.T, url, id string, load *atomic.Int64, change ...func(*Member)) *instance {
+// join lets an instance of that id join the others on a server. All see the same services
+// fail. A change is made before it runs.
+func join(t *testing.T, url, id string, failing *atomic.Int64, change ...func(*Member)) *instance {
 	t.Helper()
-	i := &instance{nc: testkit.Connect(t, url), load: load}
+	i := &instance{nc: testkit.Connect(t, url), failing: failing}
 	var err error
 	i.Member, err = Join(i.nc, Config{
-		Prefix: "retry", ID: id, Version: "1", Started: time.Now(), Now: time.Now, Limits: gate.Limits{Load: 4},
+		Prefix: "retry", ID: id, Version: "1", Started: time.Now(), Now: time.Now,
 		Host: i.host, StoreDelay: i.storeDelay, Policies: func() string { return "" }, Gates: i, Limit: i,
 		Publish: func(context.Context, string, *nats.Msg) error { i.announced.Add(1); return nil },
 		Log:     slog.New(slog.DiscardHandler),
@@ -69,19 +76,19 @@ func join(t *testing.T, url, id string, load *atomic.Int64, change ...func(*Memb
 func TestMember_LowestIDLeadsAndItsSuccessorGoesOn(t *testing.T) {
 	t.Parallel()
 	url := testkit.Server(t).ClientURL()
-	var load atomic.Int64
-	b := join(t, url, "b", &load)
+	var failing atomic.Int64
+	b := join(t, url, "b", &failing)
 	if b.leads() || !b.NoOtherLeads() {
 		t.Error("an instance that joins leads, or knows a leader")
 	}
 	testkit.Eventually(t, 5*time.Second, "the only instance to lead", b.leads)
-	a := join(t, url, "a", &load)
+	a := join(t, url, "a", &failing)
 	testkit.Eventually(t, 5*time.Second, "the lower id to lead", func() bool { return a.leads() && !b.leads() && !b.NoOtherLeads() })
 	if n := b.instances.Load(); n != 2 {
 		t.Errorf("the gates know of %d instances, want 2", n)
 	}
 
-	load.Store(8)
+	failing.Store(3)
 	testkit.Eventually(t, 5*time.Second, "backpressure at both", func() bool { return a.pressure.Load() && b.pressure.Load() })
 	a.stop()
 	testkit.Eventually(t, 5*time.Second, "the one that stopped to be forgotten", func() bool { return b.sees() == 1 })
@@ -92,15 +99,15 @@ func TestMember_LowestIDLeadsAndItsSuccessorGoesOn(t *testing.T) {
 	if n := b.announced.Load(); n != 0 {
 		t.Errorf("the successor announced %d changes, want none", n)
 	}
-	load.Store(0)
+	failing.Store(0)
 	testkit.Eventually(t, 15*time.Second, "the successor to end it", func() bool { return !b.pressure.Load() && b.announced.Load() == 1 })
 }
 
 func TestMember_OneThatHearsNobodyForgetsNobody(t *testing.T) {
 	t.Parallel()
 	url := testkit.Server(t).ClientURL()
-	var load atomic.Int64
-	a, b := join(t, url, "a", &load), join(t, url, "b", &load)
+	var failing atomic.Int64
+	a, b := join(t, url, "a", &failing), join(t, url, "b", &failing)
 	testkit.Eventually(t, 5*time.Second, "the lower id to lead", func() bool { return a.leads() && b.sees() == 2 && !b.leads() })
 	a.nc.Close()
 	testkit.Eventually(t, 2*health.InstanceLease, "the other to lead once the lease is over", b.leads)
@@ -128,13 +135,13 @@ func (c *clock) forward(by time.Duration) { c.ahead.Add(int64(by)) }
 func TestMember_OneThatJoinsIsAnsweredAndOneThatLeavesIsForgottenAtOnce(t *testing.T) {
 	t.Parallel()
 	url := testkit.Server(t).ClientURL()
-	var load atomic.Int64
+	var failing atomic.Int64
 	still := silent((&clock{base: time.Now()}).now)
-	a := join(t, url, "a", &load, still)
-	b := join(t, url, "b", &load, still)
+	a := join(t, url, "a", &failing, still)
+	b := join(t, url, "b", &failing, still)
 	// No report of its own accord comes for an hour.
 	testkit.Eventually(t, 30*time.Second, "both to know each other", func() bool { return a.sees() == 2 && b.sees() == 2 })
-	c := join(t, url, "c", &load, still)
+	c := join(t, url, "c", &failing, still)
 	testkit.Eventually(t, 30*time.Second, "the third to know both", func() bool { return a.sees() == 3 && b.sees() == 3 && c.sees() == 3 })
 	// No lease ends while the clock stands still.
 	b.stop()
@@ -144,9 +151,9 @@ func TestMember_OneThatJoinsIsAnsweredAndOneThatLeavesIsForgottenAtOnce(t *testi
 func TestMember_OneThatIsKilledIsForgottenAfterItsLease(t *testing.T) {
 	t.Parallel()
 	url := testkit.Server(t).ClientURL()
-	var load atomic.Int64
+	var failing atomic.Int64
 	now := &clock{base: time.Now()}
-	a, b := join(t, url, "a", &load, silent(now.now)), join(t, url, "b", &load, silent(now.now))
+	a, b := join(t, url, "a", &failing, silent(now.now)), join(t, url, "b", &failing, silent(now.now))
 	testkit.Eventually(t, 30*time.Second, "both to know each other", func() bool { return a.sees() == 2 && b.sees() == 2 })
 	a.nc.Close()
 	now.forward(health.InstanceLease - 1)

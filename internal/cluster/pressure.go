@@ -25,15 +25,16 @@ func (m *Member) decide(v health.Coordination, now time.Time) (e events.Backpres
 		return e, false
 	}
 	p, _ := m.pressure.Step(gate.Measures{
-		Active: v.ActiveRetries, FailureRate: v.GlobalFailureRate, Samples: v.Samples,
-		Load: v.SystemLoad, StoreDelay: events.Milliseconds(v.StoreDelayMs),
+		Voting: v.VotingServices, Failing: v.FailingServices,
+		Active: v.ActiveRetries, StoreDelay: events.Milliseconds(v.StoreDelayMs),
 	}, m.config.Limits, now)
 	if !m.setPressureLocked(p, m.self.ID) {
 		return e, false
 	}
 	return events.BackpressureChange{
 		Backpressure: reported(p), By: m.self.ID, Instances: v.TotalInstances, ActiveRetries: v.ActiveRetries,
-		FailureRate: v.GlobalFailureRate, Samples: v.Samples, SystemLoad: v.SystemLoad, StoreDelayMs: v.StoreDelayMs,
+		FailureRate: v.GlobalFailureRate, Samples: v.Samples, VotingServices: v.VotingServices, FailingServices: v.FailingServices,
+		SystemLoad: v.SystemLoad, StoreDelayMs: v.StoreDelayMs,
 	}, true
 }
 
@@ -56,10 +57,10 @@ func (m *Member) followLocked(now time.Time) {
 func (m *Member) setPressureLocked(p gate.Pressure, by string) (changed bool) {
 	changed = p.On != m.pressure.On
 	m.pressure = p
+	m.config.Gates.SetPressure(p.Trickles())
 	if !changed {
 		return false
 	}
-	m.config.Gates.SetPressure(p.On)
 	if p.On {
 		m.config.Log.Warn("global backpressure is on", "cause", p.Cause, "since", p.Since, "by", by)
 	} else {

@@ -86,6 +86,7 @@ func (m *Member) reportLocked(now time.Time) events.InstanceReport {
 		}
 	}
 	r.Succeeded, r.Failed = m.config.Gates.Counts(now)
+	r.Services = m.config.Gates.Services(now)
 	h := m.config.Host()
 	r.CPUUtilization, r.MemoryUtilization = figure(h.CPUUtilization, 100), figure(h.MemoryUtilization, 100)
 	r.SystemLoad = figure(h.SystemLoad, events.MaxInstanceFigure)

@@ -41,8 +41,8 @@ const (
 	settle = 10 * time.Minute
 )
 
-// policy never gives up because of a crash: while a server is away the target does not respond.
-const policy = `
+// patient never gives up because of a crash: while a server is away the target does not respond.
+const patient = `
 default:
   maxAttempts: 1000
   baseDelay: 20ms
@@ -52,8 +52,13 @@ default:
   attemptTimeout: 10s
 `
 
-// guarded adds a circuit breaker, so that operations are held.
-const guarded = policy + `
+// policy lets every operation go on its own.
+const policy = patient + `
+  enableCircuitBreaker: false
+`
+
+// guarded has a circuit breaker, so that operations are held.
+const guarded = patient + `
   enableCircuitBreaker: true
   circuitBreakerThreshold: 5
   circuitBreakerTimeout: 400ms

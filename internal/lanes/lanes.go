@@ -26,7 +26,8 @@ const (
 	// slows down to pollSlowest.
 	pollEvery   = 20 * time.Millisecond
 	pollSlowest = 100 * time.Millisecond
-	// patience bounds the wait for the governor's next slot with the pages in hand.
+	// patience bounds the wait for the next slot of a governor or a trickle with the pages in
+	// hand.
 	patience = 2 * time.Second
 	// lookEvery is how often an empty lane is read again while other lanes of its key are
 	// let out.
@@ -226,7 +227,8 @@ func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error)
 	quota, held := d.quotaFor(k, held, now)
 	if quota.Shut {
 		wait := quota.Next.Sub(now)
-		if quota.Cause != gate.CauseGovernor || wait <= 0 || wait >= patience {
+		paced := quota.Cause == gate.CauseGovernor || quota.Cause == gate.CauseBackpressure
+		if !paced || wait <= 0 || wait >= patience {
 			return quota.Next, true, nil
 		}
 		backoff.Sleep(ctx, wait) // and keep the pages in hand
@@ -246,8 +248,8 @@ func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error)
 	return next, false, err
 }
 
-// quotaFor returns what the gate allows and for which held operations: under backpressure
-// only the critical ones.
+// quotaFor returns what the gate allows and for which held operations: of a key that
+// backpressure slows the critical ones first, which pass.
 func (l *Lanes) quotaFor(k *keyLanes, held lengths, now time.Time) (scheduler.Quota, lengths) {
 	quota := l.quota(k, events.Normal, now)
 	if critical := held[events.Critical]; critical > 0 && quota.Cause == gate.CauseBackpressure {

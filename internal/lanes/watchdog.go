@@ -49,6 +49,7 @@ func (l *Lanes) departed(k *keyLanes, moved int) {
 	if moved == 0 {
 		return
 	}
+	l.gates.Released(k.service, k.operation, l.now())
 	l.mu.Lock()
 	k.departures.since, k.departures.oldest = time.Time{}, 0
 	l.mu.Unlock()

@@ -32,6 +32,7 @@ func TestPasses_TellsWhatIsAwayFromWhatIsWrong(t *testing.T) {
 		{&jetstream.APIError{Code: 500, ErrorCode: 10074}, false},
 		{&jetstream.APIError{Code: 400, ErrorCode: 10058}, false},
 		{&natsconn.VersionError{Version: "2.11.0"}, false},
+		{&natsconn.PayloadError{Max: 1 << 16}, false},
 		{nats.ErrConnectionClosed, false},
 		{errors.New("something else"), false},
 	} {

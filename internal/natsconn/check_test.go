@@ -3,6 +3,7 @@ package natsconn_test
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -78,6 +79,50 @@ func TestCheckServer_RefusesAServerWithoutJetStream(t *testing.T) {
 			}
 			t.Log(err)
 		})
+	}
+}
+
+func TestCheckServer_RefusesAServerWhoseMessagesAreTooSmall(t *testing.T) {
+	t.Parallel()
+	for most, tooSmall := range map[int32]bool{32 << 10: true, 64 << 10: true, natsconn.MinPayload - 1: true, natsconn.MinPayload: false} {
+		url := runServer(t, &natsd.Options{JetStream: true, StoreDir: t.TempDir(), MaxPayload: most})
+		err := natsconn.CheckServer(t.Context(), jetStream(t, connect(t, load(t, "--nats="+url))))
+		var small *natsconn.PayloadError
+		if errors.As(err, &small) != tooSmall || (err != nil) != tooSmall {
+			t.Errorf("max_payload %d: the error is %v, want one: %t", most, err, tooSmall)
+			continue
+		}
+		want := fmt.Sprintf("the NATS server at %s has a max_payload of %d bytes; Rebound needs at least 262144, for an operation with its state and for its own answers", url, most)
+		if tooSmall && (err.Error() != want || natsconn.Passes(err)) {
+			t.Errorf("the error is %q and passes: %t, want %q, which does not", err, natsconn.Passes(err), want)
+		}
+	}
+}
+
+func TestCheckServer_RefusesAnAccountWithoutStorageOnDisk(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		maxStore int64
+		refused  bool
+	}{"nothing": {0, true}, "something": {1 << 30, false}, "everything": {-1, false}} {
+		account := natsd.NewAccount("A")
+		server := testkit.PlainServer(t, &natsd.Options{
+			JetStream: true, StoreDir: t.TempDir(), Accounts: []*natsd.Account{account},
+			Users: []*natsd.User{{Username: "ann", Password: "s3cret", Account: account}},
+		})
+		account, err := server.LookupAccount("A")
+		if err != nil {
+			t.Fatal(err)
+		}
+		limits := map[string]natsd.JetStreamAccountLimits{"": {MaxMemory: 1 << 20, MaxStore: tc.maxStore, MaxStreams: -1, MaxConsumers: -1}}
+		if err := account.EnableJetStream(limits, nil); err != nil {
+			t.Fatal(err)
+		}
+		err = natsconn.CheckServer(t.Context(), jetStream(t, connect(t, load(t, "--nats=nats://"+server.Addr().String(), "--user=ann", "--password=s3cret"))))
+		var js *natsconn.JetStreamError
+		if errors.As(err, &js) != tc.refused || (err != nil) != tc.refused || tc.refused && (!strings.Contains(err.Error(), "no storage on disk") || natsconn.Passes(err)) {
+			t.Errorf("an account that may store %s: the error is %v, want one that does not pass: %t", name, err, tc.refused)
+		}
 	}
 }
 

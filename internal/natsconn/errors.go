@@ -74,6 +74,19 @@ func (e *VersionError) Error() string {
 		e.URL, e.Version, minMajor, minMinor)
 }
 
+// PayloadError says that the largest message of the server is too small.
+type PayloadError struct {
+	URL string
+	// Max is the server's max_payload, in bytes.
+	Max int64
+}
+
+// Error implements error.
+func (e *PayloadError) Error() string {
+	return fmt.Sprintf("the NATS server at %s has a max_payload of %d bytes; Rebound needs at least %d, for an operation with its state and for its own answers",
+		e.URL, e.Max, MinPayload)
+}
+
 // JetStreamError says that JetStream cannot be used.
 type JetStreamError struct {
 	URL     string

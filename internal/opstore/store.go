@@ -183,13 +183,12 @@ func (s *Store) change(ctx context.Context, doing string, op *events.Operation, 
 }
 
 // maxHeld is how long an operation is held before it comes due by itself, whatever its gate
-// says, as a last resort. One with an earlier deadline comes due at its deadline, so that it
-// ends in time.
+// says, as a last resort.
 const maxHeld = 24 * time.Hour
 
 // Hold implements [scheduler.Store]. A held operation is a schedule like a parked one,
 // because the step that lets the operation out can end a schedule.
-func (s *Store) Hold(ctx context.Context, op *events.Operation, m scheduler.Message) error {
+func (s *Store) Hold(ctx context.Context, op *events.Operation, m scheduler.Message, until time.Time) error {
 	if err := s.lanes.Mark(ctx, op.Service, op.Operation); err != nil {
 		return err
 	}
@@ -199,8 +198,8 @@ func (s *Store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 	}
 	msg.Subject = s.subjects.Held(op.Priority, op.Service, op.Operation, op.ID)
 	at := s.clock.Now().Add(maxHeld)
-	if !op.Deadline.IsZero() && op.Deadline.Before(at) {
-		at = op.Deadline
+	if !until.IsZero() && until.Before(at) {
+		at = until
 	}
 	fireAt(msg, at, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
 	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)

@@ -4,10 +4,12 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // operation is an operation whose first try failed.
 type operation struct {
+	service  string
 	kind     string // its operation type
 	priority events.Priority
 	// attempts counts the attempts so far, including the first try.
@@ -17,8 +19,18 @@ type operation struct {
 	previous time.Duration
 	// spared is the time before which the target asked for no attempt.
 	spared time.Time
+	// due is when it was, or will be, due.
+	due time.Time
 	// wait counts how often it was parked, so that a due time overtaken by an early release is
 	// recognised.
-	wait  int
-	ended bool
+	wait          int
+	ended, gaveUp bool
+}
+
+// input returns what a policy decides by after a failed attempt.
+func (op *operation) input(a answer, s policy.Signals, now time.Time) policy.Input {
+	return policy.Input{
+		Attempt: op.attempts, Previous: op.previous, Now: now, FirstFailure: op.first,
+		Failure: a.failure, Service: op.service, Priority: op.priority, Signals: s,
+	}
 }

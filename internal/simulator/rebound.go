@@ -3,6 +3,8 @@ package simulator
 import (
 	"container/list"
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/rebound-mq/rebound/breaker"
@@ -15,23 +17,44 @@ import (
 // rebound is one instance of Rebound: parked operations, lanes and gates are in memory, and all
 // decisions are those of the service.
 type rebound struct {
-	*world
-	policy   *policy.Policy
+	*clock
+	site
 	registry *health.Registry
 	breakers *breaker.Group
+	policies *policy.Set
 	keys     map[string]*key
+	hand     *hand // nil if there is no limit of what the instance has in hand
+	// starved is the longest time that a key without a pause had due operations and made no
+	// attempt.
+	starved time.Duration
+	holds   int // how often an operation was held
+}
+
+// site is where operations come from and where they are tried.
+type site interface {
+	// attempt tries an operation. done is called with the result, then after a failure.
+	attempt(op *operation, done, then func(a answer))
+	decide(p *policy.Policy, op *operation, a answer, s policy.Signals) policy.Decision
+	giveUp(op *operation)
 }
 
 // key is the state of one operation type.
 type key struct {
 	*rebound
-	breaker *breaker.Breaker
-	gate    *gate.Gate
-	turns   gate.RoundRobin
-	lanes   [len(events.Priorities)]list.List // of *operation, oldest first
-	held    int
-	parked  [len(events.Priorities)]list.List // of parking, oldest first
-	pumpAt  time.Time                         // next run of pump
+	service, kind string
+	policy        *policy.Policy
+	breaker       *breaker.Breaker
+	gate          *gate.Gate
+	turns         gate.RoundRobin
+	lanes         [len(events.Priorities)]list.List // of *operation, oldest first
+	held          int
+	coming        int                               // due, and not yet in hand
+	parked        [len(events.Priorities)]list.List // of parking, oldest first
+	pumpAt        time.Time                         // next run of pump
+	// waits is since when the key has due operations and made no attempt; zero when it has
+	// none, or is paused.
+	waits   time.Time
+	refused time.Time // since when the governor allows no early release; zero when it does
 }
 
 // parking is an operation that waits until it is due.
@@ -41,41 +64,89 @@ type parking struct {
 	at   time.Time
 }
 
-func newRebound(w *world) *rebound {
-	p := policyWith(policy.FullJitter)
-	p.EnableAdaptiveBackoff, p.EnableCircuitBreaker, p.CircuitBreakerTimeout = true, true, 10*time.Second
-	r := &rebound{world: w, policy: p, registry: health.NewRegistry(), keys: map[string]*key{}}
+func newRebound(c *clock, s site, policies *policy.Set) *rebound {
+	r := &rebound{clock: c, site: s, registry: health.NewRegistry(), policies: policies, keys: map[string]*key{}}
 	r.breakers = breaker.NewGroup(breaker.Config{
-		Instance: "simulator",
-		Changed:  func(c breaker.Change) { r.key(c.Key).wake() },
-		Freed:    func(k string) { r.key(k).wake() },
+		Instance: "simulator", Now: func() time.Time { return c.now },
+		Changed: func(c breaker.Change) { r.known(c.Key).changed() },
+		Freed:   func(k string) { r.known(k).wake() },
 	})
 	return r
 }
 
-func (r *rebound) key(name string) *key {
+// known returns the key with a name; it has been asked for before.
+func (r *rebound) known(name string) *key { return r.keys[name] }
+
+func (r *rebound) key(service, kind string) *key {
+	name := events.Key(service, kind)
 	k, ok := r.keys[name]
 	if !ok {
-		p := r.policy
-		k = &key{rebound: r, gate: gate.New(p.Gate()), breaker: r.breakers.Breaker(name, breaker.Settings{
-			Threshold: p.CircuitBreakerThreshold, Timeout: p.CircuitBreakerTimeout,
-			FailureRate: p.CircuitBreakerFailureRate, Window: p.CircuitBreakerWindow, MinimumCalls: p.CircuitBreakerMinimumCalls,
-			HalfOpenMaxRequests: p.HalfOpenMaxRequests, HalfOpenSuccesses: p.HalfOpenSuccesses,
-		})}
+		k = &key{rebound: r, service: service, kind: kind}
 		r.keys[name] = k
+		k.follow(r.policies)
 	}
 	return k
 }
 
+// apply puts other policies in force.
+func (r *rebound) apply(policies *policy.Set) {
+	r.policies = policies
+	for _, name := range slices.Sorted(maps.Keys(r.keys)) {
+		r.keys[name].follow(policies)
+	}
+}
+
+// follow puts the key's policy in force.
+func (k *key) follow(policies *policy.Set) {
+	p := policies.Resolve(policy.Query{Service: k.service, Operation: k.kind})
+	k.policy = &p
+	k.breaker = k.breakers.Breaker(events.Key(k.service, k.kind), p.BreakerSettings())
+	if k.gate == nil {
+		k.gate = gate.New(p.Gate())
+	}
+	k.gate.Set(p.Gate())
+	k.wake()
+}
+
 func (*rebound) tried(answer) {}
 
-func (r *rebound) failed(op *operation, a answer) {
-	r.key(service+":"+op.kind).failed(op, a)
+func (r *rebound) failed(op *operation, a answer) { r.key(op.service, op.kind).failed(op, a) }
+
+// changed notes that the breaker has changed.
+func (k *key) changed() {
+	k.gate.Ready(k.conditions(events.Normal), k.now)
+	k.progressed()
+	k.wake()
+}
+
+// pausedUntil returns until when an operator has the key paused; ok is false if that is until
+// further notice.
+func (k *key) pausedUntil() (until time.Time, ok bool) {
+	c := k.breaker.Circuit()
+	if c.State == breaker.Open && c.Cause == breaker.CauseTripped {
+		return c.NextAttemptTime, true
+	}
+	return time.Time{}, !c.Held
+}
+
+// progressed ends the time for which the key waited, because it makes an attempt, begins or
+// ends to hold operations, or because a pause begins or ends.
+func (k *key) progressed() {
+	if !k.waits.IsZero() {
+		k.starved = max(k.starved, k.now.Sub(k.waits))
+	}
+	k.waits = time.Time{}
+	if until, ok := k.pausedUntil(); ok && k.held > 0 {
+		k.waits = k.now
+		if until.After(k.now) {
+			k.waits = until
+		}
+	}
 }
 
 // failed decides and parks.
 func (k *key) failed(op *operation, a answer) {
-	figures := k.registry.Figures(service, k.policy.LearningWindow, k.now)
+	figures := k.registry.Figures(k.service, k.policy.LearningWindow, k.now)
 	d := k.decide(k.policy, op, a, k.policy.Signals(figures))
 	if !d.Retry {
 		k.giveUp(op)
@@ -88,6 +159,7 @@ func (k *key) failed(op *operation, a answer) {
 	if _, next := k.breaker.Ready(k.now); k.breaker.State() == breaker.Open && next.After(k.now) {
 		due = next.Add(d.Delay)
 	}
+	op.due = due
 	op.wait++
 	wait := op.wait
 	k.parked[op.priority].PushBack(parking{op, wait, k.now})
@@ -98,33 +170,49 @@ func (k *key) failed(op *operation, a answer) {
 	})
 }
 
-// due sends an operation to its target or holds it.
+// due takes an operation in hand and sends it to its target or holds it.
 func (k *key) due(op *operation) {
 	op.wait++ // it is no longer parked
-	if k.held == 0 && k.send(op) {
-		return
-	}
-	k.lanes[op.priority].PushBack(op)
-	k.held++
-	k.wake()
+	k.coming++
+	k.hand.take(k, func() {
+		k.coming--
+		if k.held == 0 && k.send(op) {
+			return
+		}
+		k.hand.giveBack(k)
+		k.lanes[op.priority].PushBack(op)
+		k.holds++
+		if k.held++; k.held == 1 {
+			k.progressed()
+		}
+		k.wake()
+	})
 }
 
 func (k *key) conditions(p events.Priority) gate.Conditions {
-	return gate.Conditions{Breaker: gate.Bounded(k.breaker.Ready(k.now)), Priority: p}
+	c := gate.Conditions{Priority: p}
+	if k.policy.EnableCircuitBreaker {
+		c.Breaker = gate.Bounded(k.breaker.Ready(k.now))
+	}
+	return c
 }
 
-// send makes an attempt if the gate allows it.
+// send makes an attempt with an operation in hand if the gate allows it.
 func (k *key) send(op *operation) bool {
 	pass, _, ok := k.gate.Enter(k.conditions(op.priority), k.now)
 	if !ok {
 		return false
 	}
-	permit, err := k.breaker.Allow(context.Background(), k.now)
-	if err != nil {
-		pass.Done(gate.Unused, 0, k.now)
-		return false
+	var permit breaker.Permit
+	if k.policy.EnableCircuitBreaker {
+		var err error
+		if permit, err = k.breaker.Allow(context.Background(), k.now); err != nil {
+			pass.Done(gate.Unused, 0, k.now)
+			return false
+		}
 	}
-	k.registry.Begin(service)
+	k.progressed()
+	k.registry.Begin(k.service)
 	k.attempt(op, func(a answer) {
 		result, measured, response := gate.Success, health.Succeeded, a.took
 		if a.failed {
@@ -133,9 +221,10 @@ func (k *key) send(op *operation) bool {
 				measured = health.Unknown
 			}
 		}
-		k.registry.End(service, measured, response, k.now)
+		k.registry.End(k.service, measured, response, k.now)
 		permit.Done(result.Breaker(), a.took, k.now)
 		pass.Done(result, a.took, k.now)
+		k.hand.giveBack(k)
 		k.wake()
 	}, func(a answer) { k.failed(op, a) })
 	return true
@@ -160,47 +249,78 @@ func (k *key) wakeAt(t time.Time) {
 // pump releases as many operations as the gate allows: held ones first, then parked ones before
 // they are due.
 func (k *key) pump() {
-	for k.held > 0 {
-		var w gate.Waiting
-		for p := range k.lanes {
-			if k.lanes[p].Len() > 0 {
-				w = w.With(events.Priority(p))
-			}
-		}
-		p, turns, _ := k.turns.Next(w)
-		first := k.lanes[p].Front()
-		if !k.send(first.Value.(*operation)) {
-			break
-		}
-		k.turns = turns
-		k.lanes[p].Remove(first)
-		k.held--
+	for k.held > 0 && k.releaseOne() {
+		continue
 	}
 	a := k.gate.Ready(k.conditions(events.Normal), k.now)
-	if k.held > 0 {
-		if a.N == 0 && a.Next.After(k.now) {
-			k.wakeAt(a.Next)
-		}
-		return
+	switch {
+	case k.held > 0 && a.N == 0 && a.Next.After(k.now):
+		k.wakeAt(a.Next)
+	case k.held > 0 && a.N != 0:
+		k.wakeAt(k.now.Add(pumpEvery)) // the instance has too much in hand
+	case k.held == 0:
+		k.early()
 	}
-	k.early()
 }
+
+// pumpEvery is how often a key whose gate is open looks whether the instance may take more.
+const pumpEvery = 20 * time.Millisecond
+
+// releaseOne lets one held operation out if it may go.
+func (k *key) releaseOne() bool {
+	if !k.hand.tryTake(k) {
+		return false
+	}
+	var w gate.Waiting
+	for p := range k.lanes {
+		if k.lanes[p].Len() > 0 {
+			w = w.With(events.Priority(p))
+		}
+	}
+	p, turns, _ := k.turns.Next(w)
+	first := k.lanes[p].Front()
+	if !k.send(first.Value.(*operation)) {
+		k.hand.giveBack(k)
+		return false
+	}
+	k.turns = turns
+	k.lanes[p].Remove(first)
+	if k.held--; k.held == 0 {
+		k.progressed()
+	}
+	return true
+}
+
+const (
+	// earlySlowest and earlyPatience are as in the lanes of the service.
+	earlySlowest  = time.Second
+	earlyPatience = time.Minute
+)
 
 // early releases parked operations before they are due.
 func (k *key) early() {
 	for {
-		n, before := k.gate.Early(k.conditions(events.Normal), k.held, 0, k.now)
+		n, before := k.gate.Early(k.conditions(events.Normal), k.held, k.coming, k.now)
 		op := k.oldest(before)
 		if op == nil {
+			k.refused = time.Time{}
 			return
 		}
 		if n == 0 {
 			break
 		}
+		k.refused = time.Time{}
 		k.due(op)
 	}
 	if a := k.gate.Ready(k.conditions(events.Normal), k.now); a.N == 0 && a.Next.After(k.now) {
 		k.wakeAt(a.Next)
+		return
+	}
+	if k.refused.IsZero() {
+		k.refused = k.now
+	}
+	if k.now.Sub(k.refused) < earlyPatience {
+		k.wakeAt(k.now.Add(earlySlowest))
 	}
 }
 
@@ -225,4 +345,16 @@ func (k *key) oldest(before time.Time) *operation {
 		}
 	}
 	return nil
+}
+
+// untried returns the longest time that a key without a pause had due operations and made no
+// attempt, up to now.
+func (r *rebound) untried() time.Duration {
+	longest := r.starved
+	for _, k := range r.keys {
+		if !k.waits.IsZero() {
+			longest = max(longest, r.now.Sub(k.waits))
+		}
+	}
+	return longest
 }

@@ -34,6 +34,9 @@ type Result struct {
 	Backlog int     `json:"backlog"`
 	DrainMs float64 `json:"drainMs"`
 	IdealMs float64 `json:"idealMs"`
+	// UntriedMs is the longest time, in milliseconds, that Rebound had due operations of a key
+	// and made no attempt.
+	UntriedMs float64 `json:"untriedMs"`
 	// Latency is the time from first failure to success, by priority.
 	Latency map[string]Latency `json:"latency"`
 }
@@ -130,6 +133,9 @@ func (m *measurement) result(strategy string, w *world) Result {
 	r.Goodput = float64(m.good(start.Add(w.Length))) / w.Length.Seconds()
 	r.IdealMs = 1000 * float64(r.Backlog) / w.spare()
 	m.latencies(r.Latency)
+	if w.rebound != nil {
+		r.UntriedMs = events.InMilliseconds(w.rebound.untried())
+	}
 	return r
 }
 

@@ -18,6 +18,7 @@ type world struct {
 	jitter   func() float64
 	target   *server
 	strategy strategy
+	rebound  *rebound // nil for other strategies
 	*measurement
 }
 
@@ -64,7 +65,7 @@ func (w *world) arrive() {
 	}
 	w.after(time.Duration(w.random.ExpFloat64()/rate*float64(time.Second)), w.arrive)
 
-	op := &operation{kind: ordinary, priority: w.pickPriority()}
+	op := &operation{service: service, kind: ordinary, priority: pickPriority(w.random)}
 	if w.random.Float64() < w.PoisonedShare {
 		op.kind = poisoned
 	}
@@ -82,8 +83,8 @@ func (w *world) arrive() {
 }
 
 // pickPriority draws a priority: 5 % critical, 15 % high, 60 % normal, 20 % low.
-func (w *world) pickPriority() events.Priority {
-	switch r := w.random.Float64(); {
+func pickPriority(random *rand.Rand) events.Priority {
+	switch r := random.Float64(); {
 	case r < 0.05:
 		return events.Critical
 	case r < 0.2:
@@ -119,8 +120,5 @@ func (w *world) giveUp(op *operation) {
 
 // decide asks the policy about a failed operation.
 func (w *world) decide(p *policy.Policy, op *operation, a answer, signals policy.Signals) policy.Decision {
-	return p.Decide(policy.Input{
-		Attempt: op.attempts, Previous: op.previous, Now: w.now, FirstFailure: op.first,
-		Failure: a.failure, Service: service, Priority: op.priority, Signals: signals,
-	}, w.jitter)
+	return p.Decide(op.input(a, signals, w.now), w.jitter)
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"github.com/rebound-mq/rebound/events"
 )
 
 func play(t *testing.T, s Scenario, strategy string, seed uint64) Result {
@@ -88,6 +90,9 @@ func TestRebound_LosesNothingAndWastesLeast(t *testing.T) {
 		ours := results[0]
 		if ours.GivenUp > 0 {
 			t.Errorf("%s: Rebound gave up %d operations, want none", s.Name, ours.GivenUp)
+		}
+		if limit := events.InMilliseconds(longestUntried); ours.UntriedMs > limit {
+			t.Errorf("%s: a key had due operations and made no attempt for %.0f ms, want at most %.0f", s.Name, ours.UntriedMs, limit)
 		}
 		for _, other := range results[1:] {
 			if other.GivenUp > 0 {

@@ -17,7 +17,10 @@ func Strategies() []string {
 }
 
 var strategies = map[string]func(*world) strategy{
-	Rebound: func(w *world) strategy { return newRebound(w) },
+	Rebound: func(w *world) strategy {
+		w.rebound = newRebound(w.clock, w, policy.Builtin())
+		return w.rebound
+	},
 	// Exponential delays from 1 s to 30 s with full jitter, without end.
 	"full-jitter": func(w *world) strategy {
 		return &client{world: w, delay: byPolicy(w, policyWith(policy.FullJitter), noSignals)}

@@ -50,6 +50,16 @@ func Ensure(ctx context.Context, js jetstream.JetStream, configs []jetstream.Str
 	return nil
 }
 
+// codeOverlap says that another stream captures some of the subjects.
+const codeOverlap jetstream.ErrorCode = 10065
+
+// IsOverlap reports whether a stream cannot be made because another captures some of its
+// subjects.
+func IsOverlap(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == codeOverlap
+}
+
 func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) error {
 	s, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {

@@ -43,6 +43,33 @@ func Unmarshal(data []byte, into any) error {
 	return nil
 }
 
+// UniqueNames returns an error if data, which is valid JSON, is an object that has a name twice.
+// It does not look into the values of the object.
+func UniqueNames(data []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	w := walker{dec: dec}
+	if first, err := w.next(); err != nil || first != json.Delim('{') {
+		return err
+	}
+	seen := make(map[string]bool)
+	for dec.More() {
+		token, err := w.next()
+		if err != nil {
+			return err
+		}
+		name, _ := token.(string)
+		if seen[name] {
+			return fmt.Errorf("%s stands twice", shown(name))
+		}
+		seen[name] = true
+		var skipped json.RawMessage
+		if err := dec.Decode(&skipped); err != nil {
+			return problem(err)
+		}
+	}
+	return nil
+}
+
 // walker compares the tokens of a document with the target type.
 type walker struct{ dec *json.Decoder }
 

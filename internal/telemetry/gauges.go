@@ -73,7 +73,7 @@ func Observe(m *Metrics, s Sources) error {
 		"Whether this instance shares its circuit breakers and limits with the others (1) or goes on alone (0), because their store is out of reach. For limits that is known as of their last use.")
 	g.instances = whole("rebound.instances", "{instance}", "Instances that this one knows, itself included.")
 	g.backpressure = whole("rebound.backpressure", "",
-		"Whether global backpressure is on (1) or off (0). While it is on, due operations are held unless they are critical or their policy says otherwise.")
+		"Whether global backpressure is on (1) or off (0): most services fail, too many attempts are in flight, or the stores are slow.")
 	g.inHand = whole("rebound.operations.in.hand", "{operation}",
 		"Due operations that this instance has in hand: in an attempt, waiting at a gate or for the rest of a delay.")
 	g.inFlight = whole("rebound.attempts.in.flight", "{attempt}", "Attempts that this instance is waiting for.")

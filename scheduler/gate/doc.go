@@ -4,7 +4,8 @@
 // successes refill, and the [Governor], which paces the release after an outage.
 //
 // [Ledger] shares limits among instances through a store, [Pressure] turns global
-// backpressure on and off, and [RoundRobin] picks the lane of a key that is next.
+// backpressure on and off, by the [Votes] of the services among others, [Trickle] paces
+// failing keys meanwhile, and [RoundRobin] picks the lane of a key that is next.
 //
 // Everything is pure: the time is an argument, and nothing here does I/O. Only
 // Gate locks; everything else belongs to one goroutine at a time.

@@ -24,6 +24,8 @@ type Gate struct {
 	hour        Window
 	retryBudget RetryBudget
 	governor    Governor
+	recent      recent
+	trickle     Trickle
 	shut        bool // the breaker was not closed when last checked
 }
 
@@ -36,9 +38,17 @@ type Settings struct {
 	// PerMinute and PerHour are how many operations may go in any minute and in
 	// any hour (retryBudgetPerMinute, retryBudgetPerHour); 0 means no limit.
 	PerMinute, PerHour int
-	// RespectBackpressure holds operations while backpressure is on
+	// RespectBackpressure slows a failing key to a trickle while backpressure is on
 	// (respectGlobalBackpressure). Critical operations pass all the same.
 	RespectBackpressure bool
+}
+
+// Budget returns the cause that the spending of a share of the budgets is reported as.
+func (s *Settings) Budget() Cause {
+	if s.PerMinute > 0 {
+		return CauseBudgetPerMinute
+	}
+	return CauseBudgetPerHour
 }
 
 // Conditions are what shuts a gate from outside. The zero value shuts nothing.
@@ -49,8 +59,9 @@ type Conditions struct {
 	Breaker Bound
 	// Dependencies is what the breakers of the key's dependencies let through.
 	Dependencies Bound
-	// Backpressure is whether global backpressure is on.
-	Backpressure bool
+	// Trickle is the pause between two attempts of a failing key while global
+	// backpressure is on, and 0 while it is off. A key that succeeds passes untouched.
+	Trickle time.Duration
 	// Priority is the priority of the operations in question.
 	Priority events.Priority
 }
@@ -92,8 +103,8 @@ type Answer struct {
 	// Cause is what limits N, empty when nothing does.
 	Cause Cause
 	// Next is when to ask again if N is 0. Zero means not before something
-	// changes: a pass is done, the breaker changes, backpressure ends, or a new
-	// lease or new settings arrive.
+	// changes: a pass is done, the breaker changes, or a new lease or new settings
+	// arrive.
 	Next time.Time
 }
 
@@ -104,19 +115,21 @@ type Cause string
 const (
 	// CausePaused: an operator has paused the key.
 	CausePaused Cause = "paused"
+	// CauseAbsent: nobody listens on the target; see [Absences].
+	CauseAbsent Cause = "absent"
 	// CauseBreaker: the breaker is open, or its probes are in flight.
 	CauseBreaker Cause = "breaker"
 	// CauseDependency: the breaker of a dependency is open.
 	CauseDependency Cause = "dependency"
-	// CauseBackpressure: global backpressure is on.
+	// CauseBackpressure: most services fail, and so does this key.
 	CauseBackpressure Cause = "backpressure"
 	// CauseConcurrency: the limit of operations in flight is reached.
 	CauseConcurrency Cause = "concurrency"
 	// CauseBudgetPerMinute and CauseBudgetPerHour: the budget is spent.
-	CauseBudgetPerMinute Cause = "budget_per_minute"
-	CauseBudgetPerHour   Cause = "budget_per_hour"
+	CauseBudgetPerMinute Cause = "budget_minute"
+	CauseBudgetPerHour   Cause = "budget_hour"
 	// CauseBudgetShare: this instance's share of the budgets is spent. A new
-	// lease may bring more at once.
+	// lease may bring more at once. What others see is the budget; see [Settings.Budget].
 	CauseBudgetShare Cause = "budget_share"
 	// CauseRetryBudget: too many attempts fail for the few that succeed.
 	CauseRetryBudget Cause = "retry_budget"
@@ -192,6 +205,13 @@ func (g *Gate) unreported() bool {
 	return g.budgeted() && (g.lease.Budget > 0 || g.unused > 0 || g.extra > 0)
 }
 
+// Recover makes the governor pace what waited for a target that is back.
+func (g *Gate) Recover(now time.Time) {
+	g.mu.Lock()
+	g.governor.Recover(now)
+	g.mu.Unlock()
+}
+
 // Ready returns how many operations may go now. It reserves nothing: only a pass
 // does. Call it also whenever the key's breaker changes, so that the governor
 // learns of an outage and of its end.
@@ -211,6 +231,9 @@ func (g *Gate) Enter(c Conditions, now time.Time) (p Pass, a Answer, ok bool) {
 		return Pass{}, a, false
 	}
 	g.inFlight++
+	if g.trickles(&c, now) {
+		g.trickle.Take(c.Trickle, now)
+	}
 	if g.settings.PerMinute > 0 {
 		g.minute.Take(1, now)
 	}
@@ -274,6 +297,7 @@ func (p Pass) Done(r Result, took time.Duration, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.inFlight--
+	g.recent.add(r, now)
 	g.retryBudget.Done(r, now)
 	g.governor.Done(p.epoch, r, took, now)
 }
@@ -292,8 +316,9 @@ func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 	if c.Dependencies.Limited {
 		a.limit(c.Dependencies.N, CauseDependency, c.Dependencies.Next)
 	}
-	if c.Backpressure && g.settings.RespectBackpressure && c.Priority != events.Critical {
-		a.limit(0, CauseBackpressure, time.Time{})
+	if g.trickles(c, now) {
+		n, next := g.trickle.Available(c.Trickle, now)
+		a.limit(n, CauseBackpressure, next)
 	}
 	g.limitByShares(&a, now)
 	if n, next, limited := g.retryBudget.Available(g.inFlight, now); limited {
@@ -306,6 +331,11 @@ func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 		}
 	}
 	return a
+}
+
+// trickles reports whether backpressure slows the operations in question.
+func (g *Gate) trickles(c *Conditions, now time.Time) bool {
+	return c.Trickle > 0 && g.settings.RespectBackpressure && c.Priority != events.Critical && g.recent.failing(now)
 }
 
 // limitByShares applies the policy's limits: in full when this instance is alone,
@@ -365,6 +395,13 @@ func (g *Gate) watch(b *Bound, now time.Time) {
 		g.governor.Recover(now)
 	}
 	g.shut = b.Limited
+}
+
+// Limit lowers the answer to what a bound from outside lets through.
+func (a *Answer) Limit(b Bound, cause Cause) {
+	if b.Limited {
+		a.limit(b.N, cause, b.Next)
+	}
 }
 
 // limit lowers the answer to n. If several causes shut the gate, the latest Next

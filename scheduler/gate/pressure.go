@@ -1,9 +1,12 @@
 package gate
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
-// Pressure is global backpressure: whether the instances together, or the stores
-// they use, are overloaded. It is a value; [Pressure.Step] gives the next one.
+// Pressure is global backpressure: whether most services fail, or the instances together
+// or their stores are overloaded. It is a value; [Pressure.Step] gives the next one.
 type Pressure struct {
 	On bool `json:"on"`
 	// Cause is what turned it on, or keeps it on; empty while it is off.
@@ -17,48 +20,50 @@ type PressureCause string
 
 // The causes; of several that apply, the first in this order is named.
 const (
-	// PressureActive: too many retries are in flight over all instances.
-	PressureActive PressureCause = "active_retries"
-	// PressureFailures: too many of all attempts fail.
+	// PressureFailures: most services fail. Failing keys keep a trickle.
 	PressureFailures PressureCause = "failure_rate"
-	// PressureLoad: the host is overloaded.
-	PressureLoad PressureCause = "host_load"
-	// PressureStore: NATS or Redis answers slowly.
+	// PressureActive: too many retries are in flight over all instances. New ones go at
+	// the pace at which others end.
+	PressureActive PressureCause = "active_retries"
+	// PressureStore: NATS or Redis answers slowly. Instances take less in hand.
 	PressureStore PressureCause = "store_slow"
 )
 
+// Trickles reports whether failing keys are slowed to a trickle.
+func (p Pressure) Trickles() bool { return p.On && p.Cause == PressureFailures }
+
 // Measures are the measurements that decide on backpressure.
 type Measures struct {
+	// Voting is how many services have a vote, and Failing how many of those fail; see
+	// [CountVotes].
+	Voting, Failing int
 	// Active is how many retries are in flight over all instances.
 	Active int
-	// FailureRate is the share of failures, 0 to 1, among the last Samples attempts
-	// that say something of health, of all keys and instances. They must be recent,
-	// of the last minute say: backpressure lets few attempts through, and otherwise
-	// would never notice that the failures are over.
-	FailureRate float64
-	Samples     int
-	// Load is the host's load average per core.
-	Load float64
 	// StoreDelay is how long NATS or Redis takes to acknowledge a write, whichever
 	// is slower.
 	StoreDelay time.Duration
 }
 
-// Limits say when backpressure turns on. A field that is 0 has its default.
+// Limits say when backpressure turns on. A field that is 0 has its default, and one that
+// is [Off] limits nothing.
 type Limits struct {
+	// FailureShare is the share of the services that must fail, and the share of the
+	// attempts of a service that must fail for that, 0 to 1; 0.75 by default. Services
+	// share a cause when most of them fail; of three it takes all, and of four three, so
+	// that two unrelated failures are not taken for one. Each service has one vote, however
+	// many attempts it has.
+	FailureShare float64
+	// Services is how many services must have a vote, 3 by default: one or two that fail are
+	// the business of their breakers.
+	Services int
 	// Active is 10,000 by default.
 	Active int
-	// FailureRate is 0.8 by default and needs at least Samples attempts, 1,000 by
-	// default. Retries often fail because of a target or two, which is the business
-	// of their breakers: most of a busy system must fail before all keys are held.
-	FailureRate float64
-	Samples     int
-	// Load is off at 0, the default: other processes on a host say nothing of the
-	// targets.
-	Load float64
 	// StoreDelay is 1 second by default.
 	StoreDelay time.Duration
 }
+
+// Off is the value of a limit that is not in force.
+const Off = -1
 
 // Backpressure ends when every measure is down to this share of its limit, but not
 // before it was on for pressureLeast, so that it does not flap.
@@ -69,18 +74,10 @@ const (
 
 // OrDefaults returns l with every default filled in.
 func (l Limits) OrDefaults() Limits {
-	if l.Active == 0 {
-		l.Active = 10_000
-	}
-	if l.FailureRate == 0 {
-		l.FailureRate = 0.8
-	}
-	if l.Samples == 0 {
-		l.Samples = 1000
-	}
-	if l.StoreDelay == 0 {
-		l.StoreDelay = time.Second
-	}
+	l.FailureShare = cmp.Or(l.FailureShare, 0.75)
+	l.Services = cmp.Or(l.Services, 3)
+	l.Active = cmp.Or(l.Active, 10_000)
+	l.StoreDelay = cmp.Or(l.StoreDelay, time.Second)
 	return l
 }
 
@@ -120,14 +117,12 @@ func (p Pressure) EndsIn(now time.Time) time.Duration {
 
 // over returns the first cause above the given share of its limit, or at its limit.
 func (m *Measures) over(l Limits, share float64) PressureCause {
-	above := func(value, limit float64) bool { return value > limit*share || value >= limit }
+	above := func(value, limit float64) bool { return limit > 0 && (value > limit*share || value >= limit) }
 	switch {
+	case m.Voting > 0 && m.Voting >= l.Services && above(float64(m.Failing)/float64(m.Voting), l.FailureShare):
+		return PressureFailures
 	case above(float64(m.Active), float64(l.Active)):
 		return PressureActive
-	case m.Samples >= l.Samples && above(m.FailureRate, l.FailureRate):
-		return PressureFailures
-	case l.Load > 0 && above(m.Load, l.Load):
-		return PressureLoad
 	case above(float64(m.StoreDelay), float64(l.StoreDelay)):
 		return PressureStore
 	}

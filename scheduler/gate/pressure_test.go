@@ -8,29 +8,41 @@ import (
 )
 
 func TestPressure_TurnsOnAndOff(t *testing.T) {
-	on := Pressure{On: true, Cause: PressureLoad, Since: at(0)}
+	on := Pressure{On: true, Cause: PressureActive, Since: at(0)}
+	off := Limits{FailureShare: Off, Services: Off, Active: Off, StoreDelay: Off}
 	for name, c := range map[string]struct {
 		before Pressure
 		now    time.Time
 		m      Measures
+		limits Limits
 		want   Pressure
 	}{
-		"nothing to do":                         {Pressure{}, at(0), Measures{}, Pressure{}},
-		"too many active retries":               {Pressure{}, at(9), Measures{Active: 10_000}, Pressure{true, PressureActive, at(9)}},
-		"as many as may be, less one":           {Pressure{}, at(9), Measures{Active: 9_999}, Pressure{}},
-		"too many failures":                     {Pressure{}, at(9), Measures{FailureRate: 0.8, Samples: 1000}, Pressure{true, PressureFailures, at(9)}},
-		"too few samples":                       {Pressure{}, at(9), Measures{FailureRate: 1, Samples: 999}, Pressure{}},
-		"every second attempt failing":          {Pressure{}, at(9), Measures{FailureRate: 0.5, Samples: 100_000}, Pressure{}},
-		"an overloaded host":                    {Pressure{}, at(9), Measures{Load: 4.5}, Pressure{true, PressureLoad, at(9)}},
-		"a slow store":                          {Pressure{}, at(9), Measures{StoreDelay: time.Second}, Pressure{true, PressureStore, at(9)}},
-		"the first of several causes is named":  {Pressure{}, at(9), Measures{Load: 9, Active: 20_000}, Pressure{true, PressureActive, at(9)}},
-		"it stays on between the marks":         {on, at(60), Measures{Load: 3}, on},
-		"it stays on for a while":               {on, at(4), Measures{}, on},
-		"it ends below the lower mark":          {on, at(60), Measures{Load: 2.8}, Pressure{Since: at(60)}},
-		"it names the cause that keeps it on":   {on, at(60), Measures{StoreDelay: 800 * time.Millisecond}, Pressure{true, PressureStore, at(0)}},
-		"it does not turn on between the marks": {Pressure{}, at(60), Measures{Load: 3.9, Active: 9_000}, Pressure{}},
+		"nothing to do":                         {Pressure{}, at(9), Measures{}, Limits{}, Pressure{}},
+		"all of three services":                 {Pressure{}, at(9), Measures{Voting: 3, Failing: 3}, Limits{}, Pressure{true, PressureFailures, at(9)}},
+		"two of three services":                 {Pressure{}, at(9), Measures{Voting: 3, Failing: 2}, Limits{}, Pressure{}},
+		"three of four services":                {Pressure{}, at(9), Measures{Voting: 4, Failing: 3}, Limits{}, Pressure{true, PressureFailures, at(9)}},
+		"four of five services":                 {Pressure{}, at(9), Measures{Voting: 5, Failing: 4}, Limits{}, Pressure{true, PressureFailures, at(9)}},
+		"three of five services":                {Pressure{}, at(9), Measures{Voting: 5, Failing: 3}, Limits{}, Pressure{}},
+		"one of twenty services":                {Pressure{}, at(9), Measures{Voting: 20, Failing: 1}, Limits{}, Pressure{}},
+		"the only two services":                 {Pressure{}, at(9), Measures{Voting: 2, Failing: 2}, Limits{}, Pressure{}},
+		"the only two, which suffice":           {Pressure{}, at(9), Measures{Voting: 2, Failing: 2}, Limits{Services: 2}, Pressure{true, PressureFailures, at(9)}},
+		"half of the services, which suffice":   {Pressure{}, at(9), Measures{Voting: 4, Failing: 2}, Limits{FailureShare: 0.5}, Pressure{true, PressureFailures, at(9)}},
+		"too many active retries":               {Pressure{}, at(9), Measures{Active: 10_000}, Limits{}, Pressure{true, PressureActive, at(9)}},
+		"as many as may be, less one":           {Pressure{}, at(9), Measures{Active: 9_999}, Limits{}, Pressure{}},
+		"a slow store":                          {Pressure{}, at(9), Measures{StoreDelay: time.Second}, Limits{}, Pressure{true, PressureStore, at(9)}},
+		"everything at once with limits off":    {Pressure{}, at(9), Measures{5, 5, 1e6, time.Hour}, off, Pressure{}},
+		"the first of several causes is named":  {Pressure{}, at(9), Measures{3, 3, 20_000, time.Minute}, Limits{}, Pressure{true, PressureFailures, at(9)}},
+		"it stays on between the marks":         {on, at(60), Measures{Active: 7_001}, Limits{}, on},
+		"it stays on for a while":               {on, at(4), Measures{}, Limits{}, on},
+		"it ends below the lower mark":          {on, at(60), Measures{Active: 7_000}, Limits{}, Pressure{Since: at(60)}},
+		"it ends when limits are turned off":    {on, at(60), Measures{Active: 20_000}, off, Pressure{Since: at(60)}},
+		"it names the cause that keeps it on":   {on, at(60), Measures{StoreDelay: 800 * time.Millisecond}, Limits{}, Pressure{true, PressureStore, at(0)}},
+		"half of the services keep it on":       {on, at(60), Measures{Voting: 5, Failing: 3}, Limits{}, Pressure{true, PressureFailures, at(0)}},
+		"it ends when half of them are well":    {on, at(60), Measures{Voting: 4, Failing: 2}, Limits{}, Pressure{Since: at(60)}},
+		"it ends when nobody votes any more":    {on, at(60), Measures{}, Limits{}, Pressure{Since: at(60)}},
+		"it does not turn on between the marks": {Pressure{}, at(60), Measures{Active: 9_000, StoreDelay: 900 * time.Millisecond}, Limits{}, Pressure{}},
 	} {
-		got, changed := c.before.Step(c.m, Limits{Load: 4}, c.now)
+		got, changed := c.before.Step(c.m, c.limits, c.now)
 		if got != c.want || changed != (c.before.On != c.want.On) {
 			t.Errorf("%s: backpressure is %+v, changed %t, want %+v", name, got, changed, c.want)
 		}
@@ -38,7 +50,7 @@ func TestPressure_TurnsOnAndOff(t *testing.T) {
 }
 
 func TestPressure_SaysWhenItCanEnd(t *testing.T) {
-	on := Pressure{On: true, Cause: PressureLoad, Since: at(10)}
+	on := Pressure{On: true, Cause: PressureStore, Since: at(10)}
 	for name, c := range map[string]struct {
 		p    Pressure
 		now  time.Time
@@ -63,7 +75,7 @@ func TestPressure_DoesNotFlicker(t *testing.T) {
 		now, turnedOn := begin, begin
 		for range rapid.IntRange(1, 200).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.Int64Range(0, int64(3*time.Second)).Draw(t, "pause")))
-			m := Measures{Load: rapid.Float64Range(0, 8).Draw(t, "load"), Active: rapid.IntRange(0, 20_000).Draw(t, "active")}
+			m := Measures{Voting: 10, Failing: rapid.IntRange(0, 10).Draw(t, "failing"), Active: rapid.IntRange(0, 20_000).Draw(t, "active")}
 			after, changed := p.Step(m, Limits{}, now)
 			if changed && after.On {
 				turnedOn = now

@@ -79,7 +79,6 @@ func (p *Policy) Adapts() bool { return p.EnableAdaptiveBackoff || p.BackoffStra
 func (p *Policy) factors(s *Signals, fresh float64, priority events.Priority) Factors {
 	f := noFactors
 	f.Health = healthFactor(s.HealthScore, s.HealthKnown)
-	f.Load = loadFactor(s.Load)
 	f.Priority = priorityFactor(priority)
 	if s.Samples > 0 {
 		weight := evidenceWeight(s.Samples, p.LearningWindow, fresh)
@@ -91,6 +90,7 @@ func (p *Policy) factors(s *Signals, fresh float64, priority events.Priority) Fa
 		f.Memory = utilisationFactor(s.Memory, busyMemory)
 		f.Pool = utilisationFactor(s.Pool, busyPool)
 		f.Queue = queueFactor(s.Queue)
+		f.Load = loadFactor(s.Load)
 	}
 	return f
 }

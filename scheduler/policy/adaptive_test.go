@@ -93,6 +93,7 @@ func TestFactors_Multiply(t *testing.T) {
 func TestFactors_CountOnlyForPoliciesThatWantThem(t *testing.T) {
 	ill := Signals{HealthKnown: true, CPU: 100, Memory: 100, Pool: 100, Queue: 1000, Load: 9, Samples: 10, ResponseTrend: 5}
 	plain := usual()
+	plain.EnableAdaptiveBackoff = false
 	d := plain.Decide(Input{Attempt: 1, Now: now, Signals: ill, Priority: events.Critical}, fixed(0))
 	if d.Factors != noFactors || d.Confidence != 1 || d.Strategy != "exponential" {
 		t.Errorf("a policy that does not adapt decided %+v, want no factor and full confidence", d)
@@ -100,7 +101,7 @@ func TestFactors_CountOnlyForPoliciesThatWantThem(t *testing.T) {
 	adaptive := usual()
 	adaptive.EnableAdaptiveBackoff = true
 	f := adaptive.Decide(Input{Attempt: 1, Now: now, Signals: ill}, fixed(0)).Factors
-	if f.CPU != 1 || f.Memory != 1 || f.Pool != 1 || f.Queue != 1 || f.Health != 3 || f.Load != 2 {
+	if f.CPU != 1 || f.Memory != 1 || f.Pool != 1 || f.Queue != 1 || f.Health != 3 || f.Load != 1 {
 		t.Errorf("a policy that does not look at resources has the factors %+v, want those of resources to be 1", f)
 	}
 }

@@ -80,7 +80,7 @@ func anyPolicy(t *rapid.T) Policy {
 		durations = rapid.Int64Range(0, int64(time.Minute))
 	}
 	p := usual()
-	p.MaxAttempts = math.MaxInt
+	p.MaxAttempts, p.MaxElapsedTime = math.MaxInt, 0
 	p.MaxDelay = time.Duration(durations.Draw(t, "maxDelay"))
 	p.BaseDelay = time.Duration(rapid.Int64Range(0, int64(p.MaxDelay)).Draw(t, "baseDelay"))
 	p.Multiplier = rapid.Float64Range(1, maxMultiplier).Draw(t, "multiplier")

@@ -11,6 +11,7 @@ import (
 func TestBuiltin_HasTheValuesOfTheOriginalDesign(t *testing.T) {
 	want := func(service string, set func(p *Policy)) Policy {
 		p := usual()
+		p.EnableAdaptiveBackoff = false
 		set(&p)
 		return p
 	}
@@ -19,22 +20,28 @@ func TestBuiltin_HasTheValuesOfTheOriginalDesign(t *testing.T) {
 			p.MaxAttempts, p.BaseDelay, p.MaxDelay = 3, time.Second, 30*time.Second
 			p.BackoffStrategy, p.JitterType, p.EnableAdaptiveBackoff = Exponential, FullJitter, true
 			p.EnableCircuitBreaker, p.CircuitBreakerThreshold, p.CircuitBreakerTimeout = true, 5, time.Minute
+			p.HalfOpenMaxRequests, p.HalfOpenSuccesses = 3, 3
 		}),
 		"connection_pool": want("connection_pool", func(p *Policy) {
 			p.MaxAttempts, p.BaseDelay, p.MaxDelay = 5, 500*time.Millisecond, 10*time.Second
 			p.BackoffStrategy, p.JitterType, p.EnableResourceAwareRetry = Adaptive, EqualJitter, true
 			p.MaxConcurrentRetries, p.RetryBudgetPerMinute = 20, 200
+			p.EnableAdaptiveBackoff, p.EnableCircuitBreaker = true, true
 		}),
 		"campaign_orchestrator": want("campaign_orchestrator", func(p *Policy) {
 			p.MaxAttempts, p.BaseDelay, p.MaxDelay = 3, 2*time.Second, time.Minute
 			p.BackoffStrategy, p.JitterType = Exponential, DecorrelatedJitter
 			p.RespectGlobalBackpressure, p.EnableCircuitBreaker = false, true
+			p.CircuitBreakerThreshold, p.CircuitBreakerTimeout = 5, time.Minute
+			p.HalfOpenMaxRequests, p.HalfOpenSuccesses = 3, 3
 		}),
 		"analytics": want("analytics", func(p *Policy) {
-			p.MaxAttempts, p.BaseDelay, p.MaxDelay, p.Priority = 8, 5*time.Second, 10*time.Minute, events.Low
+			p.EnableAdaptiveBackoff = true
+			p.BaseDelay, p.MaxDelay, p.Priority = 5*time.Second, 10*time.Minute, events.Low
 		}),
 		"content_safety": want("content_safety", func(p *Policy) {
 			p.MaxAttempts, p.BaseDelay, p.MaxDelay, p.JitterType, p.Priority = 4, 500*time.Millisecond, 5*time.Second, EqualJitter, events.High
+			p.MaxElapsedTime, p.EnableCircuitBreaker = time.Minute, false
 		}),
 	} {
 		got := Builtin().Resolve(Query{Service: service, Operation: "any"})

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 // Decide says what becomes of an operation whose attempt failed.
@@ -142,6 +143,9 @@ type Decision struct {
 	// Limited is whether Rule has a limit, so that this use of it must be counted
 	// in the operation's next [Input.Seen].
 	Limited bool
+	// Held is what held an operation that ends because its time is over, empty if it was
+	// not held.
+	Held gate.Cause
 	// Unhealthy is whether the failure says something of the target's health.
 	Unhealthy bool
 	// Reason is why the operation ends, empty with Retry: exhausted,
@@ -186,6 +190,9 @@ func (d Decision) Detail(p *Policy, op *events.Operation) string {
 	case events.ReasonDeadline:
 		return fmt.Sprintf("no further attempt can finish before the deadline %s", op.Deadline.Format(time.RFC3339))
 	case events.ReasonMaxElapsed:
+		if d.Held != "" {
+			return fmt.Sprintf("it was still held (%s) %s after the first failure", d.Held, p.MaxElapsedTime)
+		}
 		return fmt.Sprintf("the next attempt would be later than %s after the first failure", p.MaxElapsedTime)
 	}
 	return string(d.Reason)

@@ -69,7 +69,7 @@ func TestDecide_PoliciesBuiltByHandDoNoHarm(t *testing.T) {
 func TestDecide_SaysWhyAnOperationEnds(t *testing.T) {
 	policy := func(change func(p *Policy)) Policy {
 		p := usual()
-		p.JitterType = NoJitter // 1 s after attempt 1
+		p.MaxAttempts, p.JitterType = 5, NoJitter // 1 s after attempt 1
 		if change != nil {
 			change(&p)
 		}

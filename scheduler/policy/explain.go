@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v4"
 
@@ -64,6 +65,9 @@ func (s *Set) Explain(q Query, o Overrides) Explanation {
 		}
 		v := Value{Key: k.Name, Text: k.text(&e.Policy), Origin: t.origins[i]}
 		v.Note, v.Origin = note(k, i, &t.policy, &resolved, o, v)
+		if v.Note == "" && v.Origin.File == BuiltinFile {
+			v.Note = reasons()[v.Origin.Layer][k.Name]
+		}
 		e.Values = append(e.Values, v)
 	}
 	for attempt := 1; attempt < min(e.Policy.MaxAttempts, MaxExplained+1); attempt++ {
@@ -71,6 +75,25 @@ func (s *Set) Explain(q Query, o Overrides) Explanation {
 	}
 	return e
 }
+
+// reasons returns the comments behind the values of the built-in policies, by layer and key.
+var reasons = sync.OnceValue(func() map[string]map[string]string {
+	all := make(map[string]map[string]string)
+	var document yaml.Node
+	if err := yaml.Load(builtin, &document); err != nil {
+		panic(err) // the file is a constant, and a test reads it
+	}
+	root := document.Content[0].Content
+	for i := 0; i+1 < len(root); i += 2 {
+		layer := make(map[string]string)
+		values := root[i+1].Content
+		for j := 0; j+1 < len(values); j += 2 {
+			layer[values[j].Value] = strings.TrimPrefix(values[j+1].LineComment, "# ")
+		}
+		all[root[i].Value] = layer
+	}
+	return all
+})
 
 // note returns a remark on the value v of key i, if there is one, and the value's
 // origin.

@@ -49,6 +49,7 @@ connection_pool:
 		"retryBudgetPerMinute": {Text: "200", Origin: Origin{Layer: "connection_pool", File: BuiltinFile}},
 		"learningWindow":       {Text: "10", Origin: Origin{Layer: "default", File: BuiltinFile}},
 		"dependsOn":            {Text: "[]", Origin: Origin{Layer: "default", File: BuiltinFile}},
+		"maxElapsedTime":       {Text: "24h", Origin: Origin{Layer: "default", File: BuiltinFile}, Note: "ends what waits in vain"},
 		"rules[0]":             {Text: "full: retryable once on FULL", Origin: at("connection_pool", 5, 11)},
 	}
 	for _, v := range e.Values {

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -54,6 +55,7 @@ const (
 	keyJitterType
 	keyAttemptTimeout
 	keyMaxElapsedTime
+	keyNoResponders
 	keyEnableAdaptiveBackoff
 	keySuccessRateThreshold
 	keyAdaptationFactor
@@ -72,6 +74,7 @@ const (
 	keyRetryBudgetPerHour
 	keyRespectGlobalBackpressure
 	keyPriority
+	keyDelivery
 	keyTarget
 	keyTargets
 	keyDependsOn
@@ -98,6 +101,7 @@ var keys = [...]key{
 	keyJitterType:      choice("jitterType", jitterWords[:], "how the delay is spread at random", func(p *Policy) wording { return &p.JitterType }),
 	keyAttemptTimeout:  span("attemptTimeout", 1, "how long one attempt may take", func(p *Policy) *time.Duration { return &p.AttemptTimeout }),
 	keyMaxElapsedTime:  span("maxElapsedTime", 0, "how long after its first failure an operation may still be tried; 0 is without limit", func(p *Policy) *time.Duration { return &p.MaxElapsedTime }),
+	keyNoResponders:    choice("noResponders", noRespondersWords[:], "whether an operation waits while nobody listens on its target, or its attempt fails", func(p *Policy) wording { return &p.NoResponders }),
 
 	keyEnableAdaptiveBackoff: truth("enableAdaptiveBackoff", "whether the adaptive factors apply to a strategy other than adaptive too", func(p *Policy) *bool { return &p.EnableAdaptiveBackoff }),
 	keySuccessRateThreshold:  number("successRateThreshold", 0, 1, "the success rate below which delays grow", func(p *Policy) *float64 { return &p.SuccessRateThreshold }),
@@ -113,13 +117,25 @@ var keys = [...]key{
 	keyHalfOpenMaxRequests:        shared(whole("halfOpenMaxRequests", 1, maxCount, "how many probes of a half-open breaker may be in flight at once, over all instances", func(p *Policy) *int { return &p.HalfOpenMaxRequests })),
 	keyHalfOpenSuccesses:          shared(whole("halfOpenSuccesses", 1, maxCount, "how many successes in a row close the breaker", func(p *Policy) *int { return &p.HalfOpenSuccesses })),
 
-	keyEnableResourceAwareRetry:  truth("enableResourceAwareRetry", "whether CPU, memory, pool use and queue length lengthen adaptive delays", func(p *Policy) *bool { return &p.EnableResourceAwareRetry }),
+	keyEnableResourceAwareRetry:  truth("enableResourceAwareRetry", "whether CPU, memory, pool use, queue length and load lengthen adaptive delays", func(p *Policy) *bool { return &p.EnableResourceAwareRetry }),
 	keyMaxConcurrentRetries:      shared(whole("maxConcurrentRetries", 0, maxCount, "how many operations of the key may be in flight at once, over all instances; 0 is without limit", func(p *Policy) *int { return &p.MaxConcurrentRetries })),
 	keyRetryBudgetPerMinute:      shared(whole("retryBudgetPerMinute", 0, maxCount, "how many redeliveries of the key are made in a minute at most; 0 is without limit", func(p *Policy) *int { return &p.RetryBudgetPerMinute })),
 	keyRetryBudgetPerHour:        shared(whole("retryBudgetPerHour", 0, maxCount, "how many redeliveries of the key are made in an hour at most; 0 is without limit", func(p *Policy) *int { return &p.RetryBudgetPerHour })),
-	keyRespectGlobalBackpressure: truth("respectGlobalBackpressure", "whether operations are held while backpressure is on", func(p *Policy) *bool { return &p.RespectGlobalBackpressure }),
+	keyRespectGlobalBackpressure: truth("respectGlobalBackpressure", "whether a failing key has only a trickle of attempts while backpressure is on", func(p *Policy) *bool { return &p.RespectGlobalBackpressure }),
 
 	keyPriority: choice("priority", priorityWords(), "the priority of operations that name none", func(p *Policy) wording { return &p.Priority }),
+	keyDelivery: {
+		Key: Key{Name: "delivery", Values: oneOf(deliveryWords), Meaning: "how operations that do not say it reach their target: as a request, or through the stream of workers"},
+		read: func(p *Policy, s string) *issue {
+			word := strings.ToLower(s)
+			if !slices.Contains(deliveryWords, word) {
+				return &issue{fmt.Sprintf("%q is not %s", short(s), oneOf(deliveryWords)), didYouMean(spelling.Nearest(word, deliveryWords))}
+			}
+			p.Delivery = events.Delivery(word)
+			return nil
+		},
+		text: func(p *Policy) string { return string(p.Delivery) },
+	},
 	keyTarget: {
 		Key:  Key{Name: "target", Values: "a subject, with {service} and {operation} filled in", Meaning: "where operations go that name no target"},
 		read: readTarget,
@@ -167,6 +183,7 @@ func (s keySet) apply(to, from *Policy) {
 	assign(s.has(keyJitterType), &to.JitterType, &from.JitterType)
 	assign(s.has(keyAttemptTimeout), &to.AttemptTimeout, &from.AttemptTimeout)
 	assign(s.has(keyMaxElapsedTime), &to.MaxElapsedTime, &from.MaxElapsedTime)
+	assign(s.has(keyNoResponders), &to.NoResponders, &from.NoResponders)
 	assign(s.has(keyEnableAdaptiveBackoff), &to.EnableAdaptiveBackoff, &from.EnableAdaptiveBackoff)
 	assign(s.has(keySuccessRateThreshold), &to.SuccessRateThreshold, &from.SuccessRateThreshold)
 	assign(s.has(keyAdaptationFactor), &to.AdaptationFactor, &from.AdaptationFactor)
@@ -185,6 +202,7 @@ func (s keySet) apply(to, from *Policy) {
 	assign(s.has(keyRetryBudgetPerHour), &to.RetryBudgetPerHour, &from.RetryBudgetPerHour)
 	assign(s.has(keyRespectGlobalBackpressure), &to.RespectGlobalBackpressure, &from.RespectGlobalBackpressure)
 	assign(s.has(keyPriority), &to.Priority, &from.Priority)
+	assign(s.has(keyDelivery), &to.Delivery, &from.Delivery)
 	assign(s.has(keyTarget), &to.Target, &from.Target)
 	assign(s.has(keyTargets), &to.Targets, &from.Targets)
 	assign(s.has(keyDependsOn), &to.DependsOn, &from.DependsOn)
@@ -292,6 +310,8 @@ func choice(name string, words []string, meaning string, field func(*Policy) wor
 		},
 	}
 }
+
+var deliveryWords = []string{string(events.Request), string(events.Publish)}
 
 func priorityWords() []string {
 	words := make([]string, 0, len(events.Priorities))

@@ -35,6 +35,8 @@ type Policy struct {
 	// MaxElapsedTime is how long after its first failure an operation may still
 	// be tried. 0 means no limit.
 	MaxElapsedTime time.Duration
+	// NoResponders is what happens to an operation on whose target nobody listens.
+	NoResponders NoResponders
 
 	// EnableAdaptiveBackoff applies the adaptive factors to a strategy other
 	// than [Adaptive], which always applies them.
@@ -69,8 +71,8 @@ type Policy struct {
 	// HalfOpenSuccesses is how many successes in a row close the breaker.
 	HalfOpenSuccesses int
 
-	// EnableResourceAwareRetry lets CPU, memory, pool utilisation and queue
-	// length lengthen adaptive delays.
+	// EnableResourceAwareRetry lets CPU, memory, pool utilisation, queue length
+	// and load lengthen adaptive delays.
 	EnableResourceAwareRetry bool
 	// MaxConcurrentRetries is how many operations of the key may be in flight at
 	// once, over all instances. 0 means no limit.
@@ -81,11 +83,13 @@ type Policy struct {
 	// RetryBudgetPerHour is how many redeliveries of the key may be made in an
 	// hour. 0 means no limit.
 	RetryBudgetPerHour int
-	// RespectGlobalBackpressure holds operations while backpressure is on.
+	// RespectGlobalBackpressure slows a failing key to a trickle while backpressure is on.
 	RespectGlobalBackpressure bool
 
 	// Priority is the priority of operations that name none.
 	Priority events.Priority
+	// Delivery is how operations that do not say it reach their target.
+	Delivery events.Delivery
 	// Target is the subject for operations that name none. It may contain {service}
 	// and {operation}; [Policy.TargetOf] fills them in.
 	Target string
@@ -98,6 +102,41 @@ type Policy struct {
 	// Rules classify failures before the built-in tables do. The first rule that
 	// matches decides.
 	Rules []Rule
+}
+
+// NoResponders is what happens to an operation on whose target nobody listens.
+type NoResponders uint8
+
+const (
+	// AwaitResponders holds the operation until somebody listens. Nothing is counted,
+	// because nobody was reached.
+	AwaitResponders NoResponders = iota
+	// FailWithoutResponders makes it a failed attempt.
+	FailWithoutResponders
+)
+
+var noRespondersWords = [...]string{AwaitResponders: "wait", FailWithoutResponders: "fail"}
+
+// String returns the word for r in policy files.
+func (r NoResponders) String() string { return word(noRespondersWords[:], int(r)) }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (r NoResponders) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler] with the words wait and fail.
+func (r *NoResponders) UnmarshalText(b []byte) error {
+	i, err := parseWord(noRespondersWords[:], string(b), "wait or fail")
+	*r = NoResponders(i)
+	return err
+}
+
+// MustEndBy returns when an operation that failed first at a time may not be tried any
+// more, zero if the policy has no such time.
+func (p *Policy) MustEndBy(firstFailure time.Time) time.Time {
+	if p.MaxElapsedTime <= 0 || firstFailure.IsZero() {
+		return time.Time{}
+	}
+	return firstFailure.Add(p.MaxElapsedTime)
 }
 
 // TargetOf returns the subject that an operation goes to: the one that it asks for,

@@ -64,8 +64,8 @@ billing:
 func TestResolve_LaysLayersOverEachOtherKeyByKey(t *testing.T) {
 	set := parsed(t, "default: {maxElapsedTime: 1h}\nbilling: {baseDelay: 100, operations: {charge: {maxDelay: 2s}}}\nconnection_pool: {maxAttempts: 9}\n")
 	p := set.Resolve(Query{Service: "billing", Operation: "charge"})
-	if p.MaxElapsedTime != time.Hour || p.BaseDelay != 100*time.Millisecond || p.MaxDelay != 2*time.Second || p.MaxAttempts != 5 {
-		t.Errorf("billing:charge has %s, %s, %s and %d attempts, want 1h from the default, 100ms from the service, 2s of its own and the built-in 5",
+	if p.MaxElapsedTime != time.Hour || p.BaseDelay != 100*time.Millisecond || p.MaxDelay != 2*time.Second || p.MaxAttempts != 30 {
+		t.Errorf("billing:charge has %s, %s, %s and %d attempts, want 1h from the default, 100ms from the service, 2s of its own and the built-in 30",
 			p.MaxElapsedTime, p.BaseDelay, p.MaxDelay, p.MaxAttempts)
 	}
 	p = set.Resolve(Query{Service: "connection_pool"})
@@ -225,7 +225,7 @@ func TestKeys_EachReadsAndAppliesTheFieldOfItsName(t *testing.T) {
 		if keys[i].read == nil || i == keyTarget {
 			continue
 		}
-		for _, text := range []string{"9", "true", "linear", "equal", "high", "1"} {
+		for _, text := range []string{"9", "true", "linear", "equal", "high", "fail", "publish", "1"} {
 			if keys[i].read(&full, text) == nil {
 				break
 			}

@@ -234,6 +234,16 @@ func numbered(numbers map[string]uint32, name string) uint32 {
 // scopes returns the scopes of all layers in order.
 func (s *Set) scopes() []scope { return slices.SortedFunc(maps.Keys(s.layers), scope.compare) }
 
+// Publishes reports whether any policy delivers by publish.
+func (s *Set) Publishes() bool {
+	for _, l := range s.layers {
+		if l.keys.has(keyDelivery) && l.values.Delivery == events.Publish {
+			return true
+		}
+	}
+	return false
+}
+
 // Name returns the name that the set was parsed under.
 func (s *Set) Name() string { return s.name }
 

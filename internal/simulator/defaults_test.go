@@ -1,0 +1,23 @@
+package simulator
+
+import (
+	"testing"
+)
+
+func TestDefaults_DoWhatAnExpertWouldHaveConfigured(t *testing.T) {
+	t.Parallel()
+	findings, err := Defaults(t.Context(), []uint64{1, 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is yet to be built.
+	later := map[string]bool{
+		"one target hangs until the timeout, 20,000 operations due": true,
+		"the host is busy with something else":                      true,
+	}
+	for _, f := range findings {
+		if !f.OK && !later[f.Situation] {
+			t.Errorf("%s: %q, want: %q", f.Situation, f.Happened, f.Must)
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package simulator
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler/policy"
+)
+
+// longestUntried is how long a key without a pause may have due operations and make no
+// attempt.
+const longestUntried = 30 * time.Second
+
+// changes are policies that are put in force while operations wait. None has a budget of
+// time, which may hold a key for longer.
+var changes = []string{
+	"{}",
+	"default: {enableCircuitBreaker: false}",
+	"default: {circuitBreakerThreshold: 3, circuitBreakerTimeout: 2s, halfOpenMaxRequests: 3}",
+	"default: {maxConcurrentRetries: 2}",
+	"default: {enableAdaptiveBackoff: false, baseDelay: 100ms, maxDelay: 2s, jitterType: full}",
+	"default: {circuitBreakerFailureRate: 0.5, circuitBreakerMinimumCalls: 10, halfOpenSuccesses: 5}",
+}
+
+// TestFleet_NoKeyWithoutAPauseIsEverStuck plays random sequences of what may befall a key.
+func TestFleet_NoKeyWithoutAPauseIsEverStuck(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		target := sturdy()
+		var loads []load
+		var acts []func(f *fleet)
+		var when []time.Duration
+		now := time.Duration(0)
+		steps := rapid.IntRange(1, 8).Draw(t, "steps")
+		for i := range steps {
+			d := time.Duration(rapid.IntRange(500, 20_000).Draw(t, "for")) * time.Millisecond
+			trouble := Trouble{From: now, To: now + d}
+			rate := rapid.SampledFrom([]float64{0, 0.2, 2, 20, 150}).Draw(t, "rate")
+			switch what := rapid.SampledFrom([]string{"well", "some fail", "most fail", "down", "hangs", "slow", "throttles", "trip", "hold and reset", "reset", "policy"}).Draw(t, "what"); what {
+			case "some fail":
+				trouble.Failing = 0.5
+			case "most fail":
+				trouble.Failing = 0.9
+			case "down":
+				trouble.Down = true
+			case "hangs":
+				trouble.Hang = true
+			case "slow":
+				trouble.Slow = 8
+			case "throttles":
+				trouble.PerSecond, trouble.RetryAfter = 5, time.Second
+			case "trip":
+				acts, when = append(acts, func(f *fleet) {
+					_, _ = f.rebound.breakers.Trip(context.Background(), events.Key(service, ordinary), d, "")
+				}), append(when, now)
+			case "hold and reset":
+				acts, when = append(acts, func(f *fleet) {
+					_, _ = f.rebound.breakers.Hold(context.Background(), events.Key(service, ordinary), "")
+				}), append(when, now)
+				fallthrough
+			case "reset":
+				acts, when = append(acts, func(f *fleet) {
+					_, _ = f.rebound.breakers.Reset(context.Background(), events.Key(service, ordinary), "")
+				}), append(when, now+d)
+			case "policy":
+				set, err := policy.Parse("p.yaml", []byte(rapid.SampledFrom(changes).Draw(t, "policy")))
+				if err != nil {
+					t.Fatal(err)
+				}
+				acts, when = append(acts, func(f *fleet) { f.rebound.apply(set) }), append(when, now)
+			}
+			target.Plan = append(target.Plan, trouble)
+			loads = append(loads, load{service: service, kind: ordinary, rate: rate, from: now, to: now + d, burst: i % 2})
+			now += d
+		}
+		f := newFleet(map[string]Target{"": target}, loads, 0, rapid.Uint64().Draw(t, "seed"))
+		for i, do := range acts {
+			f.at(start.Add(when[i]), func() { do(f) })
+		}
+		if err := f.play(context.Background(), now+2*time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.rebound.untried(); got > longestUntried {
+			t.Fatalf("a key had due operations and made no attempt for %v, want at most %v", got, longestUntried)
+		}
+		if left, _ := f.unfinished(anything); left > 0 {
+			t.Fatalf("%d operations wait two hours after the target was well for good, want none", left)
+		}
+	})
+}

@@ -1,0 +1,119 @@
+package scheduler
+
+import (
+	"time"
+
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler/gate"
+)
+
+const (
+	// lookEvery is the longest pause between two requests for an absent target, and
+	// looksPerSecond how many requests for all absent targets this instance makes a second.
+	// With more of them each is asked for less often, but every slowestLook at least.
+	lookEvery      = time.Second
+	looksPerSecond = 200
+	slowestLook    = 15 * time.Second
+	// shortAbsence is how long a target may have been away and still get at once what
+	// waited for it. After a longer absence the governor paces that.
+	shortAbsence = time.Second
+)
+
+// absences changes the absences of a key and counts the probers.
+func (g *Gates) absences(k *keyGate, change func(*gate.Absences)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	before := k.absences.Probers()
+	change(&k.absences)
+	g.probers.Add(int32(k.absences.Probers() - before))
+}
+
+// mayAsk reports whether op may go to subject as far as absences are concerned.
+func (g *Gates) mayAsk(k *keyGate, op *events.Operation, subject string, now time.Time) (next time.Time, ok bool) {
+	g.absences(k, func(a *gate.Absences) { next, ok = a.Enter(op, subject, now) })
+	return next, ok
+}
+
+// Missed records that nobody listens on the target; the pass is used up, and no attempt
+// was made. If probes, the operation may stay in hand and ask again at next, until
+// [Gates.Leave] is called; otherwise it must be held.
+func (p Pass) Missed(now time.Time) (next time.Time, probes bool) {
+	p.Done(gate.Unused, 0, now)
+	g := p.gates
+	if g == nil {
+		return next, false
+	}
+	g.absences(p.key, func(a *gate.Absences) { next, probes = a.Missed(p.op, p.subject, g.lookEvery(), now) })
+	if !probes {
+		g.opened(p.key.key) // the lanes ask when another may go
+	}
+	return next, probes
+}
+
+// Met records that somebody listens on the target, whatever the answer is.
+func (p Pass) Met(now time.Time) {
+	g := p.gates
+	if g == nil {
+		return
+	}
+	var lasted time.Duration
+	var ended bool
+	g.absences(p.key, func(a *gate.Absences) { lasted, ended = a.Met(p.subject, now) })
+	if !ended {
+		return
+	}
+	if lasted > shortAbsence {
+		p.key.gate.Recover(now)
+	}
+	p.key.wake()
+	g.opened(p.key.key)
+}
+
+// Leave records that op is not in hand any more, so that another operation may ask for
+// its absent target.
+func (g *Gates) Leave(op *events.Operation) {
+	if g == nil || g.probers.Load() == 0 {
+		return
+	}
+	if k := g.known(op.Key()); k != nil {
+		g.leaveProbe(k, op)
+	}
+}
+
+func (g *Gates) leaveProbe(k *keyGate, op *events.Operation) {
+	if g.probers.Load() == 0 {
+		return
+	}
+	left := false
+	g.absences(k, func(a *gate.Absences) { left = a.Leave(op) })
+	if left {
+		g.opened(k.key)
+	}
+}
+
+// lookEvery returns the longest pause between two requests of a prober, 0 if no more may
+// stay in hand.
+func (g *Gates) lookEvery() time.Duration {
+	probers := int(g.probers.Load())
+	if probers > g.config.MostProbers {
+		return 0
+	}
+	return min(max(lookEvery, time.Duration(probers)*time.Second/looksPerSecond), slowestLook)
+}
+
+// absenceBound returns how many operations the lanes may let out while targets are absent.
+func (k *keyGate) absenceBound(now time.Time) gate.Bound {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.absences.Bound(now)
+}
+
+// absent returns the longest absence of the key's targets, nil when there is none.
+func (k *keyGate) absent() *gate.Absent {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if absent, ok := k.absences.Longest(); ok {
+		return &absent
+	}
+	return nil
+}
