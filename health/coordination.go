@@ -14,8 +14,12 @@ import (
 )
 
 const (
-	// InstanceLease is how long an instance counts after its last report.
+	// InstanceLease is how long an instance counts after its last report, in the time that the
+	// [Register] attends.
 	InstanceLease = 3 * time.Second
+	// mostAttention is how much of the time between two of its own reports an instance can say
+	// to have attended: one report a second is due.
+	mostAttention = 3 * time.Second / 2
 	// MaxInstances bounds the instances that a [Register] keeps.
 	MaxInstances = 256
 	// leastDelay is the minimum coordinated delay: the time until all instances know of a change
@@ -85,44 +89,59 @@ var ErrOwnReport = errors.New("the report has this instance's own id")
 
 // Register knows the instances from their reports. It forgets an instance that was not heard for
 // [InstanceLease], but never this instance itself. It is not safe for concurrent use.
+//
+// The lease runs in the time that this instance attends, which only its own reports advance as
+// they come back, each by 1.5 s at most. They take the same way as those of the others and arrive
+// in order, so an instance that is starved of CPU, was frozen or has lost its connection does not
+// take the silence for the end of the others.
 type Register struct {
 	key       string
 	own       string
 	instances map[string]heard
+	attended  time.Duration // when its own report last came back
+	echoed    time.Time     // and that by the clock
 }
 
-// heard is a report with the time of its arrival.
+// heard is a report with the time of its arrival, by the clock and in the time that was attended.
 type heard struct {
-	report events.InstanceReport
-	at     time.Time
+	report   events.InstanceReport
+	at       time.Time
+	attended time.Duration
 }
 
 // NewRegister returns a register under a coordination key that knows only this instance, from its
 // report.
 func NewRegister(key string, own events.InstanceReport, now time.Time) *Register {
-	return &Register{key: key, own: own.ID, instances: map[string]heard{own.ID: {own, now}}}
+	return &Register{key: key, own: own.ID, instances: map[string]heard{own.ID: {own, now, 0}}, echoed: now}
 }
 
 // Own records this instance's own report.
 func (r *Register) Own(report events.InstanceReport, now time.Time) {
 	report.ID = r.own
-	r.instances[r.own] = heard{report, now}
+	r.instances[r.own] = heard{report, now, r.attended}
 }
 
 // Heard records another instance's report at now. news reports whether the instance was unknown.
-// The error is [ErrManyInstances] or [ErrOwnReport].
+// The error is [ErrManyInstances], or [ErrOwnReport] for this instance's own, which says that
+// those of the others would have been heard, too.
 func (r *Register) Heard(report events.InstanceReport, now time.Time) (news bool, err error) {
 	if report.ID == r.own {
+		r.attended, r.echoed = r.attention(now), now
 		return false, ErrOwnReport
 	}
 	_, known := r.instances[report.ID]
 	if !known && len(r.instances) >= MaxInstances {
-		if r.expire(now); len(r.instances) >= MaxInstances {
+		if r.expire(); len(r.instances) >= MaxInstances {
 			return false, ErrManyInstances
 		}
 	}
-	r.instances[report.ID] = heard{report, now}
+	r.instances[report.ID] = heard{report, now, r.attention(now)}
 	return !known, nil
+}
+
+// attention returns the time attended until now.
+func (r *Register) attention(now time.Time) time.Duration {
+	return r.attended + min(max(now.Sub(r.echoed), 0), mostAttention)
 }
 
 // Left forgets an instance that reports that it has stopped, and returns whether it was known.
@@ -135,24 +154,15 @@ func (r *Register) Left(id string) bool {
 	return true
 }
 
-// RenewAll renews all leases at now. An instance that hears nobody calls it, because then the
-// others are not to blame.
-func (r *Register) RenewAll(now time.Time) {
-	for id, h := range r.instances {
-		h.at = now
-		r.instances[id] = h
-	}
-}
-
 // expire forgets the instances whose lease has ended.
-func (r *Register) expire(now time.Time) {
-	maps.DeleteFunc(r.instances, func(id string, h heard) bool { return id != r.own && now.Sub(h.at) >= InstanceLease })
+func (r *Register) expire() {
+	maps.DeleteFunc(r.instances, func(id string, h heard) bool { return id != r.own && r.attended-h.attended >= InstanceLease })
 }
 
-// Leader returns the instance that acts for all at now: the one with the lowest id that is not
-// joining. ok is false if there is none.
-func (r *Register) Leader(now time.Time) (leader events.InstanceReport, ok bool) {
-	r.expire(now)
+// Leader returns the instance that acts for all: the one with the lowest id that is not joining.
+// ok is false if there is none.
+func (r *Register) Leader() (leader events.InstanceReport, ok bool) {
+	r.expire()
 	for id, h := range r.instances {
 		if h.report.State != events.InstanceJoining && (!ok || id < leader.ID) {
 			leader, ok = h.report, true
@@ -161,13 +171,23 @@ func (r *Register) Leader(now time.Time) (leader events.InstanceReport, ok bool)
 	return leader, ok
 }
 
+// LatestChange returns the latest change of backpressure that another instance knows of.
+func (r *Register) LatestChange() (latest events.Backpressure) {
+	for id, h := range r.instances {
+		if b := h.report.Backpressure; id != r.own && b.Since.After(latest.Since) {
+			latest = b
+		}
+	}
+	return latest
+}
+
 // Len returns the number of known instances.
 func (r *Register) Len() int { return len(r.instances) }
 
 // View returns the instances known at now, with the backpressure in force, which can end in
 // endsIn at the earliest.
 func (r *Register) View(now time.Time, pressure events.Backpressure, endsIn time.Duration) Coordination {
-	r.expire(now)
+	r.expire()
 	c := Coordination{
 		CoordinationKey: r.key, TotalInstances: len(r.instances), InstanceRetryLoad: make(map[string]int, len(r.instances)),
 		GlobalBackpressure: pressure.On, Backpressure: pressure, GlobalSuccessRate: 1,

@@ -40,17 +40,42 @@ func mustHear(t *testing.T, r *health.Register, report events.InstanceReport, no
 	}
 }
 
+// attend lets the instance own hear its own reports, once a second, until a time.
+func attend(t *testing.T, r *health.Register, own string, from, until time.Time) {
+	t.Helper()
+	for now := from; ; now = now.Add(time.Second) {
+		now = earlier(now, until)
+		if _, err := r.Heard(serving(own), now); !errors.Is(err, health.ErrOwnReport) {
+			t.Fatalf("its own report gives %v, want %v", err, health.ErrOwnReport)
+		}
+		if !now.Before(until) {
+			return
+		}
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
 func TestRegister_InstanceCountsUntilItsLeaseEnds(t *testing.T) {
 	r := register("b")
 	mustHear(t, r, serving("a"), start)
 	mustHear(t, r, serving("c"), start.Add(time.Second))
+	last := start
 	for _, c := range []struct {
 		after time.Duration
 		want  string
 	}{
 		{0, "abc"}, {health.InstanceLease - 1, "abc"}, {health.InstanceLease, "bc"}, {health.InstanceLease + time.Second, "b"}, {time.Hour, "b"},
 	} {
-		if got := ids(r, start.Add(c.after)); got != c.want {
+		now := start.Add(c.after)
+		attend(t, r, "b", last, now)
+		last = now
+		if got := ids(r, now); got != c.want {
 			t.Errorf("%v after the first report the instances are %q, want %q", c.after, got, c.want)
 		}
 	}
@@ -72,17 +97,48 @@ func TestRegister_InstanceCountsUntilItsLeaseEnds(t *testing.T) {
 	}
 }
 
-func TestRegister_RenewAllKeepsLeases(t *testing.T) {
-	r := register("b")
-	mustHear(t, r, serving("a"), start)
-	for s := range 60 {
-		r.RenewAll(start.Add(time.Duration(s) * time.Second))
+func TestRegister_InstanceThatDoesNotAttendForgetsNobody(t *testing.T) {
+	for name, c := range map[string]struct {
+		echoes []time.Duration // when its own reports came back
+		now    time.Duration
+		want   string
+	}{
+		"its connection is lost":                    {nil, time.Hour, "ab"},
+		"it was frozen, and hears itself first":     {[]time.Duration{time.Second, time.Hour}, time.Hour, "ab"},
+		"it is starved":                             {[]time.Duration{4 * time.Second}, 4 * time.Second, "ab"},
+		"it is starved, and the other is gone":      {[]time.Duration{4 * time.Second, 9 * time.Second}, 9 * time.Second, "b"},
+		"it attends, and the other is gone":         {[]time.Duration{time.Second, 2 * time.Second, 3 * time.Second}, 3 * time.Second, "b"},
+		"it attends, and the other is silent":       {[]time.Duration{time.Second, 2 * time.Second, 3*time.Second - 1}, 3 * time.Second, "ab"},
+		"its clock is set back, and it is not sure": {[]time.Duration{time.Second, -time.Hour, time.Second, -time.Hour}, -time.Hour, "ab"},
+	} {
+		r := register("b")
+		mustHear(t, r, serving("a"), start)
+		for _, at := range c.echoes {
+			if _, err := r.Heard(serving("b"), start.Add(at)); !errors.Is(err, health.ErrOwnReport) {
+				t.Fatalf("%s: its own report gives %v, want %v", name, err, health.ErrOwnReport)
+			}
+		}
+		if got := ids(r, start.Add(c.now)); got != c.want {
+			t.Errorf("%s: the instances are %q, want %q", name, got, c.want)
+		}
 	}
-	if got := ids(r, start.Add(60*time.Second)); got != "ab" {
-		t.Errorf("a second after hearing nobody for a minute the instances are %q, want ab", got)
+}
+
+func TestRegister_LatestChangeIsAnothersLatest(t *testing.T) {
+	changed := func(id string, on bool, after time.Duration) events.InstanceReport {
+		r := serving(id)
+		r.Backpressure = events.Backpressure{On: on, Since: start.Add(after)}
+		return r
 	}
-	if got := ids(r, start.Add(59*time.Second+health.InstanceLease)); got != "b" {
-		t.Errorf("a lease later the instances are %q, want b", got)
+	r := health.NewRegister("retry", changed("b", true, time.Hour), start)
+	if got := r.LatestChange(); got != (events.Backpressure{}) {
+		t.Errorf("alone the latest change is %+v, want none", got)
+	}
+	for _, report := range []events.InstanceReport{changed("a", true, time.Minute), changed("c", false, 2*time.Minute), changed("d", true, time.Second)} {
+		mustHear(t, r, report, start)
+	}
+	if got, want := r.LatestChange(), changed("c", false, 2*time.Minute).Backpressure; got != want {
+		t.Errorf("the latest change is %+v, want %+v", got, want)
 	}
 }
 
@@ -95,6 +151,7 @@ func TestRegister_NumberOfInstancesIsBounded(t *testing.T) {
 		t.Errorf("one more gives %v, want %v", err, health.ErrManyInstances)
 	}
 	mustHear(t, r, serving("i0"), start.Add(time.Second))
+	attend(t, r, "own", start, start.Add(health.InstanceLease))
 	mustHear(t, r, serving("one-more"), start.Add(health.InstanceLease))
 	if _, err := r.Heard(serving("own"), start); !errors.Is(err, health.ErrOwnReport) {
 		t.Errorf("a report with its own id gives %v, want %v", err, health.ErrOwnReport)
@@ -123,13 +180,14 @@ func TestRegister_OneWithTheLowestIDLeads(t *testing.T) {
 		for _, report := range c.heard {
 			mustHear(t, r, report, start)
 		}
-		if d, ok := r.Leader(start); d.ID != c.want || ok != (c.want != "") {
+		if d, ok := r.Leader(); d.ID != c.want || ok != (c.want != "") {
 			t.Errorf("%s: %q leads, want %q", c.name, d.ID, c.want)
 		}
 	}
 	r := register("b")
 	mustHear(t, r, serving("a"), start)
-	if d, _ := r.Leader(start.Add(health.InstanceLease)); d.ID != "b" {
+	attend(t, r, "b", start, start.Add(health.InstanceLease))
+	if d, _ := r.Leader(); d.ID != "b" {
 		t.Errorf("after the lease of a %q leads, want b", d.ID)
 	}
 }

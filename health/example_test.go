@@ -74,7 +74,11 @@ func ExampleRegister() {
 	fmt.Printf("%d instances, %d active retries, failure rate %.2f\n", c.TotalInstances, c.ActiveRetries, c.GlobalFailureRate)
 	fmt.Printf("a should take %.2f, b %.2f\n", c.RecommendedDistribution["a"], c.RecommendedDistribution["b"])
 
-	c = r.View(now.Add(health.InstanceLease), events.Backpressure{}, 0)
+	for range 3 { // its own reports come back, and none of b
+		now = now.Add(time.Second)
+		_, _ = r.Heard(own, now) // the error says that it is its own
+	}
+	c = r.View(now, events.Backpressure{}, 0)
 	fmt.Printf("when b is silent for %v: %d instance\n", health.InstanceLease, c.TotalInstances)
 	// Output:
 	// 2 instances, 40 active retries, failure rate 0.30

@@ -21,11 +21,11 @@
 //	 │ answer              │          │ ◀──────────────── │          │
 //	 │                     └──────────┘  no lower id left └──────────┘
 //	 │                        │  ▲                           │  ▲
-//	 │     own report not     │  │ own report heard again    │  │
-//	 │     heard for 1.5 s    ▼  │                           ▼  │
+//	 │     own report not     │  │ own report comes          │  │
+//	 │     back               ▼  │ back                      ▼  │
 //	 │                     ┌──────────────────────────────────────┐
-//	 │                     │ deaf: stays what it was, forgets     │
-//	 │                     │ nobody, renews all leases            │
+//	 │                     │ deaf, frozen or starved: stays what  │
+//	 │                     │ it was, and all leases stand still   │
 //	 │                     └──────────────────────────────────────┘
 //	 │ stop                       │ stop
 //	 ▼                            ▼
@@ -37,8 +37,9 @@
 // nothing for its first second, in which it hears what was decided before.
 //
 // A leadership ends when a lower id is heard, or with the instance. A leader whose
-// connection is lost, or whose process was frozen, does not hear its own reports and
-// remains the leader in its own eyes: the silence is not the others'. So there may be two
+// connection is lost, whose process was frozen or that is starved of CPU hears its own
+// reports late or not at all, and remains the leader in its own eyes: the silence is not
+// the others'. So there may be two
 // leaders while two instances do not hear each other. That is why everything that a leader
 // does is harmless when done twice. The leader with the higher id follows the other's
 // backpressure from its first report on, and reading ahead and sweeping are done by

@@ -23,9 +23,6 @@ const (
 	// how often at most it answers joining instances.
 	reportEvery = time.Second
 	answerEvery = 100 * time.Millisecond
-	// deafAfter is how long an instance must miss its own reports to know that it cannot
-	// hear anybody.
-	deafAfter = 3 * reportEvery / 2
 	// maxWaiting is how many reports may wait to be read; more are dropped, because newer
 	// ones follow.
 	maxWaiting = 4 * health.MaxInstances
@@ -115,7 +112,6 @@ type Member struct {
 
 	// The fields below belong to the goroutine of Run.
 	published time.Time
-	heardSelf time.Time // when its own report was last heard
 	instances int
 	announcer announcer
 }
@@ -154,7 +150,6 @@ func (m *Member) Run(ctx context.Context) {
 	defer ticker.Stop()
 	answer := time.NewTimer(0) // the first report asks the others for theirs
 	defer answer.Stop()
-	m.heardSelf = m.config.Now()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -174,9 +169,6 @@ func (m *Member) Run(ctx context.Context) {
 // tick does what is done every second.
 func (m *Member) tick(ctx context.Context, now time.Time) {
 	m.mu.Lock()
-	if now.Sub(m.heardSelf) > deafAfter {
-		m.register.RenewAll(now) // the connection is lost, or this process was frozen
-	}
 	m.state = events.InstanceServing
 	m.mu.Unlock()
 	v := m.View(now)
@@ -211,7 +203,7 @@ func (m *Member) View(now time.Time) health.Coordination {
 func (m *Member) Leads() (instances int, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	leader, ok := m.register.Leader(m.config.Now())
+	leader, ok := m.register.Leader()
 	return m.register.Len(), ok && leader.ID == m.self.ID
 }
 
@@ -219,7 +211,7 @@ func (m *Member) Leads() (instances int, ok bool) {
 func (m *Member) NoOtherLeads() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	leader, ok := m.register.Leader(m.config.Now())
+	leader, ok := m.register.Leader()
 	return !ok || leader.ID == m.self.ID
 }
 

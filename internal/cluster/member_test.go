@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -11,8 +12,10 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -26,6 +29,7 @@ type instance struct {
 	instances atomic.Int64
 	limit     atomic.Int64
 	announced atomic.Int64
+	markers   atomic.Int64
 	// failing counts the services that fail.
 	failing *atomic.Int64
 }
@@ -148,6 +152,62 @@ func TestMember_OneThatJoinsIsAnsweredAndOneThatLeavesIsForgottenAtOnce(t *testi
 	testkit.Eventually(t, 30*time.Second, "the one that stopped to be forgotten", func() bool { return a.sees() == 2 && c.sees() == 2 })
 }
 
+// echo makes a member hear a report of its own, and waits until it has.
+func (i *instance) echo(t *testing.T) {
+	t.Helper()
+	i.mu.Lock()
+	own := i.reportLocked(i.config.Now())
+	i.mu.Unlock()
+	i.hears(t, own)
+	// Reports are heard in order.
+	marker := serving(fmt.Sprint("marker", i.markers.Add(1)))
+	i.hears(t, marker)
+	testkit.Eventually(t, 10*time.Second, "the report to be heard", func() bool { return i.knows(marker.ID) })
+	marker.State = events.InstanceLeaving
+	i.hears(t, marker)
+	testkit.Eventually(t, 10*time.Second, "the marker to have left", func() bool { return !i.knows(marker.ID) })
+}
+
+// serve makes a member serve that reports nothing of its own accord.
+func (i *instance) serve(t *testing.T) {
+	t.Helper()
+	i.mu.Lock()
+	i.state = events.InstanceServing
+	i.mu.Unlock()
+	i.echo(t)
+}
+
+// hears publishes a report.
+func (i *instance) hears(t *testing.T, r events.InstanceReport) {
+	t.Helper()
+	m, err := wire.EncodeInstance(i.subjects, &r)
+	if err == nil {
+		err = i.nc.PublishMsg(m)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func serving(id string) events.InstanceReport {
+	return events.InstanceReport{ID: id, State: events.InstanceServing, Started: time.Now()}
+}
+
+func (i *instance) knows(id string) bool {
+	_, ok := i.View(i.config.Now()).InstanceRetryLoad[id]
+	return ok
+}
+
+// heardMs returns how long ago the instance was heard, by the clock.
+func (i *instance) heardMs(id string) float64 {
+	for _, other := range i.View(i.config.Now()).Instances {
+		if other.ID == id {
+			return other.HeardMs
+		}
+	}
+	return -1
+}
+
 func TestMember_OneThatIsKilledIsForgottenAfterItsLease(t *testing.T) {
 	t.Parallel()
 	url := testkit.Server(t).ClientURL()
@@ -156,12 +216,60 @@ func TestMember_OneThatIsKilledIsForgottenAfterItsLease(t *testing.T) {
 	a, b := join(t, url, "a", &failing, silent(now.now)), join(t, url, "b", &failing, silent(now.now))
 	testkit.Eventually(t, 30*time.Second, "both to know each other", func() bool { return a.sees() == 2 && b.sees() == 2 })
 	a.nc.Close()
-	now.forward(health.InstanceLease - 1)
-	if n := b.sees(); n != 2 {
-		t.Errorf("at the end of the lease of the one that was killed the other sees %d, want 2", n)
+	for _, c := range []struct {
+		forward time.Duration
+		knows   bool
+	}{{time.Second, true}, {time.Second, true}, {health.InstanceLease - 2*time.Second - 1, true}, {1, false}} {
+		now.forward(c.forward)
+		b.echo(t)
+		if got := b.knows("a"); got != c.knows {
+			t.Errorf("%v after the one that was killed was heard the other knows it: %t, want %t", time.Duration(now.ahead.Load()), got, c.knows)
+		}
 	}
-	now.forward(1)
-	if n := b.sees(); n != 1 {
-		t.Errorf("after the lease of the one that was killed the other sees %d, want 1", n)
+}
+
+func TestMember_OneThatIsStarvedDoesNotTakeItselfForAlone(t *testing.T) {
+	t.Parallel()
+	url := testkit.Server(t).ClientURL()
+	var failing atomic.Int64
+	now := &clock{base: time.Now()}
+	a, b := join(t, url, "a", &failing, silent(now.now)), join(t, url, "b", &failing, silent(now.now))
+	testkit.Eventually(t, 30*time.Second, "both to know each other", func() bool { return a.sees() == 2 && b.sees() == 2 })
+	a.serve(t)
+	b.serve(t)
+	testkit.Eventually(t, 30*time.Second, "the lower id to lead", func() bool { return a.leads() && !b.leads() })
+	for _, late := range []time.Duration{4 * time.Second, time.Minute} {
+		now.forward(late)
+		if !b.knows("a") || b.leads() {
+			t.Errorf("%v without CPU later it knows the other: %t, and leads: %t; want it known and leading", late, b.knows("a"), b.leads())
+		}
+		b.echo(t) // its own report comes first
+		if !b.knows("a") || b.leads() {
+			t.Errorf("%v without CPU later, its own report heard, it knows the other: %t, and leads: %t; want it known and leading", late, b.knows("a"), b.leads())
+		}
+		a.echo(t)
+		testkit.Eventually(t, 10*time.Second, "the other to be heard again", func() bool { return b.heardMs("a") == 0 })
+	}
+}
+
+func TestMember_LeaderAdoptsWhatWasDecidedWhileItWasNotHeard(t *testing.T) {
+	t.Parallel()
+	url := testkit.Server(t).ClientURL()
+	var failing atomic.Int64
+	now := &clock{base: time.Now()}
+	a := join(t, url, "a", &failing, silent(now.now))
+	a.serve(t)
+	b := serving("b")
+	b.Backpressure = events.Backpressure{On: true, Cause: string(gate.PressureFailures), Since: now.now()}
+	a.hears(t, b)
+	testkit.Eventually(t, 10*time.Second, "the leader to adopt that it is on", a.pressure.Load)
+	b.Backpressure = events.Backpressure{Since: now.now().Add(-time.Minute)}
+	a.hears(t, b)
+	a.echo(t)
+	if !a.pressure.Load() || !a.leads() {
+		t.Errorf("after an earlier change was heard backpressure is on: %t, and the lower id leads: %t; want both", a.pressure.Load(), a.leads())
+	}
+	if n := a.announced.Load(); n != 0 {
+		t.Errorf("the leader announced %d changes that it did not decide, want none", n)
 	}
 }

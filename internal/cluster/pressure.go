@@ -21,7 +21,7 @@ func (m *Member) decide(v health.Coordination, now time.Time) (e events.Backpres
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.followLocked(now) // the leader until now may be gone
-	if leader, ok := m.register.Leader(now); !ok || leader.ID != m.self.ID {
+	if leader, ok := m.register.Leader(); !ok || leader.ID != m.self.ID {
 		return e, false
 	}
 	p, _ := m.pressure.Step(gate.Measures{
@@ -38,14 +38,20 @@ func (m *Member) decide(v health.Coordination, now time.Time) (e events.Backpres
 	}, true
 }
 
-// followLocked adopts the backpressure of the leader, unless this instance is the leader.
-// The caller has the lock.
+// followLocked adopts the backpressure of the leader. The leader adopts a later change: another
+// instance decided on it while this one was not heard. The caller has the lock.
 func (m *Member) followLocked(now time.Time) {
-	leader, ok := m.register.Leader(now)
-	if !ok || leader.ID == m.self.ID {
+	leader, ok := m.register.Leader()
+	if !ok {
 		return
 	}
-	p := gate.Pressure{On: leader.Backpressure.On, Cause: gate.PressureCause(leader.Backpressure.Cause), Since: leader.Backpressure.Since}
+	follow := leader.Backpressure
+	if leader.ID == m.self.ID {
+		if follow = m.register.LatestChange(); !follow.Since.After(m.pressure.Since) {
+			return
+		}
+	}
+	p := gate.Pressure{On: follow.On, Cause: gate.PressureCause(follow.Cause), Since: follow.Since}
 	if p.Since.After(now) {
 		p.Since = now // by our clock; the next leader must be able to end it
 	}

@@ -24,7 +24,6 @@ func (m *Member) hear(msg *nats.Msg, now time.Time) (answer bool) {
 	}
 	switch {
 	case errors.Is(err, health.ErrOwnReport):
-		m.heardSelf = now
 	case err != nil:
 		refused := m.refused.Add(1)
 		m.config.Log.Debug("a report of an instance was refused", "subject", msg.Subject, "error", err)

@@ -53,7 +53,8 @@ func answerOf(err error) answer {
 	case errors.As(err, new(permanentError)), streams.HasCode(err, codeMessageTooLarge, codeHeaderTooLarge),
 		errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrConnectionClosed):
 		return answerNever
-	case errors.As(err, new(*jetstream.APIError)), errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
+	case errors.As(err, new(*jetstream.APIError)), errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders),
+		errors.Is(err, errFull):
 		return answerNotNow
 	}
 	return answerUnknown

@@ -36,7 +36,11 @@ func (s *Store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 	}
 	// The id keeps a late write from bringing it back after it was replayed.
 	msg.Header[jetstream.MsgIDHeader] = []string{op.Run() + ".dead"}
-	if err := s.Publish(ctx, "burying operation "+op.ID, msg); err != nil {
+	err = s.Persist(ctx, "burying operation "+op.ID, func(ctx context.Context) error {
+		_, err := s.letters.publish(ctx, msg)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	s.meter.DeadLettered(ctx, op)
@@ -64,7 +68,7 @@ func (s *Store) Ended(ctx context.Context, op *events.Operation, m scheduler.Mes
 		if late := now.Sub(first) > events.DedupWindow/2; late || now.After(first) && m.Shared != nil && m.Shared() {
 			return permanentError{scheduler.ErrShared}
 		}
-		ack, err = s.js.PublishMsg(ctx, msg)
+		ack, err = s.outcomes.publish(ctx, msg)
 		return err
 	})
 	if err != nil {

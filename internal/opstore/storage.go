@@ -33,6 +33,7 @@ type Storage struct {
 	at      time.Time  // of the last refusal
 	reason  string     // of the last refusal
 	account string     // in what way the account is full, empty if it is not
+	freed   uint64     // how often the account was full and then was not
 }
 
 // NewStorage returns the storage behind js. missed is called when a stream may be missing;
@@ -100,13 +101,22 @@ func (s *Storage) Look(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case !full:
+	case !full && s.account != "":
 		s.account = ""
+		s.freed++
+	case !full:
 	case s.account == "":
 		s.account = accountFull
 		s.refusals.Add(1)
 	}
 	return nil
+}
+
+// timesFreed returns how often the account was full and then was not.
+func (s *Storage) timesFreed() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.freed
 }
 
 func fullTier(t jetstream.Tier) bool {

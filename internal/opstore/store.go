@@ -29,6 +29,8 @@ type Store struct {
 	lanes      Lanes
 	elections  *Elections
 	meter      Meter
+	// outcomes and letters publish to the streams that plain subscribers may follow.
+	outcomes, letters *teller
 }
 
 // Config configures a [Store].
@@ -87,6 +89,8 @@ func New(js jetstream.JetStream, persister *Persister, config Config) *Store {
 	if s.meter == nil {
 		s.meter = unmetered{}
 	}
+	s.outcomes = &teller{js: js, stream: s.streams.Outcomes(), storage: persister.storage}
+	s.letters = &teller{js: js, stream: s.streams.Dead(), storage: persister.storage}
 	return s
 }
 
@@ -272,10 +276,10 @@ func (s *Store) delete(ctx context.Context, doing string, sequence uint64) error
 	})
 }
 
-// Publish stores a message and waits until it is acknowledged.
+// Publish stores an event in the stream of outcomes and waits until it is acknowledged.
 func (s *Store) Publish(ctx context.Context, doing string, msg *nats.Msg) error {
 	return s.Persist(ctx, doing, func(ctx context.Context) error {
-		_, err := s.js.PublishMsg(ctx, msg)
+		_, err := s.outcomes.publish(ctx, msg)
 		return err
 	})
 }
