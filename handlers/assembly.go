@@ -78,6 +78,8 @@ type parts struct {
 	adoptions *adopting
 	// keeper makes streams that vanish anew.
 	keeper *keeper.Keeper
+	// sweeper fires what the server forgot.
+	sweeper *keeper.Sweeper
 }
 
 // operations are the parts that keep the operations of an instance.
@@ -107,7 +109,7 @@ func assemble(ctx context.Context, b *base) (*parts, error) {
 			return nil, err
 		}
 	}
-	p.keeper = p.newKeeper()
+	p.keeper, p.sweeper = p.newKeeper(), p.newSweeper()
 	p.publisher.prepare(ctx, p.policies.inForce())
 	return p, nil
 }
@@ -124,7 +126,7 @@ func (p *parts) runners() []lifecycle.Runner {
 		lifecycle.Runner{Run: p.adoptions.relay.Run, Drains: true},
 	)
 	for _, run := range []func(context.Context){
-		p.breakers.run, p.leases.Run, p.lanes.Run, p.adoptions.follower.Run, p.keeper.Run, p.newSweeper().Run, p.newAckedSweeper().Run, p.housekeep,
+		p.breakers.run, p.leases.Run, p.lanes.Run, p.adoptions.follower.Run, p.keeper.Run, p.sweeper.Run, p.newAckedSweeper().Run, p.housekeep,
 		keeper.NewForgetter(p.config.ForgetIdleAfter, p.forget).Run, p.policies.run, p.healthReports.Run, p.member.Run, p.inFlight.Run,
 	} {
 		all = append(all, lifecycle.Runner{Run: run})
