@@ -188,9 +188,10 @@ func (p *parts) gateOperations(ctx context.Context) error {
 		}
 		limits = p.ledger
 	}
+	p.inFlight = pull.NewLimit(p.config.MaxInFlight, duePulls)
 	wanted := ledger.NewQueue()
 	gates = scheduler.NewGates(p.breakers.group, scheduler.GatesConfig{
-		Opened: p.keys.Changed, Lease: wanted.Want, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
+		Opened: p.keys.Changed, Lease: wanted.Want, Capacity: p.inFlight.Now, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
 	})
 	p.gates = gates
 	p.leases = ledger.NewLeases(wanted, gates, ledger.LeasesConfig{Instance: p.id, Store: limits, Now: p.clock.Now, Log: p.log})
@@ -224,7 +225,6 @@ func (p *parts) pullDue(ctx context.Context) error {
 		pipeline: p.pipeline, store: p.store, clock: p.clock, stream: p.streams.Waiting(), submissions: p.submissions,
 		letters: deadletter.New(p.js, p.config.Prefix), draining: p.life.Draining(),
 	}
-	p.inFlight = pull.NewLimit(p.config.MaxInFlight, duePulls)
 	bytes := pull.NewBytes(p.config.MaxInFlightBytes)
 	for _, priority := range events.Priorities {
 		p.dues = append(p.dues, p.puller(source{

@@ -43,6 +43,9 @@ type GatesConfig struct {
 	// Lease is called with a key that needs a lease of its limits. Nil means an
 	// instance that is alone and has the limits to itself.
 	Lease func(key string)
+	// Capacity returns how many operations this instance may have in flight, which the keys
+	// share. Nil is no limit.
+	Capacity func() int
 	// MostProbers is how many operations may stay in hand because nobody listens on their
 	// target; the others are held. 0 keeps none.
 	MostProbers int
@@ -215,6 +218,9 @@ func (g *Gates) breaker(pol *policy.Policy, key string) *breaker.Breaker {
 // conditions returns the conditions for the gate of a key.
 func (g *Gates) conditions(k *keyGate, b *breaker.Breaker, p events.Priority, now time.Time) gate.Conditions {
 	c := gate.Conditions{Priority: p, Trickle: g.trickle()}
+	if g.config.Capacity != nil {
+		c.Threshold = gate.Threshold(g.config.Capacity(), g.Active())
+	}
 	if b != nil {
 		c.Breaker = gate.Bounded(b.Ready(now))
 	}

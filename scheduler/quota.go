@@ -31,6 +31,9 @@ type Quota struct {
 // that the gate never waits for them.
 const lookAhead = 100 * time.Millisecond
 
+// thresholdPoll is how often the lanes ask for a key that has its share of the instance.
+const thresholdPoll = 100 * time.Millisecond
+
 // Quota returns what the lanes of a key may let out now, for operations of a priority.
 // It reserves nothing: only a [Pass] does.
 func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Priority, now time.Time) Quota {
@@ -60,6 +63,8 @@ func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Pr
 			q.N, q.Next = 0, next
 		}
 	case a.N > 0:
+	case a.Cause == gate.CauseThreshold:
+		q.Next = now.Add(thresholdPoll) // other keys move it, too
 	case a.Cause == gate.CauseBudgetShare, a.Cause == gate.CauseConcurrency:
 		g.renew(k, a.Cause, now)
 		if q.Next.IsZero() {

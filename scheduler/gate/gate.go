@@ -60,6 +60,9 @@ type Conditions struct {
 	// Trickle is the pause between two attempts of a failing key while global
 	// backpressure is on, and 0 while it is off. A key that succeeds passes untouched.
 	Trickle time.Duration
+	// Threshold is how many attempts of the key may be in flight at this instance; see
+	// [Threshold]. 0 is no limit.
+	Threshold int
 	// Priority is the priority of the operations in question.
 	Priority events.Priority
 }
@@ -121,6 +124,9 @@ const (
 	CauseBackpressure Cause = "backpressure"
 	// CauseConcurrency: the limit of operations in flight is reached.
 	CauseConcurrency Cause = "concurrency"
+	// CauseThreshold: the key has its share of what this instance may have in flight.
+	// Others see it as [CauseConcurrency].
+	CauseThreshold Cause = "threshold"
 	// CauseBudgetPerMinute and CauseBudgetPerHour: the budget is spent.
 	CauseBudgetPerMinute Cause = "budget_minute"
 	CauseBudgetPerHour   Cause = "budget_hour"
@@ -313,6 +319,9 @@ func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 		a.limit(n, CauseBackpressure, next)
 	}
 	g.limitByShares(&a, now)
+	if free := c.Threshold - g.inFlight; c.Threshold > 0 && free < nearThreshold {
+		a.limit(free, CauseThreshold, time.Time{})
+	}
 	if n, next, limited := g.retryBudget.Available(g.inFlight, now); limited {
 		a.limit(n, CauseRetryBudget, next)
 	}
