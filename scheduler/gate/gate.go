@@ -214,7 +214,7 @@ func (g *Gate) unreported() bool {
 // Recover makes the governor pace what waited for a target that is back.
 func (g *Gate) Recover(now time.Time) {
 	g.mu.Lock()
-	g.governor.Recover(now)
+	g.governor.Return(now)
 	g.mu.Unlock()
 }
 
