@@ -22,7 +22,7 @@ func TestStandings_TellOfEveryGate(t *testing.T) {
 	if err != nil || shut != nil {
 		t.Fatalf("entering an open gate: shut by %v, %v; want a pass", shut, err)
 	}
-	if _, err := breakers.Hold(ctx, "pay:refund", ""); err != nil {
+	if _, err := breakers.Hold(ctx, "pay:refund", breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, shut, err := g.Enter(ctx, &policy, &events.Operation{Service: "pay", Operation: "refund"}, "target", now); err != nil || shut == nil {
