@@ -42,8 +42,11 @@ type Standing struct {
 	Instances int
 	// Backpressure is whether global backpressure is on.
 	Backpressure bool
-	// InHand counts the due operations that the instance has in hand.
-	InHand int
+	// InHand counts the due operations that the instance has in hand, and InHandLimit is how
+	// many it may have now.
+	InHand, InHandLimit int
+	// Overload is 1 when the instance is at a limit of what it may wait for CPU.
+	Overload float64
 	// ReportsAccepted and ReportsRefused count the reports of workers since the start.
 	ReportsAccepted, ReportsRefused uint64
 }
@@ -76,6 +79,10 @@ func Observe(m *Metrics, s Sources) error {
 		"Whether global backpressure is on (1) or off (0): most services fail, too many attempts are in flight, or the stores are slow.")
 	g.inHand = whole("rebound.operations.in.hand", "{operation}",
 		"Due operations that this instance has in hand: in an attempt, waiting at a gate or for the rest of a delay.")
+	g.inHandLimit = whole("rebound.operations.in.hand.limit", "{operation}",
+		"How many due operations this instance may have in hand now. It is lower while the instance cannot keep up, its memory is almost used up, a store is slow or too many attempts are in flight.")
+	g.overload = number("rebound.overload", "",
+		"How far this instance is from keeping up for want of CPU: 1 is at a limit, 0 is no waiting. Others take over from an instance that is overloaded more than they are.")
 	g.inFlight = whole("rebound.attempts.in.flight", "{attempt}", "Attempts that this instance is waiting for.")
 	g.counted = whole("rebound.lane.operations", "{operation}",
 		"Operations in the lanes of a key as this instance counted them last, which it does as far as the gate may let them out.")
@@ -101,11 +108,13 @@ type gauges struct {
 	Sources
 	metrics *Metrics
 
-	shared, instances, backpressure, inHand metric.Int64Observable
-	inFlight, counted, open, governed       metric.Int64Observable
-	breaker                                 metric.Int64Observable
-	rate, score                             metric.Float64Observable
-	reports                                 metric.Int64Observable
+	shared, instances, backpressure   metric.Int64Observable
+	inHand, inHandLimit               metric.Int64Observable
+	overload                          metric.Float64Observable
+	inFlight, counted, open, governed metric.Int64Observable
+	breaker                           metric.Int64Observable
+	rate, score                       metric.Float64Observable
+	reports                           metric.Int64Observable
 }
 
 // observe implements [metric.Callback].
@@ -127,6 +136,8 @@ func (g *gauges) instance(o metric.Observer) {
 	o.ObserveInt64(g.instances, int64(s.Instances))
 	o.ObserveInt64(g.backpressure, truth(s.Backpressure))
 	o.ObserveInt64(g.inHand, int64(s.InHand))
+	o.ObserveInt64(g.inHandLimit, int64(s.InHandLimit))
+	o.ObserveFloat64(g.overload, s.Overload)
 	for result, n := range map[string]uint64{"accepted": s.ReportsAccepted, "refused": s.ReportsRefused} {
 		o.ObserveInt64(g.reports, int64(n), metric.WithAttributes(attribute.String(labelResult, result)))
 	}
