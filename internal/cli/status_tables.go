@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/cli/terminal"
 	"github.com/rebound-mq/rebound/internal/wording"
@@ -19,6 +20,20 @@ import (
 
 // shownWorst is how many rows the tables of a status have, so that it fits on a page.
 const shownWorst = 8
+
+// writeStatusPauses prints the first pauses, and how many others there are.
+func writeStatusPauses(w io.Writer, pauses []events.Pause) error {
+	if len(pauses) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	if err := writePauses(w, pauses[:min(shownWorst, len(pauses))]); err != nil || len(pauses) <= shownWorst {
+		return err
+	}
+	others := len(pauses) - shownWorst
+	_, err := fmt.Fprintf(w, "… and %d more %s; `rebound pause` lists all\n", others, wording.Plural(others, "pause"))
+	return err
+}
 
 // writeWorstBreakers prints the worst breakers that are not closed, and how many
 // others there are.
