@@ -25,6 +25,10 @@ func throughput(ctx context.Context, r *rig, n int) error {
 	if _, err := r.nc.QueueSubscribe("bench.op", "bench", func(m *nats.Msg) { _ = m.Respond(nil) }); err != nil {
 		return err
 	}
+	cpu, err := r.cpuTime()
+	if err != nil {
+		return err
+	}
 	start := time.Now()
 	if err := r.submit(ctx, n); err != nil {
 		return err
@@ -34,6 +38,13 @@ func throughput(ctx context.Context, r *rig, n int) error {
 		return fmt.Errorf("%d of %d ended: %w", ended.Load(), n, err)
 	}
 	all := time.Since(start)
+	used, err := r.cpuTime()
+	if err != nil {
+		return err
+	}
+	// An operation that is due at once is written there once, and twice more each time it is held.
+	written := float64(r.lastSequence(ctx)) / float64(n)
+	fmt.Printf("  %.0f µs of the service's CPU and %.2f writes to RETRY an operation\n", float64((used-cpu).Microseconds())/float64(n), written)
 	fmt.Printf("  %d operations of 512 bytes: submitted at %.0f/s, ended at %.0f/s\n", n, float64(n)/submitted.Seconds(), float64(n)/all.Seconds())
 	return nil
 }

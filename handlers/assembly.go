@@ -21,6 +21,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/lifecycle"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/pauses"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
@@ -79,6 +80,8 @@ type parts struct {
 	adoptions *adopting
 	// keeper makes streams that vanish anew.
 	keeper *keeper.Keeper
+	// sweeper fires what the server forgot.
+	sweeper *keeper.Sweeper
 }
 
 // operations are the parts that keep the operations of an instance.
@@ -96,19 +99,20 @@ type gated struct {
 	gates    *scheduler.Gates
 	leases   *ledger.Leases
 	lanes    *lanes.Lanes
+	pauses   *pauses.Requests
 }
 
 // assemble builds the parts and makes the instance known to the others.
 func assemble(ctx context.Context, b *base) (*parts, error) {
 	p := &parts{base: b}
 	for _, step := range []func(context.Context) error{
-		p.followPolicies, p.keepOperations, p.gateOperations, p.pullDue, p.join, p.takeIn, p.adopt, p.consume,
+		p.followPolicies, p.keepOperations, p.gateOperations, p.pause, p.pullDue, p.join, p.takeIn, p.adopt, p.consume,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
 	}
-	p.keeper = p.newKeeper()
+	p.keeper, p.sweeper = p.newKeeper(), p.newSweeper()
 	p.publisher.prepare(ctx, p.policies.inForce())
 	return p, nil
 }
@@ -125,7 +129,7 @@ func (p *parts) runners() []lifecycle.Runner {
 		lifecycle.Runner{Run: p.adoptions.relay.Run, Drains: true},
 	)
 	for _, run := range []func(context.Context){
-		p.breakers.run, p.leases.Run, p.lanes.Run, p.adoptions.follower.Run, p.keeper.Run, p.newSweeper().Run, p.newAckedSweeper().Run, p.housekeep,
+		p.breakers.run, p.leases.Run, p.lanes.Run, p.adoptions.follower.Run, p.pauses.Follower.Run, p.keeper.Run, p.sweeper.Run, p.newAckedSweeper().Run, p.housekeep,
 		keeper.NewForgetter(p.config.ForgetIdleAfter, p.forget).Run, p.policies.run, p.healthReports.Run, p.member.Run, p.inFlight.Run,
 	} {
 		all = append(all, lifecycle.Runner{Run: run})
@@ -187,9 +191,10 @@ func (p *parts) gateOperations(ctx context.Context) error {
 		}
 		limits = p.ledger
 	}
+	p.inFlight = pull.NewLimit(p.config.MaxInFlight, duePulls)
 	wanted := ledger.NewQueue()
 	gates = scheduler.NewGates(p.breakers.group, scheduler.GatesConfig{
-		Opened: p.keys.Changed, Lease: wanted.Want, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
+		Opened: p.keys.Changed, Lease: wanted.Want, Capacity: p.inFlight.Now, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
 	})
 	p.gates = gates
 	p.leases = ledger.NewLeases(wanted, gates, ledger.LeasesConfig{Instance: p.id, Store: limits, Now: p.clock.Now, Log: p.log})
@@ -209,6 +214,21 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	return nil
 }
 
+// pause puts the pauses in force, before the first attempt.
+func (p *parts) pause(ctx context.Context) error {
+	return p.waiter.Await(ctx, "what is paused", func(ctx context.Context) error {
+		bucket, err := pauses.Ensure(ctx, p.js, p.config.Prefix, p.config.Limits.Replicas)
+		if err != nil {
+			return err
+		}
+		follower := pauses.NewFollower(bucket, pauses.Config{
+			InForce: p.gates.SetPauses, Subjects: p.subjects, Publish: p.store.Publish, Leads: func() bool { return p.member.NoOtherLeads() }, Now: p.clock.Now, Log: p.log,
+		})
+		p.pauses = &pauses.Requests{Bucket: bucket, Follower: follower, Subjects: p.subjects, Publish: p.store.Publish, Now: p.clock.Now, Log: p.log}
+		return follower.Read(ctx)
+	})
+}
+
 // pullDue builds the pullers that deliver due operations to their targets.
 func (p *parts) pullDue(ctx context.Context) error {
 	err := p.waiter.Await(ctx, "the stream of submissions", func(ctx context.Context) (err error) {
@@ -223,7 +243,6 @@ func (p *parts) pullDue(ctx context.Context) error {
 		pipeline: p.pipeline, store: p.store, clock: p.clock, stream: p.streams.Waiting(), submissions: p.submissions,
 		letters: deadletter.New(p.js, p.config.Prefix), draining: p.life.Draining(),
 	}
-	p.inFlight = pull.NewLimit(p.config.MaxInFlight, duePulls)
 	bytes := pull.NewBytes(p.config.MaxInFlightBytes)
 	for _, priority := range events.Priorities {
 		p.dues = append(p.dues, p.puller(source{

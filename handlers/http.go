@@ -59,7 +59,7 @@ func (m *monitor) readiness() readiness {
 // instance can work.
 func (m *monitor) warnings() []string {
 	var all []string
-	for _, problem := range []string{m.clock.Problem(), m.member.PolicyProblem(), m.lanes.Problem()} {
+	for _, problem := range []string{m.clock.Problem(), m.member.PolicyProblem(), m.lanes.Problem(), m.sweeper.Problem()} {
 		if problem != "" {
 			all = append(all, problem)
 		}
@@ -77,6 +77,7 @@ func (m *monitor) observe() error {
 				Breakers:  telemetry.Sharing{Store: m.breakers.shared, Shared: m.breakers.group.Status().Shared},
 				Limits:    telemetry.Sharing{Store: storeName(m.leases.Store), Shared: !m.leases.Divided()},
 				Instances: v.TotalInstances, Backpressure: v.GlobalBackpressure,
+				Overdue: m.sweeper.Overdue(), Forgotten: m.sweeper.Forgotten(),
 				ReportsAccepted: m.workReports.taken.Load(), ReportsRefused: m.workReports.refused.Load(),
 			}
 			for _, i := range v.Instances {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // limited starts a server whose account may store that many bytes.
@@ -79,9 +80,19 @@ jobs: {maxAttempts: 2, baseDelay: 10ms, maxDelay: 10ms, backoffStrategy: fixed, 
 	if left := r.count("RETRY", "retry.parked.>"); left != n+1 {
 		t.Fatalf("%d operations are parked, want all %d: the account was not full in time", left, n+1)
 	}
+	const overdue = "21 operations overdue: the NATS server did not fire the schedule in time"
+	testkit.Eventually(t, 40*time.Second, "the instance saying that they are overdue", func() bool {
+		var answer schemas.Health
+		r.request("rebound.health", nil, nil, &answer)
+		return len(answer.Warnings) == 1 && strings.HasPrefix(answer.Warnings[0], overdue)
+	})
+	scrape := newScraper(t, s)
+	scrape.await("rebound_operations_overdue", n+1)
 	empty()
 	awaitReady(t, s, 10*time.Second)
 	r.awaitOutcomes(n+1, 30*time.Second)
+	scrape.await("rebound_operations_overdue", 0)
+	scrape.await("rebound_operations_forgotten_total", n+1)
 	testkit.Eventually(t, 10*time.Second, "nothing waiting", func() bool { return r.count("RETRY", ">") == 0 })
 	for _, says := range []string{"the account is at its storage limit", "there is room to store again", "had been forgotten by the NATS server"} {
 		if !strings.Contains(log.String(), says) {

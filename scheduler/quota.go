@@ -31,6 +31,9 @@ type Quota struct {
 // that the gate never waits for them.
 const lookAhead = 100 * time.Millisecond
 
+// thresholdPoll is how often the lanes ask for a key that has its share of the instance.
+const thresholdPoll = 100 * time.Millisecond
+
 // Quota returns what the lanes of a key may let out now, for operations of a priority.
 // It reserves nothing: only a [Pass] does.
 func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Priority, now time.Time) Quota {
@@ -60,6 +63,8 @@ func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Pr
 			q.N, q.Next = 0, next
 		}
 	case a.N > 0:
+	case a.Cause == gate.CauseThreshold:
+		q.Next = now.Add(thresholdPoll) // other keys move it, too
 	case a.Cause == gate.CauseBudgetShare, a.Cause == gate.CauseConcurrency:
 		g.renew(k, a.Cause, now)
 		if q.Next.IsZero() {
@@ -94,7 +99,11 @@ func (g *Gates) Early(pol *policy.Policy, service, operation string, coming int,
 	defer k.release()
 	g.want(k, now)
 	coming += k.waiting()
-	n, parkedBefore = k.gate.Early(g.conditions(k, b, events.Normal, now), 0, coming, now)
+	c := g.conditions(k, b, events.Normal, now)
+	if c.Pause.Limited {
+		return 0, time.Time{}, false
+	}
+	n, parkedBefore = k.gate.Early(c, 0, coming, now)
 	report := k.gate.Report()
 	if n > 0 && n != breaker.Unlimited {
 		n = max(n, ahead(report)-coming)

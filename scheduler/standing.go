@@ -53,8 +53,11 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	}
 	// A key without a lease yet counts as shut only if operations wait for it.
 	shut := a.N == 0 && (!momentary(a.Cause) || !k.unclaimed())
-	if a.Cause == gate.CauseBudgetShare {
+	switch a.Cause {
+	case gate.CauseBudgetShare:
 		a.Cause = k.budget()
+	case gate.CauseThreshold:
+		a.Cause = gate.CauseConcurrency
 	}
 	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut, Absent: absent}
 }

@@ -21,6 +21,20 @@ import (
 // shownWorst is how many rows the tables of a status have, so that it fits on a page.
 const shownWorst = 8
 
+// writeStatusPauses prints the first pauses, and how many others there are.
+func writeStatusPauses(w io.Writer, pauses []events.Pause) error {
+	if len(pauses) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	if err := writePauses(w, pauses[:min(shownWorst, len(pauses))]); err != nil || len(pauses) <= shownWorst {
+		return err
+	}
+	others := len(pauses) - shownWorst
+	_, err := fmt.Fprintf(w, "… and %d more %s; `rebound pause` lists all\n", others, wording.Plural(others, "pause"))
+	return err
+}
+
 // writeWorstBreakers prints the worst breakers that are not closed, and how many
 // others there are.
 func writeWorstBreakers(w io.Writer, status *schemas.Status) error {

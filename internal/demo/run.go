@@ -55,6 +55,7 @@ default:
   backoffStrategy: exponential
   jitterType: equal
   attemptTimeout: 1s
+  circuitBreakerTimeout: 2s
   target: "{service}.{operation}"
 `
 

@@ -41,6 +41,7 @@ default:
   backoffStrategy: exponential
   jitterType: equal
   attemptTimeout: 1s
+  circuitBreakerTimeout: 500ms
   target: "{service}.{operation}"
 `
 

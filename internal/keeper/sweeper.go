@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -12,6 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/internal/wording"
 )
 
 const (
@@ -40,6 +42,10 @@ type Sweeper struct {
 	store  *opstore.Store
 	config SweeperConfig
 	warn   rate.Sometimes
+
+	// overdue counts the operations found forgotten that could not be made due yet, forgotten
+	// those that were made due since the start.
+	overdue, forgotten atomic.Int64
 }
 
 // SweeperConfig configures a [Sweeper]. All of it is required.
@@ -69,6 +75,23 @@ type reasons struct {
 	leader   string
 }
 
+// Overdue returns how many operations whose time was over by more than five seconds the last
+// pass had to leave, because nothing can be stored. It is 0 at all instances but the leader.
+func (s *Sweeper) Overdue() int { return int(s.overdue.Load()) }
+
+// Forgotten returns how many operations that the server had forgotten this instance has made
+// due since it started.
+func (s *Sweeper) Forgotten() uint64 { return uint64(s.forgotten.Load()) }
+
+// Problem says that operations are overdue, empty if none is known to be.
+func (s *Sweeper) Problem() string {
+	n := s.Overdue()
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s overdue: the NATS server did not fire the schedule in time, and nothing can be made due until it can store", wording.Many(n, "operation"))
+}
+
 func (s *Sweeper) reasons() reasons {
 	return reasons{refusals: s.config.Storage.Refusals(), leader: s.config.StreamLeader()}
 }
@@ -87,8 +110,10 @@ type pace struct {
 func (s *Sweeper) Run(ctx context.Context) {
 	p := pace{hasty: true, known: s.reasons()}
 	for ctx.Err() == nil {
-		if s.config.Leads() && !s.full() {
+		if s.config.Leads() {
 			p = s.sweep(ctx, p)
+		} else {
+			s.overdue.Store(0)
 		}
 		s.rest(ctx, p)
 	}
@@ -121,7 +146,8 @@ func (s *Sweeper) rest(ctx context.Context, p pace) {
 }
 
 // pass goes through what waits, up to the end as of its beginning. done is whether it got
-// there: a pass that is not hasty breaks off when there is reason for haste.
+// there and left nothing overdue: a pass that is not hasty breaks off when there is reason for
+// haste, and while nothing can be stored it only counts.
 func (s *Sweeper) pass(ctx context.Context, p pace) (done bool, err error) {
 	last, err := s.last(ctx)
 	if err != nil {
@@ -131,22 +157,24 @@ func (s *Sweeper) pass(ctx context.Context, p pace) (done bool, err error) {
 	if p.hasty {
 		pause = hastyPause
 	}
-	for sequence := uint64(1); sequence <= last && s.config.Leads(); {
-		if s.full() || !p.hasty && s.reasons() != p.known {
+	left := int64(0)
+	for sequence := uint64(1); sequence != 0 && sequence <= last && s.config.Leads(); {
+		if !p.hasty && !s.full() && s.reasons() != p.known {
 			return false, nil
 		}
-		next, err := s.page(ctx, sequence)
+		next, leaves, err := s.page(ctx, sequence)
+		left += int64(leaves)
+		s.overdue.Store(max(s.overdue.Load(), left)) // the last pass may know of more to come
 		switch {
 		case err != nil:
 			return false, err
-		case next == 0 || next > last:
-			return true, ctx.Err()
-		case !backoff.Sleep(ctx, pause):
+		case next != 0 && next <= last && !backoff.Sleep(ctx, pause):
 			return false, ctx.Err()
 		}
 		sequence = next
 	}
-	return true, nil
+	s.overdue.Store(left)
+	return left == 0, ctx.Err()
 }
 
 // last returns the sequence of the newest waiting message, 0 if nothing waits.
@@ -164,31 +192,41 @@ func (s *Sweeper) last(ctx context.Context) (uint64, error) {
 	return state.LastSeq, nil
 }
 
-// page fires the forgotten schedules of one page and returns where the next begins, 0 at
-// the end. It has no subject filter, so that the server need not count matches.
-func (s *Sweeper) page(ctx context.Context, sequence uint64) (next uint64, err error) {
+// page fires the forgotten schedules of one page. It returns where the next begins, 0 at the
+// end, and how many it had to leave. It has no subject filter, so that the server need not
+// count matches.
+func (s *Sweeper) page(ctx context.Context, sequence uint64) (next uint64, left int, err error) {
 	var forgotten []*jetstream.RawStreamMsg
 	read, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
 	over := s.config.Now().Add(-forgottenAfter)
 	for m, err := range streams.Page(read, s.config.Reading, s.config.Stream, ">", sequence, sweepPage) {
 		if err != nil {
-			return 0, fmt.Errorf("reading the waiting operations from %d on: %w", sequence, err)
+			return 0, 0, fmt.Errorf("reading the waiting operations from %d on: %w", sequence, err)
 		}
 		next = m.Sequence + 1
 		if at, ok := opstore.FiresAt(m); ok && at.Before(over) {
 			forgotten = append(forgotten, m)
 		}
 	}
-	return next, s.fire(ctx, forgotten)
+	left, err = s.fire(ctx, forgotten)
+	return next, left, err
 }
 
-// fire makes the forgotten operations due, by the same step that lets an operation out. It
-// passes over those that were fired after all, or taken by somebody else.
-func (s *Sweeper) fire(ctx context.Context, forgotten []*jetstream.RawStreamMsg) error {
+// fire makes the forgotten operations due, by the same step that lets an operation out, and
+// returns how many it had to leave. It passes over those that were fired after all, or taken by
+// somebody else.
+func (s *Sweeper) fire(ctx context.Context, forgotten []*jetstream.RawStreamMsg) (left int, err error) {
+	if s.full() {
+		return len(forgotten), nil
+	}
 	n, err := s.store.ReleaseAll(ctx, forgotten, time.Time{})
 	if n > 0 {
+		s.forgotten.Add(int64(n))
 		s.config.Log.Warn("operations whose time was over had been forgotten by the NATS server; they are due now", "operations", n)
 	}
-	return err
+	if err != nil {
+		left = len(forgotten) - n
+	}
+	return left, err
 }

@@ -33,7 +33,7 @@ func (p *publishing) PublishMsg(_ context.Context, m *nats.Msg, _ ...jetstream.P
 func TestSweeper_ForgottenWatchdogStillEndsTheAttemptOfItsWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		js, log := &publishing{}, slog.New(slog.DiscardHandler)
-		s := NewSweeper(opstore.New(js, opstore.NewPersister(opstore.NewStorage(js, nil), log, rand.Float64), opstore.Config{}), SweeperConfig{Log: log})
+		s := NewSweeper(opstore.New(js, opstore.NewPersister(opstore.NewStorage(js, nil), log, rand.Float64), opstore.Config{}), SweeperConfig{Storage: opstore.NewStorage(js, nil), Log: log})
 		at := time.Now().Add(-2 * forgottenAfter)
 		work := &events.Work{Token: "t", Attempt: 3, Started: at.Add(-time.Minute)}
 		op := &events.Operation{ID: "0123456789abcdef0123456789abcdef", Service: "s", Operation: "o", Attempt: 2, Due: at, Work: work}
@@ -45,8 +45,8 @@ func TestSweeper_ForgottenWatchdogStillEndsTheAttemptOfItsWorker(t *testing.T) {
 			t.Fatal(err)
 		}
 		watchdog := &jetstream.RawStreamMsg{Subject: "retry.parked.normal.s.o." + op.ID, Sequence: 5, Header: h}
-		if err := s.fire(t.Context(), []*jetstream.RawStreamMsg{watchdog}); err != nil {
-			t.Fatal(err)
+		if left, err := s.fire(t.Context(), []*jetstream.RawStreamMsg{watchdog}); err != nil || left != 0 || s.Forgotten() != 1 {
+			t.Fatalf("%d are left, %v, and %d were made due, want 0 and 1", left, err, s.Forgotten())
 		}
 		op, err := wire.ReadState(js.sent[0].Header)
 		if err != nil {

@@ -39,6 +39,9 @@ func NewLimit(most, minPulls int) *Limit {
 // Most returns the highest value of the limit.
 func (l *Limit) Most() int { return l.most }
 
+// Now returns the present value of the limit.
+func (l *Limit) Now() int { return int(l.limit.Load()) }
+
 // Set limits the messages in flight to n, from 1 to [Limit.Most]. Messages in flight beyond
 // it are still handled. It takes effect while [Limit.Run] runs.
 func (l *Limit) Set(n int) {

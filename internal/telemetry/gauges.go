@@ -47,6 +47,10 @@ type Standing struct {
 	InHand, InHandLimit int
 	// Overload is 1 when the instance is at a limit of what it may wait for CPU.
 	Overload float64
+	// Overdue counts the operations whose schedules the server has not fired in time and that
+	// cannot be made due yet, Forgotten those that this instance made due since the start.
+	Overdue   int
+	Forgotten uint64
 	// ReportsAccepted and ReportsRefused count the reports of workers since the start.
 	ReportsAccepted, ReportsRefused uint64
 }
@@ -93,6 +97,11 @@ func Observe(m *Metrics, s Sources) error {
 		"How many operations a second the governor of a key lets go at this instance. There is none while the governor is off.")
 	g.breaker = whole("rebound.breaker.state", "", "The state of a key's circuit breaker: 0 is closed, 1 half-open, 2 open.")
 	g.score = number("rebound.service.health.score", "", "The health of a service as this instance sees it, from 0 (ill) to 100 (well).")
+	g.overdue = whole("rebound.operations.overdue", "{operation}",
+		"Operations whose time is over by more than five seconds and that cannot be made due, because nothing can be stored. The leader of the instances counts them; the others say 0.")
+	forgotten, forgottenErr := m.Meter().Int64ObservableCounter("rebound.operations.forgotten", metric.WithUnit("{operation}"),
+		metric.WithDescription("Operations that the NATS server had not fired in time and that this instance made due."))
+	g.forgotten, errs, read = forgotten, append(errs, forgottenErr), append(read, forgotten)
 	reports, err := m.Meter().Int64ObservableCounter("rebound.worker.reports", metric.WithUnit("{report}"),
 		metric.WithDescription("Reports of workers on attempts that this instance accepted or refused."))
 	g.reports = reports
@@ -114,7 +123,7 @@ type gauges struct {
 	inFlight, counted, open, governed metric.Int64Observable
 	breaker                           metric.Int64Observable
 	rate, score                       metric.Float64Observable
-	reports                           metric.Int64Observable
+	reports, overdue, forgotten       metric.Int64Observable
 }
 
 // observe implements [metric.Callback].
@@ -138,6 +147,8 @@ func (g *gauges) instance(o metric.Observer) {
 	o.ObserveInt64(g.inHand, int64(s.InHand))
 	o.ObserveInt64(g.inHandLimit, int64(s.InHandLimit))
 	o.ObserveFloat64(g.overload, s.Overload)
+	o.ObserveInt64(g.overdue, int64(s.Overdue))
+	o.ObserveInt64(g.forgotten, int64(s.Forgotten))
 	for result, n := range map[string]uint64{"accepted": s.ReportsAccepted, "refused": s.ReportsRefused} {
 		o.ObserveInt64(g.reports, int64(n), metric.WithAttributes(attribute.String(labelResult, result)))
 	}

@@ -54,7 +54,7 @@ func TestObserve_KeysBeyondTheBoundAreTakenTogether(t *testing.T) {
 	err = telemetry.Observe(m, telemetry.Sources{
 		Now: time.Now, Gates: manyKeys{}, Breakers: manyKeys{}, Health: manyKeys{},
 		Instance: func() telemetry.Standing {
-			return telemetry.Standing{Breakers: telemetry.Sharing{Store: "nats", Shared: true}, Limits: telemetry.Sharing{Store: "redis"}, Instances: 2, InHand: 7, ReportsRefused: 1}
+			return telemetry.Standing{Breakers: telemetry.Sharing{Store: "nats", Shared: true}, Limits: telemetry.Sharing{Store: "redis"}, Instances: 2, InHand: 7, ReportsRefused: 1, Overdue: 3, Forgotten: 4}
 		},
 	})
 	if err != nil {
@@ -68,7 +68,7 @@ func TestObserve_KeysBeyondTheBoundAreTakenTogether(t *testing.T) {
 		`rebound_breaker_state{operation="other",service="other"} 2`, `rebound_gate_open{operation="other",service="other"} 1`,
 		`rebound_service_health_score{service="pay"} 40`, `rebound_instances 2`, `rebound_operations_in_hand 7`, `rebound_backpressure 0`,
 		`rebound_coordination_shared{of="breakers",store="nats"} 1`, `rebound_coordination_shared{of="limits",store="redis"} 0`,
-		`rebound_worker_reports_total{result="refused"} 1`,
+		`rebound_worker_reports_total{result="refused"} 1`, `rebound_operations_overdue 3`, `rebound_operations_forgotten_total 4`,
 	} {
 		if !strings.Contains(text, line+"\n") {
 			t.Errorf("the metrics do not show %s", line)

@@ -53,6 +53,8 @@ func (s *Settings) Budget() Cause {
 
 // Conditions are what shuts a gate from outside. The zero value shuts nothing.
 type Conditions struct {
+	// Pause is what a pause of the key leaves.
+	Pause Bound
 	// Breaker is what the key's breaker lets through.
 	Breaker Bound
 	// Dependencies is what the breakers of the key's dependencies let through.
@@ -60,6 +62,9 @@ type Conditions struct {
 	// Trickle is the pause between two attempts of a failing key while global
 	// backpressure is on, and 0 while it is off. A key that succeeds passes untouched.
 	Trickle time.Duration
+	// Threshold is how many attempts of the key may be in flight at this instance; see
+	// [Threshold]. 0 is no limit.
+	Threshold int
 	// Priority is the priority of the operations in question.
 	Priority events.Priority
 }
@@ -111,6 +116,8 @@ type Cause string
 
 // The causes; of several that apply, the first in this order is named.
 const (
+	// CausePaused: an operator has paused the key.
+	CausePaused Cause = "paused"
 	// CauseAbsent: nobody listens on the target; see [Absences].
 	CauseAbsent Cause = "absent"
 	// CauseBreaker: the breaker is open, or its probes are in flight.
@@ -121,6 +128,9 @@ const (
 	CauseBackpressure Cause = "backpressure"
 	// CauseConcurrency: the limit of operations in flight is reached.
 	CauseConcurrency Cause = "concurrency"
+	// CauseThreshold: the key has its share of what this instance may have in flight.
+	// Others see it as [CauseConcurrency].
+	CauseThreshold Cause = "threshold"
 	// CauseBudgetPerMinute and CauseBudgetPerHour: the budget is spent.
 	CauseBudgetPerMinute Cause = "budget_minute"
 	CauseBudgetPerHour   Cause = "budget_hour"
@@ -204,7 +214,7 @@ func (g *Gate) unreported() bool {
 // Recover makes the governor pace what waited for a target that is back.
 func (g *Gate) Recover(now time.Time) {
 	g.mu.Lock()
-	g.governor.Recover(now)
+	g.governor.Return(now)
 	g.mu.Unlock()
 }
 
@@ -302,6 +312,10 @@ func (p Pass) Done(r Result, took time.Duration, now time.Time) {
 func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 	g.watch(&c.Breaker, now)
 	a := Answer{N: breaker.Unlimited}
+	if c.Pause.Limited {
+		a.limit(c.Pause.N, CausePaused, c.Pause.Next)
+		return a // of a gate that opens by an operator's word, nothing else matters
+	}
 	if c.Breaker.Limited {
 		a.limit(c.Breaker.N, CauseBreaker, c.Breaker.Next)
 	}
@@ -313,6 +327,9 @@ func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 		a.limit(n, CauseBackpressure, next)
 	}
 	g.limitByShares(&a, now)
+	if free := c.Threshold - g.inFlight; c.Threshold > 0 && free < nearThreshold {
+		a.limit(free, CauseThreshold, time.Time{})
+	}
 	if n, next, limited := g.retryBudget.Available(g.inFlight, now); limited {
 		a.limit(n, CauseRetryBudget, next)
 	}
