@@ -25,6 +25,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 const (
@@ -329,7 +330,7 @@ func (p *parts) join(context.Context) (err error) {
 	}
 	p.member, err = cluster.Join(p.nc, cluster.Config{
 		Prefix: p.config.Prefix, ID: p.id, Version: p.config.Version, Started: p.started, Now: p.clock.Now,
-		Limits: p.config.Backpressure, Host: p.hostLoad, StoreDelay: p.storeDelay, Policies: p.policies.startedWith,
+		Limits: p.config.Backpressure, Host: p.hostLoad, Saturation: p.saturation(), StoreDelay: p.storeDelay, Policies: p.policies.startedWith,
 		Gates: p.gates, Limit: p.inFlight, Pullers: pullers, Publish: p.store.Publish, Log: p.log,
 	})
 	if err != nil {
@@ -346,6 +347,28 @@ func (p *parts) hostLoad() health.Host {
 	}
 	h, _ := p.registry.Host()
 	return h
+}
+
+// saturation returns how this process and its cgroup are measured.
+func (p *parts) saturation() func(now time.Time) gate.Saturation {
+	if p.config.Saturation != nil {
+		return func(time.Time) gate.Saturation { return p.config.Saturation() }
+	}
+	failed := rate.Sometimes{First: 1, Interval: time.Hour}
+	note := func(err error) {
+		if err != nil {
+			failed.Do(func() {
+				p.log.Warn("this process is measured in part only; what is missing counts as idle", "error", err)
+			})
+		}
+	}
+	own, err := host.NewOwn()
+	note(err)
+	return func(now time.Time) gate.Saturation {
+		s, err := own.Measure(now)
+		note(err)
+		return s
+	}
 }
 
 // storeDelay returns the response time of NATS or Redis, whichever is slower.
