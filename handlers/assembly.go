@@ -22,6 +22,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/lifecycle"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/pauses"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
@@ -99,13 +100,14 @@ type gated struct {
 	gates    *scheduler.Gates
 	leases   *ledger.Leases
 	lanes    *lanes.Lanes
+	pauses   *pauses.Requests
 }
 
 // assemble builds the parts and makes the instance known to the others.
 func assemble(ctx context.Context, b *base) (*parts, error) {
 	p := &parts{base: b}
 	for _, step := range []func(context.Context) error{
-		p.followPolicies, p.keepOperations, p.gateOperations, p.pullDue, p.join, p.takeIn, p.adopt, p.consume,
+		p.followPolicies, p.keepOperations, p.gateOperations, p.pause, p.pullDue, p.join, p.takeIn, p.adopt, p.consume,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -128,7 +130,7 @@ func (p *parts) runners() []lifecycle.Runner {
 		lifecycle.Runner{Run: p.adoptions.relay.Run, Drains: true},
 	)
 	for _, run := range []func(context.Context){
-		p.breakers.run, p.leases.Run, p.lanes.Run, p.adoptions.follower.Run, p.keeper.Run, p.sweeper.Run, p.newAckedSweeper().Run, p.housekeep,
+		p.breakers.run, p.leases.Run, p.lanes.Run, p.adoptions.follower.Run, p.pauses.Follower.Run, p.keeper.Run, p.sweeper.Run, p.newAckedSweeper().Run, p.housekeep,
 		keeper.NewForgetter(p.config.ForgetIdleAfter, p.forget).Run, p.policies.run, p.healthReports.Run, p.member.Run, p.inFlight.Run,
 	} {
 		all = append(all, lifecycle.Runner{Run: run})
@@ -225,6 +227,21 @@ func logShut(log *slog.Logger) func(key string, cause gate.Cause, subject string
 		}
 		log.Log(context.Background(), level, "operations of a key are held", "key", key, "cause", cause, "target", subject)
 	}
+}
+
+// pause puts the pauses in force, before the first attempt.
+func (p *parts) pause(ctx context.Context) error {
+	return p.waiter.Await(ctx, "what is paused", func(ctx context.Context) error {
+		bucket, err := pauses.Ensure(ctx, p.js, p.config.Prefix, p.config.Limits.Replicas)
+		if err != nil {
+			return err
+		}
+		follower := pauses.NewFollower(bucket, pauses.Config{
+			InForce: p.gates.SetPauses, Subjects: p.subjects, Publish: p.store.Publish, Leads: func() bool { return p.member.NoOtherLeads() }, Now: p.clock.Now, Log: p.log,
+		})
+		p.pauses = &pauses.Requests{Bucket: bucket, Follower: follower, Subjects: p.subjects, Publish: p.store.Publish, Now: p.clock.Now, Log: p.log}
+		return follower.Read(ctx)
+	})
 }
 
 // pullDue builds the pullers that deliver due operations to their targets.
@@ -328,7 +345,7 @@ func (p *parts) join(context.Context) (err error) {
 	}
 	p.member, err = cluster.Join(p.nc, cluster.Config{
 		Prefix: p.config.Prefix, ID: p.id, Version: p.config.Version, Started: p.started, Now: p.clock.Now,
-		Limits: p.config.Backpressure, Host: p.hostLoad, StoreDelay: p.storeDelay, Policies: p.policies.startedWith,
+		Limits: p.config.Backpressure, Host: p.hostLoad, Saturation: p.saturation(), StoreDelay: p.storeDelay, Policies: p.policies.startedWith,
 		Gates: p.gates, Limit: p.inFlight, Pullers: pullers, Publish: p.store.Publish, Log: p.log,
 	})
 	if err != nil {
@@ -345,6 +362,28 @@ func (p *parts) hostLoad() health.Host {
 	}
 	h, _ := p.registry.Host()
 	return h
+}
+
+// saturation returns how this process and its cgroup are measured.
+func (p *parts) saturation() func(now time.Time) gate.Saturation {
+	if p.config.Saturation != nil {
+		return func(time.Time) gate.Saturation { return p.config.Saturation() }
+	}
+	failed := rate.Sometimes{First: 1, Interval: time.Hour}
+	note := func(err error) {
+		if err != nil {
+			failed.Do(func() {
+				p.log.Warn("this process is measured in part only; what is missing counts as idle", "error", err)
+			})
+		}
+	}
+	own, err := host.NewOwn()
+	note(err)
+	return func(now time.Time) gate.Saturation {
+		s, err := own.Measure(now)
+		note(err)
+		return s
+	}
 }
 
 // storeDelay returns the response time of NATS or Redis, whichever is slower.

@@ -41,6 +41,7 @@ func (r *KeyReport) Reason() string {
 }
 
 var reasons = map[gate.Cause]string{
+	gate.CausePaused:          "an operator has paused it",
 	gate.CauseAbsent:          "nobody listens on the target",
 	gate.CauseBreaker:         "its circuit breaker is not closed",
 	gate.CauseDependency:      "the circuit breaker of a dependency is not closed",

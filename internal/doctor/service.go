@@ -50,6 +50,7 @@ func (d *Diagnosis) held(status *schemas.Status) {
 
 // remedies say what to do about what holds a key.
 var remedies = map[gate.Cause]string{
+	gate.CausePaused:          "`rebound status` shows who has paused it; `rebound resume` ends that",
 	gate.CauseAbsent:          "start the target, or correct its name in the policy or the submissions",
 	gate.CauseBreaker:         "look at the target; `rebound breaker show` has its last failures, and probes find out when it is well",
 	gate.CauseDependency:      "look at the services that the policy's dependsOn names",

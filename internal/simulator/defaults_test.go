@@ -16,6 +16,7 @@ func TestDefaults_DoWhatAnExpertWouldHaveConfigured(t *testing.T) {
 		"the host is busy with something else":                      true,
 	}
 	for _, f := range findings {
+		t.Logf("%v %s: %q", f.OK, f.Situation, f.Happened)
 		if !f.OK && !later[f.Situation] {
 			t.Errorf("%s: %q, want: %q", f.Situation, f.Happened, f.Must)
 		}

@@ -22,6 +22,7 @@ var changes = []string{
 	"default: {enableCircuitBreaker: false}",
 	"default: {circuitBreakerThreshold: 3, circuitBreakerTimeout: 2s, halfOpenMaxRequests: 3}",
 	"default: {maxConcurrentRetries: 2}",
+	"default: {noResponders: fail}",
 	"default: {enableAdaptiveBackoff: false, baseDelay: 100ms, maxDelay: 2s, jitterType: full}",
 	"default: {circuitBreakerFailureRate: 0.5, circuitBreakerMinimumCalls: 10, halfOpenSuccesses: 5}",
 }
@@ -40,13 +41,15 @@ func TestFleet_NoKeyWithoutAPauseIsEverStuck(t *testing.T) {
 			d := time.Duration(rapid.IntRange(500, 20_000).Draw(t, "for")) * time.Millisecond
 			trouble := Trouble{From: now, To: now + d}
 			rate := rapid.SampledFrom([]float64{0, 0.2, 2, 20, 150}).Draw(t, "rate")
-			switch what := rapid.SampledFrom([]string{"well", "some fail", "most fail", "down", "hangs", "slow", "throttles", "trip", "hold and reset", "reset", "policy"}).Draw(t, "what"); what {
+			switch what := rapid.SampledFrom([]string{"well", "some fail", "most fail", "down", "away", "hangs", "slow", "throttles", "trip", "hold and reset", "reset", "policy"}).Draw(t, "what"); what {
 			case "some fail":
 				trouble.Failing = 0.5
 			case "most fail":
 				trouble.Failing = 0.9
 			case "down":
 				trouble.Down = true
+			case "away":
+				trouble.Away = true
 			case "hangs":
 				trouble.Hang = true
 			case "slow":
