@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -196,7 +197,7 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	p.inFlight = pull.NewLimit(p.config.MaxInFlight, duePulls)
 	wanted := ledger.NewQueue()
 	gates = scheduler.NewGates(p.breakers.group, scheduler.GatesConfig{
-		Opened: p.keys.Changed, Lease: wanted.Want, Capacity: p.inFlight.Now, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
+		Opened: p.keys.Changed, Lease: wanted.Want, Shut: logShut(p.log), Capacity: p.inFlight.Now, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
 	})
 	p.gates = gates
 	p.leases = ledger.NewLeases(wanted, gates, ledger.LeasesConfig{Instance: p.id, Store: limits, Now: p.clock.Now, Log: p.log})
@@ -214,6 +215,20 @@ func (p *parts) gateOperations(ctx context.Context) error {
 		Now: p.clock.Now, Random: rand.Float64, Draining: p.life.Draining(),
 	}
 	return nil
+}
+
+// logShut returns a function that logs each key that begins to hold operations, or only some
+// of many.
+func logShut(log *slog.Logger) func(key string, cause gate.Cause, subject string) {
+	const burst = 20
+	limit := rate.NewLimiter(rate.Every(time.Second), burst)
+	return func(key string, cause gate.Cause, subject string) {
+		level := slog.LevelWarn
+		if !limit.Allow() {
+			level = slog.LevelDebug
+		}
+		log.Log(context.Background(), level, "operations of a key are held", "key", key, "cause", cause, "target", subject)
+	}
 }
 
 // pause puts the pauses in force, before the first attempt.
