@@ -97,6 +97,7 @@ type gated struct {
 	gates    *scheduler.Gates
 	leases   *ledger.Leases
 	lanes    *lanes.Lanes
+	echo     *natsconn.Echo // the instance's own part of response times
 }
 
 // assemble builds the parts and makes the instance known to the others.
@@ -126,7 +127,7 @@ func (p *parts) runners() []lifecycle.Runner {
 		lifecycle.Runner{Run: p.adoptions.relay.Run, Drains: true},
 	)
 	for _, run := range []func(context.Context){
-		p.breakers.run, p.leases.Run, p.lanes.Run, p.adoptions.follower.Run, p.keeper.Run, p.sweeper.Run, p.newAckedSweeper().Run, p.housekeep,
+		p.breakers.run, p.leases.Run, p.lanes.Run, p.echo.Run, p.adoptions.follower.Run, p.keeper.Run, p.sweeper.Run, p.newAckedSweeper().Run, p.housekeep,
 		keeper.NewForgetter(p.config.ForgetIdleAfter, p.forget).Run, p.policies.run, p.healthReports.Run, p.member.Run, p.inFlight.Run,
 	} {
 		all = append(all, lifecycle.Runner{Run: run})
@@ -190,8 +191,10 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	}
 	p.inFlight = pull.NewLimit(p.config.MaxInFlight, duePulls)
 	wanted := ledger.NewQueue()
+	p.echo = natsconn.NewEcho(p.nc, func() bool { return gates.Active() > 0 })
 	gates = scheduler.NewGates(p.breakers.group, scheduler.GatesConfig{
-		Opened: p.keys.Changed, Lease: wanted.Want, Capacity: p.inFlight.Now, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
+		OwnDelay: p.echo.Own,
+		Opened:   p.keys.Changed, Lease: wanted.Want, Capacity: p.inFlight.Now, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
 	})
 	p.gates = gates
 	p.leases = ledger.NewLeases(wanted, gates, ledger.LeasesConfig{Instance: p.id, Store: limits, Now: p.clock.Now, Log: p.log})
