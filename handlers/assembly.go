@@ -21,9 +21,11 @@ import (
 	"github.com/rebound-mq/rebound/internal/lifecycle"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/pauses"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 const (
@@ -97,6 +99,7 @@ type gated struct {
 	gates    *scheduler.Gates
 	leases   *ledger.Leases
 	lanes    *lanes.Lanes
+	pauses   *pauses.Requests
 	echo     *natsconn.Echo // the instance's own part of response times
 }
 
@@ -104,7 +107,7 @@ type gated struct {
 func assemble(ctx context.Context, b *base) (*parts, error) {
 	p := &parts{base: b}
 	for _, step := range []func(context.Context) error{
-		p.followPolicies, p.keepOperations, p.gateOperations, p.pullDue, p.join, p.takeIn, p.adopt, p.consume,
+		p.followPolicies, p.keepOperations, p.gateOperations, p.pause, p.pullDue, p.join, p.takeIn, p.adopt, p.consume,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -127,7 +130,7 @@ func (p *parts) runners() []lifecycle.Runner {
 		lifecycle.Runner{Run: p.adoptions.relay.Run, Drains: true},
 	)
 	for _, run := range []func(context.Context){
-		p.breakers.run, p.leases.Run, p.lanes.Run, p.echo.Run, p.adoptions.follower.Run, p.keeper.Run, p.sweeper.Run, p.newAckedSweeper().Run, p.housekeep,
+		p.breakers.run, p.leases.Run, p.lanes.Run, p.echo.Run, p.adoptions.follower.Run, p.pauses.Follower.Run, p.keeper.Run, p.sweeper.Run, p.newAckedSweeper().Run, p.housekeep,
 		keeper.NewForgetter(p.config.ForgetIdleAfter, p.forget).Run, p.policies.run, p.healthReports.Run, p.member.Run, p.inFlight.Run,
 	} {
 		all = append(all, lifecycle.Runner{Run: run})
@@ -212,6 +215,21 @@ func (p *parts) gateOperations(ctx context.Context) error {
 		Now: p.clock.Now, Random: rand.Float64, Draining: p.life.Draining(),
 	}
 	return nil
+}
+
+// pause puts the pauses in force, before the first attempt.
+func (p *parts) pause(ctx context.Context) error {
+	return p.waiter.Await(ctx, "what is paused", func(ctx context.Context) error {
+		bucket, err := pauses.Ensure(ctx, p.js, p.config.Prefix, p.config.Limits.Replicas)
+		if err != nil {
+			return err
+		}
+		follower := pauses.NewFollower(bucket, pauses.Config{
+			InForce: p.gates.SetPauses, Subjects: p.subjects, Publish: p.store.Publish, Leads: func() bool { return p.member.NoOtherLeads() }, Now: p.clock.Now, Log: p.log,
+		})
+		p.pauses = &pauses.Requests{Bucket: bucket, Follower: follower, Subjects: p.subjects, Publish: p.store.Publish, Now: p.clock.Now, Log: p.log}
+		return follower.Read(ctx)
+	})
 }
 
 // pullDue builds the pullers that deliver due operations to their targets.
@@ -315,7 +333,7 @@ func (p *parts) join(context.Context) (err error) {
 	}
 	p.member, err = cluster.Join(p.nc, cluster.Config{
 		Prefix: p.config.Prefix, ID: p.id, Version: p.config.Version, Started: p.started, Now: p.clock.Now,
-		Limits: p.config.Backpressure, Host: p.hostLoad, StoreDelay: p.storeDelay, Policies: p.policies.startedWith,
+		Limits: p.config.Backpressure, Host: p.hostLoad, Saturation: p.saturation(), StoreDelay: p.storeDelay, Policies: p.policies.startedWith,
 		Gates: p.gates, Limit: p.inFlight, Pullers: pullers, Publish: p.store.Publish, Log: p.log,
 	})
 	if err != nil {
@@ -332,6 +350,28 @@ func (p *parts) hostLoad() health.Host {
 	}
 	h, _ := p.registry.Host()
 	return h
+}
+
+// saturation returns how this process and its cgroup are measured.
+func (p *parts) saturation() func(now time.Time) gate.Saturation {
+	if p.config.Saturation != nil {
+		return func(time.Time) gate.Saturation { return p.config.Saturation() }
+	}
+	failed := rate.Sometimes{First: 1, Interval: time.Hour}
+	note := func(err error) {
+		if err != nil {
+			failed.Do(func() {
+				p.log.Warn("this process is measured in part only; what is missing counts as idle", "error", err)
+			})
+		}
+	}
+	own, err := host.NewOwn()
+	note(err)
+	return func(now time.Time) gate.Saturation {
+		s, err := own.Measure(now)
+		note(err)
+		return s
+	}
 }
 
 // storeDelay returns the response time of NATS or Redis, whichever is slower.

@@ -80,6 +80,11 @@ func (m *monitor) observe() error {
 				Overdue: m.sweeper.Overdue(), Forgotten: m.sweeper.Forgotten(),
 				ReportsAccepted: m.workReports.taken.Load(), ReportsRefused: m.workReports.refused.Load(),
 			}
+			for _, i := range v.Instances {
+				if i.ID == m.id {
+					standing.Overload, standing.InHandLimit = i.Overload, i.InHandLimit
+				}
+			}
 			for _, p := range m.dues {
 				standing.InHand += p.Unacked()
 			}

@@ -71,6 +71,10 @@ func (e *entrant) now() time.Time { return e.entered.Add(elapsed(e.start)) }
 // ask asks the gate once, if it is the operation's turn, and then the breaker.
 func (e *entrant) ask(ctx context.Context, now time.Time) (Pass, *Shut, error) {
 	k := e.key
+	if pause := e.gates.pause(k, now); pause.Limited {
+		k.note(gate.CausePaused)
+		return Pass{}, &Shut{Cause: gate.CausePaused, Next: pause.Next}, nil
+	}
 	if next, ok := e.gates.mayAsk(k, e.op, e.subject, now); !ok {
 		return Pass{}, &Shut{Cause: gate.CauseAbsent, Next: next}, nil
 	}

@@ -21,6 +21,7 @@ type Gates struct {
 	breakers *breaker.Group
 	config   GatesConfig
 
+	pauses    atomic.Pointer[gate.Pauses]
 	pressure  atomic.Bool
 	instances atomic.Int32
 	shared    atomic.Bool               // limits are shared, and their store is within reach
@@ -220,7 +221,7 @@ func (g *Gates) breaker(pol *policy.Policy, key string) *breaker.Breaker {
 
 // conditions returns the conditions for the gate of a key.
 func (g *Gates) conditions(k *keyGate, b *breaker.Breaker, p events.Priority, now time.Time) gate.Conditions {
-	c := gate.Conditions{Priority: p, Trickle: g.trickle()}
+	c := gate.Conditions{Pause: g.pause(k, now), Priority: p, Trickle: g.trickle()}
 	if g.config.Capacity != nil {
 		c.Threshold = gate.Threshold(g.config.Capacity(), g.Active())
 	}
@@ -258,7 +259,7 @@ func (g *Gates) Forget(since, now time.Time) int {
 	defer g.mu.Unlock()
 	forgotten := 0
 	for key, k := range g.keys {
-		if k.users.Load() > 0 || !k.idle(since, now) {
+		if k.users.Load() > 0 || !k.idle(since, now) || g.pause(k, now).Limited {
 			continue
 		}
 		g.dependents.remove(key, k.indexed)

@@ -22,13 +22,10 @@ const maxWaiting = 256
 type keyGate struct {
 	identity
 	gate *gate.Gate
-	// users counts the callers of [Gates.of] that have not released it; it must not be
-	// forgotten before they have.
-	users atomic.Int32
+	unlocked
 	// indexed are the dependencies under which [Gates] indexes it; guarded by the lock
 	// of Gates.
-	indexed  []string
-	arrivals atomic.Uint64 // counts the operations that arrived
+	indexed []string
 
 	mu        sync.Mutex // guards the fields below
 	settings  gate.Settings
@@ -68,6 +65,15 @@ func identify(key string) identity {
 type inLanes struct {
 	held     int       // how many there are
 	released time.Time // when one was last let out here
+}
+
+// unlocked are the fields of a keyGate that need no lock.
+type unlocked struct {
+	// users counts the callers of [Gates.of] that have not released it; it must not be
+	// forgotten before they have.
+	users    atomic.Int32
+	arrivals atomic.Uint64 // counts the operations that arrived
+	paused   atomic.Pointer[pausedKey]
 }
 
 // waiter is one operation that waits.

@@ -279,6 +279,7 @@ const outcomeLayout = "%-12s  %-14s  %-34s  %-32s  %-7v  %s"
 // anyEvent has the printed fields of outcomes and decisions.
 type anyEvent struct {
 	events.Outcome
+	events.PauseChange
 	Attempt int        `json:"attempt"`
 	DelayMs float64    `json:"delayMs"`
 	Due     *time.Time `json:"due"`
@@ -292,7 +293,7 @@ func printRow(a *command.App, t storedEvent) error {
 		return nil
 	}
 	_, err := fmt.Fprintf(a.Stdout, outcomeLayout+"\n", t.at.Local().Format("15:04:05.000"), name,
-		terminal.Printable(e.Service+":"+e.Operation), terminal.Printable(e.ID), cmp.Or(e.Attempts, e.Attempt), terminal.Printable(detail(name, e)))
+		terminal.Printable(cmp.Or(e.Pattern.String(), e.Service+":"+e.Operation)), terminal.Printable(e.ID), cmp.Or(e.Attempts, e.Attempt), terminal.Printable(detail(name, e)))
 	return err
 }
 
@@ -309,8 +310,25 @@ func detail(name string, e anyEvent) string {
 		return string(e.Reason) + ": " + e.Detail + failure
 	case events.RetryScheduled:
 		return "again in " + wording.Short(e.DelayMs) + ", " + e.Strategy + failure
+	case events.PauseChanged:
+		return pauseDetail(&e.PauseChange)
 	}
 	return ""
+}
+
+// pauseDetail says what happened to a pause.
+func pauseDetail(c *events.PauseChange) string {
+	text := c.Cause
+	if c.By != "" {
+		text += " by " + c.By
+	}
+	if !c.Until.IsZero() {
+		text += " until " + wording.Moment(c.Until)
+	}
+	if c.Note != "" {
+		text += ": " + c.Note
+	}
+	return text
 }
 
 // printEvent prints the event's data in one line, with the event's name in

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/rebound-mq/rebound/events"
 )
@@ -59,7 +58,7 @@ var units = map[string]int64{
 // "256MiB", "1.5GB". K, M, G and T alone are powers of 1024, as in NATS.
 func ParseBytes(text string) (int64, error) {
 	trimmed := strings.TrimSpace(text)
-	end := strings.LastIndexFunc(trimmed, func(r rune) bool { return unicode.IsDigit(r) || r == '.' }) + 1
+	end := strings.LastIndexFunc(trimmed, func(r rune) bool { return '0' <= r && r <= '9' || r == '.' }) + 1
 	unit, known := units[strings.ToLower(strings.TrimSpace(trimmed[end:]))]
 	if n, err := strconv.ParseInt(trimmed[:end], 10, 64); err == nil && known && n >= 0 {
 		if n > (1<<63-1)/unit {

@@ -42,8 +42,11 @@ type Standing struct {
 	Instances int
 	// Backpressure is whether global backpressure is on.
 	Backpressure bool
-	// InHand counts the due operations that the instance has in hand.
-	InHand int
+	// InHand counts the due operations that the instance has in hand, and InHandLimit is how
+	// many it may have now.
+	InHand, InHandLimit int
+	// Overload is 1 when the instance is at a limit of what it may wait for CPU.
+	Overload float64
 	// Overdue counts the operations whose schedules the server has not fired in time and that
 	// cannot be made due yet, Forgotten those that this instance made due since the start.
 	Overdue   int
@@ -80,6 +83,10 @@ func Observe(m *Metrics, s Sources) error {
 		"Whether global backpressure is on (1) or off (0): most services fail, too many attempts are in flight, or the stores are slow.")
 	g.inHand = whole("rebound.operations.in.hand", "{operation}",
 		"Due operations that this instance has in hand: in an attempt, waiting at a gate or for the rest of a delay.")
+	g.inHandLimit = whole("rebound.operations.in.hand.limit", "{operation}",
+		"How many due operations this instance may have in hand now. It is lower while the instance cannot keep up, its memory is almost used up, a store is slow or too many attempts are in flight.")
+	g.overload = number("rebound.overload", "",
+		"How far this instance is from keeping up for want of CPU: 1 is at a limit, 0 is no waiting. Others take over from an instance that is overloaded more than they are.")
 	g.inFlight = whole("rebound.attempts.in.flight", "{attempt}", "Attempts that this instance is waiting for.")
 	g.counted = whole("rebound.lane.operations", "{operation}",
 		"Operations in the lanes of a key as this instance counted them last, which it does as far as the gate may let them out.")
@@ -110,11 +117,13 @@ type gauges struct {
 	Sources
 	metrics *Metrics
 
-	shared, instances, backpressure, inHand metric.Int64Observable
-	inFlight, counted, open, governed       metric.Int64Observable
-	breaker                                 metric.Int64Observable
-	rate, score                             metric.Float64Observable
-	reports, overdue, forgotten             metric.Int64Observable
+	shared, instances, backpressure   metric.Int64Observable
+	inHand, inHandLimit               metric.Int64Observable
+	overload                          metric.Float64Observable
+	inFlight, counted, open, governed metric.Int64Observable
+	breaker                           metric.Int64Observable
+	rate, score                       metric.Float64Observable
+	reports, overdue, forgotten       metric.Int64Observable
 }
 
 // observe implements [metric.Callback].
@@ -136,6 +145,8 @@ func (g *gauges) instance(o metric.Observer) {
 	o.ObserveInt64(g.instances, int64(s.Instances))
 	o.ObserveInt64(g.backpressure, truth(s.Backpressure))
 	o.ObserveInt64(g.inHand, int64(s.InHand))
+	o.ObserveInt64(g.inHandLimit, int64(s.InHandLimit))
+	o.ObserveFloat64(g.overload, s.Overload)
 	o.ObserveInt64(g.overdue, int64(s.Overdue))
 	o.ObserveInt64(g.forgotten, int64(s.Forgotten))
 	for result, n := range map[string]uint64{"accepted": s.ReportsAccepted, "refused": s.ReportsRefused} {

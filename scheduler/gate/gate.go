@@ -53,6 +53,8 @@ func (s *Settings) Budget() Cause {
 
 // Conditions are what shuts a gate from outside. The zero value shuts nothing.
 type Conditions struct {
+	// Pause is what a pause of the key leaves.
+	Pause Bound
 	// Breaker is what the key's breaker lets through.
 	Breaker Bound
 	// Dependencies is what the breakers of the key's dependencies let through.
@@ -114,6 +116,8 @@ type Cause string
 
 // The causes; of several that apply, the first in this order is named.
 const (
+	// CausePaused: an operator has paused the key.
+	CausePaused Cause = "paused"
 	// CauseAbsent: nobody listens on the target; see [Absences].
 	CauseAbsent Cause = "absent"
 	// CauseBreaker: the breaker is open, or its probes are in flight.
@@ -317,6 +321,10 @@ func (p Pass) Done(r Result, took time.Duration, now time.Time) {
 func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 	g.watch(&c.Breaker, now)
 	a := Answer{N: breaker.Unlimited}
+	if c.Pause.Limited {
+		a.limit(c.Pause.N, CausePaused, c.Pause.Next)
+		return a // of a gate that opens by an operator's word, nothing else matters
+	}
 	if c.Breaker.Limited {
 		a.limit(c.Breaker.N, CauseBreaker, c.Breaker.Next)
 	}
