@@ -88,6 +88,7 @@ type parts struct {
 type operations struct {
 	persister *opstore.Persister
 	keys      *lanes.Keys // that have lanes
+	burials   *opstore.Burials
 	store     *opstore.Store
 	recovery  *opstore.Recovery
 }
@@ -130,8 +131,8 @@ func (p *parts) runners() []lifecycle.Runner {
 		lifecycle.Runner{Run: p.adoptions.relay.Run, Drains: true},
 	)
 	for _, run := range []func(context.Context){
-		p.breakers.run, p.leases.Run, p.lanes.Run, p.echo.Run, p.adoptions.follower.Run, p.pauses.Follower.Run, p.keeper.Run, p.sweeper.Run, p.newAckedSweeper().Run, p.housekeep,
-		keeper.NewForgetter(p.config.ForgetIdleAfter, p.forget).Run, p.policies.run, p.healthReports.Run, p.member.Run, p.inFlight.Run,
+		p.breakers.run, p.leases.Run, p.lanes.Run, p.adoptions.follower.Run, p.pauses.Follower.Run, p.keeper.Run, p.sweeper.Run, p.burials.Run, p.newAckedSweeper().Run, p.housekeep,
+		keeper.NewForgetter(p.config.ForgetIdleAfter, p.forget).Run, p.policies.run, p.healthReports.Run, p.member.Run, p.inFlight.Run, p.echo.Run,
 	} {
 		all = append(all, lifecycle.Runner{Run: run})
 	}
@@ -161,8 +162,9 @@ func (p *parts) keepOperations(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.burials = opstore.NewBurials(p.log)
 	p.store = opstore.New(p.js, p.persister, opstore.Config{
-		Prefix: p.config.Prefix, Clock: p.clock, MaxPayload: p.nc.MaxPayload(), Lanes: p.keys, Elections: p.elections, Meter: p.metrics,
+		Prefix: p.config.Prefix, Clock: p.clock, MaxPayload: p.nc.MaxPayload(), Lanes: p.keys, Elections: p.elections, Meter: p.metrics, Burials: p.burials,
 	})
 	p.recovery = opstore.NewRecovery(p.store, p.reading, p.letters)
 	return nil
@@ -313,7 +315,7 @@ func (p *parts) shareFairly(ctx context.Context) (*intake.FairShare, error) {
 	}
 	placing := *p.pipeline
 	placing.Store = opstore.New(p.ahead, persister, opstore.Config{
-		Prefix: p.config.Prefix, Clock: p.clock, MaxPayload: p.nc.MaxPayload(), Meter: p.metrics,
+		Prefix: p.config.Prefix, Clock: p.clock, MaxPayload: p.nc.MaxPayload(), Meter: p.metrics, Burials: p.burials,
 	})
 	return intake.NewFairShare(submissions, &placing, intake.FairShareConfig{
 		Prefix: p.config.Prefix, Consumer: intakeConsumer, Service: p.subjects.API(), MaxPayload: p.nc.MaxPayload(),
