@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -198,8 +199,7 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	wanted := ledger.NewQueue()
 	p.echo = natsconn.NewEcho(p.nc, func() bool { return gates.Active() > 0 })
 	gates = scheduler.NewGates(p.breakers.group, scheduler.GatesConfig{
-		OwnDelay: p.echo.Own,
-		Opened:   p.keys.Changed, Lease: wanted.Want, Capacity: p.inFlight.Now, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
+		Opened: p.keys.Changed, Lease: wanted.Want, OwnDelay: p.echo.Own, Shut: logShut(p.log), Capacity: p.inFlight.Now, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
 	})
 	p.gates = gates
 	p.leases = ledger.NewLeases(wanted, gates, ledger.LeasesConfig{Instance: p.id, Store: limits, Now: p.clock.Now, Log: p.log})
@@ -217,6 +217,20 @@ func (p *parts) gateOperations(ctx context.Context) error {
 		Now: p.clock.Now, Random: rand.Float64, Draining: p.life.Draining(),
 	}
 	return nil
+}
+
+// logShut returns a function that logs each key that begins to hold operations, or only some
+// of many.
+func logShut(log *slog.Logger) func(key string, cause gate.Cause, subject string) {
+	const burst = 20
+	limit := rate.NewLimiter(rate.Every(time.Second), burst)
+	return func(key string, cause gate.Cause, subject string) {
+		level := slog.LevelWarn
+		if !limit.Allow() {
+			level = slog.LevelDebug
+		}
+		log.Log(context.Background(), level, "operations of a key are held", "key", key, "cause", cause, "target", subject)
+	}
 }
 
 // pause puts the pauses in force, before the first attempt.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
@@ -24,6 +25,9 @@ func TestRequester_TargetThatTheUserMayNotPublishTo(t *testing.T) {
 		}},
 	}}})
 	r := connect(t, strings.Replace(server.ClientURL(), "://", "://u:p@", 1))
+	if _, err := r.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "VAULT", Subjects: []string{"vault.work"}}); err != nil {
+		t.Fatal(err)
+	}
 	var log testkit.Buffer
 	r.start(handlers.Config{Logger: logger(&log), Policies: policySet(t, `
 default: {maxAttempts: 9, baseDelay: 20ms, backoffStrategy: fixed, jitterType: none, attemptTimeout: 1h, maxElapsedTime: 0,

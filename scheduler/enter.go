@@ -44,6 +44,7 @@ func (g *Gates) Enter(ctx context.Context, pol *policy.Policy, op *events.Operat
 			return Pass{}, nil, err
 		}
 		if !waited {
+			e.turnAway(shut.Cause, now)
 			return Pass{}, shut, nil
 		}
 	}
@@ -122,6 +123,14 @@ func (e *entrant) queue() bool {
 		e.waiter = e.key.join(e.op.Priority)
 	}
 	return e.waiter != nil
+}
+
+// turnAway records that the operation is turned away.
+func (e *entrant) turnAway(c gate.Cause, now time.Time) {
+	began := e.key.turnAway(reported(c, e.key), now)
+	if began && !momentary(c) && e.gates.config.Shut != nil {
+		e.gates.config.Shut(e.key.key, reported(c, e.key), e.subject)
+	}
 }
 
 // leave gives up the place in the queue, and the probe unless the operation may go, and

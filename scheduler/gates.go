@@ -44,6 +44,9 @@ type GatesConfig struct {
 	// Lease is called with a key that needs a lease of its limits. Nil means an
 	// instance that is alone and has the limits to itself.
 	Lease func(key string)
+	// Shut is called when the gate of a key begins to turn operations away, with the cause
+	// and the target of the first.
+	Shut func(key string, cause gate.Cause, subject string)
 	// Capacity returns how many operations this instance may have in flight, which the keys
 	// share. Nil is no limit.
 	Capacity func() int

@@ -39,6 +39,7 @@ type keyGate struct {
 	inLanes
 	leasing
 	absences gate.Absences
+	turned   turnedAway
 }
 
 // leasing is how a key stands with the ledger of its limits.
@@ -246,4 +247,37 @@ func (k *keyGate) cause() gate.Cause {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.refused
+}
+
+// turnedAway is how a key turns operations away, one after the other for the same cause.
+type turnedAway struct {
+	cause       gate.Cause
+	since, last time.Time
+}
+
+// turnedAwayGap is how long after the last operation was turned away another is taken to be
+// turned away still, and not anew. Lanes and probes let one through now and then.
+const turnedAwayGap = 20 * time.Second
+
+// turnAway records that an operation was turned away. began is whether none was lately.
+func (k *keyGate) turnAway(c gate.Cause, now time.Time) (began bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	t := &k.turned
+	if began = t.cause != c || k.held == 0 && now.Sub(t.last) > turnedAwayGap; began {
+		t.cause, t.since = c, now
+	}
+	t.last = now
+	return began
+}
+
+// shutSince returns since when operations are turned away for a cause, now if none was.
+func (k *keyGate) shutSince(c gate.Cause, now time.Time) time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	t := k.turned
+	if t.cause != c || k.held == 0 && now.Sub(t.last) > turnedAwayGap {
+		return now
+	}
+	return t.since
 }

@@ -78,13 +78,13 @@ func writeGates(w io.Writer, status *schemas.Status) error {
 	}
 	gates = gates[:min(shownWorst, len(gates))]
 	fmt.Fprintln(w)
-	t := terminal.NewTable(w, "GATE", "SHUT", "LIMITED BY", "IN FLIGHT", "GOVERNED AT")
+	t := terminal.NewTable(w, "GATE", "LIMITED BY", "HELD", "SINCE", "ASKED AGAIN", "IN FLIGHT", "GOVERNED AT", "BECAUSE")
 	for _, g := range gates {
 		rate := ""
 		if g.Governed {
 			rate = fmt.Sprintf("%.0f/s", g.Rate)
 		}
-		t.Row(g.Key, g.Shut, string(g.Cause), g.InFlight, rate)
+		t.Row(g.Key, string(g.Cause), g.Held, g.Since, g.Next, g.InFlight, rate, g.Reason())
 	}
 	if err := t.Flush(); err != nil {
 		return err

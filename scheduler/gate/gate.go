@@ -143,6 +143,12 @@ const (
 	CauseGovernor Cause = "governor"
 )
 
+// Causes are the causes as others see them, in their order.
+var Causes = []Cause{
+	CausePaused, CauseAbsent, CauseBreaker, CauseDependency, CauseBackpressure, CauseConcurrency, CauseBudgetPerMinute, CauseBudgetPerHour,
+	CauseRetryBudget, CauseGovernor,
+}
+
 // Pass is the permission for one attempt. The zero value permits none.
 type Pass struct {
 	gate  *Gate
