@@ -53,6 +53,9 @@ type GatesConfig struct {
 	// MostProbers is how many operations may stay in hand because nobody listens on their
 	// target; the others are held. 0 keeps none.
 	MostProbers int
+	// OwnDelay returns how much of a response time that has just been measured may be this
+	// instance's own delay. Nil means nothing.
+	OwnDelay func() time.Duration
 	// Now is the clock, [time.Now] when nil. Times that are passed in must be by this
 	// clock too.
 	Now func() time.Time

@@ -59,7 +59,7 @@ func TestStandings_ATurnedAwayKeySaysSinceWhenAndIsToldOfOnce(t *testing.T) {
 	g := NewGates(breakers, GatesConfig{Shut: func(_ string, c gate.Cause, _ string) { told = append(told, c) }})
 	pol := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
 	pol.EnableCircuitBreaker = true
-	if _, err := breakers.Hold(t.Context(), "pay:charge", ""); err != nil {
+	if _, err := breakers.Hold(t.Context(), "pay:charge", breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, after := range []time.Duration{0, 5 * time.Second, 15 * time.Second, time.Minute} {
