@@ -102,6 +102,7 @@ type gated struct {
 	leases   *ledger.Leases
 	lanes    *lanes.Lanes
 	pauses   *pauses.Requests
+	echo     *natsconn.Echo // the instance's own part of response times
 }
 
 // assemble builds the parts and makes the instance known to the others.
@@ -132,7 +133,7 @@ func (p *parts) runners() []lifecycle.Runner {
 	)
 	for _, run := range []func(context.Context){
 		p.breakers.run, p.leases.Run, p.lanes.Run, p.adoptions.follower.Run, p.pauses.Follower.Run, p.keeper.Run, p.sweeper.Run, p.burials.Run, p.newAckedSweeper().Run, p.housekeep,
-		keeper.NewForgetter(p.config.ForgetIdleAfter, p.forget).Run, p.policies.run, p.healthReports.Run, p.member.Run, p.inFlight.Run,
+		keeper.NewForgetter(p.config.ForgetIdleAfter, p.forget).Run, p.policies.run, p.healthReports.Run, p.member.Run, p.inFlight.Run, p.echo.Run,
 	} {
 		all = append(all, lifecycle.Runner{Run: run})
 	}
@@ -196,8 +197,9 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	}
 	p.inFlight = pull.NewLimit(p.config.MaxInFlight, duePulls)
 	wanted := ledger.NewQueue()
+	p.echo = natsconn.NewEcho(p.nc, func() bool { return gates.Active() > 0 })
 	gates = scheduler.NewGates(p.breakers.group, scheduler.GatesConfig{
-		Opened: p.keys.Changed, Lease: wanted.Want, Shut: logShut(p.log), Capacity: p.inFlight.Now, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
+		Opened: p.keys.Changed, Lease: wanted.Want, OwnDelay: p.echo.Own, Shut: logShut(p.log), Capacity: p.inFlight.Now, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
 	})
 	p.gates = gates
 	p.leases = ledger.NewLeases(wanted, gates, ledger.LeasesConfig{Instance: p.id, Store: limits, Now: p.clock.Now, Log: p.log})

@@ -165,6 +165,9 @@ type Pass struct {
 // with [gate.Unused] if the result of the attempt is not known.
 func (p Pass) Done(result gate.Result, took time.Duration, now time.Time) {
 	p.permit.Done(result.Breaker(), took, now)
+	if p.gates != nil && p.gates.config.OwnDelay != nil {
+		p.place = p.place.Delayed(p.gates.config.OwnDelay())
+	}
 	p.place.Done(result, took, now)
 	if p.gates != nil {
 		p.gates.inFlight.Add(-1)

@@ -23,6 +23,7 @@ type fleet struct {
 	// votes and pressure are the instance's own: it is alone.
 	votes    gate.Votes
 	pressure gate.Pressure
+	delays   gate.Delays
 	// busy is when other processes keep the instance's host busy.
 	busy       []span
 	operations []*operation
@@ -66,6 +67,7 @@ func newFleet(targets map[string]Target, loads []load, inHand int, seed uint64) 
 		f.rebound.hand = &hand{most: inHand}
 	}
 	f.judgePressure()
+	f.echo()
 	servers := map[string]*server{}
 	for _, l := range loads {
 		if servers[l.target] == nil {
@@ -151,6 +153,18 @@ func (f *fleet) delayed() time.Duration {
 	}
 	return time.Duration(f.random.ExpFloat64() * float64(busyDelay))
 }
+
+// own implements site.
+func (f *fleet) own() time.Duration { return f.delays.Own() }
+
+// echo measures the instance's own delay, which is independent of that of any answer.
+func (f *fleet) echo() {
+	f.delays.Add(f.delayed())
+	f.after(echoEvery, f.echo)
+}
+
+// echoEvery is how often the instance measures its own delay.
+const echoEvery = 50 * time.Millisecond
 
 // busyDelay is the mean time for which a process waits for a processor of a busy host, as
 // measured beside four busy loops on two processors.

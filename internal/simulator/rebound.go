@@ -37,6 +37,8 @@ type site interface {
 	// attempt tries an operation. done is called with the result, and reports whether that
 	// was an attempt at all; then is called after a failure.
 	attempt(op *operation, done func(a answer) bool, then func(a answer))
+	// own returns how much of a response time may be the instance's own delay.
+	own() time.Duration
 	decide(p *policy.Policy, op *operation, a answer, s policy.Signals) policy.Decision
 	giveUp(op *operation)
 }
@@ -252,7 +254,7 @@ func (k *key) send(op *operation) bool {
 		}
 		k.registry.End(k.service, measured, response, k.now)
 		permit.Done(result.Breaker(), a.took, k.now)
-		pass.Done(result, a.took, k.now)
+		pass.Delayed(k.own()).Done(result, a.took, k.now)
 		k.hand.giveBack(k)
 		k.wake()
 		return true

@@ -115,6 +115,9 @@ func (w *world) attempt(op *operation, done func(a answer) bool, then func(a ans
 	})
 }
 
+// own implements site.
+func (*world) own() time.Duration { return 0 }
+
 // giveUp ends an operation that is not tried again.
 func (w *world) giveUp(op *operation) {
 	op.ended = true

@@ -153,6 +153,7 @@ var Causes = []Cause{
 type Pass struct {
 	gate  *Gate
 	epoch uint32
+	own   time.Duration // see Delayed
 }
 
 // New returns a gate that has let nothing through yet.
@@ -298,6 +299,14 @@ func (g *Gate) Report() Report {
 	return r
 }
 
+// Delayed returns the pass for an attempt whose response time may be the instance's own
+// delay for as long as own; see [Delays.Own]. The governor takes none of that for the
+// target's.
+func (p Pass) Delayed(own time.Duration) Pass {
+	p.own = own
+	return p
+}
+
 // Done records how the attempt ended and how long it took. It must be called once
 // for every pass, with [Unused] if the attempt was not made, which does not refund
 // the budget.
@@ -311,7 +320,7 @@ func (p Pass) Done(r Result, took time.Duration, now time.Time) {
 	g.inFlight--
 	g.recent.add(r, now)
 	g.retryBudget.Done(r, now)
-	g.governor.Done(p.epoch, r, took, now)
+	g.governor.Done(p.epoch, r, g.governor.ofTarget(took, p.own), now)
 }
 
 // ready combines everything that may shut the gate.

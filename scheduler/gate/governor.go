@@ -352,6 +352,17 @@ func (g *Governor) Done(epoch uint32, r Result, took time.Duration, now time.Tim
 	}
 }
 
+// ofTarget returns how much of a response time is the target's, if own may be the instance's.
+// That explains only what is beyond the baseline, so that a busy instance does not take its
+// targets for faster than they are.
+func (g *Governor) ofTarget(took, own time.Duration) time.Duration {
+	usual := time.Duration(g.baselineLatency)
+	if usual == 0 {
+		return took
+	}
+	return max(took-own, min(took, usual))
+}
+
 // count keeps what is needed to tell whether the cuts help.
 func (g *Governor) count(r Result) {
 	if g.phase == off {
