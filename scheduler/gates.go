@@ -21,7 +21,7 @@ type Gates struct {
 	breakers *breaker.Group
 	config   GatesConfig
 
-	pauses    atomic.Pointer[gate.Pauses]
+	pauses    atomic.Pointer[Pauses]
 	pressure  atomic.Bool
 	instances atomic.Int32
 	shared    atomic.Bool               // limits are shared, and their store is within reach
