@@ -47,6 +47,8 @@ type InstanceReport struct {
 	// Delivered are the positions of the consumers of due operations, at most [MaxDelivered].
 	// They are sent as headers, too.
 	Delivered []Delivered `json:"-"`
+	// Capacity says how far the instance keeps up. It is sent as a header, too.
+	Capacity Capacity `json:"-"`
 	// Services are the services with attempts in the last 10 seconds, in ascending order of
 	// their hashes, the first [MaxServices]. They are sent as a header, too.
 	Services []ServiceAttempts `json:"-"`
@@ -89,6 +91,17 @@ func ResultsDated(count int) []int {
 		dated = append(dated, count-1)
 	}
 	return dated
+}
+
+// Capacity says how far an instance keeps up with its work and how much it takes.
+type Capacity struct {
+	// Overload is 1 when the instance is at a limit of what it may wait for CPU, and 0 when it
+	// waits for nothing.
+	Overload float64 `json:"overload"`
+	// InHandLimit is how many due operations it may have in hand now, 0 when unknown, and
+	// LimitedBy what lowers that, empty when nothing does.
+	InHandLimit int    `json:"inHandLimit"`
+	LimitedBy   string `json:"limitedBy,omitempty"`
 }
 
 // ServiceAttempts counts the recent attempts at the targets of one service that count for its
@@ -178,10 +191,15 @@ func (r *InstanceReport) Check(id string) error {
 		{"memoryUtilization", r.MemoryUtilization, 100},
 		{"systemLoad", r.SystemLoad, MaxInstanceFigure},
 		{"storeDelayMs", r.StoreDelayMs, MaxInstanceFigure},
+		{"overload", r.Capacity.Overload, MaxInstanceFigure},
+		{"inHandLimit", float64(r.Capacity.InHandLimit), MaxInstanceFigure},
 	} {
 		if !(f.value >= 0 && f.value <= f.most) {
 			add("%s is %v, not between 0 and %.f", f.name, f.value, f.most)
 		}
+	}
+	if by := r.Capacity.LimitedBy; by != "" && CheckName(by) != nil {
+		add("limitedBy %q is no name", clip.Text(by, 80))
 	}
 	switch b := r.Backpressure; {
 	case b.On && CheckName(b.Cause) != nil:

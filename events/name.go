@@ -3,6 +3,7 @@ package events
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/rebound-mq/rebound/internal/clip"
 )
@@ -27,14 +28,23 @@ func CheckName(name string) error {
 		return fmt.Errorf("%q starts with a dash", name)
 	}
 	for i := 0; i < len(name); i++ {
-		c := name[i]
-		switch {
+		switch c := name[i]; {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
 		default:
-			return fmt.Errorf("%q has the character %q; only letters, digits, dashes and underscores are allowed", clip.Text(name, 80), c)
+			return notInName(name, name[i:])
 		}
 	}
 	return nil
+}
+
+// notInName says that a name has the character that rest begins with.
+func notInName(name, rest string) error {
+	const allowed = "only ASCII letters, digits, dashes and underscores are allowed"
+	c, size := utf8.DecodeRuneInString(rest)
+	if c == utf8.RuneError && size == 1 {
+		return fmt.Errorf("%q is not valid UTF-8; %s", clip.Text(name, 80), allowed)
+	}
+	return fmt.Errorf("%q has the character %q; %s", clip.Text(name, 80), c, allowed)
 }
 
 // CheckPrefix returns an error unless prefix may be the first token of a deployment's subjects: a

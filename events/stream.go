@@ -25,6 +25,9 @@ func (s Streams) Waiting() string { return s.name("") }
 // LanesBucket is the key-value bucket of the keys whose lanes may hold operations.
 func (s Streams) LanesBucket() string { return s.name("_LANES") }
 
+// PausesBucket is the key-value bucket of what operators have paused.
+func (s Streams) PausesBucket() string { return s.name("_PAUSES") }
+
 // BreakersBucket is the key-value bucket of the circuit breakers.
 func (s Streams) BreakersBucket() string { return s.name("_BREAKERS") }
 

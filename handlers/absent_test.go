@@ -2,6 +2,9 @@ package handlers_test
 
 import (
 	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,7 +38,8 @@ func TestAbsent_OperationsWaitForTheirTargetAndCostNothing(t *testing.T) {
 	t.Parallel()
 	const n = 50
 	yaml := policySet(t, "default: {maxAttempts: 2, baseDelay: 20ms, jitterType: none, attemptTimeout: 20s}")
-	r := newRig(t, handlers.Config{Policies: yaml}, handlers.Config{Policies: yaml})
+	r := newRig(t)
+	instances := []*handlers.Service{r.start(handlers.Config{Policies: yaml}), r.start(handlers.Config{Policies: yaml})}
 	r.submitAll(n, func(i int) (string, map[string]string) {
 		return "retry.submit.billing.charge", map[string]string{"ce-id": strconv.Itoa(i)}
 	})
@@ -44,6 +48,17 @@ func TestAbsent_OperationsWaitForTheirTargetAndCostNothing(t *testing.T) {
 	})
 	if keys := r.absentKeys(); len(keys) != 1 || keys[0].Absent == nil || keys[0].Absent.Subject != "billing.charge" {
 		t.Errorf("the status shows %+v, want billing:charge shut because nobody listens on billing.charge", keys)
+	}
+	for i, s := range instances {
+		testkit.Eventually(t, time.Minute, "instance "+strconv.Itoa(i)+" saying how many are held and why", func() bool {
+			ready := httptest.NewRecorder()
+			s.HTTP().ServeHTTP(ready, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+			metrics := httptest.NewRecorder()
+			s.HTTP().ServeHTTP(metrics, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+			held := r.count("RETRY", "retry.held.>")
+			return strings.Contains(ready.Body.String(), fmt.Sprintf(`"key":"billing:charge","held":%d,"cause":"absent","reason":"nobody listens on billing.charge"`, held)) &&
+				strings.Contains(metrics.Body.String(), fmt.Sprintf(`rebound_held_operations{cause="absent"} %d`, held))
+		})
 	}
 	calls := r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	for _, got := range r.awaitOutcomes(n, 30*time.Second) {

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -21,9 +22,11 @@ import (
 	"github.com/rebound-mq/rebound/internal/lifecycle"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/opstore"
+	"github.com/rebound-mq/rebound/internal/pauses"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 const (
@@ -86,6 +89,7 @@ type parts struct {
 type operations struct {
 	persister *opstore.Persister
 	keys      *lanes.Keys // that have lanes
+	burials   *opstore.Burials
 	store     *opstore.Store
 	recovery  *opstore.Recovery
 }
@@ -97,13 +101,15 @@ type gated struct {
 	gates    *scheduler.Gates
 	leases   *ledger.Leases
 	lanes    *lanes.Lanes
+	pauses   *pauses.Requests
+	echo     *natsconn.Echo // the instance's own part of response times
 }
 
 // assemble builds the parts and makes the instance known to the others.
 func assemble(ctx context.Context, b *base) (*parts, error) {
 	p := &parts{base: b}
 	for _, step := range []func(context.Context) error{
-		p.followPolicies, p.keepOperations, p.gateOperations, p.pullDue, p.join, p.takeIn, p.adopt, p.consume,
+		p.followPolicies, p.keepOperations, p.gateOperations, p.pause, p.pullDue, p.join, p.takeIn, p.adopt, p.consume,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -126,8 +132,8 @@ func (p *parts) runners() []lifecycle.Runner {
 		lifecycle.Runner{Run: p.adoptions.relay.Run, Drains: true},
 	)
 	for _, run := range []func(context.Context){
-		p.breakers.run, p.leases.Run, p.lanes.Run, p.adoptions.follower.Run, p.keeper.Run, p.sweeper.Run, p.newAckedSweeper().Run, p.housekeep,
-		keeper.NewForgetter(p.config.ForgetIdleAfter, p.forget).Run, p.policies.run, p.healthReports.Run, p.member.Run, p.inFlight.Run,
+		p.breakers.run, p.leases.Run, p.lanes.Run, p.adoptions.follower.Run, p.pauses.Follower.Run, p.keeper.Run, p.sweeper.Run, p.burials.Run, p.newAckedSweeper().Run, p.housekeep,
+		keeper.NewForgetter(p.config.ForgetIdleAfter, p.forget).Run, p.policies.run, p.healthReports.Run, p.member.Run, p.inFlight.Run, p.echo.Run,
 	} {
 		all = append(all, lifecycle.Runner{Run: run})
 	}
@@ -157,8 +163,9 @@ func (p *parts) keepOperations(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.burials = opstore.NewBurials(p.log)
 	p.store = opstore.New(p.js, p.persister, opstore.Config{
-		Prefix: p.config.Prefix, Clock: p.clock, MaxPayload: p.nc.MaxPayload(), Lanes: p.keys, Elections: p.elections, Meter: p.metrics,
+		Prefix: p.config.Prefix, Clock: p.clock, MaxPayload: p.nc.MaxPayload(), Lanes: p.keys, Elections: p.elections, Meter: p.metrics, Burials: p.burials,
 	})
 	p.recovery = opstore.NewRecovery(p.store, p.reading, p.letters)
 	return nil
@@ -190,8 +197,9 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	}
 	p.inFlight = pull.NewLimit(p.config.MaxInFlight, duePulls)
 	wanted := ledger.NewQueue()
+	p.echo = natsconn.NewEcho(p.nc, func() bool { return gates.Active() > 0 })
 	gates = scheduler.NewGates(p.breakers.group, scheduler.GatesConfig{
-		Opened: p.keys.Changed, Lease: wanted.Want, Capacity: p.inFlight.Now, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
+		Opened: p.keys.Changed, Lease: wanted.Want, OwnDelay: p.echo.Own, Shut: logShut(p.log), Capacity: p.inFlight.Now, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
 	})
 	p.gates = gates
 	p.leases = ledger.NewLeases(wanted, gates, ledger.LeasesConfig{Instance: p.id, Store: limits, Now: p.clock.Now, Log: p.log})
@@ -209,6 +217,35 @@ func (p *parts) gateOperations(ctx context.Context) error {
 		Now: p.clock.Now, Random: rand.Float64, Draining: p.life.Draining(),
 	}
 	return nil
+}
+
+// logShut returns a function that logs each key that begins to hold operations, or only some
+// of many.
+func logShut(log *slog.Logger) func(key string, cause gate.Cause, subject string) {
+	const burst = 20
+	limit := rate.NewLimiter(rate.Every(time.Second), burst)
+	return func(key string, cause gate.Cause, subject string) {
+		level := slog.LevelWarn
+		if !limit.Allow() {
+			level = slog.LevelDebug
+		}
+		log.Log(context.Background(), level, "operations of a key are held", "key", key, "cause", cause, "target", subject)
+	}
+}
+
+// pause puts the pauses in force, before the first attempt.
+func (p *parts) pause(ctx context.Context) error {
+	return p.waiter.Await(ctx, "what is paused", func(ctx context.Context) error {
+		bucket, err := pauses.Ensure(ctx, p.js, p.config.Prefix, p.config.Limits.Replicas)
+		if err != nil {
+			return err
+		}
+		follower := pauses.NewFollower(bucket, pauses.Config{
+			InForce: p.gates.SetPauses, Subjects: p.subjects, Publish: p.store.Publish, Leads: func() bool { return p.member.NoOtherLeads() }, Now: p.clock.Now, Log: p.log,
+		})
+		p.pauses = &pauses.Requests{Bucket: bucket, Follower: follower, Subjects: p.subjects, Publish: p.store.Publish, Now: p.clock.Now, Log: p.log}
+		return follower.Read(ctx)
+	})
 }
 
 // pullDue builds the pullers that deliver due operations to their targets.
@@ -292,7 +329,7 @@ func (p *parts) shareFairly(ctx context.Context) (*intake.FairShare, error) {
 	}
 	placing := *p.pipeline
 	placing.Store = opstore.New(p.ahead, persister, opstore.Config{
-		Prefix: p.config.Prefix, Clock: p.clock, MaxPayload: p.nc.MaxPayload(), Meter: p.metrics,
+		Prefix: p.config.Prefix, Clock: p.clock, MaxPayload: p.nc.MaxPayload(), Meter: p.metrics, Burials: p.burials,
 	})
 	return intake.NewFairShare(submissions, &placing, intake.FairShareConfig{
 		Prefix: p.config.Prefix, Consumer: intakeConsumer, Service: p.subjects.API(), MaxPayload: p.nc.MaxPayload(),
@@ -313,7 +350,7 @@ func (p *parts) join(context.Context) (err error) {
 	p.member, err = cluster.Join(p.nc, cluster.Config{
 		Prefix: p.config.Prefix, ID: p.id, Version: p.config.Version, Started: p.started, Now: p.clock.Now,
 		Evidence: p.evidence, HearEvidence: p.registry.HearEvidence,
-		Limits: p.config.Backpressure, Host: p.hostLoad, StoreDelay: p.storeDelay, Policies: p.policies.startedWith,
+		Limits: p.config.Backpressure, Host: p.hostLoad, Saturation: p.saturation(), StoreDelay: p.storeDelay, Policies: p.policies.startedWith,
 		Gates: p.gates, Limit: p.inFlight, Pullers: pullers, Publish: p.store.Publish, Log: p.log,
 	})
 	if err != nil {
@@ -336,6 +373,28 @@ func (p *parts) hostLoad() health.Host {
 	}
 	h, _ := p.registry.Host()
 	return h
+}
+
+// saturation returns how this process and its cgroup are measured.
+func (p *parts) saturation() func(now time.Time) gate.Saturation {
+	if p.config.Saturation != nil {
+		return func(time.Time) gate.Saturation { return p.config.Saturation() }
+	}
+	failed := rate.Sometimes{First: 1, Interval: time.Hour}
+	note := func(err error) {
+		if err != nil {
+			failed.Do(func() {
+				p.log.Warn("this process is measured in part only; what is missing counts as idle", "error", err)
+			})
+		}
+	}
+	own, err := host.NewOwn()
+	note(err)
+	return func(now time.Time) gate.Saturation {
+		s, err := own.Measure(now)
+		note(err)
+		return s
+	}
 }
 
 // storeDelay returns the response time of NATS or Redis, whichever is slower.

@@ -238,6 +238,7 @@ func badRequests() []badRequest {
 
 		ask("policies with an unknown field", "policy.apply", `{"file":"p.yaml"}`, "400", `unknown field "file"`),
 		ask("policies of nothing", "policy.apply", ``, "400", "source is missing"),
+		ask("policies that would take all away", "policy.apply", `{"source":"# nothing yet\n"}`, "400", "it has no policies and would take away those of"),
 		ask("policies with an unknown key", "policy.apply", `{"source":"default: {maxRetries: 3}"}`, "400", "did you mean maxAttempts"),
 		ask("policies that are no YAML", "policy.apply", `{"source":"a: {"}`, "400", "request:"),
 		ask("policies with no attempt", "policy.apply", `{"source":"default: {maxAttempts: 0}"}`, "400", "maxAttempts"),

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
@@ -24,7 +25,11 @@ func TestRequester_TargetThatTheUserMayNotPublishTo(t *testing.T) {
 		}},
 	}}})
 	r := connect(t, strings.Replace(server.ClientURL(), "://", "://u:p@", 1))
-	r.start(handlers.Config{Policies: policySet(t, `
+	if _, err := r.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "VAULT", Subjects: []string{"vault.work"}}); err != nil {
+		t.Fatal(err)
+	}
+	var log testkit.Buffer
+	r.start(handlers.Config{Logger: logger(&log), Policies: policySet(t, `
 default: {maxAttempts: 9, baseDelay: 20ms, backoffStrategy: fixed, jitterType: none, attemptTimeout: 1h, maxElapsedTime: 0,
   enableCircuitBreaker: true, circuitBreakerThreshold: 1}
 `)})
@@ -40,6 +45,11 @@ default: {maxAttempts: 9, baseDelay: 20ms, backoffStrategy: fixed, jitterType: n
 	if letters := r.deadLetters(); len(letters) != 2 {
 		t.Errorf("%d dead letters, want 2", len(letters))
 	}
+	testkit.Eventually(t, 20*time.Second, "the log telling of the dead letters and of the denial, once each", func() bool {
+		text := log.String()
+		return strings.Count(text, "operations were dead-lettered") == 1 && strings.Contains(text, "key=vault:open reason=not_retryable operations=2") &&
+			strings.Count(text, "this NATS user may not publish to the target") == 1
+	})
 	if shown := r.breaker("vault:open"); shown.State != breaker.Closed {
 		t.Errorf("the breaker is %v, want closed: a denial says nothing of the target", shown.State)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/intake"
+	"github.com/rebound-mq/rebound/internal/pauses"
 	"github.com/rebound-mq/rebound/internal/strictjson"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/schemas"
@@ -79,6 +80,9 @@ func (p *parts) endpoints(m *monitor) []endpoint {
 		{"policy-apply", "policy.apply", "policySource.request", "policyApplied.response", false, policies.apply},
 		{"policy-history", "policy.history", "", "policyHistory.response", false, policies.history},
 		{"policy-rollback", "policy.rollback", "policyRollback.request", "policyApplied.response", false, policies.rollback},
+		{"pause", "pause", "pauseAdd.request", "pauseAdded.response", false, handle(p.pauses.Add)},
+		{"resume", "resume", "pauseEnd.request", "pauseEnded.response", false, handle(p.pauses.End)},
+		{"pause-list", "pause.list", "", "pauseList.response", false, handle(p.pauses.List)},
 		{"adopt-add", "adopt.add", "adoptAdd.request", "adoptAdded.response", false, adoptions.add},
 		{"adopt-list", "adopt.list", "", "adoptList.response", false, adoptions.list},
 		{"adopt-remove", "adopt.remove", "adoptRemove.request", "adoptRemoved.response", false, adoptions.remove},
@@ -177,9 +181,9 @@ func codeOf(err error) string {
 		return refusalCode(refused.Refusal)
 	case errors.As(err, new(*intake.TooManyError)):
 		return codeTooMany
-	case errors.As(err, new(badRequestError)), errors.As(err, new(*events.RejectedError)):
+	case errors.As(err, new(badRequestError)), errors.As(err, new(*events.RejectedError)), errors.As(err, new(pauses.InvalidError)):
 		return codeBadRequest
-	case errors.Is(err, deadletter.ErrNotFound), errors.As(err, new(notFoundError)):
+	case errors.Is(err, deadletter.ErrNotFound), errors.Is(err, pauses.ErrNotPaused), errors.As(err, new(notFoundError)):
 		return codeNotFound
 	}
 	return codeInternal
@@ -208,6 +212,17 @@ func shortened(text string) string {
 		end--
 	}
 	return text[:end] + "…"
+}
+
+// handle makes a function of what is asked into the handler of an endpoint.
+func handle[Q, A any](do func(context.Context, Q) (A, error)) func(context.Context, micro.Request) (any, error) {
+	return func(ctx context.Context, r micro.Request) (any, error) {
+		var request Q
+		if err := read(r, &request); err != nil {
+			return nil, err
+		}
+		return do(ctx, request)
+	}
 }
 
 // read decodes a request strictly; an empty one is the zero value.

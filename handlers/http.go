@@ -5,8 +5,10 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rebound-mq/rebound/internal/telemetry"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
@@ -37,12 +39,41 @@ type readiness struct {
 	// Instances counts the instances that this one knows, including itself.
 	Instances          int  `json:"instances"`
 	GlobalBackpressure bool `json:"globalBackpressure"`
+	// Held are the keys that hold operations, those that hold the most first, and why.
+	Held []heldKey `json:"held,omitempty"`
+}
+
+// heldKey is one key that holds operations.
+type heldKey struct {
+	Key    string     `json:"key"`
+	Held   int        `json:"held"`
+	Cause  gate.Cause `json:"cause"`
+	Reason string     `json:"reason"`
+	Since  time.Time  `json:"since"`
+	// Next is when its gate is asked again, zero if that is not known.
+	Next time.Time `json:"next,omitzero"`
+}
+
+// heldShown is how many keys that hold operations a readiness names.
+const heldShown = 10
+
+// held returns the keys that hold operations because their gate is shut.
+func (m *monitor) held() []heldKey {
+	worst, _ := m.gates.Worst(heldShown, m.clock.Now())
+	var held []heldKey
+	for _, k := range worst {
+		if k.Shut && k.Held > 0 {
+			held = append(held, heldKey{k.Key, k.Held, k.Cause, k.Reason(), k.Since, k.Next})
+		}
+	}
+	return held
 }
 
 func (m *monitor) readiness() readiness {
 	v := m.instances()
 	r := readiness{
 		Status: "ready", Coordination: m.breakers.coordination(), Instances: v.TotalInstances, GlobalBackpressure: v.GlobalBackpressure,
+		Held: m.held(),
 	}
 	var details []string
 	switch {
@@ -59,7 +90,7 @@ func (m *monitor) readiness() readiness {
 // instance can work.
 func (m *monitor) warnings() []string {
 	var all []string
-	for _, problem := range []string{m.clock.Problem(), m.member.PolicyProblem(), m.lanes.Problem(), m.sweeper.Problem()} {
+	for _, problem := range []string{m.clock.Problem(), m.member.PolicyProblem(), m.member.PressureProblem(), m.lanes.Problem(), m.sweeper.Problem()} {
 		if problem != "" {
 			all = append(all, problem)
 		}
@@ -79,6 +110,11 @@ func (m *monitor) observe() error {
 				Instances: v.TotalInstances, Backpressure: v.GlobalBackpressure,
 				Overdue: m.sweeper.Overdue(), Forgotten: m.sweeper.Forgotten(),
 				ReportsAccepted: m.workReports.taken.Load(), ReportsRefused: m.workReports.refused.Load(),
+			}
+			for _, i := range v.Instances {
+				if i.ID == m.id {
+					standing.Overload, standing.InHandLimit = i.Overload, i.InHandLimit
+				}
 			}
 			for _, p := range m.dues {
 				standing.InHand += p.Unacked()

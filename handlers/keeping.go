@@ -9,6 +9,7 @@ import (
 
 	"github.com/rebound-mq/rebound/internal/adoption"
 	"github.com/rebound-mq/rebound/internal/keeper"
+	"github.com/rebound-mq/rebound/internal/pauses"
 	"github.com/rebound-mq/rebound/internal/policies"
 	"github.com/rebound-mq/rebound/internal/streams"
 )
@@ -45,6 +46,10 @@ func (p *parts) keptBuckets() []keeper.Stream {
 	kept := []keeper.Stream{
 		{Name: "KV_" + policies.BucketName(prefix), Renewed: p.policies.restore, Make: func(ctx context.Context) error {
 			_, err := policies.Ensure(ctx, p.js, prefix, replicas)
+			return err
+		}},
+		{Name: "KV_" + pauses.BucketName(prefix), Renewed: p.pauses.Follower.Restore, Make: func(ctx context.Context) error {
+			_, err := pauses.Ensure(ctx, p.js, prefix, replicas)
 			return err
 		}},
 		{Name: "KV_" + adoption.BucketName(prefix), Renewed: p.adoptions.follower.Restore, Make: func(ctx context.Context) error {

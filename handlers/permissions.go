@@ -122,6 +122,8 @@ func (l *permissionList) operations() {
 func (l *permissionList) sharedState() {
 	l.sharedBucket(policies.BucketName(l.Prefix), "policies")
 	l.sharedBucket(l.streams.LanesBucket(), "the keys that have lanes")
+	l.sharedBucket(l.streams.PausesBucket(), "what is paused")
+	l.call("STREAM.MSG.GET.KV_"+l.streams.PausesBucket(), "resuming")
 	l.call("STREAM.PURGE.KV_"+l.streams.LanesBucket(), "forgetting the keys that have no lanes any more")
 	if l.Redis {
 		return

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -171,6 +172,13 @@ func (q policyRequests) apply(ctx context.Context, r micro.Request) (any, error)
 	}
 	if request.Source == "" {
 		return nil, badRequestError{errors.New("source is missing")}
+	}
+	set, err := policy.Parse(request.FileName(), []byte(request.Source))
+	if err != nil {
+		return q.applied(policies.Revision{}, err)
+	}
+	if gone := policies.Gone(q.follower.inForce(), set); len(gone) > 0 && len(set.Sections()) == 0 && !request.AllowEmpty {
+		return nil, badRequestError{fmt.Errorf("it has no policies and would take away those of %s; set allowEmpty to apply it all the same", strings.Join(gone, ", "))}
 	}
 	current, err := q.follower.bucket.Current(ctx)
 	if err != nil {

@@ -140,12 +140,15 @@ type Config struct {
 	// Ledgers is where the instances share budgets and concurrency; a bucket on
 	// NATS when nil.
 	Ledgers ledger.Store
-	// Backpressure says when global backpressure turns on. All instances should
-	// have the same.
+	// Backpressure says when global backpressure turns on and when an instance takes
+	// less. All instances should have the same.
 	Backpressure gate.Limits
 	// Host returns how busy the instance's host is. It is called about once a second;
 	// the host is measured when nil.
 	Host func() health.Host
+	// Saturation returns how far the instance uses up what is its own. It is called about
+	// once a second; the process and its cgroup are measured when nil.
+	Saturation func() gate.Saturation
 	// Now is the host's clock, [time.Now] when nil. The service uses the NATS server's
 	// clock, whose offset from Now it measures.
 	Now func() time.Time

@@ -51,7 +51,7 @@ func (m *monitor) status(ctx context.Context, _ micro.Request) (any, error) {
 	status := schemas.Status{
 		Instance: m.id, Version: m.config.Version, Started: m.started.UTC(), Server: m.nc.ConnectedServerVersion(),
 		Limit: m.limit.Most(), Waiting: []schemas.ServiceSubmitted{}, RetryCoordination: m.instances(),
-		LimitsShared: !m.leases.Divided(), Coordination: m.breakers.coordination(),
+		Pauses: m.pauses.Follower.List(), LimitsShared: !m.leases.Divided(), Coordination: m.breakers.coordination(),
 		Reports: schemas.ReportCounts{Taken: m.workReports.taken.Load(), Refused: m.workReports.refused.Load()},
 	}
 	status.Policies, _ = m.policies.standing()

@@ -105,6 +105,23 @@ func TestKeeper_StreamThatVanishesIsMadeAnewAndMissedUntilThen(t *testing.T) {
 	}
 }
 
+func TestKeeper_InstanceWhoseServerStandsStillIsNotReadyUntilItGoesOn(t *testing.T) {
+	t.Parallel()
+	server := testkit.Server(t)
+	r := connect(t, server.ClientURL())
+	s := r.start(handlers.Config{})
+	awaitReady(t, s, 10*time.Second)
+	server.Freeze(t)
+	testkit.Eventually(t, 10*time.Second, "the instance saying that the server does not answer", func() bool {
+		code, says := readyz(t, s)
+		return code == http.StatusServiceUnavailable && says == "the NATS server does not answer: it stands still, or the network to it does"
+	})
+	server.Thaw(t)
+	awaitReady(t, s, 10*time.Second)
+	r.target("billing.charge", succeed)
+	r.works("after", 15*time.Second)
+}
+
 func TestKeeper_InstanceThatMissesAStreamIsNotReadyAndSaysWhich(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -77,6 +77,7 @@ type Coordination struct {
 // Instance is the last report of an instance.
 type Instance struct {
 	events.InstanceReport
+	events.Capacity
 	// HeardMs is the age of the report, in milliseconds.
 	HeardMs float64 `json:"heardMs"`
 }
@@ -198,7 +199,7 @@ func (r *Register) View(now time.Time, pressure events.Backpressure, endsIn time
 	var services []events.ServiceAttempts
 	for id, h := range r.instances {
 		services = append(services, h.report.Services...)
-		c.Instances = append(c.Instances, Instance{h.report, max(events.InMilliseconds(now.Sub(h.at)), 0)})
+		c.Instances = append(c.Instances, Instance{h.report, h.report.Capacity, max(events.InMilliseconds(now.Sub(h.at)), 0)})
 		c.InstanceRetryLoad[id] = h.report.InFlight
 		c.ActiveRetries += h.report.InFlight
 		c.InHand += h.report.InHand
@@ -236,19 +237,18 @@ func addUp(counts []events.ServiceAttempts) []events.ServiceAttempts {
 // Distribution returns the share of the due operations that each instance should take, by id. The
 // shares add up to 1. A share is proportional to the weight
 //
-//	1 / ((1 + l²) × (1 + (d / 250 ms)²))
+//	1 / ((1 + o²) × (1 + (d / 250 ms)²))
 //
-// where l is the host's load average per core and d the instance's store delay. Compared with an
-// idle host, one whose cores are all busy counts half, one with a load of 2 per core a fifth, and
-// one that is half busy four fifths. A store delay of up to 100 ms, as occurs with a fully used
-// store, has little effect.
+// where o is the instance's overload and d its store delay. Compared with an instance that waits
+// for nothing, one at the limit counts half, one at twice the limit a fifth, and one at half of it
+// four fifths. A store delay of up to 100 ms, as occurs with a fully used store, has little effect.
 func Distribution(instances []Instance) map[string]float64 {
 	const slow = 250.0
 	shares := make(map[string]float64, len(instances))
 	total := 0.0
 	for _, i := range instances {
-		l, d := amount(i.SystemLoad), amount(i.StoreDelayMs)/slow
-		shares[i.ID] = 1 / ((1 + l*l) * (1 + d*d))
+		o, d := amount(i.Overload), amount(i.StoreDelayMs)/slow
+		shares[i.ID] = 1 / ((1 + o*o) * (1 + d*d))
 		total += shares[i.ID]
 	}
 	for id := range shares {

@@ -196,7 +196,7 @@ func TestCoordination_JoinsWhatTheInstancesReport(t *testing.T) {
 	a, b, c := serving("a"), serving("b"), serving("c")
 	a.InFlight, a.InHand, a.Succeeded, a.Failed, a.SystemLoad, a.StoreDelayMs = 10, 20, 60, 0, 0.5, 800
 	b.InFlight, b.InHand, b.Succeeded, b.Failed, b.SystemLoad, b.StoreDelayMs = 5, 7, 20, 20, 1, 3
-	c.SystemLoad, c.StoreDelayMs = 3, 40
+	c.SystemLoad, c.StoreDelayMs, c.Capacity.Overload = 3, 40, 2
 	a.Services = []events.ServiceAttempts{{Service: 1, Failed: 2}, {Service: 5, Succeeded: 1}}
 	b.Services = []events.ServiceAttempts{{Service: 1, Succeeded: 3, Failed: 4}, {Service: 2, Failed: 9}}
 	for i := range events.MaxServices {
@@ -226,7 +226,7 @@ func TestCoordination_JoinsWhatTheInstancesReport(t *testing.T) {
 	}
 	d := v.RecommendedDistribution
 	if !(d["b"] > d["c"] && d["c"] > d["a"]) {
-		t.Errorf("the distribution is %v, want b, which is well, above c, whose host is loaded, above a, whose store is slow", d)
+		t.Errorf("the distribution is %v, want b, which is well, above c, which is overloaded, above a, whose store is slow", d)
 	}
 }
 
@@ -273,7 +273,7 @@ func TestDistribution_IsAShareForEach(t *testing.T) {
 		instances := make([]health.Instance, n)
 		for i := range instances {
 			instances[i].ID = fmt.Sprint(i)
-			instances[i].SystemLoad = figure.Draw(t, "load")
+			instances[i].Overload = figure.Draw(t, "overload")
 			instances[i].StoreDelayMs = figure.Draw(t, "delay")
 		}
 		shares := health.Distribution(instances)
@@ -292,7 +292,7 @@ func TestDistribution_IsAShareForEach(t *testing.T) {
 		if rapid.Bool().Draw(t, "slower store") {
 			instances[worse].StoreDelayMs = max(instances[worse].StoreDelayMs, 0) * 1.5
 		} else {
-			instances[worse].SystemLoad = max(instances[worse].SystemLoad, 0) + 0.5
+			instances[worse].Overload = max(instances[worse].Overload, 0) + 0.5
 		}
 		id := instances[worse].ID
 		if after := health.Distribution(instances)[id]; after > shares[id]+1e-9 {
@@ -301,16 +301,16 @@ func TestDistribution_IsAShareForEach(t *testing.T) {
 	})
 }
 
-func TestDistribution_SharesByLoadAndDelay(t *testing.T) {
+func TestDistribution_SharesByOverloadAndDelay(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		a, b  health.Instance
 		share float64 // of a
 	}{
 		{"alike", at(0.4, 2), at(0.4, 2), 0.5},
-		{"one with all cores busy beside an idle one", at(1, 0), at(0, 0), 1.0 / 3},
-		{"one that is half busy", at(0.5, 0), at(0, 0), 0.8 / 1.8},
-		{"one with a queue as long as its cores", at(2, 0), at(0, 0), 0.2 / 1.2},
+		{"one at its limit beside one that waits for nothing", at(1, 0), at(0, 0), 1.0 / 3},
+		{"one at half of its limit", at(0.5, 0), at(0, 0), 0.8 / 1.8},
+		{"one at twice its limit", at(2, 0), at(0, 0), 0.2 / 1.2},
 		{"one whose store takes a quarter of a second", at(0, 250), at(0, 0), 1.0 / 3},
 		{"a store that is used to the full", at(0, 100), at(0, 15), 0.4639},
 	} {
@@ -321,8 +321,8 @@ func TestDistribution_SharesByLoadAndDelay(t *testing.T) {
 	}
 }
 
-func at(load, delayMs float64) health.Instance {
-	return health.Instance{InstanceReport: events.InstanceReport{SystemLoad: load, StoreDelayMs: delayMs}}
+func at(overload, delayMs float64) health.Instance {
+	return health.Instance{Capacity: events.Capacity{Overload: overload}, InstanceReport: events.InstanceReport{StoreDelayMs: delayMs}}
 }
 
 func TestDistribution_OnlyAnInstanceThatIsWorseOffTakesLess(t *testing.T) {

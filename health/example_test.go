@@ -63,8 +63,8 @@ func ExampleMerge() {
 // Two instances, one of them on an overloaded host.
 func ExampleRegister() {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	own := events.InstanceReport{ID: "a", State: events.InstanceServing, InFlight: 30, Succeeded: 90, Failed: 10, SystemLoad: 0.5}
-	other := events.InstanceReport{ID: "b", State: events.InstanceServing, InFlight: 10, Succeeded: 50, Failed: 50, SystemLoad: 2}
+	own := events.InstanceReport{ID: "a", State: events.InstanceServing, InFlight: 30, Succeeded: 90, Failed: 10, Capacity: events.Capacity{Overload: 0.5}}
+	other := events.InstanceReport{ID: "b", State: events.InstanceServing, InFlight: 10, Succeeded: 50, Failed: 50, Capacity: events.Capacity{Overload: 2}}
 	r := health.NewRegister("retry", own, now)
 	if _, err := r.Heard(other, now); err != nil {
 		fmt.Println(err)

@@ -121,7 +121,7 @@ func TestAttempt_OthersOfAnAbsentTargetAreHeldUntilTheirTimeIsOver(t *testing.T)
 			t.Errorf("held until %v after %d requests; want three until maxElapsedTime is over, after one request", h.until, len(tg.asked))
 		}
 		if s := p.Gates.Standings(time.Now())[0]; s.Cause != gate.CauseAbsent || !s.Shut || s.Absent == nil || s.Absent.Subject != "s.o" {
-			t.Errorf("the key stands as %+v, want it shut because s.o is absent", s.KeyReport)
+			t.Errorf("the key stands as %+v, want it shut because s.o is absent", s)
 		}
 		prober.Wait()
 		if q := p.Gates.Quota(policyOf(p), "s", "o", events.Normal, time.Now()); q.Shut {

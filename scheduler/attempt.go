@@ -289,11 +289,11 @@ func (p *Pipeline) enter(ctx context.Context, pol *policy.Policy, op *events.Ope
 }
 
 // hold stores an operation in its lane, because its gate is shut. One that may not be tried
-// any more ends instead if it waits in vain.
+// any more ends instead if it waits in vain, which a paused one does not.
 func (p *Pipeline) hold(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, cause gate.Cause) error {
 	now, until := p.Now(), op.Deadline
 	switch end := pol.MustEndBy(op.FirstFailure); {
-	case end.IsZero():
+	case end.IsZero() || cause == gate.CausePaused:
 	case now.Before(end):
 		if until.IsZero() || end.Before(until) {
 			until = end

@@ -44,6 +44,7 @@ func (g *Gates) Enter(ctx context.Context, pol *policy.Policy, op *events.Operat
 			return Pass{}, nil, err
 		}
 		if !waited {
+			e.turnAway(shut.Cause, now)
 			return Pass{}, shut, nil
 		}
 	}
@@ -71,6 +72,10 @@ func (e *entrant) now() time.Time { return e.entered.Add(elapsed(e.start)) }
 // ask asks the gate once, if it is the operation's turn, and then the breaker.
 func (e *entrant) ask(ctx context.Context, now time.Time) (Pass, *Shut, error) {
 	k := e.key
+	if pause := e.gates.pause(k, now); pause.Limited {
+		k.note(gate.CausePaused)
+		return Pass{}, &Shut{Cause: gate.CausePaused, Next: pause.Next}, nil
+	}
 	if next, ok := e.gates.mayAsk(k, e.op, e.subject, now); !ok {
 		return Pass{}, &Shut{Cause: gate.CauseAbsent, Next: next}, nil
 	}
@@ -120,6 +125,14 @@ func (e *entrant) queue() bool {
 	return e.waiter != nil
 }
 
+// turnAway records that the operation is turned away.
+func (e *entrant) turnAway(c gate.Cause, now time.Time) {
+	began := e.key.turnAway(reported(c, e.key), now)
+	if began && !momentary(c) && e.gates.config.Shut != nil {
+		e.gates.config.Shut(e.key.key, reported(c, e.key), e.subject)
+	}
+}
+
 // leave gives up the place in the queue, and the probe unless the operation may go, and
 // releases the gate.
 func (e *entrant) leave() {
@@ -152,6 +165,9 @@ type Pass struct {
 // with [gate.Unused] if the result of the attempt is not known.
 func (p Pass) Done(result gate.Result, took time.Duration, now time.Time) {
 	p.permit.Done(result.Breaker(), took, now)
+	if p.gates != nil && p.gates.config.OwnDelay != nil {
+		p.place = p.place.Delayed(p.gates.config.OwnDelay())
+	}
 	p.place.Done(result, took, now)
 	if p.gates != nil {
 		p.gates.inFlight.Add(-1)

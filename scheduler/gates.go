@@ -21,6 +21,7 @@ type Gates struct {
 	breakers *breaker.Group
 	config   GatesConfig
 
+	pauses    atomic.Pointer[Pauses]
 	pressure  atomic.Bool
 	instances atomic.Int32
 	shared    atomic.Bool               // limits are shared, and their store is within reach
@@ -43,12 +44,18 @@ type GatesConfig struct {
 	// Lease is called with a key that needs a lease of its limits. Nil means an
 	// instance that is alone and has the limits to itself.
 	Lease func(key string)
+	// Shut is called when the gate of a key begins to turn operations away, with the cause
+	// and the target of the first.
+	Shut func(key string, cause gate.Cause, subject string)
 	// Capacity returns how many operations this instance may have in flight, which the keys
 	// share. Nil is no limit.
 	Capacity func() int
 	// MostProbers is how many operations may stay in hand because nobody listens on their
 	// target; the others are held. 0 keeps none.
 	MostProbers int
+	// OwnDelay returns how much of a response time that has just been measured may be this
+	// instance's own delay. Nil means nothing.
+	OwnDelay func() time.Duration
 	// Now is the clock, [time.Now] when nil. Times that are passed in must be by this
 	// clock too.
 	Now func() time.Time
@@ -118,7 +125,11 @@ func (g *Gates) Changed(c breaker.Change) {
 	if own != nil {
 		// The governor learns of an outage and of its end from being asked.
 		now := g.config.Now()
-		own.gate.Ready(gate.Conditions{Breaker: gate.Bounded(b.Ready(now))}, now)
+		var c gate.Conditions
+		if b := own.heeds(b); b != nil {
+			c.Breaker = gate.Bounded(b.Ready(now))
+		}
+		own.gate.Ready(c, now)
 		own.wake()
 	}
 	for _, k := range g.dependentsOn(c.Key) {
@@ -207,17 +218,23 @@ func (g *Gates) all() []*keyGate {
 	return all
 }
 
-// breaker returns the breaker of a key, nil when the policy has none.
+// breaker returns the breaker of a key, nil when the policy has none and no operator has
+// opened it.
 func (g *Gates) breaker(pol *policy.Policy, key string) *breaker.Breaker {
-	if g == nil || !pol.EnableCircuitBreaker {
+	switch {
+	case g == nil:
 		return nil
+	case !pol.EnableCircuitBreaker:
+		if b, ok := g.breakers.Lookup(key); !ok || !b.Forced() {
+			return nil
+		}
 	}
 	return g.breakers.Breaker(key, pol.BreakerSettings())
 }
 
 // conditions returns the conditions for the gate of a key.
 func (g *Gates) conditions(k *keyGate, b *breaker.Breaker, p events.Priority, now time.Time) gate.Conditions {
-	c := gate.Conditions{Priority: p, Trickle: g.trickle()}
+	c := gate.Conditions{Pause: g.pause(k, now), Priority: p, Trickle: g.trickle()}
 	if g.config.Capacity != nil {
 		c.Threshold = gate.Threshold(g.config.Capacity(), g.Active())
 	}
@@ -255,7 +272,7 @@ func (g *Gates) Forget(since, now time.Time) int {
 	defer g.mu.Unlock()
 	forgotten := 0
 	for key, k := range g.keys {
-		if k.users.Load() > 0 || !k.idle(since, now) {
+		if k.users.Load() > 0 || !k.idle(since, now) || g.pause(k, now).Limited {
 			continue
 		}
 		g.dependents.remove(key, k.indexed)

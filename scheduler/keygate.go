@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/notify"
@@ -22,13 +23,10 @@ const maxWaiting = 256
 type keyGate struct {
 	identity
 	gate *gate.Gate
-	// users counts the callers of [Gates.of] that have not released it; it must not be
-	// forgotten before they have.
-	users atomic.Int32
+	unlocked
 	// indexed are the dependencies under which [Gates] indexes it; guarded by the lock
 	// of Gates.
-	indexed  []string
-	arrivals atomic.Uint64 // counts the operations that arrived
+	indexed []string
 
 	mu        sync.Mutex // guards the fields below
 	settings  gate.Settings
@@ -42,6 +40,7 @@ type keyGate struct {
 	inLanes
 	leasing
 	absences gate.Absences
+	turned   turnedAway
 }
 
 // leasing is how a key stands with the ledger of its limits.
@@ -70,6 +69,24 @@ type inLanes struct {
 	released time.Time // when one was last let out here
 }
 
+// unlocked are the fields of a keyGate that need no lock.
+type unlocked struct {
+	// users counts the callers of [Gates.of] that have not released it; it must not be
+	// forgotten before they have.
+	users    atomic.Int32
+	arrivals atomic.Uint64 // counts the operations that arrived
+	paused   atomic.Pointer[pausedKey]
+	guarded  atomic.Bool // the policy has a breaker
+}
+
+// heeds returns a breaker of the key if it has a say, else nil.
+func (k *keyGate) heeds(b *breaker.Breaker) *breaker.Breaker {
+	if b == nil || !k.guarded.Load() && !b.Forced() {
+		return nil
+	}
+	return b
+}
+
 // waiter is one operation that waits.
 type waiter struct {
 	priority events.Priority
@@ -80,6 +97,9 @@ type waiter struct {
 // dependencies have changed.
 func (k *keyGate) set(pol *policy.Policy) (others bool) {
 	s := pol.Gate()
+	if k.guarded.Load() != pol.EnableCircuitBreaker {
+		k.guarded.Store(pol.EnableCircuitBreaker)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if others = !slices.Equal(k.dependsOn, pol.DependsOn); others {
@@ -240,4 +260,37 @@ func (k *keyGate) cause() gate.Cause {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.refused
+}
+
+// turnedAway is how a key turns operations away, one after the other for the same cause.
+type turnedAway struct {
+	cause       gate.Cause
+	since, last time.Time
+}
+
+// turnedAwayGap is how long after the last operation was turned away another is taken to be
+// turned away still, and not anew. Lanes and probes let one through now and then.
+const turnedAwayGap = 20 * time.Second
+
+// turnAway records that an operation was turned away. began is whether none was lately.
+func (k *keyGate) turnAway(c gate.Cause, now time.Time) (began bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	t := &k.turned
+	if began = t.cause != c || k.held == 0 && now.Sub(t.last) > turnedAwayGap; began {
+		t.cause, t.since = c, now
+	}
+	t.last = now
+	return began
+}
+
+// shutSince returns since when operations are turned away for a cause, now if none was.
+func (k *keyGate) shutSince(c gate.Cause, now time.Time) time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	t := k.turned
+	if t.cause != c || k.held == 0 && now.Sub(t.last) > turnedAwayGap {
+		return now
+	}
+	return t.since
 }

@@ -99,7 +99,11 @@ func (g *Gates) Early(pol *policy.Policy, service, operation string, coming int,
 	defer k.release()
 	g.want(k, now)
 	coming += k.waiting()
-	n, parkedBefore = k.gate.Early(g.conditions(k, b, events.Normal, now), 0, coming, now)
+	c := g.conditions(k, b, events.Normal, now)
+	if c.Pause.Limited {
+		return 0, time.Time{}, false
+	}
+	n, parkedBefore = k.gate.Early(c, 0, coming, now)
 	report := k.gate.Report()
 	if n > 0 && n != breaker.Unlimited {
 		n = max(n, ahead(report)-coming)

@@ -11,13 +11,6 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
-// Standing is the state of one key's gate, and how many operations its lanes held when
-// this instance last counted them.
-type Standing struct {
-	KeyReport
-	Held int
-}
-
 // KeyReport is the state of one key's gate at this instance.
 type KeyReport struct {
 	// Key is service:operation.
@@ -27,25 +20,52 @@ type KeyReport struct {
 	// Shut is whether none may pass.
 	Cause gate.Cause `json:"cause,omitempty"`
 	Shut  bool       `json:"shut"`
+	// Since is since when operations are turned away for Cause, and Next when the gate is
+	// asked again, zero if that is not known. Both are zero unless Shut.
+	Since time.Time `json:"since,omitzero"`
+	Next  time.Time `json:"next,omitzero"`
+	// Held is how many operations the lanes of the key held, over all instances, when this
+	// one last counted them.
+	Held int `json:"held"`
 	// Absent is the target on which nobody has listened for the longest time, nil when
 	// there is none.
 	Absent *gate.Absent `json:"absent,omitempty"`
 }
 
+// Reason says in a few words what Cause is; empty when nothing limits the key.
+func (r *KeyReport) Reason() string {
+	if r.Cause == gate.CauseAbsent && r.Absent != nil {
+		return "nobody listens on " + r.Absent.Subject
+	}
+	return reasons[r.Cause]
+}
+
+var reasons = map[gate.Cause]string{
+	gate.CausePaused:          "an operator has paused it",
+	gate.CauseAbsent:          "nobody listens on the target",
+	gate.CauseBreaker:         "its circuit breaker is not closed",
+	gate.CauseDependency:      "the circuit breaker of a dependency is not closed",
+	gate.CauseBackpressure:    "global backpressure is on, and it fails",
+	gate.CauseConcurrency:     "as many attempts as may be are in flight",
+	gate.CauseBudgetPerMinute: "the budget of the minute is spent",
+	gate.CauseBudgetPerHour:   "the budget of the hour is spent",
+	gate.CauseRetryBudget:     "too many attempts fail for the few that succeed",
+	gate.CauseGovernor:        "the governor paces the release",
+}
+
 // Standings returns the state of every gate of this instance, in no order.
-func (g *Gates) Standings(now time.Time) []Standing {
+func (g *Gates) Standings(now time.Time) []KeyReport {
 	all := g.all()
-	standings := make([]Standing, len(all))
+	standings := make([]KeyReport, len(all))
 	for i, k := range all {
-		standings[i] = Standing{KeyReport: g.report(k, now), Held: k.counted()}
+		standings[i] = g.report(k, now)
 	}
 	return standings
 }
 
 func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
-	// Lookup is enough: a breaker that the policy no longer uses counts as closed.
 	b, _ := g.breakers.Lookup(k.key)
-	a := k.gate.Ready(g.conditions(k, b, events.Normal, now), now)
+	a := k.gate.Ready(g.conditions(k, k.heeds(b), events.Normal, now), now)
 	a.Limit(k.absenceBound(now), gate.CauseAbsent)
 	absent := k.absent()
 	if absent != nil && a.N != 0 {
@@ -53,13 +73,23 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	}
 	// A key without a lease yet counts as shut only if operations wait for it.
 	shut := a.N == 0 && (!momentary(a.Cause) || !k.unclaimed())
-	switch a.Cause {
-	case gate.CauseBudgetShare:
-		a.Cause = k.budget()
-	case gate.CauseThreshold:
-		a.Cause = gate.CauseConcurrency
+	a.Cause = reported(a.Cause, k)
+	r := KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut, Absent: absent, Held: k.counted()}
+	if shut {
+		r.Since, r.Next = k.shutSince(a.Cause, now).UTC(), a.Next.UTC()
 	}
-	return KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut, Absent: absent}
+	return r
+}
+
+// reported returns the cause as others see it.
+func reported(c gate.Cause, k *keyGate) gate.Cause {
+	switch c {
+	case gate.CauseBudgetShare:
+		return k.budget()
+	case gate.CauseThreshold:
+		return gate.CauseConcurrency
+	}
+	return c
 }
 
 // GateCounts counts the gates that are shut, govern the release or have operations in
@@ -76,9 +106,9 @@ type GateCounts struct {
 // held and in flight. It counts all of them.
 func (g *Gates) Worst(most int, now time.Time) ([]KeyReport, GateCounts) {
 	counts := GateCounts{Causes: make(map[gate.Cause]int)}
-	var all []Standing
+	var all []KeyReport
 	for _, s := range g.Standings(now) {
-		if !s.Shut && s.InFlight == 0 && !s.Governed {
+		if !s.Shut && s.InFlight == 0 && s.Held == 0 && !s.Governed {
 			continue // it has limits that stop nothing
 		}
 		counts.All++
@@ -90,7 +120,7 @@ func (g *Gates) Worst(most int, now time.Time) ([]KeyReport, GateCounts) {
 		}
 		all = append(all, s)
 	}
-	slices.SortFunc(all, func(a, b Standing) int {
+	slices.SortFunc(all, func(a, b KeyReport) int {
 		switch {
 		case a.Shut && !b.Shut:
 			return -1
@@ -99,11 +129,7 @@ func (g *Gates) Worst(most int, now time.Time) ([]KeyReport, GateCounts) {
 		}
 		return cmp.Or(cmp.Compare(b.Held+b.InFlight, a.Held+a.InFlight), strings.Compare(a.Key, b.Key))
 	})
-	reports := make([]KeyReport, min(most, len(all)))
-	for i := range reports {
-		reports[i] = all[i].KeyReport
-	}
-	return reports, counts
+	return slices.Clip(all[:min(most, len(all))]), counts
 }
 
 // Active returns how many attempts are in flight at this instance.

@@ -22,7 +22,7 @@ func TestStandings_TellOfEveryGate(t *testing.T) {
 	if err != nil || shut != nil {
 		t.Fatalf("entering an open gate: shut by %v, %v; want a pass", shut, err)
 	}
-	if _, err := breakers.Hold(ctx, "pay:refund", ""); err != nil {
+	if _, err := breakers.Hold(ctx, "pay:refund", breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, shut, err := g.Enter(ctx, &policy, &events.Operation{Service: "pay", Operation: "refund"}, "target", now); err != nil || shut == nil {
@@ -30,9 +30,9 @@ func TestStandings_TellOfEveryGate(t *testing.T) {
 	}
 	g.SetHeld("pay", "refund", 3)
 
-	check := func(want map[string]Standing) {
+	check := func(want map[string]KeyReport) {
 		t.Helper()
-		got := make(map[string]Standing)
+		got := make(map[string]KeyReport)
 		for _, s := range g.Standings(now) {
 			got[s.Key] = s
 		}
@@ -46,8 +46,33 @@ func TestStandings_TellOfEveryGate(t *testing.T) {
 			t.Errorf("%d gates are listed, want %d", len(got), len(want))
 		}
 	}
-	refund := Standing{KeyReport: KeyReport{Shut: true, Cause: gate.CauseBreaker}, Held: 3}
-	check(map[string]Standing{"pay:charge": {KeyReport: KeyReport{Report: gate.Report{InFlight: 1}}}, "pay:refund": refund})
+	refund := KeyReport{Shut: true, Cause: gate.CauseBreaker, Held: 3}
+	check(map[string]KeyReport{"pay:charge": {Report: gate.Report{InFlight: 1}}, "pay:refund": refund})
 	pass.Done(gate.Success, time.Millisecond, now)
-	check(map[string]Standing{"pay:charge": {}, "pay:refund": refund})
+	check(map[string]KeyReport{"pay:charge": {}, "pay:refund": refund})
+}
+
+func TestStandings_ATurnedAwayKeySaysSinceWhenAndIsToldOfOnce(t *testing.T) {
+	begin := time.Unix(1000, 0)
+	breakers := breaker.NewGroup(breaker.Config{})
+	var told []gate.Cause
+	g := NewGates(breakers, GatesConfig{Shut: func(_ string, c gate.Cause, _ string) { told = append(told, c) }})
+	pol := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
+	pol.EnableCircuitBreaker = true
+	if _, err := breakers.Hold(t.Context(), "pay:charge", breaker.Operator{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, after := range []time.Duration{0, 5 * time.Second, 15 * time.Second, time.Minute} {
+		now := begin.Add(after)
+		if _, shut, err := g.Enter(t.Context(), &pol, &events.Operation{Service: "pay", Operation: "charge"}, "pay.charge", now); err != nil || shut == nil {
+			t.Fatalf("entering a gate whose breaker is held open: shut by %v, %v; want it shut", shut, err)
+		}
+		want, times := begin, 1
+		if after == time.Minute {
+			want, times = now, 2 // nothing was turned away for long
+		}
+		if r := g.Standings(now)[0]; !r.Since.Equal(want) || len(told) != times || r.Reason() == "" {
+			t.Errorf("after %v it is shut since %v because %q and was told of %d times, want since %v and %d", after, r.Since, r.Reason(), len(told), want, times)
+		}
+	}
 }

@@ -209,6 +209,10 @@ func TestAsyncAPI_AddressesAreTheSubjectsOfTheContract(t *testing.T) {
 		"breakerTrip":         "rebound.breaker.trip",
 		"breakerHold":         "rebound.breaker.hold",
 		"breakerReset":        "rebound.breaker.reset",
+		"pauseChanged":        subjects.PauseChanges(),
+		"pause":               "rebound.pause",
+		"resume":              "rebound.resume",
+		"pauseList":           "rebound.pause.list",
 		"policyShow":          "rebound.policy.show",
 		"policyCheck":         "rebound.policy.check",
 		"policyExplain":       "rebound.policy.explain",
@@ -249,7 +253,7 @@ func TestAsyncAPI_AddressesAreTheSubjectsOfTheContract(t *testing.T) {
 
 func TestAsyncAPI_EventsBearTheNamesOfTheirTypes(t *testing.T) {
 	doc := asyncAPI(t)
-	for _, name := range []string{events.RetrySuccess, events.RetryFailed, events.RetryScheduled, events.BreakerChanged, events.BackpressureChanged, "health", "report"} {
+	for _, name := range []string{events.RetrySuccess, events.RetryFailed, events.RetryScheduled, events.BreakerChanged, events.BackpressureChanged, events.PauseChanged, "health", "report"} {
 		message := asObject(resolve(t, doc, "#/components/messages/"+name))
 		if message["name"] != events.EventType(name) {
 			t.Errorf("message %s has the name %v", name, message["name"])

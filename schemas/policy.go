@@ -43,6 +43,8 @@ type PolicySource struct {
 	// Name is what the file is called in issues, "request" when empty.
 	Name   string `json:"name,omitempty"`
 	Source string `json:"source"`
+	// AllowEmpty agrees to apply a file without policies over one that has some.
+	AllowEmpty bool `json:"allowEmpty,omitempty"`
 }
 
 // FileName returns what the file is called.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/scheduler"
 )
@@ -36,6 +37,8 @@ type Status struct {
 	Policies PolicyState `json:"policies"`
 	// Coordination says with whom the breakers are shared.
 	Coordination Sharing `json:"coordination"`
+	// Pauses are what operators have paused.
+	Pauses []events.Pause `json:"pauses,omitempty"`
 	// Breakers are the worst of those that are not closed, and BreakerCounts counts all
 	// that the instance knows of.
 	Breakers      []breaker.Summary `json:"breakers"`

@@ -25,6 +25,8 @@ const (
 	// numbers are in base 36, times in milliseconds (response times in microseconds), trend and
 	// variation in thousandths.
 	headerEvidence = "Retry-Evidence"
+	// headerCapacity carries Capacity: overload, limit and, if something lowers it, what.
+	headerCapacity = "Retry-Capacity"
 
 	// maxInstanceReport bounds a report, in bytes.
 	maxInstanceReport = 4 << 10
@@ -44,6 +46,9 @@ func EncodeInstance(subjects events.Subjects, r *events.InstanceReport) (*nats.M
 	}
 	for _, d := range r.Delivered {
 		m.Header.Add(headerDelivered, fmt.Sprintf("%s %d %d", d.Consumer, d.Made.UnixNano(), d.Sequence))
+	}
+	if c := r.Capacity; c != (events.Capacity{}) {
+		m.Header.Set(headerCapacity, strings.TrimSpace(fmt.Sprintf("%.3f %d %s", c.Overload, c.InHandLimit, c.LimitedBy)))
 	}
 	if len(r.Services) > 0 {
 		m.Header.Set(headerServices, encodeServices(r.Services))
@@ -75,6 +80,9 @@ func DecodeInstance(subjects events.Subjects, m *nats.Msg) (events.InstanceRepor
 		return events.InstanceReport{}, fmt.Errorf("header %s is no line of at most %d bytes", headerPolicies, maxPolicies)
 	}
 	if r.Delivered, err = decodeDelivered(m.Header.Values(headerDelivered)); err != nil {
+		return events.InstanceReport{}, err
+	}
+	if r.Capacity, err = decodeCapacity(m.Header.Get(headerCapacity)); err != nil {
 		return events.InstanceReport{}, err
 	}
 	if r.Services, err = decodeServices(m.Header.Get(headerServices)); err != nil {
@@ -111,6 +119,27 @@ func decodeDelivered(values []string) ([]events.Delivered, error) {
 		all = append(all, events.Delivered{Consumer: fields[0], Made: time.Unix(0, made).UTC(), Sequence: sequence})
 	}
 	return all, nil
+}
+
+// decodeCapacity reads the header that carries the capacity.
+func decodeCapacity(value string) (c events.Capacity, err error) {
+	if value == "" {
+		return c, nil
+	}
+	fields := strings.Split(value, " ")
+	if len(fields) == 3 {
+		c.LimitedBy = fields[2]
+	}
+	if len(fields) < 2 || len(fields) > 3 || len(fields) == 3 && c.LimitedBy == "" {
+		return c, fmt.Errorf("header %s: %q is no overload, limit and cause", headerCapacity, clip.Text(value, 80))
+	}
+	if c.Overload, err = strconv.ParseFloat(fields[0], 64); err != nil {
+		return c, fmt.Errorf("header %s: the overload %q is no number", headerCapacity, clip.Text(fields[0], 40))
+	}
+	if c.InHandLimit, err = strconv.Atoi(fields[1]); err != nil {
+		return c, fmt.Errorf("header %s: the limit %q is no whole number", headerCapacity, clip.Text(fields[1], 40))
+	}
+	return c, nil
 }
 
 func encodeServices(services []events.ServiceAttempts) string {

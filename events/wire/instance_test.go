@@ -29,6 +29,7 @@ func instance() events.InstanceReport {
 			{Consumer: "rebound-due-critical", Made: since.Add(time.Nanosecond), Sequence: 1},
 			{Consumer: "rebound-due-low", Made: since, Sequence: math.MaxUint64},
 		},
+		Capacity: events.Capacity{Overload: 1.25, InHandLimit: 512, LimitedBy: "memory"},
 		Services: []events.ServiceAttempts{{Service: 7, Succeeded: 1}, {Service: 1<<48 - 1, Succeeded: 3, Failed: 1e9}},
 		Evidence: []events.ServiceEvidence{
 			{Service: "billing", Results: 5, Count: 4, Ages: []int64{0, 20, 20, 90_000}, Mean: 1500 * time.Microsecond, P95: 2 * time.Second, Trend: -0.25, Variation: 1.125},
@@ -146,19 +147,21 @@ func TestEncodeInstance_EvidenceOnManyServicesIsSmall(t *testing.T) {
 	}
 }
 
-func TestDecodeInstance_ReportOfAnOlderInstanceNamesNoServices(t *testing.T) {
+func TestDecodeInstance_ReportsOfOlderAndNewerInstancesAreUnderstood(t *testing.T) {
 	r := instance()
-	r.Services, r.Evidence = nil, nil
 	m, err := wire.EncodeInstance(events.Subjects{}, &r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What older instances refuse is an unknown field, and what they ignore an unknown header.
-	if strings.Contains(string(m.Data), "ervices") || m.Header.Get("Retry-Services") != "" || m.Header.Get("Retry-Evidence") != "" {
-		t.Errorf("a report without services is %s with %v, want nothing about services", m.Data, m.Header)
+	// Older instances refuse an unknown field, and ignore an unknown header.
+	if text := string(m.Data); strings.Contains(text, "ervices") || strings.Contains(text, "vidence") || strings.Contains(text, "apacity") || strings.Contains(text, "overload") {
+		t.Errorf("the body of a report is %s, want nothing of services and capacity in it", text)
 	}
-	if got, err := wire.DecodeInstance(events.Subjects{}, m); err != nil || got.Services != nil || got.Evidence != nil {
-		t.Errorf("the services are %v and %v, %v, want none", got.Services, got.Evidence, err)
+	m.Header.Del("Retry-Services")
+	m.Header.Del("Retry-Capacity")
+	m.Header.Del("Retry-Evidence")
+	if got, err := wire.DecodeInstance(events.Subjects{}, m); err != nil || got.Services != nil || got.Evidence != nil || got.Capacity != (events.Capacity{}) {
+		t.Errorf("without the headers services and capacity are %v and %v, %v, want none", got.Services, got.Capacity, err)
 	}
 }
 
@@ -174,6 +177,15 @@ func TestDecodeInstance_BadHeaderIsRefused(t *testing.T) {
 		{"a delivery of a consumer that has no name", "Retry-Delivered", []string{"a.b 1 1"}, `"a.b 1 1" is no consumer, time and sequence`},
 		{"a delivery at a time that is no number", "Retry-Delivered", []string{"c now 1"}, `the time "now" is no number`},
 		{"a delivery of the sequence 0", "Retry-Delivered", []string{"c 1 1", "c 1 0"}, `"0" is no sequence`},
+		{"a capacity without a limit", "Retry-Capacity", []string{"1"}, `"1" is no overload, limit and cause`},
+		{"a capacity with two causes", "Retry-Capacity", []string{"1 2 a b"}, `"1 2 a b" is no overload, limit and cause`},
+		{"a capacity with an empty cause", "Retry-Capacity", []string{"1 2 "}, `"1 2 " is no overload, limit and cause`},
+		{"an overload that is no number", "Retry-Capacity", []string{"x 2"}, `the overload "x" is no number`},
+		{"an overload that is not a number", "Retry-Capacity", []string{"NaN 2"}, "overload is NaN"},
+		{"an overload below 0", "Retry-Capacity", []string{"-1 2"}, "overload is -1"},
+		{"a limit that is no number", "Retry-Capacity", []string{"1 2.5"}, `the limit "2.5" is no whole number`},
+		{"a limit below 0", "Retry-Capacity", []string{"1 -2"}, "inHandLimit is -2"},
+		{"a cause that is no name", "Retry-Capacity", []string{"1 2 a/b"}, `limitedBy "a/b" is no name`},
 		{"more services than there may be", "Retry-Services", []string{services(events.MaxServices + 1)}, "has 129 services, more than the 128 allowed"},
 		{"a service without counts", "Retry-Services", []string{"z"}, `"z" is no service, successes and failures`},
 		{"a service that is no number", "Retry-Services", []string{"-:1:2"}, `the service "-" is no number above the one before`},

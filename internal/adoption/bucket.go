@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -154,63 +152,8 @@ func (b *Bucket) List(ctx context.Context) ([]Adoption, error) {
 // each change, one call at a time. The callee owns the list, which is never nil. Watch
 // returns nil when ctx ends, and otherwise why the watch ended.
 func (b *Bucket) Watch(ctx context.Context, changed func([]Adoption)) error {
-	w, err := b.kv.WatchAll(ctx)
+	err := streams.WatchValues(ctx, b.kv, func(e jetstream.KeyValueEntry) (Adoption, error) { return read(e.Value()) }, changed)
 	if err != nil {
-		return watchError(ctx, err)
-	}
-	all := adoptions{byKey: make(map[string]Adoption)}
-	for {
-		select {
-		case <-ctx.Done():
-			return watchError(ctx, w.Stop())
-		case e, ok := <-w.Updates():
-			if !ok {
-				return watchError(ctx, errors.New("the watcher has stopped"))
-			}
-			if err := all.update(e); err != nil {
-				return errors.Join(watchError(ctx, err), w.Stop())
-			}
-			if all.complete {
-				changed(all.list())
-			}
-		}
-	}
-}
-
-// adoptions are the adoptions that a watcher has read.
-type adoptions struct {
-	byKey    map[string]Adoption
-	complete bool // whether all initial ones were read
-}
-
-// update applies an entry; nil marks the end of the initial ones.
-func (all *adoptions) update(e jetstream.KeyValueEntry) error {
-	switch {
-	case e == nil:
-		all.complete = true
-	case e.Operation() != jetstream.KeyValuePut:
-		delete(all.byKey, e.Key())
-	default:
-		a, err := read(e.Value())
-		if err != nil {
-			return fmt.Errorf("key %s: %w", e.Key(), err)
-		}
-		all.byKey[e.Key()] = a
-	}
-	return nil
-}
-
-// list returns them sorted by stream and consumer.
-func (all *adoptions) list() []Adoption {
-	list := make([]Adoption, 0, len(all.byKey))
-	for _, k := range slices.Sorted(maps.Keys(all.byKey)) {
-		list = append(list, all.byKey[k])
-	}
-	return list
-}
-
-func watchError(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("watching the adopted consumers: %w", err)
 	}
 	return nil

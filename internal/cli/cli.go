@@ -103,7 +103,7 @@ func newRoot(p Program) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return command.Usage(err) })
 	root.AddCommand(
 		serve.Command(&a), submit.Command(&a), reportCommand(&a), outcomesCommand(&a), statusCommand(&a), dead.Command(&a),
-		policyCommand(&a), breakerCommand(&a), adoptCommand(&a), simulateCommand(&a),
+		policyCommand(&a), pauseCommand(&a), resumeCommand(&a), breakerCommand(&a), adoptCommand(&a), simulateCommand(&a),
 		schemaCommand(&a), doctorCommand(&a), demoCommand(&a), versionCommand(&a),
 	)
 	return root

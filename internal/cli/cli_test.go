@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
@@ -172,4 +174,27 @@ func jsonLines[T any](t *testing.T, output string) []T {
 		out = append(out, v)
 	}
 	return out
+}
+
+// TestProgram_NoCommandHidesAFlagOfAll goes through all commands: a flag of the same name as one
+// of those that all commands have, such as --token, would hide it.
+func TestProgram_NoCommandHidesAFlagOfAll(t *testing.T) {
+	root := newRoot(Program{Version: "1.0.0", Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: io.Discard})
+	commands := 0
+	var visit func(cmd *cobra.Command)
+	visit = func(cmd *cobra.Command) {
+		commands++
+		cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+			if of := root.PersistentFlags().Lookup(f.Name); of != nil && of.Usage != f.Usage {
+				t.Errorf("%s hides --%s, %q, by its own: %q", cmd.CommandPath(), f.Name, of.Usage, f.Usage)
+			}
+		})
+		for _, sub := range cmd.Commands() {
+			visit(sub)
+		}
+	}
+	visit(root)
+	if commands < 20 || root.PersistentFlags().Lookup("token") == nil {
+		t.Errorf("%d commands, and a flag token of all: %v; want at least 20, and one", commands, root.PersistentFlags().Lookup("token"))
+	}
 }

@@ -49,7 +49,7 @@ func TestWriteInstances_ShowsEveryInstance(t *testing.T) {
 			{InstanceReport: events.InstanceReport{
 				ID: "a", HostName: "worker-1", Version: "1.0.0", InFlight: 8, InHand: 20, Succeeded: 60, Failed: 180,
 				CPUUtilization: 22.5, MemoryUtilization: 48.1, SystemLoad: 0.25, StoreDelayMs: 1.2,
-			}},
+			}, Capacity: events.Capacity{Overload: 1.5, InHandLimit: 512, LimitedBy: "memory"}},
 			{InstanceReport: events.InstanceReport{ID: "b", Version: "1.0.0", SystemLoad: 2}, HeardMs: 1400},
 		},
 	}
@@ -66,9 +66,9 @@ success rate, last minute  25% of 400 attempts
 failing services           4 of 5 with attempts lately
 global backpressure        on since 2026-03-01 12:00:00.000 by failure_rate, for 3.2s at least
 
-INSTANCE  HOST      VERSION  IN FLIGHT  IN HAND  SUCCEEDED  FAILED  LOAD  CPU  MEMORY  STORE  SHARE  HEARD
-a         worker-1  1.0.0    8          20       60         180     0.25  22%  48%     1.2ms  80%    0s ago
-b         -         1.0.0    0          0        0          0       2.00  0%   0%      0s     20%    1s ago
+INSTANCE  HOST      VERSION  IN FLIGHT  IN HAND  SUCCEEDED  FAILED  OVERLOAD  LIMIT          LOAD  CPU  MEMORY  STORE  SHARE  HEARD
+a         worker-1  1.0.0    8          20       60         180     150%      512 by memory  0.25  22%  48%     1.2ms  80%    0s ago
+b         -         1.0.0    0          0        0          0       0%        -              2.00  0%   0%      0s     20%    1s ago
 `
 	if err != nil || out.String() != want {
 		t.Errorf("got %v\n%s\nwant\n%s", err, out.String(), want)

@@ -274,11 +274,12 @@ func outcomePrinter(a *command.App, json bool) func(storedEvent) error {
 }
 
 // outcomeLayout has fixed columns, so that each row can be printed at once.
-const outcomeLayout = "%-12s  %-14s  %-34s  %-32s  %-7v  %s"
+const outcomeLayout = "%-12s  %-19s  %-34s  %-32s  %-7v  %s"
 
 // anyEvent has the printed fields of outcomes and decisions.
 type anyEvent struct {
 	events.Outcome
+	events.PauseChange
 	Attempt int        `json:"attempt"`
 	DelayMs float64    `json:"delayMs"`
 	Due     *time.Time `json:"due"`
@@ -292,12 +293,18 @@ func printRow(a *command.App, t storedEvent) error {
 		return nil
 	}
 	_, err := fmt.Fprintf(a.Stdout, outcomeLayout+"\n", t.at.Local().Format("15:04:05.000"), name,
-		terminal.Printable(e.Service+":"+e.Operation), terminal.Printable(e.ID), cmp.Or(e.Attempts, e.Attempt), terminal.Printable(detail(name, e)))
+		terminal.Printable(cmp.Or(e.Pattern.String(), keyOf(t.subject))), terminal.Printable(e.ID), cmp.Or(e.Attempts, e.Attempt), terminal.Printable(detail(name, e, t.data)))
 	return err
 }
 
-// detail says in a few words what matters about an event.
-func detail(name string, e anyEvent) string {
+// keyOf returns the key in the subject of an event.
+func keyOf(subject string) string {
+	tokens := strings.Split(subject, ".")
+	return strings.Join(tokens[max(len(tokens)-2, 0):], ":")
+}
+
+// detail says in a few words what matters about an event, which is also given as it is stored.
+func detail(name string, e anyEvent, data []byte) string {
 	failure := ""
 	if e.Error != nil && *e.Error != (events.Failure{}) {
 		failure = " (" + strings.TrimSpace(e.Error.Code+" "+e.Error.Message) + ")"
@@ -309,8 +316,68 @@ func detail(name string, e anyEvent) string {
 		return string(e.Reason) + ": " + e.Detail + failure
 	case events.RetryScheduled:
 		return "again in " + wording.Short(e.DelayMs) + ", " + e.Strategy + failure
+	case events.PauseChanged:
+		return pauseDetail(&e.PauseChange)
+	case events.BreakerChanged:
+		return detailOf(data, breakerDetail)
+	case events.BackpressureChanged:
+		return detailOf(data, backpressureDetail)
 	}
 	return ""
+}
+
+// detailOf reads the data of an event, which has names in common with those of others.
+func detailOf[T any](data []byte, of func(*T) string) string {
+	var change T
+	if err := json.Unmarshal(data, &change); err != nil {
+		return "" // printRow has read it
+	}
+	return of(&change)
+}
+
+// breakerDetail says what happened to a breaker.
+func breakerDetail(c *events.BreakerChange) string {
+	text := fmt.Sprintf("%s → %s: %s", c.From, c.To, c.Cause)
+	if c.From == c.To {
+		text = fmt.Sprintf("%s: %s", c.To, c.Cause)
+	}
+	if c.FailureCount > 0 {
+		text += ", " + wording.Many(c.FailureCount, "failure")
+	}
+	switch {
+	case c.Held:
+		text += ", until it is reset"
+	case !c.NextAttemptTime.IsZero():
+		text += ", next attempt at " + c.NextAttemptTime.Local().Format("15:04:05")
+	}
+	if c.Note != "" {
+		text += ": " + c.Note
+	}
+	return text
+}
+
+// backpressureDetail says what happened to global backpressure.
+func backpressureDetail(c *events.BackpressureChange) string {
+	state := "off"
+	if c.On {
+		state = "on: " + c.Cause
+	}
+	return fmt.Sprintf("%s, %d of %s failing, %s in flight", state, c.FailingServices, wording.Many(c.VotingServices, "service"), wording.Many(c.ActiveRetries, "attempt"))
+}
+
+// pauseDetail says what happened to a pause.
+func pauseDetail(c *events.PauseChange) string {
+	text := c.Cause
+	if c.By != "" {
+		text += " by " + c.By
+	}
+	if !c.Until.IsZero() {
+		text += " until " + wording.Moment(c.Until)
+	}
+	if c.Note != "" {
+		text += ": " + c.Note
+	}
+	return text
 }
 
 // printEvent prints the event's data in one line, with the event's name in

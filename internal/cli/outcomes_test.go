@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/cli/command"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -95,4 +99,40 @@ func TestOutcomes_RefusesInvalidFlagsAndAMissingStream(t *testing.T) {
 	c.fails(exitUsage, `has the character '.'`, "outcomes", "--service", "a.b")
 	c.fails(exitUsage, "neither how long ago", "outcomes", "--since", "yesterday")
 	c.fails(exitUsage, "--count -1 is negative", "outcomes", "--count", "-1")
+}
+
+// TestOutcomes_EachEventHasADetail prints a row for every kind of event.
+func TestOutcomes_EachEventHasADetail(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 5, 0, time.Local)
+	about := events.About{ID: "0f1e2d3c4b5a69788796a5b4c3d2e1f0", Service: "billing", Operation: "charge"}
+	outcome := events.Outcome{About: about, Attempts: 3, ElapsedMs: 1500, Reason: events.ReasonExhausted, Detail: "all 3 attempts", Error: &events.Failure{Code: "503", Message: "busy"}}
+	tripped := events.BreakerChange{Key: "billing:charge", From: "CLOSED", To: "OPEN", Cause: "failures", FailureCount: 5, NextAttemptTime: at}
+	held := events.BreakerChange{Key: "billing:charge", From: "OPEN", To: "OPEN", Cause: "operator", Held: true, Note: "the database moves", NextAttemptTime: at}
+	pressure := events.BackpressureChange{Backpressure: events.Backpressure{On: true, Cause: "failure_rate"}, ActiveRetries: 1, VotingServices: 4, FailingServices: 3}
+	for _, tc := range []struct {
+		subject string
+		data    any
+		want    string
+	}{
+		{"retry.outcome.retrySuccess.billing.charge", outcome, "billing:charge 0f1e2d3c4b5a69788796a5b4c3d2e1f0 3 after 1.5s"},
+		{"retry.outcome.retryFailed.billing.charge", outcome, "billing:charge 0f1e2d3c4b5a69788796a5b4c3d2e1f0 3 exhausted: all 3 attempts (503 busy)"},
+		{"retry.event.retryScheduled.billing.charge", events.Scheduled{About: about, Attempt: 2, DelayMs: 250, Strategy: "fixed"}, "billing:charge 0f1e2d3c4b5a69788796a5b4c3d2e1f0 2 again in 250ms, fixed"},
+		{"retry.event.breakerChanged.billing.charge", tripped, "billing:charge 0 CLOSED → OPEN: failures, 5 failures, next attempt at 12:00:05"},
+		{"retry.event.breakerChanged.billing.charge", held, "billing:charge 0 OPEN: operator, until it is reset: the database moves"},
+		{"retry.event.backpressureChanged.rebound.all", pressure, "rebound:all 0 on: failure_rate, 3 of 4 services failing, 1 attempt in flight"},
+		{"retry.event.backpressureChanged.rebound.all", events.BackpressureChange{VotingServices: 1}, "rebound:all 0 off, 0 of 1 service failing, 0 attempts in flight"},
+	} {
+		data, err := json.Marshal(tc.data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		if err := printRow(&command.App{Stdout: &out}, storedEvent{subject: tc.subject, at: at, data: data}); err != nil {
+			t.Fatal(err)
+		}
+		want := "12:00:05.000 " + strings.Split(tc.subject, ".")[2] + " " + tc.want
+		if got := strings.Join(strings.Fields(out.String()), " "); got != want {
+			t.Errorf("%s is printed as\n%s\nwant\n%s", tc.subject, got, want)
+		}
+	}
 }

@@ -138,7 +138,7 @@ var seldomUsed = []string{
 	"$JS.API.STREAM.INFO.RETRY_WORK", "$JS.API.STREAM.CREATE.RETRY_WORK", "$JS.API.STREAM.CREATE.RETRY_ADVISORIES",
 	"$KV.RETRY_POLICIES.>", "$JS.API.DIRECT.GET.KV_RETRY_POLICIES.>",
 	"$JS.API.DIRECT.GET.KV_RETRY_LANES.>", "$JS.API.CONSUMER.CREATE.KV_RETRY_LANES.>", "$JS.API.CONSUMER.DELETE.KV_RETRY_LANES.*",
-	"$JS.API.STREAM.PURGE.KV_RETRY_LANES",
+	"$JS.API.STREAM.PURGE.KV_RETRY_LANES", "$JS.API.DIRECT.GET.KV_RETRY_PAUSES.>",
 	"$JS.API.DIRECT.GET.KV_RETRY_LEDGERS.>", "$JS.API.CONSUMER.CREATE.KV_RETRY_LEDGERS.>", "$JS.API.CONSUMER.DELETE.KV_RETRY_LEDGERS.*",
 	"$JS.API.STREAM.MSG.GET.KV_RETRY_LEDGERS", "$JS.API.STREAM.UPDATE.KV_RETRY_BREAKERS", "$JS.API.STREAM.UPDATE.KV_RETRY_LEDGERS",
 	"$JS.API.STREAM.MSG.GET.KV_RETRY_TAKEN", "$JS.API.DIRECT.GET.KV_RETRY_TAKEN.>",
@@ -229,6 +229,8 @@ func (c *cli) everything(admin *nats.Conn) {
 	if f := c.findings(exitOK)["adoption"]; f.Status != doctor.OK {
 		c.t.Errorf("the doctor says %+v", f)
 	}
+	c.ok("pause", "billing")
+	c.ok("resume", "billing")
 	c.ok("adopt", "list")
 	c.ok("adopt", "remove", "--stream", "ORDERS", "--consumer", "worker")
 	c.ok("status")

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -90,27 +92,32 @@ func policyCheckCommand(a *command.App) *cobra.Command {
 // policyApplyOptions hold a policy file without issues.
 type policyApplyOptions struct {
 	*command.App
-	name   string
-	source []byte
+	file, name string
+	source     []byte
+	yes        bool
 }
 
 func policyApplyCommand(a *command.App) *cobra.Command {
 	o := policyApplyOptions{App: a}
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "apply FILE",
 		Short: "Put a policy file in force for all instances",
 		Long: `Puts a policy file in force for all instances, without a restart. One that has a fault
 is refused, and what was in force stays. Operations that wait keep their delay; the next
-decisions use the new policies. A comment in the first line appears in the history. FILE is
-- for standard input.`,
+decisions use the new policies. Services that are no longer in the file are named; a file
+that has no policies at all is applied only after a question, or with --yes. A comment in
+the first line appears in the history. FILE is - for standard input.`,
 		Args: command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			o.file = args[0]
 			if o.name, o.source, err = readPolicies(a, args[0]); err != nil {
 				return err
 			}
 			return a.Connected(cmd, o.run)
 		},
 	}
+	cmd.Flags().BoolVar(&o.yes, "yes", false, "agree to take all policies away")
+	return cmd
 }
 
 func (o *policyApplyOptions) run(ctx context.Context, s *session.Session) error {
@@ -122,11 +129,67 @@ func (o *policyApplyOptions) run(ctx context.Context, s *session.Session) error 
 	if err != nil {
 		return err
 	}
+	if err := o.takeAway(ctx, s, current); err != nil {
+		return err
+	}
 	r, err := b.Apply(ctx, o.name, o.source, current.Number)
 	if err != nil {
 		return err
 	}
 	return sayApplied(ctx, o.App, s, r)
+}
+
+// takeAway says which policies the file takes away, and asks first if it takes all.
+func (o *policyApplyOptions) takeAway(ctx context.Context, s *session.Session, current policies.Revision) error {
+	next, err := policy.Parse(o.name, o.source)
+	if err != nil {
+		return err
+	}
+	source := current.Source
+	if current.Number == 0 {
+		shown, err := policiesInForce(ctx, s)
+		if err != nil {
+			return err
+		}
+		for _, p := range shown {
+			source = []byte(p.Source)
+		}
+	}
+	inForce, err := policy.Parse("in force", source)
+	if err != nil {
+		return nil //nolint:nilerr // a revision that no instance has in force takes nothing away
+	}
+	gone := policies.Gone(inForce, next)
+	names := wording.First(maxGone, gone)
+	switch {
+	case len(gone) == 0:
+		return nil
+	case len(next.Sections()) > 0 || o.yes:
+		o.Say("this takes away the policies of %s", names)
+		return nil
+	case o.file == "-" || !terminal.IsTerminal(o.Stdin):
+		return command.Usagef("%s has no policies; applying it would take away those of %s; say --yes if that is meant", o.name, names)
+	}
+	return o.ask(fmt.Sprintf("%s has no policies; applying it takes away those of %s. Apply it? [y/N] ", o.name, names))
+}
+
+// maxGone is how many names of policies are shown.
+const maxGone = 8
+
+// errNotApplied is the answer no.
+var errNotApplied = errors.New("nothing was applied")
+
+// ask asks a question that is answered by yes or no.
+func (o *policyApplyOptions) ask(question string) error {
+	fmt.Fprint(o.Stderr, question)
+	answer, err := bufio.NewReader(o.Stdin).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+		return errNotApplied
+	}
+	return nil
 }
 
 type policyRollbackOptions struct {

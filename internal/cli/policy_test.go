@@ -2,11 +2,13 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/rebound-mq/rebound/internal/cli/command"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
@@ -53,6 +55,45 @@ func TestPolicy_IsAppliedShownAndRolledBack(t *testing.T) {
 	}
 	c.fails(exitFailure, "there is no such revision", "policy", "rollback", "99")
 	c.fails(exitUsage, `"x" is no revision`, "policy", "rollback", "x")
+}
+
+func TestPolicyApply_SaysWhatItTakesAwayAndRefusesToTakeAll(t *testing.T) {
+	t.Parallel()
+	c := newCLI(t)
+	c.service()
+	empty := policyFile(t, "# nothing yet\n")
+	if r := c.run("policy", "apply", policyFile(t, "billing: {maxAttempts: 7}\nshipping: {operations: {send: {priority: high}}}\n")); r.code != exitOK {
+		t.Fatalf("applying gave %+v", r)
+	}
+	if r := c.run("policy", "apply", policyFile(t, "shipping: {maxAttempts: 7}\n")); r.code != exitOK || !strings.Contains(r.stderr, "this takes away the policies of billing\n") {
+		t.Errorf("applying a file without billing gave %+v", r)
+	}
+	c.fails(exitUsage, empty+" has no policies; applying it would take away those of shipping; say --yes if that is meant", "policy", "apply", empty)
+	if r := c.runWith("", "policy", "apply", "-"); r.code != exitUsage || !strings.Contains(r.stderr, "stdin has no policies") {
+		t.Errorf("applying nothing from the standard input gave %+v", r)
+	}
+	if got := c.ok("policy", "show", "--source"); got != "shipping: {maxAttempts: 7}\n" {
+		t.Errorf("in force is %q, want what was before", got)
+	}
+	if r := c.run("policy", "apply", "--yes", empty); r.code != exitOK || !strings.Contains(r.stderr, "this takes away the policies of shipping\n") {
+		t.Errorf("applying an empty file with --yes gave %+v", r)
+	}
+	if got := c.ok("policy", "show", "--source"); got != "# nothing yet\n" {
+		t.Errorf("in force is %q, want the empty file", got)
+	}
+	if r := c.run("policy", "apply", empty); r.code != exitOK || strings.Contains(r.stderr, "take") {
+		t.Errorf("applying an empty file over an empty one gave %+v, want no question", r)
+	}
+}
+
+func TestPolicyApply_AsksBeforeItTakesAll(t *testing.T) {
+	for answer, want := range map[string]error{"y\n": nil, "YES\n": nil, "yes": nil, "n\n": errNotApplied, "\n": errNotApplied, "": errNotApplied, "yesterday\n": errNotApplied} {
+		var asked strings.Builder
+		o := policyApplyOptions{App: &command.App{Stdin: strings.NewReader(answer), Stderr: &asked}}
+		if err := o.ask("Apply it? "); !errors.Is(err, want) || asked.String() != "Apply it? " {
+			t.Errorf("the answer %q gives %v after %q, want %v", answer, err, asked.String(), want)
+		}
+	}
 }
 
 func TestPolicyCheck_ReportsEveryIssue(t *testing.T) {

@@ -35,8 +35,8 @@ func reportCommand(a *command.App) *cobra.Command {
 worker has names all that is needed: Retry-Id, Retry-Attempt and Retry-Token.
 success and failure end the attempt, working has its watchdog start anew.
 A report that nobody waits for is refused, and the exit code is 1.`,
-		Example: `  rebound report billing charge success --id 0f1e2d3c4b5a69788796a5b4c3d2e1f0 --attempt 2 --token WF5JPXVSTQH4RZB2N7L3KDYEMA
-  rebound report billing charge failure --id … --attempt 2 --token … --error-code 503 --retry-after 30s`,
+		Example: `  rebound report billing charge success --id 0f1e2d3c4b5a69788796a5b4c3d2e1f0 --attempt 2 --retry-token WF5JPXVSTQH4RZB2N7L3KDYEMA
+  rebound report billing charge failure --id … --attempt 2 --retry-token … --error-code 503 --retry-after 30s`,
 		Args:      command.ExactArgs(3),
 		ValidArgs: []string{string(events.Succeeded), string(events.Failed), string(events.Working)},
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,7 +49,7 @@ A report that nobody waits for is refused, and the exit code is 1.`,
 	f := cmd.Flags()
 	f.StringVar(&o.report.ID, "id", "", "Retry-Id of the message")
 	f.IntVar(&o.report.Attempt, "attempt", 0, "Retry-Attempt of the message")
-	f.StringVar(&o.report.Token, "token", "", "Retry-Token of the message")
+	f.StringVar(&o.report.Token, "retry-token", "", "Retry-Token of the message")
 	f.StringVar(&o.report.Code, "error-code", "", "code of the failure, such as 503 or RATE_LIMIT_EXCEEDED")
 	f.StringVar(&o.report.Error, "error-message", "", "message of the failure")
 	f.StringVar(&o.retryAfter, "retry-after", "", "after a failure, not before then: a duration (30s)")

@@ -32,10 +32,10 @@ func TestReport_EndsWhatSubmitPublished(t *testing.T) {
 	h := m.Headers()
 	report := func(result string, more ...string) result {
 		return c.run(append([]string{
-			"report", "billing", "charge", result, "--id", id, "--attempt", h.Get(events.HeaderAttempt), "--token", h.Get(events.HeaderToken),
+			"report", "billing", "charge", result, "--id", id, "--attempt", h.Get(events.HeaderAttempt), "--retry-token", h.Get(events.HeaderToken),
 		}, more...)...)
 	}
-	if r := report("success", "--token", "guessed"); r.code != exitFailure || !strings.Contains(r.stderr, "token") {
+	if r := report("success", "--retry-token", "guessed"); r.code != exitFailure || !strings.Contains(r.stderr, "token") {
 		t.Errorf("a forged report ends with code %d and says %q, want 1 and that its token is wrong", r.code, r.stderr)
 	}
 	if r := report("done"); r.code != exitUsage {
@@ -57,7 +57,7 @@ func TestReport_EndsWhatSubmitPublished(t *testing.T) {
 func TestReport_WithoutAServiceStoresTheReport(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
-	r := c.run("report", "billing", "charge", "success", "--id", strings.Repeat("0", 32), "--attempt", "2", "--token", "t")
+	r := c.run("report", "billing", "charge", "success", "--id", strings.Repeat("0", 32), "--attempt", "2", "--retry-token", "t")
 	if r.code != 0 || !strings.Contains(r.stderr, "no service answers") || c.messages("RETRY_INTAKE") != 1 {
 		t.Errorf("the report ends with code %d, says %q and %d are stored; want 0, that no service answers, and 1", r.code, r.stderr, c.messages("RETRY_INTAKE"))
 	}

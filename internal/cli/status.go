@@ -71,6 +71,9 @@ func writeStatusTables(w io.Writer, status *schemas.Status, instances []schemas.
 	if err := writeInstances(w, &status.RetryCoordination); err != nil {
 		return err
 	}
+	if err := writeStatusPauses(w, status.Pauses); err != nil {
+		return err
+	}
 	if len(status.Breakers) > 0 {
 		fmt.Fprintln(w)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/cli/terminal"
 	"github.com/rebound-mq/rebound/internal/wording"
@@ -19,6 +20,20 @@ import (
 
 // shownWorst is how many rows the tables of a status have, so that it fits on a page.
 const shownWorst = 8
+
+// writeStatusPauses prints the first pauses, and how many others there are.
+func writeStatusPauses(w io.Writer, pauses []events.Pause) error {
+	if len(pauses) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	if err := writePauses(w, pauses[:min(shownWorst, len(pauses))]); err != nil || len(pauses) <= shownWorst {
+		return err
+	}
+	others := len(pauses) - shownWorst
+	_, err := fmt.Fprintf(w, "… and %d more %s; `rebound pause` lists all\n", others, wording.Plural(others, "pause"))
+	return err
+}
 
 // writeWorstBreakers prints the worst breakers that are not closed, and how many
 // others there are.
@@ -63,13 +78,13 @@ func writeGates(w io.Writer, status *schemas.Status) error {
 	}
 	gates = gates[:min(shownWorst, len(gates))]
 	fmt.Fprintln(w)
-	t := terminal.NewTable(w, "GATE", "SHUT", "LIMITED BY", "IN FLIGHT", "GOVERNED AT")
+	t := terminal.NewTable(w, "GATE", "LIMITED BY", "HELD", "SINCE", "ASKED AGAIN", "IN FLIGHT", "GOVERNED AT", "BECAUSE")
 	for _, g := range gates {
 		rate := ""
 		if g.Governed {
 			rate = fmt.Sprintf("%.0f/s", g.Rate)
 		}
-		t.Row(g.Key, g.Shut, string(g.Cause), g.InFlight, rate)
+		t.Row(g.Key, string(g.Cause), g.Held, g.Since, g.Next, g.InFlight, rate, g.Reason())
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -111,13 +126,24 @@ func writeInstances(w io.Writer, c *health.Coordination) error {
 		return nil
 	}
 	fmt.Fprintln(w)
-	t := terminal.NewTable(w, "INSTANCE", "HOST", "VERSION", "IN FLIGHT", "IN HAND", "SUCCEEDED", "FAILED", "LOAD", "CPU", "MEMORY", "STORE", "SHARE", "HEARD")
+	t := terminal.NewTable(w, "INSTANCE", "HOST", "VERSION", "IN FLIGHT", "IN HAND", "SUCCEEDED", "FAILED", "OVERLOAD", "LIMIT", "LOAD", "CPU", "MEMORY", "STORE", "SHARE", "HEARD")
 	for _, i := range c.Instances {
 		share := c.RecommendedDistribution[i.ID]
-		t.Row(i.ID, i.HostName, i.Version, i.InFlight, i.InHand, i.Succeeded, i.Failed, fmt.Sprintf("%.2f", i.SystemLoad),
+		t.Row(i.ID, i.HostName, i.Version, i.InFlight, i.InHand, i.Succeeded, i.Failed, percentage(&i.Overload, 100), limitOf(i.Capacity), fmt.Sprintf("%.2f", i.SystemLoad),
 			percentage(&i.CPUUtilization, 1), percentage(&i.MemoryUtilization, 1), wording.Short(i.StoreDelayMs), percentage(&share, 100), ago(&i.HeardMs))
 	}
 	return t.Flush()
+}
+
+// limitOf returns how many operations an instance may have in hand and what lowers that.
+func limitOf(c events.Capacity) string {
+	switch {
+	case c.InHandLimit == 0:
+		return ""
+	case c.LimitedBy == "":
+		return fmt.Sprint(c.InHandLimit)
+	}
+	return fmt.Sprintf("%d by %s", c.InHandLimit, c.LimitedBy)
 }
 
 // writeHealth writes a table of the services' health, merged from what the instances

@@ -57,6 +57,8 @@ type Puller interface {
 	Name() string
 	// Unacked returns how many operations are in hand.
 	Unacked() int
+	// Handled returns how many have left the instance's hand since it started.
+	Handled() uint64
 	// Delivered returns when the consumer was made and the latest sequence that it has
 	// delivered here. DeliveredElsewhere records the latest that it has delivered to
 	// another instance: up to it, no delivery is the first.
@@ -73,11 +75,12 @@ type Config struct {
 	Started     time.Time
 	// Now is the server's time.
 	Now func() time.Time
-	// Limits say when global backpressure turns on.
+	// Limits say when global backpressure turns on and when this instance takes less.
 	Limits gate.Limits
-	// Host returns how busy the host is, and StoreDelay how long the slowest store takes to
-	// answer.
+	// Host returns how busy the host is, Saturation how far the instance uses up what is its
+	// own, and StoreDelay how long the slowest store takes to answer.
 	Host       func() health.Host
+	Saturation func(now time.Time) gate.Saturation
 	StoreDelay func(now time.Time) time.Duration
 	// Policies names the policies that the instance was started with, and is empty while
 	// others are in force.
@@ -112,6 +115,7 @@ type Member struct {
 	mu       sync.Mutex // guards the fields below
 	register *health.Register
 	pressure gate.Pressure
+	capacity capacity
 	state    events.InstanceState
 
 	// The fields below belong to the goroutine of Run.
@@ -129,6 +133,7 @@ func Join(nc *nats.Conn, config Config) (*Member, error) {
 		self:    events.InstanceReport{ID: config.ID, HostName: hostName(config.Log), Version: config.Version, Started: config.Started.UTC()},
 		reports: make(chan *nats.Msg, maxWaiting), warn: rate.Sometimes{First: 1, Interval: warnEvery},
 		period: reportEvery, state: events.InstanceJoining, instances: 1,
+		capacity: capacity{warn: rate.Sometimes{First: 1, Interval: warnEvery}},
 	}
 	now := config.Now()
 	own := m.reportLocked(now)
@@ -175,22 +180,19 @@ func (m *Member) tick(ctx context.Context, now time.Time) {
 	m.mu.Lock()
 	m.state = events.InstanceServing
 	m.mu.Unlock()
+	m.measure(now)
 	v := m.View(now)
 	if change, changed := m.decide(v, now); changed {
 		m.announce(ctx, change)
 	}
+	m.throttle(v, now)
+	m.takeShare(v)
 	m.publish(false, now)
 	m.comparePolicies(v)
-	if m.takeShare(v); v.TotalInstances != m.instances {
+	if v.TotalInstances != m.instances {
 		m.instances = v.TotalInstances
 		m.config.Log.Info("the number of instances has changed", "instances", m.instances)
 	}
-}
-
-// takeShare makes this instance take its share of the work.
-func (m *Member) takeShare(v health.Coordination) {
-	m.config.Gates.SetInstances(v.TotalInstances)
-	m.config.Limit.Set(v.InHandLimit(m.self.ID, m.config.Limit.Most()))
 }
 
 // View returns the instances as known at now, with fresh figures of this one.

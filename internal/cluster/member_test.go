@@ -55,19 +55,7 @@ func (i *instance) leads() bool                        { _, ok := i.Leads(); ret
 // fail. A change is made before it runs.
 func join(t *testing.T, url, id string, failing *atomic.Int64, change ...func(*Member)) *instance {
 	t.Helper()
-	i := &instance{nc: testkit.Connect(t, url), failing: failing}
-	var err error
-	i.Member, err = Join(i.nc, Config{
-		Prefix: "retry", ID: id, Version: "1", Started: time.Now(), Now: time.Now,
-		Evidence:     func(bool, time.Time) []events.ServiceEvidence { return nil },
-		HearEvidence: func(string, []events.ServiceEvidence, time.Time) {},
-		Host:         i.host, StoreDelay: i.storeDelay, Policies: func() string { return "" }, Gates: i, Limit: i,
-		Publish: func(context.Context, string, *nats.Msg) error { i.announced.Add(1); return nil },
-		Log:     slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	i := prepare(t, url, id, failing)
 	for _, f := range change {
 		f(i.Member)
 	}
@@ -76,6 +64,25 @@ func join(t *testing.T, url, id string, failing *atomic.Int64, change ...func(*M
 	running.Go(func() { i.Run(ctx) })
 	i.stop = func() { cancel(); running.Wait() }
 	t.Cleanup(i.stop)
+	return i
+}
+
+// prepare is join without running the instance.
+func prepare(t *testing.T, url, id string, failing *atomic.Int64) *instance {
+	t.Helper()
+	i := &instance{nc: testkit.Connect(t, url), failing: failing}
+	var err error
+	i.Member, err = Join(i.nc, Config{
+		Prefix: "retry", ID: id, Version: "1", Started: time.Now(), Now: time.Now,
+		Evidence:     func(bool, time.Time) []events.ServiceEvidence { return nil },
+		HearEvidence: func(string, []events.ServiceEvidence, time.Time) {},
+		Host:         i.host, Saturation: func(time.Time) gate.Saturation { return gate.Saturation{} }, StoreDelay: i.storeDelay, Policies: func() string { return "" }, Gates: i, Limit: i,
+		Publish: func(context.Context, string, *nats.Msg) error { i.announced.Add(1); return nil },
+		Log:     slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return i
 }
 
@@ -127,6 +134,31 @@ func TestMember_OneThatHearsNobodyForgetsNobody(t *testing.T) {
 // clock of the test.
 func silent(now func() time.Time) func(*Member) {
 	return func(m *Member) { m.period, m.config.Now = time.Hour, now }
+}
+
+func TestMember_SaysWhyBackpressureIsOn(t *testing.T) {
+	t.Parallel()
+	var failing atomic.Int64
+	now := &clock{base: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	i := prepare(t, testkit.Server(t).ClientURL(), "b", &failing)
+	i.config.Now = now.now
+	failing.Store(3)
+	for _, c := range []struct {
+		cause gate.PressureCause
+		want  string
+	}{
+		{"", ""},
+		{gate.PressureFailures, "most services fail (3 of 3) since 2026-03-01T12:00:00Z; each key that fails too has one attempt a second until that ends"},
+		{gate.PressureActive, "too many attempts are in flight (0) since 2026-03-01T12:00:00Z; new ones go as others end"},
+		{gate.PressureStore, "NATS or Redis answers slowly (in 0 ms) since 2026-03-01T12:00:00Z; instances take less until that ends"},
+	} {
+		i.mu.Lock()
+		i.Member.pressure = gate.Pressure{On: c.cause != "", Cause: c.cause, Since: now.now()}
+		i.mu.Unlock()
+		if got := i.PressureProblem(); got != c.want {
+			t.Errorf("with the cause %q the problem is %q, want %q", c.cause, got, c.want)
+		}
+	}
 }
 
 // clock is a clock that stands still until it is set forward.
@@ -274,4 +306,67 @@ func TestMember_LeaderAdoptsWhatWasDecidedWhileItWasNotHeard(t *testing.T) {
 	if n := a.announced.Load(); n != 0 {
 		t.Errorf("the leader announced %d changes that it did not decide, want none", n)
 	}
+}
+
+// puller has a number of operations in hand and has handled others.
+type puller struct {
+	unacked int
+	handled uint64
+}
+
+func (p *puller) Name() string                         { return "due" }
+func (p *puller) Unacked() int                         { return p.unacked }
+func (p *puller) Handled() uint64                      { return p.handled }
+func (p *puller) Delivered() (time.Time, uint64)       { return time.Time{}, 0 }
+func (p *puller) DeliveredElsewhere(time.Time, uint64) {}
+
+func TestMember_TakesLessWhileItCannotKeepUp(t *testing.T) {
+	t.Parallel()
+	var failing atomic.Int64
+	i := prepare(t, testkit.Server(t).ClientURL(), "b", &failing)
+	due, saturation := &puller{unacked: 400, handled: 5000}, gate.Saturation{}
+	i.config.Pullers = []Puller{due}
+	i.config.Saturation = func(time.Time) gate.Saturation { return saturation }
+	now := i.config.Now()
+	tick := func(seconds int) {
+		for range seconds {
+			now = now.Add(time.Second)
+			due.handled += 5000
+			i.tick(t.Context(), now)
+		}
+	}
+	check := func(when string, limit int64, by string) {
+		t.Helper()
+		all := i.View(now).Instances
+		c := all[len(all)-1].Capacity // its id is the last
+		if got := i.limit.Load(); got != limit || c.InHandLimit != int(limit) || c.LimitedBy != by {
+			t.Errorf("%s the limit is %d, reported as %+v, want %d because of %q", when, got, c, limit, by)
+		}
+	}
+	tick(1)
+	check("in peace", 1000, "")
+	saturation.Memory = 0.95
+	tick(1)
+	check("when memory is almost used up", 280, "memory")
+	if got, want := i.PressureProblem(), "the instance's cgroup uses 95% of its memory limit, so the instance has at most 280 due operations in hand"; got != want {
+		t.Errorf("the problem is %q, want %q", got, want)
+	}
+	saturation = gate.Saturation{SchedulerDelay: time.Second, CPUPressure: 1}
+	tick(20)
+	check("alone, however starved,", 1000, "")
+	// Now there is another instance that waits for nothing.
+	other := serving("a")
+	other.InHand = 600
+	if _, err := i.register.Heard(other, now); err != nil {
+		t.Fatal(err)
+	}
+	tick(1)
+	check("beside an instance that keeps up", 64, "overload")
+	saturation.Memory = 0.95
+	due.unacked = 10
+	tick(9)
+	check("with both", 64, "overload")
+	saturation = gate.Saturation{}
+	tick(60)
+	check("in peace again", 1000, "")
 }

@@ -96,6 +96,7 @@ func (m *Member) reportLocked(now time.Time) events.InstanceReport {
 	r.SystemLoad = figure(h.SystemLoad, events.MaxInstanceFigure)
 	r.StoreDelayMs = events.InMilliseconds(m.config.StoreDelay(now))
 	r.Backpressure = reported(m.pressure)
+	r.Capacity = m.capacity.reported()
 	r.Policies = m.config.Policies()
 	return r
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 // Config holds the values in force. It is not changed after [Load] and so may
@@ -78,6 +80,10 @@ type Config struct {
 	// memory, un-acknowledged, in operations and in bytes.
 	MaxInFlight      int
 	MaxInFlightBytes int64
+
+	// Backpressure says when global backpressure turns on and when an instance takes less;
+	// [gate.Off] is for a limit that is not in force.
+	Backpressure gate.Limits
 
 	// ForgetIdleAfter is how long an instance remembers a key that is not used, at least
 	// a second.

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/rebound-mq/rebound/internal/config"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 func TestLoad_FillsInDefaults(t *testing.T) {
@@ -23,14 +24,14 @@ func TestLoad_FillsInDefaults(t *testing.T) {
 		"HTTP": "127.0.0.1:8422", "Replicas": 0, "Prefix": "retry", "OutcomesMaxAge": 7 * 24 * time.Hour,
 		"DeadMaxAge": time.Duration(0), "SyncInterval": 2 * time.Minute, "SyncAlways": false,
 		"Lease": 30 * time.Second, "MaxInFlight": 8192, "MaxInFlightBytes": int64(256 << 20), "ForgetIdleAfter": time.Hour, "LogLevel": slog.LevelInfo, "LogFormat": "text",
-		"Servers": "[nats://127.0.0.1:4222]",
+		"Servers": "[nats://127.0.0.1:4222]", "Backpressure": gate.Limits{}.OrDefaults(),
 	}
 	got := map[string]any{
 		"Embedded": c.Embedded(), "StoreDir": c.StoreDir, "Listen": c.Listen,
 		"HTTP": c.HTTP, "Replicas": c.Replicas, "Prefix": c.Prefix, "OutcomesMaxAge": c.OutcomesMaxAge,
 		"DeadMaxAge": c.DeadMaxAge, "SyncInterval": c.SyncInterval, "SyncAlways": c.SyncAlways,
 		"Lease": c.Lease, "MaxInFlight": c.MaxInFlight, "MaxInFlightBytes": c.MaxInFlightBytes, "ForgetIdleAfter": c.ForgetIdleAfter, "LogLevel": c.LogLevel, "LogFormat": c.LogFormat,
-		"Servers": fmt.Sprint(c.Servers()),
+		"Servers": fmt.Sprint(c.Servers()), "Backpressure": c.Backpressure,
 	}
 	for name, w := range want {
 		if got[name] != w {
@@ -44,6 +45,19 @@ func TestLoad_FillsInDefaults(t *testing.T) {
 	}
 	if err := c.CheckServe(); err != nil {
 		t.Errorf("the service refuses the defaults: %v", err)
+	}
+}
+
+func TestLoad_EveryLimitOfBackpressureCanBeOff(t *testing.T) {
+	flags := []string{
+		"--pressure-failure-share=off", "--pressure-active=off", "--pressure-store-delay=off",
+		"--pressure-scheduler-delay=off", "--pressure-cpu=off", "--pressure-memory=off",
+	}
+	want := gate.Limits{
+		FailureShare: gate.Off, Services: 3, Active: gate.Off, StoreDelay: gate.Off, SchedulerDelay: gate.Off, CPUPressure: gate.Off, Memory: gate.Off,
+	}
+	if got := load(t, flags, "HOME=/h").Backpressure; got != want {
+		t.Errorf("the limits are %+v, want %+v", got, want)
 	}
 }
 
@@ -77,6 +91,8 @@ func TestLoad_EverySettingWorksInEveryPlace(t *testing.T) {
 		"prefix": "again", "store-dir": "/store", "listen": "0.0.0.0:9", "http": "off", "replicas": "3",
 		"redis": "redis://r:1/2", "policies": "/p.yaml", "sync-interval": "always", "max-store": "10GiB", "outcomes-max-age": "2d",
 		"outcomes-max-bytes": "1MiB", "dead-max-age": "30d", "max-submitted": "9", "max-in-flight": "10", "lease": "5s",
+		"pressure-failure-share": "0.9", "pressure-services": "5", "pressure-active": "500", "pressure-store-delay": "250ms",
+		"pressure-scheduler-delay": "1s", "pressure-cpu": "1", "pressure-memory": "off",
 		"max-in-flight-bytes": "2MiB", "forget-idle-after": "20m", "log-level": "debug", "log-format": "json",
 	}
 	partner := map[string]string{
@@ -158,6 +174,14 @@ func TestLoad_EachBadValueIsOneClearSentence(t *testing.T) {
 		"--max-in-flight=0":                 `"0" is not a whole number from 1 to 1000000`,
 		"--forget-idle-after=0":             `"0" is less than 1s`,
 		"--max-in-flight-bytes=1":           `"1" is less than 1048576 bytes`,
+		"--pressure-failure-share=75":       `"75" is not a number above 0 and up to 1, or "off"`,
+		"--pressure-failure-share=0":        `"0" is not a number above 0 and up to 1, or "off"`,
+		"--pressure-cpu=NaN":                `"NaN" is not a number above 0 and up to 1, or "off"`,
+		"--pressure-memory=none":            `"none" is not a number above 0 and up to 1, or "off"`,
+		"--pressure-services=off":           `"off" is not a whole number from 1 to 128`,
+		"--pressure-active=0":               `"0" is not a whole number from 1 to 1000000000, or "off"`,
+		"--pressure-store-delay=0":          `"0" is less than a millisecond; "off" is for no limit`,
+		"--pressure-scheduler-delay=soon":   `"soon" is not a duration, such as "500ms", "90s", "2h" or "7d", or "off"`,
 		"--log-format=xml":                  `"xml" is not one of text, json`,
 		"--user=ann":                        `it needs password, which is not set`,
 		"--tls-key=/k":                      `it needs tls-cert, which is not set`,

@@ -9,9 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 // ParseDuration reads a Go duration, optionally with days before it: "90s",
@@ -59,7 +59,7 @@ var units = map[string]int64{
 // "256MiB", "1.5GB". K, M, G and T alone are powers of 1024, as in NATS.
 func ParseBytes(text string) (int64, error) {
 	trimmed := strings.TrimSpace(text)
-	end := strings.LastIndexFunc(trimmed, func(r rune) bool { return unicode.IsDigit(r) || r == '.' }) + 1
+	end := strings.LastIndexFunc(trimmed, func(r rune) bool { return '0' <= r && r <= '9' || r == '.' }) + 1
 	unit, known := units[strings.ToLower(strings.TrimSpace(trimmed[end:]))]
 	if n, err := strconv.ParseInt(trimmed[:end], 10, 64); err == nil && known && n >= 0 {
 		if n > (1<<63-1)/unit {
@@ -162,7 +162,7 @@ func setAddress(to *string, s string) error {
 }
 
 func setOptionalAddress(to *string, s string) error {
-	if s == "off" {
+	if s == off {
 		*to = ""
 		return nil
 	}
@@ -178,6 +178,52 @@ func setNumber(to *int, s string, least, most int) error {
 		return fmt.Errorf("%q is not a whole number from %d to %d", s, least, most)
 	}
 	*to = n
+	return nil
+}
+
+// off is the value of a limit that is not in force.
+const off = "off"
+
+// setShare reads a share above 0 and up to 1, or off.
+func setShare(to *float64, s string) error {
+	if s == off {
+		*to = gate.Off
+		return nil
+	}
+	share, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+	if err != nil || !(share > 0 && share <= 1) {
+		return fmt.Errorf(`%q is not a number above 0 and up to 1, or "off"`, s)
+	}
+	*to = share
+	return nil
+}
+
+// setLimit reads a whole number above 0, or off.
+func setLimit(to *int, s string) error {
+	if s == off {
+		*to = gate.Off
+		return nil
+	}
+	if err := setNumber(to, s, 1, 1_000_000_000); err != nil {
+		return fmt.Errorf(`%w, or "off"`, err)
+	}
+	return nil
+}
+
+// setDelay reads a duration of a millisecond at least, or off.
+func setDelay(to *time.Duration, s string) error {
+	if s == off {
+		*to = gate.Off
+		return nil
+	}
+	d, err := ParseDuration(s)
+	if err != nil {
+		return fmt.Errorf(`%w, or "off"`, err)
+	}
+	if d < time.Millisecond {
+		return fmt.Errorf(`%q is less than a millisecond; "off" is for no limit`, s)
+	}
+	*to = d
 	return nil
 }
 

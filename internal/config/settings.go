@@ -1,6 +1,10 @@
 package config
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/rebound-mq/rebound/events"
+)
 
 // setting is one row of the table below. Its flag is its key; its variable is
 // REBOUND_ and the key in capitals.
@@ -170,6 +174,41 @@ var settings = []setting{
 		key: "max-in-flight-bytes", kind: "bytes", standard: "256MiB",
 		help: "most bytes of operations that one instance holds in memory",
 		set:  func(c *Config, s string) error { return setBytes(&c.MaxInFlightBytes, s, 1<<20) },
+	},
+	{
+		key: "pressure-failure-share", kind: "share", standard: "0.75",
+		help: `most services fail when so many of them do, from 0 to 1, each with so many of its attempts; then a key that fails too has one attempt a second. "off" never slows one`,
+		set:  func(c *Config, s string) error { return setShare(&c.Backpressure.FailureShare, s) },
+	},
+	{
+		key: "pressure-services", kind: "number", standard: "3",
+		help: "how many services must have attempts for that",
+		set:  func(c *Config, s string) error { return setNumber(&c.Backpressure.Services, s, 1, events.MaxServices) },
+	},
+	{
+		key: "pressure-active", kind: "number", standard: "10000",
+		help: `attempts in flight over all instances from which on new ones go as others end; "off" for no limit`,
+		set:  func(c *Config, s string) error { return setLimit(&c.Backpressure.Active, s) },
+	},
+	{
+		key: "pressure-store-delay", kind: "duration", standard: "1s",
+		help: `response time of NATS or Redis from which on instances take less; "off" for no limit`,
+		set:  func(c *Config, s string) error { return setDelay(&c.Backpressure.StoreDelay, s) },
+	},
+	{
+		key: "pressure-scheduler-delay", kind: "duration", standard: "50ms",
+		help: `how long 99 of 100 goroutines may wait for a CPU in an instance that keeps up; beyond that others take over. "off" for no limit`,
+		set:  func(c *Config, s string) error { return setDelay(&c.Backpressure.SchedulerDelay, s) },
+	},
+	{
+		key: "pressure-cpu", kind: "share", standard: "0.5",
+		help: `share of the time, from 0 to 1, in which the instance's cgroup may wait for a CPU; beyond that others take over. "off" for no limit`,
+		set:  func(c *Config, s string) error { return setShare(&c.Backpressure.CPUPressure, s) },
+	},
+	{
+		key: "pressure-memory", kind: "share", standard: "0.9",
+		help: `share of its cgroup's memory limit, from 0 to 1, from which on an instance takes less; "off" for no limit`,
+		set:  func(c *Config, s string) error { return setShare(&c.Backpressure.Memory, s) },
 	},
 	{
 		key: "forget-idle-after", kind: "duration", standard: "1h",

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rebound-mq/rebound/internal/session"
 	"github.com/rebound-mq/rebound/internal/wording"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
@@ -23,7 +24,42 @@ func (d *Diagnosis) service(ctx context.Context, s *session.Session) {
 		d.add(OK, "service", fmt.Sprintf("instance %s, version %s, since %s", status.Instance, status.Version, wording.Moment(status.Started)), "")
 		d.policiesInForce(status.Policies)
 		d.submitted(&status)
+		d.held(&status)
 	}
+}
+
+// held checks whether operations are held, and says why.
+func (d *Diagnosis) held(status *schemas.Status) {
+	const check = "held operations"
+	named := 0
+	for _, g := range status.Gates {
+		if !g.Shut || g.Held == 0 {
+			continue
+		}
+		named++
+		says := fmt.Sprintf("%d of %s, since %s: %s", g.Held, g.Key, wording.Moment(g.Since), g.Reason())
+		if !g.Next.IsZero() {
+			says += "; asked again " + wording.Moment(g.Next)
+		}
+		d.add(Warn, check, says, remedies[g.Cause])
+	}
+	if named == 0 {
+		d.add(OK, check, fmt.Sprintf("%d, none behind a gate that is shut", status.Held), "")
+	}
+}
+
+// remedies say what to do about what holds a key.
+var remedies = map[gate.Cause]string{
+	gate.CausePaused:          "`rebound status` shows who has paused it; `rebound resume` ends that",
+	gate.CauseAbsent:          "start the target, or correct its name in the policy or the submissions",
+	gate.CauseBreaker:         "look at the target; `rebound breaker show` has its last failures, and probes find out when it is well",
+	gate.CauseDependency:      "look at the services that the policy's dependsOn names",
+	gate.CauseBackpressure:    "look at what the failing services have in common",
+	gate.CauseConcurrency:     "they go as others end; a target that hangs is cut off by attemptTimeout",
+	gate.CauseBudgetPerMinute: "they go as the minute passes; raise retryBudgetPerMinute if the target stands more",
+	gate.CauseBudgetPerHour:   "they go as the hour passes; raise retryBudgetPerHour if the target stands more",
+	gate.CauseRetryBudget:     "look at the target, most of its attempts fail",
+	gate.CauseGovernor:        "they go at the pace that the target stands",
 }
 
 // manySubmitted is how many waiting submissions of one service are worth a warning.

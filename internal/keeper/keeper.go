@@ -42,6 +42,8 @@ type Keeper struct {
 	// checked is the connection of the last check, by the client's count of
 	// reconnects; guarded by mu.
 	checked uint64
+	// silent is whether the server answered nothing at the last check; guarded by mu.
+	silent bool
 }
 
 // Stream is a stream that the service needs, and how to keep it.
@@ -114,13 +116,25 @@ func (k *Keeper) check(ctx context.Context) {
 	}
 	connection := k.nc.Stats().Reconnects
 	var checks sync.WaitGroup
+	pinged := make(chan struct{})
+	checks.Go(func() {
+		defer close(pinged)
+		k.ping(ctx)
+	})
 	for _, one := range k.kept {
 		checks.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 			defer cancel()
-			if err := k.keep(ctx, one); ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				k.note(one, err)
+			err := k.keep(ctx, one)
+			switch {
+			case errors.Is(ctx.Err(), context.Canceled):
+				return
+			case ctx.Err() != nil:
+				if <-pinged; k.isSilent() {
+					return // that says it all
+				}
 			}
+			k.note(one, err)
 		})
 	}
 	checks.Go(func() {
@@ -135,6 +149,32 @@ func (k *Keeper) check(ctx context.Context) {
 	k.mu.Lock()
 	k.checked = connection
 	k.mu.Unlock()
+}
+
+// ping finds out whether the server answers anything.
+func (k *Keeper) ping(ctx context.Context) {
+	call, cancel := context.WithTimeout(ctx, streams.CallTimeout)
+	defer cancel()
+	err := k.nc.FlushWithContext(call)
+	if ctx.Err() != nil || err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return // the connection was lost, which is known
+	}
+	k.mu.Lock()
+	was := k.silent
+	k.silent = err != nil
+	k.mu.Unlock()
+	switch {
+	case err != nil && !was:
+		k.log.Warn("the NATS server does not answer; what waits goes on when it does", "for", streams.CallTimeout)
+	case err == nil && was:
+		k.log.Info("the NATS server answers again")
+	}
+}
+
+func (k *Keeper) isSilent() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.silent
 }
 
 // keep checks one stream and makes it anew if it is missing. It calls Renewed until that
@@ -204,8 +244,11 @@ func (k *Keeper) logFull() {
 // Problem returns what is missing, nil if nothing is.
 func (k *Keeper) Problem() error {
 	k.mu.Lock()
-	checked := k.checked
+	checked, silent := k.checked, k.silent
 	k.mu.Unlock()
+	if silent {
+		return errors.New("the NATS server does not answer: it stands still, or the network to it does")
+	}
 	if k.nc.Stats().Reconnects != checked {
 		return errors.New("the connection has just come back and the streams are being checked")
 	}

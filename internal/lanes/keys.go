@@ -46,6 +46,7 @@ type keyLanes struct {
 	releasing bool      // a goroutine is letting its operations out
 	recheck   bool      // something was held since the lanes were last rechecked
 	used      time.Time // when the key was last used
+	counted   time.Time // when it was last counted although its gate is shut
 	departures
 
 	// The fields below belong to the releasing goroutine.

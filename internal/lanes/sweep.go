@@ -3,6 +3,7 @@ package lanes
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,8 @@ const (
 	scanShare = 0.005
 	// scanTimeout bounds one scan.
 	scanTimeout = time.Minute
+	// maxCounts bounds the keys that are counted in one sweep.
+	maxCounts = 64
 	// removalWeight is how many of maxLooks the removal of a marker counts for.
 	removalWeight = maxLooks / 8
 )
@@ -31,6 +34,7 @@ func (l *Lanes) sweeps(ctx context.Context) {
 	var scan time.Time // when the next is due
 	for ctx.Err() == nil {
 		l.sweep(ctx, time.Now())
+		l.complain(ctx, "counting the held operations of a key failed and will be retried", l.countShut(ctx))
 		if began := time.Now(); !began.Before(scan) {
 			err := l.scan(ctx)
 			if err == nil {
@@ -86,6 +90,37 @@ func (l *Lanes) sweep(ctx context.Context, now time.Time) {
 	}
 	l.keys = shrink.Map(l.keys, before-len(l.keys))
 	l.wake.Set()
+}
+
+// countShut counts what the keys with a shut gate hold, the longest uncounted first. Those
+// with an open gate are counted when they are released.
+func (l *Lanes) countShut(ctx context.Context) error {
+	for _, k := range l.uncounted(l.now()) {
+		n, err := l.Count(ctx, k.service, k.operation)
+		if err != nil {
+			return err
+		}
+		l.gates.SetHeld(k.service, k.operation, int(n))
+	}
+	return nil
+}
+
+// uncounted returns up to maxCounts marked keys whose gate is shut.
+func (l *Lanes) uncounted(now time.Time) []*keyLanes {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var shut []*keyLanes
+	for _, k := range l.keys {
+		if listed, _ := l.markers.isListed(k); listed && !k.releasing && l.quota(k, events.Critical, now).Shut {
+			shut = append(shut, k)
+		}
+	}
+	slices.SortFunc(shut, func(a, b *keyLanes) int { return a.counted.Compare(b.counted) })
+	shut = shut[:min(len(shut), maxCounts)]
+	for _, k := range shut {
+		k.counted = now
+	}
+	return shut
 }
 
 // scan finds the keys with operations in their lanes and marks them.

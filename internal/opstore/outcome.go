@@ -44,6 +44,7 @@ func (s *Store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 		return err
 	}
 	s.meter.DeadLettered(ctx, op)
+	s.burials.add(op.Key(), reason)
 	return nil
 }
 

@@ -29,6 +29,7 @@ type Store struct {
 	lanes      Lanes
 	elections  *Elections
 	meter      Meter
+	burials    *Burials
 	// outcomes and letters publish to the streams that plain subscribers may follow.
 	outcomes, letters *teller
 }
@@ -47,6 +48,8 @@ type Config struct {
 	Elections *Elections
 	// Meter counts what is stored; nil counts nothing.
 	Meter Meter
+	// Burials log the dead letters; nil logs none.
+	Burials *Burials
 }
 
 // Lanes know the keys with held operations.
@@ -82,6 +85,7 @@ func New(js jetstream.JetStream, persister *Persister, config Config) *Store {
 	s := &Store{
 		Persister: persister, js: js, subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
 		clock: config.Clock, maxPayload: config.MaxPayload, lanes: config.Lanes, elections: config.Elections, meter: config.Meter,
+		burials: config.Burials,
 	}
 	if s.clock == nil {
 		s.clock = natsconn.NewClock(nil)

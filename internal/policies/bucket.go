@@ -147,6 +147,12 @@ func (b *Bucket) Apply(ctx context.Context, name string, source []byte, over uin
 	return Revision{Number: number, At: time.Now(), Source: source}, nil
 }
 
+// Gone returns the names at the top level of the policy file in force that the next file has not.
+func Gone(inForce, next *policy.Set) []string {
+	kept := next.Sections()
+	return slices.DeleteFunc(inForce.Sections(), func(name string) bool { return slices.Contains(kept, name) })
+}
+
 // replaceTries is how often a write is tried while the servers agree on another, which
 // takes a few milliseconds.
 const replaceTries = 100

@@ -52,10 +52,11 @@ func (c *client) due(op *operation, paid int) {
 			return
 		}
 	}
-	c.attempt(op, func(a answer) {
+	c.attempt(op, func(a answer) bool {
 		if c.budget != nil {
 			c.budget.requested(a.failed, throttled(a), true, paid, c.now)
 		}
+		return true
 	}, func(a answer) { c.failed(op, a) })
 }
 

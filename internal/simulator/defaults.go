@@ -137,6 +137,9 @@ const inHand = 8192
 // situations returns the rows of the table.
 func situations() []situation {
 	return []situation{
+		{"a target restarts, away for 30 s", []string{
+			"nothing is dead-lettered", "no attempt is burnt on nobody", "delivered within 2 s of its return",
+		}, restart},
 		{"a target fails every call for 10 minutes, 10 operations a second", []string{
 			"the breaker opens within 10 failures", "fewer than 100 attempts are wasted", "everything is delivered after it heals",
 			"at a pace that the target stands",
@@ -159,6 +162,25 @@ func phase(seed uint64) time.Duration {
 
 // settled is how long a fleet goes on after its last operation was handed over.
 const settled = 15 * time.Minute
+
+func restart(ctx context.Context, seed uint64) ([]figure, error) {
+	const from, away = 10 * time.Second, 30 * time.Second
+	back := from + away + phase(seed)
+	f := newFleet(map[string]Target{"": sturdy(Trouble{From: from, To: back, Away: true})},
+		[]load{{service: service, kind: ordinary, rate: 10, to: back + 10*time.Second}}, inHand, seed)
+	if err := f.play(ctx, back+settled); err != nil {
+		return nil, err
+	}
+	left, gaveUp := f.unfinished(anything)
+	return []figure{
+		most("%d dead letters", gaveUp, 0),
+		most("%d attempts burnt", f.wasted(anything), 0),
+		most("%d left", left, 0),
+		most("asked for it %d times", f.unreached, 60),
+		most("first success %v after its return", f.firstSuccess(anything, back).Sub(start.Add(back)), 1100*time.Millisecond),
+		most("all that waited within %v", f.backlogGone(back), 2*time.Second),
+	}, nil
+}
 
 func longOutage(ctx context.Context, seed uint64) ([]figure, error) {
 	outage := 10*time.Minute + phase(seed)

@@ -13,9 +13,9 @@ func TestDefaults_DoWhatAnExpertWouldHaveConfigured(t *testing.T) {
 	// What is yet to be built.
 	later := map[string]bool{
 		"one target hangs until the timeout, 20,000 operations due": true,
-		"the host is busy with something else":                      true,
 	}
 	for _, f := range findings {
+		t.Logf("%v %s: %q", f.OK, f.Situation, f.Happened)
 		if !f.OK && !later[f.Situation] {
 			t.Errorf("%s: %q, want: %q", f.Situation, f.Happened, f.Must)
 		}

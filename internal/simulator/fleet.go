@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
@@ -18,6 +20,10 @@ type fleet struct {
 	jitter  func() float64
 	targets map[string]*server // by service
 	rebound *rebound
+	// votes and pressure are the instance's own: it is alone.
+	votes    gate.Votes
+	pressure gate.Pressure
+	delays   gate.Delays
 	// busy is when other processes keep the instance's host busy.
 	busy       []span
 	operations []*operation
@@ -25,6 +31,8 @@ type fleet struct {
 	// opened is how many attempts of a service had failed when its breaker first opened.
 	opened map[string]int
 	failed map[string]int
+	// unreached is how often nobody was reached, which is no attempt.
+	unreached int
 }
 
 // load is a stream of operations that failed elsewhere and are handed over.
@@ -45,6 +53,7 @@ type try struct {
 	late      time.Duration
 	at, ended time.Time
 	succeeded bool
+	absent    bool
 }
 
 func newFleet(targets map[string]Target, loads []load, inHand int, seed uint64) *fleet {
@@ -57,6 +66,8 @@ func newFleet(targets map[string]Target, loads []load, inHand int, seed uint64) 
 	if inHand > 0 {
 		f.rebound.hand = &hand{most: inHand}
 	}
+	f.judgePressure()
+	f.echo()
 	servers := map[string]*server{}
 	for _, l := range loads {
 		if servers[l.target] == nil {
@@ -76,6 +87,19 @@ func newFleet(targets map[string]Target, loads []load, inHand int, seed uint64) 
 	return f
 }
 
+// judgePressure counts the votes of the services, each second.
+func (f *fleet) judgePressure() {
+	limits := gate.Limits{}.OrDefaults()
+	m := gate.Measures{}
+	m.Voting, m.Failing = gate.CountVotes(f.votes.Counts(f.now), limits.FailureShare)
+	var changed bool
+	f.pressure, changed = f.pressure.Step(m, limits, f.now)
+	if changed {
+		f.rebound.setTrickle(f.pressure.Trickles())
+	}
+	f.after(time.Second, f.judgePressure)
+}
+
 // arrive schedules the next operation of a load.
 func (f *fleet) arrive(l load) {
 	f.after(time.Duration(f.random.ExpFloat64()/l.rate*float64(time.Second)), func() {
@@ -93,7 +117,7 @@ func (f *fleet) handOver(l load) {
 }
 
 // attempt implements site.
-func (f *fleet) attempt(op *operation, done, then func(a answer)) {
+func (f *fleet) attempt(op *operation, done func(a answer) bool, then func(a answer)) {
 	op.attempts++
 	n := len(f.tries)
 	f.tries = append(f.tries, try{operation: op, late: f.now.Sub(op.due), at: f.now})
@@ -101,11 +125,16 @@ func (f *fleet) attempt(op *operation, done, then func(a answer)) {
 	f.targets[op.service].ask(op.kind, func(a answer) {
 		f.after(f.delayed(), func() {
 			a.took = f.now.Sub(began)
-			f.tries[n].ended, f.tries[n].succeeded = f.now, !a.failed
+			f.tries[n].ended, f.tries[n].succeeded, f.tries[n].absent = f.now, !a.failed, a.absent
+			if !done(a) {
+				op.attempts--
+				f.unreached++
+				return
+			}
 			if a.failed {
 				f.failed[op.service]++
 			}
-			done(a)
+			f.votes.Add(events.HashService(op.service), resultOf(a), f.now)
 			f.noteOpened(op)
 			if a.failed {
 				then(a)
@@ -124,6 +153,18 @@ func (f *fleet) delayed() time.Duration {
 	}
 	return time.Duration(f.random.ExpFloat64() * float64(busyDelay))
 }
+
+// own implements site.
+func (f *fleet) own() time.Duration { return f.delays.Own() }
+
+// echo measures the instance's own delay, which is independent of that of any answer.
+func (f *fleet) echo() {
+	f.delays.Add(f.delayed())
+	f.after(echoEvery, f.echo)
+}
+
+// echoEvery is how often the instance measures its own delay.
+const echoEvery = 50 * time.Millisecond
 
 // busyDelay is the mean time for which a process waits for a processor of a busy host, as
 // measured beside four busy loops on two processors.
@@ -168,7 +209,7 @@ func (f *fleet) unfinished(want wanted) (unfinished, gaveUp int) {
 // wasted counts the attempts that failed.
 func (f *fleet) wasted(want wanted) (n int) {
 	for i := range f.tries {
-		if t := &f.tries[i]; want(t.operation) && !t.succeeded && !t.ended.IsZero() {
+		if t := &f.tries[i]; want(t.operation) && !t.succeeded && !t.absent && !t.ended.IsZero() {
 			n++
 		}
 	}

@@ -27,13 +27,18 @@ type rebound struct {
 	// starved is the longest time that a key without a pause had due operations and made no
 	// attempt.
 	starved time.Duration
+	// trickle is the pause between two attempts of a failing key while backpressure is on.
+	trickle time.Duration
 	holds   int // how often an operation was held
 }
 
 // site is where operations come from and where they are tried.
 type site interface {
-	// attempt tries an operation. done is called with the result, then after a failure.
-	attempt(op *operation, done, then func(a answer))
+	// attempt tries an operation. done is called with the result, and reports whether that
+	// was an attempt at all; then is called after a failure.
+	attempt(op *operation, done func(a answer) bool, then func(a answer))
+	// own returns how much of a response time may be the instance's own delay.
+	own() time.Duration
 	decide(p *policy.Policy, op *operation, a answer, s policy.Signals) policy.Decision
 	giveUp(op *operation)
 }
@@ -45,6 +50,7 @@ type key struct {
 	policy        *policy.Policy
 	breaker       *breaker.Breaker
 	gate          *gate.Gate
+	absences      gate.Absences
 	turns         gate.RoundRobin
 	lanes         [len(events.Priorities)]list.List // of *operation, oldest first
 	held          int
@@ -179,18 +185,30 @@ func (k *key) due(op *operation) {
 		if k.held == 0 && k.send(op) {
 			return
 		}
-		k.hand.giveBack(k)
-		k.lanes[op.priority].PushBack(op)
-		k.holds++
-		if k.held++; k.held == 1 {
-			k.progressed()
-		}
-		k.wake()
+		k.hold(op)
 	})
 }
 
+// hold moves an operation in hand to its lane.
+func (k *key) hold(op *operation) {
+	k.hand.giveBack(k)
+	k.lanes[op.priority].PushBack(op)
+	k.holds++
+	if k.held++; k.held == 1 {
+		k.progressed()
+	}
+	k.wake()
+}
+
+// ready returns how many operations the lanes may let out.
+func (k *key) ready() gate.Answer {
+	a := k.gate.Ready(k.conditions(events.Normal), k.now)
+	a.Limit(k.absences.Bound(k.now), gate.CauseAbsent)
+	return a
+}
+
 func (k *key) conditions(p events.Priority) gate.Conditions {
-	c := gate.Conditions{Priority: p}
+	c := gate.Conditions{Priority: p, Trickle: k.trickle}
 	if k.policy.EnableCircuitBreaker {
 		c.Breaker = gate.Bounded(k.breaker.Ready(k.now))
 	}
@@ -199,8 +217,12 @@ func (k *key) conditions(p events.Priority) gate.Conditions {
 
 // send makes an attempt with an operation in hand if the gate allows it.
 func (k *key) send(op *operation) bool {
+	if _, ok := k.absences.Enter(op, k.kind, k.now); !ok {
+		return false
+	}
 	pass, _, ok := k.gate.Enter(k.conditions(op.priority), k.now)
 	if !ok {
+		k.absences.Leave(op)
 		return false
 	}
 	var permit breaker.Permit
@@ -208,27 +230,87 @@ func (k *key) send(op *operation) bool {
 		var err error
 		if permit, err = k.breaker.Allow(context.Background(), k.now); err != nil {
 			pass.Done(gate.Unused, 0, k.now)
+			k.absences.Leave(op)
 			return false
 		}
 	}
 	k.progressed()
 	k.registry.Begin(k.service)
-	k.attempt(op, func(a answer) {
-		result, measured, response := gate.Success, health.Succeeded, a.took
+	k.attempt(op, func(a answer) bool {
+		if a.absent && k.policy.NoResponders == policy.AwaitResponders {
+			k.registry.End(k.service, health.Unknown, health.NoResponse, k.now)
+			permit.Done(breaker.Unused, 0, k.now)
+			pass.Done(gate.Unused, 0, k.now)
+			k.missed(op)
+			return false
+		}
+		k.met()
+		result, measured, response := resultOf(a), health.Succeeded, a.took
 		if a.failed {
-			result, measured, response = a.failure.Result(), health.Failed, health.NoResponse
+			measured, response = health.Failed, health.NoResponse
 			if result != gate.Failure {
 				measured = health.Unknown
 			}
 		}
 		k.registry.End(k.service, measured, response, k.now)
 		permit.Done(result.Breaker(), a.took, k.now)
-		pass.Done(result, a.took, k.now)
+		pass.Delayed(k.own()).Done(result, a.took, k.now)
 		k.hand.giveBack(k)
 		k.wake()
+		return true
 	}, func(a answer) { k.failed(op, a) })
 	return true
 }
+
+// resultOf classifies an answer for the gate.
+func resultOf(a answer) gate.Result {
+	if !a.failed {
+		return gate.Success
+	}
+	return a.failure.Result()
+}
+
+// setTrickle turns backpressure on or off.
+func (r *rebound) setTrickle(on bool) {
+	r.trickle = 0
+	if on {
+		r.trickle = trickleEvery
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.keys)) {
+		r.keys[name].wake()
+	}
+}
+
+// missed keeps an operation whose target is absent in hand if it is the one that asks again,
+// and holds it otherwise.
+func (k *key) missed(op *operation) {
+	next, probes := k.absences.Missed(op, k.kind, lookEvery, k.now)
+	if !probes {
+		k.hold(op)
+		return
+	}
+	k.at(next, func() {
+		if !k.send(op) {
+			k.absences.Leave(op)
+			k.hold(op)
+		}
+	})
+}
+
+// met ends an absence of the target, because it has answered.
+func (k *key) met() {
+	lasted, ended := k.absences.Met(k.kind, k.now)
+	if ended && lasted > shortAbsence {
+		k.gate.Recover(k.now)
+	}
+}
+
+// These are as in the gates of the service.
+const (
+	lookEvery    = time.Second
+	shortAbsence = time.Second
+	trickleEvery = time.Second
+)
 
 // wake runs pump now.
 func (k *key) wake() { k.wakeAt(k.now) }
@@ -249,10 +331,10 @@ func (k *key) wakeAt(t time.Time) {
 // pump releases as many operations as the gate allows: held ones first, then parked ones before
 // they are due.
 func (k *key) pump() {
-	for k.held > 0 && k.releaseOne() {
+	for k.held > 0 && !k.absent() && k.releaseOne() {
 		continue
 	}
-	a := k.gate.Ready(k.conditions(events.Normal), k.now)
+	a := k.ready()
 	switch {
 	case k.held > 0 && a.N == 0 && a.Next.After(k.now):
 		k.wakeAt(a.Next)
@@ -261,6 +343,12 @@ func (k *key) pump() {
 	case k.held == 0:
 		k.early()
 	}
+}
+
+// absent reports whether the lanes let nothing out because the target is absent.
+func (k *key) absent() bool {
+	b := k.absences.Bound(k.now)
+	return b.Limited && b.N == 0
 }
 
 // pumpEvery is how often a key whose gate is open looks whether the instance may take more.
@@ -312,7 +400,7 @@ func (k *key) early() {
 		k.refused = time.Time{}
 		k.due(op)
 	}
-	if a := k.gate.Ready(k.conditions(events.Normal), k.now); a.N == 0 && a.Next.After(k.now) {
+	if a := k.ready(); a.N == 0 && a.Next.After(k.now) {
 		k.wakeAt(a.Next)
 		return
 	}

@@ -95,13 +95,16 @@ func pickPriority(random *rand.Rand) events.Priority {
 	return events.Low
 }
 
-// attempt retries an operation. done is called with the result, then after a failure.
-func (w *world) attempt(op *operation, done func(a answer), then func(a answer)) {
+// attempt implements site.
+func (w *world) attempt(op *operation, done func(a answer) bool, then func(a answer)) {
 	op.attempts++
 	w.request(w.now)
 	w.retry()
 	w.target.ask(op.kind, func(a answer) {
-		done(a)
+		if !done(a) {
+			op.attempts--
+			return
+		}
 		if a.failed {
 			w.wastedRetry(op)
 			then(a)
@@ -111,6 +114,9 @@ func (w *world) attempt(op *operation, done func(a answer), then func(a answer))
 		w.succeededAt(op, w.now)
 	})
 }
+
+// own implements site.
+func (*world) own() time.Duration { return 0 }
 
 // giveUp ends an operation that is not tried again.
 func (w *world) giveUp(op *operation) {

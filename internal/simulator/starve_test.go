@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
@@ -22,6 +23,7 @@ var changes = []string{
 	"default: {enableCircuitBreaker: false}",
 	"default: {circuitBreakerThreshold: 3, circuitBreakerTimeout: 2s, halfOpenMaxRequests: 3}",
 	"default: {maxConcurrentRetries: 2}",
+	"default: {noResponders: fail}",
 	"default: {enableAdaptiveBackoff: false, baseDelay: 100ms, maxDelay: 2s, jitterType: full}",
 	"default: {circuitBreakerFailureRate: 0.5, circuitBreakerMinimumCalls: 10, halfOpenSuccesses: 5}",
 }
@@ -40,13 +42,15 @@ func TestFleet_NoKeyWithoutAPauseIsEverStuck(t *testing.T) {
 			d := time.Duration(rapid.IntRange(500, 20_000).Draw(t, "for")) * time.Millisecond
 			trouble := Trouble{From: now, To: now + d}
 			rate := rapid.SampledFrom([]float64{0, 0.2, 2, 20, 150}).Draw(t, "rate")
-			switch what := rapid.SampledFrom([]string{"well", "some fail", "most fail", "down", "hangs", "slow", "throttles", "trip", "hold and reset", "reset", "policy"}).Draw(t, "what"); what {
+			switch what := rapid.SampledFrom([]string{"well", "some fail", "most fail", "down", "away", "hangs", "slow", "throttles", "trip", "hold and reset", "reset", "policy"}).Draw(t, "what"); what {
 			case "some fail":
 				trouble.Failing = 0.5
 			case "most fail":
 				trouble.Failing = 0.9
 			case "down":
 				trouble.Down = true
+			case "away":
+				trouble.Away = true
 			case "hangs":
 				trouble.Hang = true
 			case "slow":
@@ -55,16 +59,16 @@ func TestFleet_NoKeyWithoutAPauseIsEverStuck(t *testing.T) {
 				trouble.PerSecond, trouble.RetryAfter = 5, time.Second
 			case "trip":
 				acts, when = append(acts, func(f *fleet) {
-					_, _ = f.rebound.breakers.Trip(context.Background(), events.Key(service, ordinary), d, "")
+					_, _ = f.rebound.breakers.Trip(context.Background(), events.Key(service, ordinary), d, breaker.Operator{})
 				}), append(when, now)
 			case "hold and reset":
 				acts, when = append(acts, func(f *fleet) {
-					_, _ = f.rebound.breakers.Hold(context.Background(), events.Key(service, ordinary), "")
+					_, _ = f.rebound.breakers.Hold(context.Background(), events.Key(service, ordinary), breaker.Operator{})
 				}), append(when, now)
 				fallthrough
 			case "reset":
 				acts, when = append(acts, func(f *fleet) {
-					_, _ = f.rebound.breakers.Reset(context.Background(), events.Key(service, ordinary), "")
+					_, _ = f.rebound.breakers.Reset(context.Background(), events.Key(service, ordinary), breaker.Operator{})
 				}), append(when, now+d)
 			case "policy":
 				set, err := policy.Parse("p.yaml", []byte(rapid.SampledFrom(changes).Draw(t, "policy")))

@@ -34,8 +34,8 @@ type Target struct {
 type Trouble struct {
 	// From and To are measured from the start of the scenario.
 	From, To time.Duration
-	// Down refuses every request; Hang does not answer.
-	Down, Hang bool
+	// Away has no responders; Down refuses every request; Hang does not answer.
+	Away, Down, Hang bool
 	// Failing is the share of requests that fail after they were served.
 	Failing float64
 	// Slow is the factor by which requests take longer; 0 means 1.
@@ -83,6 +83,7 @@ type request struct {
 // answer is how a request ended.
 type answer struct {
 	failed  bool
+	absent  bool // nobody was reached
 	failure policy.Failure
 	took    time.Duration
 }
@@ -102,6 +103,10 @@ func (s *server) ask(operation string, reply func(answer)) {
 	}
 	trouble := s.trouble()
 	switch {
+	case trouble.Away:
+		s.clock.after(refusal, func() {
+			r.answer(answer{failed: true, absent: true, failure: policy.Failure{Code: "no_responders", Message: "nobody listens on the target"}})
+		})
 	case trouble.Hang:
 		s.giveUp(r)
 	case trouble.Down:

@@ -13,7 +13,11 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
+
+// openGate is what the metrics give as the cause of operations that are being released.
+const openGate gate.Cause = "open"
 
 // Sources are the functions from which [Observe] reads the state of an instance. They are
 // called for every scrape, so they must answer from memory, without asking NATS or a
@@ -24,7 +28,7 @@ type Sources struct {
 	// Instance returns the state of the instance as a whole.
 	Instance func() Standing
 	Gates    interface {
-		Standings(now time.Time) []scheduler.Standing
+		Standings(now time.Time) []scheduler.KeyReport
 	}
 	Breakers interface {
 		States() map[string]breaker.State
@@ -42,8 +46,11 @@ type Standing struct {
 	Instances int
 	// Backpressure is whether global backpressure is on.
 	Backpressure bool
-	// InHand counts the due operations that the instance has in hand.
-	InHand int
+	// InHand counts the due operations that the instance has in hand, and InHandLimit is how
+	// many it may have now.
+	InHand, InHandLimit int
+	// Overload is 1 when the instance is at a limit of what it may wait for CPU.
+	Overload float64
 	// Overdue counts the operations whose schedules the server has not fired in time and that
 	// cannot be made due yet, Forgotten those that this instance made due since the start.
 	Overdue   int
@@ -80,9 +87,15 @@ func Observe(m *Metrics, s Sources) error {
 		"Whether global backpressure is on (1) or off (0): most services fail, too many attempts are in flight, or the stores are slow.")
 	g.inHand = whole("rebound.operations.in.hand", "{operation}",
 		"Due operations that this instance has in hand: in an attempt, waiting at a gate or for the rest of a delay.")
+	g.inHandLimit = whole("rebound.operations.in.hand.limit", "{operation}",
+		"How many due operations this instance may have in hand now. It is lower while the instance cannot keep up, its memory is almost used up, a store is slow or too many attempts are in flight.")
+	g.overload = number("rebound.overload", "",
+		"How far this instance is from keeping up for want of CPU: 1 is at a limit, 0 is no waiting. Others take over from an instance that is overloaded more than they are.")
 	g.inFlight = whole("rebound.attempts.in.flight", "{attempt}", "Attempts that this instance is waiting for.")
 	g.counted = whole("rebound.lane.operations", "{operation}",
-		"Operations in the lanes of a key as this instance counted them last, which it does as far as the gate may let them out.")
+		"Operations in the lanes of a key, over all instances, as this instance counted them last. Take the maximum over the instances.")
+	g.held = whole("rebound.held.operations", "{operation}",
+		"Held operations by what holds them, over all instances, as this instance counted them last. Take the maximum over the instances.")
 	g.open = whole("rebound.gate.open", "",
 		"Whether the gate of a key lets operations of normal priority go to their target now (1) or holds them (0).")
 	g.governed = whole("rebound.governor.active", "", "Whether the governor paces the release of a key's operations (1) or not (0).")
@@ -110,11 +123,13 @@ type gauges struct {
 	Sources
 	metrics *Metrics
 
-	shared, instances, backpressure, inHand metric.Int64Observable
-	inFlight, counted, open, governed       metric.Int64Observable
-	breaker                                 metric.Int64Observable
-	rate, score                             metric.Float64Observable
-	reports, overdue, forgotten             metric.Int64Observable
+	shared, instances, backpressure   metric.Int64Observable
+	inHand, inHandLimit               metric.Int64Observable
+	overload                          metric.Float64Observable
+	inFlight, counted, open, governed metric.Int64Observable
+	held, breaker                     metric.Int64Observable
+	rate, score                       metric.Float64Observable
+	reports, overdue, forgotten       metric.Int64Observable
 }
 
 // observe implements [metric.Callback].
@@ -136,6 +151,8 @@ func (g *gauges) instance(o metric.Observer) {
 	o.ObserveInt64(g.instances, int64(s.Instances))
 	o.ObserveInt64(g.backpressure, truth(s.Backpressure))
 	o.ObserveInt64(g.inHand, int64(s.InHand))
+	o.ObserveInt64(g.inHandLimit, int64(s.InHandLimit))
+	o.ObserveFloat64(g.overload, s.Overload)
 	o.ObserveInt64(g.overdue, int64(s.Overdue))
 	o.ObserveInt64(g.forgotten, int64(s.Forgotten))
 	for result, n := range map[string]uint64{"accepted": s.ReportsAccepted, "refused": s.ReportsRefused} {
@@ -153,15 +170,25 @@ type keyStanding struct {
 // gates reads the state of the gates. Keys with the same labels are added up, and count
 // as shut or governed if one of them is.
 func (g *gauges) gates(o metric.Observer, now time.Time) {
-	all := make(map[*labels]keyStanding)
+	all, held := make(map[*labels]keyStanding), make(map[gate.Cause]int)
+	for _, c := range gate.Causes {
+		held[c] = 0
+	}
 	for _, k := range g.Gates.Standings(now) {
 		l := g.metrics.keyed(k.Key)
 		s := all[l]
 		s.inFlight += k.InFlight
 		s.held += k.Held
+		held[k.Cause] += k.Held
 		s.rate += k.Rate
 		s.shut, s.governed = s.shut || k.Shut, s.governed || k.Governed
 		all[l] = s
+	}
+	for cause, n := range held {
+		if cause == "" {
+			cause = openGate
+		}
+		o.ObserveInt64(g.held, int64(n), metric.WithAttributes(attribute.String(labelCause, string(cause))))
 	}
 	for l, s := range all {
 		o.ObserveInt64(g.inFlight, int64(s.inFlight), l.observed...)

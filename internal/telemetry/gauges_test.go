@@ -14,6 +14,7 @@ import (
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 // manyKeys stand for the gates and breakers of more keys than have metrics of their own.
@@ -27,11 +28,9 @@ func (manyKeys) each(f func(key string)) {
 	}
 }
 
-func (m manyKeys) Standings(time.Time) (all []scheduler.Standing) {
+func (m manyKeys) Standings(time.Time) (all []scheduler.KeyReport) {
 	m.each(func(key string) {
-		s := scheduler.Standing{Held: 2}
-		s.Key = key
-		all = append(all, s)
+		all = append(all, scheduler.KeyReport{Key: key, Held: 2, Cause: gate.CauseAbsent})
 	})
 	return all
 }
@@ -64,6 +63,8 @@ func TestObserve_KeysBeyondTheBoundAreTakenTogether(t *testing.T) {
 	m.Handler(slog.New(slog.DiscardHandler)).ServeHTTP(answer, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/metrics", nil))
 	text := answer.Body.String()
 	for _, line := range []string{
+		fmt.Sprintf(`rebound_held_operations{cause="absent"} %d`, 2*(telemetry.MaxMeteredKeys+beyond)),
+		`rebound_held_operations{cause="breaker"} 0`,
 		fmt.Sprintf(`rebound_lane_operations{operation="other",service="other"} %d`, 2*beyond),
 		`rebound_breaker_state{operation="other",service="other"} 2`, `rebound_gate_open{operation="other",service="other"} 1`,
 		`rebound_service_health_score{service="pay"} 40`, `rebound_instances 2`, `rebound_operations_in_hand 7`, `rebound_backpressure 0`,

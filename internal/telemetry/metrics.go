@@ -33,6 +33,7 @@ const (
 	labelOutcome   = "outcome"
 	labelReason    = "reason"
 	labelOf        = "of"
+	labelCause     = "cause"
 	labelStore     = "store"
 )
 

@@ -114,6 +114,9 @@ func (p *natsProcess) stop() {
 	}
 }
 
+// signal sends a signal to the process.
+func (p *natsProcess) signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
+
 // kill ends the server without any warning and waits for its end.
 func (p *natsProcess) kill() {
 	_ = p.cmd.Process.Kill()

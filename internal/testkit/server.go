@@ -4,6 +4,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,6 +48,23 @@ func Server(t testing.TB, change ...func(*embedded.Options)) *NATSServer {
 
 // Shutdown stops the server and waits until its files are closed.
 func (s *NATSServer) Shutdown() { s.stop.Do(s.process.stop) }
+
+// Freeze stops the server's process without ending it, until Thaw or the end of the test.
+func (s *NATSServer) Freeze(t testing.TB) {
+	t.Helper()
+	t.Cleanup(func() { s.Thaw(t) })
+	if err := s.process.signal(syscall.SIGSTOP); err != nil {
+		t.Fatalf("testkit: freezing a NATS server: %v", err)
+	}
+}
+
+// Thaw lets a frozen server go on.
+func (s *NATSServer) Thaw(t testing.TB) {
+	t.Helper()
+	if err := s.process.signal(syscall.SIGCONT); err != nil {
+		t.Errorf("testkit: thawing a NATS server: %v", err)
+	}
+}
 
 // Port returns the port that the server listens on.
 func (s *NATSServer) Port() int { return s.port }

@@ -53,6 +53,8 @@ func (s *Settings) Budget() Cause {
 
 // Conditions are what shuts a gate from outside. The zero value shuts nothing.
 type Conditions struct {
+	// Pause is what a pause of the key leaves.
+	Pause Bound
 	// Breaker is what the key's breaker lets through.
 	Breaker Bound
 	// Dependencies is what the breakers of the key's dependencies let through.
@@ -114,6 +116,8 @@ type Cause string
 
 // The causes; of several that apply, the first in this order is named.
 const (
+	// CausePaused: an operator has paused the key.
+	CausePaused Cause = "paused"
 	// CauseAbsent: nobody listens on the target; see [Absences].
 	CauseAbsent Cause = "absent"
 	// CauseBreaker: the breaker is open, or its probes are in flight.
@@ -139,10 +143,17 @@ const (
 	CauseGovernor Cause = "governor"
 )
 
+// Causes are the causes as others see them, in their order.
+var Causes = []Cause{
+	CausePaused, CauseAbsent, CauseBreaker, CauseDependency, CauseBackpressure, CauseConcurrency, CauseBudgetPerMinute, CauseBudgetPerHour,
+	CauseRetryBudget, CauseGovernor,
+}
+
 // Pass is the permission for one attempt. The zero value permits none.
 type Pass struct {
 	gate  *Gate
 	epoch uint32
+	own   time.Duration // see Delayed
 }
 
 // New returns a gate that has let nothing through yet.
@@ -210,7 +221,7 @@ func (g *Gate) unreported() bool {
 // Recover makes the governor pace what waited for a target that is back.
 func (g *Gate) Recover(now time.Time) {
 	g.mu.Lock()
-	g.governor.Recover(now)
+	g.governor.Return(now)
 	g.mu.Unlock()
 }
 
@@ -288,6 +299,14 @@ func (g *Gate) Report() Report {
 	return r
 }
 
+// Delayed returns the pass for an attempt whose response time may be the instance's own
+// delay for as long as own; see [Delays.Own]. The governor takes none of that for the
+// target's.
+func (p Pass) Delayed(own time.Duration) Pass {
+	p.own = own
+	return p
+}
+
 // Done records how the attempt ended and how long it took. It must be called once
 // for every pass, with [Unused] if the attempt was not made, which does not refund
 // the budget.
@@ -301,13 +320,17 @@ func (p Pass) Done(r Result, took time.Duration, now time.Time) {
 	g.inFlight--
 	g.recent.add(r, now)
 	g.retryBudget.Done(r, now)
-	g.governor.Done(p.epoch, r, took, now)
+	g.governor.Done(p.epoch, r, g.governor.ofTarget(took, p.own), now)
 }
 
 // ready combines everything that may shut the gate.
 func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 	g.watch(&c.Breaker, now)
 	a := Answer{N: breaker.Unlimited}
+	if c.Pause.Limited {
+		a.limit(c.Pause.N, CausePaused, c.Pause.Next)
+		return a // of a gate that opens by an operator's word, nothing else matters
+	}
 	if c.Breaker.Limited {
 		a.limit(c.Breaker.N, CauseBreaker, c.Breaker.Next)
 	}

@@ -102,6 +102,55 @@ func TestGate_NoticesThatTheBreakerClosed(t *testing.T) {
 	}
 }
 
+func TestGate_TakesTheInstancesOwnDelayForNoCongestion(t *testing.T) {
+	for name, tc := range map[string]struct {
+		own     time.Duration
+		congest bool
+	}{
+		"a busy instance": {180 * time.Millisecond, false},
+		"a slow target":   {5 * time.Millisecond, true},
+	} {
+		g := New(Settings{})
+		now := at(0)
+		attempts := func(n int, took, own time.Duration) {
+			for range n {
+				now = now.Add(10 * time.Millisecond)
+				pass, _, ok := g.Enter(Conditions{}, now)
+				if !ok {
+					return
+				}
+				pass.Delayed(own).Done(Success, took, now)
+			}
+		}
+		attempts(500, 20*time.Millisecond, time.Millisecond)
+		attempts(1000, 200*time.Millisecond, tc.own)
+		if got := g.Report().Governed; got != tc.congest {
+			t.Errorf("%s: the governor is on: %t, want %t", name, got, tc.congest)
+		}
+		attempts(1000, 20*time.Millisecond, time.Millisecond)
+		if got := g.Report().Governed; got && !tc.congest {
+			t.Errorf("%s: when it is over the governor is on, want the baseline as it was", name)
+		}
+	}
+}
+
+func TestDelays_LargestOfTheLastCounts(t *testing.T) {
+	var d Delays
+	if d.Own() != 0 {
+		t.Errorf("without a measurement the own delay is %v, want 0", d.Own())
+	}
+	d.Add(time.Second)
+	for range delaySpan - 1 {
+		d.Add(time.Millisecond)
+	}
+	if d.Own() != time.Second {
+		t.Errorf("the own delay is %v, want the second among the last %d", d.Own(), delaySpan)
+	}
+	if d.Add(time.Millisecond); d.Own() != time.Millisecond {
+		t.Errorf("after one more the own delay is %v, want 1ms", d.Own())
+	}
+}
+
 func TestGate_BoundsBothKindsOfEarlyRelease(t *testing.T) {
 	g := New(Settings{MaxConcurrent: 4})
 	g.Ready(Conditions{Breaker: Bound{Limited: true}}, at(0))

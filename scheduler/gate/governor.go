@@ -9,7 +9,7 @@ import (
 // not felled by what waited for it. It governs a rate, in operations a second; how many
 // may be in flight follows from the rate by Little's law.
 //
-//	off ──────── breaker closed again ────────▶ slow start: the rate doubles with
+//	off ── breaker closed, or target is back ─▶ slow start: the rate doubles with
 //	 ▲  │                                          │    ▲   each round of successes
 //	 │  └── congestion while off ─────▶ additive ◀─┘    │
 //	 │                                   │    │ congestion: the rate is beyond what
@@ -111,6 +111,9 @@ const span = 16
 const (
 	startRate = 10.0 // operations a second
 	leastRate = 1.0
+	// returnRate delivers what came in half a minute at 10 a second within one second. It
+	// leaves some of that for the probe that finds the target.
+	returnRate = 100.0
 	// ineffectiveRate is left to a target whose failures do not fall with the rate, like
 	// the trickle of [RetryBudget]: the operations themselves may be at fault.
 	ineffectiveRate = 10.0
@@ -213,6 +216,13 @@ func (g *Governor) Recover(now time.Time) {
 	g.theoreticalArrival, g.idle, g.cutAt = 0, 0, 0
 	g.healed, g.used = now, now.UnixNano()
 	g.cutOff(now.UnixNano())
+}
+
+// Return begins slow start for a target that was absent. It starts at more than after an
+// outage: a target that nobody could reach has not failed.
+func (g *Governor) Return(now time.Time) {
+	g.Recover(now)
+	g.rate = returnRate
 }
 
 // On reports whether the governor limits anything.
@@ -340,6 +350,17 @@ func (g *Governor) Done(epoch uint32, r Result, took time.Duration, now time.Tim
 	case over:
 		g.wentWell(t)
 	}
+}
+
+// ofTarget returns how much of a response time is the target's, if own may be the instance's.
+// That explains only what is beyond the baseline, so that a busy instance does not take its
+// targets for faster than they are.
+func (g *Governor) ofTarget(took, own time.Duration) time.Duration {
+	usual := time.Duration(g.baselineLatency)
+	if usual == 0 {
+		return took
+	}
+	return max(took-own, min(took, usual))
 }
 
 // count keeps what is needed to tell whether the cuts help.

@@ -367,6 +367,14 @@ func TestGovernor_EarlyReleaseOutlivesAClockThatIsSetBack(t *testing.T) {
 	}
 }
 
+func TestGovernor_DeliversWithinASecondWhatWaitedForATargetThatWasAway(t *testing.T) {
+	p := newPlant(20*time.Millisecond, 0)
+	p.governor.Return(p.now)
+	if got := p.run(time.Second, 0); got < 400 || got > 1200 {
+		t.Errorf("in the first second after its return %d operations went to the target, want from 400 to 1200", got)
+	}
+}
+
 func TestGovernor_GoesOffWhenItsRateIsNotNeeded(t *testing.T) {
 	p := newPlant(20*time.Millisecond, 0)
 	p.governor.Recover(p.now)

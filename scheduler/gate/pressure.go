@@ -44,8 +44,8 @@ type Measures struct {
 	StoreDelay time.Duration
 }
 
-// Limits say when backpressure turns on. A field that is 0 has its default, and one that
-// is [Off] limits nothing.
+// Limits say when backpressure turns on and when an instance takes less. A field that is 0
+// has its default, and one that is [Off] limits nothing.
 type Limits struct {
 	// FailureShare is the share of the services that must fail, and the share of the
 	// attempts of a service that must fail for that, 0 to 1; 0.75 by default. Services
@@ -60,6 +60,12 @@ type Limits struct {
 	Active int
 	// StoreDelay is 1 second by default.
 	StoreDelay time.Duration
+	// SchedulerDelay and CPUPressure bound what an instance that keeps up may wait for CPU,
+	// 50 ms and half of the time by default, and Memory how much of the limit of its cgroup it
+	// may use, 0.9 by default; see [Saturation].
+	SchedulerDelay time.Duration
+	CPUPressure    float64
+	Memory         float64
 }
 
 // Off is the value of a limit that is not in force.
@@ -78,6 +84,9 @@ func (l Limits) OrDefaults() Limits {
 	l.Services = cmp.Or(l.Services, 3)
 	l.Active = cmp.Or(l.Active, 10_000)
 	l.StoreDelay = cmp.Or(l.StoreDelay, time.Second)
+	l.SchedulerDelay = cmp.Or(l.SchedulerDelay, 50*time.Millisecond)
+	l.CPUPressure = cmp.Or(l.CPUPressure, 0.5)
+	l.Memory = cmp.Or(l.Memory, 0.9)
 	return l
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,20 +118,38 @@ func readWhole(s string, least, most int) (int, *issue) {
 		f.problem = fmt.Sprintf("%q is more than %d", short(s), most)
 	}
 	if err != nil {
-		plain := strings.NewReplacer("_", "", ",", "").Replace(s)
-		if x, err := strconv.ParseFloat(plain, 64); err == nil && x == math.Trunc(x) && x >= float64(least) && x <= float64(most) {
+		if x, err := strconv.ParseFloat(ungrouped(s), 64); err == nil && x == math.Trunc(x) && x >= float64(least) && x <= float64(most) {
 			f.hint = didYouMean(strconv.Itoa(int(x)))
 		}
 	}
 	return 0, f
 }
 
+// grouped matches digits with separators between them, as people write long numbers, and what
+// ends them.
+var grouped = regexp.MustCompile(`^(\d+(?:_\d+)+|\d{1,3}(?:[,' ]\d{3})+)(?:$|[^\d_,' ]|[,' ]\D)`)
+
+// ungrouped returns a text without the separators of the number that it begins with, if there are
+// any.
+func ungrouped(s string) string {
+	m := grouped.FindStringSubmatch(s)
+	if m == nil {
+		return s
+	}
+	return strings.NewReplacer("_", "", ",", "", "'", "", " ", "").Replace(m[1]) + s[len(m[1]):]
+}
+
 func readNumber(s string, least, most float64) (float64, *issue) {
 	n, err := strconv.ParseFloat(s, 64)
-	if err == nil && n >= least && n <= most {
+	plain := ungrouped(s) // ParseFloat takes underscores, as nothing else here does
+	if err == nil && n >= least && n <= most && plain == s {
 		return n, nil
 	}
 	f := &issue{problem: fmt.Sprintf("%q is no number from %v to %v", short(s), least, most)}
+	if n, err := strconv.ParseFloat(plain, 64); err == nil && plain != s && n >= least && n <= most {
+		f.hint = didYouMean(plain)
+		return 0, f
+	}
 	percent, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
 	if err == nil && most == 1 && percent > 1 && percent <= 100 {
 		f.hint = didYouMean(strconv.FormatFloat(percent/100, 'g', -1, 64))
@@ -211,7 +230,11 @@ var units = map[string]time.Duration{
 
 // spanIssue says what is wrong with a text that is not a duration.
 func spanIssue(s string) *issue {
-	plain := strings.ToLower(strings.NewReplacer(",", ".", "_", "", " ", "").Replace(s))
+	number := ungrouped(s)
+	if digits(number) && milliseconds(number) <= maxDuration {
+		return &issue{fmt.Sprintf("%q is no whole number of milliseconds, nor a duration", short(s)), didYouMean(number)}
+	}
+	plain := strings.ToLower(strings.NewReplacer(",", ".", "_", "", " ", "").Replace(number))
 	if d, err := time.ParseDuration(plain); err == nil && d >= 0 && d <= maxDuration {
 		return &issue{fmt.Sprintf("%q is no duration", short(s)), didYouMean(spanText(d))}
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -60,6 +61,7 @@ func parse(below *Set, name string, src []byte) (*Set, error) {
 	if p.count > 0 {
 		return nil, p.err()
 	}
+	sections := p.sections()
 	if below != nil {
 		for sc, l := range below.layers {
 			if above := p.layers[sc]; above != nil {
@@ -69,11 +71,24 @@ func parse(below *Set, name string, src []byte) (*Set, error) {
 		}
 	}
 	set := newSet(name, slices.Clone(src), p.layers)
+	if below != nil {
+		set.sections = sections
+	}
 	p.check(set)
 	if p.count > 0 {
 		return nil, p.err()
 	}
 	return set, nil
+}
+
+// sections returns the names that the layers of the file have at its top level, sorted.
+func (p *parser) sections() []string {
+	var names []string
+	for sc := range p.layers {
+		names = append(names, cmp.Or(sc.service, defaultLayer))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // Words of policy files that are not keys of a policy.

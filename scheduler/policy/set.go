@@ -33,7 +33,9 @@ import (
 type Set struct {
 	name   string
 	source []byte
-	layers map[scope]*layer
+	// sections are the names at the top level of the file, sorted.
+	sections []string
+	layers   map[scope]*layer
 
 	// The fields below are computed from layers.
 
@@ -246,6 +248,11 @@ func (s *Set) Publishes() bool {
 
 // Name returns the name that the set was parsed under.
 func (s *Set) Name() string { return s.name }
+
+// Sections returns the names at the top level of the policy file, sorted: default, and the
+// services that it has policies for. It is empty for the built-in policies and for a file that
+// sets nothing.
+func (s *Set) Sections() []string { return slices.Clone(s.sections) }
 
 // Source returns a copy of the file that the set was parsed from, byte for byte.
 func (s *Set) Source() []byte { return slices.Clone(s.source) }

@@ -143,7 +143,8 @@ func (i *instance) start(ctx context.Context) error {
 	i.service, err = handlers.Start(ctx, i.session.NC.Conn, handlers.Config{
 		Prefix: c.Prefix, Policies: i.policies, Limits: i.session.Limits(), Version: i.SemanticVersion(), Lease: c.Lease,
 		MaxInFlight: c.MaxInFlight, MaxInFlightBytes: c.MaxInFlightBytes, ForgetIdleAfter: c.ForgetIdleAfter,
-		Breakers: i.shared.breakers, Ledgers: i.shared.ledgers, Logger: i.log, Waiting: i.front.Waiting, Trouble: i.server.trouble,
+		Backpressure: c.Backpressure,
+		Breakers:     i.shared.breakers, Ledgers: i.shared.ledgers, Logger: i.log, Waiting: i.front.Waiting, Trouble: i.server.trouble,
 	})
 	if err != nil {
 		return err
