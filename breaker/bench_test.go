@@ -53,7 +53,7 @@ func BenchmarkAllowAndRecord(b *testing.B) {
 func BenchmarkRefusal(b *testing.B) {
 	group := NewGroup(Config{})
 	breaker := group.Breaker("billing:charge", Settings{})
-	if _, err := group.Hold(b.Context(), "billing:charge", ""); err != nil {
+	if _, err := group.Hold(b.Context(), "billing:charge", Operator{}); err != nil {
 		b.Fatal(err)
 	}
 	now := time.Now()

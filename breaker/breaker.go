@@ -120,6 +120,16 @@ func (b *Breaker) ready(now time.Time) (n int, next time.Time) {
 	return n, next
 }
 
+// Forced reports whether an operator opened the breaker and it has not closed since.
+func (b *Breaker) Forced() bool {
+	if b.State() == Closed {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.circuit.Forced()
+}
+
 // Circuit returns the circuit as this instance knows it, with times on the store's clock.
 func (b *Breaker) Circuit() Circuit {
 	b.mu.Lock()

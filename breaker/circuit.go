@@ -39,6 +39,26 @@ type Summary struct {
 	Note      string    `json:"note,omitempty"`
 	ChangedAt time.Time `json:"changedAt,omitzero"`
 	ChangedBy string    `json:"changedBy,omitempty"`
+	// Operated is what an operator last did. It is zero once that is over, because the probes
+	// after it have closed the breaker, or because failures have opened it since.
+	Operated Operated `json:"operated,omitzero"`
+}
+
+// Operated is what an operator did to a breaker.
+type Operated struct {
+	// Action is [CauseTripped], [CauseHeld] or [CauseReset].
+	Action Cause `json:"action"`
+	// By is the operator's name and Note the reason; either may be empty.
+	By   string    `json:"by,omitempty"`
+	Note string    `json:"note,omitempty"`
+	At   time.Time `json:"at"`
+}
+
+// Forced reports whether an operator opened the breaker and it has not closed since.
+func (s *Summary) Forced() bool {
+	opened := func(c Cause) bool { return c == CauseTripped || c == CauseHeld }
+	// An older instance writes the cause only.
+	return s.State != Closed && (opened(s.Operated.Action) || opened(s.Cause))
 }
 
 // Circuit is a breaker's [Summary] together with what the state machine needs. It is a value;

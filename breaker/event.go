@@ -26,8 +26,9 @@ type Event struct {
 	// For is how long a Trip keeps the breaker open, at most [LongestTrip]; 0 means the settings'
 	// Timeout.
 	For time.Duration
-	// Note is an operator's reason for a Trip, Hold or Reset.
-	Note string
+	// Operator and Note are an operator's name and reason for a Trip, Hold or Reset.
+	Operator string
+	Note     string
 	// Circuit is what a Rejoin brings. If Diverged is false it is only what the instance
 	// remembers, and a later version outweighs it. Returned are the probes granted by the store
 	// that have ended meanwhile.

@@ -58,8 +58,9 @@ type Change struct {
 	Key      string
 	From, To State
 	Cause    Cause
-	// Note is an operator's reason for the change.
-	Note string
+	// Operator and Note are an operator's name and reason for the change.
+	Operator string
+	Note     string
 	// Generation is the one that began with the change. Key and Generation identify a change
 	// across all instances, except those made while detached.
 	Generation uint64
@@ -184,30 +185,37 @@ func (g *Group) Circuits(ctx context.Context) ([]Circuit, error) {
 const (
 	// LongestTrip bounds how long a breaker can be tripped.
 	LongestTrip = HeldTTL
-	// MaxNote bounds a note, in bytes.
-	MaxNote = 500
+	// MaxNote bounds a note, and MaxOperator an operator's name, in bytes.
+	MaxNote     = 500
+	MaxOperator = 128
 )
 
+// Operator is who acts on a breaker, at most [MaxOperator] bytes, and why, at most [MaxNote]. Both
+// are shown with the breaker, and either may be empty.
+type Operator struct{ Name, Note string }
+
 // Trip opens the breaker of key now for d, at most [LongestTrip], or for the settings' Timeout if
-// d is 0. A held breaker stays held. The note, at most [MaxNote] bytes, is shown with the
-// breaker. The error is [ErrAlone] if the store did not answer.
-func (g *Group) Trip(ctx context.Context, key string, d time.Duration, note string) (Circuit, error) {
-	return g.operate(ctx, key, Event{Kind: Trip, For: d, Note: note})
+// d is 0. A held breaker stays held. The error is [ErrAlone] if the store did not answer.
+func (g *Group) Trip(ctx context.Context, key string, d time.Duration, o Operator) (Circuit, error) {
+	return g.operate(ctx, key, Event{Kind: Trip, For: d, Operator: o.Name, Note: o.Note})
 }
 
 // Hold opens the breaker of key until it is reset. See [Group.Trip].
-func (g *Group) Hold(ctx context.Context, key, note string) (Circuit, error) {
-	return g.operate(ctx, key, Event{Kind: Hold, Note: note})
+func (g *Group) Hold(ctx context.Context, key string, o Operator) (Circuit, error) {
+	return g.operate(ctx, key, Event{Kind: Hold, Operator: o.Name, Note: o.Note})
 }
 
 // Reset closes the breaker of key. See [Group.Trip].
-func (g *Group) Reset(ctx context.Context, key, note string) (Circuit, error) {
-	return g.operate(ctx, key, Event{Kind: Reset, Note: note})
+func (g *Group) Reset(ctx context.Context, key string, o Operator) (Circuit, error) {
+	return g.operate(ctx, key, Event{Kind: Reset, Operator: o.Name, Note: o.Note})
 }
 
 func (g *Group) operate(ctx context.Context, key string, e Event) (Circuit, error) {
 	if len(e.Note) > MaxNote {
 		return Circuit{}, fmt.Errorf("breaker: the note has %d bytes, more than the %d allowed", len(e.Note), MaxNote)
+	}
+	if len(e.Operator) > MaxOperator {
+		return Circuit{}, fmt.Errorf("breaker: the operator's name has %d bytes, more than the %d allowed", len(e.Operator), MaxOperator)
 	}
 	if e.For < 0 || e.For > LongestTrip {
 		return Circuit{}, fmt.Errorf("breaker: a breaker can be tripped for at most %v, not %v", LongestTrip, e.For)

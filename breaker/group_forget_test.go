@@ -14,9 +14,9 @@ func TestGroup_ForgetsClosedBreakersThatAreNotUsed(t *testing.T) {
 	}
 	results(t, g.Breaker("pay:open", settings()), now, Failure, Failure, Failure)
 	for key, act := range map[string]func() (Circuit, error){
-		"pay:held":    func() (Circuit, error) { return g.Hold(t.Context(), "pay:held", "") },
-		"pay:tripped": func() (Circuit, error) { return g.Trip(t.Context(), "pay:tripped", time.Hour, "") },
-		"pay:reset":   func() (Circuit, error) { return g.Reset(t.Context(), "pay:reset", "it is well again") },
+		"pay:held":    func() (Circuit, error) { return g.Hold(t.Context(), "pay:held", Operator{}) },
+		"pay:tripped": func() (Circuit, error) { return g.Trip(t.Context(), "pay:tripped", time.Hour, Operator{}) },
+		"pay:reset":   func() (Circuit, error) { return g.Reset(t.Context(), "pay:reset", Operator{Note: "it is well again"}) },
 	} {
 		if _, err := act(); err != nil {
 			t.Fatalf("%s: %v", key, err)
@@ -46,7 +46,7 @@ func TestGroup_ListsTheWorstAndCountsTheOthers(t *testing.T) {
 			results(t, b, now, Failure, Failure, Failure)
 		}
 	}
-	if _, err := g.Hold(t.Context(), "pay:held", ""); err != nil {
+	if _, err := g.Hold(t.Context(), "pay:held", Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	all := func(*Circuit) bool { return true }

@@ -115,23 +115,26 @@ func TestBreaker_NewSettingsDecideFromTheNextResultOn(t *testing.T) {
 func TestGroup_HoldResetAndTripMoveABreaker(t *testing.T) {
 	g := NewGroup(Config{})
 	b := g.Breaker("k:k", settings())
-	if _, err := g.Hold(t.Context(), "k:k", "maintenance"); err != nil {
+	if _, err := g.Hold(t.Context(), "k:k", Operator{Note: "maintenance"}); err != nil {
 		t.Fatal(err)
 	}
 	if n, next := b.Ready(start.Add(1000 * time.Hour)); n != 0 || !next.IsZero() {
 		t.Errorf("a held breaker lets %d through, next at %v, want 0 and never", n, next)
 	}
-	if _, err := g.Reset(t.Context(), "k:k", ""); err != nil {
+	if _, err := g.Reset(t.Context(), "k:k", Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	if b.State() != Closed {
 		t.Errorf("after a reset it is %v, want CLOSED", b.State())
 	}
-	c, err := g.Trip(t.Context(), "k:k", time.Hour, "")
+	c, err := g.Trip(t.Context(), "k:k", time.Hour, Operator{})
 	if err != nil || c.State != Open {
 		t.Errorf("after a trip it is %v with error %v, want OPEN and none", c.State, err)
 	}
-	if _, err := g.Trip(t.Context(), "k:k", 1000*time.Hour, ""); err == nil {
+	if _, err := g.Hold(t.Context(), "k:k", Operator{Name: string(make([]byte, MaxOperator+1))}); err == nil {
+		t.Error("an operator's name of any length is allowed")
+	}
+	if _, err := g.Trip(t.Context(), "k:k", 1000*time.Hour, Operator{}); err == nil {
 		t.Error("a trip of 1000 h is allowed")
 	}
 	all, err := g.Circuits(t.Context())
@@ -227,7 +230,7 @@ func TestBreaker_IsLinearizable(t *testing.T) {
 func TestGroup_StatesHaveEveryBreaker(t *testing.T) {
 	g := NewGroup(Config{})
 	g.Breaker("closed", settings())
-	if _, err := g.Hold(t.Context(), "open", ""); err != nil {
+	if _, err := g.Hold(t.Context(), "open", Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := g.States(), map[string]State{"closed": Closed, "open": Open}; !maps.Equal(got, want) {

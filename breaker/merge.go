@@ -54,6 +54,7 @@ func (t *step) take(mine *Circuit) {
 		t.Generation = generation + 1
 	}
 	t.Cause, t.Note, t.ChangedAt, t.ChangedBy = CauseMerged, mine.Note, t.now, t.e.By
+	t.Operated = mine.Operated
 	t.effect.Changed = true
 }
 
@@ -63,6 +64,9 @@ func (t *step) mergeEqual(mine *Circuit) {
 	t.HalfOpenSuccesses = min(t.HalfOpenSuccesses, mine.HalfOpenSuccesses)
 	if mine.NextAttemptTime.After(t.NextAttemptTime) {
 		t.NextAttemptTime = mine.NextAttemptTime
+	}
+	if mine.Operated.At.After(t.Operated.At) {
+		t.Operated = mine.Operated
 	}
 	t.mergeWindow(mine.Window)
 }

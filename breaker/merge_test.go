@@ -23,6 +23,10 @@ func TestStep_RejoinLetsTheWorseStateWin(t *testing.T) {
 	held := func(gen uint64) Circuit {
 		return Circuit{Summary: Summary{ServiceKey: "k", State: Open, Held: true}, Generation: gen, Version: 5}
 	}
+	byAnn := func(c Circuit) Circuit {
+		c.Operated = Operated{Action: CauseHeld, By: "ann", At: start}
+		return c
+	}
 	tests := []struct {
 		name         string
 		stored, mine Circuit
@@ -39,6 +43,12 @@ func TestStep_RejoinLetsTheWorseStateWin(t *testing.T) {
 		{name: "open wins over half open", stored: half(4), mine: open(5, time.Minute), state: Open, generation: 5, changed: true},
 		{name: "held wins over open", stored: open(4, time.Hour), mine: held(5), state: Open, generation: 5, changed: true, check: func(c Circuit) string {
 			return want("held", c.Held, true) + want("next attempt", c.NextAttemptTime, time.Time{})
+		}},
+		{name: "who held it is taken over with the hold", stored: open(4, time.Hour), mine: byAnn(held(5)), state: Open, generation: 5, changed: true, check: func(c Circuit) string {
+			return want("by", c.Operated.By, "ann")
+		}},
+		{name: "of two open ones the later act of an operator counts", stored: open(4, time.Minute), mine: byAnn(open(4, time.Minute)), state: Open, generation: 4, check: func(c Circuit) string {
+			return want("by", c.Operated.By, "ann")
 		}},
 		{name: "of two open ones the longer wait wins", stored: open(4, time.Minute), mine: open(4, time.Hour), state: Open, generation: 4, check: func(c Circuit) string {
 			return want("next attempt", c.NextAttemptTime, start.Add(time.Hour))

@@ -59,8 +59,12 @@ func (b *Breaker) noteSeen() notice {
 }
 
 func (b *Breaker) change(c *Circuit, from State) Change {
+	operator := ""
+	if c.Cause == c.Operated.Action {
+		operator = c.Operated.By
+	}
 	return Change{
-		Key: b.key, From: from, To: c.State, Cause: c.Cause, Note: c.Note, Generation: c.Generation,
+		Key: b.key, From: from, To: c.State, Cause: c.Cause, Operator: operator, Note: c.Note, Generation: c.Generation,
 		At: b.group.local(c.ChangedAt), NextAttempt: b.group.local(c.NextAttemptTime), Held: c.Held,
 	}
 }

@@ -16,7 +16,7 @@ func TestBreaker_OwnChangeSeenAgainIsNotifiedOnce(t *testing.T) {
 	if err := g.Join(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.Trip(context.Background(), key, time.Minute+time.Microsecond, ""); err != nil {
+	if _, err := g.Trip(context.Background(), key, time.Minute+time.Microsecond, Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	b.mu.Lock()

@@ -64,8 +64,10 @@ func (t *step) report() {
 	switch {
 	case peak >= t.s.Threshold:
 		t.open(CauseFailures, t.s.Timeout)
+		t.Operated = Operated{}
 	case r.Failures > 0 && t.tooManyFail():
 		t.open(CauseFailureRate, t.s.Timeout)
+		t.Operated = Operated{}
 	}
 }
 
@@ -118,6 +120,7 @@ func (t *step) giveBack() {
 		t.HalfOpenSuccesses++
 		if t.HalfOpenSuccesses >= t.s.HalfOpenSuccesses {
 			t.close(CauseProbesSucceeded)
+			t.Operated = Operated{}
 		}
 	case Failure:
 		t.FailureCount++
@@ -135,17 +138,24 @@ func (t *step) trip() {
 		d = t.s.Timeout
 	}
 	t.open(CauseTripped, min(d, LongestTrip))
-	t.Note = t.e.Note
+	t.operated()
 }
 
 func (t *step) hold() {
 	t.open(CauseHeld, 0)
-	t.Held, t.NextAttemptTime, t.Note = true, time.Time{}, t.e.Note
+	t.Held, t.NextAttemptTime = true, time.Time{}
+	t.operated()
 }
 
 func (t *step) reset() {
 	t.close(CauseReset)
+	t.operated()
+}
+
+// operated records who made the change, and why.
+func (t *step) operated() {
 	t.Note = t.e.Note
+	t.Operated = Operated{Action: t.Cause, By: t.e.Operator, Note: t.e.Note, At: t.now}
 }
 
 func (t *step) open(cause Cause, d time.Duration) {

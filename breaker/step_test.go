@@ -245,6 +245,33 @@ func TestStep_MovesBetweenTheStates(t *testing.T) {
 			},
 		},
 		{
+			name: "who tripped it is known until probes have closed it", do: func(d *drive) {
+				d.do(Event{Kind: Trip, Operator: "ann", Note: "deploy"})
+				d.after(10 * time.Second)
+				d.acquire("a")
+				d.giveBack("a", Failure)
+			},
+			state: Open, changes: []string{"CLOSED>OPEN tripped", "OPEN>HALF_OPEN timeout", "HALF_OPEN>OPEN probe_failed"},
+			check: func(d *drive) string {
+				got := want("operated", d.c.Operated, Operated{CauseTripped, "ann", "deploy", start}) + want("forced", d.c.Forced(), true)
+				d.after(10 * time.Second)
+				for _, id := range []string{"b", "c"} {
+					d.acquire(id)
+					d.giveBack(id, Success)
+				}
+				return got + want("state", d.c.State, Closed) + want("operated after it", d.c.Operated, Operated{}) + want("forced after it", d.c.Forced(), false)
+			},
+		},
+		{
+			name: "who reset it is known until failures open it", do: func(d *drive) { d.do(Event{Kind: Hold, Operator: "ann"}); d.do(Event{Kind: Reset, Operator: "bob"}) },
+			state: Closed, changes: []string{"CLOSED>OPEN held", "OPEN>CLOSED reset"},
+			check: func(d *drive) string {
+				got := want("operated", d.c.Operated, Operated{Action: CauseReset, By: "bob", At: start}) + want("forced", d.c.Forced(), false)
+				d.fail(3)
+				return got + want("state", d.c.State, Open) + want("operated after it", d.c.Operated, Operated{}) + want("forced after it", d.c.Forced(), false)
+			},
+		},
+		{
 			name: "a trip without a duration lasts for the timeout", do: func(d *drive) { d.do(Event{Kind: Trip}) },
 			state: Open, changes: []string{"CLOSED>OPEN tripped"},
 			check: func(d *drive) string { return want("next attempt", d.c.NextAttemptTime, start.Add(10*time.Second)) },

@@ -96,25 +96,33 @@ func Apply(c Circuit, e Event, now time.Time, s Settings) Reply {
 // 1970, zero values omitted. Whole numbers stay below the 14 digits that Redis's JSON library can
 // write. redisstore's step.lua works on it.
 type record struct {
-	Key         string         `json:"key"`
-	Version     uint64         `json:"v,omitempty"`
-	State       State          `json:"state"`
-	Failures    int            `json:"fails,omitempty"`
-	LastFailure int64          `json:"last,omitempty"`
-	NextAttempt int64          `json:"next,omitempty"`
-	Attempts    int            `json:"tries,omitempty"`
-	Successes   int            `json:"oks,omitempty"`
-	Requests    uint64         `json:"n,omitempty"`
-	AllFailures uint64         `json:"nf,omitempty"`
-	Average     float64        `json:"ms,omitempty"`
-	Held        bool           `json:"held,omitempty"`
-	Generation  uint64         `json:"gen,omitempty"`
-	Cause       Cause          `json:"cause,omitempty"`
-	Note        string         `json:"note,omitempty"`
-	ChangedAt   int64          `json:"at,omitempty"`
-	ChangedBy   string         `json:"by,omitempty"`
-	Probes      []probeRecord  `json:"probes,omitempty"`
-	Window      []bucketRecord `json:"win,omitempty"`
+	Key         string          `json:"key"`
+	Version     uint64          `json:"v,omitempty"`
+	State       State           `json:"state"`
+	Failures    int             `json:"fails,omitempty"`
+	LastFailure int64           `json:"last,omitempty"`
+	NextAttempt int64           `json:"next,omitempty"`
+	Attempts    int             `json:"tries,omitempty"`
+	Successes   int             `json:"oks,omitempty"`
+	Requests    uint64          `json:"n,omitempty"`
+	AllFailures uint64          `json:"nf,omitempty"`
+	Average     float64         `json:"ms,omitempty"`
+	Held        bool            `json:"held,omitempty"`
+	Generation  uint64          `json:"gen,omitempty"`
+	Cause       Cause           `json:"cause,omitempty"`
+	Note        string          `json:"note,omitempty"`
+	ChangedAt   int64           `json:"at,omitempty"`
+	ChangedBy   string          `json:"by,omitempty"`
+	Operated    *operatedRecord `json:"op,omitempty"`
+	Probes      []probeRecord   `json:"probes,omitempty"`
+	Window      []bucketRecord  `json:"win,omitempty"`
+}
+
+type operatedRecord struct {
+	Action Cause  `json:"act"`
+	By     string `json:"by,omitempty"`
+	Note   string `json:"note,omitempty"`
+	At     int64  `json:"at"`
 }
 
 type probeRecord struct {
@@ -155,6 +163,9 @@ func toRecord(c *Circuit) record {
 		Held: c.Held, Generation: c.Generation, Cause: c.Cause, Note: c.Note,
 		ChangedAt: millis(c.ChangedAt), ChangedBy: c.ChangedBy,
 	}
+	if o := c.Operated; o != (Operated{}) {
+		r.Operated = &operatedRecord{o.Action, o.By, o.Note, millis(o.At)}
+	}
 	for _, p := range c.Probes {
 		r.Probes = append(r.Probes, probeRecord{ID: p.ID, Expires: millis(p.Expires)})
 	}
@@ -174,6 +185,9 @@ func (r *record) circuit() Circuit {
 			Held: r.Held, Cause: r.Cause, Note: r.Note, ChangedAt: fromMillis(r.ChangedAt), ChangedBy: r.ChangedBy,
 		},
 		Generation: r.Generation, Version: r.Version,
+	}
+	if o := r.Operated; o != nil {
+		c.Operated = Operated{o.Action, o.By, o.Note, fromMillis(o.At)}
 	}
 	for _, p := range r.Probes {
 		c.Probes = append(c.Probes, Probe{ID: p.ID, Expires: fromMillis(p.Expires)})

@@ -12,8 +12,9 @@ type BreakerChange struct {
 	// an open breaker stays open.
 	From string `json:"from"`
 	To   string `json:"to"`
-	// Cause is one of the breaker's causes, Note an operator's reason.
+	// Cause is one of the breaker's causes, By an operator's name and Note the reason.
 	Cause string    `json:"cause"`
+	By    string    `json:"by,omitempty"`
 	Note  string    `json:"note,omitempty"`
 	At    time.Time `json:"at"`
 	// Held reports whether an operator keeps the breaker open until it is reset.

@@ -85,7 +85,7 @@ func (b *breakers) changed(c breaker.Change) {
 	if !c.Own {
 		return
 	}
-	b.log.Info("a circuit breaker changed", "key", c.Key, "from", c.From, "to", c.To, "cause", c.Cause)
+	b.log.Info("a circuit breaker changed", "key", c.Key, "from", c.From, "to", c.To, "cause", c.Cause, "by", c.Operator, "note", c.Note)
 	b.mu.Lock()
 	b.changes = append(b.changes, c)
 	b.mu.Unlock()
@@ -151,7 +151,7 @@ func (b *breakers) publish(ctx context.Context, c breaker.Change) error {
 	circuit, _ := b.group.Known(c.Key)
 	event := events.BreakerChange{
 		Key: c.Key, Service: service, Operation: operation, From: c.From.String(), To: c.To.String(),
-		Cause: string(c.Cause), Note: c.Note, At: c.At.UTC(), Held: c.Held,
+		Cause: string(c.Cause), By: c.Operator, Note: c.Note, At: c.At.UTC(), Held: c.Held,
 		FailureCount: circuit.FailureCount, LastFailureTime: circuit.LastFailureTime.UTC(), NextAttemptTime: c.NextAttempt.UTC(),
 		HalfOpenAttempts: circuit.HalfOpenAttempts, TotalRequests: circuit.TotalRequests, TotalFailures: circuit.TotalFailures,
 		AverageResponseTimeMs: circuit.AverageResponseTime,
@@ -258,16 +258,20 @@ func (q breakerRequests) show(ctx context.Context, r micro.Request) (any, error)
 
 func (q breakerRequests) trip(ctx context.Context, r micro.Request) (any, error) {
 	return q.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) {
-		return q.breakers.group.Trip(ctx, a.Key, events.Milliseconds(a.ForMs), a.Note)
+		return q.breakers.group.Trip(ctx, a.Key, events.Milliseconds(a.ForMs), breaker.Operator{Name: a.By, Note: a.Note})
 	})
 }
 
 func (q breakerRequests) hold(ctx context.Context, r micro.Request) (any, error) {
-	return q.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) { return q.breakers.group.Hold(ctx, a.Key, a.Note) })
+	return q.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) {
+		return q.breakers.group.Hold(ctx, a.Key, breaker.Operator{Name: a.By, Note: a.Note})
+	})
 }
 
 func (q breakerRequests) reset(ctx context.Context, r micro.Request) (any, error) {
-	return q.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) { return q.breakers.group.Reset(ctx, a.Key, a.Note) })
+	return q.operate(r, func(a schemas.BreakerAct) (breaker.Circuit, error) {
+		return q.breakers.group.Reset(ctx, a.Key, breaker.Operator{Name: a.By, Note: a.Note})
+	})
 }
 
 // operate carries out an operator's command.

@@ -3,9 +3,11 @@ package handlers_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -203,4 +205,59 @@ func TestBreakers_WithoutTheirStoreTheInstanceIsReadyAndSaysSo(t *testing.T) {
 func drained(r io.Reader) error {
 	_, err := io.Copy(io.Discard, r)
 	return err
+}
+
+func TestBreakers_OperatorHoldsAKeyWhosePolicyHasNone(t *testing.T) {
+	t.Parallel()
+	config := handlers.Config{Policies: policySet(t, quick)}
+	r := newRig(t, config, config)
+	calls := r.well("pay.charge")
+	if acted := r.act("hold", schemas.BreakerAct{Key: "pay:charge", By: "ann", Note: "the bank"}); !acted.Held || acted.Operated.By != "ann" {
+		t.Errorf("the breaker is %+v, want held by ann", acted)
+	}
+	r.awaitOpen("pay:charge")
+	const n = 10
+	r.submitAll(n, func(i int) (string, map[string]string) {
+		return "retry.submit.pay.charge", event(fmt.Sprint("h", i), "critical")
+	})
+	r.awaitHeld(n)
+	if calls() != 0 {
+		t.Errorf("%d operations reached the target of a held breaker", calls())
+	}
+	r.act("reset", schemas.BreakerAct{Key: "pay:charge", By: "bob"})
+	r.awaitOutcomes(n, 20*time.Second)
+	r.act("trip", schemas.BreakerAct{Key: "pay:charge", ForMs: 1500, By: "ann"})
+	r.awaitOpen("pay:charge")
+	r.submitAll(n, func(i int) (string, map[string]string) {
+		return "retry.submit.pay.charge", event(fmt.Sprint("t", i), "normal")
+	})
+	r.awaitOutcomes(2*n, 20*time.Second)
+	if shown := r.breaker("pay:charge"); shown.State != breaker.Closed || shown.Cause != breaker.CauseProbesSucceeded {
+		t.Errorf("after the trip the breaker is %+v, want closed by probes", shown.Summary)
+	}
+	for _, m := range r.messages("RETRY_OUTCOMES", "retry.event.breakerChanged.pay.charge") {
+		var c events.BreakerChange
+		if err := json.Unmarshal(m.Data, &c); err != nil {
+			t.Fatal(err)
+		}
+		if want := map[string]string{"held": "ann", "reset": "bob", "tripped": "ann"}[c.Cause]; c.By != want {
+			t.Errorf("the event of cause %s says by %q, want %q", c.Cause, c.By, want)
+		}
+	}
+}
+
+// awaitOpen waits until every instance knows that a breaker is open.
+func (r *rig) awaitOpen(key string) {
+	r.t.Helper()
+	testkit.Eventually(r.t, 10*time.Second, "all instances knowing that the breaker is open", func() bool {
+		for range 30 { // each is answered by one of them, from what it knows
+			var list schemas.BreakerList
+			r.request("rebound.breaker.list", nil, schemas.BreakerQuery{}, &list)
+			open := func(s breaker.Summary) bool { return s.ServiceKey == key && s.State == breaker.Open }
+			if !slices.ContainsFunc(list.Breakers, open) {
+				return false
+			}
+		}
+		return true
+	})
 }

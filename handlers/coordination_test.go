@@ -286,6 +286,10 @@ func (r *rig) joinsUnderPressure(one *handlers.Service) {
 	if code, text := r.request("rebound.status", nil, nil, &status); code != "" || !status.RetryCoordination.GlobalBackpressure {
 		r.t.Errorf("the status is %s %s %+v, want backpressure in it", code, text, status.RetryCoordination)
 	}
+	var answer schemas.Health
+	if code, text := r.request("rebound.health", nil, nil, &answer); code != "" || !strings.Contains(strings.Join(answer.Warnings, "\n"), "most services fail (4 of 5)") {
+		r.t.Errorf("the warnings are %s %s %q, want the services that fail among them", code, text, answer.Warnings)
+	}
 	if err := late.Stop(r.t.Context()); err != nil {
 		r.t.Errorf("stopping the one that joined: %v", err)
 	}

@@ -90,7 +90,7 @@ func (m *monitor) readiness() readiness {
 // instance can work.
 func (m *monitor) warnings() []string {
 	var all []string
-	for _, problem := range []string{m.clock.Problem(), m.member.PolicyProblem(), m.lanes.Problem(), m.sweeper.Problem()} {
+	for _, problem := range []string{m.clock.Problem(), m.member.PolicyProblem(), m.member.PressureProblem(), m.lanes.Problem(), m.sweeper.Problem()} {
 		if problem != "" {
 			all = append(all, problem)
 		}

@@ -411,7 +411,7 @@ func (i *instance) shutGates(breakers *breaker.Group) {
 				act = breakers.Hold
 			}
 			for _, key := range modelKeys() {
-				if _, err := act(i.ctx, key, ""); err != nil {
+				if _, err := act(i.ctx, key, breaker.Operator{}); err != nil {
 					panic(err) // the breakers are this instance's own
 				}
 			}

@@ -103,7 +103,7 @@ func TestGates_DependentsOfABreakerAreFoundByServiceAndKey(t *testing.T) {
 	enter("byService", "pay")
 	enter("byKey", "pay:charge")
 	enter("other", "ship")
-	c, err := breakers.Hold(t.Context(), "pay:charge", "")
+	c, err := breakers.Hold(t.Context(), "pay:charge", breaker.Operator{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestGates_WorstAreListedAndTheOthersCounted(t *testing.T) {
 	for i := range 50 {
 		operation := fmt.Sprintf("op%d", i)
 		l.pass("pay:"+operation, now)
-		if _, err := l.breakers.Hold(t.Context(), "pay:"+operation, ""); err != nil {
+		if _, err := l.breakers.Hold(t.Context(), "pay:"+operation, breaker.Operator{}); err != nil {
 			t.Fatal(err)
 		}
 		l.SetHeld("pay", operation, i)

@@ -21,7 +21,7 @@ type Gates struct {
 	breakers *breaker.Group
 	config   GatesConfig
 
-	pauses    atomic.Pointer[gate.Pauses]
+	pauses    atomic.Pointer[Pauses]
 	pressure  atomic.Bool
 	instances atomic.Int32
 	shared    atomic.Bool               // limits are shared, and their store is within reach
@@ -128,7 +128,11 @@ func (g *Gates) Changed(c breaker.Change) {
 	if own != nil {
 		// The governor learns of an outage and of its end from being asked.
 		now := g.config.Now()
-		own.gate.Ready(gate.Conditions{Breaker: gate.Bounded(b.Ready(now))}, now)
+		var c gate.Conditions
+		if b := own.heeds(b); b != nil {
+			c.Breaker = gate.Bounded(b.Ready(now))
+		}
+		own.gate.Ready(c, now)
 		own.wake()
 	}
 	for _, k := range g.dependentsOn(c.Key) {
@@ -227,10 +231,16 @@ func (g *Gates) all() []*keyGate {
 	return all
 }
 
-// breaker returns the breaker of a key, nil when the policy has none.
+// breaker returns the breaker of a key, nil when the policy has none and no operator has
+// opened it.
 func (g *Gates) breaker(pol *policy.Policy, key string) *breaker.Breaker {
-	if g == nil || !pol.EnableCircuitBreaker {
+	switch {
+	case g == nil:
 		return nil
+	case !pol.EnableCircuitBreaker:
+		if b, ok := g.breakers.Lookup(key); !ok || !b.Forced() {
+			return nil
+		}
 	}
 	return g.breakers.Breaker(key, pol.BreakerSettings())
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/notify"
@@ -75,6 +76,15 @@ type unlocked struct {
 	users    atomic.Int32
 	arrivals atomic.Uint64 // counts the operations that arrived
 	paused   atomic.Pointer[pausedKey]
+	guarded  atomic.Bool // the policy has a breaker
+}
+
+// heeds returns a breaker of the key if it has a say, else nil.
+func (k *keyGate) heeds(b *breaker.Breaker) *breaker.Breaker {
+	if b == nil || !k.guarded.Load() && !b.Forced() {
+		return nil
+	}
+	return b
 }
 
 // waiter is one operation that waits.
@@ -87,6 +97,9 @@ type waiter struct {
 // dependencies have changed.
 func (k *keyGate) set(pol *policy.Policy) (others bool) {
 	s := pol.Gate()
+	if k.guarded.Load() != pol.EnableCircuitBreaker {
+		k.guarded.Store(pol.EnableCircuitBreaker)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if others = !slices.Equal(k.dependsOn, pol.DependsOn); others {

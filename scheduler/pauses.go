@@ -7,16 +7,41 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
+// Pauses is a set of pauses. It is immutable; a nil one is empty.
+type Pauses struct{ all []events.Pause }
+
+// NewPauses returns a set of pauses, which it takes over.
+func NewPauses(all []events.Pause) *Pauses { return &Pauses{all} }
+
+// Of returns whether a key is paused at now, and until when; a zero time is for as long as the set
+// is in force.
+func (p *Pauses) Of(service, operation string, now time.Time) (until time.Time, paused bool) {
+	if p == nil {
+		return time.Time{}, false
+	}
+	for i := range p.all {
+		one := &p.all[i]
+		switch {
+		case one.Ended(now) || !one.Pattern.Matches(service, operation):
+		case one.Until.IsZero():
+			return time.Time{}, true
+		case one.Until.After(until):
+			until, paused = one.Until, true
+		}
+	}
+	return until, paused
+}
+
 // pausedKey is what a set of pauses says of one key.
 type pausedKey struct {
-	by     *gate.Pauses
+	by     *Pauses
 	paused bool
 	until  time.Time // zero for as long as the set is in force
 }
 
 // SetPauses puts the pauses in force and wakes the keys that are paused no longer, or for another
 // time.
-func (g *Gates) SetPauses(pauses *gate.Pauses) {
+func (g *Gates) SetPauses(pauses *Pauses) {
 	before := g.pauses.Swap(pauses)
 	now := g.config.Now()
 	for _, k := range g.all() {
@@ -46,7 +71,7 @@ func (g *Gates) pause(k *keyGate, now time.Time) gate.Bound {
 }
 
 // pausedBy returns what a set of pauses says of the key, from memory if it was asked before.
-func (k *keyGate) pausedBy(in *gate.Pauses, now time.Time) *pausedKey {
+func (k *keyGate) pausedBy(in *Pauses, now time.Time) *pausedKey {
 	if p := k.paused.Load(); p != nil && p.by == in {
 		return p
 	}

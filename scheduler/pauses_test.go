@@ -11,7 +11,7 @@ import (
 )
 
 // pauses returns a set of pauses from patterns, without an end if they have no time.
-func pauses(t testing.TB, until map[string]time.Time) *gate.Pauses {
+func pauses(t testing.TB, until map[string]time.Time) *Pauses {
 	t.Helper()
 	var all []events.Pause
 	for text, end := range until {
@@ -21,7 +21,7 @@ func pauses(t testing.TB, until map[string]time.Time) *gate.Pauses {
 		}
 		all = append(all, events.Pause{Pattern: p, At: now, Until: end})
 	}
-	return gate.NewPauses(all)
+	return NewPauses(all)
 }
 
 // enter asks for a pass and returns the cause for which there is none.

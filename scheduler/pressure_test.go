@@ -71,10 +71,11 @@ func (f *fleet) decide() {
 	limits := gate.Limits{}.OrDefaults()
 	var m gate.Measures
 	m.Voting, m.Failing = gate.CountVotes(register.View(f.now, events.Backpressure{}, 0).Services, limits.FailureShare)
-	changed := false
-	if f.pressure, changed = f.pressure.Step(m, limits, f.now); changed {
+	after, changed := f.pressure.Step(m, limits, f.now)
+	if changed {
 		f.turned++
 	}
+	f.pressure = after
 	for _, g := range f.gates {
 		g.SetPressure(f.pressure.Trickles())
 	}

@@ -64,9 +64,8 @@ func (g *Gates) Standings(now time.Time) []KeyReport {
 }
 
 func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
-	// Lookup is enough: a breaker that the policy no longer uses counts as closed.
 	b, _ := g.breakers.Lookup(k.key)
-	a := k.gate.Ready(g.conditions(k, b, events.Normal, now), now)
+	a := k.gate.Ready(g.conditions(k, k.heeds(b), events.Normal, now), now)
 	a.Limit(k.absenceBound(now), gate.CauseAbsent)
 	absent := k.absent()
 	if absent != nil && a.N != 0 {

@@ -22,7 +22,7 @@ func TestStandings_TellOfEveryGate(t *testing.T) {
 	if err != nil || shut != nil {
 		t.Fatalf("entering an open gate: shut by %v, %v; want a pass", shut, err)
 	}
-	if _, err := breakers.Hold(ctx, "pay:refund", ""); err != nil {
+	if _, err := breakers.Hold(ctx, "pay:refund", breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, shut, err := g.Enter(ctx, &policy, &events.Operation{Service: "pay", Operation: "refund"}, "target", now); err != nil || shut == nil {
@@ -59,7 +59,7 @@ func TestStandings_ATurnedAwayKeySaysSinceWhenAndIsToldOfOnce(t *testing.T) {
 	g := NewGates(breakers, GatesConfig{Shut: func(_ string, c gate.Cause, _ string) { told = append(told, c) }})
 	pol := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
 	pol.EnableCircuitBreaker = true
-	if _, err := breakers.Hold(t.Context(), "pay:charge", ""); err != nil {
+	if _, err := breakers.Hold(t.Context(), "pay:charge", breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, after := range []time.Duration{0, 5 * time.Second, 15 * time.Second, time.Minute} {

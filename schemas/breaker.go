@@ -70,7 +70,9 @@ type BreakerAct struct {
 	// ForMs is how long a tripped breaker stays open, in milliseconds, at most 30
 	// days; 0 is as long as its policy says. The others pass it over.
 	ForMs float64 `json:"forMs,omitempty"`
-	// Note is shown to who looks, at most 500 bytes.
+	// By and Note are shown to who looks: the operator's name, at most 128 bytes, and the
+	// reason, at most 500.
+	By   string `json:"by,omitempty"`
 	Note string `json:"note,omitempty"`
 }
 
@@ -85,6 +87,8 @@ type BreakerActed struct {
 // Check reports what is wrong with a request, its key apart.
 func (a BreakerAct) Check() error {
 	switch {
+	case len(a.By) > breaker.MaxOperator:
+		return fmt.Errorf("the operator's name has %d bytes, more than the %d allowed", len(a.By), breaker.MaxOperator)
 	case len(a.Note) > breaker.MaxNote:
 		return fmt.Errorf("the note has %d bytes, more than the %d allowed", len(a.Note), breaker.MaxNote)
 	case a.ForMs < 0 || a.ForMs > events.InMilliseconds(breaker.LongestTrip):

@@ -82,7 +82,7 @@ var roots = map[string]root{
 	"pauseAdd.request": typed[schemas.PauseAdd](), "pauseAdded.response": typed[schemas.PauseAdded](),
 	"pauseEnd.request": typed[schemas.PauseEnd](), "pauseEnded.response": typed[schemas.PauseEnded](), "pauseList.response": typed[schemas.PauseList](),
 	"rebound.pauseChanged.v1": typed[events.PauseChange](),
-	"policyApplied.response": typed[schemas.PolicyApplied](), "policyCheck.response": typed[schemas.PolicyCheck](),
+	"policyApplied.response":  typed[schemas.PolicyApplied](), "policyCheck.response": typed[schemas.PolicyCheck](),
 	"policyExplain.request": typed[schemas.PolicyQuery](), "policyExplain.response": typed[policy.Explanation](),
 	"policyHistory.response": typed[schemas.PolicyHistory](), "policyRollback.request": typed[schemas.PolicyRollback](),
 	"policyShow.response": typed[schemas.PolicyShow](), "policySource.request": typed[schemas.PolicySource](),
@@ -185,7 +185,7 @@ func (a *agreement) object(document, node map[string]any, of reflect.Type, path 
 func TestBreakerChange_HasTheFieldsOfASummary(t *testing.T) {
 	// What the event calls otherwise, empty for what it does not tell.
 	otherwise := map[string]string{
-		"serviceKey": "key", "state": "to", "changedAt": "at", "averageResponseTime": "averageResponseTimeMs", "halfOpenSuccesses": "", "changedBy": "",
+		"serviceKey": "key", "state": "to", "changedAt": "at", "averageResponseTime": "averageResponseTimeMs", "halfOpenSuccesses": "", "changedBy": "", "operated": "",
 	}
 	event, _ := fields(reflect.TypeFor[events.BreakerChange]())
 	summary, _ := fields(reflect.TypeFor[breaker.Summary]())

@@ -48,7 +48,7 @@ func TestStore_RestartedServerIsJoinedAgain(t *testing.T) {
 	testkit.Eventually(t, 10*time.Second, "all instances share the store and are OPEN", func() bool {
 		return !slices.ContainsFunc(all, func(i *storetest.Instance) bool { return !i.Status().Shared || i.State() != breaker.Open })
 	})
-	if _, err := all[1].Reset(t.Context(), storetest.Key, ""); err != nil {
+	if _, err := all[1].Reset(t.Context(), storetest.Key, breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	storetest.Eventually(t, all, 5*time.Second, breaker.Closed)

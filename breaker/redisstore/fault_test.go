@@ -22,7 +22,7 @@ func TestStore_RestartedEmptyLearnsWhatIsOpen(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	all := storetest.Fleet(t, storetest.Handles(3, func() breaker.Store { return redisStore(t, r.Addr()) }), storetest.Settings())
-	if _, err := all[0].Trip(t.Context(), storetest.Key, time.Hour, ""); err != nil {
+	if _, err := all[0].Trip(t.Context(), storetest.Key, time.Hour, breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	storetest.Eventually(t, all, 5*time.Second, breaker.Open)
@@ -68,7 +68,7 @@ func TestStore_PausedLeavesEachInstanceAlone(t *testing.T) {
 	all[0].Fail(t, 3)
 	storetest.Eventually(t, all[:1], 5*time.Second, breaker.Open)
 	storetest.Alone(t, all[0])
-	if _, err := all[0].Trip(t.Context(), storetest.Key, time.Hour, ""); !errors.Is(err, breaker.ErrAlone) {
+	if _, err := all[0].Trip(t.Context(), storetest.Key, time.Hour, breaker.Operator{}); !errors.Is(err, breaker.ErrAlone) {
 		t.Errorf("an operator's action has error %v, want %v", err, breaker.ErrAlone)
 	}
 	for _, i := range all[1:] {
@@ -140,7 +140,7 @@ func TestStore_FlushedLearnsWhatIsHeld(t *testing.T) {
 	t.Parallel()
 	r := testkit.Redis(t)
 	all := storetest.Fleet(t, storetest.Handles(3, func() breaker.Store { return redisStore(t, r.Addr()) }), storetest.Settings())
-	if _, err := all[0].Hold(t.Context(), storetest.Key, "maintenance"); err != nil {
+	if _, err := all[0].Hold(t.Context(), storetest.Key, breaker.Operator{Note: "maintenance"}); err != nil {
 		t.Fatal(err)
 	}
 	storetest.Eventually(t, all, 5*time.Second, breaker.Open)
@@ -201,13 +201,13 @@ func TestStore_OpeningByOthersWhileCutOffIsLearnt(t *testing.T) {
 // What an instance only remembers does not outweigh what happened since.
 func TestStore_MemoryFromBeforeTheCutDoesNotWin(t *testing.T) {
 	p, all := cut(t)
-	if _, err := all[0].Hold(t.Context(), storetest.Key, ""); err != nil {
+	if _, err := all[0].Hold(t.Context(), storetest.Key, breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	storetest.Eventually(t, all, 5*time.Second, breaker.Open)
 	p.Cut()
 	storetest.Alone(t, all[0])
-	if _, err := all[1].Reset(t.Context(), storetest.Key, ""); err != nil {
+	if _, err := all[1].Reset(t.Context(), storetest.Key, breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	storetest.Eventually(t, all[1:], 5*time.Second, breaker.Closed)

@@ -34,6 +34,12 @@ local function close(cause)
   c.fails, c.tries, c.win = nil, nil, nil
 end
 
+-- operated records who made the change, and why.
+local function operated()
+  c.note = e.note
+  c.op = {act = c.cause, by = e.operator, note = e.note, at = now}
+end
+
 local function count(t)
   add('n', t.n)
   add('nf', t.nf)
@@ -148,8 +154,10 @@ function handlers.report()
   observe(n(t.s), n(t.f))
   if peak >= s.threshold then
     open('failures', s.timeout)
+    c.op = nil
   elseif n(t.f) > 0 and too_many_fail() then
     open('failure_rate', s.timeout)
+    c.op = nil
   end
 end
 
@@ -194,7 +202,10 @@ handlers['return'] = function()
   if not known or e.gen ~= c.gen or c.state ~= 'HALF_OPEN' then return end
   if e.result == 'success' then
     c.oks = n(c.oks) + 1
-    if c.oks >= s.successes then close('probes_succeeded') end
+    if c.oks >= s.successes then
+      close('probes_succeeded')
+      c.op = nil
+    end
   elseif e.result == 'failure' then
     c.fails = n(c.fails) + 1
     open('probe_failed', s.timeout)
@@ -204,17 +215,18 @@ end
 function handlers.trip()
   if c.held then return end
   open('tripped', n(e['for']) > 0 and e['for'] or s.timeout)
-  c.note = e.note
+  operated()
 end
 
 function handlers.hold()
   open('held', 0)
-  c.held, c.next, c.note = true, nil, e.note
+  c.held, c.next = true, nil
+  operated()
 end
 
 function handlers.reset()
   close('reset')
-  c.note = e.note
+  operated()
 end
 
 function handlers.rejoin()
@@ -241,7 +253,7 @@ function handlers.rejoin()
     c.fails, c.tries, c.oks = mine.fails, mine.tries, mine.oks
     c.gen = n(mine.gen)
     if gen >= c.gen then c.gen = gen + 1 end
-    c.cause, c.note, c.at, c.by = 'merged', mine.note, now, e.by
+    c.cause, c.note, c.at, c.by, c.op = 'merged', mine.note, now, e.by, mine.op
     changed = true
   elseif a < b then
     if n(mine.gen) >= n(c.gen) then c.gen = n(mine.gen) + 1 end
@@ -250,6 +262,7 @@ function handlers.rejoin()
     c.fails = nonzero(math.max(n(c.fails), n(mine.fails)))
     c.oks = nonzero(math.min(n(c.oks), n(mine.oks)))
     c.next = nonzero(math.max(n(c.next), n(mine.next)))
+    if mine.op and (not c.op or mine.op.at > c.op.at) then c.op = mine.op end
     merge_window(mine.win or {})
   end
 end

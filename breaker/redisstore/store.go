@@ -92,6 +92,7 @@ type wireEvent struct {
 	Probe      string          `json:"probe,omitempty"`
 	Result     string          `json:"result,omitempty"`
 	For        int64           `json:"for,omitempty"`
+	Operator   string          `json:"operator,omitempty"`
 	Note       string          `json:"note,omitempty"`
 	Circuit    json.RawMessage `json:"circuit,omitempty"`
 	Diverged   bool            `json:"diverged,omitempty"`
@@ -151,7 +152,7 @@ func arguments(key string, e breaker.Event, s breaker.Settings) (event, settings
 	w := wireEvent{
 		Kind: e.Kind, Key: key, By: e.By, Generation: e.Generation, Seen: e.Seen, SeenGen: e.SeenGeneration,
 		Tally: wireTally{t, inMillis(t.ResponseTime)}, Probe: e.Probe,
-		For: min(e.For, breaker.LongestTrip).Milliseconds(), Note: e.Note, Diverged: e.Diverged, Returned: e.Returned,
+		For: min(e.For, breaker.LongestTrip).Milliseconds(), Operator: e.Operator, Note: e.Note, Diverged: e.Diverged, Returned: e.Returned,
 	}
 	if e.Kind == breaker.Return {
 		w.Result = [...]string{breaker.Success: "success", breaker.Failure: "failure", breaker.Ignored: "ignored", breaker.Unused: "unused"}[e.Result]

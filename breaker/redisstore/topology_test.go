@@ -53,7 +53,7 @@ func TestStore_SharesBreakersOnARedisCluster(t *testing.T) {
 	})
 	all := storetest.Fleet(t, storetest.Handles(3, client), storetest.Settings())
 	for n := range 20 {
-		if _, err := all[0].Trip(t.Context(), fmt.Sprintf("service%d:op", n), 0, ""); err != nil {
+		if _, err := all[0].Trip(t.Context(), fmt.Sprintf("service%d:op", n), 0, breaker.Operator{}); err != nil {
 			t.Fatalf("service%d: %v", n, err)
 		}
 	}
@@ -72,7 +72,7 @@ func TestStore_FollowsAFailover(t *testing.T) {
 	all := storetest.Fleet(t, storetest.Handles(2, func() breaker.Store {
 		return New(universal(t, redis.UniversalOptions{Addrs: []string{sentinel.Addr()}, MasterName: testkit.MasterName}), "")
 	}), storetest.Settings())
-	if _, err := all[0].Hold(t.Context(), storetest.Key, "maintenance"); err != nil {
+	if _, err := all[0].Hold(t.Context(), storetest.Key, breaker.Operator{Note: "maintenance"}); err != nil {
 		t.Fatal(err)
 	}
 	storetest.Eventually(t, all, 5*time.Second, breaker.Open)
@@ -90,7 +90,7 @@ func TestStore_FollowsAFailover(t *testing.T) {
 	if err != nil || len(role) == 0 || role[0] != "master" {
 		t.Errorf("the replica's role is %v with error %v, want master", role, err)
 	}
-	if _, err := all[1].Reset(t.Context(), storetest.Key, ""); err != nil {
+	if _, err := all[1].Reset(t.Context(), storetest.Key, breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	storetest.Eventually(t, all, 5*time.Second, breaker.Closed)

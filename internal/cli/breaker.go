@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"time"
@@ -21,7 +22,8 @@ func breakerCommand(a *command.App) *cobra.Command {
 	cmd := command.Group("breaker", "List, show, trip, hold and reset circuit breakers",
 		`A circuit breaker keeps a failing target from being tried. There is one for each key,
 SERVICE:OPERATION, whose policy has enableCircuitBreaker, and all instances share it.
-While it is not closed the due operations of the key are held in its lanes.`)
+While it is not closed the due operations of the key are held in its lanes. An operator
+may open one whatever the policy says.`)
 	cmd.AddCommand(breakerListCommand(a), breakerShowCommand(a), breakerTripCommand(a), breakerHoldCommand(a), breakerResetCommand(a))
 	return cmd
 }
@@ -195,7 +197,7 @@ func (o *breakerActOptions) command(short, example string) *cobra.Command {
 		},
 	}
 	o.output = flags.OutputVar(cmd)
-	cmd.Flags().StringVar(&o.act.Note, "note", "", "what to tell who looks at it, at most 500 bytes")
+	operatorVars(cmd, &o.act.By, &o.act.Note)
 	return cmd
 }
 
@@ -243,10 +245,10 @@ func writeBreakers(w io.Writer, breakers []breaker.Summary) error {
 	if len(breakers) == 0 {
 		return nil
 	}
-	t := terminal.NewTable(w, "BREAKER", "STATE", "SINCE", "CAUSE", "NEXT ATTEMPT", "FAILURES", "OF", "MEAN", "NOTE")
+	t := terminal.NewTable(w, "BREAKER", "STATE", "SINCE", "CAUSE", "NEXT ATTEMPT", "FAILURES", "OF", "MEAN", "BY", "NOTE")
 	for _, b := range breakers {
 		t.Row(b.ServiceKey, stateOf(&b), b.ChangedAt, string(b.Cause), b.NextAttemptTime, b.TotalFailures, b.TotalRequests,
-			wording.Short(b.AverageResponseTime), b.Note)
+			wording.Short(b.AverageResponseTime), b.Operated.By, cmp.Or(b.Note, b.Operated.Note))
 	}
 	return t.Flush()
 }
@@ -266,6 +268,11 @@ func writeBreakerRows(t *terminal.Table, b *breaker.Summary) {
 	t.Row("cause", string(b.Cause))
 	t.Row("note", b.Note)
 	t.Row("changed by", b.ChangedBy)
+	if o := b.Operated; o.Action != "" {
+		t.Row(string(o.Action)+" by", o.By)
+		t.Row(string(o.Action)+" at", o.At)
+		t.Row(string(o.Action)+" because", o.Note)
+	}
 	t.Row("next attempt", b.NextAttemptTime)
 	t.Row("failures in a row", b.FailureCount)
 	t.Row("last failure", b.LastFailureTime)

@@ -28,7 +28,7 @@ func TestBreaker_IsTrippedHeldShownAndReset(t *testing.T) {
 	if tripped.State.String() != "OPEN" || tripped.Held || tripped.NextAttemptTime.IsZero() || tripped.Note != "being\nmoved" || !tripped.Coordination.Shared {
 		t.Errorf("the tripped breaker is %+v", tripped)
 	}
-	if r := c.run("breaker", "hold", "billing:charge"); r.code != exitOK || !strings.Contains(r.stderr, "is held open\n") {
+	if r := c.run("breaker", "hold", "billing:charge", "--as", "ann@ops", "--note", "the bank"); r.code != exitOK || !strings.Contains(r.stderr, "is held open\n") {
 		t.Errorf("holding gave %+v", r)
 	}
 	for _, args := range [][]string{{"breaker", "list"}, {"breaker", "list", "billing"}, {"breaker", "show", "billing:charge"}, {"status"}} {
@@ -36,11 +36,16 @@ func TestBreaker_IsTrippedHeldShownAndReset(t *testing.T) {
 			t.Errorf("%v shows\n%s", args, got)
 		}
 	}
+	for _, args := range [][]string{{"breaker", "list"}, {"breaker", "show", "billing:charge"}, {"status"}} {
+		if got := c.ok(args...); !strings.Contains(got, "ann@ops") || !strings.Contains(got, "the bank") {
+			t.Errorf("%v does not show who held the breaker and why:\n%s", args, got)
+		}
+	}
 	if got := c.ok("breaker", "list", "shipping"); got != "" {
 		t.Errorf("the breakers of another service are\n%s", got)
 	}
 	acted := jsonLines[schemas.BreakerActed](t, c.ok("breaker", "reset", "billing:charge", "--output", "json"))[0]
-	if acted.State.String() != "CLOSED" || acted.Cause != "reset" {
+	if acted.State.String() != "CLOSED" || acted.Cause != "reset" || acted.Operated.Action != "reset" || acted.Operated.By == "" {
 		t.Errorf("the breaker that was reset is %+v", acted)
 	}
 	if got := c.ok("status"); strings.Contains(got, "billing:charge") || !strings.Contains(got, "nats") {

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -67,6 +68,26 @@ func (m *Member) takeShare(v health.Coordination) {
 	}
 	m.config.Limit.Set(limit)
 	m.noteLimitLocked(limit, by)
+}
+
+// PressureProblem says why global backpressure is on or this instance's memory makes it take
+// less, and what follows from it. It is empty while neither is so.
+func (m *Member) PressureProblem() string {
+	v := m.View(m.config.Now())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	since := v.Backpressure.Since.Format(time.RFC3339)
+	switch limit, cause, limited := m.capacity.throttle.Limit(); {
+	case limited && cause == gate.ThrottleMemory:
+		return fmt.Sprintf("the instance's cgroup uses %.0f%% of its memory limit, so the instance has at most %d due operations in hand", 100*m.capacity.saturation.Memory, limit)
+	case !m.pressure.On:
+		return ""
+	case m.pressure.Trickles():
+		return fmt.Sprintf("most services fail (%d of %d) since %s; each key that fails too has one attempt a second until that ends", v.FailingServices, v.VotingServices, since)
+	case m.pressure.Cause == gate.PressureActive:
+		return fmt.Sprintf("too many attempts are in flight (%d) since %s; new ones go as others end", v.ActiveRetries, since)
+	}
+	return fmt.Sprintf("NATS or Redis answers slowly (in %.0f ms) since %s; instances take less until that ends", v.StoreDelayMs, since)
 }
 
 // noteLimitLocked remembers the in-hand limit and warns when something lowers it. The caller

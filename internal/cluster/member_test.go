@@ -134,6 +134,31 @@ func silent(now func() time.Time) func(*Member) {
 	return func(m *Member) { m.period, m.config.Now = time.Hour, now }
 }
 
+func TestMember_SaysWhyBackpressureIsOn(t *testing.T) {
+	t.Parallel()
+	var failing atomic.Int64
+	now := &clock{base: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	i := prepare(t, testkit.Server(t).ClientURL(), "b", &failing)
+	i.config.Now = now.now
+	failing.Store(3)
+	for _, c := range []struct {
+		cause gate.PressureCause
+		want  string
+	}{
+		{"", ""},
+		{gate.PressureFailures, "most services fail (3 of 3) since 2026-03-01T12:00:00Z; each key that fails too has one attempt a second until that ends"},
+		{gate.PressureActive, "too many attempts are in flight (0) since 2026-03-01T12:00:00Z; new ones go as others end"},
+		{gate.PressureStore, "NATS or Redis answers slowly (in 0 ms) since 2026-03-01T12:00:00Z; instances take less until that ends"},
+	} {
+		i.mu.Lock()
+		i.Member.pressure = gate.Pressure{On: c.cause != "", Cause: c.cause, Since: now.now()}
+		i.mu.Unlock()
+		if got := i.PressureProblem(); got != c.want {
+			t.Errorf("with the cause %q the problem is %q, want %q", c.cause, got, c.want)
+		}
+	}
+}
+
 // clock is a clock that stands still until it is set forward.
 type clock struct {
 	base  time.Time
@@ -321,6 +346,9 @@ func TestMember_TakesLessWhileItCannotKeepUp(t *testing.T) {
 	saturation.Memory = 0.95
 	tick(1)
 	check("when memory is almost used up", 280, "memory")
+	if got, want := i.PressureProblem(), "the instance's cgroup uses 95% of its memory limit, so the instance has at most 280 due operations in hand"; got != want {
+		t.Errorf("the problem is %q, want %q", got, want)
+	}
 	saturation = gate.Saturation{SchedulerDelay: time.Second, CPUPressure: 1}
 	tick(20)
 	check("alone, however starved,", 1000, "")

@@ -110,13 +110,13 @@ func TestLanes_StrandedKeyIsFoundReleasedAndReported(t *testing.T) {
 	first := hold("a")
 	hold("b")
 	b := breakers.Breaker("session_manager:o", breaker.Settings{})
-	if _, err := breakers.Hold(t.Context(), "session_manager:o", ""); err != nil {
+	if _, err := breakers.Hold(t.Context(), "session_manager:o", breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	for range 10 {
 		look(time.Second, 0, "with the gate shut")
 	}
-	if _, err := breakers.Reset(t.Context(), "session_manager:o", ""); err != nil {
+	if _, err := breakers.Reset(t.Context(), "session_manager:o", breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	if b.State() != breaker.Closed {

@@ -12,7 +12,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/notify"
 	"github.com/rebound-mq/rebound/internal/streams"
-	"github.com/rebound-mq/rebound/scheduler/gate"
+	"github.com/rebound-mq/rebound/scheduler"
 )
 
 // endAgain is when an ended pause that is still kept is looked at again.
@@ -35,7 +35,7 @@ type Follower struct {
 // Config configures a [Follower]. All of it is required.
 type Config struct {
 	// InForce is called with the pauses that are in force, whenever they change.
-	InForce func(*gate.Pauses)
+	InForce func(*scheduler.Pauses)
 	// Subjects and Publish are for the event that a pause has ended by itself.
 	Subjects events.Subjects
 	Publish  func(ctx context.Context, what string, m *nats.Msg) error
@@ -135,7 +135,7 @@ func (f *Follower) replace(list []entry, created time.Time) {
 
 // putInForce puts the pauses in force that have not ended. The caller holds f.mu, so that a later
 // list never gives way to an earlier one.
-func (f *Follower) putInForce(now time.Time) { f.config.InForce(gate.NewPauses(f.active(now))) }
+func (f *Follower) putInForce(now time.Time) { f.config.InForce(scheduler.NewPauses(f.active(now))) }
 
 // active returns the pauses that have not ended. The caller holds f.mu.
 func (f *Follower) active(now time.Time) []events.Pause {

@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
@@ -58,16 +59,16 @@ func TestFleet_NoKeyWithoutAPauseIsEverStuck(t *testing.T) {
 				trouble.PerSecond, trouble.RetryAfter = 5, time.Second
 			case "trip":
 				acts, when = append(acts, func(f *fleet) {
-					_, _ = f.rebound.breakers.Trip(context.Background(), events.Key(service, ordinary), d, "")
+					_, _ = f.rebound.breakers.Trip(context.Background(), events.Key(service, ordinary), d, breaker.Operator{})
 				}), append(when, now)
 			case "hold and reset":
 				acts, when = append(acts, func(f *fleet) {
-					_, _ = f.rebound.breakers.Hold(context.Background(), events.Key(service, ordinary), "")
+					_, _ = f.rebound.breakers.Hold(context.Background(), events.Key(service, ordinary), breaker.Operator{})
 				}), append(when, now)
 				fallthrough
 			case "reset":
 				acts, when = append(acts, func(f *fleet) {
-					_, _ = f.rebound.breakers.Reset(context.Background(), events.Key(service, ordinary), "")
+					_, _ = f.rebound.breakers.Reset(context.Background(), events.Key(service, ordinary), breaker.Operator{})
 				}), append(when, now+d)
 			case "policy":
 				set, err := policy.Parse("p.yaml", []byte(rapid.SampledFrom(changes).Draw(t, "policy")))

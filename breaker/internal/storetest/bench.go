@@ -26,7 +26,7 @@ func BenchmarkChange(b *testing.B, c Config) {
 		awaitState(here, breaker.Open)
 
 		began = time.Now()
-		if _, err := there.Reset(b.Context(), Key, ""); err != nil {
+		if _, err := there.Reset(b.Context(), Key, breaker.Operator{}); err != nil {
 			b.Fatal(err)
 		}
 		transitions = append(transitions, time.Since(began))

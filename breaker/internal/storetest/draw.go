@@ -74,7 +74,10 @@ func DrawEvent(t *rapid.T, c *breaker.Circuit, history []breaker.Circuit, probes
 		}
 		return rapid.SampledFrom(ids).Draw(t, "probe")
 	}
-	e := breaker.Event{By: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "by"), Generation: generation}
+	e := breaker.Event{
+		By: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "by"), Generation: generation,
+		Operator: rapid.SampledFrom([]string{"", "ann"}).Draw(t, "operator"), Note: rapid.SampledFrom([]string{"", "why"}).Draw(t, "note"),
+	}
 	e.Kind = rapid.SampledFrom(likely(c)).Draw(t, "kind")
 	switch e.Kind {
 	case breaker.Report:
@@ -88,7 +91,7 @@ func DrawEvent(t *rapid.T, c *breaker.Circuit, history []breaker.Circuit, probes
 		e.For = time.Duration(rapid.IntRange(0, 100).Draw(t, "for")) * time.Millisecond
 	case breaker.Rejoin:
 		mine := rapid.SampledFrom(history).Draw(t, "mine")
-		alone := breaker.Event{Kind: rapid.SampledFrom([]breaker.Kind{breaker.Report, breaker.Report, breaker.Trip, breaker.Reset}).Draw(t, "alone"), Generation: mine.Generation}
+		alone := breaker.Event{Kind: rapid.SampledFrom([]breaker.Kind{breaker.Report, breaker.Report, breaker.Trip, breaker.Reset}).Draw(t, "alone"), Generation: mine.Generation, Operator: e.Operator}
 		alone.Tally = TallyOf(DrawResults(t), took)
 		mine, _ = breaker.Step(mine, alone, now, s)
 		e.Circuit, e.Tally = &mine, TallyOf(DrawResults(t), took)

@@ -72,7 +72,7 @@ func Fleet(t testing.TB, stores []breaker.Store, s breaker.Settings) []*Instance
 		// A trip of another key, seen by all, proves that all are watching.
 		other := fmt.Sprintf("ready:%d", n)
 		testkit.Eventually(t, 20*time.Second, "all instances follow "+other, func() bool {
-			if _, err := i.Trip(t.Context(), other, 0, ""); err != nil {
+			if _, err := i.Trip(t.Context(), other, 0, breaker.Operator{}); err != nil {
 				return false
 			}
 			return !slices.ContainsFunc(all, func(j *Instance) bool {

@@ -170,14 +170,14 @@ func givesBackProbesOfTheDead(t *testing.T, stores []breaker.Store) {
 // tellsWhoJoinsWhatIsOpen has an instance join while a breaker is held.
 func tellsWhoJoinsWhatIsOpen(t *testing.T, stores []breaker.Store) {
 	first := Launch(t, "first", stores[0], Settings())
-	if _, err := first.Hold(t.Context(), Key, "maintenance"); err != nil {
+	if _, err := first.Hold(t.Context(), Key, breaker.Operator{Note: "maintenance"}); err != nil {
 		t.Fatal(err)
 	}
 	second := Launch(t, "second", stores[1], Settings())
 	if _, err := second.Allow(t.Context(), time.Now()); !errors.Is(err, breaker.ErrOpen) {
 		t.Errorf("the error is %v, want %v", err, breaker.ErrOpen)
 	}
-	if _, err := second.Reset(t.Context(), Key, ""); err != nil {
+	if _, err := second.Reset(t.Context(), Key, breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
 	Eventually(t, []*Instance{first, second}, 5*time.Second, breaker.Closed)

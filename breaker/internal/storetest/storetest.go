@@ -72,7 +72,7 @@ func loadsAndWatches(t *testing.T, stores []breaker.Store) {
 		done <- stores[1].Watch(ctx, func() { ready <- struct{}{} }, func(c breaker.Circuit) { seen <- c })
 	}()
 	<-ready
-	if _, err := stores[0].Apply(ctx, "billing:charge", breaker.Event{Kind: breaker.Hold, By: "me", Note: "a \"note\"\n"}, Start, Settings()); err != nil {
+	if _, err := stores[0].Apply(ctx, "billing:charge", breaker.Event{Kind: breaker.Hold, By: "me", Operator: "ann@ops", Note: "a \"note\"\n"}, Start, Settings()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := stores[0].Apply(ctx, "a.b:c d:", breaker.Event{Kind: breaker.Trip, By: "me"}, Start, Settings()); err != nil {
@@ -84,6 +84,9 @@ func loadsAndWatches(t *testing.T, stores []breaker.Store) {
 	}
 	if first.ServiceKey != "a.b:c d:" || !second.Held || second.Note != "a \"note\"\n" {
 		t.Errorf("seen were %+v and %+v, want a.b:c d: and one that is held with its note", first, second)
+	}
+	if o := second.Operated; o.Action != breaker.CauseHeld || o.By != "ann@ops" || o.Note != second.Note || !o.At.Equal(second.ChangedAt) {
+		t.Errorf("the operator's act is %+v, want that ann@ops held it when it changed", o)
 	}
 	all, err := stores[2].Load(ctx)
 	if err != nil || len(all) != 2 {
