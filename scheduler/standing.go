@@ -53,6 +53,16 @@ var reasons = map[gate.Cause]string{
 	gate.CauseGovernor:        "the governor paces the release",
 }
 
+// Keys returns the keys that have a gate, in no order.
+func (g *Gates) Keys() []string {
+	all := g.all()
+	keys := make([]string, len(all))
+	for i, k := range all {
+		keys[i] = k.key
+	}
+	return keys
+}
+
 // Standings returns the state of every gate of this instance, in no order.
 func (g *Gates) Standings(now time.Time) []KeyReport {
 	all := g.all()

@@ -127,7 +127,7 @@ func breakerShowCommand(a *command.App) *cobra.Command {
 		Use:     "show KEY",
 		Short:   "Show a circuit breaker and how many operations are held",
 		Example: "  rebound breaker show billing:charge",
-		Args:    command.ExactArgs(1),
+		Args:    command.ExactArgs(1), ValidArgsFunction: a.CompleteKeys(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.key = args[0]
 			if err := checkKey(o.key); err != nil {
@@ -162,6 +162,7 @@ type breakerActOptions struct {
 	// verb names the action, past the breaker's state after it.
 	verb, past string
 	act        schemas.BreakerAct
+	yes        bool
 	duration   flags.Duration
 	output     *flags.Output
 }
@@ -188,7 +189,7 @@ func breakerResetCommand(a *command.App) *cobra.Command {
 
 func (o *breakerActOptions) command(short, example string) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: o.verb + " KEY", Short: short, Example: example, Args: command.ExactArgs(1),
+		Use: o.verb + " KEY", Short: short, Example: example, Args: command.ExactArgs(1), ValidArgsFunction: o.CompleteKeys(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.complete(args[0]); err != nil {
 				return err
@@ -198,6 +199,7 @@ func (o *breakerActOptions) command(short, example string) *cobra.Command {
 	}
 	o.output = flags.OutputVar(cmd)
 	operatorVars(cmd, &o.act.By, &o.act.Note)
+	command.YesVar(cmd, &o.yes)
 	return cmd
 }
 
@@ -210,6 +212,11 @@ func (o *breakerActOptions) complete(key string) error {
 }
 
 func (o *breakerActOptions) run(ctx context.Context, s *session.Session) error {
+	if !o.yes {
+		if err := o.CheckSeen(ctx, s, o.act.Key); err != nil {
+			return err
+		}
+	}
 	var acted schemas.BreakerActed
 	if err := s.Ask(ctx, "breaker."+o.verb, o.act, &acted); err != nil {
 		return err

@@ -236,6 +236,17 @@ func numbered(numbers map[string]uint32, name string) uint32 {
 // scopes returns the scopes of all layers in order.
 func (s *Set) scopes() []scope { return slices.SortedFunc(maps.Keys(s.layers), scope.compare) }
 
+// Names returns the services, and the keys of the operation types, that have policies of their own.
+func (s *Set) Names() (names []string) {
+	for service, at := range s.services {
+		names = append(names, service)
+		for operation := range at.operations {
+			names = append(names, events.Key(service, operation))
+		}
+	}
+	return names
+}
+
 // Publishes reports whether any policy delivers by publish.
 func (s *Set) Publishes() bool {
 	for _, l := range s.layers {
