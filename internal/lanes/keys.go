@@ -100,6 +100,9 @@ func NewKeys(js jetstream.JetStream, bucket jetstream.KeyValue, persister *opsto
 
 var _ opstore.Lanes = (*Keys)(nil)
 
+// Reopen makes the bucket anew if it is gone.
+func (s *Keys) Reopen(ctx context.Context) error { return s.markers.reopen(ctx) }
+
 // of returns the lanes of a key.
 func (s *Keys) of(service, operation string) *keyLanes {
 	key := events.Key(service, operation)
