@@ -170,7 +170,16 @@ type Pass struct {
 // Done records how the attempt ended and how long it took. It must be called once,
 // with [gate.Unused] if the result of the attempt is not known.
 func (p Pass) Done(result gate.Result, took time.Duration, now time.Time) {
-	p.permit.Done(result.Breaker(), took, now)
+	p.ended(result, took, "", now)
+}
+
+// Answered is [Pass.Done] with the answer of the target.
+func (p Pass) Answered(r Reply, now time.Time) {
+	p.ended(resultOf(r, nil), r.Duration, r.text(), now)
+}
+
+func (p Pass) ended(result gate.Result, took time.Duration, text string, now time.Time) {
+	p.permit.Ended(breaker.Attempt{Result: result.Breaker(), Took: took, Error: text}, now)
 	if p.gates != nil && p.gates.config.OwnDelay != nil {
 		p.place = p.place.Delayed(p.gates.config.OwnDelay())
 	}
@@ -248,6 +257,8 @@ type Conclusion struct {
 	Result gate.Result
 	// Took is how long the attempt took.
 	Took time.Duration
+	// Error is what a failure said.
+	Error string
 }
 
 // Conclude counts an attempt whose pass was left. It must be called at most once for
@@ -257,7 +268,7 @@ func (g *Gates) Conclude(pol *policy.Policy, key string, c Conclusion, now time.
 		return
 	}
 	if b := g.breaker(pol, key); b != nil {
-		b.Conclude(c.Ticket, c.Result.Breaker(), c.Took, now)
+		b.Conclude(c.Ticket, breaker.Attempt{Result: c.Result.Breaker(), Took: c.Took, Error: c.Error}, now)
 	}
 	k := g.of(pol, key)
 	defer k.release()

@@ -252,10 +252,14 @@ func writeBreakers(w io.Writer, breakers []breaker.Summary) error {
 	if len(breakers) == 0 {
 		return nil
 	}
-	t := terminal.NewTable(w, "BREAKER", "STATE", "SINCE", "CAUSE", "NEXT ATTEMPT", "FAILURES", "OF", "MEAN", "BY", "NOTE")
+	t := terminal.NewTable(w, "BREAKER", "STATE", "SINCE", "CAUSE", "NEXT ATTEMPT", "FAILURES", "OF", "MEAN", "BY", "NOTE", "LAST ERROR")
 	for _, b := range breakers {
-		t.Row(b.ServiceKey, stateOf(&b), b.ChangedAt, string(b.Cause), b.NextAttemptTime, b.TotalFailures, b.TotalRequests,
-			wording.Short(b.AverageResponseTime), b.Operated.By, cmp.Or(b.Note, b.Operated.Note))
+		since := b.OutageSince
+		if since.IsZero() {
+			since = b.ChangedAt
+		}
+		t.Row(b.ServiceKey, stateOf(&b), since, string(b.Cause), b.NextAttemptTime, b.TotalFailures, b.TotalRequests,
+			wording.Short(b.AverageResponseTime), b.Operated.By, cmp.Or(b.Note, b.Operated.Note), wording.OneLine(b.LastError))
 	}
 	return t.Flush()
 }
@@ -272,6 +276,7 @@ func writeBreakerRows(t *terminal.Table, b *breaker.Summary) {
 	t.Row("key", b.ServiceKey)
 	t.Row("state", stateOf(b))
 	t.Row("since", b.ChangedAt)
+	t.Row("not closed since", b.OutageSince)
 	t.Row("cause", string(b.Cause))
 	t.Row("note", b.Note)
 	t.Row("changed by", b.ChangedBy)
@@ -283,6 +288,7 @@ func writeBreakerRows(t *terminal.Table, b *breaker.Summary) {
 	t.Row("next attempt", b.NextAttemptTime)
 	t.Row("failures in a row", b.FailureCount)
 	t.Row("last failure", b.LastFailureTime)
+	t.Row("last error", wording.OneLine(b.LastError))
 	t.Row("half-open attempts", b.HalfOpenAttempts)
 	t.Row("half-open successes", b.HalfOpenSuccesses)
 	t.Row("total requests", b.TotalRequests)
