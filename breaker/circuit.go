@@ -15,8 +15,10 @@ type Summary struct {
 	// FailureCount is the current number of failures in a row. It is kept while the breaker is
 	// open and reset to 0 when it closes.
 	FailureCount int `json:"failureCount"`
-	// LastFailureTime is when a failure was last counted, zero if never.
+	// LastFailureTime is when a failure was last counted, zero if never, and LastError what the
+	// last one with a text said, at most [MaxError] bytes.
 	LastFailureTime time.Time `json:"lastFailureTime,omitzero"`
+	LastError       string    `json:"lastError,omitempty"`
 	// NextAttemptTime is when an open breaker lets probes through. It is zero in the other states
 	// and while the breaker is held.
 	NextAttemptTime time.Time `json:"nextAttemptTime,omitzero"`
@@ -39,10 +41,16 @@ type Summary struct {
 	Note      string    `json:"note,omitempty"`
 	ChangedAt time.Time `json:"changedAt,omitzero"`
 	ChangedBy string    `json:"changedBy,omitempty"`
+	// OutageSince is when the breaker was last closed, zero while it is closed. Failed probes
+	// change ChangedAt but not this.
+	OutageSince time.Time `json:"outageSince,omitzero"`
 	// Operated is what an operator last did. It is zero once that is over, because the probes
 	// after it have closed the breaker, or because failures have opened it since.
 	Operated Operated `json:"operated,omitzero"`
 }
+
+// MaxError bounds the text of a failure, in bytes.
+const MaxError = 256
 
 // Operated is what an operator did to a breaker.
 type Operated struct {

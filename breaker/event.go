@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"cmp"
 	"time"
 )
 
@@ -23,6 +24,8 @@ type Event struct {
 	// Result and Took are how a probe ended and how long it took.
 	Result Result
 	Took   time.Duration
+	// Error is what a failed probe said, empty if that is not known.
+	Error string
 	// For is how long a Trip keeps the breaker open, at most [LongestTrip]; 0 means the settings'
 	// Timeout.
 	For time.Duration
@@ -76,6 +79,9 @@ const (
 	Unused
 )
 
+// Attempt returns how the probe of a Return ended.
+func (e *Event) Attempt() Attempt { return Attempt{Result: e.Result, Took: e.Took, Error: e.Error} }
+
 // Effect is the result of a [Step] besides the circuit.
 type Effect struct {
 	// Granted reports whether an Acquire got a permit. Probe is the id of its probe, empty if the
@@ -110,17 +116,30 @@ type Tally struct {
 	Requests     int           `json:"n,omitempty"`
 	AllFailures  int           `json:"nf,omitempty"`
 	ResponseTime time.Duration `json:"-"`
+	// Error is the text of the last failure that had one.
+	Error string `json:"err,omitempty"`
+}
+
+// Attempt is how an attempt ended.
+type Attempt struct {
+	Result Result
+	// Took is how long it took.
+	Took time.Duration
+	// Error is what a failure said, empty if that is not known. It is cut to [MaxError].
+	Error string
 }
 
 // Add counts one result. A late result belongs to an earlier generation.
-func (t *Tally) Add(r Result, took time.Duration, late bool) {
+func (t *Tally) Add(a Attempt, late bool) {
+	r := a.Result
 	if r == Unused {
 		return
 	}
 	t.Requests++
-	t.ResponseTime += took
+	t.ResponseTime += a.Took
 	if r == Failure {
 		t.AllFailures++
+		t.Error = cmp.Or(a.Error, t.Error)
 	}
 	switch {
 	case late || r == Ignored:
@@ -154,11 +173,12 @@ func (t *Tally) Merge(u Tally) {
 	t.Requests += u.Requests
 	t.AllFailures += u.AllFailures
 	t.ResponseTime += u.ResponseTime
+	t.Error = cmp.Or(u.Error, t.Error)
 }
 
 // late returns the tally as it is after a new generation has begun: only its totals.
 func (t *Tally) late() Tally {
-	return Tally{Requests: t.Requests, AllFailures: t.AllFailures, ResponseTime: t.ResponseTime}
+	return Tally{Requests: t.Requests, AllFailures: t.AllFailures, ResponseTime: t.ResponseTime, Error: t.Error}
 }
 
 func (t *Tally) empty() bool { return t.Requests == 0 }

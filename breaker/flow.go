@@ -224,7 +224,7 @@ func (b *Breaker) applyDetached(e Event, asked bool, now time.Time) notice {
 	if b.group.store != nil {
 		t := e.Tally
 		if e.Kind == Return {
-			t.Add(e.Result, e.Took, true)
+			t.Add(e.Attempt(), true)
 			if asked {
 				b.returned = append(b.returned, e.Probe)
 			}

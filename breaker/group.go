@@ -61,6 +61,8 @@ type Change struct {
 	// Operator and Note are an operator's name and reason for the change.
 	Operator string
 	Note     string
+	// Error is what the last failure said.
+	Error string
 	// Generation is the one that began with the change. Key and Generation identify a change
 	// across all instances, except those made while detached.
 	Generation uint64

@@ -55,6 +55,9 @@ func (t *step) take(mine *Circuit) {
 	}
 	t.Cause, t.Note, t.ChangedAt, t.ChangedBy = CauseMerged, mine.Note, t.now, t.e.By
 	t.Operated = mine.Operated
+	if t.OutageSince.IsZero() {
+		t.OutageSince = mine.OutageSince
+	}
 	t.effect.Changed = true
 }
 

@@ -64,7 +64,7 @@ func (b *Breaker) change(c *Circuit, from State) Change {
 		operator = c.Operated.By
 	}
 	return Change{
-		Key: b.key, From: from, To: c.State, Cause: c.Cause, Operator: operator, Note: c.Note, Generation: c.Generation,
+		Key: b.key, From: from, To: c.State, Cause: c.Cause, Operator: operator, Note: c.Note, Error: c.LastError, Generation: c.Generation,
 		At: b.group.local(c.ChangedAt), NextAttempt: b.group.local(c.NextAttemptTime), Held: c.Held,
 	}
 }

@@ -3,6 +3,8 @@ package breaker
 import (
 	"errors"
 	"time"
+
+	"github.com/rebound-mq/rebound/internal/clip"
 )
 
 // Permit is the permission for one attempt. The zero value permits nothing, and its Done does
@@ -25,23 +27,30 @@ func (p Permit) Probe() bool { return p.probe != nil }
 // [Unused] if the attempt was not made. It never waits for a store. If the breaker has changed
 // since the permit was given, the result counts in the totals only.
 func (p Permit) Done(r Result, took time.Duration, now time.Time) {
+	p.Ended(Attempt{Result: r, Took: took}, now)
+}
+
+// Ended is [Permit.Done] with the text of a failure.
+func (p Permit) Ended(a Attempt, now time.Time) {
 	b := p.breaker
+	a.Error = clip.Text(a.Error, MaxError)
 	switch {
 	case b == nil:
 	case p.probe != nil:
-		b.giveBack(p, r, took, now)
+		b.giveBack(p, a, now)
 	default:
-		b.record(p.generation, r, took, now)
+		b.record(p.generation, a, now)
 	}
 }
 
-func (b *Breaker) record(generation uint64, r Result, took time.Duration, now time.Time) {
+func (b *Breaker) record(generation uint64, a Attempt, now time.Time) {
+	r := a.Result
 	b.mu.Lock()
 	if !b.attached {
 		b.roll(b.group.clock(now))
 	}
 	late := generation != b.circuit.Generation
-	b.tally.Add(r, took, late)
+	b.tally.Add(a, late)
 	// A result that may open the breaker or that ends a run of failures takes effect at once.
 	urgent := !late && (r == Failure || r == Success && b.circuit.FailureCount > 0)
 	switch {
@@ -66,8 +75,8 @@ func (b *Breaker) roll(now time.Time) {
 	b.bucketEnd = bucketStart(now, window).Add(bucketWidth(window)).UnixNano()
 }
 
-func (b *Breaker) giveBack(p Permit, r Result, took time.Duration, now time.Time) {
-	e := Event{Kind: Return, By: b.group.instance, Generation: p.generation, Probe: p.probe.id, Result: r, Took: took}
+func (b *Breaker) giveBack(p Permit, a Attempt, now time.Time) {
+	e := Event{Kind: Return, By: b.group.instance, Generation: p.generation, Probe: p.probe.id, Result: a.Result, Took: a.Took, Error: a.Error}
 	b.mu.Lock()
 	if b.attached {
 		b.returns = append(b.returns, e)
@@ -98,16 +107,16 @@ func (p Permit) Ticket() Ticket {
 	return t
 }
 
-// Conclude reports how an attempt ended and how long it took, like [Permit.Done], for a ticket
-// from any instance that shares the store. Call it at most once per ticket, and not in addition
+// Conclude reports how an attempt ended, like [Permit.Ended], for a ticket from any instance that shares the store. Call it at most once per ticket, and not in addition
 // to Done.
-func (b *Breaker) Conclude(t Ticket, r Result, took time.Duration, now time.Time) {
+func (b *Breaker) Conclude(t Ticket, a Attempt, now time.Time) {
+	a.Error = clip.Text(a.Error, MaxError)
 	switch {
 	case t.Generation == 0:
 	case t.Probe != "":
-		b.giveBack(Permit{breaker: b, generation: t.Generation, probe: &probe{id: t.Probe, asked: true}}, r, took, now)
+		b.giveBack(Permit{breaker: b, generation: t.Generation, probe: &probe{id: t.Probe, asked: true}}, a, now)
 	default:
-		b.record(t.Generation, r, took, now)
+		b.record(t.Generation, a, now)
 	}
 }
 

@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -108,7 +109,7 @@ func (t *step) giveBack() {
 	t.Probes = slices.DeleteFunc(t.Probes, func(p Probe) bool { return p.ID == t.e.Probe })
 	t.effect.Written = known
 	var r Tally
-	r.Add(t.e.Result, t.e.Took, true)
+	r.Add(t.e.Attempt(), true)
 	if !r.empty() {
 		t.count(&r)
 	}
@@ -174,6 +175,12 @@ func (t *step) change(to State, cause Cause) {
 	t.Generation++
 	t.Cause, t.Note, t.ChangedAt, t.ChangedBy = cause, "", t.now, t.e.By
 	t.HalfOpenSuccesses = 0
+	switch {
+	case to == Closed:
+		t.OutageSince = time.Time{}
+	case t.OutageSince.IsZero():
+		t.OutageSince = t.now
+	}
 	t.effect.Written, t.effect.Changed = true, true
 }
 
@@ -187,6 +194,7 @@ func (t *step) count(r *Tally) {
 	}
 	if r.AllFailures > 0 {
 		t.LastFailureTime = t.now
+		t.LastError = cmp.Or(r.Error, t.LastError)
 	}
 	t.effect.Written = true
 }

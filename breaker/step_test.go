@@ -39,7 +39,7 @@ func (d *drive) results(results ...Result) {
 	d.t.Helper()
 	var t Tally
 	for _, r := range results {
-		t.Add(r, time.Millisecond, false)
+		t.Add(Attempt{Result: r, Took: time.Millisecond}, false)
 	}
 	d.do(Event{Kind: Report, Generation: d.c.Generation, Tally: t})
 }
@@ -216,9 +216,9 @@ func TestStep_MovesBetweenTheStates(t *testing.T) {
 				d.fail(3)
 				d.do(Event{Kind: Reset})
 				var t Tally
-				t.Add(Failure, 0, false)
-				t.Add(Failure, 0, false)
-				t.Add(Failure, 0, false)
+				t.Add(Attempt{Result: Failure}, false)
+				t.Add(Attempt{Result: Failure}, false)
+				t.Add(Attempt{Result: Failure}, false)
 				d.do(Event{Kind: Report, Generation: late, Tally: t})
 			}, state: Closed, changes: []string{"CLOSED>OPEN failures", "OPEN>CLOSED reset"},
 			check: func(d *drive) string {
@@ -349,7 +349,7 @@ func TestStep_MovesBetweenTheStates(t *testing.T) {
 			do: func(d *drive) {
 				for range 1000 {
 					var t Tally
-					t.Add(Success, time.Second, false)
+					t.Add(Attempt{Result: Success, Took: time.Second}, false)
 					d.do(Event{Kind: Report, Generation: 1, Tally: t})
 				}
 				for range 1000 {
@@ -387,7 +387,7 @@ func TestStep_MovesBetweenTheStates(t *testing.T) {
 func tallyOf(results []Result, took time.Duration) Tally {
 	var t Tally
 	for _, r := range results {
-		t.Add(r, took, false)
+		t.Add(Attempt{Result: r, Took: took}, false)
 	}
 	return t
 }
@@ -397,4 +397,28 @@ func want[T comparable](what string, got, expected T) string {
 		return ""
 	}
 	return fmt.Sprintf("%s is %v, want %v; ", what, got, expected)
+}
+
+func TestStep_FailedProbesKeepTheBeginOfTheOutageAndTellTheLastError(t *testing.T) {
+	s := Settings{Threshold: 1, Timeout: 10 * time.Second, HalfOpenMaxRequests: 1, HalfOpenSuccesses: 1}
+	fails := func(text string) (t Tally) {
+		t.Add(Attempt{Result: Failure, Error: text}, false)
+		return t
+	}
+	c, _ := Step(NewCircuit("k"), Event{Kind: Report, Generation: 1, Tally: fails("503: busy")}, start, s)
+	if !c.OutageSince.Equal(start) || c.LastError != "503: busy" {
+		t.Fatalf("after the failure that opens it the outage is since %v with %q, want since %v with 503: busy", c.OutageSince, c.LastError, start)
+	}
+	later := start.Add(11 * time.Second)
+	c, _ = Step(c, Event{Kind: Acquire, Probe: "p"}, later, s)
+	c, _ = Step(c, Event{Kind: Return, Generation: c.Generation, Probe: "p", Result: Failure, Error: "timeout"}, later, s)
+	if !c.OutageSince.Equal(start) || !c.ChangedAt.Equal(later) || c.LastError != "timeout" {
+		t.Errorf("after a failed probe the outage is since %v, changed at %v with %q; want since %v, at %v with timeout", c.OutageSince, c.ChangedAt, c.LastError, start, later)
+	}
+	later = later.Add(11 * time.Second)
+	c, _ = Step(c, Event{Kind: Acquire, Probe: "q"}, later, s)
+	c, _ = Step(c, Event{Kind: Return, Generation: c.Generation, Probe: "q", Result: Success}, later, s)
+	if c.State != Closed || !c.OutageSince.IsZero() {
+		t.Errorf("after a probe that succeeds it is %v with an outage since %v, want it closed without one", c.State, c.OutageSince)
+	}
 }

@@ -113,6 +113,8 @@ type record struct {
 	Note        string          `json:"note,omitempty"`
 	ChangedAt   int64           `json:"at,omitempty"`
 	ChangedBy   string          `json:"by,omitempty"`
+	Error       string          `json:"err,omitempty"`
+	OutageSince int64           `json:"out,omitempty"`
 	Operated    *operatedRecord `json:"op,omitempty"`
 	Probes      []probeRecord   `json:"probes,omitempty"`
 	Window      []bucketRecord  `json:"win,omitempty"`
@@ -161,7 +163,7 @@ func toRecord(c *Circuit) record {
 		Attempts: c.HalfOpenAttempts, Successes: c.HalfOpenSuccesses,
 		Requests: c.TotalRequests, AllFailures: c.TotalFailures, Average: c.AverageResponseTime,
 		Held: c.Held, Generation: c.Generation, Cause: c.Cause, Note: c.Note,
-		ChangedAt: millis(c.ChangedAt), ChangedBy: c.ChangedBy,
+		ChangedAt: millis(c.ChangedAt), ChangedBy: c.ChangedBy, Error: c.LastError, OutageSince: millis(c.OutageSince),
 	}
 	if o := c.Operated; o != (Operated{}) {
 		r.Operated = &operatedRecord{o.Action, o.By, o.Note, millis(o.At)}
@@ -183,6 +185,7 @@ func (r *record) circuit() Circuit {
 			HalfOpenAttempts: r.Attempts, HalfOpenSuccesses: r.Successes,
 			TotalRequests: r.Requests, TotalFailures: r.AllFailures, AverageResponseTime: r.Average,
 			Held: r.Held, Cause: r.Cause, Note: r.Note, ChangedAt: fromMillis(r.ChangedAt), ChangedBy: r.ChangedBy,
+			LastError: r.Error, OutageSince: fromMillis(r.OutageSince),
 		},
 		Generation: r.Generation, Version: r.Version,
 	}

@@ -17,10 +17,13 @@ type BreakerChange struct {
 	By    string    `json:"by,omitempty"`
 	Note  string    `json:"note,omitempty"`
 	At    time.Time `json:"at"`
+	// OutageSince is when the breaker was last closed, zero while it is.
+	OutageSince time.Time `json:"outageSince,omitzero"`
 	// Held reports whether an operator keeps the breaker open until it is reset.
 	Held             bool      `json:"held,omitempty"`
 	FailureCount     int       `json:"failureCount"`
 	LastFailureTime  time.Time `json:"lastFailureTime,omitzero"`
+	LastError        string    `json:"lastError,omitempty"`
 	NextAttemptTime  time.Time `json:"nextAttemptTime,omitzero"`
 	HalfOpenAttempts int       `json:"halfOpenAttempts"`
 	TotalRequests    uint64    `json:"totalRequests"`

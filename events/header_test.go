@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,6 +22,17 @@ func TestIsOwned_OnlyNamesOfReboundAndTheServer(t *testing.T) {
 	} {
 		if got := events.IsOwned(name); got != want {
 			t.Errorf("IsOwned(%q) = %v, want %v", name, got, want)
+		}
+	}
+}
+
+func TestIsOwned_WhatIsListedInAnyLetterCase(t *testing.T) {
+	for _, name := range slices.Concat(events.OwnHeaders, events.ServerHeaders) {
+		name = strings.Replace(name, "*", "X", 1)
+		for _, spelt := range []string{name, strings.ToLower(name), strings.ToUpper(name)} {
+			if !events.IsOwned(spelt) {
+				t.Errorf("IsOwned(%q) is false, want true", spelt)
+			}
 		}
 	}
 }

@@ -86,7 +86,11 @@ func (b *breakers) changed(c breaker.Change) {
 	if !c.Own {
 		return
 	}
-	b.log.Info("a circuit breaker changed", "key", c.Key, "from", c.From, "to", c.To, "cause", c.Cause, "by", c.Operator, "note", c.Note)
+	level, said := slog.LevelInfo, []any{"key", c.Key, "from", c.From, "to", c.To, "cause", c.Cause, "by", c.Operator, "note", c.Note}
+	if c.From == breaker.Closed {
+		level, said = slog.LevelWarn, append(said, "error", c.Error)
+	}
+	b.log.Log(context.Background(), level, "a circuit breaker changed", said...)
 	b.mu.Lock()
 	b.changes = append(b.changes, c)
 	b.mu.Unlock()
@@ -152,8 +156,8 @@ func (b *breakers) publish(ctx context.Context, c breaker.Change) error {
 	circuit, _ := b.group.Known(c.Key)
 	event := events.BreakerChange{
 		Key: c.Key, Service: service, Operation: operation, From: c.From.String(), To: c.To.String(),
-		Cause: string(c.Cause), By: c.Operator, Note: c.Note, At: c.At.UTC(), Held: c.Held,
-		FailureCount: circuit.FailureCount, LastFailureTime: circuit.LastFailureTime.UTC(), NextAttemptTime: c.NextAttempt.UTC(),
+		Cause: string(c.Cause), By: c.Operator, Note: c.Note, At: c.At.UTC(), Held: c.Held, OutageSince: circuit.OutageSince.UTC(),
+		FailureCount: circuit.FailureCount, LastFailureTime: circuit.LastFailureTime.UTC(), LastError: c.Error, NextAttemptTime: c.NextAttempt.UTC(),
 		HalfOpenAttempts: circuit.HalfOpenAttempts, TotalRequests: circuit.TotalRequests, TotalFailures: circuit.TotalFailures,
 		AverageResponseTimeMs: circuit.AverageResponseTime,
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -12,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/catalog"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/intake"
 	"github.com/rebound-mq/rebound/internal/pauses"
@@ -83,6 +86,7 @@ func (p *parts) endpoints(m *monitor) []endpoint {
 		{"pause", "pause", "pauseAdd.request", "pauseAdded.response", false, handle(p.pauses.Add)},
 		{"resume", "resume", "pauseEnd.request", "pauseEnded.response", false, handle(p.pauses.End)},
 		{"pause-list", "pause.list", "", "pauseList.response", false, handle(p.pauses.List)},
+		{"key-find", "key.find", "keyFind.request", "keyFind.response", false, handle(p.catalog().Find)},
 		{"adopt-add", "adopt.add", "adoptAdd.request", "adoptAdded.response", false, adoptions.add},
 		{"adopt-list", "adopt.list", "", "adoptList.response", false, adoptions.list},
 		{"adopt-remove", "adopt.remove", "adoptRemove.request", "adoptRemoved.response", false, adoptions.remove},
@@ -90,6 +94,15 @@ func (p *parts) endpoints(m *monitor) []endpoint {
 		{"dead-show", "dead.show", "deadShow.request", "deadLetter", false, letters.show},
 		{"dead-replay", "dead.replay", "deadAct.request", "deadAct.response", false, letters.replay},
 		{"dead-discard", "dead.discard", "deadAct.request", "deadAct.response", false, letters.discard},
+	}
+}
+
+// catalog returns the catalog of the services and keys that were seen.
+func (p *parts) catalog() *catalog.Catalog {
+	return &catalog.Catalog{
+		JetStream: p.reading, Subjects: p.subjects, Streams: p.streams,
+		InUse: func() []string { return slices.AppendSeq(p.gates.Keys(), maps.Keys(p.breakers.group.States())) },
+		Named: func() []string { return p.policies.inForce().Names() },
 	}
 }
 
@@ -181,7 +194,7 @@ func codeOf(err error) string {
 		return refusalCode(refused.Refusal)
 	case errors.As(err, new(*intake.TooManyError)):
 		return codeTooMany
-	case errors.As(err, new(badRequestError)), errors.As(err, new(*events.RejectedError)), errors.As(err, new(pauses.InvalidError)):
+	case errors.As(err, new(badRequestError)), errors.As(err, new(*events.RejectedError)), errors.As(err, new(pauses.InvalidError)), errors.As(err, new(catalog.InvalidError)):
 		return codeBadRequest
 	case errors.Is(err, deadletter.ErrNotFound), errors.Is(err, pauses.ErrNotPaused), errors.As(err, new(notFoundError)):
 		return codeNotFound

@@ -213,11 +213,12 @@ func TestEndpoints_RefuseWhatLeavesADoubt(t *testing.T) {
 	}
 	envelope := nats.Header{"Content-Type": {"application/cloudevents+json"}}
 	for _, e := range info.Endpoints {
-		subject, h, whole := strings.ReplaceAll(e.Subject, "*", "zzz"), nats.Header(nil), `{}`
+		subject, h := strings.ReplaceAll(e.Subject, "*", "zzz"), nats.Header(nil)
 		doubts := map[string]string{"{}]]]": "something follows", "{} {}": "something follows", `{"noSuchField":1}`: `unknown field "noSuchField"`, "{": "breaks off"}
 		switch {
 		case e.Name == "submit": // any payload is right, and any attribute
-			h, whole = envelope, `{"specversion":"1.0","id":"1","source":"/s","type":"rebound.operation.failed.v1","data":{}}`
+			const whole = `{"specversion":"1.0","id":"1","source":"/s","type":"rebound.operation.failed.v1","data":{}}`
+			h = envelope
 			doubts = map[string]string{whole + "]]]": "not valid JSON", whole + whole: "not valid JSON", strings.Replace(whole, `"id":"1"`, `"id":"1","id":"2"`, 1): `"id" stands twice`}
 		case e.Metadata["schema.request"] != "":
 			name := fieldOf(t, e.Metadata["schema.request"])

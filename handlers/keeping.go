@@ -39,11 +39,12 @@ func (p *parts) keptStreams() []keeper.Stream {
 	return append(kept, keeper.Stream{Name: p.streams.Advisories(), Wanted: p.adoptions.register.Any, Make: p.adoptions.follower.Apply})
 }
 
-// keptBuckets are the streams behind the buckets that the service needs. The breakers
-// and lanes keep their own.
+// keptBuckets are the streams behind the buckets that the service needs. The breakers keep
+// their own.
 func (p *parts) keptBuckets() []keeper.Stream {
 	prefix, replicas := p.config.Prefix, p.config.Limits.Replicas
 	kept := []keeper.Stream{
+		{Name: "KV_" + p.streams.LanesBucket(), Make: p.keys.Reopen},
 		{Name: "KV_" + policies.BucketName(prefix), Renewed: p.policies.restore, Make: func(ctx context.Context) error {
 			_, err := policies.Ensure(ctx, p.js, prefix, replicas)
 			return err

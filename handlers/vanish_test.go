@@ -90,7 +90,10 @@ func TestKeeper_StreamThatVanishesIsMadeAnewAndMissedUntilThen(t *testing.T) {
 	r := newRig(t)
 	a, b := r.start(handlers.Config{}), r.start(handlers.Config{})
 	r.target("billing.charge", succeed)
-	for _, name := range []string{"RETRY_INTAKE", "RETRY", "RETRY_OUTCOMES", "RETRY_DEAD", "KV_RETRY_POLICIES", "KV_RETRY_ADOPTED", "KV_RETRY_BREAKERS", "KV_RETRY_LEDGERS"} {
+	for _, name := range []string{"RETRY_INTAKE", "RETRY", "RETRY_OUTCOMES", "RETRY_DEAD", "KV_RETRY_POLICIES", "KV_RETRY_ADOPTED", "KV_RETRY_BREAKERS", "KV_RETRY_LEDGERS", "KV_RETRY_LANES", "KV_RETRY_PAUSES"} {
+		if _, err := r.js.Stream(t.Context(), name); err != nil {
+			t.Fatalf("before it is removed, %s: %v", name, err)
+		}
 		r.works("before-"+name, 15*time.Second)
 		if err := r.js.DeleteStream(t.Context(), name); err != nil {
 			t.Fatal(err)

@@ -243,11 +243,10 @@ func addUp(counts []events.ServiceAttempts) []events.ServiceAttempts {
 // for nothing, one at the limit counts half, one at twice the limit a fifth, and one at half of it
 // four fifths. A store delay of up to 100 ms, as occurs with a fully used store, has little effect.
 func Distribution(instances []Instance) map[string]float64 {
-	const slow = 250.0
 	shares := make(map[string]float64, len(instances))
 	total := 0.0
 	for _, i := range instances {
-		o, d := amount(i.Overload), amount(i.StoreDelayMs)/slow
+		o, d := amount(i.Overload), amount(i.StoreDelayMs)/slowStoreMs
 		shares[i.ID] = 1 / ((1 + o*o) * (1 + d*d))
 		total += shares[i.ID]
 	}
@@ -256,6 +255,9 @@ func Distribution(instances []Instance) map[string]float64 {
 	}
 	return shares
 }
+
+// slowStoreMs is the store delay that halves the weight of an instance.
+const slowStoreMs = 250.0
 
 // amount clamps v between 0 and the maximum of a report; NaN becomes 0.
 func amount(v float64) float64 {
@@ -273,16 +275,31 @@ const (
 	leastInHand = 64
 )
 
+// What lowers [Coordination.InHandLimit].
+const (
+	LimitedByOverload = "overload"
+	LimitedByStore    = "store_slow"
+)
+
 // InHandLimit returns how many due operations the instance id may have in hand. If its share is
 // below 0.8 of an even one, that is 1.5 times its share of what all have in hand now, but at
-// least 64 and at most most. Otherwise it is most, so that the distribution costs nothing in
-// steady health.
-func (c *Coordination) InHandLimit(id string, most int) int {
+// least 64 and at most most, and by says what lowers its share the most. Otherwise it is most, so
+// that the distribution costs nothing in steady health.
+func (c *Coordination) InHandLimit(id string, most int) (limit int, by string) {
 	share, ok := c.RecommendedDistribution[id]
 	if !ok || share*float64(c.TotalInstances) >= shortShare {
-		return most
+		return most, ""
 	}
-	return min(most, max(leastInHand, int(math.Ceil(limitSlack*share*float64(c.InHand)))))
+	limit = max(leastInHand, int(math.Ceil(limitSlack*share*float64(c.InHand))))
+	if limit >= most {
+		return most, ""
+	}
+	for _, i := range c.Instances {
+		if i.ID == id && amount(i.StoreDelayMs)/slowStoreMs > amount(i.Overload) {
+			return limit, LimitedByStore
+		}
+	}
+	return limit, LimitedByOverload
 }
 
 // CoordinatedDelay returns for how long at least all instances hold back: 0 while backpressure is

@@ -343,13 +343,21 @@ func TestDistribution_OnlyAnInstanceThatIsWorseOffTakesLess(t *testing.T) {
 		{"more than may be", view(1e6, map[string]float64{"a": 0.3, "b": 0.7}), 8192},
 		{"one that is not in the view", view(8000, map[string]float64{"b": 1}), 8192},
 	} {
-		if got := c.view.InHandLimit("a", 8192); got != c.want {
-			t.Errorf("%s: the limit is %d, want %d", c.name, got, c.want)
+		if got, by := c.view.InHandLimit("a", 8192); got != c.want || (by == "") != (c.want == 8192) {
+			t.Errorf("%s: the limit is %d by %q, want %d", c.name, got, by, c.want)
 		}
 	}
 	few := view(0, map[string]float64{"a": 0.3, "b": 0.7})
-	if got := few.InHandLimit("a", 10); got != 10 {
-		t.Errorf("with at most 10 the limit is %d, want 10", got)
+	if got, by := few.InHandLimit("a", 10); got != 10 || by != "" {
+		t.Errorf("with at most 10 the limit is %d by %q, want 10 by nothing", got, by)
+	}
+	for by, worse := range map[string]health.Instance{health.LimitedByOverload: at(3, 500), health.LimitedByStore: at(1, 500)} {
+		v := few
+		worse.ID = "a"
+		v.Instances = []health.Instance{{InstanceReport: serving("b")}, worse}
+		if got, said := v.InHandLimit("a", 8192); got != 64 || said != by {
+			t.Errorf("with an overload of %v and a store delay of %v ms the limit is %d by %q, want 64 by %q", worse.Overload, worse.StoreDelayMs, got, said, by)
+		}
 	}
 }
 

@@ -212,10 +212,11 @@ func (p *Pipeline) attemptByRequest(ctx context.Context, pol *policy.Policy, op 
 		return nil, missed(in.pass, now)
 	}
 	p.began(ctx, op, in)
-	in.pass.Done(resultOf(reply, err), reply.Duration, now)
 	if err != nil {
+		in.pass.Done(gate.Unused, 0, now)
 		return nil, fmt.Errorf("attempt %d of operation %s: %w", a.Number, op.ID, err)
 	}
+	in.pass.Answered(reply, now)
 	if !reply.Absent {
 		in.pass.Met(now)
 	}
@@ -237,7 +238,7 @@ func (p *Pipeline) attemptByPublish(ctx context.Context, pol *policy.Policy, op 
 	}
 	p.began(ctx, op, in)
 	reply := Reply{Failed: true, Failure: policy.Failure{Code: CodeNoStream, Message: "no stream captures " + a.Subject}, Absent: true}
-	in.pass.Done(resultOf(reply, nil), 0, p.Now())
+	in.pass.Answered(reply, p.Now())
 	p.attempted(ctx, op, reply)
 	return &attemptResult{subject: a.Subject, at: in.at, reply: reply}, nil
 }

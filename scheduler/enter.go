@@ -91,11 +91,12 @@ func (e *entrant) ask(ctx context.Context, now time.Time) (Pass, *Shut, error) {
 	return e.gates.admit(ctx, &Pass{key: k, place: place, op: e.op, subject: e.subject}, e.breaker, now)
 }
 
-// patience returns how much longer to wait at a gate shut by the cause.
-func (e *entrant) patience(c gate.Cause, now time.Time) time.Duration {
+// patience returns how much longer to wait at a gate shut by the cause, if longest is how
+// long that may be in all.
+func (e *entrant) patience(c gate.Cause, longest time.Duration, now time.Time) time.Duration {
 	until, first, ok := e.key.awaitsLease(c)
 	if !ok || now.Sub(e.entered) >= leasePatience {
-		return maxWait - now.Sub(e.waitsFrom)
+		return longest - now.Sub(e.waitsFrom)
 	}
 	if first {
 		e.waitsFrom = now // other causes show only once the first lease is there
@@ -106,21 +107,26 @@ func (e *entrant) patience(c gate.Cause, now time.Time) time.Duration {
 // wait waits until the gate may have opened. waited is false if the cause is not worth
 // waiting for, or too many operations wait already.
 func (e *entrant) wait(ctx context.Context, shut *Shut, now time.Time) (waited bool, err error) {
-	left := e.patience(shut.Cause, now)
-	if !momentary(shut.Cause) || left <= 0 || !e.queue() {
+	longest, most := maxWait, maxWaiting
+	if shut.Cause == gate.CauseGovernor && e.key.gate.OnlySlow() && !e.gates.draining() {
+		longest, most = slowWait, slowWaiting
+	}
+	left := e.patience(shut.Cause, longest, now)
+	if !momentary(shut.Cause) || left <= 0 || !e.queue(most) {
 		return false, nil
 	}
+	left = min(left, maxWait) // and then look again
 	if !shut.Next.IsZero() {
 		left = min(left, max(shut.Next.Sub(now), time.Millisecond))
 	}
 	return true, e.waiter.wait(ctx, left)
 }
 
-// queue takes a place in the queue unless it has one. It reports whether it has one
-// now.
-func (e *entrant) queue() bool {
+// queue takes a place in the queue of at most that many unless it has one. It reports
+// whether it has one now.
+func (e *entrant) queue(most int) bool {
 	if e.waiter == nil {
-		e.waiter = e.key.join(e.op.Priority)
+		e.waiter = e.key.join(e.op.Priority, most)
 	}
 	return e.waiter != nil
 }
@@ -164,7 +170,16 @@ type Pass struct {
 // Done records how the attempt ended and how long it took. It must be called once,
 // with [gate.Unused] if the result of the attempt is not known.
 func (p Pass) Done(result gate.Result, took time.Duration, now time.Time) {
-	p.permit.Done(result.Breaker(), took, now)
+	p.ended(result, took, "", now)
+}
+
+// Answered is [Pass.Done] with the answer of the target.
+func (p Pass) Answered(r Reply, now time.Time) {
+	p.ended(resultOf(r, nil), r.Duration, r.text(), now)
+}
+
+func (p Pass) ended(result gate.Result, took time.Duration, text string, now time.Time) {
+	p.permit.Ended(breaker.Attempt{Result: result.Breaker(), Took: took, Error: text}, now)
 	if p.gates != nil && p.gates.config.OwnDelay != nil {
 		p.place = p.place.Delayed(p.gates.config.OwnDelay())
 	}
@@ -194,6 +209,14 @@ func (p Pass) stale(asked, now time.Time) bool {
 // maxWait is how long an operation may wait at a gate that will open in a moment,
 // before it is held.
 const maxWait = 500 * time.Millisecond
+
+// A target that has become slow and fails at nothing is slowed, but what waits for it is not
+// held, which takes two writes: up to slowWaiting operations wait in memory, for up to
+// slowWait.
+const (
+	slowWait    = 10 * time.Second
+	slowWaiting = 2048
+)
 
 // momentary reports whether a cause usually passes by itself within a moment.
 func momentary(c gate.Cause) bool {
@@ -234,6 +257,8 @@ type Conclusion struct {
 	Result gate.Result
 	// Took is how long the attempt took.
 	Took time.Duration
+	// Error is what a failure said.
+	Error string
 }
 
 // Conclude counts an attempt whose pass was left. It must be called at most once for
@@ -243,7 +268,7 @@ func (g *Gates) Conclude(pol *policy.Policy, key string, c Conclusion, now time.
 		return
 	}
 	if b := g.breaker(pol, key); b != nil {
-		b.Conclude(c.Ticket, c.Result.Breaker(), c.Took, now)
+		b.Conclude(c.Ticket, breaker.Attempt{Result: c.Result.Breaker(), Took: c.Took, Error: c.Error}, now)
 	}
 	k := g.of(pol, key)
 	defer k.release()

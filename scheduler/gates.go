@@ -56,6 +56,9 @@ type GatesConfig struct {
 	// OwnDelay returns how much of a response time that has just been measured may be this
 	// instance's own delay. Nil means nothing.
 	OwnDelay func() time.Duration
+	// Draining is closed when the instance is about to stop, so that nothing waits for
+	// long any more.
+	Draining <-chan struct{}
 	// Now is the clock, [time.Now] when nil. Times that are passed in must be by this
 	// clock too.
 	Now func() time.Time
@@ -160,6 +163,16 @@ func (g *Gates) dependentsOn(key string) (dependents []*keyGate) {
 		}
 	}
 	return dependents
+}
+
+// draining reports whether the instance is about to stop.
+func (g *Gates) draining() bool {
+	select {
+	case <-g.config.Draining:
+		return true
+	default:
+		return false
+	}
 }
 
 func (g *Gates) opened(key string) {

@@ -187,11 +187,11 @@ func (k *keyGate) isTurnOf(w *waiter) bool {
 	return k.next == w
 }
 
-// join adds an operation to the queue. It returns nil if too many wait.
-func (k *keyGate) join(p events.Priority) *waiter {
+// join adds an operation to the queue. It returns nil if most wait already.
+func (k *keyGate) join(p events.Priority, most int) *waiter {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.waiters) >= maxWaiting {
+	if len(k.waiters) >= most {
 		return nil
 	}
 	w := &waiter{priority: p, turn: notify.NewSignal()}

@@ -152,6 +152,17 @@ func (r Reply) Health(timeout time.Duration) (health.Result, time.Duration) {
 	return health.Failed, health.NoResponse
 }
 
+// text returns what a failure says, empty for a success.
+func (r *Reply) text() string {
+	switch {
+	case !r.Failed:
+		return ""
+	case r.Failure.Code == "" || r.Failure.Message == "":
+		return r.Failure.Code + r.Failure.Message
+	}
+	return r.Failure.Code + ": " + r.Failure.Message
+}
+
 // Publisher publishes operations to the streams of workers.
 type Publisher interface {
 	// Captured reports whether a stream captures subject, as far as is known. It makes

@@ -27,6 +27,8 @@ type KeyReport struct {
 	// Held is how many operations the lanes of the key held, over all instances, when this
 	// one last counted them.
 	Held int `json:"held"`
+	// Error is what the last failure said that its breaker, which is not closed, counted.
+	Error string `json:"error,omitempty"`
 	// Absent is the target on which nobody has listened for the longest time, nil when
 	// there is none.
 	Absent *gate.Absent `json:"absent,omitempty"`
@@ -36,6 +38,9 @@ type KeyReport struct {
 func (r *KeyReport) Reason() string {
 	if r.Cause == gate.CauseAbsent && r.Absent != nil {
 		return "nobody listens on " + r.Absent.Subject
+	}
+	if r.Cause == gate.CauseBreaker && r.Error != "" {
+		return reasons[r.Cause] + ": " + r.Error
 	}
 	return reasons[r.Cause]
 }
@@ -51,6 +56,16 @@ var reasons = map[gate.Cause]string{
 	gate.CauseBudgetPerHour:   "the budget of the hour is spent",
 	gate.CauseRetryBudget:     "too many attempts fail for the few that succeed",
 	gate.CauseGovernor:        "the governor paces the release",
+}
+
+// Keys returns the keys that have a gate, in no order.
+func (g *Gates) Keys() []string {
+	all := g.all()
+	keys := make([]string, len(all))
+	for i, k := range all {
+		keys[i] = k.key
+	}
+	return keys
 }
 
 // Standings returns the state of every gate of this instance, in no order.
@@ -77,6 +92,13 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	r := KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut, Absent: absent, Held: k.counted()}
 	if shut {
 		r.Since, r.Next = k.shutSince(a.Cause, now).UTC(), a.Next.UTC()
+	}
+	if shut && a.Cause == gate.CauseBreaker && b != nil {
+		c := b.Circuit()
+		r.Error = c.LastError
+		if !c.OutageSince.IsZero() && c.OutageSince.Before(r.Since) {
+			r.Since = c.OutageSince.UTC()
+		}
 	}
 	return r
 }
@@ -106,7 +128,7 @@ type GateCounts struct {
 // held and in flight. It counts all of them.
 func (g *Gates) Worst(most int, now time.Time) ([]KeyReport, GateCounts) {
 	counts := GateCounts{Causes: make(map[gate.Cause]int)}
-	var all []KeyReport
+	all := []KeyReport{}
 	for _, s := range g.Standings(now) {
 		if !s.Shut && s.InFlight == 0 && s.Held == 0 && !s.Governed {
 			continue // it has limits that stop nothing

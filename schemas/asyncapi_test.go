@@ -209,6 +209,7 @@ func TestAsyncAPI_AddressesAreTheSubjectsOfTheContract(t *testing.T) {
 		"breakerTrip":         "rebound.breaker.trip",
 		"breakerHold":         "rebound.breaker.hold",
 		"breakerReset":        "rebound.breaker.reset",
+		"keyFind":             "rebound.key.find",
 		"pauseChanged":        subjects.PauseChanges(),
 		"pause":               "rebound.pause",
 		"resume":              "rebound.resume",

@@ -79,6 +79,7 @@ var roots = map[string]root{
 	"deadList.request": typed[events.DeadLetterFilter](), "deadList.response": typed[schemas.DeadList](), "deadShow.request": typed[schemas.DeadShow](),
 	"error.response": typed[schemas.Error](),
 	"health.request": typed[schemas.HealthQuery](), "health.response": typed[schemas.Health](),
+	"keyFind.request": typed[schemas.KeyQuery](), "keyFind.response": typed[schemas.KeyFound](),
 	"pauseAdd.request": typed[schemas.PauseAdd](), "pauseAdded.response": typed[schemas.PauseAdded](),
 	"pauseEnd.request": typed[schemas.PauseEnd](), "pauseEnded.response": typed[schemas.PauseEnded](), "pauseList.response": typed[schemas.PauseList](),
 	"rebound.pauseChanged.v1": typed[events.PauseChange](),

@@ -230,7 +230,7 @@ func TestNames_AreWhatTheServiceAsksFor(t *testing.T) {
 		"breakerAct.request", "breakerAct.response", "breakerList.request", "breakerList.response", "breakerShow.request", "breakerShow.response", "coordination.response",
 		"deadAct.request", "deadAct.response", "deadLetter", "deadList.request", "deadList.response", "deadShow.request",
 		"error.response", "health.request", "health.response",
-		"pauseAdd.request", "pauseAdded.response", "pauseEnd.request", "pauseEnded.response", "pauseList.response",
+		"keyFind.request", "keyFind.response", "pauseAdd.request", "pauseAdded.response", "pauseEnd.request", "pauseEnded.response", "pauseList.response",
 		"policyApplied.response", "policyCheck.response", "policyExplain.request", "policyExplain.response", "policyHistory.response", "policyRollback.request",
 		"policyShow.response", "policySource.request", "rebound.backpressureChanged.v1", "rebound.breakerChanged.v1", "rebound.health.v1", "rebound.operation.failed.v1", "rebound.pauseChanged.v1", "rebound.report.v1", "rebound.retryFailed.v1",
 		"rebound.retryScheduled.v1", "rebound.retrySuccess.v1", "reported.response", "status.response", "submitted",

@@ -20,6 +20,7 @@ local function change(to, cause)
   c.gen = n(c.gen) + 1
   c.cause, c.note, c.at, c.by = cause, nil, now, e.by
   c.oks = nil
+  if to == 'CLOSED' then c.out = nil else c.out = c.out or now end
   written, changed = true, true
 end
 
@@ -48,7 +49,10 @@ local function count(t)
     local span = math.max(results, math.min(n(c.n), 100))
     c.ms = n(c.ms) + (n(t.ms) - results * n(c.ms)) / span
   end
-  if n(t.nf) > 0 then c.last = now end
+  if n(t.nf) > 0 then
+    c.last = now
+    c.err = t.err or c.err
+  end
   written = true
 end
 
@@ -254,6 +258,7 @@ function handlers.rejoin()
     c.gen = n(mine.gen)
     if gen >= c.gen then c.gen = gen + 1 end
     c.cause, c.note, c.at, c.by, c.op = 'merged', mine.note, now, e.by, mine.op
+    c.out = c.out or mine.out
     changed = true
   elseif a < b then
     if n(mine.gen) >= n(c.gen) then c.gen = n(mine.gen) + 1 end

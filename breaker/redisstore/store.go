@@ -147,7 +147,7 @@ func arguments(key string, e breaker.Event, s breaker.Settings) (event, settings
 	t := e.Tally
 	if e.Kind == breaker.Return {
 		t = breaker.Tally{}
-		t.Add(e.Result, e.Took, true)
+		t.Add(e.Attempt(), true)
 	}
 	w := wireEvent{
 		Kind: e.Kind, Key: key, By: e.By, Generation: e.Generation, Seen: e.Seen, SeenGen: e.SeenGeneration,

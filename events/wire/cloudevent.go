@@ -166,10 +166,39 @@ func (m *message) structured() (e *event.Event, err error) {
 	if !json.Valid(m.data) {
 		return nil, errors.New("the envelope is not valid JSON")
 	}
-	if err := strictjson.UniqueNames(m.data); err != nil {
+	members, err := strictjson.Members(m.data)
+	if err != nil {
 		return nil, fmt.Errorf("the envelope: %w", err)
 	}
-	return binding.ToEvent(context.Background(), m)
+	data, err := withNormalTime(m.data, members)
+	if err != nil {
+		return nil, err
+	}
+	return binding.ToEvent(context.Background(), &message{header: m.header, data: data})
+}
+
+// withNormalTime returns an envelope, given with its members, whose time is in the one spelling
+// that the SDK reads.
+func withNormalTime(envelope []byte, members map[string]json.RawMessage) ([]byte, error) {
+	raw := members["time"]
+	if len(raw) == 0 || raw[0] != '"' {
+		return envelope, nil // there is none, or the SDK says what is wrong with it
+	}
+	var value string
+	if err := json.Unmarshal(raw, &value); err != nil {
+		return nil, fmt.Errorf("attribute time: %w", err)
+	}
+	normal, err := normalTime(value)
+	if err != nil {
+		return nil, fmt.Errorf("attribute time %w", err)
+	}
+	if normal == value {
+		return envelope, nil
+	}
+	if members["time"], err = json.Marshal(normal); err != nil {
+		return nil, err
+	}
+	return json.Marshal(members)
 }
 
 // ReadEncoding implements binding.MessageReader.

@@ -123,6 +123,7 @@ func TestDecodeSubmission_RejectsWhatIsInvalid(t *testing.T) {
 		{"a negative attempt", "", with("ce-attempt", "-4"), "", `attempt "-4" is no whole number`},
 		{"an attempt that is no number", "", with("ce-attempt", "two"), "", `attempt "two"`},
 		{"an unknown priority", "", with("ce-priority", "urgent"), "", "none of critical, high, normal, low"},
+		{"a header Status without a payload", "", with("Status", "404"), "", "drop"},
 		{"a deadline that is no time", "", with("ce-deadline", "tomorrow"), "", "no RFC 3339 time"},
 		{"a retry-after that is neither", "", with("ce-retryafter", "soon"), "", "neither seconds nor a date"},
 		{"a retry-after of minus one", "", with("ce-retryafter", "-1"), "", "between 0 seconds and a year"},
@@ -305,11 +306,14 @@ func BenchmarkEncodeOutcome(b *testing.B) {
 func TestDecodeSubmission_TimesAreTheMomentThatIsMeant(t *testing.T) {
 	event := binaryEvent(map[string]string{"ce-time": "2026-03-01t11:59:00z", "ce-deadline": "2026-03-31t23:59:60z", "ce-retryafter": "Sun, 01 Mar 2026 12:30:00 EST"})
 	delete(event, "ce-firstfailure")
+	structured := nats.Header{"Content-Type": {"application/cloudevents+json"}}
 	for name, header := range map[string]nats.Header{
-		"an event": event,
-		"bare":     {"ce-time": {"2026-03-01t11:59:00z"}, "ce-deadline": {"2026-03-31t23:59:60z"}, "ce-retryafter": {"Sun, 01 Mar 2026 12:30:00 EST"}},
+		"an envelope": structured,
+		"an event":    event,
+		"bare":        {"ce-time": {"2026-03-01t11:59:00z"}, "ce-deadline": {"2026-03-31t23:59:60z"}, "ce-retryafter": {"Sun, 01 Mar 2026 12:30:00 EST"}},
 	} {
-		op, err := DecodeSubmission(events.Subjects{}, submission("retry.submit.billing.charge", header, ""))
+		op, err := DecodeSubmission(events.Subjects{}, submission("retry.submit.billing.charge", header, `{"specversion":"1.0","id":"1","source":"/s","type":"rebound.operation.failed.v1",`+
+			`"time":"2026-03-01t11:59:00z","deadline":"2026-03-31t23:59:60z","retryafter":"Sun, 01 Mar 2026 12:30:00 EST","data":{"a":"<b>"}}`))
 		if err != nil {
 			t.Errorf("%s is rejected: %v", name, err)
 			continue
@@ -330,6 +334,10 @@ func TestDecodeSubmission_TimesAreTheMomentThatIsMeant(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s %s gives %v, want an error with %q", name, value, err, want)
 			}
+		}
+		envelope := `{"specversion":"1.0","id":"1","source":"/s","type":"rebound.operation.failed.v1","time":"` + value + `"}`
+		if _, err := DecodeSubmission(events.Subjects{}, submission("retry.submit.billing.charge", structured, envelope)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s gives %v, want an error with %q", envelope, err, want)
 		}
 	}
 }

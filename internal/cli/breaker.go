@@ -127,7 +127,7 @@ func breakerShowCommand(a *command.App) *cobra.Command {
 		Use:     "show KEY",
 		Short:   "Show a circuit breaker and how many operations are held",
 		Example: "  rebound breaker show billing:charge",
-		Args:    command.ExactArgs(1),
+		Args:    command.ExactArgs(1), ValidArgsFunction: a.CompleteKeys(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.key = args[0]
 			if err := checkKey(o.key); err != nil {
@@ -162,6 +162,7 @@ type breakerActOptions struct {
 	// verb names the action, past the breaker's state after it.
 	verb, past string
 	act        schemas.BreakerAct
+	yes        bool
 	duration   flags.Duration
 	output     *flags.Output
 }
@@ -188,7 +189,7 @@ func breakerResetCommand(a *command.App) *cobra.Command {
 
 func (o *breakerActOptions) command(short, example string) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: o.verb + " KEY", Short: short, Example: example, Args: command.ExactArgs(1),
+		Use: o.verb + " KEY", Short: short, Example: example, Args: command.ExactArgs(1), ValidArgsFunction: o.CompleteKeys(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.complete(args[0]); err != nil {
 				return err
@@ -198,6 +199,7 @@ func (o *breakerActOptions) command(short, example string) *cobra.Command {
 	}
 	o.output = flags.OutputVar(cmd)
 	operatorVars(cmd, &o.act.By, &o.act.Note)
+	command.YesVar(cmd, &o.yes)
 	return cmd
 }
 
@@ -210,6 +212,11 @@ func (o *breakerActOptions) complete(key string) error {
 }
 
 func (o *breakerActOptions) run(ctx context.Context, s *session.Session) error {
+	if !o.yes {
+		if err := o.CheckSeen(ctx, s, o.act.Key); err != nil {
+			return err
+		}
+	}
 	var acted schemas.BreakerActed
 	if err := s.Ask(ctx, "breaker."+o.verb, o.act, &acted); err != nil {
 		return err
@@ -245,10 +252,14 @@ func writeBreakers(w io.Writer, breakers []breaker.Summary) error {
 	if len(breakers) == 0 {
 		return nil
 	}
-	t := terminal.NewTable(w, "BREAKER", "STATE", "SINCE", "CAUSE", "NEXT ATTEMPT", "FAILURES", "OF", "MEAN", "BY", "NOTE")
+	t := terminal.NewTable(w, "BREAKER", "STATE", "SINCE", "CAUSE", "NEXT ATTEMPT", "FAILURES", "OF", "MEAN", "BY", "NOTE", "LAST ERROR")
 	for _, b := range breakers {
-		t.Row(b.ServiceKey, stateOf(&b), b.ChangedAt, string(b.Cause), b.NextAttemptTime, b.TotalFailures, b.TotalRequests,
-			wording.Short(b.AverageResponseTime), b.Operated.By, cmp.Or(b.Note, b.Operated.Note))
+		since := b.OutageSince
+		if since.IsZero() {
+			since = b.ChangedAt
+		}
+		t.Row(b.ServiceKey, stateOf(&b), since, string(b.Cause), b.NextAttemptTime, b.TotalFailures, b.TotalRequests,
+			wording.Short(b.AverageResponseTime), b.Operated.By, cmp.Or(b.Note, b.Operated.Note), wording.OneLine(b.LastError))
 	}
 	return t.Flush()
 }
@@ -265,6 +276,7 @@ func writeBreakerRows(t *terminal.Table, b *breaker.Summary) {
 	t.Row("key", b.ServiceKey)
 	t.Row("state", stateOf(b))
 	t.Row("since", b.ChangedAt)
+	t.Row("not closed since", b.OutageSince)
 	t.Row("cause", string(b.Cause))
 	t.Row("note", b.Note)
 	t.Row("changed by", b.ChangedBy)
@@ -276,6 +288,7 @@ func writeBreakerRows(t *terminal.Table, b *breaker.Summary) {
 	t.Row("next attempt", b.NextAttemptTime)
 	t.Row("failures in a row", b.FailureCount)
 	t.Row("last failure", b.LastFailureTime)
+	t.Row("last error", wording.OneLine(b.LastError))
 	t.Row("half-open attempts", b.HalfOpenAttempts)
 	t.Row("half-open successes", b.HalfOpenSuccesses)
 	t.Row("total requests", b.TotalRequests)

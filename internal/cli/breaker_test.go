@@ -21,7 +21,7 @@ func TestBreaker_IsTrippedHeldShownAndReset(t *testing.T) {
 	}
 	c.fails(exitFailure, "nothing is known of a breaker of billing:charge", "breaker", "show", "billing:charge")
 
-	if r := c.run("breaker", "trip", "billing:charge", "--for", "1h", "--note", "being\nmoved"); r.code != exitOK || !strings.Contains(r.stderr, "is tripped until 2") {
+	if r := c.run("breaker", "trip", "billing:charge", "--yes", "--for", "1h", "--note", "being\nmoved"); r.code != exitOK || !strings.Contains(r.stderr, "is tripped until 2") {
 		t.Errorf("tripping gave %+v", r)
 	}
 	tripped := jsonLines[schemas.BreakerShown](t, c.ok("breaker", "show", "billing:charge", "--output", "json"))[0]
@@ -78,7 +78,7 @@ func TestServe_SharesBreakersInRedisAndOutlivesIt(t *testing.T) {
 	}
 	redis.Stop()
 	testkit.Eventually(t, patience, "it is noticed that Redis is gone", func() bool { return !coordination().Shared })
-	if r := c.run("breaker", "hold", "billing:charge"); r.code != exitOK || !strings.Contains(r.stderr, "only one instance knows") {
+	if r := c.run("breaker", "hold", "billing:charge", "--yes"); r.code != exitOK || !strings.Contains(r.stderr, "only one instance knows") {
 		t.Errorf("holding without Redis gave %+v", r)
 	}
 	if found := c.findings(exitOK, "--redis", redis.URL())["redis"]; found.Status != doctor.Warn {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,6 +26,7 @@ type pauseOptions struct {
 	*command.App
 	add      schemas.PauseAdd
 	duration flags.Duration
+	yes      bool
 	output   *flags.Output
 }
 
@@ -41,7 +43,7 @@ instances heed it, also after a restart. Without PATTERN it lists what is paused
   rebound pause billing:charge --for 2h
   rebound pause 'bill*:*'
   rebound pause`,
-		Args: command.AtMostOneArg,
+		Args: command.AtMostOneArg, ValidArgsFunction: a.CompleteKeys(true),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return a.Connected(cmd, o.list)
@@ -55,6 +57,7 @@ instances heed it, also after a restart. Without PATTERN it lists what is paused
 	o.output = flags.OutputVar(cmd)
 	cmd.Flags().Var(&o.duration, "for", "end the pause by itself after this time")
 	operatorVars(cmd, &o.add.By, &o.add.Note)
+	command.YesVar(cmd, &o.yes)
 	return cmd
 }
 
@@ -73,6 +76,11 @@ func (o *pauseOptions) complete(pattern string) error {
 }
 
 func (o *pauseOptions) run(ctx context.Context, s *session.Session) error {
+	if !o.yes {
+		if err := o.CheckSeen(ctx, s, o.add.Pattern); err != nil {
+			return err
+		}
+	}
 	var added schemas.PauseAdded
 	if err := s.Ask(ctx, "pause", o.add, &added); err != nil {
 		return err
@@ -133,7 +141,7 @@ func resumeCommand(a *command.App) *cobra.Command {
 		Long: `Ends the pause of a pattern. What was held goes on at once, at the pace that the other
 limits allow. PATTERN is the one that was paused; ` + "`rebound pause`" + ` lists them.`,
 		Example: `  rebound resume billing`,
-		Args:    command.ExactArgs(1),
+		Args:    command.ExactArgs(1), ValidArgsFunction: o.paused,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := events.ParsePattern(args[0]); err != nil {
 				return command.Usage(err)
@@ -148,6 +156,28 @@ limits allow. PATTERN is the one that was paused; ` + "`rebound pause`" + ` list
 	o.output = flags.OutputVar(cmd)
 	operatorVars(cmd, &o.end.By, &o.end.Note)
 	return cmd
+}
+
+// paused completes what is paused.
+func (o *resumeOptions) paused(cmd *cobra.Command, args []string, begun string) (names []string, _ cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	err := o.Connected(cmd, func(ctx context.Context, s *session.Session) error {
+		var list schemas.PauseList
+		err := s.Ask(ctx, "pause.list", nil, &list)
+		for _, p := range list.Pauses {
+			if name := p.Pattern.String(); strings.HasPrefix(name, begun) {
+				names = append(names, name)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		cobra.CompErrorln(err.Error())
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 func (o *resumeOptions) run(ctx context.Context, s *session.Session) error {

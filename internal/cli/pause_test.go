@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/doctor"
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/schemas"
 )
@@ -37,6 +39,9 @@ func TestPause_IsShownEverywhereUntilItIsResumed(t *testing.T) {
 			}
 		}
 	}
+	if f := c.findings(exitOK)["pauses"]; f.Status != doctor.Warn || !strings.Contains(f.Found, "by ann@ops (the bank") {
+		t.Errorf("the doctor says %+v, want a warning of who paused what and why", f)
+	}
 	c.ok("submit", "pay", "charge", "--data", "1")
 	testkit.Eventually(t, patience, "the paused key in the status", func() bool {
 		out := c.ok("status")
@@ -67,4 +72,55 @@ func TestPause_PatternThatIsNoneIsRefused(t *testing.T) {
 	c.fails(exitUsage, "resume takes 1 argument", "resume")
 	c.fails(exitUsage, "pause takes at most 1 argument", "pause", "a", "b")
 	c.fails(exitUsage, `"soon" is not a duration`, "pause", "a", "--for", "soon")
+}
+
+func TestPause_NameThatNobodyHasSeenNeedsYes(t *testing.T) {
+	t.Parallel()
+	c := newCLI(t)
+	c.bury(1, "billing", "charge")
+	c.service()
+	c.ok("submit", "shop", "order", "--data", "1", "--target", "t.none", "--retry-after", "1h")
+	for _, act := range [][]string{{"pause"}, {"breaker", "trip"}, {"breaker", "hold"}, {"breaker", "reset"}} {
+		command := func(name string, more ...string) []string {
+			return append(append(append([]string{}, act...), name), more...)
+		}
+		for name, want := range map[string]string{
+			"analytics:evnet": "nothing of analytics:evnet was ever seen; --yes does it",
+			"unheard:of":      "nothing of unheard:of was ever seen; --yes does it all the same",
+			"analytic:x":      "nothing of analytic:x was ever seen",
+		} {
+			c.fails(exitFailure, want, command(name)...)
+		}
+		// Both are in a stream: as a dead letter, and waiting.
+		c.ok(command("billing:charge")...)
+		testkit.Eventually(t, patience, "the submission being taken in", func() bool { return c.run(command("shop:order")...).code == exitOK })
+		c.fails(exitFailure, "nothing of shop:ordre was ever seen; did you mean shop:order?", command("shop:ordre")...)
+		c.fails(exitFailure, "nothing of shpo:order was ever seen; did you mean shop:order?", command("shpo:order")...)
+		c.ok(command("never:heard", "--yes")...)
+		if act[0] == "pause" {
+			c.ok("resume", "shop:order")
+			c.fails(exitFailure, "nothing of shpo was ever seen; did you mean shop?", "pause", "shpo")
+			c.ok("pause", "shpo*") // a pattern may come before what it stands for
+			c.ok("pause", "analytics")
+		}
+	}
+}
+
+func TestPause_ShellCompletesWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	c := newCLI(t)
+	if _, err := c.js.Publish(t.Context(), "retry.outcome.retrySuccess.billing.charge", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	c.service()
+	c.ok("pause", "bi*")
+	for args, want := range map[string][]string{
+		"pause bil": {"billing", "billing:charge"}, "breaker hold bil": {"billing:charge"}, "breaker show billing:": {"billing:charge"},
+		"resume ": {"bi*"}, "pause billing ": nil, "resume x": nil,
+	} {
+		got := strings.Fields(c.ok(append([]string{"__complete"}, strings.Split(args, " ")...)...))
+		if !slices.Equal(got, append(want, ":4")) { // 4 is that no files are offered
+			t.Errorf("%q is completed by %v, want %v and no files", args, got, want)
+		}
+	}
 }

@@ -210,7 +210,7 @@ func (c *cli) everything(admin *nats.Conn) {
 	patiently("a success under limits", ended(submit("charge", "--target", "t.well", "--set", "baseDelay=10ms")))
 
 	// A breaker holds operations and lets them go.
-	c.ok("breaker", "hold", "billing:held")
+	c.ok("breaker", "hold", "billing:held", "--yes")
 	held := submit("held", "--target", "t.well", "--set", "baseDelay=10ms")
 	patiently("the operation being held", func() bool {
 		return strings.Contains(c.ok("breaker", "show", "billing:held"), "held operations      1")
@@ -263,7 +263,7 @@ func (c *cli) worker(nc *nats.Conn, id string) {
 	}
 	_ = m.Ack()
 	h := m.Headers()
-	c.ok("report", "billing", "print", "success", "--id", id, "--attempt", h.Get(events.HeaderAttempt), "--token", h.Get(events.HeaderToken))
+	c.ok("report", "billing", "print", "success", "--id", id, "--attempt", h.Get(events.HeaderAttempt), "--retry-token", h.Get(events.HeaderToken))
 }
 
 // giveUp makes the worker of the stream ORDERS give a message up.

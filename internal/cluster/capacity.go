@@ -11,9 +11,6 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
-// limitedByOverload is the cause of an in-hand limit that leaves work to other instances.
-const limitedByOverload = "overload"
-
 // capacity is how far this instance keeps up with its work and how much it takes.
 type capacity struct {
 	saturation gate.Saturation
@@ -56,11 +53,7 @@ func (m *Member) throttle(v health.Coordination, now time.Time) {
 // overloaded more than they are or its store is slower, and what its throttle leaves.
 func (m *Member) takeShare(v health.Coordination) {
 	m.config.Gates.SetInstances(v.TotalInstances)
-	most := m.config.Limit.Most()
-	limit, by := v.InHandLimit(m.self.ID, most), ""
-	if limit < most {
-		by = limitedByOverload
-	}
+	limit, by := v.InHandLimit(m.self.ID, m.config.Limit.Most())
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if n, cause, limited := m.capacity.throttle.Limit(); limited && n < limit {

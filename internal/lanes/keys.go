@@ -41,13 +41,13 @@ type keyLanes struct {
 	marker             marker
 
 	// The fields below are guarded by Keys.mu.
-	look      bool      // there may be something to let out
-	next      time.Time // when to ask the gate again; zero means when woken
-	releasing bool      // a goroutine is letting its operations out
-	recheck   bool      // something was held since the lanes were last rechecked
-	used      time.Time // when the key was last used
-	counted   time.Time // when it was last counted although its gate is shut
-	departures
+	look       bool      // there may be something to let out
+	next       time.Time // when to ask the gate again; zero means when woken
+	releasing  bool      // a goroutine is letting its operations out
+	recheck    bool      // something was held since the lanes were last rechecked
+	used       time.Time // when the key was last used
+	counted    time.Time // when it was last counted although its gate is shut
+	departures departures
 
 	// The fields below belong to the releasing goroutine.
 	turns  gate.RoundRobin
@@ -99,6 +99,9 @@ func NewKeys(js jetstream.JetStream, bucket jetstream.KeyValue, persister *opsto
 }
 
 var _ opstore.Lanes = (*Keys)(nil)
+
+// Reopen makes the bucket anew if it is gone.
+func (s *Keys) Reopen(ctx context.Context) error { return s.markers.reopen(ctx) }
 
 // of returns the lanes of a key.
 func (s *Keys) of(service, operation string) *keyLanes {

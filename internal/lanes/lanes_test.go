@@ -97,7 +97,7 @@ func TestLanes_StrandedKeyIsFoundReleasedAndReported(t *testing.T) {
 	k := l.of("session_manager", "o")
 	l.counted(k, lengths{events.Normal: 2})
 	ended := 0
-	k.releasing, k.cancel = true, func() { ended++ }
+	k.releasing, k.departures.cancel = true, func() { ended++ }
 	look := func(after time.Duration, want int, why string) {
 		t.Helper()
 		now = now.Add(after)

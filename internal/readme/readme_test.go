@@ -15,7 +15,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/rebound-mq/rebound/client"
 	"github.com/rebound-mq/rebound/internal/testkit"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 const (
@@ -172,6 +174,8 @@ func TestREADME_CommandsRun(t *testing.T) {
 	}
 	for _, c := range all {
 		switch {
+		case strings.HasPrefix(c, "nats reply "): // a target, as long as the others run
+			background(t, env, "sh", "-c", at+"exec "+c)
 		case strings.HasPrefix(c, "rebound serve"), c == "rebound doctor":
 			run(t, env, commandTimeout, "sh", "-c", strings.Split(c, " --")[0]+" --help")
 		case waits.MatchString(c):
@@ -188,6 +192,40 @@ func TestREADME_CommandsRun(t *testing.T) {
 		default:
 			run(t, env, commandTimeout, "sh", "-c", at+c)
 		}
+	}
+	quickStart(t, url)
+}
+
+// quickStart checks that what the quick start submits ends as the text says.
+func quickStart(t *testing.T, url string) {
+	t.Helper()
+	c, err := client.New(t.Context(), client.Config{Conn: testkit.Connect(t, url)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ends := map[string]int{} // how often an operation of the target ended so
+	for o, err := range c.Outcomes(ctx, client.OutcomeFilter{Service: "billing", Operation: "charge", Since: time.Now().Add(-time.Hour)}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends[o.Name()+" "+o.Target]++
+		if ends["retrySuccess billing.charge"] >= 3 && ends["retrySuccess billing.charge.v2"] == 1 && ends["retryFailed billing.charge"] >= 1 {
+			return
+		}
+	}
+	t.Errorf("the quick start ended in %v, want three successes of billing.charge with the replay, one of billing.charge.v2 and a dead letter", ends)
+}
+
+func TestREADME_DelayOfTheQuickStartIsThatOfTheDefaults(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := policy.Builtin().Resolve(policy.Query{Service: "billing", Operation: "charge"})
+	if !strings.Contains(string(readme), "comes back in about a second") || p.BaseDelay != time.Second || p.NoResponders != policy.AwaitResponders {
+		t.Errorf("the README does not say that operations come back in about a second and wait for a target, or they do not by default: %v, %v", p.BaseDelay, p.NoResponders)
 	}
 }
 

@@ -222,7 +222,7 @@ func twenty(d time.Duration) (targets map[string]Target, loads []load) {
 func isWell(op *operation) bool { return strings.HasPrefix(op.service, "well") }
 
 func oneIsDead(ctx context.Context, seed uint64) ([]figure, error) {
-	const length = 2 * time.Minute
+	const length = time.Minute
 	late := func(dead bool) (time.Duration, int, error) {
 		targets, loads := twenty(length)
 		if dead {
@@ -246,7 +246,7 @@ func oneIsDead(ctx context.Context, seed uint64) ([]figure, error) {
 }
 
 func poisonedType(ctx context.Context, seed uint64) ([]figure, error) {
-	const length = 5 * time.Minute
+	const length = 3 * time.Minute
 	isOrdinary := func(op *operation) bool { return op.kind == ordinary }
 	play := func(share float64) (*fleet, error) {
 		target := sturdy()
@@ -268,7 +268,7 @@ func poisonedType(ctx context.Context, seed uint64) ([]figure, error) {
 		most("the others are %v later at p99", with.lateness(isOrdinary, 99)-without.lateness(isOrdinary, 99), 50*time.Millisecond),
 		most("their delays are %.2f times as long", float64(with.until(isOrdinary, 50))/float64(without.until(isOrdinary, 50)), 1.1),
 		most("%d of theirs are not delivered", left+gaveUp, 0),
-		most("%d attempts wasted on it", with.wasted(func(op *operation) bool { return op.kind == poisoned }), 60),
+		most("%d attempts wasted on it", with.wasted(func(op *operation) bool { return op.kind == poisoned }), 40),
 	}, err
 }
 
@@ -279,7 +279,7 @@ func everythingFails(ctx context.Context, seed uint64) ([]figure, error) {
 	database := sturdy(Trouble{From: 30 * time.Second, To: outage, Down: true})
 	var loads []load
 	for i := range services {
-		loads = append(loads, load{service: fmt.Sprintf("s%d", i), kind: ordinary, rate: 20, to: length})
+		loads = append(loads, load{service: fmt.Sprintf("s%d", i), kind: ordinary, rate: 10, to: length})
 	}
 	f := newFleet(map[string]Target{"": database}, loads, inHand, seed)
 	if err := f.play(ctx, length+settled); err != nil {
@@ -305,9 +305,9 @@ func everythingFails(ctx context.Context, seed uint64) ([]figure, error) {
 }
 
 func busyHost(ctx context.Context, seed uint64) ([]figure, error) {
-	const length = 3 * time.Minute
+	const length = 2 * time.Minute
 	f := newFleet(map[string]Target{"": sturdy()}, []load{{service: service, kind: ordinary, rate: 300, to: length}}, inHand, seed)
-	f.busy = []span{{30 * time.Second, 2 * time.Minute}}
+	f.busy = []span{{20 * time.Second, 90 * time.Second}}
 	if err := f.play(ctx, length+time.Minute); err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ type rebound struct {
 	policies *policy.Set
 	keys     map[string]*key
 	hand     *hand // nil if there is no limit of what the instance has in hand
+	inFlight int   // attempts of all keys
 	// starved is the longest time that a key without a pause had due operations and made no
 	// attempt.
 	starved time.Duration
@@ -212,6 +213,9 @@ func (k *key) conditions(p events.Priority) gate.Conditions {
 	if k.policy.EnableCircuitBreaker {
 		c.Breaker = gate.Bounded(k.breaker.Ready(k.now))
 	}
+	if k.hand != nil {
+		c.Threshold = gate.Threshold(k.hand.most, k.inFlight)
+	}
 	return c
 }
 
@@ -236,7 +240,9 @@ func (k *key) send(op *operation) bool {
 	}
 	k.progressed()
 	k.registry.Begin(k.service)
+	k.inFlight++
 	k.attempt(op, func(a answer) bool {
+		k.inFlight--
 		if a.absent && k.policy.NoResponders == policy.AwaitResponders {
 			k.registry.End(k.service, health.Unknown, health.NoResponse, k.now)
 			permit.Done(breaker.Unused, 0, k.now)
@@ -310,6 +316,8 @@ const (
 	lookEvery    = time.Second
 	shortAbsence = time.Second
 	trickleEvery = time.Second
+	// thresholdPoll is how often the lanes ask for a key that has its share of the instance.
+	thresholdPoll = 100 * time.Millisecond
 )
 
 // wake runs pump now.
@@ -336,6 +344,8 @@ func (k *key) pump() {
 	}
 	a := k.ready()
 	switch {
+	case k.held > 0 && a.N == 0 && a.Cause == gate.CauseThreshold:
+		k.wakeAt(k.now.Add(thresholdPoll))
 	case k.held > 0 && a.N == 0 && a.Next.After(k.now):
 		k.wakeAt(a.Next)
 	case k.held > 0 && a.N != 0:

@@ -43,31 +43,31 @@ func Unmarshal(data []byte, into any) error {
 	return nil
 }
 
-// UniqueNames returns an error if data, which is valid JSON, is an object that has a name twice.
-// It does not look into the values of the object.
-func UniqueNames(data []byte) error {
+// Members returns the members of the object data, which is valid JSON, and an error if it has a
+// name twice. It does not look into their values. There are none if data is no object.
+func Members(data []byte) (map[string]json.RawMessage, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	w := walker{dec: dec}
 	if first, err := w.next(); err != nil || first != json.Delim('{') {
-		return err
+		return nil, err
 	}
-	seen := make(map[string]bool)
+	members := make(map[string]json.RawMessage)
 	for dec.More() {
 		token, err := w.next()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		name, _ := token.(string)
-		if seen[name] {
-			return fmt.Errorf("%s stands twice", shown(name))
+		if _, twice := members[name]; twice {
+			return nil, fmt.Errorf("%s stands twice", shown(name))
 		}
-		seen[name] = true
-		var skipped json.RawMessage
-		if err := dec.Decode(&skipped); err != nil {
-			return problem(err)
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return nil, problem(err)
 		}
+		members[name] = value
 	}
-	return nil
+	return members, nil
 }
 
 // walker compares the tokens of a document with the target type.

@@ -108,13 +108,17 @@ func FuzzUnmarshal(f *testing.F) {
 	})
 }
 
-func TestUniqueNames_AreThoseOfTheOutermostObject(t *testing.T) {
+func TestMembers_AreThoseOfTheOutermostObjectAndUnique(t *testing.T) {
 	for data, want := range map[string]string{
 		`{"a":1,"b":{"x":1,"x":2},"c":[{"y":1,"y":2}]}`: "", `{}`: "", `[]`: "", `1`: "",
 		`{"a":1,"b":2,"a":3}`: `"a" stands twice`, `{"a":1,"\u0061":2}`: `"a" stands twice`,
 	} {
-		if err := UniqueNames([]byte(data)); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+		if _, err := Members([]byte(data)); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s gives %v, want %q", data, err, want)
 		}
+	}
+	got, err := Members([]byte(`{"a": {"x":1,"x":2} ,"b":"y"}`))
+	if want := map[string]json.RawMessage{"a": json.RawMessage(`{"x":1,"x":2}`), "b": json.RawMessage(`"y"`)}; err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("the members are %s, %v, want %s", got, err, want)
 	}
 }

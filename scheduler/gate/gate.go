@@ -278,6 +278,14 @@ func (g *Gate) Early(c Conditions, held, coming int, now time.Time) (n int, park
 	return max(a.N-coming, 0), parkedBefore
 }
 
+// OnlySlow reports whether the governor slows a target that has become slow, of which nothing
+// has failed; see [Governor.OnlySlow].
+func (g *Gate) OnlySlow() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.governor.OnlySlow()
+}
+
 // Report describes a gate for the status.
 type Report struct {
 	InFlight int `json:"inFlight"`

@@ -33,6 +33,9 @@ import (
 // the same when the rate is cut to f of what it was, so that the share s that fails
 // becomes 1-(1-s)/f, while chance goes on failing the same share.
 //
+// A target that is slow and fails at nothing is slowed to half of what it stood, no further:
+// a queue empties at that, and slowness that stays is not caused by the rate.
+//
 // The growth is clocked by successes and only happens while the rate is needed,
 // like TCP's congestion window: slow start, additive increase and multiplicative decrease
 // (AIMD) of RFC 5681, and RFC 7661 for a window that is not used. Operations are spaced
@@ -50,6 +53,7 @@ type Governor struct {
 	congestedRate float64 // the rate that congested the target last (ssthresh of RFC 5681)
 	run           run     // how it was before the cuts from which the rate has not recovered
 	ineffective   bool    // a cut was, since the governor is on
+	failed        bool    // an attempt did, since the governor is on, or it came on after an outage
 	cutAt         int64   // when the last cut was, Unix nanoseconds
 	idle          int64   // since when the rate is not needed, Unix nanoseconds
 	used          int64   // when an operation went last, or the breaker closed, Unix nanoseconds
@@ -99,10 +103,11 @@ type sample struct {
 	rates       float64
 }
 
-// run holds the rate and the share of failures at the first cut from which the rate has
-// not recovered.
+// run holds the rate, the share of failures and the successes a second at the first cut from
+// which the rate has not recovered, and the mean response time at the last one, in
+// nanoseconds.
 type run struct {
-	rate, share float64
+	rate, share, served, response float64
 }
 
 // span is how many answers the response time is judged by.
@@ -132,6 +137,13 @@ const (
 	// rate, is left.
 	ineffectiveCut = 0.1
 	fewRate        = 4.0
+	// A target that is slow and fails at nothing keeps slowShare of what it stood. There a cut
+	// is ineffective when answers take at least stillSlow of what they took at the last one.
+	// Up to slowMargin of that counts as that, because the rate grows a little before the
+	// first answers are known.
+	slowShare  = 0.5
+	slowMargin = 1.1
+	stillSlow  = 0.8
 	// Whether cuts help shows once the rate is below halved of what it was before them.
 	// Failures are chance when at least sameShare as many fail as before, although
 	// clearShare fewer would if the cuts helped.
@@ -212,7 +224,7 @@ func (g *Governor) Recover(now time.Time) {
 	}
 	g.phase, g.rate = slowStart, startRate
 	g.forgetRun()
-	g.ineffective = false
+	g.ineffective, g.failed = false, true
 	g.theoreticalArrival, g.idle, g.cutAt = 0, 0, 0
 	g.healed, g.used = now, now.UnixNano()
 	g.cutOff(now.UnixNano())
@@ -227,6 +239,10 @@ func (g *Governor) Return(now time.Time) {
 
 // On reports whether the governor limits anything.
 func (g *Governor) On() bool { return g.phase != off }
+
+// OnlySlow reports whether the governor is on because the target has become slow, and nothing
+// has failed.
+func (g *Governor) OnlySlow() bool { return g.phase != off && !g.failed }
 
 // Rate returns how many operations a second may go. It counts only while the
 // governor is on, and is never below 1.
@@ -330,6 +346,7 @@ func (g *Governor) Done(epoch uint32, r Result, took time.Duration, now time.Tim
 		g.succeeded(took, t)
 	case Failure, Throttled:
 		g.round.failed++
+		g.failed = true
 		if r == Throttled {
 			g.round.throttled++
 		}
@@ -430,10 +447,10 @@ func (g *Governor) needed(t int64) bool {
 // cutRate cuts the rate, because the target is congested.
 func (g *Governor) cutRate(t int64) {
 	if g.run == (run{}) {
-		g.run = run{rate: g.rate, share: g.round.share()}
+		g.run = run{rate: g.rate, share: g.round.share(), served: g.served(t)}
 	}
 	g.congestedRate = g.rate
-	g.rate = max(g.rate*g.cut(), leastRate)
+	g.rate = max(g.rate*g.cut(), leastRate, g.slowRate())
 	if g.ineffective {
 		g.rate = max(g.rate, ineffectiveRate)
 	}
@@ -446,7 +463,26 @@ func (g *Governor) cutRate(t int64) {
 		g.baselineFailureRate = min(both.share(), mostBaselineFailureRate)
 		g.forgetRun()
 	}
+	g.run.response = g.recent
 	g.cutOff(t)
+}
+
+// served returns how many operations a second succeed.
+func (g *Governor) served(t int64) float64 {
+	age := t - g.round.began
+	if age < int64(shortestRound) || g.round.succeeded < fewest {
+		return g.rate // too few to tell
+	}
+	return min(float64(g.round.succeeded)*float64(time.Second)/float64(age), g.rate)
+}
+
+// slowRate returns what is left to a target that is slow and fails at nothing: a share of
+// what it stood before the cuts, at which a queue empties.
+func (g *Governor) slowRate() float64 {
+	if g.failed {
+		return 0
+	}
+	return slowShare * g.run.served
 }
 
 // cut returns the factor by which congestion multiplies the rate.
@@ -468,7 +504,7 @@ func (g *Governor) cut() float64 {
 // deeplyCut reports whether so little is left of the rate that it cannot be what
 // congests the target.
 func (g *Governor) deeplyCut() bool {
-	return g.run != (run{}) && g.rate <= max(g.run.rate*ineffectiveCut, fewRate)
+	return g.run != (run{}) && g.rate <= max(g.run.rate*ineffectiveCut, fewRate, slowMargin*g.slowRate())
 }
 
 // cutWasIneffective reports whether the congestion is as it was at the first cut. A cut
@@ -477,7 +513,11 @@ func (g *Governor) cutWasIneffective() bool {
 	if g.round.throttled > 0 {
 		return false
 	}
-	return g.late() || g.deep.all >= deepSample && g.deep.share() > g.run.share/2
+	if g.late() {
+		// A queue that empties answers sooner each time.
+		return g.slowRate() == 0 || g.recent > stillSlow*g.run.response
+	}
+	return g.deep.all >= deepSample && g.deep.share() > g.run.share/2
 }
 
 // chanceFails reports whether as many fail since the rate was halved as before, although
@@ -567,6 +607,7 @@ func (g *Governor) begin(t int64) {
 	seconds := float64(max(t-g.round.began, 1)) / float64(time.Second)
 	g.rate = max(float64(g.round.sent)/seconds, leastRate)
 	g.phase, g.theoreticalArrival, g.idle, g.ineffective = additive, 0, 0, false
+	g.failed = g.round.failed > 0
 	g.forgetRun()
 	g.cutRate(t)
 }

@@ -348,7 +348,7 @@ func TestGovernor_OfAnIdleKeyGoesOffWhateverAsks(t *testing.T) {
 	} {
 		var g Governor
 		g.Recover(at(0))
-		g.responses.baselineLatency = float64(10 * time.Second) // so that rounds are long
+		g.baselineLatency = float64(10 * time.Second) // so that rounds are long
 		if ask(&g); g.On() {
 			t.Errorf("asked for %s a minute after the breaker closed the governor is on, want it off", name)
 		}

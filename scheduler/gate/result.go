@@ -1,6 +1,10 @@
 package gate
 
-import "github.com/rebound-mq/rebound/breaker"
+import (
+	"time"
+
+	"github.com/rebound-mq/rebound/breaker"
+)
 
 // Result is how an attempt ended, in the classes that matter to a gate.
 type Result uint8
@@ -31,4 +35,15 @@ func (r Result) Breaker() breaker.Result {
 	case Unused:
 	}
 	return breaker.Unused
+}
+
+// Conclude records the result of an attempt whose pass was done with [Unused]
+// because the result was not known yet. It counts for the retry budget, the governor and
+// the trickle under backpressure; took is how long the attempt took.
+func (g *Gate) Conclude(r Result, took time.Duration, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.recent.add(r, now)
+	g.retryBudget.Done(r, now)
+	g.governor.Done(g.governor.epoch, r, took, now)
 }

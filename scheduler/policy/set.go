@@ -236,6 +236,17 @@ func numbered(numbers map[string]uint32, name string) uint32 {
 // scopes returns the scopes of all layers in order.
 func (s *Set) scopes() []scope { return slices.SortedFunc(maps.Keys(s.layers), scope.compare) }
 
+// Names returns the services, and the keys of the operation types, that have policies of their own.
+func (s *Set) Names() (names []string) {
+	for service, at := range s.services {
+		names = append(names, service)
+		for operation := range at.operations {
+			names = append(names, events.Key(service, operation))
+		}
+	}
+	return names
+}
+
 // Publishes reports whether any policy delivers by publish.
 func (s *Set) Publishes() bool {
 	for _, l := range s.layers {
@@ -248,6 +259,11 @@ func (s *Set) Publishes() bool {
 
 // Name returns the name that the set was parsed under.
 func (s *Set) Name() string { return s.name }
+
+// Services returns the services that the policy file has policies for, sorted.
+func (s *Set) Services() []string {
+	return slices.DeleteFunc(s.Sections(), func(name string) bool { return name == defaultLayer })
+}
 
 // Sections returns the names at the top level of the policy file, sorted: default, and the
 // services that it has policies for. It is empty for the built-in policies and for a file that

@@ -53,11 +53,11 @@ func DrawResults(t *rapid.T) []breaker.Result {
 	return rapid.SliceOfN(rapid.SampledFrom([]breaker.Result{breaker.Success, breaker.Success, breaker.Failure, breaker.Failure, breaker.Ignored, breaker.Unused}), 0, 6).Draw(t, "results")
 }
 
-// TallyOf sums up results that took took each.
+// TallyOf sums up results that took took each. Their failures say so.
 func TallyOf(results []breaker.Result, took time.Duration) breaker.Tally {
 	var t breaker.Tally
 	for _, r := range results {
-		t.Add(r, took, false)
+		t.Add(breaker.Attempt{Result: r, Took: took, Error: "503: \"später\" als </" + took.String()}, false)
 	}
 	return t
 }
@@ -85,7 +85,7 @@ func DrawEvent(t *rapid.T, c *breaker.Circuit, history []breaker.Circuit, probes
 	case breaker.Acquire:
 		e.Probe = fmt.Sprintf("p%d", probes)
 	case breaker.Return:
-		e.Probe, e.Took = probe(), took
+		e.Probe, e.Took, e.Error = probe(), took, rapid.SampledFrom([]string{"", "504: slow"}).Draw(t, "error")
 		e.Result = rapid.SampledFrom([]breaker.Result{breaker.Success, breaker.Success, breaker.Failure, breaker.Ignored, breaker.Unused}).Draw(t, "result")
 	case breaker.Trip:
 		e.For = time.Duration(rapid.IntRange(0, 100).Draw(t, "for")) * time.Millisecond

@@ -144,7 +144,7 @@ func (w *worker) next() breaker.Event {
 	default:
 		var t breaker.Tally
 		for range w.rand.IntN(3) + 1 {
-			t.Add(breaker.Result(w.rand.IntN(3)), time.Millisecond, false)
+			t.Add(breaker.Attempt{Result: breaker.Result(w.rand.IntN(3)), Took: time.Millisecond}, false)
 		}
 		return breaker.Event{Kind: breaker.Report, By: "w", Generation: w.heard.Generation, Tally: t, Seen: w.heard.Version}
 	}

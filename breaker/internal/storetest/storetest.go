@@ -126,7 +126,7 @@ func keepsWhatIsOpenWhenEmptied(t *testing.T, stores []breaker.Store) {
 	open := breaker.Circuit{Summary: breaker.Summary{ServiceKey: "k:k", State: breaker.Open, NextAttemptTime: time.Now().Add(time.Hour)}, Generation: 2, Version: 6}
 	r := apply(breaker.Event{Kind: breaker.Rejoin, By: "late", Circuit: &late})
 	var one breaker.Tally
-	one.Add(breaker.Success, time.Millisecond, false)
+	one.Add(breaker.Attempt{Result: breaker.Success, Took: time.Millisecond}, false)
 	for range 5 {
 		r = apply(breaker.Event{Kind: breaker.Report, By: "late", Generation: 1, Tally: one, Seen: r.Circuit.Version, SeenGeneration: 1})
 	}
