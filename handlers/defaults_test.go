@@ -2,11 +2,7 @@ package handlers_test
 
 import (
 	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,99 +14,86 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-// The default policy on real servers; `rebound simulate --scenario defaults` plays the same
-// situations at length.
-
-// stream submits an operation every 50 ms until enough says so, and returns how many.
-func (r *rig) stream(subject string, enough func(n int) bool) (n int) {
-	r.t.Helper()
-	ticker := time.NewTicker(50 * time.Millisecond)
+// TestDefaults_OutageWastesFewAttemptsAndNoOperation is a row of the simulator's table of
+// defaults on a real server: a target fails every call while ten operations a second come.
+func TestDefaults_OutageWastesFewAttemptsAndNoOperation(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, handlers.Config{Policies: policy.Builtin()})
+	target, calls := r.switched("pay.charge")
+	target.down.Store(true)
+	const n = 150
+	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
-	for deadline := time.Now().Add(2 * time.Minute); !enough(n); n++ {
-		if time.Now().After(deadline) {
-			r.t.Fatalf("%d operations were submitted in two minutes, and it is not enough", n)
-		}
-		r.submit(subject, map[string]string{"ce-id": strconv.Itoa(n)}, "x")
+	began := time.Now()
+	for i := range n {
+		r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), events.Priorities[i%4].String()), "x")
 		<-ticker.C
 	}
-	return n
-}
-
-func TestDefaults_TargetThatFailsEveryCallCostsFewAttemptsAndLosesNothing(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, handlers.Config{Policies: policy.Builtin()}, handlers.Config{Policies: policy.Builtin()})
-	var ill atomic.Bool
-	var failed atomic.Int64
-	ill.Store(true)
-	r.target("pay.charge", func(int, micro.Request) (string, string, micro.Headers) {
-		if ill.Load() {
-			failed.Add(1)
-			return "503", "the database is down", nil
-		}
-		return "", "", nil
-	})
-	begin := time.Now()
-	// Two probes at least have found the target as ill as before.
-	n := r.stream("retry.submit.pay.charge", func(int) bool { return failed.Load() >= 7 && time.Since(begin) > 20*time.Second })
-	outage := time.Since(begin)
-	ill.Store(false)
-	// The breaker opens within 10 failures, those on their way included, and then lets one
-	// probe through in ten seconds.
-	if most := 10 + int64(outage/(10*time.Second)) + 1; failed.Load() > most {
-		t.Errorf("%d attempts failed in an outage of %v, want %d at most", failed.Load(), outage.Round(time.Second), most)
+	// The breaker opens after five failures in a row, and what was on its way then fails
+	// too; after that there is one probe each ten seconds.
+	lasted := time.Since(began)
+	if wasted, most := calls.Load(), int64(10+lasted/(10*time.Second)); wasted < 5 || wasted > most {
+		t.Errorf("%d attempts were wasted in an outage of %v, want from 5 to %d", wasted, lasted.Round(time.Second), most)
 	}
-	for _, got := range r.awaitOutcomes(n, 2*time.Minute) {
-		if got.Outcome != events.RetrySuccess {
-			t.Errorf("%s ended as %s (%s), want everything delivered once the target is well", got.EventID, got.Outcome, got.Detail)
+	target.down.Store(false)
+	for _, o := range r.awaitOutcomes(n, time.Minute) {
+		if o.Outcome != events.RetrySuccess {
+			t.Errorf("%s ended in %s by %s, want success", o.EventID, o.Outcome, o.Reason)
 		}
 	}
 	r.awaitEmpty()
 }
 
+// TestDefaults_DeadServiceAndPoisonedTypeHoldNobodyElse is two rows of that table.
+func TestDefaults_DeadServiceAndPoisonedTypeHoldNobodyElse(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, handlers.Config{Policies: policy.Builtin()})
+	fails := func(int, micro.Request) (string, string, micro.Headers) { return "503", "down", nil }
+	r.target("dead.call", fails)
+	r.target("well0.poisoned", fails)
+	const services, each = 5, 20
+	for i := range services {
+		r.target(fmt.Sprintf("well%d.call", i), func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
+	}
+	for i := range each {
+		r.submit("retry.submit.dead.call", event(fmt.Sprintf("dead-%d", i), "normal"), "x")
+		r.submit("retry.submit.well0.poisoned", event(fmt.Sprintf("poisoned-%d", i), "normal"), "x")
+		for s := range services {
+			r.submit(fmt.Sprintf("retry.submit.well%d.call", s), event(fmt.Sprintf("well-%d-%d", s, i), "normal"), "x")
+		}
+	}
+	for _, o := range r.awaitOutcomes(services*each, time.Minute) {
+		if !strings.HasPrefix(o.EventID, "well-") || o.Outcome != events.RetrySuccess || o.Attempts != 2 {
+			t.Errorf("%s ended in %s after %d attempts, want only those that are well, in success after 2", o.EventID, o.Outcome, o.Attempts)
+		}
+	}
+	// The others are neither lost nor given up.
+	for _, key := range []string{"dead.call", "well0.poisoned"} {
+		testkit.Eventually(t, time.Minute, "operations of "+key+" to be held", func() bool { return r.count("RETRY", "retry.held.*."+key+".>") > 0 })
+	}
+	if n := r.count("RETRY_DEAD", ">"); n > 0 {
+		t.Errorf("%d operations were given up, want none", n)
+	}
+}
+
+// TestDefaults_RestartOfATargetCostsNoAttempt is the first row of that table.
 func TestDefaults_RestartOfATargetCostsNoAttempt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, handlers.Config{Policies: policy.Builtin()}, handlers.Config{Policies: policy.Builtin()})
-	begin := time.Now()
-	n := r.stream("retry.submit.pay.charge", func(int) bool { return time.Since(begin) > 10*time.Second })
+	const n = 100
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for i := range n {
+		r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), "normal"), "x")
+		<-ticker.C
+	}
 	calls := r.target("pay.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	for _, got := range r.awaitOutcomes(n, time.Minute) {
 		if got.Outcome != events.RetrySuccess || got.Attempts != 2 {
 			t.Errorf("%s ended as %s after %d attempts, want retrySuccess after 2: while the target was away there was none", got.EventID, got.Outcome, got.Attempts)
 		}
 	}
-	if int(calls.Load()) != n {
+	if calls.Load() != n {
 		t.Errorf("the target was called %d times for %d operations, want each once", calls.Load(), n)
-	}
-}
-
-func TestDefaults_DeadServiceHoldsNobodyElse(t *testing.T) {
-	t.Parallel()
-	const services, each = 5, 40
-	r := newRig(t)
-	instances := []*handlers.Service{r.start(handlers.Config{Policies: policy.Builtin()}), r.start(handlers.Config{Policies: policy.Builtin()})}
-	dead := r.target("dead.call", func(int, micro.Request) (string, string, micro.Headers) { return "503", "down", nil })
-	for i := range services {
-		r.target(fmt.Sprintf("well%d.call", i), func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
-	}
-	r.submitAll(each, func(i int) (string, map[string]string) {
-		return "retry.submit.dead.call", map[string]string{"ce-id": strconv.Itoa(i)}
-	})
-	testkit.Eventually(t, time.Minute, "the dead service being attempted", func() bool { return dead.Load() > 4 })
-	r.submitAll(services*each, func(i int) (string, map[string]string) {
-		return fmt.Sprintf("retry.submit.well%d.call", i%services), map[string]string{"ce-id": strconv.Itoa(i)}
-	})
-	for _, got := range r.awaitOutcomes(services*each, time.Minute) {
-		if got.Outcome != events.RetrySuccess || got.Attempts != 2 {
-			t.Errorf("an operation of %s ended as %s after %d attempts, want retrySuccess after 2", got.Service, got.Outcome, got.Attempts)
-		}
-	}
-	for _, s := range instances {
-		w := httptest.NewRecorder()
-		s.HTTP().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-		for line := range strings.Lines(w.Body.String()) {
-			if strings.HasPrefix(line, "rebound_operations_held_total") && strings.Contains(line, `service="well`) && !strings.HasSuffix(line, " 0\n") {
-				t.Errorf("operations of a service that is well were held: %s", strings.TrimSpace(line))
-			}
-		}
 	}
 }

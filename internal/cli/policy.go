@@ -155,11 +155,10 @@ func (o *policyApplyOptions) takeAway(ctx context.Context, s *session.Session, c
 			source = []byte(p.Source)
 		}
 	}
-	inForce, err := policy.Parse("in force", source)
-	if err != nil {
-		return nil //nolint:nilerr // a revision that no instance has in force takes nothing away
+	var gone []string // nothing if no instance can have that revision in force
+	if inForce, err := policy.Parse("in force", source); err == nil {
+		gone = policies.Gone(inForce, next)
 	}
-	gone := policies.Gone(inForce, next)
 	names := wording.First(maxGone, gone)
 	switch {
 	case len(gone) == 0:

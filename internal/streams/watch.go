@@ -54,8 +54,10 @@ func sorted[T any](all map[string]T) []T {
 
 // unlessEnded returns the error of a watch whose context has not ended.
 func unlessEnded(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return err
 	}
-	return err
 }
