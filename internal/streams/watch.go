@@ -54,10 +54,8 @@ func sorted[T any](all map[string]T) []T {
 
 // unlessEnded returns the error of a watch whose context has not ended.
 func unlessEnded(ctx context.Context, err error) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	default:
+	if ctx.Err() == nil {
 		return err
 	}
+	return nil
 }
