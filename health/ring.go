@@ -2,7 +2,6 @@ package health
 
 import (
 	"math"
-	"math/bits"
 	"slices"
 	"time"
 )
@@ -64,14 +63,6 @@ func (r *ring) size(now int64) (n int, age time.Duration) {
 		return 0, 0
 	}
 	return r.count, age
-}
-
-// failures counts the failures among the last n samples, n at most count.
-func (r *ring) failures(n int) int {
-	if n > 64 {
-		return bits.OnesCount64(r.lo) + bits.OnesCount64(r.hi&(1<<(n-64)-1))
-	}
-	return bits.OnesCount64(r.lo & (1<<n - 1))
 }
 
 // compute computes the figures of the response times.
