@@ -75,3 +75,25 @@ func TestDefaults_DeadServiceAndPoisonedTypeHoldNobodyElse(t *testing.T) {
 		t.Errorf("%d operations were given up, want none", n)
 	}
 }
+
+// TestDefaults_RestartOfATargetCostsNoAttempt is the first row of that table.
+func TestDefaults_RestartOfATargetCostsNoAttempt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, handlers.Config{Policies: policy.Builtin()}, handlers.Config{Policies: policy.Builtin()})
+	const n = 100
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for i := range n {
+		r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), "normal"), "x")
+		<-ticker.C
+	}
+	calls := r.target("pay.charge", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
+	for _, got := range r.awaitOutcomes(n, time.Minute) {
+		if got.Outcome != events.RetrySuccess || got.Attempts != 2 {
+			t.Errorf("%s ended as %s after %d attempts, want retrySuccess after 2: while the target was away there was none", got.EventID, got.Outcome, got.Attempts)
+		}
+	}
+	if calls.Load() != n {
+		t.Errorf("the target was called %d times for %d operations, want each once", calls.Load(), n)
+	}
+}
