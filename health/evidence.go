@@ -138,7 +138,8 @@ func (s *service) mergeAttempts(v *view, ended *[Samples]int64) {
 	for i := range knots(own.count) {
 		own.at[i] = s.ring.at[s.ring.index(knot(i, own.count))]
 	}
-	var next [mostPeers + 1]int // of each peer, and of this instance
+	var taken [mostPeers + 1]int
+	next := taken[:len(s.peers)+1] // of each peer, and of this instance
 	source := func(i int) *peer {
 		if i < len(s.peers) {
 			return &s.peers[i]
@@ -147,7 +148,7 @@ func (s *service) mergeAttempts(v *view, ended *[Samples]int64) {
 	}
 	for v.count < Samples {
 		latest, at, failed := -1, int64(0), false
-		for i := range len(s.peers) + 1 {
+		for i := range next {
 			p := source(i)
 			if next[i] >= p.count {
 				continue
@@ -251,7 +252,7 @@ func (s *service) absentAt(now int64) bool {
 func (s *service) evidence(name string, now int64) events.ServiceEvidence {
 	r := &s.ring
 	e := events.ServiceEvidence{Service: name, Absent: s.absent}
-	n, _ := r.size(now)
+	n := r.size(now)
 	if e.Count = min(n, events.MaxResults); e.Count == 0 {
 		return e
 	}
@@ -330,7 +331,7 @@ func (r *Registry) Share(absent func(service string) bool, all bool, now time.Ti
 		isAbsent := absent(name)
 		s.mu.Lock()
 		changed := s.changed || isAbsent || s.absent
-		n, _ := s.ring.size(at)
+		n := s.ring.size(at)
 		if s.absent = isAbsent; changed || n > 0 && (all || at-s.sharedAt >= int64(shareAgainAfter)) {
 			dues = append(dues, due{s, name, s.sharedAt})
 		}

@@ -53,16 +53,12 @@ func (r *ring) add(failed bool, response time.Duration, now int64) {
 // index returns the index of the sample with an age, counted in samples from the latest.
 func (r *ring) index(age int) int { return (r.next - 1 - age + 2*Samples) % Samples }
 
-// size returns the number of samples at now and the age of the latest. It returns 0 once the
-// latest is forgotten.
-func (r *ring) size(now int64) (n int, age time.Duration) {
-	if r.count == 0 {
-		return 0, 0
+// size returns the number of samples at now. It returns 0 once the latest is forgotten.
+func (r *ring) size(now int64) int {
+	if r.count == 0 || now-r.at[r.index(0)] > int64(MaxAge) {
+		return 0
 	}
-	if age = time.Duration(max(now-r.at[r.index(0)], 0)); age > MaxAge {
-		return 0, 0
-	}
-	return r.count, age
+	return r.count
 }
 
 // compute computes the figures of the response times.
