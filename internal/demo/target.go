@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,7 +21,7 @@ import (
 
 const (
 	// serviceName is the name of the target, and the service of every operation.
-	serviceName = "webhooks"
+	serviceName = "github"
 	// source is the CloudEvents source of every operation.
 	source = "/github"
 
@@ -28,16 +30,31 @@ const (
 	headerDelivery = "X-GitHub-Delivery"
 )
 
-// operationID returns the id that the operation of a webhook has or would have.
-func operationID(delivery, event string) string {
-	return events.OperationID(source, delivery, serviceName, event)
+// operationTypes are the operation types, and with them the endpoints and breakers of the target.
+// They are few, so that the story of each is easy to follow.
+var operationTypes = []string{"code", "issues", "account"}
+
+// operationType returns the operation type of an event.
+func operationType(event string) string {
+	begins := func(prefix string) bool { return strings.HasPrefix(event, prefix) }
+	switch {
+	case slices.ContainsFunc([]string{"push", "pull_request", "check_", "workflow_", "create", "delete", "commit_", "release", "merge_"}, begins):
+		return "code"
+	case slices.ContainsFunc([]string{"issue", "discussion", "label", "milestone", "project", "sub_issue"}, begins):
+		return "issues"
+	}
+	return "account"
 }
 
-// target is a NATS micro service that receives webhooks, with an endpoint for each event, and
-// follows a script of moods.
+// operationID returns the id that the operation of a webhook has or would have.
+func operationID(delivery, event string) string {
+	return events.OperationID(source, delivery, serviceName, operationType(event))
+}
+
+// target is a NATS micro service that receives webhooks, with an endpoint for each
+// operation type, and follows a script of moods.
 type target struct {
 	nc        *nats.Conn
-	events    []string
 	script    script
 	behaviour behaviour
 	// perSecond is the rate that the target accepts while it limits the rate.
@@ -107,8 +124,8 @@ func (t *target) serve() (micro.Service, error) {
 		return nil, err
 	}
 	group := service.AddGroup(serviceName)
-	for _, event := range t.events {
-		if err := group.AddEndpoint(event, micro.HandlerFunc(t.handle)); err != nil {
+	for _, name := range operationTypes {
+		if err := group.AddEndpoint(name, micro.HandlerFunc(t.handle)); err != nil {
 			_ = service.Stop()
 			return nil, err
 		}
