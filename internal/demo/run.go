@@ -53,13 +53,13 @@ type Options struct {
 const policies = `
 default:
   circuitBreakerTimeout: 2s
-  attemptTimeout: 1s
+  attemptTimeout: 2s
   maxDelay: 5s
 `
 
 const (
 	// attemptTimeout is that of the policies.
-	attemptTimeout = time.Second
+	attemptTimeout = 2 * time.Second
 	// endlessPace is the number of operations for which the pace of an endless run is computed.
 	endlessPace = 500
 	// settleTime is how long a run waits, once everything has ended, for events that must not
@@ -147,7 +147,7 @@ func newRun(s *stage, o Options, from collection) *run {
 	r.sender = &sender{js: s.js, payloads: from.payloads, behaviour: b, perSecond: pace, goal: o.Operations, tally: r.tally}
 	r.target = &target{
 		nc: s.targetConn, script: script, behaviour: b, perSecond: pace / 2,
-		again: func() bool { return !r.sender.done.Load() }, tally: r.tally,
+		again: func() bool { return !r.sender.done.Load() }, released: func() bool { return r.watch.empty() }, tally: r.tally,
 	}
 	r.watch = &watch{nc: s.ownConn, js: s.js, waiting: s.waiting}
 	t := title{

@@ -37,7 +37,7 @@ const shortPolicies = `
 default:
   baseDelay: 40ms
   maxDelay: 600ms
-  attemptTimeout: 1s
+  attemptTimeout: 2s
   circuitBreakerTimeout: 500ms
 `
 

@@ -25,6 +25,9 @@ const (
 	// source is the CloudEvents source of every operation.
 	source = "/github"
 
+	// releasePatience bounds how much longer a target stays well after an outage, as a multiple.
+	releasePatience = 3
+
 	// The headers of GitHub's webhooks.
 	headerEvent    = "X-GitHub-Event"
 	headerDelivery = "X-GitHub-Delivery"
@@ -59,9 +62,9 @@ type target struct {
 	behaviour behaviour
 	// perSecond is the rate that the target accepts while it limits the rate.
 	perSecond float64
-	// again reports whether to repeat the script at its end.
-	again func() bool
-	tally *tally
+	// again reports whether to repeat the script at its end, released whether nothing is held.
+	again, released func() bool
+	tally           *tally
 
 	ctx     context.Context // ends with the target; late answers stop with it
 	late    sync.WaitGroup
@@ -91,12 +94,27 @@ func (t *target) run(ctx context.Context) error {
 		if !backoff.Sleep(ctx, p.time) {
 			return nil
 		}
+		if p.mood == back && !t.awaitRelease(ctx, p) {
+			return nil
+		}
 		if i == len(t.script)-1 && !t.again() {
 			t.enter(p.mood, time.Time{})
 			<-ctx.Done()
 			return nil
 		}
 	}
+}
+
+// awaitRelease stays in a phase until what was held is let out, so that the next ill does not meet
+// it on a slow machine. ok is false if ctx has ended.
+func (t *target) awaitRelease(ctx context.Context, p phase) (ok bool) {
+	t.enter(p.mood, time.Time{})
+	for end := time.Now().Add(releasePatience * p.time); !t.released() && time.Now().Before(end); {
+		if !backoff.Sleep(ctx, watchEvery) {
+			return false
+		}
+	}
+	return ctx.Err() == nil
 }
 
 // listen starts or stops the micro service if necessary.

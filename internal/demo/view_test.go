@@ -147,7 +147,7 @@ func TestFrame_SaysWhatIsWaitedFor(t *testing.T) {
 				gates: []scheduler.KeyReport{{Key: "github:code", Cause: gate.CauseAbsent, Shut: true, Next: at(500 * time.Millisecond)}},
 				held:  map[string]int{"github:code": 5},
 			}},
-			"5 held: nobody listens on github.code, next probe in 0.5s",
+			"5 held: nobody listens on github.code, next probe in 0.5s or when somebody does",
 		},
 		"a governor": {
 			frame{standing: standing{
@@ -158,7 +158,7 @@ func TestFrame_SaysWhatIsWaitedFor(t *testing.T) {
 		},
 		"in flight": {
 			frame{counts: counts{Open: 3}, standing: standing{gates: []scheduler.KeyReport{{Key: "github:code", Report: gate.Report{InFlight: 3}}}}},
-			"3 attempts in flight: the target has 1s to answer",
+			"3 attempts in flight: the target has 2s to answer",
 		},
 		"parked":  {frame{counts: counts{Open: 3, NextDue: at(800 * time.Millisecond)}}, "3 wait for their next attempt, the first in 0.8s"},
 		"not yet": {frame{counts: counts{Open: 3}}, "3 are about to be taken up"},

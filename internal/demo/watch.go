@@ -66,11 +66,8 @@ func (w *watch) last() standing {
 
 // run looks until ctx ends. A look that fails is shown, and the next one tried.
 func (w *watch) run(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		s, err := w.look(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
 		w.mu.Lock()
 		if err == nil {
 			w.standing = s
@@ -78,10 +75,16 @@ func (w *watch) run(ctx context.Context) error {
 			w.standing.problem = err.Error()
 		}
 		w.mu.Unlock()
-		if !backoff.Sleep(ctx, watchEvery) {
-			return nil
-		}
+		backoff.Sleep(ctx, watchEvery)
 	}
+	return nil
+}
+
+// empty reports whether nothing is held.
+func (w *watch) empty() bool {
+	s := w.last()
+	held, _ := s.sums()
+	return held == 0 && s.problem == ""
 }
 
 func (w *watch) look(ctx context.Context) (s standing, err error) {

@@ -77,7 +77,11 @@ func (f frame) whyHeld(cause gate.Cause, keys []scheduler.KeyReport) string {
 	if next.IsZero() {
 		return text + ", a probe looks now"
 	}
-	return text + ", next probe in " + f.until(next)
+	text += ", next probe in " + f.until(next)
+	if cause == gate.CauseAbsent {
+		text += " or when somebody does"
+	}
+	return text
 }
 
 // until formats the time that is left.
