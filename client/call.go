@@ -87,7 +87,7 @@ func (c *Client) resolve(set *policy.Set, call *Call) (*bound, error) {
 	errs = append(errs, err)
 	for name := range call.Overrides {
 		if !isOverride(name) {
-			errs = append(errs, fmt.Errorf("%q is no key that an operation may override", oneLine(name)))
+			errs = append(errs, fmt.Errorf("%q is no key that an operation may override; it may override %s", oneLine(name), strings.Join(policy.OverridableKeys(), ", ")))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -112,14 +112,8 @@ func (c *Client) resolve(set *policy.Set, call *Call) (*bound, error) {
 	return b, nil
 }
 
-// overrideNames are the policy keys that an operation may override, in lower case like
-// attributes.
-var overrideNames = map[string]bool{
-	"maxattempts": true, "basedelay": true, "maxdelay": true, "multiplier": true, "backoffstrategy": true,
-	"jittertype": true, "attempttimeout": true, "maxelapsedtime": true,
-}
-
-func isOverride(name string) bool { return overrideNames[strings.ToLower(name)] }
+// isOverride reports whether an operation may override the policy key of that name, in any case.
+func isOverride(name string) bool { return policy.Overridable(strings.ToLower(name)) }
 
 // overridden returns overrides keyed by attribute name.
 func overridden(overrides map[string]string) map[string]string {

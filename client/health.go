@@ -31,12 +31,12 @@ func (c *Client) LocalHealth() []health.Metrics {
 	for _, m := range c.meters() {
 		m.drain(now)
 	}
-	return c.health.All(now)
+	return c.health.All(health.Circuits(c.breakers.States()), now)
 }
 
-// FetchHealth asks every instance of Rebound for the health of the services, as measured at
-// redeliveries and as reported by the services themselves, and merges the answers with
-// [health.Merge]. It returns 250 ms after the last answer, at most after 2 s. The list is empty
+// FetchHealth asks every instance of Rebound for the health of the services, as all of them measure
+// it at redeliveries and as the services report themselves, with the state of their breakers, and
+// merges the answers with [health.Merge]. It returns 250 ms after the last answer, at most after 2 s. The list is empty
 // if no instance answers.
 func (c *Client) FetchHealth(ctx context.Context) ([]health.Metrics, error) {
 	if err := c.connected(); err != nil {

@@ -13,9 +13,9 @@ type BreakerChange struct {
 	From string `json:"from"`
 	To   string `json:"to"`
 	// Cause is one of the breaker's causes, By an operator's name and Note the reason.
-	Cause string `json:"cause"`
-	By    string `json:"by,omitempty"`
-	Note  string `json:"note,omitempty"`
+	Cause string    `json:"cause"`
+	By    string    `json:"by,omitempty"`
+	Note  string    `json:"note,omitempty"`
 	At    time.Time `json:"at"`
 	// OutageSince is when the breaker was last closed, zero while it is.
 	OutageSince time.Time `json:"outageSince,omitzero"`

@@ -52,6 +52,45 @@ type InstanceReport struct {
 	// Services are the services with attempts in the last 10 seconds, in ascending order of
 	// their hashes, the first [MaxServices]. They are sent as a header, too.
 	Services []ServiceAttempts `json:"-"`
+	// Evidence is what this instance measured at services, at most [MaxEvidence] of them. A report
+	// has what changed since the last; the rest follows by turns. It is sent as a header, too.
+	Evidence []ServiceEvidence `json:"-"`
+}
+
+// ServiceEvidence is what an instance measured at the targets of one service.
+type ServiceEvidence struct {
+	Service string
+	// Results has a bit for each of the last Count attempts that count for the service's health, at
+	// most [MaxResults]: 1 for a failure. The lowest bit is the latest.
+	Results uint64
+	Count   int
+	// Ages are how long ago the attempts [ResultsDated] ended, in milliseconds, ascending.
+	Ages []int64
+	// Mean and P95 describe the response times; 0 when there are none. Trend and Variation are
+	// those of package health.
+	Mean, P95        time.Duration
+	Trend, Variation float64
+	// Absent reports whether nobody listens on a target of the service.
+	Absent bool
+}
+
+// MaxEvidence bounds [InstanceReport.Evidence], and MaxResults the attempts of each.
+const (
+	MaxEvidence = 64
+	MaxResults  = 64
+)
+
+// ResultsDated returns which of count attempts have an age in [ServiceEvidence], counted from the
+// latest: 0, 1, 2, 4, 8 and so on, and the last. The others lie evenly between these.
+func ResultsDated(count int) []int {
+	var dated []int
+	for k := 0; k < count-1; k = max(2*k, k+1) {
+		dated = append(dated, k)
+	}
+	if count > 0 {
+		dated = append(dated, count-1)
+	}
+	return dated
 }
 
 // Capacity says how far an instance keeps up with its work and how much it takes.

@@ -349,6 +349,7 @@ func (p *parts) join(context.Context) (err error) {
 	}
 	p.member, err = cluster.Join(p.nc, cluster.Config{
 		Prefix: p.config.Prefix, ID: p.id, Version: p.config.Version, Started: p.started, Now: p.clock.Now,
+		Evidence: p.evidence, HearEvidence: p.registry.HearEvidence,
 		Limits: p.config.Backpressure, Host: p.hostLoad, Saturation: p.saturation(), StoreDelay: p.storeDelay, Policies: p.policies.startedWith,
 		Gates: p.gates, Limit: p.inFlight, Pullers: pullers, Publish: p.store.Publish, Log: p.log,
 	})
@@ -357,6 +358,12 @@ func (p *parts) join(context.Context) (err error) {
 	}
 	p.life.Cleanup(func() { _ = p.member.Close() })
 	return nil
+}
+
+// evidence returns what the other instances should hear of the services' health.
+func (p *parts) evidence(all bool, now time.Time) []events.ServiceEvidence {
+	absent := p.gates.AbsentServices()
+	return p.registry.Share(func(service string) bool { return absent[service] }, all, now)
 }
 
 // hostLoad returns how busy the host is; until it is measured it counts as idle.

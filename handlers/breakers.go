@@ -15,6 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/lanes"
 	"github.com/rebound-mq/rebound/internal/notify"
 	"github.com/rebound-mq/rebound/internal/opstore"
@@ -170,6 +171,9 @@ func (b *breakers) publish(ctx context.Context, c breaker.Change) error {
 	}
 	return b.store.Publish(ctx, "telling of the breaker of "+c.Key, msg)
 }
+
+// circuits returns the worst state of each service's breakers.
+func (b *breakers) circuits() map[string]breaker.State { return health.Circuits(b.group.States()) }
 
 // coordination says how the breakers are shared.
 func (b *breakers) coordination() schemas.Sharing {

@@ -257,6 +257,35 @@ func TestPressure_TurnsOnWhenMostServicesFail(t *testing.T) {
 	})
 }
 
+func TestPressure_OneFailingServiceIsNobodyElsesBusiness(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	// Without its breaker the service goes on failing all the time.
+	config := handlers.Config{Host: idle, Saturation: calm, Policies: policySet(t, `default: {enableCircuitBreaker: false, baseDelay: 200ms, maxDelay: 200ms, jitterType: none}`)}
+	a, b := r.start(config), r.start(config)
+	r.agree(2, a, b)
+	r.target("failing.call", func(int, micro.Request) (string, string, micro.Headers) { return "503", "down", nil })
+	r.target("well.call", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
+	const n = 150
+	ticker := time.NewTicker(time.Second / 30)
+	defer ticker.Stop()
+	for i := range n {
+		<-ticker.C
+		for _, service := range []string{"failing", "well"} {
+			r.submit("retry.submit."+service+".call", event(fmt.Sprint(service, i), "normal"), "x")
+		}
+	}
+	testkit.Eventually(t, 20*time.Second, "all operations of the service that is well", func() bool {
+		return r.count("RETRY_OUTCOMES", "retry.outcome.retrySuccess.well.call") == n
+	})
+	if v := a.Coordination(); v.FailingServices > 1 || v.VotingServices > 2 {
+		t.Errorf("%d of %d services fail, want 1 of 2 at most", v.FailingServices, v.VotingServices)
+	}
+	if changes := r.messages("RETRY_OUTCOMES", "retry.event.backpressureChanged.rebound.all"); len(changes) > 0 {
+		t.Errorf("backpressure changed, %s, want it off throughout", changes[0].Data)
+	}
+}
+
 // announcedOnce insists that the first change of backpressure was published once and logged
 // once by each instance.
 func (r *rig) announcedOnce(logs []lockedBuilder, on bool) {

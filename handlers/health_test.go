@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/handlers"
@@ -106,7 +107,7 @@ func TestHealth_OnlyRedeliveriesAreMeasured(t *testing.T) {
 func TestHealth_ReportOfABusyServiceLengthensItsDelaysUntilItHasFaded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	s := r.start(handlers.Config{Policies: policy.Builtin()})
+	s := r.start(handlers.Config{Policies: policy.Builtin(), Host: idle})
 	busy := 95.0
 	r.report("retry.health.connection_pool", `{"cpuUtilization":95,"queueLength":20}`)
 	testkit.Eventually(t, 10*time.Second, "the report being heard", func() bool {
@@ -229,4 +230,52 @@ func TestHealth_RequestIsChecked(t *testing.T) {
 	if m, ok := r.health("unheard-of"); ok {
 		t.Errorf("of a service that nobody heard of there is %+v", m)
 	}
+}
+
+func TestHealth_InstancesShareWhatTheyMeasureAndTheStateOfBreakers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, handlers.Config{Policies: policySet(t, `default: {maxAttempts: 9, baseDelay: 20ms, maxDelay: 20ms, jitterType: none, circuitBreakerThreshold: 3, circuitBreakerTimeout: 1m}`)}, handlers.Config{})
+	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) { return "503", "busy", nil })
+	for range 4 {
+		r.submit("retry.submit.billing.charge", map[string]string{"ce-errorcode": "503"}, "x")
+	}
+	inbox := r.nc.NewInbox()
+	sub, err := r.nc.SubscribeSync(inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 10*time.Second, "both instances knowing that the service is down", func() bool {
+		if err := r.nc.PublishMsg(&nats.Msg{Subject: "rebound.health", Reply: inbox}); err != nil {
+			t.Fatal(err)
+		}
+		var answers [2]schemas.Health
+		for i := range answers {
+			m, err := sub.NextMsg(5 * time.Second)
+			if err != nil {
+				t.Fatalf("waiting for two answers: %v", err)
+			}
+			if err := json.Unmarshal(m.Data, &answers[i]); err != nil {
+				t.Fatal(err)
+			}
+			if len(answers[i].Services) != 1 || answers[i].Services[0].CircuitBreakerState != breaker.Open {
+				return false
+			}
+		}
+		a, b := answers[0].Services[0], answers[1].Services[0]
+		return a.Samples >= 3 && a.Samples == b.Samples && a.HealthScore == b.HealthScore && a.HealthScore <= 40 && *a.SuccessRate == 0 && *b.SuccessRate == 0
+	})
+}
+
+func TestHealth_OfAServiceWithoutListenersIsLowAtAllInstances(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, handlers.Config{}, handlers.Config{})
+	r.submit("retry.submit.billing.charge", map[string]string{"ce-errorcode": "503"}, "x")
+	testkit.Eventually(t, 10*time.Second, "the target being found absent by either instance", func() bool {
+		for range 4 {
+			if m, _ := r.health("billing"); !m.TargetAbsent || m.HealthScore > 40 {
+				return false
+			}
+		}
+		return true
+	})
 }

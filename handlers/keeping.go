@@ -91,8 +91,9 @@ func (p *parts) forget(since, now time.Time) int {
 	gates := p.gates.Forget(since, now)
 	breakers := p.breakers.group.Forget(since)
 	p.registry.Forget(since, now)
+	circuits := p.breakers.circuits()
 	p.metrics.Forget(since, func(service string) bool {
-		_, ok := p.registry.Metrics(service, now)
+		_, ok := p.registry.Metrics(service, circuits, now)
 		return ok
 	})
 	if gates+breakers > 0 {

@@ -374,7 +374,10 @@ func (w *world) start(name string, policies *policy.Set, frozen, shut []span) *i
 		keys.BreakerChanged(c)
 	}})
 	gates = scheduler.NewGates(breakers, scheduler.GatesConfig{Opened: keys.Changed})
-	held := lanes.New(keys, st, lanes.Config{Gates: gates, Policies: current, Now: clock.Now})
+	held := lanes.New(keys, st, lanes.Config{
+		Gates: gates, Policies: current, Now: clock.Now,
+		Stranded: func(service, operation string) { w.note("%-8s  %s:%s is stranded", name, service, operation) },
+	})
 	work, err := newPublisher(js, events.Subjects{}, streams.WorkConfig(events.Streams{}, streams.Limits{}), nil, log)
 	if err != nil {
 		panic(err)

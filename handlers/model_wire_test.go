@@ -111,23 +111,41 @@ func (l *link) answer(subject, inbox string, request []byte) {
 	l.get(s, inbox, request)
 }
 
+// selection says which message STREAM.MSG.GET is about.
+type selection struct {
+	Sequence uint64 `json:"seq"`
+	Last     string `json:"last_by_subj"`
+	Next     string `json:"next_by_subj"`
+}
+
+// selected returns the message that stands at a time, nil if there is none.
+func (s *modelStream) selected(ask selection, at time.Time) *storedMsg {
+	if ask.Last != "" {
+		return s.lastOn(ask.Last, at)
+	}
+	if ask.Next != "" {
+		for _, m := range s.matching(ask.Next, at) {
+			if m.sequence >= ask.Sequence {
+				return m
+			}
+		}
+		return nil
+	}
+	if n := ask.Sequence; n >= 1 && n <= uint64(len(s.all)) && s.all[n-1].stands(at) {
+		return s.all[n-1]
+	}
+	return nil
+}
+
 // get answers STREAM.MSG.GET.
 func (l *link) get(s *modelStream, inbox string, request []byte) {
-	var ask struct {
-		Sequence uint64 `json:"seq"`
-		Last     string `json:"last_by_subj"`
-	}
+	var ask selection
 	if err := json.Unmarshal(request, &ask); err != nil {
 		panic(err)
 	}
 	at := l.w.seen(s)
 	l.w.mu.Lock()
-	var m *storedMsg
-	if ask.Last != "" {
-		m = s.lastOn(ask.Last, at)
-	} else if n := ask.Sequence; n >= 1 && n <= uint64(len(s.all)) && s.all[n-1].stands(at) {
-		m = s.all[n-1]
-	}
+	m := s.selected(ask, at)
 	type message struct {
 		Subject  string    `json:"subject"`
 		Sequence uint64    `json:"seq"`
@@ -143,10 +161,10 @@ func (l *link) get(s *modelStream, inbox string, request []byte) {
 		answer.Error = &jetstream.APIError{Code: 404, ErrorCode: jetstream.JSErrCodeMessageNotFound, Description: "no message found"}
 	} else {
 		answer.Message = &message{m.subject, m.sequence, encodeHeader(m.header), m.data, m.at}
-		l.w.noteLocked("read      %s: %d %s, as of %.3f", short(ask.Last), m.sequence, short(m.subject), at.Sub(l.w.began).Seconds())
+		l.w.noteLocked("read      %s: %d %s, as of %.3f", short(ask.Last+ask.Next), m.sequence, short(m.subject), at.Sub(l.w.began).Seconds())
 	}
 	if m == nil {
-		l.w.noteLocked("read      %s %d: nothing, as of %.3f", short(ask.Last), ask.Sequence, at.Sub(l.w.began).Seconds())
+		l.w.noteLocked("read      %s %d: nothing, as of %.3f", short(ask.Last+ask.Next), ask.Sequence, at.Sub(l.w.began).Seconds())
 	}
 	l.w.mu.Unlock()
 	text, err := json.Marshal(answer)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/schemas"
 )
@@ -52,6 +53,19 @@ func (r *rig) patterns() []string {
 	return patterns
 }
 
+// awaitPaused waits until every instance knows of a pause.
+func (r *rig) awaitPaused(pattern string) {
+	r.t.Helper()
+	testkit.Eventually(r.t, 10*time.Second, "all instances knowing of the pause of "+pattern, func() bool {
+		for range 30 { // each is answered by one of them
+			if !slices.Contains(r.patterns(), pattern) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // well is a target that answers every operation with success.
 func (r *rig) well(subject string) func() int {
 	calls := r.target(subject, func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
@@ -84,14 +98,7 @@ func TestPauses_KeyIsHeldByAllInstancesAndGoesOnAtOnce(t *testing.T) {
 	if added.By != "ann@ops" || added.Note != "the bank is closed" || added.At.IsZero() || added.Replaced {
 		t.Errorf("the pause is %+v", added)
 	}
-	testkit.Eventually(t, 10*time.Second, "both instances knowing of the pause", func() bool {
-		for range 30 { // each is answered by one of them
-			if !slices.Equal(r.patterns(), []string{"pay:charge"}) {
-				return false
-			}
-		}
-		return true
-	})
+	r.awaitPaused("pay:charge")
 	const n = 40
 	r.submitAll(n, func(i int) (string, map[string]string) {
 		return "retry.submit.pay.charge", event(fmt.Sprint("c", i), []string{"critical", "low"}[i%2])
@@ -355,4 +362,33 @@ func TestPauses_MaxElapsedTimeEndsNoPausedOperation(t *testing.T) {
 	if calls() != 2 {
 		t.Errorf("the target was called %d times, want 2", calls())
 	}
+}
+
+func TestPauses_SurviveTheLossOfAServerOfACluster(t *testing.T) {
+	t.Parallel()
+	cluster := testkit.Cluster(t, 3)
+	r := connect(t, cluster.URL())
+	config := handlers.Config{Policies: policySet(t, quick), Limits: streams.Limits{Replicas: 3}}
+	r.start(config)
+	r.start(config)
+	calls := r.well("pay.charge")
+	r.pause(schemas.PauseAdd{Pattern: "pay"})
+	r.awaitPaused("pay")
+	testkit.Eventually(t, 30*time.Second, "a submission being stored", func() bool { return r.trySubmit("retry.submit.pay.charge", "1") })
+	r.awaitHeld(1)
+	leader := -1
+	testkit.Eventually(t, 30*time.Second, "the bucket having a leader", func() bool {
+		leader = r.leader("KV_RETRY_PAUSES")
+		return leader >= 0
+	})
+	cluster.Stop(leader)
+	testkit.Eventually(t, time.Minute, "the key being resumed by the servers that are left", func() bool {
+		m, err := r.nc.Request("rebound.resume", []byte(`{"pattern":"pay"}`), 5*time.Second)
+		if err != nil {
+			return false
+		}
+		code := m.Header.Get(micro.ErrorCodeHeader)
+		return code == "" || code == "404" // an earlier try may have succeeded
+	})
+	testkit.Eventually(t, time.Minute, "the held operation going", func() bool { return calls() > 0 })
 }

@@ -157,12 +157,22 @@ func (q policyRequests) check(_ context.Context, r micro.Request) (any, error) {
 	if err := read(r, &request); err != nil {
 		return nil, err
 	}
-	_, err := policy.Parse(request.FileName(), []byte(request.Source))
+	set, err := policy.Parse(request.FileName(), []byte(request.Source))
 	check := schemas.PolicyCheck{Valid: err == nil, Issues: []schemas.PolicyIssue{}}
 	for _, i := range policy.Issues(err) {
-		check.Issues = append(check.Issues, schemas.PolicyIssue{File: i.File, Line: i.Line, Column: i.Column, Key: i.Key, Problem: i.Problem, Hint: i.Hint})
+		check.Issues = append(check.Issues, shownIssue(i))
+	}
+	if err == nil {
+		for _, i := range set.Notes() {
+			check.Notes = append(check.Notes, shownIssue(&i))
+		}
 	}
 	return check, nil
+}
+
+// shownIssue returns an issue as the API shows it.
+func shownIssue(i *policy.Issue) schemas.PolicyIssue {
+	return schemas.PolicyIssue{File: i.File, Line: i.Line, Column: i.Column, Key: i.Key, Problem: i.Problem, Hint: i.Hint}
 }
 
 func (q policyRequests) apply(ctx context.Context, r micro.Request) (any, error) {

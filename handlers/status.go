@@ -117,7 +117,7 @@ func (m *monitor) messages(ctx context.Context, stream string) (uint64, error) {
 	return st.CachedInfo().State.Msgs, nil
 }
 
-// health answers with the services' health as this instance sees it.
+// health answers with the services' health as this instance knows it.
 func (m *monitor) health(_ context.Context, r micro.Request) (any, error) {
 	var request schemas.HealthQuery
 	if err := read(r, &request); err != nil {
@@ -138,8 +138,8 @@ func (m *monitor) health(_ context.Context, r micro.Request) (any, error) {
 		answer.Host = &host
 	}
 	if request.Service == "" {
-		answer.Services = m.registry.All(now)
-	} else if metrics, ok := m.registry.Metrics(request.Service, now); ok {
+		answer.Services = m.registry.All(m.breakers.circuits(), now)
+	} else if metrics, ok := m.registry.Metrics(request.Service, m.breakers.circuits(), now); ok {
 		answer.Services = append(answer.Services, metrics)
 	}
 	return answer, nil

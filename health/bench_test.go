@@ -63,7 +63,7 @@ func BenchmarkMetrics(b *testing.B) {
 	now := start.Add(time.Second * health.Samples)
 	b.ReportAllocs()
 	for b.Loop() {
-		r.Metrics(names[0], now)
+		r.Metrics(names[0], nil, now)
 	}
 }
 

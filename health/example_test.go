@@ -31,9 +31,9 @@ func ExampleRegistry() {
 	// score 75, success rate 0.50 of 4, CPU 42.5 %
 }
 
-// One failure in eight attempts, response times up by half, and a queue.
+// One failure in ten attempts, response times up by half, and a queue.
 func ExampleCondition_Score() {
-	c := health.Condition{Samples: 8, Failures: 1, Trend: 0.5, Queue: 100}
+	c := health.Condition{Errors: 0.1, Trend: 0.5, Queue: 100}
 	fmt.Printf("%.1f\n", c.Score())
 	// Output: 65.0
 }
@@ -50,14 +50,14 @@ func ExampleReportWeight() {
 }
 
 func ExampleMerge() {
-	third, half := 0.3, 0.5
+	before, now, older, newer := 0.5, 0.4, 900.0, 20.0
 	for _, m := range health.Merge(
-		[]health.Metrics{{ServiceType: "billing", HealthScore: 40, SuccessRate: &third, Samples: 10}},
-		[]health.Metrics{{ServiceType: "billing", HealthScore: 55, SuccessRate: &half, Samples: 10}},
+		[]health.Metrics{{ServiceType: "billing", HealthScore: 40, SuccessRate: &now, Samples: 10, SampleAgeMs: &newer}},
+		[]health.Metrics{{ServiceType: "billing", HealthScore: 50, SuccessRate: &before, Samples: 9, SampleAgeMs: &older}},
 	) {
 		fmt.Printf("%s: score %.0f, success rate %.2f of %d\n", m.ServiceType, m.HealthScore, *m.SuccessRate, m.Samples)
 	}
-	// Output: billing: score 40, success rate 0.40 of 20
+	// Output: billing: score 40, success rate 0.40 of 10
 }
 
 // Two instances, one of them on an overloaded host.

@@ -11,10 +11,10 @@ const (
 	ReportFresh = time.Minute
 	// ReportHalfLife is the time in which an older figure loses half its weight.
 	ReportHalfLife = time.Minute
+	// SampleHalfLife is the time in which a measurement loses half its weight in a decision.
+	SampleHalfLife = 5 * time.Minute
 	// ReportMaxAge is the age at which a reported figure is forgotten.
 	ReportMaxAge = 10 * time.Minute
-	// SampleHalfLife is the time in which a measurement loses half its weight.
-	SampleHalfLife = 5 * time.Minute
 )
 
 // ReportWeight returns the weight of a reported figure: 1 up to the age [ReportFresh], then
@@ -30,7 +30,7 @@ func ReportWeight(age time.Duration) float64 {
 	return math.Exp2(-float64(age-ReportFresh) / float64(ReportHalfLife))
 }
 
-// freshness is the weight of measurements, 2^(−age / SampleHalfLife).
+// freshness is the weight of measurements in a decision, 2^(−age / SampleHalfLife).
 func freshness(age time.Duration) float64 {
 	if age <= 0 {
 		return 1

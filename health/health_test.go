@@ -104,10 +104,10 @@ func TestRegistry_ResponseTimesAreShownWithMeanAndPercentile(t *testing.T) {
 		r.End("billing", health.Succeeded, time.Duration(100-i)*time.Millisecond, start)
 	}
 	r.End("billing", health.Failed, health.NoResponse, start)
-	m, _ := r.Metrics("billing", start)
+	m, _ := r.Metrics("billing", nil, start)
 	// The hundredth, the slowest, is forgotten; 1 to 99 remain.
-	if math.Abs(*m.AverageResponseTime-50) > 1e-9 || math.Abs(*m.P95ResponseTime-95) > 1e-9 || m.Samples != 100 || *m.ErrorRate != 0.01 {
-		t.Errorf("mean %v, p95 %v, %d samples, error rate %v; want 50, 95, 100 and 0.01", *m.AverageResponseTime, *m.P95ResponseTime, m.Samples, *m.ErrorRate)
+	if math.Abs(*m.AverageResponseTime-50) > 1e-9 || math.Abs(*m.P95ResponseTime-95) > 1e-9 || m.Samples != 100 || math.Abs(*m.ErrorRate-0.05) > 1e-9 {
+		t.Errorf("mean %v, p95 %v, %d samples, error rate %v; want 50, 95, 100 and 0.05, for the last weighs a twentieth", *m.AverageResponseTime, *m.P95ResponseTime, m.Samples, *m.ErrorRate)
 	}
 	// Var of 1..99 is (99²−1)/12, the mean 50.
 	if got, want := r.Figures("billing", 10, start).Variation, (99.0*99-1)/12/2500; math.Abs(got-want) > 1e-9 {
@@ -125,7 +125,7 @@ func TestRegistry_AttemptsAreForgottenAfterAnHour(t *testing.T) {
 	if got := r.Figures("billing", 10, late); got.Window != 0 || got.Known || got.SuccessRate != 1 || got.Score != 100 {
 		t.Errorf("after more than an hour there is %+v, want nothing known", got)
 	}
-	if _, ok := r.Metrics("billing", late); ok {
+	if _, ok := r.Metrics("billing", nil, late); ok {
 		t.Error("a service of which nothing is known is shown")
 	}
 	r.End("billing", health.Succeeded, time.Millisecond, late.Add(time.Minute))
@@ -133,7 +133,7 @@ func TestRegistry_AttemptsAreForgottenAfterAnHour(t *testing.T) {
 		t.Errorf("the forgotten attempts came back: %+v", got)
 	}
 	r.Forget(time.Time{}, late.Add(3*health.MaxAge))
-	if all := r.All(start); len(all) != 0 {
+	if all := r.All(nil, start); len(all) != 0 {
 		t.Errorf("after Forget there is still %+v", all)
 	}
 }
@@ -146,11 +146,11 @@ func TestRegistry_ServiceThatWasNotHeardOfIsForgotten(t *testing.T) {
 	}
 	r.Begin("busy")
 	r.Forget(last, last)
-	if all := r.All(last); len(all) != 3 {
+	if all := r.All(nil, last); len(all) != 3 {
 		t.Errorf("%d services are left of three that were just heard of", len(all))
 	}
 	r.Forget(last.Add(time.Nanosecond), last.Add(time.Minute))
-	if all := r.All(last); len(all) != 1 || all[0].ServiceType != "busy" {
+	if all := r.All(nil, last); len(all) != 1 || all[0].ServiceType != "busy" {
 		t.Errorf("Forget left %+v, want the one with an attempt in flight", all)
 	}
 }
@@ -172,12 +172,12 @@ func TestRegistry_ReportFades(t *testing.T) {
 	if half.CPU != 48 || half.Memory != 45 || half.Pool != 40 || half.Load != 0.75 || half.Queue != 20 || half.ErrorRate != 0.2 {
 		t.Errorf("after one half-life it counts as %+v, want half of everything", half)
 	}
-	shown, _ := r.Metrics("pool", start.Add(2*time.Minute))
+	shown, _ := r.Metrics("pool", nil, start.Add(2*time.Minute))
 	if *shown.CPUUtilization != 96 || *shown.ActiveConnections != 7 || *shown.AverageResponseTime != 12.5 || *shown.ReportAgeMs != 120_000 {
 		t.Errorf("it is shown as %+v, want what was reported and its age", shown)
 	}
 	gone := r.Figures("pool", 10, start.Add(health.ReportMaxAge))
-	if gone != (health.Figures{SuccessRate: 1, Score: 100}) {
+	if gone != (health.Figures{SuccessRate: 1, Score: 100, Vitality: 100}) {
 		t.Errorf("after %v it counts as %+v, want nothing", health.ReportMaxAge, gone)
 	}
 }
@@ -211,7 +211,7 @@ func TestRegistry_WorseOfWhatIsMeasuredAndReportedIsShown(t *testing.T) {
 			if err := r.Report("s", c.reported, now); err != nil {
 				t.Fatal(err)
 			}
-			if m, _ := r.Metrics("s", now); *m.SuccessRate != c.want {
+			if m, _ := r.Metrics("s", nil, now); *m.SuccessRate != c.want {
 				t.Errorf("the success rate is shown as %v, want %v", *m.SuccessRate, c.want)
 			}
 		})
@@ -222,14 +222,14 @@ func TestRegistry_AttemptsInFlightAreCounted(t *testing.T) {
 	r := health.NewRegistry()
 	r.Begin("s")
 	r.Begin("s")
-	if m, ok := r.Metrics("s", start); !ok || m.InFlight != 2 {
+	if m, ok := r.Metrics("s", nil, start); !ok || m.InFlight != 2 {
 		t.Errorf("%d attempts are in flight, want 2", m.InFlight)
 	}
 	r.Forget(time.Time{}, start)
 	r.End("s", health.Unknown, 0, start)
 	r.End("s", health.Unknown, 0, start)
 	r.End("s", health.Unknown, 0, start)
-	if m, ok := r.Metrics("s", start); ok || m.InFlight != 0 {
+	if m, ok := r.Metrics("s", nil, start); ok || m.InFlight != 0 {
 		t.Errorf("%d attempts are in flight after all ended, want none", m.InFlight)
 	}
 }
@@ -255,11 +255,11 @@ func TestRegistry_EndlessServiceNamesFillNoMemory(t *testing.T) {
 		r.End("kept", health.Failed, time.Millisecond, start)
 		r.End("s"+strconv.Itoa(i), health.Succeeded, time.Millisecond, start)
 	}
-	all := r.All(start)
+	all := r.All(nil, start)
 	if len(all) != health.MaxServices {
 		t.Errorf("%d services are kept, want %d", len(all), health.MaxServices)
 	}
-	if m, ok := r.Metrics("kept", start); !ok || m.Samples != health.Samples {
+	if m, ok := r.Metrics("kept", nil, start); !ok || m.Samples != health.Samples {
 		t.Errorf("the service heard of all the time was evicted: %+v", m)
 	}
 	for i := range 2 * health.MaxServices {
@@ -270,7 +270,7 @@ func TestRegistry_EndlessServiceNamesFillNoMemory(t *testing.T) {
 	if err := r.Report("kept", events.HealthReport{CPUUtilization: ptr(1.0)}, start); err != nil {
 		t.Errorf("a report of a known service gave %v", err)
 	}
-	if got := r.All(start); len(got) != len(all) {
+	if got := r.All(nil, start); len(got) != len(all) {
 		t.Errorf("reports changed the number of services to %d", len(got))
 	}
 }
@@ -289,14 +289,14 @@ func TestRegistry_MayBeUsedAtOnce(t *testing.T) {
 				r.End(service, health.Failed, time.Millisecond, now)
 				r.SetHost(health.Host{SystemLoad: 1})
 				if i%100 == 0 {
-					r.All(now)
+					r.All(nil, now)
 					r.Forget(time.Time{}, now)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	for _, m := range r.All(start.Add(500 * time.Second)) {
+	for _, m := range r.All(nil, start.Add(500*time.Second)) {
 		if m.Samples != health.Samples || m.InFlight != 0 {
 			t.Errorf("%s has %d samples and %d in flight, want %d and 0", m.ServiceType, m.Samples, m.InFlight, health.Samples)
 		}
@@ -354,7 +354,7 @@ func TestFigures_StayInRange(t *testing.T) {
 		within("the variation", f.Variation, 0, health.Samples)
 		within("the window", float64(f.Window), 0, health.Samples)
 		within("the age", float64(f.Age), 0, float64(health.MaxAge))
-		m, ok := r.Metrics("s", now)
+		m, ok := r.Metrics("s", nil, now)
 		if !ok {
 			return
 		}
@@ -396,23 +396,17 @@ func TestScore_MoreFailuresNeverRaiseAndMoreSuccessesNeverLowerIt(t *testing.T) 
 func TestScore_WorseFigureNeverRaisesIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := health.Condition{
-			Samples: rapid.IntRange(0, health.Samples).Draw(t, "samples"), Age: time.Duration(rapid.Int64().Draw(t, "age")),
-			Trend: weird().Draw(t, "trend"), ErrorRate: weird().Draw(t, "error rate"), CPU: weird().Draw(t, "cpu"), Memory: weird().Draw(t, "memory"),
+			Errors: weird().Draw(t, "errors"), Trend: weird().Draw(t, "trend"), ErrorRate: weird().Draw(t, "error rate"), CPU: weird().Draw(t, "cpu"), Memory: weird().Draw(t, "memory"),
 			Pool: weird().Draw(t, "pool"), Queue: weird().Draw(t, "queue"), Load: weird().Draw(t, "load"),
 		}
-		c.Failures = rapid.IntRange(0, c.Samples).Draw(t, "failures")
 		before := c.Score()
 		if !(before >= 0 && before <= 100) {
 			t.Fatalf("the score is %v", before)
 		}
 		worse := c
 		more := rapid.Float64Range(0, 1e6).Draw(t, "more")
-		figures := []*float64{&worse.Trend, &worse.ErrorRate, &worse.CPU, &worse.Memory, &worse.Pool, &worse.Queue, &worse.Load}
-		if i := rapid.IntRange(0, len(figures)).Draw(t, "which"); i < len(figures) {
-			*figures[i] += more
-		} else if worse.Failures < worse.Samples {
-			worse.Failures++
-		}
+		figures := []*float64{&worse.Errors, &worse.Trend, &worse.ErrorRate, &worse.CPU, &worse.Memory, &worse.Pool, &worse.Queue, &worse.Load}
+		*figures[rapid.IntRange(0, len(figures)-1).Draw(t, "which")] += more
 		if after := worse.Score(); after > before {
 			t.Errorf("the score rose from %v to %v\n%+v\n%+v", before, after, c, worse)
 		}

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/health"
 )
 
@@ -18,17 +19,17 @@ func TestMetrics_OfInstancesAreMerged(t *testing.T) {
 	b := []health.Metrics{
 		{ServiceType: "billing", HealthScore: 50},
 		{
-			ServiceType: "pool", HealthScore: 60, SuccessRate: ptr(0.5), ErrorRate: ptr(0.5), AverageResponseTime: ptr(50.0), P95ResponseTime: ptr(15.0),
+			ServiceType: "pool", HealthScore: 60, CircuitBreakerState: breaker.HalfOpen, TargetAbsent: true, SuccessRate: ptr(0.5), ErrorRate: ptr(0.5), AverageResponseTime: ptr(50.0), P95ResponseTime: ptr(15.0),
 			ResponseTimeTrend: ptr(0.5), Samples: 10, SampleAgeMs: ptr(100.0), InFlight: 2, CPUUtilization: ptr(70.0), QueueLength: ptr(4), ReportAgeMs: ptr(1000.0),
 		},
 	}
-	c := []health.Metrics{{ServiceType: "pool", HealthScore: 100, InFlight: 3}}
+	c := []health.Metrics{{ServiceType: "pool", HealthScore: 100, CircuitBreakerState: breaker.Open, InFlight: 3}}
 	want := []health.Metrics{
 		{ServiceType: "billing", HealthScore: 50},
 		{ServiceType: "only-a", HealthScore: 100, Samples: 1},
 		{
-			ServiceType: "pool", HealthScore: 60, SuccessRate: ptr(0.875), ErrorRate: ptr(0.125), AverageResponseTime: ptr(20.0), P95ResponseTime: ptr(20.0),
-			ResponseTimeTrend: ptr(0.5), Samples: 40, SampleAgeMs: ptr(100.0), InFlight: 6, CPUUtilization: ptr(70.0), QueueLength: ptr(4), ReportAgeMs: ptr(1000.0),
+			ServiceType: "pool", HealthScore: 60, CircuitBreakerState: breaker.Open, TargetAbsent: true, SuccessRate: ptr(0.5), ErrorRate: ptr(0.5), AverageResponseTime: ptr(50.0), P95ResponseTime: ptr(15.0),
+			ResponseTimeTrend: ptr(0.5), Samples: 10, SampleAgeMs: ptr(100.0), InFlight: 6, CPUUtilization: ptr(70.0), QueueLength: ptr(4), ReportAgeMs: ptr(1000.0),
 		},
 	}
 	for name, in := range map[string][][]health.Metrics{"in one order": {a, b, c}, "in the other": {c, b, a}} {

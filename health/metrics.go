@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 )
 
@@ -13,10 +14,16 @@ import (
 // Unknown figures are nil and omitted from the JSON form.
 type Metrics struct {
 	ServiceType string `json:"serviceType"`
-	// HealthScore is 0 to 100, see [Condition.Score].
+	// HealthScore is 0 to 100, see [Condition.Score], and at most 40 while a breaker is not closed
+	// or nobody listens on a target.
 	HealthScore float64 `json:"healthScore"`
+	// CircuitBreakerState is the worst state of the breakers of the service's keys, and TargetAbsent
+	// whether nobody listens on a target.
+	CircuitBreakerState breaker.State `json:"circuitBreakerState"`
+	TargetAbsent        bool          `json:"targetAbsent,omitempty"`
 	// SuccessRate and ErrorRate, 0 to 1 with the sum 1, are measured over the last [Samples]
-	// attempts, or reported where the report is worse or the only source.
+	// attempts, of which the latest weigh most (see [Registry]), or reported where the report is
+	// worse or the only source.
 	SuccessRate *float64 `json:"successRate,omitempty"`
 	ErrorRate   *float64 `json:"errorRate,omitempty"`
 	// AverageResponseTime is measured, or reported if nothing was measured. P95ResponseTime is
@@ -36,10 +43,10 @@ type Metrics struct {
 	ActiveConnections *int     `json:"activeConnections,omitempty"`
 	QueueLength       *int     `json:"queueLength,omitempty"`
 
-	// InFlight counts the unfinished attempts at the service.
+	// InFlight counts the unfinished attempts of this instance at the service.
 	InFlight int `json:"inFlight"`
-	// Samples counts the remembered attempts. SampleAgeMs is the age of the last one, in
-	// milliseconds.
+	// Samples counts the remembered attempts, at most [Samples]. SampleAgeMs is the age of the last
+	// one, in milliseconds.
 	Samples     int      `json:"samples"`
 	SampleAgeMs *float64 `json:"sampleAgeMs,omitempty"`
 	// ReportAgeMs is the age of the service's last report, in milliseconds.
@@ -50,15 +57,16 @@ type Metrics struct {
 func (s *service) metrics(name string, now int64) (m Metrics, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c, r := s.condition(now), &s.reported
-	m = Metrics{ServiceType: name, HealthScore: c.Score(), InFlight: s.active, Samples: c.Samples}
+	c, r, v := s.condition(now), &s.reported, s.look()
+	n, age := v.size(now)
+	m = Metrics{ServiceType: name, HealthScore: c.Score(), TargetAbsent: s.absentAt(now), InFlight: s.active, Samples: n}
 	errorRate := c.ErrorRate
-	if c.Samples > 0 {
-		errorRate = max(errorRate, float64(c.Failures)/float64(c.Samples))
-		m.SampleAgeMs = milliseconds(c.Age)
-		s.ring.show(&m)
+	if n > 0 {
+		errorRate = max(errorRate, v.failed)
+		m.SampleAgeMs = milliseconds(age)
+		s.showTimes(&m)
 	}
-	if c.Samples > 0 || r.errorRate.age(now) < ReportMaxAge {
+	if n > 0 || r.errorRate.at != 0 && r.errorWeight(v.lastSuccess, now) > 0 {
 		successRate := 1 - errorRate
 		m.SuccessRate, m.ErrorRate = &successRate, &errorRate
 	}
@@ -71,17 +79,18 @@ func (s *service) metrics(name string, now int64) (m Metrics, ok bool) {
 	if r.known(now) {
 		m.ReportAgeMs = milliseconds(time.Duration(max(now-r.last, 0)))
 	}
-	return m, m.Samples > 0 || m.InFlight > 0 || m.ReportAgeMs != nil
+	return m, m.Samples > 0 || m.InFlight > 0 || m.ReportAgeMs != nil || m.ErrorRate != nil
 }
 
-// show sets the figures of the response times.
-func (r *ring) show(m *Metrics) {
-	p95, ok := r.percentile(95)
-	if !ok {
+// showTimes sets the figures of the response times.
+func (s *service) showTimes(m *Metrics) {
+	v := s.look()
+	if v.mean <= 0 {
 		return
 	}
-	mean, trend := r.mean*1000, r.trend
-	p95 *= 1000
+	p95, _ := s.ring.percentile(95)
+	mean, trend := v.mean*1000, v.trend
+	p95 = max(p95, v.p95) * 1000
 	m.AverageResponseTime, m.P95ResponseTime, m.ResponseTimeTrend = &mean, &p95, &trend
 }
 
@@ -98,10 +107,10 @@ func count(f *float64) *int {
 	return &n
 }
 
-// Merge merges the metrics of several instances into one list, sorted by service. Each instance
-// measures its own redeliveries and hears every report. Attempts are added up; success rates and
-// mean response times are averaged, weighted by attempts; scores, percentiles and trends take the
-// worst, and reported figures the latest.
+// Merge merges the metrics of several instances into one list, sorted by service. The instances
+// share what they measure, so their answers differ only by what one has not heard yet: of the
+// measured figures those of the instance that knows the most recent attempt count, of the reported
+// ones the latest, of score, breaker and absence the worst. Attempts in flight are added up.
 func Merge(instances ...[]Metrics) []Metrics {
 	all := slices.Concat(instances...)
 	// Latest report first, so that the first non-nil value is the latest.
@@ -137,46 +146,26 @@ func byAge(a, b *float64) int {
 func mergeOne(all []Metrics) Metrics {
 	m := all[0]
 	for _, other := range all[1:] {
-		m.SuccessRate = weighted(m.SuccessRate, m.Samples, other.SuccessRate, other.Samples)
-		m.AverageResponseTime = weighted(m.AverageResponseTime, m.Samples, other.AverageResponseTime, other.Samples)
 		m.HealthScore = min(m.HealthScore, other.HealthScore)
-		m.P95ResponseTime = worse(m.P95ResponseTime, other.P95ResponseTime)
-		m.ResponseTimeTrend = worse(m.ResponseTimeTrend, other.ResponseTimeTrend)
+		m.TargetAbsent = m.TargetAbsent || other.TargetAbsent
+		if gravity(other.CircuitBreakerState) > gravity(m.CircuitBreakerState) {
+			m.CircuitBreakerState = other.CircuitBreakerState
+		}
 		m.CPUUtilization = cmp.Or(m.CPUUtilization, other.CPUUtilization)
 		m.MemoryUtilization = cmp.Or(m.MemoryUtilization, other.MemoryUtilization)
 		m.PoolUtilization = cmp.Or(m.PoolUtilization, other.PoolUtilization)
 		m.SystemLoad = cmp.Or(m.SystemLoad, other.SystemLoad)
 		m.ActiveConnections = cmp.Or(m.ActiveConnections, other.ActiveConnections)
 		m.QueueLength = cmp.Or(m.QueueLength, other.QueueLength)
-		if byAge(other.SampleAgeMs, m.SampleAgeMs) < 0 {
-			m.SampleAgeMs = other.SampleAgeMs
-		}
 		m.InFlight += other.InFlight
-		m.Samples += other.Samples
 	}
-	if m.SuccessRate != nil {
-		errorRate := 1 - *m.SuccessRate
-		m.ErrorRate = &errorRate
-	}
+	// Which instance measured must not depend on the order of the answers.
+	measured := slices.MinFunc(all, func(a, b Metrics) int {
+		return cmp.Or(byAge(a.SampleAgeMs, b.SampleAgeMs), cmp.Compare(b.Samples, a.Samples), byAge(a.SuccessRate, b.SuccessRate))
+	})
+	m.Samples, m.SampleAgeMs = measured.Samples, measured.SampleAgeMs
+	m.SuccessRate, m.ErrorRate = measured.SuccessRate, measured.ErrorRate
+	m.AverageResponseTime, m.P95ResponseTime = measured.AverageResponseTime, measured.P95ResponseTime
+	m.ResponseTimeTrend = measured.ResponseTimeTrend
 	return m
-}
-
-// weighted returns the weighted mean of two figures; if one is unknown or has no weight, it
-// returns the other.
-func weighted(a *float64, na int, b *float64, nb int) *float64 {
-	switch {
-	case b == nil, a != nil && nb == 0:
-		return a
-	case a == nil, na == 0:
-		return b
-	}
-	mean := (*a*float64(na) + *b*float64(nb)) / float64(na+nb)
-	return &mean
-}
-
-func worse(a, b *float64) *float64 {
-	if a == nil || b != nil && *b > *a {
-		return b
-	}
-	return a
 }

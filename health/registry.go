@@ -10,6 +10,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 )
 
@@ -20,8 +21,13 @@ const MaxServices = 1024
 // already.
 var ErrFull = errors.New("the health of too many services is kept already")
 
-// Registry keeps the health of the services as this instance sees it. It is safe for concurrent
-// use.
+// Registry keeps the health of the services as all instances see it: what this one measured, and
+// what the others share ([Registry.Share], [Registry.HearEvidence]), put in the order in which the
+// attempts ended. It is safe for concurrent use.
+//
+// Of the last [Samples] attempts each weighs a twentieth of all that is known, or more after a
+// pause: pause / (pause + 30 s), a half at most. So a few failed probes outweigh the successes
+// from before an outage, and time alone changes nothing.
 //
 // It keeps at most [MaxServices] of them, so that invented service names cannot fill the memory.
 // An attempt at one more replaces the service that was silent for longest. A report cannot do
@@ -75,6 +81,7 @@ func (r *Registry) End(name string, result Result, response time.Duration, now t
 	s.active = max(s.active-1, 0) // a service evicted meanwhile started from 0 again
 	if result != Unknown {
 		s.ring.add(result == Failed, response, now.UnixNano())
+		s.stale, s.changed = true, true
 	}
 }
 
@@ -111,9 +118,12 @@ func (r *Registry) heard(name string) *service {
 // their [ReportWeight]. Unknown figures are 0, except that an unknown success rate is 1 and an
 // unknown score 100.
 type Figures struct {
-	// Score is the health score, 0 to 100, meaningful only if Known.
-	Score float64
-	Known bool
+	// Score is the health score, 0 to 100, and Vitality the same without the figures of resources;
+	// both are meaningful only if Known. Unlike the score that is shown they rise as the evidence
+	// gets old, because a decision trusts it less, and know nothing of breakers: those of other keys
+	// must not delay an operation, and that of its own holds it anyway.
+	Score, Vitality float64
+	Known           bool
 	// SuccessRate is the share of successes, 0 to 1, among the last Window attempts; Age is the
 	// age of the last of them.
 	SuccessRate float64
@@ -141,7 +151,7 @@ type Figures struct {
 // Figures returns the figures for a decision at now, with the success rate over the last window
 // attempts, 1 to 100. It does not allocate.
 func (r *Registry) Figures(name string, window int, now time.Time) Figures {
-	f := Figures{Score: 100, SuccessRate: 1}
+	f := Figures{Score: 100, Vitality: 100, SuccessRate: 1}
 	if s, ok := r.services.Peek(name); ok {
 		f = s.figures(window, now.UnixNano())
 	}
@@ -172,25 +182,60 @@ func (r *Registry) Host() (h Host, ok bool) {
 }
 
 // Metrics returns the health of a service for display at now; ok is false if nothing is known of
-// it.
-func (r *Registry) Metrics(name string, now time.Time) (m Metrics, ok bool) {
-	s, ok := r.services.Peek(name)
-	if !ok {
-		return Metrics{}, false
+// it. circuits are the breakers of the services, see [Circuits].
+func (r *Registry) Metrics(name string, circuits map[string]breaker.State, now time.Time) (m Metrics, ok bool) {
+	m = Metrics{ServiceType: name, HealthScore: 100}
+	if s, known := r.services.Peek(name); known {
+		m, ok = s.metrics(name, now.UnixNano())
 	}
-	return s.metrics(name, now.UnixNano())
+	m.CircuitBreakerState = circuits[name]
+	if m.CircuitBreakerState != breaker.Closed || m.TargetAbsent {
+		m.HealthScore, ok = min(m.HealthScore, shutScore), true
+	}
+	return m, ok
 }
 
-// All returns the health of every known service at now, sorted by name.
-func (r *Registry) All(now time.Time) []Metrics {
+// All returns the health of every known service at now, sorted by name. circuits are the breakers
+// of the services, see [Circuits].
+func (r *Registry) All(circuits map[string]breaker.State, now time.Time) []Metrics {
+	names := r.services.Keys()
+	for name := range circuits {
+		if !r.services.Contains(name) {
+			names = append(names, name)
+		}
+	}
 	all := []Metrics{}
-	for _, name := range r.services.Keys() {
-		if m, ok := r.Metrics(name, now); ok {
+	for _, name := range names {
+		if m, ok := r.Metrics(name, circuits, now); ok {
 			all = append(all, m)
 		}
 	}
 	slices.SortFunc(all, func(a, b Metrics) int { return strings.Compare(a.ServiceType, b.ServiceType) })
 	return all
+}
+
+// Circuits returns the worst state of each service's breakers from those of its keys: open, then
+// half-open, then closed.
+func Circuits(keys map[string]breaker.State) map[string]breaker.State {
+	services := make(map[string]breaker.State)
+	for key, state := range keys {
+		service, _, err := events.SplitKey(key)
+		if err == nil && gravity(state) > gravity(services[service]) {
+			services[service] = state
+		}
+	}
+	return services
+}
+
+// gravity ranks the states of breakers.
+func gravity(s breaker.State) int {
+	switch s {
+	case breaker.Open:
+		return 2
+	case breaker.HalfOpen:
+		return 1
+	}
+	return 0
 }
 
 // Forget drops the services not heard of since the given time, and those of which nothing is

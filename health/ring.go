@@ -2,7 +2,6 @@ package health
 
 import (
 	"math"
-	"math/bits"
 	"slices"
 	"time"
 )
@@ -54,24 +53,12 @@ func (r *ring) add(failed bool, response time.Duration, now int64) {
 // index returns the index of the sample with an age, counted in samples from the latest.
 func (r *ring) index(age int) int { return (r.next - 1 - age + 2*Samples) % Samples }
 
-// size returns the number of samples at now and the age of the latest. It returns 0 once the
-// latest is forgotten.
-func (r *ring) size(now int64) (n int, age time.Duration) {
-	if r.count == 0 {
-		return 0, 0
+// size returns the number of samples at now. It returns 0 once the latest is forgotten.
+func (r *ring) size(now int64) int {
+	if r.count == 0 || now-r.at[r.index(0)] > int64(MaxAge) {
+		return 0
 	}
-	if age = time.Duration(max(now-r.at[r.index(0)], 0)); age > MaxAge {
-		return 0, 0
-	}
-	return r.count, age
-}
-
-// failures counts the failures among the last n samples, n at most count.
-func (r *ring) failures(n int) int {
-	if n > 64 {
-		return bits.OnesCount64(r.lo) + bits.OnesCount64(r.hi&(1<<(n-64)-1))
-	}
-	return bits.OnesCount64(r.lo & (1<<n - 1))
+	return r.count
 }
 
 // compute computes the figures of the response times.

@@ -13,6 +13,16 @@ type service struct {
 	ring     ring
 	reported reported
 	active   int // attempts in flight
+
+	// peers is what other instances measured, and seen what is known together with the ring,
+	// unless stale.
+	peers []peer
+	seen  view
+	stale bool
+	// absent is whether nobody listens on a target as far as this instance knows. changed is
+	// whether something was measured since sharedAt, in Unix nanoseconds.
+	absent, changed bool
+	sharedAt        int64
 }
 
 // reported holds the figures that a service reports. Each has its own time, because different
@@ -113,33 +123,59 @@ func (r *reported) known(now int64) bool {
 // condition returns the input of the score.
 func (s *service) condition(now int64) Condition {
 	var c Condition
-	if c.Samples, c.Age = s.ring.size(now); c.Samples > 0 {
-		c.Failures, c.Trend = s.ring.failures(c.Samples), s.ring.trend
+	v := s.look()
+	if n, _ := v.size(now); n > 0 {
+		c.Errors, c.Trend = v.errors, v.trend
 	}
-	if r := &s.reported; r.known(now) {
+	r := &s.reported
+	c.ErrorRate = r.errorRate.value * r.errorWeight(v.lastSuccess, now)
+	if r.known(now) {
 		f := r.fading(now)
-		c.ErrorRate, c.CPU, c.Memory = f.of(&r.errorRate), f.of(&r.cpu), f.of(&r.memory)
+		c.CPU, c.Memory = f.of(&r.cpu), f.of(&r.memory)
 		c.Pool, c.Queue, c.Load = f.of(&r.pool), f.of(&r.queue), f.of(&r.load)
 	}
 	return c
+}
+
+// errorWeight is the weight of the reported error rate: it fades like the other figures once an
+// attempt has succeeded, and until then it stays for as long as a failed attempt would.
+func (r *reported) errorWeight(lastSuccess, now int64) float64 {
+	age := r.errorRate.age(now)
+	switch {
+	case r.errorRate.at == 0:
+		return 0
+	case lastSuccess > r.errorRate.at:
+		return ReportWeight(age)
+	case age <= MaxAge:
+		return 1
+	}
+	return 0
 }
 
 // figures returns the figures for a decision.
 func (s *service) figures(window int, now int64) Figures {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.condition(now)
+	c, v := s.condition(now), s.look()
+	n, age := v.size(now)
+	fresh := freshness(age)
+	c.Errors, c.Trend = c.Errors*fresh, c.Trend*fresh
+	reportedAge := s.reported.errorRate.age(now)
+	c.ErrorRate = s.reported.errorRate.value * ReportWeight(reportedAge)
 	f := Figures{
-		Score: c.Score(), Known: c.Samples > 0 || s.reported.known(now), SuccessRate: 1, Age: c.Age, Trend: c.Trend,
-		ErrorRate: c.ErrorRate, CPU: c.CPU, Memory: c.Memory, Pool: c.Pool, Queue: c.Queue, Load: c.Load,
+		Score: c.Score(), Vitality: c.vitality(), Known: n > 0 || s.reported.known(now), SuccessRate: 1, Age: age, Trend: v.trend,
+		CPU: c.CPU, Memory: c.Memory, Pool: c.Pool, Queue: c.Queue, Load: c.Load,
 	}
 	window = min(max(window, 1), Samples)
-	if f.Window = min(c.Samples, window); f.Window > 0 {
-		f.Variation = s.ring.variation
-		f.SuccessRate = 1 - float64(s.ring.failures(f.Window))/float64(f.Window)
+	if f.Window = min(n, window); f.Window > 0 {
+		f.Variation = v.variation
+		f.SuccessRate = 1 - float64(v.failures(f.Window))/float64(f.Window)
 	}
-	if age := s.reported.errorRate.age(now); age < ReportMaxAge {
-		f.Reported, f.ErrorRateAge = true, age
+	if n == 0 {
+		f.Trend = 0
+	}
+	if reportedAge < ReportMaxAge {
+		f.Reported, f.ErrorRate, f.ErrorRateAge = true, c.ErrorRate, reportedAge
 	}
 	return f
 }
@@ -152,10 +188,10 @@ func (s *service) idle(since time.Time, now int64) bool {
 	if s.active > 0 {
 		return false
 	}
-	samples, age := s.ring.size(now)
+	samples, age := s.look().size(now)
 	heard := s.reported.last
 	if samples > 0 {
 		heard = max(heard, now-int64(age))
 	}
-	return samples == 0 && !s.reported.known(now) || time.Unix(0, heard).Before(since)
+	return samples == 0 && !s.reported.known(now) && !s.absentAt(now) || time.Unix(0, heard).Before(since)
 }

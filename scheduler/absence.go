@@ -108,6 +108,20 @@ func (k *keyGate) absenceBound(now time.Time) gate.Bound {
 	return k.absences.Bound(now)
 }
 
+// AbsentServices returns the services of which a target is absent, as far as this instance knows.
+func (g *Gates) AbsentServices() map[string]bool {
+	services := make(map[string]bool)
+	for _, k := range g.all() {
+		if k.absent() == nil {
+			continue
+		}
+		if service, _, err := events.SplitKey(k.key); err == nil {
+			services[service] = true
+		}
+	}
+	return services
+}
+
 // absent returns the longest absence of the key's targets, nil when there is none.
 func (k *keyGate) absent() *gate.Absent {
 	k.mu.Lock()

@@ -59,6 +59,8 @@ func (p PolicySource) FileName() string {
 type PolicyCheck struct {
 	Valid  bool          `json:"valid"`
 	Issues []PolicyIssue `json:"faults"`
+	// Notes are what has no effect, which is no issue; see [policy.Set.Notes].
+	Notes []PolicyIssue `json:"notes,omitempty"`
 }
 
 // PolicyIssue is one issue of a policy file; see [policy.Issue].

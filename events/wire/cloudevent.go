@@ -180,9 +180,13 @@ func (m *message) structured() (e *event.Event, err error) {
 // withNormalTime returns an envelope, given with its members, whose time is in the one spelling
 // that the SDK reads.
 func withNormalTime(envelope []byte, members map[string]json.RawMessage) ([]byte, error) {
-	var value string
-	if json.Unmarshal(members["time"], &value) != nil || value == "" {
+	raw := members["time"]
+	if len(raw) == 0 || raw[0] != '"' {
 		return envelope, nil // there is none, or the SDK says what is wrong with it
+	}
+	var value string
+	if err := json.Unmarshal(raw, &value); err != nil {
+		return nil, fmt.Errorf("attribute time: %w", err)
 	}
 	normal, err := normalTime(value)
 	if err != nil {

@@ -21,6 +21,10 @@ const (
 	headerPolicies  = "Retry-Policies"
 	headerDelivered = "Retry-Delivered"
 	headerServices  = "Retry-Services"
+	// headerEvidence carries all Evidence, the fields of each in the order of encodeEvidence:
+	// numbers are in base 36, times in milliseconds (response times in microseconds), trend and
+	// variation in thousandths.
+	headerEvidence = "Retry-Evidence"
 	// headerCapacity carries Capacity: overload, limit and, if something lowers it, what.
 	headerCapacity = "Retry-Capacity"
 
@@ -48,6 +52,9 @@ func EncodeInstance(subjects events.Subjects, r *events.InstanceReport) (*nats.M
 	}
 	if len(r.Services) > 0 {
 		m.Header.Set(headerServices, encodeServices(r.Services))
+	}
+	if len(r.Evidence) > 0 {
+		m.Header.Set(headerEvidence, encodeEvidence(r.Evidence))
 	}
 	if _, err := DecodeInstance(subjects, m); err != nil {
 		return nil, fmt.Errorf("the report of instance %s: %w", clip.Text(r.ID, 80), err)
@@ -79,6 +86,9 @@ func DecodeInstance(subjects events.Subjects, m *nats.Msg) (events.InstanceRepor
 		return events.InstanceReport{}, err
 	}
 	if r.Services, err = decodeServices(m.Header.Get(headerServices)); err != nil {
+		return events.InstanceReport{}, err
+	}
+	if r.Evidence, err = decodeEvidence(HeaderValue(m.Header, headerEvidence)); err != nil {
 		return events.InstanceReport{}, err
 	}
 	if err := r.Check(id); err != nil {

@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"reflect"
 	"slices"
@@ -30,6 +31,10 @@ func instance() events.InstanceReport {
 		},
 		Capacity: events.Capacity{Overload: 1.25, InHandLimit: 512, LimitedBy: "memory"},
 		Services: []events.ServiceAttempts{{Service: 7, Succeeded: 1}, {Service: 1<<48 - 1, Succeeded: 3, Failed: 1e9}},
+		Evidence: []events.ServiceEvidence{
+			{Service: "billing", Results: 5, Count: 4, Ages: []int64{0, 20, 20, 90_000}, Mean: 1500 * time.Microsecond, P95: 2 * time.Second, Trend: -0.25, Variation: 1.125},
+			{Service: "ledger", Absent: true},
+		},
 	}
 }
 
@@ -124,6 +129,24 @@ func TestEncodeInstance_ReportOfManyServicesIsSmall(t *testing.T) {
 	}
 }
 
+func TestEncodeInstance_EvidenceOnManyServicesIsSmall(t *testing.T) {
+	r := instance()
+	r.Evidence = nil
+	for i := range events.MaxEvidence {
+		r.Evidence = append(r.Evidence, events.ServiceEvidence{
+			Service: fmt.Sprintf("a_service_of_some_length_%d", i), Results: math.MaxUint64, Count: events.MaxResults,
+			Ages: []int64{500, 1000, 2000, 4000, 8000, 16_000, 32_000, 63_000}, Mean: time.Second, P95: time.Second, Trend: 1, Variation: 1,
+		})
+	}
+	m, err := wire.EncodeInstance(events.Subjects{}, &r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := m.Size(); n > 8192 {
+		t.Errorf("a report with evidence on %d services has %d bytes, want at most 8192", events.MaxEvidence, n)
+	}
+}
+
 func TestDecodeInstance_ReportsOfOlderAndNewerInstancesAreUnderstood(t *testing.T) {
 	r := instance()
 	m, err := wire.EncodeInstance(events.Subjects{}, &r)
@@ -131,12 +154,13 @@ func TestDecodeInstance_ReportsOfOlderAndNewerInstancesAreUnderstood(t *testing.
 		t.Fatal(err)
 	}
 	// Older instances refuse an unknown field, and ignore an unknown header.
-	if text := string(m.Data); strings.Contains(text, "ervices") || strings.Contains(text, "apacity") || strings.Contains(text, "overload") {
+	if text := string(m.Data); strings.Contains(text, "ervices") || strings.Contains(text, "vidence") || strings.Contains(text, "apacity") || strings.Contains(text, "overload") {
 		t.Errorf("the body of a report is %s, want nothing of services and capacity in it", text)
 	}
 	m.Header.Del("Retry-Services")
 	m.Header.Del("Retry-Capacity")
-	if got, err := wire.DecodeInstance(events.Subjects{}, m); err != nil || got.Services != nil || got.Capacity != (events.Capacity{}) {
+	m.Header.Del("Retry-Evidence")
+	if got, err := wire.DecodeInstance(events.Subjects{}, m); err != nil || got.Services != nil || got.Evidence != nil || got.Capacity != (events.Capacity{}) {
 		t.Errorf("without the headers services and capacity are %v and %v, %v, want none", got.Services, got.Capacity, err)
 	}
 }
@@ -170,6 +194,14 @@ func TestDecodeInstance_BadHeaderIsRefused(t *testing.T) {
 		{"attempts that are no number", "Retry-Services", []string{"z:1:-2"}, `"-2" is no number of attempts`},
 		{"more attempts than there may be", "Retry-Services", []string{"z:1000000001:2"}, `"1000000001" is no number of attempts`},
 		{"a delivery of a negative sequence", "Retry-Delivered", []string{"c 1 -1"}, `"-1" is no sequence`},
+		{"evidence on too many services", "Retry-Evidence", []string{strings.Repeat("a:0:0:0:0:0:0:0: ", 64) + "a:0:0:0:0:0:0:0:"}, "has 65 services, more than the 64 allowed"},
+		{"evidence with too few fields", "Retry-Evidence", []string{"a:0:0"}, "has 3 fields, not 9"},
+		{"evidence on a service that has no name", "Retry-Evidence", []string{"a.b:0:0:0:0:0:0:0:"}, "names no service"},
+		{"evidence of more attempts than there may be", "Retry-Evidence", []string{"a:1t:0:0:0:0:0:0:"}, `"1t" is not between 0 and 64`},
+		{"evidence of a negative duration", "Retry-Evidence", []string{"a:0:0:-1:0:0:0:0:"}, `"-1" is not between 0`},
+		{"evidence of results that are no number", "Retry-Evidence", []string{"a:1:0:0:0:0:0:-1:0"}, `the results "-1" are no number`},
+		{"evidence with too few ages", "Retry-Evidence", []string{"a:4:0:0:0:0:0:0:0,1"}, "2 ages of 4 attempts, not 4"},
+		{"evidence with ages in another order", "Retry-Evidence", []string{"a:2:0:0:0:0:0:0:2,1"}, `"1" is no age above the one before`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			report := instance()

@@ -279,10 +279,10 @@ const outcomeLayout = "%-12s  %-19s  %-34s  %-32s  %-7v  %s"
 // anyEvent has the printed fields of outcomes and decisions.
 type anyEvent struct {
 	events.Outcome
-	events.PauseChange
-	Attempt int        `json:"attempt"`
-	DelayMs float64    `json:"delayMs"`
-	Due     *time.Time `json:"due"`
+	Pattern events.Pattern `json:"pattern"` // of a pause
+	Attempt int            `json:"attempt"`
+	DelayMs float64        `json:"delayMs"`
+	Due     *time.Time     `json:"due"`
 }
 
 func printRow(a *command.App, t storedEvent) error {
@@ -317,7 +317,7 @@ func detail(name string, e anyEvent, data []byte) string {
 	case events.RetryScheduled:
 		return "again in " + wording.Short(e.DelayMs) + ", " + e.Strategy + failure
 	case events.PauseChanged:
-		return pauseDetail(&e.PauseChange)
+		return detailOf(data, pauseDetail)
 	case events.BreakerChanged:
 		return detailOf(data, breakerDetail)
 	case events.BackpressureChanged:
@@ -340,6 +340,9 @@ func breakerDetail(c *events.BreakerChange) string {
 	text := fmt.Sprintf("%s → %s: %s", c.From, c.To, c.Cause)
 	if c.From == c.To {
 		text = fmt.Sprintf("%s: %s", c.To, c.Cause)
+	}
+	if c.By != "" {
+		text += " by " + c.By
 	}
 	if c.FailureCount > 0 {
 		text += ", " + wording.Many(c.FailureCount, "failure")

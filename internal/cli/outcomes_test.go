@@ -107,7 +107,12 @@ func TestOutcomes_EachEventHasADetail(t *testing.T) {
 	about := events.About{ID: "0f1e2d3c4b5a69788796a5b4c3d2e1f0", Service: "billing", Operation: "charge"}
 	outcome := events.Outcome{About: about, Attempts: 3, ElapsedMs: 1500, Reason: events.ReasonExhausted, Detail: "all 3 attempts", Error: &events.Failure{Code: "503", Message: "busy"}}
 	tripped := events.BreakerChange{Key: "billing:charge", From: "CLOSED", To: "OPEN", Cause: "failures", FailureCount: 5, NextAttemptTime: at}
-	held := events.BreakerChange{Key: "billing:charge", From: "OPEN", To: "OPEN", Cause: "operator", Held: true, Note: "the database moves", NextAttemptTime: at}
+	held := events.BreakerChange{Key: "billing:charge", From: "OPEN", To: "OPEN", Cause: "held", By: "ann", Held: true, Note: "the database moves", NextAttemptTime: at}
+	bill, err := events.ParsePattern("bill*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	paused := events.PauseChange{Pattern: bill, Paused: true, Cause: events.CausePaused, By: "ann", Note: "the database moves"}
 	pressure := events.BackpressureChange{Backpressure: events.Backpressure{On: true, Cause: "failure_rate"}, ActiveRetries: 1, VotingServices: 4, FailingServices: 3}
 	for _, tc := range []struct {
 		subject string
@@ -118,7 +123,8 @@ func TestOutcomes_EachEventHasADetail(t *testing.T) {
 		{"retry.outcome.retryFailed.billing.charge", outcome, "billing:charge 0f1e2d3c4b5a69788796a5b4c3d2e1f0 3 exhausted: all 3 attempts (503 busy)"},
 		{"retry.event.retryScheduled.billing.charge", events.Scheduled{About: about, Attempt: 2, DelayMs: 250, Strategy: "fixed"}, "billing:charge 0f1e2d3c4b5a69788796a5b4c3d2e1f0 2 again in 250ms, fixed"},
 		{"retry.event.breakerChanged.billing.charge", tripped, "billing:charge 0 CLOSED → OPEN: failures, 5 failures, next attempt at 12:00:05"},
-		{"retry.event.breakerChanged.billing.charge", held, "billing:charge 0 OPEN: operator, until it is reset: the database moves"},
+		{"retry.event.breakerChanged.billing.charge", held, "billing:charge 0 OPEN: held by ann, until it is reset: the database moves"},
+		{"retry.event.pauseChanged.rebound.all", paused, "bill* 0 paused by ann: the database moves"},
 		{"retry.event.backpressureChanged.rebound.all", pressure, "rebound:all 0 on: failure_rate, 3 of 4 services failing, 1 attempt in flight"},
 		{"retry.event.backpressureChanged.rebound.all", events.BackpressureChange{VotingServices: 1}, "rebound:all 0 off, 0 of 1 service failing, 0 attempts in flight"},
 	} {

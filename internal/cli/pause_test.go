@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/doctor"
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/schemas"
 )
@@ -37,6 +38,9 @@ func TestPause_IsShownEverywhereUntilItIsResumed(t *testing.T) {
 				t.Errorf("%v does not show %q:\n%s", args, want, out)
 			}
 		}
+	}
+	if f := c.findings(exitOK)["pauses"]; f.Status != doctor.Warn || !strings.Contains(f.Found, "by ann@ops (the bank") {
+		t.Errorf("the doctor says %+v, want a warning of who paused what and why", f)
 	}
 	c.ok("submit", "pay", "charge", "--data", "1")
 	testkit.Eventually(t, patience, "the paused key in the status", func() bool {

@@ -80,8 +80,16 @@ func policyCheckCommand(a *command.App) *cobra.Command {
 		Long:  "Reports every fault of a policy file, each on a line with file, line, column, key and\nwhat is meant. FILE is - for standard input.",
 		Args:  command.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if _, _, err := readPolicies(a, args[0]); err != nil {
+			name, source, err := readPolicies(a, args[0])
+			if err != nil {
 				return err
+			}
+			set, err := policy.Parse(name, source)
+			if err != nil {
+				return err
+			}
+			for _, note := range set.Notes() {
+				fmt.Fprintln(a.Stderr, terminal.Printable(note.Error()))
 			}
 			a.Say("%s has no faults", args[0])
 			return nil
@@ -155,11 +163,10 @@ func (o *policyApplyOptions) takeAway(ctx context.Context, s *session.Session, c
 			source = []byte(p.Source)
 		}
 	}
-	inForce, err := policy.Parse("in force", source)
-	if err != nil {
-		return nil //nolint:nilerr // a revision that no instance has in force takes nothing away
+	var gone []string // nothing if no instance can have that revision in force
+	if inForce, err := policy.Parse("in force", source); err == nil {
+		gone = policies.Gone(inForce, next)
 	}
-	gone := policies.Gone(inForce, next)
 	names := wording.First(maxGone, gone)
 	switch {
 	case len(gone) == 0:

@@ -102,6 +102,10 @@ func TestPolicyCheck_ReportsEveryIssue(t *testing.T) {
 	if r := c.run("policy", "check", good); r.code != exitOK || !strings.Contains(r.stderr, "has no faults") {
 		t.Errorf("a good file gave %+v", r)
 	}
+	idle := policyFile(t, "billing: {enableResourceAwareRetry: true, enableAdaptiveBackoff: false}\n")
+	if r := c.run("policy", "check", idle); r.code != exitOK || !strings.Contains(r.stderr, "billing.enableResourceAwareRetry: has no effect") || !strings.Contains(r.stderr, "has no faults") {
+		t.Errorf("a file with a key that has no effect gave %+v, want that said", r)
+	}
 	r := c.run("policy", "check", bad)
 	for _, want := range []string{bad + ":2:3: billing.maxAttemps: no such key; did you mean maxAttempts?\n", bad + ":3:14: billing.baseDelay: "} {
 		if !strings.Contains(r.stderr, want) {

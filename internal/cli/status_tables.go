@@ -163,9 +163,9 @@ func writeHealth(w io.Writer, instances []schemas.Health) error {
 		services = services[:shownWorst]
 	}
 	fmt.Fprintln(w)
-	t := terminal.NewTable(w, "SERVICE", "HEALTH", "SUCCESS", "MEAN", "P95", "TREND", "ATTEMPTS", "IN FLIGHT", "CPU", "MEMORY", "POOL", "QUEUE", "REPORTED")
+	t := terminal.NewTable(w, "SERVICE", "HEALTH", "BREAKER", "SUCCESS", "MEAN", "P95", "TREND", "ATTEMPTS", "IN FLIGHT", "CPU", "MEMORY", "POOL", "QUEUE", "REPORTED")
 	for _, m := range services {
-		t.Row(m.ServiceType, fmt.Sprintf("%.0f", m.HealthScore), percentage(m.SuccessRate, 100), took(m.AverageResponseTime), took(m.P95ResponseTime),
+		t.Row(m.ServiceType, fmt.Sprintf("%.0f", m.HealthScore), shutBy(&m), percentage(m.SuccessRate, 100), took(m.AverageResponseTime), took(m.P95ResponseTime),
 			trend(m.ResponseTimeTrend), m.Samples, m.InFlight, percentage(m.CPUUtilization, 1), percentage(m.MemoryUtilization, 1),
 			percentage(m.PoolUtilization, 1), number(m.QueueLength), ago(m.ReportAgeMs))
 	}
@@ -174,6 +174,14 @@ func writeHealth(w io.Writer, instances []schemas.Health) error {
 	}
 	_, err := fmt.Fprintf(w, "… and %d more %s, none less healthy\n", others, wording.Plural(others, "service"))
 	return err
+}
+
+// shutBy returns the worst state of a service's breakers, or that nobody listens on a target.
+func shutBy(m *health.Metrics) string {
+	if m.TargetAbsent && m.CircuitBreakerState == breaker.Closed {
+		return "absent"
+	}
+	return m.CircuitBreakerState.String()
 }
 
 // The cells of figures that may not be known.

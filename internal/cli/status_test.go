@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/schemas"
@@ -55,16 +56,16 @@ func TestWriteHealth_ShowsWhatIsKnown(t *testing.T) {
 	rate, mean, p95, slower, cpu, age, queue := 0.875, 38.25, 1250.0, 0.5, 95.4, 61_500.0, 4
 	var out bytes.Buffer
 	err := writeHealth(&out, []schemas.Health{
-		{Services: []health.Metrics{{ServiceType: "pool", HealthScore: 75, CPUUtilization: &cpu, QueueLength: &queue, ReportAgeMs: &age}}},
+		{Services: []health.Metrics{{ServiceType: "pool", HealthScore: 40, TargetAbsent: true, CPUUtilization: &cpu, QueueLength: &queue, ReportAgeMs: &age}}},
 		{Services: []health.Metrics{{
-			ServiceType: "billing", HealthScore: 86.4, SuccessRate: &rate, AverageResponseTime: &mean, P95ResponseTime: &p95, ResponseTimeTrend: &slower,
+			ServiceType: "billing", HealthScore: 36.4, CircuitBreakerState: breaker.HalfOpen, SuccessRate: &rate, AverageResponseTime: &mean, P95ResponseTime: &p95, ResponseTimeTrend: &slower,
 			Samples: 40, InFlight: 2,
 		}}},
 	})
 	want := `
-SERVICE  HEALTH  SUCCESS  MEAN    P95    TREND  ATTEMPTS  IN FLIGHT  CPU  MEMORY  POOL  QUEUE  REPORTED
-billing  86      88%      38.3ms  1.25s  +50%   40        2          -    -       -     -      -
-pool     75      -        -       -      -      0         0          95%  -       -     4      1m2s ago
+SERVICE  HEALTH  BREAKER    SUCCESS  MEAN    P95    TREND  ATTEMPTS  IN FLIGHT  CPU  MEMORY  POOL  QUEUE  REPORTED
+billing  36      HALF_OPEN  88%      38.3ms  1.25s  +50%   40        2          -    -       -     -      -
+pool     40      absent     -        -       -      -      0         0          95%  -       -     4      1m2s ago
 `
 	if err != nil || out.String() != want {
 		t.Errorf("got %v\n%s\nwant\n%s", err, out.String(), want)

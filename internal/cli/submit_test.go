@@ -94,7 +94,7 @@ func TestSubmit_RefusesInvalidInput(t *testing.T) {
 		"an attempt of zero":             {exitUsage, "--attempt 0", []string{"a", "b", "--attempt", "0"}},
 		"an unknown override":            {exitUsage, `"size=1" overrides nothing`, []string{"a", "b", "--set", "size=1"}},
 		"an unknown priority":            {exitUsage, "none of critical, high, normal, low", []string{"a", "b", "--priority", "huge"}},
-		"a reserved header":              {exitUsage, "does not go along", []string{"a", "b", "--header", "Nats-Msg-Id=1"}},
+		"a reserved header":              {exitUsage, "is not for submissions", []string{"a", "b", "--header", "Nats-Msg-Id=1"}},
 		"a deadline that is none":        {exitUsage, "--deadline", []string{"a", "b", "--deadline", "soon"}},
 		"two payloads":                   {exitUsage, "two payloads", []string{"a", "b", "--data", "x", "--file", big}},
 		"flags of one with many":         {exitUsage, "--id is for a single operation", []string{"-", "--id", "x"}},

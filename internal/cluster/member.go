@@ -85,6 +85,10 @@ type Config struct {
 	// Policies names the policies that the instance was started with, and is empty while
 	// others are in force.
 	Policies func() string
+	// Evidence returns what this instance measured at services and the others have not heard, or,
+	// if all, may not have; HearEvidence takes in that of another instance.
+	Evidence     func(all bool, now time.Time) []events.ServiceEvidence
+	HearEvidence func(instance string, evidence []events.ServiceEvidence, now time.Time)
 	// Gates, Limit and Pullers belong to this instance.
 	Gates   Gates
 	Limit   Limit
@@ -163,7 +167,7 @@ func (m *Member) Run(ctx context.Context) {
 				answer.Reset(max(answerEvery-m.config.Now().Sub(m.published), 0))
 			}
 		case <-answer.C:
-			m.publish(m.config.Now())
+			m.publish(true, m.config.Now())
 		case <-ticker.C:
 			m.tick(ctx, m.config.Now())
 		}
@@ -183,7 +187,7 @@ func (m *Member) tick(ctx context.Context, now time.Time) {
 	}
 	m.throttle(v, now)
 	m.takeShare(v)
-	m.publish(now)
+	m.publish(false, now)
 	m.comparePolicies(v)
 	if v.TotalInstances != m.instances {
 		m.instances = v.TotalInstances
@@ -255,7 +259,7 @@ func (m *Member) leave() {
 	m.mu.Lock()
 	m.state = events.InstanceLeaving
 	m.mu.Unlock()
-	m.publish(m.config.Now())
+	m.publish(true, m.config.Now())
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	if err = errors.Join(err, m.nc.FlushWithContext(ctx)); err != nil {

@@ -74,7 +74,9 @@ func prepare(t *testing.T, url, id string, failing *atomic.Int64) *instance {
 	var err error
 	i.Member, err = Join(i.nc, Config{
 		Prefix: "retry", ID: id, Version: "1", Started: time.Now(), Now: time.Now,
-		Host: i.host, Saturation: func(time.Time) gate.Saturation { return gate.Saturation{} }, StoreDelay: i.storeDelay, Policies: func() string { return "" }, Gates: i, Limit: i,
+		Evidence:     func(bool, time.Time) []events.ServiceEvidence { return nil },
+		HearEvidence: func(string, []events.ServiceEvidence, time.Time) {},
+		Host:         i.host, Saturation: func(time.Time) gate.Saturation { return gate.Saturation{} }, StoreDelay: i.storeDelay, Policies: func() string { return "" }, Gates: i, Limit: i,
 		Publish: func(context.Context, string, *nats.Msg) error { i.announced.Add(1); return nil },
 		Log:     slog.New(slog.DiscardHandler),
 	})

@@ -33,6 +33,9 @@ func (m *Member) hear(msg *nats.Msg, now time.Time) (answer bool) {
 	case changed:
 		m.takeShare(m.View(now))
 	}
+	if err == nil {
+		m.config.HearEvidence(r.ID, r.Evidence, now)
+	}
 	return err == nil && r.State == events.InstanceJoining
 }
 
@@ -57,11 +60,13 @@ func (m *Member) enter(r events.InstanceReport, now time.Time) (changed bool, er
 	return changed, nil
 }
 
-// publish reports this instance to the others.
-func (m *Member) publish(now time.Time) {
+// publish reports this instance to the others, with what it measured lately or, if all evidence,
+// at all.
+func (m *Member) publish(allEvidence bool, now time.Time) {
 	m.mu.Lock()
 	r := m.reportLocked(now)
 	m.mu.Unlock()
+	r.Evidence = m.config.Evidence(allEvidence, now)
 	m.published = now
 	msg, err := wire.EncodeInstance(m.subjects, &r)
 	if err == nil {

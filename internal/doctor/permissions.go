@@ -12,8 +12,11 @@ import (
 
 	natsd "github.com/nats-io/nats-server/v2/server"
 
+	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/adoption"
+	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/schemas"
 )
 
 // permissionTimeout bounds the request for the user's permissions.
@@ -40,6 +43,7 @@ func (d *Diagnosis) permissions(ctx context.Context, s *session.Session, adopted
 	if p := info.Data.Permissions; p != nil {
 		need := needed(s, adopted, streamsExist, p.Response == nil)
 		missing = append(refused("publish to", p.Publish, need.Publish), refused("subscribe to", p.Subscribe, need.Subscribe)...)
+		d.targets(p.Publish, targets(policiesInForce(ctx, s), adopted))
 	}
 	if len(missing) > 0 {
 		d.add(Fail, check, "the user may not "+strings.Join(missing, ", nor "), "grant that to the service's user")
@@ -55,6 +59,53 @@ func needed(s *session.Session, adopted []adoption.Adoption, streamsExist, answe
 		JetStream: s.JS, Prefix: s.Config.Prefix, Inbox: inbox[:strings.LastIndex(inbox, ".")] + ".>",
 		Redis: s.Config.Redis.Reveal() != "", StreamsExist: streamsExist, Adopted: adopted, Answers: answers,
 	}.Permissions()
+}
+
+// targets checks the targets that are known. An attempt at one that the user may not publish to
+// fails as forbidden_target.
+func (d *Diagnosis) targets(p *natsd.SubjectPermission, known []handlers.Permission) {
+	const check = "targets"
+	switch missing := refused("publish to", p, known); {
+	case len(missing) > 0:
+		d.add(Warn, check, "the user may not "+wording.First(5, missing), "grant that to the service's user, or its operations become dead letters; replay them then")
+	case len(known) > 0:
+		d.add(OK, check, fmt.Sprintf("the user may publish to the %s that policies and adoptions name", wording.Many(len(known), "target")), "")
+	}
+}
+
+// targets lists the targets of the services with policies of their own, as far as they do not
+// depend on the operation, and of adopted consumers.
+func targets(set *policy.Set, adopted []adoption.Adoption) []handlers.Permission {
+	var known []handlers.Permission
+	for _, a := range adopted {
+		if a.Target == "" {
+			continue // that of the policy
+		}
+		known = append(known, handlers.Permission{Subject: a.Target, Purpose: "the target of consumer " + a.Consumer})
+	}
+	if set == nil {
+		return known
+	}
+	for _, service := range set.Services() {
+		p := set.Resolve(policy.Query{Service: service})
+		if p.Delivery == events.Request {
+			known = append(known, handlers.Permission{Subject: p.TargetOf("", service, "*"), Purpose: "the targets of service " + service})
+		}
+	}
+	return known
+}
+
+// policiesInForce returns the policies of an instance, nil if none answers.
+func policiesInForce(ctx context.Context, s *session.Session) *policy.Set {
+	shown, err := session.AskAll[schemas.PolicyShow](ctx, s, "policy.show", "the policies in force")
+	if err != nil || len(shown) == 0 {
+		return nil
+	}
+	set, err := policy.Parse("in force", []byte(shown[0].Source))
+	if err != nil {
+		return nil // the service tells of that
+	}
+	return set
 }
 
 // refused lists the needs that a permission does not cover.

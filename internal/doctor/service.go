@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/session"
 	"github.com/rebound-mq/rebound/internal/wording"
 	"github.com/rebound-mq/rebound/scheduler/gate"
@@ -24,9 +25,34 @@ func (d *Diagnosis) service(ctx context.Context, s *session.Session) {
 		d.add(OK, "service", fmt.Sprintf("instance %s, version %s, since %s", status.Instance, status.Version, wording.Moment(status.Started)), "")
 		d.policiesInForce(status.Policies)
 		d.submitted(&status)
+		d.paused(status.Pauses)
 		d.held(&status)
 	}
 }
+
+// paused tells what operators have paused.
+func (d *Diagnosis) paused(pauses []events.Pause) {
+	if len(pauses) == 0 {
+		return
+	}
+	texts := make([]string, len(pauses))
+	for i, p := range pauses {
+		texts[i] = p.Pattern.String() + " since " + wording.Moment(p.At)
+		if p.By != "" {
+			texts[i] += " by " + p.By
+		}
+		if !p.Until.IsZero() {
+			texts[i] += " until " + wording.Moment(p.Until)
+		}
+		if p.Note != "" {
+			texts[i] += " (" + p.Note + ")"
+		}
+	}
+	d.add(Warn, "pauses", wording.OneLine(wording.First(maxPauses, texts)), "`rebound resume` ends them")
+}
+
+// maxPauses is how many pauses are told of.
+const maxPauses = 5
 
 // held checks whether operations are held, and says why.
 func (d *Diagnosis) held(status *schemas.Status) {

@@ -34,6 +34,7 @@ func TestBurials_AreLoggedByKeyAndReasonAFewLinesAtATime(t *testing.T) {
 		}
 		b.add("billing:charge", events.ReasonNotRetryable)
 		backoff.Sleep(ctx, logBurialsEvery+time.Second)
+		synctest.Wait()
 		want := `level=WARN msg="operations were dead-lettered" key=billing:charge reason=exhausted operations=500
 level=WARN msg="operations were dead-lettered" key=billing:charge reason=not_retryable operations=1
 `

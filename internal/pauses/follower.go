@@ -3,6 +3,8 @@ package pauses
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +28,8 @@ type Follower struct {
 	changed notify.Signal // set when list has changed
 	rewatch streams.Rewatch
 
+	dropped map[string]uint64 // revisions of ended pauses that were removed, by key; of Run
+
 	mu      sync.Mutex    // guards the fields below
 	list    []entry       // by key; nil before the bucket was read
 	created time.Time     // when the bucket of list was made
@@ -48,7 +52,7 @@ type Config struct {
 
 // NewFollower returns a follower of the pauses in bucket.
 func NewFollower(bucket *Bucket, config Config) *Follower {
-	return &Follower{bucket: bucket, config: config, changed: notify.NewSignal(), applied: make(chan struct{})}
+	return &Follower{bucket: bucket, config: config, changed: notify.NewSignal(), dropped: make(map[string]uint64), applied: make(chan struct{})}
 }
 
 // Read puts the pauses of the bucket in force once, so that they hold before [Follower.Run].
@@ -164,6 +168,7 @@ func (f *Follower) endSome(ctx context.Context) time.Duration {
 	for _, e := range f.list {
 		switch {
 		case e.Until.IsZero():
+		case f.dropped[e.key] == e.revision: // the list is of before
 		case e.Ended(now):
 			ended = append(ended, e)
 			wait = min(wait, endAgain)
@@ -174,6 +179,9 @@ func (f *Follower) endSome(ctx context.Context) time.Duration {
 	if len(ended) > 0 {
 		f.putInForce(now)
 	}
+	maps.DeleteFunc(f.dropped, func(key string, _ uint64) bool {
+		return !slices.ContainsFunc(f.list, func(e entry) bool { return e.key == key })
+	})
 	f.mu.Unlock()
 	if !f.config.Leads() {
 		return wait
@@ -184,7 +192,9 @@ func (f *Follower) endSome(ctx context.Context) time.Duration {
 			f.config.Log.Info("a pause has ended by itself", "pattern", e.Pattern.String())
 			err = f.bucket.drop(ctx, e)
 		}
-		if err != nil && ctx.Err() == nil {
+		if err == nil {
+			f.dropped[e.key] = e.revision
+		} else if ctx.Err() == nil {
 			f.config.Log.Warn("ending a pause failed and will be retried; it holds nothing any more", "pattern", e.Pattern, "error", err)
 		}
 	}

@@ -54,8 +54,8 @@ func sorted[T any](all map[string]T) []T {
 
 // unlessEnded returns the error of a watch whose context has not ended.
 func unlessEnded(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }

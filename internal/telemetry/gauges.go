@@ -34,7 +34,7 @@ type Sources struct {
 		States() map[string]breaker.State
 	}
 	Health interface {
-		All(now time.Time) []health.Metrics
+		All(circuits map[string]breaker.State, now time.Time) []health.Metrics
 	}
 }
 
@@ -102,7 +102,7 @@ func Observe(m *Metrics, s Sources) error {
 	g.rate = number("rebound.governor.rate", "{operation}/s",
 		"How many operations a second the governor of a key lets go at this instance. There is none while the governor is off.")
 	g.breaker = whole("rebound.breaker.state", "", "The state of a key's circuit breaker: 0 is closed, 1 half-open, 2 open.")
-	g.score = number("rebound.service.health.score", "", "The health of a service as this instance sees it, from 0 (ill) to 100 (well).")
+	g.score = number("rebound.service.health.score", "", "The health of a service as all instances measure it, from 0 (ill) to 100 (well); at most 40 while a breaker is not closed or nobody listens on a target.")
 	g.overdue = whole("rebound.operations.overdue", "{operation}",
 		"Operations whose time is over by more than five seconds and that cannot be made due, because nothing can be stored. The leader of the instances counts them; the others say 0.")
 	forgotten, forgottenErr := m.Meter().Int64ObservableCounter("rebound.operations.forgotten", metric.WithUnit("{operation}"),
@@ -219,7 +219,7 @@ func (g *gauges) breakers(o metric.Observer) {
 // scores reads the health of the services; of those with the same labels, the worst.
 func (g *gauges) scores(o metric.Observer, now time.Time) {
 	worst := make(map[*[]metric.ObserveOption]float64)
-	for _, m := range g.Health.All(now) {
+	for _, m := range g.Health.All(health.Circuits(g.Breakers.States()), now) {
 		service := g.metrics.services.Of(m.ServiceType)
 		if score, ok := worst[service]; !ok || m.HealthScore < score {
 			worst[service] = m.HealthScore

@@ -41,7 +41,7 @@ func (m manyKeys) States() map[string]breaker.State {
 	return states
 }
 
-func (manyKeys) All(time.Time) []health.Metrics {
+func (manyKeys) All(map[string]breaker.State, time.Time) []health.Metrics {
 	return []health.Metrics{{ServiceType: "pay", HealthScore: 40}}
 }
 

@@ -86,11 +86,10 @@ func (p *Policy) factors(s *Signals, fresh float64, priority events.Priority) Fa
 		f.ResponseTime = responseFactor(s.ResponseTrend, weight)
 	}
 	if p.EnableResourceAwareRetry {
-		f.CPU = utilisationFactor(s.CPU, busyCPU)
+		f.CPU, f.Load = processorFactors(s.CPU, s.Load)
 		f.Memory = utilisationFactor(s.Memory, busyMemory)
 		f.Pool = utilisationFactor(s.Pool, busyPool)
 		f.Queue = queueFactor(s.Queue)
-		f.Load = loadFactor(s.Load)
 	}
 	return f
 }
@@ -139,6 +138,16 @@ func queueFactor(q int) float64 {
 		return 1
 	}
 	return 1 + float64(q)/(float64(q)+longQueue)
+}
+
+// processorFactors returns the factors of CPU utilisation and load. Both tell of busy
+// processors, so only the larger counts, the CPU's if they are equal, and the other is 1.
+func processorFactors(percent, load float64) (byCPU, byLoad float64) {
+	byCPU, byLoad = utilisationFactor(percent, busyCPU), loadFactor(load)
+	if byLoad > byCPU {
+		return 1, byLoad
+	}
+	return byCPU, 1
 }
 
 // loadFactor is 1 up to a load average of 1 per core, and rises in a straight
@@ -206,7 +215,8 @@ func share(part, whole float64) float64 {
 // Signals returns what is known of a service's health, as p decides by it. CPU,
 // memory, pool and queue are the service's own reports. The load is the larger of
 // the service's and of the host's on which Rebound runs, because waiting eases
-// either.
+// either. Resources that have factors of their own are left out of the health score, so
+// that none counts twice.
 //
 // The service sees all its requests and Rebound only the redeliveries. The success
 // rate that lengthens the delay more counts, so that a good report does not hide
@@ -217,6 +227,9 @@ func (p *Policy) Signals(f health.Figures) Signals {
 		HealthScore: f.Score, HealthKnown: f.Known,
 		SuccessRate: f.SuccessRate, Samples: f.Window, Age: f.Age, Variance: f.Variation, ResponseTrend: f.Trend,
 		CPU: f.CPU, Memory: f.Memory, Pool: f.Pool, Queue: int(math.Ceil(f.Queue)), Load: f.Load,
+	}
+	if p.EnableResourceAwareRetry {
+		s.HealthScore = f.Vitality
 	}
 	if !f.Reported {
 		return s

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/health"
 )
 
 func TestFactors_EachAloneHasItsFormula(t *testing.T) {
@@ -81,12 +82,36 @@ func TestFactors_EachAloneHasItsFormula(t *testing.T) {
 func TestFactors_Multiply(t *testing.T) {
 	p := usual()
 	p.BackoffStrategy, p.EnableResourceAwareRetry, p.JitterType = Adaptive, true, NoJitter
-	d := p.Decide(Input{Attempt: 2, Now: now, Priority: events.High, Signals: Signals{HealthKnown: true, HealthScore: 40, CPU: 85, Load: 1.5}}, fixed(0))
+	d := p.Decide(Input{Attempt: 2, Now: now, Priority: events.High, Signals: Signals{HealthKnown: true, HealthScore: 40, CPU: 85, Memory: 90}}, fixed(0))
 	if want := 6750 * time.Millisecond; d.Delay != want {
 		t.Errorf("the delay is %s, want 2 s × 2 × 1.5 × 1.5 × 0.75 = %s", d.Delay, want)
 	}
 	if d.Strategy != "adaptive_exponential" {
 		t.Errorf("the strategy is %q, want adaptive_exponential", d.Strategy)
+	}
+}
+
+func TestFactors_BusyProcessorCountsOnce(t *testing.T) {
+	for _, tc := range []struct {
+		cpu, load         float64
+		wantCPU, wantLoad float64
+	}{{85, 1.4, 1.5, 1}, {85, 1.6, 1, 1.6}, {85, 1.5, 1.5, 1}, {50, 1.5, 1, 1.5}} {
+		p := usual()
+		p.BackoffStrategy, p.EnableResourceAwareRetry = Adaptive, true
+		f := p.Decide(Input{Attempt: 2, Now: now, Signals: Signals{CPU: tc.cpu, Load: tc.load}}, fixed(0)).Factors
+		if math.Abs(f.CPU-tc.wantCPU) > 1e-9 || math.Abs(f.Load-tc.wantLoad) > 1e-9 {
+			t.Errorf("CPU %v %% and load %v give the factors %v and %v, want %v and %v", tc.cpu, tc.load, f.CPU, f.Load, tc.wantCPU, tc.wantLoad)
+		}
+	}
+}
+
+func TestSignals_ResourceWithAFactorOfItsOwnIsNotInTheHealthScore(t *testing.T) {
+	figures := health.Figures{Known: true, Score: 49, Vitality: 90, SuccessRate: 1, CPU: 100, Memory: 100}
+	for aware, want := range map[bool]float64{true: 90, false: 49} {
+		p := &Policy{EnableResourceAwareRetry: aware}
+		if got := p.Signals(figures).HealthScore; got != want {
+			t.Errorf("with enableResourceAwareRetry %t the health score is %v, want %v", aware, got, want)
+		}
 	}
 }
 

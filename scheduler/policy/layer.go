@@ -161,12 +161,15 @@ func traced(layers []*layer) trace {
 	return t
 }
 
+// OverridableKeys returns the keys that an operation may override, sorted.
+func OverridableKeys() []string {
+	return []string{"attemptTimeout", "backoffStrategy", "baseDelay", "jitterType", "maxAttempts", "maxDelay", "maxElapsedTime", "multiplier"}
+}
+
 // overridable maps the names of attributes to the keys that they override.
 var overridable = func() map[string]int {
 	names := make(map[string]int)
-	for _, name := range []string{
-		"maxAttempts", "baseDelay", "maxDelay", "multiplier", "backoffStrategy", "jitterType", "attemptTimeout", "maxElapsedTime",
-	} {
+	for _, name := range OverridableKeys() {
 		names[strings.ToLower(name)] = keyIndex[name]
 	}
 	return names

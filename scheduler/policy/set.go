@@ -260,6 +260,11 @@ func (s *Set) Publishes() bool {
 // Name returns the name that the set was parsed under.
 func (s *Set) Name() string { return s.name }
 
+// Services returns the services that the policy file has policies for, sorted.
+func (s *Set) Services() []string {
+	return slices.DeleteFunc(s.Sections(), func(name string) bool { return name == defaultLayer })
+}
+
 // Sections returns the names at the top level of the policy file, sorted: default, and the
 // services that it has policies for. It is empty for the built-in policies and for a file that
 // sets nothing.

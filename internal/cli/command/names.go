@@ -35,11 +35,11 @@ func (a *App) CheckSeen(ctx context.Context, s *session.Session, name string) er
 	case found.Known:
 		return nil
 	}
-	hint := ""
+	hint := ";"
 	if len(found.Nearest) > 0 {
 		hint = fmt.Sprintf("; did you mean %s?", strings.Join(found.Nearest, " or "))
 	}
-	return fmt.Errorf("nothing of %s was ever seen%s; --yes does it all the same", p, hint)
+	return fmt.Errorf("nothing of %s was ever seen%s --yes does it all the same", p, hint)
 }
 
 // YesVar adds the flag by which CheckSeen is skipped.
