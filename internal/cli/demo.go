@@ -28,13 +28,15 @@ func demoCommand(a *command.App) *cobra.Command {
 		Use:   "demo",
 		Short: "See failed operations being redelivered, all in this process",
 		Long: `Runs a NATS server, the service and a target in this process, with a store that is
-removed at the end. The target receives GitHub's webhooks and falls ill for a while:
-it is down, answers 503, limits the rate with Retry-After, and answers late. What it
-fails to take is submitted, and the demo shows what becomes of it.
+removed at the end. The target receives GitHub's webhooks and falls ill: it is down,
+then answers 503 until the breakers open, and once it is back what was held is let
+out; then it limits the rate with Retry-After, is slow, and hangs. What it fails to
+take is submitted, and the demo shows what becomes of it and what it waits for.
 
 The webhooks are the examples of the npm package @octokit/webhooks-examples, which npm
-fetches once, or the files of --payloads. The run ends with exit code 1 if an
-operation was lost, ended twice or arrived with other bytes than were sent.`,
+fetches once, or the files of --payloads; without npm or a network they are made up.
+The run ends with exit code 1 if an operation was lost, ended twice or arrived with
+other bytes than were sent.`,
 		Example: `  rebound demo
   rebound demo --operations 500 --seed 7 --output json
   rebound demo --operations 0 --keep`,

@@ -27,12 +27,11 @@ func TestDemo_RefusesInvalidInput(t *testing.T) {
 		code int
 		want string
 	}{
-		"fewer than no operations":    {[]string{"--operations", "-1"}, exitUsage, "--operations -1 is less than 0"},
-		"no time":                     {[]string{"--timeout", "0s"}, exitUsage, "--timeout 0s is not more than 0s"},
-		"an argument":                 {[]string{"x"}, exitUsage, "demo takes no arguments"},
-		"an unknown output":           {[]string{"--output", "xml"}, exitUsage, "xml"},
-		"an empty directory":          {[]string{"--payloads", t.TempDir()}, exitFailure, "it holds no *.json file"},
-		"neither npm nor a directory": {nil, exitFailure, "give a directory of JSON files with --payloads DIR"},
+		"fewer than no operations": {[]string{"--operations", "-1"}, exitUsage, "--operations -1 is less than 0"},
+		"no time":                  {[]string{"--timeout", "0s"}, exitUsage, "--timeout 0s is not more than 0s"},
+		"an argument":              {[]string{"x"}, exitUsage, "demo takes no arguments"},
+		"an unknown output":        {[]string{"--output", "xml"}, exitUsage, "xml"},
+		"an empty directory":       {[]string{"--payloads", t.TempDir()}, exitFailure, "it holds no *.json file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, stdout, stderr := runDemo(t, []string{"HOME=" + t.TempDir(), "PATH=/nowhere"}, c.args...)

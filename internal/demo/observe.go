@@ -30,5 +30,10 @@ func (r *run) event(m jetstream.Msg) {
 			r.tally.scheduled(e)
 			r.view.tell(scheduledHappening(at, e))
 		}
+	case tokens[1] == "event" && tokens[2] == events.BreakerChanged:
+		var e events.BreakerChange
+		if json.Unmarshal(m.Data(), &e) == nil {
+			r.view.tell(breakerHappening(at, e))
+		}
 	}
 }

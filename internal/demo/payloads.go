@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/wording"
 )
 
 // The npm package of webhook payloads. The version is fixed so that all runs deliver the same.
@@ -30,7 +31,7 @@ const (
 
 const (
 	// fetchTimeout bounds how long npm may take.
-	fetchTimeout = 60 * time.Second
+	fetchTimeout = 20 * time.Second
 	// maxPackage bounds the bytes unpacked.
 	maxPackage = 64 << 20
 	// maxPayload is the largest payload that the embedded server accepts together with headers.
@@ -39,7 +40,7 @@ const (
 
 // payload is the body of one webhook.
 type payload struct {
-	// event is the kind of the webhook, such as pull_request, and becomes the operation type.
+	// event is the kind of the webhook, such as pull_request.
 	event string
 	data  []byte
 }
@@ -50,18 +51,8 @@ type collection struct {
 	source   string
 }
 
-// events returns the kinds of the payloads, sorted.
-func (c collection) events() []string {
-	var out []string
-	for _, p := range c.payloads {
-		out = append(out, p.event)
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
 // loadPayloads returns the payloads in the directory if one is given, else those of the npm
-// package, from the cache or through npm.
+// package, from the cache or through npm, else made-up ones. It says on o.Out why it makes them up.
 func loadPayloads(ctx context.Context, o Options) (collection, error) {
 	if o.Payloads != "" {
 		payloads, err := readDir(o.Payloads)
@@ -76,17 +67,21 @@ func loadPayloads(ctx context.Context, o Options) (collection, error) {
 		}
 	}
 	index, err := fetch(ctx, o.Environ, o.Out)
-	if err != nil {
-		return collection{}, fmt.Errorf("fetching the payloads of %s with npm: %w; run it once with npm and a network, "+
-			"which caches them, or give a directory of JSON files with --payloads DIR", packageName, err)
+	var payloads []payload
+	if err == nil {
+		payloads, err = readIndex(index)
 	}
-	payloads, err := readIndex(index)
-	if err != nil {
-		return collection{}, fmt.Errorf("reading %s of %s: %w", packageIndex, source, err)
+	switch {
+	case ctx.Err() != nil:
+		return collection{}, fmt.Errorf("fetching the payloads: %w", context.Cause(ctx))
+	case err != nil:
+		fmt.Fprintf(o.Out, "Playing with made-up payloads, because %s %s cannot be fetched: %s. Or give some with --payloads DIR.\n",
+			packageName, packageVersion, wording.OneLine(err.Error()))
+		return collection{madeUp(o.Seed), "a generator"}, nil
 	}
 	if o.CacheDir != "" {
 		if err := store(file, index); err != nil {
-			return collection{}, fmt.Errorf("caching the payloads: %w", err)
+			fmt.Fprintf(o.Out, "The payloads will be fetched again next time, because caching them failed: %s.\n", wording.OneLine(err.Error()))
 		}
 	}
 	return collection{payloads, source}, nil
@@ -99,7 +94,7 @@ func fetch(ctx context.Context, environ []string, out io.Writer) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(out, "Fetching %s %s with npm, once.\n", packageName, packageVersion)
+	fmt.Fprintf(out, "Fetching %s %s with npm, once, for at most %s.\n", packageName, packageVersion, fetchTimeout)
 	dir, err := os.MkdirTemp("", "rebound-npm-*")
 	if err != nil {
 		return nil, err

@@ -73,9 +73,6 @@ func TestPayloads_AreReadFromADirectory(t *testing.T) {
 	if !slices.Equal(shown(got.payloads), want) || got.source != dir {
 		t.Errorf("the payloads are %q from %s, want %q", shown(got.payloads), got.source, want)
 	}
-	if events := got.events(); !slices.Equal(events, []string{"check_run", "issues", "list", "my_event_", "push", "star", "webhook"}) {
-		t.Errorf("the events are %q", events)
-	}
 }
 
 func TestPayloads_InvalidOnesAreRefused(t *testing.T) {
@@ -157,7 +154,7 @@ func TestPayloads_PackageIsFetchedOnceAndThenCached(t *testing.T) {
 	}
 }
 
-func TestPayloads_ErrorNamesBothWaysToThePackage(t *testing.T) {
+func TestPayloads_AreMadeUpWithoutThePackage(t *testing.T) {
 	offline := `echo "npm error code ENOTFOUND" >&2
 echo "npm error syscall getaddrinfo" >&2
 echo "npm error network request to https://registry.npmjs.org/x failed, reason: getaddrinfo ENOTFOUND" >&2
@@ -176,17 +173,17 @@ exit 1`
 		}, "looking for " + packageIndex},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := load(context.Background(), Options{CacheDir: t.TempDir(), Environ: c.environ(t)})
-			if err == nil {
-				t.Fatal("there is no error")
+			var out strings.Builder
+			got, err := load(context.Background(), Options{CacheDir: t.TempDir(), Environ: c.environ(t), Out: &out, Seed: 3})
+			if err != nil {
+				t.Fatal(err)
 			}
-			for _, want := range []string{c.want, "--payloads DIR", "run it once with npm and a network"} {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("the error %q does not say %q", err, want)
-				}
+			if !slices.Equal(shown(got.payloads), shown(madeUp(3))) || got.source != "a generator" {
+				t.Errorf("there are %d payloads from %s, want those made up", len(got.payloads), got.source)
 			}
-			if strings.Contains(err.Error(), "\n") {
-				t.Errorf("the error %q is more than a line", err)
+			_, said, _ := strings.Cut("\n"+out.String(), "\nPlaying with made-up payloads")
+			if !strings.Contains(said, c.want) || !strings.Contains(said, "--payloads DIR") || strings.Count(said, "\n") != 1 {
+				t.Errorf("the output is %q, want one line with %q and --payloads DIR", &out, c.want)
 			}
 		})
 	}
@@ -201,5 +198,29 @@ func TestPayloads_FetchingEndsWithItsContext(t *testing.T) {
 	}
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("it took %s", took)
+	}
+}
+
+func TestMadeUp_PayloadsDifferInSizeAndShapeAndRepeatBySeed(t *testing.T) {
+	small, large, types := 0, 0, make(map[string]bool)
+	all := madeUp(1)
+	for _, p := range all {
+		again, err := newPayload(p.event, p.data)
+		if err != nil || !bytes.Equal(again.data, p.data) {
+			t.Fatalf("payload %.80s is not compact JSON that fits: %v", p.data, err)
+		}
+		if len(p.data) < 500 {
+			small++
+		}
+		if len(p.data) > 10_000 {
+			large++
+		}
+		types[operationType(p.event)] = true
+	}
+	if small < 10 || large < 10 || len(types) != len(operationTypes) {
+		t.Errorf("of %d payloads %d are small and %d large, of %d operation types; want 10, 10 and %d", len(all), small, large, len(types), len(operationTypes))
+	}
+	if !slices.Equal(shown(all), shown(madeUp(1))) || slices.Equal(shown(all), shown(madeUp(2))) {
+		t.Error("the payloads do not depend on the seed alone")
 	}
 }

@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/backoff"
 )
 
@@ -24,7 +28,7 @@ type Options struct {
 	// Seed determines the target's behaviour.
 	Seed uint64
 	// Payloads is a directory of JSON files to deliver. If empty, the npm package is used, which
-	// npm fetches into CacheDir if it is not there.
+	// npm fetches into CacheDir if it is not there; without npm or a network, payloads are made up.
 	Payloads, CacheDir string
 	// Environ is the environment for npm, in the form of [os.Environ].
 	Environ []string
@@ -45,23 +49,17 @@ type Options struct {
 	script   script
 }
 
-// policies are the demo's policies. Every delay is short, so that a run ends soon.
+// policies are the demo's policies: the built-in default but for what would make a run long.
 const policies = `
 default:
-  maxAttempts: 10
-  baseDelay: 400ms
-  maxDelay: 4s
-  multiplier: 2
-  backoffStrategy: exponential
-  jitterType: equal
-  attemptTimeout: 1s
   circuitBreakerTimeout: 2s
-  target: "{service}.{operation}"
+  attemptTimeout: 2s
+  maxDelay: 5s
 `
 
 const (
 	// attemptTimeout is that of the policies.
-	attemptTimeout = time.Second
+	attemptTimeout = 2 * time.Second
 	// endlessPace is the number of operations for which the pace of an endless run is computed.
 	endlessPace = 500
 	// settleTime is how long a run waits, once everything has ended, for events that must not
@@ -131,6 +129,7 @@ type run struct {
 	tally  *tally
 	target *target
 	sender *sender
+	watch  *watch
 	view   view
 	begun  time.Time
 	// observed is the sequence of the last observed event.
@@ -147,10 +146,13 @@ func newRun(s *stage, o Options, from collection) *run {
 	b := behaviour{seed: o.Seed, timeout: attemptTimeout}
 	r.sender = &sender{js: s.js, payloads: from.payloads, behaviour: b, perSecond: pace, goal: o.Operations, tally: r.tally}
 	r.target = &target{
-		nc: s.targetConn, events: from.events(), script: script, behaviour: b, perSecond: pace / 3,
-		again: func() bool { return !r.sender.done.Load() }, tally: r.tally,
+		nc: s.targetConn, script: script, behaviour: b, perSecond: pace / 2,
+		again: func() bool { return !r.sender.done.Load() }, released: func() bool { return r.watch.empty() }, tally: r.tally,
 	}
-	t := title{source: from.source, url: s.server.ClientURL(), seed: o.Seed, goal: o.Operations, script: script}
+	r.watch = &watch{nc: s.ownConn, js: s.js, waiting: s.waiting}
+	t := title{
+		source: from.source, url: s.server.ClientURL(), seed: o.Seed, goal: o.Operations, script: script, policy: settings(o.policies),
+	}
 	if o.Size != nil {
 		r.view = newScreen(o.Out, t, o.Size, o.Color)
 	} else {
@@ -161,11 +163,16 @@ func newRun(s *stage, o Options, from collection) *run {
 
 // run plays the demo and judges it.
 func (r *run) run(ctx context.Context) (Summary, error) {
-	events, err := r.observe(ctx)
+	consuming, err := r.observe(ctx)
 	if err != nil {
 		return Summary{}, err
 	}
-	defer events.Stop()
+	defer consuming.Stop()
+	due, err := r.followDue()
+	if err != nil {
+		return Summary{}, err
+	}
+	defer func() { _ = due.Unsubscribe() }()
 	stopped := r.play(ctx)
 	summary := Summary{Seconds: math.Round(time.Since(r.begun).Seconds()*10) / 10}
 	r.view.close(r.frame())
@@ -194,6 +201,7 @@ func (r *run) play(ctx context.Context) error {
 	defer stopSender()
 	group.Go(func() error { return r.target.run(targetCtx) })
 	group.Go(func() error { return r.sender.run(sendCtx) })
+	group.Go(func() error { return r.watch.run(targetCtx) })
 
 	ticker := time.NewTicker(refresh)
 	defer ticker.Stop()
@@ -228,7 +236,7 @@ func (r *run) play(ctx context.Context) error {
 func (r *run) frame() frame {
 	now := time.Now()
 	mood, until := r.target.state()
-	f := frame{at: now.Sub(r.begun), counts: r.tally.snapshot(now), mood: mood, left: -1}
+	f := frame{at: now.Sub(r.begun), now: now, counts: r.tally.snapshot(now), mood: mood, left: -1, standing: r.watch.last()}
 	if !until.IsZero() {
 		f.left = max(until.Sub(now), 0)
 	}
@@ -279,4 +287,30 @@ func (r *run) observe(ctx context.Context) (jetstream.ConsumeContext, error) {
 		return nil, fmt.Errorf("following stream %s: %w", r.stage.outcomes, err)
 	}
 	return consuming, nil
+}
+
+// followDue learns when operations are really due: an early release, after a breaker has closed,
+// makes them due at once.
+func (r *run) followDue() (*nats.Subscription, error) {
+	due, err := r.stage.ownConn.Subscribe(events.Subjects{}.AllDue(), func(m *nats.Msg) {
+		// An unreadable one is buried by the service, which the judgement sees.
+		if op, err := wire.ReadState(m.Header); err == nil {
+			r.tally.due(op.ID, op.Attempt+1, op.Due)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("following the due operations: %w", err)
+	}
+	return due, nil
+}
+
+// settings returns the settings of a policy file with one policy, in one line.
+func settings(policies string) string {
+	var words []string
+	for line := range strings.Lines(policies) {
+		if strings.HasPrefix(line, " ") {
+			words = append(words, strings.Replace(strings.TrimSpace(line), ":", "", 1))
+		}
+	}
+	return strings.Join(words, ", ")
 }

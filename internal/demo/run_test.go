@@ -26,23 +26,19 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 var shortScript = script{
 	{healthy, 400 * time.Millisecond},
 	{down, 400 * time.Millisecond},
-	{unavailable, 500 * time.Millisecond},
-	{rateLimited, 800 * time.Millisecond},
-	{slow, 500 * time.Millisecond},
+	{unavailable, 1500 * time.Millisecond},
+	{back, 800 * time.Millisecond},
+	{rateLimited, 500 * time.Millisecond},
+	{slow, 300 * time.Millisecond},
 	{recovered, time.Second},
 }
 
 const shortPolicies = `
 default:
-  maxAttempts: 10
   baseDelay: 40ms
   maxDelay: 600ms
-  multiplier: 2
-  backoffStrategy: exponential
-  jitterType: equal
-  attemptTimeout: 1s
+  attemptTimeout: 2s
   circuitBreakerTimeout: 500ms
-  target: "{service}.{operation}"
 `
 
 // short returns options of a run that ends soon, with its own payloads.
@@ -79,12 +75,14 @@ func TestRun_EveryOperationEndsAsItMust(t *testing.T) {
 	if s.Submitted != 60 || s.RetrySuccess+s.RetryFailed != 60 || s.DeadLetters != s.RetryFailed || len(s.Faults) > 0 || s.Unfinished > 0 {
 		t.Errorf("the summary is %+v", s)
 	}
-	if s.Early != 0 || s.Redeliveries < 60 || s.Attempts.Max < 3 || s.RepeatedAttempts != 0 || s.Kept != "" {
+	if s.Early != 0 || s.Redeliveries < 50 || s.Attempts.Max < 2 || s.RepeatedAttempts != 0 || s.Kept != "" {
 		t.Errorf("the summary is %+v", s)
 	}
 	for _, want := range []string{
-		"60 operations from", "the target is healthy", "the target is down", "the target is unavailable", "the target is rate limited",
-		"(no_responders)", "(503)", "(429)", "submitted 60/60  waiting 0",
+		"60 operations from", "Policy: the built-in default, but baseDelay 40ms, maxDelay 600ms,",
+		"the target is healthy", "the target is down", "the target is unavailable", "the target is rate limited",
+		"(no_responders)", "the breaker OPENS after", ": 503: the database is restarting", "the breaker CLOSES", " held: ",
+		"submitted 60/60  waiting 0  held 0  in flight 0",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the output does not say %q:\n%s", want, out)
@@ -92,6 +90,18 @@ func TestRun_EveryOperationEndsAsItMust(t *testing.T) {
 	}
 	if left := stores(t); len(left) > 0 {
 		t.Errorf("%q is left behind", left)
+	}
+}
+
+func TestRun_NeedsNothingButItself(t *testing.T) {
+	o, out := short(t, 20)
+	o.Payloads, o.CacheDir, o.Environ = "", t.TempDir(), []string{"PATH=/nowhere"}
+	s, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatalf("the run failed: %v\n%s", err, out)
+	}
+	if s.Submitted != 20 || s.Source != "a generator" || !strings.Contains(out.String(), "cannot be fetched: npm is not installed.") {
+		t.Errorf("the summary is %+v\n%s", s, out)
 	}
 }
 

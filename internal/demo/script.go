@@ -18,10 +18,24 @@ const (
 	healthy     mood = "healthy"
 	down        mood = "down"
 	unavailable mood = "unavailable"
+	back        mood = "back"
 	rateLimited mood = "rate limited"
 	slow        mood = "slow"
+	hanging     mood = "hanging"
 	recovered   mood = "recovered"
 )
+
+// means says what a target does in each mood.
+var means = map[mood]string{
+	healthy:     "it takes what it gets",
+	down:        "nobody listens on it",
+	unavailable: "it fails every delivery with 503",
+	back:        "it takes what it gets",
+	rateLimited: "it answers 429 with Retry-After to what is too much",
+	slow:        "it takes its time, now and then too much of it",
+	hanging:     "it gives no answer to every fourth delivery",
+	recovered:   "it takes what it gets",
+}
 
 // phase is a mood and its duration.
 type phase struct {
@@ -33,18 +47,23 @@ type phase struct {
 // submit; then the target stays in the last phase.
 type script []phase
 
-// defaultScript is the script of the demo.
+// defaultScript is the script of the demo: an outage, for which a breaker opens, and then briefly
+// each of the lesser ills.
 var defaultScript = script{
-	{healthy, 3 * time.Second},
+	{healthy, 2 * time.Second},
 	{down, 3 * time.Second},
-	{unavailable, 4 * time.Second},
-	{rateLimited, 5 * time.Second},
-	{slow, 4 * time.Second},
-	{recovered, 5 * time.Second},
+	{unavailable, 6 * time.Second},
+	{back, 4 * time.Second},
+	{rateLimited, 2 * time.Second},
+	{slow, 1500 * time.Millisecond},
+	{hanging, 1500 * time.Millisecond},
+	{recovered, 4 * time.Second},
 }
 
 // failing is roughly the share of first deliveries that fail in a mood.
-var failing = map[mood]float64{healthy: 0.03, down: 1, unavailable: 1, rateLimited: 0.6, slow: 0.2, recovered: 0.03}
+var failing = map[mood]float64{
+	healthy: 0.06, down: 1, unavailable: 1, back: 0.06, rateLimited: 0.4, slow: 0.1, hanging: 0.25, recovered: 0.06,
+}
 
 // seeded returns the script with the duration of each phase changed by up to a sixth.
 func (s script) seeded(seed uint64) script {
@@ -56,15 +75,18 @@ func (s script) seeded(seed uint64) script {
 	return out
 }
 
-// pace returns the first deliveries a second at which so many fail before the target gets better.
+// spareTime is the share of the script's failures that is left as a margin, so that chance does not
+// make it begin anew.
+const spareTime = 0.1
+
+// pace returns the first deliveries a second at which so many fail before the target recovers for
+// good.
 func (s script) pace(operations int) float64 {
 	fail := 0.0
-	for _, p := range s {
-		if p.mood != slow && p.mood != recovered {
-			fail += failing[p.mood] * p.time.Seconds()
-		}
+	for _, p := range s[:len(s)-1] {
+		fail += failing[p.mood] * p.time.Seconds()
 	}
-	return float64(operations) / fail
+	return float64(operations) / (fail * (1 - spareTime))
 }
 
 // behaviour decides the target's answers. They depend only on the seed and the delivery, so that
@@ -90,37 +112,24 @@ func (a answer) accepts() bool { return a.code == "" && !a.silent }
 // answer returns the target's answer to an attempt at a webhook. spare reports whether a
 // rate-limiting target takes one more now.
 func (b behaviour) answer(m mood, id string, attempt int, spare bool) answer {
-	// A problem of the webhook itself shows at every attempt that the target processes.
-	if m != unavailable && m != rateLimited || m == rateLimited && spare {
-		switch own := b.draw(id, "webhook"); {
-		case own < 0.03:
-			return answer{code: "422", text: "the payload lacks a field that is required"}
-		case own < 0.04:
-			return answer{code: "500", text: "the handler of this event panicked"}
-		}
-	}
 	chance := b.draw(id, string(m)+strconv.Itoa(attempt))
-	switch m {
-	case unavailable:
-		if chance < 0.2 {
-			return answer{silent: true}
-		}
+	switch {
+	case m == unavailable:
 		return answer{code: "503", text: "the database is restarting"}
-	case rateLimited:
-		if !spare {
-			wait := time.Duration(1+int(chance*3)) * time.Second
-			return answer{code: "429", text: "too many deliveries", retryAfter: wait}
-		}
-	case slow:
-		// Far enough from the timeout to be clearly in time or clearly late.
-		if chance < 0.15 {
-			return answer{after: b.timeout * 3 / 2}
-		}
-		return answer{after: time.Duration(chance * 0.7 * float64(b.timeout))}
-	default:
-		if chance < 0.03 {
-			return answer{code: "503", text: "a worker was recycled"}
-		}
+	case m == rateLimited && !spare:
+		return answer{code: "429", text: "too many deliveries", retryAfter: time.Duration(1+int(chance*2)) * time.Second}
+	case m == hanging && chance < 0.25:
+		return answer{silent: true}
+	case b.draw(id, "webhook") < 0.03:
+		// A fault of the webhook itself shows at every attempt that the target processes.
+		return answer{code: "422", text: "the payload lacks a field that is required"}
+	case m == slow && chance < 0.1:
+		// Far enough from the timeout to be clearly late.
+		return answer{after: b.timeout * 3 / 2}
+	case m == slow:
+		return answer{after: time.Duration(chance * 0.6 * float64(b.timeout))}
+	case m != rateLimited && chance < 0.03:
+		return answer{code: "503", text: "a worker was recycled"}
 	}
 	return answer{after: time.Duration(chance * float64(b.timeout) / 50)}
 }

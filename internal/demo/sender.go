@@ -47,7 +47,9 @@ func (s *sender) run(ctx context.Context) error {
 	defer enough()
 	defer s.done.Store(true)
 	order := rand.New(rand.NewPCG(s.behaviour.seed, 1)).Perm(len(s.payloads))
-	limiter := rate.NewLimiter(rate.Limit(s.perSecond), 1+int(s.perSecond/50))
+	// Deliveries that a busy machine delays are made up for. None is to be made up for yet.
+	limiter := rate.NewLimiter(rate.Limit(s.perSecond), 1+int(s.perSecond))
+	limiter.AllowN(time.Now(), limiter.Burst())
 	// A failed delivery keeps its slot, so that at most goal can fail.
 	slots := semaphore.NewWeighted(int64(cmp.Or(s.goal, math.MaxInt)))
 
@@ -108,7 +110,7 @@ type failure struct{ code, text, retryAfter string }
 
 // deliver makes the first delivery. An error means that it was not made.
 func (s *sender) deliver(ctx context.Context, delivery string, p payload) (failure, bool, error) {
-	m := nats.NewMsg(serviceName + "." + p.event)
+	m := nats.NewMsg(serviceName + "." + operationType(p.event))
 	webhookHeader(m.Header, delivery, p)
 	m.Data = p.data
 	ctx, cancel := context.WithTimeout(ctx, s.behaviour.timeout)
@@ -142,7 +144,7 @@ func submission(delivery string, p payload, at time.Time, f failure) (*nats.Msg,
 	e.SetSubject(p.event)
 	e.SetTime(at)
 	e.SetExtension("service", serviceName)
-	e.SetExtension("operation", p.event)
+	e.SetExtension("operation", operationType(p.event))
 	e.SetExtension("priority", priority(p.event).String())
 	e.SetExtension("attempt", strconv.Itoa(1))
 	e.SetExtension("firstfailure", at.UTC().Format(time.RFC3339Nano))
@@ -154,7 +156,7 @@ func submission(delivery string, p payload, at time.Time, f failure) (*nats.Msg,
 	if err := e.SetData(event.ApplicationJSON, p.data); err != nil {
 		return nil, fmt.Errorf("encoding webhook %s: %w", delivery, err)
 	}
-	m, err := wire.EncodeCloudEvent(events.Subjects{}.Submit(serviceName, p.event), &e)
+	m, err := wire.EncodeCloudEvent(events.Subjects{}.Submit(serviceName, operationType(p.event)), &e)
 	if err != nil {
 		return nil, err
 	}

@@ -31,8 +31,8 @@ type stage struct {
 	// Each part has its own connection, as if it were a process of its own.
 	serviceConn, targetConn, ownConn *nats.Conn
 	js                               jetstream.JetStream
-	// outcomes is the name of the stream of outcomes.
-	outcomes string
+	// outcomes and waiting name the streams of outcomes and of waiting operations.
+	outcomes, waiting string
 }
 
 // openStage starts the server and the service.
@@ -45,7 +45,7 @@ func openStage(ctx context.Context, o Options) (*stage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating a store: %w", err)
 	}
-	s := &stage{dir: dir, outcomes: events.Streams{}.Outcomes()}
+	s := &stage{dir: dir, outcomes: events.Streams{}.Outcomes(), waiting: events.Streams{}.Waiting()}
 	if err := s.open(ctx, set, o.Version); err != nil {
 		_, err = s.close(false, err)
 		return nil, err

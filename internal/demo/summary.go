@@ -36,10 +36,12 @@ type Summary struct {
 	Attempts     Range `json:"attempts"`
 	// TimeToSuccess is measured from the first failure.
 	TimeToSuccess Distribution `json:"timeToSuccessMs"`
-	// Lateness is the time from when a redelivery was due until it reached the target; Early
-	// counts those that came before.
-	Lateness Distribution `json:"latenessMs"`
-	Early    int          `json:"early"`
+	// Lateness is the time from when a redelivery was due until it reached the target, and
+	// includes what it was held; Early counts those that came before. ReleasedEarly counts those
+	// that became due before their time, because the breaker of their key had closed.
+	Lateness      Distribution `json:"latenessMs"`
+	Early         int          `json:"early"`
+	ReleasedEarly int          `json:"releasedEarly"`
 	// Duplicates counts operations that the target accepted more than once: sometimes it answers
 	// an accepted delivery too late, which leads to another attempt. NeedlessDuplicates counts
 	// those among them that it had accepted in time more than once.
@@ -105,8 +107,9 @@ func (s Summary) Print(w io.Writer) error {
 	row("retryFailed", s.RetryFailed, "%s", reasons(s.RetryFailedBy))
 	row("dead letters", s.DeadLetters, "")
 	row("redeliveries", s.Redeliveries, "attempts per operation: %d min, %d median, %d max", s.Attempts.Min, s.Attempts.Median, s.Attempts.Max)
-	row("lateness", milliseconds(s.Lateness.P50), "p50; p99 %s, max %s; %d redeliveries were early",
+	row("lateness", milliseconds(s.Lateness.P50), "p50; p99 %s, max %s, which includes being held; %d redeliveries were early",
 		milliseconds(s.Lateness.P99), milliseconds(s.Lateness.Max), s.Early)
+	row("released", s.ReleasedEarly, "before their time, because their breaker had closed")
 	row("duplicates", s.Duplicates, "accepted by the target again because it had answered too late; %d needlessly", s.NeedlessDuplicates)
 	if s.Unfinished > 0 {
 		row("unfinished", s.Unfinished, "still wait, safe in their stream")

@@ -25,7 +25,6 @@ type tally struct {
 	counts     counts
 	attempts   []int           // of each ended operation
 	successes  []time.Duration // from the first failure
-	lateness   []time.Duration // of each redelivery that reached the target
 	done       chan struct{}   // closed when goal is reached
 }
 
@@ -35,18 +34,37 @@ type operation struct {
 	event     string
 	submitted bool
 	payload   hash
-	// attempt is the last attempt known to have failed, due the time of the next one.
+	// attempt is the last attempt known to have failed.
 	attempt int
-	due     time.Time
-	// reached is when the target saw each attempt, planned when it was due, until the other of
-	// the two is known.
-	reached, planned map[int]time.Time
+	// redeliveries are the attempts after the first, by number.
+	redeliveries map[int]redelivery
 	// seen has a bit for each attempt that reached the target.
 	seen     uint64
 	accepted []hash
 	// inTime counts how often the target accepted it and answered in time.
 	inTime   int
 	outcomes int
+}
+
+// redelivery holds the times of one attempt, zero while they are not known.
+type redelivery struct {
+	// planned is when it was to be made by the decision, due by the stored state: an early
+	// release makes an operation due at once.
+	planned, due, reached time.Time
+}
+
+// released reports whether the attempt became due before its time.
+func (r redelivery) released() bool { return !r.due.IsZero() && r.due.Before(r.planned) }
+
+// lateness returns how late the attempt reached its target; known is false until all of it is.
+func (r redelivery) lateness() (late time.Duration, known bool) {
+	switch {
+	case r.reached.IsZero() || r.planned.IsZero():
+		return 0, false
+	case r.released():
+		return r.reached.Sub(r.due), true
+	}
+	return r.reached.Sub(r.planned), true
 }
 
 // counts are the figures of all operations.
@@ -61,9 +79,10 @@ type counts struct {
 	Reasons map[events.Reason]int
 	// Repeated counts attempts that reached the target more than once.
 	Repeated int
-	// Waiting and InFlight count operations without an outcome: those that wait for their next
-	// attempt, and those whose next attempt is under way.
-	Waiting, InFlight int
+	// Open counts operations without an outcome, and NextDue is when the first of them is due
+	// that is not yet, zero if there is none.
+	Open    int
+	NextDue time.Time
 }
 
 func newTally(goal int) *tally {
@@ -95,8 +114,7 @@ func (t *tally) arrived(id string, attempt int, at time.Time) {
 	}
 	o.seen |= bit
 	if attempt > 1 {
-		set(&o.reached, attempt, at)
-		t.pair(o, attempt)
+		o.change(attempt, func(r *redelivery) { r.reached = at })
 	}
 }
 
@@ -136,9 +154,14 @@ func (t *tally) scheduled(e events.Scheduled) {
 	defer t.mu.Unlock()
 	o := t.of(e.ID)
 	t.progress(o, e.Attempt)
-	o.due = e.Due
-	set(&o.planned, e.Attempt+1, e.Due)
-	t.pair(o, e.Attempt+1)
+	o.change(e.Attempt+1, func(r *redelivery) { r.planned = e.Due })
+}
+
+// due records when an attempt is due by the stored state of its operation.
+func (t *tally) due(id string, attempt int, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.of(id).change(attempt, func(r *redelivery) { r.due = at })
 }
 
 // ended records an outcome.
@@ -159,7 +182,6 @@ func (t *tally) ended(e events.Outcome) {
 		t.counts.Reasons[e.Reason]++
 	}
 	delete(t.waiting, e.ID)
-	o.reached, o.planned = nil, nil
 	if len(t.attempts) == t.goal {
 		close(t.done)
 	}
@@ -176,15 +198,14 @@ func (t *tally) progress(o *operation, attempt int) {
 	}
 }
 
-// pair records the lateness of an attempt once both its due time and its arrival are known.
-func (t *tally) pair(o *operation, attempt int) {
-	due, planned := o.planned[attempt]
-	at, reached := o.reached[attempt]
-	if planned && reached {
-		t.lateness = append(t.lateness, at.Sub(due))
-		delete(o.planned, attempt)
-		delete(o.reached, attempt)
+// change changes what is known of an attempt after the first.
+func (o *operation) change(attempt int, with func(*redelivery)) {
+	if o.redeliveries == nil {
+		o.redeliveries = make(map[int]redelivery)
 	}
+	r := o.redeliveries[attempt]
+	with(&r)
+	o.redeliveries[attempt] = r
 }
 
 // snapshot returns the counts at a time.
@@ -193,11 +214,11 @@ func (t *tally) snapshot(now time.Time) counts {
 	defer t.mu.Unlock()
 	c := t.counts
 	c.Reasons = maps.Clone(c.Reasons)
+	c.Open = len(t.waiting)
 	for _, o := range t.waiting {
-		if !o.due.IsZero() && now.After(o.due) {
-			c.InFlight++
-		} else {
-			c.Waiting++
+		next := o.redeliveries[o.attempt+1].planned
+		if next.After(now) && (c.NextDue.IsZero() || next.Before(c.NextDue)) {
+			c.NextDue = next
 		}
 	}
 	return c
@@ -229,13 +250,21 @@ func (t *tally) summarise(s *Summary) {
 		s.Attempts = Range{t.attempts[0], t.attempts[len(t.attempts)/2], t.attempts[len(t.attempts)-1]}
 	}
 	s.TimeToSuccess = distribution(t.successes)
-	s.Lateness = distribution(t.lateness)
-	for _, d := range t.lateness {
-		if d < 0 {
-			s.Early++
-		}
-	}
+	var lateness []time.Duration
 	for _, o := range t.operations {
+		for _, r := range o.redeliveries {
+			late, known := r.lateness()
+			if !known {
+				continue
+			}
+			lateness = append(lateness, late)
+			if late < 0 {
+				s.Early++
+			}
+			if r.released() {
+				s.ReleasedEarly++
+			}
+		}
 		if o.submitted && len(o.accepted) > 1 {
 			s.Duplicates++
 		}
@@ -243,6 +272,7 @@ func (t *tally) summarise(s *Summary) {
 			s.NeedlessDuplicates++
 		}
 	}
+	s.Lateness = distribution(lateness)
 }
 
 // distribution returns percentiles by nearest rank. It sorts its argument.
@@ -253,11 +283,4 @@ func distribution(of []time.Duration) Distribution {
 	slices.Sort(of)
 	rank := func(percent int) float64 { return events.InMilliseconds(of[(len(of)*percent+99)/100-1]) }
 	return Distribution{P50: rank(50), P99: rank(99), Max: rank(100)}
-}
-
-func set(m *map[int]time.Time, k int, v time.Time) {
-	if *m == nil {
-		*m = make(map[int]time.Time)
-	}
-	(*m)[k] = v
 }

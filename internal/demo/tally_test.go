@@ -27,7 +27,7 @@ func TestTally_FollowsOperationsToTheirEnd(t *testing.T) {
 	y.scheduled(scheduledAt("bad", 1, noon.Add(3*time.Second)))
 
 	c := y.snapshot(noon.Add(2 * time.Second))
-	if c.Submitted != 2 || c.Waiting != 1 || c.InFlight != 1 || c.Redeliveries != 0 {
+	if c.Submitted != 2 || c.Open != 2 || !c.NextDue.Equal(noon.Add(3*time.Second)) || c.Redeliveries != 0 {
 		t.Errorf("after two decisions the counts are %+v", c)
 	}
 	y.arrived("good", 2, noon.Add(1010*time.Millisecond))
@@ -43,7 +43,7 @@ func TestTally_FollowsOperationsToTheirEnd(t *testing.T) {
 	<-y.done
 
 	c = y.snapshot(noon.Add(9 * time.Second))
-	if c.Success != 1 || c.Failed != 1 || c.Reasons[events.ReasonExhausted] != 1 || c.Waiting+c.InFlight != 0 || c.Redeliveries != 1+3 {
+	if c.Success != 1 || c.Failed != 1 || c.Reasons[events.ReasonExhausted] != 1 || c.Open != 0 || !c.NextDue.IsZero() || c.Redeliveries != 1+3 {
 		t.Errorf("at the end the counts are %+v", c)
 	}
 	var s Summary
@@ -67,6 +67,27 @@ func TestTally_PairsDueAndArrivalInEitherOrder(t *testing.T) {
 	y.summarise(&s)
 	if s.Early != 1 || s.Lateness.P50 != -1 || s.Lateness.Max != 4 {
 		t.Errorf("lateness is %+v with %d early, want -1 and 4 ms with 1 early", s.Lateness, s.Early)
+	}
+}
+
+func TestTally_EarlyReleaseIsNotEarly(t *testing.T) {
+	y := newTally(0)
+	for id, state := range map[string]time.Duration{
+		"released": 2 * time.Second,  // its breaker has closed
+		"held":     9 * time.Second,  // what came later says nothing of this attempt
+		"early":    10 * time.Second, // nothing has changed its time
+	} {
+		y.submit(id, "push", hash{})
+		y.scheduled(scheduledAt(id, 1, noon.Add(5*time.Second)))
+		y.due(id, 2, noon.Add(state))
+	}
+	y.arrived("released", 2, noon.Add(2100*time.Millisecond))
+	y.arrived("held", 2, noon.Add(6*time.Second))
+	y.arrived("early", 2, noon.Add(4*time.Second))
+	var s Summary
+	y.summarise(&s)
+	if s.Early != 1 || s.ReleasedEarly != 1 || s.Lateness != (Distribution{P50: 100, P99: 1000, Max: 1000}) {
+		t.Errorf("%d early, %d released, lateness %+v; want 1, 1 and 100, 1000, 1000 ms", s.Early, s.ReleasedEarly, s.Lateness)
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,32 +21,50 @@ import (
 
 const (
 	// serviceName is the name of the target, and the service of every operation.
-	serviceName = "webhooks"
+	serviceName = "github"
 	// source is the CloudEvents source of every operation.
 	source = "/github"
+
+	// releasePatience bounds how much longer a target stays well after an outage, as a multiple.
+	releasePatience = 3
 
 	// The headers of GitHub's webhooks.
 	headerEvent    = "X-GitHub-Event"
 	headerDelivery = "X-GitHub-Delivery"
 )
 
-// operationID returns the id that the operation of a webhook has or would have.
-func operationID(delivery, event string) string {
-	return events.OperationID(source, delivery, serviceName, event)
+// operationTypes are the operation types, and with them the endpoints and breakers of the target.
+// They are few, so that the story of each is easy to follow.
+var operationTypes = []string{"code", "issues", "account"}
+
+// operationType returns the operation type of an event.
+func operationType(event string) string {
+	begins := func(prefix string) bool { return strings.HasPrefix(event, prefix) }
+	switch {
+	case slices.ContainsFunc([]string{"push", "pull_request", "check_", "workflow_", "create", "delete", "commit_", "release", "merge_"}, begins):
+		return "code"
+	case slices.ContainsFunc([]string{"issue", "discussion", "label", "milestone", "project", "sub_issue"}, begins):
+		return "issues"
+	}
+	return "account"
 }
 
-// target is a NATS micro service that receives webhooks, with an endpoint for each event, and
-// follows a script of moods.
+// operationID returns the id that the operation of a webhook has or would have.
+func operationID(delivery, event string) string {
+	return events.OperationID(source, delivery, serviceName, operationType(event))
+}
+
+// target is a NATS micro service that receives webhooks, with an endpoint for each
+// operation type, and follows a script of moods.
 type target struct {
 	nc        *nats.Conn
-	events    []string
 	script    script
 	behaviour behaviour
 	// perSecond is the rate that the target accepts while it limits the rate.
 	perSecond float64
-	// again reports whether to repeat the script at its end.
-	again func() bool
-	tally *tally
+	// again reports whether to repeat the script at its end, released whether nothing is held.
+	again, released func() bool
+	tally           *tally
 
 	ctx     context.Context // ends with the target; late answers stop with it
 	late    sync.WaitGroup
@@ -74,12 +94,27 @@ func (t *target) run(ctx context.Context) error {
 		if !backoff.Sleep(ctx, p.time) {
 			return nil
 		}
+		if p.mood == back && !t.awaitRelease(ctx, p) {
+			return nil
+		}
 		if i == len(t.script)-1 && !t.again() {
 			t.enter(p.mood, time.Time{})
 			<-ctx.Done()
 			return nil
 		}
 	}
+}
+
+// awaitRelease stays in a phase until what was held is let out, so that the next ill does not meet
+// it on a slow machine. ok is false if ctx has ended.
+func (t *target) awaitRelease(ctx context.Context, p phase) (ok bool) {
+	t.enter(p.mood, time.Time{})
+	for end := time.Now().Add(releasePatience * p.time); !t.released() && time.Now().Before(end); {
+		if !backoff.Sleep(ctx, watchEvery) {
+			return false
+		}
+	}
+	return ctx.Err() == nil
 }
 
 // listen starts or stops the micro service if necessary.
@@ -107,8 +142,8 @@ func (t *target) serve() (micro.Service, error) {
 		return nil, err
 	}
 	group := service.AddGroup(serviceName)
-	for _, event := range t.events {
-		if err := group.AddEndpoint(event, micro.HandlerFunc(t.handle)); err != nil {
+	for _, name := range operationTypes {
+		if err := group.AddEndpoint(name, micro.HandlerFunc(t.handle)); err != nil {
 			_ = service.Stop()
 			return nil, err
 		}

@@ -30,6 +30,8 @@ type title struct {
 	seed        uint64
 	goal        int
 	script      script
+	// policy is what differs from the built-in policy.
+	policy string
 }
 
 // String returns the title in one line.
@@ -41,11 +43,19 @@ func (t title) String() string {
 	return fmt.Sprintf("Rebound demo: %s from %s, seed %d, %s", operations, t.source, t.seed, t.url)
 }
 
+// policyLine says by which policy operations are retried.
+func (t title) policyLine() string {
+	return "Policy: the built-in default, but " + t.policy
+}
+
 // frame is the state of a run.
 type frame struct {
-	at     time.Duration
-	counts counts
-	mood   mood
+	// at is the time since the run began, now the time of day.
+	at       time.Duration
+	now      time.Time
+	counts   counts
+	standing standing
+	mood     mood
 	// left is the remaining duration of the mood, negative if unknown.
 	left time.Duration
 }
@@ -58,12 +68,22 @@ func (f frame) submitted(goal int) string {
 	return fmt.Sprintf("%d/%d", f.counts.Submitted, goal)
 }
 
-// happening is something that happened to an operation.
+// split divides the operations without an outcome into those that are held, those in flight and
+// those that wait for their time.
+func (f frame) split() (held, inFlight, waiting int) {
+	held, inFlight = f.standing.sums()
+	// The sums are a little older than the counts.
+	held = min(held, f.counts.Open)
+	inFlight = min(inFlight, f.counts.Open-held)
+	return held, inFlight, f.counts.Open - held - inFlight
+}
+
+// happening is something that happened to an operation or a breaker.
 type happening struct {
 	at time.Duration
 	// name is the event's name, such as retryScheduled.
 	name string
-	// event is the kind of webhook, text a description.
+	// event is the operation type or the key, text a description.
 	event, text string
 	// sort groups similar happenings.
 	sort string
@@ -97,8 +117,8 @@ func endedHappening(at time.Duration, e events.Outcome) happening {
 	return h
 }
 
-// lines shows a run as plain lines: the counts once a second, each change of the target, and the
-// first happening of each sort.
+// lines shows a run as plain lines: once a second the counts, and what is waited for if anything is
+// held or nothing has changed; each change of the target, and the first happening of each sort.
 type lines struct {
 	w     io.Writer
 	title title
@@ -107,10 +127,12 @@ type lines struct {
 	mood  mood
 	next  time.Duration   // when to show the counts again
 	shown map[string]bool // sorts of happenings already shown
+	said  string          // the counts shown last
 }
 
 func newLines(w io.Writer, t title) *lines {
 	fmt.Fprintln(w, t)
+	fmt.Fprintln(w, t.policyLine())
 	return &lines{w: w, title: t, shown: make(map[string]bool)}
 }
 
@@ -119,7 +141,7 @@ func (l *lines) show(f frame) {
 	defer l.mu.Unlock()
 	if f.mood != l.mood {
 		l.mood = f.mood
-		fmt.Fprintf(l.w, "%7s  the target is %s\n", clock(f.at), f.mood)
+		fmt.Fprintf(l.w, "%7s  the target is %s: %s\n", clock(f.at), f.mood, means[f.mood])
 	}
 	if f.at >= l.next {
 		l.next = f.at.Truncate(time.Second) + time.Second
@@ -129,8 +151,14 @@ func (l *lines) show(f frame) {
 
 func (l *lines) count(f frame) {
 	c := f.counts
-	fmt.Fprintf(l.w, "%7s  submitted %s  waiting %d  in flight %d  succeeded %d  failed %d  redeliveries %d\n",
-		clock(f.at), f.submitted(l.title.goal), c.Waiting, c.InFlight, c.Success, c.Failed, c.Redeliveries)
+	held, inFlight, waiting := f.split()
+	counts := fmt.Sprintf("submitted %s  waiting %d  held %d  in flight %d  succeeded %d  failed %d  redeliveries %d",
+		f.submitted(l.title.goal), waiting, held, inFlight, c.Success, c.Failed, c.Redeliveries)
+	fmt.Fprintf(l.w, "%7s  %s\n", clock(f.at), counts)
+	if held > 0 || counts == l.said {
+		fmt.Fprintf(l.w, "%7s    %s\n", "", f.why())
+	}
+	l.said = counts
 }
 
 func (l *lines) tell(h happening) {
@@ -159,13 +187,14 @@ type screen struct {
 	size  func() (width, height int)
 	color bool
 
-	mu    sync.Mutex  // guards the fields below
-	last  []happening // the most recent, newest last
-	drawn int         // number of lines last drawn
+	mu       sync.Mutex  // guards the fields below
+	last     []happening // the most recent of operations, newest last
+	breakers []happening // the same of breakers
+	drawn    int         // number of lines last drawn
 }
 
-// keptHappenings bounds the happenings on a screen.
-const keptHappenings = 10
+// keptHappenings bounds the happenings of operations on a screen, and those of breakers.
+const keptHappenings = 6
 
 func newScreen(w io.Writer, t title, size func() (int, int), color bool) *screen {
 	fmt.Fprint(w, hideCursor)
@@ -175,9 +204,13 @@ func newScreen(w io.Writer, t title, size func() (int, int), color bool) *screen
 func (s *screen) tell(h happening) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last = append(s.last, h)
-	if len(s.last) > keptHappenings {
-		s.last = s.last[1:]
+	of := &s.last
+	if h.name == events.BreakerChanged {
+		of = &s.breakers
+	}
+	*of = append(*of, h)
+	if len(*of) > keptHappenings {
+		*of = (*of)[1:]
 	}
 }
 
@@ -209,25 +242,31 @@ func (s *screen) close(f frame) {
 // rows draws a frame.
 func (s *screen) rows(f frame, width int) []row {
 	c := f.counts
-	out := []row{{{bold, s.title.String()}}, {}, s.moods(f), {}}
+	held, inFlight, waiting := f.split()
+	out := []row{{{bold, s.title.String()}}, {{dim, s.title.policyLine()}}, s.moods(f), {}}
 	out = append(out,
-		row{{plain, fmt.Sprintf("submitted %s   waiting %d   in flight %d   redeliveries %d   at the first try %d   %s",
-			f.submitted(s.title.goal), c.Waiting, c.InFlight, c.Redeliveries, c.First, clock(f.at))}},
-		row{},
+		row{{plain, fmt.Sprintf("submitted %s   redeliveries %d   at the first try %d   %s",
+			f.submitted(s.title.goal), c.Redeliveries, c.First, clock(f.at))}},
+		row{{bold, f.why()}},
 		bar("succeeded", green, c.Success, c.Submitted, width),
 		bar("failed", red, c.Failed, c.Submitted, width),
-		bar("in flight", cyan, c.InFlight, c.Submitted, width),
-		bar("waiting", yellow, c.Waiting, c.Submitted, width),
-		row{})
-	for _, h := range s.last {
-		out = append(out, row{
-			{dim, fmt.Sprintf("%7s  ", clock(h.at))}, {plain, fmt.Sprintf("%-28s  ", h.event)}, {styles[h.name], h.text},
-		})
+		bar("in flight", cyan, inFlight, c.Submitted, width),
+		bar("held", magenta, held, c.Submitted, width),
+		bar("waiting", yellow, waiting, c.Submitted, width))
+	for _, of := range [][]happening{s.breakers, s.last} {
+		out = append(out, row{})
+		for _, h := range of {
+			out = append(out, row{
+				{dim, fmt.Sprintf("%7s  ", clock(h.at))}, {plain, fmt.Sprintf("%-14s  ", h.event)}, {styles[h.name], h.text},
+			})
+		}
 	}
 	return out
 }
 
-var styles = map[string]style{events.RetrySuccess: green, events.RetryFailed: red, events.RetryScheduled: yellow}
+var styles = map[string]style{
+	events.RetrySuccess: green, events.RetryFailed: red, events.RetryScheduled: yellow, events.BreakerChanged: magenta,
+}
 
 // moods draws the script with the current mood.
 func (s *screen) moods(f frame) row {
@@ -275,13 +314,14 @@ const (
 type style string
 
 const (
-	plain  style = ""
-	bold   style = "1"
-	dim    style = "2"
-	red    style = "31"
-	green  style = "32"
-	yellow style = "33"
-	cyan   style = "36"
+	plain   style = ""
+	bold    style = "1"
+	dim     style = "2"
+	red     style = "31"
+	green   style = "32"
+	yellow  style = "33"
+	magenta style = "35"
+	cyan    style = "36"
 )
 
 // segment is text of one style.

@@ -8,11 +8,23 @@ import (
 	"unicode/utf8"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 var (
 	someTitle = title{source: "x", url: "nats://h:1", seed: 1, goal: 10, script: defaultScript}
-	someFrame = frame{at: 2500 * time.Millisecond, mood: down, left: time.Second, counts: counts{Submitted: 8, Success: 2, Failed: 1, Waiting: 4, InFlight: 1}}
+	someFrame = frame{
+		at: 2500 * time.Millisecond, mood: down, left: time.Second,
+		now: noon, counts: counts{Submitted: 8, Success: 2, Failed: 1, Open: 5},
+		standing: standing{
+			gates: []scheduler.KeyReport{
+				{Key: "github:code", Cause: gate.CauseBreaker, Shut: true, Next: noon.Add(1200 * time.Millisecond)},
+				{Key: "github:issues", Report: gate.Report{InFlight: 1}},
+			},
+			held: map[string]int{"github:code": 3},
+		},
+	}
 )
 
 func TestLines_TellCountsMoodsAndTheFirstOfEachSort(t *testing.T) {
@@ -28,8 +40,11 @@ func TestLines_TellCountsMoodsAndTheFirstOfEachSort(t *testing.T) {
 	if n := strings.Count(b.String(), "the target is down"); n != 1 {
 		t.Errorf("the mood is shown %d times:\n%s", n, &b)
 	}
-	if n := strings.Count(b.String(), "submitted 8/10  waiting 4  in flight 1  succeeded 2  failed 1"); n != 2 {
+	if n := strings.Count(b.String(), "submitted 8/10  waiting 1  held 3  in flight 1  succeeded 2  failed 1"); n != 2 {
 		t.Errorf("in two seconds the counts are shown %d times:\n%s", n, &b)
+	}
+	if n := strings.Count(b.String(), "3 held: the breaker of github:code is open, next probe in 1.2s\n"); n != 2 {
+		t.Errorf("in two seconds the reason is shown %d times:\n%s", n, &b)
 	}
 	if n := strings.Count(b.String(), "push: failed"); n != 1 {
 		t.Errorf("three equal happenings are shown %d times:\n%s", n, &b)
@@ -104,6 +119,77 @@ func TestView_DescribesWhatHappened(t *testing.T) {
 	} {
 		if c.got.text != c.want || c.got.event != "push" {
 			t.Errorf("the text is %q, want %q", c.got.text, c.want)
+		}
+	}
+}
+
+func TestFrame_SaysWhatIsWaitedFor(t *testing.T) {
+	at := func(d time.Duration) time.Time { return noon.Add(d) }
+	breakers := []scheduler.KeyReport{
+		{Key: "github:code", Cause: gate.CauseBreaker, Shut: true, Next: at(2 * time.Second)},
+		{Key: "github:issues", Cause: gate.CauseBreaker, Shut: true, Next: at(time.Second)},
+	}
+	for name, c := range map[string]struct {
+		frame frame
+		want  string
+	}{
+		"nothing": {frame{}, "nothing waits"},
+		"two breakers": {
+			frame{standing: standing{gates: breakers, held: map[string]int{"github:code": 5, "github:issues": 7}}},
+			"12 held: the breakers of github:code and github:issues are open, next probe in 1.0s",
+		},
+		"a probe in flight": {
+			frame{standing: standing{gates: []scheduler.KeyReport{{Key: "github:code", Cause: gate.CauseBreaker, Shut: true}}}},
+			"0 held: the breaker of github:code is open, a probe looks now",
+		},
+		"an absent target": {
+			frame{standing: standing{
+				gates: []scheduler.KeyReport{{Key: "github:code", Cause: gate.CauseAbsent, Shut: true, Next: at(500 * time.Millisecond)}},
+				held:  map[string]int{"github:code": 5},
+			}},
+			"5 held: nobody listens on github.code, next probe in 0.5s or when somebody does",
+		},
+		"a governor": {
+			frame{standing: standing{
+				gates: []scheduler.KeyReport{{Key: "github:code", Report: gate.Report{Governed: true, Rate: 40, InFlight: 2}, Held: 1}},
+				held:  map[string]int{"github:code": 5},
+			}},
+			"5 held: the governor lets github:code out at 40 a second",
+		},
+		"in flight": {
+			frame{counts: counts{Open: 3}, standing: standing{gates: []scheduler.KeyReport{{Key: "github:code", Report: gate.Report{InFlight: 3}}}}},
+			"3 attempts in flight: the target has 2s to answer",
+		},
+		"parked":  {frame{counts: counts{Open: 3, NextDue: at(800 * time.Millisecond)}}, "3 wait for their next attempt, the first in 0.8s"},
+		"not yet": {frame{counts: counts{Open: 3}}, "3 are about to be taken up"},
+		"no answer": {
+			frame{counts: counts{Open: 3}, standing: standing{problem: "timeout"}},
+			"3 are about to be taken up; the service does not say more: timeout",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.frame.now = noon
+			if got := c.frame.why(); got != c.want {
+				t.Errorf("it says %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestView_DescribesChangesOfABreaker(t *testing.T) {
+	open := events.BreakerChange{
+		Key: "github:code", From: "CLOSED", To: "OPEN", FailureCount: 5, LastError: "503: restarting", At: noon, NextAttemptTime: noon.Add(2 * time.Second),
+	}
+	failed := open
+	failed.From = "HALF_OPEN"
+	for want, e := range map[string]events.BreakerChange{
+		"the breaker OPENS after 5 failures in a row: 503: restarting, next probe in 2.0s": open,
+		"the probe failed, the breaker stays open: 503: restarting, next probe in 2.0s":    failed,
+		"the breaker is half open: a probe looks whether the target is well":               {From: "OPEN", To: "HALF_OPEN"},
+		"the breaker CLOSES: the probes succeeded, and what it held is let out":            {From: "HALF_OPEN", To: "CLOSED"},
+	} {
+		if got := breakerHappening(0, e).text; got != want {
+			t.Errorf("the text is %q, want %q", got, want)
 		}
 	}
 }
