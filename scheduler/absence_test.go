@@ -120,8 +120,9 @@ func TestAttempt_OthersOfAnAbsentTargetAreHeldUntilTheirTimeIsOver(t *testing.T)
 		if want := slices.Repeat([]time.Time{begin.Add(24 * time.Hour)}, 3); !slices.Equal(h.until, want) || len(tg.asked) != 1 {
 			t.Errorf("held until %v after %d requests; want three until maxElapsedTime is over, after one request", h.until, len(tg.asked))
 		}
-		if s := p.Gates.Standings(time.Now())[0]; s.Cause != gate.CauseAbsent || !s.Shut || s.Absent == nil || s.Absent.Subject != "s.o" {
-			t.Errorf("the key stands as %+v, want it shut because s.o is absent", s)
+		s := p.Gates.Standings(time.Now())[0]
+		if s.Cause != gate.CauseAbsent || !s.Shut || s.Absent == nil || s.Absent.Subject != "s.o" || time.Until(s.Next) > time.Second {
+			t.Errorf("the key stands as %+v, want it shut because s.o is absent, and asked again within a second", s)
 		}
 		prober.Wait()
 		if q := p.Gates.Quota(policyOf(p), "s", "o", events.Normal, time.Now()); q.Shut {

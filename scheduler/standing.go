@@ -93,6 +93,9 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	if shut {
 		r.Since, r.Next = k.shutSince(a.Cause, now).UTC(), a.Next.UTC()
 	}
+	if shut && a.Cause == gate.CauseAbsent && absent != nil {
+		r.Next = absent.Next.UTC() // the prober's, who asks more often than the lanes do
+	}
 	if shut && a.Cause == gate.CauseBreaker && b != nil {
 		c := b.Circuit()
 		r.Error = c.LastError
