@@ -21,7 +21,7 @@ func TestService_LosesNoOperationWhenAClusterLosesItsLeader(t *testing.T) {
 	cluster := testkit.Cluster(t, 3)
 	r := connect(t, cluster.URL())
 	config := handlers.Config{Limits: streams.Limits{Replicas: 3}, Lease: 2 * time.Second, Policies: policySet(t, `
-default: {maxAttempts: 100, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: exponential, jitterType: full, attemptTimeout: 1s}
+default: {maxAttempts: 100, baseDelay: 20ms, maxDelay: 1s, backoffStrategy: exponential, jitterType: full, attemptTimeout: 1s, enableCircuitBreaker: false}
 `)}
 	r.start(config)
 	r.start(config)

@@ -306,9 +306,9 @@ func TestPublisher_PublishesToTheUsersStream(t *testing.T) {
 	r.awaitEmpty()
 }
 
-func TestPublisher_TargetThatNoStreamCapturesFailsTheAttempt(t *testing.T) {
+func TestPublisher_TargetThatNoStreamCapturesFailsTheAttemptIfThePolicySaysSo(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, handlers.Config{Policies: policySet(t, working("20s"))})
+	r := newRig(t, handlers.Config{Policies: policySet(t, "default: {maxAttempts: 3, baseDelay: 20ms, jitterType: none, noResponders: fail}")})
 	r.submit("retry.submit.billing.charge", map[string]string{"ce-delivery": "publish", "ce-target": "jobs.charge"}, "x")
 	got := r.awaitOutcomes(1, 20*time.Second)[0]
 	if got.Outcome != events.RetryFailed || got.Reason != events.ReasonExhausted || got.Error.Code != "no_stream" || got.Attempts != 3 {
