@@ -29,11 +29,11 @@ func TestDefaults_OutageWastesFewAttemptsAndNoOperation(t *testing.T) {
 		r.submit("retry.submit.pay.charge", event(fmt.Sprint(i), events.Priorities[i%4].String()), "x")
 		<-ticker.C
 	}
-	// The breaker opens after five failures in a row, and what was on its way then fails
+	// The breaker opens after nine failures in a row, and what was on its way then fails
 	// too; after that there is one probe each ten seconds.
 	lasted := time.Since(began)
-	if wasted, most := calls.Load(), int64(10+lasted/(10*time.Second)); wasted < 5 || wasted > most {
-		t.Errorf("%d attempts were wasted in an outage of %v, want from 5 to %d", wasted, lasted.Round(time.Second), most)
+	if wasted, most := calls.Load(), int64(10+lasted/(10*time.Second)); wasted < 9 || wasted > most {
+		t.Errorf("%d attempts were wasted in an outage of %v, want from 9 to %d", wasted, lasted.Round(time.Second), most)
 	}
 	target.down.Store(false)
 	for _, o := range r.awaitOutcomes(n, time.Minute) {

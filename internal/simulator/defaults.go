@@ -144,6 +144,9 @@ func situations() []situation {
 			"the breaker opens within 10 failures", "fewer than 100 attempts are wasted", "everything is delivered after it heals",
 			"at a pace that the target stands",
 		}, longOutage},
+		{"a target fails half of all calls at random for 10 minutes", []string{
+			"work goes on", "everything is delivered after it heals",
+		}, halfFails},
 		{"one service is dead, twenty are well", []string{"the twenty do not notice: 50 ms at most"}, oneIsDead},
 		{"one target hangs until the timeout, 20,000 operations due", []string{"the other keys do not notice: 500 ms at most"}, oneHangs},
 		{"the host is busy with something else", []string{"redeliveries go on", "nothing is held for it"}, busyHost},
@@ -199,6 +202,21 @@ func longOutage(ctx context.Context, seed uint64) ([]figure, error) {
 		most("first success %v after it healed", f.firstSuccess(anything, outage).Sub(start.Add(outage)), 15*time.Second),
 		most("backlog gone after %v", f.backlogGone(outage), 20*time.Second+2*ideal),
 		most("peak %.2f of its capacity", float64(f.peak(anything, outage))/target.Capacity(), 1.2),
+	}, nil
+}
+
+func halfFails(ctx context.Context, seed uint64) ([]figure, error) {
+	const length = 10 * time.Minute
+	f := newFleet(map[string]Target{"": sturdy(Trouble{To: length, Failing: 0.5})}, []load{{service: service, kind: ordinary, rate: 10, to: length}}, inHand, seed)
+	if err := f.play(ctx, length+settled); err != nil {
+		return nil, err
+	}
+	left, gaveUp := f.unfinished(anything)
+	during := f.succeededIn(start, start.Add(length))
+	return []figure{
+		least("%.2f of all are delivered meanwhile", float64(during)/float64(len(f.operations)), 0.6),
+		most("%d dead letters", gaveUp, 0),
+		most("%d left", left, 0),
 	}, nil
 }
 
