@@ -46,9 +46,11 @@ func TestAbsent_OperationsWaitForTheirTargetAndCostNothing(t *testing.T) {
 	testkit.Eventually(t, 20*time.Second, "the operations being held but for a prober at each instance", func() bool {
 		return r.count("RETRY", "retry.held.>") >= n-2-4
 	})
-	if keys := r.absentKeys(); len(keys) != 1 || keys[0].Absent == nil || keys[0].Absent.Subject != "billing.charge" {
-		t.Errorf("the status shows %+v, want billing:charge shut because nobody listens on billing.charge", keys)
-	}
+	// Either instance answers, and one may not have met the absent target yet.
+	testkit.Eventually(t, 20*time.Second, "the status naming billing:charge, shut because nobody listens on billing.charge", func() bool {
+		keys := r.absentKeys()
+		return len(keys) == 1 && keys[0].Shut && keys[0].Absent != nil && keys[0].Absent.Subject == "billing.charge"
+	})
 	for i, s := range instances {
 		testkit.Eventually(t, time.Minute, "instance "+strconv.Itoa(i)+" saying how many are held and why", func() bool {
 			ready := httptest.NewRecorder()

@@ -175,12 +175,13 @@ func TestLanes_HeldOperationsAreWrittenOnceAndLeaveByPriorityAndAge(t *testing.T
 	if n := calls.Load(); n != 4*each {
 		t.Errorf("%d attempts were made for %d operations", n, 4*each)
 	}
-	// Operations that are let out together arrive in any order.
+	// Operations that are let out together arrive in any order. They are those of a tenth of a
+	// second at the governor's rate, which has grown beyond this when only low ones are left.
 	const together = 32
 	came, sum, early := map[string]int{}, map[string]int{}, map[string]int{}
 	for i, id := range target.order() {
 		p, number, _ := strings.Cut(id, "-")
-		if want := fmt.Sprintf("%03d", came[p]); number > fmt.Sprintf("%03d", came[p]+together) {
+		if want := fmt.Sprintf("%03d", came[p]); p != "low" && number > fmt.Sprintf("%03d", came[p]+together) {
 			t.Errorf("operation %s came where %s of its priority was to come", id, want)
 		}
 		came[p]++
