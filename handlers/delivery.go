@@ -275,7 +275,8 @@ func refusal(subject string, err error) *policy.Failure {
 	var incompatible *streams.IncompatibleError
 	switch {
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
-		return &policy.Failure{Code: scheduler.CodeNoStream, Message: "no stream captures " + subject}
+		failure := scheduler.NoStream(subject)
+		return &failure
 	case errors.Is(err, jetstream.ErrInvalidJSAck):
 		return &policy.Failure{Code: scheduler.CodeNoStream, Message: "what answers on " + subject + " is no stream"}
 	case errors.As(err, &incompatible):

@@ -101,11 +101,13 @@ func (g *Gates) lookEvery() time.Duration {
 	return min(max(lookEvery, time.Duration(probers)*time.Second/looksPerSecond), slowestLook)
 }
 
-// absenceBound returns how many operations the lanes may let out while targets are absent.
-func (k *keyGate) absenceBound(now time.Time) gate.Bound {
+// ready returns what the gate of a key lets through while targets are absent.
+func (k *keyGate) ready(c gate.Conditions, now time.Time) gate.Answer {
+	a := k.gate.Ready(c, now)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.absences.Bound(now)
+	a.Limit(k.absences.Bound(now), gate.CauseAbsent)
+	return a
 }
 
 // AbsentServices returns the services of which a target is absent, as far as this instance knows.

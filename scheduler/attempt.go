@@ -95,15 +95,13 @@ func (p *Pipeline) awaitTarget(ctx context.Context, pol *policy.Policy, op *even
 		return false, p.hold(ctx, pol, op, m, gate.CauseAbsent)
 	}
 	now := p.Now()
-	wait := absent.next.Sub(now)
-	if end := pol.MustEndBy(op.FirstFailure); !end.IsZero() {
-		if !now.Before(end) {
-			return false, p.endAs(ctx, pol, op, m, inVain(gate.CauseAbsent))
-		}
-		wait = min(wait, end.Sub(now))
+	until, ok := mayWait(pol, op, gate.CauseAbsent, now)
+	if !ok {
+		return false, p.endAs(ctx, pol, op, m, inVain(gate.CauseAbsent))
 	}
-	if !op.Deadline.IsZero() {
-		wait = min(wait, op.Deadline.Sub(now))
+	wait := absent.next.Sub(now)
+	if !until.IsZero() {
+		wait = min(wait, until.Sub(now))
 	}
 	op.Due = now.Add(wait).UTC() // what it waits for its target is not lateness
 	if backoff.SleepUnless(ctx, max(wait, 0), p.Draining) {
@@ -237,7 +235,7 @@ func (p *Pipeline) attemptByPublish(ctx context.Context, pol *policy.Policy, op 
 		return nil, missed(in.pass, p.Now())
 	}
 	p.began(ctx, op, in)
-	reply := Reply{Failed: true, Failure: policy.Failure{Code: CodeNoStream, Message: "no stream captures " + a.Subject}, Absent: true}
+	reply := Reply{Failed: true, Failure: NoStream(a.Subject), Absent: true}
 	in.pass.Answered(reply, p.Now())
 	p.attempted(ctx, op, reply)
 	return &attemptResult{subject: a.Subject, at: in.at, reply: reply}, nil
@@ -289,22 +287,33 @@ func (p *Pipeline) enter(ctx context.Context, pol *policy.Policy, op *events.Ope
 	return entry{pass: pass, at: now, ok: true}, nil
 }
 
-// hold stores an operation in its lane, because its gate is shut. One that may not be tried
-// any more ends instead if it waits in vain, which a paused one does not.
+// hold stores an operation in its lane, because its gate is shut, or ends it if it waits in
+// vain.
 func (p *Pipeline) hold(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, cause gate.Cause) error {
-	now, until := p.Now(), op.Deadline
-	switch end := pol.MustEndBy(op.FirstFailure); {
-	case end.IsZero() || cause == gate.CausePaused:
-	case now.Before(end):
-		if until.IsZero() || end.Before(until) {
-			until = end
-		}
-	case !momentary(cause): // those take their turn as others end
+	until, ok := mayWait(pol, op, cause, p.Now())
+	if !ok {
 		return p.endAs(ctx, pol, op, m, inVain(cause))
 	}
 	return p.advance(ctx, op, m, func(ctx context.Context, op *events.Operation, m Message) error {
 		return p.Store.Hold(ctx, op, m, until)
 	})
+}
+
+// mayWait returns until when an operation may wait for a cause to pass, zero if without end.
+// ok is false if it waits in vain, because it may not be tried any more. A paused one never
+// does, and what waits for a momentary cause takes its turn as others end.
+func mayWait(pol *policy.Policy, op *events.Operation, cause gate.Cause, now time.Time) (until time.Time, ok bool) {
+	until = op.Deadline
+	end := pol.MustEndBy(op.FirstFailure)
+	switch {
+	case end.IsZero() || cause == gate.CausePaused:
+		return until, true
+	case !now.Before(end):
+		return until, momentary(cause)
+	case until.IsZero() || end.Before(until):
+		return end, true
+	}
+	return until, true
 }
 
 // inVain is the decision on an operation that was held until it may not be tried any more.

@@ -133,9 +133,10 @@ func (e *entrant) queue(most int) bool {
 
 // turnAway records that the operation is turned away.
 func (e *entrant) turnAway(c gate.Cause, now time.Time) {
-	began := e.key.turnAway(reported(c, e.key), now)
+	shown := reported(c, e.key)
+	began := e.key.turnAway(shown, now)
 	if began && !momentary(c) && e.gates.config.Shut != nil {
-		e.gates.config.Shut(e.key.key, reported(c, e.key), e.subject)
+		e.gates.config.Shut(e.key.key, shown, e.subject)
 	}
 }
 

@@ -277,7 +277,7 @@ func (k *keyGate) turnAway(c gate.Cause, now time.Time) (began bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	t := &k.turned
-	if began = t.cause != c || k.held == 0 && now.Sub(t.last) > turnedAwayGap; began {
+	if began = !k.stillTurned(c, now); began {
 		t.cause, t.since = c, now
 	}
 	t.last = now
@@ -288,9 +288,13 @@ func (k *keyGate) turnAway(c gate.Cause, now time.Time) (began bool) {
 func (k *keyGate) shutSince(c gate.Cause, now time.Time) time.Time {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	t := k.turned
-	if t.cause != c || k.held == 0 && now.Sub(t.last) > turnedAwayGap {
+	if !k.stillTurned(c, now) {
 		return now
 	}
-	return t.since
+	return k.turned.since
+}
+
+// stillTurned reports whether operations are turned away for a cause, not anew.
+func (k *keyGate) stillTurned(c gate.Cause, now time.Time) bool {
+	return k.turned.cause == c && (k.held > 0 || now.Sub(k.turned.last) <= turnedAwayGap)
 }

@@ -181,3 +181,8 @@ type Publisher interface {
 
 // CodeNoStream is the code of an attempt whose target no stream captures.
 const CodeNoStream = "no_stream"
+
+// NoStream is the failure of an attempt at a target that no stream captures.
+func NoStream(subject string) policy.Failure {
+	return policy.Failure{Code: CodeNoStream, Message: "no stream captures " + subject}
+}

@@ -41,8 +41,7 @@ func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Pr
 	k, b := g.of(pol, key), g.breaker(pol, key)
 	defer k.release()
 	g.want(k, now)
-	a := k.gate.Ready(g.conditions(k, b, p, now), now)
-	a.Limit(k.absenceBound(now), gate.CauseAbsent)
+	a := k.ready(g.conditions(k, b, p, now), now)
 	report := k.gate.Report()
 	q := Quota{N: a.N, Cause: a.Cause, Next: a.Next, Arrivals: k.arrivals.Load(), InFlight: report.InFlight}
 	switch {

@@ -80,8 +80,7 @@ func (g *Gates) Standings(now time.Time) []KeyReport {
 
 func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	b, _ := g.breakers.Lookup(k.key)
-	a := k.gate.Ready(g.conditions(k, k.heeds(b), events.Normal, now), now)
-	a.Limit(k.absenceBound(now), gate.CauseAbsent)
+	a := k.ready(g.conditions(k, k.heeds(b), events.Normal, now), now)
 	absent := k.absent()
 	if absent != nil && a.N != 0 {
 		a.Cause = gate.CauseAbsent
