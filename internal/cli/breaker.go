@@ -254,11 +254,7 @@ func writeBreakers(w io.Writer, breakers []breaker.Summary) error {
 	}
 	t := terminal.NewTable(w, "BREAKER", "STATE", "SINCE", "CAUSE", "NEXT ATTEMPT", "FAILURES", "OF", "MEAN", "BY", "NOTE", "LAST ERROR")
 	for _, b := range breakers {
-		since := b.OutageSince
-		if since.IsZero() {
-			since = b.ChangedAt
-		}
-		t.Row(b.ServiceKey, stateOf(&b), since, string(b.Cause), b.NextAttemptTime, b.TotalFailures, b.TotalRequests,
+		t.Row(b.ServiceKey, stateOf(&b), cmp.Or(b.OutageSince, b.ChangedAt), string(b.Cause), b.NextAttemptTime, b.TotalFailures, b.TotalRequests,
 			wording.Short(b.AverageResponseTime), b.Operated.By, cmp.Or(b.Note, b.Operated.Note), wording.OneLine(b.LastError))
 	}
 	return t.Flush()

@@ -141,7 +141,7 @@ func resumeCommand(a *command.App) *cobra.Command {
 		Long: `Ends the pause of a pattern. What was held goes on at once, at the pace that the other
 limits allow. PATTERN is the one that was paused; ` + "`rebound pause`" + ` lists them.`,
 		Example: `  rebound resume billing`,
-		Args:    command.ExactArgs(1), ValidArgsFunction: o.paused,
+		Args:    command.ExactArgs(1), ValidArgsFunction: a.Complete(paused),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := events.ParsePattern(args[0]); err != nil {
 				return command.Usage(err)
@@ -158,26 +158,16 @@ limits allow. PATTERN is the one that was paused; ` + "`rebound pause`" + ` list
 	return cmd
 }
 
-// paused completes what is paused.
-func (o *resumeOptions) paused(cmd *cobra.Command, args []string, begun string) (names []string, _ cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	err := o.Connected(cmd, func(ctx context.Context, s *session.Session) error {
-		var list schemas.PauseList
-		err := s.Ask(ctx, "pause.list", nil, &list)
-		for _, p := range list.Pauses {
-			if name := p.Pattern.String(); strings.HasPrefix(name, begun) {
-				names = append(names, name)
-			}
+// paused finds the pauses whose pattern begins in a certain way.
+func paused(ctx context.Context, s *session.Session, begun string) (names []string, err error) {
+	var list schemas.PauseList
+	err = s.Ask(ctx, "pause.list", nil, &list)
+	for _, p := range list.Pauses {
+		if name := p.Pattern.String(); strings.HasPrefix(name, begun) {
+			names = append(names, name)
 		}
-		return err
-	})
-	if err != nil {
-		cobra.CompErrorln(err.Error())
-		return nil, cobra.ShellCompDirectiveError
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return names, err
 }
 
 func (o *resumeOptions) run(ctx context.Context, s *session.Session) error {

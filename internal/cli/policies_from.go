@@ -33,11 +33,7 @@ func policiesVar(a *command.App, cmd *cobra.Command) *policiesFrom {
 // instances.
 func (f *policiesFrom) set(cmd *cobra.Command) (set *policy.Set, err error) {
 	if f.file != "" {
-		name, source, err := readPolicies(f.App, f.file)
-		if err != nil {
-			return nil, err
-		}
-		return policy.Parse(name, source)
+		return readPolicies(f.App, f.file)
 	}
 	ask := f.inForce
 	if f.revision > 0 {

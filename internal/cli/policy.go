@@ -80,11 +80,7 @@ func policyCheckCommand(a *command.App) *cobra.Command {
 		Long:  "Reports every fault of a policy file, each on a line with file, line, column, key and\nwhat is meant. FILE is - for standard input.",
 		Args:  command.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			name, source, err := readPolicies(a, args[0])
-			if err != nil {
-				return err
-			}
-			set, err := policy.Parse(name, source)
+			set, err := readPolicies(a, args[0])
 			if err != nil {
 				return err
 			}
@@ -100,9 +96,9 @@ func policyCheckCommand(a *command.App) *cobra.Command {
 // policyApplyOptions hold a policy file without issues.
 type policyApplyOptions struct {
 	*command.App
-	file, name string
-	source     []byte
-	yes        bool
+	file string
+	set  *policy.Set
+	yes  bool
 }
 
 func policyApplyCommand(a *command.App) *cobra.Command {
@@ -118,7 +114,7 @@ the first line appears in the history. FILE is - for standard input.`,
 		Args: command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.file = args[0]
-			if o.name, o.source, err = readPolicies(a, args[0]); err != nil {
+			if o.set, err = readPolicies(a, args[0]); err != nil {
 				return err
 			}
 			return a.Connected(cmd, o.run)
@@ -140,7 +136,7 @@ func (o *policyApplyOptions) run(ctx context.Context, s *session.Session) error 
 	if err := o.takeAway(ctx, s, current); err != nil {
 		return err
 	}
-	r, err := b.Apply(ctx, o.name, o.source, current.Number)
+	r, err := b.Apply(ctx, o.set.Name(), o.set.Source(), current.Number)
 	if err != nil {
 		return err
 	}
@@ -149,10 +145,6 @@ func (o *policyApplyOptions) run(ctx context.Context, s *session.Session) error 
 
 // takeAway says which policies the file takes away, and asks first if it takes all.
 func (o *policyApplyOptions) takeAway(ctx context.Context, s *session.Session, current policies.Revision) error {
-	next, err := policy.Parse(o.name, o.source)
-	if err != nil {
-		return err
-	}
 	source := current.Source
 	if current.Number == 0 {
 		shown, err := policiesInForce(ctx, s)
@@ -165,19 +157,19 @@ func (o *policyApplyOptions) takeAway(ctx context.Context, s *session.Session, c
 	}
 	var gone []string // nothing if no instance can have that revision in force
 	if inForce, err := policy.Parse("in force", source); err == nil {
-		gone = policies.Gone(inForce, next)
+		gone = policies.Gone(inForce, o.set)
 	}
 	names := wording.First(maxGone, gone)
 	switch {
 	case len(gone) == 0:
 		return nil
-	case len(next.Sections()) > 0 || o.yes:
+	case len(o.set.Sections()) > 0 || o.yes:
 		o.Say("this takes away the policies of %s", names)
 		return nil
 	case o.file == "-" || !terminal.IsTerminal(o.Stdin):
-		return command.Usagef("%s has no policies; applying it would take away those of %s; say --yes if that is meant", o.name, names)
+		return command.Usagef("%s has no policies; applying it would take away those of %s; say --yes if that is meant", o.set.Name(), names)
 	}
-	return o.ask(fmt.Sprintf("%s has no policies; applying it takes away those of %s. Apply it? [y/N] ", o.name, names))
+	return o.ask(fmt.Sprintf("%s has no policies; applying it takes away those of %s. Apply it? [y/N] ", o.set.Name(), names))
 }
 
 // maxGone is how many names of policies are shown.
@@ -277,8 +269,10 @@ func (o *policyHistoryOptions) run(ctx context.Context, s *session.Session) erro
 
 // readPolicies reads a policy file, which must have no issues; the path - is standard
 // input.
-func readPolicies(a *command.App, path string) (name string, source []byte, err error) {
-	name = path
+func readPolicies(a *command.App, path string) (*policy.Set, error) {
+	name := path
+	var source []byte
+	var err error
 	if path == "-" {
 		name = "stdin"
 		source, err = io.ReadAll(io.LimitReader(a.Stdin, policy.MaxSource+1))
@@ -286,10 +280,10 @@ func readPolicies(a *command.App, path string) (name string, source []byte, err 
 		source, err = os.ReadFile(path)
 	}
 	if err != nil {
-		return name, nil, fmt.Errorf("reading the policy file: %w", err)
+		return nil, fmt.Errorf("reading the policy file: %w", err)
 	}
-	_, err = policy.Parse(name, source)
-	return name, source, listed(a, err)
+	set, err := policy.Parse(name, source)
+	return set, listed(a, err)
 }
 
 // listed prints the issues of a policy file, one a line, and returns an error with

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -61,17 +62,22 @@ const completions = 100
 
 // CompleteKeys completes an argument that is a key or, if services is set, a service too.
 func (a *App) CompleteKeys(services bool) cobra.CompletionFunc {
+	return a.Complete(func(ctx context.Context, s *session.Session, begun string) ([]string, error) {
+		found, err := findKeys(ctx, s, schemas.KeyQuery{Prefix: begun, Limit: completions})
+		return slices.DeleteFunc(found.Names, func(name string) bool {
+			return !services && !strings.Contains(name, ":")
+		}), err
+	})
+}
+
+// Complete completes the only argument with the names that begin as it does.
+func (a *App) Complete(find func(ctx context.Context, s *session.Session, begun string) ([]string, error)) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, begun string) (names []string, _ cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		err := a.Connected(cmd, func(ctx context.Context, s *session.Session) error {
-			found, err := findKeys(ctx, s, schemas.KeyQuery{Prefix: begun, Limit: completions})
-			for _, name := range found.Names {
-				if services || strings.Contains(name, ":") {
-					names = append(names, name)
-				}
-			}
+		err := a.Connected(cmd, func(ctx context.Context, s *session.Session) (err error) {
+			names, err = find(ctx, s, begun)
 			return err
 		})
 		if err != nil {

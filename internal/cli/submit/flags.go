@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,15 +18,11 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/config"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // cliSource is the default CloudEvents source of submissions.
 const cliSource = "/rebound/submit"
-
-// overrides are the attributes that override the policy; see package events.
-var overrides = []string{
-	"maxattempts", "basedelay", "maxdelay", "multiplier", "backoffstrategy", "jittertype", "attempttimeout", "maxelapsedtime",
-}
 
 // submissionFlags describe an operation.
 type submissionFlags struct {
@@ -162,8 +157,8 @@ func (f *submissionFlags) override(e *event.Event) error {
 		if name = strings.ToLower(name); !ok || value == "" {
 			return fmt.Errorf("--set %q is not NAME=VALUE", o)
 		}
-		if !slices.Contains(overrides, name) {
-			return fmt.Errorf("--set %q overrides nothing; one can override %s", o, strings.Join(overrides, ", "))
+		if !policy.Overridable(name) {
+			return fmt.Errorf("--set %q overrides nothing; one can override %s", o, strings.Join(policy.OverridableKeys(), ", "))
 		}
 		e.SetExtension(name, value)
 	}
