@@ -107,8 +107,8 @@ func (p Permit) Ticket() Ticket {
 	return t
 }
 
-// Conclude reports how an attempt ended, like [Permit.Ended], for a ticket from any instance that shares the store. Call it at most once per ticket, and not in addition
-// to Done.
+// Conclude reports how an attempt ended, like [Permit.Ended], for a ticket from any instance that
+// shares the store. Call it at most once per ticket, and not in addition to Done.
 func (b *Breaker) Conclude(t Ticket, a Attempt, now time.Time) {
 	a.Error = clip.Text(a.Error, MaxError)
 	switch {

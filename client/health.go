@@ -36,8 +36,8 @@ func (c *Client) LocalHealth() []health.Metrics {
 
 // FetchHealth asks every instance of Rebound for the health of the services, as all of them measure
 // it at redeliveries and as the services report themselves, with the state of their breakers, and
-// merges the answers with [health.Merge]. It returns 250 ms after the last answer, at most after 2 s. The list is empty
-// if no instance answers.
+// merges the answers with [health.Merge]. It returns 250 ms after the last answer, at most after
+// 2 s. The list is empty if no instance answers.
 func (c *Client) FetchHealth(ctx context.Context) ([]health.Metrics, error) {
 	if err := c.connected(); err != nil {
 		return nil, err

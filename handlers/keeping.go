@@ -108,8 +108,8 @@ const (
 	housekeepEvery = 10 * time.Second
 )
 
-// housekeep drops what is no longer needed, and prepares for policies that publish. After a burst of work it returns memory to
-// the system, which the runtime would do only in part.
+// housekeep drops what is no longer needed, and prepares for policies that publish. After a
+// burst of work it returns memory to the system, which the runtime would do only in part.
 func (p *parts) housekeep(ctx context.Context) {
 	ticker := time.NewTicker(housekeepEvery)
 	defer ticker.Stop()

@@ -82,10 +82,10 @@ func DecodeInstance(subjects events.Subjects, m *nats.Msg) (events.InstanceRepor
 	if r.Delivered, err = decodeDelivered(m.Header.Values(headerDelivered)); err != nil {
 		return events.InstanceReport{}, err
 	}
-	if r.Capacity, err = decodeCapacity(m.Header.Get(headerCapacity)); err != nil {
+	if r.Capacity, err = decodeCapacity(HeaderValue(m.Header, headerCapacity)); err != nil {
 		return events.InstanceReport{}, err
 	}
-	if r.Services, err = decodeServices(m.Header.Get(headerServices)); err != nil {
+	if r.Services, err = decodeServices(HeaderValue(m.Header, headerServices)); err != nil {
 		return events.InstanceReport{}, err
 	}
 	if r.Evidence, err = decodeEvidence(HeaderValue(m.Header, headerEvidence)); err != nil {

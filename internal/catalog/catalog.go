@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -58,7 +59,7 @@ func (c *Catalog) Find(ctx context.Context, q schemas.KeyQuery) (schemas.KeyFoun
 	if q.Name != "" && !found.Known {
 		found.Nearest = nearest(q.Name, known)
 	}
-	for _, name := range sorted(known) {
+	for _, name := range slices.Sorted(maps.Keys(known)) {
 		if len(found.Names) < q.Limit && strings.HasPrefix(name, q.Prefix) {
 			found.Names = append(found.Names, name)
 		}
@@ -173,13 +174,4 @@ func similar(name string, names []string) (all []string) {
 		names = slices.DeleteFunc(names, func(n string) bool { return n == best })
 	}
 	return all
-}
-
-func sorted(known map[string]bool) []string {
-	names := make([]string, 0, len(known))
-	for n := range known {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	return names
 }

@@ -166,29 +166,16 @@ func (l *Lanes) unmark(ctx context.Context, k *keyLanes) error {
 		return fmt.Errorf("removing the marker of %s: %w", k.key(), err)
 	}
 	defer k.marker.writing.Release(1)
-	if held, err := l.holds(ctx, k); held || err != nil {
+	if held, err := l.oldest(ctx, k); held != 0 || err != nil {
 		return err
 	}
 	if err := l.markers.remove(ctx, k); err != nil {
 		l.complain(ctx, "removing the marker of a key without lanes failed and will be retried", err)
 		return nil
 	}
-	held, err := l.holds(ctx, k)
-	if held || err != nil {
+	held, err := l.oldest(ctx, k)
+	if held != 0 || err != nil {
 		return l.markers.write(ctx, k)
 	}
 	return nil
-}
-
-// holds reports whether the stream's leader has anything in the lanes of a key.
-func (l *Lanes) holds(ctx context.Context, k *keyLanes) (bool, error) {
-	lanes := l.subjects.Lanes(k.service, k.operation)
-	_, err := streams.LeaderGet(ctx, l.js, l.streams.Waiting(), streams.LastBySubject(lanes))
-	switch {
-	case streams.IsGone(err):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("looking for held operations of %s: %w", k.key(), err)
-	}
-	return true, nil
 }

@@ -7,7 +7,7 @@ type hand struct {
 }
 
 // take takes an operation in hand and calls do, as soon as there is a place.
-func (h *hand) take(_ *key, do func()) {
+func (h *hand) take(do func()) {
 	if h == nil {
 		do()
 		return
@@ -21,7 +21,7 @@ func (h *hand) take(_ *key, do func()) {
 }
 
 // tryTake takes an operation in hand if there is a place.
-func (h *hand) tryTake(*key) bool {
+func (h *hand) tryTake() bool {
 	if h == nil {
 		return true
 	}
@@ -33,7 +33,7 @@ func (h *hand) tryTake(*key) bool {
 }
 
 // giveBack gives a place to the next operation that waits for one.
-func (h *hand) giveBack(*key) {
+func (h *hand) giveBack() {
 	if h == nil {
 		return
 	}

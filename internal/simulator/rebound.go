@@ -181,7 +181,7 @@ func (k *key) failed(op *operation, a answer) {
 func (k *key) due(op *operation) {
 	op.wait++ // it is no longer parked
 	k.coming++
-	k.hand.take(k, func() {
+	k.hand.take(func() {
 		k.coming--
 		if k.held == 0 && k.send(op) {
 			return
@@ -192,7 +192,7 @@ func (k *key) due(op *operation) {
 
 // hold moves an operation in hand to its lane.
 func (k *key) hold(op *operation) {
-	k.hand.giveBack(k)
+	k.hand.giveBack()
 	k.lanes[op.priority].PushBack(op)
 	k.holds++
 	if k.held++; k.held == 1 {
@@ -261,7 +261,7 @@ func (k *key) send(op *operation) bool {
 		k.registry.End(k.service, measured, response, k.now)
 		permit.Done(result.Breaker(), a.took, k.now)
 		pass.Delayed(k.own()).Done(result, a.took, k.now)
-		k.hand.giveBack(k)
+		k.hand.giveBack()
 		k.wake()
 		return true
 	}, func(a answer) { k.failed(op, a) })
@@ -366,7 +366,7 @@ const pumpEvery = 20 * time.Millisecond
 
 // releaseOne lets one held operation out if it may go.
 func (k *key) releaseOne() bool {
-	if !k.hand.tryTake(k) {
+	if !k.hand.tryTake() {
 		return false
 	}
 	var w gate.Waiting
@@ -378,7 +378,7 @@ func (k *key) releaseOne() bool {
 	p, turns, _ := k.turns.Next(w)
 	first := k.lanes[p].Front()
 	if !k.send(first.Value.(*operation)) {
-		k.hand.giveBack(k)
+		k.hand.giveBack()
 		return false
 	}
 	k.turns = turns

@@ -56,8 +56,7 @@ const codeOverlap jetstream.ErrorCode = 10065
 // IsOverlap reports whether a stream cannot be made because another captures some of its
 // subjects.
 func IsOverlap(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == codeOverlap
+	return HasCode(err, codeOverlap)
 }
 
 func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) error {
