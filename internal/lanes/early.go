@@ -41,7 +41,7 @@ func (l *Lanes) early(ctx context.Context, k *keyLanes) (next time.Time, err err
 	now := l.now()
 	k.flow.begin(now)
 	k.flow.arrived(l.quota(k, events.Normal, now), now)
-	n, before, ever := l.gates.Early(l.policy(k), k.service, k.operation, k.flow.coming, now)
+	n, before, ever := l.gates.Early(l.policy(k), k.service, k.operation, k.flow.onTheWay(), now)
 	if !ever {
 		k.parked = nil
 		return next, nil

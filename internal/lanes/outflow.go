@@ -15,9 +15,12 @@ const (
 	// comingFor is how long an operation that was let out is expected at the gate: another
 	// instance may get it.
 	comingFor = time.Second
-	// starvedFor is how long until one operation is let out although others that arrive by
-	// themselves fill the gate.
+	// starvedFor is how long until the window starts anew, with one operation at least,
+	// although others that arrive by themselves fill the gate or no attempt ends.
 	starvedFor = time.Second
+	// hardlyAny is the share of the window that counts as nothing while no attempt ends: what
+	// other instances get and hold again would otherwise leave less and less of it.
+	hardlyAny = 1.0 / 4
 	// newFlow is the pause after which the window starts anew.
 	newFlow = 10 * time.Second
 )
@@ -27,11 +30,18 @@ const (
 // operations in the stream says little, because most may wait in memory for their time.
 type outflow struct {
 	window, out int       // out counts towards the next doubling
-	coming      int       // let out and probably still on the way
+	coming      []batch   // let out and probably still on the way, the oldest first
 	at          time.Time // when operations were let out last
 	arrivals    uint64    // at the gate when it was last asked
 	usual       int       // in flight, apart from those let out
-	starved     time.Time // since when nothing could be let out; zero when it can
+	gone        int       // those that had left the gate when it was last asked
+	starved     time.Time // since when hardly anything could be let out; zero when it can
+}
+
+// batch is how many operations were let out at a time.
+type batch struct {
+	n  int
+	at time.Time
 }
 
 // begin starts to let operations out at now, with a small window after a pause.
@@ -45,32 +55,52 @@ func (f *outflow) begin(now time.Time) {
 // arrived counts operations that arrived at the gate as those that were let out, although
 // they may be others.
 func (f *outflow) arrived(r scheduler.Quota, now time.Time) {
+	arrived := 0
 	// A gate that was forgotten meanwhile counts from the start.
-	if arrivals := r.Arrivals; arrivals > f.arrivals {
-		f.coming = max(f.coming-int(min(arrivals-f.arrivals, lastWindow)), 0)
+	if r.Arrivals > f.arrivals {
+		arrived = int(min(r.Arrivals-f.arrivals, lastWindow))
 	}
 	f.arrivals = r.Arrivals
-	if now.Sub(f.at) > comingFor {
-		f.coming = 0
+	for len(f.coming) > 0 {
+		oldest := &f.coming[0]
+		those := min(arrived, oldest.n)
+		oldest.n, arrived = oldest.n-those, arrived-those
+		if oldest.n > 0 && now.Sub(oldest.at) <= comingFor {
+			break
+		}
+		f.coming = f.coming[1:]
 	}
+}
+
+// onTheWay returns how many operations are coming.
+func (f *outflow) onTheWay() int {
+	n := 0
+	for _, b := range f.coming {
+		n += b.n
+	}
+	return n
 }
 
 // allows returns how many operations may be let out now.
 func (f *outflow) allows(r scheduler.Quota, now time.Time) int {
 	f.arrived(r, now)
 	f.usual = min(f.usual, r.InFlight)
-	n := min(r.N, f.window-(r.InFlight-f.usual)) - f.coming
+	coming := f.onTheWay()
+	room := f.window - (r.InFlight - f.usual) - coming
+	n := min(r.N-coming, room)
+	gone := int(r.Arrivals) - r.InFlight
+	ended := gone > f.gone
+	f.gone = gone
 	switch {
-	case n > 0:
+	case n > 0 && (ended || float64(room) >= hardlyAny*float64(f.window)):
 		f.starved = time.Time{}
-		return n
 	case f.starved.IsZero():
 		f.starved = now
 	case now.Sub(f.starved) >= starvedFor:
 		f.starved, f.usual = now, r.InFlight
-		return 1
+		return max(n, 1)
 	}
-	return 0
+	return max(n, 0)
 }
 
 // released counts n operations that were let out.
@@ -78,7 +108,7 @@ func (f *outflow) released(n int, now time.Time) {
 	if n == 0 {
 		return
 	}
-	f.coming, f.at = f.coming+n, now
+	f.coming, f.at = append(f.coming, batch{n, now}), now
 	if f.out += n; f.out >= f.window {
 		f.window, f.out = min(2*f.window, lastWindow), 0
 	}
