@@ -108,6 +108,9 @@ func (c *Client) stamp(m *nats.Msg, now time.Time) (Receipt, error) {
 }
 
 func (c *Client) encode(s *Submission, now time.Time) (*nats.Msg, error) {
+	if err := checkOverrides(s.Overrides); err != nil {
+		return nil, err
+	}
 	e := event.New()
 	e.SetType(events.TypeFailed)
 	if e.SetSource(s.Source); s.Source == "" {

@@ -80,7 +80,7 @@ func (g *Gates) Standings(now time.Time) []KeyReport {
 
 func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	b, _ := g.breakers.Lookup(k.key)
-	a := k.ready(g.conditions(k, k.heeds(b), events.Normal, now), now)
+	a := k.ready(g.conditions(k, k.heeds(b), kind{events.Normal, k.respects.Load()}, now), now)
 	absent := k.absent()
 	if absent != nil && a.N != 0 {
 		a.Cause = gate.CauseAbsent

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/clip"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // Submission is a message on a submit subject, with what decoding it needs to know besides.
@@ -202,11 +203,22 @@ func (d *decoder) extension(name, value string) {
 		}
 	case "traceparent":
 		d.op.TraceParent = d.text(name, value, events.MaxName)
-	case "maxattempts", "basedelay", "maxdelay", "multiplier", "backoffstrategy", "jittertype", "attempttimeout", "maxelapsedtime":
+	default:
+		d.override(name, value)
+	}
+}
+
+// override reads an attribute that overrides the policy. It refuses those that name a key's
+// breaker or limit, because ignoring them would mislead.
+func (d *decoder) override(name, value string) {
+	switch {
+	case policy.Overridable(name):
 		if d.op.Overrides == nil {
 			d.op.Overrides = make(map[string]string)
 		}
 		d.op.Overrides[name] = d.text(name, value, events.MaxName)
+	case policy.Unmistakable(name):
+		d.check(policy.RefuseOverride(name))
 	}
 }
 

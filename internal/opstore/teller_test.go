@@ -2,6 +2,7 @@ package opstore
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,11 +21,11 @@ type deaf struct {
 	err     error
 	missing bool
 	until   time.Time
-	told    int
+	told    atomic.Int64
 }
 
 func (d *deaf) PublishMsg(context.Context, *nats.Msg, ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
-	d.told++
+	d.told.Add(1)
 	if time.Now().Before(d.until) {
 		return nil, d.err
 	}
@@ -44,7 +45,7 @@ func TestTeller_OutcomeIsNotToldAgainAndAgain(t *testing.T) {
 	for name, tc := range map[string]struct {
 		err     error
 		missing bool
-		most    int
+		most    int64
 		late    time.Duration
 	}{
 		"a missing stream that nobody answers for": {context.DeadlineExceeded, true, 2, longestPause * 2},
@@ -56,8 +57,8 @@ func TestTeller_OutcomeIsNotToldAgainAndAgain(t *testing.T) {
 				js := &deaf{err: tc.err, missing: tc.missing, until: time.Now().Add(30 * time.Second)}
 				op := &events.Operation{ID: "0123456789abcdef0123456789abcdef", Service: "s", Operation: "o", Attempt: 1}
 				err := newStore(js).Ended(t.Context(), op, scheduler.Message{}, op.Ended(events.RetrySuccess, time.Now()))
-				if err != nil || js.told < 2 || js.told > tc.most {
-					t.Errorf("it was told %d times, %v, want 2 to %d times", js.told, err, tc.most)
+				if told := js.told.Load(); err != nil || told < 2 || told > tc.most {
+					t.Errorf("it was told %d times, %v, want 2 to %d times", told, err, tc.most)
 				}
 				if late := time.Since(js.until); late > tc.late {
 					t.Errorf("it was stored %s after the stream could, want at most %s", late, tc.late)
@@ -81,7 +82,7 @@ func TestTeller_FullStoreIsTriedByOneAtATimeAndBySeveralOnceItStores(t *testing.
 				t.Error(err)
 			}
 		}
-		if others := js.told - n; others < 1 || others > n+10 {
+		if others := js.told.Load() - n; others < 1 || others > n+10 {
 			t.Errorf("%d publishes of %d were refused, want about one each before the first answer and few after", others, n)
 		}
 	})

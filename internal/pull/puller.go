@@ -90,8 +90,11 @@ type Puller struct {
 	deliveries deliveries
 	batch      batch // belongs to the goroutine that pulls
 
-	mu      sync.Mutex
-	unacked map[*Message]struct{} // guarded by mu
+	mu      sync.Mutex // guards the two fields below
+	unacked map[*Message]struct{}
+	// unsure is whether a pull has failed since the leader of the consumer was last asked:
+	// another may lead it by now, and deliver again what is in flight.
+	unsure  bool
 	working sync.WaitGroup
 	pulled  chan struct{} // closed when nothing more is pulled
 }
@@ -185,8 +188,9 @@ func (p *Puller) pull(ctx, handleCtx context.Context) {
 	}
 }
 
-// failed handles a failed pull. The consumer may be gone.
+// failed handles a failed pull. The consumer or its leader may be gone.
 func (p *Puller) failed(err error) {
+	p.setUnsure(true)
 	if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) {
 		p.loseLeases()
 	}
@@ -205,9 +209,12 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 	wanted, began, reconnects := permits, time.Now(), p.config.Conn.Stats().Reconnects
 	defer func() { p.config.Limit.release(permits) }()
 
-	elsewhere, changed := p.deliveries.begin(consumer.Made(), consumer.Led())
+	elsewhere, changed, sure := p.deliveries.begin(consumer.Made(), consumer.Led())
 	if changed {
 		p.loseLeases()
+	}
+	if sure {
+		p.setUnsure(false)
 	}
 	err := consumer.Receive(ctx, permits, func(msg jetstream.Msg, asked time.Time) {
 		meta, err := msg.Metadata()
@@ -231,6 +238,12 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 	p.batch.had(wanted, wanted-permits, time.Since(began))
 	p.config.Bytes.await(ctx)
 	return err
+}
+
+func (p *Puller) setUnsure(unsure bool) {
+	p.mu.Lock()
+	p.unsure = unsure
+	p.mu.Unlock()
 }
 
 // work handles one message once there are bytes left for it, and settles it with the

@@ -208,6 +208,11 @@ func TestPuller_WhatTheFormerLeaderOfAConsumerDeliveredIsShared(t *testing.T) {
 			defer r.mu.Unlock()
 			return first.lost
 		}
+		unsure := func() bool {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return r.unsure
+		}
 		for _, pull := range []struct {
 			leader string
 			led    time.Time
@@ -218,6 +223,10 @@ func TestPuller_WhatTheFormerLeaderOfAConsumerDeliveredIsShared(t *testing.T) {
 			synctest.Wait()
 			s.led = pull.led
 			s.fail <- jetstream.ErrNoHeartbeat
+			synctest.Wait()
+			if !unsure() {
+				t.Errorf("after a pull that failed, and before the leader is known to be %s, it is sure of the leader, want not", pull.leader)
+			}
 			time.Sleep(longestPause) // of the bubble's clock, until it pulls again
 			if got := lost(); got != pull.want {
 				t.Errorf("after a pull that failed, with the leader being %s, the lease may be lost: %t, want %t", pull.leader, got, pull.want)
