@@ -163,6 +163,7 @@ func (s *Store) Watch(ctx context.Context, op *events.Operation, m scheduler.Mes
 // carry returns a message with an operation and its submission.
 func carry(op *events.Operation, m scheduler.Message) (*nats.Msg, error) {
 	msg := &nats.Msg{Data: m.Data, Header: wire.CarriedHeader(m.Header)}
+	wire.HideStatus(msg)
 	return msg, wire.PutState(op, msg.Header)
 }
 
