@@ -199,7 +199,7 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	wanted := ledger.NewQueue()
 	p.echo = natsconn.NewEcho(p.nc, func() bool { return gates.Active() > 0 })
 	gates = scheduler.NewGates(p.breakers.group, scheduler.GatesConfig{
-		Opened: p.keys.Changed, Lease: wanted.Want, OwnDelay: p.echo.Own, Draining: p.life.Draining(), Shut: logShut(p.log), Capacity: p.inFlight.Now, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
+		Opened: p.keys.Changed, Lease: wanted.Want, OwnDelay: p.echo.Own, Draining: p.life.Draining(), Shut: logShut(p.log), Capacity: p.inFlight.Shared, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
 	})
 	p.gates = gates
 	p.leases = ledger.NewLeases(wanted, gates, ledger.LeasesConfig{Instance: p.id, Store: limits, Now: p.clock.Now, Log: p.log})
