@@ -85,11 +85,12 @@ func (p *parts) newAckedSweeper() *keeper.AckedSweeper {
 	return keeper.NewAckedSweeper(p.reading, consumers, p.member.NoOtherLeads, p.log)
 }
 
-// newDroppedSweeper returns the sweeper of messages that the NATS client drops.
+// newDroppedSweeper returns the sweeper of messages that the NATS client drops. Advisories have a
+// payload; nobody but the server and the instances publishes them.
 func (p *parts) newDroppedSweeper() *keeper.DroppedSweeper {
-	pullers := []keeper.Puller{p.adoptions.advisories}
-	for _, puller := range p.pullers {
-		pullers = append(pullers, puller)
+	pullers := make([]keeper.Puller, len(p.pullers))
+	for i, puller := range p.pullers {
+		pullers[i] = puller
 	}
 	return keeper.NewDroppedSweeper(p.reading, pullers, p.member.NoOtherLeads, p.log)
 }

@@ -2,7 +2,6 @@ package keeper
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -78,10 +77,6 @@ func (s *DroppedSweeper) Run(ctx context.Context) {
 // and returns how many that were.
 func (s *DroppedSweeper) sweep(ctx context.Context, p Puller) (found int, err error) {
 	consumer, err := s.js.Consumer(ctx, p.Stream(), p.Name())
-	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
-		delete(s.looks, p)
-		return 0, nil
-	}
 	if err != nil {
 		return 0, fmt.Errorf("reading consumer %s: %w", p.Name(), err)
 	}

@@ -93,8 +93,8 @@ func New(js jetstream.JetStream, persister *Persister, config Config) *Store {
 	if s.meter == nil {
 		s.meter = unmetered{}
 	}
-	s.outcomes = &teller{js: js, stream: s.streams.Outcomes(), storage: persister.storage}
-	s.letters = &teller{js: js, stream: s.streams.Dead(), storage: persister.storage}
+	s.outcomes = &teller{js: js, stream: s.streams.Outcomes(), storage: persister.storage, probe: s.probe}
+	s.letters = &teller{js: js, stream: s.streams.Dead(), storage: persister.storage, probe: s.probe}
 	return s
 }
 
