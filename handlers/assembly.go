@@ -97,6 +97,7 @@ type operations struct {
 // gated are the parts that decide whether a due operation may go.
 type gated struct {
 	breakers *breakers
+	circuits *natsstore.Store // nil when the breakers are shared elsewhere
 	ledger   *ledger.NATS // nil when the limits are shared elsewhere
 	gates    *scheduler.Gates
 	leases   *ledger.Leases
@@ -177,7 +178,8 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	var gates *scheduler.Gates // set before the breakers call freed or heard
 	shared := p.config.Breakers
 	if shared == nil {
-		shared = natsstore.New(p.sharing, p.streams.BreakersBucket(), p.config.Limits.Replicas)
+		p.circuits = natsstore.New(p.sharing, p.streams.BreakersBucket(), p.config.Limits.Replicas)
+		shared = p.circuits
 	}
 	p.breakers = newBreakers(breakersConfig{
 		instance: p.id, shared: shared, forget: p.config.ForgetIdleAfter, store: p.store, subjects: p.subjects, now: p.clock.Now, log: p.log,

@@ -39,8 +39,7 @@ func (p *parts) keptStreams() []keeper.Stream {
 	return append(kept, keeper.Stream{Name: p.streams.Advisories(), Wanted: p.adoptions.register.Any, Make: p.adoptions.follower.Apply})
 }
 
-// keptBuckets are the streams behind the buckets that the service needs. The breakers keep
-// their own.
+// keptBuckets are the streams behind the buckets that the service needs.
 func (p *parts) keptBuckets() []keeper.Stream {
 	prefix, replicas := p.config.Prefix, p.config.Limits.Replicas
 	kept := []keeper.Stream{
@@ -61,6 +60,12 @@ func (p *parts) keptBuckets() []keeper.Stream {
 			_, err := adoption.EnsureLedger(ctx, p.js, prefix, replicas)
 			return err
 		}},
+	}
+	if p.circuits != nil {
+		kept = append(kept, keeper.Stream{Name: "KV_" + p.streams.BreakersBucket(), Make: func(ctx context.Context) error {
+			_, err := p.circuits.Ping(ctx) // makes a bucket that is missing
+			return err
+		}})
 	}
 	if p.ledger != nil {
 		kept = append(kept, keeper.Stream{Name: "KV_" + p.streams.LedgersBucket(), Make: p.ledger.Join})
