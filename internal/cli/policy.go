@@ -145,18 +145,18 @@ func (o *policyApplyOptions) run(ctx context.Context, s *session.Session) error 
 
 // takeAway says which policies the file takes away, and asks first if it takes all.
 func (o *policyApplyOptions) takeAway(ctx context.Context, s *session.Session, current policies.Revision) error {
-	source := current.Source
+	name, source := "in force", current.Source
 	if current.Number == 0 {
 		shown, err := policiesInForce(ctx, s)
 		if err != nil {
 			return err
 		}
 		for _, p := range shown {
-			source = []byte(p.Source)
+			name, source = p.Name, []byte(p.Source) // the built-in policies stay, whatever the file has
 		}
 	}
 	var gone []string // nothing if no instance can have that revision in force
-	if inForce, err := policy.Parse("in force", source); err == nil {
+	if inForce, err := policy.Parse(name, source); err == nil {
 		gone = policies.Gone(inForce, o.set)
 	}
 	names := wording.First(maxGone, gone)
