@@ -147,9 +147,12 @@ func (g *Gates) Share(key string, l gate.Lease, now time.Time) {
 	k.renewed, k.until, k.awaits, k.uses = now, l.Until, false, 0
 	k.claimed, k.more = false, l.More
 	k.gate.Share(l)
+	// The lanes need not ask if all that they hold must leave what is left to others.
+	held := k.held.lanes()
+	vain := held != 0 && held&^k.gate.Reserved(now) == 0
 	k.mu.Unlock()
 	k.wake()
-	if l.Budget > 0 || l.Concurrent > 0 {
+	if (l.Budget > 0 || l.Concurrent > 0) && !vain {
 		g.opened(key)
 	}
 }
