@@ -3,6 +3,8 @@ package client
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -26,10 +28,10 @@ type Call struct {
 	Account, Campaign string
 	// Priority ranks the operations; the policy's priority when empty.
 	Priority Priority
-	// Overrides replace settings of the policy, by their keys in the policy file: any of
-	// maxAttempts, baseDelay, maxDelay, multiplier, backoffStrategy, jitterType, attemptTimeout
-	// and maxElapsedTime. The policy bounds each (see [policy.Policy.Override]). They are
-	// submitted with an operation that is handed over.
+	// Overrides replace settings of the policy, by their keys in the policy file: those of
+	// [policy.OverridableKeys]. The policy bounds attempts, time and delays (see
+	// [policy.Policy.Override]). Breakers and limits belong to the key and cannot be overridden.
+	// Overrides are submitted with an operation that is handed over.
 	Overrides map[string]string
 
 	bound atomic.Pointer[bound]
@@ -85,11 +87,7 @@ func (c *Client) resolve(set *policy.Set, call *Call) (*bound, error) {
 	}
 	overrides, err := policy.ParseOverrides(overridden(call.Overrides))
 	errs = append(errs, err)
-	for name := range call.Overrides {
-		if !isOverride(name) {
-			errs = append(errs, fmt.Errorf("%q is no key that an operation may override; it may override %s", oneLine(name), strings.Join(policy.OverridableKeys(), ", ")))
-		}
-	}
+	errs = append(errs, checkOverrides(call.Overrides))
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -112,8 +110,14 @@ func (c *Client) resolve(set *policy.Set, call *Call) (*bound, error) {
 	return b, nil
 }
 
-// isOverride reports whether an operation may override the policy key of that name, in any case.
-func isOverride(name string) bool { return policy.Overridable(strings.ToLower(name)) }
+// checkOverrides refuses the names of what an operation may not override.
+func checkOverrides(overrides map[string]string) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(overrides)) {
+		errs = append(errs, policy.RefuseOverride(name))
+	}
+	return errors.Join(errs...)
+}
 
 // overridden returns overrides keyed by attribute name.
 func overridden(overrides map[string]string) map[string]string {

@@ -17,7 +17,7 @@ func TestCall_KeyThatMayNotBeOverriddenIsAnsweredWithThoseThatMay(t *testing.T) 
 	t.Cleanup(func() { _ = c.Close(context.Background()) })
 	call := &client.Call{Service: "billing", Operation: "charge", Overrides: map[string]string{"retryBudgetPerMinute": "5"}}
 	_, err = client.Execute(t.Context(), c, call, func(context.Context) (int, error) { return 1, nil })
-	if err == nil || !strings.Contains(err.Error(), `"retryBudgetPerMinute" is no key that an operation may override`) {
+	if err == nil || !strings.Contains(err.Error(), `"retryBudgetPerMinute" cannot be overridden by an operation`) {
 		t.Fatalf("the error is %v, want one that refuses retryBudgetPerMinute", err)
 	}
 	for _, key := range policy.OverridableKeys() {

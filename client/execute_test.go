@@ -391,7 +391,7 @@ func TestCall_OverridesAreBoundedAndChecked(t *testing.T) {
 		}
 		fn, calls = failing(0, nil)
 		_, err := client.Execute(t.Context(), c, &client.Call{Service: "a.b", Operation: "", Priority: "urgent", Overrides: map[string]string{"target": "x", "baseDelay": "soon"}}, fn)
-		for _, want := range []string{`"a.b" has the character '.'`, "operation is empty", `priority "urgent"`, `"target" is no key`, `"soon"`} {
+		for _, want := range []string{`"a.b" has the character '.'`, "operation is empty", `priority "urgent"`, `"target" cannot be overridden`, `"soon"`} {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("a faulty call gives %v, want it to say %q", err, want)
 			}

@@ -132,7 +132,7 @@ type attemptResult struct {
 // follows. If the verdict has no Retry, the operation is stored in its next state.
 func (p *Pipeline) concludeAttempt(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, a *attemptResult) (verdict, error) {
 	if !a.stored && m.shared() {
-		op.Contest(m.Stored)
+		Share(op, m.Stored)
 		return verdict{}, p.storeResult(ctx, op, m, a)
 	}
 	if over, err := p.over(ctx, op, m); err != nil || over {

@@ -21,6 +21,7 @@ func (g *Gates) Enter(ctx context.Context, pol *policy.Policy, op *events.Operat
 	key := op.Key()
 	e := entrant{
 		gates: g, key: g.of(pol, key), breaker: g.breaker(pol, key), op: op, subject: subject,
+		kind:    kind{op.Priority, pol.RespectGlobalBackpressure},
 		entered: now, start: time.Now(), waitsFrom: now,
 	}
 	defer e.leave()
@@ -57,6 +58,7 @@ type entrant struct {
 	breaker *breaker.Breaker
 	op      *events.Operation
 	subject string
+	kind    kind
 	passed  bool
 	waiter  *waiter // its place in the queue, nil before it waits
 	// entered is when it arrived by the caller's clock, and start the same instant by
@@ -82,7 +84,7 @@ func (e *entrant) ask(ctx context.Context, now time.Time) (Pass, *Shut, error) {
 	if !k.isTurnOf(e.waiter) {
 		return Pass{}, &Shut{Cause: k.cause()}, nil
 	}
-	place, a, ok := k.gate.Enter(e.gates.conditions(k, e.breaker, e.op.Priority, now), now)
+	place, a, ok := k.gate.Enter(e.gates.conditions(k, e.breaker, e.kind, now), now)
 	if !ok {
 		k.noteFor(e.op.Priority, a.Cause)
 		e.gates.renew(k, a.Cause, now)

@@ -102,9 +102,10 @@ func (g *Gates) SetPressure(on bool) {
 func (g *Gates) SetInstances(n int) { g.instances.Store(int32(max(n, 1))) }
 
 // trickle returns the pause between two attempts of a failing key here, 0 when nothing is
-// held back.
-func (g *Gates) trickle() time.Duration {
-	if !g.pressure.Load() {
+// held back. respects is whether the operations in question respect backpressure, in which
+// those of one key may differ.
+func (g *Gates) trickle(respects bool) time.Duration {
+	if !respects || !g.pressure.Load() {
 		return 0
 	}
 	return min(time.Duration(g.instances.Load())*trickleEvery, slowestTrickle)
@@ -245,9 +246,15 @@ func (g *Gates) breaker(pol *policy.Policy, key string) *breaker.Breaker {
 	return g.breakers.Breaker(key, pol.BreakerSettings())
 }
 
-// conditions returns the conditions for the gate of a key.
-func (g *Gates) conditions(k *keyGate, b *breaker.Breaker, p events.Priority, now time.Time) gate.Conditions {
-	c := gate.Conditions{Pause: g.pause(k, now), Priority: p, Trickle: g.trickle()}
+// kind are the operations of a key for which its gate is asked.
+type kind struct {
+	priority events.Priority
+	respects bool // respectGlobalBackpressure
+}
+
+// conditions returns the conditions for the gate of a key, for operations of a kind.
+func (g *Gates) conditions(k *keyGate, b *breaker.Breaker, of kind, now time.Time) gate.Conditions {
+	c := gate.Conditions{Pause: g.pause(k, now), Priority: of.priority, Trickle: g.trickle(of.respects)}
 	if g.config.Capacity != nil {
 		c.Threshold = gate.Threshold(g.config.Capacity(), g.Active())
 	}

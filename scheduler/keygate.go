@@ -98,6 +98,7 @@ type unlocked struct {
 	arrivals atomic.Uint64 // counts the operations that arrived
 	paused   atomic.Pointer[pausedKey]
 	guarded  atomic.Bool // the policy has a breaker
+	respects atomic.Bool // the operation that came last respects backpressure
 }
 
 // heeds returns a breaker of the key if it has a say, else nil.
@@ -120,6 +121,9 @@ func (k *keyGate) set(pol *policy.Policy) (others bool) {
 	s := pol.Gate()
 	if k.guarded.Load() != pol.EnableCircuitBreaker {
 		k.guarded.Store(pol.EnableCircuitBreaker)
+	}
+	if k.respects.Load() != pol.RespectGlobalBackpressure {
+		k.respects.Store(pol.RespectGlobalBackpressure)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

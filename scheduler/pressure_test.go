@@ -190,6 +190,34 @@ func TestQuota_EachInstanceLetsOutAShareOfTheTrickle(t *testing.T) {
 	}
 }
 
+func TestPressure_OperationThatDoesNotRespectItPassesAFailingKey(t *testing.T) {
+	f := newFleet(t, 1)
+	f.run(5*time.Second, 30, map[string]bool{"a": true, "b": true, "c": true})
+	overrides, err := policy.ParseOverrides(map[string]string{"respectglobalbackpressure": "false"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	respects, free := f.policy, *f.policy.Override(overrides)
+	for range 20 {
+		// The operations of the key alternate, so that none is judged by what the other asks for.
+		f.policy = respects
+		for shut := (*Shut)(nil); shut == nil; {
+			shut = f.attempt("a", true)
+		}
+		f.policy = free
+		if shut := f.attempt("a", true); shut != nil {
+			t.Fatalf("an operation that does not respect backpressure is shut out by %+v", shut)
+		}
+	}
+	q := f.gates[0].Quota(&free, "a", "call", events.Normal, f.now)
+	if q.Cause == gate.CauseBackpressure {
+		t.Errorf("the lanes may let out %+v of those that do not respect backpressure, want them not to be slowed by it", q)
+	}
+	if q := f.gates[0].Quota(&respects, "a", "call", events.Normal, f.now); q.Cause != gate.CauseBackpressure {
+		t.Errorf("the lanes may let out %+v of the others, want backpressure to slow them", q)
+	}
+}
+
 func TestPressure_SuccessMakesTheLanesLook(t *testing.T) {
 	opened := 0
 	g := NewGates(breaker.NewGroup(breaker.Config{}), GatesConfig{Opened: func(string) { opened++ }})

@@ -41,7 +41,7 @@ func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Pr
 	k, b := g.of(pol, key), g.breaker(pol, key)
 	defer k.release()
 	g.want(k, now)
-	a := k.ready(g.conditions(k, b, p, now), now)
+	a := k.ready(g.conditions(k, b, kind{p, pol.RespectGlobalBackpressure}, now), now)
 	report := k.gate.Report()
 	q := Quota{N: a.N, Cause: a.Cause, Next: a.Next, Arrivals: k.arrivals.Load(), InFlight: report.InFlight}
 	switch {
@@ -58,7 +58,7 @@ func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Pr
 	case a.Cause == gate.CauseBackpressure && a.N > 0:
 		// What one instance lets out may arrive at another, so each paces its own lanes, too.
 		q.N = 1
-		if next := k.lastReleased().Add(g.trickle()); now.Before(next) {
+		if next := k.lastReleased().Add(g.trickle(pol.RespectGlobalBackpressure)); now.Before(next) {
 			q.N, q.Next = 0, next
 		}
 	case a.N > 0:
@@ -98,7 +98,7 @@ func (g *Gates) Early(pol *policy.Policy, service, operation string, p events.Pr
 	defer k.release()
 	g.want(k, now)
 	coming += k.waiting()
-	c := g.conditions(k, b, p, now)
+	c := g.conditions(k, b, kind{p, pol.RespectGlobalBackpressure}, now)
 	if c.Pause.Limited {
 		return 0, time.Time{}, false
 	}

@@ -130,8 +130,11 @@ func (q PolicyQuery) Explain(set *policy.Set) (policy.Explanation, error) {
 		query.PriorityGiven = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(q.Overrides)) {
-		if !policy.Overridable(name) {
-			issues = append(issues, fmt.Errorf("%q is no attribute that overrides a policy", name))
+		switch err := policy.RefuseOverride(name); {
+		case err != nil:
+			issues = append(issues, err)
+		case !policy.Overridable(name):
+			issues = append(issues, fmt.Errorf("%q is no attribute that overrides a policy; their names are in lower case", name))
 		}
 	}
 	overrides, err := policy.ParseOverrides(q.Overrides)

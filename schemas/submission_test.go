@@ -12,6 +12,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
@@ -77,21 +78,28 @@ var accepted = map[string][]any{
 		nil, "", 0, 30, 31622400, "0", "30", "1.5", "9999999", "2026-03-01T12:00:30Z", "2020-01-01T00:00:00+02:00",
 		"Sun, 01 Mar 2026 12:00:30 GMT", "Sat, 31 Jan 2026 00:00:00 GMT",
 	},
-	"deadline":        {nil, "", "2026-03-01T13:00:00Z", "1970-01-01T00:00:00Z", "2026-03-01T13:00:00.5-05:00", "2026-03-01t13:00:00z"},
-	"firstfailure":    {nil, "", "2026-03-01T11:00:00Z"},
-	"delivery":        {nil, "", "request", "publish"},
-	"traceparent":     {nil, "", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
-	"maxattempts":     {nil, "", "7", 7},
-	"basedelay":       {nil, "250ms", 250},
-	"maxdelay":        {nil, "30s", 30_000},
-	"multiplier":      {nil, "1.5", 2},
-	"backoffstrategy": {nil, "linear"},
-	"jittertype":      {nil, "full"},
-	"attempttimeout":  {nil, "2s"},
-	"maxelapsedtime":  {nil, "1h"},
-	"region":          {nil, "", "eu\n", true, -5, 2147483647},
-	"data":            {nil, map[string]any{"amount": 3}, "text", 1},
-	"data_base64":     {nil, "", "eyJhIjoxfQ=="},
+	"deadline":                  {nil, "", "2026-03-01T13:00:00Z", "1970-01-01T00:00:00Z", "2026-03-01T13:00:00.5-05:00", "2026-03-01t13:00:00z"},
+	"firstfailure":              {nil, "", "2026-03-01T11:00:00Z"},
+	"delivery":                  {nil, "", "request", "publish"},
+	"traceparent":               {nil, "", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+	"maxattempts":               {nil, "", "7", 7},
+	"basedelay":                 {nil, "250ms", 250},
+	"maxdelay":                  {nil, "30s", 30_000},
+	"multiplier":                {nil, "1.5", 2},
+	"backoffstrategy":           {nil, "linear"},
+	"jittertype":                {nil, "full"},
+	"attempttimeout":            {nil, "2s"},
+	"maxelapsedtime":            {nil, "1h"},
+	"enableadaptivebackoff":     {nil, "", true, "false"},
+	"successratethreshold":      {nil, "0.5", 1},
+	"adaptationfactor":          {nil, "0.5", 2},
+	"learningwindow":            {nil, "20", 20},
+	"enableresourceawareretry":  {nil, false},
+	"respectglobalbackpressure": {nil, false, "true"},
+	"rules":                     {nil, "any"},
+	"region":                    {nil, "", "eu\n", true, -5, 2147483647},
+	"data":                      {nil, map[string]any{"amount": 3}, "text", 1},
+	"data_base64":               {nil, "", "eyJhIjoxfQ=="},
 }
 
 var refused = map[string][]any{
@@ -109,28 +117,37 @@ var refused = map[string][]any{
 		"*", ">", "a.*", "a.>.b", "a..b", ".a", "a.", "a b", "a\tb", "$SYS.>", "$JS.API.X", "$x", "_INBOX.x", "_INBOX", "_INBOX_a.b", "retry", "retry.submit.x.y",
 		"retry.workers.x", "rebound", "rebound.dead.discard", strings.Repeat("x", 256),
 	},
-	"priority":        {"urgent", "High", 1},
-	"attempt":         {0, -4, "0", "-4", "two", "", "1.5", 2147483648, "99999999999", true},
-	"accountid":       {"a\x07", "a\nb", strings.Repeat("x", 1025), 1e10},
-	"campaignid":      {strings.Repeat("x", 1025)},
-	"errorcode":       {"a\nb", strings.Repeat("x", 129)},
-	"errormessage":    {"a\x00", "a\rb", strings.Repeat("x", 8193)},
-	"retryafter":      {"soon", "-1", "NaN", -1, 31622401, "99999999", "Sun, 01 Mar 2026", true},
-	"deadline":        {"tomorrow", "1969-12-31T23:59:59Z", "2026-02-30T00:00:00Z", "2026-03-01", "2026-03-01T23:59:60Z", 5},
-	"firstfailure":    {"now", "0001-01-01T00:00:00Z"},
-	"delivery":        {"Publish", "carrier-pigeon"},
-	"traceparent":     {strings.Repeat("x", 65)},
-	"maxattempts":     {strings.Repeat("x", 65), "a\n"},
-	"basedelay":       {strings.Repeat("x", 65)},
-	"maxdelay":        {strings.Repeat("x", 65)},
-	"multiplier":      {strings.Repeat("x", 65)},
-	"backoffstrategy": {strings.Repeat("x", 65)},
-	"jittertype":      {strings.Repeat("x", 65)},
-	"attempttimeout":  {strings.Repeat("x", 65)},
-	"maxelapsedtime":  {strings.Repeat("x", 65)},
-	"region":          {map[string]any{}, []any{1}, 1e10},
-	"data_base64":     {1, "%"},
-	"with-dash":       {"x"},
+	"priority":                  {"urgent", "High", 1},
+	"attempt":                   {0, -4, "0", "-4", "two", "", "1.5", 2147483648, "99999999999", true},
+	"accountid":                 {"a\x07", "a\nb", strings.Repeat("x", 1025), 1e10},
+	"campaignid":                {strings.Repeat("x", 1025)},
+	"errorcode":                 {"a\nb", strings.Repeat("x", 129)},
+	"errormessage":              {"a\x00", "a\rb", strings.Repeat("x", 8193)},
+	"retryafter":                {"soon", "-1", "NaN", -1, 31622401, "99999999", "Sun, 01 Mar 2026", true},
+	"deadline":                  {"tomorrow", "1969-12-31T23:59:59Z", "2026-02-30T00:00:00Z", "2026-03-01", "2026-03-01T23:59:60Z", 5},
+	"firstfailure":              {"now", "0001-01-01T00:00:00Z"},
+	"delivery":                  {"Publish", "carrier-pigeon"},
+	"traceparent":               {strings.Repeat("x", 65)},
+	"maxattempts":               {strings.Repeat("x", 65), "a\n"},
+	"basedelay":                 {strings.Repeat("x", 65)},
+	"maxdelay":                  {strings.Repeat("x", 65)},
+	"multiplier":                {strings.Repeat("x", 65)},
+	"backoffstrategy":           {strings.Repeat("x", 65)},
+	"jittertype":                {strings.Repeat("x", 65)},
+	"attempttimeout":            {strings.Repeat("x", 65)},
+	"maxelapsedtime":            {strings.Repeat("x", 65)},
+	"respectglobalbackpressure": {strings.Repeat("x", 65), "a\n"},
+	"learningwindow":            {strings.Repeat("x", 65)},
+	"enableadaptivebackoff":     {strings.Repeat("x", 65)},
+	"successratethreshold":      {strings.Repeat("x", 65)},
+	"adaptationfactor":          {strings.Repeat("x", 65)},
+	"enableresourceawareretry":  {strings.Repeat("x", 65)},
+	"maxconcurrentretries":      {"5", 5, ""},
+	"circuitbreakerthreshold":   {3},
+	"retrybudgetperhour":        {"x"},
+	"region":                    {map[string]any{}, []any{1}, 1e10},
+	"data_base64":               {1, "%"},
+	"with-dash":                 {"x"},
 }
 
 func TestSubmissionSchema_AcceptsWhatTheDecoderAccepts(t *testing.T) {
@@ -224,4 +241,19 @@ func TestSubmissionSchema_AgreesWithTheDecoder(t *testing.T) {
 		}
 		wantAgreement(t, e)
 	})
+}
+
+func TestSubmissionSchema_KnowsEveryKeyOfAPolicy(t *testing.T) {
+	for _, key := range policy.Keys() {
+		name := strings.ToLower(key.Name)
+		e := event(name, "1")
+		doc, _ := json.Marshal(e)
+		err := schemas.Validate(submission, doc)
+		switch {
+		case key.Overridable && err != nil:
+			t.Errorf("the schema refuses the override %s: %v", name, err)
+		case policy.Unmistakable(name) && err == nil:
+			t.Errorf("the schema accepts %s, which belongs to the key", name)
+		}
+	}
 }

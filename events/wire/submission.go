@@ -16,6 +16,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/clip"
+	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
 // Submission is a message on a submit subject, with what decoding it needs to know besides.
@@ -29,10 +30,6 @@ type Submission struct {
 	// Received is when the stream stored the message.
 	Received time.Time
 }
-
-// headerStatus is the header, in this spelling only, by which the server speaks to a client that
-// pulls messages.
-const headerStatus = "Status"
 
 // DecodeSubmission reads an operation from a submission: a CloudEvent in binary or structured
 // mode, or a bare message whose subject names service and operation type. It reads the payload
@@ -50,10 +47,6 @@ func DecodeSubmission(subjects events.Subjects, s Submission) (*events.Operation
 
 	if size := headerSize(s.Header); size > events.MaxHeaders {
 		d.errorf("headers have %d bytes together, more than the %d allowed", size, events.MaxHeaders)
-	}
-
-	if len(s.Data) == 0 && len(s.Header[headerStatus]) > 0 {
-		d.errorf("it has the header %s and no payload, which NATS clients take for a message of the server and drop", headerStatus)
 	}
 
 	m := message{header: s.Header, data: s.Data}
@@ -210,11 +203,22 @@ func (d *decoder) extension(name, value string) {
 		}
 	case "traceparent":
 		d.op.TraceParent = d.text(name, value, events.MaxName)
-	case "maxattempts", "basedelay", "maxdelay", "multiplier", "backoffstrategy", "jittertype", "attempttimeout", "maxelapsedtime":
+	default:
+		d.override(name, value)
+	}
+}
+
+// override reads an attribute that overrides the policy. It refuses those that name a key's
+// breaker or limit, because ignoring them would mislead.
+func (d *decoder) override(name, value string) {
+	switch {
+	case policy.Overridable(name):
 		if d.op.Overrides == nil {
 			d.op.Overrides = make(map[string]string)
 		}
 		d.op.Overrides[name] = d.text(name, value, events.MaxName)
+	case policy.Unmistakable(name):
+		d.check(policy.RefuseOverride(name))
 	}
 }
 

@@ -50,16 +50,20 @@ func (m *Member) throttle(v health.Coordination, now time.Time) {
 }
 
 // takeShare makes this instance take its share of the work: less than others when it is
-// overloaded more than they are or its store is slower, and what its throttle leaves.
+// overloaded more than they are or its store is slower, and what its throttle leaves. While
+// others take over, no key is held for having more than its part of the little that is left.
 func (m *Member) takeShare(v health.Coordination) {
 	m.config.Gates.SetInstances(v.TotalInstances)
 	limit, by := v.InHandLimit(m.self.ID, m.config.Limit.Most())
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if n, cause, limited := m.capacity.throttle.Limit(); limited && n < limit {
-		limit, by = n, string(cause)
+	shared := m.config.Limit.Most()
+	if n, cause, limited := m.capacity.throttle.Limit(); limited {
+		if shared = n; n < limit {
+			limit, by = n, string(cause)
+		}
 	}
-	m.config.Limit.Set(limit)
+	m.config.Limit.Set(limit, shared)
 	m.noteLimitLocked(limit, by)
 }
 

@@ -48,7 +48,8 @@ type Gates interface {
 // Limit is the in-flight limit of this instance, up to Most.
 type Limit interface {
 	Most() int
-	Set(n int)
+	// Set limits the operations in hand to n, of which the keys share as if they were shared.
+	Set(n, shared int)
 }
 
 // Puller pulls the due operations of one consumer, which all instances share.

@@ -93,8 +93,8 @@ func New(js jetstream.JetStream, persister *Persister, config Config) *Store {
 	if s.meter == nil {
 		s.meter = unmetered{}
 	}
-	s.outcomes = &teller{js: js, stream: s.streams.Outcomes(), storage: persister.storage}
-	s.letters = &teller{js: js, stream: s.streams.Dead(), storage: persister.storage}
+	s.outcomes = &teller{js: js, stream: s.streams.Outcomes(), storage: persister.storage, probe: s.probe}
+	s.letters = &teller{js: js, stream: s.streams.Dead(), storage: persister.storage, probe: s.probe}
 	return s
 }
 
@@ -163,22 +163,29 @@ func (s *Store) Watch(ctx context.Context, op *events.Operation, m scheduler.Mes
 // carry returns a message with an operation and its submission.
 func carry(op *events.Operation, m scheduler.Message) (*nats.Msg, error) {
 	msg := &nats.Msg{Data: m.Data, Header: wire.CarriedHeader(m.Header)}
+	wire.HideStatus(msg)
 	return msg, wire.PutState(op, msg.Header)
 }
 
 // change stores op's next state, which msg carries, in place of a version. While the effect
 // of a try is not known the slot is not a register: the state may have been stored and the
 // run may have ended, and the slot looks as before. So the state that a later try stores is
-// a fork, and it is contested if another holder may have the operation by then.
+// a fork, and it is shared if another holder may have the operation by then. A submission is
+// not: its message id allows for one operation only.
 func (s *Store) change(ctx context.Context, doing string, op *events.Operation, m scheduler.Message, msg *nats.Msg) (ack *jetstream.PubAck, err error) {
 	unknown := false
 	err = s.Persist(ctx, doing, func(ctx context.Context) error {
-		forked := unknown && op.Repeats != events.AnyAttempt
-		if forked || op.Contested.IsZero() && m.Shared != nil && m.Shared() {
+		repeats, contested := op.Repeats, op.Contested
+		switch {
+		case unknown:
+			op.Fork(m.Stored)
+		case m.Shared == nil || !m.Shared():
+		case m.Name != "":
 			op.Contest(m.Stored)
-			if forked {
-				op.Fork(m.Stored)
-			}
+		default:
+			scheduler.Share(op, m.Stored)
+		}
+		if op.Repeats != repeats || !op.Contested.Equal(contested) {
 			if err := wire.PutState(op, msg.Header); err != nil {
 				return permanentError{err}
 			}
@@ -221,17 +228,23 @@ func (s *Store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 }
 
 // ContestFired contests an operation that the server fired if it may have gone on long ago:
-// a server that was killed may fire a schedule again.
+// a server that was killed may fire a schedule again. One that was fired late is shared,
+// because the server that led before may have fired it in time, and its holder be at it still.
 func (s *Store) ContestFired(ctx context.Context, op *events.Operation, m scheduler.Message) {
 	fired := wire.HeaderValue(m.Header, HeaderScheduler)
 	if op.Work != nil || fired == "" || fired != s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID) {
 		return // it was not fired, or is contested already
 	}
 	var moment time.Time
-	if m.Stored.Sub(op.Due.Add(-scheduler.EarlyArming)) > Youngest {
+	late := m.Stored.Sub(op.Due.Add(-scheduler.EarlyArming)) > Youngest
+	if late {
 		moment = time.Now() // a leader that is not known yet may have fired it
 	}
-	if since := op.WaitingSince(); s.elections.Doubts(ctx, since, moment) {
+	switch since := op.WaitingSince(); {
+	case !s.elections.Doubts(ctx, since, moment):
+	case late:
+		scheduler.Share(op, since)
+	default:
 		op.Contest(since)
 	}
 }

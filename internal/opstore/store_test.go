@@ -82,3 +82,69 @@ func TestStore_PlaceDoesWhatTheAnswersProve(t *testing.T) {
 		})
 	}
 }
+
+// TestStore_NextStateOfWhatAnotherMayHaveIsMarked stores the next state of an operation whose
+// message becomes shared while the store has no leader.
+func TestStore_NextStateOfWhatAnotherMayHaveIsMarked(t *testing.T) {
+	for says, c := range map[string]struct {
+		name    string // of the submission
+		repeats bool
+	}{
+		"a due operation": {"", true},
+		"a submission":    {"a submission", false},
+	} {
+		t.Run(says, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				js := &scripted{errs: []error{apiError(10008), apiError(10008)}}
+				stored := time.Now().Add(-time.Second).UTC()
+				op := &events.Operation{ID: "0123456789abcdef0123456789abcdef", Service: "s", Operation: "o", Attempt: 1, Due: time.Now()}
+				m := scheduler.Message{Version: 5, Stored: stored, Name: c.name, Shared: func() bool { return len(js.sent) > 0 }}
+				if err := newStore(js).Place(t.Context(), op, m); err != nil {
+					t.Fatal(err)
+				}
+				for i, want := range []bool{false, true, true} {
+					state, err := wire.ReadState(js.sent[i].Header)
+					if err != nil {
+						t.Fatal(err)
+					}
+					contested, repeats := state.Contested.Equal(stored), state.Repeats > state.Attempt
+					if contested != want || repeats != (want && c.repeats) {
+						t.Errorf("try %d: contested %v, attempts marked %v; want %v, %v", i+1, contested, repeats, want, want && c.repeats)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestStore_OperationThatIsFiredLateAfterAnElectionIsShared(t *testing.T) {
+	for says, c := range map[string]struct {
+		late, elected    time.Duration // after its time, and before it was fired
+		contested, marks bool
+	}{
+		"in time, under the leader of before": {0, time.Hour, false, false},
+		"in time, after an election":          {0, 10 * time.Second, true, false},
+		"late, under the leader of before":    {5 * time.Second, time.Hour, false, false},
+		"late, after an election":             {5 * time.Second, 2 * time.Second, true, true},
+	} {
+		t.Run(says, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(time.Minute)
+				fired := time.Now()
+				v := &voters{elected: fired.Add(-c.elected)}
+				s := newStore(&scripted{})
+				s.elections = v.elections()
+				op := &events.Operation{
+					ID: "0123456789abcdef0123456789abcdef", Service: "s", Operation: "o", Attempt: 1, Priority: events.Normal,
+					Submitted: fired.Add(-time.Minute), Due: fired.Add(scheduler.EarlyArming - c.late),
+				}
+				header := nats.Header{HeaderScheduler: {s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID)}}
+				s.elections.Doubts(t.Context(), fired, fired) // asks the leader once
+				s.ContestFired(t.Context(), op, scheduler.Message{Header: header, Stored: fired})
+				if contested, marks := !op.Contested.IsZero(), op.Repeats > op.Attempt; contested != c.contested || marks != c.marks {
+					t.Errorf("contested %v, next attempt marked %v; want %v, %v", contested, marks, c.contested, c.marks)
+				}
+			})
+		})
+	}
+}

@@ -15,26 +15,34 @@ type deliveries struct {
 	mu        sync.Mutex // guards the fields below
 	made      time.Time  // when the consumer was made
 	led       time.Time  // since when its leader leads, zero while not known
+	changed   time.Time  // when another leader was first noticed, by this host's clock
 	latest    uint64     // the latest sequence that it has delivered here
 	elsewhere uint64     // the latest that another instance reports as delivered there
 }
 
+// reportedWithin is how long it takes at most until the other instances have reported what
+// the former leader of a consumer had delivered to them.
+const reportedWithin = 3 * time.Second
+
 // begin records the consumer and since when its leader leads, zero if that is not known. It
 // returns the latest sequence that the consumer is known to have delivered elsewhere, and
 // whether it was made anew or another leads it now: then what it has delivered so far may
-// be delivered again.
-func (d *deliveries) begin(made, led time.Time) (elsewhere uint64, changed bool) {
+// be delivered again. sure is false if another may lead it now.
+func (d *deliveries) begin(made, led time.Time) (elsewhere uint64, changed, sure bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	sure = !led.IsZero() || d.led.IsZero()
 	if !led.IsZero() {
-		changed = !d.led.IsZero() && !led.Equal(d.led)
+		if changed = !d.led.IsZero() && !led.Equal(d.led); changed {
+			d.changed = time.Now()
+		}
 		d.led = led
 	}
 	if !made.Equal(d.made) {
 		changed = changed || !d.made.IsZero()
 		d.made, d.latest, d.elsewhere = made, 0, 0
 	}
-	return d.elsewhere, changed
+	return d.elsewhere, changed, sure
 }
 
 // hear records what a consumer has delivered to another instance.
@@ -56,8 +64,9 @@ func (d *deliveries) reached() (made time.Time, sequence uint64) {
 
 // forgotten records a delivery. It reports whether the consumer may have delivered the
 // message before although it counts this as the first time: the message is older than the
-// consumer, or the consumer has gone back behind what it had delivered here, or elsewhere
-// before the message was requested.
+// consumer, or than a leader that is so new that others may not have reported yet what the
+// former one had delivered to them; or the consumer has gone back behind what it had delivered
+// here, or elsewhere before the message was requested.
 func (d *deliveries) forgotten(m *jetstream.MsgMetadata, elsewhere uint64) bool {
 	if m.NumDelivered > 1 {
 		return true
@@ -66,5 +75,8 @@ func (d *deliveries) forgotten(m *jetstream.MsgMetadata, elsewhere uint64) bool 
 	defer d.mu.Unlock()
 	back := m.Sequence.Stream < d.latest || m.Sequence.Stream <= elsewhere
 	d.latest = max(d.latest, m.Sequence.Stream)
+	if m.Timestamp.Before(d.led) && !d.changed.IsZero() && time.Since(d.changed) < reportedWithin {
+		return true
+	}
 	return back || m.Timestamp.Before(d.made)
 }

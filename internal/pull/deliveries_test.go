@@ -2,6 +2,7 @@ package pull
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -32,7 +33,7 @@ func TestDeliveries_ConsumerThatGoesBackMayHaveDeliveredBefore(t *testing.T) {
 	} {
 		d.begin(made.Add(step.made), time.Time{})
 		d.hear(made, step.elsewhere)
-		elsewhere, _ := d.begin(made.Add(step.made), time.Time{})
+		elsewhere, _, _ := d.begin(made.Add(step.made), time.Time{})
 		m := &jetstream.MsgMetadata{
 			NumDelivered: step.delivered, Sequence: jetstream.SequencePair{Stream: step.sequence}, Timestamp: made.Add(2*time.Second - step.age),
 		}
@@ -40,4 +41,33 @@ func TestDeliveries_ConsumerThatGoesBackMayHaveDeliveredBefore(t *testing.T) {
 			t.Errorf("message %d, delivery %d: forgotten = %v, want %v", step.sequence, step.delivered, got, step.want)
 		}
 	}
+}
+
+func TestDeliveries_NewLeaderMayNotKnowWhatTheFormerOneDelivered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		made := time.Now().Add(-time.Hour)
+		var d deliveries
+		deliver := func(says string, sequence uint64, stored time.Time, want bool) {
+			t.Helper()
+			m := &jetstream.MsgMetadata{NumDelivered: 1, Sequence: jetstream.SequencePair{Stream: sequence}, Timestamp: stored}
+			if got := d.forgotten(m, 0); got != want {
+				t.Errorf("%s: forgotten = %v, want %v", says, got, want)
+			}
+		}
+		d.begin(made, made)
+		deliver("under the first leader that is known", 1, made.Add(-time.Second), true) // older than the consumer
+		deliver("under the same leader", 2, time.Now(), false)
+		time.Sleep(time.Minute)
+		elected := time.Now()
+		if _, changed, sure := d.begin(made, elected); !changed || !sure {
+			t.Errorf("another leader: changed = %v, sure = %v, want both", changed, sure)
+		}
+		deliver("older than the leader", 3, elected.Add(-time.Second), true)
+		deliver("younger than the leader", 4, elected.Add(time.Second), false)
+		time.Sleep(reportedWithin)
+		deliver("older, once all have reported", 5, elected.Add(-time.Second), false)
+		if _, changed, sure := d.begin(made, time.Time{}); changed || sure {
+			t.Errorf("a leader that does not say since when: changed = %v, sure = %v, want neither", changed, sure)
+		}
+	})
 }

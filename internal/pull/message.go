@@ -53,8 +53,9 @@ func (m *Message) Pending() uint64 { return m.meta.NumPending }
 func (m *Message) Repeated() bool { return m.forgotten || m.meta.NumDelivered > 1 }
 
 // Shared reports whether the server may have given the message to another instance too: it
-// was delivered before, the server was out of reach for a while, or this instance was
-// frozen. A message that lay in a socket meanwhile still counts one delivery.
+// was delivered before, the server was out of reach for a while or is not known to lead the
+// consumer still, or this instance was frozen. A message that lay in a socket meanwhile still
+// counts one delivery.
 func (m *Message) Shared() bool {
 	nc := m.puller.config.Conn
 	if m.Repeated() || nc.Stats().Reconnects != m.reconnects || nc.Status() != nats.CONNECTED {
@@ -62,7 +63,7 @@ func (m *Message) Shared() bool {
 	}
 	m.puller.mu.Lock()
 	defer m.puller.mu.Unlock()
-	return m.mayBeLost(time.Now())
+	return m.mayBeLost(time.Now()) || m.puller.unsure
 }
 
 // mayBeLost reports whether the lease may have been over once, or may be over when a write

@@ -42,6 +42,12 @@ func TestMessage_IsSharedOnceAnotherInstanceMayHaveIt(t *testing.T) {
 		})
 	}
 	m := &Message{meta: &jetstream.MsgMetadata{NumDelivered: 1}, renewed: time.Now(), puller: p}
+	for _, unsure := range []bool{true, false} {
+		p.setUnsure(unsure)
+		if got := m.Shared(); got != unsure {
+			t.Errorf("Shared() = %v while it is unsure who leads the consumer: %v, want the same", got, unsure)
+		}
+	}
 	nc.Close()
 	if !m.Shared() {
 		t.Error("without a connection it is not shared")

@@ -9,7 +9,7 @@ import (
 )
 
 func BenchmarkGate(b *testing.B) {
-	limits := Settings{MaxConcurrent: 1000, PerMinute: 1_000_000_000, PerHour: 1_000_000_000, RespectBackpressure: true}
+	limits := Settings{MaxConcurrent: 1000, PerMinute: 1_000_000_000, PerHour: 1_000_000_000}
 	for _, c := range []struct {
 		name     string
 		settings Settings

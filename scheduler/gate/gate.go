@@ -40,9 +40,6 @@ type Settings struct {
 	// PerMinute and PerHour are how many operations may go in any minute and in
 	// any hour (retryBudgetPerMinute, retryBudgetPerHour); 0 means no limit.
 	PerMinute, PerHour int
-	// RespectBackpressure slows a failing key to a trickle while backpressure is on
-	// (respectGlobalBackpressure). Critical operations pass all the same.
-	RespectBackpressure bool
 }
 
 // Budget returns the cause that the spending of a share of the budgets is reported as.
@@ -62,7 +59,9 @@ type Conditions struct {
 	// Dependencies is what the breakers of the key's dependencies let through.
 	Dependencies Bound
 	// Trickle is the pause between two attempts of a failing key while global
-	// backpressure is on, and 0 while it is off. A key that succeeds passes untouched.
+	// backpressure is on, and 0 while it is off or the operations in question do not
+	// respect it (respectGlobalBackpressure). A key that succeeds passes untouched, and
+	// so do critical operations.
 	Trickle time.Duration
 	// Threshold is how many attempts of the key may be in flight at this instance; see
 	// [Threshold]. 0 is no limit.
@@ -383,7 +382,7 @@ func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 
 // trickles reports whether backpressure slows the operations in question.
 func (g *Gate) trickles(c *Conditions, now time.Time) bool {
-	return c.Trickle > 0 && g.settings.RespectBackpressure && c.Priority != events.Critical && g.recent.failing(now)
+	return c.Trickle > 0 && c.Priority != events.Critical && g.recent.failing(now)
 }
 
 // limitByShares applies the policy's limits to operations of p: in full when this instance

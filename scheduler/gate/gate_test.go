@@ -210,7 +210,7 @@ func TestGate_LetsNoMoreThroughThanItsLimits(t *testing.T) {
 }
 
 func TestGate_AllocatesNothing(t *testing.T) {
-	g := New(Settings{MaxConcurrent: 100, PerMinute: 1000, PerHour: 100_000, RespectBackpressure: true})
+	g := New(Settings{MaxConcurrent: 100, PerMinute: 1000, PerHour: 100_000})
 	g.Ready(Conditions{Breaker: Bound{Limited: true}}, begin)
 	now := begin
 	allocs := testing.AllocsPerRun(1000, func() {

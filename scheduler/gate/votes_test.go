@@ -151,30 +151,27 @@ func results(g *Gate, all string, now time.Time) {
 }
 
 func TestGate_BackpressureSlowsOnlyAFailingKey(t *testing.T) {
-	respects := Settings{RespectBackpressure: true}
 	on := Conditions{Trickle: 2 * time.Second, Priority: events.High}
 	for name, c := range map[string]struct {
-		settings   Settings
 		before     string
 		conditions Conditions
 		later      time.Duration
 		slowed     bool
 	}{
-		"a key that fails":                       {respects, "FFFF", on, 0, true},
-		"a key that has hardly failed":           {respects, "FFF", on, 0, false},
-		"a key without attempts":                 {respects, "", on, 0, false},
-		"a key that succeeds":                    {respects, "SSSSSSSS", on, 0, false},
-		"a key that fails every second time":     {respects, "FSFSFSFSFSFS", on, 0, false},
-		"a key that fails four of five times":    {respects, "FSFFFFSFFF", on, 0, true},
-		"one success after many failures":        {respects, "FFFFFFFFFFFFS", on, 0, true},
-		"two successes in a row":                 {respects, "FFFFFFFFFFFFSS", on, 0, false},
-		"failures that are over for long":        {respects, "FFFFFFFF", on, recentFor, false},
-		"failures that are not over for so long": {respects, "FFFFFFFF", on, recentFor - 1, true},
-		"backpressure that is off":               {respects, "FFFF", Conditions{Priority: events.High}, 0, false},
-		"critical operations":                    {respects, "FFFF", Conditions{Trickle: time.Second, Priority: events.Critical}, 0, false},
-		"a policy that does not respect it":      {Settings{}, "FFFF", on, 0, false},
+		"a key that fails":                                               {"FFFF", on, 0, true},
+		"a key that has hardly failed":                                   {"FFF", on, 0, false},
+		"a key without attempts":                                         {"", on, 0, false},
+		"a key that succeeds":                                            {"SSSSSSSS", on, 0, false},
+		"a key that fails every second time":                             {"FSFSFSFSFSFS", on, 0, false},
+		"a key that fails four of five times":                            {"FSFFFFSFFF", on, 0, true},
+		"one success after many failures":                                {"FFFFFFFFFFFFS", on, 0, true},
+		"two successes in a row":                                         {"FFFFFFFFFFFFSS", on, 0, false},
+		"failures that are over for long":                                {"FFFFFFFF", on, recentFor, false},
+		"failures that are not over for so long":                         {"FFFFFFFF", on, recentFor - 1, true},
+		"critical operations":                                            {"FFFF", Conditions{Trickle: time.Second, Priority: events.Critical}, 0, false},
+		"backpressure that is off, or operations that do not respect it": {"FFFF", Conditions{Priority: events.High}, 0, false},
 	} {
-		g := New(c.settings)
+		g := New(Settings{})
 		results(g, c.before, at(0))
 		now := at(0).Add(c.later)
 		for i := range 2 {

@@ -25,6 +25,9 @@ type Key struct {
 	// type together, as that of a breaker or a budget does. It cannot differ by
 	// account or campaign then.
 	Shared bool
+	// Overridable is whether an operation may override the value; see
+	// [Policy.Override].
+	Overridable bool
 }
 
 // Keys returns every key that sets a field of a [Policy], in display order.
@@ -93,20 +96,20 @@ const (
 )
 
 var keys = [...]key{
-	keyMaxAttempts:     whole("maxAttempts", 1, maxCount, "how often an operation is tried at most, the attempt that failed before its submission included", func(p *Policy) *int { return &p.MaxAttempts }),
-	keyBaseDelay:       span("baseDelay", 0, "the delay after attempt 1, before factors and jitter", func(p *Policy) *time.Duration { return &p.BaseDelay }),
-	keyMaxDelay:        span("maxDelay", 0, "the longest delay, save a Retry-After that the target named", func(p *Policy) *time.Duration { return &p.MaxDelay }),
-	keyMultiplier:      number("multiplier", 1, maxMultiplier, "by how much the exponential delay grows with each attempt", func(p *Policy) *float64 { return &p.Multiplier }),
-	keyBackoffStrategy: choice("backoffStrategy", strategyWords[:], "how the delay grows with the attempts", func(p *Policy) wording { return &p.BackoffStrategy }),
-	keyJitterType:      choice("jitterType", jitterWords[:], "how the delay is spread at random", func(p *Policy) wording { return &p.JitterType }),
-	keyAttemptTimeout:  span("attemptTimeout", 1, "how long one attempt may take", func(p *Policy) *time.Duration { return &p.AttemptTimeout }),
-	keyMaxElapsedTime:  span("maxElapsedTime", 0, "how long after its first failure an operation may still be tried; 0 is without limit", func(p *Policy) *time.Duration { return &p.MaxElapsedTime }),
+	keyMaxAttempts:     own(whole("maxAttempts", 1, maxCount, "how often an operation is tried at most, the attempt that failed before its submission included", func(p *Policy) *int { return &p.MaxAttempts })),
+	keyBaseDelay:       own(span("baseDelay", 0, "the delay after attempt 1, before factors and jitter", func(p *Policy) *time.Duration { return &p.BaseDelay })),
+	keyMaxDelay:        own(span("maxDelay", 0, "the longest delay, save a Retry-After that the target named", func(p *Policy) *time.Duration { return &p.MaxDelay })),
+	keyMultiplier:      own(number("multiplier", 1, maxMultiplier, "by how much the exponential delay grows with each attempt", func(p *Policy) *float64 { return &p.Multiplier })),
+	keyBackoffStrategy: own(choice("backoffStrategy", strategyWords[:], "how the delay grows with the attempts", func(p *Policy) wording { return &p.BackoffStrategy })),
+	keyJitterType:      own(choice("jitterType", jitterWords[:], "how the delay is spread at random", func(p *Policy) wording { return &p.JitterType })),
+	keyAttemptTimeout:  own(span("attemptTimeout", 1, "how long one attempt may take", func(p *Policy) *time.Duration { return &p.AttemptTimeout })),
+	keyMaxElapsedTime:  own(span("maxElapsedTime", 0, "how long after its first failure an operation may still be tried; 0 is without limit", func(p *Policy) *time.Duration { return &p.MaxElapsedTime })),
 	keyNoResponders:    choice("noResponders", noRespondersWords[:], "whether an operation waits while nobody listens on its target, or its attempt fails", func(p *Policy) wording { return &p.NoResponders }),
 
-	keyEnableAdaptiveBackoff: truth("enableAdaptiveBackoff", "whether the adaptive factors apply to a strategy other than adaptive too", func(p *Policy) *bool { return &p.EnableAdaptiveBackoff }),
-	keySuccessRateThreshold:  number("successRateThreshold", 0, 1, "the success rate below which delays grow", func(p *Policy) *float64 { return &p.SuccessRateThreshold }),
-	keyAdaptationFactor:      number("adaptationFactor", 0, maxAdaptation, "by what share a success rate of 0 lengthens a delay", func(p *Policy) *float64 { return &p.AdaptationFactor }),
-	keyLearningWindow:        whole("learningWindow", 1, maxWindow, "over how many of the last operations the success rate is taken", func(p *Policy) *int { return &p.LearningWindow }),
+	keyEnableAdaptiveBackoff: own(truth("enableAdaptiveBackoff", "whether the adaptive factors apply to a strategy other than adaptive too", func(p *Policy) *bool { return &p.EnableAdaptiveBackoff })),
+	keySuccessRateThreshold:  own(number("successRateThreshold", 0, 1, "the success rate below which delays grow", func(p *Policy) *float64 { return &p.SuccessRateThreshold })),
+	keyAdaptationFactor:      own(number("adaptationFactor", 0, maxAdaptation, "by what share a success rate of 0 lengthens a delay", func(p *Policy) *float64 { return &p.AdaptationFactor })),
+	keyLearningWindow:        own(whole("learningWindow", 1, maxWindow, "over how many of the last operations the success rate is taken", func(p *Policy) *int { return &p.LearningWindow })),
 
 	keyEnableCircuitBreaker:       shared(truth("enableCircuitBreaker", "whether the key has a circuit breaker", func(p *Policy) *bool { return &p.EnableCircuitBreaker })),
 	keyCircuitBreakerThreshold:    shared(whole("circuitBreakerThreshold", 1, maxCount, "how many failures in a row open the breaker", func(p *Policy) *int { return &p.CircuitBreakerThreshold })),
@@ -117,11 +120,11 @@ var keys = [...]key{
 	keyHalfOpenMaxRequests:        shared(whole("halfOpenMaxRequests", 1, maxCount, "how many probes of a half-open breaker may be in flight at once, over all instances", func(p *Policy) *int { return &p.HalfOpenMaxRequests })),
 	keyHalfOpenSuccesses:          shared(whole("halfOpenSuccesses", 1, maxCount, "how many successes in a row close the breaker", func(p *Policy) *int { return &p.HalfOpenSuccesses })),
 
-	keyEnableResourceAwareRetry:  truth("enableResourceAwareRetry", "whether CPU, memory, pool use, queue length and load lengthen adaptive delays", func(p *Policy) *bool { return &p.EnableResourceAwareRetry }),
+	keyEnableResourceAwareRetry:  own(truth("enableResourceAwareRetry", "whether CPU, memory, pool use, queue length and load lengthen adaptive delays", func(p *Policy) *bool { return &p.EnableResourceAwareRetry })),
 	keyMaxConcurrentRetries:      shared(whole("maxConcurrentRetries", 0, maxCount, "how many operations of the key may be in flight at once, over all instances; 0 is without limit", func(p *Policy) *int { return &p.MaxConcurrentRetries })),
 	keyRetryBudgetPerMinute:      shared(whole("retryBudgetPerMinute", 0, maxCount, "how many redeliveries of the key are made in a minute at most; 0 is without limit", func(p *Policy) *int { return &p.RetryBudgetPerMinute })),
 	keyRetryBudgetPerHour:        shared(whole("retryBudgetPerHour", 0, maxCount, "how many redeliveries of the key are made in an hour at most; 0 is without limit", func(p *Policy) *int { return &p.RetryBudgetPerHour })),
-	keyRespectGlobalBackpressure: truth("respectGlobalBackpressure", "whether a failing key has only a trickle of attempts while backpressure is on", func(p *Policy) *bool { return &p.RespectGlobalBackpressure }),
+	keyRespectGlobalBackpressure: own(truth("respectGlobalBackpressure", "whether a failing key has only a trickle of attempts while backpressure is on", func(p *Policy) *bool { return &p.RespectGlobalBackpressure })),
 
 	keyPriority: choice("priority", priorityWords(), "the priority of operations that name none", func(p *Policy) wording { return &p.Priority }),
 	keyDelivery: {
@@ -218,6 +221,12 @@ func assign[T any](set bool, to, from *T) {
 
 func shared(k key) key {
 	k.Shared = true
+	return k
+}
+
+// own marks a key whose value may be an operation's own.
+func own(k key) key {
+	k.Overridable = true
 	return k
 }
 

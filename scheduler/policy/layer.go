@@ -2,11 +2,8 @@ package policy
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 )
 
 // scope is what a layer applies to. An empty field matches any.
@@ -159,65 +156,4 @@ func traced(layers []*layer) trace {
 		}
 	}
 	return t
-}
-
-// OverridableKeys returns the keys that an operation may override, sorted.
-func OverridableKeys() []string {
-	return []string{"attemptTimeout", "backoffStrategy", "baseDelay", "jitterType", "maxAttempts", "maxDelay", "maxElapsedTime", "multiplier"}
-}
-
-// overridable maps the names of attributes to the keys that they override.
-var overridable = func() map[string]int {
-	names := make(map[string]int)
-	for _, name := range OverridableKeys() {
-		names[strings.ToLower(name)] = keyIndex[name]
-	}
-	return names
-}()
-
-// Overridable reports whether an attribute of that name can override a policy.
-func Overridable(attribute string) bool {
-	_, ok := overridable[attribute]
-	return ok
-}
-
-// Overrides are what an operation asks for instead of its policy's values. The zero
-// value asks for nothing.
-type Overrides struct {
-	wished keySet
-	policy Policy // only the fields of wished are valid
-}
-
-// ParseOverrides reads the overrides among an operation's attributes and ignores other
-// attributes. Every issue is reported, each as a [*Issue].
-func ParseOverrides(attributes map[string]string) (Overrides, error) {
-	var o Overrides
-	var issues []error
-	for _, name := range slices.Sorted(maps.Keys(attributes)) {
-		i, ok := overridable[name]
-		if !ok {
-			continue
-		}
-		if f := keys[i].read(&o.policy, attributes[name]); f != nil {
-			issues = append(issues, &Issue{Key: name, Problem: f.problem, Hint: f.hint})
-			continue
-		}
-		o.wished.add(i)
-	}
-	return o, errors.Join(issues...)
-}
-
-// Override returns p with the overrides o, each bounded by p: an operation may ask
-// for fewer attempts, for less time, and for delays within p's cap.
-func (p *Policy) Override(o Overrides) *Policy {
-	next := *p
-	o.wished.apply(&next, &o.policy)
-	next.MaxAttempts = min(next.MaxAttempts, p.MaxAttempts)
-	next.MaxDelay = min(next.MaxDelay, p.MaxDelay)
-	next.BaseDelay = min(next.BaseDelay, next.MaxDelay)
-	next.AttemptTimeout = min(next.AttemptTimeout, p.AttemptTimeout)
-	if p.MaxElapsedTime > 0 && (next.MaxElapsedTime == 0 || next.MaxElapsedTime > p.MaxElapsedTime) {
-		next.MaxElapsedTime = p.MaxElapsedTime
-	}
-	return &next
 }

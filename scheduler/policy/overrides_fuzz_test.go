@@ -54,7 +54,10 @@ func FuzzParseOverrides(f *testing.F) {
 			t.Fatalf("%q gives %+v", asked, got)
 		}
 		written := map[string]string{}
-		for attribute, i := range overridable {
+		for attribute, i := range keyOf {
+			if !keys[i].Overridable {
+				continue
+			}
 			written[attribute] = keys[i].text(got)
 		}
 		again, err := ParseOverrides(written)

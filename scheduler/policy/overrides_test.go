@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -33,6 +34,12 @@ func TestOverride_IsBoundedByThePolicy(t *testing.T) {
 		{"a limit of time where there is none", p, map[string]string{"maxelapsedtime": "1h"}, func(w *Policy) { w.MaxElapsedTime = time.Hour }},
 		{"a longer limit of time", limited, map[string]string{"maxelapsedtime": "1h"}, func(*Policy) {}},
 		{"a shorter limit of time", limited, map[string]string{"maxelapsedtime": "1s"}, func(w *Policy) { w.MaxElapsedTime = time.Second }},
+		{"no adaptive delays", p, map[string]string{"enableadaptivebackoff": "false", "enableresourceawareretry": "true", "learningwindow": "7"}, func(w *Policy) {
+			w.EnableAdaptiveBackoff, w.EnableResourceAwareRetry, w.LearningWindow = false, true, 7
+		}},
+		{"other factors", p, map[string]string{"successratethreshold": "0.5", "adaptationfactor": "2"}, func(w *Policy) { w.SuccessRateThreshold, w.AdaptationFactor = 0.5, 2 }},
+		{"a way past backpressure", p, map[string]string{"respectglobalbackpressure": "false"}, func(w *Policy) { w.RespectGlobalBackpressure = false }},
+		{"a breaker of its own", p, map[string]string{"enablecircuitbreaker": "false", "maxconcurrentretries": "1"}, func(*Policy) {}},
 		{"no limit of time where there is one", limited, map[string]string{"maxelapsedtime": "0"}, func(*Policy) {}},
 	} {
 		o, err := ParseOverrides(tc.asked)
@@ -74,7 +81,8 @@ func TestOverride_AllowsNoMoreThanThePolicy(t *testing.T) {
 		p.MaxAttempts = rapid.IntRange(1, 1000).Draw(t, "maxAttempts")
 		values := rapid.SampledFrom([]string{"0", "1", "500", "3s", "8760h", "2147483647", "none", "linear", "1.5"})
 		asked := map[string]string{}
-		for name := range overridable {
+		for _, key := range OverridableKeys() {
+			name := strings.ToLower(key)
 			asked[name] = values.Draw(t, name)
 		}
 		o, err := ParseOverrides(asked)
@@ -92,4 +100,36 @@ func TestOverride_AllowsNoMoreThanThePolicy(t *testing.T) {
 			t.Fatalf("%v makes of\n%+v\nthe wider\n%+v", asked, p, *got)
 		}
 	})
+}
+
+func TestRefuseOverride_SaysWhyNotAndWhatMayBe(t *testing.T) {
+	for name, want := range map[string]string{
+		"maxAttempts":               "",
+		"RESPECTGLOBALBACKPRESSURE": "",
+		"circuitBreakerThreshold":   "belongs to the breaker or a limit that all operations of the key share",
+		"retrybudgetperminute":      "belongs to the breaker or a limit that all operations of the key share",
+		"maxConcurrentRetries":      "belongs to the breaker or a limit that all operations of the key share",
+		"priority":                  "is no override but a property of the operation itself",
+		"rules":                     "is the policy's alone",
+		"noResponders":              "is the policy's alone",
+		"maxAtempts":                "is no key of a policy, did you mean maxAttempts",
+		"region":                    "is no key of a policy;",
+	} {
+		err := RefuseOverride(name)
+		if want == "" {
+			if err != nil {
+				t.Errorf("%s is refused: %v", name, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s gives %v, want it to say %q", name, err, want)
+			continue
+		}
+		for _, key := range OverridableKeys() {
+			if !strings.Contains(err.Error(), key) {
+				t.Errorf("%s gives %v, want it to name %s", name, err, key)
+			}
+		}
+	}
 }

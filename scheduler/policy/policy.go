@@ -193,7 +193,6 @@ func (p *Policy) Gate() gate.Settings {
 	return gate.Settings{
 		MaxConcurrent: p.MaxConcurrentRetries,
 		PerMinute:     p.RetryBudgetPerMinute, PerHour: p.RetryBudgetPerHour,
-		RespectBackpressure: p.RespectGlobalBackpressure,
 	}
 }
 

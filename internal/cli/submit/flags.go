@@ -157,8 +157,8 @@ func (f *submissionFlags) override(e *event.Event) error {
 		if name = strings.ToLower(name); !ok || value == "" {
 			return fmt.Errorf("--set %q is not NAME=VALUE", o)
 		}
-		if !policy.Overridable(name) {
-			return fmt.Errorf("--set %q overrides nothing; one can override %s", o, strings.Join(policy.OverridableKeys(), ", "))
+		if err := policy.RefuseOverride(name); err != nil {
+			return fmt.Errorf("--set %s: %w", o, err)
 		}
 		e.SetExtension(name, value)
 	}
