@@ -80,7 +80,9 @@ func (g *Gates) Standings(now time.Time) []KeyReport {
 
 func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	b, _ := g.breakers.Lookup(k.key)
-	ready := func(p events.Priority) gate.Answer { return k.ready(g.conditions(k, k.heeds(b), kind{p, k.respects.Load()}, now), now) }
+	ready := func(p events.Priority) gate.Answer {
+		return k.ready(g.conditions(k, k.heeds(b), kind{p, k.respects.Load()}, now), now)
+	}
 	p, held := k.heldBack()
 	a := ready(p)
 	if !held && (a.Cause == gate.CauseBudgetPerMinute || a.Cause == gate.CauseBudgetPerHour) {
