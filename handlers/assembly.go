@@ -98,7 +98,7 @@ type operations struct {
 type gated struct {
 	breakers *breakers
 	circuits *natsstore.Store // nil when the breakers are shared elsewhere
-	ledger   *ledger.NATS // nil when the limits are shared elsewhere
+	ledger   *ledger.NATS     // nil when the limits are shared elsewhere
 	gates    *scheduler.Gates
 	leases   *ledger.Leases
 	lanes    *lanes.Lanes
@@ -352,7 +352,7 @@ func (p *parts) join(context.Context) (err error) {
 	p.member, err = cluster.Join(p.nc, cluster.Config{
 		Prefix: p.config.Prefix, ID: p.id, Version: p.config.Version, Started: p.started, Now: p.clock.Now,
 		Evidence: p.evidence, HearEvidence: p.registry.HearEvidence,
-		Limits: p.config.Backpressure, Host: p.hostLoad, Saturation: p.saturation(), StoreDelay: p.storeDelay, Policies: p.policies.startedWith,
+		Limits: p.config.Backpressure, Host: p.hostLoad, Saturation: p.saturation(), StoreDelay: p.storeDelay, Measured: p.registry.SetShortage, Policies: p.policies.startedWith,
 		Gates: p.gates, Limit: p.inFlight, Pullers: pullers, Publish: p.store.Publish, Log: p.log,
 	})
 	if err != nil {

@@ -173,20 +173,17 @@ type Pass struct {
 // Done records how the attempt ended and how long it took. It must be called once,
 // with [gate.Unused] if the result of the attempt is not known.
 func (p Pass) Done(result gate.Result, took time.Duration, now time.Time) {
-	p.ended(result, took, "", now)
+	p.ended(result, Reply{Duration: took}, "", now)
 }
 
 // Answered is [Pass.Done] with the answer of the target.
 func (p Pass) Answered(r Reply, now time.Time) {
-	p.ended(resultOf(r, nil), r.Duration, r.text(), now)
+	p.ended(resultOf(r, nil), r, r.text(), now)
 }
 
-func (p Pass) ended(result gate.Result, took time.Duration, text string, now time.Time) {
-	p.permit.Ended(breaker.Attempt{Result: result.Breaker(), Took: took, Error: text}, now)
-	if p.gates != nil && p.gates.config.OwnDelay != nil {
-		p.place = p.place.Delayed(p.gates.config.OwnDelay())
-	}
-	p.place.Done(result, took, now)
+func (p Pass) ended(result gate.Result, r Reply, text string, now time.Time) {
+	p.permit.Ended(breaker.Attempt{Result: result.Breaker(), Took: r.Duration, Error: text}, now)
+	p.place.Delayed(r.Own).Done(result, r.Duration, now)
 	if p.gates != nil {
 		p.gates.inFlight.Add(-1)
 		p.gates.ended(p.key, result, now)

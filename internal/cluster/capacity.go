@@ -32,6 +32,7 @@ func (m *Member) measure(now time.Time) {
 	defer m.mu.Unlock()
 	m.capacity.saturation = s
 	m.capacity.overload = m.capacity.overload.Step(s, m.config.Limits, now)
+	m.config.Measured(health.Shortage{Processor: m.capacity.overload.Level(), Memory: 100 * s.Memory})
 }
 
 // throttle reconsiders whether this instance must take less because of its memory, the stores

@@ -83,6 +83,8 @@ type Config struct {
 	Host       func() health.Host
 	Saturation func(now time.Time) gate.Saturation
 	StoreDelay func(now time.Time) time.Duration
+	// Measured takes what this instance lacks, every second.
+	Measured func(health.Shortage)
 	// Policies names the policies that the instance was started with, and is empty while
 	// others are in force.
 	Policies func() string

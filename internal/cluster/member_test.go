@@ -77,7 +77,7 @@ func prepare(t *testing.T, url, id string, failing *atomic.Int64) *instance {
 		Prefix: "retry", ID: id, Version: "1", Started: time.Now(), Now: time.Now,
 		Evidence:     func(bool, time.Time) []events.ServiceEvidence { return nil },
 		HearEvidence: func(string, []events.ServiceEvidence, time.Time) {},
-		Host:         i.host, Saturation: func(time.Time) gate.Saturation { return gate.Saturation{} }, StoreDelay: i.storeDelay, Policies: func() string { return "" }, Gates: i, Limit: i,
+		Host:         i.host, Saturation: func(time.Time) gate.Saturation { return gate.Saturation{} }, StoreDelay: i.storeDelay, Measured: func(health.Shortage) {}, Policies: func() string { return "" }, Gates: i, Limit: i,
 		Publish: func(context.Context, string, *nats.Msg) error { i.announced.Add(1); return nil },
 		Log:     slog.New(slog.DiscardHandler),
 	})
