@@ -86,7 +86,7 @@ func (e *entrant) ask(ctx context.Context, now time.Time) (Pass, *Shut, error) {
 	}
 	place, a, ok := k.gate.Enter(e.gates.conditions(k, e.breaker, e.kind, now), now)
 	if !ok {
-		k.note(a.Cause)
+		k.noteFor(e.op.Priority, a.Cause)
 		e.gates.renew(k, a.Cause, now)
 		return Pass{}, &Shut{Cause: a.Cause, Next: a.Next}, nil
 	}

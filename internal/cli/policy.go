@@ -145,18 +145,20 @@ func (o *policyApplyOptions) run(ctx context.Context, s *session.Session) error 
 
 // takeAway says which policies the file takes away, and asks first if it takes all.
 func (o *policyApplyOptions) takeAway(ctx context.Context, s *session.Session, current policies.Revision) error {
-	name, source := "in force", current.Source
+	source := current.Source
 	if current.Number == 0 {
 		shown, err := policiesInForce(ctx, s)
 		if err != nil {
 			return err
 		}
 		for _, p := range shown {
-			name, source = p.Name, []byte(p.Source) // the built-in policies stay, whatever the file has
+			if p.Name != policy.BuiltinFile { // which stay, whatever the file has
+				source = []byte(p.Source)
+			}
 		}
 	}
 	var gone []string // nothing if no instance can have that revision in force
-	if inForce, err := policy.Parse(name, source); err == nil {
+	if inForce, err := policy.Parse("in force", source); err == nil {
 		gone = policies.Gone(inForce, o.set)
 	}
 	names := wording.First(maxGone, gone)
