@@ -16,22 +16,35 @@ type KeyReport struct {
 	// Key is service:operation.
 	Key string `json:"key"`
 	gate.Report
-	// Cause is what limits operations of normal priority now, empty when nothing does;
-	// Shut is whether none may pass.
+	// Cause is what limits the least urgent of the operations held, or those of normal
+	// priority, now; empty when nothing does. Shut is whether none of them may pass.
 	Cause gate.Cause `json:"cause,omitempty"`
 	Shut  bool       `json:"shut"`
 	// Since is since when operations are turned away for Cause, and Next when the gate is
-	// asked again, zero if that is not known. Both are zero unless Shut.
+	// asked again, zero if that is not known. Both are zero unless the key is shut or a
+	// target of it is absent.
 	Since time.Time `json:"since,omitzero"`
 	Next  time.Time `json:"next,omitzero"`
 	// Held is how many operations the lanes of the key held, over all instances, when this
 	// one last counted them.
 	Held int `json:"held"`
+	// Waiting is how many operations this instance has in hand until somebody listens on
+	// their target.
+	Waiting int `json:"waiting,omitempty"`
 	// Error is what the last failure said that its breaker, which is not closed, counted.
 	Error string `json:"error,omitempty"`
 	// Absent is the target on which nobody has listened for the longest time, nil when
 	// there is none.
 	Absent *gate.Absent `json:"absent,omitempty"`
+}
+
+// HeldUp returns how many operations of the key do not go on: those in its lanes, if its
+// gate is shut, and those in hand until somebody listens on their target.
+func (r *KeyReport) HeldUp() int {
+	if r.Shut {
+		return r.Held + r.Waiting
+	}
+	return r.Waiting
 }
 
 // Reason says in a few words what Cause is; empty when nothing limits the key.
@@ -52,8 +65,8 @@ var reasons = map[gate.Cause]string{
 	gate.CauseDependency:      "the circuit breaker of a dependency is not closed",
 	gate.CauseBackpressure:    "global backpressure is on, and it fails",
 	gate.CauseConcurrency:     "as many attempts as may be are in flight",
-	gate.CauseBudgetPerMinute: "the budget of the minute is spent",
-	gate.CauseBudgetPerHour:   "the budget of the hour is spent",
+	gate.CauseBudgetPerMinute: "the budget of the minute is spent, or its rest reserved for more urgent operations",
+	gate.CauseBudgetPerHour:   "the budget of the hour is spent, or its rest reserved for more urgent operations",
 	gate.CauseRetryBudget:     "too many attempts fail for the few that succeed",
 	gate.CauseGovernor:        "the governor paces the release",
 }
@@ -80,20 +93,28 @@ func (g *Gates) Standings(now time.Time) []KeyReport {
 
 func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	b, _ := g.breakers.Lookup(k.key)
-	a := k.ready(g.conditions(k, k.heeds(b), kind{events.Normal, k.respects.Load()}, now), now)
-	absent := k.absent()
-	if absent != nil && a.N != 0 {
-		a.Cause = gate.CauseAbsent
+	ready := func(p events.Priority) gate.Answer {
+		return k.ready(g.conditions(k, k.heeds(b), kind{p, k.respects.Load()}, now), now)
 	}
+	p, held := k.heldBack()
+	a := ready(p)
+	if !held && (a.Cause == gate.CauseBudgetPerMinute || a.Cause == gate.CauseBudgetPerHour) {
+		a = ready(events.Critical) // a reserve that holds nothing back limits nothing
+	}
+	absent, waiting := k.absent()
 	// A key without a lease yet counts as shut only if operations wait for it.
 	shut := a.N == 0 && (!momentary(a.Cause) || !k.unclaimed())
+	if absent != nil && (a.N != 0 || momentary(a.Cause)) {
+		a.Cause = gate.CauseAbsent
+		shut = shut || a.N == 1 // the lanes let one operation out to look whether others of the key are answered
+	}
 	a.Cause = reported(a.Cause, k)
-	r := KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut, Absent: absent, Held: k.counted()}
+	r := KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut, Absent: absent, Held: k.counted(), Waiting: waiting}
 	if shut {
 		r.Since, r.Next = k.shutSince(a.Cause, now).UTC(), a.Next.UTC()
 	}
-	if shut && a.Cause == gate.CauseAbsent && absent != nil {
-		r.Next = absent.Next.UTC() // the prober's, who asks more often than the lanes do
+	if a.Cause == gate.CauseAbsent && absent != nil {
+		r.Since, r.Next = absent.Since.UTC(), absent.Next.UTC() // the prober asks more often than the lanes do
 	}
 	if shut && a.Cause == gate.CauseBreaker && b != nil {
 		c := b.Circuit()
@@ -103,6 +124,19 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 		}
 	}
 	return r
+}
+
+// heldBack returns the priority whose limits tell what holds the key back: the least urgent
+// that waits in the lanes, or normal when none is held.
+func (k *keyGate) heldBack() (p events.Priority, held bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, p := range slices.Backward(events.Priorities[:]) {
+		if k.held[p] > 0 {
+			return p, true
+		}
+	}
+	return events.Normal, false
 }
 
 // reported returns the cause as others see it.
@@ -132,7 +166,7 @@ func (g *Gates) Worst(most int, now time.Time) ([]KeyReport, GateCounts) {
 	counts := GateCounts{Causes: make(map[gate.Cause]int)}
 	all := []KeyReport{}
 	for _, s := range g.Standings(now) {
-		if !s.Shut && s.InFlight == 0 && s.Held == 0 && !s.Governed {
+		if !s.Shut && s.InFlight == 0 && s.Held == 0 && s.Waiting == 0 && !s.Governed {
 			continue // it has limits that stop nothing
 		}
 		counts.All++
