@@ -52,6 +52,7 @@ type key struct {
 	breaker       *breaker.Breaker
 	gate          *gate.Gate
 	absences      gate.Absences
+	prober        gate.Prober
 	turns         gate.RoundRobin
 	lanes         [len(events.Priorities)]list.List // of *operation, oldest first
 	held          int
@@ -183,11 +184,28 @@ func (k *key) due(op *operation) {
 	k.coming++
 	k.hand.take(func() {
 		k.coming--
-		if k.held == 0 && k.send(op) {
+		if k.held == 0 && k.send(op) || k.awaitProbe(op) {
 			return
 		}
 		k.hold(op)
 	})
+}
+
+// awaitProbe keeps an operation in hand that is to be the breaker's next probe.
+func (k *key) awaitProbe(op *operation) bool {
+	_, next := k.breaker.Ready(k.now)
+	if k.breaker.State() != breaker.Open || !next.After(k.now) || next.Sub(k.now) > longestAwait || op.attempts < 2 || !k.prober.Await(op) {
+		return false
+	}
+	k.at(next, func() {
+		sent := k.send(op)
+		k.prober.Leave(op)
+		if !sent {
+			k.hold(op)
+		}
+		k.wake()
+	})
+	return true
 }
 
 // hold moves an operation in hand to its lane.
@@ -266,6 +284,9 @@ func (k *key) send(op *operation) bool {
 			return false
 		}
 	}
+	if permit.Probe() {
+		k.prober.Probes(op)
+	}
 	k.progressed()
 	k.registry.Begin(k.service)
 	k.inFlight++
@@ -287,6 +308,9 @@ func (k *key) send(op *operation) bool {
 			}
 		}
 		k.registry.End(k.service, measured, response, k.now)
+		if permit.Probe() && result == gate.Success {
+			k.prober.Succeeded()
+		}
 		permit.Done(result.Breaker(), a.took, k.now)
 		pass.Delayed(k.own()).Done(result, a.took, k.now)
 		k.hand.giveBack()
@@ -342,6 +366,7 @@ func (k *key) met() {
 // These are as in the gates of the service.
 const (
 	lookEvery    = time.Second
+	longestAwait = 15 * time.Second
 	shortAbsence = time.Second
 	trickleEvery = time.Second
 	// thresholdPoll is how often the lanes ask for a key that has its share of the instance.
@@ -367,7 +392,7 @@ func (k *key) wakeAt(t time.Time) {
 // pump releases as many operations as the gate allows: held ones first, then parked ones before
 // they are due.
 func (k *key) pump() {
-	for k.held > 0 && !k.absent() && k.releaseOne() {
+	for k.held > 0 && !k.absent() && !k.prober.Awaits() && k.releaseOne() {
 		continue
 	}
 	a := k.ready()
