@@ -47,8 +47,8 @@ type LeasesConfig struct {
 	Log *slog.Logger
 }
 
-// Store holds the ledgers by which instances share the limits of keys. [Redis] and
-// [NATS] are stores.
+// Store holds the ledgers by which instances share the limits of keys. [NATS] is one, and
+// package redisledger has another.
 type Store interface {
 	// Renew gives an instance its next lease of a key's limits. After an error it is
 	// not known whether the ledger has changed.

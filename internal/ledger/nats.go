@@ -67,7 +67,7 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 				return l, now, err
 			}
 		}
-		l, err = decode(v.data)
+		l, err = Decode(v.data)
 		return l, n.clock.Now(ctx, n.js, "KV_"+kv.Bucket()), err
 	}
 	replace := func(data []byte, keep time.Duration) (bool, error) {
@@ -81,8 +81,8 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 		}
 		return err == nil, err
 	}
-	l := stored{store: "NATS", key: key, read: read, replace: replace}
-	lease, err := l.renew(ctx, c, s)
+	l := Stored{Store: "NATS", Key: key, Read: read, Replace: replace}
+	lease, err := l.Renew(ctx, c, s)
 	if err != nil && ctx.Err() == nil {
 		n.forget()
 	}
