@@ -44,6 +44,9 @@ type InstanceReport struct {
 	// force. It is sent as a header, which older instances ignore; as a field, they would refuse
 	// the report.
 	Policies string `json:"-"`
+	// Store names where it shares breakers and limits, nats or redis; empty if it is older than
+	// this field. It is sent as a header, too.
+	Store string `json:"-"`
 	// Delivered are the positions of the consumers of due operations, at most [MaxDelivered].
 	// They are sent as headers, too.
 	Delivered []Delivered `json:"-"`
@@ -197,6 +200,9 @@ func (r *InstanceReport) Check(id string) error {
 		if !(f.value >= 0 && f.value <= f.most) {
 			add("%s is %v, not between 0 and %.f", f.name, f.value, f.most)
 		}
+	}
+	if r.Store != "" && CheckName(r.Store) != nil {
+		add("store %q is no name", clip.Text(r.Store, 80))
 	}
 	if by := r.Capacity.LimitedBy; by != "" && CheckName(by) != nil {
 		add("limitedBy %q is no name", clip.Text(by, 80))
