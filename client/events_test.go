@@ -255,6 +255,12 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.Buffer.Write(p)
 }
 
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Buffer.String()
+}
+
 func TestPublisher_EventsThatNobodyStoresAreLoggedAndLost(t *testing.T) {
 	t.Parallel()
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())

@@ -303,9 +303,10 @@ func (l *Ledger) budget(own *Share, s Settings, now time.Time) int {
 	if demand == 0 {
 		return (left + alive - 1) / alive
 	}
-	// An instance that has nothing to do keeps a little to begin with.
+	// An instance that has nothing to do keeps a little to begin with, but nothing of the last that
+	// others wait for.
 	part := (left*own.Demand + demand - 1) / demand
-	return min(left, max(part, (left+10*alive-1)/(10*alive)))
+	return min(left, max(part, left/(10*alive)))
 }
 
 // left returns how much of both budgets nobody has.
