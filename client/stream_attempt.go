@@ -30,6 +30,7 @@ type streamAttempt struct {
 
 func (w *StreamWorker) attempt(m jetstream.Msg) *streamAttempt {
 	h := m.Headers()
+	wire.ShowStatus(h)
 	a := &streamAttempt{client: w.client, request: newRequest(m.Subject(), h, m.Data())}
 	if !a.request.Redelivered() {
 		return a

@@ -97,6 +97,7 @@ func (c *Client) stamp(m *nats.Msg, now time.Time) (Receipt, error) {
 		return Receipt{}, err
 	}
 	m.Header[jetstream.MsgIDHeader] = []string{op.MessageID("submit")}
+	wire.HideStatus(m)
 	if size, limit := int64(m.Size()-len(m.Subject)), c.nc.MaxPayload(); limit > 0 && size > limit {
 		return Receipt{}, &events.RejectedError{
 			Service: op.Service, Operation: op.Operation,

@@ -44,6 +44,13 @@ const (
 	// HeaderRetryAfter may accompany a target's error reply.
 	HeaderRetryAfter = "Retry-After"
 
+	// HeaderStatus stands for the header [HeaderServerStatus] of a message without payload, while
+	// that is stored in a stream.
+	HeaderStatus = "Retry-Status"
+	// HeaderServerStatus is the header, in this spelling only, by which nats.go recognises messages
+	// of the server, which have no payload. It takes an operation's for one and drops it.
+	HeaderServerStatus = "Status"
+
 	// HeaderTraceParent is the header of W3C Trace Context.
 	HeaderTraceParent = "traceparent"
 )
@@ -57,6 +64,7 @@ var OwnHeaders = []string{
 	HeaderToken, HeaderReport, HeaderTimeout, HeaderResult, HeaderRetryAfter,
 	HeaderOriginStream, HeaderOriginConsumer, HeaderOriginSequence, HeaderOriginSubject,
 	HeaderReason, HeaderDetail, HeaderDeadSequence, HeaderDiedAt, HeaderSubmittedTo, HeaderTruncated,
+	HeaderStatus,
 }
 
 // ServerHeaders lists the headers of the NATS server and of NATS micro, which are taken out of a

@@ -122,6 +122,10 @@ func (s Subjects) SplitHeld(subject string) (service, operation string, ok bool)
 	return tokens[1], tokens[2], true
 }
 
+// Probe is where an instance finds out whether anything can be stored. It is a subject of the
+// waiting operations, but of none.
+func (s Subjects) Probe() string { return s.prefix() + ".parked.probe" }
+
 // AllParked matches every [Subjects.Parked], and anything published under it by mistake.
 func (s Subjects) AllParked() string { return s.prefix() + ".parked.>" }
 

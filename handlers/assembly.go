@@ -97,7 +97,8 @@ type operations struct {
 // gated are the parts that decide whether a due operation may go.
 type gated struct {
 	breakers *breakers
-	ledger   *ledger.NATS // nil when the limits are shared elsewhere
+	circuits *natsstore.Store // nil when the breakers are shared elsewhere
+	ledger   *ledger.NATS     // nil when the limits are shared elsewhere
 	gates    *scheduler.Gates
 	leases   *ledger.Leases
 	lanes    *lanes.Lanes
@@ -132,7 +133,7 @@ func (p *parts) runners() []lifecycle.Runner {
 		lifecycle.Runner{Run: p.adoptions.relay.Run, Drains: true},
 	)
 	for _, run := range []func(context.Context){
-		p.breakers.run, p.leases.Run, p.lanes.Run, p.adoptions.follower.Run, p.pauses.Follower.Run, p.keeper.Run, p.sweeper.Run, p.burials.Run, p.newAckedSweeper().Run, p.housekeep,
+		p.breakers.run, p.leases.Run, p.lanes.Run, p.adoptions.follower.Run, p.pauses.Follower.Run, p.keeper.Run, p.sweeper.Run, p.burials.Run, p.newAckedSweeper().Run, p.newDroppedSweeper().Run, p.housekeep,
 		keeper.NewForgetter(p.config.ForgetIdleAfter, p.forget).Run, p.policies.run, p.healthReports.Run, p.member.Run, p.inFlight.Run, p.echo.Run,
 	} {
 		all = append(all, lifecycle.Runner{Run: run})
@@ -177,7 +178,8 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	var gates *scheduler.Gates // set before the breakers call freed or heard
 	shared := p.config.Breakers
 	if shared == nil {
-		shared = natsstore.New(p.sharing, p.streams.BreakersBucket(), p.config.Limits.Replicas)
+		p.circuits = natsstore.New(p.sharing, p.streams.BreakersBucket(), p.config.Limits.Replicas)
+		shared = p.circuits
 	}
 	p.breakers = newBreakers(breakersConfig{
 		instance: p.id, shared: shared, forget: p.config.ForgetIdleAfter, store: p.store, subjects: p.subjects, now: p.clock.Now, log: p.log,
@@ -199,7 +201,7 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	wanted := ledger.NewQueue()
 	p.echo = natsconn.NewEcho(p.nc, func() bool { return gates.Active() > 0 })
 	gates = scheduler.NewGates(p.breakers.group, scheduler.GatesConfig{
-		Opened: p.keys.Changed, Lease: wanted.Want, OwnDelay: p.echo.Own, Draining: p.life.Draining(), Shut: logShut(p.log), Capacity: p.inFlight.Now, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
+		Opened: p.keys.Changed, Lease: wanted.Want, OwnDelay: p.echo.Own, Draining: p.life.Draining(), Shut: logShut(p.log), Capacity: p.inFlight.Shared, MostProbers: p.config.MaxInFlight / probersShare, Now: p.clock.Now,
 	})
 	p.gates = gates
 	p.leases = ledger.NewLeases(wanted, gates, ledger.LeasesConfig{Instance: p.id, Store: limits, Now: p.clock.Now, Log: p.log})
@@ -350,7 +352,7 @@ func (p *parts) join(context.Context) (err error) {
 	p.member, err = cluster.Join(p.nc, cluster.Config{
 		Prefix: p.config.Prefix, ID: p.id, Version: p.config.Version, Started: p.started, Store: p.breakers.shared, Now: p.clock.Now,
 		Evidence: p.evidence, HearEvidence: p.registry.HearEvidence,
-		Limits: p.config.Backpressure, Host: p.hostLoad, Saturation: p.saturation(), StoreDelay: p.storeDelay, Policies: p.policies.startedWith,
+		Limits: p.config.Backpressure, Host: p.hostLoad, Saturation: p.saturation(), StoreDelay: p.storeDelay, Measured: p.registry.SetShortage, Policies: p.policies.startedWith,
 		Gates: p.gates, Limit: p.inFlight, Pullers: pullers, Publish: p.store.Publish, Log: p.log,
 	})
 	if err != nil {

@@ -217,6 +217,7 @@ func (p *publisher) Captured(ctx context.Context, subject string) bool {
 // confirm; the message id makes a repeat recognisable.
 func (p *publisher) Publish(ctx context.Context, op *events.Operation, m scheduler.Message, timeout time.Duration) *policy.Failure {
 	msg := &nats.Msg{Subject: op.Work.Target, Header: wire.WorkHeader(op, m.Header, p.subjects, timeout), Data: m.Data}
+	wire.HideStatus(msg)
 	ctx, cancel := context.WithTimeout(ctx, min(max(timeout, minPublishing), maxPublishing))
 	defer cancel()
 	pauses := backoff.Backoff{First: shortestBackoff, Longest: longestBackoff}

@@ -232,6 +232,7 @@ func (q submitRequests) answer(ctx context.Context, r micro.Request) (any, error
 		return nil, err
 	}
 	m := &nats.Msg{Subject: subject, Header: wire.CarriedHeader(h), Data: r.Data()}
+	wire.HideStatus(m)
 	wire.AddAttributes(op, m.Header)
 	ack, err := q.js.PublishMsg(ctx, m, jetstream.WithMsgID(op.MessageID("submit")))
 	if err != nil {

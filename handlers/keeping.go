@@ -39,8 +39,7 @@ func (p *parts) keptStreams() []keeper.Stream {
 	return append(kept, keeper.Stream{Name: p.streams.Advisories(), Wanted: p.adoptions.register.Any, Make: p.adoptions.follower.Apply})
 }
 
-// keptBuckets are the streams behind the buckets that the service needs. The breakers keep
-// their own.
+// keptBuckets are the streams behind the buckets that the service needs.
 func (p *parts) keptBuckets() []keeper.Stream {
 	prefix, replicas := p.config.Prefix, p.config.Limits.Replicas
 	kept := []keeper.Stream{
@@ -61,6 +60,12 @@ func (p *parts) keptBuckets() []keeper.Stream {
 			_, err := adoption.EnsureLedger(ctx, p.js, prefix, replicas)
 			return err
 		}},
+	}
+	if p.circuits != nil {
+		kept = append(kept, keeper.Stream{Name: "KV_" + p.streams.BreakersBucket(), Make: func(ctx context.Context) error {
+			_, err := p.circuits.Ping(ctx) // makes a bucket that is missing
+			return err
+		}})
 	}
 	if p.ledger != nil {
 		kept = append(kept, keeper.Stream{Name: "KV_" + p.streams.LedgersBucket(), Make: p.ledger.Join})
@@ -83,6 +88,16 @@ func (p *parts) newAckedSweeper() *keeper.AckedSweeper {
 		consumers[i] = keeper.Consumer{Stream: puller.Stream(), Name: puller.Name()}
 	}
 	return keeper.NewAckedSweeper(p.reading, consumers, p.member.NoOtherLeads, p.log)
+}
+
+// newDroppedSweeper returns the sweeper of messages that the NATS client drops. Advisories have a
+// payload; nobody but the server and the instances publishes them.
+func (p *parts) newDroppedSweeper() *keeper.DroppedSweeper {
+	pullers := make([]keeper.Puller, len(p.pullers))
+	for i, puller := range p.pullers {
+		pullers[i] = puller
+	}
+	return keeper.NewDroppedSweeper(p.reading, pullers, p.member.NoOtherLeads, p.log)
 }
 
 // forget drops what was not used since a time and returns the number of gates and

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/testkit"
@@ -98,5 +100,39 @@ jobs: {maxAttempts: 2, baseDelay: 10ms, maxDelay: 10ms, backoffStrategy: fixed, 
 		if !strings.Contains(log.String(), says) {
 			t.Errorf("the log does not say %q:\n%s", says, log.String())
 		}
+	}
+}
+
+// TestTeller_FullAccountHasAnOutcomeToldTwiceAtMost ends an operation while the account is full, and
+// keeps it full for longer than any pause between two tries.
+func TestTeller_FullAccountHasAnOutcomeToldTwiceAtMost(t *testing.T) {
+	t.Parallel()
+	r := connect(t, limited(t, 8<<20))
+	r.start(handlers.Config{})
+	told := r.overhear("retry.outcome.>")
+	probes := r.overhear("retry.parked.probe")
+	called, answer := make(chan struct{}), make(chan struct{})
+	r.target("billing.charge", func(int, micro.Request) (string, string, micro.Headers) {
+		close(called)
+		<-answer
+		return "", "", nil
+	})
+	r.submit("retry.submit.billing.charge", nil, "x")
+	<-called
+	empty := r.fill()
+	close(answer)
+	pending := func(sub *nats.Subscription) int {
+		n, _, err := sub.Pending()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	testkit.Eventually(t, time.Minute, "four probes of the full account", func() bool { return pending(probes) >= 4 })
+	empty()
+	r.awaitOutcomes(1, 20*time.Second)
+	r.awaitEmpty()
+	if n := pending(told); n < 1 || n > 2 {
+		t.Errorf("subscribers were told the outcome %d times, want once or twice", n)
 	}
 }

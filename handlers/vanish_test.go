@@ -125,31 +125,36 @@ func TestKeeper_InstanceWhoseServerStandsStillIsNotReadyUntilItGoesOn(t *testing
 	r.works("after", 15*time.Second)
 }
 
-func TestKeeper_InstanceThatMissesAStreamIsNotReadyAndSaysWhich(t *testing.T) {
+// TestKeeper_InstanceThatMissesAStreamOrBucketIsNotReadyAndSaysWhich removes each in turn. Somebody
+// else listens on its subjects as soon as it is gone, so it cannot be made.
+func TestKeeper_InstanceThatMissesAStreamOrBucketIsNotReadyAndSaysWhich(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	s := r.start(handlers.Config{})
-	// Somebody else listens on its subjects as soon as it is gone, so it cannot be made.
-	remove := func() {
-		if err := r.js.DeleteStream(t.Context(), "RETRY_DEAD"); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+	awaitReady(t, s, 15*time.Second)
+	remove := func(name string) {
+		if err := r.js.DeleteStream(t.Context(), name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 			t.Fatal(err)
 		}
 	}
-	testkit.Eventually(t, 10*time.Second, "another stream in its place", func() bool {
-		remove()
-		_, err := r.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "TAKEN", Subjects: []string{"retry.dead.>"}})
-		return err == nil
-	})
-	testkit.Eventually(t, 10*time.Second, "the instance saying what it misses", func() bool {
-		// The server may have made both when they were asked for at the same time.
-		remove()
-		code, says := readyz(t, s)
-		return code == http.StatusServiceUnavailable && strings.Contains(says, "RETRY_DEAD is missing and cannot be made anew")
-	})
-	if err := r.js.DeleteStream(t.Context(), "TAKEN"); err != nil {
-		t.Fatal(err)
+	for name, subject := range map[string]string{
+		"RETRY_DEAD": "retry.dead.>", "KV_RETRY_BREAKERS": "$KV.RETRY_BREAKERS.>", "KV_RETRY_LEDGERS": "$KV.RETRY_LEDGERS.>",
+		"KV_RETRY_PAUSES": "$KV.RETRY_PAUSES.>", "KV_RETRY_POLICIES": "$KV.RETRY_POLICIES.>", "KV_RETRY_LANES": "$KV.RETRY_LANES.>", "KV_RETRY_ADOPTED": "$KV.RETRY_ADOPTED.>",
+	} {
+		testkit.Eventually(t, 10*time.Second, "another stream in the place of "+name, func() bool {
+			remove(name)
+			_, err := r.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "TAKEN", Subjects: []string{subject}})
+			return err == nil
+		})
+		testkit.Eventually(t, 15*time.Second, "the instance saying that it misses "+name, func() bool {
+			// The server may have made both when they were asked for at the same time.
+			remove(name)
+			code, says := readyz(t, s)
+			return code == http.StatusServiceUnavailable && strings.Contains(says, name+" is missing and cannot be made anew")
+		})
+		remove("TAKEN")
+		awaitReady(t, s, 15*time.Second)
 	}
-	awaitReady(t, s, 15*time.Second)
 }
 
 func TestKeeper_ConsumerThatVanishesIsMadeAnewAndNothingIsToldTwice(t *testing.T) {

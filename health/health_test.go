@@ -234,17 +234,21 @@ func TestRegistry_AttemptsInFlightAreCounted(t *testing.T) {
 	}
 }
 
-func TestRegistry_OwnHostsLoadCountsForEveryService(t *testing.T) {
+func TestRegistry_WhatTheInstanceLacksCountsForEveryServiceAndItsHostForNone(t *testing.T) {
 	r := health.NewRegistry()
 	if _, ok := r.Host(); ok {
 		t.Error("the host is known before it was measured")
 	}
-	r.SetHost(health.Host{CPUUtilization: 99, SystemLoad: 1.5})
+	r.SetHost(health.Host{CPUUtilization: 99, MemoryUtilization: 99, SystemLoad: 9})
+	if got := r.Figures("unknown", 10, start); got.Load != 0 || got.CPU != 0 || got.Memory != 0 {
+		t.Errorf("on a busy host an unknown service has load %v, CPU %v and memory %v, want 0", got.Load, got.CPU, got.Memory)
+	}
+	r.SetShortage(health.Shortage{Processor: 1.5, Memory: 60})
 	_ = r.Report("busy", events.HealthReport{SystemLoad: ptr(3.0)}, start)
 	_ = r.Report("idle", events.HealthReport{SystemLoad: ptr(0.1)}, start)
 	for service, want := range map[string]float64{"unknown": 1.5, "busy": 3, "idle": 1.5} {
-		if got := r.Figures(service, 10, start); got.Load != want || got.CPU != 0 {
-			t.Errorf("%s has load %v and CPU %v, want %v and 0", service, got.Load, got.CPU, want)
+		if got := r.Figures(service, 10, start); got.Load != want || got.CPU != 0 || got.Memory != 60 {
+			t.Errorf("%s has load %v, CPU %v and memory %v, want %v, 0 and 60", service, got.Load, got.CPU, got.Memory, want)
 		}
 	}
 }
@@ -288,6 +292,7 @@ func TestRegistry_MayBeUsedAtOnce(t *testing.T) {
 				_ = r.Report(service, events.HealthReport{CPUUtilization: ptr(float64(g))}, now)
 				r.End(service, health.Failed, time.Millisecond, now)
 				r.SetHost(health.Host{SystemLoad: 1})
+				r.SetShortage(health.Shortage{Processor: 1})
 				if i%100 == 0 {
 					r.All(nil, now)
 					r.Forget(time.Time{}, now)
@@ -436,5 +441,34 @@ func TestFigures_AllocateNothing(t *testing.T) {
 	_ = r.Report("s", events.HealthReport{CPUUtilization: ptr(90.0)}, now)
 	if n := testing.AllocsPerRun(100, func() { r.Figures("s", 10, now) }); n != 0 {
 		t.Errorf("reading the figures allocates %v times, want never", n)
+	}
+}
+
+// TestRegistry_OwnDelayIsNotTakenForTheTargets makes attempts at a target whose response times vary
+// by a tenth, and then some that take six times as long.
+func TestRegistry_OwnDelayIsNotTakenForTheTargets(t *testing.T) {
+	for name, c := range map[string]struct {
+		own    time.Duration
+		slower bool // whether the target itself counts as slower
+	}{
+		"the instance was not given a processor":                    {60 * time.Millisecond, false},
+		"the target is slower":                                      {0, true},
+		"the target is slower and the instance is delayed a little": {5 * time.Millisecond, true},
+	} {
+		r := health.NewRegistry()
+		attempt := func(took, own time.Duration) {
+			r.Begin("s")
+			r.EndDelayed("s", health.Succeeded, took, own, start)
+		}
+		for i := range 40 {
+			attempt(time.Duration(9+i%3)*time.Millisecond, time.Millisecond)
+		}
+		for range 10 {
+			attempt(60*time.Millisecond, c.own)
+		}
+		f := r.Figures("s", 10, start)
+		if slower := f.Trend > 1; slower != c.slower || c.slower != (f.Variation > 0.5) || f.Trend < -0.1 {
+			t.Errorf("%s: trend %.2f and variation %.2f, want the target slower %v", name, f.Trend, f.Variation, c.slower)
+		}
 	}
 }

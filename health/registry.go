@@ -35,6 +35,7 @@ var ErrFull = errors.New("the health of too many services is kept already")
 type Registry struct {
 	services *lru.Cache[string, *service]
 	host     atomic.Pointer[Host]
+	shortage atomic.Pointer[Shortage]
 }
 
 // NewRegistry returns an empty registry.
@@ -75,11 +76,20 @@ func (r *Registry) Begin(name string) {
 // End records the end of an attempt at now. response is [NoResponse] if there was none; it is
 // ignored if result is [Unknown].
 func (r *Registry) End(name string, result Result, response time.Duration, now time.Time) {
+	r.EndDelayed(name, result, response, 0, now)
+}
+
+// EndDelayed is [Registry.End] for a response time of which own may be this instance's delay; see
+// [OfTarget].
+func (r *Registry) EndDelayed(name string, result Result, response, own time.Duration, now time.Time) {
 	s := r.heard(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.active = max(s.active-1, 0) // a service evicted meanwhile started from 0 again
 	if result != Unknown {
+		if response >= 0 {
+			response = OfTarget(response, own, time.Duration(s.ring.mean*float64(time.Second)))
+		}
 		s.ring.add(result == Failed, response, now.UnixNano())
 		s.stale, s.changed = true, true
 	}
@@ -144,7 +154,8 @@ type Figures struct {
 	CPU, Memory, Pool float64
 	// Queue is the number of requests waiting at the service.
 	Queue float64
-	// Load is the load average per core, the larger of the service's and this host's.
+	// Load is the service's load average per core, or this instance's [Shortage] of CPU if that is
+	// larger. Memory is that of this instance, too, if that is larger.
 	Load float64
 }
 
@@ -155,13 +166,13 @@ func (r *Registry) Figures(name string, window int, now time.Time) Figures {
 	if s, ok := r.services.Peek(name); ok {
 		f = s.figures(window, now.UnixNano())
 	}
-	if host := r.host.Load(); host != nil {
-		f.Load = max(f.Load, host.SystemLoad)
+	if own := r.shortage.Load(); own != nil {
+		f.Load, f.Memory = max(f.Load, own.Processor), max(f.Memory, own.Memory)
 	}
 	return f
 }
 
-// Host is the load of this instance's host.
+// Host is the load of this instance's host, for display.
 type Host struct {
 	// CPUUtilization and MemoryUtilization are in percent, 0 to 100.
 	CPUUtilization    float64 `json:"cpuUtilization"`

@@ -341,12 +341,16 @@ func (p *Pipeline) endAs(ctx context.Context, pol *policy.Policy, op *events.Ope
 // failures only, because nobody reports the operations that succeeded.
 func (p *Pipeline) deliver(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, a Attempt) (Reply, error) {
 	if p.Health == nil {
-		return p.Target.Deliver(ctx, op, m, a)
+		reply, err := p.Target.Deliver(ctx, op, m, a)
+		reply.Own = p.Gates.ownDelay()
+		return reply, err
 	}
 	p.Health.Begin(op.Service)
-	result, response := health.Unknown, health.NoResponse
-	defer func() { p.Health.End(op.Service, result, response, p.Now()) }()
+	result, response, own := health.Unknown, health.NoResponse, time.Duration(0)
+	defer func() { p.Health.EndDelayed(op.Service, result, response, own, p.Now()) }()
 	reply, err := p.Target.Deliver(ctx, op, m, a)
+	own = p.Gates.ownDelay()
+	reply.Own = own
 	if err == nil && (!reply.Absent || pol.NoResponders == policy.FailWithoutResponders) {
 		result, response = reply.Health(pol.AttemptTimeout)
 	}

@@ -86,7 +86,7 @@ func (e *entrant) ask(ctx context.Context, now time.Time) (Pass, *Shut, error) {
 	}
 	place, a, ok := k.gate.Enter(e.gates.conditions(k, e.breaker, e.kind, now), now)
 	if !ok {
-		k.note(a.Cause)
+		k.noteFor(e.op.Priority, a.Cause)
 		e.gates.renew(k, a.Cause, now)
 		return Pass{}, &Shut{Cause: a.Cause, Next: a.Next}, nil
 	}
@@ -173,20 +173,17 @@ type Pass struct {
 // Done records how the attempt ended and how long it took. It must be called once,
 // with [gate.Unused] if the result of the attempt is not known.
 func (p Pass) Done(result gate.Result, took time.Duration, now time.Time) {
-	p.ended(result, took, "", now)
+	p.ended(result, Reply{Duration: took}, "", now)
 }
 
 // Answered is [Pass.Done] with the answer of the target.
 func (p Pass) Answered(r Reply, now time.Time) {
-	p.ended(resultOf(r, nil), r.Duration, r.Text(), now)
+	p.ended(resultOf(r, nil), r, r.Text(), now)
 }
 
-func (p Pass) ended(result gate.Result, took time.Duration, text string, now time.Time) {
-	p.permit.Ended(breaker.Attempt{Result: result.Breaker(), Took: took, Error: text}, now)
-	if p.gates != nil && p.gates.config.OwnDelay != nil {
-		p.place = p.place.Delayed(p.gates.config.OwnDelay())
-	}
-	p.place.Done(result, took, now)
+func (p Pass) ended(result gate.Result, r Reply, text string, now time.Time) {
+	p.permit.Ended(breaker.Attempt{Result: result.Breaker(), Took: r.Duration, Error: text}, now)
+	p.place.Delayed(r.Own).Done(result, r.Duration, now)
 	if p.gates != nil {
 		p.gates.inFlight.Add(-1)
 		p.gates.ended(p.key, result, now)

@@ -101,6 +101,15 @@ func (g *Gates) SetPressure(on bool) {
 	}
 }
 
+// ownDelay returns how much of a response time that has just been measured may be this
+// instance's own delay.
+func (g *Gates) ownDelay() time.Duration {
+	if g == nil || g.config.OwnDelay == nil {
+		return 0
+	}
+	return g.config.OwnDelay()
+}
+
 // SetInstances sets the number of instances, including this one.
 func (g *Gates) SetInstances(n int) { g.instances.Store(int32(max(n, 1))) }
 

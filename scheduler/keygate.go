@@ -65,8 +65,29 @@ func identify(key string) identity {
 
 // inLanes is what this instance knows of the operations in the lanes of a key.
 type inLanes struct {
-	held     int       // how many there are
+	held     held      // how many there are
 	released time.Time // when one was last let out here
+}
+
+// held counts the operations in the lanes of a key by priority.
+type held [len(events.Priorities)]int
+
+func (n held) total() int {
+	total := 0
+	for _, k := range n {
+		total += k
+	}
+	return total
+}
+
+// lanes returns the lanes in which operations wait.
+func (n held) lanes() (w gate.Waiting) {
+	for p, k := range n {
+		if k > 0 {
+			w = w.With(events.Priority(p))
+		}
+	}
+	return w
 }
 
 // unlocked are the fields of a keyGate that need no lock.
@@ -132,7 +153,7 @@ func (k *keyGate) idle(since, now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	awaits := k.awaits && !gate.Over(k.until, now)
-	return k.used.Before(since) && len(k.waiters) == 0 && k.held == 0 && !awaits && k.gate.Idle(now)
+	return k.used.Before(since) && len(k.waiters) == 0 && k.held.total() == 0 && !awaits && k.gate.Idle(now)
 }
 
 func (k *keyGate) dependencies() []string {
@@ -159,7 +180,7 @@ func (k *keyGate) lastReleased() time.Time {
 func (k *keyGate) counted() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.held
+	return k.held.total()
 }
 
 // awaitsLease reports whether the gate is only shut until a lease arrives, how long to
@@ -174,7 +195,7 @@ func (k *keyGate) awaitsLease(c gate.Cause) (until time.Time, first, ok bool) {
 func (k *keyGate) unclaimed() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return (k.awaits || k.claimed) && len(k.waiters) == 0 && k.held == 0
+	return (k.awaits || k.claimed) && len(k.waiters) == 0 && k.held.total() == 0
 }
 
 // waiting returns how many operations wait at the gate.
@@ -200,10 +221,48 @@ func (k *keyGate) join(p events.Priority, most int) *waiter {
 	}
 	w := &waiter{priority: p, turn: notify.NewSignal()}
 	k.waiters = append(k.waiters, w)
+	k.gate.Note(gate.Waiting(0).With(p), k.used)
 	if k.next == nil {
 		k.choose()
+	} else if k.passOver() {
+		k.signal()
 	}
 	return w
+}
+
+// passOver gives the turn to another if the reserve of the budgets refuses the one that has
+// it. It reports whether it did.
+func (k *keyGate) passOver() bool {
+	before := k.next
+	if before != nil && k.reserved().Has(before.priority) {
+		k.choose()
+	}
+	return k.next != before
+}
+
+// reserved returns the priorities that must leave what is left of the budgets to others.
+func (k *keyGate) reserved() gate.Waiting {
+	if k.settings.PerMinute <= 0 && k.settings.PerHour <= 0 {
+		return 0
+	}
+	return k.gate.Reserved(k.used)
+}
+
+// demand returns how many operations wait that may use more of the limits.
+func (k *keyGate) demand(now time.Time) int {
+	reserved := k.gate.Reserved(now)
+	n := 0
+	for p, held := range k.held {
+		if !reserved.Has(events.Priority(p)) {
+			n += held
+		}
+	}
+	for _, w := range k.waiters {
+		if !reserved.Has(w.priority) {
+			n++
+		}
+	}
+	return n
 }
 
 // leave removes w, which may be nil, from the queue and gives the next one its turn.
@@ -221,11 +280,15 @@ func (k *keyGate) leave(w *waiter) {
 	}
 }
 
-// choose picks whose turn it is, by the same round robin as for the lanes.
+// choose picks whose turn it is, by the same round robin as for the lanes. It passes over
+// those that the reserve of the budgets refuses.
 func (k *keyGate) choose() {
 	var waiting gate.Waiting
 	for _, w := range k.waiters {
 		waiting = waiting.With(w.priority)
+	}
+	if allowed := waiting &^ k.reserved(); allowed != 0 {
+		waiting = allowed
 	}
 	p, after, ok := k.turns.Next(waiting)
 	k.next, k.turns = nil, after
@@ -238,6 +301,7 @@ func (k *keyGate) choose() {
 func (k *keyGate) wake() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.passOver()
 	k.signal()
 }
 
@@ -258,6 +322,17 @@ func (k *keyGate) note(c gate.Cause) {
 	k.mu.Lock()
 	k.refused = c
 	k.mu.Unlock()
+}
+
+// noteFor is [keyGate.note] of what has shut the gate for operations of p. What the reserve of
+// a budget refuses them says nothing about more urgent ones.
+func (k *keyGate) noteFor(p events.Priority, c gate.Cause) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	spent := c == gate.CauseBudgetPerMinute || c == gate.CauseBudgetPerHour
+	if !spent || !k.reserved().Has(p) {
+		k.refused = c
+	}
 }
 
 func (k *keyGate) cause() gate.Cause {
@@ -300,5 +375,5 @@ func (k *keyGate) shutSince(c gate.Cause, now time.Time) time.Time {
 
 // stillTurned reports whether operations are turned away for a cause, not anew.
 func (k *keyGate) stillTurned(c gate.Cause, now time.Time) bool {
-	return k.turned.cause == c && (k.held > 0 || now.Sub(k.turned.last) <= turnedAwayGap)
+	return k.turned.cause == c && (k.held.total() > 0 || now.Sub(k.turned.last) <= turnedAwayGap)
 }

@@ -97,7 +97,7 @@ func (g *Gates) LeaseNeed(key string, now time.Time) LeaseNeed {
 	switch {
 	case !limited(k.settings):
 		return LeaseOver
-	case len(k.waiters) > 0, unused < gate.LeaseTime && (k.uses > 1 || k.held > 0):
+	case len(k.waiters) > 0, unused < gate.LeaseTime && (k.uses > 1 || k.held.total() > 0):
 		return renewalFrom(renewAfter, now.Sub(k.renewed))
 	case k.gate.Report().InFlight > 0:
 		return renewalFrom(keepAfter, now.Sub(k.renewed))
@@ -118,7 +118,7 @@ func renewalFrom(least, age time.Duration) LeaseNeed {
 
 // Claim hands in this instance's lease of a key's limits; call [Gates.Share] with the
 // next. ok is false for a key without limits.
-func (g *Gates) Claim(key string) (c gate.Claim, s gate.Settings, ok bool) {
+func (g *Gates) Claim(key string, now time.Time) (c gate.Claim, s gate.Settings, ok bool) {
 	k := g.known(key)
 	if k == nil {
 		return c, s, false
@@ -129,8 +129,8 @@ func (g *Gates) Claim(key string) (c gate.Claim, s gate.Settings, ok bool) {
 		return c, s, false
 	}
 	// While the store is out of reach claims only probe whether it is back.
-	c, k.claimed = k.gate.HandIn(), g.shared.Load()
-	c.Waiting = k.held + len(k.waiters)
+	c, k.claimed = k.gate.HandIn(now), g.shared.Load()
+	c.Waiting = k.demand(now)
 	return c, k.settings, true
 }
 
@@ -147,9 +147,12 @@ func (g *Gates) Share(key string, l gate.Lease, now time.Time) {
 	k.renewed, k.until, k.awaits, k.uses = now, l.Until, false, 0
 	k.claimed, k.more = false, l.More
 	k.gate.Share(l)
+	// The lanes need not ask if all that they hold must leave what is left to others.
+	held := k.held.lanes()
+	vain := held != 0 && held&^k.gate.Reserved(now) == 0
 	k.mu.Unlock()
 	k.wake()
-	if l.Budget > 0 || l.Concurrent > 0 {
+	if (l.Budget > 0 || l.Concurrent > 0) && !vain {
 		g.opened(key)
 	}
 }
@@ -205,16 +208,17 @@ func (g *Gates) attached() {
 	g.shared.Store(true)
 }
 
-// SetHeld sets how many operations the lanes of a key hold. They are part of the
-// demand by which instances share its limits.
-func (g *Gates) SetHeld(service, operation string, held int) {
+// SetHeld sets how many operations of each priority the lanes of a key hold. They are part
+// of the demand by which instances share its limits.
+func (g *Gates) SetHeld(service, operation string, n [len(events.Priorities)]int, now time.Time) {
 	k := g.known(events.Key(service, operation))
 	if k == nil {
 		return
 	}
 	k.mu.Lock()
-	k.held = held
+	k.held = n
 	k.mu.Unlock()
+	k.gate.Note(held(n).lanes(), now)
 }
 
 // Unreported reports whether this instance must report to the ledger of a key before

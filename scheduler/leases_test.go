@@ -48,7 +48,7 @@ func (l *limitedGates) serve(now time.Time, others ...string) (renewed, returned
 	}
 	for _, key := range wanted {
 		leaving := l.LeaseNeed(key, now) == LeaseReturn
-		claim, s, ok := l.Claim(key)
+		claim, s, ok := l.Claim(key, now)
 		if !ok {
 			l.t.Fatalf("key %s has nothing to claim", key)
 		}
@@ -163,7 +163,7 @@ func (s *slowStore) run(ctx context.Context) {
 				continue
 			}
 		}
-		claim, settings, ok := s.Claim(s.key)
+		claim, settings, ok := s.Claim(s.key, time.Now())
 		if !ok {
 			continue
 		}
@@ -278,7 +278,7 @@ func TestLeases_ManyHeldKeysNeedNone(t *testing.T) {
 	for i := range 100 {
 		key := fmt.Sprintf("pay:op%d", i)
 		l.pass(key, now)
-		l.SetHeld("pay", fmt.Sprintf("op%d", i), 5)
+		l.SetHeld("pay", fmt.Sprintf("op%d", i), held{5}, now)
 		if need := l.LeaseNeed(key, now.Add(10*time.Second)); need != LeaseOver {
 			t.Errorf("the need of key %s, whose lanes nobody empties, is %d, want %d", key, need, LeaseOver)
 		}
@@ -290,7 +290,7 @@ func TestLeases_OperationThatComesDuringTheReturnGetsALease(t *testing.T) {
 	now := time.Now()
 	l.pass("pay:charge", now)
 	now = now.Add(returnAfter)
-	claim, s, _ := l.Claim("pay:charge")
+	claim, s, _ := l.Claim("pay:charge", now)
 	claim.Instance, claim.Leaving = "a", true
 	ledger := l.ledgers["pay:charge"]
 	after, lease := ledger.Renew(claim, s, now)

@@ -1,9 +1,12 @@
 package scheduler
 
 import (
+	"context"
 	"testing"
 	"time"
 
+	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
@@ -40,5 +43,41 @@ func TestPipeline_AsksForNoHealthWhenThePolicyHasNoFactors(t *testing.T) {
 	}
 	if got := (&Pipeline{}).signals(&adaptive, "s", now); got != (policy.Signals{}) {
 		t.Errorf("without health the signals are %+v", got)
+	}
+}
+
+// taking is a target that takes that long to answer.
+type taking time.Duration
+
+func (d taking) Deliver(context.Context, *events.Operation, Message, Attempt) (Reply, error) {
+	return Reply{Duration: time.Duration(d)}, nil
+}
+
+func TestPipeline_OwnDelayIsTakenOffForHealthAsForTheGovernor(t *testing.T) {
+	own := time.Duration(0)
+	p := Pipeline{
+		Health: health.NewRegistry(), Now: func() time.Time { return now },
+		Gates: NewGates(breaker.NewGroup(breaker.Config{}), GatesConfig{OwnDelay: func() time.Duration { return own }}),
+	}
+	pol := usual()
+	deliver := func(took time.Duration) Reply {
+		p.Target = taking(took)
+		reply, err := p.deliver(t.Context(), &pol, &events.Operation{Service: "s"}, Message{}, Attempt{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply
+	}
+	for range 20 {
+		deliver(10 * time.Millisecond)
+	}
+	own = 90 * time.Millisecond
+	for range 20 {
+		if reply := deliver(100 * time.Millisecond); reply.Own != own || reply.Duration != 100*time.Millisecond {
+			t.Fatalf("an attempt took %s, of which %s is own, want 100ms and 90ms", reply.Duration, reply.Own)
+		}
+	}
+	if f := p.Health.Figures("s", 10, now); f.Trend > 0.01 || f.Variation > 0.01 {
+		t.Errorf("the health has the trend %.2f and variation %.2f, want 0: the delay is the instance's own", f.Trend, f.Variation)
 	}
 }

@@ -132,8 +132,9 @@ type Reply struct {
 	// Absent is whether nobody listens on the target, so that nobody was reached. It
 	// comes with Failed.
 	Absent bool
-	// Duration is how long the attempt took.
-	Duration time.Duration
+	// Duration is how long the attempt took, of which Own may be this instance's delay; see
+	// [GatesConfig.OwnDelay].
+	Duration, Own time.Duration
 }
 
 // Health returns what an attempt says of its target's health, and its response time;

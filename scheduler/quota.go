@@ -84,11 +84,11 @@ func (g *Gates) Released(service, operation string, now time.Time) {
 	}
 }
 
-// Early returns how many parked operations of a key may be let out before they are
-// due. They must have been parked before parkedBefore: later ones were not parked
+// Early returns how many parked operations of a key and a priority may be let out before
+// they are due. They must have been parked before parkedBefore: later ones were not parked
 // because of the outage. coming is how many were let out and have not arrived yet.
 // ever is false if none may be let out until the breaker next closes.
-func (g *Gates) Early(pol *policy.Policy, service, operation string, coming int, now time.Time) (n int, parkedBefore time.Time, ever bool) {
+func (g *Gates) Early(pol *policy.Policy, service, operation string, p events.Priority, coming int, now time.Time) (n int, parkedBefore time.Time, ever bool) {
 	key := events.Key(service, operation)
 	b := g.breaker(pol, key)
 	if b == nil {
@@ -98,7 +98,7 @@ func (g *Gates) Early(pol *policy.Policy, service, operation string, coming int,
 	defer k.release()
 	g.want(k, now)
 	coming += k.waiting()
-	c := g.conditions(k, b, kind{events.Normal, pol.RespectGlobalBackpressure}, now)
+	c := g.conditions(k, b, kind{p, pol.RespectGlobalBackpressure}, now)
 	if c.Pause.Limited {
 		return 0, time.Time{}, false
 	}

@@ -16,8 +16,8 @@ type KeyReport struct {
 	// Key is service:operation.
 	Key string `json:"key"`
 	gate.Report
-	// Cause is what limits operations of normal priority now, empty when nothing does;
-	// Shut is whether none may pass.
+	// Cause is what limits the least urgent of the operations held, or those of normal
+	// priority, now; empty when nothing does. Shut is whether none of them may pass.
 	Cause gate.Cause `json:"cause,omitempty"`
 	Shut  bool       `json:"shut"`
 	// Since is since when operations are turned away for Cause, and Next when the gate is
@@ -52,8 +52,8 @@ var reasons = map[gate.Cause]string{
 	gate.CauseDependency:      "the circuit breaker of a dependency is not closed",
 	gate.CauseBackpressure:    "global backpressure is on, and it fails",
 	gate.CauseConcurrency:     "as many attempts as may be are in flight",
-	gate.CauseBudgetPerMinute: "the budget of the minute is spent",
-	gate.CauseBudgetPerHour:   "the budget of the hour is spent",
+	gate.CauseBudgetPerMinute: "the budget of the minute is spent, or its rest reserved for more urgent operations",
+	gate.CauseBudgetPerHour:   "the budget of the hour is spent, or its rest reserved for more urgent operations",
 	gate.CauseRetryBudget:     "too many attempts fail for the few that succeed",
 	gate.CauseGovernor:        "the governor paces the release",
 }
@@ -80,7 +80,14 @@ func (g *Gates) Standings(now time.Time) []KeyReport {
 
 func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	b, _ := g.breakers.Lookup(k.key)
-	a := k.ready(g.conditions(k, k.heeds(b), kind{events.Normal, k.respects.Load()}, now), now)
+	ready := func(p events.Priority) gate.Answer {
+		return k.ready(g.conditions(k, k.heeds(b), kind{p, k.respects.Load()}, now), now)
+	}
+	p, held := k.heldBack()
+	a := ready(p)
+	if !held && (a.Cause == gate.CauseBudgetPerMinute || a.Cause == gate.CauseBudgetPerHour) {
+		a = ready(events.Critical) // a reserve that holds nothing back limits nothing
+	}
 	absent := k.absent()
 	if absent != nil && a.N != 0 {
 		a.Cause = gate.CauseAbsent
@@ -103,6 +110,19 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 		}
 	}
 	return r
+}
+
+// heldBack returns the priority whose limits tell what holds the key back: the least urgent
+// that waits in the lanes, or normal when none is held.
+func (k *keyGate) heldBack() (p events.Priority, held bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, p := range slices.Backward(events.Priorities[:]) {
+		if k.held[p] > 0 {
+			return p, true
+		}
+	}
+	return events.Normal, false
 }
 
 // reported returns the cause as others see it.

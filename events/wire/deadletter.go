@@ -18,6 +18,7 @@ func EncodeDeadLetter(subjects events.Subjects, d *events.DeadLetter) (*nats.Msg
 	m := nats.NewMsg(subjects.Dead(d.Service, d.Operation, d.ID))
 	m.Data = d.Data
 	m.Header = CarriedHeader(d.Header)
+	HideStatus(m)
 	if d.State != nil {
 		if err := PutState(d.State, m.Header); err != nil {
 			return nil, err

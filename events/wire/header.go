@@ -42,15 +42,46 @@ func MicroError(h nats.Header) (code, text string) {
 }
 
 // CarriedHeader returns a copy of the headers that are redelivered with an operation: all but
-// those that Rebound or the NATS server owns, see [events.IsOwned].
+// those that Rebound or the NATS server owns, see [events.IsOwned]. What [HideStatus] has hidden
+// is itself again.
 func CarriedHeader(h nats.Header) nats.Header {
 	out := make(nats.Header, len(h)+8)
+	var hidden []string
 	for k, v := range h {
-		if !events.IsOwned(k) {
+		switch {
+		case !events.IsOwned(k):
 			out[k] = v
+		case k == events.HeaderStatus, hidden == nil && strings.EqualFold(k, events.HeaderStatus):
+			hidden = v
 		}
 	}
+	if _, ok := out[events.HeaderServerStatus]; hidden != nil && !ok {
+		out[events.HeaderServerStatus] = hidden
+	}
 	return out
+}
+
+// LooksLikeStatus reports whether nats.go takes a message for one by which the server answers a
+// pull or a read. It drops such a message instead of delivering it.
+func LooksLikeStatus(h nats.Header, data []byte) bool {
+	return len(data) == 0 && len(h[events.HeaderServerStatus]) > 0
+}
+
+// HideStatus gives the header that makes a message look like a status another name, so that
+// clients can read the message from a stream. [CarriedHeader] and [ShowStatus] take that back.
+func HideStatus(m *nats.Msg) {
+	if LooksLikeStatus(m.Header, m.Data) {
+		m.Header[events.HeaderStatus] = m.Header[events.HeaderServerStatus]
+		delete(m.Header, events.HeaderServerStatus)
+	}
+}
+
+// ShowStatus gives back its own name to the header that [HideStatus] has hidden.
+func ShowStatus(h nats.Header) {
+	if hidden, ok := h[events.HeaderStatus]; ok {
+		h[events.HeaderServerStatus] = hidden
+		delete(h, events.HeaderStatus)
+	}
 }
 
 func hasPrefixFold(s, prefix string) bool {

@@ -31,10 +31,6 @@ type Submission struct {
 	Received time.Time
 }
 
-// headerStatus is the header, in this spelling only, by which the server speaks to a client that
-// pulls messages.
-const headerStatus = "Status"
-
 // DecodeSubmission reads an operation from a submission: a CloudEvent in binary or structured
 // mode, or a bare message whose subject names service and operation type. It reads the payload
 // only in structured mode, where the payload contains the attributes.
@@ -51,10 +47,6 @@ func DecodeSubmission(subjects events.Subjects, s Submission) (*events.Operation
 
 	if size := headerSize(s.Header); size > events.MaxHeaders {
 		d.errorf("headers have %d bytes together, more than the %d allowed", size, events.MaxHeaders)
-	}
-
-	if len(s.Data) == 0 && len(s.Header[headerStatus]) > 0 {
-		d.errorf("it has the header %s and no payload, which NATS clients take for a message of the server and drop", headerStatus)
 	}
 
 	m := message{header: s.Header, data: s.Data}

@@ -123,7 +123,6 @@ func TestDecodeSubmission_RejectsWhatIsInvalid(t *testing.T) {
 		{"a negative attempt", "", with("ce-attempt", "-4"), "", `attempt "-4" is no whole number`},
 		{"an attempt that is no number", "", with("ce-attempt", "two"), "", `attempt "two"`},
 		{"an unknown priority", "", with("ce-priority", "urgent"), "", "none of critical, high, normal, low"},
-		{"a header Status without a payload", "", with("Status", "404"), "", "drop"},
 		{"a deadline that is no time", "", with("ce-deadline", "tomorrow"), "", "no RFC 3339 time"},
 		{"a retry-after that is neither", "", with("ce-retryafter", "soon"), "", "neither seconds nor a date"},
 		{"a retry-after of minus one", "", with("ce-retryafter", "-1"), "", "between 0 seconds and a year"},

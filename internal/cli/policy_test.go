@@ -119,10 +119,10 @@ func TestPolicyCheck_ReportsEveryIssue(t *testing.T) {
 
 func TestPolicyExplain_TellsValuesOriginsAndDelays(t *testing.T) {
 	c := &cli{t: t, env: []string{"HOME=" + t.TempDir()}}
-	file := policyFile(t, "billing:\n  maxAttempts: 4\n  baseDelay: 1s\n  maxDelay: 10s\n  jitterType: none\n  accounts:\n    gold: {maxAttempts: 3}\n")
+	file := policyFile(t, "billing:\n  maxAttempts: 4\n  baseDelay: 1s\n  maxDelay: 10s\n  jitterType: none\n  retryBudgetPerMinute: 20\n  accounts:\n    gold: {maxAttempts: 3}\n")
 	explain := []string{"policy", "explain", "--file", file, "--service", "billing", "--operation", "charge", "--account", "gold"}
 	got := c.ok(append(explain, "--priority", "high", "--override", "maxdelay=1500ms")...)
-	for _, want := range []string{"maxAttempts", "billing.accounts.gold, " + file + ":7:", "maxDelay", "1.5s", "overrides", "default, built-in", "AFTER ATTEMPT"} {
+	for _, want := range []string{"maxAttempts", "billing.accounts.gold, " + file + ":8:", "maxDelay", "low leaves half of it", "1.5s", "overrides", "default, built-in", "AFTER ATTEMPT"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the explanation has no %q:\n%s", want, got)
 		}

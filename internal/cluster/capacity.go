@@ -32,6 +32,7 @@ func (m *Member) measure(now time.Time) {
 	defer m.mu.Unlock()
 	m.capacity.saturation = s
 	m.capacity.overload = m.capacity.overload.Step(s, m.config.Limits, now)
+	m.config.Measured(health.Shortage{Processor: m.capacity.overload.Level(), Memory: 100 * s.Memory})
 }
 
 // throttle reconsiders whether this instance must take less because of its memory, the stores
@@ -50,16 +51,20 @@ func (m *Member) throttle(v health.Coordination, now time.Time) {
 }
 
 // takeShare makes this instance take its share of the work: less than others when it is
-// overloaded more than they are or its store is slower, and what its throttle leaves.
+// overloaded more than they are or its store is slower, and what its throttle leaves. While
+// others take over, no key is held for having more than its part of the little that is left.
 func (m *Member) takeShare(v health.Coordination) {
 	m.config.Gates.SetInstances(v.TotalInstances)
 	limit, by := v.InHandLimit(m.self.ID, m.config.Limit.Most())
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if n, cause, limited := m.capacity.throttle.Limit(); limited && n < limit {
-		limit, by = n, string(cause)
+	shared := m.config.Limit.Most()
+	if n, cause, limited := m.capacity.throttle.Limit(); limited {
+		if shared = n; n < limit {
+			limit, by = n, string(cause)
+		}
 	}
-	m.config.Limit.Set(limit)
+	m.config.Limit.Set(limit, shared)
 	m.noteLimitLocked(limit, by)
 }
 

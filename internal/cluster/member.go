@@ -48,7 +48,8 @@ type Gates interface {
 // Limit is the in-flight limit of this instance, up to Most.
 type Limit interface {
 	Most() int
-	Set(n int)
+	// Set limits the operations in hand to n, of which the keys share as if they were shared.
+	Set(n, shared int)
 }
 
 // Puller pulls the due operations of one consumer, which all instances share.
@@ -84,6 +85,8 @@ type Config struct {
 	Host       func() health.Host
 	Saturation func(now time.Time) gate.Saturation
 	StoreDelay func(now time.Time) time.Duration
+	// Measured takes what this instance lacks, every second.
+	Measured func(health.Shortage)
 	// Policies names the policies that the instance was started with, and is empty while
 	// others are in force.
 	Policies func() string

@@ -28,6 +28,7 @@ type instance struct {
 	pressure  atomic.Bool
 	instances atomic.Int64
 	limit     atomic.Int64
+	shared    atomic.Int64
 	announced atomic.Int64
 	markers   atomic.Int64
 	// failing counts the services that fail.
@@ -45,7 +46,7 @@ func (i *instance) Services(time.Time) (all []events.ServiceAttempts) {
 	return all
 }
 func (i *instance) Most() int                          { return 1000 }
-func (i *instance) Set(n int)                          { i.limit.Store(int64(n)) }
+func (i *instance) Set(n, shared int)                  { i.limit.Store(int64(n)); i.shared.Store(int64(shared)) }
 func (i *instance) host() health.Host                  { return health.Host{} }
 func (i *instance) storeDelay(time.Time) time.Duration { return 0 }
 func (i *instance) sees() int                          { return i.View(i.config.Now()).TotalInstances }
@@ -76,7 +77,7 @@ func prepare(t *testing.T, url, id string, failing *atomic.Int64) *instance {
 		Prefix: "retry", ID: id, Version: "1", Started: time.Now(), Now: time.Now,
 		Evidence:     func(bool, time.Time) []events.ServiceEvidence { return nil },
 		HearEvidence: func(string, []events.ServiceEvidence, time.Time) {},
-		Host:         i.host, Saturation: func(time.Time) gate.Saturation { return gate.Saturation{} }, StoreDelay: i.storeDelay, Policies: func() string { return "" }, Gates: i, Limit: i,
+		Host:         i.host, Saturation: func(time.Time) gate.Saturation { return gate.Saturation{} }, StoreDelay: i.storeDelay, Measured: func(health.Shortage) {}, Policies: func() string { return "" }, Gates: i, Limit: i,
 		Publish: func(context.Context, string, *nats.Msg) error { i.announced.Add(1); return nil },
 		Log:     slog.New(slog.DiscardHandler),
 	})
@@ -335,25 +336,28 @@ func TestMember_TakesLessWhileItCannotKeepUp(t *testing.T) {
 			i.tick(t.Context(), now)
 		}
 	}
-	check := func(when string, limit int64, by string) {
+	check := func(when string, limit, shared int64, by string) {
 		t.Helper()
 		all := i.View(now).Instances
 		c := all[len(all)-1].Capacity // its id is the last
+		if got := i.shared.Load(); got != shared {
+			t.Errorf("%s the keys share %d, want %d", when, got, shared)
+		}
 		if got := i.limit.Load(); got != limit || c.InHandLimit != int(limit) || c.LimitedBy != by {
 			t.Errorf("%s the limit is %d, reported as %+v, want %d because of %q", when, got, c, limit, by)
 		}
 	}
 	tick(1)
-	check("in peace", 1000, "")
+	check("in peace", 1000, 1000, "")
 	saturation.Memory = 0.95
 	tick(1)
-	check("when memory is almost used up", 280, "memory")
+	check("when memory is almost used up", 280, 280, "memory")
 	if got, want := i.PressureProblem(), "the instance's cgroup uses 95% of its memory limit, so the instance has at most 280 due operations in hand"; got != want {
 		t.Errorf("the problem is %q, want %q", got, want)
 	}
 	saturation = gate.Saturation{SchedulerDelay: time.Second, CPUPressure: 1}
 	tick(20)
-	check("alone, however starved,", 1000, "")
+	check("alone, however starved,", 1000, 1000, "")
 	// Now there is another instance that waits for nothing.
 	other := serving("a")
 	other.InHand = 600
@@ -361,12 +365,12 @@ func TestMember_TakesLessWhileItCannotKeepUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	tick(1)
-	check("beside an instance that keeps up", 64, "overload")
+	check("beside an instance that keeps up", 64, 1000, "overload")
 	saturation.Memory = 0.95
 	due.unacked = 10
 	tick(9)
-	check("with both", 64, "overload")
+	check("with both", 64, 64, "overload")
 	saturation = gate.Saturation{}
 	tick(60)
-	check("in peace again", 1000, "")
+	check("in peace again", 1000, 1000, "")
 }

@@ -28,9 +28,15 @@ const (
 // backlog holds the parked operations of a key whose breaker has closed.
 type backlog struct {
 	before  time.Time       // only what was parked before this may come early
-	all     []*pages        // of the priorities that may have some left
+	all     []parked        // of the priorities that may have some left
 	idle    backoff.Backoff // while the governor allows nothing
 	refused time.Time       // since when it allows nothing; zero when it does
+}
+
+// parked are the parked operations of one priority.
+type parked struct {
+	priority events.Priority
+	pages
 }
 
 // early lets some parked operations of a key out before they are due, the most urgent
@@ -41,7 +47,7 @@ func (l *Lanes) early(ctx context.Context, k *keyLanes) (next time.Time, err err
 	now := l.now()
 	k.flow.begin(now)
 	k.flow.arrived(l.quota(k, events.Normal, now), now)
-	n, before, ever := l.gates.Early(l.policy(k), k.service, k.operation, k.flow.onTheWay(), now)
+	n, before, ever := l.gates.Early(l.policy(k), k.service, k.operation, k.parked.first(), k.flow.onTheWay(), now)
 	if !ever {
 		k.parked = nil
 		return next, nil
@@ -77,10 +83,17 @@ func (l *Lanes) early(ctx context.Context, k *keyLanes) (next time.Time, err err
 func (l *Lanes) parked(k *keyLanes, before time.Time) *backlog {
 	e := &backlog{before: before, idle: polls(2*pollEvery, earlySlowest)}
 	for _, p := range events.Priorities {
-		parked := l.pages(l.subjects.ParkedOfKey(p, k.service, k.operation))
-		e.all = append(e.all, &parked)
+		e.all = append(e.all, parked{p, l.pages(l.subjects.ParkedOfKey(p, k.service, k.operation))})
 	}
 	return e
+}
+
+// first returns the most urgent priority that may have some left.
+func (e *backlog) first() events.Priority {
+	if e == nil || len(e.all) == 0 {
+		return events.Critical
+	}
+	return e.all[0].priority
 }
 
 // wait returns when to ask the governor again. It is zero, and the backlog given up, if the

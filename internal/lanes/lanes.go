@@ -224,7 +224,7 @@ func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error)
 		return next, true, err
 	}
 	now := d.now()
-	quota, held := d.quotaFor(k, held, now)
+	quota, most := d.quotaFor(k, held, now)
 	if quota.Shut {
 		wait := quota.Next.Sub(now)
 		paced := quota.Cause == gate.CauseGovernor || quota.Cause == gate.CauseBackpressure
@@ -241,21 +241,60 @@ func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error)
 	}
 	d.idle.Reset()
 	var each lengths
-	each, k.turns = k.turns.Split(held, n)
+	each, k.turns = split(k.turns, held, most, n)
 	moved, err := d.release(ctx, each)
 	k.flow.released(moved, d.now())
 	d.departed(k, moved)
 	return next, false, err
 }
 
-// quotaFor returns what the gate allows and for which held operations: of a key that
-// backpressure slows the critical ones first, which pass.
-func (l *Lanes) quotaFor(k *keyLanes, held lengths, now time.Time) (scheduler.Quota, lengths) {
-	quota := l.quota(k, events.Normal, now)
-	if critical := held[events.Critical]; critical > 0 && quota.Cause == gate.CauseBackpressure {
-		return l.quota(k, events.Critical, now), lengths{events.Critical: critical}
+// quotaFor returns what the gate allows the held operations of a key, and how many of each
+// priority at most: backpressure slows all but critical ones, and budgets keep a reserve for
+// more urgent ones. The gate is shut if it is for all that are held.
+func (l *Lanes) quotaFor(k *keyLanes, held lengths, now time.Time) (quota scheduler.Quota, most lengths) {
+	found := false
+	for _, p := range events.Priorities {
+		if held[p] == 0 {
+			continue
+		}
+		q := l.quota(k, p, now)
+		if !q.Shut {
+			most[p] = max(q.N, 1)
+		}
+		if !found || freer(&q, &quota) {
+			quota, found = q, true
+		}
 	}
-	return quota, held
+	if !found {
+		quota = l.quota(k, events.Normal, now)
+	}
+	return quota, most
+}
+
+// freer reports whether a lets more out than b, or sooner.
+func freer(a, b *scheduler.Quota) bool {
+	switch {
+	case a.Shut != b.Shut:
+		return b.Shut
+	case a.Shut:
+		return !a.Next.IsZero() && (b.Next.IsZero() || a.Next.Before(b.Next))
+	}
+	return a.N > b.N
+}
+
+// split divides n turns among the lanes. Of each priority at most so many leave, the more
+// urgent ones included.
+func split(turns gate.RoundRobin, held, most lengths, n int) (each lengths, after gate.RoundRobin) {
+	for p := range held {
+		held[p] = min(held[p], most[p])
+	}
+	each, after = turns.Split(held, n)
+	out := 0
+	for _, p := range events.Priorities {
+		each[p] = min(each[p], max(most[p]-out, 0))
+		out += each[p]
+	}
+	return each, after
 }
 
 // empty reports whether the lanes of a key seem to be empty. Any replica answers, and a
@@ -315,9 +354,13 @@ func readAhead(ctx context.Context, all *[len(events.Priorities)]pages, window i
 // Count returns how many operations of a key are held, or of all keys when service and
 // operation are empty.
 func (l *Lanes) Count(ctx context.Context, service, operation string) (uint64, error) {
+	return l.count(ctx, l.subjects.Lanes(service, operation))
+}
+
+func (l *Lanes) count(ctx context.Context, subject string) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
-	return streams.Count(ctx, l.reading, l.streams.Waiting(), l.subjects.Lanes(service, operation))
+	return streams.Count(ctx, l.reading, l.streams.Waiting(), subject)
 }
 
 // release lets out up to each operations of a priority, the oldest of those in hand. It

@@ -96,13 +96,28 @@ func (l *Lanes) sweep(ctx context.Context, now time.Time) {
 // with an open gate are counted when they are released.
 func (l *Lanes) countShut(ctx context.Context) error {
 	for _, k := range l.uncounted(l.now()) {
-		n, err := l.Count(ctx, k.service, k.operation)
+		held, err := l.countEach(ctx, k)
 		if err != nil {
 			return err
 		}
-		l.gates.SetHeld(k.service, k.operation, int(n))
+		l.gates.SetHeld(k.service, k.operation, held, l.now())
 	}
 	return nil
+}
+
+// countEach returns how many operations of a key are held. Only a key of which some are costs
+// more than one request.
+func (l *Lanes) countEach(ctx context.Context, k *keyLanes) (held lengths, err error) {
+	rest, err := l.Count(ctx, k.service, k.operation)
+	for _, p := range events.Priorities {
+		if err != nil || rest == 0 {
+			break
+		}
+		var n uint64
+		n, err = l.count(ctx, l.subjects.Lane(p, k.service, k.operation))
+		held[p], rest = int(n), rest-min(n, rest)
+	}
+	return held, err
 }
 
 // uncounted returns up to maxCounts marked keys whose gate is shut.

@@ -38,7 +38,7 @@ type departures struct {
 
 // counted records how many operations the lanes of a key hold.
 func (l *Lanes) counted(k *keyLanes, held lengths) {
-	l.gates.SetHeld(k.service, k.operation, held.total())
+	l.gates.SetHeld(k.service, k.operation, held, l.now())
 	l.mu.Lock()
 	k.departures.held = held
 	l.mu.Unlock()

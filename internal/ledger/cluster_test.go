@@ -45,7 +45,7 @@ func contend(ctx context.Context, name string, store *ledger.NATS, limits gate.S
 	var attempts sync.WaitGroup
 	defer attempts.Wait()
 	for ctx.Err() == nil {
-		c := g.HandIn()
+		c := g.HandIn(time.Now())
 		c.Instance, c.Waiting = name, 10
 		began := time.Now()
 		call, cancel := context.WithTimeout(ctx, gate.LeaseTime/2)

@@ -63,7 +63,7 @@ type Store interface {
 // Gates is what [Leases] need of [scheduler.Gates].
 type Gates interface {
 	LeaseNeed(key string, now time.Time) scheduler.LeaseNeed
-	Claim(key string) (c gate.Claim, s gate.Settings, ok bool)
+	Claim(key string, now time.Time) (c gate.Claim, s gate.Settings, ok bool)
 	Share(key string, l gate.Lease, now time.Time)
 	Returned(key string, l gate.Lease)
 	Unreported(key string) bool
@@ -160,7 +160,7 @@ func (l *Leases) giveBack(ctx context.Context, key string) error {
 
 // ask makes a claim at the store; ok is false for a key that no longer has limits.
 func (l *Leases) ask(ctx context.Context, key string, leaving bool) (lease gate.Lease, ok bool, err error) {
-	claim, settings, ok := l.gates.Claim(key)
+	claim, settings, ok := l.gates.Claim(key, l.Now())
 	if !ok {
 		return lease, false, nil
 	}

@@ -175,6 +175,7 @@ var (
 	passing = []jetstream.ErrorCode{
 		10005,        // no suitable peers for placement, as while servers of a cluster are away
 		10007, 10009, // a cluster that is not settled
+		10014, 10059, // a consumer or a stream just made, which the server that answers has not seen yet
 		10028, 10047, // memory or storage is short
 		10041,        // raft
 		10118, 10119, // a stream or consumer is offline

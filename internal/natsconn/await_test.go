@@ -24,6 +24,8 @@ func TestPasses_TellsWhatIsAwayFromWhatIsWrong(t *testing.T) {
 		{&jetstream.APIError{Code: 503, ErrorCode: 10008}, true},
 		{&nats.APIError{Code: 503, ErrorCode: 10008}, true},
 		{&jetstream.APIError{Code: 400, ErrorCode: 10005}, true},
+		{&jetstream.APIError{Code: 404, ErrorCode: 10059}, true},
+		{&nats.APIError{Code: 404, ErrorCode: 10014}, true},
 		{&jetstream.APIError{Code: 500, ErrorCode: 10047}, true},
 		{&natsconn.JetStreamError{Err: context.DeadlineExceeded}, true},
 		{&natsconn.PermissionError{Err: nats.ErrPermissionViolation}, false},

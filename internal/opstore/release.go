@@ -65,6 +65,7 @@ func (s *Store) Release(ctx context.Context, held *jetstream.RawStreamMsg, momen
 func (s *Store) asDue(held *jetstream.RawStreamMsg) (msg *nats.Msg, slot string) {
 	due, slot := s.subjects.Release(held.Subject)
 	msg = &nats.Msg{Subject: due, Data: held.Data, Header: wire.CarriedHeader(held.Header)}
+	wire.HideStatus(msg)
 	for _, name := range []string{events.HeaderState, events.HeaderWork} {
 		if state := wire.HeaderValue(held.Header, name); state != "" {
 			msg.Header[name] = []string{state}

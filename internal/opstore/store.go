@@ -93,8 +93,8 @@ func New(js jetstream.JetStream, persister *Persister, config Config) *Store {
 	if s.meter == nil {
 		s.meter = unmetered{}
 	}
-	s.outcomes = &teller{js: js, stream: s.streams.Outcomes(), storage: persister.storage}
-	s.letters = &teller{js: js, stream: s.streams.Dead(), storage: persister.storage}
+	s.outcomes = &teller{js: js, stream: s.streams.Outcomes(), storage: persister.storage, probe: s.probe}
+	s.letters = &teller{js: js, stream: s.streams.Dead(), storage: persister.storage, probe: s.probe}
 	return s
 }
 
@@ -163,6 +163,7 @@ func (s *Store) Watch(ctx context.Context, op *events.Operation, m scheduler.Mes
 // carry returns a message with an operation and its submission.
 func carry(op *events.Operation, m scheduler.Message) (*nats.Msg, error) {
 	msg := &nats.Msg{Data: m.Data, Header: wire.CarriedHeader(m.Header)}
+	wire.HideStatus(msg)
 	return msg, wire.PutState(op, msg.Header)
 }
 

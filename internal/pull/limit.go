@@ -25,6 +25,7 @@ type Limit struct {
 	minPulls int
 	permits  *semaphore.Weighted
 	limit    atomic.Int64
+	shared   atomic.Int64
 	changed  notify.Signal // set when limit may have changed
 }
 
@@ -33,19 +34,22 @@ type Limit struct {
 func NewLimit(most, minPulls int) *Limit {
 	l := &Limit{most: most, minPulls: minPulls, permits: semaphore.NewWeighted(int64(most)), changed: notify.NewSignal()}
 	l.limit.Store(int64(most))
+	l.shared.Store(int64(most))
 	return l
 }
 
 // Most returns the highest value of the limit.
 func (l *Limit) Most() int { return l.most }
 
-// Now returns the present value of the limit.
-func (l *Limit) Now() int { return int(l.limit.Load()) }
+// Shared returns how many messages in flight the keys share.
+func (l *Limit) Shared() int { return int(l.shared.Load()) }
 
-// Set limits the messages in flight to n, from 1 to [Limit.Most]. Messages in flight beyond
-// it are still handled. It takes effect while [Limit.Run] runs.
-func (l *Limit) Set(n int) {
+// Set limits the messages in flight to n, from 1 to [Limit.Most], of which the keys share as
+// if they were shared, at least n. Messages in flight beyond it are still handled. It takes
+// effect while [Limit.Run] runs.
+func (l *Limit) Set(n, shared int) {
 	n = min(max(n, 1), l.most)
+	l.shared.Store(int64(min(max(shared, n), l.most)))
 	if l.limit.Swap(int64(n)) != int64(n) {
 		l.changed.Set()
 	}

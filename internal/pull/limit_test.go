@@ -23,16 +23,18 @@ func TestLimit_IsLoweredAndRaised(t *testing.T) {
 		l := NewLimit(1000, 8)
 		done := make(chan struct{})
 		go func() { l.Run(ctx); close(done) }()
-		for _, c := range []struct{ set, want, batch int }{
-			{1000, 1000, 125}, {64, 64, 8}, {500, 500, 62}, {1, 1, 1}, {0, 1, 1}, {5000, 1000, 125},
+		for _, c := range []struct{ set, share, want, batch, shared int }{
+			{1000, 1000, 1000, 125, 1000}, {64, 1000, 64, 8, 1000}, {500, 500, 500, 62, 500}, {1, 0, 1, 1, 1}, {0, 0, 1, 1, 1},
+			{5000, 5000, 1000, 125, 1000},
 		} {
-			l.Set(c.set)
+			l.Set(c.set, c.share)
 			synctest.Wait()
-			if got := l.free(); got != c.want || l.batch() != c.batch {
-				t.Errorf("set to %d, %d permits are free in pulls of %d, want %d in pulls of %d", c.set, got, l.batch(), c.want, c.batch)
+			if got := l.free(); got != c.want || l.batch() != c.batch || l.Shared() != c.shared {
+				t.Errorf("set to %d, shared as %d, %d permits are free in pulls of %d and keys share %d; want %d, %d and %d",
+					c.set, c.share, got, l.batch(), l.Shared(), c.want, c.batch, c.shared)
 			}
 		}
-		l.Set(10)
+		l.Set(10, 0)
 		synctest.Wait()
 		cancel()
 		<-done
@@ -51,7 +53,7 @@ func TestLimit_LowerOneTakesNothingAway(t *testing.T) {
 			t.Fatal("a fresh limit is not all there")
 		}
 		go l.Run(ctx)
-		l.Set(100)
+		l.Set(100, 0)
 		time.Sleep(5 * time.Second) // virtual time; it waits in vain
 		l.permits.Release(950)      // of the thousand in flight fifty are left
 		time.Sleep(withholdWait)
@@ -63,9 +65,9 @@ func TestLimit_LowerOneTakesNothingAway(t *testing.T) {
 		if !l.permits.TryAcquire(50) {
 			t.Fatal("the rest cannot be had")
 		}
-		l.Set(20)
+		l.Set(20, 0)
 		time.Sleep(10 * withholdWait)
-		l.Set(1000)
+		l.Set(1000, 0)
 		time.Sleep(withholdWait)
 		synctest.Wait()
 		if got := l.free(); got != 900 {

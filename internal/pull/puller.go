@@ -28,6 +28,10 @@ const (
 	// It grows with every delivery up to longestReturn.
 	firstReturn   = 100 * time.Millisecond
 	longestReturn = 5 * time.Second
+	// lookEvery is how often the leader of a consumer is asked for while messages are in
+	// flight, and lookTimeout how long it has to answer.
+	lookEvery   = time.Second
+	lookTimeout = 2 * time.Second
 )
 
 // ErrGiveBack makes a [Handler]'s message be given back at once, for any instance to take.
@@ -55,6 +59,9 @@ type Consumer interface {
 	Made() time.Time
 	// Led returns since when its leader leads, zero if it has none or that is not known.
 	Led() time.Time
+	// Look asks the leader, so that Made and Led return what is so now. After an error it is
+	// not known who leads.
+	Look(ctx context.Context) error
 	// Receive pulls up to n messages until a while has passed or ctx ends. It hands each
 	// to take, together with when it was requested: the server sent it later. It returns
 	// once nothing more can arrive.
@@ -90,10 +97,11 @@ type Puller struct {
 	deliveries deliveries
 	batch      batch // belongs to the goroutine that pulls
 
-	mu      sync.Mutex // guards the two fields below
-	unacked map[*Message]struct{}
-	// unsure is whether a pull has failed since the leader of the consumer was last asked:
-	// another may lead it by now, and deliver again what is in flight.
+	mu       sync.Mutex // guards the fields up to unsure
+	unacked  map[*Message]struct{}
+	consumer Consumer // as last opened, nil before
+	// unsure is whether another may lead the consumer by now, and deliver again what is in
+	// flight: a pull has failed, or the leader did not answer, since it last did.
 	unsure  bool
 	working sync.WaitGroup
 	pulled  chan struct{} // closed when nothing more is pulled
@@ -154,6 +162,7 @@ func (p *Puller) Run(ctx context.Context) {
 	})
 	renewCtx, stopRenewing := context.WithCancel(ctx)
 	owned.Go(func() { p.renew(renewCtx) })
+	owned.Go(func() { p.watchLeader(renewCtx) })
 
 	p.pull(pullCtx, ctx)
 	close(p.pulled)
@@ -209,13 +218,7 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 	wanted, began, reconnects := permits, time.Now(), p.config.Conn.Stats().Reconnects
 	defer func() { p.config.Limit.release(permits) }()
 
-	elsewhere, changed, sure := p.deliveries.begin(consumer.Made(), consumer.Led())
-	if changed {
-		p.loseLeases()
-	}
-	if sure {
-		p.setUnsure(false)
-	}
+	elsewhere := p.learn(consumer)
 	err := consumer.Receive(ctx, permits, func(msg jetstream.Msg, asked time.Time) {
 		meta, err := msg.Metadata()
 		if err != nil {
@@ -238,6 +241,49 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 	p.batch.had(wanted, wanted-permits, time.Since(began))
 	p.config.Bytes.await(ctx)
 	return err
+}
+
+// learn takes note of the consumer and its leader. It returns the latest sequence that the
+// consumer is known to have delivered elsewhere.
+func (p *Puller) learn(consumer Consumer) (elsewhere uint64) {
+	elsewhere, changed, sure := p.deliveries.begin(consumer.Made(), consumer.Led())
+	if changed {
+		p.loseLeases()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.consumer = consumer
+	p.unsure = p.unsure && !sure
+	return elsewhere
+}
+
+// watchLeader asks for the leader of the consumer while messages are in flight. Pulls do not
+// tell: one that waits goes on at a new leader, and none is made while nothing more may be in
+// flight. A server without a cluster is its own leader.
+func (p *Puller) watchLeader(ctx context.Context) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		p.mu.Lock()
+		consumer, idle := p.consumer, len(p.unacked) == 0
+		p.mu.Unlock()
+		if idle || consumer == nil || consumer.Led().IsZero() {
+			continue
+		}
+		call, cancel := context.WithTimeout(ctx, lookTimeout)
+		err := consumer.Look(call)
+		cancel()
+		if err != nil {
+			p.setUnsure(true)
+			continue
+		}
+		p.learn(consumer)
+	}
 }
 
 func (p *Puller) setUnsure(unsure bool) {

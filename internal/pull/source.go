@@ -56,6 +56,11 @@ func (c streamConsumer) Led() time.Time {
 	return time.Time{}
 }
 
+func (c streamConsumer) Look(ctx context.Context) error {
+	_, err := c.Info(ctx)
+	return err
+}
+
 // Receive pulls up to n messages within [fetchWait] or until ctx ends. It still hands to
 // take what the server has sent by then, which would otherwise be redelivered only when the
 // lease is over.

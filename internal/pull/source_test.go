@@ -22,10 +22,12 @@ type fakeSource struct {
 	asked    []int
 	messages chan *fakeMessage
 	fail     chan error // ends a pull
-	led      time.Time
 
-	mu      sync.Mutex
-	settled []string // guarded by mu
+	mu      sync.Mutex // guards the fields below
+	settled []string
+	led     time.Time // since when the leader leads, as last asked
+	elected time.Time // since when it does
+	silent  error     // of a leader that does not answer
 }
 
 func newFakeSource(sequences ...uint64) *fakeSource {
@@ -40,7 +42,25 @@ func (s *fakeSource) Stream() string       { return "S" }
 func (s *fakeSource) Name() string         { return "c" }
 func (s *fakeSource) Lease() time.Duration { return time.Minute }
 func (s *fakeSource) Made() time.Time      { return time.Time{} }
-func (s *fakeSource) Led() time.Time       { return s.led }
+func (s *fakeSource) Led() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.led
+}
+
+// leads sets who leads as last asked, who does, and whether that one answers.
+func (s *fakeSource) leads(led, elected time.Time, silent error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.led, s.elected, s.silent = led, elected, silent
+}
+
+func (s *fakeSource) Look(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.led = s.elected
+	return s.silent
+}
 
 func (s *fakeSource) Open(context.Context) (Consumer, error) {
 	if s.opens++; s.failures > 0 {
@@ -194,7 +214,7 @@ func TestPuller_WhatTheFormerLeaderOfAConsumerDeliveredIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		elected := time.Now()
 		s := newFakeSource(1)
-		s.led = elected
+		s.led, s.elected = elected, elected
 		release := make(chan struct{})
 		var first *Message
 		r := run(t, s, 10, func(_ context.Context, m *Message) error {
@@ -221,7 +241,7 @@ func TestPuller_WhatTheFormerLeaderOfAConsumerDeliveredIsShared(t *testing.T) {
 			{"the same", elected, false}, {"none that says since when", time.Time{}, false}, {"another", elected.Add(time.Second), true},
 		} {
 			synctest.Wait()
-			s.led = pull.led
+			s.leads(pull.led, pull.led, nil)
 			s.fail <- jetstream.ErrNoHeartbeat
 			synctest.Wait()
 			if !unsure() {
@@ -231,6 +251,46 @@ func TestPuller_WhatTheFormerLeaderOfAConsumerDeliveredIsShared(t *testing.T) {
 			if got := lost(); got != pull.want {
 				t.Errorf("after a pull that failed, with the leader being %s, the lease may be lost: %t, want %t", pull.leader, got, pull.want)
 			}
+		}
+		close(release)
+		r.drain()
+	})
+}
+
+func TestPuller_LooksForTheLeaderWhileItCannotPull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		elected := time.Now()
+		s := newFakeSource(1)
+		s.leads(elected, elected, nil)
+		release := make(chan struct{})
+		var first *Message
+		r := run(t, s, 1, func(_ context.Context, m *Message) error {
+			first = m
+			<-release
+			return nil
+		})
+		for _, c := range []struct {
+			when         string
+			elected      time.Time
+			silent       error
+			unsure, lost bool
+		}{
+			{"under the same leader", elected, nil, false, false},
+			{"without an answer", elected, context.DeadlineExceeded, true, false},
+			{"under the same leader again", elected, nil, false, false},
+			{"under another leader", elected.Add(time.Minute), nil, false, true},
+		} {
+			s.leads(s.Led(), c.elected, c.silent)
+			time.Sleep(2 * lookEvery) // of the bubble's clock
+			synctest.Wait()
+			r.mu.Lock()
+			if r.unsure != c.unsure || first.lost != c.lost {
+				t.Errorf("%s it is unsure: %t, and its lease may be lost: %t; want %t and %t", c.when, r.unsure, first.lost, c.unsure, c.lost)
+			}
+			r.mu.Unlock()
+		}
+		if len(s.asked) != 1 {
+			t.Errorf("it pulled %d times, want once: no more may be in flight", len(s.asked))
 		}
 		close(release)
 		r.drain()

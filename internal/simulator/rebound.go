@@ -194,6 +194,7 @@ func (k *key) due(op *operation) {
 func (k *key) hold(op *operation) {
 	k.hand.giveBack()
 	k.lanes[op.priority].PushBack(op)
+	k.gate.Note(k.waiting(), k.now)
 	k.holds++
 	if k.held++; k.held == 1 {
 		k.progressed()
@@ -201,9 +202,36 @@ func (k *key) hold(op *operation) {
 	k.wake()
 }
 
-// ready returns how many operations the lanes may let out.
+// waiting returns the lanes in which operations wait.
+func (k *key) waiting() (w gate.Waiting) {
+	for p := range k.lanes {
+		if k.lanes[p].Len() > 0 {
+			w = w.With(events.Priority(p))
+		}
+	}
+	return w
+}
+
+// allowed returns the lanes that wait and that the reserve of the budgets does not refuse, or
+// all that wait if it refuses all of them.
+func (k *key) allowed() gate.Waiting {
+	w := k.waiting()
+	if a := w &^ k.gate.Reserved(k.now); a != 0 {
+		return a
+	}
+	return w
+}
+
+// ready returns how many operations of the most urgent lane that is allowed may be let out,
+// or of normal ones if none waits.
 func (k *key) ready() gate.Answer {
-	a := k.gate.Ready(k.conditions(events.Normal), k.now)
+	p := events.Normal
+	for _, q := range slices.Backward(events.Priorities[:]) {
+		if k.allowed().Has(q) {
+			p = q
+		}
+	}
+	a := k.gate.Ready(k.conditions(p), k.now)
 	a.Limit(k.absences.Bound(k.now), gate.CauseAbsent)
 	return a
 }
@@ -369,13 +397,8 @@ func (k *key) releaseOne() bool {
 	if !k.hand.tryTake() {
 		return false
 	}
-	var w gate.Waiting
-	for p := range k.lanes {
-		if k.lanes[p].Len() > 0 {
-			w = w.With(events.Priority(p))
-		}
-	}
-	p, turns, _ := k.turns.Next(w)
+	k.gate.Note(k.waiting(), k.now)
+	p, turns, _ := k.turns.Next(k.allowed())
 	first := k.lanes[p].Front()
 	if !k.send(first.Value.(*operation)) {
 		k.hand.giveBack()

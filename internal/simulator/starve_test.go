@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,13 +17,17 @@ import (
 // attempt.
 const longestUntried = 30 * time.Second
 
-// changes are policies that are put in force while operations wait. None has a budget of
-// time, which may hold a key for longer.
+// spentFor is for how much longer a budget of a minute may hold a key.
+const spentFor = 62 * time.Second
+
+// changes are policies that are put in force while operations wait.
 var changes = []string{
 	"{}",
 	"default: {enableCircuitBreaker: false}",
 	"default: {circuitBreakerThreshold: 3, circuitBreakerTimeout: 2s, halfOpenMaxRequests: 3}",
 	"default: {maxConcurrentRetries: 2}",
+	"default: {retryBudgetPerMinute: 2000}",
+	"default: {retryBudgetPerMinute: 1500, maxConcurrentRetries: 5}",
 	"default: {noResponders: fail}",
 	"default: {enableAdaptiveBackoff: false, baseDelay: 100ms, maxDelay: 2s, jitterType: full}",
 	"default: {circuitBreakerFailureRate: 0.5, circuitBreakerMinimumCalls: 10, halfOpenSuccesses: 5}",
@@ -32,7 +37,7 @@ var changes = []string{
 func TestFleet_NoKeyWithoutAPauseIsEverStuck(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		target := sturdy()
+		target, most := sturdy(), longestUntried
 		var loads []load
 		var acts []func(f *fleet)
 		var when []time.Duration
@@ -71,7 +76,11 @@ func TestFleet_NoKeyWithoutAPauseIsEverStuck(t *testing.T) {
 					_, _ = f.rebound.breakers.Reset(context.Background(), events.Key(service, ordinary), breaker.Operator{})
 				}), append(when, now+d)
 			case "policy":
-				set, err := policy.Parse("p.yaml", []byte(rapid.SampledFrom(changes).Draw(t, "policy")))
+				change := rapid.SampledFrom(changes).Draw(t, "policy")
+				if strings.Contains(change, "PerMinute") {
+					most = longestUntried + spentFor
+				}
+				set, err := policy.Parse("p.yaml", []byte(change))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -88,8 +97,8 @@ func TestFleet_NoKeyWithoutAPauseIsEverStuck(t *testing.T) {
 		if err := f.play(context.Background(), now+2*time.Hour); err != nil {
 			t.Fatal(err)
 		}
-		if got := f.rebound.untried(); got > longestUntried {
-			t.Fatalf("a key had due operations and made no attempt for %v, want at most %v", got, longestUntried)
+		if got := f.rebound.untried(); got > most {
+			t.Fatalf("a key had due operations and made no attempt for %v, want at most %v", got, most)
 		}
 		if left, _ := f.unfinished(anything); left > 0 {
 			t.Fatalf("%d operations wait two hours after the target was well for good, want none", left)

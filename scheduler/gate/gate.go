@@ -17,11 +17,13 @@ type Gate struct {
 	heard       time.Time // Given of the last lease that came from the ledger
 	seen        *Ledger   // the ledger after that
 	unused      int       // of that lease, what was handed in and may not be used any more
+	used        int       // let through by the lease in force
 	extra       int       // let through without a lease since that one was requested
 	reported    int       // of extra, what was handed in
 	inFlight    int
 	minute      Window
 	hour        Window
+	uses        Uses
 	retryBudget RetryBudget
 	governor    Governor
 	recent      recent
@@ -179,19 +181,22 @@ func (g *Gate) Share(l Lease) {
 		g.unused += g.lease.Budget
 		l.Left, l.LeftUntil = g.lease.Left, g.lease.LeftUntil
 	}
-	g.lease = l
+	if l.Granted && !l.Until.IsZero() {
+		g.uses.merge(l.Uses, l.Until.Add(-LeaseTime).Sub(l.Given))
+	}
+	g.lease, g.used = l, 0
 	g.mu.Unlock()
 }
 
 // HandIn returns the claim to renew the lease with, without the instance and what
 // is in flight or waiting. It ends the use of the current budget: the rest is handed
 // in, and handed in again until a lease answers it.
-func (g *Gate) HandIn() Claim {
+func (g *Gate) HandIn(now time.Time) Claim {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.unused, g.lease.Budget = g.unused+g.lease.Budget, 0
 	g.reported = g.extra
-	return Claim{InFlight: g.inFlight, Heard: g.heard, Unused: g.unused, Extra: g.extra, Seen: g.seen}
+	return Claim{InFlight: g.inFlight, Heard: g.heard, Unused: g.unused, Extra: g.extra, Seen: g.seen, Uses: g.uses, Now: now}
 }
 
 // Idle reports whether at now the gate could be replaced by a new one: nothing is in
@@ -240,6 +245,9 @@ func (g *Gate) Ready(c Conditions, now time.Time) Answer {
 func (g *Gate) Enter(c Conditions, now time.Time) (p Pass, a Answer, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.budgeted() {
+		g.uses.Asked[c.Priority] = now.UnixNano()
+	}
 	a = g.ready(&c, now)
 	if a.N == 0 {
 		return Pass{}, a, false
@@ -254,14 +262,22 @@ func (g *Gate) Enter(c Conditions, now time.Time) (p Pass, a Answer, ok bool) {
 	if g.settings.PerHour > 0 {
 		g.hour.Take(1, now)
 	}
+	if g.budgeted() {
+		g.spend(c.Priority, now)
+	}
+	return Pass{gate: g, epoch: g.governor.Take(now)}, a, true
+}
+
+// spend counts an operation that uses up budgets.
+func (g *Gate) spend(p events.Priority, now time.Time) {
+	g.uses.Went[p] = now.UnixNano()
 	switch {
-	case !g.budgeted():
 	case g.leased(now):
 		g.lease.Budget--
+		g.used++
 	case g.lease.Instances > 0:
 		g.extra++
 	}
-	return Pass{gate: g, epoch: g.governor.Take(now)}, a, true
 }
 
 // Early returns how many parked operations may be released before they are due,
@@ -350,7 +366,7 @@ func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 		n, next := g.trickle.Available(c.Trickle, now)
 		a.limit(n, CauseBackpressure, next)
 	}
-	g.limitByShares(&a, now)
+	g.limitByShares(&a, c.Priority, now)
 	if free := c.Threshold - g.inFlight; c.Threshold > 0 && free < nearThreshold {
 		a.limit(free, CauseThreshold, time.Time{})
 	}
@@ -374,9 +390,9 @@ func (g *Gate) trickles(c *Conditions, now time.Time) bool {
 	return c.Trickle > 0 && c.Priority != events.Critical && g.recent.failing(now)
 }
 
-// limitByShares applies the policy's limits: in full when this instance is alone,
-// by its lease, or by an even share when the lease has run out.
-func (g *Gate) limitByShares(a *Answer, now time.Time) {
+// limitByShares applies the policy's limits to operations of p: in full when this instance
+// is alone, by its lease, or by an even share when the lease has run out.
+func (g *Gate) limitByShares(a *Answer, p events.Priority, now time.Time) {
 	s := &g.settings
 	leased := g.leased(now)
 	if s.MaxConcurrent > 0 {
@@ -386,21 +402,27 @@ func (g *Gate) limitByShares(a *Answer, now time.Time) {
 		}
 		a.limit(limit-g.inFlight, CauseConcurrency, time.Time{})
 	}
-	if leased && g.budgeted() {
-		a.limit(g.lease.Budget, CauseBudgetShare, time.Time{})
+	if !g.budgeted() {
 		return
 	}
-	if s.PerMinute > 0 {
-		n, next := g.minute.Available(g.lease.share(s.PerMinute), now)
-		a.limit(n, CauseBudgetPerMinute, next)
+	if leased {
+		a.limit(g.lease.Budget, CauseBudgetShare, time.Time{})
 	}
-	if s.PerHour > 0 {
-		n, next := g.hour.Available(g.lease.share(s.PerHour), now)
-		a.limit(n, CauseBudgetPerHour, next)
+	for _, b := range g.budgets() {
+		switch {
+		case b.limit <= 0:
+		case !leased:
+			n, next := g.ofWindow(&b, p, now)
+			a.limit(n, b.cause, next)
+		case g.lease.Granted && g.lease.Budget > 0:
+			if n, next, limited := g.ofLease(&b, p, now); limited {
+				a.limit(n, b.cause, next)
+			}
+		}
 	}
 	// What was left of the budgets at the last lease is divided too, until
 	// enough time has passed that more may be left.
-	if g.budgeted() && now.Before(g.lease.LeftUntil) {
+	if !leased && now.Before(g.lease.LeftUntil) {
 		a.limit(g.lease.Left/max(g.lease.Instances, 1)-g.extra, CauseBudgetShare, g.lease.LeftUntil)
 	}
 }

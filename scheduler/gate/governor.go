@@ -3,6 +3,8 @@ package gate
 import (
 	"math"
 	"time"
+
+	"github.com/rebound-mq/rebound/health"
 )
 
 // Governor paces the release of a key after an outage, so that a healed target is
@@ -370,14 +372,8 @@ func (g *Governor) Done(epoch uint32, r Result, took time.Duration, now time.Tim
 }
 
 // ofTarget returns how much of a response time is the target's, if own may be the instance's.
-// That explains only what is beyond the baseline, so that a busy instance does not take its
-// targets for faster than they are.
 func (g *Governor) ofTarget(took, own time.Duration) time.Duration {
-	usual := time.Duration(g.baselineLatency)
-	if usual == 0 {
-		return took
-	}
-	return max(took-own, min(took, usual))
+	return health.OfTarget(took, own, time.Duration(g.baselineLatency))
 }
 
 // count keeps what is needed to tell whether the cuts help.

@@ -23,6 +23,8 @@ type Ledger struct {
 	Minute Window  `json:"minute"`
 	Hour   Window  `json:"hour"`
 	Shares []Share `json:"shares,omitempty"`
+	// Uses are those of all instances.
+	Uses Uses `json:"uses,omitzero"`
 	// Born is when the ledger began, which tells it from an earlier one that was lost,
 	// and Version counts its renewals.
 	Born    time.Time `json:"born,omitzero"`
@@ -70,6 +72,9 @@ type Claim struct {
 	Unused int
 	// Extra is how many it let through without a lease since that one.
 	Extra int
+	// Uses are those that the instance knows of, by its clock at Now.
+	Uses Uses
+	Now  time.Time
 	// Seen is the ledger after that lease, nil when there was none. It is not changed.
 	Seen *Ledger
 	// Leaving hands everything in and asks for nothing: the instance needs no lease
@@ -86,6 +91,11 @@ type Lease struct {
 	// for an instance that uses more; see [ample].
 	Budget int
 	More   bool
+	// Minute and Hour are what of each budget was left when the lease was given, with its
+	// own part, 0 without such a limit, and Others what other instances had and may not
+	// have used yet. Uses are those of all instances, by the store's clock.
+	Minute, Hour, Others int
+	Uses                 Uses
 	// Given is when the ledger gave it, by the store's clock. It identifies the lease
 	// among the instance's leases.
 	Given time.Time
@@ -152,6 +162,9 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 	l.Shares = slices.DeleteFunc(l.Shares, func(h Share) bool { return !h.Expires.Add(graceTime).After(now) })
 	known := l.recall(c, now)
 	l.Version++
+	if !c.Now.IsZero() {
+		l.Uses.merge(c.Uses, now.Sub(c.Now))
+	}
 	i := l.share(c.Instance)
 	own := &l.Shares[i]
 	if now.Before(l.Quiet) {
@@ -168,6 +181,7 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 		return l, Lease{Given: now, Instances: len(l.Shares), Granted: true, Left: l.left(s, now), Seen: &l}
 	}
 	own.Demand = max(c.InFlight, 0) + max(c.Waiting, 0)
+	begins := own.Given.IsZero() || !own.Expires.After(now)
 	own.Expires = now.Add(LeaseTime)
 	if s.MaxConcurrent > 0 {
 		own.Concurrent = l.concurrent(i, c.InFlight, s.MaxConcurrent, now)
@@ -176,12 +190,41 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 	}
 	part := l.budget(own, s, now)
 	own.Budget, own.Given = min(part, ample(used, own.Demand)), now
+	minute, hour := l.leftOfEach(s, now)
+	if begins {
+		own.Budget = min(own.Budget, max(beginning(&c, s, minute, hour), 0))
+	}
 	l.Minute.Take(own.Budget, now)
 	l.Hour.Take(own.Budget, now)
 	return l, Lease{
 		Concurrent: own.Concurrent, Budget: own.Budget, More: own.Budget < part, Given: now, Instances: len(l.Shares), Granted: true,
-		Left: l.left(s, now), Seen: &l,
+		Minute: minute, Hour: hour, Others: l.others(i, now), Uses: l.Uses, Left: l.left(s, now), Seen: &l,
 	}
+}
+
+// beginning returns how much of what is left a first lease may bring. More urgent operations
+// may have come due at the same moment at an instance that has yet to say so, and the next
+// lease can be had at once.
+func beginning(c *Claim, s Settings, minute, hour int) int {
+	most := math.MaxInt
+	if p, ok := c.Uses.mostUrgent(time.Minute, c.Now); ok && s.PerMinute > 0 {
+		most = minute - s.PerMinute*reserves[p]/100
+	}
+	if p, ok := c.Uses.mostUrgent(time.Hour, c.Now); ok && s.PerHour > 0 {
+		most = min(most, hour-s.PerHour*reserves[p]/100)
+	}
+	return most
+}
+
+// others returns how much other instances have and may not have used yet.
+func (l *Ledger) others(i int, now time.Time) int {
+	n := 0
+	for j := range l.Shares {
+		if j != i && l.Shares[j].Expires.After(now) {
+			n += l.Shares[j].Budget
+		}
+	}
+	return n
 }
 
 const (
@@ -303,24 +346,35 @@ func (l *Ledger) budget(own *Share, s Settings, now time.Time) int {
 	if demand == 0 {
 		return (left + alive - 1) / alive
 	}
-	// An instance that has nothing to do keeps a little to begin with, but nothing of the last that
-	// others wait for.
+	if own.Demand == 0 && demand >= left {
+		return 0 // the others need all of it
+	}
+	// An instance that has nothing to do keeps a little to begin with.
 	part := (left*own.Demand + demand - 1) / demand
-	return min(left, max(part, left/(10*alive)))
+	return min(left, max(part, (left+10*alive-1)/(10*alive)))
 }
 
 // left returns how much of both budgets nobody has.
 func (l *Ledger) left(s Settings, now time.Time) int {
-	left := -1
+	switch minute, hour := l.leftOfEach(s, now); {
+	case s.PerMinute <= 0:
+		return hour
+	case s.PerHour <= 0:
+		return minute
+	default:
+		return min(minute, hour)
+	}
+}
+
+// leftOfEach returns how much of each budget nobody has, 0 without such a limit.
+func (l *Ledger) leftOfEach(s Settings, now time.Time) (minute, hour int) {
 	if s.PerMinute > 0 {
-		left, _ = l.Minute.Available(s.PerMinute, now)
+		minute, _ = l.Minute.Available(s.PerMinute, now)
 	}
 	if s.PerHour > 0 {
-		if n, _ := l.Hour.Available(s.PerHour, now); left < 0 || n < left {
-			left = n
-		}
+		hour, _ = l.Hour.Available(s.PerHour, now)
 	}
-	return max(left, 0)
+	return minute, hour
 }
 
 // share returns this instance's part of a limit without a valid lease. Every

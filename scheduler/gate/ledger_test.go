@@ -30,7 +30,7 @@ const (
 // renewAs renews the lease of a gate as the service does: the store is asked at one
 // time and answers at another. c names the instance and what waits there.
 func renewAs(g *Gate, l *Ledger, c Claim, s Settings, how renewal, asked, answered time.Time) Lease {
-	claim := g.HandIn()
+	claim := g.HandIn(asked)
 	claim.Instance, claim.Waiting = c.Instance, c.Waiting
 	next, lease := l.Renew(claim, s, answered)
 	lease.Until, lease.LeftUntil = asked.Add(LeaseTime), asked.Add(time.Minute)

@@ -70,6 +70,7 @@ func (l *Ledger) join(now time.Time) {
 	l.Begun, l.Joined = nil, begun.Born
 	l.Minute.Merge(begun.Minute)
 	l.Hour.Merge(begun.Hour)
+	l.Uses.merge(begun.Uses, 0)
 	for _, h := range begun.Shares {
 		own := &l.Shares[l.share(h.Instance)]
 		own.Given, own.Budget, own.Heard, own.Extra = h.Given, h.Budget, h.Heard, h.Extra

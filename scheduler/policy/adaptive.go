@@ -30,14 +30,16 @@ type Signals struct {
 	// ResponseTrend is the relative change of the recent response time against
 	// the longer run: 0.5 is half as slow again, 0 the same, below 0 faster.
 	ResponseTrend float64
-	// CPU and Memory are the service's utilisation in percent, 0 to 100.
+	// CPU and Memory are the service's utilisation in percent, 0 to 100; Memory that of this
+	// instance's limit if it is larger.
 	CPU, Memory float64
 	// Pool is how much of its connection pool the service uses, in percent, 0 to
 	// 100.
 	Pool float64
 	// Queue is how many requests wait at the service.
 	Queue int
-	// Load is the system's load average per core; 1 keeps every core busy.
+	// Load is the service's load average per core, at which 1 keeps every core busy, or how far
+	// this instance lacks CPU, at which 1 is its limit.
 	Load float64
 }
 

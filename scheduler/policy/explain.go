@@ -68,12 +68,23 @@ func (s *Set) Explain(q Query, o Overrides) Explanation {
 		if v.Note == "" && v.Origin.File == BuiltinFile {
 			v.Note = reasons()[v.Origin.Layer][k.Name]
 		}
+		if v.Note == "" && e.budgets(i) {
+			v.Note = budgetNote
+		}
 		e.Values = append(e.Values, v)
 	}
 	for attempt := 1; attempt < min(e.Policy.MaxAttempts, MaxExplained+1); attempt++ {
 		e.Delays = append(e.Delays, e.Policy.Delays(attempt, e.Priority, Signals{}))
 	}
 	return e
+}
+
+// budgetNote says what the gate does with a budget.
+const budgetNote = "while more urgent ones ask, low leaves half of it, normal a quarter, high a tenth"
+
+// budgets reports whether key i limits operations by a budget of a time.
+func (e *Explanation) budgets(i int) bool {
+	return i == keyRetryBudgetPerMinute && e.Policy.RetryBudgetPerMinute > 0 || i == keyRetryBudgetPerHour && e.Policy.RetryBudgetPerHour > 0
 }
 
 // reasons returns the comments behind the values of the built-in policies, by layer and key.

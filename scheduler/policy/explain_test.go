@@ -46,7 +46,7 @@ connection_pool:
 		"jitterType":           {Text: "none", Origin: at(operation+".campaigns.launch", 14, 18)},
 		"maxAttempts":          {Text: "3", Origin: Origin{Layer: OverridesLayer}},
 		"multiplier":           {Text: "3", Origin: Origin{Layer: OverridesLayer}},
-		"retryBudgetPerMinute": {Text: "200", Origin: Origin{Layer: "connection_pool", File: BuiltinFile}},
+		"retryBudgetPerMinute": {Text: "200", Origin: Origin{Layer: "connection_pool", File: BuiltinFile}, Note: budgetNote},
 		"learningWindow":       {Text: "10", Origin: Origin{Layer: "default", File: BuiltinFile}},
 		"dependsOn":            {Text: "[]", Origin: Origin{Layer: "default", File: BuiltinFile}},
 		"maxElapsedTime":       {Text: "24h", Origin: Origin{Layer: "default", File: BuiltinFile}, Note: "ends what waits in vain"},

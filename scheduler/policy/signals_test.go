@@ -86,7 +86,7 @@ func TestSignals_WorseFiguresOfHealthNeverShortenADelay(t *testing.T) {
 			worse := 100.0
 			_ = registry.Report("s", events.HealthReport{CPUUtilization: &worse, SystemLoad: &worse}, at)
 		default:
-			registry.SetHost(health.Host{SystemLoad: 2})
+			registry.SetShortage(health.Shortage{Processor: 2})
 		}
 		if after := product(); after < before*(1-1e-12) {
 			t.Errorf("the delay is multiplied by %v, and by %v with worse health", before, after)

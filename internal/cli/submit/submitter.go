@@ -89,6 +89,7 @@ func (s *submitter) store(ctx context.Context, m *nats.Msg) (submitted, error) {
 	if err != nil {
 		return submitted{}, err
 	}
+	wire.HideStatus(m)
 	ctx, cancel := context.WithTimeout(ctx, session.AnswerTimeout)
 	defer cancel()
 	ack, err := s.session.JS.PublishMsg(ctx, m, jetstream.WithMsgID(op.MessageID("submit")))

@@ -60,7 +60,7 @@ func TestStore_FlushForgetsNoBudget(t *testing.T) {
 	g := gate.New(limits)
 	renew := func() {
 		t.Helper()
-		c := g.HandIn()
+		c := g.HandIn(time.Now())
 		c.Instance, c.Waiting = "a", 10
 		lease, err := store.Renew(t.Context(), "pay:charge", c, limits)
 		if err != nil {
