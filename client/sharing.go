@@ -253,7 +253,7 @@ func (s *sharing) followPauses(ctx context.Context, read func()) {
 	c := s.client
 	stream := "KV_" + c.streams.PausesBucket()
 	inForce := func(all []events.Pause) {
-		ahead := clock.Now(ctx, c.js, stream).Sub(time.Now())
+		ahead := time.Until(clock.Now(ctx, c.js, stream))
 		for i := range all {
 			if until := &all[i].Until; !until.IsZero() {
 				*until = until.Add(-ahead) // from the server's time to this host's

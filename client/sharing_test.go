@@ -173,7 +173,7 @@ func TestSharing_OperatorsWordCountsInExecute(t *testing.T) {
 	r := newRig(t, sharedPolicies)
 	for name, c := range map[string]struct {
 		service   string
-		stop, go_ func()
+		stop, end func()
 		want      error
 	}{
 		"a trip": {"tripped", func() { r.admin("breaker.trip", `{"key":"tripped:charge","forMs":3600000}`, nil) }, func() { r.admin("breaker.reset", `{"key":"tripped:charge"}`, nil) }, client.ErrBreakerOpen},
@@ -201,7 +201,7 @@ func TestSharing_OperatorsWordCountsInExecute(t *testing.T) {
 			if got, err := client.Execute(ctx(t), r.Client, other, func(context.Context) (int, error) { return 7, nil }); got != 7 || err != nil {
 				t.Errorf("another key got %d, %v, want it to go on", got, err)
 			}
-			c.go_()
+			c.end()
 			succeed(t, r.Client, call)
 		})
 	}

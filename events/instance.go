@@ -201,11 +201,10 @@ func (r *InstanceReport) Check(id string) error {
 			add("%s is %v, not between 0 and %.f", f.name, f.value, f.most)
 		}
 	}
-	if r.Store != "" && CheckName(r.Store) != nil {
-		add("store %q is no name", clip.Text(r.Store, 80))
-	}
-	if by := r.Capacity.LimitedBy; by != "" && CheckName(by) != nil {
-		add("limitedBy %q is no name", clip.Text(by, 80))
+	for what, name := range map[string]string{"store": r.Store, "limitedBy": r.Capacity.LimitedBy} {
+		if name != "" && CheckName(name) != nil {
+			add("%s %q is no name", what, clip.Text(name, 80))
+		}
 	}
 	switch b := r.Backpressure; {
 	case b.On && CheckName(b.Cause) != nil:
