@@ -228,7 +228,7 @@ func TestGate_AllocatesNothing(t *testing.T) {
 		t.Errorf("a decision allocates %v times, %d entered; want never", allocs, entered)
 	}
 	entered = 0
-	g.Share(Lease{Concurrent: 100, Budget: 500, Minute: 800, Hour: 90_000, Others: 10, Given: now, Until: now.Add(time.Hour), Instances: 2, Granted: true})
+	g.Share(Lease{Concurrent: 100, Budget: 500, Minute: 800, Hour: 90_000, Given: now, Until: now.Add(time.Hour), Instances: 2, Granted: true})
 	if allocs := testing.AllocsPerRun(1000, decide); allocs != 0 || entered == 0 {
 		t.Errorf("a decision under a lease allocates %v times, %d entered; want never", allocs, entered)
 	}
