@@ -62,8 +62,8 @@ func (m *monitor) held() []heldKey {
 	worst, _ := m.gates.Worst(heldShown, m.clock.Now())
 	var held []heldKey
 	for _, k := range worst {
-		if k.Shut && k.Held > 0 {
-			held = append(held, heldKey{k.Key, k.Held, k.Cause, k.Reason(), k.Since, k.Next})
+		if n := k.HeldUp(); n > 0 {
+			held = append(held, heldKey{k.Key, n, k.Cause, k.Reason(), k.Since, k.Next})
 		}
 	}
 	return held

@@ -43,7 +43,14 @@ func (p Pass) Missed(now time.Time) (next time.Time, probes bool) {
 	if g == nil {
 		return next, false
 	}
-	g.absences(p.key, func(a *gate.Absences) { next, probes = a.Missed(p.op, p.subject, g.lookEvery(), now) })
+	lasts := false
+	g.absences(p.key, func(a *gate.Absences) {
+		next, probes = a.Missed(p.op, p.subject, g.lookEvery(), now)
+		lasts = a.Lasts(p.subject, shortAbsence, now)
+	})
+	if lasts {
+		g.turnAway(p.key, gate.CauseAbsent, p.subject, now) // even if no other operation is
+	}
 	if !probes {
 		g.opened(p.key.key) // the lanes ask when another may go
 	}
@@ -114,7 +121,7 @@ func (k *keyGate) ready(c gate.Conditions, now time.Time) gate.Answer {
 func (g *Gates) AbsentServices() map[string]bool {
 	services := make(map[string]bool)
 	for _, k := range g.all() {
-		if k.absent() == nil {
+		if absent, _ := k.absent(); absent == nil {
 			continue
 		}
 		if service, _, err := events.SplitKey(k.key); err == nil {
@@ -124,12 +131,13 @@ func (g *Gates) AbsentServices() map[string]bool {
 	return services
 }
 
-// absent returns the longest absence of the key's targets, nil when there is none.
-func (k *keyGate) absent() *gate.Absent {
+// absent returns the longest absence of the key's targets, nil when there is none, and how
+// many operations are in hand because of any.
+func (k *keyGate) absent() (longest *gate.Absent, waiting int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if absent, ok := k.absences.Longest(); ok {
-		return &absent
+		return &absent, k.absences.Probers()
 	}
-	return nil
+	return nil, 0
 }

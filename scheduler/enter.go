@@ -135,10 +135,15 @@ func (e *entrant) queue(most int) bool {
 
 // turnAway records that the operation is turned away.
 func (e *entrant) turnAway(c gate.Cause, now time.Time) {
-	shown := reported(c, e.key)
-	began := e.key.turnAway(shown, now)
-	if began && !momentary(c) && e.gates.config.Shut != nil {
-		e.gates.config.Shut(e.key.key, shown, e.subject)
+	e.gates.turnAway(e.key, c, e.subject, now)
+}
+
+// turnAway records that an operation for subject is turned away.
+func (g *Gates) turnAway(k *keyGate, c gate.Cause, subject string, now time.Time) {
+	shown := reported(c, k)
+	began := k.turnAway(shown, now)
+	if began && !momentary(c) && g.config.Shut != nil {
+		g.config.Shut(k.key, shown, subject)
 	}
 }
 

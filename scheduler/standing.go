@@ -21,17 +21,30 @@ type KeyReport struct {
 	Cause gate.Cause `json:"cause,omitempty"`
 	Shut  bool       `json:"shut"`
 	// Since is since when operations are turned away for Cause, and Next when the gate is
-	// asked again, zero if that is not known. Both are zero unless Shut.
+	// asked again, zero if that is not known. Both are zero unless the key is shut or a
+	// target of it is absent.
 	Since time.Time `json:"since,omitzero"`
 	Next  time.Time `json:"next,omitzero"`
 	// Held is how many operations the lanes of the key held, over all instances, when this
 	// one last counted them.
 	Held int `json:"held"`
+	// Waiting is how many operations this instance has in hand until somebody listens on
+	// their target.
+	Waiting int `json:"waiting,omitempty"`
 	// Error is what the last failure said that its breaker, which is not closed, counted.
 	Error string `json:"error,omitempty"`
 	// Absent is the target on which nobody has listened for the longest time, nil when
 	// there is none.
 	Absent *gate.Absent `json:"absent,omitempty"`
+}
+
+// HeldUp returns how many operations of the key do not go on: those in its lanes, if its
+// gate is shut, and those in hand until somebody listens on their target.
+func (r *KeyReport) HeldUp() int {
+	if r.Shut {
+		return r.Held + r.Waiting
+	}
+	return r.Waiting
 }
 
 // Reason says in a few words what Cause is; empty when nothing limits the key.
@@ -88,19 +101,20 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	if !held && (a.Cause == gate.CauseBudgetPerMinute || a.Cause == gate.CauseBudgetPerHour) {
 		a = ready(events.Critical) // a reserve that holds nothing back limits nothing
 	}
-	absent := k.absent()
-	if absent != nil && a.N != 0 {
-		a.Cause = gate.CauseAbsent
-	}
+	absent, waiting := k.absent()
 	// A key without a lease yet counts as shut only if operations wait for it.
 	shut := a.N == 0 && (!momentary(a.Cause) || !k.unclaimed())
+	if absent != nil && (a.N != 0 || momentary(a.Cause)) {
+		a.Cause = gate.CauseAbsent
+		shut = shut || a.N == 1 // the lanes let one operation out to look whether others of the key are answered
+	}
 	a.Cause = reported(a.Cause, k)
-	r := KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut, Absent: absent, Held: k.counted()}
+	r := KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut, Absent: absent, Held: k.counted(), Waiting: waiting}
 	if shut {
 		r.Since, r.Next = k.shutSince(a.Cause, now).UTC(), a.Next.UTC()
 	}
-	if shut && a.Cause == gate.CauseAbsent && absent != nil {
-		r.Next = absent.Next.UTC() // the prober's, who asks more often than the lanes do
+	if a.Cause == gate.CauseAbsent && absent != nil {
+		r.Since, r.Next = absent.Since.UTC(), absent.Next.UTC() // the prober asks more often than the lanes do
 	}
 	if shut && a.Cause == gate.CauseBreaker && b != nil {
 		c := b.Circuit()
@@ -152,7 +166,7 @@ func (g *Gates) Worst(most int, now time.Time) ([]KeyReport, GateCounts) {
 	counts := GateCounts{Causes: make(map[gate.Cause]int)}
 	all := []KeyReport{}
 	for _, s := range g.Standings(now) {
-		if !s.Shut && s.InFlight == 0 && s.Held == 0 && !s.Governed {
+		if !s.Shut && s.InFlight == 0 && s.Held == 0 && s.Waiting == 0 && !s.Governed {
 			continue // it has limits that stop nothing
 		}
 		counts.All++

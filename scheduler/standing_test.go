@@ -76,3 +76,32 @@ func TestStandings_ATurnedAwayKeySaysSinceWhenAndIsToldOfOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestStandings_TellOfTheOneOperationWhoseTargetIsAbsent(t *testing.T) {
+	begin := time.Unix(1000, 0)
+	told := 0
+	g := NewGates(breaker.NewGroup(breaker.Config{}), GatesConfig{MostProbers: 1, Now: func() time.Time { return begin }, Shut: func(_ string, c gate.Cause, subject string) {
+		if told++; c != gate.CauseAbsent || subject != "pay.charge" {
+			t.Errorf("told of %s for %s, want absent for pay.charge", c, subject)
+		}
+	}})
+	pol := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
+	op := &events.Operation{Service: "pay", Operation: "charge"}
+	for now := begin; now.Sub(begin) < 3*time.Second; now = now.Add(500 * time.Millisecond) {
+		pass, shut, err := g.Enter(t.Context(), &pol, op, "pay.charge", now)
+		if err != nil || shut != nil {
+			t.Fatalf("the prober asks after %v: shut by %v, %v; want a pass", now.Sub(begin), shut, err)
+		}
+		pass.Missed(now)
+		r := g.Standings(now)[0]
+		if r.Cause != gate.CauseAbsent || !r.Shut || r.HeldUp() != 1 || !r.Since.Equal(begin) || !r.Next.After(now) {
+			t.Errorf("after %v: %s, shut %v, %d held up since %v, next %v; want absent, true, 1 since %v", now.Sub(begin), r.Cause, r.Shut, r.HeldUp(), r.Since, r.Next, begin)
+		}
+		if worst, _ := g.Worst(1, now); len(worst) != 1 {
+			t.Errorf("after %v %d gates are listed, want 1", now.Sub(begin), len(worst))
+		}
+		if want := min(1, int(now.Sub(begin)/time.Second)); told != want {
+			t.Errorf("after %v it was told %d times that operations are held, want %d", now.Sub(begin), told, want)
+		}
+	}
+}

@@ -34,7 +34,8 @@ type RefusedPolicies struct {
 type PolicyShow struct {
 	Instance string `json:"instance"`
 	PolicyState
-	// Source is the policy file, empty for the built-in policies.
+	// Source is the policy file. That of the built-in policies, which every file adds to, gives
+	// the reasons for their values.
 	Source string `json:"source"`
 }
 

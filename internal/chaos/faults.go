@@ -77,9 +77,14 @@ var faults = map[string]fault{
 	"target-slow": func(ctx context.Context, o *operator) {
 		o.moody(ctx, "slow", func(m *mood) { m.slow = 400 * time.Millisecond })
 	},
-	"target-absent": targetAbsent,
+	"target-absent": func(ctx context.Context, o *operator) { o.absent(ctx, o.between(500*time.Millisecond, 3*time.Second)) },
+	"target-away":   func(ctx context.Context, o *operator) { o.absent(ctx, o.between(2*time.Second, 8*time.Second)) },
 	"policy-apply":  policyApply,
 	"replay":        replay,
+
+	"pause":     pause,
+	"pause-for": pauseFor,
+	"resume":    resume,
 }
 
 // stepStream makes the leader of a random stream step down, in favour of preferred if given.
@@ -336,8 +341,8 @@ func (o *operator) moody(ctx context.Context, what string, f func(m *mood)) {
 	o.h.note("the target is well")
 }
 
-func targetAbsent(ctx context.Context, o *operator) {
-	d := o.between(500*time.Millisecond, 3*time.Second)
+// absent makes the target go away for d and come back.
+func (o *operator) absent(ctx context.Context, d time.Duration) {
 	o.h.note("the target is absent for %s", d.Round(time.Millisecond))
 	o.h.failed(o.h.target.leave())
 	backoff.Sleep(ctx, d)

@@ -72,6 +72,17 @@ default:
   halfOpenMaxRequests: 2
   halfOpenSuccesses: 2
 `
+	// The target is away for so long that operations would not outlive it if that were an attempt.
+	absentPolicy = `
+default:
+  maxAttempts: 12
+  baseDelay: 200ms
+  maxDelay: 400ms
+  backoffStrategy: exponential
+  jitterType: full
+  attemptTimeout: 3s
+  respectGlobalBackpressure: false
+`
 	limitsPolicy = breakerPolicy + `
   maxConcurrentRetries: 8
   retryBudgetPerMinute: 2400
@@ -80,6 +91,7 @@ default:
 
 var (
 	plain    = proof.Limits{MaxAttempts: 1000, Timeout: 3 * time.Second}
+	reaching = proof.Limits{MaxAttempts: 12, Timeout: 3 * time.Second, Breaker: true, Reached: true}
 	breaking = proof.Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2}
 	limiting = proof.Limits{MaxAttempts: 1000, Timeout: 3 * time.Second, Breaker: true, Probes: 2, Concurrent: 8, Budget: 2400}
 	// alone and storeless are the limits that remain while the store of breakers and limits comes
@@ -104,6 +116,7 @@ var (
 	wireFaults     = []string{"wire-cut", "wire-cut", "wire-slow", "route-cut", "route-slow", "node-apart"}
 	redisFaults    = []string{"redis-flush", "redis-restart", "redis-halt", "redis-read-only"}
 	removeFaults   = []string{"remove-consumer", "remove-lanes", "remove-breakers", "remove-ledgers"}
+	pauseFaults    = []string{"pause", "pause", "pause-for", "resume", "resume"}
 	targetFaults   = []string{"target-down", "target-slow", "target-dying", "target-absent", "policy-apply", "replay"}
 )
 
@@ -144,6 +157,15 @@ var kinds = []Kind{
 	{
 		Name: "target", Purpose: "the target down, slow, dying, absent; an operator at work", Mixed: true, Publish: true, Rate: 60, Keys: 4,
 		Policy: breakerPolicy, Limits: breaking, Fail: 20, Lease: shortLease, Faults: targetFaults, Rest: 1500 * time.Millisecond, Settle: time.Minute,
+	},
+	{
+		Name: "pause", Purpose: "an operator pauses and resumes keys and the service", Mixed: true, Publish: true, Rate: 60, Keys: 5,
+		Policy: plainPolicy, Limits: plain, Fail: 30, Lease: shortLease, Faults: slices.Concat(pauseFaults, pauseFaults, []string{"step-stream", "instance-kill"}),
+		Rest: 1200 * time.Millisecond, Settle: 30 * time.Second,
+	},
+	{
+		Name: "absent", Purpose: "the target goes away and comes back", Rate: 60, Keys: 5, Policy: absentPolicy, Limits: reaching, Fail: 20, Lease: shortLease,
+		Faults: []string{"target-away", "target-absent", "target-absent", "instance-kill", "instance-term"}, Rest: 1500 * time.Millisecond, Settle: 30 * time.Second,
 	},
 	{
 		Name: "mixed", Purpose: "something of everything", Wires: true, Redis: true, Mixed: true, Publish: true, Rate: 60, Keys: 10,

@@ -16,6 +16,7 @@ import (
 
 	eventwire "github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/chaos/proof"
 )
 
 // operator causes the faults, one after the other, and does what operators do.
@@ -27,13 +28,15 @@ type operator struct {
 	js  jetstream.JetStream
 	// touched are the keys whose breakers the operator changed.
 	touched map[string]bool
+	// paused are the patterns that may be paused, with the pause that is certain, or nil.
+	paused map[string]*proof.Pause
 }
 
 // A fault returns once it has ended.
 type fault func(ctx context.Context, o *operator)
 
 func (h *history) startOperator(context.Context) error {
-	o := &operator{h: h, rng: h.rng, touched: make(map[string]bool)}
+	o := &operator{h: h, rng: h.rng, touched: make(map[string]bool), paused: make(map[string]*proof.Pause)}
 	var err error
 	if o.nc, err = h.connect("operator"); err != nil {
 		return err
@@ -77,6 +80,9 @@ func (o *operator) settle() {
 	h.target.change(func(m *mood) { *m = mood{} })
 	for _, key := range slices.Sorted(maps.Keys(o.touched)) {
 		o.breaker(h.ctx, "reset", key, 0)
+	}
+	for _, pattern := range slices.Sorted(maps.Keys(o.paused)) {
+		o.resume(h.ctx, pattern)
 	}
 	h.note("all faults have ended")
 }

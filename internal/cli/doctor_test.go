@@ -1,17 +1,21 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
-
-	"github.com/rebound-mq/rebound/internal/doctor"
+	"time"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/doctor"
+	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
@@ -80,6 +84,41 @@ func TestDoctor_FailsOnAnIncompatibleStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.expect(c.findings(exitFailure), map[string]string{"stream RETRY": doctor.Fail})
+}
+
+// The server makes two streams of the same subjects when it is asked for both at the same time.
+func TestDoctor_NamesAStreamThatStoresWhatIsOursToo(t *testing.T) {
+	t.Parallel()
+	url := testkit.Server(t).ClientURL()
+	c := bareCLI(t, url)
+	other := testkit.JetStream(t, testkit.Connect(t, url))
+	dead := streams.Configs(events.Streams{}, streams.Limits{})[3]
+	testkit.Eventually(t, 30*time.Second, "two streams of dead letters", func() bool {
+		for _, name := range []string{dead.Name, "COPY"} {
+			if err := c.js.DeleteStream(t.Context(), name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+				t.Fatal(err)
+			}
+		}
+		var making sync.WaitGroup
+		var ours, theirs error
+		making.Go(func() { _, ours = c.js.CreateStream(t.Context(), dead) })
+		making.Go(func() {
+			_, theirs = other.CreateStream(t.Context(), jetstream.StreamConfig{Name: "COPY", Subjects: []string{"retry.dead.>"}})
+		})
+		making.Wait()
+		return ours == nil && theirs == nil
+	})
+	found := c.findings(exitFailure)
+	c.expect(found, map[string]string{"stream RETRY_DEAD": doctor.OK, "stream COPY": doctor.Fail})
+	if says := found["stream COPY"].Found; !strings.Contains(says, "captures retry.dead.>, which belongs to stream RETRY_DEAD") {
+		t.Errorf("the doctor says %q, want which subjects and whose", says)
+	}
+	if err := c.js.DeleteStream(t.Context(), "COPY"); err != nil {
+		t.Fatal(err)
+	}
+	if f, ok := c.findings(exitOK)["stream COPY"]; ok {
+		t.Errorf("of a stream that is gone the doctor says %+v", f)
+	}
 }
 
 func TestDoctor_ListsMissingPermissions(t *testing.T) {

@@ -152,7 +152,9 @@ func (o *policyApplyOptions) takeAway(ctx context.Context, s *session.Session, c
 			return err
 		}
 		for _, p := range shown {
-			source = []byte(p.Source)
+			if p.Name != policy.BuiltinFile { // which stay, whatever the file has
+				source = []byte(p.Source)
+			}
 		}
 	}
 	var gone []string // nothing if no instance can have that revision in force

@@ -62,8 +62,8 @@ func TestPolicyApply_SaysWhatItTakesAwayAndRefusesToTakeAll(t *testing.T) {
 	c := newCLI(t)
 	c.service()
 	empty := policyFile(t, "# nothing yet\n")
-	if r := c.run("policy", "apply", policyFile(t, "billing: {maxAttempts: 7}\nshipping: {operations: {send: {priority: high}}}\n")); r.code != exitOK {
-		t.Fatalf("applying gave %+v", r)
+	if r := c.run("policy", "apply", policyFile(t, "billing: {maxAttempts: 7}\nshipping: {operations: {send: {priority: high}}}\n")); r.code != exitOK || strings.Contains(r.stderr, "takes away") {
+		t.Fatalf("applying over the built-in policies, which stay, gave %+v", r)
 	}
 	if r := c.run("policy", "apply", policyFile(t, "shipping: {maxAttempts: 7}\n")); r.code != exitOK || !strings.Contains(r.stderr, "this takes away the policies of billing\n") {
 		t.Errorf("applying a file without billing gave %+v", r)

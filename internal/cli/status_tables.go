@@ -84,7 +84,7 @@ func writeGates(w io.Writer, status *schemas.Status) error {
 		if g.Governed {
 			rate = fmt.Sprintf("%.0f/s", g.Rate)
 		}
-		t.Row(g.Key, string(g.Cause), g.Held, g.Since, g.Next, g.InFlight, rate, g.Reason())
+		t.Row(g.Key, string(g.Cause), max(g.Held, g.HeldUp()), g.Since, g.Next, g.InFlight, rate, g.Reason())
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -3,6 +3,8 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +30,7 @@ func (d *Diagnosis) server(ctx context.Context, s *session.Session, c *config.Co
 	}
 	d.add(OK, "server", fmt.Sprintf("nats-server %s at %s, with JetStream", s.NC.ConnectedServerVersion(), s.URL()), "")
 	found := d.streams(ctx, s)
+	d.rivals(ctx, s)
 	adopted, err := adopted(ctx, s)
 	if err != nil {
 		d.add(Warn, "adoption", wording.Sentence(err), "check the permissions below")
@@ -63,6 +66,28 @@ func (d *Diagnosis) streams(ctx context.Context, s *session.Session) bool {
 		}
 	}
 	return all
+}
+
+// rivals reports other streams that capture the subjects of ours. Without a stream of workers of
+// our own, another one may capture its subjects.
+func (d *Diagnosis) rivals(ctx context.Context, s *session.Session) {
+	configs := streams.Configs(s.Streams, s.Limits())
+	if _, err := s.JS.Stream(ctx, s.Streams.Work()); err == nil {
+		configs = append(configs, streams.WorkConfig(s.Streams, s.Limits()))
+	}
+	for _, c := range configs {
+		rivals, err := streams.Rivals(ctx, s.JS, c)
+		if err != nil {
+			d.add(Warn, "streams", wording.Sentence(err), "check the permissions below")
+			return
+		}
+		for _, subject := range slices.Sorted(maps.Keys(rivals)) {
+			for _, name := range rivals[subject] {
+				d.add(Fail, "stream "+name, fmt.Sprintf("captures %s, which belongs to stream %s; what is published there is stored in each", subject, c.Name),
+					"remove stream "+name+", or take the subjects from it")
+			}
+		}
+	}
 }
 
 func (d *Diagnosis) clock(ctx context.Context, s *session.Session, found bool) {

@@ -59,11 +59,12 @@ func (d *Diagnosis) held(status *schemas.Status) {
 	const check = "held operations"
 	named := 0
 	for _, g := range status.Gates {
-		if !g.Shut || g.Held == 0 {
+		n := g.HeldUp()
+		if n == 0 {
 			continue
 		}
 		named++
-		says := fmt.Sprintf("%d of %s, since %s: %s", g.Held, g.Key, wording.Moment(g.Since), g.Reason())
+		says := fmt.Sprintf("%d of %s, since %s: %s", n, g.Key, wording.Moment(g.Since), g.Reason())
 		if !g.Next.IsZero() {
 			says += "; asked again " + wording.Moment(g.Next)
 		}

@@ -83,6 +83,7 @@ func (l *Lanes) Run(ctx context.Context) {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	tasks.Go(func() { l.sweeps(ctx) })
+	tasks.Go(func() { l.counts(ctx) })
 	tasks.Go(func() { l.watch(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()

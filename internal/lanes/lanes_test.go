@@ -145,3 +145,24 @@ func TestLanes_StrandedKeyIsFoundReleasedAndReported(t *testing.T) {
 	l.departed(k, 1)
 	look(suspectAfter+time.Second, 1, "after a departure")
 }
+
+func TestLanes_KeyIsCountedAsSoonAsThisInstanceHoldsForIt(t *testing.T) {
+	now := time.Now()
+	breakers := breaker.NewGroup(breaker.Config{Instance: "i"})
+	l := New(NewKeys(nil, nil, nil, KeysConfig{ForgetAfter: time.Hour, Log: slog.New(slog.DiscardHandler)}), nil, Config{
+		Gates: scheduler.NewGates(breakers, scheduler.GatesConfig{}), Policies: policy.Builtin, Now: func() time.Time { return now },
+	})
+	breakers.Breaker("pay:charge", breaker.Settings{})
+	if _, err := breakers.Hold(t.Context(), "pay:charge", breaker.Operator{}); err != nil {
+		t.Fatal(err)
+	}
+	l.of("pay", "refund").marker.put = now // its gate is open
+	k := l.of("pay", "charge")
+	if got := l.uncounted(now); len(got) != 0 {
+		t.Errorf("%d keys are to be counted before anything is held, want none", len(got))
+	}
+	k.marker.put = now // no sweep has seen the mark yet
+	if got := l.uncounted(now); len(got) != 1 || got[0] != k {
+		t.Errorf("%d keys are to be counted after this instance has held operations of one, want that one", len(got))
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/shrink"
 	"github.com/rebound-mq/rebound/internal/streams"
 )
@@ -20,8 +21,12 @@ const (
 	scanShare = 0.005
 	// scanTimeout bounds one scan.
 	scanTimeout = time.Minute
-	// maxCounts bounds the keys that are counted in one sweep.
-	maxCounts = 64
+	// countEvery is how often the keys with a shut gate are counted, maxCounts how many at
+	// once. A count takes longer the more is held, so counts may take at most countShare of
+	// the time.
+	countEvery = time.Second
+	maxCounts  = 64
+	countShare = 0.02
 	// removalWeight is how many of maxLooks the removal of a marker counts for.
 	removalWeight = maxLooks / 8
 )
@@ -34,7 +39,6 @@ func (l *Lanes) sweeps(ctx context.Context) {
 	var scan time.Time // when the next is due
 	for ctx.Err() == nil {
 		l.sweep(ctx, time.Now())
-		l.complain(ctx, "counting the held operations of a key failed and will be retried", l.countShut(ctx))
 		if began := time.Now(); !began.Before(scan) {
 			err := l.scan(ctx)
 			if err == nil {
@@ -92,6 +96,15 @@ func (l *Lanes) sweep(ctx context.Context, now time.Time) {
 	l.wake.Set()
 }
 
+// counts counts what the keys with a shut gate hold, until ctx ends.
+func (l *Lanes) counts(ctx context.Context) {
+	for wait := countEvery; backoff.Sleep(ctx, wait); {
+		began := time.Now()
+		l.complain(ctx, "counting the held operations of a key failed and will be retried", l.countShut(ctx))
+		wait = max(countEvery, time.Duration(float64(time.Since(began))/countShare))
+	}
+}
+
 // countShut counts what the keys with a shut gate hold, the longest uncounted first. Those
 // with an open gate are counted when they are released.
 func (l *Lanes) countShut(ctx context.Context) error {
@@ -126,7 +139,7 @@ func (l *Lanes) uncounted(now time.Time) []*keyLanes {
 	defer l.mu.Unlock()
 	var shut []*keyLanes
 	for _, k := range l.keys {
-		if listed, _ := l.markers.isListed(k); listed && !k.releasing && l.quota(k, events.Critical, now).Shut {
+		if _, known := l.markers.isListed(k); known && !k.releasing && l.quota(k, events.Critical, now).Shut {
 			shut = append(shut, k)
 		}
 	}

@@ -24,7 +24,11 @@ func TestLimit_IsLoweredAndRaised(t *testing.T) {
 		done := make(chan struct{})
 		go func() { l.Run(ctx); close(done) }()
 		for _, c := range []struct{ set, share, want, batch, shared int }{
-			{1000, 1000, 1000, 125, 1000}, {64, 1000, 64, 8, 1000}, {500, 500, 500, 62, 500}, {1, 0, 1, 1, 1}, {0, 0, 1, 1, 1},
+			{1000, 1000, 1000, 125, 1000},
+			{64, 1000, 64, 8, 1000},
+			{500, 500, 500, 62, 500},
+			{1, 0, 1, 1, 1},
+			{0, 0, 1, 1, 1},
 			{5000, 5000, 1000, 125, 1000},
 		} {
 			l.Set(c.set, c.share)

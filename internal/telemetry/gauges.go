@@ -95,7 +95,7 @@ func Observe(m *Metrics, s Sources) error {
 	g.counted = whole("rebound.lane.operations", "{operation}",
 		"Operations in the lanes of a key, over all instances, as this instance counted them last. Take the maximum over the instances.")
 	g.held = whole("rebound.held.operations", "{operation}",
-		"Held operations by what holds them, over all instances, as this instance counted them last. Take the maximum over the instances.")
+		"Operations that do not go on by what holds them, over all instances, as this instance counted them last. Take the maximum over the instances.")
 	g.open = whole("rebound.gate.open", "",
 		"Whether the gate of a key lets operations of normal priority go to their target now (1) or holds them (0).")
 	g.governed = whole("rebound.governor.active", "", "Whether the governor paces the release of a key's operations (1) or not (0).")
@@ -179,7 +179,7 @@ func (g *gauges) gates(o metric.Observer, now time.Time) {
 		s := all[l]
 		s.inFlight += k.InFlight
 		s.held += k.Held
-		held[k.Cause] += k.Held
+		held[k.Cause] += max(k.Held, k.HeldUp())
 		s.rate += k.Rate
 		s.shut, s.governed = s.shut || k.Shut, s.governed || k.Governed
 		all[l] = s

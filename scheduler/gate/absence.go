@@ -27,6 +27,7 @@ type absence struct {
 	missed int       // how often in a row nobody listened
 	next   time.Time // when to ask again
 	prober any       // the operation that asks; nil when none is in hand
+	lasts  bool      // it was found to last
 }
 
 const (
@@ -111,6 +112,17 @@ func (a *Absences) Met(subject string, now time.Time) (lasted time.Duration, end
 		*a = Absences{}
 	}
 	return now.Sub(s.since), true
+}
+
+// Lasts reports, once for each absence, that nobody has listened on subject for as long as
+// most.
+func (a *Absences) Lasts(subject string, most time.Duration, now time.Time) bool {
+	s := a.all[subject]
+	if s == nil || s.lasts || now.Sub(s.since) < most {
+		return false
+	}
+	s.lasts = true
+	return true
 }
 
 // Leave ends whatever probing op does, because it is not in hand any more. It reports

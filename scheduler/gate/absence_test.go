@@ -50,6 +50,25 @@ func TestAbsences_ProberAsksAgainEverySecondAtLast(t *testing.T) {
 	}
 }
 
+func TestAbsences_OneThatLastsIsFoundOnce(t *testing.T) {
+	var a Absences
+	begin := time.Unix(1000, 0)
+	var found []time.Duration
+	for now := begin; now.Sub(begin) < 5*time.Second; now = now.Add(500 * time.Millisecond) {
+		a.Missed("a", "x", time.Second, now)
+		if a.Lasts("x", time.Second, now) {
+			found = append(found, now.Sub(begin))
+		}
+	}
+	if len(found) != 1 || found[0] != time.Second {
+		t.Errorf("it is found to last after %v, want once, after 1s", found)
+	}
+	a.Met("x", begin)
+	if a.Lasts("x", time.Second, begin.Add(time.Hour)) {
+		t.Error("it is found to last after its end")
+	}
+}
+
 func TestAbsences_WithoutAProberInHandTheLanesAskEverMoreSlowly(t *testing.T) {
 	var a Absences
 	now := time.Unix(1000, 0)

@@ -25,13 +25,14 @@ const (
 	Stranger  Class = "stranger"  // an event about an operation that nobody submitted
 	Altered   Class = "altered"   // a payload that is not the submitted one
 	OverLimit Class = "over"      // more at once, or in a minute, than a limit allows
+	Unpaused  Class = "unpaused"  // an attempt while its key was paused
 	BadLetter Class = "letter"    // a dead letter that is missing, unreadable or unfounded
 	Leaked    Class = "leaked"    // memory or goroutines that were not released
 	Exited    Class = "exited"    // a process that exited by itself
 )
 
 // Classes lists the classes by severity.
-var Classes = []Class{Lost, Doubled, Early, Stuck, Unmarked, Excessive, Wrong, Stranger, Altered, OverLimit, BadLetter, Leaked, Exited}
+var Classes = []Class{Lost, Doubled, Early, Stuck, Unmarked, Excessive, Wrong, Stranger, Altered, OverLimit, Unpaused, BadLetter, Leaked, Exited}
 
 // Violation is a promise broken in a history.
 type Violation struct {
@@ -50,7 +51,9 @@ const (
 	// reach the target.
 	sameMoment = 50 * time.Millisecond
 	lateSlack  = 500 * time.Millisecond
-	// changeSlack is how long a breaker's change may take to be known everywhere.
+	// changeSlack is how long a breaker's change may take to be known everywhere, and pauseSlack how
+	// long a pause may, and a request that was on its way.
+	pauseSlack  = time.Second
 	changeSlack = 100 * time.Millisecond
 )
 
@@ -88,6 +91,7 @@ func Check(r *Record) []Violation {
 	c.early()
 	c.payloads()
 	c.limits()
+	c.paused()
 	c.general()
 	slices.SortStableFunc(c.found, func(a, b Violation) int {
 		return cmp.Or(cmp.Compare(slices.Index(Classes, a.Class), slices.Index(Classes, b.Class)), cmp.Compare(a.ID, b.ID))
@@ -275,6 +279,9 @@ func (c *checker) counts() {
 		if most := c.mostAttempts(key.id, attempts[0].Key); most > 0 {
 			c.count(key, attempts, most)
 		}
+		if c.record.Limits[attempts[0].Key].Reached {
+			c.reached(key, attempts)
+		}
 	}
 }
 
@@ -298,6 +305,38 @@ func (c *checker) count(key run, attempts []*Attempt, most int) {
 	}
 	if made > most {
 		c.report(Excessive, key.id, "run %d had %d attempts that are no repeats, of %d that the policy allows", key.number, made, most)
+	}
+}
+
+// reached checks that the target has seen every attempt before the last that it saw.
+func (c *checker) reached(key run, attempts []*Attempt) {
+	number := 2
+	if key.number > 0 {
+		number = 1
+	}
+	for _, a := range slices.SortedFunc(slices.Values(attempts), func(a, b *Attempt) int { return cmp.Compare(a.Number, b.Number) }) {
+		if a.Number > number {
+			c.report(Wrong, key.id, "attempt %d of run %d counts, and never reached the target", number, key.number)
+			return
+		}
+		number = a.Number + 1
+	}
+}
+
+// paused checks that no request comes while its key is paused. A worker may be given one that was
+// published before.
+func (c *checker) paused() {
+	for i := range c.record.Attempts {
+		a := &c.record.Attempts[i]
+		service, operation, err := events.SplitKey(a.Key)
+		if err != nil || a.Token != "" {
+			continue
+		}
+		for _, p := range c.record.Pauses {
+			if p.Pattern.Matches(service, operation) && a.At.After(p.From.Add(pauseSlack)) && a.At.Before(p.To) {
+				c.report(Unpaused, a.ID, "attempt %d came %s after %s was paused", a.Number, a.At.Sub(p.From).Round(time.Millisecond), p.Pattern)
+			}
+		}
 	}
 }
 

@@ -51,6 +51,21 @@ func changed(from, to string, ms int) Published[events.BreakerChange] {
 	return Published[events.BreakerChange]{Event: events.BreakerChange{Key: key, From: from, To: to, At: at(ms)}, At: at(ms)}
 }
 
+// pausedBefore pauses the key that long before its second attempt.
+func pausedBefore(r *Record, ms int) {
+	pattern, _ := events.ParsePattern(key)
+	r.Pauses = []Pause{{Pattern: pattern, From: r.Attempts[1].At.Add(-time.Duration(ms) * time.Millisecond), To: at(5000)}}
+	// The first attempt came before the pause.
+	r.Attempts[0].Token, r.Attempts[2].Token = "a", "b"
+}
+
+// reaching makes every attempt that counts have to reach the target.
+func reaching(r *Record) {
+	l := r.Limits[key]
+	l.Reached = true
+	r.Limits[key] = l
+}
+
 // replayed adds a successful replay of the refused operation.
 func replayed(r *Record) {
 	r.Replays = []Replay{{ID: "b", Run: 0, At: at(400)}}
@@ -99,6 +114,23 @@ func TestCheck_FindsWhatIsBroken(t *testing.T) {
 			r.Outcomes = append(r.Outcomes, outcome("a", 0, events.RetryFailed, 500))
 		}, []Class{Doubled}},
 		"both runs of a replay have an outcome": {replayed, nil},
+
+		"a request comes while its key is paused": {func(r *Record) { pausedBefore(r, 1301) }, []Class{Unpaused}},
+		"a request comes while its service is paused": {func(r *Record) {
+			pausedBefore(r, 1301)
+			r.Pauses[0].Pattern, _ = events.ParsePattern("load")
+		}, []Class{Unpaused}},
+		"a request comes while another key is paused": {func(r *Record) {
+			pausedBefore(r, 1301)
+			r.Pauses[0].Pattern, _ = events.ParsePattern("load:other")
+		}, nil},
+		"a request comes before all can know of the pause": {func(r *Record) { pausedBefore(r, 999) }, nil},
+		"a request comes after the resumption":             {func(r *Record) { pausedBefore(r, 1301); r.Pauses[0].To = at(301) }, nil},
+		"a worker's attempt comes while its key is paused": {func(r *Record) { pausedBefore(r, 1301); r.Attempts[1].Token = "t" }, nil},
+
+		"an attempt counts that never reached the target": {func(r *Record) { reaching(r); r.Attempts = r.Attempts[1:] }, []Class{Wrong}},
+		"every attempt that counts reached the target":    {reaching, nil},
+		"so did those of a replay":                        {func(r *Record) { reaching(r); replayed(r) }, nil},
 
 		"an attempt comes before it is due":                              {func(r *Record) { r.Attempts[1].At = at(270) }, []Class{Early}},
 		"an attempt comes a little before it is due, as clocks are read": {func(r *Record) { r.Attempts[1].At = at(290) }, nil},

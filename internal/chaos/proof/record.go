@@ -27,6 +27,7 @@ type Record struct {
 	Dead        []DeadLetter
 	Waiting     []Waiting
 	Replays     []Replay
+	Pauses      []Pause
 	Faults      []Fault
 
 	// Drained reports whether everything ended within Bound of the last fault.
@@ -51,6 +52,9 @@ type Limits struct {
 	// Breaker reports whether the key has a breaker, so that parked operations may come early
 	// when it closes.
 	Breaker bool
+	// Reached reports that every attempt that counts has reached the target, because it is
+	// sometimes absent and does nothing else than it should.
+	Reached bool
 }
 
 // Submission is one operation of a producer.
@@ -118,6 +122,12 @@ type Replay struct {
 	ID  string
 	Run int
 	At  time.Time
+}
+
+// Pause is a time in which keys were paused for certain.
+type Pause struct {
+	Pattern  events.Pattern
+	From, To time.Time
 }
 
 // Fault is something that was done to the history or happened in it.
