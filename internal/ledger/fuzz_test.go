@@ -30,7 +30,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		l, err := decode(data)
+		l, err := Decode(data)
 		if err != nil {
 			return
 		}
@@ -42,7 +42,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := decode(written)
+		again, err := Decode(written)
 		if err != nil {
 			t.Fatalf("%q becomes %s, which cannot be read: %v", data, written, err)
 		}
