@@ -49,6 +49,10 @@ type Config struct {
 	Freed func(key string)
 	// StatusChanged is called, like Changed, when the group loses or regains its store.
 	StatusChanged func(Status)
+	// Check is how often the store is asked whether it is there. 0 is half a second, and a quarter
+	// of one while it is away. Many processes that share a store should ask less often: every
+	// other call notices its loss, too.
+	Check time.Duration
 	// Now is the clock, [time.Now] when nil. Times passed to the group must be on this clock.
 	Now func() time.Time
 }

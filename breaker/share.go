@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -167,6 +168,25 @@ func (g *Group) Join(ctx context.Context) error {
 	return g.check(ctx)
 }
 
+// Learn reads the circuit of a key from a store that sends only those of keys in use, once the
+// key is among these. It changes nothing for a key whose circuit is known already.
+func (g *Group) Learn(ctx context.Context, key string) error {
+	if g.store == nil {
+		return errNoStore
+	}
+	call, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	circuits, err := g.store.Read(call, []string{key})
+	if err != nil {
+		return fmt.Errorf("breaker: reading the circuit of %s: %w", key, err)
+	}
+	for _, c := range circuits {
+		g.breaker(key).see(c).deliver()
+	}
+	g.share.watchAnew()
+	return nil
+}
+
 // Run keeps the group connected to its store until ctx ends: it sends results, receives changes,
 // notices when the store is lost and joins it again when it is back. Before it returns it sends
 // what is left. Call it at most once.
@@ -197,7 +217,7 @@ func (g *Group) watch(ctx context.Context) {
 		if status, isNew := g.share.markUnwatched(fmt.Errorf("breaker: watching the store: %w", err)); isNew {
 			g.statusChanged(status)
 		}
-		backoff.Sleep(ctx, checkEvery)
+		backoff.Sleep(ctx, cmp.Or(g.config.Check, checkEvery))
 	}
 }
 
@@ -248,9 +268,9 @@ func (g *Group) keep(ctx context.Context) {
 			stale = g.rejoin(ctx) != nil
 		}
 		if g.share.on() && !stale {
-			tick.Reset(sharedCheckEvery)
+			tick.Reset(cmp.Or(g.config.Check, sharedCheckEvery))
 		} else {
-			tick.Reset(checkEvery)
+			tick.Reset(cmp.Or(g.config.Check, checkEvery))
 		}
 		select {
 		case <-ctx.Done():

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -57,11 +58,13 @@ type bound struct {
 	priority events.Priority
 	timeout  time.Duration // of one attempt
 	key      *key
+	limits   *policy.Policy   // of the key's retries
 	breaker  *breaker.Breaker // nil without one
+	guarded  bool             // the policy has a breaker
 }
 
 // bind resolves the call, unless it is already resolved for the policies in force.
-func (call *Call) bind(c *Client) (*bound, error) {
+func (call *Call) bind(ctx context.Context, c *Client) (*bound, error) {
 	set := c.policies.Load()
 	if b := call.bound.Load(); b != nil && b.client == c && b.set == set {
 		return b, nil
@@ -70,6 +73,7 @@ func (call *Call) bind(c *Client) (*bound, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: the policy of %q:%q: %w", oneLine(call.Service), oneLine(call.Operation), err)
 	}
+	c.sharing.use(ctx, b.key.name)
 	call.bound.Store(b)
 	return b, nil
 }
@@ -103,10 +107,12 @@ func (c *Client) resolve(set *policy.Set, call *Call) (*bound, error) {
 	b.timeout = b.policy.AttemptTimeout
 	// Accounts and campaigns share the limits and the breaker, which belong to the key.
 	shared := set.Resolve(policy.Query{Service: call.Service, Operation: call.Operation})
-	b.key.limit(&shared)
-	if shared.EnableCircuitBreaker {
-		b.breaker = c.breakers.Breaker(b.key.name, shared.BreakerSettings())
+	if b.guarded = shared.EnableCircuitBreaker; b.guarded || c.sharing.store != "" {
+		b.breaker = c.sharing.group.Breaker(b.key.name, shared.BreakerSettings())
 	}
+	shared.EnableCircuitBreaker, shared.DependsOn = false, nil // the gates see no breakers
+	shared.RespectGlobalBackpressure = b.policy.RespectGlobalBackpressure
+	b.limits = &shared
 	return b, nil
 }
 

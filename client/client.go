@@ -35,8 +35,14 @@ type Config struct {
 	Prefix string
 	// Policies apply until the service has others; the built-in ones when nil.
 	Policies *policy.Set
-	// Breakers are the breakers of [Execute]; when nil, breakers of this process alone. A group
-	// with a store is shared with other processes and the service; the caller runs that group.
+	// Local keeps the breakers and limits of [Execute] in this process. Otherwise, with a
+	// connection, they are those of the service.
+	Local bool
+	// Stores are where the service shares breakers and limits, if not in NATS; package
+	// client/redisstores makes those of Redis. They need no Conn.
+	Stores *Stores
+	// Breakers are the breakers of [Execute], in place of the service's or its own. The caller runs
+	// a group that has a store.
 	Breakers *breaker.Group
 	// Source is the CloudEvents source of the operations that this client submits or executes;
 	// /rebound/client/ followed by the host name when empty.
@@ -61,7 +67,7 @@ type Client struct {
 	log      *slog.Logger
 
 	policies atomic.Pointer[policy.Set]
-	breakers *breaker.Group
+	sharing  *sharing
 	health   *health.Registry
 	pipeline *scheduler.Pipeline // used for its decisions only
 	keys     keys
@@ -121,9 +127,6 @@ func (c *Client) configure() error {
 		config.Policies = policy.Builtin()
 	}
 	c.policies.Store(config.Policies)
-	if c.breakers = config.Breakers; c.breakers == nil {
-		c.breakers = breaker.NewGroup(breaker.Config{})
-	}
 	c.health = health.NewRegistry()
 	c.keys.keys, c.keys.meters = make(map[string]*key), make(map[string]*meter)
 	if c.source = config.Source; c.source == "" {
@@ -136,10 +139,15 @@ func (c *Client) configure() error {
 	if c.log = config.Logger; c.log == nil {
 		c.log = slog.Default()
 	}
-	return errors.Join(errs...)
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	var err error
+	c.sharing, err = newSharing(c)
+	return err
 }
 
-// Close publishes the events that are waiting and stops the client's background work. If ctx ends
+// Close hands in what is left of shared limits, publishes the events that are waiting and stops the client's background work. If ctx ends
 // first, the error says how many events were not published. Stop workers and end iterations
 // before closing. Calls of [Execute] that are under way go on, but their later events are
 // dropped.
@@ -147,6 +155,7 @@ func (c *Client) Close(ctx context.Context) error {
 	if c.closed.Swap(true) {
 		return nil
 	}
+	c.sharing.close() // which may have events to tell
 	var err error
 	if c.publisher != nil {
 		err = c.publisher.close(ctx)

@@ -17,8 +17,9 @@
 //
 // [Execute] applies the service's policies: the built-in ones or those of [Config.Policies] and,
 // with a connection, those in force in the service. Backoff, classification, breakers and budgets
-// are the same code. With a connection, every decision and every end is published as the same
-// event. [WithHandOver] lets an operation continue in the service when no attempt is left here,
+// are the same code. With a connection, breakers, limits, pauses and global backpressure are the
+// service's own, and every decision and every end is published as the same event; a service that
+// shares in Redis needs [Config.Stores], and [Config.Local] shares nothing. [WithHandOver] lets an operation continue in the service when no attempt is left here,
 // so that it outlives the process.
 //
 // # Errors
@@ -38,6 +39,13 @@
 //
 // [policy.Policy.Classify] documents what each code leads to. A method RetryAfter that returns a
 // duration is used wherever in the tree it stands.
+//
+// # Permissions
+//
+// A user with restricted permissions needs, besides its own subjects, to read and write the
+// buckets RETRY_BREAKERS and RETRY_LEDGERS, to read RETRY_POLICIES and RETRY_PAUSES, to publish on
+// retry.event.> and retry.outcome.>, and to subscribe to retry.instance.*. Execute does without
+// what it may not use, and logs it.
 //
 // # Durably
 //

@@ -17,6 +17,8 @@ var (
 	ErrRateLimited = errors.New("client: rate limited")
 	// ErrBreakerOpen: the breaker allows no attempt, see [BreakerOpenError].
 	ErrBreakerOpen = errors.New("client: unavailable")
+	// ErrPaused: an operator has paused the key, see [PausedError].
+	ErrPaused = errors.New("client: paused")
 	// ErrExhausted: no attempt is left, see [ExhaustedError].
 	ErrExhausted = errors.New("client: exhausted")
 	// ErrNotRetryable: every further attempt would fail as well, see [NotRetryableError].
@@ -74,10 +76,11 @@ func (e *FailedCall) unwrap(others ...error) []error {
 // this a blocked retry coordination.
 type RateLimitedError struct {
 	FailedCall
-	// Limit is the policy key that sets the limit: retryBudgetPerMinute,
-	// retryBudgetPerHour or maxConcurrentRetries.
+	// Limit is the policy key that sets the limit: retryBudgetPerMinute, retryBudgetPerHour,
+	// maxConcurrentRetries, or respectGlobalBackpressure while global backpressure is on.
 	Limit string
-	// RetryAt is the earliest time at which a retry will be allowed; zero if unknown.
+	// RetryAt is the earliest time at which a retry will be allowed; zero if unknown, as that of a
+	// budget is that the service shares.
 	RetryAt time.Time
 }
 
@@ -109,6 +112,19 @@ func (e *BreakerOpenError) Error() string {
 
 // Unwrap returns [ErrBreakerOpen], Breaker and the last error.
 func (e *BreakerOpenError) Unwrap() []error { return e.unwrap(ErrBreakerOpen, e.Breaker) }
+
+// PausedError means that an operator has paused the key, with rebound pause or [Client.Pause].
+type PausedError struct {
+	FailedCall
+	// Until is when the pause ends by itself; zero if it does not.
+	Until time.Time
+}
+
+// Error implements error.
+func (e *PausedError) Error() string { return fmt.Sprintf("%s is paused, %s", e.Key, e.after()) }
+
+// Unwrap returns [ErrPaused] and the last error.
+func (e *PausedError) Unwrap() []error { return e.unwrap(ErrPaused) }
 
 // ExhaustedError means that no attempt is left.
 type ExhaustedError struct {

@@ -113,9 +113,14 @@ hurried: {maxElapsedTime: 6ms}
 		"hurried":   {patience, events.ReasonMaxElapsed, client.ErrExhausted},
 		"short":     {2 * time.Millisecond, events.ReasonDeadline, nil},
 	} {
+		call := &client.Call{Service: service, Operation: "op"}
+		// The first call of a key asks what is known of it.
+		if _, err := client.Execute(ctx(t), r.Client, call, func(context.Context) (int, error) { return 0, nil }); err != nil {
+			t.Fatal(err)
+		}
 		ctx, cancel := context.WithTimeout(ctx(t), want.within)
 		fn, _ := failing(always, errBusy)
-		_, err := client.Execute(ctx, r.Client, &client.Call{Service: service, Operation: "op"}, fn)
+		_, err := client.Execute(ctx, r.Client, call, fn)
 		cancel()
 		if err == nil || want.is != nil && !errors.Is(err, want.is) {
 			t.Errorf("%s ended with %v, want %v", service, err, want.is)
@@ -253,6 +258,12 @@ func (l *lines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.Buffer.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Buffer.String()
 }
 
 func TestPublisher_EventsThatNobodyStoresAreLoggedAndLost(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/health"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 // Execute calls fn, and calls it again while it fails, as the policy of call decides. It returns
@@ -15,18 +16,25 @@ import (
 // that ignores its context. A panic of fn is a failure, see [PanicError]. Errors are classified
 // as in the service; the package overview says how they are read.
 //
-// The key's breaker, if the policy has one, must allow every attempt, and the key's budget every
-// retry. With a connection, each decision is published as a retryScheduled event, and the end of
-// an operation that failed at least once as retrySuccess or retryFailed.
+// The key's breaker, if the policy has one, must allow every attempt, and the key's limits every
+// retry. With a connection they are those of the service: what fails here opens the breaker that
+// the service obeys and the other way round, budgets are spent together, and what an operator
+// trips, holds or pauses is refused here, too. An attempt at a closed breaker waits for nobody;
+// only the first call of a client, and of a key, reads what is known. While the store is out of
+// reach, Execute goes on with what it knows, and an even share of the limits, and merges later;
+// [Client.Sharing] and the log tell. [Config.Local] keeps all of it in this process.
 //
-// The error is a [*RateLimitedError], [*BreakerOpenError], [*ExhaustedError],
+// With a connection, each decision is published as a retryScheduled event, and the end of an
+// operation that failed at least once as retrySuccess or retryFailed.
+//
+// The error is a [*RateLimitedError], [*BreakerOpenError], [*PausedError], [*ExhaustedError],
 // [*NotRetryableError], [*CancelledError] or [*HandedOverError], or it reports an invalid call or
 // option. The result is then the zero value.
 //
 // Execute is safe for concurrent use.
 func Execute[T any](ctx context.Context, c *Client, call *Call, fn func(context.Context) (T, error), options ...ExecuteOption) (T, error) {
 	var none T
-	b, err := call.bind(c)
+	b, err := call.bind(ctx, c)
 	if err != nil {
 		return none, err
 	}
@@ -48,7 +56,7 @@ func Execute[T any](ctx context.Context, c *Client, call *Call, fn func(context.
 		a := &attempt{Context: ctx, bound: b, number: number, began: began}
 		v, err := attemptOnce(a, permit, r, fn)
 		if err == nil {
-			b.succeeded(a, permit)
+			b.succeeded(a, permit, r)
 			if r != nil {
 				r.succeeded()
 			}
@@ -75,7 +83,7 @@ func attemptOnce[T any](a *attempt, permit breaker.Permit, r *run, fn func(conte
 		}
 		a.end()
 		permit.Done(breaker.Unused, 0, time.Now())
-		r.release()
+		r.release(gate.Unused, 0)
 	}()
 	v, err = fn(a)
 	returned = true
@@ -91,21 +99,38 @@ func (b *bound) begin(ctx context.Context, r **run) *run {
 	return *r
 }
 
-// allow asks the breaker for a permit. It reads the wall clock only if the breaker is not closed.
+// allow asks the pauses and the breaker. It reads the wall clock only if something is paused or the
+// breaker is not closed. Without a breaker in the policy, one that an operator opened counts.
 func (b *bound) allow(ctx context.Context, clock time.Duration) (breaker.Permit, error) {
+	if b.client.sharing.pauses.Load() != nil {
+		if err := b.paused(time.Now()); err != nil {
+			return breaker.Permit{}, err
+		}
+	}
 	switch {
 	case b.breaker == nil:
 		return breaker.Permit{}, nil
 	case b.breaker.State() == breaker.Closed:
+		if !b.guarded {
+			return breaker.Permit{}, nil
+		}
 		return b.breaker.Allow(ctx, b.client.start.Add(clock))
+	case !b.heedsBreaker():
+		return breaker.Permit{}, nil
 	}
 	return b.breaker.Allow(ctx, time.Now())
 }
 
-// succeeded reports a success to the breaker and the meter.
-func (b *bound) succeeded(a *attempt, permit breaker.Permit) {
+// heedsBreaker reports whether the key's breaker has a say.
+func (b *bound) heedsBreaker() bool {
+	return b.breaker != nil && (b.guarded || b.breaker.Forced())
+}
+
+// succeeded reports a success to the breaker, the gate and the meter.
+func (b *bound) succeeded(a *attempt, permit breaker.Permit, r *run) {
 	clock := b.client.clock()
 	took := clock - a.began
+	b.ended(r, gate.Success, took)
 	permit.Done(breaker.Success, took, b.client.start.Add(clock))
 	b.key.meter.add(sample{at: clock, response: took, result: health.Succeeded})
 }

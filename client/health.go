@@ -31,7 +31,7 @@ func (c *Client) LocalHealth() []health.Metrics {
 	for _, m := range c.meters() {
 		m.drain(now)
 	}
-	return c.health.All(health.Circuits(c.breakers.States()), now)
+	return c.health.All(health.Circuits(c.sharing.group.States()), now)
 }
 
 // FetchHealth asks every instance of Rebound for the health of the services, as all of them measure

@@ -3,35 +3,53 @@ package client
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
-	"golang.org/x/sync/semaphore"
-
-	"github.com/rebound-mq/rebound/scheduler/policy"
+	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/scheduler"
 )
 
 // key is the state that all calls of one service:operation share in this process.
 type key struct {
-	name   string
-	meter  *meter
-	budget budget
-	slots  atomic.Pointer[slots] // nil is unlimited
+	name               string
+	service, operation string
+	meter              *meter
+	paused             atomic.Pointer[pausedKey]
 }
 
-// slots bounds the retries in flight.
-type slots struct {
-	*semaphore.Weighted
-	limit int
+// pausedKey is what a set of pauses says of a key.
+type pausedKey struct {
+	by     *scheduler.Pauses
+	paused bool
+	until  time.Time // zero for as long as the set is in force
 }
 
-// limit applies the limits of a policy. Retries in flight keep their slots.
-func (k *key) limit(p *policy.Policy) {
-	k.budget.limit(p.RetryBudgetPerMinute, p.RetryBudgetPerHour)
-	switch s := k.slots.Load(); {
-	case p.MaxConcurrentRetries <= 0:
-		k.slots.Store(nil)
-	case s == nil || s.limit != p.MaxConcurrentRetries:
-		k.slots.Store(&slots{semaphore.NewWeighted(int64(p.MaxConcurrentRetries)), p.MaxConcurrentRetries})
+// pause returns until when a set of pauses holds the key at now; a zero time is not known.
+func (k *key) pause(by *scheduler.Pauses, now time.Time) (until time.Time, paused bool) {
+	p := k.paused.Load()
+	if p == nil || p.by != by {
+		p = &pausedKey{by: by}
+		p.until, p.paused = by.Of(k.service, k.operation, now)
+		k.paused.Store(p)
 	}
+	return p.until, p.paused && (p.until.IsZero() || now.Before(p.until))
+}
+
+// pausedError is the refusal of an attempt at a key that an operator has paused.
+type pausedError struct{ until time.Time }
+
+func (pausedError) Error() string { return "an operator has paused the key" }
+
+// paused returns an error if an operator has paused the key.
+func (b *bound) paused(now time.Time) error {
+	set := b.client.sharing.pauses.Load()
+	if set == nil {
+		return nil
+	}
+	if until, paused := b.key.pause(set, now); paused {
+		return pausedError{until}
+	}
+	return nil
 }
 
 // keys are the keys and services of a client. Only the program's own calls add to them.
@@ -45,7 +63,7 @@ type keys struct {
 func (c *Client) key(service, operation string) *key {
 	c.keys.mu.Lock()
 	defer c.keys.mu.Unlock()
-	name := service + ":" + operation
+	name := events.Key(service, operation)
 	k := c.keys.keys[name]
 	if k != nil {
 		return k
@@ -55,7 +73,7 @@ func (c *Client) key(service, operation string) *key {
 		m = &meter{service: service, client: c}
 		c.keys.meters[service] = m
 	}
-	k = &key{name: name, meter: m, budget: newBudget()}
+	k = &key{name: name, service: service, operation: operation, meter: m}
 	c.keys.keys[name] = k
 	return k
 }

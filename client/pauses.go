@@ -24,8 +24,8 @@ type PauseOptions struct {
 // Pause makes the service send nothing of the keys that match a pattern to its target, whatever
 // else says so, until [Client.Resume]: a key (billing:charge), a service (billing), or either with
 // asterisks, see [events.ParsePattern]. All instances heed it. It replaces an earlier pause of the
-// same pattern. The error is an [*Error] if the service refuses. Calls of [Execute] are not
-// paused.
+// same pattern. The error is an [*Error] if the service refuses. [Execute] refuses the keys with a
+// [*PausedError], in every process that does not set [Config.Local].
 func (c *Client) Pause(ctx context.Context, pattern string, o PauseOptions) (events.Pause, error) {
 	var added events.Pause
 	if err := c.ask(ctx, "pause", pauseRequest{pattern, events.InMilliseconds(o.For), o.By, o.Note}, &added); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
@@ -29,13 +30,14 @@ type run struct {
 	op      *events.Operation // nil before the first failure
 	last    error
 	failure policy.Failure
-	slot    *slots // held by the retry in flight
+
+	pass     scheduler.Pass // of the retry in flight
+	admitted bool           // pass is in use
 }
 
 // failed handles a failed attempt. It returns nil once the delay is over and another attempt may
 // be made, otherwise the error for Execute to return.
 func (r *run) failed(a *attempt, permit breaker.Permit, err error) error {
-	r.release()
 	now := time.Now()
 	took := r.bound.client.clock() - a.began
 	r.last, r.failure = err, failureOf(err)
@@ -68,19 +70,21 @@ func (r *run) failed(a *attempt, permit breaker.Permit, err error) error {
 	return r.admit()
 }
 
-// measure reports a failed attempt to the breaker and the meter. An attempt that the caller cut
+// measure reports a failed attempt to the breaker, the gate and the meter. An attempt that the caller cut
 // off says nothing about its target.
 func (r *run) measure(permit breaker.Permit, took time.Duration, now time.Time) {
-	switch {
-	case r.ctx.Err() != nil && isCancelled(r.last):
+	if r.ctx.Err() != nil && isCancelled(r.last) {
 		permit.Done(breaker.Unused, 0, now)
+		r.release(gate.Unused, 0)
 		return
-	case r.failure.Unhealthy():
-		permit.Done(breaker.Failure, took, now)
-	default:
-		permit.Done(breaker.Ignored, took, now)
 	}
 	reply := scheduler.Reply{Failed: true, Failure: r.failure, Duration: took}
+	said := gate.Ignored
+	if r.failure.Unhealthy() {
+		said = gate.Failure
+	}
+	permit.Ended(breaker.Attempt{Result: said.Breaker(), Took: took, Error: reply.Text()}, now)
+	r.bound.ended(r, said, took)
 	if result, response := reply.Health(r.bound.timeout); result != health.Unknown {
 		r.bound.key.meter.add(sample{at: r.bound.client.clock(), response: response, result: result})
 	}
@@ -134,12 +138,15 @@ func (c *Client) decide(b *bound, op *events.Operation, failure policy.Failure, 
 // failFast ends a run whose next attempt would be refused when it is due, instead of waiting for
 // it.
 func (r *run) failFast(d policy.Decision, now time.Time) error {
-	if b := r.bound.breaker; b != nil && b.State() == breaker.Open {
+	if err := r.bound.paused(d.Due); err != nil {
+		return r.refused(err)
+	}
+	if b := r.bound.breaker; b != nil && b.State() == breaker.Open && r.bound.heedsBreaker() {
 		if n, next := b.Ready(now); n == 0 && (next.IsZero() || next.After(d.Due)) {
 			return r.refused(breaker.ErrOpen)
 		}
 	}
-	if limit, next := r.bound.key.budget.check(now); limit != "" && next.After(d.Due) {
+	if limit, next := r.bound.spent(now); limit != "" && next.After(d.Due) {
 		return r.limited(limit, next)
 	}
 	return nil
@@ -150,37 +157,8 @@ func (r *run) wait(delay time.Duration) bool {
 	return backoff.Sleep(r.ctx, delay) && r.ctx.Err() == nil
 }
 
-// admit acquires what a retry needs within the key's limits.
-func (r *run) admit() error {
-	if s := r.bound.key.slots.Load(); s != nil {
-		ctx, cancel := context.WithTimeout(r.ctx, r.bound.policy.MaxDelay)
-		err := s.Acquire(ctx, 1)
-		cancel()
-		switch {
-		case r.ctx.Err() != nil && err != nil:
-			return r.cancelled()
-		case err != nil:
-			return r.limited("maxConcurrentRetries", time.Time{})
-		}
-		r.slot = s
-	}
-	if limit, next := r.bound.key.budget.take(time.Now()); limit != "" {
-		return r.limited(limit, next)
-	}
-	return nil
-}
-
-// release releases the slot of the retry in flight.
-func (r *run) release() {
-	if r != nil && r.slot != nil {
-		r.slot.Release(1)
-		r.slot = nil
-	}
-}
-
 // succeeded ends the run with a success.
 func (r *run) succeeded() {
-	r.release()
 	if r.op == nil || r.bound.client.publisher == nil {
 		return
 	}
@@ -208,9 +186,14 @@ func (r *run) exhausted(d policy.Decision, detail string) error {
 
 // refused ends a run whose breaker allows no attempt.
 func (r *run) refused(refusal error) error {
-	r.release()
+	r.release(gate.Unused, 0)
 	if isCancelled(refusal) {
 		return r.cancelled()
+	}
+	var paused pausedError
+	if errors.As(refusal, &paused) {
+		err := &PausedError{FailedCall: r.ended(), Until: paused.until}
+		return r.endOrHandOver(err, r.undecided(events.ReasonExhausted), paused.Error())
 	}
 	err := &BreakerOpenError{FailedCall: r.ended(), Breaker: refusal}
 	if n, next := r.bound.breaker.Ready(time.Now()); n == 0 && r.bound.breaker.State() == breaker.Open {
@@ -221,14 +204,13 @@ func (r *run) refused(refusal error) error {
 
 // limited ends a run to which a limit allows no retry.
 func (r *run) limited(limit string, next time.Time) error {
-	r.release()
 	err := &RateLimitedError{FailedCall: r.ended(), Limit: limit, RetryAt: next}
 	return r.endOrHandOver(err, r.undecided(events.ReasonExhausted), "the key's "+limit+" allows no retry")
 }
 
 // cancelled ends a run whose context has ended.
 func (r *run) cancelled() error {
-	r.release()
+	r.release(gate.Unused, 0)
 	err := &CancelledError{FailedCall: r.ended(), Cause: r.ctx.Err()}
 	if errors.Is(err.Cause, context.DeadlineExceeded) {
 		return r.endOrHandOver(err, r.undecided(events.ReasonDeadline), "the deadline is over")

@@ -44,6 +44,9 @@ type InstanceReport struct {
 	// force. It is sent as a header, which older instances ignore; as a field, they would refuse
 	// the report.
 	Policies string `json:"-"`
+	// Store names where it shares breakers and limits, nats or redis; empty if it is older than
+	// this field. It is sent as a header, too.
+	Store string `json:"-"`
 	// Delivered are the positions of the consumers of due operations, at most [MaxDelivered].
 	// They are sent as headers, too.
 	Delivered []Delivered `json:"-"`
@@ -198,8 +201,10 @@ func (r *InstanceReport) Check(id string) error {
 			add("%s is %v, not between 0 and %.f", f.name, f.value, f.most)
 		}
 	}
-	if by := r.Capacity.LimitedBy; by != "" && CheckName(by) != nil {
-		add("limitedBy %q is no name", clip.Text(by, 80))
+	for what, name := range map[string]string{"store": r.Store, "limitedBy": r.Capacity.LimitedBy} {
+		if name != "" && CheckName(name) != nil {
+			add("%s %q is no name", what, clip.Text(name, 80))
+		}
 	}
 	switch b := r.Backpressure; {
 	case b.On && CheckName(b.Cause) != nil:

@@ -350,7 +350,7 @@ func (p *parts) join(context.Context) (err error) {
 		pullers[i] = puller
 	}
 	p.member, err = cluster.Join(p.nc, cluster.Config{
-		Prefix: p.config.Prefix, ID: p.id, Version: p.config.Version, Started: p.started, Now: p.clock.Now,
+		Prefix: p.config.Prefix, ID: p.id, Version: p.config.Version, Started: p.started, Store: p.breakers.shared, Now: p.clock.Now,
 		Evidence: p.evidence, HearEvidence: p.registry.HearEvidence,
 		Limits: p.config.Backpressure, Host: p.hostLoad, Saturation: p.saturation(), StoreDelay: p.storeDelay, Measured: p.registry.SetShortage, Policies: p.policies.startedWith,
 		Gates: p.gates, Limit: p.inFlight, Pullers: pullers, Publish: p.store.Publish, Log: p.log,

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/notify"
 	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
@@ -149,22 +149,13 @@ func (b *breakers) publishAll(ctx context.Context) {
 }
 
 func (b *breakers) publish(ctx context.Context, c breaker.Change) error {
-	service, operation, err := events.SplitKey(c.Key)
+	circuit, _ := b.group.Known(c.Key)
+	event, id, err := scheduler.BreakerChanged(c, &circuit)
 	if err != nil {
 		return err
 	}
-	circuit, _ := b.group.Known(c.Key)
-	event := events.BreakerChange{
-		Key: c.Key, Service: service, Operation: operation, From: c.From.String(), To: c.To.String(),
-		Cause: string(c.Cause), By: c.Operator, Note: c.Note, At: c.At.UTC(), Held: c.Held, OutageSince: circuit.OutageSince.UTC(),
-		FailureCount: circuit.FailureCount, LastFailureTime: circuit.LastFailureTime.UTC(), LastError: c.Error, NextAttemptTime: c.NextAttempt.UTC(),
-		HalfOpenAttempts: circuit.HalfOpenAttempts, TotalRequests: circuit.TotalRequests, TotalFailures: circuit.TotalFailures,
-		AverageResponseTimeMs: circuit.AverageResponseTime,
-	}
-	// Instances that were detached may have made changes of the same generation.
-	id := c.Key + "." + strconv.FormatUint(c.Generation, 10) + "." + strconv.FormatInt(c.At.UnixMilli(), 36) + "." + events.BreakerChanged
-	msg, err := wire.EncodeEvent(b.subjects.Event(events.BreakerChanged, service, operation), wire.Event{
-		Name: events.BreakerChanged, ID: id, About: events.About{Service: service, Operation: operation}, Time: c.At, Data: event,
+	msg, err := wire.EncodeEvent(b.subjects.Event(events.BreakerChanged, event.Service, event.Operation), wire.Event{
+		Name: events.BreakerChanged, ID: id, About: events.About{Service: event.Service, Operation: event.Operation}, Time: c.At, Data: event,
 	})
 	if err != nil {
 		return err

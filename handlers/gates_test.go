@@ -19,6 +19,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker/redisstore"
 	"github.com/rebound-mq/rebound/handlers"
 	"github.com/rebound-mq/rebound/internal/ledger"
+	"github.com/rebound-mq/rebound/internal/ledger/redisledger"
 	"github.com/rebound-mq/rebound/internal/redisconn"
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/scheduler/gate"
@@ -35,7 +36,7 @@ func stores(t *testing.T) map[string]func() handlers.Config {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = client.Close() })
-			return handlers.Config{Breakers: redisstore.New(client, ""), Ledgers: ledger.NewRedis(client, "")}
+			return handlers.Config{Breakers: redisstore.New(client, ""), Ledgers: redisledger.New(client, "")}
 		},
 	}
 }
@@ -164,7 +165,7 @@ func cutOff(t *testing.T, s *testkit.RedisServer) ([]string, func()) {
 // that any of them can rebuild it.
 func knownByAll(t *testing.T, client redis.UniversalClient, key string, n int) bool {
 	t.Helper()
-	data, err := client.Get(t.Context(), ledger.DefaultPrefix+"{"+key+"}").Bytes()
+	data, err := client.Get(t.Context(), redisledger.DefaultPrefix+"{"+key+"}").Bytes()
 	if errors.Is(err, redis.Nil) {
 		return false
 	}
@@ -219,7 +220,7 @@ func TestLedger_BudgetHoldsWhileItsStoreIsOut(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { _ = client.Close() })
-				r.start(handlers.Config{Policies: policies, Breakers: redisstore.New(client, ""), Ledgers: ledger.NewRedis(client, "")})
+				r.start(handlers.Config{Policies: policies, Breakers: redisstore.New(client, ""), Ledgers: redisledger.New(client, "")})
 			}
 			submitted := 0
 			submit := func() {

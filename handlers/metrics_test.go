@@ -20,7 +20,7 @@ import (
 	"github.com/rebound-mq/rebound/breaker/redisstore"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/handlers"
-	"github.com/rebound-mq/rebound/internal/ledger"
+	"github.com/rebound-mq/rebound/internal/ledger/redisledger"
 	"github.com/rebound-mq/rebound/internal/redisconn"
 	"github.com/rebound-mq/rebound/internal/telemetry"
 	"github.com/rebound-mq/rebound/internal/testkit"
@@ -255,7 +255,7 @@ func TestMetrics_TellWhetherCoordinationIsShared(t *testing.T) {
 	})
 	s := r.start(handlers.Config{
 		Policies: policySet(t, `default: {maxAttempts: 2, baseDelay: 10ms, attemptTimeout: 2m, maxConcurrentRetries: 5}`),
-		Breakers: redisstore.New(client, ""), Ledgers: ledger.NewRedis(client, ""),
+		Breakers: redisstore.New(client, ""), Ledgers: redisledger.New(client, ""),
 	})
 	t.Cleanup(func() { close(done) })
 	m := newScraper(t, s)

@@ -183,7 +183,7 @@ func (p Pass) Done(result gate.Result, took time.Duration, now time.Time) {
 
 // Answered is [Pass.Done] with the answer of the target.
 func (p Pass) Answered(r Reply, now time.Time) {
-	p.ended(resultOf(r, nil), r, r.text(), now)
+	p.ended(resultOf(r, nil), r, r.Text(), now)
 }
 
 func (p Pass) ended(result gate.Result, r Reply, text string, now time.Time) {

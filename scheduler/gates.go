@@ -53,6 +53,9 @@ type GatesConfig struct {
 	// MostProbers is how many operations may stay in hand because nobody listens on their
 	// target; the others are held. 0 keeps none.
 	MostProbers int
+	// OnlyLimits leaves out the retry budget and the governor. They pace operations that
+	// wait here, which a process that makes its own calls has none of.
+	OnlyLimits bool
 	// OwnDelay returns how much of a response time that has just been measured may be this
 	// instance's own delay. Nil means nothing.
 	OwnDelay func() time.Duration
@@ -263,7 +266,7 @@ type kind struct {
 
 // conditions returns the conditions for the gate of a key, for operations of a kind.
 func (g *Gates) conditions(k *keyGate, b *breaker.Breaker, of kind, now time.Time) gate.Conditions {
-	c := gate.Conditions{Pause: g.pause(k, now), Priority: of.priority, Trickle: g.trickle(of.respects)}
+	c := gate.Conditions{Pause: g.pause(k, now), Priority: of.priority, Trickle: g.trickle(of.respects), Unpaced: g.config.OnlyLimits}
 	if g.config.Capacity != nil {
 		c.Threshold = gate.Threshold(g.config.Capacity(), g.Active())
 	}

@@ -194,6 +194,14 @@ func (g *Gates) Detached(now time.Time) (detached bool) {
 	return true
 }
 
+// Alone records that the store of the leases is out of reach, which is known without asking
+// it for long.
+func (g *Gates) Alone(now time.Time) {
+	long := now.Add(-detachedAfter)
+	g.failing.Store(&long)
+	g.shared.Store(false)
+}
+
 // attached records that the store has answered.
 func (g *Gates) attached() {
 	g.failing.Store(nil)

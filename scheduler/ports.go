@@ -153,8 +153,8 @@ func (r Reply) Health(timeout time.Duration) (health.Result, time.Duration) {
 	return health.Failed, health.NoResponse
 }
 
-// text returns what a failure says, empty for a success.
-func (r *Reply) text() string {
+// Text returns what a failure says, empty for a success.
+func (r *Reply) Text() string {
 	switch {
 	case !r.Failed:
 		return ""

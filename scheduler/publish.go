@@ -104,7 +104,7 @@ func (p *Pipeline) workerResult(ctx context.Context, pol *policy.Policy, op *eve
 	p.attempted(ctx, op, a.reply)
 	now := p.Now()
 	p.Gates.Conclude(pol, op.Key(), Conclusion{
-		Ticket: breaker.Ticket{Generation: w.Generation, Probe: w.Probe}, Result: resultOf(a.reply, nil), Took: a.reply.Duration, Error: a.reply.text(),
+		Ticket: breaker.Ticket{Generation: w.Generation, Probe: w.Probe}, Result: resultOf(a.reply, nil), Took: a.reply.Duration, Error: a.reply.Text(),
 	}, now)
 	if p.Health != nil {
 		p.Health.Begin(op.Service)

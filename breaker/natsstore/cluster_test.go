@@ -111,7 +111,7 @@ func makeBucket(t *testing.T, js jetstream.JetStream) {
 	testkit.Eventually(t, time.Minute, "the bucket", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		_, err := streams.ExpiringBucket(ctx, js, New(js, "BREAKERS", 3).config)
+		_, err := New(js, "BREAKERS", 3).openBucket(ctx)
 		return err == nil
 	})
 }

@@ -25,9 +25,10 @@ import (
 //
 // Reads go to the bucket's leader, and writes are compared with the newest revision.
 type Store struct {
-	conn   *nats.Conn
-	js     jetstream.JetStream
-	config jetstream.KeyValueConfig
+	conn       *nats.Conn
+	name       string // of the bucket
+	openBucket func(context.Context) (*streams.Expiring, error)
+	keys       func() []string // nil for all
 
 	mu     sync.Mutex // guards the fields below
 	bucket *streams.Expiring
@@ -55,13 +56,21 @@ func New(js jetstream.JetStream, bucket string, replicas int) *Store {
 	if bucket == "" {
 		bucket = DefaultBucket
 	}
-	return &Store{
-		conn: js.Conn(), js: js, cells: map[string]*cell{},
-		config: jetstream.KeyValueConfig{
-			Bucket: bucket, Description: "Circuit breakers of Rebound", History: 1,
-			TTL: 2 * breaker.HeldTTL, Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
-		},
+	config := jetstream.KeyValueConfig{
+		Bucket: bucket, Description: "Circuit breakers of Rebound", History: 1,
+		TTL: 2 * breaker.HeldTTL, Storage: jetstream.FileStorage, Replicas: max(replicas, 1),
 	}
+	return &Store{
+		conn: js.Conn(), name: bucket, cells: map[string]*cell{},
+		openBucket: func(ctx context.Context) (*streams.Expiring, error) { return streams.ExpiringBucket(ctx, js, config) },
+	}
+}
+
+// Existing returns the store in a bucket that others make, as Rebound's instances do. While the
+// bucket is missing the store is out of reach. Only the circuits of keys are loaded and watched;
+// see [breaker.Group.Learn] for one that is new. Existing does no I/O.
+func Existing(js jetstream.JetStream, bucket string, keys func() []string) *Store {
+	return &Store{conn: js.Conn(), name: bucket, cells: map[string]*cell{}, keys: keys, openBucket: streams.NewForeign(js, bucket).Open}
 }
 
 // String names the kind of the store.
@@ -249,7 +258,7 @@ func (store *Store) follow(ctx context.Context, f func(jetstream.KeyValueEntry) 
 	if err != nil {
 		return err
 	}
-	w, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	w, err := store.watch(ctx, kv)
 	if err != nil {
 		return err
 	}
@@ -274,6 +283,17 @@ func (store *Store) follow(ctx context.Context, f func(jetstream.KeyValueEntry) 
 	}
 }
 
+func (store *Store) watch(ctx context.Context, kv jetstream.KeyValue) (jetstream.KeyWatcher, error) {
+	if store.keys == nil {
+		return kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	}
+	keys := []string{"-"} // which none of a breaker is, because no key at all would mean all
+	for _, key := range store.keys() {
+		keys = append(keys, streams.BucketKey(key))
+	}
+	return kv.WatchFiltered(ctx, keys, jetstream.IgnoreDeletes())
+}
+
 // Ping implements [breaker.Store]. The epoch is the creation time of the bucket, the clock that
 // of its leader.
 func (store *Store) Ping(ctx context.Context) (breaker.Pulse, error) {
@@ -293,7 +313,7 @@ func (store *Store) Ping(ctx context.Context) (breaker.Pulse, error) {
 	}
 	b, ok := status.(*jetstream.KeyValueBucketStatus)
 	if !ok {
-		return breaker.Pulse{}, fmt.Errorf("breaker: the bucket %s is of an unknown kind, %T", store.config.Bucket, status)
+		return breaker.Pulse{}, fmt.Errorf("breaker: the bucket %s is of an unknown kind, %T", store.name, status)
 	}
 	info := b.StreamInfo()
 	return breaker.Pulse{Epoch: info.Created.UTC().Format(time.RFC3339Nano), Now: info.TimeStamp}, nil
@@ -310,7 +330,7 @@ func bucketStatus(ctx context.Context, kv jetstream.KeyValue) (status jetstream.
 // errDisconnected avoids waiting for a server that is known to be away.
 var errDisconnected = errors.New("breaker: not connected to NATS")
 
-// open returns the bucket, creating it if it is missing.
+// open returns the bucket.
 func (store *Store) open(ctx context.Context) (*streams.Expiring, error) {
 	if !store.conn.IsConnected() {
 		return nil, errDisconnected
@@ -320,7 +340,7 @@ func (store *Store) open(ctx context.Context) (*streams.Expiring, error) {
 	if store.bucket != nil {
 		return store.bucket, nil
 	}
-	kv, err := streams.ExpiringBucket(ctx, store.js, store.config)
+	kv, err := store.openBucket(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("breaker: %w", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/rebound-mq/rebound/breaker"
+	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/redisconn"
 	"github.com/rebound-mq/rebound/internal/shrink"
 )
@@ -57,6 +58,15 @@ var (
 
 // DefaultPrefix is the prefix of Rebound's keys and channels in Redis.
 const DefaultPrefix = "rebound:breaker:"
+
+// PrefixOf returns the prefix of keys and channels of the deployment with a subject prefix,
+// empty for the default one.
+func PrefixOf(subjects string) string {
+	if subjects == "" || subjects == events.DefaultPrefix {
+		return DefaultPrefix
+	}
+	return "rebound:" + subjects + ":breaker:"
+}
 
 // New returns the store behind client, which may be a single node, Sentinel or a Cluster; make it
 // with options passed through [Options]. All names in Redis begin with prefix, [DefaultPrefix]

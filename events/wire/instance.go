@@ -15,10 +15,11 @@ import (
 )
 
 const (
-	// headerPolicies carries [events.InstanceReport.Policies], headerDelivered each of its
+	// headerPolicies carries [events.InstanceReport.Policies], headerStore its Store, headerDelivered each of its
 	// Delivered: consumer, nanoseconds since 1970 and sequence. headerServices carries all
 	// Services: each is the hash in base 36, successes and failures.
 	headerPolicies  = "Retry-Policies"
+	headerStore     = "Retry-Store"
 	headerDelivered = "Retry-Delivered"
 	headerServices  = "Retry-Services"
 	// headerEvidence carries all Evidence, the fields of each in the order of encodeEvidence:
@@ -43,6 +44,9 @@ func EncodeInstance(subjects events.Subjects, r *events.InstanceReport) (*nats.M
 	m := &nats.Msg{Subject: subjects.Instance(r.ID), Data: data, Header: make(nats.Header)}
 	if clip.IsLine(r.Policies, maxPolicies) && r.Policies != "" {
 		m.Header.Set(headerPolicies, r.Policies)
+	}
+	if r.Store != "" {
+		m.Header.Set(headerStore, r.Store)
 	}
 	for _, d := range r.Delivered {
 		m.Header.Add(headerDelivered, fmt.Sprintf("%s %d %d", d.Consumer, d.Made.UnixNano(), d.Sequence))
@@ -79,6 +83,7 @@ func DecodeInstance(subjects events.Subjects, m *nats.Msg) (events.InstanceRepor
 	if r.Policies = HeaderValue(m.Header, headerPolicies); !clip.IsLine(r.Policies, maxPolicies) {
 		return events.InstanceReport{}, fmt.Errorf("header %s is no line of at most %d bytes", headerPolicies, maxPolicies)
 	}
+	r.Store = HeaderValue(m.Header, headerStore)
 	if r.Delivered, err = decodeDelivered(m.Header.Values(headerDelivered)); err != nil {
 		return events.InstanceReport{}, err
 	}

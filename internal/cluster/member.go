@@ -74,6 +74,8 @@ type Config struct {
 	// ID, Version and Started describe this instance.
 	ID, Version string
 	Started     time.Time
+	// Store names where this instance shares breakers and limits.
+	Store string
 	// Now is the server's time.
 	Now func() time.Time
 	// Limits say when global backpressure turns on and when this instance takes less.
@@ -133,7 +135,7 @@ func Join(nc *nats.Conn, config Config) (*Member, error) {
 	config.Limits = config.Limits.OrDefaults()
 	m := &Member{
 		config: config, nc: nc, subjects: events.Subjects{Prefix: config.Prefix},
-		self:    events.InstanceReport{ID: config.ID, HostName: hostName(config.Log), Version: config.Version, Started: config.Started.UTC()},
+		self:    events.InstanceReport{ID: config.ID, HostName: hostName(config.Log), Version: config.Version, Started: config.Started.UTC(), Store: config.Store},
 		reports: make(chan *nats.Msg, maxWaiting), warn: rate.Sometimes{First: 1, Interval: warnEvery},
 		period: reportEvery, state: events.InstanceJoining, instances: 1,
 		capacity: capacity{warn: rate.Sometimes{First: 1, Interval: warnEvery}},

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -18,7 +19,7 @@ const (
 	renewEvery = gate.LeaseTime / 3
 	// renewTimeout bounds one renewal; a slower store is useless.
 	renewTimeout = gate.LeaseTime / 2
-	// renewers is how many leases are renewed at once.
+	// renewers is how many leases are renewed at once by default.
 	renewers = 64
 	// returnTimeout bounds the return of leases when the instance stops.
 	returnTimeout = time.Second
@@ -36,19 +37,21 @@ type Leases struct {
 	lost atomic.Bool // the store is out of reach
 }
 
-// LeasesConfig configures [Leases]. All of it is required.
+// LeasesConfig configures [Leases]. All but Renewers is required.
 type LeasesConfig struct {
 	// Instance is the id of this instance.
 	Instance string
 	// Store holds the ledgers.
 	Store Store
+	// Renewers is how many leases are renewed at once, 64 if 0.
+	Renewers int
 	// Now is the clock.
 	Now func() time.Time
 	Log *slog.Logger
 }
 
-// Store holds the ledgers by which instances share the limits of keys. [Redis] and
-// [NATS] are stores.
+// Store holds the ledgers by which instances share the limits of keys. [NATS] is one, and
+// package redisledger has another.
 type Store interface {
 	// Renew gives an instance its next lease of a key's limits. After an error it is
 	// not known whether the ledger has changed.
@@ -69,13 +72,14 @@ type Gates interface {
 
 // NewLeases returns the leases of the keys in queue, for gates to use.
 func NewLeases(queue *Queue, gates Gates, c LeasesConfig) *Leases {
+	c.Renewers = cmp.Or(c.Renewers, renewers)
 	return &Leases{queue: queue, gates: gates, LeasesConfig: c, warn: rate.Sometimes{First: 1, Interval: warnEvery}}
 }
 
 // Run renews leases until ctx ends, and then returns them for other instances to use.
 func (l *Leases) Run(ctx context.Context) {
 	var workers sync.WaitGroup
-	for range renewers {
+	for range l.Renewers {
 		workers.Go(func() { l.work(ctx) })
 	}
 	tick := time.NewTicker(renewEvery)
@@ -101,7 +105,7 @@ func (l *Leases) Divided() bool { return l.lost.Load() }
 func (l *Leases) look(now time.Time) {
 	most := 0
 	if l.lost.Load() {
-		most = renewers
+		most = l.Renewers
 	}
 	forgotten := l.queue.fill(most, func(key string) due {
 		switch l.gates.LeaseNeed(key, now) {
@@ -178,7 +182,7 @@ func (l *Leases) returnAll(ctx context.Context, keys []string) {
 	close(todo)
 	lost := l.lost.Load()
 	var workers sync.WaitGroup
-	for range renewers {
+	for range l.Renewers {
 		workers.Go(func() {
 			for key := range todo {
 				if lost || ctx.Err() != nil || !l.gates.Unreported(key) {

@@ -1,13 +1,12 @@
 // Package ledger shares the limits of keys between instances. [Leases] keep one instance's
-// shares by renewing them at a [Store] of ledgers: [Redis], or [NATS] with a key-value
-// bucket. [gate.Ledger] documents what a ledger is and how it is divided.
+// shares by renewing them at a [Store] of ledgers: [NATS] with a key-value bucket, or that of
+// package redisledger. [gate.Ledger] documents what a ledger is and how it is divided.
 package ledger
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/rebound-mq/rebound/internal/streams"
@@ -21,32 +20,32 @@ const (
 	slack = 10 * time.Second
 )
 
-// stored is the ledger of a key in a store.
-type stored struct {
-	store, key string // names in errors
-	// read returns the current ledger and the store's time.
-	read func() (gate.Ledger, time.Time, error)
-	// replace stores another ledger in its place, with a TTL of keep. done is false if
+// Stored is the ledger of a key in a store.
+type Stored struct {
+	Store, Key string // names in errors
+	// Read returns the current ledger and the store's time.
+	Read func() (gate.Ledger, time.Time, error)
+	// Replace stores another ledger in its place, with a TTL of keep. done is false if
 	// somebody else was faster.
-	replace func(data []byte, keep time.Duration) (done bool, err error)
+	Replace func(data []byte, keep time.Duration) (done bool, err error)
 }
 
-// renew gives an instance its next lease of the key's limits.
-func (l *stored) renew(ctx context.Context, c gate.Claim, s gate.Settings) (gate.Lease, error) {
+// Renew gives an instance its next lease of the key's limits.
+func (l *Stored) Renew(ctx context.Context, c gate.Claim, s gate.Settings) (gate.Lease, error) {
 	for try := 1; ; try++ {
-		before, now, err := l.read()
+		before, now, err := l.Read()
 		if err != nil {
-			return gate.Lease{}, fmt.Errorf("reading the ledger of %s in %s: %w", l.key, l.store, err)
+			return gate.Lease{}, fmt.Errorf("reading the ledger of %s in %s: %w", l.Key, l.Store, err)
 		}
 		after, lease := before.Renew(c, s, now)
 		data, err := json.Marshal(after)
 		if err != nil {
-			return gate.Lease{}, fmt.Errorf("encoding the ledger of %s: %w", l.key, err)
+			return gate.Lease{}, fmt.Errorf("encoding the ledger of %s: %w", l.Key, err)
 		}
 		keep := min(after.Empties(now).Sub(now)+slack, ttl)
-		switch done, err := l.replace(data, keep); {
+		switch done, err := l.Replace(data, keep); {
 		case err != nil:
-			return gate.Lease{}, fmt.Errorf("writing the ledger of %s in %s: %w", l.key, l.store, err)
+			return gate.Lease{}, fmt.Errorf("writing the ledger of %s in %s: %w", l.Key, l.Store, err)
 		case done:
 			return lease, nil
 		}
@@ -56,8 +55,8 @@ func (l *stored) renew(ctx context.Context, c gate.Claim, s gate.Settings) (gate
 	}
 }
 
-// decode reads a stored ledger; empty data is a new one.
-func decode(data []byte) (gate.Ledger, error) {
+// Decode reads a stored ledger; empty data is a new one.
+func Decode(data []byte) (gate.Ledger, error) {
 	if len(data) == 0 {
 		return gate.NewLedger(), nil
 	}
@@ -69,14 +68,4 @@ func decode(data []byte) (gate.Ledger, error) {
 		return l, fmt.Errorf("decoding: %w", err)
 	}
 	return l, nil
-}
-
-func number(v any) (int64, error) {
-	switch v := v.(type) {
-	case int64:
-		return v, nil
-	case string:
-		return strconv.ParseInt(v, 10, 64)
-	}
-	return 0, fmt.Errorf("%T is no number", v)
 }

@@ -15,9 +15,9 @@ import (
 // NATS keeps ledgers in a NATS key-value bucket. Times are by the clock of the server that
 // leads the bucket, which is measured by its answers.
 type NATS struct {
-	js     jetstream.JetStream
-	config jetstream.KeyValueConfig
-	clock  streams.Clock
+	js         jetstream.JetStream
+	openBucket func(context.Context) (*streams.Expiring, error)
+	clock      streams.Clock
 
 	mu     sync.Mutex // guards the fields below
 	bucket *streams.Expiring
@@ -34,17 +34,25 @@ type version struct {
 // NewNATS returns the store in the named bucket. A missing bucket is made, with this many
 // replicas.
 func NewNATS(js jetstream.JetStream, bucket string, replicas int) *NATS {
-	return &NATS{js: js, seen: make(map[string]version), config: jetstream.KeyValueConfig{
+	config := jetstream.KeyValueConfig{
 		Bucket: bucket, Description: "Rebound: what instances share of the limits of keys", History: 1,
 		TTL: ttl, Storage: jetstream.MemoryStorage, Replicas: max(replicas, 1),
+	}
+	return &NATS{js: js, seen: make(map[string]version), openBucket: func(ctx context.Context) (*streams.Expiring, error) {
+		return streams.ExpiringBucket(ctx, js, config)
 	}}
+}
+
+// ExistingNATS returns the store in a bucket that others make. While the bucket is missing the
+// store is out of reach.
+func ExistingNATS(js jetstream.JetStream, bucket string) *NATS {
+	return &NATS{js: js, seen: make(map[string]version), openBucket: streams.NewForeign(js, bucket).Open}
 }
 
 // String names the kind of the store.
 func (*NATS) String() string { return "nats" }
 
-// Join opens the bucket, or makes it if it is missing, so that the next lease need not
-// wait for it.
+// Join opens the bucket anew, so that the next lease need not wait for it.
 func (n *NATS) Join(ctx context.Context) error {
 	n.forget()
 	_, err := n.open(ctx)
@@ -67,7 +75,7 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 				return l, now, err
 			}
 		}
-		l, err = decode(v.data)
+		l, err = Decode(v.data)
 		return l, n.clock.Now(ctx, n.js, "KV_"+kv.Bucket()), err
 	}
 	replace := func(data []byte, keep time.Duration) (bool, error) {
@@ -81,8 +89,8 @@ func (n *NATS) Renew(ctx context.Context, key string, c gate.Claim, s gate.Setti
 		}
 		return err == nil, err
 	}
-	l := stored{store: "NATS", key: key, read: read, replace: replace}
-	lease, err := l.renew(ctx, c, s)
+	l := Stored{Store: "NATS", Key: key, Read: read, Replace: replace}
+	lease, err := l.Renew(ctx, c, s)
 	if err != nil && ctx.Err() == nil {
 		n.forget()
 	}
@@ -137,7 +145,7 @@ func (n *NATS) open(ctx context.Context) (*streams.Expiring, error) {
 	if n.bucket != nil {
 		return n.bucket, nil
 	}
-	kv, err := streams.ExpiringBucket(ctx, n.js, n.config)
+	kv, err := n.openBucket(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -13,8 +13,12 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
-// ErrNotPaused says that there is no pause of a pattern.
-var ErrNotPaused = errors.New("is not paused")
+var (
+	// ErrNotPaused says that there is no pause of a pattern.
+	ErrNotPaused = errors.New("is not paused")
+	// ErrNoBucket says that no service has run.
+	ErrNoBucket = errors.New("there is no bucket of pauses")
+)
 
 // Bucket keeps the pauses of one prefix. It is safe for concurrent use.
 type Bucket struct {
@@ -35,6 +39,29 @@ func Ensure(ctx context.Context, js jetstream.JetStream, prefix string, replicas
 		return nil, err
 	}
 	return &Bucket{kv, js}, nil
+}
+
+// Watch calls inForce with the pauses of a bucket that the service keeps, first as they are and
+// then whenever they change, until ctx ends or the bucket is lost. broken is called with an entry
+// that cannot be read, which holds nothing. The error is [ErrNoBucket] if there is no bucket.
+func Watch(ctx context.Context, js jetstream.JetStream, prefix string, inForce func([]events.Pause), broken func(key string, err error)) error {
+	name := BucketName(prefix)
+	kv, err := js.KeyValue(ctx, name)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		return fmt.Errorf("bucket %s: %w", name, ErrNoBucket)
+	}
+	if err != nil {
+		return fmt.Errorf("opening bucket %s: %w", name, err)
+	}
+	return (&Bucket{kv, js}).watch(ctx, func(list []entry) {
+		all := make([]events.Pause, 0, len(list))
+		for i := range list {
+			if list[i].Pattern != (events.Pattern{}) {
+				all = append(all, list[i].Pause)
+			}
+		}
+		inForce(all)
+	}, broken)
 }
 
 // entry is a pause as it is kept.

@@ -240,15 +240,10 @@ func (k *key) allowed() gate.Waiting {
 	return w
 }
 
-// ready returns how many operations of the most urgent lane that is allowed may be let out,
-// or of normal ones if none waits.
+// ready returns how many operations may be let out of the lane whose turn it is, or of normal
+// ones if nothing waits.
 func (k *key) ready() gate.Answer {
-	p := events.Normal
-	for _, q := range slices.Backward(events.Priorities[:]) {
-		if k.allowed().Has(q) {
-			p = q
-		}
-	}
+	p, _, _ := k.turns.Next(k.allowed())
 	a := k.gate.Ready(k.conditions(p), k.now)
 	a.Limit(k.absences.Bound(k.now), gate.CauseAbsent)
 	return a
@@ -300,13 +295,8 @@ func (k *key) send(op *operation) bool {
 			return false
 		}
 		k.met()
-		result, measured, response := resultOf(a), health.Succeeded, a.took
-		if a.failed {
-			measured, response = health.Failed, health.NoResponse
-			if result != gate.Failure {
-				measured = health.Unknown
-			}
-		}
+		result := resultOf(a)
+		measured, response := healthOf(a, result)
 		k.registry.End(k.service, measured, response, k.now)
 		if permit.Probe() && result == gate.Success {
 			k.prober.Succeeded()
@@ -318,6 +308,17 @@ func (k *key) send(op *operation) bool {
 		return true
 	}, func(a answer) { k.failed(op, a) })
 	return true
+}
+
+// healthOf returns what an answer says of the target's health, and its response time.
+func healthOf(a answer, r gate.Result) (health.Result, time.Duration) {
+	switch {
+	case !a.failed:
+		return health.Succeeded, a.took
+	case r != gate.Failure:
+		return health.Unknown, health.NoResponse
+	}
+	return health.Failed, health.NoResponse
 }
 
 // resultOf classifies an answer for the gate.

@@ -2,7 +2,9 @@ package streams
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -34,11 +36,66 @@ func ExpiringBucket(ctx context.Context, js jetstream.JetStream, config jetstrea
 			return nil, fmt.Errorf("letting values of bucket %s expire: %w", config.Bucket, err)
 		}
 	}
-	e := &Expiring{KeyValue: kv, js: js, prefix: "$KV." + config.Bucket + "."}
+	return expiringBucket(js, kv), nil
+}
+
+// expiringBucket returns a bucket that was opened.
+func expiringBucket(js jetstream.JetStream, kv jetstream.KeyValue) *Expiring {
+	e := &Expiring{KeyValue: kv, js: js, prefix: "$KV." + kv.Bucket() + "."}
 	if api := APIPrefix(js); api != jetstream.DefaultAPIPrefix {
 		e.prefix = api + e.prefix // as for another domain
 	}
-	return e, nil
+	return e
+}
+
+// Foreign opens a bucket that others make, and never makes it. It is safe for concurrent use.
+type Foreign struct {
+	js   jetstream.JetStream
+	name string
+
+	mu      sync.Mutex // guards the fields below
+	missing error      // nil when it was there
+	asked   time.Time
+}
+
+// NewForeign returns an opener of the named bucket.
+func NewForeign(js jetstream.JetStream, name string) *Foreign { return &Foreign{js: js, name: name} }
+
+// missingFor is how long a bucket that was missing is not asked for again.
+const missingFor = 2 * time.Second
+
+// Open returns the bucket. The error is [jetstream.ErrBucketNotFound] when there is none, and
+// remains so for two seconds.
+func (f *Foreign) Open(ctx context.Context) (*Expiring, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.missing != nil && time.Since(f.asked) < missingFor {
+		return nil, f.missing
+	}
+	kv, err := f.js.KeyValue(ctx, f.name)
+	if err == nil {
+		err = f.check(ctx)
+	}
+	f.missing = nil
+	if errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, errNeverExpire) {
+		f.missing, f.asked = fmt.Errorf("opening bucket %s: %w", f.name, err), time.Now()
+		return nil, f.missing
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening bucket %s: %w", f.name, err)
+	}
+	return expiringBucket(f.js, kv), nil
+}
+
+// errNeverExpire means that an older version made the bucket.
+var errNeverExpire = errors.New("its values cannot expire; the service changes that when it starts")
+
+func (f *Foreign) check(ctx context.Context) error {
+	s, err := f.js.Stream(ctx, "KV_"+f.name)
+	if err == nil && !s.CachedInfo().Config.AllowMsgTTL {
+		return errNeverExpire
+	}
+	return err
 }
 
 // Latest reads a key like [EntryGet].

@@ -68,6 +68,8 @@ type Conditions struct {
 	Threshold int
 	// Priority is the priority of the operations in question.
 	Priority events.Priority
+	// Unpaced leaves out the retry budget and the governor.
+	Unpaced bool
 }
 
 // Bound is how many attempts something outside the gate lets through now. The zero
@@ -367,6 +369,9 @@ func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 	g.limitByShares(&a, c.Priority, now)
 	if free := c.Threshold - g.inFlight; c.Threshold > 0 && free < nearThreshold {
 		a.limit(free, CauseThreshold, time.Time{})
+	}
+	if c.Unpaced {
+		return a
 	}
 	if n, next, limited := g.retryBudget.Available(g.inFlight, now); limited {
 		a.limit(n, CauseRetryBudget, next)

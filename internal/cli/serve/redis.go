@@ -7,9 +7,9 @@ import (
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/breaker/redisstore"
-	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/config"
 	"github.com/rebound-mq/rebound/internal/ledger"
+	"github.com/rebound-mq/rebound/internal/ledger/redisledger"
 	"github.com/rebound-mq/rebound/internal/redisconn"
 )
 
@@ -32,11 +32,7 @@ func openShared(c *config.Config, log *slog.Logger) (shared, error) {
 	if err != nil {
 		return shared{}, err
 	}
-	breakers, ledgers := redisstore.DefaultPrefix, ledger.DefaultPrefix
-	if c.Prefix != events.DefaultPrefix {
-		breakers, ledgers = "rebound:"+c.Prefix+":breaker:", "rebound:"+c.Prefix+":ledger:"
-	}
-	return shared{client, redisstore.New(client, breakers), ledger.NewRedis(client, ledgers)}, nil
+	return shared{client, redisstore.New(client, redisstore.PrefixOf(c.Prefix)), redisledger.New(client, redisledger.PrefixOf(c.Prefix))}, nil
 }
 
 func (s *shared) close(log *slog.Logger) {

@@ -1,4 +1,4 @@
-package ledger_test
+package redisledger_test
 
 import (
 	"context"
@@ -9,11 +9,13 @@ import (
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/breaker/redisstore"
-	"github.com/rebound-mq/rebound/internal/ledger"
+	"github.com/rebound-mq/rebound/internal/ledger/redisledger"
 	"github.com/rebound-mq/rebound/internal/redisconn"
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
+
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 func client(t *testing.T, addr string) redis.UniversalClient {
 	t.Helper()
@@ -22,9 +24,9 @@ func client(t *testing.T, addr string) redis.UniversalClient {
 	return c
 }
 
-// TestRedis_AnswersThatAreNoneAreErrors makes Redis refuse: that is neither contention nor
+// TestStore_AnswersThatAreNoneAreErrors makes Redis refuse: that is neither contention nor
 // an empty ledger.
-func TestRedis_AnswersThatAreNoneAreErrors(t *testing.T) {
+func TestStore_AnswersThatAreNoneAreErrors(t *testing.T) {
 	t.Parallel()
 	for name, refuse := range map[string][]any{
 		"a replica that takes no writes": {"REPLICAOF", "127.0.0.1", "1"},
@@ -32,7 +34,7 @@ func TestRedis_AnswersThatAreNoneAreErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := client(t, testkit.Redis(t).Addr())
-			store := ledger.NewRedis(c, "")
+			store := redisledger.New(c, "")
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			if err := c.Do(ctx, refuse...).Err(); err != nil {
@@ -50,11 +52,11 @@ func TestRedis_AnswersThatAreNoneAreErrors(t *testing.T) {
 	}
 }
 
-func TestRedis_FlushForgetsNoBudget(t *testing.T) {
+func TestStore_FlushForgetsNoBudget(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
 	limits := gate.Settings{PerMinute: 10}
-	store := ledger.NewRedis(client(t, server.Addr()), "")
+	store := redisledger.New(client(t, server.Addr()), "")
 	g := gate.New(limits)
 	renew := func() {
 		t.Helper()
