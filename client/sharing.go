@@ -351,6 +351,9 @@ func (s *sharing) changed(change breaker.Change) {
 
 func (s *sharing) statusChanged(status breaker.Status) {
 	log, ctx := s.client.log, context.Background()
+	if !status.Shared {
+		s.gates.Alone(time.Now()) // until a lease arrives: that store is out of reach, too, as a rule
+	}
 	switch {
 	case errors.Is(status.Err, jetstream.ErrBucketNotFound):
 		log.Log(ctx, slog.LevelInfo, "the breakers and limits of Execute are this process's own: no service keeps any here", "error", status.Err)
