@@ -170,13 +170,14 @@ func (s *sharing) use(ctx context.Context, key string) {
 	if !known {
 		s.keys = append(s.keys, key)
 	}
+	all := len(s.keys) > natsstore.MostKeys+1 // so that all are watched
 	s.mu.Unlock()
 	first := false
 	s.join.Do(func() {
 		first = true
 		s.start(ctx)
 	})
-	if first || known || !s.runs || !s.group.Status().Shared {
+	if first || known || all || !s.runs || !s.group.Status().Shared {
 		return // it was read with all others, or will be
 	}
 	if err := s.group.Learn(ctx, key); err != nil {
