@@ -113,7 +113,7 @@ func (l *Lanes) countShut(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		l.gates.SetHeld(k.service, k.operation, held, l.now())
+		l.counted(k, held)
 	}
 	return nil
 }

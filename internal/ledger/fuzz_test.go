@@ -24,6 +24,7 @@ func FuzzDecode(f *testing.F) {
 		string(whole), "", "{}", "null", "[]", `{"minute":{"width":1},"hour":{"width":1}}`,
 		`{"minute":{"width":1000000000,"latest":9223372036854775807,"counts":[4294967295]},"hour":{"width":60000000000,"latest":-9223372036854775808}}`,
 		`{"minute":{"width":1000000000},"hour":{"width":60000000000},"shares":[{"instance":"b","concurrent":-5,"demand":-9223372036854775808,"expires":"9999-12-31T23:59:59Z"}]}`,
+		`{"minute":{"width":1000000000},"hour":{"width":60000000000},"uses":{"asked":[9223372036854775807,1,-9223372036854775808,0],"went":[9223372036854775807,-1,0,1]}}`,
 		string(whole) + "x",
 	} {
 		f.Add([]byte(seed))
@@ -33,7 +34,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		after, lease := l.Renew(gate.Claim{Instance: "a", InFlight: 1, Waiting: 1000}, limits, now)
+		after, lease := l.Renew(gate.Claim{Instance: "a", InFlight: 1, Waiting: 1000, Now: now.Add(-time.Hour)}, limits, now)
 		if lease.Concurrent < 0 || lease.Concurrent > limits.MaxConcurrent || lease.Budget < 0 || lease.Budget > limits.PerMinute || lease.Left < 0 || lease.Left > limits.PerMinute {
 			t.Fatalf("%q gives the lease %+v", data, lease)
 		}

@@ -222,15 +222,10 @@ func (k *key) allowed() gate.Waiting {
 	return w
 }
 
-// ready returns how many operations of the most urgent lane that is allowed may be let out,
-// or of normal ones if none waits.
+// ready returns how many operations may be let out of the lane whose turn it is, or of normal
+// ones if nothing waits.
 func (k *key) ready() gate.Answer {
-	p := events.Normal
-	for _, q := range slices.Backward(events.Priorities[:]) {
-		if k.allowed().Has(q) {
-			p = q
-		}
-	}
+	p, _, _ := k.turns.Next(k.allowed())
 	a := k.gate.Ready(k.conditions(p), k.now)
 	a.Limit(k.absences.Bound(k.now), gate.CauseAbsent)
 	return a

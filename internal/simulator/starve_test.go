@@ -105,3 +105,44 @@ func TestFleet_NoKeyWithoutAPauseIsEverStuck(t *testing.T) {
 		}
 	})
 }
+
+// TestFleet_ScarceBudgetGoesToTheUrgentAndStarvesNobody lets six times as much come as a budget
+// of 20 a minute allows.
+func TestFleet_ScarceBudgetGoesToTheUrgentAndStarvesNobody(t *testing.T) {
+	t.Parallel()
+	const length = time.Hour
+	f := newFleet(map[string]Target{"": sturdy()}, []load{{service: service, kind: ordinary, rate: 2, to: length}}, 0, 1)
+	set, err := policy.Parse("p.yaml", []byte("default: {retryBudgetPerMinute: 20}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.rebound.apply(set)
+	if err := f.play(context.Background(), length); err != nil {
+		t.Fatal(err)
+	}
+	var tried [len(events.Priorities)]int
+	var last [len(events.Priorities)]time.Time
+	for p := range last {
+		last[p] = start
+	}
+	for _, try := range f.tries {
+		p := try.priority
+		if gap := try.at.Sub(last[p]); gap > 2*spentFor {
+			t.Errorf("none of priority %s is tried for %v, want %v at most", p, gap, 2*spentFor)
+		}
+		tried[p]++
+		last[p] = try.at
+	}
+	for _, p := range events.Priorities {
+		if gap := start.Add(length).Sub(last[p]); gap > 2*spentFor {
+			t.Errorf("none of priority %s is tried in the last %v, want one each %v at least", p, gap, 2*spentFor)
+		}
+	}
+	critical, _ := f.unfinished(func(op *operation) bool { return op.priority == events.Critical })
+	if critical > 3 || tried[events.Critical] < 300 {
+		t.Errorf("%d critical operations are tried and %d wait, want at least 300, and 3 to wait at most: a quarter of the budget is enough for them", tried[events.Critical], critical)
+	}
+	if all := len(f.tries); all < 1000 || all > 1200 {
+		t.Errorf("%d operations are tried in an hour, want 20 a minute at most and 1000 at least: the budget is used", all)
+	}
+}

@@ -212,15 +212,24 @@ func TestGate_LetsNoMoreThroughThanItsLimits(t *testing.T) {
 func TestGate_AllocatesNothing(t *testing.T) {
 	g := New(Settings{MaxConcurrent: 100, PerMinute: 1000, PerHour: 100_000})
 	g.Ready(Conditions{Breaker: Bound{Limited: true}}, begin)
-	now := begin
-	allocs := testing.AllocsPerRun(1000, func() {
+	now, entered := begin, 0
+	decide := func() {
 		now = now.Add(time.Second)
-		g.Ready(Conditions{}, now)
-		if p, _, ok := g.Enter(Conditions{}, now); ok {
-			p.Done(Success, time.Millisecond, now)
+		for _, p := range events.Priorities {
+			g.Ready(Conditions{Priority: p}, now)
+			if pass, _, ok := g.Enter(Conditions{Priority: p}, now); ok {
+				pass.Done(Success, time.Millisecond, now)
+				entered++
+			}
+			g.Reserved(now)
 		}
-	})
-	if allocs != 0 {
-		t.Errorf("a decision allocates %v times, want never", allocs)
+	}
+	if allocs := testing.AllocsPerRun(1000, decide); allocs != 0 || entered == 0 {
+		t.Errorf("a decision allocates %v times, %d entered; want never", allocs, entered)
+	}
+	entered = 0
+	g.Share(Lease{Concurrent: 100, Budget: 500, Minute: 800, Hour: 90_000, Given: now, Until: now.Add(time.Hour), Instances: 2, Granted: true})
+	if allocs := testing.AllocsPerRun(1000, decide); allocs != 0 || entered == 0 {
+		t.Errorf("a decision under a lease allocates %v times, %d entered; want never", allocs, entered)
 	}
 }

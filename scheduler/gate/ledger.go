@@ -92,10 +92,10 @@ type Lease struct {
 	Budget int
 	More   bool
 	// Minute and Hour are what of each budget was left when the lease was given, with its
-	// own part, 0 without such a limit, and Others what other instances had and may not
-	// have used yet. Uses are those of all instances, by the store's clock.
-	Minute, Hour, Others int
-	Uses                 Uses
+	// own part, 0 without such a limit. Uses are those of all instances, by the store's
+	// clock.
+	Minute, Hour int
+	Uses         Uses
 	// Given is when the ledger gave it, by the store's clock. It identifies the lease
 	// among the instance's leases.
 	Given time.Time
@@ -181,7 +181,7 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 		return l, Lease{Given: now, Instances: len(l.Shares), Granted: true, Left: l.left(s, now), Seen: &l}
 	}
 	own.Demand = max(c.InFlight, 0) + max(c.Waiting, 0)
-	begins := own.Given.IsZero() || !own.Expires.After(now)
+	begins := own.Given.IsZero() || !own.Expires.Add(LeaseTime).After(now)
 	own.Expires = now.Add(LeaseTime)
 	if s.MaxConcurrent > 0 {
 		own.Concurrent = l.concurrent(i, c.InFlight, s.MaxConcurrent, now)
@@ -194,12 +194,28 @@ func (l Ledger) Renew(c Claim, s Settings, now time.Time) (Ledger, Lease) {
 	if begins {
 		own.Budget = min(own.Budget, max(beginning(&c, s, minute, hour), 0))
 	}
+	if s.PerHour > 0 && l.Uses.several(time.Hour, now) || l.Uses.several(time.Minute, now) {
+		own.Budget = min(own.Budget, l.portion(l.left(s, now), now))
+	}
 	l.Minute.Take(own.Budget, now)
 	l.Hour.Take(own.Budget, now)
 	return l, Lease{
 		Concurrent: own.Concurrent, Budget: own.Budget, More: own.Budget < part, Given: now, Instances: len(l.Shares), Granted: true,
-		Minute: minute, Hour: hour, Others: l.others(i, now), Uses: l.Uses, Left: l.left(s, now), Seen: &l,
+		Minute: minute, Hour: hour, Uses: l.Uses, Left: l.left(s, now), Seen: &l,
 	}
+}
+
+// portion returns how much of what is left a lease may bring while several priorities ask.
+// What an instance has is used as far as others know, and may not be, so altogether that is
+// a quarter.
+func (l *Ledger) portion(left int, now time.Time) int {
+	alive := 0
+	for _, h := range l.Shares {
+		if h.Expires.After(now) {
+			alive++
+		}
+	}
+	return min(left, max(left/(4*max(alive, 1)), 1))
 }
 
 // beginning returns how much of what is left a first lease may bring. More urgent operations
@@ -214,17 +230,6 @@ func beginning(c *Claim, s Settings, minute, hour int) int {
 		most = min(most, hour-s.PerHour*reserves[p]/100)
 	}
 	return most
-}
-
-// others returns how much other instances have and may not have used yet.
-func (l *Ledger) others(i int, now time.Time) int {
-	n := 0
-	for j := range l.Shares {
-		if j != i && l.Shares[j].Expires.After(now) {
-			n += l.Shares[j].Budget
-		}
-	}
-	return n
 }
 
 const (

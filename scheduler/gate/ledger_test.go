@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/rebound-mq/rebound/events"
 )
 
 // instance is one instance that shares a gate through a ledger, as the service does.
@@ -77,7 +79,8 @@ func TestLedger_InstancesTogetherStayWithinTheLimits(t *testing.T) {
 				if !one.gate.leased(now) {
 					continue
 				}
-				if pass, _, ok := one.gate.Enter(Conditions{}, now); ok {
+				c := Conditions{Priority: rapid.SampledFrom(events.Priorities[:]).Draw(t, "priority")}
+				if pass, _, ok := one.gate.Enter(c, now); ok {
 					one.passes = append(one.passes, pass)
 					taken = append(taken, taking{now, 1})
 				}

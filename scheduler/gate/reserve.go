@@ -81,6 +81,17 @@ func within(at int64, span time.Duration, t int64) bool {
 	return at > 0 && t-at < int64(span) && at-t < int64(span)
 }
 
+// several reports whether more than one priority asked within a span.
+func (u *Uses) several(span time.Duration, now time.Time) bool {
+	n := 0
+	for _, asked := range u.Asked {
+		if within(asked, span, now.UnixNano()) {
+			n++
+		}
+	}
+	return n > 1
+}
+
 // mostUrgent returns the most urgent priority that asked within a span.
 func (u *Uses) mostUrgent(span time.Duration, now time.Time) (p events.Priority, ok bool) {
 	for _, p := range events.Priorities {
@@ -132,18 +143,10 @@ func (g *Gate) ofWindow(b *budget, p events.Priority, now time.Time) (n int, nex
 }
 
 // ofLease returns how many operations of p the reserve allows under the lease; limited is
-// false if it does not matter.
+// false if it does not matter. What other instances have counts as used.
 func (g *Gate) ofLease(b *budget, p events.Priority, now time.Time) (n int, next time.Time, limited bool) {
 	leaves, until := g.uses.leaves(p, b.limit, b.span, now)
-	if leaves == 0 {
-		return 0, time.Time{}, false
-	}
-	// What is left for certain, or the instance's part of what is if nobody else has used
-	// any yet.
-	granted, all := g.used+g.lease.Budget, max(b.leased+g.lease.Others, 1)
-	certain := b.leased - g.used - leaves
-	own := g.lease.Budget - (granted*leaves+all-1)/all
-	return max(certain, own, 0), until, true
+	return max(b.leased-g.used-leaves, 0), until, leaves > 0
 }
 
 // Note records that operations of some priorities wait in the lanes, or for their turn.
@@ -190,12 +193,5 @@ func (g *Gate) refuses(b *budget, p events.Priority, leased bool, now time.Time)
 		left, _ = b.window.Available(limit, now)
 	}
 	leaves, _ := g.uses.leaves(p, limit, b.span, now)
-	if max(left, 1) > leaves {
-		return false
-	}
-	if leased && g.lease.Granted {
-		n, _, _ := g.ofLease(b, p, now)
-		return n == 0
-	}
-	return true
+	return max(left, 1) <= leaves
 }

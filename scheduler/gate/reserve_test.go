@@ -118,6 +118,15 @@ func newFight(s Settings, waiting ...[len(events.Priorities)]int) *fight {
 	return f
 }
 
+// total returns how many went.
+func (f *fight) total() int {
+	n := 0
+	for _, k := range f.went {
+		n += k
+	}
+	return n
+}
+
 // renew renews the lease of one instance.
 func (f *fight) renew(i int, now time.Time) {
 	reserved, n := f.gates[i].Reserved(now), 0
@@ -129,7 +138,7 @@ func (f *fight) renew(i int, now time.Time) {
 	renewAs(f.gates[i], &f.ledger, Claim{Instance: fmt.Sprint(i), Waiting: n}, f.settings, heard, now, now)
 }
 
-// go lets what waits at an instance go, the least urgent first.
+// goOn lets what waits at an instance go, the least urgent first.
 func (f *fight) goOn(i int, now time.Time) {
 	for _, p := range []events.Priority{events.Low, events.Normal, events.High, events.Critical} {
 		n := enter(f.gates[i], p, f.waiting[i][p], now)
@@ -159,6 +168,63 @@ func TestReserve_CriticalGetTenOfTwentyOverInstances(t *testing.T) {
 		if all := f.went[events.Low] + f.went[events.Critical]; f.went[events.Critical] < 10 || all > 20 || all < 19 {
 			t.Errorf("%s: %d low and %d critical go, want at least 10 critical and 20 in all", name, f.went[events.Low], f.went[events.Critical])
 		}
+	}
+}
+
+func TestReserve_OverInstancesTheUrgentHaveTheirsAndAllGoesInTheEnd(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limit := rapid.IntRange(4, 40).Draw(t, "budget")
+		p := rapid.SampledFrom(events.Priorities[:3]).Draw(t, "the more urgent")
+		var waiting [][len(events.Priorities)]int
+		all, urgent := 0, 0
+		for range rapid.IntRange(1, 4).Draw(t, "instances") {
+			var w [len(events.Priorities)]int
+			w[p] = rapid.SampledFrom([]int{0, 0, 1, 5, 30}).Draw(t, "urgent")
+			w[events.Low] = rapid.SampledFrom([]int{0, 0, 1, 5, 30}).Draw(t, "low")
+			urgent += w[p]
+			all += w[p] + w[events.Low]
+			waiting = append(waiting, w)
+		}
+		f := newFight(Settings{PerMinute: limit}, waiting...)
+		var taken []taking
+		round := func(now time.Time) {
+			for i := range f.gates {
+				before := f.total()
+				f.renew(i, now)
+				f.goOn(i, now)
+				taken = append(taken, taking{now, f.total() - before})
+			}
+		}
+		for step := range 40 { // two seconds
+			round(at(float64(step) / 20))
+		}
+		// An instance lets the guaranteed one of low go if it has not heard yet that one went.
+		if got, want := f.went[p], min(urgent, limit/2-len(f.gates)+1); got < want {
+			t.Fatalf("of a budget of %d %d of priority %s go beside low ones, want %d of %d", limit, got, p, want, urgent)
+		}
+		for now := at(2); f.total() < all; now = now.Add(LeaseTime / 3) {
+			if most := time.Duration(all/limit+3) * 62 * time.Second; now.After(begin.Add(most)) {
+				t.Fatalf("of a budget of %d %d of %d went within %v, want all", limit, f.total(), all, most)
+			}
+			round(now)
+		}
+		if got := most(taken, time.Minute); got > limit {
+			t.Fatalf("%d went within a minute, want at most %d", got, limit)
+		}
+	})
+}
+
+func TestReserve_OverInstancesLowUsesWhatIsNotReserved(t *testing.T) {
+	w := [len(events.Priorities)]int{events.Low: 100, events.Critical: 1}
+	f := newFight(Settings{PerMinute: 200}, w, w, w)
+	for step := range 60 { // three seconds
+		for i := range f.gates {
+			f.renew(i, at(float64(step)/20))
+			f.goOn(i, at(float64(step)/20))
+		}
+	}
+	if low, critical := f.went[events.Low], f.went[events.Critical]; low < 90 || low > 100 || critical != 3 {
+		t.Errorf("%d low and %d critical go, want 90 to 100, half of the budget, and all 3", low, critical)
 	}
 }
 
