@@ -56,7 +56,7 @@ func (u *Uses) leaves(p events.Priority, limit int, span time.Duration, now time
 		}
 	}
 	if reserve := limit * reserves[p] / 100; urgent > 0 && reserve > 0 {
-		if due := u.due(p, limit, span); t < due {
+		if due := u.due(p, limit, span, t); t < due {
 			add(reserve, min(due, urgent+int64(span)))
 		}
 	}
@@ -69,13 +69,18 @@ func (u *Uses) leaves(p events.Priority, limit int, span time.Duration, now time
 // owed reports whether none of p has gone for as long as it is guaranteed one, although it
 // asked since.
 func (u *Uses) owed(p events.Priority, limit int, span time.Duration, t int64) bool {
-	return u.Asked[p] > max(u.Went[p], u.began[p]) && within(u.Asked[p], span, t) && t >= u.due(p, limit, span)
+	return u.Asked[p] > max(u.Went[p], u.began[p]) && within(u.Asked[p], span, t) && t >= u.due(p, limit, span, t)
 }
 
-// due returns when p is guaranteed another operation, of a priority below critical.
-func (u *Uses) due(p events.Priority, limit int, span time.Duration) int64 {
+// due returns when p, of a priority below critical that asks at t, is guaranteed another
+// operation.
+func (u *Uses) due(p events.Priority, limit int, span time.Duration, t int64) int64 {
+	since := max(u.Went[p], u.began[p])
+	if u.Asked[p] == 0 {
+		since = t // for the first time
+	}
 	most := int64(span) * int64(max(smallBudget, limit)) / int64(limit)
-	return max(u.Went[p], u.began[p]) + min(int64(span)*100/(int64(shares[p])*int64(limit)), most)
+	return since + min(int64(span)*100/(int64(shares[p])*int64(limit)), most)
 }
 
 // within reports whether t is less than a span away from a time; 0 is never.

@@ -339,7 +339,7 @@ func compare(t *rapid.T, g *Gate, p events.Priority, now time.Time) {
 		g.uses.Asked[q] = now.UnixNano()
 		due := false
 		for _, b := range g.budgets() {
-			due = due || b.limit > 0 && now.UnixNano() >= g.uses.due(p, b.limit, b.span)
+			due = due || b.limit > 0 && now.UnixNano() >= g.uses.due(p, b.limit, b.span, now.UnixNano())
 		}
 		urgent, less := g.Ready(Conditions{Priority: q}, now), g.Ready(Conditions{Priority: p}, now)
 		if !due && urgent.N+len(events.Priorities)-1 < less.N {
