@@ -58,7 +58,7 @@ func TestAbsent_OperationsWaitForTheirTargetAndCostNothing(t *testing.T) {
 			metrics := httptest.NewRecorder()
 			s.HTTP().ServeHTTP(metrics, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 			says := func(held int) bool {
-				return strings.Contains(ready.Body.String(), fmt.Sprintf(`"key":"billing:charge","held":%d,"cause":"absent","reason":"nobody listens on billing.charge"`, held)) &&
+				return strings.Contains(ready.Body.String(), fmt.Sprintf(`"key":"billing:charge","held":%d,"cause":"absent","because":"nobody listens on billing.charge"`, held)) &&
 					strings.Contains(metrics.Body.String(), fmt.Sprintf(`rebound_held_operations{cause="absent"} %d`, held))
 			}
 			held := r.count("RETRY", "retry.held.>")
@@ -82,7 +82,7 @@ func TestAbsent_SingleOperationThatWaitsIsTold(t *testing.T) {
 	r := newRig(t)
 	s := r.start(handlers.Config{})
 	r.submit("retry.submit.billing.charge", nil, "x")
-	const want = `"held":[{"key":"billing:charge","held":1,"cause":"absent","reason":"nobody listens on billing.charge","since":"`
+	const want = `"held":[{"key":"billing:charge","held":1,"cause":"absent","because":"nobody listens on billing.charge","since":"`
 	testkit.Eventually(t, 20*time.Second, "/readyz telling of the one that waits", func() bool {
 		ready := httptest.NewRecorder()
 		s.HTTP().ServeHTTP(ready, httptest.NewRequest(http.MethodGet, "/readyz", nil))

@@ -5,10 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/rebound-mq/rebound/internal/telemetry"
-	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/schemas"
 )
 
@@ -40,30 +38,19 @@ type readiness struct {
 	Instances          int  `json:"instances"`
 	GlobalBackpressure bool `json:"globalBackpressure"`
 	// Held are the keys that hold operations, those that hold the most first, and why.
-	Held []heldKey `json:"held,omitempty"`
+	Held []schemas.HeldKey `json:"held,omitempty"`
 }
 
-// heldKey is one key that holds operations.
-type heldKey struct {
-	Key    string     `json:"key"`
-	Held   int        `json:"held"`
-	Cause  gate.Cause `json:"cause"`
-	Reason string     `json:"reason"`
-	Since  time.Time  `json:"since"`
-	// Next is when its gate is asked again, zero if that is not known.
-	Next time.Time `json:"next,omitzero"`
-}
-
-// heldShown is how many keys that hold operations a readiness names.
+// heldShown is how many keys that hold operations a readiness and a health name.
 const heldShown = 10
 
-// held returns the keys that hold operations because their gate is shut.
-func (m *monitor) held() []heldKey {
+// held returns the keys whose operations do not go on.
+func (m *monitor) held() []schemas.HeldKey {
 	worst, _ := m.gates.Worst(heldShown, m.clock.Now())
-	var held []heldKey
+	var held []schemas.HeldKey
 	for _, k := range worst {
 		if n := k.HeldUp(); n > 0 {
-			held = append(held, heldKey{k.Key, n, k.Cause, k.Reason(), k.Since, k.Next})
+			held = append(held, schemas.HeldKey{Key: k.Key, Held: n, Cause: k.Cause, Because: k.Reason(), Since: k.Since, Next: k.Next})
 		}
 	}
 	return held

@@ -129,7 +129,7 @@ func (m *monitor) health(_ context.Context, r micro.Request) (any, error) {
 		}
 	}
 	now := m.clock.Now()
-	answer := schemas.Health{Instance: m.id, RefusedReports: m.healthReports.Refused(), Services: []health.Metrics{}}
+	answer := schemas.Health{Instance: m.id, RefusedReports: m.healthReports.Refused(), Services: []health.Metrics{}, Held: m.held()}
 	if err := m.ready(); err != nil {
 		answer.NotReady = err.Error()
 	}

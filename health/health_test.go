@@ -79,6 +79,8 @@ func TestRegistry_TrendComparesTheLastTenWithThoseBefore(t *testing.T) {
 		{"steady", 20 * time.Millisecond, 20 * time.Millisecond, 10, 0},
 		{"half as slow again", 20 * time.Millisecond, 30 * time.Millisecond, 10, 0.5},
 		{"twice as fast", 20 * time.Millisecond, 10 * time.Millisecond, 10, -0.5},
+		{"three times as slow, by two milliseconds", time.Millisecond, 3 * time.Millisecond, 10, 0.1},
+		{"from quick to slow", time.Millisecond, 61 * time.Millisecond, 10, 3},
 		{"too few to tell", 20 * time.Millisecond, 200 * time.Millisecond, 9, 0},
 		{"from nothing", 0, time.Nanosecond, 10, 0},
 	} {

@@ -31,7 +31,7 @@ type Metrics struct {
 	AverageResponseTime *float64 `json:"averageResponseTime,omitempty"`
 	P95ResponseTime     *float64 `json:"p95ResponseTime,omitempty"`
 	// ResponseTimeTrend is the relative change of the last 10 response times against the earlier
-	// ones: 0.5 is 50 % slower, below 0 is faster.
+	// ones, or against 20 ms if those took less: 0.5 is 50 % slower, below 0 is faster.
 	ResponseTimeTrend *float64 `json:"responseTimeTrend,omitempty"`
 
 	// The figures last reported by the service: utilisations in percent, 0 to 100, the load

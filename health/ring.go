@@ -13,6 +13,9 @@ const (
 	MaxAge = time.Hour
 	// recent is how many of the latest response times the trend compares with the earlier ones.
 	recent = 10
+	// quick is the response time, in seconds, up to which the trend goes by the absolute change:
+	// an answer after 2 ms instead of 1 is no slower target.
+	quick = 0.02
 )
 
 // ring holds the latest samples of a service, at most [Samples]. It computes its figures once per
@@ -85,7 +88,7 @@ func (r *ring) compute() {
 	r.variation = max(squares/count/(r.mean*r.mean)-1, 0)
 	if n >= 2*recent {
 		before := (sum - late) / (count - recent)
-		r.trend = late/recent/before - 1
+		r.trend = (late/recent - before) / max(before, quick)
 	}
 }
 

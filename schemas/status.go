@@ -1,12 +1,16 @@
 package schemas
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 // Status is the answer to rebound.status.
@@ -110,6 +114,38 @@ type Health struct {
 	Host *health.Host `json:"host,omitempty"`
 	// RefusedReports counts the health reports that could not be taken.
 	RefusedReports uint64 `json:"refusedReports"`
+	// Held are the keys whose operations do not go on, as this instance knows it, those with
+	// the most first.
+	Held []HeldKey `json:"held,omitempty"`
 	// Services tells of all of which something is known, by name.
 	Services []health.Metrics `json:"services"`
+}
+
+// HeldKey is a key whose operations do not go on.
+type HeldKey struct {
+	Key string `json:"key"`
+	// Held is how many operations wait: those in lanes, over all instances, and those that
+	// the instance has in hand until somebody listens on their target.
+	Held    int        `json:"held"`
+	Cause   gate.Cause `json:"cause"`
+	Because string     `json:"because"`
+	Since   time.Time  `json:"since"`
+	// Next is when its gate is asked again, zero if that is not known.
+	Next time.Time `json:"next,omitzero"`
+}
+
+// AllHeld puts together what the instances know of the keys whose operations do not go on,
+// those with the most first: an instance knows why only if it has asked for the key.
+func AllHeld(instances []Health) []HeldKey {
+	most := make(map[string]HeldKey)
+	for _, i := range instances {
+		for _, k := range i.Held {
+			if known, ok := most[k.Key]; !ok || k.Held > known.Held {
+				most[k.Key] = k
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Values(most), func(a, b HeldKey) int {
+		return cmp.Or(cmp.Compare(b.Held, a.Held), cmp.Compare(a.Key, b.Key))
+	})
 }

@@ -80,7 +80,7 @@ func writeStatusTables(w io.Writer, status *schemas.Status, instances []schemas.
 	if err := writeWorstBreakers(w, status); err != nil {
 		return err
 	}
-	if err := writeGates(w, status); err != nil {
+	if err := writeGates(w, status, schemas.AllHeld(instances)); err != nil {
 		return err
 	}
 	return writeHealth(w, instances)

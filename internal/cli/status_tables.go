@@ -70,16 +70,26 @@ func writeOthers(w io.Writer, n int, thing string, by map[string]int) error {
 }
 
 // writeGates prints the worst gates that limit something, and how many others there
-// are.
-func writeGates(w io.Writer, status *schemas.Status) error {
+// are. held are the keys whose operations do not go on at any instance.
+func writeGates(w io.Writer, status *schemas.Status, held []schemas.HeldKey) error {
 	gates := slices.DeleteFunc(slices.Clone(status.Gates), func(g scheduler.KeyReport) bool { return g.Cause == "" && !g.Governed })
-	if len(gates) == 0 {
+	gates = gates[:min(shownWorst, len(gates))]
+	elsewhere := slices.DeleteFunc(slices.Clone(held), func(k schemas.HeldKey) bool {
+		return slices.ContainsFunc(gates, func(g scheduler.KeyReport) bool { return k.Key == g.Key && g.HeldUp() > 0 })
+	})
+	elsewhere = elsewhere[:min(shownWorst, len(elsewhere))]
+	if len(gates)+len(elsewhere) == 0 {
 		return nil
 	}
-	gates = gates[:min(shownWorst, len(gates))]
 	fmt.Fprintln(w)
 	t := terminal.NewTable(w, "GATE", "LIMITED BY", "HELD", "SINCE", "ASKED AGAIN", "IN FLIGHT", "GOVERNED AT", "BECAUSE")
+	for _, k := range elsewhere {
+		t.Row(k.Key, string(k.Cause), k.Held, k.Since, k.Next, "", "", k.Because)
+	}
 	for _, g := range gates {
+		if slices.ContainsFunc(elsewhere, func(k schemas.HeldKey) bool { return k.Key == g.Key }) {
+			continue
+		}
 		rate := ""
 		if g.Governed {
 			rate = fmt.Sprintf("%.0f/s", g.Rate)

@@ -23,9 +23,10 @@ const skewFail = 5 * time.Second
 
 // server checks the server that s is connected to.
 func (d *Diagnosis) server(ctx context.Context, s *session.Session, c *config.Config) {
+	instances, unheard := session.Health(ctx, s)
 	if err := natsconn.CheckServer(ctx, s.JS); err != nil {
 		d.add(Fail, "server", wording.Sentence(err), "upgrade or configure the NATS server")
-		d.instances(ctx, s)
+		d.instances(instances, unheard)
 		return
 	}
 	d.add(OK, "server", fmt.Sprintf("nats-server %s at %s, with JetStream", s.NC.ConnectedServerVersion(), s.URL()), "")
@@ -39,8 +40,8 @@ func (d *Diagnosis) server(ctx context.Context, s *session.Session, c *config.Co
 	d.adoption(ctx, s, adopted)
 	d.clock(ctx, s, found)
 	d.replicas(ctx, s, c, found)
-	d.service(ctx, s)
-	d.instances(ctx, s)
+	d.service(ctx, s, instances)
+	d.instances(instances, unheard)
 }
 
 // streams checks the streams and reports whether all exist.

@@ -14,7 +14,7 @@ import (
 	"github.com/rebound-mq/rebound/schemas"
 )
 
-func (d *Diagnosis) service(ctx context.Context, s *session.Session) {
+func (d *Diagnosis) service(ctx context.Context, s *session.Session, instances []schemas.Health) {
 	var status schemas.Status
 	switch err := s.Request(ctx, nats.NewMsg(s.Subjects.Endpoint("status")), &status); {
 	case errors.Is(err, nats.ErrNoResponders):
@@ -26,7 +26,7 @@ func (d *Diagnosis) service(ctx context.Context, s *session.Session) {
 		d.policiesInForce(status.Policies)
 		d.submitted(&status)
 		d.paused(status.Pauses)
-		d.held(&status)
+		d.held(&status, schemas.AllHeld(instances))
 	}
 }
 
@@ -55,22 +55,16 @@ func (d *Diagnosis) paused(pauses []events.Pause) {
 const maxPauses = 5
 
 // held checks whether operations are held, and says why.
-func (d *Diagnosis) held(status *schemas.Status) {
+func (d *Diagnosis) held(status *schemas.Status, keys []schemas.HeldKey) {
 	const check = "held operations"
-	named := 0
-	for _, g := range status.Gates {
-		n := g.HeldUp()
-		if n == 0 {
-			continue
+	for _, k := range keys {
+		says := fmt.Sprintf("%d of %s, since %s: %s", k.Held, k.Key, wording.Moment(k.Since), k.Because)
+		if !k.Next.IsZero() {
+			says += "; asked again " + wording.Moment(k.Next)
 		}
-		named++
-		says := fmt.Sprintf("%d of %s, since %s: %s", n, g.Key, wording.Moment(g.Since), g.Reason())
-		if !g.Next.IsZero() {
-			says += "; asked again " + wording.Moment(g.Next)
-		}
-		d.add(Warn, check, says, remedies[g.Cause])
+		d.add(Warn, check, says, remedies[k.Cause])
 	}
-	if named == 0 {
+	if len(keys) == 0 {
 		d.add(OK, check, fmt.Sprintf("%d, none behind a gate that is shut", status.Held), "")
 	}
 }
@@ -121,9 +115,8 @@ func (d *Diagnosis) policiesInForce(p schemas.PolicyState) {
 	d.add(OK, check, p.Name, "")
 }
 
-// instances asks every instance for its state.
-func (d *Diagnosis) instances(ctx context.Context, s *session.Session) {
-	instances, err := session.Health(ctx, s)
+// instances tells of the state of every instance. err is why not all were heard.
+func (d *Diagnosis) instances(instances []schemas.Health, err error) {
 	if err != nil {
 		d.add(Fail, "instances", wording.Sentence(err), "look at the log of the service")
 	}
