@@ -162,9 +162,8 @@ func (s *Sweeper) pass(ctx context.Context, p pace) (done bool, err error) {
 		if !p.hasty && !s.full() && s.reasons() != p.known {
 			return false, nil
 		}
-		next, leaves, err := s.page(ctx, sequence)
+		next, leaves, err := s.page(ctx, sequence, left)
 		left += int64(leaves)
-		s.overdue.Store(max(s.overdue.Load(), left)) // the last pass may know of more to come
 		switch {
 		case err != nil:
 			return false, err
@@ -193,9 +192,9 @@ func (s *Sweeper) last(ctx context.Context) (uint64, error) {
 }
 
 // page fires the forgotten schedules of one page. It returns where the next begins, 0 at the
-// end, and how many it had to leave. It has no subject filter, so that the server need not
-// count matches.
-func (s *Sweeper) page(ctx context.Context, sequence uint64) (next uint64, left int, err error) {
+// end, and how many it had to leave. earlier is how many were left of the pages before. It has
+// no subject filter, so that the server need not count matches.
+func (s *Sweeper) page(ctx context.Context, sequence uint64, earlier int64) (next uint64, left int, err error) {
 	var forgotten []*jetstream.RawStreamMsg
 	read, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	defer cancel()
@@ -209,14 +208,16 @@ func (s *Sweeper) page(ctx context.Context, sequence uint64) (next uint64, left 
 			forgotten = append(forgotten, m)
 		}
 	}
-	left, err = s.fire(ctx, forgotten)
+	left, err = s.fire(ctx, forgotten, earlier)
 	return next, left, err
 }
 
 // fire makes the forgotten operations due, by the same step that lets an operation out, and
 // returns how many it had to leave. It passes over those that were fired after all, or taken by
-// somebody else.
-func (s *Sweeper) fire(ctx context.Context, forgotten []*jetstream.RawStreamMsg) (left int, err error) {
+// somebody else. They are overdue until then, which takes as long as nothing can be stored, if
+// that shows only now.
+func (s *Sweeper) fire(ctx context.Context, forgotten []*jetstream.RawStreamMsg, earlier int64) (left int, err error) {
+	s.overdue.Store(max(s.overdue.Load(), earlier+int64(len(forgotten)))) // the last pass may know of more to come
 	if s.full() {
 		return len(forgotten), nil
 	}

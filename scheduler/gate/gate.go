@@ -246,7 +246,7 @@ func (g *Gate) Enter(c Conditions, now time.Time) (p Pass, a Answer, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.budgeted() {
-		g.uses.Asked[c.Priority] = now.UnixNano()
+		g.uses.ask(c.Priority, now.UnixNano())
 	}
 	a = g.ready(&c, now)
 	if a.N == 0 {

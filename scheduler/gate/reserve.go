@@ -18,11 +18,13 @@ import (
 // for the most urgent is never less than a tenth. A priority that is alone leaves nothing.
 //
 // In return each priority has a small guaranteed share, that of [RoundRobin] and at least
-// one operation a span, or an eighth of a budget below 8. If none of it went for that
-// long, its next one leaves nothing, and if it was refused since, the others leave it one.
+// one operation a span, or an eighth of a budget below 8. If it asks and none of it went
+// for that long, its next one leaves nothing, and if it was refused since, the others leave it one.
 type Uses struct {
 	Asked [len(events.Priorities)]int64 `json:"asked,omitzero"`
 	Went  [len(events.Priorities)]int64 `json:"went,omitzero"`
+	// began is when each was first known to ask here.
+	began [len(events.Priorities)]int64
 }
 
 // reserves are what each priority leaves of a budget, in hundredths, rounded down.
@@ -54,7 +56,7 @@ func (u *Uses) leaves(p events.Priority, limit int, span time.Duration, now time
 		}
 	}
 	if reserve := limit * reserves[p] / 100; urgent > 0 && reserve > 0 {
-		if due := u.due(p, limit, span); t < due {
+		if due := u.due(p, limit, span, t); t < due {
 			add(reserve, min(due, urgent+int64(span)))
 		}
 	}
@@ -67,13 +69,18 @@ func (u *Uses) leaves(p events.Priority, limit int, span time.Duration, now time
 // owed reports whether none of p has gone for as long as it is guaranteed one, although it
 // asked since.
 func (u *Uses) owed(p events.Priority, limit int, span time.Duration, t int64) bool {
-	return u.Asked[p] > u.Went[p] && within(u.Asked[p], span, t) && t >= u.due(p, limit, span)
+	return u.Asked[p] > max(u.Went[p], u.began[p]) && within(u.Asked[p], span, t) && t >= u.due(p, limit, span, t)
 }
 
-// due returns when p is guaranteed another operation, of a priority below critical.
-func (u *Uses) due(p events.Priority, limit int, span time.Duration) int64 {
+// due returns when p, of a priority below critical that asks at t, is guaranteed another
+// operation.
+func (u *Uses) due(p events.Priority, limit int, span time.Duration, t int64) int64 {
+	since := max(u.Went[p], u.began[p])
+	if u.Asked[p] == 0 {
+		since = t // for the first time
+	}
 	most := int64(span) * int64(max(smallBudget, limit)) / int64(limit)
-	return u.Went[p] + min(int64(span)*100/(int64(shares[p])*int64(limit)), most)
+	return since + min(int64(span)*100/(int64(shares[p])*int64(limit)), most)
 }
 
 // within reports whether t is less than a span away from a time; 0 is never.
@@ -102,17 +109,24 @@ func (u *Uses) mostUrgent(span time.Duration, now time.Time) (p events.Priority,
 	return p, false
 }
 
+// ask records that an operation of p asks.
+func (u *Uses) ask(p events.Priority, t int64) {
+	if u.Asked[p] == 0 {
+		u.began[p] = t
+	}
+	u.Asked[p] = t
+}
+
 // merge adds what another instance knows, whose clock is by so much behind.
 func (u *Uses) merge(o Uses, behind time.Duration) {
-	later := func(of *[len(events.Priorities)]int64, with [len(events.Priorities)]int64) {
-		for p, at := range with {
-			if at > 0 {
-				of[p] = max(of[p], at+int64(behind))
-			}
+	for p := range o.Asked {
+		if at := o.Asked[p] + int64(behind); o.Asked[p] > 0 && at > u.Asked[p] {
+			u.ask(events.Priority(p), at)
+		}
+		if at := o.Went[p] + int64(behind); o.Went[p] > 0 {
+			u.Went[p] = max(u.Went[p], at)
 		}
 	}
-	later(&u.Asked, o.Asked)
-	later(&u.Went, o.Went)
 }
 
 // budget is one of the two budgets of a gate.
@@ -158,7 +172,7 @@ func (g *Gate) Note(w Waiting, now time.Time) {
 	}
 	for _, p := range events.Priorities {
 		if w.Has(p) {
-			g.uses.Asked[p] = now.UnixNano()
+			g.uses.ask(p, now.UnixNano())
 		}
 	}
 }

@@ -46,7 +46,8 @@ func TestReserve_LessUrgentOperationsLeaveTheirPart(t *testing.T) {
 	} {
 		g := New(c.settings)
 		g.Note(c.also, at(0))
-		if got := enter(g, c.p, 100, at(1)); got != c.want {
+		g.Note(c.also, at(99))
+		if got := enter(g, c.p, 100, at(100)); got != c.want {
 			t.Errorf("%s: %d of %+v go, want %d", name, got, c.settings, c.want)
 		}
 	}
@@ -58,6 +59,21 @@ func TestReserve_OfTwentyCriticalGetTenAlthoughLowComeFirst(t *testing.T) {
 	low, critical := enter(g, events.Low, 20, at(0)), enter(g, events.Critical, 20, at(0))
 	if low != 10 || critical != 10 {
 		t.Errorf("%d low and %d critical go, want 10 of each", low, critical)
+	}
+}
+
+func TestReserve_GuaranteedOneGoesBesideIt(t *testing.T) {
+	g := New(Settings{PerMinute: 20})
+	enter(g, events.Critical, 20, at(0))
+	g.Note(Waiting(0).With(events.Low), at(1)) // from now on it is guaranteed one a minute
+	if got := enter(g, events.Low, 1, at(60)); got != 0 {
+		t.Fatalf("%d low go while the budget is spent, want none", got)
+	}
+	if got := enter(g, events.Critical, 20, at(62)); got != 19 {
+		t.Errorf("%d critical go, want 19 of 20, for one of low has waited for more than a minute", got)
+	}
+	if got := enter(g, events.Low, 20, at(62)); got != 1 {
+		t.Errorf("%d low go, want the one that is guaranteed", got)
 	}
 }
 
@@ -198,8 +214,7 @@ func TestReserve_OverInstancesTheUrgentHaveTheirsAndAllGoesInTheEnd(t *testing.T
 		for step := range 40 { // two seconds
 			round(at(float64(step) / 20))
 		}
-		// An instance lets the guaranteed one of low go if it has not heard yet that one went.
-		if got, want := f.went[p], min(urgent, limit/2-len(f.gates)+1); got < want {
+		if got, want := f.went[p], min(urgent, limit/2); got < want {
 			t.Fatalf("of a budget of %d %d of priority %s go beside low ones, want %d of %d", limit, got, p, want, urgent)
 		}
 		for now := at(2); f.total() < all; now = now.Add(LeaseTime / 3) {
@@ -324,7 +339,7 @@ func compare(t *rapid.T, g *Gate, p events.Priority, now time.Time) {
 		g.uses.Asked[q] = now.UnixNano()
 		due := false
 		for _, b := range g.budgets() {
-			due = due || b.limit > 0 && now.UnixNano() >= g.uses.due(p, b.limit, b.span)
+			due = due || b.limit > 0 && now.UnixNano() >= g.uses.due(p, b.limit, b.span, now.UnixNano())
 		}
 		urgent, less := g.Ready(Conditions{Priority: q}, now), g.Ready(Conditions{Priority: p}, now)
 		if !due && urgent.N+len(events.Priorities)-1 < less.N {
