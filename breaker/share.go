@@ -288,23 +288,29 @@ func (g *Group) check(ctx context.Context) error {
 	defer g.share.checking.Unlock()
 	call, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	before := g.now()
+	asked := g.now()
 	p, err := g.store.Ping(call)
 	if err != nil {
 		g.share.delay.Store(0)
 		return g.lost(ctx, fmt.Errorf("breaker: reaching the store: %w", err))
 	}
 	after := g.now()
-	g.share.delay.Store(int64(after.Sub(before)))
-	g.setOffset(p, before, after)
+	g.share.delay.Store(int64(after.Sub(asked)))
+	g.setOffset(p, asked, after)
 	g.share.mu.Lock()
-	same := g.share.epoch == p.Epoch
+	epoch, same := g.share.epoch, g.share.epoch == p.Epoch
 	g.share.epoch = p.Epoch
 	g.share.mu.Unlock()
 	if same && g.share.on() {
 		return nil
 	}
-	return g.rejoin(ctx)
+	if err := g.rejoin(ctx); err != nil {
+		return err
+	}
+	if !same && epoch != "" {
+		g.share.watchAnew() // the watch is of a store that is gone, whether or not that was noticed
+	}
+	return nil
 }
 
 // Delay returns how long the store took to answer the last ping, which is at most half a second

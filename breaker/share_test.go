@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,4 +127,42 @@ func TestGroup_AgreesWithinASecondOfTheReturnOfItsStore(t *testing.T) {
 			})
 		})
 	}
+}
+
+// replaceable is a store that may be replaced by an empty one. Whoever watches the old one hears
+// nothing more, and no error either.
+type replaceable struct {
+	*Memory
+	now atomic.Pointer[Memory]
+}
+
+func (r *replaceable) Apply(ctx context.Context, key string, e Event, now time.Time, s Settings) (Reply, error) {
+	return r.now.Load().Apply(ctx, key, e, now, s)
+}
+
+func (r *replaceable) Load(ctx context.Context) ([]Circuit, error) { return r.now.Load().Load(ctx) }
+
+func (r *replaceable) Watch(ctx context.Context, ready func(), changed func(Circuit)) error {
+	return r.now.Load().Watch(ctx, ready, changed)
+}
+
+func (r *replaceable) Ping(context.Context) (Pulse, error) {
+	return Pulse{Epoch: fmt.Sprintf("%p", r.now.Load())}, nil
+}
+
+func TestGroup_WatchesAStoreThatWasReplacedBetweenTwoPings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &replaceable{Memory: NewMemory()}
+		store.now.Store(store.Memory)
+		groups, breakers := runGroups(t, store, 2)
+		store.now.Store(NewMemory())
+		time.Sleep(2 * sharedCheckEvery)
+		if _, err := groups[0].Hold(t.Context(), "billing:charge", Operator{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if state := breakers[1].State(); state != Open {
+			t.Errorf("the other instance knows the breaker as %s, want it to hear of the new store's changes", state)
+		}
+	})
 }

@@ -369,6 +369,13 @@ func TestExecute_FailuresOfAServiceLengthenAdaptiveDelays(t *testing.T) {
 		if ill := delay(); first != 100*time.Millisecond || ill <= first {
 			t.Errorf("the delay is %v while the service is well and %v when it fails, want 100ms and more than that", first, ill)
 		}
+		// A call may do without.
+		unadapted := &client.Call{Service: "learning", Operation: "b", Overrides: map[string]string{"enableAdaptiveBackoff": "false"}}
+		start := time.Now()
+		fn, _ = failing(1, errBusy)
+		if _, err := client.Execute(t.Context(), c, unadapted, fn); err != nil || time.Since(start) != first {
+			t.Errorf("a call without adaptive delays got %v after %v, want the delay of %v", err, time.Since(start), first)
+		}
 		metrics := c.LocalHealth()
 		if len(metrics) != 1 || metrics[0].ServiceType != "learning" || metrics[0].Samples != 100 || *metrics[0].SuccessRate >= 1 {
 			t.Errorf("the health is %+v, want that of learning over the last 100 attempts", metrics)

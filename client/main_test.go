@@ -8,7 +8,7 @@ import (
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) { testkit.Main(m, testkit.ProxyLeaks()...) }
 
 // steady are policies with fixed delays.
 const steady = `

@@ -170,13 +170,14 @@ func (s *sharing) use(ctx context.Context, key string) {
 	if !known {
 		s.keys = append(s.keys, key)
 	}
+	all := len(s.keys) > natsstore.MostKeys+1 // so that all are watched
 	s.mu.Unlock()
 	first := false
 	s.join.Do(func() {
 		first = true
 		s.start(ctx)
 	})
-	if first || known || !s.runs || !s.group.Status().Shared {
+	if first || known || all || !s.runs || !s.group.Status().Shared {
 		return // it was read with all others, or will be
 	}
 	if err := s.group.Learn(ctx, key); err != nil {
@@ -351,6 +352,9 @@ func (s *sharing) changed(change breaker.Change) {
 
 func (s *sharing) statusChanged(status breaker.Status) {
 	log, ctx := s.client.log, context.Background()
+	if !status.Shared {
+		s.gates.Alone(time.Now()) // until a lease arrives: that store is out of reach, too, as a rule
+	}
 	switch {
 	case errors.Is(status.Err, jetstream.ErrBucketNotFound):
 		log.Log(ctx, slog.LevelInfo, "the breakers and limits of Execute are this process's own: no service keeps any here", "error", status.Err)

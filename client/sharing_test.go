@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/redis/go-redis/v9"
 
@@ -51,6 +52,9 @@ budgeted:
   retryBudgetPerHour: 5
 patient:
   maxAttempts: 100
+narrow:
+  maxConcurrentRetries: 2
+  maxDelay: 10s
 `
 
 // admin sends a request to the service.
@@ -279,6 +283,117 @@ func TestSharing_GoesOnWithoutItsBucketAndMerges(t *testing.T) {
 	})
 	r.admin("breaker.reset", `{"key":"guarded:charge"}`, nil)
 	succeed(t, r.Client, call)
+}
+
+func TestSharing_CutOffClientGoesOnAndMergesLater(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, sharedPolicies)
+	proxy := testkit.Proxy(t, strings.TrimPrefix(r.url, "nats://"))
+	var log lines
+	c := connected(t, client.Config{
+		Conn: testkit.Connect(t, "nats://"+proxy.Addr()), Policies: policySet(t, sharedPolicies), Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	call := &client.Call{Service: "guarded", Operation: "charge"}
+	succeed(t, c, call)
+	proxy.Cut()
+	fail(t, c, call, client.ErrBreakerOpen)
+	fn, _ := failing(1, errBusy)
+	if got, err := client.Execute(ctx(t), c, &client.Call{Service: "budgeted", Operation: "charge"}, fn); got != 2 || err != nil {
+		t.Errorf("while cut off a retry of a key with a budget got %d, %v, want it to go on", got, err)
+	}
+	if n := strings.Count(log.String(), "their store is out of reach"); n < 1 || n > 2 {
+		t.Errorf("the log says %d times that the store is out of reach, want once of the breakers and at most once of the limits:\n%s", n, log.String())
+	}
+	proxy.Mend()
+	testkit.Eventually(t, patience, "the service knowing of the breaker", func() bool {
+		m, err := r.nc.RequestWithContext(ctx(t), "rebound.breaker.show", []byte(`{"key":"guarded:charge"}`))
+		var shown schemas.BreakerShown
+		return err == nil && client.ErrorFromReply(m) == nil && json.Unmarshal(m.Data, &shown) == nil && shown.State == breaker.Open
+	})
+	r.admin("breaker.reset", `{"key":"guarded:charge"}`, nil)
+	succeed(t, c, call)
+}
+
+func TestSharing_ClientThatMayNotUseTheBucketsGoesOnAlone(t *testing.T) {
+	t.Parallel()
+	server := testkit.PlainServer(t, &natsd.Options{JetStream: true, StoreDir: t.TempDir(), Users: []*natsd.User{
+		{Username: "service", Password: "p"},
+		{Username: "client", Password: "p", Permissions: &natsd.Permissions{
+			Publish: &natsd.SubjectPermission{Allow: []string{"retry.event.>", "retry.outcome.>"}}, Subscribe: &natsd.SubjectPermission{Allow: []string{"_INBOX.>"}},
+		}},
+	}})
+	as := func(user string) *nats.Conn {
+		return testkit.Connect(t, strings.Replace(server.ClientURL(), "://", "://"+user+":p@", 1))
+	}
+	set := policySet(t, sharedPolicies)
+	service, err := handlers.Start(ctx(t), as("service"), handlers.Config{Policies: set, Logger: silent, Backpressure: unhindered})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = service.Stop(ctx(t)) })
+	brief, cancel := context.WithTimeout(ctx(t), time.Second) // for the policies, which it may not read either
+	defer cancel()
+	var log lines
+	c, err := client.New(brief, client.Config{Conn: as("client"), Policies: set, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeClient(t, c) })
+	began := time.Now()
+	fail(t, c, &client.Call{Service: "guarded", Operation: "charge"}, client.ErrBreakerOpen)
+	fn, _ := failing(1, errBusy)
+	if got, err := client.Execute(ctx(t), c, &client.Call{Service: "budgeted", Operation: "charge"}, fn); got != 2 || err != nil {
+		t.Errorf("a retry of a key with a budget got %d, %v, want it to go on", got, err)
+	}
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("the calls took %v, want them to wait for what they may not have only once", took)
+	}
+	if n := strings.Count(log.String(), "breakers of Execute are this process's own"); n != 1 {
+		t.Errorf("the log says %d times that the breakers are not shared, want once:\n%s", n, log.String())
+	}
+}
+
+func TestSharing_ConcurrencyIsBoundedTogether(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, sharedPolicies)
+	var inFlight, most atomic.Int64
+	busy := func() {
+		most.Store(max(most.Load(), inFlight.Add(1)))
+		defer inFlight.Add(-1)
+		time.Sleep(50 * time.Millisecond) // the work
+	}
+	r.worker(client.WorkerConfig{Service: "narrow", Operation: "charge"}, func(context.Context, *client.Request) error {
+		busy()
+		return nil
+	})
+	for i := range 10 {
+		if _, err := r.Submit(ctx(t), client.Submission{Service: "narrow", Operation: "charge", EventID: fmt.Sprint(i), Err: errBusy}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var calls sync.WaitGroup
+	var done atomic.Int64
+	for range 10 {
+		calls.Go(func() {
+			_, err := client.Execute(ctx(t), r.Client, &client.Call{Service: "narrow", Operation: "charge"}, func(c context.Context) (int, error) {
+				if client.AttemptFrom(c) == 1 {
+					return 0, errBusy
+				}
+				busy()
+				return 1, nil
+			})
+			if err == nil {
+				done.Add(1)
+			} else if !errors.Is(err, client.ErrRateLimited) {
+				t.Errorf("got %v, want a success or a RateLimitedError", err)
+			}
+		})
+	}
+	calls.Wait()
+	r.outcomes(10, client.OutcomeFilter{Service: "narrow", Name: events.RetrySuccess})
+	if most.Load() > 2 || done.Load() == 0 {
+		t.Errorf("%d retries were in flight at once and %d of Execute succeeded, want at most 2 and some", most.Load(), done.Load())
+	}
 }
 
 func TestSharing_ClientThatIsThereFirstJoinsTheServiceLater(t *testing.T) {

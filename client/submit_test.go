@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -187,5 +188,43 @@ func TestClient_WithoutNATSOnlyExecuteWorks(t *testing.T) {
 	}
 	if _, ok := errs["Outcomes"]; !ok {
 		t.Error("Outcomes gives nothing, want ErrNotConnected")
+	}
+}
+
+func TestSubmit_OverridesCountInTheService(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `
+default: {maxAttempts: 9, baseDelay: 1ms, maxDelay: 1s, backoffStrategy: exponential, jitterType: none, enableAdaptiveBackoff: true, enableCircuitBreaker: false}
+`)
+	r.worker(client.WorkerConfig{Service: "billing", Operation: "charge"}, func(context.Context, *client.Request) error { return errBusy })
+	submit := func(id string, overrides map[string]string) {
+		t.Helper()
+		s := client.Submission{Service: "billing", Operation: "charge", EventID: id, Overrides: overrides, Err: errBusy}
+		if _, err := r.Submit(ctx(t), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	submit("adaptive", map[string]string{"maxAttempts": "3"})
+	submit("plain", map[string]string{"maxAttempts": "3", "enableAdaptiveBackoff": "false"})
+	for _, o := range r.outcomes(2, client.OutcomeFilter{Service: "billing"}) {
+		if o.Attempts != 3 {
+			t.Errorf("%s made %d attempts, want the 3 that it asked for", o.EventID, o.Attempts)
+		}
+	}
+	strategies := make(map[string]string)
+	for _, m := range r.published("retry.event.retryScheduled.billing.charge") {
+		var e events.Scheduled
+		if err := json.Unmarshal(m.Data, &e); err != nil {
+			t.Fatal(err)
+		}
+		strategies[e.EventID] = e.Strategy
+	}
+	if strategies["adaptive"] != "adaptive_exponential" || strategies["plain"] != "exponential" {
+		t.Errorf("the delays were computed by %v, want adaptive_exponential of adaptive and exponential of plain", strategies)
+	}
+	var rejected *events.RejectedError
+	_, err := r.Submit(ctx(t), client.Submission{Service: "billing", Operation: "charge", Overrides: map[string]string{"circuitBreakerThreshold": "3"}})
+	if !errors.As(err, &rejected) || !strings.Contains(err.Error(), "an operation may override adaptationFactor, attemptTimeout,") {
+		t.Errorf("an override of the breaker gives %v, want it rejected with what may be overridden", err)
 	}
 }

@@ -66,9 +66,13 @@ func New(js jetstream.JetStream, bucket string, replicas int) *Store {
 	}
 }
 
+// MostKeys is how many keys the server is asked to choose from a bucket.
+const MostKeys = 100
+
 // Existing returns the store in a bucket that others make, as Rebound's instances do. While the
-// bucket is missing the store is out of reach. Only the circuits of keys are loaded and watched;
-// see [breaker.Group.Learn] for one that is new. Existing does no I/O.
+// bucket is missing the store is out of reach. Only the circuits of keys are loaded and watched,
+// unless these are more than [MostKeys]; see [breaker.Group.Learn] for one that is new. Existing
+// does no I/O.
 func Existing(js jetstream.JetStream, bucket string, keys func() []string) *Store {
 	return &Store{conn: js.Conn(), name: bucket, cells: map[string]*cell{}, keys: keys, openBucket: streams.NewForeign(js, bucket).Open}
 }
@@ -287,8 +291,12 @@ func (store *Store) watch(ctx context.Context, kv jetstream.KeyValue) (jetstream
 	if store.keys == nil {
 		return kv.WatchAll(ctx, jetstream.IgnoreDeletes())
 	}
+	used := store.keys()
+	if len(used) > MostKeys {
+		return kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	}
 	keys := []string{"-"} // which none of a breaker is, because no key at all would mean all
-	for _, key := range store.keys() {
+	for _, key := range used {
 		keys = append(keys, streams.BucketKey(key))
 	}
 	return kv.WatchFiltered(ctx, keys, jetstream.IgnoreDeletes())

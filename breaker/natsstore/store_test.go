@@ -1,9 +1,14 @@
 package natsstore
 
 import (
+	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/breaker/internal/storetest"
@@ -52,4 +57,39 @@ func TestStore_RestartedServerIsJoinedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	storetest.Eventually(t, all, 5*time.Second, breaker.Closed)
+}
+
+func TestExisting_SendsTheCircuitsInUseAndMakesNoBucket(t *testing.T) {
+	t.Parallel()
+	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
+	few, many := []string{"a:x", "b:x"}, []string{"a:x"}
+	for i := range MostKeys {
+		many = append(many, fmt.Sprintf("unused:%d", i))
+	}
+	if _, err := Existing(js, "B", func() []string { return few }).Load(t.Context()); !errors.Is(err, jetstream.ErrBucketNotFound) {
+		t.Errorf("without the bucket loading gives %v, want ErrBucketNotFound", err)
+	}
+	if _, err := js.KeyValue(t.Context(), "B"); !errors.Is(err, jetstream.ErrBucketNotFound) {
+		t.Errorf("the bucket is there, %v, want it to be left to others to make", err)
+	}
+	all := New(js, "B", 1)
+	for _, key := range []string{"a:x", "b:x", "c:x"} {
+		if _, err := all.Apply(t.Context(), key, breaker.Event{Kind: breaker.Hold}, time.Now(), breaker.Settings{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		keys []string
+		want string
+	}{{few, "a:x b:x"}, {nil, ""}, {many, "a:x b:x c:x"}} {
+		circuits, err := Existing(js, "B", func() []string { return c.keys }).Load(t.Context())
+		var got []string
+		for _, one := range circuits {
+			got = append(got, one.ServiceKey)
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != c.want || err != nil {
+			t.Errorf("with %d keys in use %v are loaded, %v, want %q", len(c.keys), got, err, c.want)
+		}
+	}
 }
