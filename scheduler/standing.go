@@ -29,7 +29,7 @@ type KeyReport struct {
 	// one last counted them.
 	Held int `json:"held"`
 	// Waiting is how many operations this instance has in hand until somebody listens on
-	// their target.
+	// their target, or to be the next probe of the breaker.
 	Waiting int `json:"waiting,omitempty"`
 	// Error is what the last failure said that its breaker, which is not closed, counted.
 	Error string `json:"error,omitempty"`
@@ -39,7 +39,7 @@ type KeyReport struct {
 }
 
 // HeldUp returns how many operations of the key do not go on: those in its lanes, if its
-// gate is shut, and those in hand until somebody listens on their target.
+// gate is shut, and those that wait in hand.
 func (r *KeyReport) HeldUp() int {
 	if r.Shut {
 		return r.Held + r.Waiting
