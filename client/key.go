@@ -29,7 +29,9 @@ func (k *key) pause(by *scheduler.Pauses, now time.Time) (until time.Time, pause
 	p := k.paused.Load()
 	if p == nil || p.by != by {
 		p = &pausedKey{by: by}
-		p.until, p.paused = by.Of(k.service, k.operation, now)
+		if one := by.Of(k.service, k.operation, now); one != nil {
+			p.until, p.paused = one.Until, true
+		}
 		k.paused.Store(p)
 	}
 	return p.until, p.paused && (p.until.IsZero() || now.Before(p.until))

@@ -254,6 +254,9 @@ func (o *Operation) WaitingSince() time.Time {
 	return o.Submitted
 }
 
+// Failures returns how many attempts of the operation have failed, over all its runs.
+func (o *Operation) Failures() int { return len(o.History) + o.Omitted }
+
 // Last returns the latest attempt of the history; ok is false if there is none.
 func (o *Operation) Last() (a Attempt, ok bool) {
 	if len(o.History) == 0 {

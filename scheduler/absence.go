@@ -19,13 +19,65 @@ const (
 	shortAbsence = time.Second
 )
 
-// absences changes the absences of a key and counts the probers.
-func (g *Gates) absences(k *keyGate, change func(*gate.Absences)) {
+// inHand is who stays in hand until an absent target or a breaker may be asked again.
+type inHand struct {
+	absences gate.Absences
+	prober   gate.Prober // of the breaker
+}
+
+// waiting returns how many operations that are.
+func (h *inHand) waiting() int {
+	n := h.absences.Probers()
+	if h.prober.Awaits() {
+		n++
+	}
+	return n
+}
+
+// waits changes who stays in hand for a key and counts them.
+func (g *Gates) waits(k *keyGate, change func(*inHand)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	before := k.absences.Probers()
-	change(&k.absences)
-	g.probers.Add(int32(k.absences.Probers() - before))
+	before := k.inHand.waiting()
+	change(&k.inHand)
+	g.probers.Add(int32(k.inHand.waiting() - before))
+}
+
+// absences changes the absences of a key.
+func (g *Gates) absences(k *keyGate, change func(*gate.Absences)) {
+	g.waits(k, func(h *inHand) { change(&h.absences) })
+}
+
+// AwaitProbe reports whether op, which its breaker has turned away, stays in hand to be the next
+// probe; see [gate.Prober]. It asks again at next, until [Gates.Leave] is called. Otherwise it
+// must be held.
+func (g *Gates) AwaitProbe(op *events.Operation, shut *Shut, now time.Time) (next time.Time, ok bool) {
+	left := shut.Next.Sub(now)
+	if g == nil || shut.Cause != gate.CauseBreaker || left <= 0 || left > slowestLook || op.Failures() < 2 || int(g.probers.Load()) > g.config.MostProbers {
+		return next, false
+	}
+	if k := g.known(op.Key()); k != nil {
+		g.waits(k, func(h *inHand) { ok = h.prober.Await(op) })
+	}
+	// The breaker may close before.
+	return now.Add(min(left, lookEvery)), ok
+}
+
+// probed records that the attempt of op is a probe.
+func (g *Gates) probed(k *keyGate, op *events.Operation) {
+	g.waits(k, func(h *inHand) { h.prober.Probes(op) })
+}
+
+// probeSucceeded records that a probe has succeeded.
+func (g *Gates) probeSucceeded(k *keyGate) {
+	g.waits(k, func(h *inHand) { h.prober.Succeeded() })
+}
+
+// awaitsProbe reports whether an operation stays in hand to be the breaker's next probe.
+func (k *keyGate) awaitsProbe() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.prober.Awaits()
 }
 
 // mayAsk reports whether op may go to subject as far as absences are concerned.
@@ -77,14 +129,21 @@ func (p Pass) Met(now time.Time) {
 }
 
 // Leave records that op is not in hand any more, so that another operation may ask for
-// its absent target.
+// its absent target or be the breaker's probe.
 func (g *Gates) Leave(op *events.Operation) {
 	if g == nil || g.probers.Load() == 0 {
 		return
 	}
-	if k := g.known(op.Key()); k != nil {
-		g.leaveProbe(k, op)
+	k := g.known(op.Key())
+	if k == nil {
+		return
 	}
+	left := false
+	g.waits(k, func(h *inHand) { left = h.prober.Leave(op) })
+	if left {
+		g.opened(k.key)
+	}
+	g.leaveProbe(k, op)
 }
 
 func (g *Gates) leaveProbe(k *keyGate, op *events.Operation) {
@@ -132,12 +191,12 @@ func (g *Gates) AbsentServices() map[string]bool {
 }
 
 // absent returns the longest absence of the key's targets, nil when there is none, and how
-// many operations are in hand because of any.
+// many operations are in hand because of any or to be the breaker's next probe.
 func (k *keyGate) absent() (longest *gate.Absent, waiting int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if absent, ok := k.absences.Longest(); ok {
-		return &absent, k.absences.Probers()
+		return &absent, k.inHand.waiting()
 	}
-	return nil, 0
+	return nil, k.inHand.waiting()
 }

@@ -65,10 +65,10 @@ func (p *Pipeline) attemptAndDecide(ctx context.Context, op *events.Operation, m
 			return verdict{}, p.Reject(ctx, op, m, err)
 		}
 		a, err := p.attemptOnce(ctx, pol, op, m)
-		var absent absentError
+		var notYet notYetError
 		switch {
-		case errors.As(err, &absent):
-			if again, err := p.awaitTarget(ctx, pol, op, m, absent); err != nil || !again {
+		case errors.As(err, &notYet):
+			if again, err := p.stayInHand(ctx, pol, op, m, notYet); err != nil || !again {
 				return verdict{}, err
 			}
 		case err != nil || a == nil:
@@ -79,31 +79,32 @@ func (p *Pipeline) attemptAndDecide(ctx context.Context, op *events.Operation, m
 	}
 }
 
-// absentError says that nobody listens on the target of an operation, so that nobody was
-// reached. The operation may stay in hand until next if it probes.
-type absentError struct {
+// notYetError says that no attempt was made, because nobody listens on the target of an operation
+// or its breaker is open. The operation may stay in hand until next if it probes.
+type notYetError struct {
+	cause  gate.Cause
 	next   time.Time
 	probes bool
 }
 
-func (absentError) Error() string { return "nobody listens on the target" }
+func (e notYetError) Error() string { return "no attempt can be made yet: " + string(e.cause) }
 
-// awaitTarget keeps the prober of an absent target in hand until it may ask again, and
-// holds any other operation. again is false if the operation is stored in its next state.
-func (p *Pipeline) awaitTarget(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, absent absentError) (again bool, err error) {
-	if !absent.probes {
-		return false, p.hold(ctx, pol, op, m, gate.CauseAbsent)
+// stayInHand keeps a prober in hand until it may ask again, and holds any other operation.
+// again is false if the operation is stored in its next state.
+func (p *Pipeline) stayInHand(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, e notYetError) (again bool, err error) {
+	if !e.probes {
+		return false, p.hold(ctx, pol, op, m, e.cause)
 	}
 	now := p.Now()
-	until, ok := mayWait(pol, op, gate.CauseAbsent, now)
+	until, ok := mayWait(pol, op, e.cause, now)
 	if !ok {
-		return false, p.endAs(ctx, pol, op, m, inVain(gate.CauseAbsent))
+		return false, p.endAs(ctx, pol, op, m, inVain(e.cause))
 	}
-	wait := absent.next.Sub(now)
+	wait := e.next.Sub(now)
 	if !until.IsZero() {
 		wait = min(wait, until.Sub(now))
 	}
-	op.Due = now.Add(wait).UTC() // what it waits for its target is not lateness
+	op.Due = now.Add(wait).UTC() // what it waits here is not lateness
 	if backoff.SleepUnless(ctx, max(wait, 0), p.Draining) {
 		return true, nil
 	}
@@ -244,7 +245,7 @@ func (p *Pipeline) attemptByPublish(ctx context.Context, pol *policy.Policy, op 
 // missed gives the pass back because nobody was reached.
 func missed(pass Pass, now time.Time) error {
 	next, probes := pass.Missed(now)
-	return absentError{next, probes}
+	return notYetError{gate.CauseAbsent, next, probes}
 }
 
 // began calls Began.
@@ -270,6 +271,9 @@ func (p *Pipeline) enter(ctx context.Context, pol *policy.Policy, op *events.Ope
 	case err != nil:
 		return entry{}, fmt.Errorf("entering the gate of %s: %w", op.Key(), err)
 	case shut != nil:
+		if next, ok := p.Gates.AwaitProbe(op, shut, p.Now()); ok {
+			return entry{}, notYetError{gate.CauseBreaker, next, true}
+		}
 		return entry{}, p.hold(ctx, pol, op, m, shut.Cause)
 	}
 	now := p.Now()

@@ -190,6 +190,9 @@ func (p Pass) ended(result gate.Result, r Reply, text string, now time.Time) {
 	p.permit.Ended(breaker.Attempt{Result: result.Breaker(), Took: r.Duration, Error: text}, now)
 	p.place.Delayed(r.Own).Done(result, r.Duration, now)
 	if p.gates != nil {
+		if p.permit.Probe() && result == gate.Success {
+			p.gates.probeSucceeded(p.key)
+		}
 		p.gates.inFlight.Add(-1)
 		p.gates.ended(p.key, result, now)
 	}
@@ -243,6 +246,9 @@ func (g *Gates) admit(ctx context.Context, pass *Pass, b *breaker.Breaker, now t
 	}
 	permit, err := b.Allow(ctx, now)
 	if err == nil {
+		if permit.Probe() {
+			g.probed(pass.key, pass.op)
+		}
 		pass.permit = permit
 		return *pass, nil, nil
 	}
@@ -278,6 +284,9 @@ func (g *Gates) Conclude(pol *policy.Policy, key string, c Conclusion, now time.
 	k := g.of(pol, key)
 	defer k.release()
 	k.use(now)
+	if c.Ticket.Probe != "" && c.Result == gate.Success {
+		g.probeSucceeded(k)
+	}
 	k.gate.Conclude(c.Result, c.Took, now)
 	g.ended(k, c.Result, now)
 }

@@ -39,8 +39,8 @@ type keyGate struct {
 	uses      int       // how often since the last lease arrived
 	inLanes
 	leasing
-	absences gate.Absences
-	turned   turnedAway
+	inHand
+	turned turnedAway
 }
 
 // leasing is how a key stands with the ledger of its limits.

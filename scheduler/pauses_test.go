@@ -61,6 +61,12 @@ func TestGates_PauseHoldsWhateverElseIsSaid(t *testing.T) {
 	if got, _ := g.Worst(1, now); len(got) != 1 || got[0].Cause != gate.CausePaused || !got[0].Shut {
 		t.Errorf("the worst gate is %+v, want billing:charge, shut by the pause", got)
 	}
+	at, by := now.Add(-time.Hour), pauses(t, map[string]time.Time{"bill*:*": {}})
+	by.all[0].At, by.all[0].By, by.all[0].Note = at, "ann", "the database is being moved"
+	g.SetPauses(by)
+	if got, _ := g.Worst(1, now); !got[0].Since.Equal(at) || got[0].Reason() != "ann has paused bill*: the database is being moved" {
+		t.Errorf("it is shut since %v because %q, want since %v, when ann paused it", got[0].Since, got[0].Reason(), at)
+	}
 	pol := usual()
 	q := g.Quota(&pol, "billing", "charge", events.Critical, now)
 	if !q.Shut || q.Cause != gate.CausePaused || !q.Next.IsZero() {

@@ -61,6 +61,8 @@ func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Pr
 		if next := k.lastReleased().Add(g.trickle(pol.RespectGlobalBackpressure)); now.Before(next) {
 			q.N, q.Next = 0, next
 		}
+	case a.Cause == gate.CauseBreaker && a.N > 0 && k.awaitsProbe():
+		q.N, q.Next = a.N-1, now.Add(lookEvery)
 	case a.N > 0:
 	case a.Cause == gate.CauseThreshold:
 		q.Next = now.Add(thresholdPoll) // other keys move it, too

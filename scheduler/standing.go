@@ -29,17 +29,18 @@ type KeyReport struct {
 	// one last counted them.
 	Held int `json:"held"`
 	// Waiting is how many operations this instance has in hand until somebody listens on
-	// their target.
+	// their target, or to be the next probe of the breaker.
 	Waiting int `json:"waiting,omitempty"`
 	// Error is what the last failure said that its breaker, which is not closed, counted.
 	Error string `json:"error,omitempty"`
 	// Absent is the target on which nobody has listened for the longest time, nil when
 	// there is none.
-	Absent *gate.Absent `json:"absent,omitempty"`
+	Absent *gate.Absent  `json:"absent,omitempty"`
+	pause  *events.Pause // what holds it, for Reason
 }
 
 // HeldUp returns how many operations of the key do not go on: those in its lanes, if its
-// gate is shut, and those in hand until somebody listens on their target.
+// gate is shut, and those that wait in hand.
 func (r *KeyReport) HeldUp() int {
 	if r.Shut {
 		return r.Held + r.Waiting
@@ -54,6 +55,13 @@ func (r *KeyReport) Reason() string {
 	}
 	if r.Cause == gate.CauseBreaker && r.Error != "" {
 		return reasons[r.Cause] + ": " + r.Error
+	}
+	if p := r.pause; p != nil && p.By != "" {
+		says := p.By + " has paused " + p.Pattern.String()
+		if p.Note != "" {
+			says += ": " + p.Note
+		}
+		return says
 	}
 	return reasons[r.Cause]
 }
@@ -113,10 +121,14 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	if shut {
 		r.Since, r.Next = k.shutSince(a.Cause, now).UTC(), a.Next.UTC()
 	}
-	if a.Cause == gate.CauseAbsent && absent != nil {
+	switch {
+	case a.Cause == gate.CauseAbsent && absent != nil:
 		r.Since, r.Next = absent.Since.UTC(), absent.Next.UTC() // the prober asks more often than the lanes do
-	}
-	if shut && a.Cause == gate.CauseBreaker && b != nil {
+	case shut && a.Cause == gate.CausePaused:
+		if r.pause = g.pauseOf(k, now); r.pause != nil {
+			r.Since = r.pause.At.UTC()
+		}
+	case shut && a.Cause == gate.CauseBreaker && b != nil:
 		c := b.Circuit()
 		r.Error = c.LastError
 		if !c.OutageSince.IsZero() && c.OutageSince.Before(r.Since) {

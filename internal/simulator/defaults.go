@@ -151,6 +151,9 @@ func situations() []situation {
 		{"one target hangs until the timeout, 20,000 operations due", []string{"the other keys do not notice: 500 ms at most"}, oneHangs},
 		{"the host is busy with something else", []string{"redeliveries go on", "nothing is held for it"}, busyHost},
 		{"a poisoned operation type fails for ever at 1 % of traffic", []string{"it alone is slowed"}, poisonedType},
+		{"every operation fails its first redelivery, 500 at once", []string{
+			"probes are operations that were tried before", "several go with each",
+		}, firstFails},
 		{"everything fails (shared database down)", []string{
 			"a trickle to each key finds out when it is over", "full pace within seconds of that",
 		}, everythingFails},
@@ -215,6 +218,23 @@ func halfFails(ctx context.Context, seed uint64) ([]figure, error) {
 	during := f.succeededIn(start, start.Add(length))
 	return []figure{
 		least("%.2f of all are delivered meanwhile", float64(during)/float64(len(f.operations)), 0.6),
+		most("%d dead letters", gaveUp, 0),
+		most("%d left", left, 0),
+	}, nil
+}
+
+func firstFails(ctx context.Context, seed uint64) ([]figure, error) {
+	const n = 500
+	target := sturdy()
+	target.FailsFirst = true
+	f := newFleet(map[string]Target{"": target}, []load{{service: service, kind: ordinary, burst: n}}, inHand, seed)
+	if err := f.play(ctx, 2*time.Hour); err != nil {
+		return nil, err
+	}
+	left, gaveUp := f.unfinished(anything)
+	return []figure{
+		most("%v until all are delivered", f.drained(anything).Sub(start), 12*time.Minute),
+		most("%d attempts wasted", f.wasted(anything), n),
 		most("%d dead letters", gaveUp, 0),
 		most("%d left", left, 0),
 	}, nil

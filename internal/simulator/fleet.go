@@ -122,7 +122,7 @@ func (f *fleet) attempt(op *operation, done func(a answer) bool, then func(a ans
 	n := len(f.tries)
 	f.tries = append(f.tries, try{operation: op, late: f.now.Sub(op.due), at: f.now})
 	began := f.now
-	f.targets[op.service].ask(op.kind, func(a answer) {
+	f.targets[op.service].ask(op, func(a answer) {
 		f.after(f.delayed(), func() {
 			a.took = f.now.Sub(began)
 			f.tries[n].ended, f.tries[n].succeeded, f.tries[n].absent = f.now, !a.failed, a.absent

@@ -36,7 +36,7 @@ func asked(t *testing.T, target Target, perSecond int, d time.Duration) (succeed
 	failures = map[string]int{}
 	for i := range int(d.Seconds() * float64(perSecond)) {
 		c.at(start.Add(time.Duration(i)*time.Second/time.Duration(perSecond)), func() {
-			s.ask(ordinary, func(a answer) {
+			s.ask(&operation{kind: ordinary}, func(a answer) {
 				if a.failed {
 					failures[a.failure.Code]++
 					return

@@ -52,6 +52,7 @@ type key struct {
 	breaker       *breaker.Breaker
 	gate          *gate.Gate
 	absences      gate.Absences
+	prober        gate.Prober
 	turns         gate.RoundRobin
 	lanes         [len(events.Priorities)]list.List // of *operation, oldest first
 	held          int
@@ -183,11 +184,28 @@ func (k *key) due(op *operation) {
 	k.coming++
 	k.hand.take(func() {
 		k.coming--
-		if k.held == 0 && k.send(op) {
+		if k.held == 0 && k.send(op) || k.awaitProbe(op) {
 			return
 		}
 		k.hold(op)
 	})
+}
+
+// awaitProbe keeps an operation in hand that is to be the breaker's next probe.
+func (k *key) awaitProbe(op *operation) bool {
+	_, next := k.breaker.Ready(k.now)
+	if k.breaker.State() != breaker.Open || !next.After(k.now) || next.Sub(k.now) > longestAwait || op.attempts < 2 || !k.prober.Await(op) {
+		return false
+	}
+	k.at(next, func() {
+		sent := k.send(op)
+		k.prober.Leave(op)
+		if !sent {
+			k.hold(op)
+		}
+		k.wake()
+	})
+	return true
 }
 
 // hold moves an operation in hand to its lane.
@@ -261,6 +279,9 @@ func (k *key) send(op *operation) bool {
 			return false
 		}
 	}
+	if permit.Probe() {
+		k.prober.Probes(op)
+	}
 	k.progressed()
 	k.registry.Begin(k.service)
 	k.inFlight++
@@ -274,14 +295,12 @@ func (k *key) send(op *operation) bool {
 			return false
 		}
 		k.met()
-		result, measured, response := resultOf(a), health.Succeeded, a.took
-		if a.failed {
-			measured, response = health.Failed, health.NoResponse
-			if result != gate.Failure {
-				measured = health.Unknown
-			}
-		}
+		result := resultOf(a)
+		measured, response := healthOf(a, result)
 		k.registry.End(k.service, measured, response, k.now)
+		if permit.Probe() && result == gate.Success {
+			k.prober.Succeeded()
+		}
 		permit.Done(result.Breaker(), a.took, k.now)
 		pass.Delayed(k.own()).Done(result, a.took, k.now)
 		k.hand.giveBack()
@@ -289,6 +308,17 @@ func (k *key) send(op *operation) bool {
 		return true
 	}, func(a answer) { k.failed(op, a) })
 	return true
+}
+
+// healthOf returns what an answer says of the target's health, and its response time.
+func healthOf(a answer, r gate.Result) (health.Result, time.Duration) {
+	switch {
+	case !a.failed:
+		return health.Succeeded, a.took
+	case r != gate.Failure:
+		return health.Unknown, health.NoResponse
+	}
+	return health.Failed, health.NoResponse
 }
 
 // resultOf classifies an answer for the gate.
@@ -337,6 +367,7 @@ func (k *key) met() {
 // These are as in the gates of the service.
 const (
 	lookEvery    = time.Second
+	longestAwait = 15 * time.Second
 	shortAbsence = time.Second
 	trickleEvery = time.Second
 	// thresholdPoll is how often the lanes ask for a key that has its share of the instance.
@@ -362,7 +393,7 @@ func (k *key) wakeAt(t time.Time) {
 // pump releases as many operations as the gate allows: held ones first, then parked ones before
 // they are due.
 func (k *key) pump() {
-	for k.held > 0 && !k.absent() && k.releaseOne() {
+	for k.held > 0 && !k.absent() && !k.prober.Awaits() && k.releaseOne() {
 		continue
 	}
 	a := k.ready()

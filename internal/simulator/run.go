@@ -70,7 +70,7 @@ func (w *world) arrive() {
 		op.kind = poisoned
 	}
 	w.request(w.now)
-	w.target.ask(op.kind, func(a answer) {
+	w.target.ask(op, func(a answer) {
 		w.strategy.tried(a)
 		if !a.failed {
 			w.firstTime(w.now)
@@ -100,7 +100,7 @@ func (w *world) attempt(op *operation, done func(a answer) bool, then func(a ans
 	op.attempts++
 	w.request(w.now)
 	w.retry()
-	w.target.ask(op.kind, func(a answer) {
+	w.target.ask(op, func(a answer) {
 		if !done(a) {
 			op.attempts--
 			return

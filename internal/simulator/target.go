@@ -28,6 +28,8 @@ type Target struct {
 	Plan []Trouble
 	// Poisoned is the operation type that always fails; empty is none.
 	Poisoned string
+	// FailsFirst makes the first redelivery of every operation fail.
+	FailsFirst bool
 }
 
 // Trouble is a problem of the target for a while.
@@ -76,6 +78,7 @@ type server struct {
 // request is one attempt at the target.
 type request struct {
 	operation string
+	first     bool // the first redelivery of its operation
 	answer    func(answer)
 	answered  bool
 }
@@ -89,9 +92,9 @@ type answer struct {
 }
 
 // ask sends a request. reply is called once, later.
-func (s *server) ask(operation string, reply func(answer)) {
+func (s *server) ask(op *operation, reply func(answer)) {
 	began := s.clock.now
-	r := &request{operation: operation}
+	r := &request{operation: op.kind, first: op.attempts == 2}
 	r.answer = func(a answer) {
 		if r.answered {
 			return
@@ -171,6 +174,8 @@ func (s *server) serve(r *request) {
 		switch {
 		case r.operation == s.Poisoned && s.Poisoned != "":
 			r.answer(answer{failed: true, failure: policy.Failure{Code: "500", Message: "cannot handle this"}})
+		case r.first && s.FailsFirst:
+			r.answer(answer{failed: true, failure: policy.Failure{Code: "500", Message: "not yet"}})
 		case s.random.Float64() < trouble.Failing:
 			r.answer(answer{failed: true, failure: policy.Failure{Code: "500", Message: "internal error"}})
 		default:

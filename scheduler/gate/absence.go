@@ -195,3 +195,40 @@ func doubled(d time.Duration, n int, longest time.Duration) time.Duration {
 	}
 	return min(d, longest)
 }
+
+// Prober is the operation that stays in hand to be the next probe of the key's open breaker:
+// one that was tried before, which the target may treat otherwise than what it sees for the
+// first time. After one that failed, a probe comes from the lanes, so that an operation
+// that always fails cannot keep the breaker open. The zero value knows of none. It is not safe
+// for concurrent use.
+type Prober struct {
+	op     any  // nil when none is in hand
+	failed bool // the last probe was one from the hand, and did not succeed
+}
+
+// Await reports whether op, which was tried before, stays in hand until the breaker may be
+// probed.
+func (p *Prober) Await(op any) bool {
+	if p.op == nil && !p.failed {
+		p.op = op
+	}
+	return p.op == op
+}
+
+// Awaits reports whether an operation is in hand.
+func (p *Prober) Awaits() bool { return p.op != nil }
+
+// Probes records that the attempt of op is a probe.
+func (p *Prober) Probes(op any) { p.failed = p.op == op }
+
+// Succeeded records that a probe has succeeded.
+func (p *Prober) Succeeded() { p.failed = false }
+
+// Leave records that op does not wait any more. It reports whether it did.
+func (p *Prober) Leave(op any) bool {
+	if p.op == nil || p.op != op {
+		return false
+	}
+	p.op = nil
+	return true
+}

@@ -14,12 +14,13 @@ import (
 //
 // Whoever asks while something more urgent asked within the span of the budget, a minute
 // or an hour, leaves some of it: low half, normal a quarter, high a tenth, critical
-// nothing. So low alone can never take more than half from the others, and what is left
-// for the most urgent is never less than a tenth. A priority that is alone leaves nothing.
+// nothing. So critical operations find half of a budget beside low ones, and a tenth
+// whatever else comes. A priority that is alone leaves nothing.
 //
 // In return each priority has a small guaranteed share, that of [RoundRobin] and at least
 // one operation a span, or an eighth of a budget below 8. If it asks and none of it went
-// for that long, its next one leaves nothing, and if it was refused since, the others leave it one.
+// for that long, its next one leaves nothing for the reserve. If it was refused since, more
+// urgent ones leave it that one.
 type Uses struct {
 	Asked [len(events.Priorities)]int64 `json:"asked,omitzero"`
 	Went  [len(events.Priorities)]int64 `json:"went,omitzero"`
