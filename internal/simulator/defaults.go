@@ -152,7 +152,7 @@ func situations() []situation {
 		{"the host is busy with something else", []string{"redeliveries go on", "nothing is held for it"}, busyHost},
 		{"a poisoned operation type fails for ever at 1 % of traffic", []string{"it alone is slowed"}, poisonedType},
 		{"every operation fails its first redelivery, 500 at once", []string{
-			"probes are operations that were tried before", "ten go a breaker's timeout",
+			"probes are operations that were tried before", "several go with each",
 		}, firstFails},
 		{"everything fails (shared database down)", []string{
 			"a trickle to each key finds out when it is over", "full pace within seconds of that",
