@@ -50,6 +50,9 @@ guarded:
   baseDelay: 10ms
 budgeted:
   retryBudgetPerHour: 5
+lent:
+  retryBudgetPerHour: 5
+  maxDelay: 25s
 patient:
   maxAttempts: 100
 narrow:
@@ -256,6 +259,19 @@ func TestSharing_BudgetIsSpentTogether(t *testing.T) {
 	r.awaitHeld("budgeted:charge", gate.CauseBudgetPerHour)
 	if n := redelivered.Load() + retried.Load(); n != 5 {
 		t.Errorf("%d retries were made, %d of them in the service, want the 5 of the budget", n, redelivered.Load())
+	}
+}
+
+func TestSharing_RetryWaitsForABudgetThatAnotherGivesBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, sharedPolicies)
+	other := connected(t, client.Config{Conn: r.nc, Policies: policySet(t, sharedPolicies)})
+	// The first lease has all of it.
+	for _, c := range []*client.Client{r.Client, other} {
+		fn, _ := failing(1, errBusy)
+		if got, err := client.Execute(ctx(t), c, &client.Call{Service: "lent", Operation: "charge"}, fn); got != 2 || err != nil {
+			t.Errorf("with 5 retries in the budget got %d, %v, want a retry", got, err)
+		}
 	}
 }
 

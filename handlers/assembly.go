@@ -265,10 +265,11 @@ func (p *parts) pullDue(ctx context.Context) error {
 		letters: deadletter.New(p.js, p.config.Prefix), draining: p.life.Draining(),
 	}
 	bytes := pull.NewBytes(p.config.MaxInFlightBytes)
+	later := pull.NewQueue(p.inFlight)
 	for _, priority := range events.Priorities {
 		p.dues = append(p.dues, p.puller(source{
 			stream: p.streams.Waiting(), consumer: "rebound-due-" + priority.String(), filter: p.subjects.DueOf(priority),
-			limit: p.inFlight, bytes: bytes, missed: p.missing.Set,
+			limit: p.inFlight, bytes: bytes, later: later, missed: p.missing.Set,
 		}, redeliver.handle))
 	}
 	return nil
@@ -280,13 +281,14 @@ type source struct {
 	filter           string // of subjects, empty for all
 	limit            *pull.Limit
 	bytes            *pull.Bytes
-	missed           func() // see [pull.Config]
+	later            *pull.Queue // nil if no work can wait
+	missed           func()      // see [pull.Config]
 }
 
 // puller returns a puller that hands messages to handle.
 func (p *parts) puller(s source, handle pull.Handler) *pull.Puller {
 	return pull.New(pull.Durable(p.js, s.stream, streams.Consumer(s.consumer, s.filter, p.config.Lease, maxAckPending)), handle, pull.Config{
-		Conn: p.nc, Limit: s.limit, Bytes: s.bytes, Missed: s.missed, Draining: p.life.Draining(), Log: p.log,
+		Conn: p.nc, Limit: s.limit, Bytes: s.bytes, Later: s.later, Missed: s.missed, Draining: p.life.Draining(), Log: p.log,
 	})
 }
 

@@ -55,7 +55,15 @@ func (d *due) handle(ctx context.Context, t *pull.Message) error {
 	if !d.wait(ctx, min(d.clock.Until(op.Due), scheduler.EarlyArming+scheduler.ShortDelay)) {
 		return pull.ErrGiveBack
 	}
-	err = d.pipeline.Attempt(ctx, op, m)
+	m.Later = func(do func(context.Context) error) error {
+		return pull.Later(func(ctx context.Context) error { return givenBack(do(ctx)) })
+	}
+	return givenBack(d.pipeline.Attempt(ctx, op, m))
+}
+
+// givenBack returns the error of the pipeline, or [pull.ErrGiveBack] if the operation should
+// go to another instance.
+func givenBack(err error) error {
 	if errors.Is(err, errInterrupted) || errors.Is(err, context.Canceled) {
 		return pull.ErrGiveBack
 	}

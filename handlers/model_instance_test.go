@@ -424,8 +424,9 @@ func (i *instance) shutGates(breakers *breaker.Group) {
 
 // pull works on the messages of a consumer.
 func (i *instance) pull(stream, filter string, handle pull.Handler) {
+	limit := pull.NewLimit(1<<30, 1)
 	p := pull.New(modelSource{i, i.w.consumer(stream, filter)}, handle, pull.Config{
-		Conn: i.w.wire, Limit: pull.NewLimit(1<<30, 1), Bytes: pull.NewBytes(1 << 30),
+		Conn: i.w.wire, Limit: limit, Bytes: pull.NewBytes(1 << 30), Later: pull.NewQueue(limit),
 		Draining: i.draining, Log: slog.New(slog.DiscardHandler),
 	})
 	i.pulls.Go(func() { p.Run(i.ctx) })
@@ -618,6 +619,26 @@ func (m *modelMsg) DoubleAck(ctx context.Context) error {
 	}
 	w.note("%-8s  %s: %v", i.name, what, w.remove(m.c.stream, m.m.sequence))
 	i.gate()
+	return nil
+}
+
+// Ack implements [jetstream.Msg]. Nobody learns whether the acknowledgement arrives.
+func (m *modelMsg) Ack() error {
+	i, w := m.i, m.i.w
+	i.gate()
+	s, r := w.stream(m.c.stream), w.roll(i.name, fmt.Sprint("ack ", m.c.stream, m.m.sequence))
+	what := fmt.Sprintf("acks %d %s unconfirmed", m.m.sequence, short(m.m.subject))
+	arrives := func() { w.note("%-8s  %s: %v", i.name, what, w.remove(m.c.stream, m.m.sequence)) }
+	switch f := w.fault(s, r); {
+	case w.isHonest():
+		arrives()
+	case f == arrivesLate:
+		w.later(spread(r, time.Second, longestLate), arrives)
+	case f == well && !chance(r, 0.05):
+		w.later(spread(r, 50*time.Microsecond, 8*time.Millisecond), arrives)
+	default:
+		w.note("%-8s  %s: lost", i.name, what)
+	}
 	return nil
 }
 

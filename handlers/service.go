@@ -127,7 +127,7 @@ type Config struct {
 	// it in hand dies; 30 s when zero, at least 2 s.
 	Lease time.Duration
 	// MaxInFlight and MaxInFlightBytes bound the due operations that this instance
-	// has in hand.
+	// has in hand. Up to MaxInFlight more may wait until they are stored in their lanes.
 	MaxInFlight      int
 	MaxInFlightBytes int64
 	// ForgetIdleAfter is how long the instance remembers an unused key, an hour when

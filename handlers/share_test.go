@@ -1,12 +1,16 @@
 package handlers_test
 
 import (
+	"context"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
@@ -44,4 +48,54 @@ func TestShare_TargetThatHangsLeavesRoomForTheOthers(t *testing.T) {
 	if n := requests.Load(); n < 150 || n > 161 {
 		t.Errorf("%d requests hang, want about four fifths of 200: the key is alone", n)
 	}
+}
+
+// holdless is JetStream that stores nothing in a lane until it is told to.
+type holdless struct {
+	jetstream.JetStream
+	holds atomic.Int64 // that wait
+	until chan struct{}
+}
+
+func (j *holdless) PublishMsg(ctx context.Context, msg *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	if strings.HasPrefix(msg.Subject, "retry.held.") {
+		j.holds.Add(1)
+		defer j.holds.Add(-1)
+		select {
+		case <-j.until:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return j.JetStream.PublishMsg(ctx, msg, opts...)
+}
+
+func TestShare_OthersDoNotWaitUntilAFloodIsHeld(t *testing.T) {
+	t.Parallel()
+	const flood, mostInFlight = 300, 200
+	r := newRig(t)
+	js := &holdless{JetStream: testkit.JetStream(t, testkit.Connect(t, r.url)), until: make(chan struct{})}
+	holdAll := sync.OnceFunc(func() { close(js.until) })
+	var requests atomic.Int64
+	if _, err := r.nc.Subscribe("slow.call", func(*nats.Msg) { requests.Add(1) }); err != nil {
+		t.Fatal(err)
+	}
+	r.start(handlers.Config{
+		JetStream: js, MaxInFlight: mostInFlight, Policies: policySet(t, `default: {maxAttempts: 2, baseDelay: 20ms, jitterType: none, attemptTimeout: 20s, maxElapsedTime: 1m}`),
+	})
+	t.Cleanup(holdAll) // before the instance stops
+	r.target("well.call", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
+	r.submitAll(flood, func(i int) (string, map[string]string) {
+		return "retry.submit.slow.call", map[string]string{"ce-id": strconv.Itoa(i)}
+	})
+	testkit.Eventually(t, 30*time.Second, "operations to hold", func() bool { return js.holds.Load() > 0 && requests.Load() > mostInFlight/2 })
+	r.submit("retry.submit.well.call", nil, "x")
+	if got := r.awaitOutcomes(1, 15*time.Second)[0]; got.Service != "well" || got.Outcome != events.RetrySuccess {
+		t.Errorf("the first to end is %s of %s, want the success of the service that is well", got.Outcome, got.Service)
+	}
+	if n := r.count("RETRY", "retry.held.>"); n > 0 {
+		t.Errorf("%d operations of the flood are held by then, want none", n)
+	}
+	holdAll()
+	testkit.Eventually(t, 30*time.Second, "the rest being held", func() bool { return r.count("RETRY", "retry.held.>") > 0 })
 }

@@ -298,9 +298,15 @@ func (p *Pipeline) hold(ctx context.Context, pol *policy.Policy, op *events.Oper
 	if !ok {
 		return p.endAs(ctx, pol, op, m, inVain(cause))
 	}
-	return p.advance(ctx, op, m, func(ctx context.Context, op *events.Operation, m Message) error {
-		return p.Store.Hold(ctx, op, m, until)
-	})
+	move := func(ctx context.Context) error {
+		return p.advance(ctx, op, m, func(ctx context.Context, op *events.Operation, m Message) error {
+			return p.Store.Hold(ctx, op, m, until)
+		})
+	}
+	if m.Later != nil {
+		return m.Later(move)
+	}
+	return move(ctx)
 }
 
 // mayWait returns until when an operation may wait for a cause to pass, zero if without end.

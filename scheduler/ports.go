@@ -61,6 +61,10 @@ type Message struct {
 	// Shared reports whether another holder may have the same version or submission
 	// too; nil means never.
 	Shared func() bool
+	// Later puts off storing the operation in its lane, which can wait: the pipeline returns
+	// its error, and the caller then calls do, whose error stands for the pipeline's. Nil
+	// means that nothing is put off.
+	Later func(do func(context.Context) error) error
 }
 
 func (m Message) shared() bool { return m.Shared != nil && m.Shared() }

@@ -76,6 +76,8 @@ type Config struct {
 	// share them.
 	Limit *Limit
 	Bytes *Bytes
+	// Later is where messages wait whose work can, nil if no handler uses [Later].
+	Later *Queue
 	// Missed is called when the consumer or its stream may be missing. It may be nil.
 	Missed func()
 	// Draining is closed when nothing more may be pulled.
@@ -93,9 +95,11 @@ type Puller struct {
 	handle Handler
 	config Config
 
-	handled    atomic.Uint64
-	deliveries deliveries
-	batch      batch // belongs to the goroutine that pulls
+	handled atomic.Uint64
+	// unconfirmed is whether it sent acknowledgements that the server need not confirm.
+	unconfirmed atomic.Bool
+	deliveries  deliveries
+	batch       batch // belongs to the goroutine that pulls
 
 	mu       sync.Mutex // guards the fields up to unsure
 	unacked  map[*Message]struct{}
@@ -167,6 +171,7 @@ func (p *Puller) Run(ctx context.Context) {
 	p.pull(pullCtx, ctx)
 	close(p.pulled)
 	p.working.Wait()
+	p.flush(ctx)
 	stop()
 	stopRenewing()
 	owned.Wait()
@@ -211,6 +216,7 @@ func (p *Puller) failed(err error) {
 
 // fetch pulls one batch, no larger than the limit leaves.
 func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error {
+	p.config.Later.await(ctx)
 	permits := p.config.Limit.acquire(ctx, p.batch.most())
 	if permits == 0 {
 		return nil
@@ -233,10 +239,7 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 		p.unacked[m] = struct{}{}
 		p.mu.Unlock()
 		permits--
-		p.working.Go(func() {
-			defer p.config.Limit.release(1)
-			p.work(ctx, handleCtx, m)
-		})
+		p.working.Go(func() { p.work(ctx, handleCtx, m) })
 	})
 	p.batch.had(wanted, wanted-permits, time.Since(began))
 	p.config.Bytes.await(ctx)
@@ -299,15 +302,39 @@ func (p *Puller) work(pullCtx, ctx context.Context, m *Message) {
 	err := ErrGiveBack
 	if p.config.Bytes.acquire(pullCtx, size) == nil {
 		err = p.handle(ctx, m)
+		if later := (*laterError)(nil); errors.As(err, &later) {
+			// Many may wait, so this one's stack is given up for a small one.
+			p.working.Go(func() { p.workLater(pullCtx, ctx, m, later.do) })
+			return
+		}
 		p.config.Bytes.release(size)
 		p.handled.Add(1)
 	}
+	p.settle(ctx, m, err, p.ack)
+	p.config.Limit.release(1)
+}
+
+// workLater does what is left of the work on a message once its turn comes. It is given
+// back if pullCtx ends before.
+func (p *Puller) workLater(pullCtx, ctx context.Context, m *Message, do func(context.Context) error) {
+	err := ErrGiveBack
+	if p.config.Later.enter(pullCtx) {
+		defer p.config.Later.leave()
+		err = do(ctx)
+	}
+	p.config.Bytes.release(p.config.Bytes.of(m))
+	p.handled.Add(1)
+	p.settle(ctx, m, err, p.ackUnconfirmed)
+}
+
+// settle acknowledges a message by ack, or gives it back.
+func (p *Puller) settle(ctx context.Context, m *Message, err error, ack func(context.Context, *Message)) {
 	p.mu.Lock()
 	delete(p.unacked, m)
 	p.mu.Unlock()
 	switch {
 	case err == nil:
-		p.ack(ctx, m)
+		ack(ctx, m)
 	case errors.Is(err, ErrGiveBack), ctx.Err() != nil:
 		p.awaitPulled()
 		p.giveBack(m, 0)
@@ -338,6 +365,28 @@ func (p *Puller) ack(ctx context.Context, m *Message) {
 			return
 		}
 		p.config.Log.Warn("an acknowledgement was not confirmed", "subject", m.Subject(), "error", err)
+	}
+}
+
+// ackUnconfirmed acknowledges a message and does not wait. If the acknowledgement gets lost,
+// the message is redelivered when its lease is over, and recognised.
+func (p *Puller) ackUnconfirmed(_ context.Context, m *Message) {
+	p.unconfirmed.Store(true)
+	if err := m.msg.Ack(); err != nil {
+		p.config.Log.Debug("an acknowledgement could not be sent", "subject", m.Subject(), "error", err)
+	}
+}
+
+// flush waits until the server has received the acknowledgements for whose confirmation
+// nobody waits.
+func (p *Puller) flush(ctx context.Context) {
+	if !p.unconfirmed.Load() || !p.config.Conn.IsConnected() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
+	if err := p.config.Conn.FlushWithContext(ctx); err != nil {
+		p.config.Log.Debug("it is not known whether the last acknowledgements were received", "consumer", p.Name(), "error", err)
 	}
 }
 

@@ -113,6 +113,7 @@ func (m *fakeMessage) Metadata() (*jetstream.MsgMetadata, error) {
 	return &jetstream.MsgMetadata{NumDelivered: 3, Sequence: jetstream.SequencePair{Stream: m.sequence}}, nil
 }
 func (m *fakeMessage) DoubleAck(context.Context) error { return m.source.settle(m, "acked") }
+func (m *fakeMessage) Ack() error                      { return m.source.settle(m, "acked unconfirmed") }
 func (m *fakeMessage) InProgress() error               { return m.source.settle(m, "renewed") }
 func (m *fakeMessage) Nak() error                      { return m.source.settle(m, "given back") }
 func (m *fakeMessage) NakWithDelay(d time.Duration) error {
@@ -129,8 +130,9 @@ type running struct {
 func run(t *testing.T, s *fakeSource, limit int, handle Handler) *running {
 	t.Helper()
 	r := &running{draining: make(chan struct{}), done: make(chan struct{})}
+	most := NewLimit(limit, 1)
 	r.Puller = New(s, handle, Config{
-		Conn: new(nats.Conn), Limit: NewLimit(limit, 1), Bytes: NewBytes(1 << 20), Draining: r.draining, Log: slog.New(slog.DiscardHandler),
+		Conn: new(nats.Conn), Limit: most, Later: NewQueue(most), Bytes: NewBytes(1 << 20), Draining: r.draining, Log: slog.New(slog.DiscardHandler),
 	})
 	go func() { r.Run(t.Context()); close(r.done) }()
 	return r
