@@ -105,3 +105,20 @@ func TestStandings_TellOfTheOneOperationWhoseTargetIsAbsent(t *testing.T) {
 		}
 	}
 }
+
+func TestStandings_ABreakerThatAnOperatorOpenedSaysWho(t *testing.T) {
+	now := time.Unix(1000, 0)
+	breakers := breaker.NewGroup(breaker.Config{Now: func() time.Time { return now }})
+	g := NewGates(breakers, GatesConfig{})
+	pol := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
+	if _, err := breakers.Hold(t.Context(), "pay:charge", breaker.Operator{Name: "ann", Note: "the database is being moved"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, shut, err := g.Enter(t.Context(), &pol, &events.Operation{Service: "pay", Operation: "charge"}, "pay.charge", now); err != nil || shut == nil {
+		t.Fatalf("entering a gate whose breaker is held open: shut by %v, %v; want it shut", shut, err)
+	}
+	const want = "its circuit breaker is not closed: held by ann: the database is being moved"
+	if r := g.Standings(now)[0]; r.Reason() != want {
+		t.Errorf("it is shut because %q, want %q", r.Reason(), want)
+	}
+}
