@@ -62,6 +62,18 @@ type Operated struct {
 	At   time.Time `json:"at"`
 }
 
+// String says what was done, by whom and why: "held by ann: the database is being moved".
+func (o *Operated) String() string {
+	says := string(o.Action)
+	if o.By != "" {
+		says += " by " + o.By
+	}
+	if o.Note != "" {
+		says += ": " + o.Note
+	}
+	return says
+}
+
 // Forced reports whether an operator opened the breaker and it has not closed since.
 func (s *Summary) Forced() bool {
 	opened := func(c Cause) bool { return c == CauseTripped || c == CauseHeld }

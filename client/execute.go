@@ -19,7 +19,8 @@ import (
 // The key's breaker, if the policy has one, must allow every attempt, and the key's limits every
 // retry. With a connection they are those of the service: what fails here opens the breaker that
 // the service obeys and the other way round, budgets are spent together, and what an operator
-// trips, holds or pauses is refused here, too. An attempt at a closed breaker waits for nobody;
+// trips, holds or pauses is refused here, too. A retry waits for up to the policy's maxDelay for a
+// place among those in flight, for backpressure, and for a budget that others give back. An attempt at a closed breaker waits for nobody;
 // only the first call of a client, and of a key, reads what is known. While the store is out of
 // reach, Execute goes on with what it knows, and an even share of the limits, and merges later;
 // [Client.Sharing] and the log tell. [Config.Local] keeps all of it in this process.

@@ -48,7 +48,7 @@ func (b *bound) quota(now time.Time) scheduler.Quota {
 const pollLimit = 20 * time.Millisecond
 
 // admit acquires what a retry needs within the key's limits. It waits for up to the policy's
-// maxDelay, but not for a budget that is spent.
+// maxDelay, but not for a budget of which nobody has anything left.
 func (r *run) admit() error {
 	b := r.bound
 	if err := b.paused(time.Now()); err != nil {
@@ -73,7 +73,8 @@ func (r *run) admit() error {
 			return nil
 		}
 		wait := max(time.Until(shut.Next), pollLimit)
-		waits := shut.Cause == gate.CauseConcurrency || shut.Cause == gate.CauseBackpressure
+		waits := shut.Cause == gate.CauseConcurrency || shut.Cause == gate.CauseBackpressure ||
+			shut.Cause == gate.CauseBudgetShare && b.client.sharing.gates.Lent(b.key.name)
 		if !waits || time.Until(until) <= wait {
 			return r.limitedBy(shut.Cause, shut.Next)
 		}

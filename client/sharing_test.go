@@ -50,6 +50,9 @@ guarded:
   baseDelay: 10ms
 budgeted:
   retryBudgetPerHour: 5
+lent:
+  retryBudgetPerHour: 5
+  maxDelay: 25s
 patient:
   maxAttempts: 100
 narrow:
@@ -239,7 +242,7 @@ func TestSharing_BudgetIsSpentTogether(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r.outcomes(3, client.OutcomeFilter{Service: "budgeted", Name: events.RetrySuccess})
+	r.outcomes(4, client.OutcomeFilter{Service: "budgeted", Name: events.RetrySuccess}) // Execute's is the first
 	if n := redelivered.Load(); n != 3 {
 		t.Fatalf("the service made %d redeliveries, want 3", n)
 	}
@@ -256,6 +259,19 @@ func TestSharing_BudgetIsSpentTogether(t *testing.T) {
 	r.awaitHeld("budgeted:charge", gate.CauseBudgetPerHour)
 	if n := redelivered.Load() + retried.Load(); n != 5 {
 		t.Errorf("%d retries were made, %d of them in the service, want the 5 of the budget", n, redelivered.Load())
+	}
+}
+
+func TestSharing_RetryWaitsForABudgetThatAnotherGivesBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, sharedPolicies)
+	other := connected(t, client.Config{Conn: r.nc, Policies: policySet(t, sharedPolicies)})
+	// The first lease has all of it.
+	for _, c := range []*client.Client{r.Client, other} {
+		fn, _ := failing(1, errBusy)
+		if got, err := client.Execute(ctx(t), c, &client.Call{Service: "lent", Operation: "charge"}, fn); got != 2 || err != nil {
+			t.Errorf("with 5 retries in the budget got %d, %v, want a retry", got, err)
+		}
 	}
 }
 
@@ -390,7 +406,7 @@ func TestSharing_ConcurrencyIsBoundedTogether(t *testing.T) {
 		})
 	}
 	calls.Wait()
-	r.outcomes(10, client.OutcomeFilter{Service: "narrow", Name: events.RetrySuccess})
+	r.outcomes(10+int(done.Load()), client.OutcomeFilter{Service: "narrow", Name: events.RetrySuccess})
 	if most.Load() > 2 || done.Load() == 0 {
 		t.Errorf("%d retries were in flight at once and %d of Execute succeeded, want at most 2 and some", most.Load(), done.Load())
 	}

@@ -206,13 +206,17 @@ func (r *InstanceReport) Check(id string) error {
 			add("%s %q is no name", what, clip.Text(name, 80))
 		}
 	}
-	switch b := r.Backpressure; {
+	return errors.Join(append(errs, r.Backpressure.check())...)
+}
+
+func (b *Backpressure) check() error {
+	switch {
 	case b.On && CheckName(b.Cause) != nil:
-		add("backpressure is on with the cause %q, which is no name", clip.Text(b.Cause, 80))
+		return fmt.Errorf("backpressure is on with the cause %q, which is no name", clip.Text(b.Cause, 80))
 	case b.On && b.Since.IsZero():
-		add("backpressure is on since no time")
+		return errors.New("backpressure is on since no time")
 	case !b.On && b.Cause != "":
-		add("backpressure is off and has the cause %q", clip.Text(b.Cause, 80))
+		return fmt.Errorf("backpressure is off and has the cause %q", clip.Text(b.Cause, 80))
 	}
-	return errors.Join(errs...)
+	return nil
 }

@@ -86,9 +86,17 @@ func (b *breakers) changed(c breaker.Change) {
 	if !c.Own {
 		return
 	}
-	level, said := slog.LevelInfo, []any{"key", c.Key, "from", c.From, "to", c.To, "cause", c.Cause, "by", c.Operator, "note", c.Note}
+	level, said := slog.LevelInfo, []any{"key", c.Key, "from", c.From, "to", c.To, "cause", c.Cause}
+	for _, more := range [][2]string{{"by", c.Operator}, {"note", c.Note}} {
+		if more[1] != "" {
+			said = append(said, more[0], more[1])
+		}
+	}
 	if c.From == breaker.Closed {
-		level, said = slog.LevelWarn, append(said, "error", c.Error)
+		level = slog.LevelWarn
+		if c.Error != "" {
+			said = append(said, "error", c.Error)
+		}
 	}
 	b.log.Log(context.Background(), level, "a circuit breaker changed", said...)
 	b.mu.Lock()

@@ -142,7 +142,8 @@ func (e *entrant) turnAway(c gate.Cause, now time.Time) {
 func (g *Gates) turnAway(k *keyGate, c gate.Cause, subject string, now time.Time) {
 	shown := reported(c, k)
 	began := k.turnAway(shown, now)
-	if began && !momentary(c) && g.config.Shut != nil {
+	paced := shown == gate.CauseGovernor || shown == gate.CauseConcurrency // which is as it should be
+	if began && !paced && g.config.Shut != nil {
 		g.config.Shut(k.key, shown, subject)
 	}
 }

@@ -221,6 +221,12 @@ func (g *Gates) SetHeld(service, operation string, n [len(events.Priorities)]int
 	k.gate.Note(held(n).lanes(), now)
 }
 
+// Lent reports whether other instances may yet give back some of the budgets of a key.
+func (g *Gates) Lent(key string) bool {
+	k := g.known(key)
+	return k != nil && k.gate.Lent()
+}
+
 // Unreported reports whether this instance must report to the ledger of a key before
 // it ends.
 func (g *Gates) Unreported(key string) bool {

@@ -7,7 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rebound-mq/rebound/breaker"
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/clip"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
@@ -31,7 +33,8 @@ type KeyReport struct {
 	// Waiting is how many operations this instance has in hand until somebody listens on
 	// their target, or to be the next probe of the breaker.
 	Waiting int `json:"waiting,omitempty"`
-	// Error is what the last failure said that its breaker, which is not closed, counted.
+	// Error is what the last failure said that its breaker, which is not closed, counted, or
+	// which operator opened it and why.
 	Error string `json:"error,omitempty"`
 	// Absent is the target on which nobody has listened for the longest time, nil when
 	// there is none.
@@ -131,6 +134,9 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	case shut && a.Cause == gate.CauseBreaker && b != nil:
 		c := b.Circuit()
 		r.Error = c.LastError
+		if c.Forced() && c.Operated.Action != "" {
+			r.Error = clip.Text(c.Operated.String(), breaker.MaxError)
+		}
 		if !c.OutageSince.IsZero() && c.OutageSince.Before(r.Since) {
 			r.Since = c.OutageSince.UTC()
 		}

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -103,5 +104,39 @@ func TestStandings_TellOfTheOneOperationWhoseTargetIsAbsent(t *testing.T) {
 		if want := min(1, int(now.Sub(begin)/time.Second)); told != want {
 			t.Errorf("after %v it was told %d times that operations are held, want %d", now.Sub(begin), told, want)
 		}
+	}
+}
+
+func TestStandings_ABreakerThatAnOperatorOpenedSaysWho(t *testing.T) {
+	now := time.Unix(1000, 0)
+	breakers := breaker.NewGroup(breaker.Config{Now: func() time.Time { return now }})
+	g := NewGates(breakers, GatesConfig{})
+	pol := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
+	if _, err := breakers.Hold(t.Context(), "pay:charge", breaker.Operator{Name: "ann", Note: "the database is being moved"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, shut, err := g.Enter(t.Context(), &pol, &events.Operation{Service: "pay", Operation: "charge"}, "pay.charge", now); err != nil || shut == nil {
+		t.Fatalf("entering a gate whose breaker is held open: shut by %v, %v; want it shut", shut, err)
+	}
+	const want = "its circuit breaker is not closed: held by ann: the database is being moved"
+	if r := g.Standings(now)[0]; r.Reason() != want {
+		t.Errorf("it is shut because %q, want %q", r.Reason(), want)
+	}
+}
+
+func TestGates_TellOfASpentBudgetAndNotOfAPace(t *testing.T) {
+	now := time.Unix(1000, 0)
+	var told []gate.Cause
+	g := NewGates(breaker.NewGroup(breaker.Config{}), GatesConfig{Shut: func(_ string, c gate.Cause, _ string) { told = append(told, c) }})
+	pol := policy.Builtin().Resolve(policy.Query{Service: "pay", Operation: "charge"})
+	pol.RetryBudgetPerMinute = 5
+	for _, c := range []gate.Cause{gate.CauseGovernor, gate.CauseConcurrency, gate.CauseThreshold, gate.CauseBudgetShare, gate.CauseBudgetPerMinute} {
+		now = now.Add(time.Hour)
+		k := g.of(&pol, "pay:"+string(c))
+		g.turnAway(k, c, "pay.charge", now)
+		k.release()
+	}
+	if want := []gate.Cause{gate.CauseBudgetPerMinute, gate.CauseBudgetPerMinute}; !slices.Equal(told, want) {
+		t.Errorf("told of %v, want %v: of the budget, by whatever limit an instance met it", told, want)
 	}
 }

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -218,6 +219,14 @@ func (g *Gate) Unreported() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.unreported()
+}
+
+// Lent reports whether other instances had some of the budgets when the last lease came. They
+// give back what they do not use, so more may come.
+func (g *Gate) Lent() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.seen != nil && slices.ContainsFunc(g.seen.Shares, func(s Share) bool { return s.Budget > 0 && !s.Given.Equal(g.heard) })
 }
 
 func (g *Gate) unreported() bool {

@@ -348,3 +348,33 @@ func TestGate_LeaseIsOverByEitherClock(t *testing.T) {
 		t.Errorf("without its lease %d may go beside the one in flight, want none of a share of 5 between 3", a.N)
 	}
 }
+
+func TestGate_KnowsWhetherOthersMayGiveBackSomeOfTheBudget(t *testing.T) {
+	s := Settings{PerMinute: 10}
+	ledger := NewLedger()
+	now := at(0)
+	renew := func(g *Gate, c Claim) {
+		t.Helper()
+		now = now.Add(10 * time.Millisecond)
+		own := g.HandIn(now)
+		own.Instance, own.Waiting, own.Leaving = c.Instance, c.Waiting, c.Leaving
+		var lease Lease
+		ledger, lease = ledger.Renew(own, s, now)
+		lease.Until = at(10)
+		g.Share(lease)
+	}
+	a, b := New(s), New(s)
+	renew(a, Claim{Instance: "a", Waiting: 1})
+	if a.Lent() {
+		t.Error("the only instance counts on others")
+	}
+	renew(b, Claim{Instance: "b", Waiting: 1})
+	if _, answer, ok := b.Enter(Conditions{}, now); ok || answer.Cause != CauseBudgetShare || !b.Lent() {
+		t.Errorf("the second instance gets %+v and may count on the first: %t, want it to wait for what the first has", answer, b.Lent())
+	}
+	renew(a, Claim{Instance: "a", Leaving: true})
+	renew(b, Claim{Instance: "b", Waiting: 1})
+	if _, _, ok := b.Enter(Conditions{}, now); !ok || b.Lent() {
+		t.Errorf("after the first gave it back the second may go: %t, and counts on others: %t", ok, b.Lent())
+	}
+}
