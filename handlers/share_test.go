@@ -18,23 +18,29 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-func TestShare_TargetThatHangsLeavesRoomForTheOthers(t *testing.T) {
-	t.Parallel()
-	const flood = 600
-	r := newRig(t, handlers.Config{MaxInFlight: 200, Policies: policySet(t, `default: {maxAttempts: 2, baseDelay: 20ms, jitterType: none, attemptTimeout: 10m}`)})
-	// The target takes requests and answers none before the end.
+// hangingTarget answers no request on subject before the test ends. It counts them.
+func (r *rig) hangingTarget(subject string) *atomic.Int64 {
+	r.t.Helper()
 	var requests atomic.Int64
 	end := make(chan struct{})
-	if _, err := r.nc.Subscribe("slow.call", func(m *nats.Msg) {
+	if _, err := r.nc.Subscribe(subject, func(m *nats.Msg) {
 		requests.Add(1)
 		go func() {
 			<-end
 			_ = m.Respond(nil)
 		}()
 	}); err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
-	t.Cleanup(func() { close(end) })
+	r.t.Cleanup(func() { close(end) })
+	return &requests
+}
+
+func TestShare_TargetThatHangsLeavesRoomForTheOthers(t *testing.T) {
+	t.Parallel()
+	const flood = 600
+	r := newRig(t, handlers.Config{MaxInFlight: 200, Policies: policySet(t, `default: {maxAttempts: 2, baseDelay: 20ms, jitterType: none, attemptTimeout: 10m}`)})
+	requests := r.hangingTarget("slow.call")
 	r.target("well.call", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	r.submitAll(flood, func(i int) (string, map[string]string) {
 		return "retry.submit.slow.call", map[string]string{"ce-id": strconv.Itoa(i)}
@@ -76,13 +82,10 @@ func TestShare_OthersDoNotWaitUntilAFloodIsHeld(t *testing.T) {
 	r := newRig(t)
 	js := &holdless{JetStream: testkit.JetStream(t, testkit.Connect(t, r.url)), until: make(chan struct{})}
 	holdAll := sync.OnceFunc(func() { close(js.until) })
-	var requests atomic.Int64
-	if _, err := r.nc.Subscribe("slow.call", func(*nats.Msg) { requests.Add(1) }); err != nil {
-		t.Fatal(err)
-	}
 	r.start(handlers.Config{
-		JetStream: js, MaxInFlight: mostInFlight, Policies: policySet(t, `default: {maxAttempts: 2, baseDelay: 20ms, jitterType: none, attemptTimeout: 20s, maxElapsedTime: 1m}`),
+		JetStream: js, MaxInFlight: mostInFlight, Policies: policySet(t, `default: {maxAttempts: 2, baseDelay: 20ms, jitterType: none, attemptTimeout: 10m}`),
 	})
+	requests := r.hangingTarget("slow.call")
 	t.Cleanup(holdAll) // before the instance stops
 	r.target("well.call", func(int, micro.Request) (string, string, micro.Headers) { return "", "", nil })
 	r.submitAll(flood, func(i int) (string, map[string]string) {
@@ -90,7 +93,7 @@ func TestShare_OthersDoNotWaitUntilAFloodIsHeld(t *testing.T) {
 	})
 	testkit.Eventually(t, 30*time.Second, "operations to hold", func() bool { return js.holds.Load() > 0 && requests.Load() > mostInFlight/2 })
 	r.submit("retry.submit.well.call", nil, "x")
-	if got := r.awaitOutcomes(1, 15*time.Second)[0]; got.Service != "well" || got.Outcome != events.RetrySuccess {
+	if got := r.awaitOutcomes(1, 30*time.Second)[0]; got.Service != "well" || got.Outcome != events.RetrySuccess {
 		t.Errorf("the first to end is %s of %s, want the success of the service that is well", got.Outcome, got.Service)
 	}
 	if n := r.count("RETRY", "retry.held.>"); n > 0 {
