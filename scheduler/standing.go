@@ -124,14 +124,20 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 	if shut {
 		r.Since, r.Next = k.shutSince(a.Cause, now).UTC(), a.Next.UTC()
 	}
+	g.explain(&r, k, b, now)
+	return r
+}
+
+// explain adds to the report of a key what is known of its cause.
+func (g *Gates) explain(r *KeyReport, k *keyGate, b *breaker.Breaker, now time.Time) {
 	switch {
-	case a.Cause == gate.CauseAbsent && absent != nil:
-		r.Since, r.Next = absent.Since.UTC(), absent.Next.UTC() // the prober asks more often than the lanes do
-	case shut && a.Cause == gate.CausePaused:
+	case r.Cause == gate.CauseAbsent && r.Absent != nil:
+		r.Since, r.Next = r.Absent.Since.UTC(), r.Absent.Next.UTC() // the prober asks more often than the lanes do
+	case r.Shut && r.Cause == gate.CausePaused:
 		if r.pause = g.pauseOf(k, now); r.pause != nil {
 			r.Since = r.pause.At.UTC()
 		}
-	case shut && a.Cause == gate.CauseBreaker && b != nil:
+	case r.Shut && r.Cause == gate.CauseBreaker && b != nil:
 		c := b.Circuit()
 		r.Error = c.LastError
 		if c.Forced() && c.Operated.Action != "" {
@@ -141,7 +147,6 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 			r.Since = c.OutageSince.UTC()
 		}
 	}
-	return r
 }
 
 // heldBack returns the priority whose limits tell what holds the key back: the least urgent
