@@ -92,7 +92,7 @@ func TestSubmit_RefusesInvalidInput(t *testing.T) {
 		"a service with a dot":           {exitUsage, `SERVICE "a.b" has the character '.'`, []string{"a.b", "c"}},
 		"one argument":                   {exitUsage, "takes 2 arguments, not 1", []string{"a"}},
 		"an attempt of zero":             {exitUsage, "--attempt 0", []string{"a", "b", "--attempt", "0"}},
-		"an unknown override":            {exitUsage, `"size=1" overrides nothing`, []string{"a", "b", "--set", "size=1"}},
+		"an unknown override":            {exitUsage, `"size" cannot be overridden by an operation`, []string{"a", "b", "--set", "size=1"}},
 		"an unknown priority":            {exitUsage, "none of critical, high, normal, low", []string{"a", "b", "--priority", "huge"}},
 		"a reserved header":              {exitUsage, "is not for submissions", []string{"a", "b", "--header", "Nats-Msg-Id=1"}},
 		"a deadline that is none":        {exitUsage, "--deadline", []string{"a", "b", "--deadline", "soon"}},

@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,9 +30,23 @@ func (m dropped) NakWithDelay(time.Duration) error { return nil }
 // dropped, because it took it for a status of the server. remove removes the message from
 // the stream. Another instance may handle it too. HandleDropped returns when it is handled.
 func (p *Puller) HandleDropped(ctx context.Context, raw *jetstream.RawStreamMsg, remove func(context.Context) error) {
-	p.work(ctx, ctx, &Message{
+	if p.config.Limit.acquire(ctx, 1) == 0 {
+		return // ctx has ended; the message is found again
+	}
+	defer p.config.Limit.release(1)
+	m := &Message{
 		msg:    dropped{raw: raw, remove: remove},
 		meta:   &jetstream.MsgMetadata{Stream: p.Stream(), Consumer: p.Name(), NumDelivered: 1, Sequence: jetstream.SequencePair{Stream: raw.Sequence}, Timestamp: raw.Time},
 		puller: p, forgotten: true, renewed: time.Now(),
-	})
+	}
+	err := ErrGiveBack
+	if size := p.config.Bytes.of(m); p.config.Bytes.acquire(ctx, size) == nil {
+		err = p.handle(ctx, m)
+		if later := (*laterError)(nil); errors.As(err, &later) {
+			err = later.do(ctx)
+		}
+		p.config.Bytes.release(size)
+		p.handled.Add(1)
+	}
+	p.settle(ctx, m, err, p.ack)
 }
