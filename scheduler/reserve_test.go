@@ -54,27 +54,26 @@ func TestQueue_PassesOverWhomTheReserveRefuses(t *testing.T) {
 		r.pass(events.Low)
 		busy, _ := r.enter(events.Normal)
 		// A low one has its turn before it is known that a critical one comes.
-		ended := make(chan gate.Cause, 2)
+		low, critical := make(chan gate.Cause, 1), make(chan gate.Cause, 1)
 		go func() {
 			_, shut := r.enter(events.Low)
-			ended <- shut
+			low <- shut
 		}()
 		synctest.Wait()
 		go func() {
 			pass, shut := r.enter(events.Critical)
 			if shut == "" {
-				shut = "the critical one goes"
 				pass.Done(gate.Success, time.Millisecond, time.Now())
 			}
-			ended <- shut
+			critical <- shut
 		}()
 		synctest.Wait()
 		busy.Done(gate.Success, time.Millisecond, time.Now())
-		if first := <-ended; first != "the critical one goes" {
-			t.Errorf("the first to end is shut out by %q, want the critical one to go", first)
+		if shut := <-critical; shut != "" {
+			t.Errorf("the critical one is shut out by %q, want it to go", shut)
 		}
-		if second := <-ended; second != gate.CauseBudgetPerMinute {
-			t.Errorf("the low one ends by %q, want %q", second, gate.CauseBudgetPerMinute)
+		if shut := <-low; shut != gate.CauseBudgetPerMinute {
+			t.Errorf("the low one ends by %q, want %q", shut, gate.CauseBudgetPerMinute)
 		}
 	})
 }
