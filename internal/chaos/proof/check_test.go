@@ -129,8 +129,15 @@ func TestCheck_FindsWhatIsBroken(t *testing.T) {
 		"a worker's attempt comes while its key is paused": {func(r *Record) { pausedBefore(r, 1301); r.Attempts[1].Token = "t" }, nil},
 
 		"an attempt counts that never reached the target": {func(r *Record) { reaching(r); r.Attempts = r.Attempts[1:] }, []Class{Wrong}},
-		"every attempt that counts reached the target":    {reaching, nil},
-		"so did those of a replay":                        {func(r *Record) { reaching(r); replayed(r) }, nil},
+		"an attempt counts that timed out at a target that had just left": {func(r *Record) {
+			reaching(r)
+			r.Attempts = r.Attempts[1:]
+			for i := range r.Scheduled {
+				r.Scheduled[i].Event.Error.Code = "timeout"
+			}
+		}, nil},
+		"every attempt that counts reached the target": {reaching, nil},
+		"so did those of a replay":                     {func(r *Record) { reaching(r); replayed(r) }, nil},
 
 		"an attempt comes before it is due":                              {func(r *Record) { r.Attempts[1].At = at(270) }, []Class{Early}},
 		"an attempt comes a little before it is due, as clocks are read": {func(r *Record) { r.Attempts[1].At = at(290) }, nil},

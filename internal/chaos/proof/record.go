@@ -52,8 +52,8 @@ type Limits struct {
 	// Breaker reports whether the key has a breaker, so that parked operations may come early
 	// when it closes.
 	Breaker bool
-	// Reached reports that every attempt that counts has reached the target, because it is
-	// sometimes absent and does nothing else than it should.
+	// Reached reports that every attempt that counts has reached the target or timed out, because
+	// the target is sometimes absent and does nothing else than it should.
 	Reached bool
 }
 
