@@ -14,6 +14,10 @@ const (
 	// those under way when it ends.
 	fetchWait = 5 * time.Second
 	drainWait = time.Second
+	// statusRoom is how many heartbeats and other statuses of the server fit beside the messages
+	// of a pull. Without it a message that comes while they are not read yet would be dropped,
+	// and delivered again only when its lease is over.
+	statusRoom = 16
 	// heartbeatEvery is how often the server confirms a waiting pull. A pull is given up
 	// after two missing heartbeats.
 	heartbeatEvery = time.Second
@@ -66,7 +70,7 @@ func (c streamConsumer) Look(ctx context.Context) error {
 // lease is over.
 func (c streamConsumer) Receive(ctx context.Context, n int, take func(jetstream.Msg, time.Time)) error {
 	asked := time.Now()
-	pull, err := c.Messages(jetstream.StopAfter(n), jetstream.PullMaxMessages(n),
+	pull, err := c.Messages(jetstream.StopAfter(n), jetstream.PullMaxMessages(n+statusRoom), // it still asks for n
 		jetstream.PullExpiry(2*fetchWait), jetstream.PullHeartbeat(heartbeatEvery))
 	if err != nil {
 		return err
