@@ -89,6 +89,16 @@ func (q *Queue) left() {
 // full reports whether as many are inside as may be. The caller has locked q.mu.
 func (q *Queue) full() bool { return q.inside >= int(q.limit.limit.Load()) }
 
+// hasNoRoom reports whether nothing more may be pulled. A nil queue always has room.
+func (q *Queue) hasNoRoom() bool {
+	if q == nil {
+		return false
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.full()
+}
+
 // admit lets in those whose turn it is. The caller has locked q.mu.
 func (q *Queue) admit() {
 	atOnce := fewAtOnce

@@ -216,8 +216,7 @@ func (p *Puller) failed(err error) {
 
 // fetch pulls one batch, no larger than the limit leaves.
 func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error {
-	p.config.Later.await(ctx)
-	permits := p.config.Limit.acquire(ctx, p.batch.most())
+	permits := p.acquire(ctx)
 	if permits == 0 {
 		return nil
 	}
@@ -244,6 +243,19 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 	p.batch.had(wanted, wanted-permits, time.Since(began))
 	p.config.Bytes.await(ctx)
 	return err
+}
+
+// acquire waits until more may be in flight and takes permits for a pull. It returns how many
+// it took, 0 if ctx ended first.
+func (p *Puller) acquire(ctx context.Context) (permits int) {
+	for {
+		p.config.Later.await(ctx)
+		permits = p.config.Limit.acquire(ctx, p.batch.most())
+		if permits == 0 || ctx.Err() != nil || !p.config.Later.hasNoRoom() {
+			return permits
+		}
+		p.config.Limit.release(permits) // those that gave them up have filled the queue
+	}
 }
 
 // learn takes note of the consumer and its leader. It returns the latest sequence that the
