@@ -23,7 +23,7 @@ func TestGates_IdleKeysAreForgottenAndOthersNot(t *testing.T) {
 	if err != nil || shut != nil {
 		t.Fatalf("entering: shut by %v, %v", shut, err)
 	}
-	l.SetHeld("pay", "op1", held{1}, begin)
+	l.SetHeld("pay", "op1", gate.Lengths{1}, begin)
 	later := begin.Add(time.Hour + time.Minute)
 	for i := range 1000 {
 		if i != 3 {
@@ -133,7 +133,7 @@ func TestGates_WorstAreListedAndTheOthersCounted(t *testing.T) {
 		if _, err := l.breakers.Hold(t.Context(), "pay:"+operation, breaker.Operator{}); err != nil {
 			t.Fatal(err)
 		}
-		l.SetHeld("pay", operation, held{i}, now)
+		l.SetHeld("pay", operation, gate.Lengths{i}, now)
 	}
 	reports, counts := l.Worst(3, now)
 	if len(reports) != 3 || reports[0].Key != "pay:op49" || reports[2].Key != "pay:op47" {

@@ -65,29 +65,8 @@ func identify(key string) identity {
 
 // inLanes is what this instance knows of the operations in the lanes of a key.
 type inLanes struct {
-	held     held      // how many there are
-	released time.Time // when one was last let out here
-}
-
-// held counts the operations in the lanes of a key by priority.
-type held [len(events.Priorities)]int
-
-func (n held) total() int {
-	total := 0
-	for _, k := range n {
-		total += k
-	}
-	return total
-}
-
-// lanes returns the lanes in which operations wait.
-func (n held) lanes() (w gate.Waiting) {
-	for p, k := range n {
-		if k > 0 {
-			w = w.With(events.Priority(p))
-		}
-	}
-	return w
+	held     gate.Lengths // how many there are
+	released time.Time    // when one was last let out here
 }
 
 // unlocked are the fields of a keyGate that need no lock.
@@ -153,7 +132,7 @@ func (k *keyGate) idle(since, now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	awaits := k.awaits && !gate.Over(k.until, now)
-	return k.used.Before(since) && len(k.waiters) == 0 && k.held.total() == 0 && !awaits && k.gate.Idle(now)
+	return k.used.Before(since) && len(k.waiters) == 0 && k.held.Total() == 0 && !awaits && k.gate.Idle(now)
 }
 
 func (k *keyGate) dependencies() []string {
@@ -180,7 +159,7 @@ func (k *keyGate) lastReleased() time.Time {
 func (k *keyGate) counted() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.held.total()
+	return k.held.Total()
 }
 
 // awaitsLease reports whether the gate is only shut until a lease arrives, how long to
@@ -195,7 +174,7 @@ func (k *keyGate) awaitsLease(c gate.Cause) (until time.Time, first, ok bool) {
 func (k *keyGate) unclaimed() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return (k.awaits || k.claimed) && len(k.waiters) == 0 && k.held.total() == 0
+	return (k.awaits || k.claimed) && len(k.waiters) == 0 && k.held.Total() == 0
 }
 
 // waiting returns how many operations wait at the gate.
@@ -375,5 +354,5 @@ func (k *keyGate) shutSince(c gate.Cause, now time.Time) time.Time {
 
 // stillTurned reports whether operations are turned away for a cause, not anew.
 func (k *keyGate) stillTurned(c gate.Cause, now time.Time) bool {
-	return k.turned.cause == c && (k.held.total() > 0 || now.Sub(k.turned.last) <= turnedAwayGap)
+	return k.turned.cause == c && (k.held.Total() > 0 || now.Sub(k.turned.last) <= turnedAwayGap)
 }

@@ -97,7 +97,7 @@ func (g *Gates) LeaseNeed(key string, now time.Time) LeaseNeed {
 	switch {
 	case !limited(k.settings):
 		return LeaseOver
-	case len(k.waiters) > 0, unused < gate.LeaseTime && (k.uses > 1 || k.held.total() > 0):
+	case len(k.waiters) > 0, unused < gate.LeaseTime && (k.uses > 1 || k.held.Total() > 0):
 		return renewalFrom(renewAfter, now.Sub(k.renewed))
 	case k.gate.Report().InFlight > 0:
 		return renewalFrom(keepAfter, now.Sub(k.renewed))
@@ -148,7 +148,7 @@ func (g *Gates) Share(key string, l gate.Lease, now time.Time) {
 	k.claimed, k.more = false, l.More
 	k.gate.Share(l)
 	// The lanes need not ask if all that they hold must leave what is left to others.
-	held := k.held.lanes()
+	held := k.held.Waiting()
 	vain := held != 0 && held&^k.gate.Reserved(now) == 0
 	k.mu.Unlock()
 	k.wake()
@@ -210,7 +210,7 @@ func (g *Gates) attached() {
 
 // SetHeld sets how many operations of each priority the lanes of a key hold. They are part
 // of the demand by which instances share its limits.
-func (g *Gates) SetHeld(service, operation string, n [len(events.Priorities)]int, now time.Time) {
+func (g *Gates) SetHeld(service, operation string, n gate.Lengths, now time.Time) {
 	k := g.known(events.Key(service, operation))
 	if k == nil {
 		return
@@ -218,7 +218,7 @@ func (g *Gates) SetHeld(service, operation string, n [len(events.Priorities)]int
 	k.mu.Lock()
 	k.held = n
 	k.mu.Unlock()
-	k.gate.Note(held(n).lanes(), now)
+	k.gate.Note(n.Waiting(), now)
 }
 
 // Lent reports whether other instances may yet give back some of the budgets of a key.

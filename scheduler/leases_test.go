@@ -278,7 +278,7 @@ func TestLeases_ManyHeldKeysNeedNone(t *testing.T) {
 	for i := range 100 {
 		key := fmt.Sprintf("pay:op%d", i)
 		l.pass(key, now)
-		l.SetHeld("pay", fmt.Sprintf("op%d", i), held{5}, now)
+		l.SetHeld("pay", fmt.Sprintf("op%d", i), gate.Lengths{5}, now)
 		if need := l.LeaseNeed(key, now.Add(10*time.Second)); need != LeaseOver {
 			t.Errorf("the need of key %s, whose lanes nobody empties, is %d, want %d", key, need, LeaseOver)
 		}

@@ -115,7 +115,7 @@ func TestStandings_ReserveThatHoldsNothingIsNotShown(t *testing.T) {
 		if _, shut := r.enter(events.Normal); shut != gate.CauseBudgetPerMinute {
 			t.Errorf("a normal one is shut out by %q, want %q", shut, gate.CauseBudgetPerMinute)
 		}
-		r.SetHeld("pay", "charge", held{events.Normal: 1}, time.Now())
+		r.SetHeld("pay", "charge", gate.Lengths{events.Normal: 1}, time.Now())
 		if got := r.Standings(time.Now())[0]; !got.Shut || got.Cause != gate.CauseBudgetPerMinute || got.Held != 1 {
 			t.Errorf("with a normal one held the key is shut: %t, by %q, %d held; want it shut by %q with 1", got.Shut, got.Cause, got.Held, gate.CauseBudgetPerMinute)
 		}

@@ -29,7 +29,7 @@ func TestStandings_TellOfEveryGate(t *testing.T) {
 	if _, shut, err := g.Enter(ctx, &policy, &events.Operation{Service: "pay", Operation: "refund"}, "target", now); err != nil || shut == nil {
 		t.Fatalf("entering a gate whose breaker is held open: shut by %v, %v; want it shut", shut, err)
 	}
-	g.SetHeld("pay", "refund", held{3}, now)
+	g.SetHeld("pay", "refund", gate.Lengths{3}, now)
 
 	check := func(want map[string]KeyReport) {
 		t.Helper()

@@ -220,7 +220,7 @@ func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error)
 		return next, true, err
 	}
 	d.counted(k, held)
-	if held.total() == 0 {
+	if held.Total() == 0 {
 		next, err = d.emptied(ctx, k)
 		return next, true, err
 	}
@@ -241,7 +241,7 @@ func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error)
 		return next, false, nil
 	}
 	d.idle.Reset()
-	var each lengths
+	var each gate.Lengths
 	each, k.turns = split(k.turns, held, most, n)
 	moved, err := d.release(ctx, each)
 	k.flow.released(moved, d.now())
@@ -252,7 +252,7 @@ func (d *drain) step(ctx context.Context) (next time.Time, done bool, err error)
 // quotaFor returns what the gate allows the held operations of a key, and how many of each
 // priority at most: backpressure slows all but critical ones, and budgets keep a reserve for
 // more urgent ones. The gate is shut if it is for all that are held.
-func (l *Lanes) quotaFor(k *keyLanes, held lengths, now time.Time) (quota scheduler.Quota, most lengths) {
+func (l *Lanes) quotaFor(k *keyLanes, held gate.Lengths, now time.Time) (quota scheduler.Quota, most gate.Lengths) {
 	found := false
 	for _, p := range events.Priorities {
 		if held[p] == 0 {
@@ -285,7 +285,7 @@ func freer(a, b *scheduler.Quota) bool {
 
 // split divides n turns among the lanes. Of each priority at most so many leave, the more
 // urgent ones included.
-func split(turns gate.RoundRobin, held, most lengths, n int) (each lengths, after gate.RoundRobin) {
+func split(turns gate.RoundRobin, held, most gate.Lengths, n int) (each gate.Lengths, after gate.RoundRobin) {
 	for p := range held {
 		held[p] = min(held[p], most[p])
 	}
@@ -312,28 +312,17 @@ func (l *Lanes) empty(ctx context.Context, k *keyLanes) (bool, error) {
 // emptied handles a key whose lanes seem to be empty: its marker is removed after a while,
 // and parked operations may follow early.
 func (l *Lanes) emptied(ctx context.Context, k *keyLanes) (next time.Time, err error) {
-	l.counted(k, lengths{})
+	l.counted(k, gate.Lengths{})
 	if err := l.unmark(ctx, k); err != nil {
 		return next, err
 	}
 	return l.early(ctx, k)
 }
 
-// lengths counts the held operations of a key by priority.
-type lengths [len(events.Priorities)]int
-
-func (n lengths) total() int {
-	total := 0
-	for _, k := range n {
-		total += k
-	}
-	return total
-}
-
 // readAhead reads two windows of every lane with nothing left in hand, and returns the
 // lengths of the lanes. It reads an empty lane again after a while, and once more when all
 // are empty.
-func readAhead(ctx context.Context, all *[len(events.Priorities)]pages, window int) (held lengths, err error) {
+func readAhead(ctx context.Context, all *[len(events.Priorities)]pages, window int) (held gate.Lengths, err error) {
 	now := time.Now()
 	for _, since := range []time.Time{now.Add(-lookEvery), now} {
 		for i := range all {
@@ -345,7 +334,7 @@ func readAhead(ctx context.Context, all *[len(events.Priorities)]pages, window i
 			}
 			held[i] = p.length()
 		}
-		if held.total() > 0 {
+		if held.Total() > 0 {
 			break
 		}
 	}
@@ -366,7 +355,7 @@ func (l *Lanes) count(ctx context.Context, subject string) (uint64, error) {
 
 // release lets out up to each operations of a priority, the oldest of those in hand. It
 // returns how many left their lane.
-func (d *drain) release(ctx context.Context, each lengths) (int, error) {
+func (d *drain) release(ctx context.Context, each gate.Lengths) (int, error) {
 	out := 0
 	for _, p := range events.Priorities {
 		page := d.all[p].take(each[p])

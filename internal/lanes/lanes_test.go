@@ -16,6 +16,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"
 	"github.com/rebound-mq/rebound/scheduler"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 	"github.com/rebound-mq/rebound/scheduler/policy"
 )
 
@@ -95,7 +96,7 @@ func TestLanes_StrandedKeyIsFoundReleasedAndReported(t *testing.T) {
 		return ack.Sequence
 	}
 	k := l.of("session_manager", "o")
-	l.counted(k, lengths{events.Normal: 2})
+	l.counted(k, gate.Lengths{events.Normal: 2})
 	ended := 0
 	k.releasing, k.departures.cancel = true, func() { ended++ }
 	look := func(after time.Duration, want int, why string) {

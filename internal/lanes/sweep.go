@@ -11,6 +11,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/shrink"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 const (
@@ -120,7 +121,7 @@ func (l *Lanes) countShut(ctx context.Context) error {
 
 // countEach returns how many operations of a key are held. Only a key of which some are costs
 // more than one request.
-func (l *Lanes) countEach(ctx context.Context, k *keyLanes) (held lengths, err error) {
+func (l *Lanes) countEach(ctx context.Context, k *keyLanes) (held gate.Lengths, err error) {
 	rest, err := l.Count(ctx, k.service, k.operation)
 	for _, p := range events.Priorities {
 		if err != nil || rest == 0 {

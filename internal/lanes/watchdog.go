@@ -9,6 +9,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/streams"
+	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
 const (
@@ -29,7 +30,7 @@ const (
 
 // departures is what the watchdog knows of one key. It is guarded by Keys.mu.
 type departures struct {
-	held   lengths            // in the lanes, as last counted
+	held   gate.Lengths       // in the lanes, as last counted
 	since  time.Time          // since when the gate is open and none has left; zero otherwise
 	oldest uint64             // sequence of the oldest one when that became suspicious; 0 before
 	cancel context.CancelFunc // ends the release in progress; nil if there is none
@@ -37,7 +38,7 @@ type departures struct {
 }
 
 // counted records how many operations the lanes of a key hold.
-func (l *Lanes) counted(k *keyLanes, held lengths) {
+func (l *Lanes) counted(k *keyLanes, held gate.Lengths) {
 	l.gates.SetHeld(k.service, k.operation, held, l.now())
 	l.mu.Lock()
 	k.departures.held = held
@@ -85,7 +86,7 @@ func (l *Lanes) suspects(now time.Time) (suspects []*keyLanes) {
 	defer l.mu.Unlock()
 	for _, k := range l.keys {
 		d := &k.departures
-		if d.held.total() == 0 {
+		if d.held.Total() == 0 {
 			d.since, d.oldest = time.Time{}, 0
 			continue
 		}
@@ -112,14 +113,14 @@ func (l *Lanes) suspect(ctx context.Context, k *keyLanes, now time.Time) error {
 	d := &k.departures
 	switch {
 	case oldest == 0:
-		d.held, d.since, d.oldest = lengths{}, time.Time{}, 0
+		d.held, d.since, d.oldest = gate.Lengths{}, time.Time{}, 0
 	case d.since.IsZero(): // some have left meanwhile
 	case oldest != d.oldest && d.oldest != 0:
 		d.since, d.oldest = now, 0
 	case now.Sub(d.since) < strandedAfter:
 		d.oldest = oldest
 	default:
-		defer l.reportStranded(k, d.held.total(), now.Sub(d.since))
+		defer l.reportStranded(k, d.held.Total(), now.Sub(d.since))
 		d.since, d.oldest, d.found = now, 0, now
 		k.look = true
 		if d.cancel != nil {

@@ -25,6 +25,28 @@ func (w Waiting) With(p events.Priority) Waiting { return w | 1<<p }
 // Has reports whether operations wait in the lane of p.
 func (w Waiting) Has(p events.Priority) bool { return w&(1<<p) != 0 }
 
+// Lengths counts the operations in the lanes of a key by priority.
+type Lengths [len(events.Priorities)]int
+
+// Total returns how many operations there are.
+func (n Lengths) Total() int {
+	total := 0
+	for _, k := range n {
+		total += k
+	}
+	return total
+}
+
+// Waiting returns the lanes in which operations wait.
+func (n Lengths) Waiting() (w Waiting) {
+	for p, k := range n {
+		if k > 0 {
+			w = w.With(events.Priority(p))
+		}
+	}
+	return w
+}
+
 // Next returns the priority whose turn it is and the state after that turn. ok is
 // false when nothing waits. An empty lane has no deficit.
 func (t RoundRobin) Next(w Waiting) (p events.Priority, after RoundRobin, ok bool) {
@@ -50,13 +72,8 @@ func (t RoundRobin) Next(w Waiting) (p events.Priority, after RoundRobin, ok boo
 
 // Split divides n turns among lanes of the given lengths, by priority, and returns the
 // state after them. It stops when all lanes are empty.
-func (t RoundRobin) Split(waiting [len(events.Priorities)]int, n int) (turns [len(events.Priorities)]int, after RoundRobin) {
-	var w Waiting
-	for p, k := range waiting {
-		if k > 0 {
-			w = w.With(events.Priority(p))
-		}
-	}
+func (t RoundRobin) Split(waiting Lengths, n int) (turns Lengths, after RoundRobin) {
+	w := waiting.Waiting()
 	for ; n > 0; n-- {
 		p, next, ok := t.Next(w)
 		if !ok {
