@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -43,10 +44,7 @@ func NewAckedSweeper(js jetstream.JetStream, consumers []Consumer, leads func() 
 
 // Run sweeps until ctx ends.
 func (s *AckedSweeper) Run(ctx context.Context) {
-	for backoff.Sleep(ctx, ackedEvery) {
-		if !s.leads() {
-			continue
-		}
+	for leading(ctx, ackedEvery, s.leads) {
 		for _, c := range s.consumers {
 			removed, err := s.sweep(ctx, c)
 			if removed > 0 {
@@ -62,10 +60,11 @@ func (s *AckedSweeper) Run(ctx context.Context) {
 // sweep removes what a consumer had acknowledged at the last look, up to its ack floor,
 // below which nothing is in flight. It returns how many messages that were.
 func (s *AckedSweeper) sweep(ctx context.Context, c Consumer) (removed int, err error) {
-	now, filter, err := s.acked(ctx, c)
+	info, filter, err := infoOf(ctx, s.js, c.Stream, c.Name)
 	if err != nil {
 		return 0, err
 	}
+	now := info.AckFloor.Stream
 	floor := min(s.floors[c], now)
 	s.floors[c] = now
 	for next := uint64(1); next <= floor; removed++ {
@@ -78,24 +77,39 @@ func (s *AckedSweeper) sweep(ctx context.Context, c Consumer) (removed int, err 
 		case m.Sequence > floor:
 			return removed, nil
 		}
-		if err := streams.Delete(ctx, s.js, c.Stream, m.Sequence); err != nil && !streams.IsGone(err) {
-			return removed, fmt.Errorf("removing an acknowledged message of stream %s: %w", c.Stream, err)
+		if err := remove(ctx, s.js, c.Stream, m.Sequence); err != nil {
+			return removed, err
 		}
 		next = m.Sequence + 1
 	}
 	return removed, nil
 }
 
-// acked returns the sequence up to which a consumer has acknowledged everything, and its
-// filter.
-func (s *AckedSweeper) acked(ctx context.Context, c Consumer) (floor uint64, filter string, err error) {
-	consumer, err := s.js.Consumer(ctx, c.Stream, c.Name)
+// leading waits for the next sweep, while reports that no other instance leads. It returns false
+// when ctx ends.
+func leading(ctx context.Context, every time.Duration, leads func() bool) bool {
+	for backoff.Sleep(ctx, every) {
+		if leads() {
+			return true
+		}
+	}
+	return false
+}
+
+// infoOf returns what the leader of a consumer says of it, and its filter, > for none.
+func infoOf(ctx context.Context, js jetstream.JetStream, stream, name string) (info *jetstream.ConsumerInfo, filter string, err error) {
+	consumer, err := js.Consumer(ctx, stream, name)
 	if err != nil {
-		return 0, "", fmt.Errorf("reading consumer %s: %w", c.Name, err)
+		return nil, "", fmt.Errorf("reading consumer %s: %w", name, err)
 	}
-	info := consumer.CachedInfo()
-	if filter = info.Config.FilterSubject; filter == "" {
-		filter = ">"
+	info = consumer.CachedInfo()
+	return info, cmp.Or(info.Config.FilterSubject, ">"), nil
+}
+
+// remove removes a message, which may be gone already.
+func remove(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) error {
+	if err := streams.Delete(ctx, js, stream, sequence); err != nil && !streams.IsGone(err) {
+		return fmt.Errorf("removing message %d of stream %s: %w", sequence, stream, err)
 	}
-	return info.AckFloor.Stream, filter, nil
+	return nil
 }

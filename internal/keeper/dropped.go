@@ -10,7 +10,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rebound-mq/rebound/events/wire"
-	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/streams"
 )
 
@@ -54,10 +53,7 @@ func NewDroppedSweeper(js jetstream.JetStream, pullers []Puller, leads func() bo
 
 // Run sweeps until ctx ends.
 func (s *DroppedSweeper) Run(ctx context.Context) {
-	for backoff.Sleep(ctx, droppedEvery) {
-		if !s.leads() {
-			continue
-		}
+	for leading(ctx, droppedEvery, s.leads) {
 		for _, p := range s.pullers {
 			found, err := s.sweep(ctx, p)
 			if found > 0 {
@@ -76,21 +72,16 @@ func (s *DroppedSweeper) Run(ctx context.Context) {
 // ack floor has not moved since the last look. It hands those to the puller that were dropped
 // and returns how many that were.
 func (s *DroppedSweeper) sweep(ctx context.Context, p Puller) (found int, err error) {
-	consumer, err := s.js.Consumer(ctx, p.Stream(), p.Name())
+	info, filter, err := infoOf(ctx, s.js, p.Stream(), p.Name())
 	if err != nil {
-		return 0, fmt.Errorf("reading consumer %s: %w", p.Name(), err)
+		return 0, err
 	}
-	info := consumer.CachedInfo()
 	at := s.looks[p]
 	if info.NumAckPending == 0 || at.floor != info.AckFloor.Stream || at.next == 0 {
 		s.looks[p] = look{floor: info.AckFloor.Stream, next: info.AckFloor.Stream + 1}
 		return 0, nil
 	}
 	defer func() { s.looks[p] = at }()
-	filter := info.Config.FilterSubject
-	if filter == "" {
-		filter = ">"
-	}
 	for range droppedReads {
 		m, err := streams.LeaderGet(ctx, s.js, p.Stream(), streams.NextBySubject(at.next, filter))
 		if err == nil && m.Sequence > info.Delivered.Stream || streams.IsGone(err) {
@@ -104,10 +95,7 @@ func (s *DroppedSweeper) sweep(ctx context.Context, p Puller) (found int, err er
 		if wire.LooksLikeStatus(m.Header, m.Data) {
 			found++
 			p.HandleDropped(ctx, m, func(ctx context.Context) error {
-				if err := streams.Delete(ctx, s.js, p.Stream(), m.Sequence); err != nil && !streams.IsGone(err) {
-					return fmt.Errorf("removing message %d of stream %s: %w", m.Sequence, p.Stream(), err)
-				}
-				return nil
+				return remove(ctx, s.js, p.Stream(), m.Sequence)
 			})
 		}
 	}
