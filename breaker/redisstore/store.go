@@ -17,7 +17,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/rebound-mq/rebound/breaker"
-	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/redisconn"
 	"github.com/rebound-mq/rebound/internal/shrink"
 )
@@ -61,12 +60,7 @@ const DefaultPrefix = "rebound:breaker:"
 
 // PrefixOf returns the prefix of keys and channels of the deployment with a subject prefix,
 // empty for the default one.
-func PrefixOf(subjects string) string {
-	if subjects == "" || subjects == events.DefaultPrefix {
-		return DefaultPrefix
-	}
-	return "rebound:" + subjects + ":breaker:"
-}
+func PrefixOf(subjects string) string { return redisconn.Prefix(subjects, "breaker") }
 
 // New returns the store behind client, which may be a single node, Sentinel or a Cluster; make it
 // with options passed through [Options]. All names in Redis begin with prefix, [DefaultPrefix]

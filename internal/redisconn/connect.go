@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/rebound-mq/rebound/events"
 )
 
 // Open returns a client for the Redis at a URL:
@@ -67,6 +69,15 @@ func parse(text string) (*redis.UniversalOptions, error) {
 		PoolSize: single.PoolSize, MinIdleConns: single.MinIdleConns, MaxIdleConns: single.MaxIdleConns, MaxActiveConns: single.MaxActiveConns,
 		PoolTimeout: single.PoolTimeout, ConnMaxIdleTime: single.ConnMaxIdleTime, ConnMaxLifetime: single.ConnMaxLifetime,
 	}, nil
+}
+
+// Prefix returns the beginning of the names of one kind in Redis, as those of the deployment with a
+// subject prefix, empty for the default one.
+func Prefix(subjects, kind string) string {
+	if subjects == "" || subjects == events.DefaultPrefix {
+		return "rebound:" + kind + ":"
+	}
+	return "rebound:" + subjects + ":" + kind + ":"
 }
 
 // Version asks the server for its version.

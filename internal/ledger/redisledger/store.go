@@ -11,8 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/ledger"
+	"github.com/rebound-mq/rebound/internal/redisconn"
 	"github.com/rebound-mq/rebound/scheduler/gate"
 )
 
@@ -42,12 +42,7 @@ const DefaultPrefix = "rebound:ledger:"
 
 // PrefixOf returns the beginning of the names of ledgers of the deployment with a subject
 // prefix.
-func PrefixOf(subjects string) string {
-	if subjects == "" || subjects == events.DefaultPrefix {
-		return DefaultPrefix
-	}
-	return "rebound:" + subjects + ":ledger:"
-}
+func PrefixOf(subjects string) string { return redisconn.Prefix(subjects, "ledger") }
 
 // New returns the store behind client, which must be made from options of
 // [redisconn.Options]. All names in Redis begin with prefix, [DefaultPrefix] when it is
