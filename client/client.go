@@ -147,10 +147,10 @@ func (c *Client) configure() error {
 	return err
 }
 
-// Close hands in what is left of shared limits, publishes the events that are waiting and stops the client's background work. If ctx ends
-// first, the error says how many events were not published. Stop workers and end iterations
-// before closing. Calls of [Execute] that are under way go on, but their later events are
-// dropped.
+// Close hands in what is left of shared limits, publishes the events that are waiting and stops the
+// client's background work. If ctx ends first, the error says how many events were not published.
+// Stop workers and end iterations before closing. Calls of [Execute] that are under way go on, but
+// their later events are dropped.
 func (c *Client) Close(ctx context.Context) error {
 	if c.closed.Swap(true) {
 		return nil

@@ -19,8 +19,8 @@
 // with a connection, those in force in the service. Backoff, classification, breakers and budgets
 // are the same code. With a connection, breakers, limits, pauses and global backpressure are the
 // service's own, and every decision and every end is published as the same event; a service that
-// shares in Redis needs [Config.Stores], and [Config.Local] shares nothing. [WithHandOver] lets an operation continue in the service when no attempt is left here,
-// so that it outlives the process.
+// shares in Redis needs [Config.Stores], and [Config.Local] shares nothing. [WithHandOver] lets an
+// operation continue in the service when no attempt is left here, so that it outlives the process.
 //
 // # Errors
 //

@@ -20,10 +20,11 @@ import (
 // retry. With a connection they are those of the service: what fails here opens the breaker that
 // the service obeys and the other way round, budgets are spent together, and what an operator
 // trips, holds or pauses is refused here, too. A retry waits for up to the policy's maxDelay for a
-// place among those in flight, for backpressure, and for a budget that others give back. An attempt at a closed breaker waits for nobody;
-// only the first call of a client, and of a key, reads what is known. While the store is out of
-// reach, Execute goes on with what it knows, and an even share of the limits, and merges later;
-// [Client.Sharing] and the log tell. [Config.Local] keeps all of it in this process.
+// place among those in flight, for backpressure, and for a budget that others give back. An attempt
+// at a closed breaker waits for nobody; only the first call of a client, and of a key, reads what
+// is known. While the store is out of reach, Execute goes on with what it knows, and an even share
+// of the limits, and merges later; [Client.Sharing] and the log tell. [Config.Local] keeps all of
+// it in this process.
 //
 // With a connection, each decision is published as a retryScheduled event, and the end of an
 // operation that failed at least once as retrySuccess or retryFailed.

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// headerPolicies carries [events.InstanceReport.Policies], headerStore its Store, headerDelivered each of its
-	// Delivered: consumer, nanoseconds since 1970 and sequence. headerServices carries all
+	// headerPolicies carries [events.InstanceReport.Policies], headerStore its Store, headerDelivered
+	// each of its Delivered: consumer, nanoseconds since 1970 and sequence. headerServices carries all
 	// Services: each is the hash in base 36, successes and failures.
 	headerPolicies  = "Retry-Policies"
 	headerStore     = "Retry-Store"

@@ -276,14 +276,7 @@ func (p *Puller) learn(consumer Consumer) (elsewhere uint64) {
 // tell: one that waits goes on at a new leader, and none is made while nothing more may be in
 // flight. A server without a cluster is its own leader.
 func (p *Puller) watchLeader(ctx context.Context) {
-	ticker := time.NewTicker(lookEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	for backoff.Sleep(ctx, lookEvery) {
 		p.mu.Lock()
 		consumer, idle := p.consumer, len(p.unacked) == 0
 		p.mu.Unlock()
