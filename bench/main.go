@@ -24,7 +24,7 @@ func measurements(operations, waiting, keys, burst int) []measurement {
 		{"held", "what held operations cost while their gate is shut", func(ctx context.Context, r *rig) error { return held(ctx, r, waiting) }},
 		{"backlog", "how a backlog is let out to a healed target that refuses what is beyond 500 a second", func(ctx context.Context, r *rig) error { return backlog(ctx, r, waiting, 500) }},
 		{"keys", "how many keys of 3 operations each are worked off, and what they leave behind", func(ctx context.Context, r *rig) error { return manyKeys(ctx, r, keys) }},
-		{"memory", "the service's resident memory with and without parked operations", func(ctx context.Context, r *rig) error { return memory(ctx, r, operations) }},
+		{"memory", "the memory of the service and of the NATS server with and without parked operations", func(ctx context.Context, r *rig) error { return memory(ctx, r, operations) }},
 	}
 }
 

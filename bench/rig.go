@@ -24,12 +24,13 @@ import (
 // serverCommand runs this program as a NATS server, in its own process.
 const serverCommand = "serve-nats"
 
-// serveNATS runs a server on a free port, prints its URL, and ends on SIGTERM.
+// serveNATS runs a server on a free port, prints its URL and the address of its profiler, and ends
+// on SIGTERM.
 func serveNATS(args []string) error {
 	if len(args) != 1 {
 		return errors.New("serve-nats takes the store directory")
 	}
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: args[0], NoSigs: true, NoLog: true})
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, ProfPort: -1, JetStream: true, StoreDir: args[0], NoSigs: true, NoLog: true})
 	if err != nil {
 		return err
 	}
@@ -37,7 +38,7 @@ func serveNATS(args []string) error {
 	if !s.ReadyForConnections(30 * time.Second) {
 		return errors.New("the NATS server did not start")
 	}
-	fmt.Println(s.ClientURL())
+	fmt.Println(s.ClientURL(), s.ProfilerAddr())
 	done := make(chan os.Signal, 1)
 	signal.Notify(done, syscall.SIGTERM, os.Interrupt)
 	<-done
@@ -48,10 +49,11 @@ func serveNATS(args []string) error {
 
 // rig is a NATS server and, once started, the service, each in its own process.
 type rig struct {
-	binary, dir, url string
-	server, service  *exec.Cmd
-	nc               *nats.Conn
-	js               jetstream.JetStream
+	binary, dir     string
+	url, profiler   string // of the NATS server
+	server, service *exec.Cmd
+	nc              *nats.Conn
+	js              jetstream.JetStream
 }
 
 func newRig(ctx context.Context, binary string) (*rig, error) {
@@ -63,34 +65,53 @@ func newRig(ctx context.Context, binary string) (*rig, error) {
 		return nil, err
 	}
 	r := &rig{binary: binary, dir: dir}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	r.server = exec.CommandContext(ctx, self, serverCommand, filepath.Join(dir, "nats"))
-	r.server.Stderr = os.Stderr
-	out, err := r.server.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := r.server.Start(); err != nil {
-		return nil, err
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		r.close()
-		return nil, fmt.Errorf("starting the NATS server: %w", err)
-	}
-	r.url = strings.TrimSpace(line)
-	if r.nc, err = nats.Connect(r.url); err != nil {
-		r.close()
-		return nil, err
-	}
-	if r.js, err = jetstream.New(r.nc, jetstream.WithPublishAsyncMaxPending(4096)); err != nil {
+	if err := r.startServer(ctx); err != nil {
 		r.close()
 		return nil, err
 	}
 	return r, nil
+}
+
+// storeDir is the directory of the server's files.
+func (r *rig) storeDir() string { return filepath.Join(r.dir, "nats") }
+
+// startServer runs the NATS server and connects to it.
+func (r *rig) startServer(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	r.server = exec.CommandContext(ctx, self, serverCommand, r.storeDir())
+	r.server.Stderr = os.Stderr
+	out, err := r.server.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := r.server.Start(); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("starting the NATS server: %w", err)
+	}
+	r.url, r.profiler, _ = strings.Cut(strings.TrimSpace(line), " ")
+	if r.nc, err = nats.Connect(r.url); err != nil {
+		return err
+	}
+	r.js, err = jetstream.New(r.nc, jetstream.WithPublishAsyncMaxPending(4096))
+	return err
+}
+
+// restartServer stops the NATS server and starts it anew on its files. The service must be stopped.
+func (r *rig) restartServer(ctx context.Context) error {
+	r.nc.Close()
+	if err := r.server.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	if err := r.server.Wait(); err != nil {
+		return fmt.Errorf("stopping the NATS server: %w", err)
+	}
+	return r.startServer(ctx)
 }
 
 // start runs the service with a policy file and waits until it answers.
@@ -164,18 +185,22 @@ func (r *rig) close() {
 }
 
 // resident returns the service's resident memory in bytes.
-func (r *rig) resident() (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.service.Process.Pid))
+func (r *rig) resident() (int64, error) { return processMemory(r.service, "VmRSS") }
+
+// processMemory returns a figure of a process's status in bytes: VmRSS is its resident memory,
+// VmHWM the most that it was.
+func processMemory(cmd *exec.Cmd, figure string) (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if value, ok := strings.CutPrefix(line, figure+":"); ok {
 			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
 			return kib << 10, err
 		}
 	}
-	return 0, errors.New("/proc has no VmRSS")
+	return 0, fmt.Errorf("/proc has no %s of process %d", figure, cmd.Process.Pid)
 }
 
 // messages returns the number of messages in a stream.

@@ -89,16 +89,25 @@ func (c *cgroup) waitedForCPU() (time.Duration, error) {
 	return 0, fmt.Errorf("reading cpu.pressure of the cgroup: it has no total")
 }
 
-// memory returns the share of the group's memory limit that is in use, apart from files that
-// can be dropped; 0 without a limit.
-func (c *cgroup) memory() (float64, error) {
+// memoryLimit returns the group's memory limit in bytes, 0 without one.
+func (c *cgroup) memoryLimit() (int64, error) {
 	most, err := c.read("memory.max")
 	if most == "" || most == "max" || err != nil {
 		return 0, err
 	}
-	limit, err := strconv.ParseUint(most, 10, 64)
-	if err != nil || limit == 0 {
+	limit, err := strconv.ParseInt(most, 10, 64)
+	if err != nil || limit <= 0 {
 		return 0, fmt.Errorf("reading memory.max of the cgroup: %q is no limit", most)
+	}
+	return limit, nil
+}
+
+// memory returns the share of the group's memory limit that is in use, apart from files that
+// can be dropped; 0 without a limit.
+func (c *cgroup) memory() (float64, error) {
+	limit, err := c.memoryLimit()
+	if limit == 0 || err != nil {
+		return 0, err
 	}
 	text, err := c.read("memory.current")
 	if err != nil {

@@ -32,6 +32,16 @@ func NewOwn() (*Own, error) {
 	return o, errors.Join(err, measureErr)
 }
 
+// MemoryLimit returns the memory limit of this process's cgroup in bytes, 0 if it has none. It is
+// safe for concurrent use.
+func MemoryLimit() (int64, error) {
+	group, err := ownCgroup()
+	if group == nil || err != nil {
+		return 0, err
+	}
+	return group.memoryLimit()
+}
+
 // Measure returns the saturation since the last call. With an error, what could not be measured
 // counts as idle.
 func (o *Own) Measure(now time.Time) (s gate.Saturation, err error) {

@@ -80,6 +80,25 @@ func TestCgroup_MeasuresMemoryAndWaiting(t *testing.T) {
 	}
 }
 
+func TestCgroup_TellsItsMemoryLimitInBytes(t *testing.T) {
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  int64
+		err   string
+	}{
+		"no file":             {nil, 0, ""},
+		"no limit":            {map[string]string{"memory.max": "max\n"}, 0, ""},
+		"a limit":             {map[string]string{"memory.max": "1073741824\n"}, 1 << 30, ""},
+		"a limit of nothing":  {map[string]string{"memory.max": "0\n"}, 0, `"0" is no limit`},
+		"one that is no size": {map[string]string{"memory.max": "1G\n"}, 0, `"1G" is no limit`},
+	} {
+		got, err := made(t, c.files).memoryLimit()
+		if got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: the limit is %d, %v, want %d, %q", name, got, err, c.want, c.err)
+		}
+	}
+}
+
 func TestOwn_PressureIsTheShareOfTheTimeSinceTheLastMeasurement(t *testing.T) {
 	o, err := NewOwn()
 	if err != nil {

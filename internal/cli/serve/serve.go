@@ -57,6 +57,7 @@ and the flags; "rebound doctor" shows them.`,
 func run(ctx context.Context, a *command.App, c *config.Config) error {
 	i := &instance{App: a, config: c, log: a.Logger(c)}
 	defer i.close()
+	limitHeap(i.log)
 	if err := i.open(ctx); err != nil {
 		return err
 	}
