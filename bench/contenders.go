@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rebound-mq/rebound/bench/compare"
+	"github.com/rebound-mq/rebound/bench/compare/natspath"
+)
+
+// contenders returns all that can be compared, Rebound being the program binary.
+func contenders(_ string) []compare.Contender {
+	return []compare.Contender{natspath.Bare()}
+}
+
+// roles returns what child processes of this program can be.
+func roles() map[string]compare.Role {
+	all := make(map[string]compare.Role)
+	maps.Copy(all, natspath.Roles())
+	return all
+}
+
+// serveChild runs this program as a part of a contender. An interrupt is for its parent, which ends it.
+func serveChild(arguments []string) error {
+	signal.Ignore(os.Interrupt)
+	return compare.ServeChild(context.Background(), roles(), arguments)
+}
+
+// comparison are the flags of the command compare.
+type comparison struct {
+	binary                            string
+	rounds, operations, size, waiting int
+	rate                              float64
+	contenders, measurements          string
+}
+
+// runCompare measures contenders side by side.
+func runCompare(arguments []string) error {
+	var c comparison
+	flags := flag.NewFlagSet("compare", flag.ContinueOnError)
+	flags.StringVar(&c.binary, "rebound", "../bin/rebound", "the program to measure")
+	flags.IntVar(&c.rounds, "rounds", 5, "how many times each contender is measured")
+	flags.IntVar(&c.operations, "operations", 40_000, "operations of one load")
+	flags.IntVar(&c.size, "size", 512, "bytes of each payload, at least 16")
+	flags.Float64Var(&c.rate, "rate", 1000, "operations a second for the lateness, for 15 seconds")
+	flags.IntVar(&c.waiting, "waiting", 100_000, "operations that wait while the memory is measured")
+	flags.StringVar(&c.contenders, "contenders", "", "which contenders, separated by commas; all without")
+	flags.StringVar(&c.measurements, "measure", "", "which measurements, separated by commas; all without")
+	if err := flags.Parse(arguments); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	plan, err := c.plan()
+	if err != nil {
+		return err
+	}
+	report, err := plan.Run(ctx)
+	return errors.Join(err, report.Write(os.Stdout))
+}
+
+func (c comparison) plan() (p compare.Plan, err error) {
+	p = compare.Plan{Rounds: c.rounds, Progress: os.Stderr}
+	p.Contenders, err = chosen("contender", contenders(c.binary), c.contenders, func(c compare.Contender) string { return c.Name })
+	if err != nil {
+		return p, err
+	}
+	p.Measurements, err = chosen("measurement", c.all(), c.measurements, func(m compare.Measurement) string { return m.Name })
+	return p, err
+}
+
+// all returns the measurements that can be taken.
+func (c comparison) all() []compare.Measurement {
+	load := compare.Load{Operations: c.operations, Size: c.size}
+	parked := load
+	parked.Delay = 600 * time.Millisecond
+	paced := load
+	paced.Operations, paced.Rate = int(15*c.rate), c.rate
+	paced.Delay, paced.Spread = 100*time.Millisecond, 1900*time.Millisecond
+	return []compare.Measurement{
+		{Name: "throughput", About: "operations that fail once, come back at once and succeed", Load: load},
+		{Name: "parked", About: "the same, coming back after 600 ms", Load: parked},
+		{Name: "lateness", About: fmt.Sprintf("%.0f a second with delays from 0.1 to 2 s", c.rate), Load: paced},
+		{Name: "memory", About: fmt.Sprintf("resident memory with %d waiting for a day", c.waiting), Load: load, Waiting: c.waiting},
+	}
+}
+
+// chosen returns those of all whose names are given, separated by commas, or all if none is given.
+func chosen[T any](kind string, all []T, names string, name func(T) string) ([]T, error) {
+	if names == "" {
+		return all, nil
+	}
+	var found []T
+	for wanted := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(all, func(t T) bool { return name(t) == wanted })
+		if i < 0 {
+			known := make([]string, len(all))
+			for i, t := range all {
+				known[i] = name(t)
+			}
+			return nil, fmt.Errorf("there is no %s %q; there are: %s", kind, wanted, strings.Join(known, ", "))
+		}
+		found = append(found, all[i])
+	}
+	return found, nil
+}
