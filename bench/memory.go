@@ -32,13 +32,14 @@ type weight struct{ service, server, live int64 }
 // operations parked, in the processes that parked them and in processes that were started
 // afterwards.
 func memory(ctx context.Context, r *rig, n int) error {
-	if err := r.warmUp(ctx, n); err != nil {
+	fresh, err := r.warmUp(ctx, n)
+	if err != nil {
 		return err
 	}
 	if err := r.start(ctx, parkForADay); err != nil {
 		return err
 	}
-	none, err := r.weigh(ctx, "started, nothing parked")
+	none, err := r.weigh(ctx, "service started again, none parked")
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func memory(ctx context.Context, r *rig, n int) error {
 	fmt.Printf("  service: %d parked against none: %s (started onto them); against %d: %s (having parked them)\n",
 		n, percent(onto.service, none.service), warmth(n), percent(full.service, worked.service))
 	fmt.Printf("  server: %d bytes of live heap an operation when idle, %d after a start\n",
-		(idle.live-none.live)/int64(n), (onto.live-none.live)/int64(n))
+		(idle.live-fresh.live)/int64(n), (onto.live-fresh.live)/int64(n))
 	return nil
 }
 
@@ -85,15 +86,18 @@ func percent(have, want int64) string {
 }
 
 // warmUp parks some operations and forgets them, because the first ones make a process grow to its
-// working size.
-func (r *rig) warmUp(ctx context.Context, n int) error {
+// working size. It returns what the processes weigh before.
+func (r *rig) warmUp(ctx context.Context, n int) (fresh weight, err error) {
 	if err := r.start(ctx, parkForADay); err != nil {
-		return err
+		return fresh, err
+	}
+	if fresh, err = r.weigh(ctx, "both started, none parked"); err != nil {
+		return fresh, err
 	}
 	if err := r.park(ctx, warmth(n)); err != nil {
-		return err
+		return fresh, err
 	}
-	return r.stopAndPurge(ctx)
+	return fresh, r.stopAndPurge(ctx)
 }
 
 // parkAll parks n operations, and returns what the processes weigh with the first of them and with
@@ -134,7 +138,7 @@ func (r *rig) weigh(ctx context.Context, what string) (w weight, err error) {
 	if w.live, err = r.liveHeap(ctx); err != nil {
 		return w, err
 	}
-	fmt.Printf("  %-32s service %s   server %s, live heap %s\n", what, mebibytes(w.service), mebibytes(w.server), mebibytes(w.live))
+	fmt.Printf("  %-36s service %s   server %s, live heap %s\n", what, mebibytes(w.service), mebibytes(w.server), mebibytes(w.live))
 	return w, nil
 }
 
@@ -167,7 +171,7 @@ func (r *rig) showDisk(n int) error {
 		return err
 	}
 	for _, stream := range []string{"RETRY", "RETRY_OUTCOMES"} {
-		fmt.Printf("  %-32s %d bytes on disk an operation\n", stream, bytes[stream]/int64(n))
+		fmt.Printf("  %-36s %d bytes on disk an operation\n", stream, bytes[stream]/int64(n))
 	}
 	return nil
 }
