@@ -17,8 +17,8 @@ import (
 )
 
 // contenders returns all that can be compared, Rebound being the program binary.
-func contenders(_ string) []compare.Contender {
-	return []compare.Contender{natspath.Bare()}
+func contenders(binary string) []compare.Contender {
+	return append(natspath.Rebound(binary), natspath.Bare(), natspath.Nak(), natspath.Schedules())
 }
 
 // roles returns what child processes of this program can be.
@@ -36,10 +36,11 @@ func serveChild(arguments []string) error {
 
 // comparison are the flags of the command compare.
 type comparison struct {
-	binary                            string
+	binary, out, serve                string
 	rounds, operations, size, waiting int
 	rate                              float64
 	contenders, measurements          string
+	cluster                           bool
 }
 
 // runCompare measures contenders side by side.
@@ -54,6 +55,9 @@ func runCompare(arguments []string) error {
 	flags.IntVar(&c.waiting, "waiting", 100_000, "operations that wait while the memory is measured")
 	flags.StringVar(&c.contenders, "contenders", "", "which contenders, separated by commas; all without")
 	flags.StringVar(&c.measurements, "measure", "", "which measurements, separated by commas; all without")
+	flags.StringVar(&c.out, "out", "", "directory in which compare.md and its charts are written, such as ../docs; none without")
+	flags.BoolVar(&c.cluster, "cluster", false, "measure on a cluster of three servers with R3 streams, and without memory")
+	flags.StringVar(&c.serve, "serve", "", "further flags of the program on a cluster, separated by spaces, such as \"--max-in-flight 2048\"")
 	if err := flags.Parse(arguments); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -67,12 +71,22 @@ func runCompare(arguments []string) error {
 		return err
 	}
 	report, err := plan.Run(ctx)
-	return errors.Join(err, report.Write(os.Stdout))
+	err = errors.Join(err, report.Write(os.Stdout))
+	if err == nil && c.out != "" {
+		return report.Document(c.out, "bench compare "+strings.Join(arguments, " "))
+	}
+	return err
 }
 
 func (c comparison) plan() (p compare.Plan, err error) {
 	p = compare.Plan{Rounds: c.rounds, Progress: os.Stderr}
-	p.Contenders, err = chosen("contender", contenders(c.binary), c.contenders, func(c compare.Contender) string { return c.Name })
+	known := contenders(c.binary)
+	p.Baseline = natspath.BareName
+	if c.cluster {
+		known = natspath.Cluster(c.binary, strings.Fields(c.serve))
+		p.Baseline = natspath.ClusterBareName
+	}
+	p.Contenders, err = chosen("contender", known, c.contenders, func(c compare.Contender) string { return c.Name })
 	if err != nil {
 		return p, err
 	}
@@ -88,12 +102,17 @@ func (c comparison) all() []compare.Measurement {
 	paced := load
 	paced.Operations, paced.Rate = int(15*c.rate), c.rate
 	paced.Delay, paced.Spread = 100*time.Millisecond, 1900*time.Millisecond
-	return []compare.Measurement{
+	loads := []compare.Measurement{
 		{Name: "throughput", About: "operations that fail once, come back at once and succeed", Load: load},
 		{Name: "parked", About: "the same, coming back after 600 ms", Load: parked},
 		{Name: "lateness", About: fmt.Sprintf("%.0f a second with delays from 0.1 to 2 s", c.rate), Load: paced},
-		{Name: "memory", About: fmt.Sprintf("resident memory with %d waiting for a day", c.waiting), Load: load, Waiting: c.waiting},
 	}
+	if c.cluster {
+		return loads
+	}
+	return append(loads, compare.Measurement{
+		Name: "memory", About: fmt.Sprintf("resident memory with %d waiting for a day", c.waiting), Load: load, Waiting: c.waiting,
+	})
 }
 
 // chosen returns those of all whose names are given, separated by commas, or all if none is given.

@@ -12,6 +12,8 @@ import (
 type Plan struct {
 	Contenders   []Contender
 	Measurements []Measurement
+	// Baseline is the name of the contender that the rates of the others are divided by.
+	Baseline string
 	// Rounds is how many times each contender is started and measured.
 	Rounds int
 	// Within bounds one contender's part of a round. 0 means 10 minutes.

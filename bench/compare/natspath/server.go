@@ -57,8 +57,8 @@ func serveNATS(_ context.Context, encoded json.RawMessage) (any, compare.Answer,
 	return s.ClientURL(), nil, nil
 }
 
-// startServer starts a server alone that keeps its files below dir.
-func startServer(ctx context.Context, dir string) (c *compare.Child, url string, err error) {
+// StartServer starts a server alone that keeps its files below dir.
+func StartServer(ctx context.Context, dir string) (c *compare.Child, url string, err error) {
 	c, err = compare.StartChild(ctx, roleServer, serverArguments{StoreDir: filepath.Join(dir, "nats")}, &url)
 	if err != nil {
 		return nil, "", fmt.Errorf("starting the NATS server: %w", err)
