@@ -55,7 +55,7 @@ func runCompare(arguments []string) error {
 	flags.IntVar(&c.waiting, "waiting", 100_000, "operations that wait while the memory is measured")
 	flags.StringVar(&c.contenders, "contenders", "", "which contenders, separated by commas; all without")
 	flags.StringVar(&c.measurements, "measure", "", "which measurements, separated by commas; all without")
-	flags.StringVar(&c.out, "out", "", "directory in which compare.md and its charts are written, such as ../docs; none without")
+	flags.StringVar(&c.out, "out", "", "directory for compare.md and its charts, or compare-cluster.md and its own, such as ../docs; none without")
 	flags.BoolVar(&c.cluster, "cluster", false, "measure on a cluster of three servers with R3 streams, and without memory")
 	flags.StringVar(&c.serve, "serve", "", "further flags of the program on a cluster, separated by spaces, such as \"--max-in-flight 2048\"")
 	if err := flags.Parse(arguments); err != nil {
@@ -79,12 +79,11 @@ func runCompare(arguments []string) error {
 }
 
 func (c comparison) plan() (p compare.Plan, err error) {
-	p = compare.Plan{Rounds: c.rounds, Progress: os.Stderr}
+	p = compare.Plan{Name: "compare", Baseline: natspath.BareName, Rounds: c.rounds, Progress: os.Stderr}
 	known := contenders(c.binary)
-	p.Baseline = natspath.BareName
 	if c.cluster {
 		known = natspath.Cluster(c.binary, strings.Fields(c.serve))
-		p.Baseline = natspath.ClusterBareName
+		p.Name, p.Baseline = "compare-cluster", natspath.ClusterBareName
 	}
 	p.Contenders, err = chosen("contender", known, c.contenders, func(c compare.Contender) string { return c.Name })
 	if err != nil {

@@ -31,24 +31,25 @@ const (
 	chartWidth = 20 * vg.Centimeter
 	// barWidth is the thickness of one bar, and between the space that a contender has besides.
 	barWidth, between = 9, 12
+	// legendLine is the height of a line of the legend, and axisHeight that of the axis below.
+	legendLine, axisHeight = 14, 60
 )
 
 // charts writes the charts of the report into dir and returns their names.
 func (r Report) charts(dir string) ([]string, error) {
-	var names []string
 	rates := slices.DeleteFunc(slices.Clone(r.Plan.Measurements), func(m Measurement) bool { return m.Waiting > 0 || m.Load.Rate > 0 })
 	shown := r.best(rates)
 	if len(shown) == 0 {
 		return nil, nil
 	}
+	ofRates, ofCPU := r.Plan.Name+"-throughput.svg", r.Plan.Name+"-cpu.svg"
 	var throughput []series
 	for i, m := range rates {
 		throughput = append(throughput, series{name: m.Name, color: colors[i%len(colors)], values: r.values(shown, m, rate)})
 	}
-	if err := draw(filepath.Join(dir, chartOfRates), "operations a second (median)", shown, throughput, false); err != nil {
+	if err := draw(filepath.Join(dir, ofRates), "operations a second (median)", shown, throughput, false); err != nil {
 		return nil, err
 	}
-	names = append(names, chartOfRates)
 	var cpu []series
 	for i, role := range []string{RoleService, RoleBoth, RoleServer, RoleHarness} {
 		values := r.values(shown, rates[0], func(s Sample) float64 { return float64(s.CPU[role]) / float64(time.Microsecond) })
@@ -56,16 +57,11 @@ func (r Report) charts(dir string) ([]string, error) {
 			cpu = append(cpu, series{name: role, color: colors[(i+2)%len(colors)], values: values})
 		}
 	}
-	if err := draw(filepath.Join(dir, chartOfCPU), "CPU time of one operation, µs (median, "+rates[0].Name+")", shown, cpu, true); err != nil {
+	if err := draw(filepath.Join(dir, ofCPU), "CPU time of one operation, µs (median, "+rates[0].Name+")", shown, cpu, true); err != nil {
 		return nil, err
 	}
-	return append(names, chartOfCPU), nil
+	return []string{ofRates, ofCPU}, nil
 }
-
-const (
-	chartOfRates = "compare-throughput.svg"
-	chartOfCPU   = "compare-cpu.svg"
-)
 
 // best returns the names of the contenders that were measured; of the variants of one system only
 // the fastest.
@@ -102,8 +98,8 @@ func (r Report) values(contenders []string, m Measurement, figure func(Sample) f
 func draw(path, title string, contenders []string, all []series, stacked bool) error {
 	p := plot.New()
 	p.X.Label.Text = title
-	p.X.Min = 0
-	p.Legend.Top, p.Legend.XOffs = false, -vg.Millimeter
+	p.Y.Label.Text = " " // keeps the names off the edge
+	p.Legend.Top = true
 	// The axis counts upwards, and the first contender is to stand at the top.
 	names := slices.Clone(contenders)
 	slices.Reverse(names)
@@ -132,7 +128,12 @@ func draw(path, title string, contenders []string, all []series, stacked bool) e
 		p.Add(bars)
 		p.Legend.Add(s.name, bars)
 	}
-	height := vg.Points(float64(len(contenders)*(barWidth*side+between)) + 70)
+	// The legend stands above the first contender, and the longest bar ends before the edge.
+	row := float64(barWidth*side + between)
+	legend := float64(legendLine*len(all)) / row
+	p.X.Min, p.X.Max = 0, p.X.Max*1.03
+	p.Y.Min, p.Y.Max = -0.6, float64(len(contenders))-0.4+legend
+	height := vg.Points((float64(len(contenders))+legend)*row + axisHeight)
 	if err := p.Save(chartWidth, height, path); err != nil {
 		return fmt.Errorf("writing the chart: %w", err)
 	}

@@ -136,6 +136,7 @@ func TestPlan_RunTakesContendersByTurnsAndLeavesOutThoseThatFail(t *testing.T) {
 func TestReport_DocumentHasTablesChartsAndWhatIsAbsent(t *testing.T) {
 	r := Report{
 		Plan: Plan{
+			Name: "compare",
 			Contenders: []Contender{
 				{Name: "slow|er", About: About{Keeps: "at least once"}}, {Name: "fast 1", Of: "fast"}, {Name: "fast 2", Of: "fast"}, {Name: "gone"},
 			},
@@ -153,16 +154,16 @@ func TestReport_DocumentHasTablesChartsAndWhatIsAbsent(t *testing.T) {
 	if err := r.Document(dir, "bench compare"); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(filepath.Join(dir, documentName))
+	text, err := os.ReadFile(filepath.Join(dir, "compare.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`| slow\|er | 50 | 0.50 | 1000 | - |`, "| fast 1 | 90 | 0.90 | 1000 (both) |", "- gone: make deps", "](" + chartOfRates + ")", "](" + chartOfCPU + ")"} {
+	for _, want := range []string{`| slow\|er | 50 | 0.50 | 1000 | - |`, "| fast 1 | 90 | 0.90 | 1000 (both) |", "- gone: make deps", "](compare-throughput.svg)", "](compare-cpu.svg)"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the document lacks %q:\n%s", want, text)
 		}
 	}
-	chart, err := os.ReadFile(filepath.Join(dir, chartOfRates))
+	chart, err := os.ReadFile(filepath.Join(dir, "compare-throughput.svg"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,11 +7,8 @@ import (
 	"strings"
 )
 
-// documentName is the file that [Report.Document] writes.
-const documentName = "compare.md"
-
-// Document writes the report into dir for readers: compare.md and the charts that it shows. The
-// command is how it was made.
+// Document writes the report into dir for readers: a file named after the plan, such as compare.md,
+// and the charts that it shows, whose names begin so. The command is how it was made.
 func (r Report) Document(dir, command string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
@@ -22,7 +19,7 @@ func (r Report) Document(dir, command string) error {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Rebound beside others\n\n")
-	fmt.Fprintf(&b, "Written by `%s` on %s. Figures of another machine differ; their ratios hardly do.\n\n", command, r.Began.UTC().Format("2 January 2006"))
+	fmt.Fprintf(&b, "Written by `%s` on %s.\n\n", command, r.Began.UTC().Format("2 January 2006"))
 	fmt.Fprintf(&b, "%s\n\n", strings.Join(machine(), "; "))
 	fmt.Fprintf(&b, "%s\n", introduction)
 	for _, chart := range charts {
@@ -33,14 +30,14 @@ func (r Report) Document(dir, command string) error {
 		writeMarkdown(&b, t.headings, t.rows)
 	}
 	r.describe(&b)
-	return os.WriteFile(filepath.Join(dir, documentName), []byte(b.String()), 0o600)
+	return os.WriteFile(filepath.Join(dir, r.Plan.Name+".md"), []byte(b.String()), 0o600)
 }
 
 const introduction = `Submitter, target, service and server share the machine. An operation has failed once, comes back and succeeds, and its end is known. In
 each round every contender is started anew, warmed up with a tenth of the load, measured and stopped, and each round begins with
 another one. The tables show medians, then the value of every round and the load average before it. CPU time is that of the
-processes for one operation: what a machine spends, however busy it is with something else; a figure marked "both" is of one process
-that is service and server. The harness submits and is the target; where the system runs the work itself it only submits. "late" is
+processes for one operation; a figure marked "both" is of one process that is service and server. On a machine that is busy with
+something else it grows, because fewer messages are handled at a time. The harness submits and is the target; where the system runs the work itself it only submits. "late" is
 the time from when an operation was to come back, its submission plus its delay, until the target has it. Memory is resident, ten
 seconds after it became steady.`
 

@@ -10,6 +10,8 @@ import (
 
 // Plan says what is measured.
 type Plan struct {
+	// Name is that of the files which its report is written to.
+	Name         string
 	Contenders   []Contender
 	Measurements []Measurement
 	// Baseline is the name of the contender that the rates of the others are divided by.
