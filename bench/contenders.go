@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 )
 
 // contenders returns all that can be compared, Rebound being the program binary.
-func contenders(_ string) []compare.Contender {
-	return []compare.Contender{natspath.Bare()}
+func contenders(binary string) []compare.Contender {
+	return append(natspath.Rebound(binary), natspath.Bare(), natspath.Nak(), natspath.Schedules())
 }
 
 // roles returns what child processes of this program can be.
@@ -36,10 +37,11 @@ func serveChild(arguments []string) error {
 
 // comparison are the flags of the command compare.
 type comparison struct {
-	binary                            string
-	rounds, operations, size, waiting int
+	binary, out, serve                string
+	rounds, operations, size          int
 	rate                              float64
-	contenders, measurements          string
+	contenders, measurements, waiting string
+	cluster                           bool
 }
 
 // runCompare measures contenders side by side.
@@ -51,9 +53,12 @@ func runCompare(arguments []string) error {
 	flags.IntVar(&c.operations, "operations", 40_000, "operations of one load")
 	flags.IntVar(&c.size, "size", 512, "bytes of each payload, at least 16")
 	flags.Float64Var(&c.rate, "rate", 1000, "operations a second for the lateness, for 15 seconds")
-	flags.IntVar(&c.waiting, "waiting", 100_000, "operations that wait while the memory is measured")
+	flags.StringVar(&c.waiting, "waiting", "100000", "operations that wait while the memory is measured; several numbers are separated by commas")
 	flags.StringVar(&c.contenders, "contenders", "", "which contenders, separated by commas; all without")
 	flags.StringVar(&c.measurements, "measure", "", "which measurements, separated by commas; all without")
+	flags.StringVar(&c.out, "out", "", "directory for compare.md and its charts, or compare-cluster.md and its own, such as ../docs; none without")
+	flags.BoolVar(&c.cluster, "cluster", false, "measure on a cluster of three servers with R3 streams, and without memory")
+	flags.StringVar(&c.serve, "serve", "", "further flags of the program on a cluster, separated by spaces, such as \"--max-in-flight 2048\"")
 	if err := flags.Parse(arguments); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -67,33 +72,58 @@ func runCompare(arguments []string) error {
 		return err
 	}
 	report, err := plan.Run(ctx)
-	return errors.Join(err, report.Write(os.Stdout))
+	err = errors.Join(err, report.Write(os.Stdout))
+	if err == nil && c.out != "" {
+		return report.Document(c.out, "bench compare "+strings.Join(arguments, " "))
+	}
+	return err
 }
 
 func (c comparison) plan() (p compare.Plan, err error) {
-	p = compare.Plan{Rounds: c.rounds, Progress: os.Stderr}
-	p.Contenders, err = chosen("contender", contenders(c.binary), c.contenders, func(c compare.Contender) string { return c.Name })
+	p = compare.Plan{Name: "compare", Baseline: natspath.BareName, Rounds: c.rounds, Progress: os.Stderr}
+	known := contenders(c.binary)
+	if c.cluster {
+		known = natspath.Cluster(c.binary, strings.Fields(c.serve))
+		p.Name, p.Baseline = "compare-cluster", natspath.ClusterBareName
+	}
+	p.Contenders, err = chosen("contender", known, c.contenders, func(c compare.Contender) string { return c.Name })
 	if err != nil {
 		return p, err
 	}
-	p.Measurements, err = chosen("measurement", c.all(), c.measurements, func(m compare.Measurement) string { return m.Name })
+	all, err := c.all()
+	if err != nil {
+		return p, err
+	}
+	p.Measurements, err = chosen("measurement", all, c.measurements, func(m compare.Measurement) string { return m.Name })
 	return p, err
 }
 
 // all returns the measurements that can be taken.
-func (c comparison) all() []compare.Measurement {
+func (c comparison) all() ([]compare.Measurement, error) {
 	load := compare.Load{Operations: c.operations, Size: c.size}
 	parked := load
 	parked.Delay = 600 * time.Millisecond
 	paced := load
 	paced.Operations, paced.Rate = int(15*c.rate), c.rate
 	paced.Delay, paced.Spread = 100*time.Millisecond, 1900*time.Millisecond
-	return []compare.Measurement{
+	loads := []compare.Measurement{
 		{Name: "throughput", About: "operations that fail once, come back at once and succeed", Load: load},
 		{Name: "parked", About: "the same, coming back after 600 ms", Load: parked},
 		{Name: "lateness", About: fmt.Sprintf("%.0f a second with delays from 0.1 to 2 s", c.rate), Load: paced},
-		{Name: "memory", About: fmt.Sprintf("resident memory with %d waiting for a day", c.waiting), Load: load, Waiting: c.waiting},
 	}
+	if c.cluster {
+		return loads, nil
+	}
+	for number := range strings.SplitSeq(c.waiting, ",") {
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("-waiting takes numbers of operations, not %q", number)
+		}
+		loads = append(loads, compare.Measurement{
+			Name: "memory-" + number, About: fmt.Sprintf("resident memory with %d waiting for a day", n), Load: load, Waiting: n,
+		})
+	}
+	return loads, nil
 }
 
 // chosen returns those of all whose names are given, separated by commas, or all if none is given.

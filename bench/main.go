@@ -32,9 +32,9 @@ func measurements(operations, waiting, keys, burst int) []measurement {
 
 // commands are what this program does besides its measurements.
 var commands = map[string]func(arguments []string) error{
-	serverCommand:        serveNATS,
 	compare.ChildCommand: serveChild,
 	"compare":            runCompare,
+	"check":              runCheck,
 }
 
 func main() {

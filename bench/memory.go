@@ -1,15 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -114,7 +111,7 @@ func (r *rig) parkAll(ctx context.Context, n int) (worked, full weight, err erro
 		return worked, full, err
 	}
 	took := time.Since(start)
-	peak, err := processMemory(r.server, "VmHWM")
+	peak, err := processMemory(r.server.PID(), "VmHWM")
 	if err != nil {
 		return worked, full, err
 	}
@@ -132,41 +129,23 @@ func (r *rig) weigh(ctx context.Context, what string) (w weight, err error) {
 	if w.service, err = r.resident(); err != nil {
 		return w, err
 	}
-	if w.server, err = processMemory(r.server, "VmRSS"); err != nil {
+	if w.server, err = processMemory(r.server.PID(), "VmRSS"); err != nil {
 		return w, err
 	}
-	if w.live, err = r.liveHeap(ctx); err != nil {
+	live, err := r.server.LiveHeap()
+	if err != nil {
 		return w, err
 	}
+	w.live = int64(live)
 	fmt.Printf("  %-36s service %s   server %s, live heap %s\n", what, mebibytes(w.service), mebibytes(w.server), mebibytes(w.live))
 	return w, nil
 }
 
 func mebibytes(n int64) string { return fmt.Sprintf("%7.1f MiB", float64(n)/(1<<20)) }
 
-// liveHeap returns what is in use on the server's heap after a garbage collection, in bytes.
-func (r *rig) liveHeap(ctx context.Context) (int64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.profiler+"/debug/pprof/heap?gc=1&debug=1", nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, fmt.Errorf("reading the server's heap profile: %w", err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	lines := bufio.NewScanner(resp.Body)
-	for lines.Scan() {
-		if value, ok := strings.CutPrefix(lines.Text(), "# HeapAlloc = "); ok {
-			return strconv.ParseInt(value, 10, 64)
-		}
-	}
-	return 0, errors.Join(errors.New("the server's heap profile has no HeapAlloc"), lines.Err())
-}
-
 // showDisk prints the size of the files of each stream that n operations filled.
 func (r *rig) showDisk(n int) error {
-	bytes, err := bytesByStream(r.storeDir())
+	bytes, err := bytesByStream(r.dir)
 	if err != nil {
 		return err
 	}

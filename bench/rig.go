@@ -1,59 +1,31 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rebound-mq/rebound/bench/compare"
+	"github.com/rebound-mq/rebound/bench/compare/natspath"
 	"github.com/rebound-mq/rebound/events/wire"
 )
 
-// serverCommand runs this program as a NATS server, in its own process.
-const serverCommand = "serve-nats"
-
-// serveNATS runs a server on a free port, prints its URL and the address of its profiler, and ends
-// on SIGTERM.
-func serveNATS(args []string) error {
-	if len(args) != 1 {
-		return errors.New("serve-nats takes the store directory")
-	}
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, ProfPort: -1, JetStream: true, StoreDir: args[0], NoSigs: true, NoLog: true})
-	if err != nil {
-		return err
-	}
-	s.Start()
-	if !s.ReadyForConnections(30 * time.Second) {
-		return errors.New("the NATS server did not start")
-	}
-	fmt.Println(s.ClientURL(), s.ProfilerAddr())
-	done := make(chan os.Signal, 1)
-	signal.Notify(done, syscall.SIGTERM, os.Interrupt)
-	<-done
-	s.Shutdown()
-	s.WaitForShutdown()
-	return nil
-}
-
 // rig is a NATS server and, once started, the service, each in its own process.
 type rig struct {
-	binary, dir     string
-	url, profiler   string // of the NATS server
-	server, service *exec.Cmd
-	nc              *nats.Conn
-	js              jetstream.JetStream
+	binary, dir, url string
+	server           *compare.Child
+	service          *exec.Cmd
+	nc               *nats.Conn
+	js               jetstream.JetStream
 }
 
 func newRig(ctx context.Context, binary string) (*rig, error) {
@@ -72,29 +44,11 @@ func newRig(ctx context.Context, binary string) (*rig, error) {
 	return r, nil
 }
 
-// storeDir is the directory of the server's files.
-func (r *rig) storeDir() string { return filepath.Join(r.dir, "nats") }
-
 // startServer runs the NATS server and connects to it.
-func (r *rig) startServer(ctx context.Context) error {
-	self, err := os.Executable()
-	if err != nil {
+func (r *rig) startServer(ctx context.Context) (err error) {
+	if r.server, r.url, err = natspath.StartServer(ctx, r.dir); err != nil {
 		return err
 	}
-	r.server = exec.CommandContext(ctx, self, serverCommand, r.storeDir())
-	r.server.Stderr = os.Stderr
-	out, err := r.server.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := r.server.Start(); err != nil {
-		return err
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		return fmt.Errorf("starting the NATS server: %w", err)
-	}
-	r.url, r.profiler, _ = strings.Cut(strings.TrimSpace(line), " ")
 	if r.nc, err = nats.Connect(r.url); err != nil {
 		return err
 	}
@@ -105,11 +59,10 @@ func (r *rig) startServer(ctx context.Context) error {
 // restartServer stops the NATS server and starts it anew on its files. The service must be stopped.
 func (r *rig) restartServer(ctx context.Context) error {
 	r.nc.Close()
-	if err := r.server.Process.Signal(syscall.SIGTERM); err != nil {
+	server := r.server
+	r.server = nil
+	if err := natspath.StopServer(server); err != nil {
 		return err
-	}
-	if err := r.server.Wait(); err != nil {
-		return fmt.Errorf("stopping the NATS server: %w", err)
 	}
 	return r.startServer(ctx)
 }
@@ -175,22 +128,23 @@ func (r *rig) close() {
 	if r.nc != nil {
 		r.nc.Close()
 	}
-	for _, cmd := range []*exec.Cmd{r.service, r.server} {
-		if cmd != nil && cmd.Process != nil {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-		}
+	if r.service != nil && r.service.Process != nil {
+		_ = r.service.Process.Kill()
+		_ = r.service.Wait()
+	}
+	if r.server != nil {
+		_ = r.server.Stop()
 	}
 	_ = os.RemoveAll(r.dir)
 }
 
 // resident returns the service's resident memory in bytes.
-func (r *rig) resident() (int64, error) { return processMemory(r.service, "VmRSS") }
+func (r *rig) resident() (int64, error) { return processMemory(r.service.Process.Pid, "VmRSS") }
 
 // processMemory returns a figure of a process's status in bytes: VmRSS is its resident memory,
 // VmHWM the most that it was.
-func processMemory(cmd *exec.Cmd, figure string) (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+func processMemory(pid int, figure string) (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
@@ -200,7 +154,7 @@ func processMemory(cmd *exec.Cmd, figure string) (int64, error) {
 			return kib << 10, err
 		}
 	}
-	return 0, fmt.Errorf("/proc has no %s of process %d", figure, cmd.Process.Pid)
+	return 0, fmt.Errorf("/proc has no %s of process %d", figure, pid)
 }
 
 // messages returns the number of messages in a stream.

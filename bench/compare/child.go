@@ -25,8 +25,11 @@ type Role func(ctx context.Context, arguments json.RawMessage) (ready any, answe
 // Answer answers a call of the parent. It may be nil. It is called by one goroutine.
 type Answer func(ctx context.Context, call string, arguments json.RawMessage) (any, error)
 
-// callMallocs is the call that every child answers.
-const callMallocs = "mallocs"
+// Calls that every child answers.
+const (
+	callMallocs  = "mallocs"
+	callLiveHeap = "live heap"
+)
 
 type request struct {
 	Call      string          `json:"call"`
@@ -100,6 +103,12 @@ func (c *Child) Mallocs() (n uint64, err error) {
 	return n, err
 }
 
+// LiveHeap collects the child's garbage and returns what is left on its heap, in bytes.
+func (c *Child) LiveHeap() (n uint64, err error) {
+	err = c.Call(callLiveHeap, nil, &n)
+	return n, err
+}
+
 // Stop ends the child and waits for it, ten seconds at most; then it is killed.
 func (c *Child) Stop() error {
 	if err := c.calls.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
@@ -163,6 +172,11 @@ func respond(ctx context.Context, answer Answer, r request) (any, error) {
 		var stats runtime.MemStats
 		runtime.ReadMemStats(&stats)
 		return stats.Mallocs, nil
+	case r.Call == callLiveHeap:
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc, nil
 	case answer == nil:
 		return nil, fmt.Errorf("nothing answers %s", r.Call)
 	}

@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -49,15 +50,36 @@ func (r Report) rows(m Measurement, row func(samples []Sample) []string) [][]str
 
 func (r Report) throughputTable(m Measurement) table {
 	return table{
-		headings: []string{"contender", "ops/s", "service µs", "server µs", "harness µs", "allocations", "all values of ops/s", "load average"},
+		headings: []string{"contender", "ops/s", r.ofBaseline(), "service µs", "server µs", "harness µs", "allocations", "all values of ops/s", "load average"},
 		rows: r.rows(m, func(samples []Sample) []string {
 			return []string{
-				perSecond(median(each(samples, rate))), cpuCell(samples, RoleService), cpuCell(samples, RoleServer), cpuCell(samples, RoleHarness),
+				perSecond(median(each(samples, rate))), r.againstBaseline(m, samples), cpuCell(samples, RoleService), cpuCell(samples, RoleServer), cpuCell(samples, RoleHarness),
 				allocations(median(each(samples, func(s Sample) float64 { return s.Allocations }))),
 				joined(each(samples, func(s Sample) string { return perSecond(s.Rate) })), joined(each(samples, loadOf)),
 			}
 		}),
 	}
+}
+
+func (r Report) ofBaseline() string { return "of the " + r.Plan.Baseline }
+
+// againstBaseline returns the rate in relation to the baseline's of the same round, the median of
+// all rounds.
+func (r Report) againstBaseline(m Measurement, samples []Sample) string {
+	baseline := make(map[int]float64)
+	for _, s := range r.Of(r.Plan.Baseline, m.Name) {
+		baseline[s.Round] = s.Rate
+	}
+	var ratios []float64
+	for _, s := range samples {
+		if base := baseline[s.Round]; base > 0 {
+			ratios = append(ratios, s.Rate/base)
+		}
+	}
+	if len(ratios) == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", median(ratios))
 }
 
 func (r Report) latenessTable(m Measurement) table {

@@ -49,13 +49,25 @@ type pending struct {
 	then    func()
 }
 
-// serveBare runs the service of the bare path on the server with the URL.
-func serveBare(ctx context.Context, encoded json.RawMessage) (any, compare.Answer, error) {
-	var url string
-	if err := json.Unmarshal(encoded, &url); err != nil {
-		return nil, nil, err
+// serviceArguments configure a service of this program. Replicas is how many servers store each
+// stream, and 0 means one.
+type serviceArguments struct {
+	URL      string
+	Replicas int
+}
+
+// dial connects a service as its arguments say.
+func dial(encoded json.RawMessage) (a serviceArguments, nc *nats.Conn, err error) {
+	if err := json.Unmarshal(encoded, &a); err != nil {
+		return a, nil, err
 	}
-	nc, err := nats.Connect(url)
+	nc, err = nats.Connect(a.URL)
+	return a, nc, err
+}
+
+// serveBare runs the service of the bare path.
+func serveBare(ctx context.Context, encoded json.RawMessage) (any, compare.Answer, error) {
+	a, nc, err := dial(encoded)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -68,7 +80,7 @@ func serveBare(ctx context.Context, encoded json.RawMessage) (any, compare.Answe
 		return nil, nil, err
 	}
 	var names events.Streams
-	for _, config := range streams.Configs(names, streams.Limits{}) {
+	for _, config := range streams.Configs(names, streams.Limits{Replicas: a.Replicas}) {
 		if _, err := js.CreateStream(ctx, config); err != nil {
 			return nil, nil, err
 		}

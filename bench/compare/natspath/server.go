@@ -17,6 +17,9 @@ import (
 // roleServer is a NATS server in a process of its own.
 const roleServer = "nats-server"
 
+// callShutdown shuts a server down.
+const callShutdown = "shutdown"
+
 // serverArguments configure a server. A server alone needs only StoreDir.
 type serverArguments struct {
 	StoreDir string
@@ -54,11 +57,27 @@ func serveNATS(_ context.Context, encoded json.RawMessage) (any, compare.Answer,
 	if !s.ReadyForConnections(30 * time.Second) {
 		return nil, nil, errors.New("the NATS server did not start")
 	}
-	return s.ClientURL(), nil, nil
+	return s.ClientURL(), func(_ context.Context, call string, _ json.RawMessage) (any, error) {
+		if call != callShutdown {
+			return nil, fmt.Errorf("a NATS server does not answer %s", call)
+		}
+		s.Shutdown()
+		s.WaitForShutdown()
+		return nil, nil
+	}, nil
 }
 
-// startServer starts a server alone that keeps its files below dir.
-func startServer(ctx context.Context, dir string) (c *compare.Child, url string, err error) {
+// StopServer stops a server as an operator does, so that it writes its index to the disk; to stop
+// the [compare.Child] alone is to kill it.
+func StopServer(c *compare.Child) error {
+	if err := c.Call(callShutdown, nil, nil); err != nil {
+		return errors.Join(fmt.Errorf("stopping the NATS server: %w", err), c.Stop())
+	}
+	return c.Stop()
+}
+
+// StartServer starts a server alone that keeps its files below dir.
+func StartServer(ctx context.Context, dir string) (c *compare.Child, url string, err error) {
 	c, err = compare.StartChild(ctx, roleServer, serverArguments{StoreDir: filepath.Join(dir, "nats")}, &url)
 	if err != nil {
 		return nil, "", fmt.Errorf("starting the NATS server: %w", err)
