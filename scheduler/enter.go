@@ -135,12 +135,12 @@ func (e *entrant) bounds(c gate.Cause) (longest time.Duration, most int) {
 }
 
 // exposedWaiting returns how many operations of a key may wait until its target answers: as
-// many as at a slow one, which leaves most of a small instance to other keys.
+// many as at a slow one, but no more than half of what the instance may have in flight.
 func (g *Gates) exposedWaiting() int {
 	if g.config.Capacity == nil {
 		return slowWaiting
 	}
-	return min(slowWaiting, max(g.config.Capacity()/4, 1))
+	return min(slowWaiting, max(g.config.Capacity()/2, 1))
 }
 
 // queue takes a place in the queue of at most that many unless it has one. It reports

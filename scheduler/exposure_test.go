@@ -112,13 +112,13 @@ func TestGates_FailureAmongSuccessesHoldsNothing(t *testing.T) {
 	})
 }
 
-func TestGates_WhatWaitsLeavesMostOfASmallInstanceToOthers(t *testing.T) {
+func TestGates_WhatWaitsLeavesHalfOfASmallInstanceToOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExposedGates(GatesConfig{Capacity: func() int { return 400 }})
 		x.due(t, 399, gate.Success, time.Minute)
 		synctest.Wait()
-		if inFlight, held := x.attempts.Load(), x.held.Load(); inFlight != 48 || held != 399-48-100 {
-			t.Errorf("%d are in flight and %d held, want 48, and a hundred that wait in memory", inFlight, held)
+		if inFlight, held := x.attempts.Load(), x.held.Load(); inFlight != 48 || held != 399-48-200 {
+			t.Errorf("%d are in flight and %d held, want 48, and 200 that wait in memory", inFlight, held)
 		}
 		x.tasks.Wait()
 	})

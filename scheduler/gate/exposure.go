@@ -39,8 +39,8 @@ const (
 	// firstExposed is how many attempts may be in flight over all instances at a target of
 	// which nothing was heard for a minute. What comes here has failed elsewhere before.
 	firstExposed = 48
-	// doubleEvery is longer than most answers take, and short beside those that take longer.
-	doubleEvery = 250 * time.Millisecond
+	// doubleEvery is longer than answers of most targets take, on a busy machine too.
+	doubleEvery = time.Second
 	// mostDoublings keeps the bound within an int.
 	mostDoublings = 20
 	// doomedPause is longer than stores of breakers take to agree that one opens.

@@ -167,8 +167,8 @@ var Causes = []Cause{
 // Pass is the permission for one attempt. The zero value permits none.
 type Pass struct {
 	gate  *Gate
-	epoch uint32 // of the governor
-	span  uint32 // of the exposure
+	epoch uint32        // of the governor
+	span  uint32        // of the exposure
 	own   time.Duration // see Delayed
 }
 

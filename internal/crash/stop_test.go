@@ -1,0 +1,123 @@
+package crash
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+const (
+	// stops is how often an instance is stopped while the other goes on.
+	stops = 6
+	// stopLease is the lease of the messages in flight: what was done and not acknowledged is
+	// delivered again once it is over.
+	stopLease = 2 * time.Second
+)
+
+// redeliveries counts the acknowledgements of messages that the server says it delivered before.
+type redeliveries struct{ atomic.Int64 }
+
+// watch is a proxy's fate of publications, all of which pass.
+func (r *redeliveries) watch(pub testkit.Publication) testkit.Fate {
+	// $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<time>.<pending>, of
+	// which newer servers send more tokens in front and one behind.
+	tokens := strings.Split(pub.Subject, ".")
+	if len(tokens) < 9 || tokens[0] != "$JS" || tokens[1] != "ACK" || string(pub.Data) != "+ACK" {
+		return testkit.Pass
+	}
+	delivered := tokens[4]
+	if len(tokens) > 9 {
+		delivered = tokens[6]
+	}
+	if n, err := strconv.Atoi(delivered); err != nil || n > 1 {
+		r.Add(1)
+	}
+	return testkit.Pass
+}
+
+func TestProgram_GracefulStopLeavesNoRepeat(t *testing.T) {
+	t.Parallel()
+	policies := filepath.Join(t.TempDir(), "policies.yaml")
+	if err := os.WriteFile(policies, []byte(policy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	binary, server := build(t), testkit.Server(t)
+	var again redeliveries
+	args := []string{
+		"serve", "--http", "off", "--lease", stopLease.String(), "--policies", policies, "--log-level", "warn",
+		"--nats", testkit.Lossy(t, server.Addr(), again.watch).URL(),
+	}
+	running := []*program{start(t, binary, args), start(t, binary, args)}
+	await(t, server.ClientURL())
+
+	nc := testkit.Connect(t, server.ClientURL(), nats.ReconnectBufSize(-1))
+	js := testkit.JetStream(t, nc)
+	tg := newTarget(t, nc, false)
+	var submitting sync.WaitGroup
+	var submitted atomic.Int64
+	for worker := range 4 {
+		submitting.Go(func() {
+			for i := worker; i < operations; i += 4 {
+				submit(t, js, i, false)
+				submitted.Add(1)
+			}
+		})
+	}
+	for n := range stops {
+		testkit.Eventually(t, time.Minute, "submissions going on", func() bool { return int(submitted.Load()) >= operations*(n+1)/(stops+1) })
+		running[n%2].stop(t)
+		running[n%2] = start(t, binary, args)
+	}
+	submitting.Wait()
+	awaitSettled(t, js)
+	for _, p := range running {
+		p.stop(t)
+	}
+	// What was done and not acknowledged comes again, to an instance that starts afterwards.
+	last := start(t, binary, args)
+	await(t, server.ClientURL())
+	<-time.After(stopLease + stopLease/2)
+	last.stop(t)
+
+	outcomes, err := read(js)
+	if err != nil {
+		t.Fatalf("reading the outcomes: %v", err)
+	}
+	for i := range operations {
+		if got := outcomes[strconv.Itoa(i)]; len(got) != 1 {
+			t.Errorf("operation %d has %d outcomes, want 1: %+v", i, len(got), got)
+		}
+	}
+	t.Logf("%d stops, %d operations, %d attempts", stops+3, operations, tg.attempts.Load())
+	if n := tg.repeats.Load(); n > 0 {
+		t.Errorf("%d attempts are marked as repeats, want none", n)
+	}
+	if n := tg.again(); n > 0 {
+		t.Errorf("%d attempts were made more than once, want none", n)
+	}
+	if n := again.Load(); n > 0 {
+		t.Errorf("%d messages were delivered again, want none", n)
+	}
+}
+
+// stop ends the process like SIGTERM and waits until it is gone.
+func (p *program) stop(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatalf("stopping process %d: %v", p.cmd.Process.Pid, err)
+	}
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("process %d ended with %v, want a graceful end", p.cmd.Process.Pid, err)
+	}
+	_ = p.log.Close()
+}
