@@ -16,13 +16,8 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
-const (
-	// stops is how often an instance is stopped while the other goes on.
-	stops = 6
-	// stopLease is the lease of the messages in flight: what was done and not acknowledged is
-	// delivered again once it is over.
-	stopLease = 2 * time.Second
-)
+// stops is how often an instance is stopped while the other goes on.
+const stops = 6
 
 // redeliveries counts the acknowledgements of messages that the server says it delivered before.
 type redeliveries struct{ atomic.Int64 }
@@ -54,11 +49,12 @@ func TestProgram_GracefulStopLeavesNoRepeat(t *testing.T) {
 	binary, server := build(t), testkit.Server(t)
 	var again redeliveries
 	args := []string{
-		"serve", "--http", "off", "--lease", stopLease.String(), "--policies", policies, "--log-level", "warn",
-		"--nats", testkit.Lossy(t, server.Addr(), again.watch).URL(),
+		"serve", "--http", "off", "--policies", policies, "--log-level", "warn", "--nats", testkit.Lossy(t, server.Addr(), again.watch).URL(),
 	}
 	running := []*program{start(t, binary, args), start(t, binary, args)}
-	await(t, server.ClientURL())
+	for _, p := range running {
+		p.awaitRunning(t)
+	}
 
 	nc := testkit.Connect(t, server.ClientURL(), nats.ReconnectBufSize(-1))
 	js := testkit.JetStream(t, nc)
@@ -77,17 +73,14 @@ func TestProgram_GracefulStopLeavesNoRepeat(t *testing.T) {
 		testkit.Eventually(t, time.Minute, "submissions going on", func() bool { return int(submitted.Load()) >= operations*(n+1)/(stops+1) })
 		running[n%2].stop(t)
 		running[n%2] = start(t, binary, args)
+		running[n%2].awaitRunning(t)
 	}
 	submitting.Wait()
+	// What was done and not acknowledged would wait until its lease is over, and come again.
 	awaitSettled(t, js)
 	for _, p := range running {
 		p.stop(t)
 	}
-	// What was done and not acknowledged comes again, to an instance that starts afterwards.
-	last := start(t, binary, args)
-	await(t, server.ClientURL())
-	<-time.After(stopLease + stopLease/2)
-	last.stop(t)
 
 	outcomes, err := read(js)
 	if err != nil {
@@ -98,7 +91,7 @@ func TestProgram_GracefulStopLeavesNoRepeat(t *testing.T) {
 			t.Errorf("operation %d has %d outcomes, want 1: %+v", i, len(got), got)
 		}
 	}
-	t.Logf("%d stops, %d operations, %d attempts", stops+3, operations, tg.attempts.Load())
+	t.Logf("%d stops, %d operations, %d attempts", stops+2, operations, tg.attempts.Load())
 	if n := tg.repeats.Load(); n > 0 {
 		t.Errorf("%d attempts are marked as repeats, want none", n)
 	}
@@ -108,6 +101,15 @@ func TestProgram_GracefulStopLeavesNoRepeat(t *testing.T) {
 	if n := again.Load(); n > 0 {
 		t.Errorf("%d messages were delivered again, want none", n)
 	}
+}
+
+// awaitRunning waits until the process says that it runs.
+func (p *program) awaitRunning(t *testing.T) {
+	t.Helper()
+	testkit.Eventually(t, time.Minute, "the program running", func() bool {
+		said, err := os.ReadFile(p.log.Name())
+		return err == nil && strings.Contains(string(said), "is running")
+	})
 }
 
 // stop ends the process like SIGTERM and waits until it is gone.
