@@ -3,6 +3,7 @@ package testkit
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -69,13 +70,16 @@ func (c *upstreamConn) send(raw []byte) error {
 // when the test ends. fate is asked for each publication, concurrently for several connections.
 func Lossy(t testing.TB, upstream string, fate func(Publication) Fate) *LossyProxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ctx, cancel := context.WithCancel(context.Background())
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
+		cancel()
 		t.Fatalf("testkit: starting a proxy to %s: %v", upstream, err)
 	}
 	p := &LossyProxy{t: t, upstream: upstream, fate: fate, listener: l, conns: make(map[net.Conn]struct{})}
-	p.tasks.Go(p.accept)
+	p.tasks.Go(func() { p.accept(ctx) })
 	t.Cleanup(p.stop)
+	t.Cleanup(cancel)
 	return p
 }
 
@@ -142,19 +146,19 @@ func (p *LossyProxy) forget(conns ...net.Conn) {
 	}
 }
 
-func (p *LossyProxy) accept() {
+func (p *LossyProxy) accept(ctx context.Context) {
 	for {
 		client, err := p.listener.Accept()
 		if err != nil {
 			return // it is stopped
 		}
-		p.tasks.Go(func() { p.serve(client) })
+		p.tasks.Go(func() { p.serve(ctx, client) })
 	}
 }
 
 // serve passes on what goes through one connection until either side closes it.
-func (p *LossyProxy) serve(client net.Conn) {
-	server, err := net.Dial("tcp", p.upstream)
+func (p *LossyProxy) serve(ctx context.Context, client net.Conn) {
+	server, err := new(net.Dialer).DialContext(ctx, "tcp", p.upstream)
 	if err != nil {
 		_ = client.Close()
 		return
@@ -180,15 +184,13 @@ func (p *LossyProxy) serve(client net.Conn) {
 func (p *LossyProxy) publish(client *bufio.Reader, server *upstreamConn) error {
 	for {
 		raw, pub, err := readOperation(client)
-		switch {
-		case err != nil:
+		if err != nil || raw == nil {
 			return err
-		case raw == nil:
-			return nil
-		case pub != nil && p.withhold(*pub, server, raw):
+		}
+		if pub != nil && p.withhold(*pub, server, raw) {
 			continue
 		}
-		if server.send(raw) != nil {
+		if gone := server.send(raw) != nil; gone {
 			return nil
 		}
 	}
@@ -221,7 +223,7 @@ func readOperation(client *bufio.Reader) (raw []byte, pub *Publication, err erro
 	if len(fields) == 0 {
 		return line, nil, nil
 	}
-	sizes := 0 // how many fields at the end are sizes
+	var sizes int // how many fields at the end are sizes
 	switch strings.ToUpper(fields[0]) {
 	case "PUB":
 		sizes = 1

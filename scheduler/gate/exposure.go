@@ -61,7 +61,7 @@ func (e *Exposure) Available(s *Settings, instances int, now time.Time) (n int, 
 	switch {
 	case !e.known(t):
 		n, next = e.doubling(max(firstExposed/max(instances, 1), opens), t)
-	case e.failures < s.Threshold:
+	case e.failures < s.BreakerThreshold:
 		n, next = e.doubling(max(opens-e.failures, 1), t)
 	case e.exposed > 0: // its answer may open the breaker
 	case t-e.began < int64(doomedPause):
@@ -136,8 +136,8 @@ func (e *Exposure) begin(failures int) {
 // opensAfter returns how many failures in a row open the breaker of a target of which nothing
 // else is known; 0 without a breaker.
 func (s *Settings) opensAfter() int {
-	if s.MinimumCalls > 0 {
-		return min(s.Threshold, s.MinimumCalls)
+	if s.BreakerMinimumCalls > 0 {
+		return min(s.BreakerThreshold, s.BreakerMinimumCalls)
 	}
-	return s.Threshold
+	return s.BreakerThreshold
 }

@@ -90,10 +90,10 @@ func always(r Result, took time.Duration) func() (Result, time.Duration) {
 func TestExposure_DeadTargetGetsNoMoreThanItsBreakerNeedsToOpen(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x := &exposedTarget{
-			settings:  Settings{Threshold: rapid.IntRange(1, 100).Draw(t, "threshold"), MinimumCalls: rapid.SampledFrom([]int{0, 1, 20, 1000}).Draw(t, "minimum")},
+			settings:  Settings{BreakerThreshold: rapid.IntRange(1, 100).Draw(t, "threshold"), BreakerMinimumCalls: rapid.SampledFrom([]int{0, 1, 20, 1000}).Draw(t, "minimum")},
 			instances: rapid.IntRange(1, 10).Draw(t, "instances"), most: 10_000, now: begin,
 		}
-		inFlight := 0
+		var inFlight int
 		if rapid.Bool().Draw(t, "it was sound before") {
 			x.answers = always(Success, time.Millisecond)
 			x.arrive(1)
@@ -114,12 +114,12 @@ func TestExposure_DeadTargetGetsNoMoreThanItsBreakerNeedsToOpen(t *testing.T) {
 			continue // its first failure is what tells that it is dead
 		}
 		x.arrive(5000)
-		for x.failures < x.settings.Threshold && x.step(x.now.Add(time.Hour)) {
+		for x.failures < x.settings.BreakerThreshold && x.step(x.now.Add(time.Hour)) {
 			continue
 		}
-		if x.attempts > inFlight+x.settings.Threshold-1 {
+		if x.attempts > inFlight+x.settings.BreakerThreshold-1 {
 			t.Fatalf("the dead target got %d attempts before %d failures in a row were known, want at most the %d in flight and %d",
-				x.attempts, x.settings.Threshold, inFlight, x.settings.Threshold-1)
+				x.attempts, x.settings.BreakerThreshold, inFlight, x.settings.BreakerThreshold-1)
 		}
 		// Until the breaker opens, however long that takes, one goes after the other.
 		known, since := x.attempts, x.now
@@ -135,7 +135,7 @@ func TestExposure_DeadTargetGetsNoMoreThanItsBreakerNeedsToOpen(t *testing.T) {
 func TestExposure_AnyAnswerThatIsNoFailureFreesAtOnce(t *testing.T) {
 	for _, r := range []Result{Success, Throttled, Ignored} {
 		var x Exposure
-		s := Settings{Threshold: 5}
+		s := Settings{BreakerThreshold: 5}
 		for range 7 {
 			x.Done(x.Take(at(0)), Failure, at(0))
 		}
@@ -152,7 +152,7 @@ func TestExposure_AnyAnswerThatIsNoFailureFreesAtOnce(t *testing.T) {
 
 func TestExposure_UnusedPassesAndBreakersLeftOutChangeNothing(t *testing.T) {
 	var x Exposure
-	s := Settings{Threshold: 5}
+	s := Settings{BreakerThreshold: 5}
 	for range 100 {
 		x.Done(x.Take(at(0)), Unused, at(0))
 	}
@@ -167,7 +167,7 @@ func TestExposure_UnusedPassesAndBreakersLeftOutChangeNothing(t *testing.T) {
 func TestExposure_ClockThatIsSetBackHoldsNothingForLong(t *testing.T) {
 	for name, failures := range map[string]int{"unknown": 0, "failing": 1, "doomed": 9} {
 		t.Run(name, func(t *testing.T) {
-			x := &exposedTarget{settings: Settings{Threshold: 5}, instances: 1, most: 1000, now: at(7200), answers: always(Success, time.Second)}
+			x := &exposedTarget{settings: Settings{BreakerThreshold: 5}, instances: 1, most: 1000, now: at(7200), answers: always(Success, time.Second)}
 			x.arrive(1)
 			x.send() // and this one hangs
 			for range failures {
@@ -205,7 +205,7 @@ func TestExposure_TargetThatFailsNowAndThenIsNotSlowed(t *testing.T) {
 		for _, most := range []int{1, 10, 300} {
 			t.Run(fmt.Sprintf("%v, %d in flight", took, most), func(t *testing.T) {
 				flatOut := func(threshold int) int {
-					x := &exposedTarget{settings: Settings{Threshold: threshold}, instances: 1, most: most, now: begin, answers: randomly(took, 7)}
+					x := &exposedTarget{settings: Settings{BreakerThreshold: threshold}, instances: 1, most: most, now: begin, answers: randomly(took, 7)}
 					end := begin.Add(500 * took)
 					x.arrive(most * 1000)
 					for x.step(end) {
@@ -229,7 +229,7 @@ func TestExposure_OperationsOfATargetThatFailsNowAndThenAreNotLate(t *testing.T)
 	for _, took := range []time.Duration{time.Millisecond, time.Second} {
 		t.Run(took.String(), func(t *testing.T) {
 			const most = 300
-			x := &exposedTarget{settings: Settings{Threshold: 5}, instances: 1, most: 10 * most, now: begin, answers: randomly(took, 3)}
+			x := &exposedTarget{settings: Settings{BreakerThreshold: 5}, instances: 1, most: 10 * most, now: begin, answers: randomly(took, 3)}
 			random := rand.New(rand.NewPCG(5, 5))
 			pause := took.Seconds() / (0.8 * most)
 			for x.attempts < 100_000 {
@@ -254,7 +254,7 @@ func TestExposure_OperationsOfATargetThatFailsNowAndThenAreNotLate(t *testing.T)
 // at once to a target that takes long.
 func TestExposure_SlowTargetOfWhichNothingIsKnownIsNotKeptWaiting(t *testing.T) {
 	for _, took := range []time.Duration{10 * time.Millisecond, time.Second, time.Minute} {
-		x := &exposedTarget{settings: Settings{Threshold: 5}, instances: 1, most: 1000, now: begin, answers: always(Success, took)}
+		x := &exposedTarget{settings: Settings{BreakerThreshold: 5}, instances: 1, most: 1000, now: begin, answers: always(Success, took)}
 		x.arrive(1000)
 		for len(x.waiting) > 0 && x.step(at(100)) {
 			continue

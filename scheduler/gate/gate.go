@@ -36,11 +36,11 @@ type Gate struct {
 // Settings are the gate's part of a policy. The zero value limits nothing by
 // itself; the retry budget and the governor always apply.
 type Settings struct {
-	// Threshold is how many failures in a row open the key's breaker
-	// (circuitBreakerThreshold), and MinimumCalls after how many calls its failure rate
-	// may (circuitBreakerMinimumCalls), 0 when that is not used. They bound the
-	// [Exposure]; a Threshold of 0, for a key without a breaker, does not.
-	Threshold, MinimumCalls int
+	// BreakerThreshold is how many failures in a row open the key's breaker
+	// (circuitBreakerThreshold), and BreakerMinimumCalls after how many calls its failure
+	// rate may (circuitBreakerMinimumCalls), 0 when that is not used. They bound the
+	// [Exposure]; a threshold of 0, for a key without a breaker, does not.
+	BreakerThreshold, BreakerMinimumCalls int
 	// MaxConcurrent is how many operations may be in flight at once
 	// (maxConcurrentRetries); 0 means no limit.
 	MaxConcurrent int

@@ -195,9 +195,9 @@ func (p *Policy) Gate() gate.Settings {
 		PerMinute:     p.RetryBudgetPerMinute, PerHour: p.RetryBudgetPerHour,
 	}
 	if p.EnableCircuitBreaker {
-		s.Threshold = p.CircuitBreakerThreshold
+		s.BreakerThreshold = p.CircuitBreakerThreshold
 		if p.CircuitBreakerFailureRate > 0 {
-			s.MinimumCalls = p.CircuitBreakerMinimumCalls
+			s.BreakerMinimumCalls = p.CircuitBreakerMinimumCalls
 		}
 	}
 	return s
