@@ -225,14 +225,13 @@ type target struct {
 	// down makes it fail every attempt.
 	down atomic.Bool
 
-	mu   sync.Mutex // guards the fields below
-	done map[string]bool
-	made map[string]int // attempts by id and number
+	mu   sync.Mutex
+	done map[string]bool // guarded by mu
 }
 
 func newTarget(t *testing.T, nc *nats.Conn, outages bool) *target {
 	t.Helper()
-	tg := &target{outages: outages, done: make(map[string]bool), made: make(map[string]int)}
+	tg := &target{outages: outages, done: make(map[string]bool)}
 	service, err := micro.AddService(nc, micro.Config{Name: "load", Version: "1.0.0"})
 	if err != nil {
 		t.Fatal(err)
@@ -255,9 +254,6 @@ func newTarget(t *testing.T, nc *nats.Conn, outages bool) *target {
 func (tg *target) attempt(h nats.Header) (code, message string) {
 	id := h.Get("ce-id")
 	tg.attempts.Add(1)
-	tg.mu.Lock()
-	tg.made[id+" "+h.Get(events.HeaderAttempt)]++
-	tg.mu.Unlock()
 	if h.Get(events.HeaderRepeated) != "" {
 		tg.repeats.Add(1)
 	}
@@ -301,19 +297,6 @@ func (tg *target) takeFromStream(t *testing.T, nc *nats.Conn) {
 			t.Errorf("stopping the worker: %v", err)
 		}
 	})
-}
-
-// again returns how many attempts were made more than once.
-func (tg *target) again() int {
-	tg.mu.Lock()
-	defer tg.mu.Unlock()
-	n := 0
-	for _, made := range tg.made {
-		if made > 1 {
-			n++
-		}
-	}
-	return n
 }
 
 func (tg *target) succeeded(id string) bool {
