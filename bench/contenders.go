@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -40,9 +41,9 @@ func serveChild(arguments []string) error {
 // comparison are the flags of the command compare.
 type comparison struct {
 	binary, out, serve                string
-	rounds, operations, size, waiting int
+	rounds, operations, size          int
 	rate                              float64
-	contenders, measurements          string
+	contenders, measurements, waiting string
 	cluster                           bool
 }
 
@@ -55,7 +56,7 @@ func runCompare(arguments []string) error {
 	flags.IntVar(&c.operations, "operations", 40_000, "operations of one load")
 	flags.IntVar(&c.size, "size", 512, "bytes of each payload, at least 16")
 	flags.Float64Var(&c.rate, "rate", 1000, "operations a second for the lateness, for 15 seconds")
-	flags.IntVar(&c.waiting, "waiting", 100_000, "operations that wait while the memory is measured")
+	flags.StringVar(&c.waiting, "waiting", "100000", "operations that wait while the memory is measured; several numbers are separated by commas")
 	flags.StringVar(&c.contenders, "contenders", "", "which contenders, separated by commas; all without")
 	flags.StringVar(&c.measurements, "measure", "", "which measurements, separated by commas; all without")
 	flags.StringVar(&c.out, "out", "", "directory for compare.md and its charts, or compare-cluster.md and its own, such as ../docs; none without")
@@ -92,12 +93,16 @@ func (c comparison) plan() (p compare.Plan, err error) {
 	if err != nil {
 		return p, err
 	}
-	p.Measurements, err = chosen("measurement", c.all(), c.measurements, func(m compare.Measurement) string { return m.Name })
+	all, err := c.all()
+	if err != nil {
+		return p, err
+	}
+	p.Measurements, err = chosen("measurement", all, c.measurements, func(m compare.Measurement) string { return m.Name })
 	return p, err
 }
 
 // all returns the measurements that can be taken.
-func (c comparison) all() []compare.Measurement {
+func (c comparison) all() ([]compare.Measurement, error) {
 	load := compare.Load{Operations: c.operations, Size: c.size}
 	parked := load
 	parked.Delay = 600 * time.Millisecond
@@ -110,11 +115,18 @@ func (c comparison) all() []compare.Measurement {
 		{Name: "lateness", About: fmt.Sprintf("%.0f a second with delays from 0.1 to 2 s", c.rate), Load: paced},
 	}
 	if c.cluster {
-		return loads
+		return loads, nil
 	}
-	return append(loads, compare.Measurement{
-		Name: "memory", About: fmt.Sprintf("resident memory with %d waiting for a day", c.waiting), Load: load, Waiting: c.waiting,
-	})
+	for number := range strings.SplitSeq(c.waiting, ",") {
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("-waiting takes numbers of operations, not %q", number)
+		}
+		loads = append(loads, compare.Measurement{
+			Name: "memory-" + number, About: fmt.Sprintf("resident memory with %d waiting for a day", n), Load: load, Waiting: n,
+		})
+	}
+	return loads, nil
 }
 
 // chosen returns those of all whose names are given, separated by commas, or all if none is given.

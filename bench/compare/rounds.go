@@ -18,7 +18,7 @@ type Plan struct {
 	Baseline string
 	// Rounds is how many times each contender is started and measured.
 	Rounds int
-	// Within bounds one contender's part of a round. 0 means 10 minutes.
+	// Within bounds one contender's part of a round. 0 means half an hour.
 	Within time.Duration
 	// Progress is told what is being measured, a line each.
 	Progress io.Writer
@@ -71,7 +71,7 @@ func (p Plan) Run(ctx context.Context) (Report, error) {
 func (p Plan) turn(ctx context.Context, c Contender, round int) (samples []Sample, err error) {
 	within := p.Within
 	if within == 0 {
-		within = 10 * time.Minute
+		within = 30 * time.Minute
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()

@@ -25,8 +25,10 @@ type harness struct {
 	nc *nats.Conn
 	js jetstream.JetStream
 
-	mu  sync.Mutex // guards the field below
+	mu  sync.Mutex // guards the fields below
 	run *tally
+	// refused is why the server did not store a submission, nil if it stored all.
+	refused error
 }
 
 // tally counts what comes back during one run.
@@ -52,7 +54,8 @@ func connect(url string) (*harness, error) {
 		return nil, fmt.Errorf("connecting to the NATS server: %w", err)
 	}
 	h := &harness{nc: nc}
-	if h.js, err = jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(submitted)); err != nil {
+	h.js, err = jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(submitted), jetstream.WithPublishAsyncErrHandler(h.refuse))
+	if err != nil {
 		nc.Close()
 		return nil, err
 	}
@@ -107,7 +110,7 @@ func (t *tally) end() {
 	}
 }
 
-// bring runs a load: submit hands over one operation, and flush waits until all are stored.
+// bring runs a load, of which submit hands over one operation.
 func (h *harness) bring(ctx context.Context, t *tally, submit submission) (compare.Result, error) {
 	h.mu.Lock()
 	h.run = t
@@ -135,10 +138,8 @@ type submission func(i int, payload []byte, delay time.Duration) *nats.Msg
 
 // submitAll publishes the operations of a load and waits until all are stored.
 func (h *harness) submitAll(ctx context.Context, load compare.Load, submit submission) error {
-	var futures []jetstream.PubAckFuture
 	err := load.Submit(ctx, func(i int, payload []byte, delay time.Duration) error {
-		f, err := h.js.PublishMsgAsync(submit(i, payload, delay), jetstream.WithStallWait(time.Minute))
-		futures = append(futures, f)
+		_, err := h.js.PublishMsgAsync(submit(i, payload, delay), jetstream.WithStallWait(time.Minute))
 		return err
 	})
 	if err != nil {
@@ -149,14 +150,16 @@ func (h *harness) submitAll(ctx context.Context, load compare.Load, submit submi
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	for _, f := range futures {
-		select {
-		case err := <-f.Err():
-			return err
-		default:
-		}
-	}
-	return nil
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.refused
+}
+
+// refuse records that a submission was not stored.
+func (h *harness) refuse(_ jetstream.JetStream, _ *nats.Msg, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refused = err
 }
 
 // await polls until the condition holds.
