@@ -120,3 +120,34 @@ func BenchmarkTargetHeader(b *testing.B) {
 		}
 	}
 }
+
+// The bounds leave room for the race detector, under which pools drop a part of what they are given.
+func TestHotPath_AllocatesLittle(t *testing.T) {
+	op, submitted, stored := acceptedOperation(t), bareSubmission(), CarriedHeader(nil)
+	if err := PutState(op, stored); err != nil {
+		t.Fatal(err)
+	}
+	data, outcome := scheduledEvent(op), op.Ended(events.RetrySuccess, received)
+	scheduled := Event{Name: events.RetryScheduled, ID: op.MessageID(events.RetryScheduled), About: data.About, Time: received, Data: &data}
+	success := Event{Name: events.RetrySuccess, ID: op.OutcomeID(), About: outcome.About, Time: received, Data: &outcome}
+	for name, c := range map[string]struct {
+		most float64
+		do   func() error
+	}{
+		"decoding a bare submission":  {8, func() error { _, err := DecodeSubmission(events.Subjects{}, submitted); return err }},
+		"encoding a decision":         {14, func() error { _, err := EncodeEvent("x", scheduled); return err }},
+		"encoding a success":          {14, func() error { _, err := EncodeEvent("x", success); return err }},
+		"storing an operation":        {8, func() error { return PutState(op, CarriedHeader(nil)) }},
+		"reading a stored operation":  {6, func() error { _, err := ReadState(stored); return err }},
+		"making a target's headers":   {9, func() error { TargetHeader(op, stored, 2, false); return nil }},
+		"the message id of a message": {1, func() error { op.MessageID("x"); return nil }},
+	} {
+		if got := testing.AllocsPerRun(100, func() {
+			if err := c.do(); err != nil {
+				t.Error(name, err)
+			}
+		}); got > c.most {
+			t.Errorf("%s takes %v allocations, want at most %v", name, got, c.most)
+		}
+	}
+}

@@ -62,6 +62,9 @@ func ReadState(h nats.Header) (*events.Operation, error) {
 func decodeState(state string) (*events.Operation, error) {
 	o := new(events.Operation)
 	if plainjson.Read(state, o, operationFields) {
+		// The names outlive the message in many a map, which must not keep its whole state.
+		names := o.Service + o.Operation
+		o.Service, o.Operation = names[:len(o.Service)], names[len(o.Service):]
 		return o, nil
 	}
 	*o = events.Operation{}
