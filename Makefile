@@ -12,13 +12,13 @@ GOFUMPT := mvdan.cc/gofumpt@v0.12.0
 
 # A mistyped target or variable is refused before anything runs.
 targets := $(shell awk -F ':' '/^[a-z-]+:.*\#\# /{print $$1}' $(firstword $(MAKEFILE_LIST)))
-variables := GO VERSION LDFLAGS T PKG KIND SEED HISTORIES SECONDS RATE PARALLEL REBOUND KEEP SEEDS FUZZTIME FUZZPARALLEL
+variables := GO VERSION LDFLAGS T PKG KIND SEED HISTORIES SECONDS RATE PARALLEL REBOUND KEEP SEEDS FUZZTIME FUZZPARALLEL RECORD
 $(foreach g,$(filter-out $(targets) bin/%,$(MAKECMDGOALS)),$(error there is no target $(g); `make help` lists them))
 $(foreach v,$(filter-out $(addsuffix =%,$(variables)),$(MAKEOVERRIDES)),$(if $(findstring =,$v),$(error no target knows $v; the variables are: $(variables))))
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build bin/rebound
@@ -75,4 +75,16 @@ lint: ## Run go vet, golangci-lint, gofumpt and govulncheck
 .PHONY: bench
 bench: build ## Print the measurements
 	cd bench && $(GO) run .
-	$(GO) test -run '^$$' -bench . -benchmem ./events/wire ./scheduler/policy ./scheduler/gate
+	$(PURE)
+
+# The benchmarks of what decides and encodes, without a server.
+PURE = $(GO) test -run '^$$' -bench . -benchmem ./events/wire ./scheduler/policy ./scheduler/gate
+
+.PHONY: compare
+compare: build deps ## Measure Rebound beside others, and write docs/compare.md
+	cd bench && $(GO) run . compare -out ../docs
+
+.PHONY: bench-check
+bench-check: build ## Run the pure benchmarks, and fail if Rebound became slower than recorded: RECORD=1 records
+	$(PURE)
+	cd bench && $(GO) run . check $(if $(RECORD),-record)

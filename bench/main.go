@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+
+	"github.com/rebound-mq/rebound/bench/compare"
 )
 
 // measurement is one measurement of bench.
@@ -28,13 +30,22 @@ func measurements(operations, waiting, keys, burst int) []measurement {
 	}
 }
 
+// commands are what this program does besides its measurements.
+var commands = map[string]func(arguments []string) error{
+	compare.ChildCommand: serveChild,
+	"compare":            runCompare,
+	"check":              runCheck,
+}
+
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == serverCommand {
-		if err := serveNATS(os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	if len(os.Args) > 1 {
+		if command, ok := commands[os.Args[1]]; ok {
+			if err := command(os.Args[2:]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 	binary := flag.String("rebound", "../bin/rebound", "the program to measure")
 	operations := flag.Int("parked", 1_000_000, "how many operations the memory measurement parks")

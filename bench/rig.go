@@ -1,55 +1,30 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rebound-mq/rebound/bench/compare"
+	"github.com/rebound-mq/rebound/bench/compare/natspath"
 	"github.com/rebound-mq/rebound/events/wire"
 )
-
-// serverCommand runs this program as a NATS server, in its own process.
-const serverCommand = "serve-nats"
-
-// serveNATS runs a server on a free port, prints its URL, and ends on SIGTERM.
-func serveNATS(args []string) error {
-	if len(args) != 1 {
-		return errors.New("serve-nats takes the store directory")
-	}
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: args[0], NoSigs: true, NoLog: true})
-	if err != nil {
-		return err
-	}
-	s.Start()
-	if !s.ReadyForConnections(30 * time.Second) {
-		return errors.New("the NATS server did not start")
-	}
-	fmt.Println(s.ClientURL())
-	done := make(chan os.Signal, 1)
-	signal.Notify(done, syscall.SIGTERM, os.Interrupt)
-	<-done
-	s.Shutdown()
-	s.WaitForShutdown()
-	return nil
-}
 
 // rig is a NATS server and, once started, the service, each in its own process.
 type rig struct {
 	binary, dir, url string
-	server, service  *exec.Cmd
+	server           *compare.Child
+	service          *exec.Cmd
 	nc               *nats.Conn
 	js               jetstream.JetStream
 }
@@ -63,25 +38,9 @@ func newRig(ctx context.Context, binary string) (*rig, error) {
 		return nil, err
 	}
 	r := &rig{binary: binary, dir: dir}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+	if r.server, r.url, err = natspath.StartServer(ctx, dir); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	r.server = exec.CommandContext(ctx, self, serverCommand, filepath.Join(dir, "nats"))
-	r.server.Stderr = os.Stderr
-	out, err := r.server.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := r.server.Start(); err != nil {
-		return nil, err
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		r.close()
-		return nil, fmt.Errorf("starting the NATS server: %w", err)
-	}
-	r.url = strings.TrimSpace(line)
 	if r.nc, err = nats.Connect(r.url); err != nil {
 		r.close()
 		return nil, err
@@ -154,11 +113,12 @@ func (r *rig) close() {
 	if r.nc != nil {
 		r.nc.Close()
 	}
-	for _, cmd := range []*exec.Cmd{r.service, r.server} {
-		if cmd != nil && cmd.Process != nil {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-		}
+	if r.service != nil && r.service.Process != nil {
+		_ = r.service.Process.Kill()
+		_ = r.service.Wait()
+	}
+	if r.server != nil {
+		_ = r.server.Stop()
 	}
 	_ = os.RemoveAll(r.dir)
 }
