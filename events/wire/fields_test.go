@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -155,7 +156,7 @@ func TestEncodeEvent_IsTheMessageThatTheSDKMakes(t *testing.T) {
 func FuzzEncodeEvent(f *testing.F) {
 	f.Add("1", "/retry/submit/a/b", "503", "the pool is <empty> & \"closed\"\u2028", 1.5, int64(1_772_366_400))
 	f.Add("\xff", "\x00%", "é", "\\u0000", 1e-7, int64(-62_135_596_800))
-	f.Add("", "", "", "", -0.0, int64(0))
+	f.Add("", "", "", "", math.Copysign(0, -1), int64(0))
 	f.Fuzz(func(t *testing.T, id, source, code, text string, ms float64, seconds int64) {
 		at := events.InUTC(time.Unix(seconds, 0))
 		about := events.About{ID: seedID, EventID: id, Source: source, Service: "a", Operation: "b", Priority: "normal", Account: code, Campaign: text}
