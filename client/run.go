@@ -268,7 +268,7 @@ func (r *run) publishScheduled(d policy.Decision) {
 	e := scheduler.Scheduled(r.op, d, r.failure)
 	p.publish(pendingEvent{
 		subject: r.bound.client.subjects.Event(events.RetryScheduled, r.op.Service, r.op.Operation), name: events.RetryScheduled,
-		id: r.op.MessageID(events.RetryScheduled), about: e.About, at: time.Now(), data: &e,
+		id: r.op.MessageID(events.RetryScheduled), about: e.About, at: time.Now(), data: e,
 	})
 }
 
@@ -291,6 +291,6 @@ func (r *run) publishOutcome(outcome events.Outcome) {
 	c := r.bound.client
 	c.publisher.publish(pendingEvent{
 		subject: c.subjects.Outcome(outcome.Outcome, r.op.Service, r.op.Operation), name: outcome.Outcome,
-		id: r.op.OutcomeID(), about: outcome.About, at: outcome.EndedAt, data: &outcome,
+		id: r.op.OutcomeID(), about: outcome.About, at: outcome.EndedAt, data: outcome,
 	})
 }
