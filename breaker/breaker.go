@@ -18,7 +18,8 @@ type Breaker struct {
 	// lock. It is written under mu.
 	word atomic.Uint64
 
-	// used is the time of the last attempt or news from another instance, in Unix nanoseconds.
+	// used is the time of the last attempt or news from another instance, in Unix nanoseconds and
+	// at most useGrain too early.
 	used atomic.Int64
 
 	// flow is a lock of size 1, held while an event is on its way to the store, so that the
@@ -81,7 +82,7 @@ func (b *Breaker) State() State { return State(b.word.Load() & (1<<stateBits - 1
 // error is [ErrOpen], [ErrProbing] or that of ctx. Allow waits for the store only if the breaker
 // is not closed, about two seconds at most.
 func (b *Breaker) Allow(ctx context.Context, now time.Time) (Permit, error) {
-	b.used.Store(now.UnixNano())
+	b.use(now)
 	word := b.word.Load()
 	if State(word&(1<<stateBits-1)) == Closed {
 		return Permit{breaker: b, generation: word >> stateBits}, nil
@@ -175,24 +176,50 @@ func (b *Breaker) refusal(now time.Time) error {
 	return ErrOpen
 }
 
-// become replaces the circuit.
+// useGrain is how exactly it is known when a breaker was last used.
+const useGrain = time.Second
+
+// use records an attempt or news at now. Most calls only read, because a write takes the memory
+// away from the other processors.
+func (b *Breaker) use(now time.Time) {
+	at := now.UnixNano()
+	if since := at - b.used.Load(); since >= int64(useGrain) || since < 0 {
+		b.used.Store(at)
+	}
+}
+
+// become replaces the circuit by one that shares nothing with others, because results are added to
+// it in place.
 func (b *Breaker) become(c Circuit) {
-	if c.Generation != b.circuit.Generation {
+	before := b.circuit.Generation
+	b.circuit = c
+	b.heed(before)
+}
+
+// heed makes attempts and results go by the circuit, whose generation was before.
+func (b *Breaker) heed(before uint64) {
+	if b.circuit.Generation != before {
 		b.tally = b.tally.late()
 	}
-	b.circuit = c
-	b.word.Store(c.Generation<<stateBits | uint64(c.State))
+	b.word.Store(b.circuit.Generation<<stateBits | uint64(b.circuit.State))
 }
 
 // step applies an event to the circuit of a detached breaker. The tally must be folded in
 // already.
 func (b *Breaker) step(e Event, now time.Time) Effect {
+	before := b.circuit.stance()
 	c, effect := Step(b.circuit, e, now, *b.settings.Load())
-	if effect.Written {
-		b.diverged = b.diverged || !c.decidesLike(&b.circuit)
-		b.become(c)
-	}
+	b.circuit = c
+	b.stepped(before)
 	return effect
+}
+
+// stepped follows a change of a detached breaker's circuit, which had a stance before.
+func (b *Breaker) stepped(before stance) {
+	if b.circuit.stance() != before {
+		b.diverged = true
+		b.heed(before.generation)
+	}
 }
 
 // fold adds the tally to the circuit, at the end of the tally's bucket.
@@ -206,12 +233,15 @@ func (b *Breaker) foldAt(now time.Time) Effect {
 	}
 	t := b.tally
 	b.tally = Tally{}
-	b.report(t)
-	return b.step(Event{Kind: Report, By: b.group.instance, Generation: b.circuit.Generation, Tally: t}, now)
+	b.report(&t)
+	before := b.circuit.stance()
+	effect := b.circuit.report(&t, b.group.instance, now, b.settings.Load())
+	b.stepped(before)
+	return effect
 }
 
 // report keeps totals for the store, if there is one.
-func (b *Breaker) report(t Tally) {
+func (b *Breaker) report(t *Tally) {
 	if b.group.store != nil {
 		b.unreported.Merge(t.late())
 	}

@@ -182,11 +182,21 @@ func (c *Circuit) Ready(now time.Time, s *Settings) (n int, next time.Time) {
 // Unlimited is the number of attempts that a closed breaker allows.
 const Unlimited = int(^uint(0) >> 1)
 
-// decidesLike reports whether c and d treat the next attempt and its result alike, failure rates
-// aside.
-func (c *Circuit) decidesLike(d *Circuit) bool {
-	return c.Generation == d.Generation && c.State == d.State && c.Held == d.Held && c.NextAttemptTime.Equal(d.NextAttemptTime) &&
-		c.FailureCount == d.FailureCount && c.HalfOpenSuccesses == d.HalfOpenSuccesses && len(c.Probes) == len(d.Probes)
+// stance is what decides about the next attempt and its result, failure rates aside.
+type stance struct {
+	generation          uint64
+	state               State
+	held                bool
+	next                int64 // Unix nanoseconds
+	failures, successes int   // in a row, the latter of probes
+	probes              int
+}
+
+func (c *Circuit) stance() stance {
+	return stance{
+		generation: c.Generation, state: c.State, held: c.Held, next: c.NextAttemptTime.UnixNano(),
+		failures: c.FailureCount, successes: c.HalfOpenSuccesses, probes: len(c.Probes),
+	}
 }
 
 // Clone returns a copy that shares nothing with c.

@@ -167,8 +167,8 @@ func (b *Breaker) see(c Circuit) notice {
 		b.group.share.resync.Set()
 		return notice{}
 	}
-	b.used.Store(time.Now().UnixNano())
-	b.become(c)
+	b.use(time.Now())
+	b.become(c.Clone())
 	if c.ChangedBy == b.group.instance && c.Generation != b.lastNotified.generation {
 		return notice{} // the reply to our own event will make the notice
 	}

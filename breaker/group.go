@@ -300,7 +300,7 @@ func (g *Group) Forget(since time.Time) int {
 
 // forgettable reports whether a new breaker would do as well.
 func (b *Breaker) forgettable(since time.Time) bool {
-	if b.State() != Closed || b.used.Load() >= since.UnixNano() {
+	if b.State() != Closed || b.used.Load()+int64(useGrain) >= since.UnixNano() {
 		return false
 	}
 	select {

@@ -2,16 +2,15 @@ package breaker
 
 // notice holds the arguments of callbacks that are to be called once no lock is held.
 type notice struct {
-	group   *Group
-	key     string
-	change  Change
-	changed bool
-	freed   bool
+	group  *Group
+	key    string
+	change *Change // nil if nothing changed
+	freed  bool
 }
 
 func (n notice) deliver() {
-	if n.changed {
-		n.group.changed(n.change)
+	if n.change != nil {
+		n.group.changed(*n.change)
 	}
 	if n.freed {
 		n.group.freed(n.key)
@@ -37,7 +36,7 @@ func (b *Breaker) note(e Effect) notice { return b.noteOwn(&b.circuit, e) }
 func (b *Breaker) noteOwn(c *Circuit, e Effect) notice {
 	n := notice{group: b.group, key: b.key, freed: e.Written && (e.Changed || c.State == HalfOpen)}
 	if e.Changed {
-		n.changed, n.change = true, b.change(c, e.From)
+		n.change = b.change(c, e.From)
 		n.change.Own = true
 		if c.Generation >= b.lastNotified.generation {
 			b.lastNotified = fieldsOf(c)
@@ -53,17 +52,17 @@ func (b *Breaker) noteSeen() notice {
 	n := notice{group: b.group, key: b.key, freed: c.State != Open || before != now}
 	now.generation = before.generation
 	if before != now {
-		n.changed, n.change = true, b.change(c, before.state)
+		n.change = b.change(c, before.state)
 	}
 	return n
 }
 
-func (b *Breaker) change(c *Circuit, from State) Change {
+func (b *Breaker) change(c *Circuit, from State) *Change {
 	operator := ""
 	if c.Cause == c.Operated.Action {
 		operator = c.Operated.By
 	}
-	return Change{
+	return &Change{
 		Key: b.key, From: from, To: c.State, Cause: c.Cause, Operator: operator, Note: c.Note, Error: c.LastError, Generation: c.Generation,
 		At: b.group.local(c.ChangedAt), NextAttempt: b.group.local(c.NextAttemptTime), Held: c.Held,
 	}

@@ -53,32 +53,66 @@ type step struct {
 
 func (t *step) report() {
 	r := &t.e.Tally
-	if r.empty() {
-		return
-	}
-	t.count(r)
-	if t.e.Generation != t.Generation || t.State != Closed {
-		return
-	}
-	peak := t.run(r)
-	t.observe(r.Successes, r.Failures)
 	switch {
-	case peak >= t.s.Threshold:
-		t.open(CauseFailures, t.s.Timeout)
-		t.Operated = Operated{}
-	case r.Failures > 0 && t.tooManyFail():
-		t.open(CauseFailureRate, t.s.Timeout)
+	case r.empty():
+		return
+	case t.e.Generation != t.Generation:
+		t.count(r)
+	default:
+		t.Window = slices.Clone(t.Window)
+		t.openFor(t.add(r, t.now, &t.s))
+	}
+	t.effect.Written = true
+}
+
+// openFor opens the circuit after failures, unless cause is empty.
+func (t *step) openFor(cause Cause) {
+	if cause != "" {
+		t.open(cause, t.s.Timeout)
 		t.Operated = Operated{}
 	}
 }
 
+// report is the [Step] of a [Report] of c's own generation by an instance. It changes c in place,
+// because nothing is more frequent; c must share nothing with others, and s be the result of
+// [Settings.OrDefaults].
+func (c *Circuit) report(r *Tally, by string, now time.Time, s *Settings) Effect {
+	from := c.State
+	cause := c.add(r, now, s)
+	if cause == "" {
+		return Effect{From: from, Written: true}
+	}
+	t := step{Circuit: *c, e: Event{By: by}, now: now, s: *s, effect: Effect{From: from, Written: true}}
+	t.openFor(cause)
+	*c = t.Circuit
+	return t.effect
+}
+
+// add counts results of c's own generation in place. It returns why they open the circuit, empty
+// if they do not.
+func (c *Circuit) add(r *Tally, now time.Time, s *Settings) Cause {
+	c.count(r, now)
+	if c.State != Closed {
+		return ""
+	}
+	peak := c.run(r)
+	c.observe(r, now, s)
+	switch {
+	case peak >= s.Threshold:
+		return CauseFailures
+	case r.Failures > 0 && c.tooManyFail(s):
+		return CauseFailureRate
+	}
+	return ""
+}
+
 // run updates the failures in a row and returns their maximum during the tally.
-func (t *step) run(r *Tally) int {
-	peak := max(t.FailureCount+r.Leading, r.Longest)
+func (c *Circuit) run(r *Tally) int {
+	peak := max(c.FailureCount+r.Leading, r.Longest)
 	if r.Successes == 0 {
-		t.FailureCount += r.Failures
+		c.FailureCount += r.Failures
 	} else {
-		t.FailureCount = r.Trailing
+		c.FailureCount = r.Trailing
 	}
 	return peak
 }
@@ -186,17 +220,21 @@ func (t *step) change(to State, cause Cause) {
 
 // count adds every result to the totals.
 func (t *step) count(r *Tally) {
-	t.TotalRequests += uint64(r.Requests)
-	t.TotalFailures += uint64(r.AllFailures)
+	t.Circuit.count(r, t.now)
+	t.effect.Written = true
+}
+
+func (c *Circuit) count(r *Tally, now time.Time) {
+	c.TotalRequests += uint64(r.Requests)
+	c.TotalFailures += uint64(r.AllFailures)
 	if n := float64(r.Requests); n > 0 {
-		span := max(n, min(float64(t.TotalRequests), averageSpan))
-		t.AverageResponseTime += (inMillis(r.ResponseTime) - n*t.AverageResponseTime) / span
+		span := max(n, min(float64(c.TotalRequests), averageSpan))
+		c.AverageResponseTime += (inMillis(r.ResponseTime) - n*c.AverageResponseTime) / span
 	}
 	if r.AllFailures > 0 {
-		t.LastFailureTime = t.now
-		t.LastError = cmp.Or(r.Error, t.LastError)
+		c.LastFailureTime = now
+		c.LastError = cmp.Or(r.Error, c.LastError)
 	}
-	t.effect.Written = true
 }
 
 // averageSpan is roughly the number of results that the average response time covers.
@@ -213,42 +251,37 @@ func (t *step) expire() {
 // windowBuckets is the number of buckets of a window.
 const windowBuckets = 10
 
-// observe counts results in the window, if the failure rate is used.
-func (t *step) observe(successes, failures int) {
-	if t.s.FailureRate == 0 {
-		t.Window = nil
+// observe counts results in the window in place, if the failure rate is used.
+func (c *Circuit) observe(r *Tally, now time.Time, s *Settings) {
+	if s.FailureRate == 0 {
+		c.Window = nil
 		return
 	}
-	t.Window = append(recent(t.Window, t.now, t.s.Window), Bucket{Start: bucketStart(t.now, t.s.Window)})
+	start := bucketStart(now, s.Window)
+	oldest := start.Add(-(windowBuckets - 1) * bucketWidth(s.Window))
+	c.Window = slices.DeleteFunc(c.Window, func(b Bucket) bool { return b.Start.Before(oldest) })
 	// In the same bucket, or after the clock went backwards, the last bucket goes on.
-	if n := len(t.Window); n > 1 && !t.Window[n-1].Start.After(t.Window[n-2].Start) {
-		t.Window = t.Window[:n-1]
+	if n := len(c.Window); n == 0 || start.After(c.Window[n-1].Start) {
+		c.Window = append(c.Window, Bucket{Start: start})
 	}
-	if n := len(t.Window); n > windowBuckets {
-		t.Window = t.Window[n-windowBuckets:]
-	}
-	last := &t.Window[len(t.Window)-1]
-	last.Successes += successes
-	last.Failures += failures
+	c.Window = slices.Delete(c.Window, 0, max(len(c.Window)-windowBuckets, 0))
+	last := &c.Window[len(c.Window)-1]
+	last.Successes += r.Successes
+	last.Failures += r.Failures
 }
 
 // tooManyFail reports whether the failure rate opens the breaker.
-func (t *step) tooManyFail() bool {
-	if t.s.FailureRate == 0 {
+func (c *Circuit) tooManyFail(s *Settings) bool {
+	if s.FailureRate == 0 {
 		return false
 	}
 	calls, failures := 0, 0
-	for _, b := range t.Window {
+	for i := range c.Window {
+		b := &c.Window[i]
 		calls += b.Successes + b.Failures
 		failures += b.Failures
 	}
-	return calls >= t.s.MinimumCalls && float64(failures) >= t.s.FailureRate*float64(calls)
-}
-
-// recent returns a copy of the buckets that began within the window before now.
-func recent(buckets []Bucket, now time.Time, window time.Duration) []Bucket {
-	oldest := bucketStart(now, window).Add(-(windowBuckets - 1) * bucketWidth(window))
-	return slices.DeleteFunc(slices.Clone(buckets), func(b Bucket) bool { return b.Start.Before(oldest) })
+	return calls >= s.MinimumCalls && float64(failures) >= s.FailureRate*float64(calls)
 }
 
 // bucketStart returns when the bucket of now begins: at a whole multiple of its width since 1970,

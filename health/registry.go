@@ -164,7 +164,9 @@ type Figures struct {
 func (r *Registry) Figures(name string, window int, now time.Time) Figures {
 	f := Figures{Score: 100, Vitality: 100, SuccessRate: 1}
 	if s, ok := r.services.Peek(name); ok {
-		f = s.figures(window, now.UnixNano())
+		s.mu.Lock()
+		s.figures(&f, window, now.UnixNano())
+		s.mu.Unlock()
 	}
 	if own := r.shortage.Load(); own != nil {
 		f.Load, f.Memory = max(f.Load, own.Processor), max(f.Memory, own.Memory)

@@ -47,8 +47,10 @@ const shutScore = 40.0
 // So errors alone can lower a score to 0, and no resource alone lowers it below 70. A figure that
 // gets worse never raises the score, and the measured ones do not fade: what was bad when it was
 // last tried is bad until an attempt succeeds. NaN counts as unknown.
-func (c *Condition) Score() float64 {
-	score := c.vitality()
+func (c *Condition) Score() float64 { return c.burdened(c.vitality()) }
+
+// burdened returns a score lowered by the figures of resources.
+func (c *Condition) burdened(score float64) float64 {
 	score *= 1 - max(0.3*share(c.CPU-busyCPU, 100-busyCPU), 0.2*share(c.Load-busyLoad, 1))
 	score *= 1 - 0.3*share(c.Memory-busyMemory, 100-busyMemory)
 	score *= 1 - 0.3*share(c.Pool-busyPool, 100-busyPool)

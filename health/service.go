@@ -120,21 +120,27 @@ func (r *reported) known(now int64) bool {
 	return latest.age(now) < ReportMaxAge
 }
 
-// condition returns the input of the score.
+// condition returns the input of the score that is shown.
 func (s *service) condition(now int64) Condition {
 	var c Condition
 	v := s.look()
 	if n, _ := v.size(now); n > 0 {
 		c.Errors, c.Trend = v.errors, v.trend
 	}
-	r := &s.reported
-	c.ErrorRate = r.errorRate.value * r.errorWeight(v.lastSuccess, now)
-	if r.known(now) {
-		f := r.fading(now)
-		c.CPU, c.Memory = f.of(&r.cpu), f.of(&r.memory)
-		c.Pool, c.Queue, c.Load = f.of(&r.pool), f.of(&r.queue), f.of(&r.load)
-	}
+	c.ErrorRate = s.reported.errorRate.value * s.reported.errorWeight(v.lastSuccess, now)
+	s.reported.resources(&c, now)
 	return c
+}
+
+// resources sets the figures of the resources; known is false if no reported figure still counts.
+func (r *reported) resources(c *Condition, now int64) (known bool) {
+	if !r.known(now) {
+		return false
+	}
+	f := r.fading(now)
+	c.CPU, c.Memory = f.of(&r.cpu), f.of(&r.memory)
+	c.Pool, c.Queue, c.Load = f.of(&r.pool), f.of(&r.queue), f.of(&r.load)
+	return true
 }
 
 // errorWeight is the weight of the reported error rate: it fades like the other figures once an
@@ -152,32 +158,28 @@ func (r *reported) errorWeight(lastSuccess, now int64) float64 {
 	return 0
 }
 
-// figures returns the figures for a decision.
-func (s *service) figures(window int, now int64) Figures {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c, v := s.condition(now), s.look()
+// figures sets the figures for a decision, with s.mu held.
+func (s *service) figures(f *Figures, window int, now int64) {
+	v := s.look()
+	var c Condition
 	n, age := v.size(now)
-	fresh := freshness(age)
-	c.Errors, c.Trend = c.Errors*fresh, c.Trend*fresh
-	reportedAge := s.reported.errorRate.age(now)
-	c.ErrorRate = s.reported.errorRate.value * ReportWeight(reportedAge)
-	f := Figures{
-		Score: c.Score(), Vitality: c.vitality(), Known: n > 0 || s.reported.known(now), SuccessRate: 1, Age: age, Trend: v.trend,
-		CPU: c.CPU, Memory: c.Memory, Pool: c.Pool, Queue: c.Queue, Load: c.Load,
-	}
-	window = min(max(window, 1), Samples)
-	if f.Window = min(n, window); f.Window > 0 {
+	if n > 0 {
+		fresh := freshness(age)
+		c.Errors, c.Trend = v.errors*fresh, v.trend*fresh
+		f.Trend, f.Age = v.trend, age
+		f.Window = min(n, max(window, 1))
 		f.Variation = v.variation
 		f.SuccessRate = 1 - float64(v.failures(f.Window))/float64(f.Window)
 	}
-	if n == 0 {
-		f.Trend = 0
-	}
-	if reportedAge < ReportMaxAge {
+	r := &s.reported
+	if reportedAge := r.errorRate.age(now); reportedAge < ReportMaxAge {
+		c.ErrorRate = r.errorRate.value * ReportWeight(reportedAge)
 		f.Reported, f.ErrorRate, f.ErrorRateAge = true, c.ErrorRate, reportedAge
 	}
-	return f
+	f.Known = r.resources(&c, now) || n > 0
+	f.CPU, f.Memory, f.Pool, f.Queue, f.Load = c.CPU, c.Memory, c.Pool, c.Queue, c.Load
+	f.Vitality = c.vitality()
+	f.Score = c.burdened(f.Vitality)
 }
 
 // idle reports whether the service was not heard of since the given time, or nothing is known of
