@@ -36,6 +36,10 @@ demo: build ## See 500 failed operations being redelivered
 deps: ## Install what the tests need and is missing (Debian)
 	@.ci/deps
 
+.PHONY: bench-deps
+bench-deps: ## Install what `bench compare` measures and is missing (Debian)
+	@.ci/deps bench
+
 .PHONY: quick
 quick: ## Run the tests of every package without a server or a process
 	@GO='$(GO)' .ci/quick

@@ -15,17 +15,20 @@ import (
 
 	"github.com/rebound-mq/rebound/bench/compare"
 	"github.com/rebound-mq/rebound/bench/compare/natspath"
+	"github.com/rebound-mq/rebound/bench/compare/peers"
 )
 
 // contenders returns all that can be compared, Rebound being the program binary.
 func contenders(binary string) []compare.Contender {
-	return append(natspath.Rebound(binary), natspath.Bare(), natspath.Nak(), natspath.Schedules())
+	onNATS := append(natspath.Rebound(binary), natspath.Bare(), natspath.Nak(), natspath.Schedules())
+	return slices.Concat(onNATS, peers.Asynq(), peers.River())
 }
 
 // roles returns what child processes of this program can be.
 func roles() map[string]compare.Role {
 	all := make(map[string]compare.Role)
 	maps.Copy(all, natspath.Roles())
+	maps.Copy(all, peers.Roles())
 	return all
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/internal/cluster"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/host"
+	"github.com/rebound-mq/rebound/internal/inbox"
 	"github.com/rebound-mq/rebound/internal/intake"
 	"github.com/rebound-mq/rebound/internal/keeper"
 	"github.com/rebound-mq/rebound/internal/lanes"
@@ -166,7 +167,7 @@ func (p *parts) keepOperations(ctx context.Context) error {
 	}
 	p.burials = opstore.NewBurials(p.log)
 	p.store = opstore.New(p.js, p.persister, opstore.Config{
-		Prefix: p.config.Prefix, Clock: p.clock, MaxPayload: p.nc.MaxPayload(), Lanes: p.keys, Elections: p.elections, Meter: p.metrics, Burials: p.burials,
+		Publisher: inbox.Publisher{Inbox: p.inbox}, Prefix: p.config.Prefix, Clock: p.clock, MaxPayload: p.nc.MaxPayload(), Lanes: p.keys, Elections: p.elections, Meter: p.metrics, Burials: p.burials,
 	})
 	p.recovery = opstore.NewRecovery(p.store, p.reading, p.letters)
 	return nil
@@ -207,14 +208,13 @@ func (p *parts) gateOperations(ctx context.Context) error {
 	p.leases = ledger.NewLeases(wanted, gates, ledger.LeasesConfig{Instance: p.id, Store: limits, Now: p.clock.Now, Log: p.log})
 	p.lanes = lanes.New(p.keys, p.store, lanes.Config{Gates: gates, Policies: p.policies.inForce, Now: p.clock.Now, Stranded: p.metrics.Stranded})
 	p.breakers.join(ctx)
-	denials, stop := natsconn.WatchDenials(p.nc, p.log)
-	p.life.Cleanup(stop)
+	deny := newDenials(p.log)
 	var err error
-	if p.publisher, err = newPublisher(p.js, p.subjects, streams.WorkConfig(p.streams, p.config.Limits), denials, p.log); err != nil {
+	if p.publisher, err = newPublisher(p.js, inbox.Publisher{Inbox: p.inbox}, p.subjects, streams.WorkConfig(p.streams, p.config.Limits), deny, p.log); err != nil {
 		return err
 	}
 	p.pipeline = &scheduler.Pipeline{
-		Policies: p.policies.inForce, Store: p.store, Ends: p.recovery, Target: newRequester(p.nc, denials, p.log), Publisher: p.publisher, CheckTarget: p.subjects.CheckTarget,
+		Policies: p.policies.inForce, Store: p.store, Ends: p.recovery, Target: newRequester(p.nc, p.inbox, deny, p.log), Publisher: p.publisher, CheckTarget: p.subjects.CheckTarget,
 		Gates: gates, Health: p.registry, Began: p.metrics.Began, Attempted: p.metrics.Attempted,
 		Now: p.clock.Now, Random: rand.Float64, Draining: p.life.Draining(),
 	}
@@ -333,7 +333,7 @@ func (p *parts) shareFairly(ctx context.Context) (*intake.FairShare, error) {
 	}
 	placing := *p.pipeline
 	placing.Store = opstore.New(p.ahead, persister, opstore.Config{
-		Prefix: p.config.Prefix, Clock: p.clock, MaxPayload: p.nc.MaxPayload(), Meter: p.metrics, Burials: p.burials,
+		Publisher: p.placing, Prefix: p.config.Prefix, Clock: p.clock, MaxPayload: p.nc.MaxPayload(), Meter: p.metrics, Burials: p.burials,
 	})
 	return intake.NewFairShare(submissions, &placing, intake.FairShareConfig{
 		Prefix: p.config.Prefix, Consumer: intakeConsumer, Service: p.subjects.API(), MaxPayload: p.nc.MaxPayload(),

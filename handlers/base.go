@@ -13,6 +13,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/health"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/inbox"
 	"github.com/rebound-mq/rebound/internal/lifecycle"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/notify"
@@ -49,6 +50,8 @@ type base struct {
 type links struct {
 	nc *nats.Conn
 	js jetstream.JetStream
+	// inbox makes the requests on nc.
+	inbox *inbox.Inbox
 	// reading and sharing are on connections of their own. Reading or counting
 	// 100,000 messages takes a server up to a tenth of a second, during which targets
 	// would seem slow on the same connection. And shared breakers and limits must be
@@ -58,6 +61,8 @@ type links struct {
 	// ahead is on a connection of its own too: submissions that are taken in before
 	// their turn must not queue behind the others.
 	ahead jetstream.JetStream
+	// placing publishes on the connection of ahead.
+	placing inbox.Publisher
 }
 
 // connect makes the connections besides nc; life closes them.
@@ -79,6 +84,17 @@ func connect(ctx context.Context, nc *nats.Conn, config Config, waiter *natsconn
 		}
 		life.Cleanup(js.Conn().Close)
 		*to.js = js
+	}
+	for _, to := range []struct {
+		inbox **inbox.Inbox
+		nc    *nats.Conn
+	}{{&l.inbox, nc}, {&l.placing.Inbox, l.ahead.Conn()}} {
+		opened, stop, err := inbox.Open(to.nc)
+		if err != nil {
+			return links{}, err
+		}
+		life.Cleanup(stop)
+		*to.inbox = opened
 	}
 	return l, nil
 }

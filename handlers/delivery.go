@@ -17,7 +17,8 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/backoff"
-	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/inbox"
+	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
 	"github.com/rebound-mq/rebound/scheduler/policy"
@@ -43,16 +44,35 @@ var errInterrupted = errors.New("the connection to NATS was lost during the atte
 
 // requester makes attempts as NATS requests.
 type requester struct {
-	nc      *nats.Conn
-	denials *natsconn.Denials
-	log     *slog.Logger
-	warn    rate.Sometimes
+	nc    *nats.Conn
+	inbox *inbox.Inbox
+	log   *slog.Logger
+	warn  rate.Sometimes // of what is wrong with replies
+	deny  *denials
+}
+
+// denials logs targets that this service's NATS user may not publish to.
+type denials struct {
+	log  *slog.Logger
+	warn rate.Sometimes
+}
+
+func newDenials(log *slog.Logger) *denials {
+	return &denials{log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery}}
+}
+
+// failure returns the failure of an attempt that the server denies, and logs it now and then.
+func (d *denials) failure(subject string) policy.Failure {
+	d.warn.Do(func() {
+		d.log.Warn("this NATS user may not publish to the target of operations; `rebound doctor` lists what it needs besides", "target", subject)
+	})
+	return policy.Failure{Code: codeForbiddenTarget, Message: "this service's NATS user may not publish to " + subject}
 }
 
 var _ scheduler.Target = (*requester)(nil)
 
-func newRequester(nc *nats.Conn, denials *natsconn.Denials, log *slog.Logger) *requester {
-	return &requester{nc: nc, denials: denials, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery}}
+func newRequester(nc *nats.Conn, inbox *inbox.Inbox, deny *denials, log *slog.Logger) *requester {
+	return &requester{nc: nc, inbox: inbox, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery}, deny: deny}
 }
 
 // Deliver implements [scheduler.Target]. It reads the reply by the conventions of NATS
@@ -64,13 +84,9 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 	reconnects := r.nc.Stats().Reconnects
 	request := &nats.Msg{Subject: a.Subject, Header: wire.TargetHeader(op, m.Header, a.Number, a.Repeated), Data: m.Data}
 
-	callCtx, cancel := context.WithTimeout(ctx, a.Timeout+min(slowReply, a.Timeout/10))
-	defer cancel()
-	publish := r.denials.Begin(a.Subject, cancel)
 	start := time.Now()
-	answer, err := r.nc.RequestMsgWithContext(callCtx, request)
+	answer, err := r.inbox.Request(ctx, request, a.Timeout+min(slowReply, a.Timeout/10))
 	reply := scheduler.Reply{Duration: time.Since(start)}
-	denied := r.denials.End(publish)
 
 	switch {
 	case err == nil:
@@ -82,13 +98,13 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 	case errors.Is(err, nats.ErrNoResponders):
 		reply.Failed, reply.Absent = true, true
 		reply.Failure = policy.Failure{Code: codeNoResponders, Message: "nobody listens on " + a.Subject}
-	case denied != nil:
-		reply.Failed, reply.Failure = true, forbidden(a.Subject)
+	case errors.Is(err, nats.ErrPermissionViolation):
+		reply.Failed, reply.Failure = true, r.deny.failure(a.Subject)
 	case ctx.Err() != nil:
 		return scheduler.Reply{}, ctx.Err()
 	case r.nc.Status() != nats.CONNECTED || r.nc.Stats().Reconnects != reconnects:
 		return scheduler.Reply{}, errInterrupted
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+	case errors.Is(err, context.DeadlineExceeded):
 		reply.Failed = true
 		reply.Failure = policy.Failure{Code: codeTimeout, Message: "no reply within " + a.Timeout.String()}
 	default:
@@ -96,11 +112,6 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 	}
 	reply.Failure.Duration = reply.Duration
 	return reply, nil
-}
-
-// forbidden is the failure of an attempt that the server denies.
-func forbidden(subject string) policy.Failure {
-	return policy.Failure{Code: codeForbiddenTarget, Message: "this service's NATS user may not publish to " + subject}
 }
 
 // ignored returns what logs, now and then, why the Retry-After of a reply counts for nothing.
@@ -162,22 +173,25 @@ const (
 
 // publisher publishes operations to the streams of workers.
 type publisher struct {
-	js       jetstream.JetStream
-	subjects events.Subjects
+	js        jetstream.JetStream
+	publisher opstore.Publisher
+	subjects  events.Subjects
 	// work is the stream to make if no other captures the default targets.
-	work    jetstream.StreamConfig
-	denials *natsconn.Denials
-	log     *slog.Logger
+	work jetstream.StreamConfig
+	deny *denials
+	log  *slog.Logger
 	// captured holds the subjects that a stream was seen to capture.
 	captured *lru.Cache[string, struct{}]
 }
 
-func newPublisher(js jetstream.JetStream, subjects events.Subjects, work jetstream.StreamConfig, denials *natsconn.Denials, log *slog.Logger) (*publisher, error) {
+func newPublisher(js jetstream.JetStream, messages opstore.Publisher, subjects events.Subjects, work jetstream.StreamConfig, deny *denials, log *slog.Logger) (*publisher, error) {
 	captured, err := lru.New[string, struct{}](mostCaptured)
 	if err != nil {
 		return nil, fmt.Errorf("remembering the targets that streams capture: %w", err)
 	}
-	return &publisher{js: js, subjects: subjects, work: work, denials: denials, log: log, captured: captured}, nil
+	return &publisher{
+		js: js, publisher: messages, subjects: subjects, work: work, deny: deny, log: log, captured: captured,
+	}, nil
 }
 
 var _ scheduler.Publisher = (*publisher)(nil)
@@ -222,16 +236,12 @@ func (p *publisher) Publish(ctx context.Context, op *events.Operation, m schedul
 	defer cancel()
 	pauses := backoff.Backoff{First: shortestBackoff, Longest: longestBackoff}
 	for {
-		callCtx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
-		publish := p.denials.Begin(msg.Subject, cancel)
-		_, err := p.js.PublishMsg(callCtx, msg)
-		denied := p.denials.End(publish)
-		cancel()
+		_, err := p.publisher.PublishMsg(ctx, msg)
 		if err == nil {
 			return nil
 		}
-		if denied != nil {
-			failure := forbidden(msg.Subject)
+		if errors.Is(err, nats.ErrPermissionViolation) {
+			failure := p.deny.failure(msg.Subject)
 			return &failure
 		}
 		p.captured.Remove(msg.Subject) // it may be captured no more

@@ -53,7 +53,8 @@ func (d *due) handle(ctx context.Context, t *pull.Message) error {
 	}
 	// Whoever made it due earlier than this has a clock that differs.
 	if !d.wait(ctx, min(d.clock.Until(op.Due), scheduler.EarlyArming+scheduler.ShortDelay)) {
-		return pull.ErrGiveBack
+		t.AwaitPulled()
+		return givenBack(d.pipeline.PutBack(ctx, op, m))
 	}
 	m.Later = func(do func(context.Context) error) error {
 		return pull.Later(func(ctx context.Context) error { return givenBack(do(ctx)) })

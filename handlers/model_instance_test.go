@@ -378,7 +378,7 @@ func (w *world) start(name string, policies *policy.Set, frozen, shut []span) *i
 		Gates: gates, Policies: current, Now: clock.Now,
 		Stranded: func(service, operation string) { w.note("%-8s  %s:%s is stranded", name, service, operation) },
 	})
-	work, err := newPublisher(js, events.Subjects{}, streams.WorkConfig(events.Streams{}, streams.Limits{}), nil, log)
+	work, err := newPublisher(js, js, events.Subjects{}, streams.WorkConfig(events.Streams{}, streams.Limits{}), newDenials(log), log)
 	if err != nil {
 		panic(err)
 	}
@@ -595,32 +595,6 @@ func (m *modelMsg) Metadata() (*jetstream.MsgMetadata, error) {
 func (m *modelMsg) Subject() string      { return m.m.subject }
 func (m *modelMsg) Headers() nats.Header { return m.m.header }
 func (m *modelMsg) Data() []byte         { return m.m.data }
-
-func (m *modelMsg) DoubleAck(ctx context.Context) error {
-	i, w := m.i, m.i.w
-	i.gate()
-	s, r := w.stream(m.c.stream), w.roll(i.name, fmt.Sprint("ack ", m.c.stream, m.m.sequence))
-	w.work(r)
-	i.gate()
-	what := fmt.Sprintf("acks %d %s", m.m.sequence, short(m.m.subject))
-	if !w.isHonest() {
-		if f := w.fault(s, r); f != well || chance(r, 0.05) {
-			w.note("%-8s  %s: silence", i.name, what)
-			switch f {
-			case arrivesLate:
-				w.later(spread(r, time.Second, longestLate), func() {
-					w.note("%-8s  %s arrives late: %v", i.name, what, w.remove(m.c.stream, m.m.sequence))
-				})
-			case replyLost:
-				w.note("%-8s  %s: %v, and the reply is lost", i.name, what, w.remove(m.c.stream, m.m.sequence))
-			}
-			return silence(ctx)
-		}
-	}
-	w.note("%-8s  %s: %v", i.name, what, w.remove(m.c.stream, m.m.sequence))
-	i.gate()
-	return nil
-}
 
 // Ack implements [jetstream.Msg]. Nobody learns whether the acknowledgement arrives.
 func (m *modelMsg) Ack() error {

@@ -52,7 +52,8 @@ func (l *link) serve() {
 		word := strings.Fields(text)
 		switch strings.ToUpper(word[0]) {
 		case "PING":
-			l.send("PONG\r\n")
+			// The pipe has no buffer, and the client may be writing.
+			l.w.others.Go(func() { l.send("PONG\r\n") })
 		case "SUB":
 			l.mu.Lock()
 			l.subs[word[len(word)-1]] = word[1]

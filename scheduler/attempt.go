@@ -33,6 +33,16 @@ func (p *Pipeline) Attempt(ctx context.Context, op *events.Operation, m Message)
 	return p.attemptUntilStored(ctx, op, m)
 }
 
+// PutBack stores a due operation anew for another instance, because this one stops. Were its
+// message given back instead, it would count as delivered before, and the attempt that
+// follows as a repeat. When PutBack returns nil the due message may be acknowledged.
+func (p *Pipeline) PutBack(ctx context.Context, op *events.Operation, m Message) error {
+	if over, err := p.over(ctx, op, m); err != nil || over {
+		return err
+	}
+	return p.advance(ctx, op, m, p.Store.Place)
+}
+
 // attemptUntilStored makes attempts until the operation is stored in its next state:
 // before a long delay, and after mostUnstored attempts or maxUnstored in memory.
 func (p *Pipeline) attemptUntilStored(ctx context.Context, op *events.Operation, m Message) error {

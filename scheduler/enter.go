@@ -109,10 +109,7 @@ func (e *entrant) patience(c gate.Cause, longest time.Duration, now time.Time) t
 // wait waits until the gate may have opened. waited is false if the cause is not worth
 // waiting for, or too many operations wait already.
 func (e *entrant) wait(ctx context.Context, shut *Shut, now time.Time) (waited bool, err error) {
-	longest, most := maxWait, maxWaiting
-	if shut.Cause == gate.CauseGovernor && e.key.gate.OnlySlow() && !e.gates.draining() {
-		longest, most = slowWait, slowWaiting
-	}
+	longest, most := e.bounds(shut.Cause)
 	left := e.patience(shut.Cause, longest, now)
 	if !momentary(shut.Cause) || left <= 0 || !e.queue(most) {
 		return false, nil
@@ -122,6 +119,28 @@ func (e *entrant) wait(ctx context.Context, shut *Shut, now time.Time) (waited b
 		left = min(left, max(shut.Next.Sub(now), time.Millisecond))
 	}
 	return true, e.waiter.wait(ctx, left)
+}
+
+// bounds returns how long an operation may wait in memory at a gate shut by the cause, and how
+// many may.
+func (e *entrant) bounds(c gate.Cause) (longest time.Duration, most int) {
+	switch {
+	case e.gates.draining():
+	case c == gate.CauseGovernor && e.key.gate.OnlySlow():
+		return slowWait, slowWaiting
+	case c == gate.CauseExposure:
+		return slowWait, e.gates.exposedWaiting()
+	}
+	return maxWait, maxWaiting
+}
+
+// exposedWaiting returns how many operations of a key may wait until its target answers: as
+// many as at a slow one, but no more than half of what the instance may have in flight.
+func (g *Gates) exposedWaiting() int {
+	if g.config.Capacity == nil {
+		return slowWaiting
+	}
+	return min(slowWaiting, max(g.config.Capacity()/2, 1))
 }
 
 // queue takes a place in the queue of at most that many unless it has one. It reports
@@ -219,9 +238,9 @@ func (p Pass) stale(asked, now time.Time) bool {
 // before it is held.
 const maxWait = 500 * time.Millisecond
 
-// A target that has become slow and fails at nothing is slowed, but what waits for it is not
-// held, which takes two writes: up to slowWaiting operations wait in memory, for up to
-// slowWait.
+// A target that has become slow and fails at nothing is slowed, and one that may be dead is
+// asked before more goes, but what waits for that is not held, which takes two writes: up
+// to slowWaiting operations wait in memory, for up to slowWait.
 const (
 	slowWait    = 10 * time.Second
 	slowWaiting = 2048
@@ -229,7 +248,7 @@ const (
 
 // momentary reports whether a cause usually passes by itself within a moment.
 func momentary(c gate.Cause) bool {
-	return c == gate.CauseGovernor || c == gate.CauseConcurrency || c == gate.CauseBudgetShare
+	return c == gate.CauseGovernor || c == gate.CauseConcurrency || c == gate.CauseExposure || c == gate.CauseBudgetShare
 }
 
 // elapsed returns how much time has passed, including any while the machine slept.

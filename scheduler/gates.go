@@ -266,7 +266,7 @@ type kind struct {
 
 // conditions returns the conditions for the gate of a key, for operations of a kind.
 func (g *Gates) conditions(k *keyGate, b *breaker.Breaker, of kind, now time.Time) gate.Conditions {
-	c := gate.Conditions{Pause: g.pause(k, now), Priority: of.priority, Trickle: g.trickle(of.respects), Unpaced: g.config.OnlyLimits}
+	c := gate.Conditions{Pause: g.pause(k, now), Priority: of.priority, Trickle: g.trickle(of.respects), Unpaced: g.config.OnlyLimits, Instances: int(g.instances.Load())}
 	if g.config.Capacity != nil {
 		c.Threshold = gate.Threshold(g.config.Capacity(), g.Active())
 	}

@@ -31,7 +31,8 @@ type Quota struct {
 // that the gate never waits for them.
 const lookAhead = 100 * time.Millisecond
 
-// thresholdPoll is how often the lanes ask for a key that has its share of the instance.
+// thresholdPoll is how often the lanes ask for a key that has its share of the instance, or
+// as many attempts in flight as its target may be exposed to.
 const thresholdPoll = 100 * time.Millisecond
 
 // Quota returns what the lanes of a key may let out now, for operations of a priority.
@@ -64,8 +65,8 @@ func (g *Gates) Quota(pol *policy.Policy, service, operation string, p events.Pr
 	case a.Cause == gate.CauseBreaker && a.N > 0 && k.awaitsProbe():
 		q.N, q.Next = a.N-1, now.Add(lookEvery)
 	case a.N > 0:
-	case a.Cause == gate.CauseThreshold:
-		q.Next = now.Add(thresholdPoll) // other keys move it, too
+	case a.Cause == gate.CauseThreshold, a.Cause == gate.CauseExposure:
+		q.Next = now.Add(thresholdPoll) // other keys move the one, and an answer ends the other
 	case a.Cause == gate.CauseBudgetShare, a.Cause == gate.CauseConcurrency:
 		g.renew(k, a.Cause, now)
 		if q.Next.IsZero() {

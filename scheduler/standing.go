@@ -119,6 +119,9 @@ func (g *Gates) report(k *keyGate, now time.Time) KeyReport {
 		a.Cause = gate.CauseAbsent
 		shut = shut || a.N == 1 // the lanes let one operation out to look whether others of the key are answered
 	}
+	if a.Cause == gate.CauseExposure && a.N > 0 {
+		a.Cause = "" // nothing waits for that
+	}
 	a.Cause = reported(a.Cause, k)
 	r := KeyReport{Key: k.key, Report: k.gate.Report(), Cause: a.Cause, Shut: shut, Absent: absent, Held: k.counted(), Waiting: waiting}
 	if shut {
@@ -167,7 +170,7 @@ func reported(c gate.Cause, k *keyGate) gate.Cause {
 	switch c {
 	case gate.CauseBudgetShare:
 		return k.budget()
-	case gate.CauseThreshold:
+	case gate.CauseThreshold, gate.CauseExposure:
 		return gate.CauseConcurrency
 	}
 	return c

@@ -81,8 +81,9 @@ func (l Load) DelayOf(i int) time.Duration {
 type Result struct {
 	// Took is the time from the first submission until the last end was known.
 	Took time.Duration
-	// Late is how much later each operation came back than it was due: submitted plus delay.
-	// A negative one came early. It is needed only for loads with a rate.
+	// Late is how much later each operation came back than it was due: submitted plus delay, or
+	// failed plus delay where the system runs the work itself. A negative one came early. It is needed
+	// only for loads with a rate.
 	Late []time.Duration
 	// Repeats counts the executions beyond those that the load asks for.
 	Repeats int

@@ -37,9 +37,9 @@ const introduction = `Submitter, target, service and server share the machine. A
 each round every contender is started anew, warmed up with a tenth of the load, measured and stopped, and each round begins with
 another one. The tables show medians, then the value of every round and the load average before it. CPU time is that of the
 processes for one operation; a figure marked "both" is of one process that is service and server. On a machine that is busy with
-something else it grows, because fewer messages are handled at a time. The harness submits and is the target; where the system runs the work itself it only submits. "late" is
-the time from when an operation was to come back, its submission plus its delay, until the target has it. Memory is resident, ten
-seconds after it became steady.`
+something else it grows, because fewer messages are handled at a time. The harness submits and is the target; where the system runs
+the work itself, its service does both. "late" is the time from when an operation was to come back, its submission or its failure plus
+its delay, until the target has it. Memory is resident, ten seconds after it became steady.`
 
 // describe tells what each contender does, and which ones are absent.
 func (r Report) describe(b *strings.Builder) {

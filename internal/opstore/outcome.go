@@ -36,7 +36,7 @@ func (s *Store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 	}
 	// The id keeps a late write from bringing it back after it was replayed.
 	msg.Header[jetstream.MsgIDHeader] = []string{op.RunID("dead")}
-	err = s.Persist(ctx, "burying operation "+op.ID, func(ctx context.Context) error {
+	err = s.repeat(ctx, "burying operation "+op.ID, func(ctx context.Context) error {
 		_, err := s.letters.publish(ctx, msg)
 		return err
 	})
@@ -60,7 +60,7 @@ func (s *Store) Ended(ctx context.Context, op *events.Operation, m scheduler.Mes
 	}
 	var first time.Time
 	var ack *jetstream.PubAck
-	err = s.Persist(ctx, "publishing the outcome of operation "+op.ID, func(ctx context.Context) error {
+	err = s.repeat(ctx, "publishing the outcome of operation "+op.ID, func(ctx context.Context) error {
 		now := time.Now()
 		if first.IsZero() {
 			first = now

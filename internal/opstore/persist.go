@@ -49,9 +49,19 @@ func NewPersister(storage *Storage, log *slog.Logger, random func() float64) *Pe
 // Delay returns how long JetStream takes to answer, at now.
 func (p *Persister) Delay(now time.Time) time.Duration { return p.delay.Get(now) }
 
-// Persist calls do until it succeeds, fails for good, or ctx ends. What passes by
-// itself, such as a server that is away or has no leader, is waited out.
+// Persist calls do, within [streams.CallTimeout] each time, until it succeeds, fails for good,
+// or ctx ends. What passes by itself, such as a server that is away or has no leader, is waited
+// out.
 func (p *Persister) Persist(ctx context.Context, doing string, do func(context.Context) error) error {
+	return p.repeat(ctx, doing, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
+		defer cancel()
+		return do(ctx)
+	})
+}
+
+// repeat is [Persister.Persist] for a call with a timeout of its own.
+func (p *Persister) repeat(ctx context.Context, doing string, do func(context.Context) error) error {
 	later := backoff.Backoff{First: firstPause, Longest: longestPause, Random: p.random}
 	for try := 1; ; try++ {
 		err := p.try(ctx, do)
@@ -80,12 +90,10 @@ func (p *Persister) Persist(ctx context.Context, doing string, do func(context.C
 	}
 }
 
-// try calls do once, within [streams.CallTimeout].
+// try calls do once.
 func (p *Persister) try(ctx context.Context, do func(context.Context) error) error {
-	callCtx, cancel := context.WithTimeout(ctx, streams.CallTimeout)
 	began := time.Now()
-	err := do(callCtx)
-	cancel()
+	err := do(ctx)
 	// A call that timed out took at least that long; one that ctx ended says nothing.
 	if err == nil || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		now := time.Now()

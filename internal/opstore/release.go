@@ -78,7 +78,7 @@ func (s *Store) asDue(held *jetstream.RawStreamMsg) (msg *nats.Msg, slot string)
 // may be firing it too, the operation is shared.
 func (s *Store) letOut(ctx context.Context, held *jetstream.RawStreamMsg, msg *nats.Msg) error {
 	at, fires := FiresAt(held)
-	return s.Persist(ctx, "letting out the operation on "+held.Subject, func(ctx context.Context) error {
+	return s.repeat(ctx, "letting out the operation on "+held.Subject, func(ctx context.Context) error {
 		if fires && s.clock.Until(at) < scheduler.NearFiring {
 			fires = false
 			since := s.clock.Now().Add(-scheduler.NearFiring)
@@ -86,7 +86,7 @@ func (s *Store) letOut(ctx context.Context, held *jetstream.RawStreamMsg, msg *n
 				return permanentError{err}
 			}
 		}
-		_, err := s.js.PublishMsg(ctx, msg)
+		_, err := s.publisher.PublishMsg(ctx, msg)
 		return err
 	})
 }

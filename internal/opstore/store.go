@@ -20,9 +20,10 @@ import (
 // or ctx ends. It is safe for concurrent use.
 type Store struct {
 	*Persister
-	js       jetstream.JetStream
-	subjects events.Subjects
-	streams  events.Streams
+	js        jetstream.JetStream
+	publisher Publisher
+	subjects  events.Subjects
+	streams   events.Streams
 	// clock is the server's, by which everything that others see is timed.
 	clock      *natsconn.Clock
 	maxPayload int64
@@ -38,6 +39,9 @@ type Store struct {
 type Config struct {
 	// Prefix is the first token of every subject, [events.DefaultPrefix] when empty.
 	Prefix string
+	// Publisher publishes within a timeout of its own; JetStream itself, which has one too, when
+	// nil.
+	Publisher Publisher
 	// Clock is the server's; the host's when nil.
 	Clock *natsconn.Clock
 	// MaxPayload is the server's largest message, headers included, in bytes.
@@ -50,6 +54,12 @@ type Config struct {
 	Meter Meter
 	// Burials log the dead letters; nil logs none.
 	Burials *Burials
+}
+
+// Publisher publishes messages to streams and waits until they are acknowledged, as
+// [jetstream.JetStream] does.
+type Publisher interface {
+	PublishMsg(ctx context.Context, msg *nats.Msg, options ...jetstream.PublishOpt) (*jetstream.PubAck, error)
 }
 
 // Lanes know the keys with held operations.
@@ -85,7 +95,10 @@ func New(js jetstream.JetStream, persister *Persister, config Config) *Store {
 	s := &Store{
 		Persister: persister, js: js, subjects: events.Subjects{Prefix: config.Prefix}, streams: events.Streams{Prefix: config.Prefix},
 		clock: config.Clock, maxPayload: config.MaxPayload, lanes: config.Lanes, elections: config.Elections, meter: config.Meter,
-		burials: config.Burials,
+		burials: config.Burials, publisher: config.Publisher,
+	}
+	if s.publisher == nil {
+		s.publisher = js
 	}
 	if s.clock == nil {
 		s.clock = natsconn.NewClock(nil)
@@ -93,8 +106,8 @@ func New(js jetstream.JetStream, persister *Persister, config Config) *Store {
 	if s.meter == nil {
 		s.meter = unmetered{}
 	}
-	s.outcomes = &teller{js: js, stream: s.streams.Outcomes(), storage: persister.storage, probe: s.probe}
-	s.letters = &teller{js: js, stream: s.streams.Dead(), storage: persister.storage, probe: s.probe}
+	s.outcomes = &teller{js: js, publisher: s.publisher, stream: s.streams.Outcomes(), storage: persister.storage, probe: s.probe}
+	s.letters = &teller{js: js, publisher: s.publisher, stream: s.streams.Dead(), storage: persister.storage, probe: s.probe}
 	return s
 }
 
@@ -174,7 +187,7 @@ func carry(op *events.Operation, m scheduler.Message) (*nats.Msg, error) {
 // not: its message id allows for one operation only.
 func (s *Store) change(ctx context.Context, doing string, op *events.Operation, m scheduler.Message, msg *nats.Msg) (ack *jetstream.PubAck, err error) {
 	unknown := false
-	err = s.Persist(ctx, doing, func(ctx context.Context) error {
+	err = s.repeat(ctx, doing, func(ctx context.Context) error {
 		repeats, contested := op.Repeats, op.Contested
 		switch {
 		case unknown:
@@ -190,7 +203,7 @@ func (s *Store) change(ctx context.Context, doing string, op *events.Operation, 
 				return permanentError{err}
 			}
 		}
-		ack, err = s.js.PublishMsg(ctx, msg)
+		ack, err = s.publisher.PublishMsg(ctx, msg)
 		unknown = unknown || answerOf(err) == answerUnknown
 		return err
 	})
@@ -295,7 +308,7 @@ func (s *Store) delete(ctx context.Context, doing string, sequence uint64) error
 
 // Publish stores an event in the stream of outcomes and waits until it is acknowledged.
 func (s *Store) Publish(ctx context.Context, doing string, msg *nats.Msg) error {
-	return s.Persist(ctx, doing, func(ctx context.Context) error {
+	return s.repeat(ctx, doing, func(ctx context.Context) error {
 		_, err := s.outcomes.publish(ctx, msg)
 		return err
 	})

@@ -33,9 +33,10 @@ var errFull = errors.New("the store is full")
 // these subscribers do not hear, was stored; else the same would be told with every try. It is
 // safe for concurrent use.
 type teller struct {
-	js      jetstream.JetStream
-	stream  string
-	storage *Storage
+	js        jetstream.JetStream
+	publisher Publisher
+	stream    string
+	storage   *Storage
 	// probe stores something that nobody hears, and removes it.
 	probe func(ctx context.Context) error
 
@@ -68,7 +69,7 @@ func (t *teller) publish(ctx context.Context, msg *nats.Msg) (*jetstream.PubAck,
 			return nil, fmt.Errorf("looking for stream %s: %w", t.stream, err)
 		}
 	}
-	ack, err := t.js.PublishMsg(ctx, msg)
+	ack, err := t.publisher.PublishMsg(ctx, msg)
 	t.end(err)
 	return ack, err
 }
@@ -116,7 +117,7 @@ func (t *teller) end(err error) {
 // outcomes and that no subscriber of outcomes or dead letters hears, and removes it.
 func (s *Store) probe(ctx context.Context) error {
 	msg := &nats.Msg{Subject: s.subjects.Probe(), Header: nats.Header{jetstream.MsgTTLHeader: {probeTTL}}, Data: make([]byte, reserve)}
-	ack, err := s.js.PublishMsg(ctx, msg)
+	ack, err := s.publisher.PublishMsg(ctx, msg)
 	if err != nil {
 		return fmt.Errorf("finding out whether there is room: %w", err)
 	}

@@ -14,13 +14,13 @@ import (
 type dropped struct {
 	jetstream.Msg // nil; the methods that a [Puller] calls are defined below
 	raw           *jetstream.RawStreamMsg
-	remove        func(context.Context) error
+	remove        func() error
 }
 
-func (m dropped) Subject() string                     { return m.raw.Subject }
-func (m dropped) Headers() nats.Header                { return m.raw.Header }
-func (m dropped) Data() []byte                        { return m.raw.Data }
-func (m dropped) DoubleAck(ctx context.Context) error { return m.remove(ctx) }
+func (m dropped) Subject() string      { return m.raw.Subject }
+func (m dropped) Headers() nats.Header { return m.raw.Header }
+func (m dropped) Data() []byte         { return m.raw.Data }
+func (m dropped) Ack() error           { return m.remove() }
 
 // What is not removed is found again.
 func (m dropped) Nak() error                       { return nil }
@@ -35,7 +35,7 @@ func (p *Puller) HandleDropped(ctx context.Context, raw *jetstream.RawStreamMsg,
 	}
 	defer p.config.Limit.release(1)
 	m := &Message{
-		msg:    dropped{raw: raw, remove: remove},
+		msg:    dropped{raw: raw, remove: func() error { return remove(ctx) }},
 		meta:   &jetstream.MsgMetadata{Stream: p.Stream(), Consumer: p.Name(), NumDelivered: 1, Sequence: jetstream.SequencePair{Stream: raw.Sequence}, Timestamp: raw.Time},
 		puller: p, forgotten: true, renewed: time.Now(),
 	}
@@ -48,5 +48,5 @@ func (p *Puller) HandleDropped(ctx context.Context, raw *jetstream.RawStreamMsg,
 		p.config.Bytes.release(size)
 		p.handled.Add(1)
 	}
-	p.settle(ctx, m, err, p.ack)
+	p.settle(ctx, m, err)
 }

@@ -14,9 +14,7 @@ const (
 )
 
 // Later returns what a [Handler] returns if the rest of its work can wait: do is called
-// when the message's turn in the [Queue] comes, and its error stands for the handler's. If
-// the message is acknowledged then, nobody waits for the server's confirmation, so do must
-// have stored what makes another delivery of the message recognisable.
+// when the message's turn in the [Queue] comes, and its error stands for the handler's.
 func Later(do func(ctx context.Context) error) error { return &laterError{do} }
 
 // laterError is work that can wait.

@@ -66,6 +66,10 @@ func (m *Message) Shared() bool {
 	return m.mayBeLost(time.Now()) || m.puller.unsure
 }
 
+// AwaitPulled waits, while the puller drains, until it pulls nothing more. What is stored for
+// other instances before that might be delivered to the pull that is about to end.
+func (m *Message) AwaitPulled() { m.puller.awaitPulled() }
+
 // mayBeLost reports whether the lease may have been over once, or may be over when a write
 // begun now arrives, for which half the lease is reserved. The caller has locked Puller.mu.
 func (m *Message) mayBeLost(now time.Time) bool {

@@ -17,10 +17,9 @@ import (
 const (
 	// MaxBatch is the most messages that one pull asks for.
 	MaxBatch = 256
-	// ackTimeout is how long to wait for the server to confirm an acknowledgement, and
-	// ackTries how often to try.
-	ackTimeout = 5 * time.Second
-	ackTries   = 3
+	// flushTimeout is how long to wait, at the end, for the server to receive the
+	// acknowledgements.
+	flushTimeout = 5 * time.Second
 	// firstPause and longestPause bound the pauses after a failed pull.
 	firstPause   = 50 * time.Millisecond
 	longestPause = 2 * time.Second
@@ -38,8 +37,9 @@ const (
 var ErrGiveBack = errors.New("the message is given back")
 
 // Handler works on a message until its next state is stored. Without an error the message
-// is acknowledged, with [ErrGiveBack] it is given back at once, and with any other error
-// it is given back after a while.
+// is acknowledged; what is stored must make another delivery recognisable, because the
+// acknowledgement may get lost. With [ErrGiveBack] the message is given back at once, and with
+// any other error after a while.
 type Handler func(ctx context.Context, m *Message) error
 
 // Source is a [Puller]'s source of messages: a consumer that may have to be made.
@@ -95,11 +95,9 @@ type Puller struct {
 	handle Handler
 	config Config
 
-	handled atomic.Uint64
-	// unconfirmed is whether it sent acknowledgements that the server need not confirm.
-	unconfirmed atomic.Bool
-	deliveries  deliveries
-	batch       batch // belongs to the goroutine that pulls
+	handled    atomic.Uint64
+	deliveries deliveries
+	batch      batch // belongs to the goroutine that pulls
 
 	mu       sync.Mutex // guards the fields up to unsure
 	unacked  map[*Message]struct{}
@@ -315,7 +313,7 @@ func (p *Puller) work(pullCtx, ctx context.Context, m *Message) {
 		p.config.Bytes.release(size)
 		p.handled.Add(1)
 	}
-	p.settle(ctx, m, err, p.ack)
+	p.settle(ctx, m, err)
 	p.config.Limit.release(1)
 }
 
@@ -329,17 +327,21 @@ func (p *Puller) workLater(pullCtx, ctx context.Context, m *Message, do func(con
 	}
 	p.config.Bytes.release(p.config.Bytes.of(m))
 	p.handled.Add(1)
-	p.settle(ctx, m, err, p.ackUnconfirmed)
+	p.settle(ctx, m, err)
 }
 
-// settle acknowledges a message by ack, or gives it back.
-func (p *Puller) settle(ctx context.Context, m *Message, err error, ack func(context.Context, *Message)) {
+// settle acknowledges a message, or gives it back. Nobody waits for the server to confirm the
+// acknowledgement: if it gets lost, the message is redelivered when its lease is over, and
+// recognised.
+func (p *Puller) settle(ctx context.Context, m *Message, err error) {
 	p.mu.Lock()
 	delete(p.unacked, m)
 	p.mu.Unlock()
 	switch {
 	case err == nil:
-		ack(ctx, m)
+		if err := m.msg.Ack(); err != nil {
+			p.config.Log.Debug("an acknowledgement could not be sent", "subject", m.Subject(), "error", err)
+		}
 	case errors.Is(err, ErrGiveBack), ctx.Err() != nil:
 		p.awaitPulled()
 		p.giveBack(m, 0)
@@ -359,36 +361,12 @@ func (p *Puller) awaitPulled() {
 	}
 }
 
-// ack acknowledges a message and waits for the server's confirmation. If the acknowledgement
-// gets lost, the message is redelivered and recognised.
-func (p *Puller) ack(ctx context.Context, m *Message) {
-	for range ackTries {
-		ackCtx, cancel := context.WithTimeout(ctx, ackTimeout)
-		err := m.msg.DoubleAck(ackCtx)
-		cancel()
-		if err == nil || errors.Is(err, jetstream.ErrMsgAlreadyAckd) || ctx.Err() != nil {
-			return
-		}
-		p.config.Log.Warn("an acknowledgement was not confirmed", "subject", m.Subject(), "error", err)
-	}
-}
-
-// ackUnconfirmed acknowledges a message and does not wait. If the acknowledgement gets lost,
-// the message is redelivered when its lease is over, and recognised.
-func (p *Puller) ackUnconfirmed(_ context.Context, m *Message) {
-	p.unconfirmed.Store(true)
-	if err := m.msg.Ack(); err != nil {
-		p.config.Log.Debug("an acknowledgement could not be sent", "subject", m.Subject(), "error", err)
-	}
-}
-
-// flush waits until the server has received the acknowledgements for whose confirmation
-// nobody waits.
+// flush waits until the server has received the acknowledgements.
 func (p *Puller) flush(ctx context.Context) {
-	if !p.unconfirmed.Load() || !p.config.Conn.IsConnected() {
+	if p.Handled() == 0 || !p.config.Conn.IsConnected() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	if err := p.config.Conn.FlushWithContext(ctx); err != nil {
 		p.config.Log.Debug("it is not known whether the last acknowledgements were received", "consumer", p.Name(), "error", err)

@@ -112,10 +112,9 @@ func (m *fakeMessage) Data() []byte         { return nil }
 func (m *fakeMessage) Metadata() (*jetstream.MsgMetadata, error) {
 	return &jetstream.MsgMetadata{NumDelivered: 3, Sequence: jetstream.SequencePair{Stream: m.sequence}}, nil
 }
-func (m *fakeMessage) DoubleAck(context.Context) error { return m.source.settle(m, "acked") }
-func (m *fakeMessage) Ack() error                      { return m.source.settle(m, "acked unconfirmed") }
-func (m *fakeMessage) InProgress() error               { return m.source.settle(m, "renewed") }
-func (m *fakeMessage) Nak() error                      { return m.source.settle(m, "given back") }
+func (m *fakeMessage) Ack() error        { return m.source.settle(m, "acked") }
+func (m *fakeMessage) InProgress() error { return m.source.settle(m, "renewed") }
+func (m *fakeMessage) Nak() error        { return m.source.settle(m, "given back") }
 func (m *fakeMessage) NakWithDelay(d time.Duration) error {
 	return m.source.settle(m, "given back after "+d.String())
 }

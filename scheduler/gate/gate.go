@@ -27,6 +27,7 @@ type Gate struct {
 	uses        Uses
 	retryBudget RetryBudget
 	governor    Governor
+	exposure    Exposure
 	recent      recent
 	trickle     Trickle
 	shut        bool // the breaker was not closed when last checked
@@ -35,6 +36,11 @@ type Gate struct {
 // Settings are the gate's part of a policy. The zero value limits nothing by
 // itself; the retry budget and the governor always apply.
 type Settings struct {
+	// BreakerThreshold is how many failures in a row open the key's breaker
+	// (circuitBreakerThreshold), and BreakerMinimumCalls after how many calls its failure
+	// rate may (circuitBreakerMinimumCalls), 0 when that is not used. They bound the
+	// [Exposure]; a threshold of 0, for a key without a breaker, does not.
+	BreakerThreshold, BreakerMinimumCalls int
 	// MaxConcurrent is how many operations may be in flight at once
 	// (maxConcurrentRetries); 0 means no limit.
 	MaxConcurrent int
@@ -67,9 +73,11 @@ type Conditions struct {
 	// Threshold is how many attempts of the key may be in flight at this instance; see
 	// [Threshold]. 0 is no limit.
 	Threshold int
+	// Instances is how many instances there are, with this one; 0 counts as 1.
+	Instances int
 	// Priority is the priority of the operations in question.
 	Priority events.Priority
-	// Unpaced leaves out the retry budget and the governor.
+	// Unpaced leaves out the exposure, the retry budget and the governor.
 	Unpaced bool
 }
 
@@ -135,6 +143,9 @@ const (
 	// CauseThreshold: the key has its share of what this instance may have in flight.
 	// Others see it as [CauseConcurrency].
 	CauseThreshold Cause = "threshold"
+	// CauseExposure: the target may be dead, and as many attempts are in flight as show
+	// that; see [Exposure]. Others see it as [CauseConcurrency].
+	CauseExposure Cause = "exposure"
 	// CauseBudgetPerMinute and CauseBudgetPerHour: the budget is spent.
 	CauseBudgetPerMinute Cause = "budget_minute"
 	CauseBudgetPerHour   Cause = "budget_hour"
@@ -156,7 +167,8 @@ var Causes = []Cause{
 // Pass is the permission for one attempt. The zero value permits none.
 type Pass struct {
 	gate  *Gate
-	epoch uint32
+	epoch uint32        // of the governor
+	span  uint32        // of the exposure
 	own   time.Duration // see Delayed
 }
 
@@ -274,7 +286,7 @@ func (g *Gate) Enter(c Conditions, now time.Time) (p Pass, a Answer, ok bool) {
 	if g.budgeted() {
 		g.spend(c.Priority, now)
 	}
-	return Pass{gate: g, epoch: g.governor.Take(now)}, a, true
+	return Pass{gate: g, epoch: g.governor.Take(now), span: g.exposure.Take(now)}, a, true
 }
 
 // spend counts an operation that uses up budgets.
@@ -352,6 +364,7 @@ func (p Pass) Done(r Result, took time.Duration, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.inFlight--
+	g.exposure.Done(p.span, r, now)
 	g.recent.add(r, now)
 	g.retryBudget.Done(r, now)
 	g.governor.Done(p.epoch, r, g.governor.ofTarget(took, p.own), now)
@@ -381,6 +394,12 @@ func (g *Gate) ready(c *Conditions, now time.Time) Answer {
 	}
 	if c.Unpaced {
 		return a
+	}
+	// While the breaker lets probes through, their number is bound enough.
+	if !c.Breaker.Limited {
+		if n, next, limited := g.exposure.Available(&g.settings, c.Instances, now); limited {
+			a.limit(n, CauseExposure, next)
+		}
 	}
 	if n, next, limited := g.retryBudget.Available(g.inFlight, now); limited {
 		a.limit(n, CauseRetryBudget, next)
@@ -460,6 +479,7 @@ func (g *Gate) budgeted() bool { return g.settings.PerMinute > 0 || g.settings.P
 func (g *Gate) watch(b *Bound, now time.Time) {
 	if g.shut && !b.Limited {
 		g.governor.Recover(now)
+		g.exposure.Recover(now)
 	}
 	g.shut = b.Limited
 }

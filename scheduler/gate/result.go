@@ -38,11 +38,12 @@ func (r Result) Breaker() breaker.Result {
 }
 
 // Conclude records the result of an attempt whose pass was done with [Unused]
-// because the result was not known yet. It counts for the retry budget, the governor and
-// the trickle under backpressure; took is how long the attempt took.
+// because the result was not known yet. It counts for the exposure, the retry budget, the
+// governor and the trickle under backpressure; took is how long the attempt took.
 func (g *Gate) Conclude(r Result, took time.Duration, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.exposure.Conclude(r, now)
 	g.recent.add(r, now)
 	g.retryBudget.Done(r, now)
 	g.governor.Done(g.governor.epoch, r, took, now)

@@ -216,10 +216,17 @@ func matchesPattern(pattern, subject string) bool {
 
 // Gate returns the gate's part of p.
 func (p *Policy) Gate() gate.Settings {
-	return gate.Settings{
+	s := gate.Settings{
 		MaxConcurrent: p.MaxConcurrentRetries,
 		PerMinute:     p.RetryBudgetPerMinute, PerHour: p.RetryBudgetPerHour,
 	}
+	if p.EnableCircuitBreaker {
+		s.BreakerThreshold = p.CircuitBreakerThreshold
+		if p.CircuitBreakerFailureRate > 0 {
+			s.BreakerMinimumCalls = p.CircuitBreakerMinimumCalls
+		}
+	}
+	return s
 }
 
 // BreakerSettings returns the breaker's part of p.

@@ -102,17 +102,17 @@ func elected(ctx context.Context, url string) error {
 	defer nc.Close()
 	const probe = `{"name":"PROBE","subjects":["probe"],"storage":"memory","num_replicas":3,"retention":"limits"}`
 	return await(ctx, time.Minute, func() (bool, error) {
-		m, err := nc.Request("$JS.API.STREAM.CREATE.PROBE", []byte(probe), 2*time.Second)
-		if err != nil {
-			return false, nil // no leader yet, until the minute is over
-		}
 		var answer struct {
 			Error *struct{} `json:"error"`
 		}
-		if err := json.Unmarshal(m.Data, &answer); err != nil || answer.Error != nil {
-			return false, err
+		// Until there is a leader nobody answers, or with an error.
+		if m, err := nc.Request("$JS.API.STREAM.CREATE.PROBE", []byte(probe), 2*time.Second); err == nil {
+			if err := json.Unmarshal(m.Data, &answer); err != nil || answer.Error != nil {
+				return false, err
+			}
+			_, err = nc.Request("$JS.API.STREAM.DELETE.PROBE", nil, 5*time.Second)
+			return err == nil, err
 		}
-		_, err = nc.Request("$JS.API.STREAM.DELETE.PROBE", nil, 5*time.Second)
-		return err == nil, err
+		return false, nil
 	})
 }

@@ -33,6 +33,8 @@ type rebound struct {
 	// embedded says that the program runs the NATS server itself, and durable that the outcomes
 	// are read by a durable consumer that acks each of them, instead of a plain subscriber.
 	embedded, durable bool
+	// flags are further ones of the program.
+	flags []string
 }
 
 // Rebound is the program binary in each of its forms.
@@ -43,6 +45,14 @@ func Rebound(binary string) []compare.Contender {
 		all = append(all, r.contender())
 	}
 	return all
+}
+
+// Steady is Rebound with a server of its own that takes no less while the machine is busy, so that
+// what it spends for an operation does not depend on that.
+func Steady(binary string) compare.Contender {
+	return rebound{binary: binary, flags: []string{
+		"--pressure-scheduler-delay", "off", "--pressure-cpu", "off", "--pressure-store-delay", "off",
+	}}.contender()
 }
 
 func (r rebound) contender() compare.Contender {
@@ -106,7 +116,7 @@ func (r rebound) startIn(ctx context.Context, dir string, i *instance) error {
 	if r.embedded {
 		role = compare.RoleBoth
 	}
-	if err := i.serve(ctx, r.binary, dir, role, flags); err != nil {
+	if err := i.serve(ctx, r.binary, dir, role, append(flags, r.flags...)); err != nil {
 		return err
 	}
 	return i.listen(ctx, url, r.durable)

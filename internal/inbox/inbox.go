@@ -1,0 +1,176 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Inbox makes requests over a connection. The replies to all of them come to one subscription,
+// and what a request needs while it waits is used again by later ones, so a request costs a
+// third of what it costs by the client library. It also ends a request at once that the server
+// denies: the server reports a missing permission apart from any reply, naming only the
+// subject. It is safe for concurrent use.
+type Inbox struct {
+	nc     *nats.Conn
+	prefix string // of the subjects of replies
+	// idle holds calls to be used again.
+	idle sync.Pool
+
+	mu    sync.Mutex
+	last  uint64           // token of the last request; guarded by mu
+	calls map[uint64]*call // requests in flight by their token; guarded by mu
+}
+
+// call is a request whose reply is awaited.
+type call struct {
+	subject string
+	// ended receives how the call ended, once. Whoever takes the call out of [Inbox.calls]
+	// sends, so nothing arrives after that.
+	ended chan ending
+	timer *time.Timer
+}
+
+// ending is how a call ended.
+type ending struct {
+	reply *nats.Msg
+	err   error
+}
+
+// Open subscribes to the replies of requests. stop ends the subscription; requests in
+// flight then time out.
+func Open(nc *nats.Conn) (inbox *Inbox, stop func(), err error) {
+	i := &Inbox{
+		nc: nc, prefix: nc.NewInbox() + ".", calls: make(map[uint64]*call),
+	}
+	i.idle.New = func() any {
+		timer := time.NewTimer(time.Hour)
+		timer.Stop()
+		return &call{ended: make(chan ending, 1), timer: timer}
+	}
+	sub, err := nc.Subscribe(i.prefix+"*", i.receive)
+	if err != nil {
+		return nil, nil, fmt.Errorf("subscribing to the replies of requests: %w", err)
+	}
+	next := nc.ErrorHandler()
+	nc.SetErrorHandler(func(on *nats.Conn, sub *nats.Subscription, err error) {
+		if on == nc && i.deny(err) {
+			return
+		}
+		if next != nil {
+			next(on, sub, err)
+		}
+	})
+	return i, func() {
+		nc.SetErrorHandler(next)
+		_ = sub.Unsubscribe() // it fails if the connection is closed, which ends it too
+	}, nil
+}
+
+// Request publishes msg, whose Reply it sets, and waits for the reply: until timeout has passed,
+// when the error is [context.DeadlineExceeded], or ctx ends. It returns [nats.ErrNoResponders] if
+// nobody listens, and an error that is [nats.ErrPermissionViolation] if the server denies the
+// publish.
+func (i *Inbox) Request(ctx context.Context, msg *nats.Msg, timeout time.Duration) (*nats.Msg, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c := i.idle.Get().(*call)
+	defer i.idle.Put(c)
+	c.subject = msg.Subject
+	token := i.register(c)
+	msg.Reply = i.prefix + strconv.FormatUint(token, 36)
+	c.timer.Reset(timeout)
+	defer c.timer.Stop()
+
+	err := i.nc.PublishMsg(msg)
+	if err == nil {
+		select {
+		case end := <-c.ended:
+			return end.reply, end.err
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-c.timer.C:
+			err = context.DeadlineExceeded
+		}
+	}
+	if !i.take(token) {
+		end := <-c.ended // it came at this moment
+		return end.reply, end.err
+	}
+	return nil, err
+}
+
+// register adds a call to those in flight and returns its token.
+func (i *Inbox) register(c *call) uint64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.last++
+	i.calls[i.last] = c
+	return i.last
+}
+
+// take removes a call from those in flight. It reports whether it was there.
+func (i *Inbox) take(token uint64) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	_, ok := i.calls[token]
+	delete(i.calls, token)
+	return ok
+}
+
+// receive hands a reply to the request that awaits it.
+func (i *Inbox) receive(m *nats.Msg) {
+	token, err := strconv.ParseUint(m.Subject[len(i.prefix):], 36, 64)
+	if err != nil {
+		return // it is no reply to a request of ours
+	}
+	end := ending{reply: m}
+	if len(m.Data) == 0 && m.Header.Get("Status") == noResponders {
+		end = ending{err: nats.ErrNoResponders}
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if c, ok := i.calls[token]; ok {
+		delete(i.calls, token)
+		c.ended <- end
+	}
+}
+
+// noResponders is the status of the reply by which the server says that nobody listens.
+const noResponders = "503"
+
+// deniedPublish matches what nats-server reports of a denied publish.
+var deniedPublish = regexp.MustCompile(`Permissions Violation for Publish to ("(?:[^"\\]|\\.)*")`)
+
+// deny ends the requests that err denies, and reports whether there are any.
+func (i *Inbox) deny(err error) bool {
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return false
+	}
+	m := deniedPublish.FindStringSubmatch(err.Error())
+	if m == nil {
+		return false
+	}
+	subject, unquoteErr := strconv.Unquote(m[1])
+	if unquoteErr != nil {
+		return false
+	}
+	ended := false
+	i.mu.Lock()
+	for token, c := range i.calls {
+		if c.subject == subject {
+			delete(i.calls, token)
+			c.ended <- ending{err: err}
+			ended = true
+		}
+	}
+	i.mu.Unlock()
+	return ended
+}
