@@ -1,6 +1,9 @@
 package events
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // The headers that Rebound reads and writes.
 const (
@@ -99,6 +102,9 @@ func ownedHeaders() (names map[string]bool, families []string) {
 	return names, families
 }
 
+// maxOwned is the length of the longest name in owned at least, in bytes.
+const maxOwned = 32
+
 // IsOwned reports whether a header, in any letter case, is one of [OwnHeaders] or
 // [ServerHeaders]. All others belong to the submission and come back with it.
 func IsOwned(name string) bool {
@@ -108,14 +114,32 @@ func IsOwned(name string) bool {
 	if owned[name] {
 		return true
 	}
-	name = strings.ToLower(name)
-	if owned[name] {
+	var room [maxOwned]byte
+	folded := appendFolded(room[:0], name)
+	if owned[string(folded)] {
 		return true
 	}
 	for _, family := range ownedFamilies {
-		if strings.HasPrefix(name, family) {
+		if strings.HasPrefix(string(folded), family) {
 			return true
 		}
 	}
 	return false
+}
+
+// appendFolded appends a name in lower case. Only two characters beyond ASCII are letters of a
+// listed name in another case: the long s and the sign for kelvin.
+func appendFolded(folded []byte, name string) []byte {
+	for _, c := range name {
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c |= 0x20
+		case c == '\u017f':
+			c = 's'
+		case c == '\u212a':
+			c = 'k'
+		}
+		folded = utf8.AppendRune(folded, c)
+	}
+	return folded
 }

@@ -3,7 +3,6 @@ package events
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -159,28 +158,47 @@ const (
 // event id, service and operation type, in hexadecimal. Each part is prefixed with its length, so
 // that different parts never hash the same text.
 func OperationID(source, eventID, service, operation string) string {
-	h := sha256.New()
-	for _, part := range []string{source, eventID, service, operation} {
-		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part)
+	hashed := make([]byte, 0, 512)
+	for _, part := range [...]string{source, eventID, service, operation} {
+		hashed = strconv.AppendInt(hashed, int64(len(part)), 10)
+		hashed = append(append(hashed, ':'), part...)
 	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	sum := sha256.Sum256(hashed)
+	var id [32]byte
+	hex.Encode(id[:], sum[:16])
+	return string(id[:])
 }
 
 // Key returns service:operation, to which a breaker, a budget, a lane and statistics belong.
 func (o *Operation) Key() string { return Key(o.Service, o.Operation) }
 
 // Run identifies one run of the operation, from submission or replay to its outcome.
-func (o *Operation) Run() string { return o.ID + "." + strconv.Itoa(o.Replay) }
+func (o *Operation) Run() string { return string(o.appendRun(make([]byte, 0, maxMessageID))) }
+
+// RunID returns the message id of what a run has once, by which JetStream recognises duplicates.
+func (o *Operation) RunID(what string) string {
+	id := append(o.appendRun(make([]byte, 0, maxMessageID)), '.')
+	return string(append(id, what...))
+}
 
 // MessageID returns a deterministic message id for a message of this kind about the operation, by
 // which JetStream recognises duplicates.
 func (o *Operation) MessageID(what string) string {
-	return o.Run() + "." + strconv.Itoa(o.Attempt) + "." + what
+	id := append(o.appendRun(make([]byte, 0, maxMessageID)), '.')
+	id = append(strconv.AppendInt(id, int64(o.Attempt), 10), '.')
+	return string(append(id, what...))
 }
 
 // OutcomeID returns the message id of the outcome of this run. It does not depend on the attempt,
 // because a run has one outcome.
-func (o *Operation) OutcomeID() string { return o.Run() + ".outcome" }
+func (o *Operation) OutcomeID() string { return o.RunID("outcome") }
+
+// maxMessageID is how many bytes most message ids need at most.
+const maxMessageID = 96
+
+func (o *Operation) appendRun(id []byte) []byte {
+	return strconv.AppendInt(append(append(id, o.ID...), '.'), int64(o.Replay), 10)
+}
 
 // PreviousDelay returns the delay before the latest attempt of this run, zero if there was none.
 func (o *Operation) PreviousDelay() time.Duration {

@@ -123,6 +123,19 @@ func (o *Operation) Ended(name string, now time.Time) Outcome {
 	return out
 }
 
+const (
+	typePrefix = "rebound."
+	typeSuffix = ".v1"
+)
+
 // EventType returns the CloudEvents type of one of Rebound's events by its name, such as
-// rebound.retrySuccess.v1.
-func EventType(name string) string { return "rebound." + name + ".v1" }
+// rebound.retrySuccess.v1. It allocates nothing for an event that is published for every operation.
+func EventType(name string) string {
+	switch name {
+	case RetryScheduled:
+		return typePrefix + RetryScheduled + typeSuffix
+	case RetrySuccess:
+		return typePrefix + RetrySuccess + typeSuffix
+	}
+	return typePrefix + name + typeSuffix
+}

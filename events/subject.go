@@ -261,29 +261,37 @@ func (s Subjects) SplitReport(subject string) (service, operation string, err er
 }
 
 func (s Subjects) split(kind, subject string) (service, operation string, err error) {
-	under := s.prefix() + "." + kind
-	rest, ok := strings.CutPrefix(subject, under+".")
+	rest, ok := strings.CutPrefix(subject, s.prefix())
+	if ok {
+		rest, ok = strings.CutPrefix(rest, ".")
+	}
+	if ok {
+		rest, ok = strings.CutPrefix(rest, kind)
+	}
+	if ok {
+		rest, ok = strings.CutPrefix(rest, ".")
+	}
 	if !ok {
-		return "", "", fmt.Errorf("subject %q is not under %s", clip.Text(subject, 200), under)
+		return "", "", fmt.Errorf("subject %q is not under %s.%s", clip.Text(subject, 200), s.prefix(), kind)
 	}
-	tokens := strings.Split(rest, ".")
-	if len(tokens) != 2 {
-		return "", "", fmt.Errorf("subject %q has %d tokens after %s; it needs two, the service and the operation type",
-			clip.Text(subject, 200), len(tokens), under)
+	if tokens := strings.Count(rest, ".") + 1; tokens != 2 {
+		return "", "", fmt.Errorf("subject %q has %d tokens after %s.%s; it needs two, the service and the operation type",
+			clip.Text(subject, 200), tokens, s.prefix(), kind)
 	}
-	for i, what := range []string{"service", "operation type"} {
-		if err := CheckName(tokens[i]); err != nil {
-			return "", "", fmt.Errorf("%s in subject %w", what, err)
-		}
+	service, operation, _ = strings.Cut(rest, ".")
+	if err := CheckName(service); err != nil {
+		return "", "", fmt.Errorf("service in subject %w", err)
 	}
-	return tokens[0], tokens[1], nil
+	if err := CheckName(operation); err != nil {
+		return "", "", fmt.Errorf("operation type in subject %w", err)
+	}
+	return service, operation, nil
 }
 
 // CheckTarget returns an error unless subject may be a target: a literal subject of at most 255
 // bytes that belongs neither to the server nor to an inbox nor to Rebound. A policy's allow-list
 // applies in addition.
 func (s Subjects) CheckTarget(subject string) error {
-	shown := clip.Text(subject, 80)
 	switch {
 	case subject == "":
 		return fmt.Errorf("target is empty")
@@ -292,27 +300,30 @@ func (s Subjects) CheckTarget(subject string) error {
 	}
 	for _, r := range subject {
 		if r <= ' ' || r == 0x7f {
-			return fmt.Errorf("target %q has a space or a control character", shown)
+			return notTarget(subject, "has a space or a control character")
 		}
 	}
-	tokens := strings.Split(subject, ".")
-	for _, token := range tokens {
+	for token := range strings.SplitSeq(subject, ".") {
 		switch token {
 		case "":
-			return fmt.Errorf("target %q has an empty token", shown)
+			return notTarget(subject, "has an empty token")
 		case "*", ">":
-			return fmt.Errorf("target %q has a wildcard", shown)
+			return notTarget(subject, "has a wildcard")
 		}
 	}
-	switch first := tokens[0]; {
+	switch first, rest, _ := strings.Cut(subject, "."); {
 	case first[0] == '$':
-		return fmt.Errorf("target %q belongs to the server; subjects that start with $ are never targets", shown)
+		return notTarget(subject, "belongs to the server; subjects that start with $ are never targets")
 	case first == "_INBOX" || strings.HasPrefix(first, "_INBOX_"):
-		return fmt.Errorf("target %q is an inbox; inboxes are never targets", shown)
-	case isAPI(first), first == s.prefix() && (len(tokens) < 2 || tokens[1] != "work"):
-		return fmt.Errorf("target %q belongs to Rebound itself", shown)
+		return notTarget(subject, "is an inbox; inboxes are never targets")
+	case isAPI(first), first == s.prefix() && rest != "work" && !strings.HasPrefix(rest, "work."):
+		return notTarget(subject, "belongs to Rebound itself")
 	}
 	return nil
+}
+
+func notTarget(subject, why string) error {
+	return fmt.Errorf("target %q %s", clip.Text(subject, 80), why)
 }
 
 func orAny(token string) string {

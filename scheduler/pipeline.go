@@ -88,14 +88,13 @@ func (p *Pipeline) admit(op *events.Operation) (*policy.Policy, error) {
 // resolve returns the policy of an operation and sets its priority and delivery.
 func (p *Pipeline) resolve(op *events.Operation) (*policy.Policy, error) {
 	q := policy.Query{Service: op.Service, Operation: op.Operation, Account: op.Account, Campaign: op.Campaign}
-	resolved := p.Policies().Resolve(q)
-	pol := &resolved
+	pol := p.Policies().Find(q)
 	if len(op.Overrides) > 0 {
 		overrides, err := policy.ParseOverrides(op.Overrides)
 		if err != nil {
 			return nil, err
 		}
-		pol = resolved.Override(overrides)
+		pol = pol.Override(overrides)
 	}
 	if !op.PriorityGiven {
 		op.Priority = pol.Priority

@@ -106,16 +106,16 @@ func percentEncode(s string) string {
 	if i == len(s) {
 		return s
 	}
-	var b strings.Builder
-	b.WriteString(s[:i])
+	const digits = "0123456789ABCDEF"
+	encoded := append(make([]byte, 0, 3*len(s)), s[:i]...)
 	for ; i < len(s); i++ {
-		if plain(s[i]) {
-			b.WriteByte(s[i])
+		if c := s[i]; plain(c) {
+			encoded = append(encoded, c)
 		} else {
-			fmt.Fprintf(&b, "%%%02X", s[i])
+			encoded = append(encoded, '%', digits[c>>4], digits[c&0xf])
 		}
 	}
-	return b.String()
+	return string(encoded)
 }
 
 // percentDecode reverses percentEncode. It returns a value that is not validly encoded unchanged.
@@ -139,6 +139,17 @@ type message struct {
 const (
 	headerContentType = "content-type"
 	headerCloudEvents = "ce-"
+
+	// The headers of the attributes that Rebound writes itself.
+	headerSpecVersion = "ce-specversion"
+	headerEventID     = "ce-id"
+	headerSource      = "ce-source"
+	headerType        = "ce-type"
+	headerSubject     = "ce-subject"
+	headerTime        = "ce-time"
+	headerService     = "ce-service"
+	headerOperation   = "ce-operation"
+	headerOperationID = "ce-operationid"
 )
 
 var versions = spec.WithPrefix(headerCloudEvents)
@@ -288,12 +299,15 @@ func (m *message) GetExtension(name string) any {
 // Finish implements binding.Message.
 func (m *message) Finish(error) error { return nil }
 
-// attributes returns the ce- headers by lower-case name without the prefix.
+// attributes returns the ce- headers by lower-case name without the prefix, nil if there are none.
 func (m *message) attributes() map[string]string {
-	out := make(map[string]string, len(m.header))
+	var out map[string]string
 	for k, v := range m.header {
 		if len(v) == 0 || !hasPrefixFold(k, headerCloudEvents) {
 			continue
+		}
+		if out == nil {
+			out = make(map[string]string, len(m.header))
 		}
 		name, value := strings.ToLower(k[len(headerCloudEvents):]), v[0]
 		if _, twice := out[name]; twice {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -11,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
+	"github.com/rebound-mq/rebound/internal/plainjson"
 )
 
 // eventSource is the CloudEvents source of Rebound's events.
@@ -26,39 +28,53 @@ type Event struct {
 	About events.About
 	// Time is when it happened.
 	Time time.Time
-	// Data is encoded as the JSON data of the event.
+	// Data is encoded as the JSON data of the event, as encoding/json does it.
 	Data any
 }
 
-// EncodeEvent returns the message that publishes e on subject: a CloudEvent in binary mode.
+// eventHeaders is how many headers an event has at most.
+const eventHeaders = 12
+
+// EncodeEvent returns the message that publishes e on subject: a CloudEvent in binary mode. It is
+// written directly, because events are published for every operation; the CloudEvents SDK makes the
+// same message.
 func EncodeEvent(subject string, e Event) (*nats.Msg, error) {
-	body, err := json.Marshal(e.Data)
+	body, err := encodeData(e.Data)
 	if err != nil {
 		return nil, fmt.Errorf("encoding event %s of operation %s: %w", e.Name, e.About.ID, err)
 	}
-	c := event.New()
-	c.SetID(e.ID)
-	c.SetSource(eventSource)
-	c.SetType(events.EventType(e.Name))
-	c.SetSubject(events.Key(e.About.Service, e.About.Operation))
-	c.SetTime(e.Time.UTC())
-	c.SetExtension("service", e.About.Service)
-	c.SetExtension("operation", e.About.Operation)
+	key := percentEncode(events.Key(e.About.Service, e.About.Operation))
+	service, operation, _ := strings.Cut(key, ":")
+	h := newHeaders(eventHeaders)
+	h.set(headerContentType, event.ApplicationJSON)
+	h.set(headerSpecVersion, event.CloudEventsVersionV1)
+	h.set(headerEventID, percentEncode(e.ID))
+	h.set(headerSource, eventSource)
+	h.set(headerType, events.EventType(e.Name))
+	h.set(headerSubject, key)
+	if !e.Time.IsZero() {
+		h.set(headerTime, formatTime(e.Time))
+	}
+	h.set(headerService, service)
+	h.set(headerOperation, operation)
 	if e.About.ID != "" {
-		c.SetExtension("operationid", e.About.ID)
+		h.set(headerOperationID, e.About.ID)
+		h.set(events.HeaderID, e.About.ID)
 	}
-	if err := c.SetData(event.ApplicationJSON, json.RawMessage(body)); err != nil {
-		return nil, fmt.Errorf("encoding event %s of operation %s: %w", e.Name, e.About.ID, err)
+	h.set(jetstream.MsgIDHeader, e.ID)
+	return &nats.Msg{Subject: subject, Header: h.Header, Data: body}, nil
+}
+
+// encodeData returns the JSON of an event's data. What is published for every operation is written
+// without reflection.
+func encodeData(data any) ([]byte, error) {
+	switch v := data.(type) {
+	case *events.Scheduled:
+		return plainjson.Bytes(plainjson.HTML, v, scheduledFields)
+	case *events.Outcome:
+		return plainjson.Bytes(plainjson.HTML, v, outcomeFields)
 	}
-	m, err := EncodeCloudEvent(subject, &c)
-	if err != nil {
-		return nil, err
-	}
-	if e.About.ID != "" {
-		m.Header[events.HeaderID] = []string{e.About.ID}
-	}
-	m.Header[jetstream.MsgIDHeader] = []string{e.ID}
-	return m, nil
+	return json.Marshal(data)
 }
 
 // EncodeBackpressure returns the message that publishes a change of global backpressure.

@@ -3,12 +3,45 @@ package wire
 import (
 	"maps"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
 )
+
+// headers makes headers with one value each.
+type headers struct {
+	nats.Header
+	// values holds the values, so that they are allocated together.
+	values []string
+}
+
+// newHeaders returns headers with room for n.
+func newHeaders(n int) headers {
+	return headers{make(nats.Header, n), make([]string, 0, n)}
+}
+
+// set sets a header unless the value is empty.
+func (h *headers) set(name, value string) {
+	if value == "" {
+		return
+	}
+	h.values = append(h.values, value)
+	last := len(h.values) - 1
+	h.Header[name] = h.values[last : last+1 : last+1]
+}
+
+// setAbsent does the same unless the header has a value already, in any letter case.
+func (h *headers) setAbsent(name, value string) {
+	if HeaderValue(h.Header, name) == "" {
+		h.set(name, value)
+	}
+}
+
+// formatTime returns a time as headers have it.
+func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 // HeaderValue returns the first value of a header in any letter case, because NATS headers keep
 // the case of the sender. Of several that differ only in case it prefers the one spelt like name,
@@ -44,8 +77,20 @@ func MicroError(h nats.Header) (code, text string) {
 // CarriedHeader returns a copy of the headers that are redelivered with an operation: all but
 // those that Rebound or the NATS server owns, see [events.IsOwned]. What [HideStatus] has hidden
 // is itself again.
-func CarriedHeader(h nats.Header) nats.Header {
-	out := make(nats.Header, len(h)+8)
+func CarriedHeader(h nats.Header) nats.Header { return carriedHeader(h, stateHeaders) }
+
+// stateHeaders is how many headers a stored operation has at most besides those of its submission.
+const stateHeaders = 8
+
+// carriedHeader returns the carried headers, with room for more.
+func carriedHeader(h nats.Header, more int) nats.Header {
+	n := 0
+	for k := range h {
+		if !events.IsOwned(k) {
+			n++
+		}
+	}
+	out := make(nats.Header, n+more)
 	var hidden []string
 	for k, v := range h {
 		switch {

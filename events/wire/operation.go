@@ -1,10 +1,10 @@
 package wire
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"math"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -16,17 +16,16 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/clip"
+	"github.com/rebound-mq/rebound/internal/plainjson"
 )
 
 // PutState writes the state of an operation, and its Work if any, into a header.
 func PutState(o *events.Operation, h nats.Header) error {
-	var state strings.Builder
-	enc := json.NewEncoder(&state)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(o); err != nil {
+	state, err := plainjson.String(plainjson.Plain, o, operationFields)
+	if err != nil {
 		return fmt.Errorf("encoding the state of operation %s: %w", o.ID, err)
 	}
-	h[events.HeaderState] = []string{strings.TrimSuffix(state.String(), "\n")}
+	h[events.HeaderState] = []string{state}
 	if o.Work != nil {
 		return putWork(o.Work, h)
 	}
@@ -39,8 +38,8 @@ func ReadState(h nats.Header) (*events.Operation, error) {
 	if state == "" {
 		return nil, fmt.Errorf("message has no %s header", events.HeaderState)
 	}
-	o := new(events.Operation)
-	if err := json.Unmarshal([]byte(state), o); err != nil {
+	o, err := decodeState(state)
+	if err != nil {
 		return nil, fmt.Errorf("decoding the %s header: %w", events.HeaderState, err)
 	}
 	switch {
@@ -52,41 +51,58 @@ func ReadState(h nats.Header) (*events.Operation, error) {
 	case events.CheckName(o.Service) != nil || events.CheckName(o.Operation) != nil:
 		return nil, fmt.Errorf("%s header names no valid service and operation type", events.HeaderState)
 	}
-	var err error
 	if o.Work, err = readWork(h); err != nil {
 		return nil, err
 	}
 	return o, nil
 }
 
+// decodeState reads a state. What another version of Rebound may have written, and rare fields, are
+// left to encoding/json.
+func decodeState(state string) (*events.Operation, error) {
+	o := new(events.Operation)
+	if plainjson.Read(state, o, operationFields) {
+		// The names outlive the message in many a map, which must not keep its whole state.
+		names := o.Service + o.Operation
+		o.Service, o.Operation = names[:len(o.Service)], names[len(o.Service):]
+		return o, nil
+	}
+	*o = events.Operation{}
+	return o, json.Unmarshal([]byte(state), o)
+}
+
 // TargetHeader returns the headers that a target receives with an attempt: those of the
 // submission, its CloudEvents attributes, and the Retry- headers.
 func TargetHeader(o *events.Operation, submission nats.Header, attempt int, repeated bool) nats.Header {
-	h := CarriedHeader(submission)
-	AddAttributes(o, h)
-	h.Set(events.HeaderID, o.ID)
-	h.Set(events.HeaderAttempt, strconv.Itoa(attempt))
-	h.Set(events.HeaderFirstFailure, o.FirstFailure.UTC().Format(time.RFC3339Nano))
+	h := headers{carriedHeader(submission, targetHeaders), make([]string, 0, targetHeaders)}
+	addAttributes(o, &h)
+	h.set(events.HeaderID, o.ID)
+	h.set(events.HeaderAttempt, strconv.Itoa(attempt))
+	h.set(events.HeaderFirstFailure, formatTime(o.FirstFailure))
 	if !o.Deadline.IsZero() {
-		h.Set(events.HeaderDeadline, o.Deadline.UTC().Format(time.RFC3339Nano))
+		h.set(events.HeaderDeadline, formatTime(o.Deadline))
 	}
 	if o.Replay > 0 {
-		h.Set(events.HeaderReplay, strconv.Itoa(o.Replay))
+		h.set(events.HeaderReplay, strconv.Itoa(o.Replay))
 	}
 	if repeated {
-		h.Set(events.HeaderRepeated, "true")
+		h.set(events.HeaderRepeated, "true")
 	}
-	putOrigin(o.Origin, h)
-	return h
+	putOrigin(o.Origin, h.Header)
+	return h.Header
 }
+
+// targetHeaders is how many headers a target receives at most besides those of the submission,
+// unless the operation was adopted.
+const targetHeaders = 12
 
 // putWork writes the work into a header.
 func putWork(w *events.Work, h nats.Header) error {
-	text, err := json.Marshal(w)
+	text, err := plainjson.String(plainjson.HTML, w, workFields)
 	if err != nil {
 		return fmt.Errorf("encoding the work: %w", err)
 	}
-	h[events.HeaderWork] = []string{string(text)}
+	h[events.HeaderWork] = []string{text}
 	return nil
 }
 
@@ -97,8 +113,11 @@ func readWork(h nats.Header) (*events.Work, error) {
 		return nil, nil
 	}
 	w := new(events.Work)
-	if err := json.Unmarshal([]byte(text), w); err != nil {
-		return nil, fmt.Errorf("decoding the %s header: %w", events.HeaderWork, err)
+	if !plainjson.Read(text, w, workFields) {
+		*w = events.Work{}
+		if err := json.Unmarshal([]byte(text), w); err != nil {
+			return nil, fmt.Errorf("decoding the %s header: %w", events.HeaderWork, err)
+		}
 	}
 	if w.Token == "" || w.Attempt < 1 || w.Attempt > math.MaxInt32 {
 		return nil, fmt.Errorf("%s header is incomplete", events.HeaderWork)
@@ -133,24 +152,59 @@ func putOrigin(o *events.Origin, h nats.Header) {
 // AddAttributes adds the CloudEvents attributes of a bare submission to h, so that its target
 // receives a CloudEvent like any other. It leaves the headers of a CloudEvent unchanged.
 func AddAttributes(o *events.Operation, h nats.Header) {
-	m := message{header: h}
-	if m.ReadEncoding() != binding.EncodingUnknown {
-		return
+	addAttributes(o, &headers{Header: h})
+}
+
+func addAttributes(o *events.Operation, h *headers) {
+	set := h.set
+	if hasAttributes(h.Header) {
+		if m := (message{header: h.Header}); m.ReadEncoding() != binding.EncodingUnknown {
+			return
+		}
+		set = h.setAbsent
 	}
-	e := event.New()
-	e.SetID(o.EventID)
-	e.SetSource(o.Source)
-	e.SetType(o.Type)
-	e.SetExtension("service", o.Service)
-	e.SetExtension("operation", o.Operation)
-	w := nats.NewMsg("")
-	// Values that the SDK refuses were rejected when the submission was decoded.
-	if err := binding.ToMessage(&e).ReadBinary(context.Background(), &writer{w}); err != nil {
-		return
-	}
-	for k, v := range w.Header {
-		if HeaderValue(h, k) == "" {
-			h[k] = v
+	set(headerSpecVersion, event.CloudEventsVersionV1)
+	set(headerEventID, percentEncode(strings.TrimSpace(o.EventID)))
+	set(headerSource, percentEncode(uriReference(o.Source)))
+	set(headerType, percentEncode(strings.TrimSpace(o.Type)))
+	set(headerService, percentEncode(o.Service))
+	set(headerOperation, percentEncode(o.Operation))
+}
+
+// hasAttributes reports whether h has a header by which a CloudEvent is recognised or described.
+func hasAttributes(h nats.Header) bool {
+	for k := range h {
+		if hasPrefixFold(k, headerCloudEvents) || strings.EqualFold(k, headerContentType) {
+			return true
 		}
 	}
+	return false
+}
+
+// uriReference returns a source as the CloudEvents SDK spells it: with what may not stand in a URI
+// escaped, and empty if it is none.
+func uriReference(source string) string {
+	if isPath(source) {
+		return source
+	}
+	u, err := url.Parse(source)
+	if err != nil {
+		return ""
+	}
+	return u.String()
+}
+
+// isPath reports whether s is a path with nothing to escape.
+func isPath(s string) bool {
+	if s == "" || s[0] != '/' {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '/', c == '-', c == '_', c == '.':
+		default:
+			return false
+		}
+	}
+	return true
 }

@@ -129,7 +129,7 @@ func (d *decoder) attributes(e *event.Event) {
 // nevertheless; missing ones get defaults.
 func (d *decoder) bare(m message, s Submission) {
 	d.op.EventID = s.Name
-	d.op.Source = "/" + strings.ReplaceAll(s.Subject, ".", "/")
+	d.op.Source = pathOf(s.Subject)
 	d.op.Type = events.TypeFailed
 	for name, value := range m.attributes() {
 		switch name {
@@ -154,6 +154,18 @@ func (d *decoder) bare(m message, s Submission) {
 	if d.op.Source == "" {
 		d.errorf("attribute source is empty")
 	}
+}
+
+// pathOf returns a subject as a path, the source of a bare message.
+func pathOf(subject string) string {
+	path := append(make([]byte, 0, 128), '/')
+	path = append(path, subject...)
+	for i, c := range path {
+		if c == '.' {
+			path[i] = '/'
+		}
+	}
+	return string(path)
 }
 
 // extension reads an attribute that CloudEvents itself does not define. It ignores unknown ones,

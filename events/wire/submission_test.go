@@ -284,24 +284,6 @@ func TestDecodeDeadLetter_ReadsWhatWasEncoded(t *testing.T) {
 	}
 }
 
-func BenchmarkDecodeBinary(b *testing.B) {
-	s := submission("retry.submit.billing.charge", binaryEvent(map[string]string{"ce-errorcode": "503", "ce-priority": "high"}), "payload")
-	for b.Loop() {
-		if _, err := DecodeSubmission(events.Subjects{}, s); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkEncodeOutcome(b *testing.B) {
-	op := &events.Operation{ID: "0123456789abcdef0123456789abcdef", EventID: "e", Source: "/s", Service: "a", Operation: "b", Attempt: 2, FirstFailure: received}
-	for b.Loop() {
-		if _, err := EncodeEvent("retry.outcome.retrySuccess.a.b", Event{Name: events.RetrySuccess, ID: op.OutcomeID(), About: op.About(), Time: received, Data: op.Ended(events.RetrySuccess, received)}); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 func TestDecodeSubmission_TimesAreTheMomentThatIsMeant(t *testing.T) {
 	event := binaryEvent(map[string]string{"ce-time": "2026-03-01t11:59:00z", "ce-deadline": "2026-03-31t23:59:60z", "ce-retryafter": "Sun, 01 Mar 2026 12:30:00 EST"})
 	delete(event, "ce-firstfailure")

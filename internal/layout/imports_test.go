@@ -29,7 +29,7 @@ const (
 var pure = []string{"events", "breaker", "health", "scheduler/gate", "scheduler/policy", "scheduler"}
 
 // leaves are small packages of the standard library's kind, which any package may use.
-var leaves = []string{"internal/backoff", "internal/clip", "internal/notify", "internal/shrink", "internal/spelling", "internal/strictjson"}
+var leaves = []string{"internal/backoff", "internal/clip", "internal/notify", "internal/plainjson", "internal/shrink", "internal/spelling", "internal/strictjson"}
 
 // program is a package as go list tells of it.
 type program struct {

@@ -35,7 +35,7 @@ func (s *Store) Bury(ctx context.Context, op *events.Operation, m scheduler.Mess
 		}
 	}
 	// The id keeps a late write from bringing it back after it was replayed.
-	msg.Header[jetstream.MsgIDHeader] = []string{op.Run() + ".dead"}
+	msg.Header[jetstream.MsgIDHeader] = []string{op.RunID("dead")}
 	err = s.repeat(ctx, "burying operation "+op.ID, func(ctx context.Context) error {
 		_, err := s.letters.publish(ctx, msg)
 		return err
@@ -54,7 +54,7 @@ func (s *Store) Ended(ctx context.Context, op *events.Operation, m scheduler.Mes
 		outcome.DeadLetter = s.subjects.Dead(op.Service, op.Operation, op.ID)
 	}
 	subject := s.subjects.Outcome(outcome.Outcome, op.Service, op.Operation)
-	msg, err := wire.EncodeEvent(subject, wire.Event{Name: outcome.Outcome, ID: op.OutcomeID(), About: outcome.About, Time: outcome.EndedAt, Data: outcome})
+	msg, err := wire.EncodeEvent(subject, wire.Event{Name: outcome.Outcome, ID: op.OutcomeID(), About: outcome.About, Time: outcome.EndedAt, Data: &outcome})
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (s *Store) withdraw(ctx context.Context, op *events.Operation, outcome uint
 // Scheduled implements [scheduler.Store].
 func (s *Store) Scheduled(ctx context.Context, op *events.Operation, event events.Scheduled) error {
 	subject := s.subjects.Event(events.RetryScheduled, op.Service, op.Operation)
-	msg, err := wire.EncodeEvent(subject, wire.Event{Name: events.RetryScheduled, ID: op.MessageID(events.RetryScheduled), About: event.About, Time: s.clock.Now(), Data: event})
+	msg, err := wire.EncodeEvent(subject, wire.Event{Name: events.RetryScheduled, ID: op.MessageID(events.RetryScheduled), About: event.About, Time: s.clock.Now(), Data: &event})
 	if err != nil {
 		return err
 	}

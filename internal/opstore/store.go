@@ -135,7 +135,7 @@ func (s *Store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 	}
 	if m.Name != "" {
 		// The operation may have ended since, which leaves the slot empty as before.
-		msg.Header[jetstream.MsgIDHeader] = []string{op.Run() + "." + m.Name}
+		msg.Header[jetstream.MsgIDHeader] = []string{op.RunID(m.Name)}
 	}
 	ack, err := s.change(ctx, "parking operation "+op.ID, op, m, msg)
 	if err == nil && ack.Duplicate {

@@ -148,7 +148,29 @@ func (p *Policy) TargetOf(asked, service, operation string) string {
 	if !strings.Contains(p.Target, "{") {
 		return p.Target
 	}
-	return strings.NewReplacer("{service}", service, "{operation}", operation).Replace(p.Target)
+	return expand(p.Target, service, operation)
+}
+
+// The parts of a target that stand for the names of an operation.
+const (
+	servicePart   = "{service}"
+	operationPart = "{operation}"
+)
+
+// expand returns a target with the names of an operation.
+func expand(target, service, operation string) string {
+	subject := make([]byte, 0, 256)
+	for rest := target; rest != ""; {
+		switch {
+		case strings.HasPrefix(rest, servicePart):
+			subject, rest = append(subject, service...), rest[len(servicePart):]
+		case strings.HasPrefix(rest, operationPart):
+			subject, rest = append(subject, operation...), rest[len(operationPart):]
+		default:
+			subject, rest = append(subject, rest[0]), rest[1:]
+		}
+	}
+	return string(subject)
 }
 
 // defaultTarget is the built-in target. It need not match the targets that a file
@@ -166,26 +188,30 @@ func (p *Policy) Allows(subject string) bool {
 // Matches reports whether subject, which has no wildcard, matches one of the NATS
 // subject patterns.
 func Matches(patterns []string, subject string) bool {
-	tokens := strings.Split(subject, ".")
 	for _, pattern := range patterns {
-		if matchesPattern(strings.Split(pattern, "."), tokens) {
+		if matchesPattern(pattern, subject) {
 			return true
 		}
 	}
 	return false
 }
 
-// matchesPattern matches tokens of a subject against those of a NATS pattern.
-func matchesPattern(pattern, tokens []string) bool {
-	for i, p := range pattern {
-		switch {
-		case p == ">":
-			return len(tokens) > i
-		case i >= len(tokens), p != "*" && p != tokens[i]:
+// matchesPattern matches a subject against a NATS pattern, token by token.
+func matchesPattern(pattern, subject string) bool {
+	for {
+		p, patternRest, more := strings.Cut(pattern, ".")
+		if p == ">" {
+			return true
+		}
+		token, subjectRest, left := strings.Cut(subject, ".")
+		if p != "*" && p != token || more != left {
 			return false
 		}
+		if !more {
+			return true
+		}
+		pattern, subject = patternRest, subjectRest
 	}
-	return len(pattern) == len(tokens)
 }
 
 // Gate returns the gate's part of p.

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -36,7 +37,7 @@ func BenchmarkResolve(b *testing.B) {
 			b.ReportAllocs()
 			var attempts int
 			for b.Loop() {
-				p := set.Resolve(bc.q)
+				p := set.Find(bc.q)
 				attempts += p.MaxAttempts
 			}
 			if attempts == 0 {
@@ -58,5 +59,41 @@ func TestResolve_AllocatesNothing(t *testing.T) {
 		}
 	}); allocs != 0 {
 		t.Errorf("resolving allocates %v times, want 0", allocs)
+	}
+}
+
+func TestFind_IsWhatResolveReturnsAndAllocatesNothing(t *testing.T) {
+	set := parsed(t, thousandPolicies())
+	for _, account := range []string{"", "premium", "user_57", "somebody"} {
+		for _, campaign := range []string{"", "launch", "none"} {
+			for _, q := range []Query{
+				{Service: "service_57", Operation: "operation_3"}, {Service: "service_57", Operation: "unknown"}, {Service: "unknown", Operation: "unknown"},
+			} {
+				q.Account, q.Campaign = account, campaign
+				found := set.Find(q)
+				if want := set.Resolve(q); !reflect.DeepEqual(*found, want) {
+					t.Errorf("%+v has the policy\n%+v, resolved is\n%+v", q, found, want)
+				}
+				if allocs := testing.AllocsPerRun(10, func() {
+					if set.Find(q) != found {
+						t.Errorf("%+v is found in another place", q)
+					}
+				}); allocs != 0 {
+					t.Errorf("finding the policy of %+v allocates %v times, want 0", q, allocs)
+				}
+			}
+		}
+	}
+}
+
+func TestResolve_PolicyIsTheCallersOwn(t *testing.T) {
+	set := parsed(t, thousandPolicies())
+	for _, q := range []Query{{Service: "service_57", Operation: "operation_3"}, {Service: "service_57", Account: "premium"}} {
+		before := *set.Find(q)
+		mine := set.Resolve(q)
+		mine.MaxAttempts += 7
+		if after := set.Find(q); !reflect.DeepEqual(*after, before) {
+			t.Errorf("a change of what was resolved for %+v changed the policy that all share", q)
+		}
 	}
 }

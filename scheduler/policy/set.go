@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"github.com/rebound-mq/rebound/events"
 )
 
@@ -44,7 +46,13 @@ type Set struct {
 	accounts, campaigns map[string]uint32 // numbers from 1 for the names that matches use
 	matches             map[match]*layer
 	places              uint32 // how many there are
+
+	// composed holds policies for accounts and campaigns that [Set.Find] has returned.
+	composed *lru.Cache[match, *Policy]
 }
+
+// mostComposed is how many policies for accounts and campaigns are kept.
+const mostComposed = 4096
 
 // place is the default, a service or an operation type of a service, with the part of
 // its policy that does not depend on account and campaign.
@@ -96,23 +104,45 @@ type Query struct {
 // If an account and a campaign together would make baseDelay longer than maxDelay,
 // baseDelay is cut to maxDelay.
 func (s *Set) Resolve(q Query) Policy {
+	at, m := s.find(q)
+	if m == (match{place: m.place}) {
+		return at.policy
+	}
+	return s.compose(at, m)
+}
+
+// Find returns what [Set.Resolve] returns without copying it. The policy is shared and must
+// not be changed.
+func (s *Set) Find(q Query) *Policy {
+	at, m := s.find(q)
+	if m == (match{place: m.place}) {
+		return &at.policy
+	}
+	if p, ok := s.composed.Get(m); ok {
+		return p
+	}
+	p := s.compose(at, m)
+	s.composed.Add(m, &p)
+	return &p
+}
+
+// find returns the place of an operation, and the account and campaign that may match.
+func (s *Set) find(q Query) (*place, match) {
 	at := s.at(q.Service, q.Operation)
+	return at, match{at.number, s.accounts[q.Account], s.campaigns[q.Campaign]}
+}
+
+// compose returns the policy of a place for an account or a campaign, or both.
+func (s *Set) compose(at *place, m match) Policy {
 	p := at.policy
-	if len(s.matches) == 0 {
-		return p
+	if m.account != 0 {
+		s.match(at, ofAccount, m.account, 0).applyTo(&p)
 	}
-	account, campaign := s.accounts[q.Account], s.campaigns[q.Campaign]
-	if account == 0 && campaign == 0 {
-		return p
+	if m.campaign != 0 {
+		s.match(at, ofCampaign, 0, m.campaign).applyTo(&p)
 	}
-	if account != 0 {
-		s.match(at, ofAccount, account, 0).applyTo(&p)
-	}
-	if campaign != 0 {
-		s.match(at, ofCampaign, 0, campaign).applyTo(&p)
-	}
-	if account != 0 && campaign != 0 {
-		s.match(at, ofBoth, account, campaign).applyTo(&p)
+	if m.account != 0 && m.campaign != 0 {
+		s.match(at, ofBoth, m.account, m.campaign).applyTo(&p)
 	}
 	p.BaseDelay = min(p.BaseDelay, p.MaxDelay)
 	return p
@@ -167,6 +197,7 @@ func newSet(name string, source []byte, layers map[scope]*layer) *Set {
 		root: new(place), services: make(map[string]*servicePlace),
 		accounts: make(map[string]uint32), campaigns: make(map[string]uint32), matches: make(map[match]*layer),
 	}
+	s.composed, _ = lru.New[match, *Policy](mostComposed) // fails for no size above 0
 	if l := layers[scope{}]; l != nil {
 		l.over(&s.root.policy)
 	}
