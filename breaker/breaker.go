@@ -66,9 +66,9 @@ func newBreaker(g *Group, key string) *Breaker {
 
 // set puts new settings in force, from the next result on.
 func (b *Breaker) set(s Settings) {
-	s = s.OrDefaults()
-	if *b.settings.Load() != s {
-		b.settings.Store(&s)
+	if s = s.OrDefaults(); *b.settings.Load() != s {
+		changed := s // allocated only then
+		b.settings.Store(&changed)
 	}
 }
 

@@ -102,8 +102,8 @@ func ownedHeaders() (names map[string]bool, families []string) {
 	return names, families
 }
 
-// maxOwned is the length of the longest name in owned at least, in bytes.
-const maxOwned = 32
+// maxOwned is the length of the longest name that the server knows at least, in bytes.
+const maxOwned = 64
 
 // IsOwned reports whether a header, in any letter case, is one of [OwnHeaders] or
 // [ServerHeaders]. All others belong to the submission and come back with it.
@@ -120,7 +120,7 @@ func IsOwned(name string) bool {
 		return true
 	}
 	for _, family := range ownedFamilies {
-		if strings.HasPrefix(string(folded), family) {
+		if len(folded) >= len(family) && string(folded[:len(family)]) == family {
 			return true
 		}
 	}

@@ -59,11 +59,12 @@ type upstreamConn struct {
 	mu sync.Mutex
 }
 
-func (c *upstreamConn) send(raw []byte) error {
+// takes writes a message and reports whether it was written.
+func (c *upstreamConn) takes(raw []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, err := c.Write(raw)
-	return err
+	return err == nil
 }
 
 // Lossy starts a proxy to a NATS server at upstream, a host:port, on a free port, and stops it
@@ -108,7 +109,7 @@ func (p *LossyProxy) Release() {
 	p.kept = nil
 	p.mu.Unlock()
 	for _, k := range kept {
-		if err := k.to.send(k.raw); err != nil {
+		if !k.to.takes(k.raw) {
 			p.mu.Lock()
 			p.lost++
 			p.mu.Unlock()
@@ -190,7 +191,7 @@ func (p *LossyProxy) publish(client *bufio.Reader, server *upstreamConn) error {
 		if pub != nil && p.withhold(*pub, server, raw) {
 			continue
 		}
-		if gone := server.send(raw) != nil; gone {
+		if !server.takes(raw) {
 			return nil
 		}
 	}

@@ -58,6 +58,7 @@ func run(ctx context.Context, a *command.App, c *config.Config) error {
 	i := &instance{App: a, config: c, log: a.Logger(c)}
 	defer i.close()
 	limitHeap(i.log)
+	paceCollections()
 	if err := i.open(ctx); err != nil {
 		return err
 	}
