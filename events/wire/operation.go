@@ -196,7 +196,7 @@ func uriReference(source string) string {
 
 // isPath reports whether s is a path with nothing to escape.
 func isPath(s string) bool {
-	if s == "" || s[0] != '/' {
+	if s == "" || s[0] != '/' || strings.HasPrefix(s, "//") { // which begins a host
 		return false
 	}
 	for i := 0; i < len(s); i++ {
