@@ -1,16 +1,13 @@
 package handlers_test
 
 import (
-	"context"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/events"
@@ -56,34 +53,23 @@ func TestShare_TargetThatHangsLeavesRoomForTheOthers(t *testing.T) {
 	}
 }
 
-// holdless is JetStream that stores nothing in a lane until it is told to.
-type holdless struct {
-	jetstream.JetStream
-	holds atomic.Int64 // that wait
-	until chan struct{}
-}
-
-func (j *holdless) PublishMsg(ctx context.Context, msg *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
-	if strings.HasPrefix(msg.Subject, "retry.held.") {
-		j.holds.Add(1)
-		defer j.holds.Add(-1)
-		select {
-		case <-j.until:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-	return j.JetStream.PublishMsg(ctx, msg, opts...)
-}
-
 func TestShare_OthersDoNotWaitUntilAFloodIsHeld(t *testing.T) {
 	t.Parallel()
 	const flood, mostInFlight = 300, 200
 	r := newRig(t)
-	js := &holdless{JetStream: testkit.JetStream(t, testkit.Connect(t, r.url)), until: make(chan struct{})}
-	holdAll := sync.OnceFunc(func() { close(js.until) })
-	r.start(handlers.Config{
-		JetStream: js, MaxInFlight: mostInFlight, Policies: policySet(t, `default: {maxAttempts: 2, baseDelay: 20ms, jitterType: none, attemptTimeout: 10m}`),
+	var released atomic.Bool
+	holds := testkit.Lossy(t, strings.TrimPrefix(r.url, "nats://"), func(p testkit.Publication) testkit.Fate {
+		if strings.HasPrefix(p.Subject, "retry.held.") && !released.Load() {
+			return testkit.Keep
+		}
+		return testkit.Pass
+	})
+	holdAll := func() {
+		released.Store(true)
+		holds.Release()
+	}
+	connect(t, holds.URL()).start(handlers.Config{
+		MaxInFlight: mostInFlight, Policies: policySet(t, `default: {maxAttempts: 2, baseDelay: 20ms, jitterType: none, attemptTimeout: 10m}`),
 	})
 	requests := r.hangingTarget("slow.call")
 	t.Cleanup(holdAll) // before the instance stops
@@ -91,7 +77,7 @@ func TestShare_OthersDoNotWaitUntilAFloodIsHeld(t *testing.T) {
 	r.submitAll(flood, func(i int) (string, map[string]string) {
 		return "retry.submit.slow.call", map[string]string{"ce-id": strconv.Itoa(i)}
 	})
-	testkit.Eventually(t, 30*time.Second, "operations to hold", func() bool { return js.holds.Load() > 0 && requests.Load() > mostInFlight/2 })
+	testkit.Eventually(t, 30*time.Second, "operations to hold", func() bool { return holds.Kept() > 0 && requests.Load() > mostInFlight/2 })
 	r.submit("retry.submit.well.call", nil, "x")
 	if got := r.awaitOutcomes(1, 30*time.Second)[0]; got.Service != "well" || got.Outcome != events.RetrySuccess {
 		t.Errorf("the first to end is %s of %s, want the success of the service that is well", got.Outcome, got.Service)

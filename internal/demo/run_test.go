@@ -25,10 +25,10 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 // A script and policies that end soon.
 var shortScript = script{
 	{healthy, 400 * time.Millisecond},
+	{rateLimited, 500 * time.Millisecond}, // before everything may have ended
 	{down, 400 * time.Millisecond},
 	{unavailable, 1500 * time.Millisecond},
 	{back, 800 * time.Millisecond},
-	{rateLimited, 500 * time.Millisecond},
 	{slow, 300 * time.Millisecond},
 	{recovered, time.Second},
 }
