@@ -75,7 +75,7 @@ func (r *rig) witness(w *witness) {
 	for _, way := range ways {
 		if way != "worked" {
 			r.target(way+".op", func(_ int, req micro.Request) (string, string, micro.Headers) {
-				return w.attempt(way, nats.Header(req.Headers())), "", nil
+				return w.attempt(way, nats.Header(req.Headers())), "the target fails", nil
 			})
 		}
 	}
