@@ -13,10 +13,10 @@ import (
 )
 
 // Inbox makes requests over a connection. The replies to all of them come to one subscription,
-// and what a request needs while it waits is used again by later ones, so a request costs a
-// third of what it costs by the client library. It also ends a request at once that the server
-// denies: the server reports a missing permission apart from any reply, naming only the
-// subject. It is safe for concurrent use.
+// and what a request needs while it waits is used again by later ones, so a request costs less
+// than by the client library. It also ends a request at once that the server denies: the server
+// reports a missing permission apart from any reply, naming only the subject. It is safe for
+// concurrent use.
 type Inbox struct {
 	nc     *nats.Conn
 	prefix string // of the subjects of replies
@@ -46,9 +46,7 @@ type ending struct {
 // Open subscribes to the replies of requests. stop ends the subscription; requests in
 // flight then time out.
 func Open(nc *nats.Conn) (inbox *Inbox, stop func(), err error) {
-	i := &Inbox{
-		nc: nc, prefix: nc.NewInbox() + ".", calls: make(map[uint64]*call),
-	}
+	i := &Inbox{nc: nc, prefix: nc.NewInbox() + ".", calls: make(map[uint64]*call)}
 	i.idle.New = func() any {
 		timer := time.NewTimer(time.Hour)
 		timer.Stop()
