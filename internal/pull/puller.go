@@ -62,9 +62,9 @@ type Consumer interface {
 	// Look asks the leader, so that Made and Led return what is so now. After an error it is
 	// not known who leads.
 	Look(ctx context.Context) error
-	// Receive pulls up to n messages until a while has passed or ctx ends. It hands each
-	// to take, together with when it was requested: the server sent it later. It returns
-	// once nothing more can arrive.
+	// Receive pulls up to n messages until a while has passed, or ctx ends and it is sure
+	// that nothing is under way. It hands each to take, together with when it was requested:
+	// the server sent it later. It returns once nothing more can arrive.
 	Receive(ctx context.Context, n int, take func(m jetstream.Msg, asked time.Time)) error
 }
 

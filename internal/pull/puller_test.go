@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -90,50 +89,5 @@ func TestPuller_WhatALeaderDeliveredThatWasKilledIsShared(t *testing.T) {
 	testkit.Eventually(t, time.Minute, "what the leader had delivered to be shared", first.Shared)
 	if reconnects := nc.Stats().Reconnects; reconnects > 0 {
 		t.Errorf("the connection broke %d times, want it not to be the reason", reconnects)
-	}
-}
-
-// TestSource_NoMessageIsDroppedForHeartbeatsThatWait keeps a reader from reading while the server
-// sends heartbeats and then the next message.
-func TestSource_NoMessageIsDroppedForHeartbeatsThatWait(t *testing.T) {
-	t.Parallel()
-	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
-	js := testkit.JetStream(t, nc)
-	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}}); err != nil {
-		t.Fatal(err)
-	}
-	c, err := js.CreateConsumer(t.Context(), "S", jetstream.ConsumerConfig{AckPolicy: jetstream.AckExplicitPolicy, AckWait: 10 * time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
-	asked, err := testkit.Connect(t, nc.ConnectedUrl()).SubscribeSync("$JS.API.CONSUMER.MSG.NEXT.>")
-	if err != nil {
-		t.Fatal(err)
-	}
-	publish := func() {
-		if _, err := js.Publish(t.Context(), "s", nil); err != nil {
-			t.Error(err)
-		}
-	}
-	publish()
-	const n = 2
-	got := 0
-	err = streamConsumer{c}.Receive(t.Context(), n, func(jetstream.Msg, time.Time) {
-		if got++; got > 1 {
-			return
-		}
-		before := nc.Stats().InMsgs
-		testkit.Eventually(t, 30*time.Second, "more heartbeats than messages", func() bool { return nc.Stats().InMsgs > before+n })
-		publish()
-	})
-	if err != nil || got != n {
-		t.Errorf("received %d messages, %v; want %d", got, err, n)
-	}
-	m, err := asked.NextMsg(10 * time.Second)
-	if err != nil {
-		t.Fatalf("looking for the request: %v", err)
-	}
-	if !strings.Contains(string(m.Data), `"batch":2`) {
-		t.Errorf("the request is %s, want it to be for %d", m.Data, n)
 	}
 }

@@ -4,23 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/streams"
 )
 
 const (
-	// fetchWait is how long a pull waits for messages, and drainWait how long it waits for
-	// those under way when it ends.
-	fetchWait = 5 * time.Second
-	drainWait = time.Second
-	// statusRoom is how many heartbeats and other statuses of the server fit beside the messages
-	// of a pull. Without it a message that comes while they are not read yet would be dropped,
-	// and delivered again only when its lease is over.
-	statusRoom = 16
-	// heartbeatEvery is how often the server confirms a waiting pull. A pull is given up
-	// after two missing heartbeats.
-	heartbeatEvery = time.Second
+	// fetchWait is how long a pull waits for messages. A stop waits for the end of the last.
+	fetchWait = time.Second
+	// silence is how long after that the server may take to say that the pull has ended.
+	silence = time.Second
 )
 
 // durable is a durable consumer of a stream.
@@ -45,11 +42,19 @@ func (s *durable) Open(ctx context.Context) (Consumer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making consumer %s of stream %s: %w", s.config.Durable, s.stream, err)
 	}
-	return streamConsumer{c}, nil
+	return newStreamConsumer(s.js, s.stream, c), nil
 }
 
 // streamConsumer is a consumer of a stream.
-type streamConsumer struct{ jetstream.Consumer }
+type streamConsumer struct {
+	jetstream.Consumer
+	conn *nats.Conn
+	next string // subject of pulls
+}
+
+func newStreamConsumer(js jetstream.JetStream, stream string, c jetstream.Consumer) streamConsumer {
+	return streamConsumer{c, js.Conn(), streams.APIPrefix(js) + "CONSUMER.MSG.NEXT." + stream + "." + c.CachedInfo().Name}
+}
 
 func (c streamConsumer) Made() time.Time { return c.CachedInfo().Created }
 
@@ -65,35 +70,97 @@ func (c streamConsumer) Look(ctx context.Context) error {
 	return err
 }
 
-// Receive pulls up to n messages within [fetchWait] or until ctx ends. It still hands to
-// take what the server has sent by then, which would otherwise be redelivered only when the
-// lease is over.
-func (c streamConsumer) Receive(ctx context.Context, n int, take func(jetstream.Msg, time.Time)) error {
-	asked := time.Now()
-	pull, err := c.Messages(jetstream.StopAfter(n), jetstream.PullMaxMessages(n+statusRoom), // it still asks for n
-		jetstream.PullExpiry(2*fetchWait), jetstream.PullHeartbeat(heartbeatEvery))
+// Receive pulls up to n messages within [fetchWait]. The server says when the pull has ended,
+// after all that it has sent to it, and Receive waits for that even if ctx ends first. Were its
+// subscription ended instead, the server would count what it is just sending as delivered, and
+// a cluster would redeliver it only when the lease is over.
+//
+// The client library offers no such end: it either asks anew when a pull has ended, or takes a
+// message for the end if that has no payload and a header like a status of the server.
+func (c streamConsumer) Receive(_ context.Context, n int, take func(jetstream.Msg, time.Time)) error {
+	replies := make(chan *nats.Msg, n+1) // all messages, and the end
+	sub, err := c.conn.ChanSubscribe(c.conn.NewInbox(), replies)
 	if err != nil {
-		return err
+		return fmt.Errorf("subscribing to the messages of a pull: %w", err)
 	}
-	defer pull.Stop()
+	defer func() { _ = sub.Unsubscribe() }() // it fails if the connection is closed, which ends it too
+	wait := min(fetchWait, c.CachedInfo().Config.AckWait/4)
 	// When a message was sent is not known, only that this was after the request.
-	waitCtx, cancel := context.WithTimeout(ctx, min(fetchWait, c.CachedInfo().Config.AckWait/4))
-	defer cancel()
-	wait := jetstream.NextContext(waitCtx)
-	for n > 0 {
-		msg, err := pull.Next(wait)
+	asked := time.Now()
+	request := fmt.Appendf(nil, `{"expires":%d,"batch":%d}`, wait.Nanoseconds(), n)
+	if err := c.conn.PublishRequest(c.next, sub.Subject, request); err != nil {
+		return fmt.Errorf("requesting messages: %w", err)
+	}
+	silent := time.NewTimer(wait + silence)
+	defer silent.Stop()
+	for ; n > 0; n-- {
+		reply := await(replies, silent.C)
 		switch {
-		case err == nil:
-			n--
-			take(msg, asked)
-		case errors.Is(err, jetstream.ErrMsgIteratorClosed):
-			return nil
-		case waitCtx.Err() != nil && errors.Is(err, waitCtx.Err()):
-			pull.Drain()
-			wait = jetstream.NextMaxWait(drainWait)
-		default:
-			return err
+		case reply == nil:
+			return errSilent
+		case reply.Subject == sub.Subject:
+			return endOf(reply)
 		}
+		take(delivered{raw: reply}, asked)
 	}
 	return nil
+}
+
+// errSilent says that the server has not said in time that a pull has ended.
+var errSilent = errors.New("the server does not answer a pull")
+
+// await returns the next reply, nil if there is none and silent has fired.
+func await(replies <-chan *nats.Msg, silent <-chan time.Time) *nats.Msg {
+	select {
+	case reply := <-replies:
+		return reply
+	case <-silent:
+	}
+	// Both may be so if this instance was frozen.
+	select {
+	case reply := <-replies:
+		return reply
+	default:
+		return nil
+	}
+}
+
+// endOf returns why a pull has ended, by a status of the server: nil if its time is over.
+func endOf(status *nats.Msg) error {
+	code, description := status.Header.Get("Status"), status.Header.Get("Description")
+	switch {
+	case code == "408":
+		return nil
+	case code == "503":
+		return nats.ErrNoResponders
+	case strings.EqualFold(description, "Consumer Deleted"):
+		return jetstream.ErrConsumerDeleted
+	}
+	return fmt.Errorf("the server ended a pull: %s %s", code, description)
+}
+
+// delivered is a message that a consumer has delivered.
+type delivered struct {
+	jetstream.Msg // nil; the methods that a [Puller] calls are defined below
+	raw           *nats.Msg
+}
+
+func (m delivered) Subject() string      { return m.raw.Subject }
+func (m delivered) Headers() nats.Header { return m.raw.Header }
+func (m delivered) Data() []byte         { return m.raw.Data }
+func (m delivered) Ack() error           { return m.raw.Ack() }
+func (m delivered) InProgress() error    { return m.raw.InProgress() }
+func (m delivered) Nak() error           { return m.raw.Nak() }
+
+func (m delivered) NakWithDelay(d time.Duration) error { return m.raw.NakWithDelay(d) }
+
+func (m delivered) Metadata() (*jetstream.MsgMetadata, error) {
+	meta, err := m.raw.Metadata()
+	if err != nil {
+		return nil, err
+	}
+	return &jetstream.MsgMetadata{
+		Sequence: jetstream.SequencePair(meta.Sequence), NumDelivered: meta.NumDelivered, NumPending: meta.NumPending,
+		Timestamp: meta.Timestamp, Stream: meta.Stream, Consumer: meta.Consumer, Domain: meta.Domain,
+	}, nil
 }

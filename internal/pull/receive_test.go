@@ -1,0 +1,112 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rebound-mq/rebound/internal/testkit"
+)
+
+// newConsumer returns a consumer of a new stream with the subject s.
+func newConsumer(t *testing.T) (jetstream.JetStream, streamConsumer) {
+	t.Helper()
+	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Storage: jetstream.MemoryStorage}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := js.CreateConsumer(t.Context(), "S", jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy, AckWait: 10 * time.Minute, MaxAckPending: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js, newStreamConsumer(js, "S", c)
+}
+
+// TestSource_WhatIsBeingSentAsAPullEndsIsDeliveredOnce ends pulls in the middle of a flood.
+func TestSource_WhatIsBeingSentAsAPullEndsIsDeliveredOnce(t *testing.T) {
+	t.Parallel()
+	js, c := newConsumer(t)
+	var publishing sync.WaitGroup
+	done := make(chan struct{})
+	publishing.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if _, err := js.Publish(t.Context(), "s", nil); err != nil {
+				t.Errorf("publishing: %v", err)
+				return
+			}
+		}
+	})
+	received := uint64(0)
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		err := c.Receive(ctx, 100_000, func(m jetstream.Msg, _ time.Time) {
+			cancel() // as a stop does
+			received++
+			if meta, err := m.Metadata(); err != nil || meta.NumDelivered != 1 {
+				t.Errorf("received %+v, %v; want a message that was not delivered before", meta, err)
+			}
+		})
+		cancel()
+		if err != nil {
+			t.Errorf("a pull failed: %v", err)
+		}
+	}
+	close(done)
+	publishing.Wait()
+	info, err := c.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if received == 0 || info.Delivered.Consumer != received {
+		t.Errorf("of %d deliveries %d were received, want all", info.Delivered.Consumer, received)
+	}
+}
+
+func TestSource_MessageThatLooksLikeAStatusIsReceived(t *testing.T) {
+	t.Parallel()
+	js, c := newConsumer(t)
+	for _, status := range []string{"100", "408", "409"} {
+		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "s", Header: nats.Header{"Status": {status}, "Description": {"Consumer Deleted"}}}); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		err := c.Receive(t.Context(), 1, func(m jetstream.Msg, _ time.Time) { got = append(got, m.Headers().Get("Status")) })
+		if err != nil || len(got) != 1 || got[0] != status {
+			t.Errorf("received %q, %v; want the message of status %s", got, err, status)
+		}
+	}
+}
+
+func TestSource_PullEndsWhenTheServerSaysSoOrSaysNothing(t *testing.T) {
+	t.Parallel()
+	_, c := newConsumer(t)
+	if _, err := c.conn.Subscribe("says.nothing", func(*nats.Msg) {}); err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range []string{"408", "409"} {
+		answer := &nats.Msg{Header: nats.Header{"Status": {code}, "Description": {"Leadership Change"}}}
+		if _, err := c.conn.Subscribe("says."+code, func(m *nats.Msg) { _ = m.RespondMsg(answer) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := errors.New("any error")
+	for next, want := range map[string]error{
+		c.next: nil, "says.408": nil, "says.409": gone, "says.nothing": errSilent, "nobody.listens": nats.ErrNoResponders,
+	} {
+		c.next = next
+		err := c.Receive(t.Context(), 1, func(m jetstream.Msg, _ time.Time) { t.Errorf("received %v, want nothing", m) })
+		if !errors.Is(err, want) && (want != gone || err == nil) {
+			t.Errorf("a pull by %s ends with %v, want %v", next, err, want)
+		}
+	}
+}
