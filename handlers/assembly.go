@@ -134,7 +134,7 @@ func (p *parts) runners() []lifecycle.Runner {
 		lifecycle.Runner{Run: p.adoptions.relay.Run, Drains: true},
 	)
 	for _, run := range []func(context.Context){
-		p.breakers.run, p.leases.Run, p.lanes.Run, p.adoptions.follower.Run, p.pauses.Follower.Run, p.keeper.Run, p.sweeper.Run, p.burials.Run, p.newAckedSweeper().Run, p.newDroppedSweeper().Run, p.housekeep,
+		p.breakers.run, p.leases.Run, p.lanes.Run, p.adoptions.follower.Run, p.pauses.Follower.Run, p.keeper.Run, p.sweeper.Run, p.burials.Run, p.newAckedSweeper().Run, p.housekeep,
 		keeper.NewForgetter(p.config.ForgetIdleAfter, p.forget).Run, p.policies.run, p.healthReports.Run, p.member.Run, p.inFlight.Run, p.echo.Run,
 	} {
 		all = append(all, lifecycle.Runner{Run: run})

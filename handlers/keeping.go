@@ -90,16 +90,6 @@ func (p *parts) newAckedSweeper() *keeper.AckedSweeper {
 	return keeper.NewAckedSweeper(p.reading, consumers, p.member.NoOtherLeads, p.log)
 }
 
-// newDroppedSweeper returns the sweeper of messages that the NATS client drops. Advisories have a
-// payload; nobody but the server and the instances publishes them.
-func (p *parts) newDroppedSweeper() *keeper.DroppedSweeper {
-	pullers := make([]keeper.Puller, len(p.pullers))
-	for i, puller := range p.pullers {
-		pullers[i] = puller
-	}
-	return keeper.NewDroppedSweeper(p.reading, pullers, p.member.NoOtherLeads, p.log)
-}
-
 // forget drops what was not used since a time and returns the number of gates and
 // breakers. The stores still have their state if the key comes back, until it expires.
 func (p *parts) forget(since, now time.Time) int {

@@ -69,21 +69,6 @@ func (w *witness) counts() (attempts, repeats, unmarked int) {
 	return attempts, w.repeats, w.unmarked
 }
 
-// marked returns how many attempts were marked as repeats.
-func (w *witness) marked() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	n := 0
-	for _, marks := range w.attempts {
-		for _, repeated := range marks {
-			if repeated {
-				n++
-			}
-		}
-	}
-	return n
-}
-
 // witness makes w the target of every way by request.
 func (r *rig) witness(w *witness) {
 	r.t.Helper()

@@ -166,7 +166,7 @@ func torment(t *testing.T, url string, kills int, outages, workers bool, kill fu
 		return
 	}
 
-	awaitSettled(t, js)
+	awaitSettled(t, js, operations)
 	if workers && target.taken.Load() < operations/2 {
 		t.Errorf("the worker had %d attempts at %d operations, too few to test anything", target.taken.Load(), operations/2)
 	}
@@ -225,13 +225,14 @@ type target struct {
 	// down makes it fail every attempt.
 	down atomic.Bool
 
-	mu   sync.Mutex
-	done map[string]bool // guarded by mu
+	mu   sync.Mutex // guards the fields below
+	done map[string]bool
+	made map[string]int // attempts by id and number
 }
 
 func newTarget(t *testing.T, nc *nats.Conn, outages bool) *target {
 	t.Helper()
-	tg := &target{outages: outages, done: make(map[string]bool)}
+	tg := &target{outages: outages, done: make(map[string]bool), made: make(map[string]int)}
 	service, err := micro.AddService(nc, micro.Config{Name: "load", Version: "1.0.0"})
 	if err != nil {
 		t.Fatal(err)
@@ -254,6 +255,9 @@ func newTarget(t *testing.T, nc *nats.Conn, outages bool) *target {
 func (tg *target) attempt(h nats.Header) (code, message string) {
 	id := h.Get("ce-id")
 	tg.attempts.Add(1)
+	tg.mu.Lock()
+	tg.made[id+" "+h.Get(events.HeaderAttempt)]++
+	tg.mu.Unlock()
 	if h.Get(events.HeaderRepeated) != "" {
 		tg.repeats.Add(1)
 	}
@@ -297,6 +301,19 @@ func (tg *target) takeFromStream(t *testing.T, nc *nats.Conn) {
 			t.Errorf("stopping the worker: %v", err)
 		}
 	})
+}
+
+// again returns how many attempts were made more than once.
+func (tg *target) again() int {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	n := 0
+	for _, made := range tg.made {
+		if made > 1 {
+			n++
+		}
+	}
+	return n
 }
 
 func (tg *target) succeeded(id string) bool {
@@ -367,9 +384,9 @@ func read(js jetstream.JetStream) (map[string][]events.Outcome, error) {
 	return out, nil
 }
 
-// awaitSettled waits until every operation has an outcome and nothing waits. It only asks for
+// awaitSettled waits until each of n operations has an outcome and nothing waits. It only asks for
 // counts, so that watching does not slow the service down.
-func awaitSettled(t *testing.T, js jetstream.JetStream) {
+func awaitSettled(t *testing.T, js jetstream.JetStream, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), settle)
 	defer cancel()
@@ -382,7 +399,7 @@ func awaitSettled(t *testing.T, js jetstream.JetStream) {
 		switch {
 		case err != nil:
 			failed = err
-		case now.settled():
+		case now.settled(n):
 			return
 		default:
 			last = now
@@ -390,7 +407,7 @@ func awaitSettled(t *testing.T, js jetstream.JetStream) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("after %s there are %+v, want %d outcomes and nothing else (last error: %v)", settle, last, operations, failed)
+			t.Fatalf("after %s there are %+v, want %d outcomes and nothing else (last error: %v)", settle, last, n, failed)
 		}
 	}
 }
@@ -398,7 +415,7 @@ func awaitSettled(t *testing.T, js jetstream.JetStream) {
 // counts are the numbers of operations by state.
 type counts struct{ Outcomes, Submitted, Due, Parked, Held uint64 }
 
-func (c counts) settled() bool { return c.Outcomes >= operations && c == counts{Outcomes: c.Outcomes} }
+func (c counts) settled(n int) bool { return c.Outcomes >= uint64(n) && c == counts{Outcomes: c.Outcomes} }
 
 // progress counts the outcomes and what is not settled yet.
 func progress(ctx context.Context, js jetstream.JetStream) (c counts, err error) {

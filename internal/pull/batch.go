@@ -3,8 +3,8 @@ package pull
 import "time"
 
 // batch is how many messages a pull asks for, chosen so that it ends by receiving them and
-// not by its timeout: in a cluster a server may still send to a pull that has just ended, and
-// such a message is redelivered only when its lease is over. 0 means not known.
+// not by its timeout: what it asks for counts as in flight meanwhile, so other pulls that share
+// the limit go without. 0 means not known.
 type batch int
 
 // most returns how many messages the next pull may ask for.
