@@ -415,7 +415,9 @@ func awaitSettled(t *testing.T, js jetstream.JetStream, n int) {
 // counts are the numbers of operations by state.
 type counts struct{ Outcomes, Submitted, Due, Parked, Held uint64 }
 
-func (c counts) settled(n int) bool { return c.Outcomes >= uint64(n) && c == counts{Outcomes: c.Outcomes} }
+func (c counts) settled(n int) bool {
+	return c.Outcomes >= uint64(n) && c == counts{Outcomes: c.Outcomes}
+}
 
 // progress counts the outcomes and what is not settled yet.
 func progress(ctx context.Context, js jetstream.JetStream) (c counts, err error) {
