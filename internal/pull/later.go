@@ -8,7 +8,7 @@ import (
 
 const (
 	// fewAtOnce is how many of a queue work at once, and manyAtOnce how many while it is
-	// full, so that other messages wait for them.
+	// full, so that other messages wait for them, or while nothing more is pulled.
 	fewAtOnce  = 16
 	manyAtOnce = 256
 )
@@ -33,6 +33,7 @@ type Queue struct {
 	waiting list.List  // of chan struct{}, closed when the turn has come
 	inside  int        // those that wait or work
 	working int
+	hurries bool          // whether nothing comes behind them any more
 	room    chan struct{} // closed when more may be pulled, nil if nobody waits for that
 }
 
@@ -97,10 +98,22 @@ func (q *Queue) hasNoRoom() bool {
 	return q.full()
 }
 
+// hurry makes many work at once from now on, because nothing more is pulled that they could
+// delay. A nil queue has nobody to hurry.
+func (q *Queue) hurry() {
+	if q == nil {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.hurries = true
+	q.admit()
+}
+
 // admit lets in those whose turn it is. The caller has locked q.mu.
 func (q *Queue) admit() {
 	atOnce := fewAtOnce
-	if q.full() {
+	if q.hurries || q.full() {
 		atOnce = manyAtOnce
 	}
 	for q.working < atOnce && q.waiting.Len() > 0 {

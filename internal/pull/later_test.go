@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -80,7 +81,7 @@ func TestPuller_PullsNothingWhileAsManyWaitAsMayBeInFlight(t *testing.T) {
 	})
 }
 
-func TestPuller_WhatWaitsIsGivenBackWhenItDrains(t *testing.T) {
+func TestPuller_WhatWaitsIsWorkedOnAtOnceWhenItDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const waiting = 3
 		p := &patient{upTo: fewAtOnce + waiting, release: make(chan struct{})}
@@ -89,13 +90,13 @@ func TestPuller_WhatWaitsIsGivenBackWhenItDrains(t *testing.T) {
 		synctest.Wait()
 		close(r.draining)
 		synctest.Wait()
-		if got := s.was(); len(got) != waiting || !strings.HasSuffix(got[0], " given back") {
-			t.Errorf("settled %q, want %d given back", got, waiting)
+		if got := p.working.Load(); got != fewAtOnce+waiting {
+			t.Errorf("%d messages are worked on, want all %d", got, fewAtOnce+waiting)
 		}
 		close(p.release)
 		<-r.done
-		if got := len(s.was()); got != fewAtOnce+waiting {
-			t.Errorf("%d messages are settled in the end, want all %d", got, fewAtOnce+waiting)
+		if got := s.was(); len(got) != fewAtOnce+waiting || slices.ContainsFunc(got, func(how string) bool { return !strings.HasSuffix(how, " acked") }) {
+			t.Errorf("settled %q in the end, want all %d acknowledged", got, fewAtOnce+waiting)
 		}
 	})
 }

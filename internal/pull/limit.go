@@ -118,15 +118,7 @@ func NewBytes(most int64) *Bytes { return &Bytes{most: most, permits: semaphore.
 // of returns how many bytes a message counts as. One larger than the bound takes all of it.
 func (b *Bytes) of(m *Message) int64 { return min(int64(len(m.Data()))+messageOverhead, b.most) }
 
-// acquire waits for n bytes until ctx ends. What is free is had even then: a message that comes
-// as its pull ends is handled like any other, because one that is given back counts as delivered
-// before.
-func (b *Bytes) acquire(ctx context.Context, n int64) error {
-	if b.permits.TryAcquire(n) {
-		return nil
-	}
-	return b.permits.Acquire(ctx, n)
-}
+func (b *Bytes) acquire(ctx context.Context, n int64) error { return b.permits.Acquire(ctx, n) }
 
 func (b *Bytes) release(n int64) { b.permits.Release(n) }
 

@@ -168,6 +168,7 @@ func (p *Puller) Run(ctx context.Context) {
 
 	p.pull(pullCtx, ctx)
 	close(p.pulled)
+	p.config.Later.hurry()
 	p.working.Wait()
 	p.flush(ctx)
 	stop()
@@ -236,7 +237,7 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 		p.unacked[m] = struct{}{}
 		p.mu.Unlock()
 		permits--
-		p.working.Go(func() { p.work(ctx, handleCtx, m) })
+		p.working.Go(func() { p.work(handleCtx, m) })
 	})
 	p.batch.had(wanted, wanted-permits, time.Since(began))
 	p.config.Bytes.await(ctx)
@@ -299,15 +300,16 @@ func (p *Puller) setUnsure(unsure bool) {
 }
 
 // work handles one message once there are bytes left for it, and settles it with the
-// server. It waits for the bytes until pullCtx ends.
-func (p *Puller) work(pullCtx, ctx context.Context, m *Message) {
+// server. It does so while the puller drains, too: a message that is given back counts as
+// delivered before.
+func (p *Puller) work(ctx context.Context, m *Message) {
 	size := p.config.Bytes.of(m)
 	err := ErrGiveBack
-	if p.config.Bytes.acquire(pullCtx, size) == nil {
+	if p.config.Bytes.acquire(ctx, size) == nil {
 		err = p.handle(ctx, m)
 		if later := (*laterError)(nil); errors.As(err, &later) {
 			// Many may wait, so this one's stack is given up for a small one.
-			p.working.Go(func() { p.workLater(pullCtx, ctx, m, later.do) })
+			p.working.Go(func() { p.workLater(ctx, m, later.do) })
 			return
 		}
 		p.config.Bytes.release(size)
@@ -317,11 +319,11 @@ func (p *Puller) work(pullCtx, ctx context.Context, m *Message) {
 	p.config.Limit.release(1)
 }
 
-// workLater does what is left of the work on a message once its turn comes. It is given
-// back if pullCtx ends before.
-func (p *Puller) workLater(pullCtx, ctx context.Context, m *Message, do func(context.Context) error) {
+// workLater does what is left of the work on a message once its turn comes. What came before
+// may have been an attempt, so the message is given back only if ctx ends before.
+func (p *Puller) workLater(ctx context.Context, m *Message, do func(context.Context) error) {
 	err := ErrGiveBack
-	if p.config.Later.enter(pullCtx) {
+	if p.config.Later.enter(ctx) {
 		defer p.config.Later.leave()
 		err = do(ctx)
 	}
