@@ -20,7 +20,7 @@ const (
 	// stops is how often an instance is stopped while the other goes on.
 	stops = 6
 	// stopped is how many operations there are meanwhile.
-	stopped = 1500
+	stopped = 900
 )
 
 // redeliveries counts the acknowledgements of messages that the server says it delivered before.
