@@ -89,14 +89,16 @@ func TestSource_PullEndsWhenTheServerSaysSoOrSaysNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	gone := errors.New("any error")
-	for next, want := range map[string]error{
-		c.next: nil, "says.408": nil, "says.409": gone, "says.nothing": errSilent, "nobody.listens": nats.ErrNoResponders,
+	for next, end := range map[string]struct {
+		want error // nil for any
+		ok   bool
+	}{
+		c.next: {ok: true}, "says.408": {ok: true}, "says.409": {}, "says.nothing": {want: errSilent}, "nobody.listens": {want: nats.ErrNoResponders},
 	} {
 		c.next = next
 		err := c.Receive(t.Context(), 1, func(m jetstream.Msg, _ time.Time) { t.Errorf("received %v, want nothing", m) })
-		if !errors.Is(err, want) && (want != gone || err == nil) {
-			t.Errorf("a pull by %s ends with %v, want %v", next, err, want)
+		if (err == nil) != end.ok || end.want != nil && !errors.Is(err, end.want) {
+			t.Errorf("a pull by %s ends with %v, want success: %t, or the error %v", next, err, end.ok, end.want)
 		}
 	}
 }
