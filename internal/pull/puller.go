@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/parallel"
 )
 
 const (
@@ -31,6 +32,8 @@ const (
 	// flight, and lookTimeout how long it has to answer.
 	lookEvery   = time.Second
 	lookTimeout = 2 * time.Second
+	// mostIdle is how many goroutines wait for another message.
+	mostIdle = MaxBatch
 )
 
 // ErrGiveBack makes a [Handler]'s message be given back at once, for any instance to take.
@@ -85,11 +88,11 @@ type Config struct {
 	Log      *slog.Logger
 }
 
-// Puller pulls the messages of one consumer and hands each to its handler in a goroutine
-// of its own. It pulls no more messages than its limit allows, so none grows old in a
-// buffer. Their size is known only once they are here: a message for which no bytes are
-// left waits in flight, with its lease renewed, and nothing more is pulled until it has its
-// bytes. Its methods are safe for concurrent use.
+// Puller pulls the messages of one consumer and hands each to its handler in a goroutine. It
+// pulls no more messages than its limit allows, so none grows old in a buffer. Their size is
+// known only once they are here: a message for which no bytes are left waits in flight, with its
+// lease renewed, and nothing more is pulled until it has its bytes. Its methods are safe for
+// concurrent use.
 type Puller struct {
 	source Source
 	handle Handler
@@ -105,7 +108,8 @@ type Puller struct {
 	// unsure is whether another may lead the consumer by now, and deliver again what is in
 	// flight: a pull has failed, or the leader did not answer, since it last did.
 	unsure  bool
-	working sync.WaitGroup
+	working *parallel.Pool
+	later   sync.WaitGroup
 	pulled  chan struct{} // closed when nothing more is pulled
 }
 
@@ -113,7 +117,7 @@ type Puller struct {
 func New(source Source, handle Handler, config Config) *Puller {
 	return &Puller{
 		source: source, handle: handle, config: config,
-		unacked: make(map[*Message]struct{}), pulled: make(chan struct{}),
+		unacked: make(map[*Message]struct{}), pulled: make(chan struct{}), working: parallel.NewPool(mostIdle),
 	}
 }
 
@@ -169,6 +173,7 @@ func (p *Puller) Run(ctx context.Context) {
 	p.pull(pullCtx, ctx)
 	close(p.pulled)
 	p.working.Wait()
+	p.later.Wait()
 	p.flush(ctx)
 	stop()
 	stopRenewing()
@@ -306,8 +311,8 @@ func (p *Puller) work(pullCtx, ctx context.Context, m *Message) {
 	if p.config.Bytes.acquire(pullCtx, size) == nil {
 		err = p.handle(ctx, m)
 		if later := (*laterError)(nil); errors.As(err, &later) {
-			// Many may wait, so this one's stack is given up for a small one.
-			p.working.Go(func() { p.workLater(pullCtx, ctx, m, later.do) })
+			// Many may wait, so this one's stack is left to another message for a small one.
+			p.later.Go(func() { p.workLater(pullCtx, ctx, m, later.do) })
 			return
 		}
 		p.config.Bytes.release(size)
