@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/parallel"
 )
 
@@ -97,6 +98,7 @@ type Puller struct {
 	source Source
 	handle Handler
 	config Config
+	link   *natsconn.Link
 
 	handled    atomic.Uint64
 	deliveries deliveries
@@ -116,7 +118,7 @@ type Puller struct {
 // New returns a puller of the source's messages.
 func New(source Source, handle Handler, config Config) *Puller {
 	return &Puller{
-		source: source, handle: handle, config: config,
+		source: source, handle: handle, config: config, link: natsconn.NewLink(config.Conn),
 		unacked: make(map[*Message]struct{}), pulled: make(chan struct{}), working: parallel.NewPool(mostIdle),
 	}
 }
@@ -223,7 +225,8 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 	if permits == 0 {
 		return nil
 	}
-	wanted, began, reconnects := permits, time.Now(), p.config.Conn.Stats().Reconnects
+	wanted, began := permits, time.Now()
+	mark, _ := p.link.Look()
 	defer func() { p.config.Limit.release(permits) }()
 
 	elsewhere := p.learn(consumer)
@@ -234,7 +237,7 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 			return
 		}
 		m := &Message{
-			msg: msg, meta: meta, puller: p, reconnects: reconnects, renewed: asked,
+			msg: msg, meta: meta, puller: p, mark: mark, renewed: asked,
 			forgotten: p.deliveries.forgotten(meta, elsewhere),
 		}
 		p.mu.Lock()
