@@ -73,8 +73,8 @@ func (d *denials) failure(subject string) policy.Failure {
 
 var _ scheduler.Target = (*requester)(nil)
 
-func newRequester(nc *nats.Conn, inbox *inbox.Inbox, deny *denials, log *slog.Logger) *requester {
-	return &requester{nc: nc, link: natsconn.NewLink(nc), inbox: inbox, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery}, deny: deny}
+func newRequester(nc *nats.Conn, link *natsconn.Link, inbox *inbox.Inbox, deny *denials, log *slog.Logger) *requester {
+	return &requester{nc: nc, link: link, inbox: inbox, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery}, deny: deny}
 }
 
 // Deliver implements [scheduler.Target]. It reads the reply by the conventions of NATS

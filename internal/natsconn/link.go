@@ -28,7 +28,8 @@ type linkState struct {
 // NewLink returns the link of a connection.
 func NewLink(nc *nats.Conn) *Link { return &Link{nc: nc} }
 
-// Up reports whether the connection is up, and returns the mark to ask [Link.UpSince] for later.
+// Up reports whether the connection is up, and returns the mark to ask [Link.UpSince] for later:
+// how often it came back.
 func (l *Link) Up() (mark uint64, up bool) {
 	if s := l.last.Load(); s != nil && time.Since(s.at) <= linkLookEvery {
 		return s.reconnects, s.connected
@@ -41,6 +42,12 @@ func (l *Link) Look() (mark uint64, up bool) {
 	s := &linkState{at: time.Now(), connected: l.nc.Status() == nats.CONNECTED, reconnects: l.nc.Stats().Reconnects}
 	l.last.Store(s)
 	return s.reconnects, s.connected
+}
+
+// Reconnects returns how often the connection came back.
+func (l *Link) Reconnects() uint64 {
+	mark, _ := l.Up()
+	return mark
 }
 
 // UpSince reports whether the connection is up and was not lost since a mark was taken.

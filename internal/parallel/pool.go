@@ -15,6 +15,7 @@ type Pool struct {
 	// idle counts the goroutines that wait for the next call, at most mostIdle.
 	idle     atomic.Int64
 	mostIdle int64
+	close    sync.Once
 	closed   chan struct{}
 }
 
@@ -33,9 +34,9 @@ func (p *Pool) Go(do func()) {
 	}
 }
 
-// Wait returns when all calls have returned and the goroutines have ended. It is called once.
+// Wait returns when all calls have returned and the goroutines have ended. It may be called again.
 func (p *Pool) Wait() {
-	close(p.closed)
+	p.close.Do(func() { close(p.closed) })
 	p.group.Wait()
 }
 

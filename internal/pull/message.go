@@ -57,7 +57,7 @@ func (m *Message) Repeated() bool { return m.forgotten || m.meta.NumDelivered > 
 // consumer still, or this instance was frozen. A message that lay in a socket meanwhile still
 // counts one delivery.
 func (m *Message) Shared() bool {
-	if m.Repeated() || !m.puller.link.UpSince(m.mark) {
+	if m.Repeated() || !m.puller.config.Link.UpSince(m.mark) {
 		return true
 	}
 	m.puller.mu.Lock()

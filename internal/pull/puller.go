@@ -74,8 +74,10 @@ type Consumer interface {
 
 // Config is what a [Puller] needs besides its source and its handler.
 type Config struct {
-	// Conn is the connection that delivers the messages.
+	// Conn is the connection that delivers the messages, and Link tells whether it was up; one
+	// of its own when nil.
 	Conn *nats.Conn
+	Link *natsconn.Link
 	// Limit bounds how many messages are in flight, and Bytes their size. Pullers may
 	// share them.
 	Limit *Limit
@@ -98,7 +100,6 @@ type Puller struct {
 	source Source
 	handle Handler
 	config Config
-	link   *natsconn.Link
 
 	handled    atomic.Uint64
 	deliveries deliveries
@@ -117,8 +118,11 @@ type Puller struct {
 
 // New returns a puller of the source's messages.
 func New(source Source, handle Handler, config Config) *Puller {
+	if config.Link == nil {
+		config.Link = natsconn.NewLink(config.Conn)
+	}
 	return &Puller{
-		source: source, handle: handle, config: config, link: natsconn.NewLink(config.Conn),
+		source: source, handle: handle, config: config,
 		unacked: make(map[*Message]struct{}), pulled: make(chan struct{}), working: parallel.NewPool(mostIdle),
 	}
 }
@@ -171,6 +175,7 @@ func (p *Puller) Run(ctx context.Context) {
 	renewCtx, stopRenewing := context.WithCancel(ctx)
 	owned.Go(func() { p.renew(renewCtx) })
 	owned.Go(func() { p.watchLeader(renewCtx) })
+	defer p.working.Wait() // also if this goroutine ends in the middle
 
 	p.pull(pullCtx, ctx)
 	close(p.pulled)
@@ -226,7 +231,7 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 		return nil
 	}
 	wanted, began := permits, time.Now()
-	mark, _ := p.link.Look()
+	mark, _ := p.config.Link.Look()
 	defer func() { p.config.Limit.release(permits) }()
 
 	elsewhere := p.learn(consumer)
