@@ -112,7 +112,7 @@ func sequence(t *testing.T, stream jetstream.Stream) uint64 {
 
 // sameKind reports whether err is want, or an error of the API like it.
 func sameKind(err, want error) bool {
-	if _, api := want.(*jetstream.APIError); api {
+	if errors.As(want, new(*jetstream.APIError)) {
 		return errors.As(err, new(*jetstream.APIError))
 	}
 	return errors.Is(err, want)
