@@ -223,21 +223,26 @@ func (b *Breaker) stepped(before stance) {
 }
 
 // fold adds the tally to the circuit, at the end of the tally's bucket.
-func (b *Breaker) fold() Effect {
+func (b *Breaker) fold() notice {
 	return b.foldAt(time.Unix(0, b.bucketEnd-1))
 }
 
-func (b *Breaker) foldAt(now time.Time) Effect {
+func (b *Breaker) foldAt(now time.Time) notice {
 	if b.tally.empty() {
-		return Effect{}
+		return notice{}
 	}
-	t := b.tally
+	b.report(&b.tally)
+	failures, s := b.circuit.FailureCount, b.settings.Load()
+	cause := b.circuit.add(&b.tally, now, s)
 	b.tally = Tally{}
-	b.report(&t)
+	if cause == "" { // results that open nothing change no more than the run of failures
+		b.diverged = b.diverged || b.circuit.FailureCount != failures
+		return notice{}
+	}
 	before := b.circuit.stance()
-	effect := b.circuit.report(&t, b.group.instance, now, b.settings.Load())
+	effect := b.circuit.openInPlace(cause, b.group.instance, now, s)
 	b.stepped(before)
-	return effect
+	return b.note(effect)
 }
 
 // report keeps totals for the store, if there is one.

@@ -220,7 +220,7 @@ func (b *Breaker) flushFlow(ctx context.Context, now time.Time) []notice {
 // applyDetached applies a Report or a Return while the breaker is detached, and keeps what the
 // store must learn later. asked reports whether the store may know of a Return's probe.
 func (b *Breaker) applyDetached(e Event, asked bool, now time.Time) notice {
-	n := b.note(b.fold())
+	n := b.fold()
 	if b.group.store != nil {
 		t := e.Tally
 		if e.Kind == Return {
@@ -245,7 +245,7 @@ func (b *Breaker) detach(now time.Time) []notice {
 	}
 	b.attached, b.bucketEnd, b.missed, b.since = false, 0, nil, now
 	at := b.group.clock(now)
-	notices := []notice{b.note(b.foldAt(at))}
+	notices := []notice{b.foldAt(at)}
 	for _, e := range b.returns {
 		notices = append(notices, b.applyDetached(e, true, at))
 	}

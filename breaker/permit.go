@@ -57,7 +57,7 @@ func (b *Breaker) record(generation uint64, a Attempt, now time.Time) {
 	case b.attached:
 		b.send(urgent)
 	case urgent:
-		n := b.note(b.foldAt(b.group.clock(now)))
+		n := b.foldAt(b.group.clock(now))
 		b.mu.Unlock()
 		n.deliver()
 		return
@@ -71,8 +71,8 @@ func (b *Breaker) roll(now time.Time) {
 		return
 	}
 	b.fold()
-	window := b.settings.Load().Window
-	b.bucketEnd = bucketStart(now, window).Add(bucketWidth(window)).UnixNano()
+	width := bucketWidth(b.settings.Load().Window)
+	b.bucketEnd = bucketStart(now, width).Add(width).UnixNano()
 }
 
 func (b *Breaker) giveBack(p Permit, a Attempt, now time.Time) {

@@ -73,16 +73,10 @@ func (t *step) openFor(cause Cause) {
 	}
 }
 
-// report is the [Step] of a [Report] of c's own generation by an instance. It changes c in place,
-// because nothing is more frequent; c must share nothing with others, and s be the result of
-// [Settings.OrDefaults].
-func (c *Circuit) report(r *Tally, by string, now time.Time, s *Settings) Effect {
-	from := c.State
-	cause := c.add(r, now, s)
-	if cause == "" {
-		return Effect{From: from, Written: true}
-	}
-	t := step{Circuit: *c, e: Event{By: by}, now: now, s: *s, effect: Effect{From: from, Written: true}}
+// openInPlace opens c after results that an instance has added to it. c must share nothing with
+// others, and s be the result of [Settings.OrDefaults].
+func (c *Circuit) openInPlace(cause Cause, by string, now time.Time, s *Settings) Effect {
+	t := step{Circuit: *c, e: Event{By: by}, now: now, s: *s, effect: Effect{From: c.State, Written: true}}
 	t.openFor(cause)
 	*c = t.Circuit
 	return t.effect
@@ -257,8 +251,9 @@ func (c *Circuit) observe(r *Tally, now time.Time, s *Settings) {
 		c.Window = nil
 		return
 	}
-	start := bucketStart(now, s.Window)
-	oldest := start.Add(-(windowBuckets - 1) * bucketWidth(s.Window))
+	width := bucketWidth(s.Window)
+	start := bucketStart(now, width)
+	oldest := start.Add(-(windowBuckets - 1) * width)
 	c.Window = slices.DeleteFunc(c.Window, func(b Bucket) bool { return b.Start.Before(oldest) })
 	// In the same bucket, or after the clock went backwards, the last bucket goes on.
 	if n := len(c.Window); n == 0 || start.After(c.Window[n-1].Start) {
@@ -286,10 +281,9 @@ func (c *Circuit) tooManyFail(s *Settings) bool {
 
 // bucketStart returns when the bucket of now begins: at a whole multiple of its width since 1970,
 // so that all instances have the same buckets.
-func bucketStart(now time.Time, window time.Duration) time.Time {
-	width := bucketWidth(window).Milliseconds()
+func bucketStart(now time.Time, width time.Duration) time.Time {
 	ms := now.UnixMilli()
-	return time.UnixMilli(ms - ms%width)
+	return time.UnixMilli(ms - ms%width.Milliseconds())
 }
 
 // bucketWidth is a tenth of the window, in whole milliseconds.

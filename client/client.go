@@ -72,6 +72,7 @@ type Client struct {
 	pipeline *scheduler.Pipeline // used for its decisions only
 	keys     keys
 	start    time.Time // zero of clock
+	startAt  int64     // start on the wall clock, in Unix nanoseconds
 
 	publisher *publisher // nil without a connection
 	cancel    context.CancelFunc
@@ -84,6 +85,7 @@ type Client struct {
 // warning and starts with [Config.Policies]. The error lists every problem of the configuration.
 func New(ctx context.Context, config Config) (*Client, error) {
 	c := &Client{config: config, nc: config.Conn, js: config.JetStream, start: time.Now()}
+	c.startAt = c.start.UnixNano()
 	if err := c.configure(); err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
@@ -179,3 +181,7 @@ func (c *Client) connected() error {
 // clock returns the time since the client was made, on the monotonic clock, which is cheaper to
 // read than the wall clock.
 func (c *Client) clock() time.Duration { return time.Since(c.start) }
+
+// at returns the wall-clock time of a reading of the clock. Unlike start.Add it has no monotonic
+// clock to carry along, which makes it cheaper.
+func (c *Client) at(clock time.Duration) time.Time { return time.Unix(0, c.startAt+int64(clock)) }

@@ -116,7 +116,7 @@ func (b *bound) allow(ctx context.Context, clock time.Duration) (breaker.Permit,
 		if !b.guarded {
 			return breaker.Permit{}, nil
 		}
-		return b.breaker.Allow(ctx, b.client.start.Add(clock))
+		return b.breaker.Allow(ctx, b.client.at(clock))
 	case !b.heedsBreaker():
 		return breaker.Permit{}, nil
 	}
@@ -133,6 +133,6 @@ func (b *bound) succeeded(a *attempt, permit breaker.Permit, r *run) {
 	clock := b.client.clock()
 	took := clock - a.began
 	b.ended(r, gate.Success, took)
-	permit.Done(breaker.Success, took, b.client.start.Add(clock))
+	permit.Done(breaker.Success, took, b.client.at(clock))
 	b.key.meter.add(sample{at: clock, response: took, result: health.Succeeded})
 }

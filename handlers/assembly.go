@@ -214,7 +214,7 @@ func (p *parts) gateOperations(ctx context.Context) error {
 		return err
 	}
 	p.pipeline = &scheduler.Pipeline{
-		Policies: p.policies.inForce, Store: p.store, Ends: p.recovery, Target: newRequester(p.nc, p.inbox, deny, p.log), Publisher: p.publisher, CheckTarget: p.subjects.CheckTarget,
+		Policies: p.policies.inForce, Store: p.store, Ends: p.recovery, Target: newRequester(p.nc, p.link, p.inbox, deny, p.log), Publisher: p.publisher, CheckTarget: p.subjects.CheckTarget,
 		Gates: gates, Health: p.registry, Began: p.metrics.Began, Attempted: p.metrics.Attempted,
 		Now: p.clock.Now, Random: rand.Float64, Draining: p.life.Draining(),
 	}
@@ -288,7 +288,7 @@ type source struct {
 // puller returns a puller that hands messages to handle.
 func (p *parts) puller(s source, handle pull.Handler) *pull.Puller {
 	return pull.New(pull.Durable(p.js, s.stream, streams.Consumer(s.consumer, s.filter, p.config.Lease, maxAckPending)), handle, pull.Config{
-		Conn: p.nc, Limit: s.limit, Bytes: s.bytes, Later: s.later, Missed: s.missed, Draining: p.life.Draining(), Log: p.log,
+		Conn: p.nc, Link: p.link, Limit: s.limit, Bytes: s.bytes, Later: s.later, Missed: s.missed, Draining: p.life.Draining(), Log: p.log,
 	})
 }
 

@@ -50,8 +50,9 @@ type base struct {
 type links struct {
 	nc *nats.Conn
 	js jetstream.JetStream
-	// inbox makes the requests on nc.
+	// inbox makes the requests on nc, and link tells whether that was up.
 	inbox *inbox.Inbox
+	link  *natsconn.Link
 	// reading and sharing are on connections of their own. Reading or counting
 	// 100,000 messages takes a server up to a tenth of a second, during which targets
 	// would seem slow on the same connection. And shared breakers and limits must be
@@ -67,7 +68,7 @@ type links struct {
 
 // connect makes the connections besides nc; life closes them.
 func connect(ctx context.Context, nc *nats.Conn, config Config, waiter *natsconn.Waiter, life *lifecycle.Lifecycle) (links, error) {
-	l := links{nc: nc, js: config.JetStream}
+	l := links{nc: nc, js: config.JetStream, link: natsconn.NewLink(nc)}
 	if l.js == nil {
 		var err error
 		if l.js, err = jetstream.New(nc); err != nil {
@@ -114,7 +115,7 @@ func newBase(ctx context.Context, nc *nats.Conn, config Config, life *lifecycle.
 		registry: health.NewRegistry(), letters: deadletter.New(l.reading, config.Prefix),
 	}
 	b.storage = opstore.NewStorage(l.js, b.missing.Set)
-	b.elections = opstore.NewElections(b.askLeader, b.clock.Now, func() uint64 { return nc.Stats().Reconnects })
+	b.elections = opstore.NewElections(b.askLeader, b.clock.Now, l.link.Reconnects)
 	b.leader = natsconn.NewStreamLeader(l.js, b.streams.Waiting(), b.clock, b.elections.Heard, b.log)
 	if b.metrics, err = telemetry.NewMetrics(id, config.Version); err != nil {
 		return nil, fmt.Errorf("making the metrics: %w", err)

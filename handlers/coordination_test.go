@@ -413,7 +413,7 @@ func TestPressure_OutlivesTheInstanceThatDecidedOnIt(t *testing.T) {
 func TestCluster_OverloadedInstancePullsLess(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	policies := policySet(t, `default: {maxAttempts: 3, baseDelay: 10ms, jitterType: none, attemptTimeout: 30s, enableCircuitBreaker: false}`)
+	policies := policySet(t, `default: {maxAttempts: 3, baseDelay: 10ms, jitterType: none, attemptTimeout: 10m, enableCircuitBreaker: false}`)
 	// The limits keep backpressure from interfering. Load of the host, whose CPU others burn,
 	// is no matter.
 	limits := gate.Limits{StoreDelay: time.Minute}

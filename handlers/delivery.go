@@ -18,6 +18,7 @@ import (
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/backoff"
 	"github.com/rebound-mq/rebound/internal/inbox"
+	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/opstore"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
@@ -45,6 +46,7 @@ var errInterrupted = errors.New("the connection to NATS was lost during the atte
 // requester makes attempts as NATS requests.
 type requester struct {
 	nc    *nats.Conn
+	link  *natsconn.Link
 	inbox *inbox.Inbox
 	log   *slog.Logger
 	warn  rate.Sometimes // of what is wrong with replies
@@ -71,17 +73,17 @@ func (d *denials) failure(subject string) policy.Failure {
 
 var _ scheduler.Target = (*requester)(nil)
 
-func newRequester(nc *nats.Conn, inbox *inbox.Inbox, deny *denials, log *slog.Logger) *requester {
-	return &requester{nc: nc, inbox: inbox, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery}, deny: deny}
+func newRequester(nc *nats.Conn, link *natsconn.Link, inbox *inbox.Inbox, deny *denials, log *slog.Logger) *requester {
+	return &requester{nc: nc, link: link, inbox: inbox, log: log, warn: rate.Sometimes{First: 1, Interval: warnEvery}, deny: deny}
 }
 
 // Deliver implements [scheduler.Target]. It reads the reply by the conventions of NATS
 // micro: an error header is a failure with that code, anything else a success.
 func (r *requester) Deliver(ctx context.Context, op *events.Operation, m scheduler.Message, a scheduler.Attempt) (scheduler.Reply, error) {
-	if err := r.connected(ctx); err != nil {
+	mark, err := r.connected(ctx)
+	if err != nil {
 		return scheduler.Reply{}, err
 	}
-	reconnects := r.nc.Stats().Reconnects
 	request := &nats.Msg{Subject: a.Subject, Header: wire.TargetHeader(op, m.Header, a.Number, a.Repeated), Data: m.Data}
 
 	start := time.Now()
@@ -102,7 +104,7 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 		reply.Failed, reply.Failure = true, r.deny.failure(a.Subject)
 	case ctx.Err() != nil:
 		return scheduler.Reply{}, ctx.Err()
-	case r.nc.Status() != nats.CONNECTED || r.nc.Stats().Reconnects != reconnects:
+	case !r.link.UpSince(mark):
 		return scheduler.Reply{}, errInterrupted
 	case errors.Is(err, context.DeadlineExceeded):
 		reply.Failed = true
@@ -124,24 +126,26 @@ func (r *requester) ignored(subject string) func(error) {
 }
 
 // connected waits until the connection is up: an attempt that cannot be sent must not
-// count.
-func (r *requester) connected(ctx context.Context) error {
-	if r.nc.IsConnected() {
-		return nil
+// count. It returns the mark to ask later whether it was up all the time.
+func (r *requester) connected(ctx context.Context) (mark uint64, err error) {
+	mark, up := r.link.Up()
+	if up {
+		return mark, nil
 	}
 	changed := r.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer r.nc.RemoveStatusListener(changed)
 	for !r.nc.IsConnected() {
 		if r.nc.IsClosed() {
-			return nats.ErrConnectionClosed
+			return 0, nats.ErrConnectionClosed
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		}
 	}
-	return nil
+	mark, _ = r.link.Look()
+	return mark, nil
 }
 
 // failure reads the failure in a reply's headers; failed is false if there is none.

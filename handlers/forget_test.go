@@ -2,10 +2,12 @@ package handlers_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rebound-mq/rebound/breaker"
@@ -22,6 +24,21 @@ func (r *rig) stored(stream string) uint64 {
 		r.t.Fatal(err)
 	}
 	return s.CachedInfo().State.Msgs
+}
+
+// logStored logs the messages of a stream.
+func (r *rig) logStored(stream string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	s, err := r.js.Stream(ctx, stream)
+	for sequence := uint64(1); err == nil; sequence++ {
+		var m *jetstream.RawStreamMsg
+		if m, err = s.GetMsg(ctx, sequence, jetstream.WithGetMsgSubject(">")); err == nil {
+			r.t.Logf("%s of %s ago: %v %s", m.Subject, time.Since(m.Time), m.Header, m.Data)
+			sequence = m.Sequence
+		}
+	}
+	r.t.Logf("that was the last: %v", err)
 }
 
 // TestService_KeysThatAreNotUsedAreForgotten completes operations of many keys and waits
@@ -63,6 +80,7 @@ func TestService_KeysThatAreNotUsedAreForgotten(t *testing.T) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("when last asked, the stores had %d breakers, want %d, and %d ledgers, want 0", breakers, open, ledgers)
+			r.logStored("KV_RETRY_LEDGERS")
 		}
 	})
 	testkit.Eventually(t, 5*time.Minute, "the stores having forgotten them", func() bool {

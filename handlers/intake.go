@@ -15,6 +15,7 @@ import (
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
 	"github.com/rebound-mq/rebound/internal/deadletter"
+	"github.com/rebound-mq/rebound/internal/inbox"
 	"github.com/rebound-mq/rebound/internal/intake"
 	"github.com/rebound-mq/rebound/internal/pull"
 	"github.com/rebound-mq/rebound/internal/streams"
@@ -234,7 +235,8 @@ func (q submitRequests) answer(ctx context.Context, r micro.Request) (any, error
 	m := &nats.Msg{Subject: subject, Header: wire.CarriedHeader(h), Data: r.Data()}
 	wire.HideStatus(m)
 	wire.AddAttributes(op, m.Header)
-	ack, err := q.js.PublishMsg(ctx, m, jetstream.WithMsgID(op.MessageID("submit")))
+	m.Header[jetstream.MsgIDHeader] = []string{op.MessageID("submit")}
+	ack, err := inbox.Publisher{Inbox: q.inbox}.PublishMsg(ctx, m)
 	if err != nil {
 		if err = q.limit.StoreError(op.Service, op.Operation, err); errors.As(err, new(*intake.TooManyError)) {
 			q.metrics.Refused(ctx, op)

@@ -378,7 +378,7 @@ func (w *world) start(name string, policies *policy.Set, frozen, shut []span) *i
 		Gates: gates, Policies: current, Now: clock.Now,
 		Stranded: func(service, operation string) { w.note("%-8s  %s:%s is stranded", name, service, operation) },
 	})
-	work, err := newPublisher(js, js, events.Subjects{}, streams.WorkConfig(events.Streams{}, streams.Limits{}), newDenials(log), log)
+	work, err := newPublisher(js, opstore.InTurn{JetStream: js}, events.Subjects{}, streams.WorkConfig(events.Streams{}, streams.Limits{}), newDenials(log), log)
 	if err != nil {
 		panic(err)
 	}

@@ -91,9 +91,8 @@ func (s *Service) Ready() error { return s.monitor.ready() }
 func (s *Service) HTTP() http.Handler { return s.monitor.http() }
 
 // Stop drains the service: it pulls nothing more, waits for the attempts in flight,
-// stores their conclusions, and returns operations in hand that have not begun to the
-// server for another instance. If ctx ends first, the rest is cut off. That loses
-// nothing: it is redelivered when the lease is over.
+// stores their conclusions, and stores anew for another instance what has not begun. If ctx
+// ends first, the rest is cut off. That loses nothing: it is redelivered when the lease is over.
 func (s *Service) Stop(ctx context.Context) error {
 	s.life.Drain()
 	err := s.requests.Stop()

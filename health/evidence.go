@@ -116,35 +116,45 @@ func (s *service) look() *view {
 }
 
 // merge puts the attempts of this instance and of the others in the order in which they ended. Of
-// each it takes what is shared, so that all instances come to the same result; alone, it takes all
-// of its own.
+// each it takes what is shared, so that all instances come to the same result. An instance that
+// heard of no attempts elsewhere also takes its own that are too old to be shared.
 func (s *service) merge() (v view) {
 	var ended [Samples]int64 // latest first
+	own := s.own()
 	if len(s.peers) == 0 {
 		for v.count < s.ring.count {
-			v.put(bit(s.ring.hi, s.ring.lo, v.count), s.ring.at[s.ring.index(v.count)], &ended)
+			at := s.ring.at[s.ring.index(v.count)]
+			if v.count < own.count {
+				at = own.ended(v.count) // as the others date it
+			}
+			v.put(bit(s.ring.hi, s.ring.lo, v.count), at, &ended)
 		}
 	} else {
-		s.mergeAttempts(&v, &ended)
+		s.mergeAttempts(&own, &v, &ended)
 	}
 	v.weigh(&ended)
 	s.mergeTimes(&v)
 	return v
 }
 
-// mergeAttempts merges the attempts of this instance and of its peers.
-func (s *service) mergeAttempts(v *view, ended *[Samples]int64) {
+// own returns the attempts of this instance as its peers know them.
+func (s *service) own() peer {
 	own := peer{results: s.ring.lo, count: min(s.ring.count, events.MaxResults)}
 	for i := range knots(own.count) {
 		own.at[i] = s.ring.at[s.ring.index(knot(i, own.count))]
 	}
+	return own
+}
+
+// mergeAttempts merges the attempts of this instance and of its peers.
+func (s *service) mergeAttempts(own *peer, v *view, ended *[Samples]int64) {
 	var taken [mostPeers + 1]int
 	next := taken[:len(s.peers)+1] // of each peer, and of this instance
 	source := func(i int) *peer {
 		if i < len(s.peers) {
 			return &s.peers[i]
 		}
-		return &own
+		return own
 	}
 	for v.count < Samples {
 		latest, at, failed := -1, int64(0), false

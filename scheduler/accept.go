@@ -25,7 +25,7 @@ func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) 
 	if v.Retry {
 		// Few submissions find their operation here already, so it is only looked up
 		// after a conflict.
-		err = p.Store.Place(ctx, op, m)
+		err = p.schedule(ctx, op, m, v)
 	}
 	if errors.Is(err, ErrMoved) {
 		m, err = p.supersede(ctx, op, m, v)
@@ -33,12 +33,15 @@ func (p *Pipeline) Accept(ctx context.Context, op *events.Operation, m Message) 
 	switch {
 	case errors.Is(err, ErrTaken):
 		return nil
-	case err != nil:
+	case err != nil || v.Retry:
 		return err
-	case !v.Retry:
-		return p.fail(ctx, pol, op, m, v)
 	}
-	return p.Store.Scheduled(ctx, op, Scheduled(op, v.Decision, v.failure))
+	return p.fail(ctx, pol, op, m, v)
+}
+
+// schedule stores the operation as waiting and then publishes the decision.
+func (p *Pipeline) schedule(ctx context.Context, op *events.Operation, m Message, v verdict) error {
+	return p.Store.Schedule(ctx, op, m, Scheduled(op, v.Decision, v.failure))
 }
 
 // supersede replaces the waiting state of a submission's operation: it stores the next
@@ -77,11 +80,11 @@ func (p *Pipeline) continueFrom(op *events.Operation, w Waiting) {
 	}
 }
 
-// replace stores the next state in place of version m.Version, or removes that
-// version if the operation ends.
+// replace stores the next state in place of version m.Version and publishes the decision, or
+// removes that version if the operation ends.
 func (p *Pipeline) replace(ctx context.Context, op *events.Operation, m Message, v verdict) error {
 	if v.Retry {
-		return p.Store.Place(ctx, op, m)
+		return p.schedule(ctx, op, m, v)
 	}
 	return p.Store.Remove(ctx, op, m.Version)
 }
@@ -105,16 +108,14 @@ func (p *Pipeline) AcceptAhead(ctx context.Context, op *events.Operation, m Mess
 	if !v.Retry {
 		return ErrInTurn
 	}
-	err = p.Store.Place(ctx, op, m)
+	err = p.schedule(ctx, op, m, v)
 	switch {
 	case errors.Is(err, ErrMoved):
 		return ErrInTurn
 	case errors.Is(err, ErrTaken):
 		return nil
-	case err != nil:
-		return err
 	}
-	return p.Store.Scheduled(ctx, op, Scheduled(op, v.Decision, v.failure))
+	return err
 }
 
 // Replay stores the operation of the dead letter that op.Dead names as due at once. A

@@ -52,11 +52,10 @@ func (p *Pipeline) attemptUntilStored(ctx context.Context, op *events.Operation,
 		if err != nil || !v.Retry {
 			return err
 		}
-		event := Scheduled(op, v.Decision, v.failure)
 		if v.Delay >= ShortDelay || v.Due.After(storeBy) || n == mostUnstored {
-			return p.park(ctx, op, m, event)
+			return p.park(ctx, op, m, v)
 		}
-		if err := p.Store.Scheduled(ctx, op, event); err != nil {
+		if err := p.Store.Scheduled(ctx, op, Scheduled(op, v.Decision, v.failure)); err != nil {
 			return err
 		}
 		if !backoff.SleepUnless(ctx, v.Delay, p.Draining) {
@@ -122,11 +121,10 @@ func (p *Pipeline) stayInHand(ctx context.Context, pol *policy.Policy, op *event
 }
 
 // park stores the operation as waiting and then publishes the decision.
-func (p *Pipeline) park(ctx context.Context, op *events.Operation, m Message, event events.Scheduled) error {
-	if err := p.advance(ctx, op, m, p.Store.Place); err != nil {
-		return err
-	}
-	return p.Store.Scheduled(ctx, op, event)
+func (p *Pipeline) park(ctx context.Context, op *events.Operation, m Message, v verdict) error {
+	return p.advance(ctx, op, m, func(ctx context.Context, op *events.Operation, m Message) error {
+		return p.schedule(ctx, op, m, v)
+	})
 }
 
 // attemptResult is the result of an attempt.

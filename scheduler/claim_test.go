@@ -73,6 +73,10 @@ func (s *answering) Place(_ context.Context, op *events.Operation, m Message) er
 	return next(s.places, len(s.placed)-1)
 }
 
+func (s *answering) Schedule(ctx context.Context, op *events.Operation, m Message, _ events.Scheduled) error {
+	return s.Place(ctx, op, m)
+}
+
 func (s *answering) Watch(_ context.Context, op *events.Operation, m Message) (Message, error) {
 	s.placed, s.states = append(s.placed, m), append(s.states, *op)
 	return m, nil

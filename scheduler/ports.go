@@ -19,6 +19,9 @@ type Store interface {
 	// that nothing is there. It returns [ErrMoved] if another version is there, and
 	// [ErrTaken] if the submission m.Name was stored before.
 	Place(ctx context.Context, op *events.Operation, m Message) error
+	// Schedule is [Store.Place] and, once that has stored op, [Store.Scheduled], but waits for
+	// both at once.
+	Schedule(ctx context.Context, op *events.Operation, m Message, event events.Scheduled) error
 	// Hold stores op in its lane in place of version m.Version, until the gate of its
 	// key opens or, unless it is zero, the time until has come. It returns [ErrMoved] if
 	// another version is there.

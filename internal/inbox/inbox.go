@@ -30,11 +30,24 @@ type Inbox struct {
 
 // call is a request whose reply is awaited.
 type call struct {
-	subject string
 	// ended receives how the call ended, once. Whoever takes the call out of [Inbox.calls]
 	// sends, so nothing arrives after that.
-	ended chan ending
-	timer *time.Timer
+	ended   chan ending
+	timer   *time.Timer
+	timeout time.Duration
+
+	// The fields below are guarded by the mutex of the inbox while the call is in flight.
+	token   uint64
+	subject string
+	sequel  *sequel   // nil once it is published
+	first   *nats.Msg // the reply that the sequel followed
+}
+
+// sequel is a message to be published when the reply to another has come.
+type sequel struct {
+	msg *nats.Msg
+	// follows reports whether that reply is one that it may follow.
+	follows func(reply *nats.Msg) bool
 }
 
 // ending is how a call ended.
@@ -76,50 +89,69 @@ func Open(nc *nats.Conn) (inbox *Inbox, stop func(), err error) {
 // nobody listens, and an error that is [nats.ErrPermissionViolation] if the server denies the
 // publish.
 func (i *Inbox) Request(ctx context.Context, msg *nats.Msg, timeout time.Duration) (*nats.Msg, error) {
+	_, end := i.request(ctx, msg, nil, timeout)
+	return end.reply, end.err
+}
+
+// request is [Inbox.Request] with a sequel, unless that is nil: if the reply is one that it may
+// follow, it is published at once, and its reply is awaited in the same way. first is the reply
+// to msg if it was, and end is then how the sequel ended.
+func (i *Inbox) request(ctx context.Context, msg *nats.Msg, then *sequel, timeout time.Duration) (first *nats.Msg, end ending) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, ending{err: err}
 	}
 	c := i.idle.Get().(*call)
 	defer i.idle.Put(c)
-	c.subject = msg.Subject
-	token := i.register(c)
-	msg.Reply = i.prefix + strconv.FormatUint(token, 36)
+	c.timeout, c.sequel, c.first = timeout, then, nil
 	c.timer.Reset(timeout)
 	defer c.timer.Stop()
 
-	err := i.nc.PublishMsg(msg)
-	if err == nil {
-		select {
-		case end := <-c.ended:
-			return end.reply, end.err
-		case <-ctx.Done():
-			err = ctx.Err()
-		case <-c.timer.C:
-			err = context.DeadlineExceeded
-		}
+	end, known := i.await(ctx, c, i.send(c, msg))
+	if !known && !i.take(c) {
+		end = <-c.ended // it came at this moment
 	}
-	if !i.take(token) {
-		end := <-c.ended // it came at this moment
-		return end.reply, end.err
-	}
-	return nil, err
+	return c.first, end
 }
 
-// register adds a call to those in flight and returns its token.
-func (i *Inbox) register(c *call) uint64 {
+// send registers a call and publishes its message.
+func (i *Inbox) send(c *call, msg *nats.Msg) error {
 	i.mu.Lock()
-	defer i.mu.Unlock()
+	i.registerLocked(c, msg)
+	i.mu.Unlock()
+	return i.nc.PublishMsg(msg)
+}
+
+// await waits until a call whose message was published with err ends. known is whether it has:
+// otherwise it is still in flight, and end is why nobody waits for it any more.
+func (i *Inbox) await(ctx context.Context, c *call, err error) (end ending, known bool) {
+	if err != nil {
+		return ending{err: err}, false
+	}
+	select {
+	case end = <-c.ended:
+		return end, true
+	case <-ctx.Done():
+		return ending{err: ctx.Err()}, false
+	case <-c.timer.C:
+		return ending{err: context.DeadlineExceeded}, false
+	}
+}
+
+// registerLocked adds a call to those in flight and addresses the reply to its message. The
+// caller has the lock.
+func (i *Inbox) registerLocked(c *call, msg *nats.Msg) {
 	i.last++
 	i.calls[i.last] = c
-	return i.last
+	c.token, c.subject = i.last, msg.Subject
+	msg.Reply = i.prefix + strconv.FormatUint(c.token, 36)
 }
 
 // take removes a call from those in flight. It reports whether it was there.
-func (i *Inbox) take(token uint64) bool {
+func (i *Inbox) take(c *call) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	_, ok := i.calls[token]
-	delete(i.calls, token)
+	_, ok := i.calls[c.token]
+	delete(i.calls, c.token)
 	return ok
 }
 
@@ -135,9 +167,22 @@ func (i *Inbox) receive(m *nats.Msg) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if c, ok := i.calls[token]; ok {
-		delete(i.calls, token)
+	c, ok := i.calls[token]
+	if !ok {
+		return // nobody waits for it any more
+	}
+	delete(i.calls, token)
+	then := c.sequel
+	if then == nil || end.err != nil || !then.follows(m) {
 		c.ended <- end
+		return
+	}
+	c.sequel, c.first = nil, m
+	c.timer.Reset(c.timeout)
+	i.registerLocked(c, then.msg)
+	if err := i.nc.PublishMsg(then.msg); err != nil {
+		delete(i.calls, c.token)
+		c.ended <- ending{err: err}
 	}
 }
 

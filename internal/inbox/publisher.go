@@ -48,6 +48,56 @@ func (p Publisher) PublishMsg(ctx context.Context, msg *nats.Msg, options ...jet
 	}
 }
 
+// Answers are those of streams to two messages.
+type Answers struct {
+	// Ack acknowledges the first message; it is nil if Err says why none came.
+	Ack *jetstream.PubAck
+	Err error
+	// Followed is whether the second message was published, and NextErr why it is not known to
+	// be stored.
+	Followed bool
+	NextErr  error
+}
+
+// PublishBoth publishes first like [Publisher.PublishMsg] and, as soon as a stream has stored it
+// as new and not as a duplicate, next, each within [streams.CallTimeout]. It waits for both
+// answers at once, which costs less than two publishes. The caller must not use next again.
+func (p Publisher) PublishBoth(ctx context.Context, first, next *nats.Msg) Answers {
+	for blip := 0; ; blip++ {
+		reply, end := p.Inbox.request(ctx, first, &sequel{next, storesNew}, streams.CallTimeout)
+		switch {
+		case reply != nil:
+			return bothAnswers(reply, end)
+		case end.err == nil:
+			ack, err := readAck(end.reply.Data)
+			return Answers{Ack: ack, Err: err}
+		case !errors.Is(end.err, nats.ErrNoResponders):
+			return Answers{Err: end.err}
+		case blip == blips, !backoff.Sleep(ctx, blipPause):
+			return Answers{Err: jetstream.ErrNoStreamResponse}
+		}
+	}
+}
+
+// storesNew reports whether a reply acknowledges a message that is no duplicate.
+func storesNew(reply *nats.Msg) bool {
+	ack, err := readAck(reply.Data)
+	return err == nil && !ack.Duplicate
+}
+
+// bothAnswers reads the reply to a message and how the one that followed it ended.
+func bothAnswers(reply *nats.Msg, next ending) Answers {
+	a := Answers{Followed: true, NextErr: next.err}
+	a.Ack, a.Err = readAck(reply.Data)
+	switch {
+	case errors.Is(next.err, nats.ErrNoResponders):
+		a.NextErr = jetstream.ErrNoStreamResponse
+	case next.err == nil:
+		_, a.NextErr = readAck(next.reply.Data)
+	}
+	return a
+}
+
 // readAck reads the answer of a stream to a publish.
 func readAck(data []byte) (*jetstream.PubAck, error) {
 	if ack, ok := readPlainAck(data); ok {

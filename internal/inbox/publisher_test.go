@@ -55,6 +55,91 @@ func TestPublisher_AnswersLikeTheClientLibrary(t *testing.T) {
 	}
 }
 
+func TestPublisher_SecondMessageFollowsOnlyANewFirst(t *testing.T) {
+	t.Parallel()
+	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := func(subject, header, value string) *nats.Msg {
+		return &nats.Msg{Subject: subject, Header: nats.Header{header: {value}}}
+	}
+	if _, err := js.PublishMsg(t.Context(), message("s.seen", jetstream.MsgIDHeader, "seen")); err != nil {
+		t.Fatal(err)
+	}
+	ours := inbox.Publisher{Inbox: open(t, nc)}
+	for name, c := range map[string]struct {
+		first, next *nats.Msg
+		err         error
+		followed    bool
+		nextErr     error
+		stored      uint64
+	}{
+		"both are new":           {nats.NewMsg("s.a"), nats.NewMsg("s.b"), nil, true, nil, 2},
+		"the second is known":    {nats.NewMsg("s.a"), message("s.b", jetstream.MsgIDHeader, "seen"), nil, true, nil, 1},
+		"the second is refused":  {nats.NewMsg("s.a"), message("s.b", jetstream.ExpectedLastSeqHeader, "999"), nil, true, new(jetstream.APIError), 1},
+		"nobody gets the second": {nats.NewMsg("s.a"), nats.NewMsg("nobody"), nil, true, jetstream.ErrNoStreamResponse, 1},
+		"the first is known":     {message("s.a", jetstream.MsgIDHeader, "seen"), nats.NewMsg("s.b"), nil, false, nil, 0},
+		"the first is refused":   {message("s.a", jetstream.ExpectedLastSeqHeader, "999"), nats.NewMsg("s.b"), new(jetstream.APIError), false, nil, 0},
+		"nobody gets the first":  {nats.NewMsg("nobody"), nats.NewMsg("s.b"), jetstream.ErrNoStreamResponse, false, nil, 0},
+		"the first is bad":       {nats.NewMsg(""), nats.NewMsg("s.b"), nats.ErrBadSubject, false, nil, 0},
+		"the second is bad":      {nats.NewMsg("s.a"), nats.NewMsg(""), nil, true, nats.ErrBadSubject, 1},
+	} {
+		before := sequence(t, stream)
+		a := ours.PublishBoth(t.Context(), c.first, c.next)
+		if !sameKind(a.Err, c.err) || a.Followed != c.followed || !sameKind(a.NextErr, c.nextErr) {
+			t.Errorf("%s: the answers are %+v, want the errors %v and %v, followed %v", name, a, c.err, c.nextErr, c.followed)
+		}
+		if stored := sequence(t, stream) - before; stored != c.stored {
+			t.Errorf("%s: %d messages are stored, want %d", name, stored, c.stored)
+		}
+	}
+}
+
+func sequence(t *testing.T, stream jetstream.Stream) uint64 {
+	t.Helper()
+	info, err := stream.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.State.LastSeq
+}
+
+// sameKind reports whether err is want, or an error of the API like it.
+func sameKind(err, want error) bool {
+	if errors.As(want, new(*jetstream.APIError)) {
+		return errors.As(err, new(*jetstream.APIError))
+	}
+	return errors.Is(err, want)
+}
+
+func TestPublisher_SecondMessageThatNobodyAnswersIsNotKnownToBeStored(t *testing.T) {
+	t.Parallel()
+	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan *nats.Msg, 1)
+	if _, err := nc.ChanSubscribe("silent", heard); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-heard; cancel() }()
+	a := inbox.Publisher{Inbox: open(t, nc)}.PublishBoth(ctx, nats.NewMsg("s.a"), nats.NewMsg("silent"))
+	if a.Err != nil || a.Ack.Sequence != 1 || !a.Followed || !errors.Is(a.NextErr, context.Canceled) {
+		t.Errorf("the answers are %+v, want that the first is stored and the second was given up", a)
+	}
+}
+
 func TestPublisher_PublishesNothingOnceItsContextHasEnded(t *testing.T) {
 	t.Parallel()
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())

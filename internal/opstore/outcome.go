@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
@@ -106,8 +107,7 @@ func (s *Store) withdraw(ctx context.Context, op *events.Operation, outcome uint
 
 // Scheduled implements [scheduler.Store].
 func (s *Store) Scheduled(ctx context.Context, op *events.Operation, event events.Scheduled) error {
-	subject := s.subjects.Event(events.RetryScheduled, op.Service, op.Operation)
-	msg, err := wire.EncodeEvent(subject, wire.Event{Name: events.RetryScheduled, ID: op.MessageID(events.RetryScheduled), About: event.About, Time: s.clock.Now(), Data: &event})
+	msg, err := s.encodeScheduled(op, event)
 	if err != nil {
 		return err
 	}
@@ -116,4 +116,10 @@ func (s *Store) Scheduled(ctx context.Context, op *events.Operation, event event
 	}
 	s.meter.Decided(ctx, op, events.Milliseconds(event.DelayMs))
 	return nil
+}
+
+// encodeScheduled returns the message that publishes a decision.
+func (s *Store) encodeScheduled(op *events.Operation, event events.Scheduled) (*nats.Msg, error) {
+	subject := s.subjects.Event(events.RetryScheduled, op.Service, op.Operation)
+	return wire.EncodeEvent(subject, wire.Event{Name: events.RetryScheduled, ID: op.MessageID(events.RetryScheduled), About: event.About, Time: s.clock.Now(), Data: &event})
 }

@@ -62,6 +62,12 @@ func (p *Persister) Persist(ctx context.Context, doing string, do func(context.C
 
 // repeat is [Persister.Persist] for a call with a timeout of its own.
 func (p *Persister) repeat(ctx context.Context, doing string, do func(context.Context) error) error {
+	return p.repeatCalls(ctx, doing, func(ctx context.Context) (int, error) { return 1, do(ctx) })
+}
+
+// repeatCalls is [Persister.repeat] for several calls, one after the other; do also returns how
+// many.
+func (p *Persister) repeatCalls(ctx context.Context, doing string, do func(context.Context) (calls int, err error)) error {
 	later := backoff.Backoff{First: firstPause, Longest: longestPause, Random: p.random}
 	for try := 1; ; try++ {
 		err := p.try(ctx, do)
@@ -91,13 +97,13 @@ func (p *Persister) repeat(ctx context.Context, doing string, do func(context.Co
 }
 
 // try calls do once.
-func (p *Persister) try(ctx context.Context, do func(context.Context) error) error {
+func (p *Persister) try(ctx context.Context, do func(context.Context) (calls int, err error)) error {
 	began := time.Now()
-	err := do(ctx)
+	calls, err := do(ctx)
 	// A call that timed out took at least that long; one that ctx ended says nothing.
 	if err == nil || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		now := time.Now()
-		p.delay.Add(now.Sub(began), now)
+		p.delay.Add(now.Sub(began)/time.Duration(calls), now)
 	}
 	p.storage.seen(err)
 	return err

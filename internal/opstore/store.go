@@ -11,6 +11,7 @@ import (
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/events/wire"
+	"github.com/rebound-mq/rebound/internal/inbox"
 	"github.com/rebound-mq/rebound/internal/natsconn"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/scheduler"
@@ -60,6 +61,20 @@ type Config struct {
 // [jetstream.JetStream] does.
 type Publisher interface {
 	PublishMsg(ctx context.Context, msg *nats.Msg, options ...jetstream.PublishOpt) (*jetstream.PubAck, error)
+	// PublishBoth is that of [inbox.Publisher].
+	PublishBoth(ctx context.Context, first, next *nats.Msg) inbox.Answers
+}
+
+// InTurn is the [Publisher] that publishes by JetStream itself, one message after the other.
+type InTurn struct{ jetstream.JetStream }
+
+// PublishBoth implements [Publisher].
+func (i InTurn) PublishBoth(ctx context.Context, first, next *nats.Msg) (a inbox.Answers) {
+	if a.Ack, a.Err = i.PublishMsg(ctx, first); a.Err == nil && !a.Ack.Duplicate {
+		a.Followed = true
+		_, a.NextErr = i.PublishMsg(ctx, next)
+	}
+	return a
 }
 
 // Lanes know the keys with held operations.
@@ -98,7 +113,7 @@ func New(js jetstream.JetStream, persister *Persister, config Config) *Store {
 		burials: config.Burials, publisher: config.Publisher,
 	}
 	if s.publisher == nil {
-		s.publisher = js
+		s.publisher = InTurn{JetStream: js}
 	}
 	if s.clock == nil {
 		s.clock = natsconn.NewClock(nil)
@@ -117,9 +132,33 @@ var _ scheduler.Store = (*Store)(nil)
 // be, is a register that changes only by compare-and-set: the publish names the last
 // sequence that it expects there.
 func (s *Store) Place(ctx context.Context, op *events.Operation, m scheduler.Message) error {
-	msg, err := carry(op, m)
+	_, err := s.place(ctx, op, m, nil)
+	return err
+}
+
+// Schedule implements [scheduler.Store].
+func (s *Store) Schedule(ctx context.Context, op *events.Operation, m scheduler.Message, event events.Scheduled) error {
+	decision, err := s.encodeScheduled(op, event)
 	if err != nil {
 		return err
+	}
+	told, err := s.place(ctx, op, m, decision)
+	switch {
+	case err != nil:
+		return err
+	case !told:
+		return s.Scheduled(ctx, op, event)
+	}
+	s.meter.Decided(ctx, op, events.Milliseconds(event.DelayMs))
+	return nil
+}
+
+// place is [Store.Place]. Unless event is nil, it is published once the operation is stored; told
+// is whether it is known to be stored too.
+func (s *Store) place(ctx context.Context, op *events.Operation, m scheduler.Message, event *nats.Msg) (told bool, err error) {
+	msg, err := carry(op, m)
+	if err != nil {
+		return false, err
 	}
 	due := s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID)
 	parked := s.clock.Until(op.Due) >= scheduler.ShortDelay
@@ -137,14 +176,14 @@ func (s *Store) Place(ctx context.Context, op *events.Operation, m scheduler.Mes
 		// The operation may have ended since, which leaves the slot empty as before.
 		msg.Header[jetstream.MsgIDHeader] = []string{op.RunID(m.Name)}
 	}
-	ack, err := s.change(ctx, "parking operation "+op.ID, op, m, msg)
+	ack, told, err := s.change(ctx, "parking operation "+op.ID, op, m, msg, event)
 	if err == nil && ack.Duplicate {
-		return scheduler.ErrTaken
+		return false, scheduler.ErrTaken
 	}
 	if err == nil && parked {
 		s.meter.Parked(ctx, op)
 	}
-	return err
+	return told, err
 }
 
 // Watch implements [scheduler.Store]. The watchdog is a schedule on the parked subject of
@@ -158,7 +197,7 @@ func (s *Store) Watch(ctx context.Context, op *events.Operation, m scheduler.Mes
 	msg.Subject = s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID)
 	fireAt(msg, op.Due, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
 	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
-	ack, err := s.change(ctx, "watching over operation "+op.ID, op, m, msg)
+	ack, _, err := s.change(ctx, "watching over operation "+op.ID, op, m, msg, nil)
 	if err == nil {
 		m.Version, m.Place = ack.Sequence, msg.Subject
 	}
@@ -184,10 +223,11 @@ func carry(op *events.Operation, m scheduler.Message) (*nats.Msg, error) {
 // of a try is not known the slot is not a register: the state may have been stored and the
 // run may have ended, and the slot looks as before. So the state that a later try stores is
 // a fork, and it is shared if another holder may have the operation by then. A submission is
-// not: its message id allows for one operation only.
-func (s *Store) change(ctx context.Context, doing string, op *events.Operation, m scheduler.Message, msg *nats.Msg) (ack *jetstream.PubAck, err error) {
+// not: its message id allows for one operation only. Unless event is nil, the teller of outcomes
+// publishes it afterwards; told is whether it is known to be stored.
+func (s *Store) change(ctx context.Context, doing string, op *events.Operation, m scheduler.Message, msg, event *nats.Msg) (ack *jetstream.PubAck, told bool, err error) {
 	unknown := false
-	err = s.repeat(ctx, doing, func(ctx context.Context) error {
+	err = s.repeatCalls(ctx, doing, func(ctx context.Context) (calls int, err error) {
 		repeats, contested := op.Repeats, op.Contested
 		switch {
 		case unknown:
@@ -200,14 +240,17 @@ func (s *Store) change(ctx context.Context, doing string, op *events.Operation, 
 		}
 		if op.Repeats != repeats || !op.Contested.Equal(contested) {
 			if err := wire.PutState(op, msg.Header); err != nil {
-				return permanentError{err}
+				return 1, permanentError{err}
 			}
 		}
-		ack, err = s.publisher.PublishMsg(ctx, msg)
+		ack, told, err = s.outcomes.publishAfter(ctx, msg, event)
 		unknown = unknown || answerOf(err) == answerUnknown
-		return err
+		if told {
+			return 2, nil
+		}
+		return 1, err
 	})
-	return ack, err
+	return ack, told, err
 }
 
 // maxHeld is how long an operation is held before it comes due by itself, whatever its gate
@@ -231,7 +274,7 @@ func (s *Store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 	}
 	fireAt(msg, at, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
 	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
-	if _, err := s.change(ctx, "holding operation "+op.ID, op, m, msg); err != nil {
+	if _, _, err := s.change(ctx, "holding operation "+op.ID, op, m, msg, nil); err != nil {
 		return err
 	}
 	s.meter.Held(ctx, op)

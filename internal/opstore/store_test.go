@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,8 @@ type scripted struct {
 	errs []error
 	sent []*nats.Msg
 }
+
+func (s *scripted) Stream(context.Context, string) (jetstream.Stream, error) { return nil, nil }
 
 func (s *scripted) PublishMsg(_ context.Context, m *nats.Msg, _ ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
 	s.sent = append(s.sent, &nats.Msg{Subject: m.Subject, Header: maps.Clone(m.Header)})
@@ -77,6 +80,48 @@ func TestStore_PlaceDoesWhatTheAnswersProve(t *testing.T) {
 				}
 				if contested := state.Contested.Equal(stored) && state.Repeats == events.AnyAttempt; contested != c.contested {
 					t.Errorf("the state sent last is contested since %s with repeats %d, want a fork: %v", state.Contested, state.Repeats, c.contested)
+				}
+			})
+		})
+	}
+}
+
+func TestStore_DecisionIsToldOnceItsOperationIsStored(t *testing.T) {
+	for says, c := range map[string]struct {
+		errs  []error // of what is published, in order
+		doubt bool    // whether the last outcome was not stored
+		want  []string
+		moved bool
+	}{
+		"both are stored":                          {nil, false, []string{"place", "tell"}, false},
+		"the last outcome was not stored":          {nil, true, []string{"place", "tell"}, false},
+		"another version is stored":                {[]error{apiError(10071)}, false, []string{"place"}, true},
+		"the operation is stored later":            {[]error{apiError(10008)}, false, []string{"place", "place", "tell"}, false},
+		"the operation may have been stored twice": {[]error{nats.ErrTimeout}, false, []string{"place", "place", "tell"}, false},
+		"the decision is stored later":             {[]error{nil, nats.ErrTimeout, apiError(10008)}, false, []string{"place", "tell", "tell", "tell"}, false},
+	} {
+		t.Run(says, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				js := &scripted{errs: c.errs}
+				s := newStore(js)
+				if c.doubt {
+					s.outcomes.end(nats.ErrTimeout)
+				}
+				op := &events.Operation{ID: "0123456789abcdef0123456789abcdef", Service: "s", Operation: "o", Attempt: 1, Due: time.Now()}
+				err := s.Schedule(t.Context(), op, scheduler.Message{Version: 5}, events.Scheduled{About: op.About(), Attempt: 1})
+				if moved := errors.Is(err, scheduler.ErrMoved); moved != c.moved || err != nil && !moved {
+					t.Errorf("the error is %v, want moved %v", err, c.moved)
+				}
+				var sent []string
+				for _, m := range js.sent {
+					if m.Subject == s.subjects.Event(events.RetryScheduled, "s", "o") {
+						sent = append(sent, "tell")
+					} else {
+						sent = append(sent, "place")
+					}
+				}
+				if !slices.Equal(sent, c.want) {
+					t.Errorf("it does %v, want %v", sent, c.want)
 				}
 			})
 		})

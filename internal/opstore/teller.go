@@ -74,6 +74,30 @@ func (t *teller) publish(ctx context.Context, msg *nats.Msg) (*jetstream.PubAck,
 	return ack, err
 }
 
+// publishAfter publishes first, which is another stream's, and, unless that is nil, msg after it,
+// if nothing keeps the teller from publishing at once. told is whether msg is known to be stored.
+// If it is not, [teller.publish] must publish it; the caller must not use msg itself again.
+func (t *teller) publishAfter(ctx context.Context, first, msg *nats.Msg) (ack *jetstream.PubAck, told bool, err error) {
+	if msg == nil || !t.sound() {
+		ack, err = t.publisher.PublishMsg(ctx, first)
+		return ack, false, err
+	}
+	a := t.publisher.PublishBoth(ctx, first, msg)
+	if a.Followed {
+		t.end(a.NextErr)
+		t.storage.seen(a.NextErr)
+	}
+	return a.Ack, a.Followed && a.NextErr == nil, a.Err
+}
+
+// sound reports whether [teller.publish] would publish at once.
+func (t *teller) sound() bool {
+	refusals, problem := t.storage.Refusals(), t.storage.Problem()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.doubtful && t.refused.IsZero() && (problem == "" || refusals == t.known)
+}
+
 // begin returns whether the store counts as full, and an error while that need not be asked
 // again. Of the publishes after a pause the first finds out, and the others wait for what it
 // finds.

@@ -1,4 +1,5 @@
-// Package parallel processes items concurrently within bounds, with [Each].
+// Package parallel processes items concurrently within bounds, with [Each], and calls functions in
+// goroutines that are used again, with a [Pool].
 package parallel
 
 import (

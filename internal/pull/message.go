@@ -12,10 +12,10 @@ import (
 // server leases it; the [Puller] renews the lease while the message is handled and
 // settles it afterwards, so a [Handler] does neither.
 type Message struct {
-	msg        jetstream.Msg
-	meta       *jetstream.MsgMetadata
-	puller     *Puller
-	reconnects uint64 // how often the connection had come back when the message was requested
+	msg    jetstream.Msg
+	meta   *jetstream.MsgMetadata
+	puller *Puller
+	mark   uint64 // of the connection when the message was requested
 	// forgotten is whether the consumer may have forgotten an earlier delivery, see
 	// [deliveries].
 	forgotten bool
@@ -57,8 +57,7 @@ func (m *Message) Repeated() bool { return m.forgotten || m.meta.NumDelivered > 
 // consumer still, or this instance was frozen. A message that lay in a socket meanwhile still
 // counts one delivery.
 func (m *Message) Shared() bool {
-	nc := m.puller.config.Conn
-	if m.Repeated() || nc.Stats().Reconnects != m.reconnects || nc.Status() != nats.CONNECTED {
+	if m.Repeated() || !m.puller.config.Link.UpSince(m.mark) {
 		return true
 	}
 	m.puller.mu.Lock()

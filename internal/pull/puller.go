@@ -12,6 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/internal/backoff"
+	"github.com/rebound-mq/rebound/internal/natsconn"
+	"github.com/rebound-mq/rebound/internal/parallel"
 )
 
 const (
@@ -31,6 +33,8 @@ const (
 	// flight, and lookTimeout how long it has to answer.
 	lookEvery   = time.Second
 	lookTimeout = 2 * time.Second
+	// mostIdle is how many goroutines wait for another message.
+	mostIdle = MaxBatch
 )
 
 // ErrGiveBack makes a [Handler]'s message be given back at once, for any instance to take.
@@ -70,8 +74,10 @@ type Consumer interface {
 
 // Config is what a [Puller] needs besides its source and its handler.
 type Config struct {
-	// Conn is the connection that delivers the messages.
+	// Conn is the connection that delivers the messages, and Link tells whether it was up; one
+	// of its own when nil.
 	Conn *nats.Conn
+	Link *natsconn.Link
 	// Limit bounds how many messages are in flight, and Bytes their size. Pullers may
 	// share them.
 	Limit *Limit
@@ -85,11 +91,11 @@ type Config struct {
 	Log      *slog.Logger
 }
 
-// Puller pulls the messages of one consumer and hands each to its handler in a goroutine
-// of its own. It pulls no more messages than its limit allows, so none grows old in a
-// buffer. Their size is known only once they are here: a message for which no bytes are
-// left waits in flight, with its lease renewed, and nothing more is pulled until it has its
-// bytes. Its methods are safe for concurrent use.
+// Puller pulls the messages of one consumer and hands each to its handler in a goroutine. It
+// pulls no more messages than its limit allows, so none grows old in a buffer. Their size is
+// known only once they are here: a message for which no bytes are left waits in flight, with its
+// lease renewed, and nothing more is pulled until it has its bytes. Its methods are safe for
+// concurrent use.
 type Puller struct {
 	source Source
 	handle Handler
@@ -105,15 +111,19 @@ type Puller struct {
 	// unsure is whether another may lead the consumer by now, and deliver again what is in
 	// flight: a pull has failed, or the leader did not answer, since it last did.
 	unsure  bool
-	working sync.WaitGroup
+	working *parallel.Pool
+	later   sync.WaitGroup
 	pulled  chan struct{} // closed when nothing more is pulled
 }
 
 // New returns a puller of the source's messages.
 func New(source Source, handle Handler, config Config) *Puller {
+	if config.Link == nil {
+		config.Link = natsconn.NewLink(config.Conn)
+	}
 	return &Puller{
 		source: source, handle: handle, config: config,
-		unacked: make(map[*Message]struct{}), pulled: make(chan struct{}),
+		unacked: make(map[*Message]struct{}), pulled: make(chan struct{}), working: parallel.NewPool(mostIdle),
 	}
 }
 
@@ -165,11 +175,13 @@ func (p *Puller) Run(ctx context.Context) {
 	renewCtx, stopRenewing := context.WithCancel(ctx)
 	owned.Go(func() { p.renew(renewCtx) })
 	owned.Go(func() { p.watchLeader(renewCtx) })
+	defer p.working.Wait() // also if this goroutine ends in the middle
 
 	p.pull(pullCtx, ctx)
 	close(p.pulled)
 	p.config.Later.hurry()
 	p.working.Wait()
+	p.later.Wait()
 	p.flush(ctx)
 	stop()
 	stopRenewing()
@@ -219,7 +231,8 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 	if permits == 0 {
 		return nil
 	}
-	wanted, began, reconnects := permits, time.Now(), p.config.Conn.Stats().Reconnects
+	wanted, began := permits, time.Now()
+	mark, _ := p.config.Link.Look()
 	defer func() { p.config.Limit.release(permits) }()
 
 	elsewhere := p.learn(consumer)
@@ -230,7 +243,7 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 			return
 		}
 		m := &Message{
-			msg: msg, meta: meta, puller: p, reconnects: reconnects, renewed: asked,
+			msg: msg, meta: meta, puller: p, mark: mark, renewed: asked,
 			forgotten: p.deliveries.forgotten(meta, elsewhere),
 		}
 		p.mu.Lock()
@@ -308,8 +321,8 @@ func (p *Puller) work(ctx context.Context, m *Message) {
 	if p.config.Bytes.acquire(ctx, size) == nil {
 		err = p.handle(ctx, m)
 		if later := (*laterError)(nil); errors.As(err, &later) {
-			// Many may wait, so this one's stack is given up for a small one.
-			p.working.Go(func() { p.workLater(ctx, m, later.do) })
+			// Many may wait, so this one's stack is left to another message for a small one.
+			p.later.Go(func() { p.workLater(ctx, m, later.do) })
 			return
 		}
 		p.config.Bytes.release(size)

@@ -33,7 +33,7 @@ func TestSource_WhatIsBeingSentAsAPullIsStoppedIsDeliveredOnce(t *testing.T) {
 	const n = 5000
 	js, c := newConsumer(t)
 	for range n {
-		if _, err := js.PublishAsync("s", nil); err != nil {
+		if _, err := js.PublishAsync("s", nil, jetstream.WithStallWait(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
