@@ -447,7 +447,7 @@ func (s modelSource) Look(context.Context) error                  { return nil }
 func (s modelSource) Open(context.Context) (pull.Consumer, error) { return s, nil }
 
 // Receive implements [pull.Consumer].
-func (s modelSource) Receive(ctx context.Context, n int, take func(jetstream.Msg, time.Time)) error {
+func (s modelSource) Receive(ctx context.Context, n int, take func(pull.Delivery, time.Time)) error {
 	i, c := s.i, s.c
 	for range n {
 		began := time.Now()
@@ -578,14 +578,13 @@ func (c *modelConsumer) renew(m *storedMsg, until time.Time) {
 
 // modelMsg is a message that was delivered to an instance.
 type modelMsg struct {
-	jetstream.Msg
 	i *instance
 	c *modelConsumer
 	m *storedMsg
 	n uint64 // the delivery
 }
 
-// Metadata implements [jetstream.Msg].
+// Metadata implements [pull.Delivery].
 func (m *modelMsg) Metadata() (*jetstream.MsgMetadata, error) {
 	return &jetstream.MsgMetadata{
 		Sequence: jetstream.SequencePair{Stream: m.m.sequence}, NumDelivered: m.n, Timestamp: m.m.at, Stream: m.c.stream,
@@ -596,7 +595,7 @@ func (m *modelMsg) Subject() string      { return m.m.subject }
 func (m *modelMsg) Headers() nats.Header { return m.m.header }
 func (m *modelMsg) Data() []byte         { return m.m.data }
 
-// Ack implements [jetstream.Msg]. Nobody learns whether the acknowledgement arrives.
+// Ack implements [pull.Delivery]. Nobody learns whether the acknowledgement arrives.
 func (m *modelMsg) Ack() error {
 	i, w := m.i, m.i.w
 	i.gate()

@@ -8,11 +8,23 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// Delivery is a message as a consumer has delivered it: of [jetstream.Msg] what a [Puller] needs.
+type Delivery interface {
+	Subject() string
+	Headers() nats.Header
+	Data() []byte
+	Metadata() (*jetstream.MsgMetadata, error)
+	Ack() error
+	Nak() error
+	NakWithDelay(delay time.Duration) error
+	InProgress() error
+}
+
 // Message is a message in flight: pulled by this instance and not acknowledged yet. The
 // server leases it; the [Puller] renews the lease while the message is handled and
 // settles it afterwards, so a [Handler] does neither.
 type Message struct {
-	msg    jetstream.Msg
+	msg    Delivery
 	meta   *jetstream.MsgMetadata
 	puller *Puller
 	mark   uint64 // of the connection when the message was requested

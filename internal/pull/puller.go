@@ -34,7 +34,7 @@ const (
 	lookEvery   = time.Second
 	lookTimeout = 2 * time.Second
 	// mostIdle is how many goroutines wait for another message.
-	mostIdle = MaxBatch
+	mostIdle = 4 * MaxBatch
 )
 
 // ErrGiveBack makes a [Handler]'s message be given back at once, for any instance to take.
@@ -69,7 +69,7 @@ type Consumer interface {
 	// Receive pulls up to n messages until a while has passed, or ctx ends and it is sure
 	// that nothing is under way. It hands each to take, together with when it was requested:
 	// the server sent it later. It returns once nothing more can arrive.
-	Receive(ctx context.Context, n int, take func(m jetstream.Msg, asked time.Time)) error
+	Receive(ctx context.Context, n int, take func(m Delivery, asked time.Time)) error
 }
 
 // Config is what a [Puller] needs besides its source and its handler.
@@ -236,7 +236,7 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 	defer func() { p.config.Limit.release(permits) }()
 
 	elsewhere := p.learn(consumer)
-	err := consumer.Receive(ctx, permits, func(msg jetstream.Msg, asked time.Time) {
+	err := consumer.Receive(ctx, permits, func(msg Delivery, asked time.Time) {
 		meta, err := msg.Metadata()
 		if err != nil {
 			p.config.Log.Error("a message has no metadata", "consumer", p.Name(), "error", err)

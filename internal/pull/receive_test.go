@@ -41,7 +41,7 @@ func TestSource_WhatIsBeingSentAsAPullIsStoppedIsDeliveredOnce(t *testing.T) {
 	received, again := uint64(0), 0
 	for range 2 {
 		ctx, cancel := context.WithCancel(t.Context())
-		err := c.Receive(ctx, 2*n, func(m jetstream.Msg, _ time.Time) {
+		err := c.Receive(ctx, 2*n, func(m Delivery, _ time.Time) {
 			cancel() // as a stop does
 			received++
 			if meta, err := m.Metadata(); err != nil || meta.NumDelivered != 1 {
@@ -70,7 +70,7 @@ func TestSource_MessageThatLooksLikeAStatusIsReceived(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
-		err := c.Receive(t.Context(), 1, func(m jetstream.Msg, _ time.Time) { got = append(got, m.Headers().Get("Status")) })
+		err := c.Receive(t.Context(), 1, func(m Delivery, _ time.Time) { got = append(got, m.Headers().Get("Status")) })
 		if err != nil || len(got) != 1 || got[0] != status {
 			t.Errorf("received %q, %v; want the message of status %s", got, err, status)
 		}
@@ -96,7 +96,7 @@ func TestSource_PullEndsWhenTheServerSaysSoOrSaysNothing(t *testing.T) {
 		c.next: {ok: true}, "says.408": {ok: true}, "says.409": {}, "says.nothing": {want: errSilent}, "nobody.listens": {want: nats.ErrNoResponders},
 	} {
 		c.next = next
-		err := c.Receive(t.Context(), 1, func(m jetstream.Msg, _ time.Time) { t.Errorf("received %v, want nothing", m) })
+		err := c.Receive(t.Context(), 1, func(m Delivery, _ time.Time) { t.Errorf("received %v, want nothing", m) })
 		if (err == nil) != end.ok || end.want != nil && !errors.Is(err, end.want) {
 			t.Errorf("a pull by %s ends with %v, want success: %t, or the error %v", next, err, end.ok, end.want)
 		}

@@ -77,7 +77,7 @@ func (c streamConsumer) Look(ctx context.Context) error {
 //
 // The client library offers no such end: it either asks anew when a pull has ended, or takes a
 // message for the end if that has no payload and a header like a status of the server.
-func (c streamConsumer) Receive(_ context.Context, n int, take func(jetstream.Msg, time.Time)) error {
+func (c streamConsumer) Receive(_ context.Context, n int, take func(Delivery, time.Time)) error {
 	replies := make(chan *nats.Msg, n+1) // all messages, and the end
 	sub, err := c.conn.ChanSubscribe(c.conn.NewInbox(), replies)
 	if err != nil {
@@ -101,7 +101,7 @@ func (c streamConsumer) Receive(_ context.Context, n int, take func(jetstream.Ms
 		case reply.Subject == sub.Subject:
 			return endOf(reply)
 		}
-		take(delivered{raw: reply}, asked)
+		take(delivered{reply}, asked)
 	}
 	return nil
 }
@@ -139,11 +139,8 @@ func endOf(status *nats.Msg) error {
 	return fmt.Errorf("the server ended a pull: %s %s", code, description)
 }
 
-// delivered is a message that a consumer has delivered.
-type delivered struct {
-	jetstream.Msg // nil; the methods that a [Puller] calls are defined below
-	raw           *nats.Msg
-}
+// delivered is the [Delivery] of a pull.
+type delivered struct{ raw *nats.Msg }
 
 func (m delivered) Subject() string      { return m.raw.Subject }
 func (m delivered) Headers() nats.Header { return m.raw.Header }

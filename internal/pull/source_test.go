@@ -70,7 +70,7 @@ func (s *fakeSource) Open(context.Context) (Consumer, error) {
 	return s, nil
 }
 
-func (s *fakeSource) Receive(ctx context.Context, n int, take func(jetstream.Msg, time.Time)) error {
+func (s *fakeSource) Receive(ctx context.Context, n int, take func(Delivery, time.Time)) error {
 	s.asked = append(s.asked, n)
 	asked := time.Now()
 	for range n {
@@ -101,7 +101,6 @@ func (s *fakeSource) was() []string {
 }
 
 type fakeMessage struct {
-	jetstream.Msg
 	source   *fakeSource
 	sequence uint64
 }
