@@ -28,12 +28,14 @@ func newStore(js jetstream.JetStream) *Store {
 type scripted struct {
 	jetstream.JetStream
 	errs []error
+	took time.Duration // until each answer
 	sent []*nats.Msg
 }
 
 func (s *scripted) Stream(context.Context, string) (jetstream.Stream, error) { return nil, nil }
 
 func (s *scripted) PublishMsg(_ context.Context, m *nats.Msg, _ ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	time.Sleep(s.took)
 	s.sent = append(s.sent, &nats.Msg{Subject: m.Subject, Header: maps.Clone(m.Header)})
 	if n := len(s.sent) - 1; n < len(s.errs) && s.errs[n] != nil {
 		return nil, s.errs[n]
@@ -126,6 +128,19 @@ func TestStore_DecisionIsToldOnceItsOperationIsStored(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestStore_DelayIsThatOfOneAnswerWhenADecisionFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(&scripted{took: 100 * time.Millisecond})
+		op := &events.Operation{ID: "0123456789abcdef0123456789abcdef", Service: "s", Operation: "o", Attempt: 1, Due: time.Now()}
+		if err := s.Schedule(t.Context(), op, scheduler.Message{}, events.Scheduled{About: op.About(), Attempt: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Delay(time.Now()); got != 100*time.Millisecond {
+			t.Errorf("JetStream takes %v to answer, want 100ms", got)
+		}
+	})
 }
 
 // TestStore_NextStateOfWhatAnotherMayHaveIsMarked stores the next state of an operation whose

@@ -1,11 +1,9 @@
 package parallel_test
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 
 	"go.uber.org/goleak"
 
@@ -48,25 +46,4 @@ func TestPool_NoCallWaitsForAnother(t *testing.T) {
 		})
 	}
 	p.Wait()
-}
-
-func TestPool_KeepsNoMoreGoroutinesThanItMay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const most = 3
-		p := parallel.NewPool(most)
-		before := runtime.NumGoroutine()
-		var together sync.WaitGroup
-		together.Add(10)
-		for range 10 {
-			p.Go(func() {
-				together.Done()
-				together.Wait()
-			})
-		}
-		synctest.Wait()
-		if kept := runtime.NumGoroutine() - before; kept > most {
-			t.Errorf("%d goroutines are kept, want at most %d", kept, most)
-		}
-		p.Wait()
-	})
 }
