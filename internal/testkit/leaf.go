@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"testing"
+	"time"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
 )
@@ -19,7 +20,12 @@ func Leaf(t testing.TB, domain string) string {
 	}
 	remote := &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", ports.LeafNode.Port)}
 	leaf := domainServer(t, domain+"-leaf", natsd.LeafNodeOpts{Remotes: []*natsd.RemoteLeafOpts{{URLs: []*url.URL{remote}}}})
-	Eventually(t, startTimeout, "the leaf node being connected", func() bool { return leaf.NumLeafNodes() == 1 })
+	// Once it is connected it hears, a moment later, that its hub takes requests.
+	nc := Connect(t, leaf.ClientURL())
+	Eventually(t, startTimeout, "the leaf node handing on requests", func() bool {
+		_, err := nc.Request("$JS."+domain+".API.INFO", nil, time.Second)
+		return err == nil
+	})
 	return leaf.ClientURL()
 }
 
