@@ -3,12 +3,16 @@ package parallel
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
+
+// restFor is how long a goroutine waits for the next call before it ends.
+const restFor = 5 * time.Second
 
 // Pool calls functions in goroutines that it uses again. A new goroutine has a small stack, which
 // is copied to a larger one each time that a call goes deeper than before; one that has been used
-// has its stack already. A pool never makes a function wait for a goroutine. It is safe for
-// concurrent use.
+// has its stack already. A pool never makes a function wait for a goroutine, and a goroutine that
+// has had nothing to do for five seconds ends. It is safe for concurrent use.
 type Pool struct {
 	group sync.WaitGroup
 	calls chan func()
@@ -42,15 +46,21 @@ func (p *Pool) Wait() {
 
 // serve calls do, and then what else there is.
 func (p *Pool) serve(do func()) {
+	rest := time.NewTimer(restFor)
+	defer rest.Stop()
 	for {
 		do()
 		if p.idle.Add(1) > p.mostIdle {
 			p.idle.Add(-1)
 			return
 		}
+		rest.Reset(restFor)
 		select {
 		case do = <-p.calls:
 			p.idle.Add(-1)
+		case <-rest.C:
+			p.idle.Add(-1)
+			return
 		case <-p.closed:
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 func TestPool_KeepsNoMoreGoroutinesThanItMay(t *testing.T) {
@@ -26,6 +27,11 @@ func TestPool_KeepsNoMoreGoroutinesThanItMay(t *testing.T) {
 		synctest.Wait()
 		if kept := p.idle.Load(); kept != most {
 			t.Errorf("after another call %d goroutines wait for the next, want %d", kept, most)
+		}
+		time.Sleep(2 * restFor)
+		synctest.Wait()
+		if kept := p.idle.Load(); kept != 0 {
+			t.Errorf("after a rest %d goroutines wait for the next call, want none", kept)
 		}
 		p.Wait()
 	})
