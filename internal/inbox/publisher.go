@@ -35,17 +35,8 @@ func (p Publisher) PublishMsg(ctx context.Context, msg *nats.Msg, options ...jet
 	if len(options) > 0 {
 		return nil, errors.New("a publisher supports no options")
 	}
-	for blip := 0; ; blip++ {
-		reply, err := p.Inbox.Request(ctx, msg, streams.CallTimeout)
-		switch {
-		case err == nil:
-			return readAck(reply.Data)
-		case !errors.Is(err, nats.ErrNoResponders):
-			return nil, err
-		case blip == blips, !backoff.Sleep(ctx, blipPause):
-			return nil, jetstream.ErrNoStreamResponse
-		}
-	}
+	a := p.publish(ctx, msg, nil)
+	return a.Ack, a.Err
 }
 
 // Answers are those of streams to two messages.
@@ -63,8 +54,13 @@ type Answers struct {
 // as new and not as a duplicate, next, each within [streams.CallTimeout]. It waits for both
 // answers at once, which costs less than two publishes. The caller must not use next again.
 func (p Publisher) PublishBoth(ctx context.Context, first, next *nats.Msg) Answers {
+	return p.publish(ctx, first, &sequel{next, storesNew})
+}
+
+// publish publishes msg and, unless that is nil, its sequel.
+func (p Publisher) publish(ctx context.Context, msg *nats.Msg, then *sequel) Answers {
 	for blip := 0; ; blip++ {
-		reply, end := p.Inbox.request(ctx, first, &sequel{next, storesNew}, streams.CallTimeout)
+		reply, end := p.Inbox.request(ctx, msg, then, streams.CallTimeout)
 		switch {
 		case reply != nil:
 			return bothAnswers(reply, end)
