@@ -39,7 +39,7 @@ func (s *settled) see(pub testkit.Publication) testkit.Fate {
 		s.returned++
 	case string(pub.Data) == "+ACK":
 		s.acks++
-		if deliveries(pub) != 1 {
+		if n, ok := pub.Deliveries(); !ok || n != 1 {
 			s.again++
 		}
 		close(s.changed)
@@ -72,22 +72,6 @@ func (s *settled) await(t *testing.T, acks int) {
 			t.Fatalf("%d messages are acknowledged, want %d", got, acks)
 		}
 	}
-}
-
-// deliveries returns how often the server says that it delivered what an acknowledgement is of.
-func deliveries(ack testkit.Publication) int {
-	// $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<time>.<pending>, of
-	// which newer servers put two tokens in front of the stream and one at the end.
-	tokens := strings.Split(ack.Subject, ".")
-	at := 4
-	if len(tokens) > 9 {
-		at = 6
-	}
-	n, err := strconv.Atoi(tokens[min(at, len(tokens)-1)])
-	if err != nil {
-		return 0
-	}
-	return n
 }
 
 // TestService_StopLeavesNothingToDeliverAgain stops an instance in the middle of its work. No

@@ -28,17 +28,8 @@ type redeliveries struct{ atomic.Int64 }
 
 // watch is a proxy's fate of publications, all of which pass.
 func (r *redeliveries) watch(pub testkit.Publication) testkit.Fate {
-	// $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<time>.<pending>, of
-	// which newer servers send more tokens in front and one behind.
-	tokens := strings.Split(pub.Subject, ".")
-	if len(tokens) < 9 || tokens[0] != "$JS" || tokens[1] != "ACK" || string(pub.Data) != "+ACK" {
-		return testkit.Pass
-	}
-	delivered := tokens[4]
-	if len(tokens) > 9 {
-		delivered = tokens[6]
-	}
-	if n, err := strconv.Atoi(delivered); err != nil || n > 1 {
+	settles := strings.HasPrefix(pub.Subject, "$JS.ACK.") && string(pub.Data) == "+ACK"
+	if n, ok := pub.Deliveries(); settles && (!ok || n > 1) {
 		r.Add(1)
 	}
 	return testkit.Pass

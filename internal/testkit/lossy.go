@@ -20,6 +20,23 @@ type Publication struct {
 	Data []byte
 }
 
+// Deliveries returns how often the server says that it has delivered the message that the
+// publication settles. ok is false if it settles none, or does not tell.
+func (p Publication) Deliveries() (n int, ok bool) {
+	// $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<time>.<pending>, of
+	// which newer servers put two tokens in front of the stream and one at the end.
+	tokens := strings.Split(p.Subject, ".")
+	if len(tokens) < 9 || tokens[0] != "$JS" || tokens[1] != "ACK" {
+		return 0, false
+	}
+	at := 4
+	if len(tokens) > 9 {
+		at = 6
+	}
+	n, err := strconv.Atoi(tokens[at])
+	return n, err == nil
+}
+
 // Fate is what becomes of a publication.
 type Fate int
 
