@@ -268,8 +268,10 @@ func (store *Store) follow(ctx context.Context, f func(jetstream.KeyValueEntry) 
 	}
 	defer func() {
 		_ = w.Stop() // fails if the connection or the context has ended it already
-		for range w.Updates() {
-			// The watcher's goroutine may be waiting to deliver.
+		// Its goroutine may be waiting to deliver once more. The channel is not closed if the
+		// context ended while the watcher was being made.
+		for len(w.Updates()) > 0 {
+			<-w.Updates()
 		}
 	}()
 	for {

@@ -1,8 +1,10 @@
 package natsstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -56,6 +58,37 @@ func TestStore_RestartedServerIsJoinedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	storetest.Eventually(t, all, 5*time.Second, breaker.Closed)
+}
+
+func TestStore_WatchEndsWheneverItsContextDoes(t *testing.T) {
+	t.Parallel()
+	store := New(testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL())), "", 1)
+	watch := func(ctx context.Context, ready func()) {
+		_ = store.Watch(ctx, ready, func(breaker.Circuit) {}) // its context ends
+	}
+	var usual time.Duration // until a watch is ready
+	for range 10 {
+		ctx, cancel := context.WithCancel(t.Context())
+		began := time.Now()
+		watch(ctx, func() {
+			usual = time.Since(began)
+			cancel()
+		})
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range 300 { // a few of them end just when the server has answered
+			ctx, cancel := context.WithTimeout(t.Context(), usual/2+rand.N(usual))
+			watch(ctx, func() {})
+			cancel()
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Fatal("a watch goes on after its context has ended")
+	}
 }
 
 func TestExisting_SendsTheCircuitsInUseAndMakesNoBucket(t *testing.T) {
