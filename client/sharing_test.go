@@ -93,21 +93,33 @@ func (r *rig) awaitHeld(key string, cause gate.Cause) {
 // fail calls Execute with a function that fails until an error of a kind comes, and returns it.
 func fail(t *testing.T, c *client.Client, call *client.Call, kind error) error {
 	t.Helper()
-	var last error
-	testkit.Eventually(t, patience, fmt.Sprintf("Execute being refused with %v", kind), func() bool {
-		_, last = client.Execute(ctx(t), c, call, func(context.Context) (int, error) { return 0, errBusy })
-		return errors.Is(last, kind)
-	})
-	return last
+	return executeUntil(t, c, call, errBusy, fmt.Sprintf("Execute being refused with %v", kind), func(err error) bool { return errors.Is(err, kind) })
 }
 
 // succeed calls Execute until it succeeds.
 func succeed(t *testing.T, c *client.Client, call *client.Call) {
 	t.Helper()
-	testkit.Eventually(t, patience, "Execute going on", func() bool {
-		_, err := client.Execute(ctx(t), c, call, func(context.Context) (int, error) { return 1, nil })
-		return err == nil
+	executeUntil(t, c, call, nil, "Execute going on", func(err error) bool { return err == nil })
+}
+
+// executeUntil calls Execute with a function that gives result, until Execute's error is the awaited
+// one, which it returns. If that never comes it logs what client and service know.
+func executeUntil(t *testing.T, c *client.Client, call *client.Call, result error, what string, awaited func(error) bool) error {
+	t.Helper()
+	var last error
+	came := false
+	defer func() {
+		if !came {
+			circuits, err := c.Breakers(ctx(t))
+			t.Logf("Execute gives %v; the client shares %+v; the service knows the breakers %+v (%v)", last, c.Sharing(), circuits, err)
+		}
+	}()
+	testkit.Eventually(t, patience, what, func() bool {
+		_, last = client.Execute(ctx(t), c, call, func(context.Context) (int, error) { return 1, result })
+		came = awaited(last)
+		return came
 	})
+	return last
 }
 
 func TestSharing_FailuresOfExecuteHoldWhatTheServiceHas(t *testing.T) {
