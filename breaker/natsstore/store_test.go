@@ -31,12 +31,11 @@ func BenchmarkStore_Change(b *testing.B) { storetest.BenchmarkChange(b, store) }
 
 func TestStore_RestartedServerIsJoinedAgain(t *testing.T) {
 	t.Parallel()
-	dir, port := t.TempDir(), embedded.RandomPort
+	dir, port := t.TempDir(), testkit.Port(t)
 	serve := func() *testkit.NATSServer {
 		return testkit.Server(t, func(o *embedded.Options) { o.StoreDir, o.Port = dir, port })
 	}
 	s := serve()
-	port = s.Port()
 	all := storetest.Fleet(t, storetest.Handles(3, func() breaker.Store {
 		return New(testkit.JetStream(t, testkit.Connect(t, s.ClientURL())), "", 1)
 	}), storetest.Settings())

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,12 +17,7 @@ import (
 func TestServe_FullDiskIsReportedAndOutlived(t *testing.T) {
 	t.Parallel()
 	dir := testkit.SmallDisk(t, 96<<20)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := testkit.Addr(t)
 	serve, stderr := program(t, "serve", "--sync-interval", "always")
 	// nats-server has a data race when JetStream is restarted during requests.
 	serve.Env = append(serve.Env, "HOME="+dir, "REBOUND_LISTEN="+addr, "REBOUND_HTTP=127.0.0.1:0", "REBOUND_MAX_STORE=1GB", "GORACE=exitcode=0")

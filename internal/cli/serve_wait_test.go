@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -15,12 +14,7 @@ func TestServe_WhileItWaitsForALeaderItLivesAndSaysWhyItIsNotReady(t *testing.T)
 	cluster.Stop(0)
 	cluster.Stop(1)
 	c := bareCLI(t, cluster.URLs()[2])
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := testkit.Addr(t)
 	r := c.start(nil, "serve", "--http", addr)
 	status := func(path string) int {
 		answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + addr + path)

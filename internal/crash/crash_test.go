@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,9 +81,9 @@ func TestProgram_LosesNothingWhenItIsKilled(t *testing.T) {
 
 	t.Run("together with its embedded server", func(t *testing.T) {
 		t.Parallel()
-		port := freePort(t)
-		args := append(serve(policy), "--store-dir", filepath.Join(t.TempDir(), "store"), "--listen", "127.0.0.1:"+strconv.Itoa(port))
-		url := "nats://127.0.0.1:" + strconv.Itoa(port)
+		addr := testkit.Addr(t)
+		args := append(serve(policy), "--store-dir", filepath.Join(t.TempDir(), "store"), "--listen", addr)
+		url := "nats://" + addr
 		p := start(t, binary, args)
 		await(t, url)
 		torment(t, url, killsTogether, false, false, func() {
@@ -511,14 +510,4 @@ func await(t *testing.T, url string) {
 		_, err = nc.Request("rebound.status", nil, time.Second)
 		return err == nil
 	})
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
 }

@@ -95,12 +95,13 @@ func TestServer_HasTheLimits(t *testing.T) {
 }
 
 func TestStart_RefusesABusyPort(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port := testkit.Port(t)
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	port := l.Addr().(*net.TCPAddr).Port
 	o := embedded.Options{StoreDir: t.TempDir(), Port: port}
 
 	_, err = embedded.Start(t.Context(), o)
@@ -108,7 +109,6 @@ func TestStart_RefusesABusyPort(t *testing.T) {
 	if !errors.As(err, &busy) || busy.Port != port {
 		t.Fatalf("error is %v, want a PortError", err)
 	}
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	want := "listening on " + addr + ": the port is already in use; choose another with --listen or use that server with --nats nats://" + addr
 	if err.Error() != want {
 		t.Errorf("message is %q\nwant %q", err, want)

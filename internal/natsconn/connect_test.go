@@ -91,7 +91,7 @@ func TestConnect_UsesEachIdentity(t *testing.T) {
 
 func TestConnect_FailsWithOneClearSentence(t *testing.T) {
 	t.Parallel()
-	refused := "nats://" + freeAddress(t)
+	refused := "nats://" + testkit.Addr(t)
 	pki := certificates(t)
 	tls := tlsServer(t, pki)
 	id := newIdentity(t)
@@ -243,16 +243,6 @@ func jetStream(t *testing.T, nc *natsconn.Conn) jetstream.JetStream {
 		t.Fatal(err)
 	}
 	return js
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // recorder is a slog handler that records what is logged.

@@ -65,7 +65,7 @@ func TestContext_NamesTheWayToJetStream(t *testing.T) {
 }
 
 func TestContext_FailsWithOneClearSentence(t *testing.T) {
-	nowhere := "nats://" + freeAddress(t)
+	nowhere := "nats://" + testkit.Addr(t)
 	dir := contexts(t, map[string]map[string]any{
 		"nsc":    {"nsc": "nsc://operator/account/user"},
 		"scheme": {"creds": "op://vault/creds"},

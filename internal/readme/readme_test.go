@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -143,7 +142,8 @@ func TestREADME_CommandsRun(t *testing.T) {
 	bin := t.TempDir()
 	install(t, bin, natsCLI)
 	run(t, nil, 5*time.Minute, "go", "build", "-o", bin, "github.com/rebound-mq/rebound/cmd/rebound")
-	url := "nats://127.0.0.1:" + freePort(t)
+	addr := testkit.Addr(t)
+	url := "nats://" + addr
 	home := t.TempDir()
 	for _, b := range blocks(t) {
 		if name, ok := strings.CutPrefix(strings.SplitN(b.text, "\n", 2)[0], "# "); ok && b.language == "yaml" {
@@ -156,7 +156,7 @@ func TestREADME_CommandsRun(t *testing.T) {
 	env := append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "NATS_URL="+url, "HOME="+home,
 		"XDG_CONFIG_HOME="+home, "XDG_STATE_HOME="+home, "XDG_CACHE_HOME="+home)
 
-	background(t, env, bin+"/rebound", "serve", "--listen", strings.TrimPrefix(url, "nats://"), "--http", "off")
+	background(t, env, bin+"/rebound", "serve", "--listen", addr, "--http", "off")
 	testkit.Eventually(t, 30*time.Second, "the service being ready", func() bool {
 		nc, err := nats.Connect(url)
 		if err != nil {
@@ -261,18 +261,4 @@ func background(t *testing.T, env []string, name string, args ...string) {
 func install(t *testing.T, bin, pkg string) {
 	t.Helper()
 	run(t, append(os.Environ(), "GOBIN="+bin), 8*time.Minute, "go", "install", pkg)
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }

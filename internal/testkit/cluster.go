@@ -1,14 +1,11 @@
 package testkit
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/rebound-mq/rebound/internal/embedded"
 	"github.com/rebound-mq/rebound/internal/testkit/natsd"
 )
 
@@ -27,36 +24,23 @@ func Cluster(t testing.TB, n int) *Nodes {
 	if n < 2 {
 		t.Fatalf("testkit: a cluster has at least 2 servers, not %d", n)
 	}
-	// A route needs a port that is known before its server listens. Another process may take a
-	// free port before it is used.
-	var err error
-	for range 5 {
-		c := &Nodes{t: t}
-		if err = c.start(n); err == nil {
-			t.Cleanup(c.stopAll)
-			return c
-		}
-		c.stopAll()
-	}
-	t.Fatalf("testkit: starting a cluster of %d: %v", n, err)
-	return nil
-}
-
-func (c *Nodes) start(n int) error {
-	ports, err := freePorts(n)
-	if err != nil {
-		return err
-	}
+	c := &Nodes{t: t, servers: make([]*natsProcess, n)}
 	routes := make([]string, n)
-	for i, p := range ports {
-		routes[i] = fmt.Sprintf("nats://127.0.0.1:%d", p)
-	}
-	for i, p := range ports {
+	for i := range n {
+		port := Port(t)
+		routes[i] = fmt.Sprintf("nats://127.0.0.1:%d", port)
 		c.nodes = append(c.nodes, &natsd.Node{
-			Name: fmt.Sprintf("node-%d", i+1), StoreDir: c.t.TempDir(), Port: embedded.RandomPort, ClusterPort: p, Routes: routes,
+			Name: fmt.Sprintf("node-%d", i+1), StoreDir: t.TempDir(), Port: Port(t), ClusterPort: port, Routes: routes,
 		})
 	}
-	c.servers = make([]*natsProcess, n)
+	t.Cleanup(c.stopAll)
+	if err := c.start(); err != nil {
+		t.Fatalf("testkit: starting a cluster of %d: %v", n, err)
+	}
+	return c
+}
+
+func (c *Nodes) start() error {
 	for i := range c.nodes {
 		if err := c.run(i); err != nil {
 			return err
@@ -66,13 +50,11 @@ func (c *Nodes) start(n int) error {
 }
 
 func (c *Nodes) run(i int) error {
-	s, state, err := startNATS(natsd.Config{Node: c.nodes[i]}, logWriter(c.t))
+	s, err := startNATS(natsd.Config{Node: c.nodes[i]}, logWriter(c.t))
 	if err != nil {
 		return err
 	}
 	c.servers[i] = s
-	// A restarted server listens on the port that its clients know.
-	c.nodes[i].Port = state.Port
 	return nil
 }
 
@@ -175,18 +157,4 @@ func (c *Nodes) stopAll() {
 	for i := range c.servers {
 		c.Stop(i)
 	}
-}
-
-// freePorts returns n different ports that were free a moment ago.
-func freePorts(n int) ([]int, error) {
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
-	}
-	return ports, nil
 }

@@ -36,28 +36,28 @@ type natsProcess struct {
 }
 
 // startNATS starts a server that logs to log, and waits until it is ready.
-func startNATS(c natsd.Config, log io.Writer) (*natsProcess, natsd.State, error) {
+func startNATS(c natsd.Config, log io.Writer) (*natsProcess, error) {
 	program, err := natsProgram()
 	if err != nil {
-		return nil, natsd.State{}, err
+		return nil, err
 	}
 	cmd := exec.Command(program) //nolint:gosec,noctx // built here; stopped by stop
 	cmd.Stderr = log
 	p := &natsProcess{cmd: cmd, exited: make(chan struct{})}
 	if p.input, err = cmd.StdinPipe(); err != nil {
-		return nil, natsd.State{}, err
+		return nil, err
 	}
 	// Use a pipe of our own, because Wait would close one made by exec before it is read.
 	out, outWriter, err := os.Pipe()
 	if err != nil {
-		return nil, natsd.State{}, err
+		return nil, err
 	}
 	cmd.Stdout = outWriter
 	err = cmd.Start()
 	_ = outWriter.Close()
 	if err != nil {
 		_ = out.Close()
-		return nil, natsd.State{}, err
+		return nil, err
 	}
 	p.answers = json.NewDecoder(out)
 	go func() {
@@ -67,21 +67,20 @@ func startNATS(c natsd.Config, log io.Writer) (*natsProcess, natsd.State, error)
 		defer p.mu.Unlock()
 		_ = out.Close()
 	}()
-	state, err := p.begin(c)
-	if err != nil {
+	if err := p.begin(c); err != nil {
 		p.stop()
-		return nil, natsd.State{}, err
+		return nil, err
 	}
-	return p, state, nil
+	return p, nil
 }
 
 // begin sends the configuration to the program.
-func (p *natsProcess) begin(c natsd.Config) (natsd.State, error) {
+func (p *natsProcess) begin(c natsd.Config) error {
 	config, err := json.Marshal(c)
-	if err != nil {
-		return natsd.State{}, err
+	if err == nil {
+		_, err = p.exchange(config)
 	}
-	return p.exchange(config)
+	return err
 }
 
 // state asks the server for its state.

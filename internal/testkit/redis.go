@@ -35,7 +35,7 @@ type RedisServer struct {
 	output *Buffer
 }
 
-// Redis starts a redis-server, found on PATH, on a free port and without persistence, and stops
+// Redis starts a redis-server, found on PATH, on a [Port] and without persistence, and stops
 // it when the test ends. If there is none the test fails and is not skipped. args are passed
 // before all other arguments.
 func Redis(t testing.TB, args ...string) *RedisServer {
@@ -44,21 +44,12 @@ func Redis(t testing.TB, args ...string) *RedisServer {
 	if err != nil {
 		t.Fatalf("testkit: redis-server is not on PATH (%v); install it, on Debian with: apt-get install redis-server", err)
 	}
-	r := &RedisServer{t: t, path: path, dir: t.TempDir(), args: args}
+	r := &RedisServer{t: t, path: path, dir: t.TempDir(), port: Port(t), args: args}
 	t.Cleanup(r.Stop)
-	for range 5 {
-		var ports []int
-		if ports, err = freePorts(1); err != nil {
-			break
-		}
-		r.port = ports[0]
-		if err = r.run(); err == nil {
-			return r
-		}
-		r.Stop()
+	if err := r.run(); err != nil {
+		t.Fatalf("testkit: starting redis-server: %v", err)
 	}
-	t.Fatalf("testkit: starting redis-server: %v", err)
-	return nil
+	return r
 }
 
 // MasterName is the master's name at the sentinels of [Sentinel].

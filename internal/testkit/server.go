@@ -24,24 +24,27 @@ type NATSServer struct {
 	stop     sync.Once
 }
 
-// Server starts a NATS server with JetStream on files in t.TempDir(), on a random port, and stops
-// it when the test ends. It runs in its own process, which the race detector of the test does not
-// slow down. change may modify the options, for example the store directory to start on the files
-// of an earlier server.
+// Server starts a NATS server with JetStream on files in t.TempDir(), on a [Port], and stops it
+// when the test ends. It runs in its own process, which the race detector of the test does not slow
+// down. change may modify the options, for example the store directory to start on the files of an
+// earlier server.
 func Server(t testing.TB, change ...func(*embedded.Options)) *NATSServer {
 	t.Helper()
-	o := embedded.Options{Port: embedded.RandomPort}
+	var o embedded.Options
 	for _, f := range change {
 		f(&o)
+	}
+	if o.Port == 0 {
+		o.Port = Port(t)
 	}
 	if o.StoreDir == "" {
 		o.StoreDir = t.TempDir()
 	}
-	process, state, err := startNATS(natsd.Config{Single: &o}, logWriter(t))
+	process, err := startNATS(natsd.Config{Single: &o}, logWriter(t))
 	if err != nil {
 		t.Fatalf("testkit: starting a NATS server: %v", err)
 	}
-	s := &NATSServer{process: process, port: state.Port, storeDir: o.StoreDir}
+	s := &NATSServer{process: process, port: o.Port, storeDir: o.StoreDir}
 	t.Cleanup(s.Shutdown)
 	return s
 }
@@ -78,12 +81,11 @@ func (s *NATSServer) ClientURL() string { return "nats://" + s.Addr() }
 // StoreDir returns the directory given for JetStream's files.
 func (s *NATSServer) StoreDir() string { return s.storeDir }
 
-// PlainServer starts a NATS server with these options on a random port of the loopback address,
-// in the process of the test, and stops it when the test ends. It is for options that [Server]
-// lacks.
+// PlainServer starts a NATS server with these options on a [Port], in the process of the test, and
+// stops it when the test ends. It is for options that [Server] lacks.
 func PlainServer(t testing.TB, o *server.Options) *server.Server {
 	t.Helper()
-	o.Host, o.Port = "127.0.0.1", embedded.RandomPort
+	o.Host, o.Port = "127.0.0.1", Port(t)
 	o.NoLog, o.NoSigs = true, true
 	s, err := server.NewServer(o)
 	if err != nil {

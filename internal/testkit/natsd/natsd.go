@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/url"
 	"time"
 
@@ -31,7 +30,7 @@ type Config struct {
 type Node struct {
 	Name     string
 	StoreDir string
-	// Port is for clients; with [embedded.RandomPort] the operating system chooses.
+	// Port is for clients.
 	Port int
 	// ClusterPort is for the other nodes.
 	ClusterPort int
@@ -43,8 +42,6 @@ type Node struct {
 type State struct {
 	// Error is why the server is not running; all else is then empty.
 	Error string `json:",omitempty"`
-	// Port is the one for clients.
-	Port int
 	// Leads reports whether the node leads JetStream's meta group.
 	Leads bool
 	// Current reports whether the node follows the leader of the meta group.
@@ -104,7 +101,7 @@ func startSingle(o embedded.Options, log *slog.Logger) (state func() State, stop
 	if err != nil {
 		return nil, nil, err
 	}
-	return func() State { return State{Port: s.Port()} }, s.Shutdown, nil
+	return func() State { return State{} }, s.Shutdown, nil
 }
 
 func startNode(n Node) (state func() State, stop func(), err error) {
@@ -138,13 +135,8 @@ func startNode(n Node) (state func() State, stop func(), err error) {
 		stop()
 		return nil, nil, fmt.Errorf("%s accepts no connections", n.Name)
 	}
-	addr, ok := s.Addr().(*net.TCPAddr)
-	if !ok {
-		stop()
-		return nil, nil, fmt.Errorf("%s listens on no port", n.Name)
-	}
 	state = func() State {
-		st := State{Port: addr.Port, Leads: s.JetStreamIsLeader(), Current: s.JetStreamIsCurrent()}
+		st := State{Leads: s.JetStreamIsLeader(), Current: s.JetStreamIsCurrent()}
 		if st.Leads {
 			st.Peers = len(s.JetStreamClusterPeers())
 		}
