@@ -104,7 +104,7 @@ func TestLanes_OutliveTheLeaderOfACluster(t *testing.T) {
 // out, on streams that are reached by their domain only.
 func TestService_WorksInTheDomainOfItsHubOnALeafNode(t *testing.T) {
 	t.Parallel()
-	r := connect(t, testkit.Leaf(t, "hub"))
+	r := connect(t, testkit.Leaf(t, "hub").URL)
 	r.domain = "hub"
 	r.js = testkit.JetStreamIn(t, r.nc, "hub")
 	r.letters = deadletter.New(r.js, "")

@@ -122,6 +122,25 @@ func TestLanes_MarkerGoesWithTheLastOperationAndComesBackWithTheNext(t *testing.
 	}
 }
 
+// TestLanes_KeyThatHoldsNothingIsForgottenThoughItsGateIsShut lets a key out and opens its breaker
+// again at once, for good.
+func TestLanes_KeyThatHoldsNothingIsForgottenThoughItsGateIsShut(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	config := handlers.Config{Policies: policySet(t, guarded+"  maxConcurrentRetries: 10\n"), ForgetIdleAfter: 2 * time.Second}
+	r.start(config)
+	r.start(config)
+	_, _ = r.switched("pay.charge")
+	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
+	r.holdSome(5, "held")
+	r.awaitHeld(5)
+	r.act("reset", schemas.BreakerAct{Key: "pay:charge"})
+	r.awaitOutcomes(5, time.Minute)
+	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
+	testkit.Eventually(t, time.Minute, "the marker being removed", func() bool { return !r.marked("pay.charge") })
+	testkit.Eventually(t, time.Minute, "the ledger of its limits having expired", func() bool { return r.stored("KV_RETRY_LEDGERS") == 0 })
+}
+
 // TestLanes_WhatIsHeldDrainsThoughAnEarlyReleaseWasUnderWay has a target that fails at
 // random, which turns the governor on. After a quiet time an outage opens the breaker, and
 // the target recovers. Nothing may still wait for the earlier early release.

@@ -443,7 +443,7 @@ func (s modelSource) Name() string                                { return s.c.f
 func (s modelSource) Lease() time.Duration                        { return lease }
 func (s modelSource) Made() time.Time                             { return time.Time{} }
 func (s modelSource) Led() time.Time                              { return time.Time{} }
-func (s modelSource) Look(context.Context) error                  { return nil }
+func (s modelSource) Look(context.Context) error                  { s.i.gate(); return nil }
 func (s modelSource) Open(context.Context) (pull.Consumer, error) { return s, nil }
 
 // Receive implements [pull.Consumer].

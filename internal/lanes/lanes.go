@@ -102,8 +102,8 @@ func (l *Lanes) Run(ctx context.Context) {
 	}
 }
 
-// open claims the keys to check whose gate is open. It returns how long to wait for the
-// next gate that opens by itself.
+// open claims the keys to check whose gate is open, and those that may be unmarked. It returns how
+// long to wait for the next gate that opens by itself.
 func (l *Lanes) open(now time.Time) (open []*keyLanes, wait time.Duration) {
 	const shortest = 10 * time.Millisecond
 	wait = sweepEvery
@@ -114,7 +114,7 @@ func (l *Lanes) open(now time.Time) (open []*keyLanes, wait time.Duration) {
 		if !k.releasing && (k.look || timeIsUp) {
 			k.look, k.next = false, time.Time{}
 			// Critical operations may go when no others may.
-			if quota := l.quota(k, events.Critical, now); !quota.Shut {
+			if quota := l.quota(k, events.Critical, now); !quota.Shut || l.isLeftOver(k) {
 				k.releasing = true
 				open = append(open, k)
 			} else {
@@ -126,6 +126,12 @@ func (l *Lanes) open(now time.Time) (open []*keyLanes, wait time.Duration) {
 		}
 	}
 	return open, wait
+}
+
+// isLeftOver reports whether a key whose gate is shut is marked and seems to hold nothing. It would
+// stay in use as long as it is marked: whoever looks at it asks its gate and renews its lease.
+func (l *Lanes) isLeftOver(k *keyLanes) bool {
+	return k.departures.held.Total() == 0 && l.markers.removable(k, time.Now())
 }
 
 func (l *Lanes) policy(k *keyLanes) *policy.Policy {

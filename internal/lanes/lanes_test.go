@@ -167,3 +167,58 @@ func TestLanes_KeyIsCountedAsSoonAsThisInstanceHoldsForIt(t *testing.T) {
 		t.Errorf("%d keys are to be counted after this instance has held operations of one, want that one", len(got))
 	}
 }
+
+// TestLanes_WhatAnotherInstanceHasLetOutIsHeldNoMore has an instance count what another then lets
+// out and unmarks, and lets it look again while the gate is shut, and while it is open.
+func TestLanes_WhatAnotherInstanceHasLetOutIsHeldNoMore(t *testing.T) {
+	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
+	js := testkit.JetStream(t, nc)
+	for _, c := range streams.Configs(events.Streams{}, streams.Limits{}) {
+		if _, err := js.CreateStream(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Now()
+	breakers := breaker.NewGroup(breaker.Config{Instance: "i"})
+	gates := scheduler.NewGates(breakers, scheduler.GatesConfig{})
+	persister := opstore.NewPersister(opstore.NewStorage(js, nil), slog.New(slog.DiscardHandler), rand.Float64)
+	keys, err := OpenKeys(t.Context(), js, persister, KeysConfig{Reading: js, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := New(keys, opstore.New(js, persister, opstore.Config{}), Config{Gates: gates, Policies: policy.Builtin, Now: func() time.Time { return now }})
+	breakers.Breaker("pay:shut", breaker.Settings{})
+	if _, err := breakers.Hold(t.Context(), "pay:shut", breaker.Operator{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, operation := range []string{"shut", "open"} {
+		k := l.of("pay", operation)
+		l.quota(k, events.Normal, now)
+		l.counted(k, gate.Lengths{events.Normal: 2})
+	}
+	held := func() (n int) {
+		for _, s := range gates.Standings(now) {
+			n += s.Held
+		}
+		return n
+	}
+	l.sweep(t.Context(), now.Add(time.Hour))
+	if len(l.keys) != 2 || held() != 4 {
+		t.Fatalf("%d keys hold %d operations as far as is known, want 2 keys and 4 operations", len(l.keys), held())
+	}
+	if err := l.countShut(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if held() != 2 {
+		t.Errorf("%d operations are held once the key with a shut gate is counted, want the 2 of the other", held())
+	}
+	l.watchOnce(t.Context(), now)
+	l.watchOnce(t.Context(), now.Add(suspectAfter))
+	if held() != 0 {
+		t.Errorf("%d operations are held once the watchdog has looked, want none", held())
+	}
+	l.sweep(t.Context(), now.Add(time.Hour))
+	if len(l.keys) != 0 {
+		t.Errorf("%d keys are left that hold nothing, want none", len(l.keys))
+	}
+}

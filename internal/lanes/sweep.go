@@ -89,6 +89,7 @@ func (l *Lanes) sweep(ctx context.Context, now time.Time) {
 		case gone, listed && (!none || l.markers.removable(k, now)):
 			k.look = true
 		case listed:
+		case k.departures.held.Total() > 0: // its gate counts them too, until they are counted anew
 		case !known && !k.look && !k.releasing && now.Sub(k.used) > l.forgetAfter:
 			delete(l.keys, key)
 		}
@@ -134,13 +135,15 @@ func (l *Lanes) countEach(ctx context.Context, k *keyLanes) (held gate.Lengths, 
 	return held, err
 }
 
-// uncounted returns up to maxCounts marked keys whose gate is shut.
+// uncounted returns up to maxCounts keys whose gate is shut and that are marked, or held
+// operations when last counted: another instance may have removed the marker since.
 func (l *Lanes) uncounted(now time.Time) []*keyLanes {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var shut []*keyLanes
 	for _, k := range l.keys {
-		if _, known := l.markers.isListed(k); known && !k.releasing && l.quota(k, events.Critical, now).Shut {
+		_, known := l.markers.isListed(k)
+		if (known || k.departures.held.Total() > 0) && !k.releasing && l.quota(k, events.Critical, now).Shut {
 			shut = append(shut, k)
 		}
 	}

@@ -106,14 +106,16 @@ func (l *Lanes) suspects(now time.Time) (suspects []*keyLanes) {
 // let operations of the key out too, so the key is stranded only if that one stays.
 func (l *Lanes) suspect(ctx context.Context, k *keyLanes, now time.Time) error {
 	oldest, err := l.oldest(ctx, k)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case oldest == 0:
+		l.counted(k, gate.Lengths{})
+		return nil
 	}
 	l.mu.Lock()
 	d := &k.departures
 	switch {
-	case oldest == 0:
-		d.held, d.since, d.oldest = gate.Lengths{}, time.Time{}, 0
 	case d.since.IsZero(): // some have left meanwhile
 	case oldest != d.oldest && d.oldest != 0:
 		d.since, d.oldest = now, 0

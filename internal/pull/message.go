@@ -32,9 +32,9 @@ type Message struct {
 	// [deliveries].
 	forgotten bool
 
-	// renewed is when the lease was last renewed at the earliest: when the message was
-	// requested, or the server was last notified of progress. lost is whether the lease
-	// may have been over once. Both are guarded by Puller.mu.
+	asked time.Time // when the message was requested
+	// renewed is when the server was last notified of progress, or else asked. lost is
+	// whether the lease may have been over once. Both are guarded by Puller.mu.
 	renewed time.Time
 	lost    bool
 }
@@ -84,8 +84,35 @@ func (m *Message) AwaitPulled() { m.puller.awaitPulled() }
 // mayBeLost reports whether the lease may have been over once, or may be over when a write
 // begun now arrives, for which half the lease is reserved. The caller has locked Puller.mu.
 func (m *Message) mayBeLost(now time.Time) bool {
-	m.lost = m.lost || elapsed(m.renewed, now) > m.puller.source.Lease()/2
+	m.lost = m.lost || elapsed(m.leased(), now) > m.puller.source.Lease()/2
 	return m.lost
+}
+
+// leased returns the latest moment at which the lease is known to have begun anew. The server
+// confirms no renewal, and one is lost while the leader of the consumer is out of reach. So a
+// renewal counts up to when the leader was last asked something that it answered. The caller has
+// locked Puller.mu.
+func (m *Message) leased() time.Time {
+	known := m.renewed
+	if m.puller.answered.Before(known) {
+		known = m.puller.answered
+	}
+	if known.Before(m.asked) {
+		return m.asked
+	}
+	return known
+}
+
+// confirm records that the leader has answered what it was asked then. What was in doubt by then
+// remains lost.
+func (p *Puller) confirm(asked time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	for m := range p.unacked {
+		m.mayBeLost(now)
+	}
+	p.answered = asked
 }
 
 // elapsed returns the time between two moments by the monotonic or the wall clock, whichever

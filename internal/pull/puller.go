@@ -29,8 +29,8 @@ const (
 	// It grows with every delivery up to longestReturn.
 	firstReturn   = 100 * time.Millisecond
 	longestReturn = 5 * time.Second
-	// lookEvery is how often the leader of a consumer is asked for while messages are in
-	// flight, and lookTimeout how long it has to answer.
+	// lookEvery is how often at least the leader of a consumer is asked for while messages are
+	// in flight, and lookTimeout how long it has to answer.
 	lookEvery   = time.Second
 	lookTimeout = 2 * time.Second
 	// mostIdle is how many goroutines wait for another message.
@@ -108,6 +108,8 @@ type Puller struct {
 	mu       sync.Mutex // guards the fields up to unsure
 	unacked  map[*Message]struct{}
 	consumer Consumer // as last opened, nil before
+	// answered is when the leader was last asked something that it answered.
+	answered time.Time
 	// unsure is whether another may lead the consumer by now, and deliver again what is in
 	// flight: a pull has failed, or the leader did not answer, since it last did.
 	unsure  bool
@@ -235,7 +237,7 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 	mark, _ := p.config.Link.Look()
 	defer func() { p.config.Limit.release(permits) }()
 
-	elsewhere := p.learn(consumer)
+	elsewhere, _ := p.learn(consumer)
 	err := consumer.Receive(ctx, permits, func(msg Delivery, asked time.Time) {
 		meta, err := msg.Metadata()
 		if err != nil {
@@ -243,7 +245,7 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 			return
 		}
 		m := &Message{
-			msg: msg, meta: meta, puller: p, mark: mark, renewed: asked,
+			msg: msg, meta: meta, puller: p, mark: mark, asked: asked, renewed: asked,
 			forgotten: p.deliveries.forgotten(meta, elsewhere),
 		}
 		p.mu.Lock()
@@ -271,8 +273,8 @@ func (p *Puller) acquire(ctx context.Context) (permits int) {
 }
 
 // learn takes note of the consumer and its leader. It returns the latest sequence that the
-// consumer is known to have delivered elsewhere.
-func (p *Puller) learn(consumer Consumer) (elsewhere uint64) {
+// consumer is known to have delivered elsewhere, and whether it is sure who leads.
+func (p *Puller) learn(consumer Consumer) (elsewhere uint64, sure bool) {
 	elsewhere, changed, sure := p.deliveries.begin(consumer.Made(), consumer.Led())
 	if changed {
 		p.loseLeases()
@@ -281,28 +283,33 @@ func (p *Puller) learn(consumer Consumer) (elsewhere uint64) {
 	defer p.mu.Unlock()
 	p.consumer = consumer
 	p.unsure = p.unsure && !sure
-	return elsewhere
+	return elsewhere, sure
 }
 
-// watchLeader asks for the leader of the consumer while messages are in flight. Pulls do not
-// tell: one that waits goes on at a new leader, and none is made while nothing more may be in
-// flight. A server without a cluster is its own leader.
+// watchLeader asks the leader of the consumer while messages are in flight. Pulls do not tell
+// who leads: one that waits goes on at a new leader, and none is made while nothing more may be
+// in flight. Nor does anything else tell that renewals arrive. A server without a cluster is its
+// own leader, but may be reached by way of another.
 func (p *Puller) watchLeader(ctx context.Context) {
-	for backoff.Sleep(ctx, lookEvery) {
+	for backoff.Sleep(ctx, min(lookEvery, p.source.Lease()/6)) {
 		p.mu.Lock()
 		consumer, idle := p.consumer, len(p.unacked) == 0
 		p.mu.Unlock()
-		if idle || consumer == nil || consumer.Led().IsZero() {
+		if idle || consumer == nil {
 			continue
 		}
+		asked := time.Now()
 		call, cancel := context.WithTimeout(ctx, lookTimeout)
 		err := consumer.Look(call)
 		cancel()
-		if err != nil {
+		switch {
+		case err == nil:
+			if _, sure := p.learn(consumer); sure {
+				p.confirm(asked)
+			}
+		case !consumer.Led().IsZero():
 			p.setUnsure(true)
-			continue
 		}
-		p.learn(consumer)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"github.com/rebound-mq/rebound/internal/testkit"
 )
 
+func TestMain(m *testing.M) { testkit.Main(m, testkit.ProxyLeaks()...) }
+
 // hold runs a puller until the test ends, which keeps in flight what it returns.
 func hold(t *testing.T, nc *nats.Conn, source Source) <-chan *Message {
 	t.Helper()
@@ -87,6 +89,56 @@ func TestPuller_WhatALeaderDeliveredThatWasKilledIsShared(t *testing.T) {
 	}
 	cluster.Kill(leader)
 	testkit.Eventually(t, time.Minute, "what the leader had delivered to be shared", first.Shared)
+	if reconnects := nc.Stats().Reconnects; reconnects > 0 {
+		t.Errorf("the connection broke %d times, want it not to be the reason", reconnects)
+	}
+}
+
+// Renewals that a leaf node cannot hand on are lost, and nothing says so.
+func TestPuller_WhatItRenewedOutOfReachOfItsConsumerIsShared(t *testing.T) {
+	t.Parallel()
+	leaf := testkit.Leaf(t, "hub")
+	hub := testkit.JetStream(t, testkit.Connect(t, leaf.Hub))
+	if _, err := hub.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Retention: jetstream.WorkQueuePolicy}); err != nil {
+		t.Fatal(err)
+	}
+	config := jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy, AckWait: 10 * time.Second}
+	nc := testkit.Connect(t, leaf.URL)
+	came := hold(t, nc, Durable(testkit.JetStreamIn(t, nc, "hub"), "S", config))
+	var c jetstream.Consumer
+	testkit.Eventually(t, 10*time.Second, "the consumer", func() bool {
+		var err error
+		c, err = hub.Consumer(t.Context(), "S", "c")
+		return err == nil
+	})
+	publish := func() {
+		t.Helper()
+		if _, err := hub.Publish(t.Context(), "s", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish()
+	first := <-came
+	if first.Shared() {
+		t.Error("what was just delivered is shared, want it not while its lease can be renewed")
+	}
+	leaf.Link.Cut()
+	again, err := c.Next(jetstream.FetchMaxWait(time.Minute))
+	if err != nil {
+		t.Fatalf("the message did not come to another instance once its lease was over: %v", err)
+	}
+	if !first.Shared() {
+		t.Error("what another instance has, too, is not shared")
+	}
+	if err := again.Ack(); err != nil {
+		t.Fatal(err)
+	}
+	leaf.Link.Mend()
+	publish()
+	<-came // it pulls again
+	if !first.Shared() {
+		t.Error("what another instance had, too, is no longer shared once the consumer can be reached again")
+	}
 	if reconnects := nc.Stats().Reconnects; reconnects > 0 {
 		t.Errorf("the connection broke %d times, want it not to be the reason", reconnects)
 	}

@@ -297,6 +297,48 @@ func TestPuller_LooksForTheLeaderWhileItCannotPull(t *testing.T) {
 	})
 }
 
+func TestPuller_RenewalsCountUpToTheLeadersLastAnswer(t *testing.T) {
+	for name, elected := range map[string]time.Time{"a cluster": time.Now(), "a server alone": {}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newFakeSource(1)
+				s.leads(elected, elected, nil)
+				release := make(chan struct{})
+				var first *Message
+				r := run(t, s, 1, func(_ context.Context, m *Message) error {
+					first = m
+					<-release
+					return nil
+				})
+				lease := s.Lease()
+				for _, c := range []struct {
+					when   string
+					lasts  time.Duration
+					silent error
+					lost   bool
+				}{
+					{"while it answers", 10 * lease, nil, false},
+					{"while it does not for less than half of a lease", lease/2 - 10*time.Second, context.DeadlineExceeded, false},
+					{"once it answers again", lease, nil, false},
+					{"while it does not for longer", lease/2 + 10*time.Second, context.DeadlineExceeded, true},
+					{"once it answers after that", lease, nil, true},
+				} {
+					s.leads(elected, elected, c.silent)
+					time.Sleep(c.lasts) // of the bubble's clock
+					synctest.Wait()
+					r.mu.Lock()
+					if lost := first.mayBeLost(time.Now()); lost != c.lost {
+						t.Errorf("%s, the lease may be lost: %t, want %t", c.when, lost, c.lost)
+					}
+					r.mu.Unlock()
+				}
+				close(release)
+				r.drain()
+			})
+		})
+	}
+}
+
 func TestPuller_TriesAgainUntilTheConsumerIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeSource(1)

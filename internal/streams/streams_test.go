@@ -177,7 +177,7 @@ func TestScan_ReadsPageByPage(t *testing.T) {
 
 // TestOpen_StreamsAreReadInTheirDomain reads through a leaf node that has its own JetStream.
 func TestOpen_StreamsAreReadInTheirDomain(t *testing.T) {
-	js := testkit.JetStreamIn(t, testkit.Connect(t, testkit.Leaf(t, "hub")), "hub")
+	js := testkit.JetStreamIn(t, testkit.Connect(t, testkit.Leaf(t, "hub").URL), "hub")
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "SAMPLE", Subjects: []string{"sample"}, AllowDirect: true}); err != nil {
