@@ -438,6 +438,7 @@ type modelSource struct {
 	c *modelConsumer
 }
 
+func (s modelSource) Close()                                      {}
 func (s modelSource) Stream() string                              { return s.c.stream }
 func (s modelSource) Name() string                                { return s.c.filter }
 func (s modelSource) Lease() time.Duration                        { return lease }

@@ -28,6 +28,9 @@ type Message struct {
 	meta   *jetstream.MsgMetadata
 	puller *Puller
 	mark   uint64 // of the connection when the message was requested
+	// late is whether it came with a later pull than the one that requested it, so it has no
+	// permit, and mark does not tell of what was before.
+	late bool
 	// forgotten is whether the consumer may have forgotten an earlier delivery, see
 	// [deliveries].
 	forgotten bool
@@ -65,11 +68,11 @@ func (m *Message) Pending() uint64 { return m.meta.NumPending }
 func (m *Message) Repeated() bool { return m.forgotten || m.meta.NumDelivered > 1 }
 
 // Shared reports whether the server may have given the message to another instance too: it
-// was delivered before, the server was out of reach for a while or is not known to lead the
-// consumer still, or this instance was frozen. A message that lay in a socket meanwhile still
-// counts one delivery.
+// was delivered before or came late, the server was out of reach for a while or is not known to
+// lead the consumer still, or this instance was frozen. A message that lay in a socket meanwhile
+// still counts one delivery.
 func (m *Message) Shared() bool {
-	if m.Repeated() || !m.puller.config.Link.UpSince(m.mark) {
+	if m.Repeated() || m.late || !m.puller.config.Link.UpSince(m.mark) {
 		return true
 	}
 	m.puller.mu.Lock()

@@ -12,7 +12,7 @@ import (
 func TestMessage_IsSharedOnceAnotherInstanceMayHaveIt(t *testing.T) {
 	t.Parallel()
 	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
-	p := New(Durable(nil, "S", jetstream.ConsumerConfig{AckWait: time.Minute}), nil, Config{Conn: nc})
+	p := New(Durable(testkit.JetStream(t, nc), "S", jetstream.ConsumerConfig{AckWait: time.Minute}), nil, Config{Conn: nc})
 	p.answered = time.Now().Add(time.Hour) // so every renewal counts
 	for says, c := range map[string]struct {
 		change func(*Message)
@@ -20,6 +20,7 @@ func TestMessage_IsSharedOnceAnotherInstanceMayHaveIt(t *testing.T) {
 	}{
 		"it came for the first time, just now": {func(*Message) {}, false},
 		"it came before":                       {func(m *Message) { m.meta.NumDelivered = 2 }, true},
+		"it came late":                         {func(m *Message) { m.late = true }, true},
 		"its consumer is a new one":            {func(m *Message) { m.forgotten = true }, true},
 		"the connection was another one":       {func(m *Message) { m.mark = 1 }, true},
 		"its lease was a third over":           {func(m *Message) { m.renewed = m.renewed.Add(-20 * time.Second) }, false},

@@ -55,6 +55,8 @@ type Source interface {
 	Lease() time.Duration
 	// Open makes the consumer, or brings it up to date.
 	Open(ctx context.Context) (Consumer, error)
+	// Close gives up what is still under way. Nothing is received after it.
+	Close()
 }
 
 // Consumer is a consumer that exists.
@@ -68,7 +70,8 @@ type Consumer interface {
 	Look(ctx context.Context) error
 	// Receive pulls up to n messages until a while has passed, or ctx ends and it is sure
 	// that nothing is under way. It hands each to take, together with when it was requested:
-	// the server sent it later. It returns once nothing more can arrive.
+	// the server sent it later. It returns once nothing more can arrive, or an error. What then
+	// arrives after all, one of the next calls hands out besides its own.
 	Receive(ctx context.Context, n int, take func(m Delivery, asked time.Time)) error
 }
 
@@ -180,6 +183,7 @@ func (p *Puller) Run(ctx context.Context) {
 	defer p.working.Wait() // also if this goroutine ends in the middle
 
 	p.pull(pullCtx, ctx)
+	p.source.Close()
 	close(p.pulled)
 	p.config.Later.hurry()
 	p.working.Wait()
@@ -245,13 +249,15 @@ func (p *Puller) fetch(ctx, handleCtx context.Context, consumer Consumer) error 
 			return
 		}
 		m := &Message{
-			msg: msg, meta: meta, puller: p, mark: mark, asked: asked, renewed: asked,
+			msg: msg, meta: meta, puller: p, mark: mark, asked: asked, renewed: asked, late: asked.Before(began),
 			forgotten: p.deliveries.forgotten(meta, elsewhere),
 		}
 		p.mu.Lock()
 		p.unacked[m] = struct{}{}
 		p.mu.Unlock()
-		permits--
+		if !m.late {
+			permits--
+		}
 		p.working.Go(func() { p.work(handleCtx, m) })
 	})
 	p.batch.had(wanted, wanted-permits, time.Since(began))
@@ -319,10 +325,14 @@ func (p *Puller) setUnsure(unsure bool) {
 	p.mu.Unlock()
 }
 
-// work handles one message once there are bytes left for it, and settles it with the
-// server. It does so while the puller drains, too: a message that is given back counts as
-// delivered before.
+// work handles one message once there are bytes left for it, and a permit if it came too late for
+// that of its pull, and settles it with the server. It does so while the puller drains, too: a
+// message that is given back counts as delivered before.
 func (p *Puller) work(ctx context.Context, m *Message) {
+	if m.late && p.config.Limit.acquire(ctx, 1) == 0 {
+		p.settle(ctx, m, ErrGiveBack)
+		return
+	}
 	size := p.config.Bytes.of(m)
 	err := ErrGiveBack
 	if p.config.Bytes.acquire(ctx, size) == nil {

@@ -13,24 +13,26 @@ import (
 )
 
 // newConsumer returns a consumer of a new stream with the subject s.
-func newConsumer(t *testing.T) (jetstream.JetStream, streamConsumer) {
+func newConsumer(t *testing.T) (jetstream.JetStream, *streamConsumer) {
 	t.Helper()
 	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Storage: jetstream.MemoryStorage}); err != nil {
 		t.Fatal(err)
 	}
-	c, err := js.CreateConsumer(t.Context(), "S", jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy, AckWait: 10 * time.Minute, MaxAckPending: -1})
+	source := Durable(js, "S", jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy, AckWait: 10 * time.Minute, MaxAckPending: -1})
+	c, err := source.Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return js, newStreamConsumer(js, "S", c)
+	t.Cleanup(source.Close)
+	return js, c.(*streamConsumer)
 }
 
 // TestSource_WhatIsBeingSentAsAPullIsStoppedIsDeliveredOnce stops pulls while the server sends
 // them what has piled up.
 func TestSource_WhatIsBeingSentAsAPullIsStoppedIsDeliveredOnce(t *testing.T) {
 	t.Parallel()
-	const n = 5000
+	const n = 4 * MaxBatch
 	js, c := newConsumer(t)
 	for range n {
 		if _, err := js.PublishAsync("s", nil, jetstream.WithStallWait(time.Minute)); err != nil {
@@ -41,7 +43,7 @@ func TestSource_WhatIsBeingSentAsAPullIsStoppedIsDeliveredOnce(t *testing.T) {
 	received, again := uint64(0), 0
 	for range 2 {
 		ctx, cancel := context.WithCancel(t.Context())
-		err := c.Receive(ctx, 2*n, func(m Delivery, _ time.Time) {
+		err := c.Receive(ctx, MaxBatch, func(m Delivery, _ time.Time) {
 			cancel() // as a stop does
 			received++
 			if meta, err := m.Metadata(); err != nil || meta.NumDelivered != 1 {
@@ -100,5 +102,57 @@ func TestSource_PullEndsWhenTheServerSaysSoOrSaysNothing(t *testing.T) {
 		if (err == nil) != end.ok || end.want != nil && !errors.Is(err, end.want) {
 			t.Errorf("a pull by %s ends with %v, want success: %t, or the error %v", next, err, end.ok, end.want)
 		}
+	}
+}
+
+// The server may be as slow as that, because its disk is.
+func TestSource_WhatAPullBringsTooLateComesWithTheNext(t *testing.T) {
+	t.Parallel()
+	js, c := newConsumer(t)
+	if _, err := js.Publish(t.Context(), "s", []byte("late")); err != nil {
+		t.Fatal(err)
+	}
+	slow, err := c.conn.SubscribeSync("slow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := c.next
+	c.next = "slow"
+	if err := c.Receive(t.Context(), 1, func(m Delivery, _ time.Time) { t.Errorf("received %v, want nothing", m) }); !errors.Is(err, errSilent) {
+		t.Fatalf("a pull without an answer ends with %v, want %v", err, errSilent)
+	}
+	failed := time.Now()
+	request, err := slow.NextMsg(10 * time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.conn.PublishRequest(server, request.Reply, request.Data); err != nil {
+		t.Fatal(err)
+	}
+	c.next = server
+	var got string
+	err = c.Receive(t.Context(), 1, func(m Delivery, asked time.Time) {
+		got = string(m.Data())
+		if !asked.Before(failed) {
+			t.Errorf("it was requested at %v, want before the first pull failed at %v", asked, failed)
+		}
+	})
+	if got != "late" || err != nil {
+		t.Errorf("the next pull brought %q, %v; want what the first one requested", got, err)
+	}
+	if len(c.asked) > 1 {
+		t.Errorf("%d pulls have not ended, want at most the late one, whose end may come later", len(c.asked))
+	}
+}
+
+func TestSource_PullThatIsLateForALeaseIsGivenUp(t *testing.T) {
+	t.Parallel()
+	_, c := newConsumer(t)
+	c.lease = 0
+	if _, err := c.begin("nobody.listens", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Receive(t.Context(), 1, func(m Delivery, _ time.Time) { t.Errorf("received %v, want nothing", m) }); err == nil || len(c.asked) > 1 {
+		t.Errorf("the next pull ends with %v, and %d have not ended; want only itself, which is too short to bring anything", err, len(c.asked))
 	}
 }

@@ -25,11 +25,12 @@ type durable struct {
 	js     jetstream.JetStream
 	stream string
 	config jetstream.ConsumerConfig
+	pulls  pulls
 }
 
 // Durable returns the durable consumer of a stream as a [Source].
 func Durable(js jetstream.JetStream, stream string, config jetstream.ConsumerConfig) Source {
-	return &durable{js, stream, config}
+	return &durable{js: js, stream: stream, config: config, pulls: newPulls(js.Conn(), config.AckWait)}
 }
 
 func (s *durable) Stream() string       { return s.stream }
@@ -42,68 +43,115 @@ func (s *durable) Open(ctx context.Context) (Consumer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making consumer %s of stream %s: %w", s.config.Durable, s.stream, err)
 	}
-	return newStreamConsumer(s.js, s.stream, c), nil
+	return &streamConsumer{c, s.pulls, streams.APIPrefix(s.js) + "CONSUMER.MSG.NEXT." + s.stream + "." + s.config.Durable}, nil
 }
+
+// Close gives up what pulls may still bring.
+func (s *durable) Close() { s.pulls.endBefore(time.Now()) }
 
 // streamConsumer is a consumer of a stream.
 type streamConsumer struct {
 	jetstream.Consumer
-	conn *nats.Conn
+	pulls
 	next string // subject of pulls
 }
 
-func newStreamConsumer(js jetstream.JetStream, stream string, c jetstream.Consumer) streamConsumer {
-	return streamConsumer{c, js.Conn(), streams.APIPrefix(js) + "CONSUMER.MSG.NEXT." + stream + "." + c.CachedInfo().Name}
-}
+func (c *streamConsumer) Made() time.Time { return c.CachedInfo().Created }
 
-func (c streamConsumer) Made() time.Time { return c.CachedInfo().Created }
-
-func (c streamConsumer) Led() time.Time {
+func (c *streamConsumer) Led() time.Time {
 	if cluster := c.CachedInfo().Cluster; cluster != nil && cluster.LeaderSince != nil {
 		return *cluster.LeaderSince
 	}
 	return time.Time{}
 }
 
-func (c streamConsumer) Look(ctx context.Context) error {
+func (c *streamConsumer) Look(ctx context.Context) error {
 	_, err := c.Info(ctx)
 	return err
 }
 
-// Receive pulls up to n messages within [fetchWait]. The server says when the pull has ended,
-// after all that it has sent to it, and Receive waits for that even if ctx ends first. Were its
-// subscription ended instead, the server would count what it is just sending as delivered, and
-// a cluster would redeliver it only when the lease is over.
+// Receive pulls up to n messages, at most [MaxBatch], within [fetchWait]. The server says when
+// the pull has ended, after all that it has sent to it, and Receive waits for that even if ctx
+// ends first. Were its subscription ended instead, the server would count what it is just sending
+// as delivered, and a cluster would redeliver it only when the lease is over. For the same reason
+// a pull that the server does not end in time goes on: what it brings after all, a later Receive
+// hands out.
 //
 // The client library offers no such end: it either asks anew when a pull has ended, or takes a
 // message for the end if that has no payload and a header like a status of the server.
-func (c streamConsumer) Receive(_ context.Context, n int, take func(Delivery, time.Time)) error {
-	replies := make(chan *nats.Msg, n+1) // all messages, and the end
-	sub, err := c.conn.ChanSubscribe(c.conn.NewInbox(), replies)
+func (c *streamConsumer) Receive(_ context.Context, n int, take func(Delivery, time.Time)) error {
+	c.endBefore(time.Now().Add(-c.lease)) // by now the server redelivers what they bring
+	wait := min(fetchWait, c.lease/4)
+	sub, err := c.begin(c.next, fmt.Appendf(nil, `{"expires":%d,"batch":%d}`, wait.Nanoseconds(), n))
 	if err != nil {
-		return fmt.Errorf("subscribing to the messages of a pull: %w", err)
-	}
-	defer func() { _ = sub.Unsubscribe() }() // it fails if the connection is closed, which ends it too
-	wait := min(fetchWait, c.CachedInfo().Config.AckWait/4)
-	// When a message was sent is not known, only that this was after the request.
-	asked := time.Now()
-	request := fmt.Appendf(nil, `{"expires":%d,"batch":%d}`, wait.Nanoseconds(), n)
-	if err := c.conn.PublishRequest(c.next, sub.Subject, request); err != nil {
-		return fmt.Errorf("requesting messages: %w", err)
+		return err
 	}
 	silent := time.NewTimer(wait + silence)
 	defer silent.Stop()
-	for ; n > 0; n-- {
-		reply := await(replies, silent.C)
-		switch {
-		case reply == nil:
+	for n > 0 {
+		reply := await(c.replies, silent.C)
+		if reply == nil {
 			return errSilent
-		case reply.Subject == sub.Subject:
-			return endOf(reply)
 		}
-		take(delivered{reply}, asked)
+		if reply.Subject == reply.Sub.Subject { // not a message but a status
+			c.end(reply.Sub)
+			if reply.Sub == sub {
+				return endOf(reply)
+			}
+			continue
+		}
+		take(delivered{reply}, c.asked[reply.Sub])
+		if reply.Sub == sub {
+			n--
+		}
 	}
+	c.end(sub)
 	return nil
+}
+
+// pulls are those pulls of a consumer that have not ended. They belong to the goroutine that pulls.
+type pulls struct {
+	conn    *nats.Conn
+	lease   time.Duration
+	replies chan *nats.Msg // of all of them
+	// asked is when each was requested. When a message was sent is not known, only that this was
+	// after the request.
+	asked map[*nats.Subscription]time.Time
+}
+
+// newPulls has room for what one pull brings while others bring theirs too late. A pull after one
+// that brought nothing asks for little.
+func newPulls(conn *nats.Conn, lease time.Duration) pulls {
+	return pulls{conn, lease, make(chan *nats.Msg, 4*MaxBatch), make(map[*nats.Subscription]time.Time)}
+}
+
+// begin requests messages and returns the subscription to them.
+func (p pulls) begin(next string, request []byte) (*nats.Subscription, error) {
+	sub, err := p.conn.ChanSubscribe(p.conn.NewInbox(), p.replies)
+	if err != nil {
+		return nil, fmt.Errorf("subscribing to the messages of a pull: %w", err)
+	}
+	p.asked[sub] = time.Now()
+	if err := p.conn.PublishRequest(next, sub.Subject, request); err != nil {
+		p.end(sub)
+		return nil, fmt.Errorf("requesting messages: %w", err)
+	}
+	return sub, nil
+}
+
+// end ends a pull. What it has brought already is still handed out, as what was asked for long ago.
+func (p pulls) end(sub *nats.Subscription) {
+	delete(p.asked, sub)
+	_ = sub.Unsubscribe() // it fails if the connection is closed, which ends it too
+}
+
+// endBefore ends the pulls that were requested before a moment.
+func (p pulls) endBefore(moment time.Time) {
+	for sub, asked := range p.asked {
+		if asked.Before(moment) {
+			p.end(sub)
+		}
+	}
 }
 
 // errSilent says that the server has not said in time that a pull has ended.

@@ -21,7 +21,8 @@ type fakeSource struct {
 	failures int // how often opening still fails
 	asked    []int
 	messages chan *fakeMessage
-	fail     chan error // ends a pull
+	fail     chan error    // ends a pull
+	late     time.Duration // how long before the pull that brings them messages were requested
 
 	mu      sync.Mutex // guards the fields below
 	settled []string
@@ -38,6 +39,7 @@ func newFakeSource(sequences ...uint64) *fakeSource {
 	return s
 }
 
+func (s *fakeSource) Close()               {}
 func (s *fakeSource) Stream() string       { return "S" }
 func (s *fakeSource) Name() string         { return "c" }
 func (s *fakeSource) Lease() time.Duration { return time.Minute }
@@ -76,7 +78,7 @@ func (s *fakeSource) Receive(ctx context.Context, n int, take func(Delivery, tim
 	for range n {
 		select {
 		case m := <-s.messages:
-			take(m, asked)
+			take(m, asked.Add(-s.late))
 		case err := <-s.fail:
 			return err
 		case <-ctx.Done():
@@ -186,6 +188,37 @@ func TestPuller_AsksForNoMoreThanTheLimitAndRenewsLeases(t *testing.T) {
 		r.drain()
 		if r.Handled() != 3 {
 			t.Errorf("%d messages were handled, want the third, too, once the limit allowed it", r.Handled())
+		}
+	})
+}
+
+func TestPuller_MessagesOfAFormerPullWaitForAPermit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeSource(1, 2, 3)
+		s.late = time.Second
+		release := make(chan struct{})
+		handling := 0
+		r := run(t, s, 1, func(_ context.Context, m *Message) error {
+			handling++
+			<-release
+			handling--
+			return nil
+		})
+		for handled := 0; handled < 3; {
+			synctest.Wait()
+			if handling > 1 {
+				t.Errorf("%d messages are handled at once, want no more than the limit, 1", handling)
+			}
+			select {
+			case release <- struct{}{}:
+				handled++
+			case s.fail <- errSilent: // of a pull that has the permit
+			}
+		}
+		synctest.Wait()
+		r.drain()
+		if got, want := s.was(), []string{"1 acked", "2 acked", "3 acked"}; !slices.Equal(got, want) {
+			t.Errorf("settled %q, want %q", got, want)
 		}
 	})
 }
