@@ -75,6 +75,17 @@ func (r *rig) admin(endpoint, request string, answer any) {
 	}
 }
 
+// act has an operator act on a breaker, again if the service could not reach the store meanwhile:
+// what one instance does alone others do not know, and it is undone if theirs is worse.
+func (r *rig) act(what, request string) {
+	r.t.Helper()
+	testkit.Eventually(r.t, patience, "all instances knowing of the "+what, func() bool {
+		var acted schemas.BreakerActed
+		r.admin("breaker."+what, request, &acted)
+		return !acted.ThisInstanceOnly
+	})
+}
+
 // awaitHeld waits until the service holds operations of a key for a cause.
 func (r *rig) awaitHeld(key string, cause gate.Cause) {
 	r.t.Helper()
@@ -153,7 +164,7 @@ func TestSharing_FailuresOfExecuteHoldWhatTheServiceHas(t *testing.T) {
 	if n := reached.Load(); n != 0 {
 		t.Errorf("%d attempts were made by the service, want it to obey the breaker", n)
 	}
-	r.admin("breaker.reset", `{"key":"guarded:charge"}`, nil)
+	r.act("reset", `{"key":"guarded:charge"}`)
 	r.outcomes(1, client.OutcomeFilter{Service: "guarded"})
 	succeed(t, r.Client, call)
 }
@@ -181,7 +192,7 @@ func TestSharing_FailuresInTheServiceStopExecute(t *testing.T) {
 	if _, err := client.Execute(ctx(t), late, &client.Call{Service: "guarded", Operation: "charge"}, fn); !errors.Is(err, client.ErrBreakerOpen) || calls.Load() != 0 {
 		t.Errorf("a client that came later got %v after %d calls, want it refused before the first", err, calls.Load())
 	}
-	r.admin("breaker.hold", `{"key":"plain:later"}`, nil)
+	r.act("hold", `{"key":"plain:later"}`)
 	if _, err := client.Execute(ctx(t), late, &client.Call{Service: "plain", Operation: "later"}, fn); !errors.Is(err, client.ErrBreakerOpen) || calls.Load() != 0 {
 		t.Errorf("a key that was used later got %v after %d calls, want it refused before the first", err, calls.Load())
 	}
@@ -195,8 +206,8 @@ func TestSharing_OperatorsWordCountsInExecute(t *testing.T) {
 		stop, end func()
 		want      error
 	}{
-		"a trip": {"tripped", func() { r.admin("breaker.trip", `{"key":"tripped:charge","forMs":3600000}`, nil) }, func() { r.admin("breaker.reset", `{"key":"tripped:charge"}`, nil) }, client.ErrBreakerOpen},
-		"a hold": {"held", func() { r.admin("breaker.hold", `{"key":"held:charge"}`, nil) }, func() { r.admin("breaker.reset", `{"key":"held:charge"}`, nil) }, client.ErrBreakerOpen},
+		"a trip": {"tripped", func() { r.act("trip", `{"key":"tripped:charge","forMs":3600000}`) }, func() { r.act("reset", `{"key":"tripped:charge"}`) }, client.ErrBreakerOpen},
+		"a hold": {"held", func() { r.act("hold", `{"key":"held:charge"}`) }, func() { r.act("reset", `{"key":"held:charge"}`) }, client.ErrBreakerOpen},
 		"a pause": {"paused", func() {
 			if _, err := r.Pause(ctx(t), "paused", client.PauseOptions{For: time.Hour}); err != nil {
 				t.Fatal(err)
@@ -309,7 +320,7 @@ func TestSharing_GoesOnWithoutItsBucketAndMerges(t *testing.T) {
 		circuits, err := r.Breakers(ctx(t))
 		return err == nil && r.Sharing().Shared && len(circuits) > 0 && circuits[0].State == breaker.Open
 	})
-	r.admin("breaker.reset", `{"key":"guarded:charge"}`, nil)
+	r.act("reset", `{"key":"guarded:charge"}`)
 	succeed(t, r.Client, call)
 }
 
@@ -338,7 +349,7 @@ func TestSharing_CutOffClientGoesOnAndMergesLater(t *testing.T) {
 		var shown schemas.BreakerShown
 		return err == nil && client.ErrorFromReply(m) == nil && json.Unmarshal(m.Data, &shown) == nil && shown.State == breaker.Open
 	})
-	r.admin("breaker.reset", `{"key":"guarded:charge"}`, nil)
+	r.act("reset", `{"key":"guarded:charge"}`)
 	succeed(t, c, call)
 }
 
@@ -459,7 +470,7 @@ func TestSharing_ClientThatIsThereFirstJoinsTheServiceLater(t *testing.T) {
 	if shown.State != breaker.Open {
 		t.Errorf("the service knows the breaker as %s, want OPEN", shown.State)
 	}
-	r.admin("breaker.reset", `{"key":"guarded:charge"}`, nil)
+	r.act("reset", `{"key":"guarded:charge"}`)
 	succeed(t, c, call)
 }
 
@@ -469,7 +480,7 @@ func TestSharing_LocalClientSharesNothing(t *testing.T) {
 	local := connected(t, client.Config{Conn: r.nc, Policies: policySet(t, sharedPolicies), Local: true})
 	call := &client.Call{Service: "guarded", Operation: "charge"}
 	fail(t, local, call, client.ErrBreakerOpen)
-	r.admin("breaker.hold", `{"key":"plain:charge"}`, nil)
+	r.act("hold", `{"key":"plain:charge"}`)
 	if _, err := client.Execute(ctx(t), local, &client.Call{Service: "plain", Operation: "charge"}, func(context.Context) (int, error) { return 1, nil }); err != nil {
 		t.Errorf("a local client heeds the breaker of others: %v", err)
 	}
@@ -500,7 +511,7 @@ func TestSharing_InRedisWithAServiceThatUsesIt(t *testing.T) {
 	call := &client.Call{Service: "guarded", Operation: "charge"}
 	succeed(t, c, call)
 	r := &rig{Client: c, t: t, nc: nc}
-	r.admin("breaker.hold", `{"key":"guarded:charge"}`, nil)
+	r.act("hold", `{"key":"guarded:charge"}`)
 	fail(t, c, call, client.ErrBreakerOpen)
 	if s := c.Sharing(); s.Store != "redis" || !s.Shared || !s.Limits {
 		t.Errorf("the client shares %+v, want it all in redis", s)
