@@ -43,7 +43,7 @@ func newScraper(t *testing.T, s *handlers.Service) *scraper {
 // text returns the metrics as served.
 func (s *scraper) text() []byte {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
 	if err != nil {
