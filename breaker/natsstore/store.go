@@ -252,9 +252,6 @@ func (store *Store) Watch(ctx context.Context, ready func(), changed func(breake
 	return nil
 }
 
-// errWatchEnded means that the connection ended the watcher.
-var errWatchEnded = errors.New("the watcher ended")
-
 // follow calls f with the entries of the bucket, then with nil, then with changes, until f has
 // enough or fails, or ctx ends.
 func (store *Store) follow(ctx context.Context, f func(jetstream.KeyValueEntry) (enough bool, err error)) error {
@@ -266,27 +263,7 @@ func (store *Store) follow(ctx context.Context, f func(jetstream.KeyValueEntry) 
 	if err != nil {
 		return err
 	}
-	defer func() {
-		_ = w.Stop() // fails if the connection or the context has ended it already
-		// Its goroutine may be waiting to deliver once more. The channel is not closed if the
-		// context ended while the watcher was being made.
-		for len(w.Updates()) > 0 {
-			<-w.Updates()
-		}
-	}()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case entry, ok := <-w.Updates():
-			if !ok {
-				return errWatchEnded
-			}
-			if enough, err := f(entry); enough || err != nil {
-				return err
-			}
-		}
-	}
+	return streams.Follow(ctx, w, f)
 }
 
 func (store *Store) watch(ctx context.Context, kv jetstream.KeyValue) (jetstream.KeyWatcher, error) {

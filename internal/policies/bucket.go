@@ -205,19 +205,12 @@ func (b *Bucket) Watch(ctx context.Context, changed func(Revision)) error {
 	if err != nil {
 		return watchError(ctx, err)
 	}
-	for {
-		select {
-		case <-ctx.Done():
-			return watchError(ctx, w.Stop())
-		case e, ok := <-w.Updates():
-			switch {
-			case !ok:
-				return watchError(ctx, errors.New("the watcher has stopped"))
-			case e != nil: // nil follows the latest revision
-				changed(revision(e))
-			}
+	return watchError(ctx, streams.Follow(ctx, w, func(e jetstream.KeyValueEntry) (enough bool, err error) {
+		if e != nil { // nil follows the latest revision
+			changed(revision(e))
 		}
-	}
+		return false, nil
+	}))
 }
 
 func watchError(ctx context.Context, err error) error {
