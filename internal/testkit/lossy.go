@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/nats-io/nats.go"
 )
 
 // Publication is a message that a client publishes, as it is on the wire.
@@ -22,19 +24,13 @@ type Publication struct {
 
 // Deliveries returns how often the server says that it has delivered the message that the
 // publication settles. ok is false if it settles none, or does not tell.
-func (p Publication) Deliveries() (n int, ok bool) {
-	// $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<time>.<pending>, of
-	// which newer servers put two tokens in front of the stream and one at the end.
-	tokens := strings.Split(p.Subject, ".")
-	if len(tokens) < 9 || tokens[0] != "$JS" || tokens[1] != "ACK" {
+func (p Publication) Deliveries() (n uint64, ok bool) {
+	settled := nats.Msg{Reply: p.Subject, Sub: new(nats.Subscription)}
+	meta, err := settled.Metadata()
+	if err != nil {
 		return 0, false
 	}
-	at := 4
-	if len(tokens) > 9 {
-		at = 6
-	}
-	n, err := strconv.Atoi(tokens[at])
-	return n, err == nil
+	return meta.NumDelivered, true
 }
 
 // Fate is what becomes of a publication.
