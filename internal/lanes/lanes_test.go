@@ -22,15 +22,20 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func TestLanes_OnlyWhatIsOlderThanItsSlotIsRemoved(t *testing.T) {
-	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
-	js := testkit.JetStream(t, nc)
+// newStore starts a server with Rebound's streams.
+func newStore(t *testing.T) (jetstream.JetStream, *opstore.Persister) {
+	t.Helper()
+	js := testkit.JetStream(t, testkit.Connect(t, testkit.Server(t).ClientURL()))
 	for _, c := range streams.Configs(events.Streams{}, streams.Limits{}) {
 		if _, err := js.CreateStream(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 	}
-	persister := opstore.NewPersister(opstore.NewStorage(js, nil), slog.New(slog.DiscardHandler), rand.Float64)
+	return js, opstore.NewPersister(opstore.NewStorage(js, nil), slog.New(slog.DiscardHandler), rand.Float64)
+}
+
+func TestLanes_OnlyWhatIsOlderThanItsSlotIsRemoved(t *testing.T) {
+	js, persister := newStore(t)
 	l := New(NewKeys(js, nil, persister, KeysConfig{Reading: js}), opstore.New(js, persister, opstore.Config{}), Config{Now: time.Now})
 	id, other := strings.Repeat("a", 32), strings.Repeat("b", 32)
 	put := func(subject string) *jetstream.RawStreamMsg {
@@ -73,16 +78,9 @@ func TestLanes_OnlyWhatIsOlderThanItsSlotIsRemoved(t *testing.T) {
 // TestLanes_StrandedKeyIsFoundReleasedAndReported makes the watchdog look at a key whose
 // release has got stuck.
 func TestLanes_StrandedKeyIsFoundReleasedAndReported(t *testing.T) {
-	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
-	js := testkit.JetStream(t, nc)
-	for _, c := range streams.Configs(events.Streams{}, streams.Limits{}) {
-		if _, err := js.CreateStream(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
-	}
+	js, persister := newStore(t)
 	now := time.Now()
 	breakers := breaker.NewGroup(breaker.Config{Instance: "i"})
-	persister := opstore.NewPersister(opstore.NewStorage(js, nil), slog.New(slog.DiscardHandler), rand.Float64)
 	var found []string
 	l := New(NewKeys(js, nil, persister, KeysConfig{Reading: js, Log: slog.New(slog.DiscardHandler)}), opstore.New(js, persister, opstore.Config{}), Config{
 		Gates: scheduler.NewGates(breakers, scheduler.GatesConfig{}), Policies: policy.Builtin, Now: func() time.Time { return now },
@@ -171,17 +169,10 @@ func TestLanes_KeyIsCountedAsSoonAsThisInstanceHoldsForIt(t *testing.T) {
 // TestLanes_WhatAnotherInstanceHasLetOutIsHeldNoMore has an instance count what another then lets
 // out and unmarks, and lets it look again while the gate is shut, and while it is open.
 func TestLanes_WhatAnotherInstanceHasLetOutIsHeldNoMore(t *testing.T) {
-	nc := testkit.Connect(t, testkit.Server(t).ClientURL())
-	js := testkit.JetStream(t, nc)
-	for _, c := range streams.Configs(events.Streams{}, streams.Limits{}) {
-		if _, err := js.CreateStream(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
-	}
+	js, persister := newStore(t)
 	now := time.Now()
 	breakers := breaker.NewGroup(breaker.Config{Instance: "i"})
 	gates := scheduler.NewGates(breakers, scheduler.GatesConfig{})
-	persister := opstore.NewPersister(opstore.NewStorage(js, nil), slog.New(slog.DiscardHandler), rand.Float64)
 	keys, err := OpenKeys(t.Context(), js, persister, KeysConfig{Reading: js, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -144,6 +144,32 @@ func (r *running) drain() {
 	<-r.done
 }
 
+// holding is a puller that keeps the only message of its source in flight.
+type holding struct {
+	*running
+	message *Message
+	release chan struct{}
+}
+
+// runHolding runs a puller of a source with one message, of a consumer that is led since then.
+func runHolding(t *testing.T, s *fakeSource, limit int, led time.Time) *holding {
+	t.Helper()
+	s.leads(led, led, nil)
+	h := &holding{release: make(chan struct{})}
+	h.running = run(t, s, limit, func(_ context.Context, m *Message) error {
+		h.message = m
+		<-h.release
+		return nil
+	})
+	return h
+}
+
+// end lets the message be settled, and drains the puller.
+func (h *holding) end() {
+	close(h.release)
+	h.drain()
+}
+
 func TestPuller_SettlesAMessageByWhatItsHandlerReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeSource(1, 2, 3)
@@ -247,19 +273,12 @@ func TestPuller_WhatTheFormerLeaderOfAConsumerDeliveredIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		elected := time.Now()
 		s := newFakeSource(1)
-		s.led, s.elected = elected, elected
-		release := make(chan struct{})
-		var first *Message
-		r := run(t, s, 10, func(_ context.Context, m *Message) error {
-			first = m
-			<-release
-			return nil
-		})
+		r := runHolding(t, s, 10, elected)
 		lost := func() bool {
 			synctest.Wait()
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			return first.lost
+			return r.message.lost
 		}
 		unsure := func() bool {
 			r.mu.Lock()
@@ -285,8 +304,7 @@ func TestPuller_WhatTheFormerLeaderOfAConsumerDeliveredIsShared(t *testing.T) {
 				t.Errorf("after a pull that failed, with the leader being %s, the lease may be lost: %t, want %t", pull.leader, got, pull.want)
 			}
 		}
-		close(release)
-		r.drain()
+		r.end()
 	})
 }
 
@@ -294,14 +312,7 @@ func TestPuller_LooksForTheLeaderWhileItCannotPull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		elected := time.Now()
 		s := newFakeSource(1)
-		s.leads(elected, elected, nil)
-		release := make(chan struct{})
-		var first *Message
-		r := run(t, s, 1, func(_ context.Context, m *Message) error {
-			first = m
-			<-release
-			return nil
-		})
+		r := runHolding(t, s, 1, elected)
 		for _, c := range []struct {
 			when         string
 			elected      time.Time
@@ -317,16 +328,15 @@ func TestPuller_LooksForTheLeaderWhileItCannotPull(t *testing.T) {
 			time.Sleep(2 * lookEvery) // of the bubble's clock
 			synctest.Wait()
 			r.mu.Lock()
-			if r.unsure != c.unsure || first.lost != c.lost {
-				t.Errorf("%s it is unsure: %t, and its lease may be lost: %t; want %t and %t", c.when, r.unsure, first.lost, c.unsure, c.lost)
+			if r.unsure != c.unsure || r.message.lost != c.lost {
+				t.Errorf("%s it is unsure: %t, and its lease may be lost: %t; want %t and %t", c.when, r.unsure, r.message.lost, c.unsure, c.lost)
 			}
 			r.mu.Unlock()
 		}
 		if len(s.asked) != 1 {
 			t.Errorf("it pulled %d times, want once: no more may be in flight", len(s.asked))
 		}
-		close(release)
-		r.drain()
+		r.end()
 	})
 }
 
@@ -335,14 +345,7 @@ func TestPuller_RenewalsCountUpToTheLeadersLastAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newFakeSource(1)
-				s.leads(elected, elected, nil)
-				release := make(chan struct{})
-				var first *Message
-				r := run(t, s, 1, func(_ context.Context, m *Message) error {
-					first = m
-					<-release
-					return nil
-				})
+				r := runHolding(t, s, 1, elected)
 				lease := s.Lease()
 				for _, c := range []struct {
 					when   string
@@ -360,13 +363,12 @@ func TestPuller_RenewalsCountUpToTheLeadersLastAnswer(t *testing.T) {
 					time.Sleep(c.lasts) // of the bubble's clock
 					synctest.Wait()
 					r.mu.Lock()
-					if lost := first.mayBeLost(time.Now()); lost != c.lost {
+					if lost := r.message.mayBeLost(time.Now()); lost != c.lost {
 						t.Errorf("%s, the lease may be lost: %t, want %t", c.when, lost, c.lost)
 					}
 					r.mu.Unlock()
 				}
-				close(release)
-				r.drain()
+				r.end()
 			})
 		})
 	}
