@@ -319,7 +319,7 @@ func TestPublisher_TargetThatNoStreamCapturesFailsTheAttemptIfThePolicySaysSo(t 
 
 func TestBreakers_CountTheReportsOfWorkersAtAnyInstance(t *testing.T) {
 	t.Parallel()
-	policies := policySet(t, `default: {maxAttempts: 9, baseDelay: 2s, maxDelay: 2s, jitterType: none, attemptTimeout: 20s,
+	policies := policySet(t, `default: {maxAttempts: 2, baseDelay: 20ms, jitterType: none, attemptTimeout: 10m,
   enableCircuitBreaker: true, circuitBreakerThreshold: 3, circuitBreakerTimeout: 1s, halfOpenMaxRequests: 1, halfOpenSuccesses: 1}`)
 	r := newRig(t, handlers.Config{Policies: policies}, handlers.Config{Policies: policies})
 	const operations = 3
@@ -343,6 +343,10 @@ func TestBreakers_CountTheReportsOfWorkersAtAnyInstance(t *testing.T) {
 		})
 	}
 	awaitBreaker("OPEN")
+	r.awaitOutcomes(operations, 20*time.Second)
+	for range operations {
+		r.submit("retry.submit.billing.charge", publish, "x")
+	}
 	probe := r.job("RETRY_WORK")
 	awaitBreaker("HALF_OPEN")
 	testkit.Eventually(t, 10*time.Second, "the others being held while the probe is with its worker", func() bool {
@@ -356,6 +360,6 @@ func TestBreakers_CountTheReportsOfWorkersAtAnyInstance(t *testing.T) {
 	for range operations - 1 {
 		r.say(reportOn(r.job("RETRY_WORK"), "success"))
 	}
-	r.awaitOutcomes(operations, 10*time.Second)
+	r.awaitOutcomes(2*operations, 10*time.Second)
 	r.awaitEmpty()
 }
