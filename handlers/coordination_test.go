@@ -144,11 +144,11 @@ func TestPressure_SlowServerIsEverybodysProblemOnlyIfItIsSlowForAll(t *testing.T
 	t.Parallel()
 	r := newRig(t)
 	wire := testkit.Proxy(t, strings.TrimPrefix(r.url, "nats://"))
-	limits := gate.Limits{StoreDelay: 150 * time.Millisecond}
+	limits := gate.Limits{StoreDelay: 300 * time.Millisecond}
 	slow, _ := r.startAt("nats://"+wire.Addr(), handlers.Config{Host: idle, Backpressure: limits})
-	wire.Slow(200 * time.Millisecond)
-	testkit.Eventually(t, 10*time.Second, "backpressure", func() bool { return slow.Coordination().GlobalBackpressure })
-	if v := slow.Coordination(); v.Backpressure.Cause != "store_slow" || v.StoreDelayMs < 150 {
+	wire.Slow(500 * time.Millisecond)
+	testkit.Eventually(t, 30*time.Second, "backpressure", func() bool { return slow.Coordination().GlobalBackpressure })
+	if v := slow.Coordination(); v.Backpressure.Cause != "store_slow" || v.StoreDelayMs < 300 {
 		t.Errorf("with a slow server the view is %+v, want the slow store as its cause", v)
 	}
 	quick := r.start(handlers.Config{Host: idle, Backpressure: limits})
@@ -196,7 +196,7 @@ func TestCluster_InstanceThatStopsTakesLeave(t *testing.T) {
 
 // fleetPolicy is a policy without a breaker and with short delays, so that only backpressure
 // holds anything.
-const fleetPolicy = `default: {maxAttempts: 100, baseDelay: 50ms, maxDelay: 50ms, jitterType: none, attemptTimeout: 1s, enableCircuitBreaker: false}`
+const fleetPolicy = `default: {maxAttempts: 100, baseDelay: 50ms, maxDelay: 50ms, jitterType: none, attemptTimeout: 10s, enableCircuitBreaker: false}`
 
 func TestPressure_TurnsOnWhenMostServicesFail(t *testing.T) {
 	t.Parallel()
@@ -386,15 +386,15 @@ func TestPressure_OutlivesTheInstanceThatDecidedOnIt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	wire := testkit.Proxy(t, strings.TrimPrefix(r.url, "nats://"))
-	config := handlers.Config{Host: idle, Backpressure: gate.Limits{StoreDelay: 150 * time.Millisecond}}
+	config := handlers.Config{Host: idle, Backpressure: gate.Limits{StoreDelay: 300 * time.Millisecond}}
 	first, _ := r.startAt("nats://"+wire.Addr(), config)
 	second, _ := r.startAt("nats://"+wire.Addr(), config)
 	r.agree(2, first, second)
 	if second.ID() < first.ID() {
 		first, second = second, first
 	}
-	wire.Slow(300 * time.Millisecond)
-	testkit.Eventually(t, 10*time.Second, "backpressure at both", func() bool {
+	wire.Slow(500 * time.Millisecond)
+	testkit.Eventually(t, 30*time.Second, "backpressure at both", func() bool {
 		return first.Coordination().GlobalBackpressure && second.Coordination().GlobalBackpressure
 	})
 	if err := first.Stop(t.Context()); err != nil {

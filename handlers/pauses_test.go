@@ -181,7 +181,7 @@ func TestPauses_SurviveARestartAndEndByTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const length = 3 * time.Second
+	const length = 10 * time.Second
 	added := r.pause(schemas.PauseAdd{Pattern: "pa*:c*", ForMs: events.InMilliseconds(length)})
 	r.pause(schemas.PauseAdd{Pattern: "shop"})
 	r.submit("retry.submit.pay.charge", nil, "x")
@@ -195,7 +195,7 @@ func TestPauses_SurviveARestartAndEndByTime(t *testing.T) {
 	if got := r.patterns(); !slices.Equal(got, []string{"pa*:c*", "shop"}) {
 		t.Errorf("after a restart %v is paused", got)
 	}
-	testkit.Eventually(t, 20*time.Second, "the operation going when the time is over", func() bool { return calls() == 1 })
+	testkit.Eventually(t, 30*time.Second, "the operation going when the time is over", func() bool { return calls() == 1 })
 	late := time.Since(added.Until)
 	if late < 0 {
 		t.Errorf("the operation went %s before the end of the pause", -late)
