@@ -77,6 +77,12 @@ type Operation struct {
 	// have. An outcome published since then takes precedence over this state.
 	Contested time.Time `json:"contested,omitzero"`
 
+	// Paused reports whether a pause held the operation when it came due last.
+	Paused bool `json:"paused,omitempty"`
+	// ElapsesFrom is from when the policy's maxElapsedTime counts, if not from the first failure:
+	// the end of a pause during which it was over. Zero without such a pause.
+	ElapsesFrom time.Time `json:"elapsesFrom,omitzero"`
+
 	// RuleUses counts how often each limited classification rule decided in this run, by rule
 	// name.
 	RuleUses map[string]int `json:"ruleUses,omitempty"`
@@ -231,6 +237,7 @@ func (o *Operation) Continue(earlier *Operation) {
 		o.Record(a)
 	}
 	o.RuleUses = earlier.RuleUses
+	o.Paused, o.ElapsesFrom = earlier.Paused, earlier.ElapsesFrom
 	o.Submitted, o.Ahead = earlier.Submitted, earlier.Ahead
 	if earlier.FirstFailure.Before(o.FirstFailure) {
 		o.FirstFailure = earlier.FirstFailure
@@ -244,6 +251,7 @@ func (o *Operation) Restart(at time.Time) {
 	o.Attempt = 0
 	o.RuleUses = nil
 	o.Repeats, o.Contested = 0, time.Time{}
+	o.Paused, o.ElapsesFrom = false, time.Time{}
 	o.Deadline, o.RetryAfter = time.Time{}, time.Time{}
 	o.FirstFailure, o.Submitted, o.Due = at.UTC(), at.UTC(), at.UTC()
 }

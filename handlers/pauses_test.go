@@ -338,22 +338,29 @@ func TestPauses_DeadlineEndsAPausedOperation(t *testing.T) {
 
 func TestPauses_MaxElapsedTimeEndsNoPausedOperation(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, handlers.Config{Policies: policySet(t, quick+"  maxElapsedTime: 2s\nanalytics: {baseDelay: 20ms}\n")})
+	const mayElapse = 10 * time.Second
+	r := newRig(t, handlers.Config{Policies: policySet(t, quick+"  maxElapsedTime: "+mayElapse.String()+"\nanalytics: {baseDelay: 20ms}\n")})
 	r.submit("retry.submit.pay.charge", nil, "x")
 	// Nobody listens, so the operation is in hand as the prober of its target.
 	r.submit("retry.submit.pay.charge", nil, "y")
 	r.pause(schemas.PauseAdd{Pattern: "pay"})
 	submitted := time.Now()
 	r.awaitHeld(2)
-	testkit.Eventually(t, 10*time.Second, "maxElapsedTime being over", func() bool { return time.Since(submitted) > 2200*time.Millisecond })
+	testkit.Eventually(t, 2*mayElapse, "maxElapsedTime being over", func() bool { return time.Since(submitted) > mayElapse })
 	r.fireHeld("pay", "charge")
 	r.awaitHeld(2)
 	if outcomes := r.outcomes(); len(outcomes) != 0 {
 		t.Errorf("the paused operations ended: %+v", outcomes)
 	}
-	calls := r.well("pay.charge")
 	r.resume("pay")
-	for _, o := range r.awaitOutcomes(2, 10*time.Second) {
+	// Nobody listens yet; what waits for that had no time to do so yet.
+	testkit.Eventually(t, 10*time.Second, "the operations waiting for their target", func() bool {
+		var status schemas.Status
+		r.request("rebound.status", nil, nil, &status)
+		return len(status.Gates) > 0 && status.Gates[0].Cause == "absent"
+	})
+	calls := r.well("pay.charge")
+	for _, o := range r.awaitOutcomes(2, 20*time.Second) {
 		if o.Reason != "" {
 			t.Errorf("after the resume an operation ended by %s: %s", o.Reason, o.Detail)
 		}

@@ -151,6 +151,45 @@ func TestAttempt_ThatWaitsInVainEndsWithItsElapsedTime(t *testing.T) {
 	})
 }
 
+// TestAttempt_ElapsedTimeCountsAnewAfterAPauseThatOutlastedIt pauses an operation and resumes it while
+// its target is away.
+func TestAttempt_ElapsedTimeCountsAnewAfterAPauseThatOutlastedIt(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		paused, away time.Duration // how long, and for how long after the pause
+		want         string
+	}{
+		{"and its target is back in time", time.Hour, 5 * time.Second, events.RetrySuccess},
+		{"and its target stays away", time.Hour, time.Hour, events.RetryFailed + ": it was still held (absent) 10s after its pause"},
+		{"not after a shorter one", 4 * time.Second, time.Hour, events.RetryFailed + ": it was still held (absent) 10s after the first failure"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, tg := &holding{}, &away{until: time.Now().Add(c.paused + c.away)}
+				p := h.at(tg, "default: {maxElapsedTime: 10s}")
+				p.Gates.SetPauses(pauses(t, map[string]time.Time{"s:o": {}}))
+				op := waiting()
+				for range 2 {
+					time.Sleep(c.paused / 2)
+					if err := p.Attempt(t.Context(), op, Message{Version: 5}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if !slices.Equal(h.until, make([]time.Time, 2)) {
+					t.Errorf("while it was paused it was held until %v, want twice without end", h.until)
+				}
+				p.Gates.SetPauses(pauses(t, nil))
+				if err := p.Attempt(t.Context(), op, Message{Version: 5}); err != nil {
+					t.Fatal(err)
+				}
+				if want := []string{c.want}; !slices.Equal(h.ended, want) {
+					t.Errorf("it ended as %q, want %q", h.ended, want)
+				}
+			})
+		})
+	}
+}
+
 func TestAttempt_OnAnAbsentTargetFailsIfThePolicySaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, tg := &holding{}, &away{until: time.Now().Add(time.Hour)}

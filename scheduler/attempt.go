@@ -105,6 +105,7 @@ func (p *Pipeline) stayInHand(ctx context.Context, pol *policy.Policy, op *event
 		return false, p.hold(ctx, pol, op, m, e.cause)
 	}
 	now := p.Now()
+	notePause(pol, op, false, now)
 	until, ok := mayWait(pol, op, e.cause, now)
 	if !ok {
 		return false, p.endAs(ctx, pol, op, m, inVain(e.cause))
@@ -296,13 +297,16 @@ func (p *Pipeline) enter(ctx context.Context, pol *policy.Policy, op *events.Ope
 			return entry{}, err
 		}
 	}
+	notePause(pol, op, false, now)
 	return entry{pass: pass, at: now, ok: true}, nil
 }
 
 // hold stores an operation in its lane, because its gate is shut, or ends it if it waits in
 // vain.
 func (p *Pipeline) hold(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, cause gate.Cause) error {
-	until, ok := mayWait(pol, op, cause, p.Now())
+	now := p.Now()
+	notePause(pol, op, cause == gate.CausePaused, now)
+	until, ok := mayWait(pol, op, cause, now)
 	if !ok {
 		return p.endAs(ctx, pol, op, m, inVain(cause))
 	}
@@ -317,12 +321,23 @@ func (p *Pipeline) hold(ctx context.Context, pol *policy.Policy, op *events.Oper
 	return move(ctx)
 }
 
+// notePause records whether a pause holds an operation that came due. A maxElapsedTime that was
+// over during a pause counts anew from its end.
+func notePause(pol *policy.Policy, op *events.Operation, holds bool, now time.Time) {
+	if op.Paused && !holds {
+		if end := pol.MustEndBy(op); !end.IsZero() && !now.Before(end) {
+			op.ElapsesFrom = now.UTC()
+		}
+	}
+	op.Paused = holds
+}
+
 // mayWait returns until when an operation may wait for a cause to pass, zero if without end.
 // ok is false if it waits in vain, because it may not be tried any more. A paused one never
 // does, and what waits for a momentary cause takes its turn as others end.
 func mayWait(pol *policy.Policy, op *events.Operation, cause gate.Cause, now time.Time) (until time.Time, ok bool) {
 	until = op.Deadline
-	end := pol.MustEndBy(op.FirstFailure)
+	end := pol.MustEndBy(op)
 	switch {
 	case end.IsZero() || cause == gate.CausePaused:
 		return until, true

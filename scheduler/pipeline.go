@@ -142,7 +142,7 @@ func (p *Pipeline) Decide(pol *policy.Policy, op *events.Operation, failure poli
 // delay that preceded the attempt.
 func (p *Pipeline) decide(pol *policy.Policy, op *events.Operation, failure policy.Failure, previous time.Duration, now time.Time) policy.Decision {
 	d := pol.Decide(policy.Input{
-		Attempt: op.Attempt, Previous: previous, Now: now, FirstFailure: op.FirstFailure, Deadline: op.Deadline,
+		Attempt: op.Attempt, Previous: previous, Now: now, ElapsesFrom: policy.ElapsesFrom(op), Deadline: op.Deadline,
 		Failure: failure, Priority: op.Priority, Service: op.Service, Seen: op.RuleUses,
 		Opens: p.Gates.Opens(pol, op.Service, op.Operation, now), Signals: p.signals(pol, op.Service, now),
 	}, p.Random)

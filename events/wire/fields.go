@@ -36,6 +36,8 @@ func operationFields(f *plainjson.Fields, o *events.Operation) {
 	f.OptionalInt("replay", &o.Replay)
 	f.OptionalInt("repeats", &o.Repeats)
 	f.OptionalTime("contested", &o.Contested)
+	f.OptionalBool("paused", &o.Paused)
+	f.OptionalTime("elapsesFrom", &o.ElapsesFrom)
 	f.Other("ruleUses", len(o.RuleUses) > 0, o.RuleUses)
 	plainjson.OptionalObjects(f, "history", &o.History, attemptFields)
 	f.OptionalInt("omitted", &o.Omitted)

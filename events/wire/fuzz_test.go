@@ -265,6 +265,7 @@ var states = []string{
 	`{"id":"a","attempt":9223372036854775807,"service":"s","operation":"o"}`, `{"id":"a","attempt":1,"service":"s","operation":"o"} {}`,
 	`{"id":"a","attempt":1,"service":"s","operation":"o","due":"9999-12-31T23:59:59-23:00","submitted":"0000-01-01T00:00:00+23:00"}`,
 	`{"id":"a","attempt":1,"service":"s","operation":"o","later":{"version":2}}`,
+	`{"id":"a","attempt":1,"service":"s","operation":"o","firstFailure":"2026-03-01T12:00:00Z","paused":true,"elapsesFrom":"2026-03-02T12:00:00Z"}`,
 }
 
 func FuzzReadState(f *testing.F) {

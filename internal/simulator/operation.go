@@ -30,7 +30,7 @@ type operation struct {
 // input returns what a policy decides by after a failed attempt.
 func (op *operation) input(a answer, s policy.Signals, now time.Time) policy.Input {
 	return policy.Input{
-		Attempt: op.attempts, Previous: op.previous, Now: now, FirstFailure: op.first,
+		Attempt: op.attempts, Previous: op.previous, Now: now, ElapsesFrom: op.first,
 		Failure: a.failure, Service: op.service, Priority: op.priority, Signals: s,
 	}
 }

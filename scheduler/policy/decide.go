@@ -59,8 +59,8 @@ func (p *Policy) Decide(in Input, random func() float64) Decision {
 		return d
 	}
 	elapsed := delay
-	if !in.FirstFailure.IsZero() {
-		elapsed = due.Sub(in.FirstFailure)
+	if !in.ElapsesFrom.IsZero() {
+		elapsed = due.Sub(in.ElapsesFrom)
 	}
 	if p.MaxElapsedTime > 0 && elapsed > p.MaxElapsedTime {
 		d.Reason, d.Gate = events.ReasonMaxElapsed, 0
@@ -80,8 +80,9 @@ type Input struct {
 	Previous time.Duration
 	// Now is the time of the decision.
 	Now time.Time
-	// FirstFailure is when attempt 1 failed. Zero means Now.
-	FirstFailure time.Time
+	// ElapsesFrom is from when MaxElapsedTime counts: see
+	// [ElapsesFrom]. Zero means Now.
+	ElapsesFrom time.Time
 	// Deadline is when the operation becomes useless. Zero means never.
 	Deadline time.Time
 	// Failure is how the attempt failed.
@@ -190,10 +191,14 @@ func (d Decision) Detail(p *Policy, op *events.Operation) string {
 	case events.ReasonDeadline:
 		return fmt.Sprintf("no further attempt can finish before the deadline %s", op.Deadline.Format(time.RFC3339))
 	case events.ReasonMaxElapsed:
-		if d.Held != "" {
-			return fmt.Sprintf("it was still held (%s) %s after the first failure", d.Held, p.MaxElapsedTime)
+		from := "the first failure"
+		if !op.ElapsesFrom.IsZero() {
+			from = "its pause"
 		}
-		return fmt.Sprintf("the next attempt would be later than %s after the first failure", p.MaxElapsedTime)
+		if d.Held != "" {
+			return fmt.Sprintf("it was still held (%s) %s after %s", d.Held, p.MaxElapsedTime, from)
+		}
+		return fmt.Sprintf("the next attempt would be later than %s after %s", p.MaxElapsedTime, from)
 	}
 	return string(d.Reason)
 }

@@ -95,12 +95,12 @@ func TestDecide_SaysWhyAnOperationEnds(t *testing.T) {
 		{"a deadline that is over", policy(nil), Input{Attempt: 1, Deadline: now.Add(-time.Hour)}, events.ReasonDeadline},
 		{"a Retry-After beyond the deadline", policy(nil), Input{Attempt: 1, Deadline: now.Add(time.Minute), Failure: Failure{RetryAfter: time.Minute}}, events.ReasonDeadline},
 
-		{"just within maxElapsedTime", limited, Input{Attempt: 1, FirstFailure: now.Add(-9 * time.Second)}, ""},
-		{"just over maxElapsedTime", limited, Input{Attempt: 1, FirstFailure: now.Add(-9*time.Second - 1)}, events.ReasonMaxElapsed},
+		{"just within maxElapsedTime", limited, Input{Attempt: 1, ElapsesFrom: now.Add(-9 * time.Second)}, ""},
+		{"just over maxElapsedTime", limited, Input{Attempt: 1, ElapsesFrom: now.Add(-9*time.Second - 1)}, events.ReasonMaxElapsed},
 		{"a Retry-After over maxElapsedTime", limited, Input{Attempt: 1, Failure: Failure{RetryAfter: 11 * time.Second}}, events.ReasonMaxElapsed},
 		{"no first failure known", limited, Input{Attempt: 1}, ""},
-		{"a first failure in the future", limited, Input{Attempt: 1, FirstFailure: now.Add(time.Hour)}, ""},
-		{"both too late", limited, Input{Attempt: 1, FirstFailure: now.Add(-time.Hour), Deadline: now}, events.ReasonDeadline},
+		{"a first failure in the future", limited, Input{Attempt: 1, ElapsesFrom: now.Add(time.Hour)}, ""},
+		{"both too late", limited, Input{Attempt: 1, ElapsesFrom: now.Add(-time.Hour), Deadline: now}, events.ReasonDeadline},
 	} {
 		tc.in.Now = now
 		d := tc.p.Decide(tc.in, fixed(0.5))
@@ -166,7 +166,7 @@ func TestDecide_NameOfTheStrategyTellsWhetherItAdapts(t *testing.T) {
 
 // busy is an input in which every factor is above 1.
 var busy = Input{
-	Attempt: 2, Now: now, FirstFailure: now.Add(-time.Minute), Deadline: now.Add(time.Hour), Service: "connection_pool", Priority: events.High,
+	Attempt: 2, Now: now, ElapsesFrom: now.Add(-time.Minute), Deadline: now.Add(time.Hour), Service: "connection_pool", Priority: events.High,
 	Failure: Failure{Code: "503", Message: "the pool is away"},
 	Signals: Signals{HealthKnown: true, HealthScore: 40, Samples: 9, SuccessRate: 0.4, Age: time.Minute, Variance: 0.3, ResponseTrend: 0.4, CPU: 90, Memory: 85, Pool: 95, Queue: 40, Load: 1.4},
 }

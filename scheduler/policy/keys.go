@@ -103,7 +103,7 @@ var keys = [...]key{
 	keyBackoffStrategy: own(choice("backoffStrategy", strategyWords[:], "how the delay grows with the attempts", func(p *Policy) wording { return &p.BackoffStrategy })),
 	keyJitterType:      own(choice("jitterType", jitterWords[:], "how the delay is spread at random", func(p *Policy) wording { return &p.JitterType })),
 	keyAttemptTimeout:  own(span("attemptTimeout", 1, "how long one attempt may take", func(p *Policy) *time.Duration { return &p.AttemptTimeout })),
-	keyMaxElapsedTime:  own(span("maxElapsedTime", 0, "how long after its first failure an operation may still be tried; 0 is without limit", func(p *Policy) *time.Duration { return &p.MaxElapsedTime })),
+	keyMaxElapsedTime:  own(span("maxElapsedTime", 0, "how long after its first failure an operation may still be tried, anew after a pause during which it was over; 0 is without limit", func(p *Policy) *time.Duration { return &p.MaxElapsedTime })),
 	keyNoResponders:    choice("noResponders", noRespondersWords[:], "whether an operation waits while nobody listens on its target, or its attempt fails", func(p *Policy) wording { return &p.NoResponders }),
 
 	keyEnableAdaptiveBackoff: own(truth("enableAdaptiveBackoff", "whether the adaptive factors apply to a strategy other than adaptive too", func(p *Policy) *bool { return &p.EnableAdaptiveBackoff })),

@@ -33,7 +33,8 @@ type Policy struct {
 	// AttemptTimeout is how long one attempt may take.
 	AttemptTimeout time.Duration
 	// MaxElapsedTime is how long after its first failure an operation may still
-	// be tried. 0 means no limit.
+	// be tried. If it is over while the operation is paused, it counts anew from the
+	// end of the pause. 0 means no limit.
 	MaxElapsedTime time.Duration
 	// NoResponders is what happens to an operation on whose target nobody listens.
 	NoResponders NoResponders
@@ -130,13 +131,21 @@ func (r *NoResponders) UnmarshalText(b []byte) error {
 	return err
 }
 
-// MustEndBy returns when an operation that failed first at a time may not be tried any
-// more, zero if the policy has no such time.
-func (p *Policy) MustEndBy(firstFailure time.Time) time.Time {
-	if p.MaxElapsedTime <= 0 || firstFailure.IsZero() {
+// MustEndBy returns when op may not be tried any more, zero if the policy has no such time.
+func (p *Policy) MustEndBy(op *events.Operation) time.Time {
+	from := ElapsesFrom(op)
+	if p.MaxElapsedTime <= 0 || from.IsZero() {
 		return time.Time{}
 	}
-	return firstFailure.Add(p.MaxElapsedTime)
+	return from.Add(p.MaxElapsedTime)
+}
+
+// ElapsesFrom returns from when MaxElapsedTime counts for op.
+func ElapsesFrom(op *events.Operation) time.Time {
+	if op.ElapsesFrom.After(op.FirstFailure) {
+		return op.ElapsesFrom
+	}
+	return op.FirstFailure
 }
 
 // TargetOf returns the subject that an operation goes to: the one that it asks for,
