@@ -26,9 +26,9 @@ func must[T any](v T, err error) T {
 func startRebound(ctx context.Context) (nc *nats.Conn, stop func()) {
 	dir := must(os.MkdirTemp("", "rebound-example"))
 	server := must(embedded.Start(ctx, embedded.Options{StoreDir: dir, Port: embedded.RandomPort}))
-	own := must(nats.Connect(server.ClientURL()))
+	own := must(nats.Connect(server.ClientURL(), nats.Timeout(10*time.Second)))
 	service := must(handlers.Start(ctx, own, handlers.Config{Policies: quickPolicies(), Logger: silent, Backpressure: unhindered}))
-	nc = must(nats.Connect(server.ClientURL()))
+	nc = must(nats.Connect(server.ClientURL(), nats.Timeout(10*time.Second)))
 	return nc, func() {
 		nc.Close()
 		must(0, service.Stop(ctx))

@@ -309,7 +309,7 @@ func TestSharing_GoesOnWithoutItsBucketAndMerges(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for service, want := range map[string]error{"guarded": client.ErrBreakerOpen, "budgeted": nil, "plain": nil} {
+	for service, want := range map[string]error{"guarded": client.ErrBreakerOpen, "lent": nil, "plain": nil} {
 		fn, _ := failing(1, errBusy)
 		_, err := client.Execute(ctx(t), r.Client, &client.Call{Service: service, Operation: "charge"}, fn)
 		if !errors.Is(err, want) {
@@ -337,7 +337,7 @@ func TestSharing_CutOffClientGoesOnAndMergesLater(t *testing.T) {
 	proxy.Cut()
 	fail(t, c, call, client.ErrBreakerOpen)
 	fn, _ := failing(1, errBusy)
-	if got, err := client.Execute(ctx(t), c, &client.Call{Service: "budgeted", Operation: "charge"}, fn); got != 2 || err != nil {
+	if got, err := client.Execute(ctx(t), c, &client.Call{Service: "lent", Operation: "charge"}, fn); got != 2 || err != nil {
 		t.Errorf("while cut off a retry of a key with a budget got %d, %v, want it to go on", got, err)
 	}
 	if n := strings.Count(log.String(), "their store is out of reach"); n < 1 || n > 2 {

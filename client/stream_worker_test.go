@@ -123,7 +123,7 @@ func TestStreamWorker_LongHandlerKeepsItsAttempt(t *testing.T) {
 func TestStreamWorker_OperationComesBackWhenItsWorkerDies(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift+"billing: {attemptTimeout: 1s}\n")
-	nc, err := nats.Connect(r.url)
+	nc, err := nats.Connect(r.url, nats.Timeout(10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func (s *stage) open(ctx context.Context, set *policy.Set, version string) (err 
 		onError := func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			log.Warn("an error on a connection", "connection", name, "error", err)
 		}
-		if *conn, err = nats.Connect(s.server.ClientURL(), nats.Name(name), nats.MaxReconnects(-1), nats.ErrorHandler(onError)); err != nil {
+		if *conn, err = nats.Connect(s.server.ClientURL(), nats.Name(name), nats.Timeout(10*time.Second), nats.MaxReconnects(-1), nats.ErrorHandler(onError)); err != nil {
 			return fmt.Errorf("connecting to the server of the demo: %w", err)
 		}
 	}

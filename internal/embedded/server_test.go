@@ -68,7 +68,7 @@ func TestServer_InProcessConnectionReachesIt(t *testing.T) {
 func TestServer_RequiresCredentials(t *testing.T) {
 	t.Parallel()
 	s := start(t, embedded.Options{StoreDir: t.TempDir(), Port: embedded.RandomPort, User: "ann", Password: "pw"})
-	if nc, err := nats.Connect(s.ClientURL()); !errors.Is(err, nats.ErrAuthorization) {
+	if nc, err := nats.Connect(s.ClientURL(), nats.Timeout(10*time.Second)); !errors.Is(err, nats.ErrAuthorization) {
 		nc.Close()
 		t.Errorf("without credentials: %v", err)
 	}
