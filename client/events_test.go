@@ -98,7 +98,7 @@ func TestExecute_PublishesTheEventsOfTheService(t *testing.T) {
 func TestExecute_EveryEndHasAnOutcome(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift+`
-guarded: {enableCircuitBreaker: true, circuitBreakerThreshold: 1, circuitBreakerTimeout: 1h}
+guarded: {enableCircuitBreaker: true, circuitBreakerThreshold: 1, circuitBreakerTimeout: 1h, maxAttempts: 1000}
 budgeted: {retryBudgetPerMinute: 1}
 hurried: {maxElapsedTime: 6ms}
 `)

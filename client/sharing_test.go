@@ -387,7 +387,9 @@ func TestSharing_ClientThatMayNotUseTheBucketsGoesOnAlone(t *testing.T) {
 	if took := time.Since(began); took > 15*time.Second {
 		t.Errorf("the calls took %v, want them to wait for what they may not have only once", took)
 	}
-	if n := strings.Count(log.String(), "breakers of Execute are this process's own"); n != 1 {
+	const alone = "breakers of Execute are this process's own"
+	testkit.Eventually(t, patience, "the log saying that the breakers are not shared", func() bool { return strings.Contains(log.String(), alone) })
+	if n := strings.Count(log.String(), alone); n != 1 {
 		t.Errorf("the log says %d times that the breakers are not shared, want once:\n%s", n, log.String())
 	}
 }

@@ -92,12 +92,12 @@ func TestStreamWorker_ReportsByItself(t *testing.T) {
 
 func TestStreamWorker_LongHandlerKeepsItsAttempt(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, swift+"billing: {attemptTimeout: 1500ms}\n")
+	r := newRig(t, swift+"billing: {attemptTimeout: 4s}\n")
 	js := testkit.JetStream(t, r.nc)
 	if _, err := js.CreateStream(ctx(t), jetstream.StreamConfig{Name: "JOBS", Subjects: []string{"jobs.>"}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.CreateConsumer(ctx(t), "JOBS", jetstream.ConsumerConfig{Durable: "short", AckPolicy: jetstream.AckExplicitPolicy, AckWait: 2 * time.Second}); err != nil {
+	if _, err := js.CreateConsumer(ctx(t), "JOBS", jetstream.ConsumerConfig{Durable: "short", AckPolicy: jetstream.AckExplicitPolicy, AckWait: 5 * time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	var calls atomic.Int32
@@ -105,7 +105,7 @@ func TestStreamWorker_LongHandlerKeepsItsAttempt(t *testing.T) {
 		func(ctx context.Context, _ *client.Request) error {
 			calls.Add(1)
 			select {
-			case <-time.After(4 * time.Second):
+			case <-time.After(12 * time.Second):
 				return nil
 			case <-ctx.Done():
 				return context.Cause(ctx)
