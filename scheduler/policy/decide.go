@@ -80,8 +80,7 @@ type Input struct {
 	Previous time.Duration
 	// Now is the time of the decision.
 	Now time.Time
-	// ElapsesFrom is from when MaxElapsedTime counts: see
-	// [ElapsesFrom]. Zero means Now.
+	// ElapsesFrom is from when MaxElapsedTime counts, see [ElapsesFrom]. Zero means Now.
 	ElapsesFrom time.Time
 	// Deadline is when the operation becomes useless. Zero means never.
 	Deadline time.Time
