@@ -123,11 +123,7 @@ func TestStreamWorker_LongHandlerKeepsItsAttempt(t *testing.T) {
 func TestStreamWorker_OperationComesBackWhenItsWorkerDies(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, swift+"billing: {attemptTimeout: 1s}\n")
-	nc, err := nats.Connect(r.url, nats.Timeout(10*time.Second))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
+	nc := testkit.Connect(t, r.url)
 	doomed := connected(t, client.Config{Conn: nc})
 	dead := make(chan struct{})
 	w, err := doomed.StartStreamWorker(ctx(t), chargeStream, func(context.Context, *client.Request) error {

@@ -105,7 +105,6 @@ func (p *Pipeline) stayInHand(ctx context.Context, pol *policy.Policy, op *event
 		return false, p.hold(ctx, pol, op, m, e.cause)
 	}
 	now := p.Now()
-	notePause(pol, op, false, now)
 	until, ok := mayWait(pol, op, e.cause, now)
 	if !ok {
 		return false, p.endAs(ctx, pol, op, m, inVain(e.cause))
@@ -276,16 +275,17 @@ type entry struct {
 // waited there.
 func (p *Pipeline) enter(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, subject string, asked time.Time) (entry, error) {
 	pass, shut, err := p.Gates.Enter(ctx, pol, op, subject, asked)
-	switch {
-	case err != nil:
+	if err != nil {
 		return entry{}, fmt.Errorf("entering the gate of %s: %w", op.Key(), err)
-	case shut != nil:
-		if next, ok := p.Gates.AwaitProbe(op, shut, p.Now()); ok {
+	}
+	now := p.Now()
+	notePause(pol, op, shut != nil && shut.Cause == gate.CausePaused, now)
+	if shut != nil {
+		if next, ok := p.Gates.AwaitProbe(op, shut, now); ok {
 			return entry{}, notYetError{gate.CauseBreaker, next, true}
 		}
 		return entry{}, p.hold(ctx, pol, op, m, shut.Cause)
 	}
-	now := p.Now()
 	if expired(op, now) {
 		pass.Done(gate.Unused, 0, now)
 		return entry{}, p.expire(ctx, pol, op, m)
@@ -297,16 +297,13 @@ func (p *Pipeline) enter(ctx context.Context, pol *policy.Policy, op *events.Ope
 			return entry{}, err
 		}
 	}
-	notePause(pol, op, false, now)
 	return entry{pass: pass, at: now, ok: true}, nil
 }
 
 // hold stores an operation in its lane, because its gate is shut, or ends it if it waits in
 // vain.
 func (p *Pipeline) hold(ctx context.Context, pol *policy.Policy, op *events.Operation, m Message, cause gate.Cause) error {
-	now := p.Now()
-	notePause(pol, op, cause == gate.CausePaused, now)
-	until, ok := mayWait(pol, op, cause, now)
+	until, ok := mayWait(pol, op, cause, p.Now())
 	if !ok {
 		return p.endAs(ctx, pol, op, m, inVain(cause))
 	}
