@@ -379,6 +379,7 @@ default:
   baseDelay: 5m
   maxDelay: 10m
   jitterType: none
+  attemptTimeout: 1m # one that fails is parked for longer than the test takes
   enableCircuitBreaker: true
   circuitBreakerThreshold: 5
   circuitBreakerTimeout: 1s

@@ -3,6 +3,7 @@ package handlers_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -232,18 +233,23 @@ func (r *rig) count(stream, filter string) int {
 
 func (r *rig) messages(stream, filter string) []*jetstream.RawStreamMsg {
 	r.t.Helper()
-	s, err := r.js.Stream(context.Background(), stream)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s, err := r.js.Stream(ctx, stream)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	info, err := s.Info(context.Background())
+	info, err := s.Info(ctx)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	var out []*jetstream.RawStreamMsg
 	for seq := info.State.FirstSeq; seq <= info.State.LastSeq && info.State.Msgs > 0; seq++ {
-		m, err := s.GetMsg(context.Background(), seq)
-		if err == nil && matches(filter, m.Subject) {
+		switch m, err := s.GetMsg(ctx, seq); {
+		case errors.Is(err, jetstream.ErrMsgNotFound): // it is deleted
+		case err != nil:
+			r.t.Fatalf("reading message %d of %s: %v", seq, stream, err)
+		case matches(filter, m.Subject):
 			out = append(out, m)
 		}
 	}

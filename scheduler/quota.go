@@ -113,6 +113,13 @@ func (g *Gates) Early(pol *policy.Policy, service, operation string, p events.Pr
 	return n, parkedBefore, report.Governed && !parkedBefore.IsZero()
 }
 
+// Backlog notes that operations of a key are parked that [Gates.Early] may let out.
+func (g *Gates) Backlog(service, operation string) {
+	if k := g.known(events.Key(service, operation)); k != nil {
+		k.gate.Backlog()
+	}
+}
+
 // ahead returns how many operations of a governed key are let out in advance.
 func ahead(r gate.Report) int { return min(int(r.Rate*lookAhead.Seconds())+1, maxWaiting/2) }
 

@@ -22,6 +22,9 @@ import (
 
 	"github.com/rebound-mq/rebound/client"
 	"github.com/rebound-mq/rebound/events"
+	// The program is built by a test, so only this makes its code part of what a cached result
+	// is the result of.
+	_ "github.com/rebound-mq/rebound/internal/cli"
 	"github.com/rebound-mq/rebound/internal/deadletter"
 	"github.com/rebound-mq/rebound/internal/streams"
 	"github.com/rebound-mq/rebound/internal/testkit"

@@ -39,8 +39,10 @@ type call struct {
 	// The fields below are guarded by the mutex of the inbox while the call is in flight.
 	token   uint64
 	subject string
-	sequel  *sequel   // nil once it is published
-	first   *nats.Msg // the reply that the sequel followed
+	due     time.Time     // when the timer ends the wait
+	late    time.Duration // how much later the wait may still end because the timer was late
+	sequel  *sequel       // nil once it is published
+	first   *nats.Msg     // the reply that the sequel followed
 }
 
 // sequel is a message to be published when the reply to another has come.
@@ -85,9 +87,10 @@ func Open(nc *nats.Conn) (inbox *Inbox, stop func(), err error) {
 }
 
 // Request publishes msg, whose Reply it sets, and waits for the reply: until timeout has passed,
-// when the error is [context.DeadlineExceeded], or ctx ends. It returns [nats.ErrNoResponders] if
-// nobody listens, and an error that is [nats.ErrPermissionViolation] if the server denies the
-// publish.
+// when the error is [context.DeadlineExceeded], or ctx ends. If this process stood still when the
+// timeout passed, it waits that much longer, up to twice the timeout in all. It returns
+// [nats.ErrNoResponders] if nobody listens, and an error that is [nats.ErrPermissionViolation] if
+// the server denies the publish.
 func (i *Inbox) Request(ctx context.Context, msg *nats.Msg, timeout time.Duration) (*nats.Msg, error) {
 	_, end := i.request(ctx, msg, nil, timeout)
 	return end.reply, end.err
@@ -103,7 +106,7 @@ func (i *Inbox) request(ctx context.Context, msg *nats.Msg, then *sequel, timeou
 	c := i.idle.Get().(*call)
 	defer i.idle.Put(c)
 	c.timeout, c.sequel, c.first = timeout, then, nil
-	c.timer.Reset(timeout)
+	c.wait()
 	defer c.timer.Stop()
 
 	end, known := i.await(ctx, c, i.send(c, msg))
@@ -127,14 +130,42 @@ func (i *Inbox) await(ctx context.Context, c *call, err error) (end ending, know
 	if err != nil {
 		return ending{err: err}, false
 	}
-	select {
-	case end = <-c.ended:
-		return end, true
-	case <-ctx.Done():
-		return ending{err: ctx.Err()}, false
-	case <-c.timer.C:
-		return ending{err: context.DeadlineExceeded}, false
+	for {
+		select {
+		case end = <-c.ended:
+			return end, true
+		case <-ctx.Done():
+			return ending{err: ctx.Err()}, false
+		case <-c.timer.C:
+			if !i.goesOn(c) {
+				return ending{err: context.DeadlineExceeded}, false
+			}
+		}
 	}
+}
+
+// StoodStill is how late a timer must be to show that this process stood still.
+const StoodStill = 100 * time.Millisecond
+
+// goesOn prolongs a wait by as long as the process stood still at its end: the reply may have
+// come meanwhile, and nobody has read it yet. It reports whether it did.
+func (i *Inbox) goesOn(c *call) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	late := min(time.Since(c.due), c.late)
+	if late < StoodStill {
+		return false
+	}
+	c.late -= late
+	c.due = time.Now().Add(late)
+	c.timer.Reset(late)
+	return true
+}
+
+// wait begins to wait for the call's timeout.
+func (c *call) wait() {
+	c.due, c.late = time.Now().Add(c.timeout), c.timeout
+	c.timer.Reset(c.timeout)
 }
 
 // registerLocked adds a call to those in flight and addresses the reply to its message. The
@@ -178,7 +209,7 @@ func (i *Inbox) receive(m *nats.Msg) {
 		return
 	}
 	c.sequel, c.first = nil, m
-	c.timer.Reset(c.timeout)
+	c.wait()
 	i.registerLocked(c, then.msg)
 	if err := i.nc.PublishMsg(then.msg); err != nil {
 		delete(i.calls, c.token)

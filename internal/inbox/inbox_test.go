@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -84,6 +87,28 @@ func TestInbox_RequestEndsWithoutReply(t *testing.T) {
 	go func() { _ = (<-heard).Respond([]byte("in time")) }()
 	if reply, err := i.Request(t.Context(), nats.NewMsg("silent"), longTimeout); err != nil || string(reply.Data) != "in time" {
 		t.Errorf("the reply is %v, %v, want the one to this request", reply, err)
+	}
+}
+
+// TestInbox_ReplyThatCameWhileTheProcessStoodStillIsReceived stops this process until after the
+// timeout.
+func TestInbox_ReplyThatCameWhileTheProcessStoodStillIsReceived(t *testing.T) {
+	nc := testkit.Connect(t, testkit.PlainServer(t, &natsd.Options{}).ClientURL())
+	if _, err := nc.Subscribe("slow", func(m *nats.Msg) { time.AfterFunc(500*time.Millisecond, func() { _ = m.Respond([]byte("in time")) }) }); err != nil {
+		t.Fatal(err)
+	}
+	i := open(t, nc)
+	pid := strconv.Itoa(os.Getpid())
+	stop := exec.CommandContext(t.Context(), "sh", "-c", "kill -STOP "+pid+"; sleep 3; kill -CONT "+pid)
+	if err := stop.Start(); err != nil {
+		t.Fatal(err)
+	}
+	reply, err := i.Request(t.Context(), nats.NewMsg("slow"), time.Second)
+	if err != nil || string(reply.Data) != "in time" {
+		t.Errorf("the reply is %v, %v, want the one that came before this process went on", reply, err)
+	}
+	if err := stop.Wait(); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -56,21 +56,23 @@ func (l *Lanes) early(ctx context.Context, k *keyLanes) (next time.Time, err err
 		k.parked = l.parked(k, before)
 	}
 	e := k.parked
-	switch {
-	case len(e.all) == 0:
+	if len(e.all) == 0 {
 		return next, nil
-	case n <= 0:
+	}
+	l.gates.Backlog(k.service, k.operation)
+	if n <= 0 {
 		return e.wait(now), nil
 	}
 	e.idle.Reset()
 	e.refused = time.Time{}
 	page, more, err := e.all[0].takeEarly(ctx, n, before, now.UTC())
-	if err != nil {
-		return next, err
+	moved := 0
+	if err == nil {
+		moved, err = l.move(ctx, page)
+		k.flow.released(moved, l.now())
 	}
-	moved, err := l.move(ctx, page)
-	k.flow.released(moved, l.now())
 	if err != nil {
+		k.parked = nil // what was taken may still be parked
 		return next, err
 	}
 	if !more {

@@ -453,6 +453,7 @@ func (k *key) early() {
 			k.refused = time.Time{}
 			return
 		}
+		k.gate.Backlog()
 		if n == 0 {
 			break
 		}

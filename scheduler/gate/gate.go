@@ -316,6 +316,14 @@ func (g *Gate) Early(c Conditions, held, coming int, now time.Time) (n int, park
 	return max(a.N-coming, 0), parkedBefore
 }
 
+// Backlog records that operations are parked that may be released early; see
+// [Governor.Backlog].
+func (g *Gate) Backlog() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.governor.Backlog()
+}
+
 // OnlySlow reports whether the governor slows a target that has become slow, of which nothing
 // has failed; see [Governor.OnlySlow].
 func (g *Gate) OnlySlow() bool {

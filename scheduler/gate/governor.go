@@ -308,6 +308,10 @@ func (g *Governor) Early(held, inFlight int, now time.Time) (ok bool, parkedBefo
 	return g.phase != off && !g.healed.IsZero() && calm && held == 0, g.healed
 }
 
+// Backlog records that operations are parked that may be released early. The rate is needed
+// for them, however slowly the instance lets them out.
+func (g *Governor) Backlog() { g.idle = 0 }
+
 // Idle reports whether the governor is off at now, when inFlight operations are in flight.
 func (g *Governor) Idle(inFlight int, now time.Time) bool {
 	g.rest(inFlight, now.UnixNano())

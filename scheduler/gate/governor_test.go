@@ -388,6 +388,22 @@ func TestGovernor_GoesOffWhenItsRateIsNotNeeded(t *testing.T) {
 	}
 }
 
+func TestGovernor_StaysOnWhileABacklogIsLetOutMoreSlowlyThanItsRate(t *testing.T) {
+	p := newPlant(20*time.Millisecond, 0)
+	p.governor.Recover(p.now)
+	for range 60 {
+		p.governor.Backlog()
+		p.run(time.Second, 5)
+	}
+	if ok, _ := p.governor.Early(0, 0, p.now); !ok {
+		t.Error("a minute after the outage what is left of its backlog is not released early, want it to be")
+	}
+	p.run(15*time.Second, 5)
+	if p.governor.On() {
+		t.Error("15 seconds after the backlog's end the governor is on, want it off")
+	}
+}
+
 func TestGovernor_BoundsItsLimits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var g Governor
