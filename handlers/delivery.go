@@ -93,8 +93,8 @@ func (r *requester) Deliver(ctx context.Context, op *events.Operation, m schedul
 	switch {
 	case err == nil:
 		reply.Failure, reply.Failed = failure(answer.Header, time.Now(), r.ignored(a.Subject))
-		// Only this instance's own standstill makes it later than that, and then the target
-		// may have replied in time.
+		// A reply is awaited longer than that only if this instance stood still meanwhile, and
+		// then it may have come in time.
 		late := reply.Duration > a.Timeout && reply.Duration < longest+inbox.StoodStill
 		if late && !reply.Failed {
 			reply.Failed = true

@@ -144,11 +144,12 @@ func (i *Inbox) await(ctx context.Context, c *call, err error) (end ending, know
 	}
 }
 
-// StoodStill is how late a timer must be to show that this process stood still.
+// StoodStill is how late a timer must be to show that this process stood still: it was stopped, or
+// its machine was, or had no time for it.
 const StoodStill = 100 * time.Millisecond
 
-// goesOn prolongs a wait by as long as the process stood still at its end: the reply may have
-// come meanwhile, and nobody has read it yet. It reports whether it did.
+// goesOn prolongs the wait for a call by as long as the process stood still at its end: the reply
+// may have come meanwhile and not be read yet. It reports whether it did.
 func (i *Inbox) goesOn(c *call) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
