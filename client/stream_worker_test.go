@@ -97,7 +97,7 @@ func TestStreamWorker_LongHandlerKeepsItsAttempt(t *testing.T) {
 	if _, err := js.CreateStream(ctx(t), jetstream.StreamConfig{Name: "JOBS", Subjects: []string{"jobs.>"}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.CreateConsumer(ctx(t), "JOBS", jetstream.ConsumerConfig{Durable: "short", AckPolicy: jetstream.AckExplicitPolicy, AckWait: 5 * time.Second}); err != nil {
+	if _, err := js.CreateConsumer(ctx(t), "JOBS", jetstream.ConsumerConfig{Durable: "short", AckPolicy: jetstream.AckExplicitPolicy, AckWait: 15 * time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	var calls atomic.Int32
@@ -105,7 +105,7 @@ func TestStreamWorker_LongHandlerKeepsItsAttempt(t *testing.T) {
 		func(ctx context.Context, _ *client.Request) error {
 			calls.Add(1)
 			select {
-			case <-time.After(12 * time.Second):
+			case <-time.After(20 * time.Second):
 				return nil
 			case <-ctx.Done():
 				return context.Cause(ctx)
