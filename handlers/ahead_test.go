@@ -39,9 +39,13 @@ type order struct {
 func (r *rig) follow() *order {
 	r.t.Helper()
 	o := &order{others: make(map[string]int)}
-	sub, err := r.nc.Subscribe("retry.event.retryScheduled.>", func(m *nats.Msg) {
+	consumer, err := r.js.OrderedConsumer(r.t.Context(), "RETRY_OUTCOMES", jetstream.OrderedConsumerConfig{FilterSubjects: []string{"retry.event.retryScheduled.>"}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	following, err := consumer.Consume(func(m jetstream.Msg) {
 		var event events.Scheduled
-		if err := json.Unmarshal(m.Data, &event); err != nil || event.Attempt > 1 {
+		if err := json.Unmarshal(m.Data(), &event); err != nil || event.Attempt > 1 {
 			return
 		}
 		o.mu.Lock()
@@ -57,10 +61,10 @@ func (r *rig) follow() *order {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if err := sub.SetPendingLimits(-1, -1); err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() { _ = sub.Unsubscribe() })
+	r.t.Cleanup(func() {
+		following.Stop()
+		<-following.Closed()
+	})
 	return o
 }
 
@@ -201,7 +205,7 @@ func TestAhead_WorksBesideWhatAnOlderInstanceLeft(t *testing.T) {
 	testkit.Eventually(t, 3*time.Minute, "everything to be parked", func() bool {
 		return r.count("RETRY_INTAKE", ">") == 0 && r.count("RETRY", "retry.parked.>") == n+others
 	})
-	testkit.Eventually(t, 10*time.Second, "every decision to be published", func() bool {
+	testkit.Eventually(t, time.Minute, "every decision to be published", func() bool {
 		flood, small := taken.taken()
 		return flood == n && small == others
 	})

@@ -233,8 +233,7 @@ func (r *rig) count(stream, filter string) int {
 
 func (r *rig) messages(stream, filter string) []*jetstream.RawStreamMsg {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	ctx := context.Background()
 	s, err := r.js.Stream(ctx, stream)
 	if err != nil {
 		r.t.Fatal(err)

@@ -120,10 +120,14 @@ func Connect(t testing.TB, url string, options ...nats.Option) *nats.Conn {
 	return nc
 }
 
+// callTimeout bounds a call of JetStream by a test. It outlasts a machine that stands still for a
+// while.
+const callTimeout = 15 * time.Second
+
 // JetStream returns the JetStream interface of a connection.
 func JetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
 	t.Helper()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(callTimeout))
 	if err != nil {
 		t.Fatalf("testkit: JetStream: %v", err)
 	}
@@ -133,7 +137,7 @@ func JetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
 // JetStreamIn returns JetStream in a domain.
 func JetStreamIn(t testing.TB, nc *nats.Conn, domain string) jetstream.JetStream {
 	t.Helper()
-	js, err := jetstream.NewWithDomain(nc, domain)
+	js, err := jetstream.NewWithDomain(nc, domain, jetstream.WithDefaultTimeout(callTimeout))
 	if err != nil {
 		t.Fatalf("testkit: JetStream in domain %s: %v", domain, err)
 	}
