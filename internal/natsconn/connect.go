@@ -67,7 +67,7 @@ func standardOptions(name string, logger *slog.Logger, secrets redactor) []nats.
 	options := logOptions(logger, secrets)
 	return append(options,
 		nats.Name(name),
-		nats.Timeout(5*time.Second),
+		nats.Timeout(10*time.Second),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(250*time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second),
