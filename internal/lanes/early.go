@@ -66,8 +66,8 @@ func (l *Lanes) early(ctx context.Context, k *keyLanes) (next time.Time, err err
 	e.idle.Reset()
 	e.refused = time.Time{}
 	page, more, err := e.all[0].takeEarly(ctx, n, before, now.UTC())
-	moved := 0
 	if err == nil {
+		var moved int
 		moved, err = l.move(ctx, page)
 		k.flow.released(moved, l.now())
 	}
