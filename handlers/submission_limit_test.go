@@ -31,7 +31,7 @@ func TestSubmissionLimit_RefusesWhatIsBeyondItAndNobodyElse(t *testing.T) {
 	r := newRig(t)
 	r.blocked(3)
 	ask := func(subject string) (code, text string) {
-		m, err := r.nc.RequestMsg(submission(subject, nil, "x"), 10*time.Second)
+		m, err := r.nc.RequestMsg(submission(subject, nil, "x"), time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}

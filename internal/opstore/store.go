@@ -142,23 +142,37 @@ func (s *Store) Schedule(ctx context.Context, op *events.Operation, m scheduler.
 	if err != nil {
 		return err
 	}
-	told, err := s.place(ctx, op, m, decision)
+	c, err := s.place(ctx, op, m, decision)
+	if c.unknown && (errors.Is(err, scheduler.ErrMoved) || errors.Is(err, scheduler.ErrTaken)) {
+		w, found, findErr := s.Find(ctx, op)
+		if findErr != nil {
+			return findErr
+		}
+		if found && isSameState(w.Op, op) {
+			err = nil // an earlier try stored it, and its answer was lost
+		}
+	}
 	switch {
 	case err != nil:
 		return err
-	case !told:
+	case !c.told:
 		return s.Scheduled(ctx, op, event)
 	}
 	s.meter.Decided(ctx, op, events.Milliseconds(event.DelayMs))
 	return nil
 }
 
-// place is [Store.Place]. Unless event is nil, it is published once the operation is stored; told
-// is whether it is known to be stored too.
-func (s *Store) place(ctx context.Context, op *events.Operation, m scheduler.Message, event *nats.Msg) (told bool, err error) {
+// isSameState reports whether two states of an operation wait for the same attempt until the same
+// time, which no two decisions agree on.
+func isSameState(a, b *events.Operation) bool {
+	return a.Replay == b.Replay && a.Attempt == b.Attempt && a.Due.Equal(b.Due)
+}
+
+// place is [Store.Place]. Unless event is nil, it is published once the operation is stored.
+func (s *Store) place(ctx context.Context, op *events.Operation, m scheduler.Message, event *nats.Msg) (c changed, err error) {
 	msg, err := carry(op, m)
 	if err != nil {
-		return false, err
+		return c, err
 	}
 	due := s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID)
 	parked := s.clock.Until(op.Due) >= scheduler.ShortDelay
@@ -176,14 +190,14 @@ func (s *Store) place(ctx context.Context, op *events.Operation, m scheduler.Mes
 		// The operation may have ended since, which leaves the slot empty as before.
 		msg.Header[jetstream.MsgIDHeader] = []string{op.RunID(m.Name)}
 	}
-	ack, told, err := s.change(ctx, "parking operation "+op.ID, op, m, msg, event)
-	if err == nil && ack.Duplicate {
-		return false, scheduler.ErrTaken
+	c, err = s.change(ctx, "parking operation "+op.ID, op, m, msg, event)
+	if err == nil && c.ack.Duplicate {
+		return c, scheduler.ErrTaken
 	}
 	if err == nil && parked {
 		s.meter.Parked(ctx, op)
 	}
-	return told, err
+	return c, err
 }
 
 // Watch implements [scheduler.Store]. The watchdog is a schedule on the parked subject of
@@ -197,9 +211,9 @@ func (s *Store) Watch(ctx context.Context, op *events.Operation, m scheduler.Mes
 	msg.Subject = s.subjects.Parked(op.Priority, op.Service, op.Operation, op.ID)
 	fireAt(msg, op.Due, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
 	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
-	ack, _, err := s.change(ctx, "watching over operation "+op.ID, op, m, msg, nil)
+	c, err := s.change(ctx, "watching over operation "+op.ID, op, m, msg, nil)
 	if err == nil {
-		m.Version, m.Place = ack.Sequence, msg.Subject
+		m.Version, m.Place = c.ack.Sequence, msg.Subject
 	}
 	if !errors.Is(err, scheduler.ErrMoved) {
 		return m, err
@@ -219,18 +233,27 @@ func carry(op *events.Operation, m scheduler.Message) (*nats.Msg, error) {
 	return msg, wire.PutState(op, msg.Header)
 }
 
+// changed is what is known of a state that was to be stored.
+type changed struct {
+	ack *jetstream.PubAck
+	// told is whether the event that follows it is known to be stored too.
+	told bool
+	// unknown is whether the effect of a try is not known, so that the state may be stored
+	// although a later try was refused.
+	unknown bool
+}
+
 // change stores op's next state, which msg carries, in place of a version. While the effect
 // of a try is not known the slot is not a register: the state may have been stored and the
 // run may have ended, and the slot looks as before. So the state that a later try stores is
 // a fork, and it is shared if another holder may have the operation by then. A submission is
 // not: its message id allows for one operation only. Unless event is nil, the teller of outcomes
-// publishes it afterwards; told is whether it is known to be stored.
-func (s *Store) change(ctx context.Context, doing string, op *events.Operation, m scheduler.Message, msg, event *nats.Msg) (ack *jetstream.PubAck, told bool, err error) {
-	unknown := false
+// publishes it afterwards.
+func (s *Store) change(ctx context.Context, doing string, op *events.Operation, m scheduler.Message, msg, event *nats.Msg) (c changed, err error) {
 	err = s.repeatCalls(ctx, doing, func(ctx context.Context) (calls int, err error) {
 		repeats, contested := op.Repeats, op.Contested
 		switch {
-		case unknown:
+		case c.unknown:
 			op.Fork(m.Stored)
 		case m.Shared == nil || !m.Shared():
 		case m.Name != "":
@@ -243,14 +266,14 @@ func (s *Store) change(ctx context.Context, doing string, op *events.Operation, 
 				return 1, permanentError{err}
 			}
 		}
-		ack, told, err = s.outcomes.publishAfter(ctx, msg, event)
-		unknown = unknown || answerOf(err) == answerUnknown
-		if told {
+		c.ack, c.told, err = s.outcomes.publishAfter(ctx, msg, event)
+		c.unknown = c.unknown || answerOf(err) == answerUnknown
+		if c.told {
 			return 2, nil
 		}
 		return 1, err
 	})
-	return ack, told, err
+	return c, err
 }
 
 // maxHeld is how long an operation is held before it comes due by itself, whatever its gate
@@ -274,7 +297,7 @@ func (s *Store) Hold(ctx context.Context, op *events.Operation, m scheduler.Mess
 	}
 	fireAt(msg, at, s.subjects.Due(op.Priority, op.Service, op.Operation, op.ID))
 	expect(msg, s.subjects.Slot(op.Service, op.Operation, op.ID), m.Version)
-	if _, _, err := s.change(ctx, "holding operation "+op.ID, op, m, msg, nil); err != nil {
+	if _, err := s.change(ctx, "holding operation "+op.ID, op, m, msg, nil); err != nil {
 		return err
 	}
 	s.meter.Held(ctx, op)
