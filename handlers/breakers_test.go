@@ -255,7 +255,7 @@ func TestBreakers_OperatorHoldsAKeyWhosePolicyHasNone(t *testing.T) {
 // awaitOpen waits until every instance knows that a breaker is open.
 func (r *rig) awaitOpen(key string) {
 	r.t.Helper()
-	testkit.Eventually(r.t, 10*time.Second, "all instances knowing that the breaker is open", func() bool {
+	testkit.Eventually(r.t, 30*time.Second, "all instances knowing that the breaker is open", func() bool {
 		for range 30 { // each is answered by one of them, from what it knows
 			var list schemas.BreakerList
 			r.request("rebound.breaker.list", nil, schemas.BreakerQuery{}, &list)

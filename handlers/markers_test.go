@@ -63,6 +63,7 @@ func TestLanes_BucketThatIsRemovedIsMadeAnewAndWhatIsHeldIsMarked(t *testing.T) 
 			}
 			_, _ = r.switched("pay.charge")
 			r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
+			r.awaitOpen("pay:charge")
 			r.holdSome(10, "before")
 			r.awaitHeld(10)
 			r.deleteBucket()
@@ -106,6 +107,7 @@ func TestLanes_MarkerGoesWithTheLastOperationAndComesBackWithTheNext(t *testing.
 	_, _ = r.switched("pay.charge")
 	for round := range 3 {
 		r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
+		r.awaitOpen("pay:charge")
 		r.holdSome(5, fmt.Sprint("round-", round))
 		r.awaitHeld(5)
 		if !r.marked("pay.charge") {
@@ -132,6 +134,7 @@ func TestLanes_KeyThatHoldsNothingIsForgottenThoughItsGateIsShut(t *testing.T) {
 	r.start(config)
 	_, _ = r.switched("pay.charge")
 	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
+	r.awaitOpen("pay:charge")
 	r.holdSome(5, "held")
 	r.awaitHeld(5)
 	r.act("reset", schemas.BreakerAct{Key: "pay:charge"})
@@ -210,6 +213,7 @@ func TestLanes_BusyKeyLetsOutWhatItHolds(t *testing.T) {
 	}
 	_, _ = r.switched("pay.charge")
 	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
+	r.awaitOpen("pay:charge")
 	const held = 600
 	r.submitAll(held, func(i int) (string, map[string]string) {
 		return "retry.submit.pay.charge", event(fmt.Sprint("held-", i), "normal")
