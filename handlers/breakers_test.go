@@ -252,6 +252,14 @@ func TestBreakers_OperatorHoldsAKeyWhosePolicyHasNone(t *testing.T) {
 	}
 }
 
+// hold opens a breaker until it is reset, at every instance: one that has not heard of it yet
+// attempts what comes due.
+func (r *rig) hold(key string) {
+	r.t.Helper()
+	r.act("hold", schemas.BreakerAct{Key: key})
+	r.awaitOpen(key)
+}
+
 // awaitOpen waits until every instance knows that a breaker is open.
 func (r *rig) awaitOpen(key string) {
 	r.t.Helper()

@@ -66,8 +66,7 @@ func TestLanes_OutliveTheLeaderOfACluster(t *testing.T) {
 	r.start(config)
 	r.start(config)
 	target, _ := r.switched("pay.charge")
-	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
-	r.awaitOpen("pay:charge")
+	r.hold("pay:charge")
 	const n = 100
 	for i := range n {
 		testkit.Eventually(t, 30*time.Second, fmt.Sprintf("submission %d being stored", i), func() bool {

@@ -308,8 +308,7 @@ func TestLanes_InstancesLetTheSameOutSideBySide(t *testing.T) {
 	config := handlers.Config{Policies: policySet(t, guarded)}
 	r := newRig(t, config, config)
 	_, calls := r.switched("pay.charge")
-	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
-	r.awaitOpen("pay:charge")
+	r.hold("pay:charge")
 	const each = 600
 	r.submitAll(2*each, func(i int) (string, map[string]string) {
 		return "retry.submit.pay.charge", event(fmt.Sprint(i), []string{"normal", "low"}[i%2])

@@ -206,8 +206,7 @@ func TestAcks_ThatAreLostLoseNothingAndTellNothingTwice(t *testing.T) {
 			r.agree(2, a, b)
 			w := newWitness()
 			r.witness(w)
-			r.act("hold", schemas.BreakerAct{Key: "held:op"})
-			r.awaitOpen("held:op")
+			r.hold("held:op")
 			r.goEveryWay(n)
 			r.worksOn("RETRY_WORK", w)
 			testkit.Eventually(t, time.Minute, "those of one service to be held, and the others to end", func() bool {

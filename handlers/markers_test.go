@@ -62,8 +62,7 @@ func TestLanes_BucketThatIsRemovedIsMadeAnewAndWhatIsHeldIsMarked(t *testing.T) 
 				r.start(config)
 			}
 			_, _ = r.switched("pay.charge")
-			r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
-			r.awaitOpen("pay:charge")
+			r.hold("pay:charge")
 			r.holdSome(10, "before")
 			r.awaitHeld(10)
 			r.deleteBucket()
@@ -106,8 +105,7 @@ func TestLanes_MarkerGoesWithTheLastOperationAndComesBackWithTheNext(t *testing.
 	r.start(config)
 	_, _ = r.switched("pay.charge")
 	for round := range 3 {
-		r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
-		r.awaitOpen("pay:charge")
+		r.hold("pay:charge")
 		r.holdSome(5, fmt.Sprint("round-", round))
 		r.awaitHeld(5)
 		if !r.marked("pay.charge") {
@@ -133,8 +131,7 @@ func TestLanes_KeyThatHoldsNothingIsForgottenThoughItsGateIsShut(t *testing.T) {
 	r.start(config)
 	r.start(config)
 	_, _ = r.switched("pay.charge")
-	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
-	r.awaitOpen("pay:charge")
+	r.hold("pay:charge")
 	r.holdSome(5, "held")
 	r.awaitHeld(5)
 	r.act("reset", schemas.BreakerAct{Key: "pay:charge"})
@@ -212,8 +209,7 @@ func TestLanes_BusyKeyLetsOutWhatItHolds(t *testing.T) {
 		r.start(c)
 	}
 	_, _ = r.switched("pay.charge")
-	r.act("hold", schemas.BreakerAct{Key: "pay:charge"})
-	r.awaitOpen("pay:charge")
+	r.hold("pay:charge")
 	const held = 600
 	r.submitAll(held, func(i int) (string, map[string]string) {
 		return "retry.submit.pay.charge", event(fmt.Sprint("held-", i), "normal")

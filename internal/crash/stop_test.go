@@ -117,9 +117,7 @@ func (p *program) said(text string) bool {
 // stop ends the process like SIGTERM and waits until it is gone.
 func (p *program) stop(t *testing.T) {
 	t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatalf("stopping process %d: %v", p.cmd.Process.Pid, err)
-	}
+	p.signal(t, syscall.SIGTERM)
 	if err := p.cmd.Wait(); err != nil {
 		t.Errorf("process %d ended with %v, want a graceful end", p.cmd.Process.Pid, err)
 	}

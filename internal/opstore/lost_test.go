@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rebound-mq/rebound/events"
 	"github.com/rebound-mq/rebound/internal/inbox"
@@ -39,17 +38,13 @@ func TestStore_DecisionIsToldThoughTheAnswerToItsOperationWasLost(t *testing.T) 
 		t.Fatal(err)
 	}
 	persister := NewPersister(NewStorage(js, nil), slog.New(slog.DiscardHandler), func() float64 { return 0.5 })
-	told := func(id string) int {
+	told := func(operation string) uint64 {
 		t.Helper()
-		stream, err := js.Stream(t.Context(), "RETRY_OUTCOMES")
+		n, err := streams.Count(t.Context(), js, "RETRY_OUTCOMES", "retry.event.retryScheduled.s."+operation)
 		if err != nil {
 			t.Fatal(err)
 		}
-		info, err := stream.Info(t.Context(), jetstream.WithSubjectFilter("retry.event.retryScheduled.s."+id))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return int(info.State.Subjects["retry.event.retryScheduled.s."+id])
+		return n
 	}
 	for name, m := range map[string]scheduler.Message{"submission": {Name: "submission-1"}, "later": {}} {
 		op := &events.Operation{ID: events.OperationID("/s", "1", "s", name), EventID: "1", Service: "s", Operation: name, Attempt: 1, Due: time.Now().Add(time.Hour)}
