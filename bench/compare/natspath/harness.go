@@ -24,6 +24,8 @@ const (
 type harness struct {
 	nc *nats.Conn
 	js jetstream.JetStream
+	// parked counts the operations that wait for a day.
+	parked int
 
 	mu  sync.Mutex // guards the fields below
 	run *tally

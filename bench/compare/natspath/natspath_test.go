@@ -27,7 +27,9 @@ func TestContenders_BringEveryOperationBackAndNoneEarly(t *testing.T) {
 	for _, c := range []compare.Contender{Bare(), Nak(), Schedules()} {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
-			instance, err := c.Start(t.Context(), t.TempDir())
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
+			defer cancel()
+			instance, err := c.Start(ctx, t.TempDir())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -41,7 +43,7 @@ func TestContenders_BringEveryOperationBackAndNoneEarly(t *testing.T) {
 				{Operations: 200, Size: 512, Delay: 600 * time.Millisecond},
 				{Operations: 200, Size: 512, Delay: 100 * time.Millisecond, Spread: time.Second, Rate: 1000},
 			} {
-				r, err := instance.Run(t.Context(), l)
+				r, err := instance.Run(ctx, l)
 				if err != nil {
 					t.Fatalf("%+v: %v", l, err)
 				}
@@ -49,10 +51,10 @@ func TestContenders_BringEveryOperationBackAndNoneEarly(t *testing.T) {
 					t.Errorf("%d of %d came back, the earliest %s late", len(r.Late), l.Operations, slices.Min(r.Late))
 				}
 			}
-			if n, err := instance.Mallocs(t.Context()); err != nil || n == 0 {
+			if n, err := instance.Mallocs(ctx); err != nil || n == 0 {
 				t.Errorf("the service allocated %d objects: %v", n, err)
 			}
-			if err := instance.Park(t.Context(), 100, 512); err != nil {
+			if err := instance.Park(ctx, 100, 512); err != nil {
 				t.Errorf("parking: %v", err)
 			}
 		})
