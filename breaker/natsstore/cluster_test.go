@@ -63,7 +63,7 @@ func contend(ctx context.Context, t *testing.T, i *storetest.Instance, f *inFlig
 
 // onThreeNodes runs three instances that contend for the probes of one breaker on a cluster, each
 // connected to its own server.
-func onThreeNodes(t *testing.T, meanwhile func(ctx context.Context, js jetstream.JetStream)) {
+func onThreeNodes(t *testing.T, meanwhile func(done <-chan struct{}, js jetstream.JetStream)) {
 	t.Helper()
 	cluster := testkit.Cluster(t, 3)
 	makeBucket(t, testkit.JetStream(t, testkit.Connect(t, cluster.URL())))
@@ -74,8 +74,8 @@ func onThreeNodes(t *testing.T, meanwhile func(ctx context.Context, js jetstream
 	s := breaker.Settings{Threshold: 1, Timeout: 5 * time.Millisecond, HalfOpenMaxRequests: 2, HalfOpenSuccesses: 1_000_000, ProbeLease: time.Minute}
 	all := storetest.Fleet(t, stores, s)
 	all[0].Fail(t, 1)
-	storetest.Eventually(t, all, 5*time.Second, breaker.Open)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	storetest.Eventually(t, all, 20*time.Second, breaker.Open)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var f inFlight
 	var contending sync.WaitGroup
@@ -84,7 +84,10 @@ func onThreeNodes(t *testing.T, meanwhile func(ctx context.Context, js jetstream
 			contending.Go(func() { contend(ctx, t, i, &f, rand.New(rand.NewPCG(uint64(n), uint64(m)))) })
 		}
 	}
-	meanwhile(ctx, testkit.JetStream(t, testkit.Connect(t, cluster.URL())))
+	enough, end := context.WithTimeout(ctx, 10*time.Second)
+	defer end()
+	meanwhile(enough.Done(), testkit.JetStream(t, testkit.Connect(t, cluster.URL())))
+	cancel()
 	contending.Wait()
 	bound, lost := s.HalfOpenMaxRequests, 0
 	for n, i := range all {
@@ -118,13 +121,13 @@ func makeBucket(t *testing.T, js jetstream.JetStream) {
 
 func TestStore_ProbesStayWithinTheBoundOnACluster(t *testing.T) {
 	t.Parallel()
-	onThreeNodes(t, func(ctx context.Context, _ jetstream.JetStream) { <-ctx.Done() })
+	onThreeNodes(t, func(done <-chan struct{}, _ jetstream.JetStream) { <-done })
 }
 
 func TestStore_ProbesStayWithinTheBoundWhileTheLeaderMoves(t *testing.T) {
 	t.Parallel()
-	onThreeNodes(t, func(ctx context.Context, js jetstream.JetStream) {
-		if moved := testkit.MoveLeader(t, js, "KV_BREAKERS", 500*time.Millisecond, ctx.Done()); moved == 0 {
+	onThreeNodes(t, func(done <-chan struct{}, js jetstream.JetStream) {
+		if moved := testkit.MoveLeader(t, js, "KV_BREAKERS", 500*time.Millisecond, done); moved == 0 {
 			t.Error("the leader never moved")
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
@@ -16,8 +17,7 @@ import (
 // The script agrees with Step on any sequence of events. The test replaces its clock.
 func TestScript_AgreesWithStep(t *testing.T) {
 	t.Parallel()
-	client := redis.NewClient(&redis.Options{Addr: testkit.Redis(t).Addr()})
-	defer client.Close()
+	client := universal(t, redis.UniversalOptions{Addrs: []string{testkit.Redis(t).Addr()}, ReadTimeout: time.Minute})
 	script := redis.NewScript("local now = tonumber(ARGV[7])\n" + stepLua)
 	ctx := t.Context()
 
@@ -59,8 +59,7 @@ func TestScript_AgreesWithStep(t *testing.T) {
 // The number formatting of Redis's JSON library must not change what is stored.
 func TestStore_RecordsSurviveLargeNumbers(t *testing.T) {
 	t.Parallel()
-	client := redis.NewClient(&redis.Options{Addr: testkit.Redis(t).Addr()})
-	defer client.Close()
+	client := universal(t, redis.UniversalOptions{Addrs: []string{testkit.Redis(t).Addr()}, ReadTimeout: time.Minute})
 	store := New(client, "")
 	c := breaker.NewCircuit("k")
 	c.Version, c.TotalRequests, c.TotalFailures, c.Generation = 7, 9_999_999_999_999, 9_999_999_999_998, 1_234_567_890_123

@@ -82,7 +82,7 @@ func contend(ctx context.Context, name string, store *ledger.NATS, limits gate.S
 
 // onThreeNodes lets three instances, each at a server of its own, contend for the limits
 // of one key for a while.
-func onThreeNodes(t *testing.T, meanwhile func(ctx context.Context, js jetstream.JetStream)) {
+func onThreeNodes(t *testing.T, meanwhile func(done <-chan struct{}, js jetstream.JetStream)) {
 	t.Helper()
 	const bucket = "LEDGERS"
 	limits := gate.Settings{MaxConcurrent: 3, PerMinute: 200}
@@ -93,17 +93,18 @@ func onThreeNodes(t *testing.T, meanwhile func(ctx context.Context, js jetstream
 		defer cancel()
 		return ledger.NewNATS(js, bucket, 3).Join(ctx) == nil
 	})
-	// Ten seconds, or longer on a machine that is too busy for enough attempts.
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var f target
-	enough := time.AfterFunc(10*time.Second, func() {
+	// Ten seconds, or longer on a machine that is too busy for enough attempts.
+	enough := make(chan struct{})
+	late := time.AfterFunc(10*time.Second, func() {
+		defer close(enough)
 		for ctx.Err() == nil && f.count() < limits.PerMinute/2 {
 			_ = streams.Pause(ctx, 20)
 		}
-		cancel()
 	})
-	defer enough.Stop()
+	defer late.Stop()
 	var contending sync.WaitGroup
 	for n, url := range cluster.URLs() {
 		store := ledger.NewNATS(testkit.JetStream(t, testkit.Connect(t, url)), bucket, 3)
@@ -118,7 +119,8 @@ func onThreeNodes(t *testing.T, meanwhile func(ctx context.Context, js jetstream
 			}
 		})
 	}
-	meanwhile(ctx, js)
+	meanwhile(enough, js)
+	cancel()
 	contending.Wait()
 	t.Logf("%d attempts, at most %d at once", f.made, f.most)
 	if f.made > limits.PerMinute || f.most > limits.MaxConcurrent || f.made < limits.PerMinute/2 {
@@ -129,13 +131,13 @@ func onThreeNodes(t *testing.T, meanwhile func(ctx context.Context, js jetstream
 
 func TestNATS_LimitsHoldOnACluster(t *testing.T) {
 	t.Parallel()
-	onThreeNodes(t, func(ctx context.Context, _ jetstream.JetStream) { <-ctx.Done() })
+	onThreeNodes(t, func(done <-chan struct{}, _ jetstream.JetStream) { <-done })
 }
 
 func TestNATS_LimitsHoldWhileTheLeaderMoves(t *testing.T) {
 	t.Parallel()
-	onThreeNodes(t, func(ctx context.Context, js jetstream.JetStream) {
-		if moved := testkit.MoveLeader(t, js, "KV_LEDGERS", 500*time.Millisecond, ctx.Done()); moved == 0 {
+	onThreeNodes(t, func(done <-chan struct{}, js jetstream.JetStream) {
+		if moved := testkit.MoveLeader(t, js, "KV_LEDGERS", 500*time.Millisecond, done); moved == 0 {
 			t.Error("the leader never moved")
 		}
 	})

@@ -23,12 +23,12 @@ func sharesABreaker(t *testing.T, stores []breaker.Store) {
 	for _, i := range all {
 		i.Fail(t, 1)
 	}
-	Eventually(t, all, 5*time.Second, breaker.Open)
-	testkit.Eventually(t, 5*time.Second, "the timeout is over", func() bool { n, _ := all[1].Ready(time.Now()); return n > 0 })
+	Eventually(t, all, 20*time.Second, breaker.Open)
+	testkit.Eventually(t, 20*time.Second, "the timeout is over", func() bool { n, _ := all[1].Ready(time.Now()); return n > 0 })
 	var probes []breaker.Permit
 	for _, i := range []*Instance{all[1], all[2]} {
 		var p breaker.Permit
-		testkit.Eventually(t, 5*time.Second, "a probe is let through", func() (ok bool) {
+		testkit.Eventually(t, 20*time.Second, "a probe is let through", func() (ok bool) {
 			var err error
 			p, err = i.Allow(t.Context(), time.Now())
 			return err == nil
@@ -38,14 +38,14 @@ func sharesABreaker(t *testing.T, stores []breaker.Store) {
 		}
 		probes = append(probes, p)
 	}
-	Eventually(t, all, 5*time.Second, breaker.HalfOpen)
+	Eventually(t, all, 20*time.Second, breaker.HalfOpen)
 	if _, err := all[0].Allow(t.Context(), time.Now()); !errors.Is(err, breaker.ErrProbing) {
 		t.Errorf("a third probe has error %v, want %v", err, breaker.ErrProbing)
 	}
 	for _, p := range probes {
 		p.Done(breaker.Success, time.Millisecond, time.Now())
 	}
-	Eventually(t, all, 5*time.Second, breaker.Closed)
+	Eventually(t, all, 20*time.Second, breaker.Closed)
 	checkChanges(t, all)
 }
 
@@ -54,7 +54,7 @@ func sharesABreaker(t *testing.T, stores []breaker.Store) {
 func checkChanges(t *testing.T, all []*Instance) {
 	t.Helper()
 	// An instance may see its own change before it learns that the change is its own.
-	testkit.Eventually(t, 5*time.Second, "each of the three changes being reported as an instance's own", func() bool {
+	testkit.Eventually(t, 20*time.Second, "each of the three changes being reported as an instance's own", func() bool {
 		own := 0
 		for _, i := range all {
 			own += len(i.Own())
@@ -147,16 +147,16 @@ func givesBackProbesOfTheDead(t *testing.T, stores []breaker.Store) {
 	s := breaker.Settings{Threshold: 1, Timeout: time.Millisecond, HalfOpenMaxRequests: 1, HalfOpenSuccesses: 1, ProbeLease: 300 * time.Millisecond}
 	all := Fleet(t, stores, s)
 	all[0].Fail(t, 1)
-	testkit.Eventually(t, 5*time.Second, "the first instance has the probe", func() bool {
+	testkit.Eventually(t, 20*time.Second, "the first instance has the probe", func() bool {
 		p, err := all[0].Allow(t.Context(), time.Now())
 		return err == nil && p.Probe()
 	})
 	all[0].Stop()
-	Eventually(t, all[1:], 5*time.Second, breaker.HalfOpen)
+	Eventually(t, all[1:], 20*time.Second, breaker.HalfOpen)
 	if n, next := all[1].Ready(time.Now()); n != 0 || next.IsZero() {
 		t.Errorf("while the dead instance has the probe %d may go, next at %v, want 0 and a time", n, next)
 	}
-	testkit.Eventually(t, 5*time.Second, "the second instance gets the probe", func() bool {
+	testkit.Eventually(t, 20*time.Second, "the second instance gets the probe", func() bool {
 		p, err := all[1].Allow(t.Context(), time.Now())
 		if err != nil {
 			return false
@@ -164,7 +164,7 @@ func givesBackProbesOfTheDead(t *testing.T, stores []breaker.Store) {
 		p.Done(breaker.Success, time.Millisecond, time.Now())
 		return true
 	})
-	Eventually(t, all[1:], 5*time.Second, breaker.Closed)
+	Eventually(t, all[1:], 20*time.Second, breaker.Closed)
 }
 
 // tellsWhoJoinsWhatIsOpen has an instance join while a breaker is held.
@@ -180,7 +180,7 @@ func tellsWhoJoinsWhatIsOpen(t *testing.T, stores []breaker.Store) {
 	if _, err := second.Reset(t.Context(), Key, breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
-	Eventually(t, []*Instance{first, second}, 5*time.Second, breaker.Closed)
+	Eventually(t, []*Instance{first, second}, 20*time.Second, breaker.Closed)
 }
 
 // keepsTotals checks that the store has everything counted by the instances, in batches or not,
