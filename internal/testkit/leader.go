@@ -14,27 +14,20 @@ func MoveLeader(t testing.TB, js jetstream.JetStream, stream string, every time.
 	t.Helper()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	ends := done
-	late := time.After(time.Minute)
-	moved := 0
-	for {
+	began, moved := time.Now(), 0
+	for range tick.C {
+		// Without a leader nobody answers.
+		answer, err := js.Conn().Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, time.Second)
+		if err == nil && strings.Contains(string(answer.Data), `"success":true`) {
+			moved++
+		}
 		select {
-		case <-ends:
-			if moved > 0 {
+		case <-done:
+			if moved > 0 || time.Since(began) > time.Minute {
 				return moved
 			}
-			ends = nil
-		case <-late:
-			if ends == nil {
-				return moved
-			}
-		case <-tick.C:
-			// Without a leader nobody answers.
-			answer, err := js.Conn().Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, time.Second)
-			if err == nil && strings.Contains(string(answer.Data), `"success":true`) {
-				moved++
-				ends = done
-			}
+		default:
 		}
 	}
+	return moved
 }
