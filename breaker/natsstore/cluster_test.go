@@ -74,7 +74,7 @@ func onThreeNodes(t *testing.T, meanwhile func(done <-chan struct{}, js jetstrea
 	s := breaker.Settings{Threshold: 1, Timeout: 5 * time.Millisecond, HalfOpenMaxRequests: 2, HalfOpenSuccesses: 1_000_000, ProbeLease: time.Minute}
 	all := storetest.Fleet(t, stores, s)
 	all[0].Fail(t, 1)
-	storetest.Eventually(t, all, 20*time.Second, breaker.Open)
+	storetest.Eventually(t, all, breaker.Open)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var f inFlight

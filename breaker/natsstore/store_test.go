@@ -57,7 +57,7 @@ func TestStore_RestartedServerIsJoinedAgain(t *testing.T) {
 	if _, err := all[1].Reset(t.Context(), storetest.Key, breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
-	storetest.Eventually(t, all, 20*time.Second, breaker.Closed)
+	storetest.Eventually(t, all, breaker.Closed)
 }
 
 func TestStore_WatchEndsWheneverItsContextDoes(t *testing.T) {

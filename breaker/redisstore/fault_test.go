@@ -25,7 +25,7 @@ func TestStore_RestartedEmptyLearnsWhatIsOpen(t *testing.T) {
 	if _, err := all[0].Trip(t.Context(), storetest.Key, time.Hour, breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
-	storetest.Eventually(t, all, 20*time.Second, breaker.Open)
+	storetest.Eventually(t, all, breaker.Open)
 	r.Stop()
 	for _, i := range all {
 		storetest.Alone(t, i)
@@ -66,7 +66,7 @@ func TestStore_PausedLeavesEachInstanceAlone(t *testing.T) {
 	// A closed breaker opens by its own results. That it does not wait for the store is tested in
 	// package breaker, with its own clock.
 	all[0].Fail(t, 3)
-	storetest.Eventually(t, all[:1], 20*time.Second, breaker.Open)
+	storetest.Eventually(t, all[:1], breaker.Open)
 	storetest.Alone(t, all[0])
 	if _, err := all[0].Trip(t.Context(), storetest.Key, time.Hour, breaker.Operator{}); !errors.Is(err, breaker.ErrAlone) {
 		t.Errorf("an operator's action has error %v, want %v", err, breaker.ErrAlone)
@@ -90,7 +90,7 @@ func TestStore_PausedAllowsOneProbeAtATime(t *testing.T) {
 	s.Timeout = 50 * time.Millisecond
 	i := storetest.Launch(t, "one", redisStore(t, r.Addr()), s)
 	i.Fail(t, 3)
-	storetest.Eventually(t, []*storetest.Instance{i}, 20*time.Second, breaker.Open)
+	storetest.Eventually(t, []*storetest.Instance{i}, breaker.Open)
 	testkit.Eventually(t, 20*time.Second, "the timeout is over", func() bool { n, _ := i.Ready(time.Now()); return n > 0 })
 	r.Pause()
 	began := time.Now()
@@ -122,7 +122,7 @@ func TestStore_AllowEndsWithItsContext(t *testing.T) {
 	s.Timeout = 50 * time.Millisecond
 	i := storetest.Launch(t, "one", redisStore(t, r.Addr()), s)
 	i.Fail(t, 3)
-	storetest.Eventually(t, []*storetest.Instance{i}, 20*time.Second, breaker.Open)
+	storetest.Eventually(t, []*storetest.Instance{i}, breaker.Open)
 	testkit.Eventually(t, 20*time.Second, "the timeout is over", func() bool { n, _ := i.Ready(time.Now()); return n > 0 })
 	r.Pause()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -143,7 +143,7 @@ func TestStore_FlushedLearnsWhatIsHeld(t *testing.T) {
 	if _, err := all[0].Hold(t.Context(), storetest.Key, breaker.Operator{Note: "maintenance"}); err != nil {
 		t.Fatal(err)
 	}
-	storetest.Eventually(t, all, 20*time.Second, breaker.Open)
+	storetest.Eventually(t, all, breaker.Open)
 	client := redis.NewClient(&redis.Options{Addr: r.Addr()})
 	defer client.Close()
 	if err := client.FlushAll(t.Context()).Err(); err != nil {
@@ -190,7 +190,7 @@ func TestStore_OpeningByOthersWhileCutOffIsLearnt(t *testing.T) {
 	storetest.Alone(t, all[0])
 	storetest.Results(t, all[0].Breaker, time.Now(), breaker.Success, breaker.Success)
 	all[1].Fail(t, 3)
-	storetest.Eventually(t, all[1:], 20*time.Second, breaker.Open)
+	storetest.Eventually(t, all[1:], breaker.Open)
 	p.Mend()
 	storetest.Agreed(t, all, breaker.Open)
 	if all[0].Seen(breaker.Open) != 1 {
@@ -204,13 +204,13 @@ func TestStore_MemoryFromBeforeTheCutDoesNotWin(t *testing.T) {
 	if _, err := all[0].Hold(t.Context(), storetest.Key, breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
-	storetest.Eventually(t, all, 20*time.Second, breaker.Open)
+	storetest.Eventually(t, all, breaker.Open)
 	p.Cut()
 	storetest.Alone(t, all[0])
 	if _, err := all[1].Reset(t.Context(), storetest.Key, breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
-	storetest.Eventually(t, all[1:], 20*time.Second, breaker.Closed)
+	storetest.Eventually(t, all[1:], breaker.Closed)
 	p.Mend()
 	storetest.Agreed(t, all, breaker.Closed)
 }

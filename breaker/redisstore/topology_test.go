@@ -58,7 +58,7 @@ func TestStore_SharesBreakersOnARedisCluster(t *testing.T) {
 		}
 	}
 	all[0].Fail(t, 3)
-	storetest.Eventually(t, all, 20*time.Second, breaker.Open)
+	storetest.Eventually(t, all, breaker.Open)
 	circuits, err := all[2].Circuits(t.Context())
 	if err != nil || len(circuits) != 24 {
 		t.Errorf("the cluster holds %d circuits with error %v, want 24 and none", len(circuits), err)
@@ -75,7 +75,7 @@ func TestStore_FollowsAFailover(t *testing.T) {
 	if _, err := all[0].Hold(t.Context(), storetest.Key, breaker.Operator{Note: "maintenance"}); err != nil {
 		t.Fatal(err)
 	}
-	storetest.Eventually(t, all, 20*time.Second, breaker.Open)
+	storetest.Eventually(t, all, breaker.Open)
 	master.Stop()
 	for _, i := range all {
 		storetest.Alone(t, i)
@@ -94,5 +94,5 @@ func TestStore_FollowsAFailover(t *testing.T) {
 	if _, err := all[1].Reset(t.Context(), storetest.Key, breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
-	storetest.Eventually(t, all, 20*time.Second, breaker.Closed)
+	storetest.Eventually(t, all, breaker.Closed)
 }

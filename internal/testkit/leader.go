@@ -15,7 +15,8 @@ func MoveLeader(t testing.TB, js jetstream.JetStream, stream string, every time.
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	began, moved := time.Now(), 0
-	for range tick.C {
+	for {
+		<-tick.C
 		// Without a leader nobody answers.
 		answer, err := js.Conn().Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, time.Second)
 		if err == nil && strings.Contains(string(answer.Data), `"success":true`) {
@@ -29,5 +30,4 @@ func MoveLeader(t testing.TB, js jetstream.JetStream, stream string, every time.
 		default:
 		}
 	}
-	return moved
 }

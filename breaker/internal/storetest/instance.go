@@ -123,10 +123,10 @@ func (i *Instance) Seen(to breaker.State) int {
 }
 
 // Eventually waits until the breaker is in state s at all instances.
-func Eventually(t testing.TB, all []*Instance, within time.Duration, s breaker.State) {
+func Eventually(t testing.TB, all []*Instance, s breaker.State) {
 	t.Helper()
 	for n, i := range all {
-		testkit.Eventually(t, within, fmt.Sprintf("instance %d is %v", n, s), func() bool { return i.State() == s })
+		testkit.Eventually(t, Converge, fmt.Sprintf("instance %d is %v", n, s), func() bool { return i.State() == s })
 	}
 }
 
@@ -151,7 +151,7 @@ func Alone(t testing.TB, i *Instance) {
 	})
 }
 
-// Converge bounds the time until all instances agree once the store is back. That takes a second at
+// Converge bounds the time until all instances agree. Once the store is back that takes a second at
 // most by the tests of package breaker, which have their own clock; here the machine may be busy.
 const Converge = 20 * time.Second
 

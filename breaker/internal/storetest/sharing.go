@@ -23,7 +23,7 @@ func sharesABreaker(t *testing.T, stores []breaker.Store) {
 	for _, i := range all {
 		i.Fail(t, 1)
 	}
-	Eventually(t, all, 20*time.Second, breaker.Open)
+	Eventually(t, all, breaker.Open)
 	testkit.Eventually(t, 20*time.Second, "the timeout is over", func() bool { n, _ := all[1].Ready(time.Now()); return n > 0 })
 	var probes []breaker.Permit
 	for _, i := range []*Instance{all[1], all[2]} {
@@ -38,14 +38,14 @@ func sharesABreaker(t *testing.T, stores []breaker.Store) {
 		}
 		probes = append(probes, p)
 	}
-	Eventually(t, all, 20*time.Second, breaker.HalfOpen)
+	Eventually(t, all, breaker.HalfOpen)
 	if _, err := all[0].Allow(t.Context(), time.Now()); !errors.Is(err, breaker.ErrProbing) {
 		t.Errorf("a third probe has error %v, want %v", err, breaker.ErrProbing)
 	}
 	for _, p := range probes {
 		p.Done(breaker.Success, time.Millisecond, time.Now())
 	}
-	Eventually(t, all, 20*time.Second, breaker.Closed)
+	Eventually(t, all, breaker.Closed)
 	checkChanges(t, all)
 }
 
@@ -152,7 +152,7 @@ func givesBackProbesOfTheDead(t *testing.T, stores []breaker.Store) {
 		return err == nil && p.Probe()
 	})
 	all[0].Stop()
-	Eventually(t, all[1:], 20*time.Second, breaker.HalfOpen)
+	Eventually(t, all[1:], breaker.HalfOpen)
 	if n, next := all[1].Ready(time.Now()); n != 0 || next.IsZero() {
 		t.Errorf("while the dead instance has the probe %d may go, next at %v, want 0 and a time", n, next)
 	}
@@ -164,7 +164,7 @@ func givesBackProbesOfTheDead(t *testing.T, stores []breaker.Store) {
 		p.Done(breaker.Success, time.Millisecond, time.Now())
 		return true
 	})
-	Eventually(t, all[1:], 20*time.Second, breaker.Closed)
+	Eventually(t, all[1:], breaker.Closed)
 }
 
 // tellsWhoJoinsWhatIsOpen has an instance join while a breaker is held.
@@ -180,7 +180,7 @@ func tellsWhoJoinsWhatIsOpen(t *testing.T, stores []breaker.Store) {
 	if _, err := second.Reset(t.Context(), Key, breaker.Operator{}); err != nil {
 		t.Fatal(err)
 	}
-	Eventually(t, []*Instance{first, second}, 20*time.Second, breaker.Closed)
+	Eventually(t, []*Instance{first, second}, breaker.Closed)
 }
 
 // keepsTotals checks that the store has everything counted by the instances, in batches or not,
